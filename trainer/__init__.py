@@ -1,0 +1,15 @@
+"""Babelrec's training side: data, towers, training, evaluation and export.
+
+Importing this package selects Keras 2 (``tf_keras``). The choice must be made before TensorFlow is
+imported, so a process that already holds Keras 3 is stopped here, where the remedy can be named.
+"""
+
+import os
+
+from trainer._keras import require_keras_2
+
+__version__ = "0.1.0"
+
+require_keras_2()
+# TensorFlow's start-up notes (no GPU, oneDNN) hide the lines a user came for; errors still show.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

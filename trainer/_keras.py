@@ -1,0 +1,38 @@
+"""Selects Keras 2 before TensorFlow is imported, or says how to."""
+
+import importlib.util
+import os
+import sys
+
+_REMEDY = (
+    "Babelrec needs Keras 2 (tf_keras), because TensorFlow Recommenders subclasses it. Remedy: {}"
+)
+
+
+def require_keras_2() -> None:
+    """Makes ``tf.keras`` mean Keras 2 in this process.
+
+    Sets ``TF_USE_LEGACY_KERAS=1`` when TensorFlow is not imported yet.
+
+    Raises:
+        ImportError: ``tf_keras`` is missing, the environment asks for Keras 3, or TensorFlow was
+            imported with Keras 3 before this call.
+    """
+    if importlib.util.find_spec("tf_keras") is None:
+        raise ImportError(_REMEDY.format("`pip install tf-keras`."))
+    setting = os.environ.get("TF_USE_LEGACY_KERAS", "1")
+    if setting.lower() not in ("1", "true"):
+        raise ImportError(
+            f"TF_USE_LEGACY_KERAS={setting!r} selects Keras 3. "
+            + _REMEDY.format("`export TF_USE_LEGACY_KERAS=1`, or unset it.")
+        )
+    if "tensorflow" in sys.modules:
+        keras_name = sys.modules["tensorflow"].keras.__name__
+        if "tf_keras" not in keras_name:
+            raise ImportError(
+                f"tensorflow was imported before `trainer` and holds Keras 3 ({keras_name}). "
+                + _REMEDY.format(
+                    "import `trainer` first, or `export TF_USE_LEGACY_KERAS=1` before Python starts."
+                )
+            )
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
