@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import trainer  # noqa: F401  (selects Keras 2 before any test imports TensorFlow)
+from trainer.files import cache_root  # importing trainer selects Keras 2 before TensorFlow is imported
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -20,12 +20,12 @@ def data_mirror() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache that the code under test uses.
+def cache() -> Path:
+    """The user's own cache, so that the encoder is built and MovieLens is fetched once and not in every run.
 
-    It is the user's own when $BABELREC_CACHE names one, so that the encoder is built and MovieLens is fetched
-    once and not in every run of the suite.
+    What lies there is addressed by content, so a test run can't spoil it. Tests of the cache itself set
+    BABELREC_CACHE to a temporary folder.
     """
-    path = Path(os.environ.setdefault("BABELREC_CACHE", str(_REPOSITORY / ".cache")))
+    path = cache_root()
     path.mkdir(parents=True, exist_ok=True)
     return path
