@@ -5,6 +5,7 @@ values keep their types, and ``--set a.b=value`` overrides any key by its dotted
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,6 +13,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trainer.errors import BabelrecError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads ``1e-3`` as text; people who write a learning rate so mean a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 class Settings(BaseModel):
@@ -123,3 +133,221 @@ class TextConfig(Settings):
     table: Literal["float", "quantized"] = Field("float", description="Token table used in training.")
     trainable: bool = Field(False, description="Fine-tune the encoder; false caches its vectors on disk.")
     batch_size: int = Field(256, ge=1, description="Texts encoded at once when a catalogue is encoded.")
+
+
+class QueryTowerConfig(Settings):
+    """What the query tower looks at; an absent feature is masked, never imputed."""
+
+    user_id: bool = True
+    user_dropout: _Fraction = Field(0.5, description="Share of training queries whose user id is hidden.")
+    history_length: int = Field(50, ge=1, description="Newest items of the history that are read.")
+    history_dropout: _Fraction = Field(0.1, description="Share of history items hidden in training.")
+    time: bool = Field(False, description="Hour of day, day of week and season of the request.")
+    feature_dropout: _Fraction = Field(0.2, description="Chance to hide language, country or time in training.")
+
+
+class CandidateTowerConfig(Settings):
+    """What the candidate tower looks at."""
+
+    item_id: bool = True
+    id_dropout: _Fraction = Field(0.3, description="Share of items reduced to their content, so that cold items work.")
+    language: bool = True
+    categories: bool = True
+    numeric: list[str] | None = Field(None, description="Numeric item columns; null takes every one of the dataset.")
+    numeric_bins: int = Field(8, ge=2, description="Quantile bins of the piecewise linear encoding.")
+    embeddings: list[str] | None = Field(None, description="Embedding columns; null takes every one of the dataset.")
+    text_noise: float = Field(
+        0.0, ge=0.0, description="Norm of the Gaussian noise added to a unit text vector in training."
+    )
+
+
+class RetrievalConfig(Settings):
+    """In-batch softmax with logQ correction (Yi et al., 2019, doi 10.1145/3298689.3346996)."""
+
+    loss_weight: float = Field(1.0, ge=0.0)
+    temperature: float = Field(0.1, gt=0.0)
+    log_q_correction: bool = True
+    uniform_negatives: int = Field(
+        512, ge=0, description="Items drawn uniformly and shared by a batch (mixed negative sampling)."
+    )
+    hard_negatives: int | None = Field(None, ge=1, description="Keep only this many highest-scored negatives.")
+
+
+class RankingConfig(Settings):
+    """Ranking heads over a DCN-v2 cross network (Wang et al., 2021, arXiv 2008.13535)."""
+
+    loss_weight: float = Field(0.2, ge=0.0)
+    cross_layers: int = Field(2, ge=1)
+    hidden: list[int] = [64]
+    negatives: int = Field(8, ge=1, description="Sampled negatives beside each positive.")
+    blend: dict[str, float] | None = Field(
+        None,
+        description="Weight of each head in the final score, beside `retrieval`; null chooses them on validation.",
+    )
+
+
+class ModelConfig(Settings):
+    """The two towers, the retrieval task and the ranking task."""
+
+    dimension: int = Field(64, ge=2, description="Size of the space that queries and candidates share.")
+    query: QueryTowerConfig = QueryTowerConfig()
+    candidate: CandidateTowerConfig = CandidateTowerConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    ranking: RankingConfig = RankingConfig()
+    text_queries: _Fraction = Field(
+        0.2, description="Share of training queries replaced by the item's own title or category words."
+    )
+
+
+class TrainingConfig(Settings):
+    """Keras `fit`: optimiser, schedule, stopping, checkpoints."""
+
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(512, ge=2)
+    history: Literal["leave_one_out", "causal"] = Field(
+        "leave_one_out", description="A training query's history: all other positives of the user, or the earlier ones."
+    )
+    learning_rate: float = Field(3e-3, gt=0.0)
+    weight_decay: float = Field(1e-4, ge=0.0)
+    warmup_steps: int = Field(50, ge=0)
+    clip_norm: float = Field(1.0, gt=0.0)
+    ema_decay: float | None = Field(None, gt=0.0, lt=1.0, description="Exponential moving average of the weights.")
+    patience: int = Field(5, ge=1, description="Epochs without a better validation recall before stopping.")
+    refit: bool = Field(
+        True, description="Train once more on training + validation for the best number of epochs before testing."
+    )
+    checkpoint_steps: int = Field(200, ge=1, description="Steps between checkpoints that a killed run resumes from.")
+    histograms: bool = Field(True, description="Weight histograms in TensorBoard.")
+    projector_items: int = Field(10_000, ge=0, description="Items shown in TensorBoard's embedding projector.")
+
+
+class EvaluationConfig(Settings):
+    """What `evaluate` measures."""
+
+    ks: list[int] = [10, 20]
+    bootstrap_samples: int = Field(1000, ge=10)
+
+
+class ExportConfig(Settings):
+    """The SavedModel that serves."""
+
+    index: Literal["auto", "scann", "brute_force"] = Field(
+        "auto", description="`auto`: ScaNN for catalogues above 20,000 items, else exact."
+    )
+    leaves: int | None = Field(None, ge=1, description="ScaNN partitions; null: about sqrt(items).")
+    leaves_to_search: int | None = Field(None, ge=1)
+    dimensions_per_block: int = Field(2, ge=1, description="ScaNN asymmetric hashing: dimensions in one code.")
+    reorder: int | None = Field(None, ge=1, description="Candidates rescored exactly by ScaNN.")
+    candidates: int = Field(200, ge=1, description="Items that retrieval hands to ranking.")
+    exact_limit: int = Field(
+        20_000, ge=1, description="Filters that let through at most so many items are answered by exact search."
+    )
+    user_histories: bool = Field(True, description="Keep known users' histories in the graph, so that an id suffices.")
+    text_table: Literal["float", "quantized"] = "quantized"
+
+
+class Config(Settings):
+    """One experiment."""
+
+    name: str = Field("babelrec", pattern=r"^[A-Za-z0-9._-]+$")
+    seed: int = Field(42, ge=0)
+    data: DataConfig = DataConfig()
+    text: TextConfig = TextConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="after")
+    def _export_serves_training(self) -> Self:
+        if self.text.trainable and self.text.encoder == "muse" and self.text.table == "quantized":
+            raise ValueError("text.trainable needs text.table: float, because a quantized table has no gradient")
+        return self
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+    """Reads a YAML file and applies ``a.b=value`` overrides (values are YAML).
+
+    Raises:
+        BabelrecError: unreadable file, broken YAML, unknown key, wrong type or value.
+    """
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
+    except OSError as error:
+        raise BabelrecError(f"Can't read the config {path}: {error.strerror}. Give an existing YAML file.") from error
+    except yaml.YAMLError as error:
+        raise BabelrecError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise BabelrecError(f"{path} holds {type(raw).__name__}, not a mapping of settings to values.")
+    for override in overrides or []:
+        _apply_override(raw, override)
+    return parse_config(raw, str(path))
+
+
+def parse_config(raw: dict[str, Any], origin: str) -> Config:
+    """Validates a mapping; ``origin`` names it in errors."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise BabelrecError("\n".join(_explain(entry, origin) for entry in error.errors())) from error
+
+
+def dump_config(config: Config) -> str:
+    """The resolved settings as YAML, each default spelled out; `load_config` reads it back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise BabelrecError(f"--set {override!r} is not key=value; for example --set training.epochs=3")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise BabelrecError(f"--set {override!r}: the value is not valid YAML: {error}") from error
+    *parents, leaf = key.split(".")
+    section = raw
+    for parent in parents:
+        inner = section.setdefault(parent, {})
+        if parent == "source" and isinstance(inner, str):
+            inner = section["source"] = {"name": inner}
+        if not isinstance(inner, dict):
+            raise BabelrecError(f"--set {override!r}: {parent!r} is a value, not a section.")
+        section = inner
+    section[leaf] = value
+
+
+def _explain(entry: Any, origin: str) -> str:
+    names = {source.model_fields["name"].default for source in Source.__args__[0].__args__}  # type: ignore[attr-defined]
+    # The tag of the source union stands in the location but not in the file.
+    path = [part for part in entry["loc"] if part not in names]
+    dotted = ".".join(str(part) for part in path)
+    if entry["type"] == "extra_forbidden":
+        valid = _keys_beside(entry["loc"])
+        near = difflib.get_close_matches(str(path[-1]), valid, n=1, cutoff=0.5)
+        remedy = f"Did you mean {near[0]!r}?" if near else f"Valid here: {', '.join(valid)}."
+        return f"{origin}: unknown setting {dotted!r}. {remedy}"
+    if entry["type"].startswith("union_tag"):
+        return f"{origin}: {dotted}.name is {_shown(entry['input'])}; it must be one of {', '.join(sorted(names))}."
+    return f"{origin}: {dotted or 'the file'} is {_shown(entry['input'])}: {entry['msg']}."
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the section in which the location's last key stands."""
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        if model is DataConfig and part == "source":
+            continue
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+            continue
+        for source in Source.__args__[0].__args__:  # type: ignore[attr-defined]
+            if source.model_fields["name"].default == part:
+                model = source
+    return list(model.model_fields)
