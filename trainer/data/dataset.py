@@ -1,0 +1,262 @@
+"""The dataset format: a directory of ``dataset.yaml`` and Parquet tables. See ``docs/data.md``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Final, Literal
+
+import polars as pl
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from trainer.config import Settings
+from trainer.data.fingerprint import fingerprint
+from trainer.data.validation import (
+    DatasetError,
+    Origin,
+    is_embedding,
+    reading,
+    validate_references,
+    validate_table,
+)
+from trainer.files import atomic_directory, write_text
+
+HEADER: Final = "dataset.yaml"
+TABLES: Final = ("interactions", "items", "users", "translations")
+# Rows a group: small enough that a reader of a few columns of one group stays within tens of MB.
+_ROW_GROUP = 262_144
+
+
+class _Tables(Settings):
+    interactions: str
+    items: str
+    users: str | None = None
+    translations: str | None = None
+
+    @field_validator("*")
+    @classmethod
+    def _inside(cls, value: str | None) -> str | None:
+        if value is not None and (PurePath(value).is_absolute() or ".." in PurePath(value).parts):
+            raise ValueError(f"{value!r} leaves the dataset's directory")
+        return value
+
+
+class _Header(Settings):
+    schema_: Literal[1] = Field(alias="schema")
+    name: str = Field(min_length=1)
+    description: str = ""
+    licence: str = ""
+    homepage: str = ""
+    fingerprint: str | None = None
+    tables: _Tables
+    rows: dict[str, int] = {}
+    dropped: dict[str, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A validated dataset directory. Make one with `Dataset.load` or `write_dataset`.
+
+    Attributes:
+        path: The directory.
+        name: Short name, such as ``movielens-100k``.
+        description: One or two sentences.
+        licence: Under which terms the data may be used.
+        homepage: Where the data come from.
+        fingerprint: SHA-256 of the tables' content, independent of machine and file layout.
+        rows: Number of rows of each table.
+        dropped: What the source left out, as reason -> number of rows.
+    """
+
+    path: Path
+    name: str
+    description: str
+    licence: str
+    homepage: str
+    fingerprint: str
+    rows: Mapping[str, int] = field(hash=False)
+    dropped: Mapping[str, int] = field(hash=False)
+    _files: Mapping[str, str] = field(hash=False, repr=False)
+
+    @classmethod
+    def load(cls, path: Path) -> "Dataset":
+        """Reads the header and checks every table.
+
+        Args:
+            path: Directory that holds ``dataset.yaml``.
+
+        Raises:
+            DatasetError: The first fault found, with file, column, row and remedy.
+        """
+        path = Path(path)
+        header = _read_header(path)
+        files = {name: file for name in TABLES if (file := getattr(header.tables, name)) is not None}
+        rows, digest = _validate(path, files, {})
+        if header.fingerprint is not None and header.fingerprint != digest:
+            raise DatasetError(
+                f"{path / HEADER}: the fingerprint {header.fingerprint[:12]}... is not that of the tables "
+                f"({digest[:12]}...): they were changed or damaged after they were written. Remedy: restore them, "
+                "or remove the line `fingerprint` to accept them as they are."
+            )
+        return cls(
+            path=path,
+            name=header.name,
+            description=header.description,
+            licence=header.licence,
+            homepage=header.homepage,
+            fingerprint=digest,
+            rows=rows,
+            dropped=header.dropped,
+            _files=files,
+        )
+
+    def interactions(self) -> pl.LazyFrame:
+        """Who did what with which item and when, in the source's row order."""
+        return self._scan("interactions")
+
+    def items(self) -> pl.LazyFrame:
+        """The catalogue, one row an item."""
+        return self._scan("items")
+
+    def users(self) -> pl.LazyFrame | None:
+        """What is known about users, or None; a user of the interactions may be missing in it."""
+        return self._scan("users") if "users" in self._files else None
+
+    def translations(self) -> pl.LazyFrame | None:
+        """Titles and descriptions of items in further languages, or None."""
+        return self._scan("translations") if "translations" in self._files else None
+
+    def numeric_columns(self) -> tuple[str, ...]:
+        """Names of the items' optional numeric columns; null means unknown."""
+        schema = self.items().collect_schema()
+        return tuple(name for name, dtype in schema.items() if dtype.is_numeric())
+
+    def embedding_columns(self) -> dict[str, int]:
+        """The items' optional embedding columns, as name -> length; null means that an item has none."""
+        items = self.items()
+        names = [name for name, dtype in items.collect_schema().items() if is_embedding(dtype)]
+        if not names:
+            return {}
+        lengths = items.select(pl.col(names).list.len().max()).collect(engine="streaming")
+        return {name: int(lengths[name][0]) for name in names}
+
+    def _scan(self, table: str) -> pl.LazyFrame:
+        return pl.scan_parquet(self.path / self._files[table], glob=False)
+
+
+def write_dataset(
+    path: Path,
+    *,
+    name: str,
+    description: str,
+    licence: str,
+    homepage: str,
+    interactions: pl.LazyFrame | pl.DataFrame,
+    items: pl.LazyFrame | pl.DataFrame,
+    users: pl.LazyFrame | pl.DataFrame | None = None,
+    translations: pl.LazyFrame | pl.DataFrame | None = None,
+    dropped: Mapping[str, int] | None = None,
+    origins: Mapping[str, Origin] | None = None,
+) -> Dataset:
+    """Writes a dataset directory: complete and valid, or not at all.
+
+    Tables are streamed to disk and validated before the directory gets its name.
+
+    Args:
+        path: The directory to make; it must not exist.
+        name: Short name.
+        description: One or two sentences.
+        licence: Terms of use.
+        homepage: Where the data come from.
+        interactions: Table of the dataset format, as are the following.
+        items: The catalogue.
+        users: What is known about users.
+        translations: Further languages of items.
+        dropped: What was left out on the way here, as reason -> number of rows.
+        origins: Table -> how it is called in errors, where its owner knows another file than the one written.
+
+    Raises:
+        DatasetError: A table breaks the format, or ``path`` exists.
+        FileExistsError: Another process made ``path`` while this one was writing.
+    """
+    path = Path(path)
+    if path.exists():
+        raise DatasetError(f"{path} exists already. Remedy: remove it, or choose another directory.")
+    frames = {"interactions": interactions, "items": items, "users": users, "translations": translations}
+    present = {table: frame.lazy() for table, frame in frames.items() if frame is not None}
+    files = {table: f"{table}.parquet" for table in present}
+    # Not the temporary path, which is gone by the time that the error is read.
+    named = {table: Origin(f"table `{table}` of {name}") for table in present} | dict(origins or {})
+    with atomic_directory(path) as temporary:
+        for table, frame in present.items():
+            with reading(named[table].file):
+                frame.sink_parquet(temporary / files[table], row_group_size=_ROW_GROUP)
+        rows, digest = _validate(temporary, files, named)
+        header = {
+            "schema": 1,
+            "name": name,
+            "description": description,
+            "licence": licence,
+            "homepage": homepage,
+            "fingerprint": digest,
+            "tables": files,
+            "rows": rows,
+            "dropped": dict(dropped or {}),
+        }
+        write_text(temporary / HEADER, yaml.safe_dump(header, sort_keys=False, allow_unicode=True))
+    return Dataset(
+        path=path,
+        name=name,
+        description=description,
+        licence=licence,
+        homepage=homepage,
+        fingerprint=digest,
+        rows=rows,
+        dropped=dict(dropped or {}),
+        _files=files,
+    )
+
+
+def _validate(
+    path: Path, files: Mapping[str, str], origins: Mapping[str, Origin]
+) -> tuple[dict[str, int], str]:
+    rows: dict[str, int] = {}
+    frames: dict[str, pl.LazyFrame] = {}
+    named: dict[str, Origin] = {}
+    for table, file in files.items():
+        named[table] = origins.get(table, Origin(str(path / file)))
+        with reading(named[table].file):
+            frames[table] = pl.scan_parquet(path / file, glob=False)
+        rows[table] = validate_table(table, frames[table], named[table])
+    for table in ("interactions", "translations"):
+        if table in frames:
+            validate_references(frames[table], frames["items"], named[table], named["items"].file)
+    with reading(str(path)):
+        digest = fingerprint({table: path / file for table, file in files.items()})
+    return rows, digest
+
+
+def _read_header(path: Path) -> _Header:
+    file = path / HEADER
+    if not path.is_dir() or not file.is_file():
+        raise DatasetError(
+            f"{path} is no dataset: there is no {HEADER} in it. Remedy: give the directory that holds {HEADER} and "
+            "its Parquet tables (docs/data.md)."
+        )
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise DatasetError(
+            f"{file} is no YAML: {reason}. Remedy: mend it, or prepare the dataset anew."
+        ) from error
+    if not isinstance(content, dict):
+        raise DatasetError(f"{file} holds no mapping. Remedy: mend it, or prepare the dataset anew.")
+    try:
+        return _Header.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise DatasetError(
+            f"{file}, key `{place}`: {fault['msg']}. Remedy: correct it as described in docs/data.md."
+        ) from error

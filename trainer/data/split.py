@@ -1,0 +1,158 @@
+"""Dividing positives into training, validation and test parts without a leak."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import polars as pl
+
+from trainer.config import DataConfig
+from trainer.data.dataset import Dataset
+from trainer.data.validation import EVENTS
+from trainer.errors import BabelrecError
+
+COLUMNS: Final = ("user_id", "item_id", "timestamp")
+_PAIR: Final = ["user_id", "item_id"]
+
+
+class SplitError(BabelrecError):
+    """Data or settings that leave a part of the split empty."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parts of a dataset.
+
+    Attributes:
+        kind: ``per_user`` or ``global``.
+        train: Positives to learn from: user_id, item_id, timestamp; sorted by user, time and item.
+        validation: Positives that follow them, for early stopping.
+        test: Positives that follow both, for the final figures alone.
+        observed: Every event of the training part, positive or not, in the columns of ``interactions``. Of each user
+            nothing at or after the first held-out positive, and no pair (user, item) that is held out.
+    """
+
+    kind: Literal["per_user", "global"]
+    train: pl.DataFrame
+    validation: pl.DataFrame
+    test: pl.DataFrame
+    observed: pl.DataFrame
+
+    @property
+    def train_and_validation(self) -> pl.DataFrame:
+        """All positives that are not test: the training part of EVALUATION P1."""
+        return _ordered(pl.concat([self.train, self.validation]))
+
+
+def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives: int = 1) -> pl.DataFrame:
+    """The interactions that count as positive, one row a (user, item).
+
+    Of repeated pairs the first row in the table's order is kept.
+
+    Args:
+        dataset: The data.
+        rules: Event -> smallest value that counts as positive; None takes every such event.
+        min_positives: Users with fewer are dropped.
+
+    Returns:
+        user_id, item_id, timestamp; sorted by user, time and item.
+
+    Raises:
+        SplitError: A rule names an unknown event, or nothing is positive.
+    """
+    unknown = sorted(set(rules) - set(EVENTS))
+    if unknown:
+        raise SplitError(
+            f"`data.positives` names the unknown event {unknown[0]!r}. Remedy: use {', '.join(EVENTS)}."
+        )
+    chosen = pl.any_horizontal(
+        pl.lit(False),
+        *(
+            (pl.col("event") == event) & (pl.lit(True) if least is None else (pl.col("value") >= least))
+            for event, least in rules.items()
+        ),
+    )
+    found = dataset.interactions().filter(chosen).select(COLUMNS).collect(engine="streaming")
+    kept = found.unique(_PAIR, keep="first", maintain_order=True)
+    kept = kept.filter(pl.len().over("user_id") >= min_positives)
+    if kept.is_empty():
+        events = dataset.interactions().select(pl.col("event").unique().sort()).collect(engine="streaming")
+        raise SplitError(
+            f"The dataset {dataset.name} has no user with {min_positives} positives under `data.positives` = "
+            f"{dict(rules)}; its events are {', '.join(events['event'])}. Remedy: change `data.positives` or "
+            "`data.split.min_positives`."
+        )
+    return _ordered(kept)
+
+
+def split(dataset: Dataset, config: DataConfig) -> Split:
+    """Divides a dataset as the settings say.
+
+    ``per_user`` holds out the last ``ceil(test_fraction * n)`` of each user's n positives, and of the rest the last
+    ``ceil(validation_fraction * m)`` for validation (EVALUATION P1). ``global`` cuts all positives at one moment, and
+    those before it at another; users of the test part may be new.
+
+    Raises:
+        SplitError: There are no positives, or a part would be empty.
+    """
+    settings = config.split
+    everything = positives(dataset, config.positives, settings.min_positives)
+    hold_out = _last_of_each_user if settings.kind == "per_user" else _last_of_all
+    rest, test = hold_out(everything, settings.test_fraction)
+    train, validation = hold_out(rest, settings.validation_fraction)
+    if train.is_empty():
+        raise SplitError(
+            f"The split leaves nothing to train on: {everything.height} positives, `data.split.test_fraction` = "
+            f"{settings.test_fraction}, `data.split.validation_fraction` = {settings.validation_fraction}. Remedy: "
+            "lower them."
+        )
+    held_out = pl.concat([validation, test])
+    observed = _observed(dataset, held_out, settings.kind)
+    return Split(kind=settings.kind, train=train, validation=validation, test=test, observed=observed)
+
+
+def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
+    """Sorts by user, time and item id; ids that are numbers compare as numbers (shorter first, then by letter)."""
+    return frame.sort(
+        pl.col("user_id").str.len_bytes(),
+        "user_id",
+        "timestamp",
+        pl.col("item_id").str.len_bytes(),
+        "item_id",
+    )
+
+
+def _last_of_each_user(ordered: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+    count = pl.len().over("user_id")
+    position = pl.int_range(pl.len()).over("user_id")
+    # A hair is taken off first: 0.2 * 15 is 3.0000000000000004 in binary, and its ceiling would be 4.
+    held = position >= count - (count * fraction - 1e-9).ceil()
+    marked = ordered.with_columns(held.alias("held"))
+    return marked.filter(~pl.col("held")).drop("held"), marked.filter("held").drop("held")
+
+
+def _last_of_all(ordered: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+    wanted = math.ceil(ordered.height * fraction - 1e-9)
+    if wanted == 0 or ordered.is_empty():
+        return ordered, ordered.clear()
+    times = ordered["timestamp"].sort()
+    moment = times[max(ordered.height - wanted, 0)]
+    return ordered.filter(pl.col("timestamp") < moment), ordered.filter(pl.col("timestamp") >= moment)
+
+
+def _observed(dataset: Dataset, held_out: pl.DataFrame, kind: str) -> pl.DataFrame:
+    events = dataset.interactions()
+    if held_out.is_empty():
+        return events.collect(engine="streaming")
+    if kind == "global":
+        events = events.filter(pl.col("timestamp") < held_out["timestamp"].min())
+    else:
+        first = held_out.lazy().group_by("user_id").agg(pl.col("timestamp").min().alias("__end"))
+        events = (
+            events.join(first, on="user_id", how="left", maintain_order="left")
+            .filter(pl.col("__end").is_null() | (pl.col("timestamp") < pl.col("__end")))
+            .drop("__end")
+        )
+    pairs = held_out.lazy().select(_PAIR)
+    return events.join(pairs, on=_PAIR, how="anti", maintain_order="left").collect(engine="streaming")
