@@ -51,9 +51,7 @@ def bootstrap_means(
     return means
 
 
-def percentile_interval(
-    means: NDArray[np.float64], *, confidence: float = CONFIDENCE
-) -> NDArray[np.float64]:
+def percentile_interval(means: NDArray[np.float64], *, confidence: float = CONFIDENCE) -> NDArray[np.float64]:
     """The middle `confidence` of each column of [R, M] resampled means, as [M, 2] (low, high).
 
     The percentile bootstrap of Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13. A
@@ -77,6 +75,4 @@ def bootstrap_interval(
     seed: int = 0,
 ) -> NDArray[np.float64]:
     """Percentile intervals of the means of the columns of [U, M], as [M, 2]; see `bootstrap_means`."""
-    return percentile_interval(
-        bootstrap_means(values, resamples=resamples, seed=seed), confidence=confidence
-    )
+    return percentile_interval(bootstrap_means(values, resamples=resamples, seed=seed), confidence=confidence)

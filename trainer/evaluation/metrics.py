@@ -13,11 +13,14 @@ A user without test items has NaN everywhere and takes no part in any average. `
 for all users: the distinct items among their first k, divided by the number of candidates.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
 from trainer.evaluation.intervals import RESAMPLES, bootstrap_interval
 from trainer.evaluation.item_sets import ItemSets
@@ -25,6 +28,8 @@ from trainer.evaluation.ranking import Rankings
 
 KS = (10, 20)
 CURVE_KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
+# Values of users x metrics resampled at once: 32 Mi float64 are 256 MiB.
+_BLOCK_VALUES = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,15 @@ class Metric:
     users and therefore always covers less, and for figures taken from elsewhere.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     value: float
     ci95: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.ci95 or (self.value, self.value)
+        if not (math.isfinite(self.value) and math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise ValueError(f"a metric needs finite figures and low <= high, received {self}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,15 +74,50 @@ class PerUserMetrics:
 
     def summary(self, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Metric]:
         """Each metric with its interval; metrics that no user has are left out."""
-        named = {name: column for name, column in self.values.items() if not np.isnan(column).all()}
-        metrics: dict[str, Metric] = {}
-        if named:
-            intervals = bootstrap_interval(
-                np.stack(list(named.values()), axis=1), resamples=resamples, seed=seed
-            )
-            for (name, column), (low, high) in zip(named.items(), intervals, strict=True):
-                metrics[name] = Metric(_mean(column), (float(low), float(high)))
-        return metrics | {name: Metric(value) for name, value in self.totals.items() if not np.isnan(value)}
+        return summaries([self], resamples=resamples, seed=seed)[0]
+
+    def minus(self, other: Self) -> Self:
+        """Each user's differences, for the metrics that both have.
+
+        Both must be of the same users in the same order. The interval of a mean difference is paired: what
+        makes users easy or hard for both models cancels.
+        """
+        return type(self)(
+            {
+                name: column - other.values[name]
+                for name, column in self.values.items()
+                if name in other.values
+            },
+            {name: total - other.totals[name] for name, total in self.totals.items() if name in other.totals},
+        )
+
+
+def summaries(
+    parts: Sequence[PerUserMetrics], *, resamples: int = RESAMPLES, seed: int = 0
+) -> list[dict[str, Metric]]:
+    """`PerUserMetrics.summary` of several models or slices over the same users, with shared draws.
+
+    The draws are the costly part, so this is far quicker than one call each. A user is drawn if any part
+    has a value for it; each mean is over the drawn users that have that value.
+    """
+    columns = [
+        (number, name, column)
+        for number, part in enumerate(parts)
+        for name, column in part.values.items()
+        if not np.isnan(column).all()
+    ]
+    results: list[dict[str, Metric]] = [{} for _ in parts]
+    step = max(1, _BLOCK_VALUES // max(columns[0][2].size, 1)) if columns else 1
+    for start in range(0, len(columns), step):
+        block = columns[start : start + step]
+        intervals = bootstrap_interval(
+            np.stack([column for _, _, column in block], axis=1), resamples=resamples, seed=seed
+        )
+        for (number, name, column), (low, high) in zip(block, intervals, strict=True):
+            results[number][name] = Metric(_mean(column), (float(low), float(high)))
+    for result, part in zip(results, parts, strict=True):
+        result |= {name: Metric(value) for name, value in part.totals.items()}
+    return results
 
 
 def popularity_percentiles(training_counts: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -109,14 +156,16 @@ def ranking_metrics(
         ValueError: shapes disagree, a cut-off is out of range, or a list is malformed (an unknown item,
             a repeated item, padding before an item).
     """
-    cutoffs = _check(rankings, relevant, ks)
+    cutoffs = _check_cutoffs(ks, rankings)
+    lists = rankings[:, : cutoffs[-1]]
+    _check_lists(lists, relevant)
     if training_counts is not None and training_counts.shape != (relevant.num_items,):
         raise ValueError(f"expected [{relevant.num_items}] counts, received shape {training_counts.shape}")
     sizes = relevant.sizes()
     evaluated = sizes > 0
-    hits = relevant.contains(rankings)
+    hits = relevant.contains(lists)
     percentiles = None if training_counts is None else popularity_percentiles(training_counts)
-    ranks = np.arange(1, rankings.shape[1] + 1)
+    ranks = np.arange(1, lists.shape[1] + 1)
     # The first hit's reciprocal rank is the largest one.
     first = np.maximum.accumulate(np.where(hits, 1.0 / ranks, 0.0), axis=1)
     found = np.cumsum(hits, axis=1)
@@ -135,46 +184,50 @@ def ranking_metrics(
             f"mrr@{k}": first[:, k - 1],
         }
         if percentiles is not None:
-            columns[f"popularity_percentile@{k}"] = _mean_percentile(rankings[:, :k], percentiles)
+            columns[f"popularity_percentile@{k}"] = _mean_percentile(lists[:, :k], percentiles)
         values |= {name: np.where(evaluated, column, np.nan) for name, column in columns.items()}
-        listed = np.unique(rankings[evaluated, :k])
-        totals[f"coverage@{k}"] = (
-            float((listed >= 0).sum() / relevant.num_items) if evaluated.any() else float("nan")
-        )
+        if evaluated.any():
+            # Padding, -1, is counted in place 0.
+            listed = np.bincount(lists[evaluated, :k].ravel() + 1, minlength=relevant.num_items + 1)[1:]
+            totals[f"coverage@{k}"] = float((listed > 0).mean())
     return PerUserMetrics(values, totals)
 
 
-def recall_curve(
-    rankings: Rankings, relevant: ItemSets, *, ks: Iterable[int] = CURVE_KS
-) -> dict[int, float]:
+def recall_curve(rankings: Rankings, relevant: ItemSets, *, ks: Iterable[int] = CURVE_KS) -> dict[int, float]:
     """Mean recall@k at each cut-off that the lists are long enough for."""
     reachable = [k for k in ks if k <= rankings.shape[1]]
     means = ranking_metrics(rankings, relevant, ks=reachable).means()
     return {k: means[f"recall@{k}"] for k in reachable}
 
 
-def _check(rankings: Rankings, relevant: ItemSets, ks: Sequence[int]) -> list[int]:
-    if rankings.ndim != 2 or rankings.shape[0] != relevant.num_users:
-        raise ValueError(f"expected rankings of [{relevant.num_users}, K], received shape {rankings.shape}")
-    if not np.issubdtype(rankings.dtype, np.integer):
-        raise ValueError(f"rankings must hold integers, received {rankings.dtype}")
+def _check_cutoffs(ks: Sequence[int], rankings: Rankings) -> list[int]:
+    if rankings.ndim != 2:
+        raise ValueError(f"expected rankings of [users, K], received shape {rankings.shape}")
     cutoffs = sorted(set(ks))
     if not cutoffs or cutoffs[0] < 1 or cutoffs[-1] > rankings.shape[1]:
         raise ValueError(f"cut-offs must lie in 1..{rankings.shape[1]} (length of the lists), received {ks}")
-    if rankings.size == 0:
-        return cutoffs
-    if rankings.min() < -1 or rankings.max() >= relevant.num_items:
+    return cutoffs
+
+
+def _check_lists(lists: Rankings, relevant: ItemSets) -> None:
+    if lists.shape[0] != relevant.num_users:
         raise ValueError(
-            f"items must lie in [0, {relevant.num_items}) or be -1, "
-            f"received {rankings.min()}..{rankings.max()}"
+            f"expected one list for each of {relevant.num_users} users, received {lists.shape[0]}"
         )
-    padding = rankings < 0
+    if not np.issubdtype(lists.dtype, np.integer):
+        raise ValueError(f"rankings must hold integers, received {lists.dtype}")
+    if lists.size == 0:
+        return
+    if lists.min() < -1 or lists.max() >= relevant.num_items:
+        raise ValueError(
+            f"items must lie in [0, {relevant.num_items}) or be -1, received {lists.min()}..{lists.max()}"
+        )
+    padding = lists < 0
     if (padding[:, :-1] & ~padding[:, 1:]).any():
         raise ValueError("-1 may only stand at the end of a list")
-    ordered = np.sort(rankings, axis=1)
+    ordered = np.sort(lists, axis=1)
     if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
         raise ValueError("a list holds the same item twice")
-    return cutoffs
 
 
 def _mean_percentile(items: Rankings, percentiles: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,219 @@
+"""A report as Markdown and as a table in the terminal."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trainer.evaluation.metrics import Metric
+from trainer.evaluation.report import EvaluationReport, Metrics
+
+_HEADLINE = ("recall@10", "recall@20", "ndcg@10", "hr@10", "mrr@10")
+_LIST_METRICS = ("coverage@10", "popularity_percentile@10")
+_DIMENSIONS = {
+    "item_language": "item language",
+    "item_temperature": "cold and warm items",
+    "user_activity": "training items of the user",
+}
+_LABELS = {
+    "recall": "Recall",
+    "ndcg": "NDCG",
+    "hr": "HR",
+    "mrr": "MRR",
+    "coverage": "Coverage",
+    "popularity_percentile": "Popularity percentile",
+    "accuracy": "Accuracy",
+}
+_NOTES = {
+    "recall": "of the user's held-out items, the share found among the first k (of at most k)",
+    "ndcg": "as Recall, but places near the top count for more",
+    "hr": "share of users with at least one held-out item among the first k",
+    "mrr": "one over the place of the first held-out item, 0 beyond k",
+    "coverage": "share of the catalogue that stands in anybody's first k",
+    "popularity_percentile": "how popular the first k are in training: 50 is an average item, 100 the top",
+}
+
+
+def metric_label(name: str) -> str:
+    """How a metric is called in tables and plots: `ndcg@10` -> `NDCG@10`."""
+    base, at, cutoff = name.partition("@")
+    return _LABELS.get(base, base.replace("_", " ")) + at + cutoff
+
+
+def accuracy_metrics(report: EvaluationReport) -> list[str]:
+    """P1's headline metrics that the report has; where it has none of them, all that it has."""
+    return [name for name in _HEADLINE if name in report.metrics] or list(report.metrics)
+
+
+def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
+    """The report as a Markdown page: accuracy, advantage, lists, slices, plots.
+
+    Args:
+        report: what to show.
+        plots: file names of images beside the page.
+    """
+    columns = accuracy_metrics(report)
+    parts = [
+        f"# {_escape(report.model)} on {_escape(report.dataset)}",
+        f"Protocol {report.protocol}, {report.split} split, ranked against the whole catalogue in "
+        f"{report.seconds:.1f} s. {_sizes(report)}".rstrip(),
+        "## Accuracy",
+        "Brackets hold 95 % bootstrap intervals over users. Rows in italics were not computed in this run.",
+        _markdown_table(["model", *map(metric_label, columns)], _accuracy_rows(report, columns)),
+    ]
+    better = [(result.model, result.advantage) for result in report.baselines if result.advantage]
+    if better:
+        parts += [
+            f"## {_escape(report.model)} minus each baseline",
+            "Differences are paired user by user; an interval that leaves out 0 is one to rely on.",
+            _markdown_table(
+                ["baseline", *map(metric_label, columns)],
+                [[_escape(name), *(_cell(gain.get(c), sign=True) for c in columns)] for name, gain in better],
+            ),
+        ]
+    lists = [name for name in _LIST_METRICS if name in report.metrics]
+    if lists:
+        rows = [[f"**{_escape(report.model)}**", *(_cell(report.metrics.get(c), c) for c in lists)]]
+        rows += [[_escape(b.model), *(_cell(b.metrics.get(c), c) for c in lists)] for b in report.baselines]
+        parts += ["## What the lists hold", _markdown_table(["model", *map(metric_label, lists)], rows)]
+    for dimension in report.slices:
+        if report.slices[dimension]:
+            parts += _slice_section(report, dimension, columns[0])
+    notes = dict.fromkeys(name.partition("@")[0] for name in [*columns, *lists])
+    explained = [f"* {_LABELS[base]}@k: {_NOTES[base]}" for base in notes if base in _NOTES]
+    if explained:
+        parts += ["## Reading the figures", "\n".join(explained)]
+    if plots:
+        parts += ["## Plots", "\n\n".join(f"![{plot}]({plot})" for plot in plots)]
+    return "\n\n".join(parts) + "\n"
+
+
+def print_table(report: EvaluationReport, console: Console | None = None) -> None:
+    """Prints the model beside its baselines, and the slices by item language when there are several.
+
+    Args:
+        report: what to show.
+        console: where to; None is standard output.
+    """
+    console = console or Console()
+    columns = accuracy_metrics(report)
+    title = f"{report.model} on {report.dataset} ({report.protocol}, {report.split})"
+    console.print(_rich_table(report, columns, title))
+    if report.reference:
+        sources = ", ".join(dict.fromkeys(result.source for result in report.reference))
+        console.print(Text(f"* reference figures, not computed here ({sources})", style="dim"))
+    console.print(Text("± half the width of the 95 % bootstrap interval over users", style="dim"))
+    languages = report.slices.get("item_language", {})
+    if len(languages) > 1:
+        console.print(_rich_languages(report, columns[0]))
+
+
+def _rich_table(report: EvaluationReport, columns: list[str], title: str) -> Table:
+    table = Table(title=Text(title, style="bold"), box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("model", overflow="fold", min_width=12)
+    for name in columns:
+        table.add_column(metric_label(name), justify="right", no_wrap=True)
+    rows: list[tuple[str, Metrics, str]] = [(report.model, report.metrics, "bold green")]
+    rows += [(result.model, result.metrics, "") for result in report.baselines]
+    rows += [(f"{result.model} *", result.metrics, "italic") for result in report.reference]
+    for number, (name, metrics, style) in enumerate(rows):
+        table.add_row(
+            Text(name, style=style),
+            *(_rich_cell(metrics.get(column), style) for column in columns),
+            end_section=number in (0, len(report.baselines)),
+        )
+    return table
+
+
+def _rich_languages(report: EvaluationReport, column: str) -> Table:
+    groups = report.slices["item_language"]
+    sizes = report.slice_sizes.get("item_language", {})
+    table = Table(
+        title=Text(f"{metric_label(column)} by item language", style="bold"),
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+    )
+    table.add_column("language")
+    table.add_column("users", justify="right")
+    table.add_column(report.model, justify="right", overflow="fold")
+    for result in report.baselines:
+        table.add_column(result.model, justify="right", overflow="fold")
+    for name, metrics in groups.items():
+        others = [result.slices.get("item_language", {}).get(name, {}) for result in report.baselines]
+        table.add_row(
+            Text(name),
+            f"{sizes[name].users:,}" if name in sizes else "",
+            _rich_cell(metrics.get(column), "bold green"),
+            *(_rich_cell(other.get(column), "") for other in others),
+        )
+    return table
+
+
+def _rich_cell(metric: Metric | None, style: str) -> Text:
+    if metric is None:
+        return Text("-", style="dim")
+    text = Text(f"{metric.value:.4f}", style=style)
+    if metric.ci95 is not None:
+        text.append(f"\n±{(metric.ci95[1] - metric.ci95[0]) / 2:.4f}", style="not bold dim")
+    return text
+
+
+def _accuracy_rows(report: EvaluationReport, columns: list[str]) -> list[list[str]]:
+    rows = [[f"**{_escape(report.model)}**", *(_cell(report.metrics.get(c), strong=True) for c in columns)]]
+    rows += [[_escape(b.model), *(_cell(b.metrics.get(c)) for c in columns)] for b in report.baselines]
+    rows += [
+        [f"*{_escape(r.model)} ({_escape(r.source)})*", *(_cell(r.metrics.get(c)) for c in columns)]
+        for r in report.reference
+    ]
+    return rows
+
+
+def _slice_section(report: EvaluationReport, dimension: str, column: str) -> list[str]:
+    sizes = report.slice_sizes.get(dimension, {})
+    header = ["slice", "users", "items", "test items", f"**{_escape(report.model)}**"]
+    header += [_escape(result.model) for result in report.baselines]
+    rows = []
+    for name, metrics in report.slices[dimension].items():
+        size = sizes.get(name)
+        counts = [f"{n:,}" for n in (size.users, size.items, size.positives)] if size else ["", "", ""]
+        others = [result.slices.get(dimension, {}).get(name, {}) for result in report.baselines]
+        rows.append(
+            [_escape(name), *counts, _cell(metrics.get(column)), *(_cell(o.get(column)) for o in others)]
+        )
+    title = _DIMENSIONS.get(dimension, dimension.replace("_", " "))
+    return [f"## {metric_label(column)} by {title}", _markdown_table(header, rows)]
+
+
+def _sizes(report: EvaluationReport) -> str:
+    if report.sizes is None:
+        return ""
+    sizes = report.sizes
+    return (
+        f"{sizes.users:,} users, {sizes.items:,} candidate items, {sizes.training:,} training and "
+        f"{sizes.test:,} test interactions."
+    )
+
+
+def _cell(metric: Metric | None, name: str = "", *, sign: bool = False, strong: bool = False) -> str:
+    if metric is None:
+        return ""
+    places = 1 if name.startswith("popularity_percentile") else 4
+    form = f"{'+' if sign else ''}.{places}f"
+    value = f"**{metric.value:{form}}**" if strong else f"{metric.value:{form}}"
+    if metric.ci95 is None:
+        return value
+    return f"{value} [{metric.ci95[0]:{form}}, {metric.ci95[1]:{form}}]"
+
+
+def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _escape(text: str) -> str:
+    """Keeps a name from being read as Markdown or from breaking its table."""
+    plain = " ".join(text.split())
+    return "".join("\\" + character if character in "\\`*_|[]<>#" else character for character in plain)
