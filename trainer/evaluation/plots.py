@@ -1,6 +1,5 @@
 """Plots of a report (PNG)."""
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +7,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
+from trainer.evaluation.fonts import font_families, printable
 from trainer.evaluation.metrics import Metric
 from trainer.evaluation.report import DEFAULT_STEM, Curves, EvaluationReport, Metrics, Slices
 from trainer.evaluation.tables import accuracy_metrics, metric_label
@@ -33,12 +32,6 @@ _SIDE_LABELS = {
     ),
     "coverage@10": "Share of the catalogue in anybody's first 10",
 }
-# Drawn from, in this order, when installed: names of models may be in any script.
-_FONTS = (
-    "DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans KR",
-    "WenQuanYi Zen Hei", "NanumGothic", "Microsoft YaHei", "Malgun Gothic", "PingFang SC", "Arial Unicode MS",
-    "Noto Sans Thai", "Noto Sans Arabic",
-)  # fmt: skip
 _STYLE: dict[Any, Any] = {
     "font.size": 10.0,
     "axes.titlesize": 12.0,
@@ -99,7 +92,7 @@ def draw_plots(report: EvaluationReport, directory: Path, *, stem: str = DEFAULT
         "languages": _languages,
         "trade-off": _trade_off,
     }
-    with matplotlib.rc_context(_STYLE | {"font.family": [name for name, _ in _fonts()]}):
+    with matplotlib.rc_context(_STYLE | {"font.family": list(font_families())}):
         for name, plot in plots.items():
             path = directory / f"{stem}-{name}.png"
             figure = plot(report, systems)
@@ -141,7 +134,7 @@ def _metrics(report: EvaluationReport, systems: list[_System]) -> Figure | None:
     figure, (axes,) = _figure(max(7.0, 0.19 * len(names) * len(systems) + 4.0), 4.6)
     _grouped_bars(axes, systems, [[system.metrics.get(name) for name in names] for system in systems])
     axes.set_xticks(range(len(names)), [metric_label(name) for name in names])
-    axes.set_title(_printable(f"{report.model} on {report.dataset}"), pad=14)
+    axes.set_title(printable(f"{report.model} on {report.dataset}"), pad=14)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     hatched = "" if all(s.computed for s in systems) else " Hatched: reference figures, not computed here."
     _caption(figure, "Lines: 95 % bootstrap intervals over users." + hatched)
@@ -162,7 +155,7 @@ def _recall_curve(report: EvaluationReport, systems: list[_System]) -> Figure | 
             markersize=4,
             linewidth=2.4 if system is systems[0] else 1.6,
             color=system.colour,
-            label=_printable(system.name),
+            label=printable(system.name),
         )
     cutoffs = sorted({k for system in drawn for k in system.curves["recall"]})
     axes.set_xscale("log")
@@ -172,7 +165,7 @@ def _recall_curve(report: EvaluationReport, systems: list[_System]) -> Figure | 
     axes.set_ylim(bottom=0)
     axes.set_xlabel("k (length of the list, logarithmic)")
     axes.set_ylabel("Recall@k")
-    axes.set_title(_printable(f"Recall by length of the list, {report.dataset}"), pad=14)
+    axes.set_title(printable(f"Recall by length of the list, {report.dataset}"), pad=14)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], loc="upper left")
     return figure
@@ -190,9 +183,9 @@ def _languages(report: EvaluationReport, systems: list[_System]) -> Figure | Non
     _grouped_bars(axes, drawn, rows)
     sizes = report.slice_sizes.get("item_language", {})
     labels = [f"{group}\n{sizes[group].users:,} users" if group in sizes else group for group in groups]
-    axes.set_xticks(range(len(groups)), [_printable(label) for label in labels])
+    axes.set_xticks(range(len(groups)), [printable(label) for label in labels])
     axes.set_ylabel(metric_label(name))
-    axes.set_title(_printable(f"{metric_label(name)} by item language, {report.dataset}"), pad=14)
+    axes.set_title(printable(f"{metric_label(name)} by item language, {report.dataset}"), pad=14)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     hidden = len(report.slices["item_language"]) - len(groups)
     more = f" The {hidden} smallest of the languages are left out." if hidden else ""
@@ -220,20 +213,20 @@ def _trade_off(report: EvaluationReport, systems: list[_System]) -> Figure | Non
                 color=system.colour,
                 ecolor=system.colour,
                 capsize=3,
-                label=_printable(system.name),
+                label=printable(system.name),
             )
         axes.set_ylim(bottom=0)
         axes.set_xlim(*((0, 103) if side.startswith("popularity") else (-0.03, 1.03)))
         axes.set_xlabel(_SIDE_LABELS[side])
     panels[0].set_ylabel("Recall@10")
-    panels[0].set_title(_printable(f"Accuracy against what the lists hold, {report.dataset}"), pad=14)
+    panels[0].set_title(printable(f"Accuracy against what the lists hold, {report.dataset}"), pad=14)
     panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
 def _figure(width: float, height: float, *, columns: int = 1) -> tuple[Figure, list[Axes]]:
     # Not pyplot: no global state, no window, nothing to close.
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.06))
     return figure, list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
 
 
@@ -255,7 +248,7 @@ def _grouped_bars(axes: Axes, systems: list[_System], rows: list[list[Metric | N
             color=system.colour if system.computed else "white",
             edgecolor=system.colour,
             hatch=system.hatch,
-            label=_printable(system.name),
+            label=printable(system.name),
         )
         if any(metric.ci95 for metric in metrics):
             axes.errorbar(
@@ -304,18 +297,3 @@ def _spread(cutoffs: Sequence[int]) -> list[int]:
 
 def _caption(figure: Figure, text: str) -> None:
     figure.supxlabel(text, fontsize=8, color="#555555", x=0.01, ha="left")
-
-
-@functools.cache
-def _fonts() -> tuple[tuple[str, frozenset[int]], ...]:
-    """The installed ones of `_FONTS`, each with the code points that it draws."""
-    installed = {font.name: font.fname for font in font_manager.fontManager.ttflist}
-    return tuple(
-        (name, frozenset(FT2Font(installed[name]).get_charmap())) for name in _FONTS if name in installed
-    )
-
-
-def _printable(text: str) -> str:
-    """`text` with a question mark for each character that no installed font draws."""
-    drawn = set().union(*(characters for _, characters in _fonts())) | {ord("\n")}
-    return "".join(character if ord(character) in drawn else "?" for character in text)
