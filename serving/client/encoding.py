@@ -1,0 +1,150 @@
+"""Queries -> the batch-major input tensors of the model's signatures, and output tensors -> rows."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.client.errors import BadRequestError
+from serving.client.types import Query, RankedItem, Recommendation
+from serving.tensors import string_array
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+_TEXTS = ("user_id", "query", "language", "country")
+_FILTERS = ("exclude", "languages", "categories")
+
+
+def query_inputs(queries: Sequence[Query]) -> Arrays:
+    """The inputs of the ``rank`` signature but for the items; B = number of queries.
+
+    Raises:
+        BadRequestError: a value has a wrong type; the text names it.
+    """
+    arrays = {name: string_array([_bytes(name, getattr(q, name)) for q in queries]) for name in _TEXTS}
+    arrays["history"] = string_matrix("history", [q.history for q in queries], newest_last=True)
+    arrays["timestamp"] = np.array([_seconds(q.timestamp) for q in queries], dtype=np.int64)
+    return arrays
+
+
+def recommend_inputs(queries: Sequence[Query]) -> Arrays:
+    """The inputs of the ``serving_default`` and ``retrieve`` signatures; B = number of queries.
+
+    Raises:
+        BadRequestError: a value has a wrong type or k is not positive; the text names it.
+    """
+    arrays = query_inputs(queries)
+    for name in _FILTERS:
+        arrays[name] = string_matrix(name, [getattr(q, name) for q in queries])
+    arrays["k"] = np.array([_k(q.k) for q in queries], dtype=np.int32)
+    arrays["include_seen"] = np.array([bool(q.include_seen) for q in queries], dtype=np.bool_)
+    return arrays
+
+
+def string_matrix(name: str, rows: Sequence[Sequence[str]], newest_last: bool = False) -> npt.NDArray[Any]:
+    """Strings of shape (B, longest row), padded with ''; pads come first when the newest must be last."""
+    encoded: list[list[bytes]] = []
+    for row in rows:
+        if isinstance(row, str | bytes) or not isinstance(row, Sequence):
+            raise BadRequestError(f"{name} must be a sequence of str, got {type(row).__name__} {row!r}")
+        encoded.append([_bytes(name, value) for value in row])
+    width = max(map(len, encoded), default=0)
+    matrix = np.full((len(encoded), width), b"", dtype=object)
+    for target, values in zip(matrix, encoded, strict=True):
+        if values:
+            target[slice(width - len(values), None) if newest_last else slice(len(values))] = values
+    return matrix
+
+
+def recommendations(outputs: Mapping[str, npt.NDArray[Any]]) -> list[list[Recommendation]]:
+    """Rows of results without their padding; further (B, K) float outputs become heads."""
+    ids, scores = outputs["item_ids"], outputs["scores"]
+    languages, titles = outputs.get("languages"), outputs.get("titles")
+    heads = _heads(outputs, ids.shape)
+    result: list[list[Recommendation]] = []
+    for row in range(len(ids)):
+        result.append(
+            [
+                Recommendation(
+                    item_id=_text(ids[row, column]),
+                    score=float(scores[row, column]),
+                    language="" if languages is None else _text(languages[row, column]),
+                    title="" if titles is None else _text(titles[row, column]),
+                    heads={name: float(values[row, column]) for name, values in heads.items()},
+                )
+                for column in range(ids.shape[1])
+                if ids[row, column]
+            ]
+        )
+    return result
+
+
+def ranked(outputs: Mapping[str, npt.NDArray[Any]], items: Sequence[Sequence[str]]) -> list[list[RankedItem]]:
+    """Rows of scored items, in the order asked for."""
+    scores = outputs["scores"]
+    heads = _heads(outputs, scores.shape)
+    result: list[list[RankedItem]] = []
+    for row, wanted in enumerate(items):
+        ranking: list[RankedItem] = []
+        for column, item_id in enumerate(wanted):
+            score = float(scores[row, column])
+            if math.isinf(score) and score < 0:
+                ranking.append(RankedItem(item_id, None))
+            else:
+                ranking.append(
+                    RankedItem(item_id, score, {n: float(values[row, column]) for n, values in heads.items()})
+                )
+        result.append(ranking)
+    return result
+
+
+def _heads(outputs: Mapping[str, npt.NDArray[Any]], shape: tuple[int, ...]) -> Arrays:
+    return {
+        name: values
+        for name, values in outputs.items()
+        if name != "scores" and values.dtype.kind == "f" and values.shape == shape
+    }
+
+
+def _bytes(name: str, value: object) -> bytes:
+    if not isinstance(value, str):
+        raise BadRequestError(
+            f"{name} must be str, got {type(value).__name__} {value!r}; ids are strings everywhere"
+        )
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequestError(f"{name} {value!r} is not valid Unicode ({error.reason})") from None
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
+
+
+def _seconds(value: int | datetime | None) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise BadRequestError(
+                f"timestamp {value} has no time zone; give an aware datetime or unix seconds"
+            )
+        return int(value.timestamp())
+    return _integer("timestamp", value, -(2**63), 2**63 - 1)
+
+
+def _k(value: object) -> int:
+    return _integer("k", value, 1, 2**31 - 1)
+
+
+def _integer(name: str, value: object, low: int, high: int) -> int:
+    index: Callable[[], int] | None = getattr(value, "__index__", None)
+    if index is None or isinstance(value, bool):
+        raise BadRequestError(f"{name} must be int, got {type(value).__name__} {value!r}")
+    number = index()
+    if not low <= number <= high:
+        raise BadRequestError(f"{name} must be between {low} and {high}, got {number}")
+    return number

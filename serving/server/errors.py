@@ -1,0 +1,62 @@
+"""Failures with a gRPC status code, in TensorFlow Serving's words."""
+
+import grpc
+
+# What TensorFlow Serving cuts messages at: status messages travel in HTTP/2 headers of limited size.
+_MESSAGE_LIMIT = 1024
+
+_BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class StatusError(Exception):
+    """A failure that a client sees as a gRPC status.
+
+    Attributes:
+        code: the canonical status code.
+        message: the text for the client.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.message}"
+
+    @property
+    def number(self) -> int:
+        """The code's number, which is the same in gRPC and in ``tensorflow.error.Code``."""
+        return int(self.code.value[0])
+
+    @property
+    def grpc_details(self) -> str:
+        """The message, cut to what fits into a response header."""
+        if len(self.message) <= _MESSAGE_LIMIT:
+            return self.message
+        return self.message[:_MESSAGE_LIMIT] + "...TRUNCATED"
+
+
+def invalid_argument(message: str) -> StatusError:
+    """The client sent something that no state of the server could answer."""
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def not_found(message: str) -> StatusError:
+    """No such model or version."""
+    return StatusError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def from_exception(error: BaseException) -> StatusError:
+    """Translates any exception; TensorFlow's own carry their code along."""
+    if isinstance(error, StatusError):
+        return error
+    number = getattr(error, "error_code", None)
+    message = getattr(error, "message", None)
+    if isinstance(number, int) and isinstance(message, str):
+        return StatusError(_BY_NUMBER.get(number, grpc.StatusCode.UNKNOWN), message)
+    if isinstance(error, MemoryError):
+        return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "out of memory")
+    text = str(error)
+    name = type(error).__name__
+    return StatusError(grpc.StatusCode.INTERNAL, f"{name}: {text}" if text else name)

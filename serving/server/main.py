@@ -1,0 +1,182 @@
+"""The life of the server process: start, serve, drain."""
+
+import argparse
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version as package_version
+from types import FrameType
+
+# Before TensorFlow is imported: its start-up notes would come between our one line per event.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import grpc
+
+from serving.server import flags
+
+_LOGGER = logging.getLogger(__name__)
+_UNLIMITED = -1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the server until SIGTERM or SIGINT.
+
+    Returns:
+        The exit status: 0 after a stop on request, 1 when the server could not start.
+    """
+    options = flags.parse(arguments)
+    if options.version:
+        for package in ("tensorflow-serving-api", "tensorflow", "grpcio"):
+            print(f"{package} {package_version(package)}")
+        return 0
+    _set_up_logging()
+    stop = threading.Event()
+    _stop_on_signals(stop)
+
+    from tensorflow import get_logger  # the import takes seconds: not for --help and not for wrong flags
+
+    get_logger().setLevel(logging.ERROR)
+    try:
+        return _serve(options, stop)
+    except _StartError as error:
+        _LOGGER.error("Failed to start server. Error: %s", error)
+        return 1
+
+
+class _StartError(Exception):
+    pass
+
+
+def _serve(options: argparse.Namespace, stop: threading.Event) -> int:
+    from serving.server import ops
+    from serving.server.loader import LoaderOptions, SavedModelLoader
+    from serving.server.manager import AspiredVersionsManager
+    from serving.server.policies import AvailabilityPreserving, Latest
+    from serving.server.services import ModelService, PredictionService
+    from serving.server.source import FileSystemSource, StoragePath, WatchedModel
+    from serving.server.states import ManagerState, ServableStateMonitor
+
+    ops.register()
+    # What is imported by now stays for good; the collections after an unload need not walk through it.
+    gc.collect()
+    gc.freeze()
+
+    both = options.tensorflow_session_parallelism
+    loader_options = LoaderOptions(
+        tags=tuple(filter(None, options.saved_model_tags.split(","))),
+        inter_op_threads=both or options.tensorflow_inter_op_parallelism,
+        intra_op_threads=both or options.tensorflow_intra_op_parallelism,
+        warm_up=options.enable_model_warmup,
+        warm_up_iterations=max(options.num_request_iterations_for_warmup, 1),
+    )
+
+    def make_loader(name: str, storage: StoragePath) -> SavedModelLoader:
+        return SavedModelLoader(name, storage.version, storage.path, loader_options)
+
+    monitor = ServableStateMonitor()
+    manager = AspiredVersionsManager(
+        make_loader,
+        AvailabilityPreserving(),
+        monitor,
+        options.max_num_load_retries,
+        options.load_retry_interval_micros / 1e6,
+    )
+    name = options.model_name
+    _LOGGER.info("serving model %s from base path %s", name, options.model_base_path)
+    source = FileSystemSource(
+        [WatchedModel(name, options.model_base_path, Latest())],
+        options.file_system_poll_wait_seconds,
+        manager.set_aspired_versions,
+    )
+
+    def decided() -> bool:
+        states = monitor.versions(name).values()
+        return any(s.manager_state is ManagerState.AVAILABLE or s.error_is_final for s in states)
+
+    server: grpc.Server | None = None
+    source.start()
+    try:
+        # Like TensorFlow Serving, listen only once there is something to answer with.
+        while not stop.is_set() and not monitor.wait_until(decided, timeout=0.2):
+            pass
+        if not stop.is_set():
+            failed = {v: s.error for v, s in monitor.versions(name).items() if s.error_is_final}
+            if all(s.manager_state is not ManagerState.AVAILABLE for s in monitor.versions(name).values()):
+                reasons = "".join(
+                    f"{{{{name: {name} version: {v}}} due to error: {error}}}, "
+                    for v, error in failed.items()
+                )
+                raise _StartError(
+                    f"UNKNOWN: {len(failed)} servable(s) did not become available: {{{reasons}}}"
+                )
+            server = _start_grpc(options, PredictionService(manager), ModelService(monitor))
+            stop.wait()
+    finally:
+        _LOGGER.info("stopping: waiting up to %g s for running requests", options.shutdown_grace_seconds)
+        source.stop()
+        if server is not None:
+            server.stop(options.shutdown_grace_seconds).wait()
+        clean = manager.stop(options.shutdown_grace_seconds)
+    _LOGGER.info("stopped")
+    if not clean:
+        # A load that is still inside TensorFlow can't be interrupted, and interpreter shutdown would
+        # pull the modules from under it.
+        logging.shutdown()
+        os._exit(0)
+    return 0
+
+
+def _start_grpc(options: argparse.Namespace, prediction: object, model: object) -> grpc.Server:
+    from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+    server = grpc.server(
+        ThreadPoolExecutor(options.grpc_max_threads, thread_name_prefix="grpc"),
+        options=[
+            ("grpc.max_receive_message_length", _UNLIMITED),
+            ("grpc.max_send_message_length", _UNLIMITED),
+            # A second server on the same port is a mistake, not a way to share the load.
+            ("grpc.so_reuseport", 0),
+            *options.grpc_channel_arguments,
+        ],
+    )
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(model, server)
+    port = _bind(server, f"0.0.0.0:{options.port}")
+    if options.grpc_socket_path:
+        _bind(server, f"unix:{options.grpc_socket_path}")
+    server.start()
+    _LOGGER.info("Running gRPC ModelServer at 0.0.0.0:%d ...", port)
+    if options.grpc_socket_path:
+        _LOGGER.info("Running gRPC ModelServer at UNIX socket %s ...", options.grpc_socket_path)
+    return server
+
+
+def _bind(server: grpc.Server, address: str) -> int:
+    try:
+        return int(server.add_insecure_port(address))
+    except RuntimeError as error:
+        raise _StartError(f"cannot listen on {address}: is it in use? ({error})") from None
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s.%(msecs)03d %(levelname).1s %(name)s] %(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S",
+    )
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            os._exit(130)  # the second Ctrl-C: now
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)

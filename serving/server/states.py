@@ -1,0 +1,59 @@
+"""What is known of every version that the server has handled."""
+
+import enum
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from serving.server.errors import StatusError
+
+
+class ManagerState(enum.IntEnum):
+    """The life of a version; the numbers are those of ``ModelVersionStatus.State``."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ServableState:
+    """Where a version is in its life, and its last error.
+
+    An error with END means that loading failed for good; with LOADING, that it failed and is tried again
+    (TensorFlow Serving shows no error then).
+    """
+
+    manager_state: ManagerState
+    error: StatusError | None = None
+
+    @property
+    def error_is_final(self) -> bool:
+        """Whether loading failed and is not tried again."""
+        return self.manager_state is ManagerState.END and self.error is not None
+
+
+class ServableStateMonitor:
+    """Keeps the latest state of every version, versions that have ended included. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._states: dict[str, dict[int, ServableState]] = {}
+
+    def publish(self, name: str, version: int, state: ServableState) -> None:
+        """Records a new state."""
+        with self._changed:
+            self._states.setdefault(name, {})[version] = state
+            self._changed.notify_all()
+
+    def versions(self, name: str) -> dict[int, ServableState]:
+        """States by version, highest version first; empty when nothing was ever seen."""
+        with self._changed:
+            return dict(sorted(self._states.get(name, {}).items(), reverse=True))
+
+    def wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Waits until ``condition()`` holds (it is asked after every change); returns its last answer."""
+        with self._changed:
+            return self._changed.wait_for(condition, timeout)
