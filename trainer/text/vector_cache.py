@@ -1,0 +1,152 @@
+"""Vectors on disk by the hash of their text: what was encoded once is not encoded again."""
+
+import logging
+import uuid
+import zlib
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.files import atomic_file
+
+_LOGGER = logging.getLogger(__name__)
+_INDEX = np.dtype([("key", "V16"), ("checksum", "<u4")])
+# A run appends a file or a few; beyond this many they are merged, so that look-ups stay cheap.
+_MAX_SHARDS = 32
+
+Keys = npt.NDArray[np.void]
+Vectors = npt.NDArray[np.float32]
+
+
+def text_keys(texts: Sequence[str]) -> Keys:
+    """A 16-byte BLAKE2b digest for each text."""
+    digests = b"".join(
+        blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts
+    )
+    return np.frombuffer(digests, dtype="V16")
+
+
+class VectorCache:
+    """An append-only store of vectors in one directory, a few large files whatever the number of texts.
+
+    A shard is two files: ``NAME.vectors.npy`` [n, D] and ``NAME.index.npy`` with the key and the CRC-32 of
+    each row. The index is written last and every row is checked when it is read, so a torn, lost or
+    damaged file costs a computation and never gives a wrong vector.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def look_up(self, keys: Keys) -> tuple[npt.NDArray[np.int64], Vectors | None]:
+        """Finds stored vectors.
+
+        Returns:
+            The positions in ``keys`` that were found, ascending, and their vectors [found, D] (None
+            when nothing was found).
+        """
+        missing = {key: position for position, key in enumerate(keys.tolist())}
+        found: list[npt.NDArray[np.int64]] = []
+        parts: list[Vectors] = []
+        for index_path in self._index_paths():
+            if not missing:
+                break
+            shard = self._read(index_path)
+            if shard is None:
+                continue
+            index, vectors = shard
+            wanted = [(row, missing[key]) for row, key in enumerate(index["key"].tolist()) if key in missing]
+            if not wanted:
+                continue
+            rows, positions = np.array(wanted, np.int64).T
+            values = np.ascontiguousarray(vectors[rows])
+            intact = np.array([zlib.crc32(value) for value in values], np.uint32) == index["checksum"][rows]
+            if not intact.all():
+                self._discard(index_path, f"{np.count_nonzero(~intact)} rows fail their checksum")
+            found.append(positions[intact])
+            parts.append(values[intact])
+            for position in positions[intact].tolist():
+                missing.pop(keys[position].tobytes(), None)
+        if not found:
+            return np.empty(0, np.int64), None
+        positions = np.concatenate(found)
+        order = np.argsort(positions)
+        return positions[order], np.concatenate(parts)[order]
+
+    def append(self, keys: Keys, vectors: Vectors) -> None:
+        """Stores ``vectors`` [n, D] under ``keys`` [n]."""
+        self._write(keys, vectors)
+        if len(self._index_paths()) > _MAX_SHARDS:
+            self._merge()
+
+    def _index_paths(self) -> list[Path]:
+        # Large shards first: most look-ups end there.
+        paths = [(path.stat().st_size, path) for path in self._directory.glob("*.index.npy")]
+        return [path for _, path in sorted(paths, reverse=True)]
+
+    def _write(self, keys: Keys, vectors: Vectors) -> None:
+        name = uuid.uuid4().hex
+        values = np.ascontiguousarray(vectors, np.float32)
+        index = np.empty(len(keys), _INDEX)
+        index["key"] = keys
+        index["checksum"] = [zlib.crc32(value) for value in values]
+        for path, array in ((self._vectors_path(name), values), (self._index_path(name), index)):
+            with atomic_file(path) as temporary, temporary.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+
+    def _index_path(self, name: str) -> Path:
+        return self._directory / f"{name}.index.npy"
+
+    def _vectors_path(self, name: str) -> Path:
+        return self._directory / f"{name}.vectors.npy"
+
+    def _read(self, index_path: Path) -> tuple[npt.NDArray[np.void], Vectors] | None:
+        vectors_path = self._vectors_path(index_path.name.removesuffix(".index.npy"))
+        try:
+            index = np.load(index_path, allow_pickle=False)
+            vectors = np.load(vectors_path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError as error:
+            if index_path.exists():
+                self._discard(index_path, f"{error.filename} is missing")
+            return None  # else another process has merged it away
+        except (OSError, ValueError, EOFError) as error:
+            self._discard(index_path, str(error))
+            return None
+        sound = index.dtype == _INDEX and index.ndim == 1 and vectors.dtype == np.float32
+        if not sound or vectors.ndim != 2 or len(vectors) != len(index):
+            self._discard(
+                index_path, f"index {index.dtype} {index.shape}, vectors {vectors.dtype} {vectors.shape}"
+            )
+            return None
+        return index, vectors
+
+    def _discard(self, index_path: Path, why: str) -> None:
+        _LOGGER.warning("The vector cache %s is damaged (%s); its texts are encoded again.", index_path, why)
+        index_path.unlink(missing_ok=True)
+        self._vectors_path(index_path.name.removesuffix(".index.npy")).unlink(missing_ok=True)
+
+    def _merge(self) -> None:
+        """Joins all shards but the large ones into one; a damaged shard is dropped."""
+        keys: dict[bytes, None] = {}
+        parts = []
+        paths = self._index_paths()[1:]
+        for path in paths:
+            shard = self._read(path)
+            if shard is None:
+                continue
+            index, vectors = shard
+            values = np.asarray(vectors)
+            rows = [
+                row
+                for row, (key, checksum) in enumerate(index.tolist())
+                if key not in keys and zlib.crc32(values[row]) == checksum
+            ]
+            keys.update(dict.fromkeys(index["key"][rows].tolist()))
+            parts.append(values[rows])
+        if parts:
+            self._write(np.frombuffer(b"".join(keys), "V16"), np.concatenate(parts))
+        for path in paths:
+            path.unlink(missing_ok=True)
+            self._vectors_path(path.name.removesuffix(".index.npy")).unlink(missing_ok=True)
