@@ -25,6 +25,7 @@ HEADER: Final = "dataset.yaml"
 TABLES: Final = ("interactions", "items", "users", "translations")
 # Rows a group: small enough that a reader of a few columns of one group stays within tens of MB.
 _ROW_GROUP = 262_144
+_HEADER_REMEDY: Final = "Remedy: mend it, or prepare the dataset anew."
 
 
 class _Tables(Settings):
@@ -49,8 +50,8 @@ class _Header(Settings):
     homepage: str = ""
     fingerprint: str | None = None
     tables: _Tables
-    rows: dict[str, int] = {}
-    dropped: dict[str, int] = {}
+    rows: dict[str, int] = Field(default={})
+    dropped: dict[str, int] = Field(default={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,8 @@ class Dataset:
         if header.fingerprint is not None and header.fingerprint != digest:
             raise DatasetError(
                 f"{path / HEADER}: the fingerprint {header.fingerprint[:12]}... is not that of the tables "
-                f"({digest[:12]}...): they were changed or damaged after they were written. Remedy: restore them, "
-                "or remove the line `fingerprint` to accept them as they are."
+                f"({digest[:12]}...): they were changed or damaged after they were written. Remedy: restore "
+                "them, or remove the line `fingerprint` to accept them as they are."
             )
         return cls(
             path=path,
@@ -240,18 +241,16 @@ def _read_header(path: Path) -> _Header:
     file = path / HEADER
     if not path.is_dir() or not file.is_file():
         raise DatasetError(
-            f"{path} is no dataset: there is no {HEADER} in it. Remedy: give the directory that holds {HEADER} and "
-            "its Parquet tables (docs/data.md)."
+            f"{path} is no dataset: there is no {HEADER} in it. Remedy: give the directory that holds "
+            f"{HEADER} and its Parquet tables (docs/data.md)."
         )
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise DatasetError(
-            f"{file} is no YAML: {reason}. Remedy: mend it, or prepare the dataset anew."
-        ) from error
+        raise DatasetError(f"{file} is no YAML: {reason}. {_HEADER_REMEDY}") from error
     if not isinstance(content, dict):
-        raise DatasetError(f"{file} holds no mapping. Remedy: mend it, or prepare the dataset anew.")
+        raise DatasetError(f"{file} holds no mapping. {_HEADER_REMEDY}")
     try:
         return _Header.model_validate(content)
     except ValidationError as error:

@@ -29,8 +29,8 @@ class Split:
         train: Positives to learn from: user_id, item_id, timestamp; sorted by user, time and item.
         validation: Positives that follow them, for early stopping.
         test: Positives that follow both, for the final figures alone.
-        observed: Every event of the training part, positive or not, in the columns of ``interactions``. Of each user
-            nothing at or after the first held-out positive, and no pair (user, item) that is held out.
+        observed: Every event of the training part, positive or not, in the columns of ``interactions``. Of
+            each user nothing at or after the first held-out positive, and no (user, item) that is held out.
     """
 
     kind: Literal["per_user", "global"]
@@ -89,9 +89,9 @@ def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives
 def split(dataset: Dataset, config: DataConfig) -> Split:
     """Divides a dataset as the settings say.
 
-    ``per_user`` holds out the last ``ceil(test_fraction * n)`` of each user's n positives, and of the rest the last
-    ``ceil(validation_fraction * m)`` for validation (EVALUATION P1). ``global`` cuts all positives at one moment, and
-    those before it at another; users of the test part may be new.
+    ``per_user`` holds out the last ``ceil(test_fraction * n)`` of each user's n positives, and of the m that
+    are left the last ``ceil(validation_fraction * m)`` for validation (EVALUATION P1). ``global`` cuts all
+    positives at one moment, and those before it at another; users of the test part may be new.
 
     Raises:
         SplitError: There are no positives, or a part would be empty.
@@ -103,9 +103,9 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
     train, validation = hold_out(rest, settings.validation_fraction)
     if train.is_empty():
         raise SplitError(
-            f"The split leaves nothing to train on: {everything.height} positives, `data.split.test_fraction` = "
-            f"{settings.test_fraction}, `data.split.validation_fraction` = {settings.validation_fraction}. Remedy: "
-            "lower them."
+            f"The split leaves nothing to train on: {everything.height} positives, "
+            f"`data.split.test_fraction` = {settings.test_fraction}, `data.split.validation_fraction` = "
+            f"{settings.validation_fraction}. Remedy: lower them."
         )
     held_out = pl.concat([validation, test])
     observed = _observed(dataset, held_out, settings.kind)
@@ -113,7 +113,7 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
 
 
 def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
-    """Sorts by user, time and item id; ids that are numbers compare as numbers (shorter first, then by letter)."""
+    """Sorts by user, time, item; shorter ids come first, so that ids that are numbers compare as numbers."""
     return frame.sort(
         pl.col("user_id").str.len_bytes(),
         "user_id",

@@ -8,6 +8,7 @@ import contextlib
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import polars as pl
@@ -97,10 +98,17 @@ def reading(file: str) -> Iterator[None]:
     """Turns any failure to read ``file`` into one `DatasetError`."""
     try:
         yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+    except (
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        OSError,
+        ValueError,
+        IndexError,
+    ) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DatasetError(
-            f"{file} can't be read: {first_line}. Remedy: the file is missing, truncated or corrupted; make it anew."
+            f"{file} can't be read: {first_line}. Remedy: make or fetch it anew; it is missing, truncated "
+            "or corrupted."
         ) from error
 
 
@@ -123,8 +131,8 @@ def validate_table(table: str, frame: pl.LazyFrame, origin: Origin) -> int:
         rows = _run(frame, _checks(table, schema), origin)
         if rows == 0:
             raise DatasetError(
-                f"{origin.file}: the table `{table}` is empty. Remedy: give at least one row, or check the filter "
-                "or query that wrote it."
+                f"{origin.file}: the table `{table}` is empty. Remedy: give at least one row, or check the "
+                "filter or query that wrote it."
             )
         _validate_tags(frame, schema, origin)
         _validate_embeddings(frame, schema, origin)
@@ -151,7 +159,7 @@ def validate_references(frame: pl.LazyFrame, items: pl.LazyFrame, origin: Origin
     raise origin.fault(
         "item_id",
         f"{first['item_id'][0]!r} is not in {items_file}; {count:,} rows name {distinct:,} such items",
-        "add the items, or leave those rows out (tables of your own: `drop_unknown_items`)",
+        "add those items, or leave the rows out",
         int(first[_ROW][0]),
     )
 
@@ -174,8 +182,8 @@ def _validate_schema(table: str, schema: pl.Schema, origin: Origin) -> None:
             near = difflib.get_close_matches(name, schema.names(), n=1, cutoff=0.6)
             hint = f"rename `{near[0]}` to it" if near else f"add it, of type {_spell(wanted)}"
             raise DatasetError(
-                f"{origin.file}: column `{origin.column(name)}` is missing (there are: {', '.join(schema.names())}). "
-                f"Remedy: {hint}."
+                f"{origin.file}: column `{origin.column(name)}` is missing; there are "
+                f"{', '.join(schema.names())}. Remedy: {hint}."
             )
     for name, found in schema.items():
         wanted_type = REQUIRED[table].get(name) or OPTIONAL[table].get(name)
@@ -363,13 +371,12 @@ def _validate_embeddings(frame: pl.LazyFrame, schema: pl.Schema, origin: Origin)
         if first.is_empty():
             raise origin.fault(name, "no row has an embedding", "leave the column out")
         length = int(first["length"][0])
+        reference = f"where row {first[_ROW][0] + 1} has {length}"
         checks = [
             _Check(
                 name,
                 pl.col(name).list.len() != length,
-                lambda value, row=first[_ROW][0] + 1, length=length: (
-                    f"an embedding of {len(value)} numbers, where row {row} has {length}"
-                ),
+                partial(_wrong_length, reference),
                 "give all rows embeddings of one length, or null",
             ),
             _Check(
@@ -386,6 +393,10 @@ def _validate_embeddings(frame: pl.LazyFrame, schema: pl.Schema, origin: Origin)
             ),
         ]
         _run(frame, checks, origin)
+
+
+def _wrong_length(reference: str, value: list[float]) -> str:
+    return f"an embedding of {len(value)} numbers, {reference}"
 
 
 def _validate_unique(frame: pl.LazyFrame, key: tuple[str, ...], origin: Origin) -> None:

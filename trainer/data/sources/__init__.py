@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from trainer.config import DatasetSource, Source
 from trainer.data.dataset import HEADER, Dataset
-from trainer.data.sources import kmrd, movielens
+from trainer.data.sources import kmrd, mind, movielens, tabular
 from trainer.data.validation import DatasetError
 from trainer.files import cache_root
 
@@ -31,14 +31,16 @@ class _Adapter:
 _ADAPTERS: Final = {
     "movielens-100k": _Adapter(movielens.inputs, movielens.write, movielens.VERSION),
     "kmrd": _Adapter(kmrd.inputs, kmrd.write, kmrd.VERSION),
+    "mind": _Adapter(mind.inputs, mind.write, mind.VERSION),
+    "tabular": _Adapter(tabular.inputs, tabular.write, tabular.VERSION),
 }
 
 
 def prepare(source: Source) -> Dataset:
     """Returns the source as a dataset, from the cache if it is there.
 
-    The cache entry is found by the settings of the source, the size and time of its input files and the version of
-    its adapter. An entry that no longer validates is remade.
+    The cache entry is found by the settings of the source, the size and time of its input files and the
+    version of its adapter. An entry that no longer validates is remade.
 
     Args:
         source: One of the sources of `trainer.config`.
@@ -70,7 +72,8 @@ def _key(source: Source, adapter: _Adapter) -> str:
             status = file.stat()
         except OSError as error:
             raise DatasetError(
-                f"{file} of the source `{source.name}` can't be read: {error.strerror}. Remedy: correct its path."
+                f"{file} of the source `{source.name}` can't be read: {error.strerror}. "
+                "Remedy: correct its path."
             ) from error
         digest.update(f"\n{file.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]

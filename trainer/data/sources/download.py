@@ -107,8 +107,8 @@ def _cached(name: str, sha256: str, origin: str, get: Callable[[Path], None]) ->
                 return path
         _LOG.warning("Download %d of %s from %s is corrupted; it is deleted.", attempt, name, origin)
     raise DownloadError(
-        f"{name} from {origin} is corrupted: SHA-256 {got} where {sha256} is expected, twice. Remedy: try again "
-        f"later or without a proxy in between, or put the right file at {path} yourself."
+        f"{name} from {origin} is corrupted: SHA-256 {got} where {sha256} is expected, twice. Remedy: try "
+        f"again later or without a proxy in between, or put the right file at {path} yourself."
     )
 
 
@@ -129,8 +129,8 @@ def _http(url: str, target: Path) -> None:
 def _pip(wheel: Wheel, target: Path) -> None:
     if importlib.util.find_spec("pip") is None:
         raise DownloadError(
-            f"{wheel.requirement} can't be downloaded: this Python has no pip. Remedy: `python -m ensurepip`, or put "
-            f"{wheel.name} into {downloads()}."
+            f"{wheel.requirement} can't be downloaded: this Python has no pip. Remedy: `python -m "
+            f"ensurepip`, or put {wheel.name} into {downloads()}."
         )
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]

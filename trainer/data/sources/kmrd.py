@@ -77,7 +77,7 @@ def write(source: KmrdSource, path: Path) -> Dataset:
     return write_dataset(
         path,
         name="kmrd-small",
-        description="140,710 ratings (1-10) of 600 films by 52,028 users of a Korean portal, titles Korean and English.",
+        description="140,710 ratings (1-10) of 600 films by 52,028 users, titles in Korean and English.",
         licence="As published with github.com/lovit/kmrd; research use",
         homepage="https://github.com/lovit/kmrd",
         interactions=_ratings(folder),
@@ -165,8 +165,8 @@ def _first_known(films: pl.DataFrame, first: pl.DataFrame, second: pl.DataFrame)
 def parse_english(field: str) -> tuple[str, str | None, int | None]:
     """Takes KMRD's ``title_eng`` apart.
 
-    The field is ``[original title , ]English title , production year``; the original title of an East Asian film
-    may also stand before a colon, and any part may be missing.
+    The field is ``[original title , ]English title , production year``; the original title of an East Asian
+    film may also stand before a colon, and any part may be missing.
 
     Returns:
         The English title ('' if there is none), the title in another language, the production year.

