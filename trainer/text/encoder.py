@@ -48,8 +48,8 @@ def encoder_handle(config: TextConfig, *, table: Literal["float", "quantized"] |
     path = Path(name).expanduser()
     if not path.is_dir():
         raise BabelrecError(
-            f"text.encoder {name!r} is neither {_quoted(MUSE_ENCODERS)}, nor a URL, nor a directory that exists. "
-            "Remedy: name a SavedModel directory or a handle such as "
+            f"text.encoder {name!r} is neither {_quoted(MUSE_ENCODERS)} nor a URL, and no such directory "
+            "exists. Remedy: name a SavedModel directory or a handle such as "
             "https://tfhub.dev/google/universal-sentence-encoder-multilingual/3"
         )
     if not tf.saved_model.contains_saved_model(str(path)):
@@ -75,13 +75,15 @@ def load_encoder(handle: str, *, trainable: bool = False) -> hub.KerasLayer:
         vectors = layer(tf.constant(["one", "две"]))
     except Exception as error:
         raise BabelrecError(
-            f"The text encoder {handle!r} can't be called with a batch of strings: {_first_line(error)}. {_INTERFACE}"
+            f"The text encoder {handle!r} can't be called with a batch of strings: "
+            f"{_first_line(error)}. {_INTERFACE}"
         ) from error
     if not isinstance(vectors, tf.Tensor):
         raise BabelrecError(f"The text encoder {handle!r} returned {type(vectors).__name__}. {_INTERFACE}")
     if not vectors.dtype.is_floating or vectors.shape.rank != 2 or vectors.shape[0] != 2:
         raise BabelrecError(
-            f"The text encoder {handle!r} returned {vectors.dtype.name} {tuple(vectors.shape)} for 2 strings. {_INTERFACE}"
+            f"The text encoder {handle!r} returned {vectors.dtype.name} {tuple(vectors.shape)} for 2 texts. "
+            f"{_INTERFACE}"
         )
     if trainable and not layer.trainable_variables:
         raise BabelrecError(
@@ -145,8 +147,8 @@ def _muse_key(table: muse.Table, normalization: muse.Normalization) -> str:
     digest = hashlib.sha256()
     for part in (table, normalization, weights.weights_fingerprint(), tf.__version__):
         digest.update(part.encode() + b"\0")
-    for module in (muse, weights):
-        digest.update(Path(module.__file__).read_bytes())
+    for source in ("muse.py", "weights.py"):
+        digest.update((Path(__file__).parent / source).read_bytes())
     return digest.hexdigest()
 
 

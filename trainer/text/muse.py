@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_text as tf_text
 
@@ -35,15 +36,19 @@ class TokenTable(NamedTuple):
 
     Attributes:
         embeddings: [D, 512], the raw token embeddings.
-        inputs: [D, 768], the three branches' normalised inputs side by side.
-        products: [(D + 1) * 10, 256]; row ``10 * d + j`` is token d's share in the first convolution at
-            window position j, the positions of the three branches counted through (2 + 3 + 5). The last
-            ten rows are zero and stand for "outside the sentence".
+        inputs: [D + 1, 768], the three branches' normalised inputs side by side. Here and below the last
+            row is zero and stands for "outside the sentence".
+        products2: [(D + 1) * 2, 256]; row ``2 * d + j`` is token d's share in the first convolution of
+            order 2 at window position j.
+        products3: [(D + 1) * 3, 256], the same of order 3.
+        products5: [(D + 1) * 5, 256], the same of order 5.
     """
 
     embeddings: tf.Tensor
     inputs: tf.Tensor
-    products: tf.Tensor
+    products2: tf.Tensor
+    products3: tf.Tensor
+    products5: tf.Tensor
 
 
 class Muse(tf.Module):
@@ -66,7 +71,7 @@ class Muse(tf.Module):
     ) -> None:
         super().__init__(name="muse")
         if table not in ("float", "quantized"):
-            raise BabelrecError(f"mUSE token table {table!r} is unknown; it is 'float' or 'quantized'.")
+            raise BabelrecError(f"mUSE token table {table!r} is neither 'float' nor 'quantized'.")
         if normalization not in ("branch", "joint"):
             raise BabelrecError(
                 f"mUSE normalization {normalization!r} is unknown; it is 'branch' or 'joint'."
@@ -83,7 +88,7 @@ class Muse(tf.Module):
             self._low = tf.Variable(weights.low, trainable=False, name="token_low")
         else:
             self._embeddings = tf.Variable(weights.embeddings(), name="token_embeddings")
-        self._weights = {name: tf.Variable(value, name=name) for name, value in weights.dense.items()}
+        self._weights = {name: tf.Variable(value, name=name) for name, value in _layout(weights).items()}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="texts")])
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
@@ -118,7 +123,7 @@ class Muse(tf.Module):
             TokenTable(
                 tf.TensorSpec([None, EMBEDDING], tf.float32, name="embeddings"),
                 tf.TensorSpec([None, _CNN * len(ORDERS)], tf.float32, name="inputs"),
-                tf.TensorSpec([None, _CNN], tf.float32, name="products"),
+                *(tf.TensorSpec([None, _CNN], tf.float32, name=f"products{n}") for n in ORDERS),
             ),
             tf.TensorSpec([None], tf.int32, name="positions"),
             tf.TensorSpec([None], tf.int64, name="row_splits"),
@@ -156,23 +161,19 @@ class Muse(tf.Module):
     def _token_table(self, tokens: tf.Tensor) -> TokenTable:
         weights = self._weights
         embeddings = self._embed(tokens)
-        projected = [embeddings @ weights[f"proj{n}"] + weights[f"proj_b{n}"] for n in ORDERS]
+        projected = tf.nn.bias_add(embeddings @ weights["projection"], weights["projection_bias"])
         if self.normalization == "branch":
-            normalized = [self._normalize(branch) for branch in projected]
+            branches = tf.reshape(projected, [-1, len(ORDERS), _CNN])
+            normalized = tf.reshape(self._normalize(branches), [-1, len(ORDERS) * _CNN])
         else:
-            normalized = tf.split(self._normalize(tf.concat(projected, axis=-1)), len(ORDERS), axis=-1)
-        inputs = [
-            branch * weights[f"ln_g{n}"] + weights[f"ln_b{n}"]
-            for n, branch in zip(ORDERS, normalized, strict=True)
+            normalized = self._normalize(projected)
+        inputs = normalized * weights["input_scale"] + weights["input_shift"]
+        inputs = tf.pad(inputs, [[0, 1], [0, 0]])
+        products = [
+            tf.reshape(branch @ weights[f"conv1_{n}"], [-1, _CNN])
+            for n, branch in zip(ORDERS, tf.split(inputs, len(ORDERS), axis=-1), strict=True)
         ]
-        products = []
-        for n, branch in zip(ORDERS, inputs, strict=True):
-            # [n * 256, 256] stacks the window's positions; side by side they make one product a token.
-            kernel = tf.reshape(weights[f"w1_{n}"], [n, _CNN, _CNN])
-            products.append(branch @ tf.reshape(tf.transpose(kernel, [1, 0, 2]), [_CNN, n * _CNN]))
-        outside = tf.zeros([1, sum(ORDERS) * _CNN])
-        flat = tf.reshape(tf.concat([tf.concat(products, axis=-1), outside], axis=0), [-1, _CNN])
-        return TokenTable(embeddings, tf.concat(inputs, axis=-1), flat)
+        return TokenTable(embeddings, inputs, *products)
 
     def _encode(self, table: TokenTable, positions: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
         weights = self._weights
@@ -184,23 +185,21 @@ class Muse(tf.Module):
 
         features = [tf.gather(table.embeddings, positions)]
         inputs = tf.split(tf.gather(table.inputs, positions), len(ORDERS), axis=-1)
-        offset = 0
-        for n, branch in zip(ORDERS, inputs, strict=True):
+        for n, branch, products in zip(ORDERS, inputs, table[2:], strict=True):
             left = max(_LEFT.values()) - _LEFT[n]
             window = windows[:, left : left + n]
-            shares = tf.gather(padded, window) * sum(ORDERS) + tf.range(offset, offset + n)
-            offset += n
-            summed = tf.add_n([tf.gather(table.products, shares[:, j]) for j in range(n)])
-            first = tf.nn.relu(summed + weights[f"b1_{n}"]) + branch
+            shares = tf.gather(padded, window) * n
+            summed = tf.add_n([tf.gather(products, shares[:, j] + j) for j in range(n)])
+            first = tf.nn.relu(summed + weights[f"conv1_bias{n}"]) + branch
             gathered = tf.gather(tf.pad(first, [[0, 1], [0, 0]]), window)
-            second = tf.reshape(gathered, [-1, n * _CNN]) @ weights[f"w2_{n}"]
-            features.append(tf.nn.relu(tf.nn.bias_add(second, weights[f"b2_{n}"])) + first)
+            second = tf.reshape(gathered, [-1, n * _CNN]) @ weights[f"conv2_{n}"]
+            features.append(tf.nn.relu(tf.nn.bias_add(second, weights[f"conv2_bias{n}"])) + first)
 
         # Scale, shift and output projection are linear, so they wait until the tokens are summed.
         normalized = self._normalize(tf.concat(features, axis=-1))
         count = tf.cast(lengths, tf.float32)[:, None]
-        summed = tf.math.segment_sum(normalized, rows) * weights["ln_g"] + count * weights["ln_b"]
-        sentence = (summed @ weights["cnn_W"] + count * weights["cnn_b"]) * tf.math.rsqrt(count)
+        summed = tf.math.segment_sum(normalized, rows) * weights["scale"] + count * weights["shift"]
+        sentence = (summed @ weights["output"] + count * weights["output_bias"]) * tf.math.rsqrt(count)
         return self._head(sentence)
 
     def _windows(self, rows: tf.Tensor) -> tf.Tensor:
@@ -220,3 +219,30 @@ class Muse(tf.Module):
         hidden = tf.nn.relu(first @ weights["d2"])
         output = tf.math.tanh(first @ weights["p3"] + hidden @ weights["d3"])
         return tf.math.l2_normalize(output, axis=-1, epsilon=self._epsilon)
+
+
+def _layout(weights: MuseWeights) -> dict[str, npt.NDArray[np.float32]]:
+    """The package's arrays under this module's names, laid out as its products take them."""
+    dense = weights.dense
+
+    def joined(name: str) -> npt.NDArray[np.float32]:
+        return np.concatenate([dense[f"{name}{n}"] for n in ORDERS], axis=-1)
+
+    arrays = {
+        "projection": joined("proj"),
+        "projection_bias": joined("proj_b"),
+        "input_scale": joined("ln_g"),
+        "input_shift": joined("ln_b"),
+        "scale": dense["ln_g"],
+        "shift": dense["ln_b"],
+        "output": dense["cnn_W"],
+        "output_bias": dense["cnn_b"],
+    }
+    for n in ORDERS:
+        # The package stacks the window's positions, [n * 256, 256]; side by side, [256, n * 256], one
+        # product gives a token's share at every position.
+        positions = dense[f"w1_{n}"].reshape(n, _CNN, _CNN)
+        arrays[f"conv1_{n}"] = np.ascontiguousarray(positions.transpose(1, 0, 2)).reshape(_CNN, n * _CNN)
+        arrays |= {f"conv1_bias{n}": dense[f"b1_{n}"]}
+        arrays |= {f"conv2_{n}": dense[f"w2_{n}"], f"conv2_bias{n}": dense[f"b2_{n}"]}
+    return arrays | {name: dense[name] for name in ("d0", "d1", "d2", "d3", "p1", "p3")}

@@ -87,7 +87,7 @@ class CatalogueEncoder:
         """Encodes N texts as float32 [N, D]; ``advance`` is told the number of texts after each step."""
         if self._module is None:
             return self._encode_plain(texts, advance)
-        return self._encode_muse(texts, advance)
+        return self._encode_muse(self._module, texts, advance)
 
     def _encode_plain(self, texts: Sequence[str], advance: Callable[[int], Any]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
@@ -98,26 +98,24 @@ class CatalogueEncoder:
             advance(len(rows))
         return vectors
 
-    def _encode_muse(self, texts: Sequence[str], advance: Callable[[int], Any]) -> Vectors:
+    def _encode_muse(self, module: Any, texts: Sequence[str], advance: Callable[[int], Any]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         if not texts:
             return vectors
-        tokens, splits = (
-            part.numpy() for part in self._module.tokenize(tf.constant([_utf8(t) for t in texts]))
-        )
+        tokens, splits = (part.numpy() for part in module.tokenize(tf.constant([_utf8(t) for t in texts])))
         lengths = np.diff(splits)
         order = np.argsort(lengths, kind="stable")
         for group in _bounded(order, lengths, _TOKENS_PER_TABLE, len(order)):
             flat = _gather_rows(tokens, splits, group)
             distinct, positions = np.unique(flat, return_inverse=True)
-            table = self._module.token_table(tf.constant(distinct))
+            table = module.token_table(tf.constant(distinct))
             begin = 0
             for step in _bounded(group, lengths, _TOKENS_PER_STEP, self._batch_size):
                 ends = np.cumsum(lengths[step])
                 row_splits = np.concatenate([[0], ends])
                 part = positions[begin : begin + ends[-1]].astype(np.int32)
                 begin += ends[-1]
-                vectors[step] = self._module.encode_positions(table, part, row_splits).numpy()
+                vectors[step] = module.encode_positions(table, part, row_splits).numpy()
                 advance(len(step))
         return vectors
 
@@ -125,7 +123,7 @@ class CatalogueEncoder:
 def _bounded(
     rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], tokens: int, texts: int
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """Cuts ``rows`` into runs of at most ``texts`` rows and ``tokens`` tokens (a longer text stands alone)."""
+    """Cuts ``rows`` into runs of at most ``texts`` rows and ``tokens`` tokens; a longer text stands alone."""
     ends = np.cumsum(lengths[rows])
     begin = 0
     while begin < len(rows):
@@ -141,7 +139,8 @@ def _gather_rows(
     """The ragged rows ``rows`` of (flat, splits), one after another."""
     lengths = splits[rows + 1] - splits[rows]
     shift = np.repeat(splits[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-    return flat[np.arange(lengths.sum()) + shift]
+    gathered: npt.NDArray[np.int32] = flat[np.arange(lengths.sum()) + shift]
+    return gathered
 
 
 def _utf8(text: str) -> bytes:
