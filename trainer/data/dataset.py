@@ -10,15 +10,10 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from trainer.config import Settings
+from trainer.data.faults import DatasetError, Origin, reading
 from trainer.data.fingerprint import fingerprint
-from trainer.data.validation import (
-    DatasetError,
-    Origin,
-    is_embedding,
-    reading,
-    validate_references,
-    validate_table,
-)
+from trainer.data.tables import is_embedding
+from trainer.data.validation import validate_references, validate_table
 from trainer.files import atomic_directory, write_text
 
 HEADER: Final = "dataset.yaml"

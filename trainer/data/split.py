@@ -9,7 +9,7 @@ import polars as pl
 
 from trainer.config import DataConfig
 from trainer.data.dataset import Dataset
-from trainer.data.validation import EVENTS
+from trainer.data.tables import EVENTS
 from trainer.errors import BabelrecError
 
 COLUMNS: Final = ("user_id", "item_id", "timestamp")

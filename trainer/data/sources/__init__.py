@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from trainer.config import DatasetSource, Source
 from trainer.data.dataset import HEADER, Dataset
+from trainer.data.faults import DatasetError
 from trainer.data.sources import kmrd, mind, movielens, tabular
-from trainer.data.validation import DatasetError
 from trainer.files import cache_root
 
 __all__ = ["prepare"]

@@ -4,8 +4,9 @@ import logging
 
 import polars as pl
 
+from trainer.data.faults import Origin, reading
 from trainer.data.languages import LanguageError, normalise
-from trainer.data.validation import EMBEDDING, MILLISECONDS_FROM, TEXTS, Origin, reading
+from trainer.data.tables import EMBEDDING, MILLISECONDS_FROM, TEXTS
 
 _LOG = logging.getLogger(__name__)
 _ROW = "__row"

@@ -8,7 +8,7 @@ import polars as pl
 
 from trainer.config import KmrdSource
 from trainer.data.dataset import Dataset, write_dataset
-from trainer.data.validation import DatasetError, Origin, reading
+from trainer.data.faults import DatasetError, Origin, reading
 from trainer.files import data_mirror
 
 VERSION: Final = 1

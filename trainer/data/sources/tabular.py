@@ -10,10 +10,11 @@ import polars as pl
 
 from trainer.config import TabularSource
 from trainer.data.dataset import Dataset, write_dataset
+from trainer.data.faults import DatasetError, Origin, reading
 from trainer.data.languages import detect, normalise
 from trainer.data.sources import conversion
 from trainer.data.sources.unknown_items import drop_unknown
-from trainer.data.validation import OPTIONAL, REQUIRED, DatasetError, Origin, reading
+from trainer.data.tables import OPTIONAL, REQUIRED
 
 VERSION: Final = 1
 _ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
