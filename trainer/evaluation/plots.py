@@ -1,9 +1,9 @@
 """Plots of a report (PNG)."""
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import matplotlib
 import numpy as np
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from trainer.evaluation.fonts import font_families, printable
 from trainer.evaluation.metrics import Metric
-from trainer.evaluation.report import DEFAULT_STEM, Curves, EvaluationReport, Metrics, Slices
+from trainer.evaluation.report import Curves, EvaluationReport, Metrics, Slices
 from trainer.evaluation.tables import accuracy_metrics, metric_label
-from trainer.files import atomic_file
 
 # The evaluated model first; the rest of Okabe and Ito's palette, which colour-blind readers can tell apart.
 _MODEL_COLOUR = "#0072B2"
@@ -68,41 +67,25 @@ class _System:
         return self.hatch is None
 
 
-def draw_plots(report: EvaluationReport, directory: Path, *, stem: str = DEFAULT_STEM) -> list[Path]:
-    """Draws the plots that the report has data for, each file atomically.
+def render_plots(report: EvaluationReport) -> dict[str, bytes]:
+    """Draws the plots that the report has data for.
 
-    `{stem}-metrics.png` (metrics beside the baselines and references, with intervals),
-    `{stem}-recall-at-k.png` (recall over k), `{stem}-languages.png` (recall by item language) and
-    `{stem}-trade-off.png` (recall against popularity and coverage). A plot of an earlier report that this
-    one has no data for is removed.
-
-    Args:
-        report: what to draw.
-        directory: made when missing.
-        stem: how the files' names begin.
+    `metrics` (metrics beside the baselines and references, with intervals), `recall-at-k` (recall over k),
+    `languages` (recall by item language) and `trade-off` (recall against popularity and coverage).
 
     Returns:
-        The files drawn.
+        Name -> PNG; see `PLOTS` for all names.
     """
-    drawn = []
     systems = _systems(report)
-    plots: dict[str, Callable[[EvaluationReport, list[_System]], Figure | None]] = {
-        "metrics": _metrics,
-        "recall-at-k": _recall_curve,
-        "languages": _languages,
-        "trade-off": _trade_off,
-    }
+    pictures = {}
     with matplotlib.rc_context(_STYLE | {"font.family": list(font_families())}):
-        for name, plot in plots.items():
-            path = directory / f"{stem}-{name}.png"
+        for name, plot in PLOTS.items():
             figure = plot(report, systems)
-            if figure is None:
-                path.unlink(missing_ok=True)
-                continue
-            with atomic_file(path) as temporary:
-                figure.savefig(temporary, format="png")
-            drawn.append(path)
-    return drawn
+            if figure is not None:
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format="png")
+                pictures[name] = buffer.getvalue()
+    return pictures
 
 
 def _systems(report: EvaluationReport) -> list[_System]:
@@ -297,3 +280,11 @@ def _spread(cutoffs: Sequence[int]) -> list[int]:
 
 def _caption(figure: Figure, text: str) -> None:
     figure.supxlabel(text, fontsize=8, color="#555555", x=0.01, ha="left")
+
+
+PLOTS: Final[dict[str, Callable[[EvaluationReport, list[_System]], Figure | None]]] = {
+    "metrics": _metrics,
+    "recall-at-k": _recall_curve,
+    "languages": _languages,
+    "trade-off": _trade_off,
+}

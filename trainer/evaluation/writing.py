@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from trainer.evaluation.plots import draw_plots
+from trainer.evaluation.plots import PLOTS, render_plots
 from trainer.evaluation.report import DEFAULT_STEM, EvaluationReport
 from trainer.evaluation.tables import to_markdown
-from trainer.files import write_text
+from trainer.files import atomic_file, write_text
 
 
 def write(report: EvaluationReport, directory: Path, *, stem: str = DEFAULT_STEM) -> list[Path]:
     """Writes the report as JSON, Markdown and plots, each file atomically.
 
-    The JSON comes last: whoever finds it finds the rest. Plots of an earlier report under the same stem
-    that this one has no data for are removed.
+    Everything is rendered before the first file is touched, and the JSON comes last: whoever finds it finds
+    the rest. Plots of an earlier report under the same stem that this one has no data for are removed.
 
     Args:
         report: what to write.
@@ -22,9 +22,16 @@ def write(report: EvaluationReport, directory: Path, *, stem: str = DEFAULT_STEM
     Returns:
         The files written, JSON first.
     """
-    plots = draw_plots(report, directory, stem=stem)
-    markdown = directory / f"{stem}.md"
-    write_text(markdown, to_markdown(report, plots=[plot.name for plot in plots]))
-    document = directory / f"{stem}.json"
-    write_text(document, report.to_json())
-    return [document, markdown, *plots]
+    pictures = {directory / f"{stem}-{name}.png": png for name, png in render_plots(report).items()}
+    markdown = to_markdown(report, plots=[path.name for path in pictures])
+    document = report.to_json()
+    for path, png in pictures.items():
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(png)
+    for path in (directory / f"{stem}-{name}.png" for name in PLOTS):
+        if path not in pictures:
+            path.unlink(missing_ok=True)
+    page, data = directory / f"{stem}.md", directory / f"{stem}.json"
+    write_text(page, markdown)
+    write_text(data, document)
+    return [data, page, *pictures]

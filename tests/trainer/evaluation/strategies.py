@@ -18,7 +18,7 @@ class Problem:
 
     @property
     def num_items(self) -> int:
-        return self.scores.shape[1]
+        return int(self.scores.shape[1])
 
     def train_sets(self) -> ItemSets:
         return ItemSets.from_lists([list(row) for row in self.train], num_items=self.num_items)

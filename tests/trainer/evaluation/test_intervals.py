@@ -1,5 +1,6 @@
 import itertools
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -86,6 +87,6 @@ def test_interval_is_the_middle_of_the_draws() -> None:
         lambda: percentile_interval(np.zeros((3, 1)), confidence=95),
     ],
 )
-def test_bad_arguments_are_refused(call) -> None:  # noqa: ANN001
+def test_bad_arguments_are_refused(call: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match="received"):
         call()

@@ -199,6 +199,6 @@ def test_paired_difference_is_narrower_than_the_parts() -> None:
 
 
 @pytest.mark.parametrize("figures", [(math.nan, None), (0.5, (math.nan, 1.0)), (0.5, (0.6, 0.4))])
-def test_metrics_are_finite_and_ordered(figures: tuple) -> None:
+def test_metrics_are_finite_and_ordered(figures: tuple[float, tuple[float, float] | None]) -> None:
     with pytest.raises(ValueError, match="finite"):
         Metric(*figures)
