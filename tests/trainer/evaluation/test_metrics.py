@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from scipy.stats import percentileofscore
 from sklearn.metrics import ndcg_score
 
@@ -37,6 +37,7 @@ def test_one_user_worked_by_hand() -> None:
     assert found["coverage@5"] == pytest.approx(5 / 10)
 
 
+@settings(deadline=None)
 @given(problem=problems())
 def test_agrees_with_the_definitions(problem: Problem) -> None:
     depth = 6

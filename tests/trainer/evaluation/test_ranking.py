@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.evaluation import oracles
@@ -11,6 +11,7 @@ from trainer.evaluation.item_sets import ItemSets
 from trainer.evaluation.ranking import rank_in_blocks, top_k
 
 
+@settings(deadline=None)
 @given(problem=problems(), k=st.integers(1, 15))
 def test_agrees_with_sorting_by_hand(problem: Problem, k: int) -> None:
     expected = [

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.errors import BabelrecError
@@ -52,6 +52,7 @@ _reports = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(report=_reports)
 def test_json_round_trip(report: EvaluationReport) -> None:
     assert EvaluationReport.from_json(report.to_json()) == report

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.evaluation import oracles
@@ -35,6 +35,7 @@ def test_languages_worked_by_hand() -> None:
     assert found["en"].size == SliceSize(users=1, items=2, positives=1)
 
 
+@settings(deadline=None)
 @given(problem=problems(), data=st.data())
 def test_items_agree_with_the_definition(problem: Problem, data: st.DataObject) -> None:
     label = st.sampled_from(["ko", "zh-TW", "und"])
@@ -54,6 +55,7 @@ def test_items_agree_with_the_definition(problem: Problem, data: st.DataObject) 
                 assert mean == pytest.approx(sum(expected) / len(expected))
 
 
+@settings(deadline=None)
 @given(problem=problems(), data=st.data())
 def test_users_agree_with_evaluating_them_alone(problem: Problem, data: st.DataObject) -> None:
     count = len(problem.test)
