@@ -156,8 +156,11 @@ class CandidateTowerConfig(Settings):
     numeric: list[str] | None = Field(None, description="Numeric item columns; null takes every one of the dataset.")
     numeric_bins: int = Field(8, ge=2, description="Quantile bins of the piecewise linear encoding.")
     embeddings: list[str] | None = Field(None, description="Embedding columns; null takes every one of the dataset.")
+    feature_dropout: _Fraction = Field(
+        0.2, description="Chance to hide an item's text, its categories or its numbers in training."
+    )
     text_noise: float = Field(
-        0.0, ge=0.0, description="Norm of the Gaussian noise added to a unit text vector in training."
+        0.7, ge=0.0, description="Norm of the Gaussian noise added to a unit text vector in training."
     )
 
 
@@ -165,7 +168,10 @@ class RetrievalConfig(Settings):
     """In-batch softmax with logQ correction (Yi et al., 2019, doi 10.1145/3298689.3346996)."""
 
     loss_weight: float = Field(1.0, ge=0.0)
-    temperature: float = Field(0.1, gt=0.0)
+    similarity: Literal["dot", "cosine"] = Field(
+        "dot", description="`cosine` makes both towers' vectors unit vectors; lower the temperature with it, to about 0.1."
+    )
+    temperature: float = Field(1.0, gt=0.0)
     log_q_correction: bool = True
     uniform_negatives: int = Field(
         512, ge=0, description="Items drawn uniformly and shared by a batch (mixed negative sampling)."
@@ -205,10 +211,10 @@ class TrainingConfig(Settings):
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(512, ge=2)
     history: Literal["leave_one_out", "causal"] = Field(
-        "leave_one_out", description="A training query's history: all other positives of the user, or the earlier ones."
+        "causal", description="A training query's history: the user's earlier positives, or all others."
     )
     learning_rate: float = Field(3e-3, gt=0.0)
-    weight_decay: float = Field(1e-4, ge=0.0)
+    weight_decay: float = Field(1e-2, ge=0.0)
     warmup_steps: int = Field(50, ge=0)
     clip_norm: float = Field(1.0, gt=0.0)
     ema_decay: float | None = Field(None, gt=0.0, lt=1.0, description="Exponential moving average of the weights.")
@@ -235,7 +241,10 @@ class ExportConfig(Settings):
         "auto", description="`auto`: ScaNN for catalogues above 20,000 items, else exact."
     )
     leaves: int | None = Field(None, ge=1, description="ScaNN partitions; null: about sqrt(items).")
-    leaves_to_search: int | None = Field(None, ge=1)
+    leaves_to_search: int | None = Field(
+        None, ge=1, description="Partitions searched; null: a tenth, and more until recall_target is reached."
+    )
+    recall_target: _Fraction = Field(0.99, description="Recall@100 of exact search that the ScaNN index is tuned to.")
     dimensions_per_block: int = Field(2, ge=1, description="ScaNN asymmetric hashing: dimensions in one code.")
     reorder: int | None = Field(None, ge=1, description="Candidates rescored exactly by ScaNN.")
     candidates: int = Field(200, ge=1, description="Items that retrieval hands to ranking.")

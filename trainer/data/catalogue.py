@@ -1,0 +1,126 @@
+"""The items of a dataset as arrays: row ``i`` of every array is item ``item_ids[i]``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import polars.selectors as cs
+
+from trainer.data.dataset import Dataset
+from trainer.errors import BabelrecError
+
+_NAMED_COLUMNS = frozenset({"item_id", "language", "title", "description", "categories", "entities"})
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Items of one dataset, in the order of their ids.
+
+    Attributes:
+        item_ids: N ids, sorted.
+        titles: N titles ("" where absent).
+        texts: N texts for the sentence encoder: title and description.
+        languages: N BCP 47 tags.
+        category_labels: the K distinct category labels, sorted.
+        categories: int32 [N, C] rows of ``category_labels``, -1 pads.
+        numeric: float32 [N] a column, NaN where absent.
+        embeddings: float32 [N, D] a column.
+    """
+
+    item_ids: list[str]
+    titles: list[str]
+    texts: list[str]
+    languages: list[str]
+    category_labels: list[str]
+    categories: npt.NDArray[np.int32]
+    numeric: dict[str, npt.NDArray[np.float32]]
+    embeddings: dict[str, npt.NDArray[np.float32]]
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    @classmethod
+    def from_dataset(cls, dataset: Dataset) -> "Catalogue":
+        """Reads the items table into memory."""
+        items = dataset.items().sort("item_id").collect()
+        titles = items["title"].fill_null("").to_list()
+        if "description" in items.columns:
+            texts = [
+                f"{title}. {description}" if title and description else title or description
+                for title, description in zip(titles, items["description"].fill_null(""), strict=True)
+            ]
+        else:
+            texts = titles
+        labels, categories = _category_rows(items)
+        others = items.drop([name for name in items.columns if name in _NAMED_COLUMNS])
+        numeric = {
+            name: others[name].cast(pl.Float32).fill_null(np.nan).to_numpy()
+            for name in others.select(cs.numeric()).columns
+        }
+        embeddings = {
+            name: np.stack(others[name].to_list()).astype(np.float32)
+            for name, dtype in others.schema.items()
+            if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_float()  # type: ignore[union-attr]
+        }
+        return cls(
+            item_ids=items["item_id"].to_list(),
+            titles=titles,
+            texts=texts,
+            languages=items["language"].to_list(),
+            category_labels=labels,
+            categories=categories,
+            numeric=numeric,
+            embeddings=embeddings,
+        )
+
+    def rows(self, item_ids: pl.Series) -> npt.NDArray[np.int32]:
+        """Row of each id.
+
+        Raises:
+            BabelrecError: an id that is not in the catalogue.
+        """
+        index = pl.DataFrame({"item_id": self.item_ids}).with_row_index("row")
+        joined = pl.DataFrame({"item_id": item_ids}).join(
+            index, on="item_id", how="left", maintain_order="left"
+        )
+        if joined["row"].null_count():
+            missing = joined.filter(pl.col("row").is_null())["item_id"][0]
+            raise BabelrecError(f"Item {missing!r} is not in the items table. Add it there or drop its interactions.")
+        return joined["row"].cast(pl.Int32).to_numpy()
+
+
+def _category_rows(items: pl.DataFrame) -> tuple[list[str], npt.NDArray[np.int32]]:
+    if "categories" not in items.columns:
+        return [], np.full((items.height, 1), -1, np.int32)
+    lists = [list(dict.fromkeys(value)) if value is not None else [] for value in items["categories"].to_list()]
+    labels = sorted({label for value in lists for label in value if label})
+    row_of = {label: row for row, label in enumerate(labels)}
+    width = max((len(value) for value in lists), default=0) or 1
+    rows = np.full((items.height, width), -1, np.int32)
+    for position, value in enumerate(lists):
+        known = [row_of[label] for label in value if label]
+        rows[position, : len(known)] = known
+    return labels, rows
+
+
+def group_by_user(
+    positives: pl.DataFrame, catalogue: Catalogue, users: Sequence[str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Each user's items, oldest first, as compressed rows.
+
+    Args:
+        positives: user_id, item_id, timestamp; rows of users outside ``users`` are ignored.
+        catalogue: gives the rows.
+        users: U user ids; row ``u`` of the result belongs to ``users[u]``.
+
+    Returns:
+        ``(indptr, items)``: int64 [U + 1] and int32 [total]; the items of user ``u`` are
+        ``items[indptr[u] : indptr[u + 1]]``.
+    """
+    index = pl.DataFrame({"user_id": list(users)}, schema={"user_id": pl.String}).with_row_index("user")
+    ordered = positives.join(index, on="user_id", how="inner").sort("user", "timestamp", "item_id")
+    counts = np.bincount(ordered["user"].to_numpy(), minlength=len(users))
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return indptr, catalogue.rows(ordered["item_id"])

@@ -1,0 +1,66 @@
+"""Ranking heads and their labels, decided by the events of the training part."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+
+@dataclass(frozen=True)
+class Head:
+    """One output of the ranking model.
+
+    Attributes:
+        name: ``like``, ``rating`` or the event's name.
+        event: The event that it is learned from.
+        kind: ``binary`` (a probability) or ``regression`` (a value of the event).
+        threshold: For ``binary``: smallest value of the event that counts; None: every event.
+    """
+
+    name: str
+    event: str
+    kind: Literal["binary", "regression"]
+    threshold: float | None = None
+
+    @property
+    def output(self) -> str:
+        """Name of the SavedModel's output."""
+        return f"probability_{self.name}" if self.kind == "binary" else f"predicted_{self.name}"
+
+
+def choose_heads(events: list[str], positives: Mapping[str, float | None]) -> list[Head]:
+    """One probability for each positive event, and a regression where there are ratings."""
+    heads: list[Head] = []
+    for event in events:
+        if event == "rating":
+            heads.append(Head("like", event, "binary", positives.get(event)))
+            heads.append(Head("rating", event, "regression"))
+        elif event in positives:
+            heads.append(Head(event, event, "binary", positives[event]))
+    return heads
+
+
+def label_table(observed: pl.DataFrame, heads: list[Head]) -> pl.DataFrame:
+    """One row for each (user, item) of ``observed`` with a column ``label_<head>`` for each head.
+
+    A binary label is 1 when the pair has an event that counts, else 0; a rating's labels are null
+    where the pair was never rated. The other columns are those of the pair's newest event.
+    """
+    labels: list[pl.Expr] = []
+    for head in heads:
+        is_event = pl.col("event") == head.event
+        if head.kind == "regression":
+            label = pl.col("value").filter(is_event).last()
+        else:
+            counts = is_event if head.threshold is None else is_event & (pl.col("value") >= head.threshold)
+            label = counts.any().cast(pl.Float32)
+            if head.event == "rating":
+                label = pl.when(is_event.any()).then(label)
+        labels.append(label.cast(pl.Float32).alias(f"label_{head.name}"))
+    kept = [name for name in ("timestamp", "language") if name in observed.columns]
+    return (
+        observed.sort("user_id", "item_id", "timestamp")
+        .group_by("user_id", "item_id", maintain_order=True)
+        .agg(*(pl.col(name).last() for name in kept), *labels)
+    )

@@ -1,0 +1,297 @@
+"""Training batches: a deterministic stream that can start at any step.
+
+Every batch is a pure function of (seed, step). There is no shuffle buffer to fill or to save: the
+order of an epoch is a pseudo-random permutation that is computed index by index, so a run that was
+killed goes on with the batch it would have seen.
+"""
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import tensorflow as tf
+
+from trainer.config import Config
+from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.dataset import Dataset
+from trainer.data.heads import Head, label_table
+from trainer.data.split import Split
+from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+from trainer.errors import BabelrecError
+
+_Ints = npt.NDArray[np.int32]
+
+
+class Batch(TypedDict):
+    """B training requests with the item that answered each.
+
+    ``user``, ``language``, ``country``: int32 [B] vocabulary indices. ``history``: int32 [B, H]
+    catalogue rows, newest first, -1 pads. ``item``: int32 [B] catalogue rows. ``timestamp``: int64
+    [B]. ``text``: int32 [B], what is typed: -1 nothing, below N the text of that catalogue row,
+    from N on the category label ``text - N``. ``labels``: float32 [B, heads], NaN unknown.
+    """
+
+    user: tf.Tensor
+    language: tf.Tensor
+    country: tf.Tensor
+    history: tf.Tensor
+    item: tf.Tensor
+    timestamp: tf.Tensor
+    text: tf.Tensor
+    labels: tf.Tensor
+
+
+class TrainingBatch(TypedDict):
+    """One step: positives for retrieval, observed events for the ranking heads."""
+
+    positives: Batch
+    observed: Batch
+
+
+@dataclass(frozen=True, eq=False)
+class _Examples:
+    """E interactions; ``start`` and ``length`` bound the positives that may be their history."""
+
+    user: _Ints
+    language: _Ints
+    country: _Ints
+    item: _Ints
+    timestamp: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+    length: _Ints
+    skip: _Ints
+    labels: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+
+class TrainingData:
+    """Positives and observed events of a training part, ready to be batched.
+
+    Args:
+        dataset: For users' languages and countries.
+        catalogue: Gives item rows.
+        vocabulary: From the same training part.
+        split: Its ``train`` and ``observed`` tables are used and nothing else.
+        heads: Of the ranking model; one label column each.
+        config: Batch size, history, text queries, seed.
+
+    Raises:
+        BabelrecError: no positives to train on.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        catalogue: Catalogue,
+        vocabulary: Vocabulary,
+        split: Split,
+        heads: list[Head],
+        config: Config,
+    ) -> None:
+        if split.train.is_empty():
+            raise BabelrecError(
+                "The training part has no positives. Check data.positives (event -> smallest value) against the "
+                "dataset's events, and data.split.min_positives against its users."
+            )
+        self._config = config
+        self._categories = catalogue.categories
+        self._items_total = len(catalogue)
+        self._indptr, self._history = group_by_user(split.train, catalogue, vocabulary.users)
+        builder = _ExampleBuilder(dataset, catalogue, vocabulary, self._indptr, self._history, config)
+        labels = label_table(split.observed, heads)
+        self.positives = builder.build(split.train, split.train, labels)
+        self.observed = builder.build(labels, split.train, labels)
+        self.item_counts = np.bincount(self.positives.item, minlength=len(catalogue)).astype(np.float32)
+        """Float32 [N]: training positives of each item."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches that see each positive once, on average."""
+        return max(1, len(self.positives) // self._config.training.batch_size)
+
+    def batches(self, *, start: int, stop: int) -> tf.data.Dataset:
+        """The batches of steps ``start`` to ``stop - 1``, each a `TrainingBatch`."""
+        size = self._config.training.batch_size
+        seed = self._config.seed
+        positives = _Stream(self, self.positives, size, seed, text_queries=self._config.model.text_queries)
+        observed = _Stream(self, self.observed, size, seed + 1, text_queries=0.0)
+        return (
+            tf.data.Dataset.range(start, stop)
+            .map(
+                lambda step: TrainingBatch(positives=positives(step), observed=observed(step)),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+
+class _ExampleBuilder:
+    def __init__(
+        self,
+        dataset: Dataset,
+        catalogue: Catalogue,
+        vocabulary: Vocabulary,
+        indptr: npt.NDArray[np.int64],
+        history: _Ints,
+        config: Config,
+    ) -> None:
+        self._catalogue = catalogue
+        self._indptr = indptr
+        self._causal = config.training.history == "causal"
+        self._languages = index_of(vocabulary.languages)
+        self._countries = index_of(vocabulary.countries)
+        self._users = pl.DataFrame({"user_id": vocabulary.users}, schema={"user_id": pl.String}).with_row_index("user")
+        profiles = dataset.users()
+        columns = [] if profiles is None else profiles.collect_schema().names()
+        wanted: list[pl.Expr] = []
+        if "languages" in columns:
+            wanted.append(pl.col("languages").list.first().alias("user_language"))
+        if "country" in columns:
+            wanted.append(pl.col("country"))
+        if profiles is not None and wanted:
+            self._users = self._users.join(
+                profiles.select("user_id", *wanted).collect(), on="user_id", how="left", maintain_order="left"
+            )
+
+    def build(self, events: pl.DataFrame, positives: pl.DataFrame, labels: pl.DataFrame) -> _Examples:
+        """Examples of ``events`` (user_id, item_id, timestamp, optional language)."""
+        names = [name for name in labels.columns if name.startswith("label_")]
+        rank = (
+            positives.join(self._users.select("user_id", "user"), on="user_id", how="inner")
+            .sort("user", "timestamp", "item_id")
+            .with_columns(place=pl.int_range(pl.len()).over("user"))
+            .select("user_id", "item_id", "place")
+        )
+        table = (
+            events.select(pl.all().exclude("^label_.*$"))
+            .join(self._users, on="user_id", how="left", maintain_order="left")
+            .join(rank, on=["user_id", "item_id"], how="left", maintain_order="left")
+            .join(labels.select("user_id", "item_id", *names), on=["user_id", "item_id"], how="left", maintain_order="left")
+        )
+        row = table["user"].cast(pl.Int64).to_numpy()
+        start = self._indptr[row]
+        length = (self._indptr[row + 1] - start).astype(np.int32)
+        timestamp = table["timestamp"].to_numpy()
+        skip = table["place"].fill_null(-1).cast(pl.Int32).to_numpy()
+        if self._causal:
+            length = self._earlier(positives, table)
+            skip = np.where(skip < length, skip, -1).astype(np.int32)
+        return _Examples(
+            user=(row + 1).astype(np.int32),
+            language=self._indices(table, ["language", "user_language"], self._languages),
+            country=self._indices(table, ["country"], self._countries),
+            item=self._catalogue.rows(table["item_id"]),
+            timestamp=timestamp,
+            start=start,
+            length=length,
+            skip=skip,
+            labels=table.select(names).to_numpy().astype(np.float32),
+        )
+
+    def _earlier(self, positives: pl.DataFrame, table: pl.DataFrame) -> _Ints:
+        """How many positives of the user are strictly older than each row."""
+        counts = (
+            positives.group_by("user_id", "timestamp")
+            .len()
+            .sort("timestamp")
+            .with_columns(upto=pl.col("len").cum_sum().over("user_id"))
+        )
+        joined = (
+            table.select("user_id", before=pl.col("timestamp") - 1)
+            .with_row_index("order")
+            .sort("before")
+            .join_asof(
+                counts.select("user_id", "timestamp", "upto").sort("timestamp"),
+                left_on="before",
+                right_on="timestamp",
+                by="user_id",
+                check_sortedness=False,
+            )
+            .sort("order")
+        )
+        return joined["upto"].fill_null(0).cast(pl.Int32).to_numpy()
+
+    @staticmethod
+    def _indices(table: pl.DataFrame, columns: list[str], index: dict[str, int]) -> _Ints:
+        present = [name for name in columns if name in table.columns]
+        if not present or not index:
+            return np.zeros(table.height, np.int32)
+        values = table.select(pl.coalesce(present).alias("value"))["value"]
+        return values.replace_strict(index, default=UNKNOWN, return_dtype=pl.Int32).fill_null(UNKNOWN).to_numpy()
+
+
+class _Stream:
+    """Step -> Batch, by TensorFlow operations that depend on (seed, step) alone."""
+
+    def __init__(self, data: TrainingData, examples: _Examples, size: int, seed: int, *, text_queries: float) -> None:
+        self._size = size
+        self._seed = seed
+        self._text_queries = text_queries
+        self._total = len(examples)
+        self._length = data._config.model.query.history_length
+        self._items_total = data._items_total
+        self._tensors = {
+            name: tf.constant(getattr(examples, name)) for name in ("user", "language", "country", "item", "timestamp")
+        }
+        self._start = tf.constant(examples.start)
+        self._lengths = tf.constant(examples.length)
+        self._skip = tf.constant(examples.skip)
+        self._labels = tf.constant(examples.labels)
+        self._history = tf.constant(data._history)
+        self._categories = tf.constant(data._categories)
+
+    def __call__(self, step: tf.Tensor) -> Batch:
+        place = step * self._size + tf.range(self._size, dtype=tf.int64)
+        epoch = place // self._total
+        fixed = tf.zeros_like(epoch)
+        seeds = tf.stack([fixed + self._seed, epoch, fixed], axis=1)
+        # The raw operation: tf.random.experimental.index_shuffle pads a matrix of seeds to a wrong shape (2.20).
+        rows = tf.raw_ops.RandomIndexShuffle(
+            index=place % self._total, seed=seeds, max_index=tf.constant(self._total - 1, tf.int64)
+        )
+        # Independent draws of one step differ in the last number of their seed.
+        draws = tf.random.stateless_uniform([4, self._size], seed=tf.stack([step, self._seed + 7919]))
+        columns = {name: tf.gather(tensor, rows) for name, tensor in self._tensors.items()}
+        history = self._histories(rows, step)
+        text = self._texts(columns["item"], draws)
+        typed = text >= 0
+        # Half of the typed requests come from a stranger: the text has to do alone.
+        stranger = typed & (draws[3] < 0.5)
+        columns["user"] = tf.where(stranger, UNKNOWN, columns["user"])
+        history = tf.where(stranger[:, tf.newaxis], -1, history)
+        return Batch(history=history, text=text, labels=tf.gather(self._labels, rows), **columns)  # type: ignore[typeddict-item]
+
+    def _histories(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Up to H items of each user but the one asked for, newest first.
+
+        A longer history is thinned by one random item from each of H equal stretches of time, so
+        that every item has the same chance and the order in time is kept.
+        """
+        start, length, skip = (tf.gather(tensor, rows) for tensor in (self._start, self._lengths, self._skip))
+        available = length - tf.cast(skip >= 0, tf.int32)
+        slots = tf.range(self._length, dtype=tf.int32)[tf.newaxis, :]
+        jitter = tf.random.stateless_uniform([self._size, self._length], seed=tf.stack([step, self._seed + 104729]))
+        stretch = tf.cast(available, tf.float32)[:, tf.newaxis] / self._length
+        thinned = tf.cast((tf.cast(slots, tf.float32) + jitter) * stretch, tf.int32)
+        age = tf.where(available[:, tf.newaxis] > self._length, thinned, slots)
+        age = tf.minimum(age, tf.maximum(available[:, tf.newaxis] - 1, 0))
+        place = available[:, tf.newaxis] - 1 - age
+        place += tf.cast((skip[:, tf.newaxis] >= 0) & (place >= skip[:, tf.newaxis]), tf.int32)
+        there = slots < available[:, tf.newaxis]
+        flat = tf.where(there, start[:, tf.newaxis] + tf.cast(place, tf.int64), 0)
+        return tf.where(there, tf.gather(self._history, flat), -1)
+
+    def _texts(self, items: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """What the request types: nothing, the item's text, or one of its category labels."""
+        categories = tf.gather(self._categories, items)
+        known = tf.reduce_sum(tf.cast(categories >= 0, tf.int32), axis=1)
+        pick = tf.minimum(tf.cast(draws[2] * tf.cast(known, tf.float32), tf.int32), tf.maximum(known - 1, 0))
+        label = tf.gather(categories, pick, batch_dims=1)
+        by_category = (known > 0) & (draws[1] < 0.5)
+        text = tf.where(by_category, self._items_total + label, items)
+        return tf.where(draws[0] < self._text_queries, text, -1)

@@ -1,0 +1,122 @@
+"""What the model may know by name, read off the training part alone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from trainer.config import Config
+from trainer.data.catalogue import Catalogue
+from trainer.data.dataset import Dataset
+from trainer.data.split import Split
+from trainer.errors import BabelrecError
+from trainer.files import write_text
+
+# Index 0 of every vocabulary stands for "unknown"; known values start at 1.
+UNKNOWN = 0
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Known values of each categorical feature and the scales of numeric ones.
+
+    Nothing here is read from validation or test interactions: an item that only they contain is
+    unknown by id and is placed by its content.
+
+    Attributes:
+        users, items, languages, countries, categories: known values; value ``v`` of a list has
+            index ``list.index(v) + 1``, 0 is unknown.
+        numeric: column -> increasing bin edges (quantiles over training items).
+        embeddings: column -> dimension.
+        events: events of the training part, sorted; they decide the ranking heads.
+    """
+
+    users: list[str]
+    items: list[str]
+    languages: list[str]
+    countries: list[str]
+    categories: list[str]
+    numeric: dict[str, list[float]]
+    embeddings: dict[str, int]
+    events: list[str]
+
+    @classmethod
+    def from_training(cls, dataset: Dataset, catalogue: Catalogue, split: Split, config: Config) -> "Vocabulary":
+        """Collects the values of the training part (``split.train`` and ``split.observed``)."""
+        seen = pl.concat([split.train.select("user_id", "item_id"), split.observed.select("user_id", "item_id")])
+        users = sorted(seen["user_id"].unique())
+        items = sorted(seen["item_id"].unique())
+        rows = np.unique(catalogue.rows(pl.Series("item_id", items)))
+        labels = {catalogue.category_labels[label] for label in np.unique(catalogue.categories[rows]) if label >= 0}
+        languages = {catalogue.languages[row] for row in rows}
+        countries: set[str] = set()
+        profiles = dataset.users()
+        if profiles is not None:
+            known = profiles.filter(pl.col("user_id").is_in(users)).collect()
+            if "languages" in known.columns:
+                languages |= set(known["languages"].explode().drop_nulls())
+            if "country" in known.columns:
+                countries = set(known["country"].drop_nulls())
+        if "language" in split.observed.columns:
+            languages |= set(split.observed["language"].drop_nulls())
+        candidate = config.model.candidate
+        return cls(
+            users=users,
+            items=items,
+            languages=sorted(languages - {""}),
+            countries=sorted(countries - {""}),
+            categories=sorted(labels),
+            numeric={
+                name: _quantile_edges(catalogue.numeric[name][rows], candidate.numeric_bins)
+                for name in _chosen(candidate.numeric, catalogue.numeric, "numeric")
+            },
+            embeddings={
+                name: int(catalogue.embeddings[name].shape[1])
+                for name in _chosen(candidate.embeddings, catalogue.embeddings, "embedding")
+            },
+            events=sorted(split.observed["event"].unique()),
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes JSON, atomically."""
+        write_text(path, json.dumps(asdict(self), ensure_ascii=False))
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Reads what `save` wrote.
+
+        Raises:
+            BabelrecError: the file is missing or broken.
+        """
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise BabelrecError(f"{path} is not a readable vocabulary ({error}). Run `fit` again.") from error
+
+
+def index_of(values: list[str]) -> dict[str, int]:
+    """Value -> index, from 1; look up with ``.get(value, UNKNOWN)``."""
+    return {value: position for position, value in enumerate(values, start=1)}
+
+
+def _chosen(wanted: list[str] | None, available: Mapping[str, object], kind: str) -> list[str]:
+    if wanted is None:
+        return sorted(available)
+    for name in wanted:
+        if name not in available:
+            raise BabelrecError(
+                f"model.candidate names the {kind} column {name!r}, which the items table does not have. "
+                f"It has: {', '.join(sorted(available)) or 'none'}."
+            )
+    return sorted(wanted)
+
+
+def _quantile_edges(values: np.ndarray, bins: int) -> list[float]:
+    known = values[np.isfinite(values)]
+    if known.size == 0:
+        return [0.0, 1.0]
+    edges = np.unique(np.quantile(known, np.linspace(0.0, 1.0, bins + 1)))
+    return [float(edge) for edge in edges] if edges.size > 1 else [float(edges[0]), float(edges[0]) + 1.0]

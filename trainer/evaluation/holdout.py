@@ -1,0 +1,88 @@
+"""A held-out part as a ranking problem: who is asked, what is excluded, what is a hit."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+from trainer.evaluation.item_sets import ItemSets
+from trainer.evaluation.metrics import ranking_metrics
+from trainer.evaluation.ranking import Rankings
+from trainer.evaluation.slices import language_labels, slice_by_items
+from trainer.models.ranking import RETRIEVAL
+from trainer.models.recommender import Recommender
+from trainer.models.requests import CatalogueRanker
+from trainer.towers.items import ItemTable
+
+
+class HoldOut:
+    """Users with held-out positives, their histories, and the candidates (EVALUATION P1).
+
+    Candidates are the items with a positive in either part; all others are never ranked.
+
+    Args:
+        catalogue: N items.
+        vocabulary: Says which users the model knows.
+        history: Positives before the held-out ones: user_id, item_id, timestamp.
+        held_out: Positives to find.
+        candidates: Items that retrieval hands to ranking.
+        known_users: False asks as strangers, by history alone (P2).
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        vocabulary: Vocabulary,
+        history: pl.DataFrame,
+        held_out: pl.DataFrame,
+        *,
+        candidates: int,
+        known_users: bool = True,
+    ) -> None:
+        self._size = candidates
+        users = sorted(held_out["user_id"].unique())
+        self._indptr, self._history = group_by_user(history, catalogue, users)
+        test_indptr, test = group_by_user(held_out, catalogue, users)
+        self.candidate_rows = np.union1d(catalogue.rows(history["item_id"]), test).astype(np.int64)
+        self._allowed = np.zeros(len(catalogue), bool)
+        self._allowed[self.candidate_rows] = True
+        self._place = np.full(len(catalogue) + 1, -1, np.int64)
+        self._place[self.candidate_rows] = np.arange(len(self.candidate_rows))
+        self.train = self._sets(self._indptr, self._history)
+        self.test = self._sets(test_indptr, test)
+        self.languages = [catalogue.languages[row] for row in self.candidate_rows]
+        known = index_of(vocabulary.users) if known_users else {}
+        self._users = np.array([known.get(user, UNKNOWN) for user in users], np.int32)
+
+    def ranker(self, model: Recommender, items: ItemTable, weights: Mapping[str, float]) -> CatalogueRanker:
+        """Answers whole requests over the candidates."""
+        return CatalogueRanker(model, items, weights, candidates=self._size, allowed=self._allowed)
+
+    def rankings(self, ranker: CatalogueRanker, k: int) -> Rankings:
+        """The k best candidates of each user, int64 [U, k] positions in ``candidate_rows``, -1 pads."""
+        return self._place[ranker.rank(self._indptr, self._history, k, users=self._users)]
+
+    def parts(self, ranker: CatalogueRanker) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Retrieved candidates [U, C] (-1 pads), retrieval logits [U, C] and raw heads [U, C, heads]."""
+        rows, retrieval, outputs = ranker.parts(self._indptr, self._history, self._users)
+        return self._place[rows.numpy()], retrieval.numpy(), outputs.numpy()
+
+    def metrics(self, model: Recommender, items: ItemTable, ks: Sequence[int] = (10,)) -> dict[str, float]:
+        """Recall and NDCG of retrieval alone, overall and as ``item_language/<tag>/<metric>``."""
+        rankings = self.rankings(self.ranker(model, items, {RETRIEVAL: 1.0}), max(ks))
+        means = ranking_metrics(rankings, self.test, ks=ks).means()
+        wanted = [f"{metric}@{k}" for metric in ("recall", "ndcg") for k in ks]
+        found = {name: means[name] for name in wanted}
+        for language, part in slice_by_items(rankings, self.test, language_labels(self.languages), ks=ks).items():
+            part_means = part.metrics.means()
+            found |= {f"item_language/{language}/{name}": part_means[name] for name in wanted}
+        return found
+
+    def _sets(self, indptr: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]) -> ItemSets:
+        users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+        return ItemSets.from_pairs(
+            users, self._place[rows], num_users=len(indptr) - 1, num_items=len(self.candidate_rows)
+        )

@@ -1,0 +1,234 @@
+"""`export`: from a finished run to a version directory that a model server can load."""
+
+import json
+import logging
+import shutil
+import time
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import tensorflow as tf
+
+from trainer.config import Config
+from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.dataset import Dataset
+from trainer.data.split import Split, split
+from trainer.data.vocabulary import Vocabulary
+from trainer.errors import BabelrecError
+from trainer.export.index import BruteForceIndex, Index, ScannIndex, choose_index, recall_of_exact
+from trainer.export.popularity import popularity_by_audience
+from trainer.export.servable import Servable, UserTable
+from trainer.export.warmup import write_warmup
+from trainer.files import atomic_directory
+from trainer.models.assembly import load_recommender, make_item_table
+from trainer.models.recommender import Recommender
+from trainer.models.requests import CatalogueRanker
+from trainer.provenance import source_commit
+from trainer.runs import Run
+from trainer.text.encoder import encoder_handle, load_encoder
+
+_LOG = logging.getLogger(__name__)
+_RECALL_AT = 100
+_SAMPLE_QUERIES = 512
+_PACKAGES = ("tensorflow", "tensorflow-text", "tensorflow-recommenders", "scann", "tf-keras", "numpy")
+
+
+def export(run: Run, model_dir: Path) -> Path:
+    """Writes the next version directory below ``model_dir``.
+
+    The directory appears by one rename when it is complete; a server that watches ``model_dir``
+    never sees a part of it.
+
+    Args:
+        run: A finished run.
+        model_dir: Base path of the served model; its name is the model's.
+
+    Returns:
+        The version directory.
+
+    Raises:
+        BabelrecError: the run is not finished, its data changed, or the index settings don't fit.
+    """
+    config = run.config
+    dataset = run.dataset()
+    catalogue = Catalogue.from_dataset(dataset)
+    vocabulary = Vocabulary.load(run.vocabulary)
+    items = make_item_table(catalogue, vocabulary, config.text)
+    model = load_recommender(run, items)
+    parts = training_part(dataset, config)
+    histories = group_by_user(parts.train, catalogue, vocabulary.users)
+    vectors = tf.Variable(model.candidate_vectors(items), trainable=False, name="item_vectors")
+    queries = _sample_queries(CatalogueRanker(model, items, {}, candidates=1), histories, vocabulary, config.seed)
+    index, record = _make_index(config, vectors, queries)
+    languages, popularity = popularity_by_audience(dataset, catalogue, parts.train)
+    servable = Servable(
+        model,
+        catalogue,
+        vocabulary,
+        vectors,
+        index,
+        _query_encoder(config, model),
+        _user_table(config, catalogue, vocabulary, parts, histories),
+        popularity,
+        languages,
+        run.read("blend.json"),
+        candidates=config.export.candidates,
+        exact_limit=config.export.exact_limit,
+    )
+    signatures = servable.signatures()
+    card = _model_card(run, dataset, catalogue, vocabulary, signatures, record)
+    _remove_leftovers(model_dir)
+    while True:
+        version = model_dir / str(_newest_version(model_dir) + 1)
+        try:
+            with atomic_directory(version) as temporary:
+                _LOG.info("Writing %s.", version)
+                tf.saved_model.save(
+                    servable,
+                    str(temporary),
+                    signatures=signatures,
+                    options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
+                )
+                extra = temporary / "assets.extra"
+                card["warmup_requests"] = write_warmup(extra, catalogue, vocabulary.users, model_name=model_dir.name)
+                (extra / "model_card.json").write_text(
+                    json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+                )
+        except FileExistsError:
+            # Another export took the number; the next one is free.
+            continue
+        return version
+
+
+def training_part(dataset: Dataset, config: Config) -> Split:
+    """The split that the finished model was trained on: with ``refit``, validation belongs to it."""
+    data = config.data
+    if config.training.refit:
+        data = data.model_copy(update={"split": data.split.model_copy(update={"validation_fraction": 0.0})})
+    return split(dataset, data)
+
+
+def _make_index(config: Config, vectors: tf.Variable, queries: tf.Tensor) -> tuple[Index, dict[str, Any]]:
+    settings = choose_index(config.export, int(vectors.shape[0]))
+    count = min(_RECALL_AT, int(vectors.shape[0]))
+    index: Index
+    if settings.kind == "brute_force":
+        index = BruteForceIndex(vectors)
+        recall = recall_of_exact(index, queries, vectors.value(), count)
+    else:
+        index = ScannIndex(vectors.value(), settings, config.export.candidates)
+        target = 0.0 if config.export.leaves_to_search else config.export.recall_target
+        recall = index.tune(queries, vectors.value(), count=count, target=target)
+        settings = index.settings
+        if recall < target:
+            _LOG.warning(
+                "The index reaches recall@%d %.4f with all leaves searched, below export.recall_target %.2f; "
+                "raise export.reorder or lower export.dimensions_per_block.", count, recall, target,
+            )
+    return index, asdict(settings) | {"recall": {"at": count, "value": recall, "queries": int(queries.shape[0])}}
+
+
+def _sample_queries(
+    ranker: CatalogueRanker, histories: tuple[np.ndarray, np.ndarray], vocabulary: Vocabulary, seed: int
+) -> tf.Tensor:
+    """Query vectors of known users, float32 [Q, D], to measure the index with."""
+    indptr, rows = histories
+    chosen = np.random.default_rng(seed).permutation(len(vocabulary.users))[:_SAMPLE_QUERIES]
+    parts = [rows[indptr[user] : indptr[user + 1]] for user in chosen]
+    starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+    flat = np.concatenate(parts) if parts else rows[:0]
+    return ranker.query_vectors(starts, flat, (chosen + 1).astype(np.int32))
+
+
+def _query_encoder(config: Config, model: Recommender) -> tf.keras.layers.Layer:
+    """The encoder of typed text: the fine-tuned one, or the frozen one with the table for serving."""
+    if config.text.trainable:
+        return model.candidate_tower.encoder
+    return load_encoder(encoder_handle(config.text, table=config.export.text_table))
+
+
+def _user_table(
+    config: Config,
+    catalogue: Catalogue,
+    vocabulary: Vocabulary,
+    parts: Split,
+    histories: tuple[np.ndarray, np.ndarray],
+) -> UserTable:
+    if not config.export.user_histories:
+        empty = (np.zeros(len(vocabulary.users) + 1, np.int64), np.zeros(0, np.int32))
+        return UserTable(vocabulary.users, empty, empty)
+    # An impression that was not followed by anything is no reason to hide an item.
+    met = pl.concat(
+        [
+            parts.train.select("user_id", "item_id", "timestamp"),
+            parts.observed.filter(pl.col("event") != "impression").select("user_id", "item_id", "timestamp"),
+        ]
+    ).unique(["user_id", "item_id"], keep="first", maintain_order=True)
+    return UserTable(vocabulary.users, histories, group_by_user(met, catalogue, vocabulary.users))
+
+
+def _model_card(
+    run: Run,
+    dataset: Dataset,
+    catalogue: Catalogue,
+    vocabulary: Vocabulary,
+    signatures: dict[str, Any],
+    index: dict[str, Any],
+) -> dict[str, Any]:
+    """What is inside, on what it was trained, how good it was."""
+    evaluation = run.path / "evaluation.json"
+    report = run.read(evaluation.name) if evaluation.exists() else None
+    return {
+        "schema": 1,
+        "name": run.config.name,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "data": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "licence": dataset.licence,
+            "items": len(catalogue),
+            "users": len(vocabulary.users),
+            "item_languages": dict(sorted(_counts(catalogue.languages).items())),
+        },
+        "config": run.config.model_dump(mode="json"),
+        "commit": source_commit(),
+        "versions": {package: metadata.version(package) for package in _PACKAGES},
+        "metrics": None
+        if report is None
+        else {"protocol": report["protocol"], "split": report["split"], **report["metrics"]},
+        "blend": run.read("blend.json"),
+        "index": index,
+        "signatures": {
+            name: {
+                "inputs": {spec.name: _shape(spec) for spec in function.structured_input_signature[0] + tuple(function.structured_input_signature[1].values())},
+                "outputs": {key: _shape(spec) for key, spec in sorted(function.structured_outputs.items())},
+            }
+            for name, function in signatures.items()
+        },
+    }
+
+
+def _shape(spec: Any) -> str:
+    return f"{tf.as_dtype(spec.dtype).name} {spec.shape.as_list() if spec.shape.rank is not None else '?'}"
+
+
+def _counts(values: list[str]) -> dict[str, int]:
+    return {str(value): int(count) for value, count in zip(*np.unique(values, return_counts=True), strict=True)}
+
+
+def _newest_version(model_dir: Path) -> int:
+    if model_dir.exists() and not model_dir.is_dir():
+        raise BabelrecError(f"--model-dir {model_dir} is a file. Give a directory.")
+    versions = [int(path.name) for path in model_dir.glob("*") if path.name.isdecimal()]
+    return max(versions, default=0)
+
+
+def _remove_leftovers(model_dir: Path) -> None:
+    """Removes what a killed export left behind a day ago or earlier."""
+    for path in model_dir.glob(".*.tmp"):
+        if path.is_dir() and time.time() - path.stat().st_mtime > 86_400:
+            shutil.rmtree(path, ignore_errors=True)

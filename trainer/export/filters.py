@@ -1,0 +1,99 @@
+"""Which items a request allows: languages, categories, exclusions, as rows of the catalogue."""
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.data.catalogue import Catalogue
+
+
+class Postings(tf.Module):
+    """Item rows by label, for instance by category.
+
+    Args:
+        labels: P labels; a request's labels are matched after lower-casing.
+        rows: For each label the rows of its items.
+        size: N items.
+    """
+
+    def __init__(self, labels: list[str], rows: list[np.ndarray], size: int, *, name: str) -> None:
+        super().__init__(name=name)
+        self._size = size
+        self._table = string_table([label.lower() for label in labels])
+        lengths = np.array([len(part) for part in rows], np.int64)
+        self._splits = tf.Variable(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), trainable=False)
+        self._rows = tf.Variable(
+            np.concatenate([*rows, np.zeros(0, np.int32)]).astype(np.int32), trainable=False, validate_shape=False
+        )
+
+    def mask(self, labels: tf.Tensor) -> tf.Tensor:
+        """Items that carry any of a request's labels.
+
+        Args:
+            labels: String [B, L]; empty strings are padding. A row without labels allows every item,
+                a row of unknown labels none.
+
+        Returns:
+            Bool [B, N].
+        """
+        batch = tf.shape(labels)[0]
+        asked = tf.strings.length(labels) > 0
+        found = self._table.lookup(tf.strings.lower(labels, encoding="utf-8"))
+        # Label by label: the request's row beside the item rows of the label.
+        requests = tf.repeat(tf.range(batch), tf.shape(labels)[1])
+        flat = tf.reshape(found, [-1])
+        known = flat >= 0
+        requests, flat = tf.boolean_mask(requests, known), tf.boolean_mask(flat, known)
+        starts, ends = tf.gather(self._splits, flat), tf.gather(self._splits, flat + 1)
+        places = tf.ragged.range(starts, ends)
+        items = tf.gather(self._rows, places.values)
+        owners = tf.gather(requests, places.value_rowids())
+        counts = tf.scatter_nd(
+            tf.stack([owners, items], axis=1), tf.ones_like(items), tf.stack([batch, self._size])
+        )
+        return (counts > 0) | ~tf.reduce_any(asked, axis=1, keepdims=True)
+
+
+def language_postings(catalogue: Catalogue) -> Postings:
+    """Items by language range: ``zh`` allows ``zh``, ``zh-TW`` and ``zh-Hans`` (RFC 4647, basic filtering)."""
+    ranges: dict[str, list[int]] = {}
+    for row, language in enumerate(catalogue.languages):
+        parts = language.lower().split("-")
+        for length in range(1, len(parts) + 1):
+            ranges.setdefault("-".join(parts[:length]), []).append(row)
+    labels = sorted(ranges)
+    return Postings(labels, [np.array(ranges[label], np.int32) for label in labels], len(catalogue), name="languages")
+
+
+def category_postings(catalogue: Catalogue) -> Postings:
+    """Items by category label, without regard to case."""
+    groups: dict[str, list[np.ndarray]] = {}
+    for position, label in enumerate(catalogue.category_labels):
+        rows = np.flatnonzero((catalogue.categories == position).any(axis=1)).astype(np.int32)
+        groups.setdefault(label.lower(), []).append(rows)
+    labels = sorted(groups)
+    return Postings(
+        labels, [np.unique(np.concatenate(groups[label])) for label in labels], len(catalogue), name="categories"
+    )
+
+
+def string_table(values: list[str]) -> tf.lookup.StaticHashTable:
+    """String -> position in ``values``, -1 for others."""
+    # TensorFlow refuses an empty table; its one key then stands for "not found".
+    keys = tf.constant(values or [""], tf.string)
+    places = tf.range(len(values), dtype=tf.int32) if values else tf.constant([-1])
+    initializer = tf.lookup.KeyValueTensorInitializer(keys, places)
+    return tf.lookup.StaticHashTable(initializer, default_value=-1)
+
+
+def contains(rows: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    """Whether each of int32 ``rows`` [B, C] stands in ``wanted`` [B, E] of its line; -1 never does.
+
+    Returns:
+        Bool [B, C].
+    """
+    # Sorted search: C log E comparisons a line instead of C times E.
+    ordered = tf.sort(wanted, axis=1)
+    width = tf.shape(ordered)[1]
+    padded = tf.concat([ordered, tf.fill([tf.shape(ordered)[0], 1], tf.int32.max)], axis=1)
+    place = tf.minimum(tf.searchsorted(padded, rows), width)
+    return (tf.gather(padded, place, batch_dims=1) == rows) & (rows >= 0)

@@ -1,0 +1,166 @@
+"""Approximate and exact nearest neighbours inside the graph."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from trainer.config import ExportConfig
+from trainer.errors import BabelrecError
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """Resolved settings of an index, as they go into the model card."""
+
+    kind: str
+    leaves: int | None = None
+    leaves_to_search: int | None = None
+    dimensions_per_block: int | None = None
+    reorder: int | None = None
+
+
+# Below this, scoring everything is as fast as searching (measured by benchmarks/index.py).
+_EXACT_UP_TO = 20_000
+# ScaNN trains its codebook on 16 centres, and each leaf wants some points.
+_SCANN_AT_LEAST = 256
+
+
+def choose_index(config: ExportConfig, items: int) -> IndexSettings:
+    """Settings for a catalogue of so many items.
+
+    ``auto`` follows ScaNN's own advice (docs/algorithms.md of google-research/scann): no index for
+    small sets, then about sqrt(N) leaves and reordering. A tenth of the leaves, at least 10, is
+    searched, and the reordered candidates are four times those asked for.
+
+    Raises:
+        BabelrecError: ScaNN is asked for on fewer items than it can be trained on.
+    """
+    kind = config.index
+    if kind == "auto":
+        kind = "scann" if items > _EXACT_UP_TO else "brute_force"
+    if kind == "brute_force":
+        return IndexSettings(kind)
+    if items < _SCANN_AT_LEAST:
+        raise BabelrecError(
+            f"export.index is scann, which needs at least {_SCANN_AT_LEAST} items; the catalogue has {items}. "
+            "Use brute_force or auto."
+        )
+    leaves = config.leaves or max(10, round(math.sqrt(items)))
+    return IndexSettings(
+        kind=kind,
+        leaves=leaves,
+        leaves_to_search=min(leaves, config.leaves_to_search or max(10, leaves // 10)),
+        dimensions_per_block=config.dimensions_per_block,
+        reorder=config.reorder or max(400, 4 * config.candidates),
+    )
+
+
+class Index(Protocol):
+    """Finds rows of the catalogue with the largest dot products."""
+
+    def search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Queries float32 [B, D] -> (dot products [B, count], int32 rows [B, count]), best first.
+
+        A place that nothing was found for has the row -1 and the product -inf.
+        """
+        ...
+
+
+class BruteForceIndex(tf.Module):
+    """Exact: scores every item.
+
+    Args:
+        vectors: The catalogue, variable float32 [N, D].
+    """
+
+    def __init__(self, vectors: tf.Variable) -> None:
+        super().__init__(name="brute_force_index")
+        self._vectors = vectors
+
+    def search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `Index.search`."""
+        found = tf.math.top_k(tf.matmul(queries, self._vectors, transpose_b=True), count)
+        return found.values, found.indices
+
+
+class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
+    """TFRS's ScaNN layer with the number of results as a run-time input.
+
+    The layer itself fixes at build time how many candidates are reordered and how many leaves are
+    searched, so a request for more results than that would get fewer. Here both grow with it.
+
+    Args:
+        vectors: The catalogue, float32 [N, D].
+        settings: From `choose_index`.
+        usual: Results that requests usually ask for.
+    """
+
+    def __init__(self, vectors: tf.Tensor, settings: IndexSettings, usual: int) -> None:
+        super().__init__(
+            k=usual,
+            num_leaves=settings.leaves,
+            num_leaves_to_search=settings.leaves_to_search,
+            dimensions_per_block=settings.dimensions_per_block,
+            num_reordering_candidates=settings.reorder,
+            name="scann_index",
+        )
+        self.settings = settings
+        self._size = int(vectors.shape[0])
+        self._usual = usual
+        self.index(tf.convert_to_tensor(vectors))
+
+    def search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `Index.search`."""
+        from scann import scann_ops
+
+        settings = self.settings
+        growth = tf.maximum(1.0, tf.cast(count, tf.float32) / self._usual)
+        leaves = tf.minimum(tf.cast(tf.math.ceil(growth * settings.leaves_to_search), tf.int32), settings.leaves)
+        reorder = tf.minimum(tf.maximum(settings.reorder, 2 * count), self._size)
+        found = scann_ops.searcher_from_module(self._serialized_searcher).search_batched_parallel(
+            queries, final_num_neighbors=count, pre_reorder_num_neighbors=reorder, leaves_to_search=leaves
+        )
+        # Searched leaves may hold fewer points than asked for: ScaNN then answers with fewer columns
+        # for the whole batch, and with NaN distances in the rows that found least.
+        distances = tf.ensure_shape(found.distances, [None, None])
+        rows = tf.ensure_shape(tf.cast(found.indices, tf.int32), [None, None])
+        known = tf.math.is_finite(distances)
+        short = [[0, 0], [0, tf.maximum(count - tf.shape(rows)[1], 0)]]
+        return (
+            tf.pad(tf.where(known, distances, -math.inf), short, constant_values=-math.inf),
+            tf.pad(tf.where(known, rows, -1), short, constant_values=-1),
+        )
+
+    def tune(self, queries: tf.Tensor, vectors: tf.Tensor, *, count: int, target: float) -> float:
+        """Searches more leaves until recall@count of exact search reaches ``target``.
+
+        Args:
+            queries: Float32 [Q, D], the model's own query vectors.
+            vectors: Float32 [N, D], the catalogue.
+            count: k of the recall.
+            target: Stops there, or at all leaves.
+
+        Returns:
+            The recall reached; `settings` holds the leaves that it took.
+        """
+        count = min(count, self._size)
+        while True:
+            recall = recall_of_exact(self, queries, vectors, count)
+            leaves, search = self.settings.leaves or 1, self.settings.leaves_to_search or 1
+            if recall >= target or search >= leaves:
+                return recall
+            self.settings = replace(self.settings, leaves_to_search=min(leaves, math.ceil(1.5 * search)))
+
+
+def recall_of_exact(index: Index, queries: tf.Tensor, vectors: tf.Tensor, count: int) -> float:
+    """Share of the exact top ``count`` that the index finds, averaged over queries float32 [Q, D]."""
+    hits = 0.0
+    for start in range(0, queries.shape[0], 256):
+        batch = queries[start : start + 256]
+        exact = tf.math.top_k(tf.matmul(batch, vectors, transpose_b=True), count).indices
+        _, found = index.search(batch, tf.constant(count))
+        hits += float(tf.reduce_sum(tf.cast(tf.sets.size(tf.sets.intersection(found, exact)), tf.float32)))
+    return hits / (queries.shape[0] * count)

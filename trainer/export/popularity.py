@@ -1,0 +1,73 @@
+"""What each audience likes: the answer to a request that says nothing but its language."""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from trainer.data.catalogue import Catalogue
+from trainer.data.dataset import Dataset
+
+# A language's own counts are mixed with everybody's as if so many more events had been seen, so
+# that a small audience doesn't get a list made of chance.
+_PRIOR_EVENTS = 50.0
+
+
+def popularity_by_audience(
+    dataset: Dataset, catalogue: Catalogue, positives: pl.DataFrame
+) -> tuple[list[str], npt.NDArray[np.float32]]:
+    """Popularity of each item with the audience of each language.
+
+    An event belongs to the language of its interaction, else to its user's languages, else (when
+    nothing is known of the audience) to the item's language.
+
+    Args:
+        dataset: For the users' languages.
+        catalogue: N items.
+        positives: Training positives: user_id, item_id, timestamp.
+
+    Returns:
+        ``(languages, shares)``: P - 1 languages, and float32 [P, N] shares whose line 0 is everybody.
+        A line is (own counts + 50 * everybody's shares) / (own events + 50).
+    """
+    rows = catalogue.rows(positives["item_id"])
+    everybody = np.bincount(rows, minlength=len(catalogue)).astype(np.float64)
+    everybody /= max(everybody.sum(), 1.0)
+    counts: dict[str, npt.NDArray[np.float64]] = {}
+    table = positives.select("user_id", "item_id").with_columns(
+        row=pl.Series(rows), item_language=pl.Series([catalogue.languages[row] for row in rows], dtype=pl.String)
+    )
+    table = table.join(_known_languages(dataset), on="user_id", how="left").with_columns(
+        audience=pl.coalesce("user_languages", pl.concat_list("item_language"))
+    )
+    grouped = table.explode("audience").drop_nulls("audience").group_by("audience", "row").len()
+    for (language,), part in grouped.group_by("audience"):
+        line = counts.setdefault(str(language), np.zeros(len(catalogue)))
+        line[part["row"].to_numpy()] += part["len"].to_numpy()
+    languages = sorted(counts)
+    lines = [everybody]
+    for language in languages:
+        line = counts[language]
+        lines.append((line + _PRIOR_EVENTS * everybody) / (line.sum() + _PRIOR_EVENTS))
+    return languages, np.stack(lines).astype(np.float32)
+
+
+def _known_languages(dataset: Dataset) -> pl.DataFrame:
+    """user_id -> user_languages: those of the user's interactions, else those of the profile."""
+    interactions = dataset.interactions()
+    empty = pl.DataFrame(schema={"user_id": pl.String, "user_languages": pl.List(pl.String)})
+    tables = []
+    if "language" in interactions.collect_schema().names():
+        tables.append(
+            interactions.filter(pl.col("language").is_not_null())
+            .group_by("user_id")
+            .agg(pl.col("language").unique().sort().alias("user_languages"))
+            .collect(engine="streaming")
+        )
+    profiles = dataset.users()
+    if profiles is not None and "languages" in profiles.collect_schema().names():
+        tables.append(
+            profiles.filter(pl.col("languages").list.len() > 0)
+            .select("user_id", pl.col("languages").alias("user_languages"))
+            .collect()
+        )
+    return pl.concat([empty, *tables]).unique("user_id", keep="first", maintain_order=True)

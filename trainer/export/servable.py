@@ -1,0 +1,451 @@
+"""The graph that serves: text, towers, index, filters and ranking behind four signatures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trainer.data.catalogue import Catalogue
+from trainer.data.vocabulary import Vocabulary
+from trainer.export.filters import category_postings, contains, language_postings, string_table
+from trainer.export.index import Index
+from trainer.models.ranking import blend
+from trainer.models.recommender import Recommender
+
+QUERY_INPUTS = {
+    "user_id": tf.TensorSpec([None], tf.string, "user_id"),
+    "history": tf.TensorSpec([None, None], tf.string, "history"),
+    "query": tf.TensorSpec([None], tf.string, "query"),
+    "language": tf.TensorSpec([None], tf.string, "language"),
+    "country": tf.TensorSpec([None], tf.string, "country"),
+    "timestamp": tf.TensorSpec([None], tf.int64, "timestamp"),
+}
+FILTER_INPUTS = {
+    "k": tf.TensorSpec([None], tf.int32, "k"),
+    "exclude": tf.TensorSpec([None, None], tf.string, "exclude"),
+    "languages": tf.TensorSpec([None, None], tf.string, "languages"),
+    "categories": tf.TensorSpec([None, None], tf.string, "categories"),
+    "include_seen": tf.TensorSpec([None], tf.bool, "include_seen"),
+}
+Tensors = dict[str, tf.Tensor]
+
+
+class UserTable(tf.Module):
+    """What is known of each user of the training part.
+
+    Args:
+        users: U ids, in the order of the vocabulary.
+        histories: ``(indptr, rows)`` of each user's positives, oldest first.
+        seen: The same of every item that the user has met; excluded by default.
+    """
+
+    def __init__(
+        self,
+        users: list[str],
+        histories: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+        seen: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    ) -> None:
+        super().__init__(name="users")
+        self._table = string_table(users)
+        # One row more, empty, for unknown users: it stands first, so that row = index.
+        self._histories = [_variable(np.concatenate([[0], histories[0]]), tf.int64), _variable(histories[1], tf.int32)]
+        self._seen = [_variable(np.concatenate([[0], seen[0]]), tf.int64), _variable(seen[1], tf.int32)]
+
+    def index(self, user_ids: tf.Tensor) -> tf.Tensor:
+        """String [B] -> int32 [B] vocabulary index, 0 unknown."""
+        return self._table.lookup(user_ids) + 1
+
+    def history(self, users: tf.Tensor) -> tf.RaggedTensor:
+        """Int32 [B] -> rows of the items, oldest first."""
+        return _lines(*self._histories, users)
+
+    def seen(self, users: tf.Tensor) -> tf.RaggedTensor:
+        """Int32 [B] -> rows of the items that the user has met."""
+        return _lines(*self._seen, users)
+
+
+class Servable(tf.Module):
+    """One SavedModel for the whole request.
+
+    Args:
+        model: Trained towers and ranking model.
+        catalogue: The N items that are served.
+        vocabulary: Of the training part.
+        vectors: Float32 [N, D], the items' vectors.
+        index: Searches them.
+        encoder: Text encoder for queries, string [n] -> float32 [n, T].
+        users: Histories of known users.
+        popularity: Float32 [P, N], share of the audience of each language that met each item; line 0
+            is everybody.
+        audiences: The P - 1 languages of the other lines.
+        weights: Blend of the final score.
+        candidates: Items that retrieval hands to ranking.
+        exact_limit: Filters that let through at most so many items are searched exactly.
+    """
+
+    def __init__(
+        self,
+        model: Recommender,
+        catalogue: Catalogue,
+        vocabulary: Vocabulary,
+        vectors: tf.Variable,
+        index: Index,
+        encoder: tf.keras.layers.Layer,
+        users: UserTable,
+        popularity: npt.NDArray[np.float32],
+        audiences: list[str],
+        weights: Mapping[str, float],
+        *,
+        candidates: int,
+        exact_limit: int,
+    ) -> None:
+        super().__init__(name="servable")
+        self._size = len(catalogue)
+        self._candidates = min(candidates, self._size)
+        self._exact_limit = exact_limit
+        self._weights = dict(weights)
+        self._temperature = model.config.retrieval.temperature
+        self._history_length = model.config.query.history_length
+        self._heads = model.heads
+        # The towers alone: the whole model would bring optimiser and tasks along.
+        self._query_vectors = model.query_tower
+        self._candidate_tower = model.candidate_tower
+        self._ranking_model = model.ranking_model
+        self._uses_time = model.config.query.time
+        self._vectors = vectors
+        self._index = index
+        self._encoder = encoder
+        self._users = users
+        self._item_rows = string_table(catalogue.item_ids)
+        self._language_indices = string_table(vocabulary.languages)
+        self._country_indices = string_table(vocabulary.countries)
+        self._audiences = string_table([tag.lower() for tag in audiences])
+        self._popularity = _variable(popularity, tf.float32)
+        # One row more for "no item" (-1 + 1 = 0).
+        self._item_ids = _variable(["", *catalogue.item_ids], tf.string)
+        self._titles = _variable(["", *catalogue.titles], tf.string)
+        self._item_languages = _variable(["", *catalogue.languages], tf.string)
+        self._by_language = language_postings(catalogue)
+        self._by_category = category_postings(catalogue)
+
+    def signatures(self) -> dict[str, Any]:
+        """Concrete functions by signature name, to be saved."""
+        request = list((QUERY_INPUTS | FILTER_INPUTS).values())
+        recommend = tf.function(self.recommend, input_signature=request).get_concrete_function()
+        ids = tf.TensorSpec([None, None], tf.string, "item_ids")
+        return {
+            "serving_default": recommend,
+            "recommend": recommend,
+            "retrieve": tf.function(self.retrieve, input_signature=request).get_concrete_function(),
+            "rank": tf.function(self.rank, input_signature=[*QUERY_INPUTS.values(), ids]).get_concrete_function(),
+            "encode_text": tf.function(
+                self.encode_text, input_signature=[tf.TensorSpec([None], tf.string, "text")]
+            ).get_concrete_function(),
+        }
+
+    def recommend(
+        self,
+        user_id: tf.Tensor,
+        history: tf.Tensor,
+        query: tf.Tensor,
+        language: tf.Tensor,
+        country: tf.Tensor,
+        timestamp: tf.Tensor,
+        k: tf.Tensor,
+        exclude: tf.Tensor,
+        languages: tf.Tensor,
+        categories: tf.Tensor,
+        include_seen: tf.Tensor,
+    ) -> Tensors:
+        """Retrieve, filter, rank and order: the k best items of each request with every head's prediction."""
+        request = self._understand(user_id, history, query, language, country, timestamp)
+        most = self._most(k)
+        count = tf.minimum(tf.maximum(most, self._candidates), self._size)
+        rows, retrieval = self._retrieve(request, count, k, exclude, languages, categories, include_seen)
+        outputs = self._ranking_model(request["queries"], tf.gather(self._vectors, tf.maximum(rows, 0)))
+        scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
+        scores = tf.where(request["nothing"][:, tf.newaxis], retrieval, scores)
+        scores = tf.where(rows >= 0, scores, -np.inf)
+        best = tf.math.top_k(scores, tf.minimum(most, count))
+        rows = tf.gather(rows, best.indices, batch_dims=1)
+        rows, scores = self._cut(rows, best.values, k)
+        predictions = self._ranking_model.predictions(tf.gather(outputs, best.indices, batch_dims=1))
+        return self._describe(rows, scores) | {
+            name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()
+        }
+
+    def retrieve(
+        self,
+        user_id: tf.Tensor,
+        history: tf.Tensor,
+        query: tf.Tensor,
+        language: tf.Tensor,
+        country: tf.Tensor,
+        timestamp: tf.Tensor,
+        k: tf.Tensor,
+        exclude: tf.Tensor,
+        languages: tf.Tensor,
+        categories: tf.Tensor,
+        include_seen: tf.Tensor,
+    ) -> Tensors:
+        """The k nearest allowed items of each request, by dot product, without ranking."""
+        request = self._understand(user_id, history, query, language, country, timestamp)
+        count = tf.minimum(self._most(k), self._size)
+        rows, scores = self._retrieve(request, count, k, exclude, languages, categories, include_seen)
+        return self._describe(*self._cut(rows, scores, k))
+
+    def rank(
+        self,
+        user_id: tf.Tensor,
+        history: tf.Tensor,
+        query: tf.Tensor,
+        language: tf.Tensor,
+        country: tf.Tensor,
+        timestamp: tf.Tensor,
+        item_ids: tf.Tensor,
+    ) -> Tensors:
+        """Scores the given items, in the given order; an unknown item scores -inf."""
+        request = self._understand(user_id, history, query, language, country, timestamp)
+        rows = self._item_rows.lookup(item_ids)
+        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
+        retrieval = tf.einsum("bd,bcd->bc", request["queries"], vectors)
+        outputs = self._ranking_model(request["queries"], vectors)
+        scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
+        popular = tf.gather(tf.gather(self._popularity, request["audience"]), tf.maximum(rows, 0), batch_dims=1)
+        scores = tf.where(request["nothing"][:, tf.newaxis], popular, scores)
+        predictions = self._ranking_model.predictions(outputs)
+        return {"item_ids": item_ids, "scores": tf.where(rows >= 0, scores, -np.inf)} | {
+            name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()
+        }
+
+    def encode_text(self, text: tf.Tensor) -> Tensors:
+        """The sentence encoder's vectors."""
+        return {"embeddings": self._encoder(text)}
+
+    def _understand(
+        self,
+        user_id: tf.Tensor,
+        history: tf.Tensor,
+        query: tf.Tensor,
+        language: tf.Tensor,
+        country: tf.Tensor,
+        timestamp: tf.Tensor,
+    ) -> Tensors:
+        """From the request's inputs to query vectors; ``nothing`` marks requests that say nothing."""
+        users = self._users.index(user_id)
+        given = self._item_rows.lookup(history)
+        told = tf.ragged.boolean_mask(given, given >= 0)
+        remembered = self._users.history(users)
+        # What the caller tells replaces what is remembered of the user.
+        tells = told.row_lengths() > 0
+        chosen = tf.concat([told, remembered], axis=1)
+        skip = tf.where(tells, tf.zeros_like(told.row_lengths()), told.row_lengths())
+        end = tf.where(tells, told.row_lengths(), chosen.row_lengths())
+        newest = _newest_first(chosen, skip, end, self._history_length)
+        typed = tf.strings.length(tf.strings.strip(query)) > 0
+        # Only requests with text pay for the encoder.
+        place = tf.where(typed)
+        vectors = self._candidate_tower.embed_text(self._encoder(tf.gather_nd(query, place)))
+        shape = tf.stack([tf.size(query, out_type=tf.int64), tf.shape(vectors, out_type=tf.int64)[1]])
+        text = tf.scatter_nd(place, vectors, shape)
+        mask = newest >= 0
+        queries = self._query_vectors(
+            {
+                "user": users,
+                "language": self._language_indices.lookup(language) + 1,
+                "country": self._country_indices.lookup(country) + 1,
+                "history": tf.gather(self._vectors, tf.maximum(newest, 0)),
+                "history_mask": mask,
+                "text": text,
+                "text_mask": typed,
+                "timestamp": timestamp if self._uses_time else tf.zeros_like(timestamp),
+            }
+        )
+        return {
+            "queries": queries,
+            "nothing": (users == 0) & ~tf.reduce_any(mask, axis=1) & ~typed,
+            "audience": self._audiences.lookup(tf.strings.lower(language, encoding="utf-8")) + 1,
+            "seen": tf.concat([told, self._users.seen(users)], axis=1).to_tensor(-1),
+        }
+
+    def _retrieve(
+        self,
+        request: Tensors,
+        count: tf.Tensor,
+        k: tf.Tensor,
+        exclude: tf.Tensor,
+        languages: tf.Tensor,
+        categories: tf.Tensor,
+        include_seen: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The best ``count`` allowed items: int32 rows [B, count] (-1 pads) and dot products (or popularity)."""
+        seen = tf.where(include_seen[:, tf.newaxis], -1, request["seen"])
+        barred = tf.concat([self._item_rows.lookup(exclude), seen], axis=1)
+        asks = tf.reduce_any(tf.strings.length(languages) > 0) | tf.reduce_any(tf.strings.length(categories) > 0)
+        rows, scores = tf.cond(
+            asks,
+            lambda: self._search_filtered(request["queries"], count, k, barred, languages, categories),
+            lambda: self._search(request["queries"], count, k, barred),
+        )
+        nothing = request["nothing"]
+        return tf.cond(
+            tf.reduce_any(nothing),
+            lambda: self._with_popular(request, rows, scores, count, barred, languages, categories),
+            lambda: (rows, scores),
+        )
+
+    def _search(
+        self, queries: tf.Tensor, count: tf.Tensor, k: tf.Tensor, barred: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Fetches as many more as may be barred; falls back to exact search should a line stay short."""
+        most_barred = tf.reduce_max(tf.concat([[0], tf.reduce_sum(tf.cast(barred >= 0, tf.int32), axis=1)], axis=0))
+        scores, rows = self._index.search(queries, tf.minimum(count + most_barred, self._size))
+        rows, scores = _best(tf.where(contains(rows, barred), -1, rows), scores, count)
+        wanted = tf.minimum(tf.minimum(k, count), self._size - most_barred)
+        full = tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=1) >= wanted
+        return tf.cond(
+            tf.reduce_all(full),
+            lambda: (rows, scores),
+            lambda: self._search_exactly(queries, count, ~self._marked(barred)),
+        )
+
+    def _search_filtered(
+        self,
+        queries: tf.Tensor,
+        count: tf.Tensor,
+        k: tf.Tensor,
+        barred: tf.Tensor,
+        languages: tf.Tensor,
+        categories: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Line by line: exact over few allowed items, over-fetch and filter over many."""
+        allowed = self._by_language.mask(languages) & self._by_category.mask(categories) & ~self._marked(barred)
+
+        def line(inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            query, mask, wanted = inputs
+            total = tf.reduce_sum(tf.cast(mask, tf.int32))
+            return tf.cond(
+                total <= self._exact_limit,
+                lambda: self._exact_line(query, mask, count),
+                lambda: self._over_fetch(query, mask, total, count, wanted),
+            )
+
+        rows = tf.TensorSpec([None], tf.int32)
+        scores = tf.TensorSpec([None], tf.float32)
+        return tf.map_fn(  # type: ignore[no-any-return]
+            line, (queries, allowed, tf.minimum(k, count)), fn_output_signature=(rows, scores)
+        )
+
+    def _exact_line(self, query: tf.Tensor, mask: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = tf.cast(tf.where(mask)[:, 0], tf.int32)
+        scores = tf.linalg.matvec(tf.gather(self._vectors, rows), query)
+        best = tf.math.top_k(scores, tf.minimum(count, tf.size(rows)))
+        missing = [[0, count - tf.size(best.indices)]]
+        return (
+            tf.pad(tf.gather(rows, best.indices), missing, constant_values=-1),
+            tf.pad(best.values, missing, constant_values=-np.inf),
+        )
+
+    def _over_fetch(
+        self, query: tf.Tensor, mask: tf.Tensor, total: tf.Tensor, count: tf.Tensor, wanted: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        # Twice what would do if allowed items were spread evenly over the ranking.
+        share = tf.cast(self._size, tf.float32) / tf.cast(total, tf.float32)
+        fetch = tf.minimum(tf.cast(2.0 * share * tf.cast(count, tf.float32), tf.int32), self._size)
+        scores, rows = self._index.search(query[tf.newaxis], fetch)
+        kept = tf.where((rows >= 0) & tf.gather(mask, tf.maximum(rows, 0)), rows, -1)
+        kept, scores = _best(kept, scores, count)
+        return tf.cond(
+            tf.reduce_sum(tf.cast(kept >= 0, tf.int32)) >= wanted,
+            lambda: (kept[0], scores[0]),
+            lambda: self._exact_line(query, mask, count),
+        )
+
+    def _search_exactly(
+        self, queries: tf.Tensor, count: tf.Tensor, allowed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        scores = tf.matmul(queries, self._vectors, transpose_b=True)
+        return _best(tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), scores, count)
+
+    def _with_popular(
+        self,
+        request: Tensors,
+        rows: tf.Tensor,
+        scores: tf.Tensor,
+        count: tf.Tensor,
+        barred: tf.Tensor,
+        languages: tf.Tensor,
+        categories: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Answers requests that say nothing by what is popular with the audience of their language."""
+        nothing = tf.where(request["nothing"])
+        lines = nothing[:, 0]
+        allowed = self._by_language.mask(tf.gather(languages, lines)) & self._by_category.mask(tf.gather(categories, lines))
+        allowed &= ~self._marked(tf.gather(barred, lines))
+        shares = tf.gather(self._popularity, tf.gather(request["audience"], lines))
+        popular_rows, popular_scores = _best(
+            tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), shares, count
+        )
+        return (
+            tf.tensor_scatter_nd_update(rows, nothing, popular_rows),
+            tf.tensor_scatter_nd_update(scores, nothing, popular_scores),
+        )
+
+    def _marked(self, rows: tf.Tensor) -> tf.Tensor:
+        """Int32 [B, E] rows -> bool [B, N], true where a row is named."""
+        place = tf.where(rows >= 0)
+        points = tf.stack([tf.cast(place[:, 0], tf.int32), tf.gather_nd(rows, place)], axis=1)
+        return tf.scatter_nd(points, tf.ones_like(points[:, 0]), tf.stack([tf.shape(rows)[0], self._size])) > 0
+
+    def _most(self, k: tf.Tensor) -> tf.Tensor:
+        """The largest k of the batch."""
+        with tf.control_dependencies([tf.debugging.assert_positive(k, message="k must be at least 1.")]):
+            return tf.minimum(tf.reduce_max(tf.concat([[0], k], axis=0)), self._size)
+
+    @staticmethod
+    def _cut(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Empties the places beyond each request's own k."""
+        own = (tf.range(tf.shape(rows)[1])[tf.newaxis] < k[:, tf.newaxis]) & (rows >= 0)
+        return tf.where(own, rows, -1), tf.where(own, scores, -np.inf)
+
+    def _describe(self, rows: tf.Tensor, scores: tf.Tensor) -> Tensors:
+        places = rows + 1
+        return {
+            "item_ids": tf.gather(self._item_ids, places),
+            "scores": scores,
+            "languages": tf.gather(self._item_languages, places),
+            "titles": tf.gather(self._titles, places),
+        }
+
+
+def _best(rows: tf.Tensor, scores: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The ``count`` highest scores among rows >= 0, padded with -1 and -inf where there are fewer."""
+    width = tf.shape(scores)[1]
+    best = tf.math.top_k(tf.where(rows >= 0, scores, -np.inf), tf.minimum(count, width))
+    rows = tf.gather(rows, best.indices, batch_dims=1)
+    missing = [[0, 0], [0, count - tf.minimum(count, width)]]
+    return (
+        tf.pad(rows, missing, constant_values=-1),
+        tf.pad(best.values, missing, constant_values=-np.inf),
+    )
+
+
+def _newest_first(rows: tf.RaggedTensor, start: tf.Tensor, end: tf.Tensor, length: int) -> tf.Tensor:
+    """Places ``start`` to ``end - 1`` of each line, from the end, int32 [B, length], -1 pads."""
+    place = end[:, tf.newaxis] - 1 - tf.range(length, dtype=tf.int64)[tf.newaxis]
+    there = place >= start[:, tf.newaxis]
+    flat = tf.where(there, rows.row_starts()[:, tf.newaxis] + place, 0)
+    values = tf.concat([rows.values, [-1]], axis=0)
+    return tf.where(there, tf.gather(values, flat), -1)
+
+
+def _lines(splits: tf.Variable, values: tf.Variable, lines: tf.Tensor) -> tf.RaggedTensor:
+    starts, ends = tf.gather(splits, lines), tf.gather(splits, lines + 1)
+    places = tf.ragged.range(starts, ends)
+    return places.with_flat_values(tf.gather(values, places.flat_values))
+
+
+def _variable(values: object, dtype: tf.DType) -> tf.Variable:
+    return tf.Variable(tf.convert_to_tensor(values, dtype), trainable=False)

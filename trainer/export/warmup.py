@@ -1,0 +1,67 @@
+"""Requests that a server runs before a version becomes available, in TensorFlow Serving's format."""
+
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from trainer.data.catalogue import Catalogue
+from trainer.export.servable import FILTER_INPUTS, QUERY_INPUTS
+
+FILE_NAME = "tf_serving_warmup_requests"
+_EMPTY = {tf.string: "", tf.int32: 10, tf.int64: 0, tf.bool: False}
+
+
+def write_warmup(directory: Path, catalogue: Catalogue, users: list[str], *, model_name: str) -> int:
+    """Writes ``assets.extra/tf_serving_warmup_requests`` of a SavedModel.
+
+    Each branch of the graph is taken once, alone and in a batch, so that no first caller waits for
+    it: a known user, a history, typed text in the catalogue's languages, filters, nothing at all.
+
+    Returns:
+        Number of requests written.
+    """
+    row_of_language = {language: row for row, language in enumerate(catalogue.languages)}
+    texts = [catalogue.titles[row] for row in list(row_of_language.values())[:8]]
+    first = catalogue.item_ids[0]
+    label = catalogue.category_labels[0] if catalogue.category_labels else ""
+    lines: list[dict[str, object]] = [
+        {"user_id": users[0] if users else ""},
+        {"history": [first]},
+        *({"query": text} for text in texts),
+        {"query": texts[0], "languages": [catalogue.languages[0]], "categories": [label], "exclude": [first]},
+        {},
+    ]
+    requests = [[line] for line in lines] + [lines * 8]
+    logs = []
+    for name in ("recommend", "retrieve"):
+        logs += [_request(model_name, name, _columns(batch, QUERY_INPUTS | FILTER_INPUTS)) for batch in requests]
+    ids = tf.constant([catalogue.item_ids[:10]])
+    logs.append(_request(model_name, "rank", _columns([lines[0]], QUERY_INPUTS) | {"item_ids": ids}))
+    logs.append(_request(model_name, "encode_text", {"text": tf.constant(texts)}))
+    directory.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(directory / FILE_NAME)) as writer:
+        for log in logs:
+            writer.write(log.SerializeToString())
+    return len(logs)
+
+
+def _columns(lines: list[dict[str, object]], specs: dict[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
+    """Requests to batch-major tensors; what a request doesn't say is empty."""
+    columns = {}
+    for name, spec in specs.items():
+        if spec.shape.rank == 1:
+            columns[name] = tf.constant([line.get(name, _EMPTY[spec.dtype]) for line in lines], spec.dtype)
+        else:
+            values = [line.get(name, []) for line in lines]
+            columns[name] = tf.ragged.constant(values, spec.dtype, ragged_rank=1).to_tensor("")
+    return columns
+
+
+def _request(model_name: str, signature: str, inputs: dict[str, tf.Tensor]) -> prediction_log_pb2.PredictionLog:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model_name
+    request.model_spec.signature_name = signature
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))

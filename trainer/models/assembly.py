@@ -1,0 +1,76 @@
+"""From settings and data to a built model, and from a run directory back to it."""
+
+import tensorflow as tf
+
+from trainer.config import Config, TextConfig
+from trainer.data.catalogue import Catalogue
+from trainer.data.heads import choose_heads
+from trainer.data.pipeline import Batch
+from trainer.data.vocabulary import Vocabulary
+from trainer.models.recommender import Recommender
+from trainer.runs import Run
+from trainer.text.encoder import encoder_handle, load_encoder
+from trainer.text.vectors import encode_texts
+from trainer.towers.items import ItemTable
+
+
+def make_item_table(catalogue: Catalogue, vocabulary: Vocabulary, text: TextConfig) -> ItemTable:
+    """The catalogue as tensors; a frozen encoder's vectors come from the cache on disk.
+
+    With a trainable encoder the table holds the texts. Category labels are always given as the
+    vectors of the encoder as it was before training.
+    """
+    frozen = text.model_copy(update={"trainable": False})
+    vectors = None if text.trainable else encode_texts(catalogue.texts, frozen)
+    return ItemTable(catalogue, vocabulary, vectors, encode_texts(catalogue.category_labels, frozen, progress=False))
+
+
+def make_recommender(
+    config: Config, vocabulary: Vocabulary, items: ItemTable, item_counts: tf.Tensor
+) -> Recommender:
+    """A recommender with all its weights made, at their initial values."""
+    encoder = load_encoder(encoder_handle(config.text), trainable=True) if config.text.trainable else None
+    heads = choose_heads(vocabulary.events, config.data.positives)
+    model = Recommender(vocabulary, config.model, heads, items, item_counts, encoder)
+    _build(model, items)
+    return model
+
+
+def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.Tensor | None = None) -> Recommender:
+    """The trained model of a run.
+
+    Args:
+        run: A finished run.
+        items: The catalogue to point it at; None reads the one that it was trained on.
+        item_counts: Training positives of each item; needed only to train further.
+
+    Raises:
+        BabelrecError: the run is not finished, or its weights are broken.
+    """
+    vocabulary = Vocabulary.load(run.vocabulary)
+    if items is None:
+        items = make_item_table(Catalogue.from_dataset(run.dataset()), vocabulary, run.config.text)
+    counts = tf.zeros([items.size]) if item_counts is None else item_counts
+    model = make_recommender(run.config, vocabulary, items, counts)
+    run.restore_weights(model)
+    return model
+
+
+def _build(model: Recommender, items: ItemTable) -> None:
+    """Calls every layer once, so that all weights exist."""
+    one = tf.zeros([1], tf.int32)
+    vectors = model.candidate_tower(items(one))
+    history = tf.fill([1, model.config.query.history_length], -1)
+    batch = Batch(
+        user=one,
+        language=one,
+        country=one,
+        history=history,
+        item=one,
+        timestamp=tf.zeros([1], tf.int64),
+        text=one - 1,
+        labels=tf.zeros([1, len(model.heads)]),
+    )
+    queries = model.query_vectors(batch, items, vectors)
+    if model.heads:
+        model.ranking_model(queries, vectors[tf.newaxis])

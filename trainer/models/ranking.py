@@ -1,0 +1,123 @@
+"""The ranking model: query and candidate vectors to one prediction for each head."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from trainer.config import RankingConfig
+from trainer.data.heads import Head
+
+RETRIEVAL = "retrieval"
+
+
+class RankingModel(tf.keras.layers.Layer):
+    """DCN-v2 over a query and a candidate, with one logit a head.
+
+    The cross network (Wang et al., 2021, arXiv 2008.13535, low-rank form of eq. 2) sees both
+    vectors and their elementwise product, whose sum is the retrieval score.
+
+    Args:
+        heads: Outputs, in order.
+        config: Size of the network.
+        dimension: D, size of the two vectors.
+    """
+
+    def __init__(self, heads: Sequence[Head], config: RankingConfig, dimension: int) -> None:
+        super().__init__(name="ranking_model")
+        self.heads = list(heads)
+        self._cross = [
+            tfrs.layers.dcn.Cross(projection_dim=max(1, dimension // 2), name=f"cross_{layer}")
+            for layer in range(config.cross_layers)
+        ]
+        self._hidden = [
+            tf.keras.layers.Dense(units, activation="gelu", name=f"hidden_{layer}")
+            for layer, units in enumerate(config.hidden)
+        ]
+        self._logits = tf.keras.layers.Dense(len(self.heads), name="logits")
+        # Mean and standard deviation of each regression label; (0, 1) for binary heads.
+        self.scale = self.add_weight(
+            name="label_scale", shape=(len(self.heads), 2), initializer=_unit_scale, trainable=False
+        )
+
+    def set_label_scale(self, labels: np.ndarray) -> None:
+        """Takes mean and deviation of the regression heads from float [E, heads], NaN ignored."""
+        scale = np.tile(np.float32([0.0, 1.0]), (len(self.heads), 1))
+        for column, head in enumerate(self.heads):
+            known = labels[np.isfinite(labels[:, column]), column]
+            if head.kind == "regression" and known.size:
+                scale[column] = known.mean(), max(float(known.std()), 1e-3)
+        self.scale.assign(scale)
+
+    def call(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        """Queries [B, D] and candidates [B, C, D] -> raw outputs float32 [B, C, heads].
+
+        A binary head's output is a logit; a regression head's is in standard deviations.
+        """
+        queries = tf.broadcast_to(queries[:, tf.newaxis, :], tf.shape(candidates))
+        inputs = tf.concat([queries, candidates, queries * candidates], axis=-1)
+        flat = tf.reshape(inputs, [-1, 3 * candidates.shape[-1]])
+        crossed = flat
+        for layer in self._cross:
+            crossed = layer(flat, crossed)
+        for layer in self._hidden:
+            crossed = layer(crossed)
+        shape = tf.shape(candidates)
+        return tf.reshape(self._logits(crossed), [shape[0], shape[1], len(self.heads)])
+
+    def predictions(self, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Raw outputs [B, C, heads] -> output name -> probability or value in label units [B, C]."""
+        named = {}
+        for column, head in enumerate(self.heads):
+            raw = outputs[..., column]
+            named[head.output] = (
+                tf.sigmoid(raw)
+                if head.kind == "binary"
+                else raw * self.scale[column, 1] + self.scale[column, 0]
+            )
+        return named
+
+    def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Mean loss over known labels: cross-entropy for binary heads, squared error for others.
+
+        Args:
+            outputs: Raw outputs [..., heads].
+            labels: Same shape, in label units; NaN where unknown.
+        """
+        losses = []
+        for column, head in enumerate(self.heads):
+            label, raw = labels[..., column], outputs[..., column]
+            known = tf.math.is_finite(label)
+            label = tf.where(known, label, 0.0)
+            if head.kind == "binary":
+                each = tf.nn.sigmoid_cross_entropy_with_logits(labels=label, logits=raw)
+            else:
+                each = tf.square(raw - (label - self.scale[column, 0]) / self.scale[column, 1])
+            weight = tf.cast(known, tf.float32)
+            losses.append(tf.math.divide_no_nan(tf.reduce_sum(each * weight), tf.reduce_sum(weight)))
+        return tf.add_n(losses)
+
+
+def blend(retrieval_scores: tf.Tensor, outputs: tf.Tensor, heads: Sequence[Head], weights: Mapping[str, float]) -> tf.Tensor:
+    """The final score: weighted sum of the retrieval logit and the heads' raw outputs.
+
+    Args:
+        retrieval_scores: Float32 [B, C], dot product over temperature.
+        outputs: Float32 [B, C, heads].
+        heads: Names of the last axis.
+        weights: ``retrieval`` and head names; a name that is missing weighs 0.
+
+    Returns:
+        Float32 [B, C].
+    """
+    score = weights.get(RETRIEVAL, 0.0) * retrieval_scores
+    for column, head in enumerate(heads):
+        weight = weights.get(head.name, 0.0)
+        if weight:
+            score += weight * outputs[..., column]
+    return score
+
+
+def _unit_scale(shape: Sequence[int], dtype: tf.DType | None = None) -> tf.Tensor:
+    return tf.tile(tf.constant([[0.0, 1.0]], dtype or tf.float32), [shape[0], 1])

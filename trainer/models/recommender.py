@@ -1,0 +1,191 @@
+"""The recommender: two towers, a retrieval task and a ranking task in one `tfrs.Model`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from trainer.config import ModelConfig
+from trainer.data.heads import Head
+from trainer.data.pipeline import Batch, TrainingBatch
+from trainer.data.vocabulary import Vocabulary
+from trainer.models.ranking import RankingModel
+from trainer.towers.candidate import CandidateTower
+from trainer.towers.items import ItemTable
+from trainer.towers.query import QueryFeatures, QueryTower
+
+
+class Recommender(tfrs.Model):
+    """Retrieval and ranking, trained jointly.
+
+    Args:
+        vocabulary: Of the training part.
+        config: Towers, tasks and their weights.
+        heads: Of the ranking model.
+        items: Features of the catalogue that training batches point into.
+        item_counts: Float32 [N], training positives of each item: they give the sampling
+            probabilities of in-batch negatives and say which items may be drawn as negatives.
+        encoder: Text encoder, when it is trained along.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        config: ModelConfig,
+        heads: Sequence[Head],
+        items: ItemTable,
+        item_counts: npt.NDArray[np.float32],
+        encoder: tf.keras.layers.Layer | None = None,
+    ) -> None:
+        super().__init__(name="recommender")
+        self.config = config
+        self.heads = list(heads)
+        # Hidden from Keras, which would checkpoint the catalogue and count it among the weights.
+        self._tables = _Untracked(items)
+        cosine = config.retrieval.similarity == "cosine"
+        self.candidate_tower = CandidateTower(
+            vocabulary, config.candidate, config.dimension, normalize=cosine, encoder=encoder
+        )
+        self.query_tower = QueryTower(vocabulary, config.query, config.dimension, normalize=cosine)
+        self.ranking_model = RankingModel(heads, config.ranking, config.dimension)
+        self.retrieval_task = tfrs.tasks.Retrieval(
+            loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
+            temperature=config.retrieval.temperature,
+            num_hard_negatives=config.retrieval.hard_negatives,
+            remove_accidental_hits=True,
+        )
+        self._retrieval_loss = tf.keras.metrics.Mean(name="retrieval_loss")
+        self._ranking_loss = tf.keras.metrics.Mean(name="ranking_loss")
+        self._item_counts = _Untracked(tf.constant(item_counts))
+        self._trained_rows = _Untracked(tf.constant(np.flatnonzero(item_counts > 0), tf.int32))
+
+    @property
+    def items(self) -> ItemTable:
+        """The catalogue that item rows point into."""
+        return self._tables.value  # type: ignore[no-any-return]
+
+    def candidate_vectors(self, items: ItemTable, *, batch_size: int = 4096) -> tf.Tensor:
+        """Vectors of a whole catalogue, float32 [N, D], as they are served."""
+        parts = [
+            self.candidate_tower(items(tf.range(start, min(start + batch_size, items.size))))
+            for start in range(0, items.size, batch_size)
+        ]
+        return tf.concat(parts, axis=0)
+
+    def query_vectors(
+        self,
+        batch: Batch,
+        items: ItemTable,
+        vectors: tf.Tensor,
+        positions: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
+        """Vectors of B requests, float32 [B, D].
+
+        Args:
+            batch: The requests; their history and text point into ``items``.
+            items: The catalogue.
+            vectors: Candidate vectors float32 [n, D].
+            positions: Int32 [B, H], where each history item stands in ``vectors``; None when
+                ``vectors`` holds the whole catalogue.
+            training: Whether features are hidden at random.
+        """
+        mask = batch["history"] >= 0
+        where = tf.maximum(batch["history"], 0) if positions is None else positions
+        typed = batch["text"]
+        features = QueryFeatures(
+            user=batch["user"],
+            language=batch["language"],
+            country=batch["country"],
+            history=tf.gather(vectors, where),
+            history_mask=mask,
+            text=self._typed_text(typed, items, training),
+            text_mask=typed >= 0,
+            timestamp=tf.zeros_like(batch["timestamp"]) if not self.config.query.time else batch["timestamp"],
+        )
+        return self.query_tower(features, training=training)
+
+    def compute_loss(self, inputs: TrainingBatch, training: bool = False) -> tf.Tensor:
+        """Weighted sum of the retrieval and the ranking loss of one training batch."""
+        positives, observed = inputs["positives"], inputs["observed"]
+        negatives = self._uniform_negatives()
+        histories = tf.concat([positives["history"], observed["history"]], axis=0)
+        wanted = [tf.reshape(tf.maximum(histories, 0), [-1]), positives["item"], observed["item"], negatives]
+        # Each item passes its tower once, however often the batch holds it.
+        rows, places = tf.unique(tf.concat(wanted, axis=0))
+        vectors = self.candidate_tower(self.items(rows), training=training)
+        in_history, positive, seen, negative = tf.split(places, [tf.size(part) for part in wanted])
+        in_history = tf.reshape(in_history, tf.shape(histories))
+        size = tf.shape(positives["item"])[0]
+        queries = self.query_vectors(positives, self.items, vectors, in_history[:size], training)
+        candidates = tf.gather(vectors, tf.concat([positive, negative], axis=0))
+        candidate_rows = tf.concat([positives["item"], negatives], axis=0)
+        retrieval = self.retrieval_task(
+            queries,
+            candidates,
+            candidate_sampling_probability=self._expected_counts(candidate_rows, size),
+            candidate_ids=candidate_rows,
+            compute_metrics=False,
+        )
+        sampled = self._sampled_ranking_loss(positives, queries, candidates, candidate_rows)
+        observed_queries = self.query_vectors(observed, self.items, vectors, in_history[size:], training)
+        outputs = self.ranking_model(observed_queries, tf.gather(vectors, seen)[:, tf.newaxis, :])
+        ranking = sampled + self.ranking_model.loss(outputs[:, 0], observed["labels"])
+        self._retrieval_loss.update_state(retrieval)
+        self._ranking_loss.update_state(ranking)
+        return self.config.retrieval.loss_weight * retrieval + self.config.ranking.loss_weight * ranking
+
+    def retrieval_scores(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        """Logits of retrieval: queries [B, D] x candidates [B, C, D] -> float32 [B, C]."""
+        return tf.einsum("bd,bcd->bc", queries, candidates) / self.config.retrieval.temperature
+
+    def _typed_text(self, typed: tf.Tensor, items: ItemTable, training: bool) -> tf.Tensor:
+        is_label = typed >= items.size
+        item_text = tf.gather(items.texts, tf.clip_by_value(typed, 0, items.size - 1))
+        labels = tf.gather(items.category_vectors, tf.where(is_label, typed - items.size + 1, 0))
+        by_item = self.candidate_tower.embed_text(item_text, training)
+        by_label = self.candidate_tower.embed_text(labels, training)
+        return tf.where(is_label[:, tf.newaxis], by_label, by_item)
+
+    def _uniform_negatives(self) -> tf.Tensor:
+        trained = self._trained_rows.value
+        draws = tf.random.uniform([self.config.retrieval.uniform_negatives], 0, tf.size(trained), tf.int32)
+        return tf.gather(trained, draws)
+
+    def _expected_counts(self, rows: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor | None:
+        """How often each candidate is expected among a batch's candidates.
+
+        The Q of the logQ correction for a mixture: B draws by popularity and U uniform ones (Yang
+        et al., 2020, doi 10.1145/3366424.3386195).
+        """
+        if not self.config.retrieval.log_q_correction:
+            return None
+        counts = self._item_counts.value
+        popularity = tf.gather(counts, rows) / tf.reduce_sum(counts)
+        by_batch = tf.cast(batch_size, tf.float32) * popularity
+        uniform = self.config.retrieval.uniform_negatives / tf.size(self._trained_rows.value)
+        return by_batch + tf.cast(uniform, tf.float32)
+
+    def _sampled_ranking_loss(
+        self, positives: Batch, queries: tf.Tensor, candidates: tf.Tensor, rows: tf.Tensor
+    ) -> tf.Tensor:
+        """Each positive beside a few of the batch's candidates as negatives of every binary head."""
+        size = tf.shape(queries)[0]
+        count = self.config.ranking.negatives
+        picked = tf.random.uniform([size, count], 0, tf.size(rows), tf.int32)
+        own = tf.range(size)[:, tf.newaxis]
+        outputs = self.ranking_model(queries, tf.gather(candidates, tf.concat([own, picked], axis=1)))
+        accidental = tf.gather(rows, picked) == positives["item"][:, tf.newaxis]
+        binary = tf.constant([head.kind == "binary" for head in self.heads])
+        zeros = tf.where(binary & ~accidental[..., tf.newaxis], 0.0, np.nan)
+        labels = tf.concat([positives["labels"][:, tf.newaxis, :], zeros], axis=1)
+        return self.ranking_model.loss(outputs, labels)
+
+
+class _Untracked:
+    """Holds a value that belongs to the catalogue and not to the model's weights."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value

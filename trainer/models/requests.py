@@ -1,0 +1,137 @@
+"""Whole requests against a catalogue in memory: retrieve, then rank, then order."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trainer.data.pipeline import Batch
+from trainer.models.ranking import blend
+from trainer.models.recommender import Recommender
+from trainer.towers.items import ItemTable
+
+_Ints = npt.NDArray[np.integer]
+
+
+class CatalogueRanker:
+    """Answers requests of known histories by exact retrieval, ranking and blending.
+
+    Args:
+        model: Trained towers and ranking model.
+        items: The catalogue, N items.
+        weights: Blend of the final score, see `trainer.models.ranking.blend`.
+        candidates: Items that retrieval hands to ranking.
+        allowed: Bool [N], the items that may be answered; None: all.
+    """
+
+    def __init__(
+        self,
+        model: Recommender,
+        items: ItemTable,
+        weights: Mapping[str, float],
+        *,
+        candidates: int,
+        allowed: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        self._model = model
+        self._items = items
+        self._weights = dict(weights)
+        self._candidates = candidates
+        self._allowed = tf.constant(np.ones(items.size, bool) if allowed is None else allowed)
+        self._vectors = model.candidate_vectors(items)
+
+    def rank(
+        self,
+        indptr: npt.NDArray[np.int64],
+        history: _Ints,
+        k: int,
+        *,
+        users: _Ints | None = None,
+        batch_size: int = 256,
+    ) -> npt.NDArray[np.int64]:
+        """The k best items of each user that are not in the user's history.
+
+        Args:
+            indptr: Int64 [U + 1], as of `trainer.data.catalogue.group_by_user`.
+            history: Int32 [total] item rows, oldest first.
+            k: Length of the lists.
+            users: Int32 [U] vocabulary indices; None: strangers.
+            batch_size: Users at once.
+
+        Returns:
+            Int64 [U, k] item rows, best first; -1 where a user has fewer.
+        """
+        total = len(indptr) - 1
+        rankings = np.full((total, k), -1, np.int64)
+        for start in range(0, total, batch_size):
+            stop = min(start + batch_size, total)
+            batch, excluded = self._requests(indptr[start : stop + 1], history, None if users is None else users[start:stop])
+            rows = self._answer(batch, excluded, tf.constant(k))
+            rankings[start:stop, : rows.shape[1]] = rows.numpy()
+        return rankings
+
+    def parts(self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints | None) -> tuple[tf.Tensor, ...]:
+        """Retrieved rows [U, C], retrieval logits [U, C] and raw head outputs [U, C, heads] of U users."""
+        batch, excluded = self._requests(indptr, history, users)
+        return self._retrieve_and_rank(batch, excluded)  # type: ignore[no-any-return]
+
+    def query_vectors(self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints | None) -> tf.Tensor:
+        """Query vectors of U users, float32 [U, D]; arguments as of `rank`."""
+        batch, _ = self._requests(indptr, history, users)
+        return self._model.query_vectors(batch, self._items, self._vectors)
+
+    def _requests(self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints | None) -> tuple[Batch, tf.Tensor]:
+        size = len(indptr) - 1
+        excluded = tf.RaggedTensor.from_row_splits(
+            tf.constant(history[indptr[0] : indptr[-1]], tf.int32), indptr - indptr[0]
+        )
+        newest = newest_first(indptr, history, self._model.config.query.history_length)
+        absent = tf.zeros([size], tf.int32)
+        batch = Batch(
+            user=absent if users is None else tf.constant(users, tf.int32),
+            language=absent,
+            country=absent,
+            history=tf.constant(newest),
+            item=absent,
+            timestamp=tf.zeros([size], tf.int64),
+            text=absent - 1,
+            labels=tf.zeros([size, len(self._model.heads)]),
+        )
+        return batch, excluded.to_tensor(-1)
+
+    @tf.function(reduce_retracing=True)
+    def _answer(self, batch: Batch, excluded: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+        rows, retrieval, outputs = self._retrieve_and_rank(batch, excluded)
+        scores = blend(retrieval, outputs, self._model.heads, self._weights)
+        scores = tf.where(rows >= 0, scores, -np.inf)
+        order = tf.math.top_k(scores, tf.minimum(k, tf.shape(scores)[1])).indices
+        return tf.cast(tf.gather(rows, order, batch_dims=1), tf.int64)
+
+    @tf.function(reduce_retracing=True)
+    def _retrieve_and_rank(self, batch: Batch, excluded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        model = self._model
+        queries = model.query_vectors(batch, self._items, self._vectors)
+        scores = tf.matmul(queries, self._vectors, transpose_b=True) / model.config.retrieval.temperature
+        barred = _membership(excluded, self._items.size) | ~self._allowed
+        top = tf.math.top_k(tf.where(barred, -np.inf, scores), min(self._candidates, self._items.size))
+        rows = tf.where(tf.math.is_finite(top.values), top.indices, -1)
+        outputs = model.ranking_model(queries, tf.gather(self._vectors, top.indices))
+        return rows, top.values, outputs
+
+
+def newest_first(indptr: npt.NDArray[np.int64], history: _Ints, length: int) -> npt.NDArray[np.int32]:
+    """The newest ``length`` items of each user, int32 [U, length], newest first, -1 pads."""
+    place = indptr[1:, np.newaxis] - 1 - np.arange(length)
+    there = place >= indptr[:-1, np.newaxis]
+    if not len(history):
+        return np.full(place.shape, -1, np.int32)
+    return np.where(there, history[np.where(there, place, 0)], -1).astype(np.int32)
+
+
+def _membership(rows: tf.Tensor, size: int) -> tf.Tensor:
+    """Bool [B, size]: whether each item stands in int32 ``rows`` [B, E] (-1 is none)."""
+    batch = tf.shape(rows)[0]
+    where = tf.where(rows >= 0)
+    places = tf.stack([tf.cast(where[:, 0], tf.int32), tf.gather_nd(rows, where)], axis=1)
+    return tf.scatter_nd(places, tf.ones_like(places[:, 0]), tf.stack([batch, size])) > 0

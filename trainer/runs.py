@@ -1,0 +1,153 @@
+"""A run directory: everything that `fit` leaves behind and `evaluate` and `export` read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from trainer.config import Config, dump_config, load_config
+from trainer.data.dataset import Dataset
+from trainer.data.sources import prepare
+from trainer.errors import BabelrecError
+from trainer.files import write_text
+
+
+class Run:
+    """Paths and small records of one run.
+
+    ``config.yaml`` (resolved), ``data.json`` (name and fingerprint), ``vocabulary.json``,
+    ``blend.json``, ``weights/`` (the finished model), ``checkpoints/`` (to resume from),
+    ``tensorboard/``, ``history.json``, and later ``evaluation.*``.
+    """
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self.path = path
+        self.config = config
+        self.vocabulary = path / "vocabulary.json"
+        self.tensorboard = path / "tensorboard"
+        self._weights = path / "weights"
+
+    @classmethod
+    def create(cls, path: Path, config: Config) -> "Run":
+        """A new run, or the one that stands there if its settings are the same.
+
+        Raises:
+            BabelrecError: the directory holds a run with other settings.
+        """
+        file = path / "config.yaml"
+        if file.exists():
+            before = load_config(file)
+            if before != config:
+                changed = ", ".join(_differences(before.model_dump(), config.model_dump()))
+                raise BabelrecError(
+                    f"{path} holds a run with other settings ({changed}). "
+                    "Give another --run-dir, or remove this one to start again."
+                )
+        else:
+            write_text(file, dump_config(config))
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """An existing run.
+
+        Raises:
+            BabelrecError: there is none.
+        """
+        file = path / "config.yaml"
+        if not file.exists():
+            raise BabelrecError(f"{path} is not a run directory (no config.yaml). Train one: trainer.task fit --run-dir {path}")
+        return cls(path, load_config(file))
+
+    @property
+    def finished(self) -> bool:
+        """Whether `fit` has ended with a model."""
+        return (self._weights / "checkpoint").exists()
+
+    def dataset(self) -> Dataset:
+        """The dataset of the run.
+
+        Raises:
+            BabelrecError: the data are not those that the run was trained on.
+        """
+        dataset = prepare(self.config.data.source)
+        record = self.read("data.json")
+        if record["fingerprint"] != dataset.fingerprint:
+            raise BabelrecError(
+                f"The data of {dataset.name} have changed since {self.path} was trained (fingerprint "
+                f"{dataset.fingerprint[:12]}, then {record['fingerprint'][:12]}). Train again in another --run-dir, "
+                "or bring back the data of then."
+            )
+        return dataset
+
+    def record_data(self, dataset: Dataset) -> None:
+        """Notes which data the run is trained on, or checks that they are still the same."""
+        if (self.path / "data.json").exists():
+            self.dataset()
+            return
+        self.write(
+            "data.json",
+            {"name": dataset.name, "fingerprint": dataset.fingerprint, "licence": dataset.licence},
+        )
+
+    def write(self, name: str, value: Any) -> None:
+        """Writes a JSON record into the directory, atomically."""
+        write_text(self.path / name, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+    def read(self, name: str) -> Any:
+        """Reads a JSON record.
+
+        Raises:
+            BabelrecError: it is missing or broken.
+        """
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BabelrecError(f"{self.path / name} can't be read ({error}). Finish the run: trainer.task fit.") from error
+
+    def save_weights(self, model: tf.keras.Model) -> None:
+        """Writes the finished weights; `finished` turns true with the last file."""
+        manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(self._weights), max_to_keep=1)
+        manager.save()
+
+    def restore_weights(self, model: tf.keras.Model) -> None:
+        """Loads the finished weights into a built model.
+
+        Raises:
+            BabelrecError: the run is not finished, or its weights are broken or of another model.
+        """
+        if not self.finished:
+            raise BabelrecError(f"{self.path} has no trained model yet. Finish it: trainer.task fit --run-dir {self.path}")
+        restore(tf.train.Checkpoint(model=model), tf.train.latest_checkpoint(str(self._weights)))
+
+
+def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
+    """Restores every object of ``checkpoint`` from ``path``, or says what is wrong with it.
+
+    Raises:
+        BabelrecError: missing, corrupted, or of a model of another shape.
+    """
+    try:
+        if path is None:
+            raise ValueError("there is none")
+        status = checkpoint.restore(path)
+        status.assert_existing_objects_matched()
+        status.expect_partial()
+    except (tf.errors.OpError, ValueError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0][:300]
+        raise BabelrecError(
+            f"The checkpoint {path or ''} can't be used: {reason}. It is damaged or of other settings. "
+            "Remove the run directory and run `fit` again, or restore the files from a copy."
+        ) from error
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key}: {old} -> {new}")
+    return found

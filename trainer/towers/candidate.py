@@ -1,0 +1,110 @@
+"""The candidate tower: an item's id and content to one vector."""
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.config import CandidateTowerConfig
+from trainer.data.vocabulary import Vocabulary
+from trainer.towers.items import ItemFeatures
+from trainer.towers.layers import Adapter, IdEmbedding, PiecewiseLinearEncoding
+
+
+class CandidateTower(tf.keras.layers.Layer):
+    """Item features [n] -> vectors float32 [n, dimension].
+
+    Content (text, categories, language, numbers, embedding columns) gives the item its place; the
+    id adds a learned offset to it. In training the offset is hidden for a share of the items, so
+    that an item without one (cold, or of another catalogue) still lands where it belongs.
+
+    Args:
+        vocabulary: Of the training part.
+        config: Which features are used.
+        dimension: Size of the shared space.
+        normalize: Whether the vectors have unit length.
+        encoder: Text encoder, string [n] -> float32 [n, T], when it is trained along; None when
+            the features hold vectors already.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        config: CandidateTowerConfig,
+        dimension: int,
+        *,
+        normalize: bool,
+        encoder: tf.keras.layers.Layer | None = None,
+    ) -> None:
+        super().__init__(name="candidate_tower")
+        self._config = config
+        self._normalize = normalize
+        self.encoder = encoder
+        dense = tf.keras.layers.Dense
+        self._text = dense(dimension, use_bias=False, name="text")
+        self._category_text = dense(dimension, use_bias=False, name="category_text") if config.categories else None
+        self._category = (
+            IdEmbedding(len(vocabulary.categories), dimension, dropout=config.id_dropout, name="category")
+            if config.categories
+            else None
+        )
+        self._language = (
+            IdEmbedding(len(vocabulary.languages), dimension, dropout=config.id_dropout, name="language")
+            if config.language
+            else None
+        )
+        self._numeric = (
+            PiecewiseLinearEncoding(list(vocabulary.numeric.values()), dimension, name="numeric")
+            if vocabulary.numeric
+            else None
+        )
+        self._embeddings = dense(dimension, use_bias=False, name="embeddings") if vocabulary.embeddings else None
+        self._adapter = Adapter(dimension, name="adapter")
+        self._id = (
+            IdEmbedding(len(vocabulary.items), dimension, dropout=config.id_dropout, name="item")
+            if config.item_id
+            else None
+        )
+
+    def call(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
+        """Vectors of n items."""
+        vector = self.content(features, training)
+        if self._id is not None:
+            vector += self._id(features["id"], training=training)
+        return tf.math.l2_normalize(vector, axis=-1) if self._normalize else vector
+
+    def content(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
+        """What the item is without its id: float32 [n, dimension], not normalised."""
+        vector = self._hide(self.embed_text(features["text"], training), training)
+        if self._category_text is not None and self._category is not None:
+            labels = self._category_text(self._noise(features["category_text"], training))
+            labels += tf.reduce_sum(self._category(features["categories"], training=training), axis=1)
+            vector += self._hide(labels, training)
+        if self._language is not None:
+            vector += self._language(features["language"], training=training)
+        if self._numeric is not None:
+            vector += self._hide(self._numeric(features["numeric"]), training)
+        if self._embeddings is not None:
+            vector += self._hide(self._embeddings(features["embeddings"]), training)
+        return self._adapter(vector)
+
+    def embed_text(self, text: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Text vectors [n, T], or strings [n] with a trainable encoder -> float32 [n, dimension]."""
+        vectors = self.encoder(text) if self.encoder is not None and text.dtype == tf.string else text
+        return self._text(self._noise(vectors, training))
+
+    def _hide(self, part: tf.Tensor, training: bool) -> tf.Tensor:
+        """Takes the feature away from some items, so that none leans on one feature alone."""
+        if not training or self._config.feature_dropout == 0.0:
+            return part
+        kept = tf.random.uniform([tf.shape(part)[0], 1]) >= self._config.feature_dropout
+        return part * tf.cast(kept, tf.float32)
+
+    def _noise(self, vectors: tf.Tensor, training: bool) -> tf.Tensor:
+        """Blurs sentence vectors by about the distance between translations of one sentence.
+
+        What survives the blur holds in every language, which is what a model trained on one needs.
+        """
+        scale = self._config.text_noise
+        if not training or scale == 0.0:
+            return vectors
+        deviation = scale / np.sqrt(vectors.shape[-1])
+        return vectors + tf.random.normal(tf.shape(vectors), stddev=deviation)

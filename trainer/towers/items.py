@@ -1,0 +1,107 @@
+"""The catalogue as tensors that live in the graph: features of an item by its row."""
+
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trainer.data.catalogue import Catalogue
+from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+
+
+class ItemFeatures(TypedDict):
+    """Features of n items.
+
+    ``id``, ``language``: int32 [n] vocabulary indices, 0 unknown. ``text``: float32 [n, T] vectors,
+    or string [n] when the encoder is trained along. ``categories``: int32 [n, C] vocabulary
+    indices, 0 unknown or padding. ``category_text``: float32 [n, T], the mean vector of the item's
+    category labels (zero without any). ``numeric``: float32 [n, F], NaN where absent.
+    ``embeddings``: float32 [n, E], all embedding columns side by side.
+    """
+
+    id: tf.Tensor
+    text: tf.Tensor
+    language: tf.Tensor
+    categories: tf.Tensor
+    category_text: tf.Tensor
+    numeric: tf.Tensor
+    embeddings: tf.Tensor
+
+
+class ItemTable(tf.Module):
+    """Features of every item of one catalogue, read by row.
+
+    A model is trained with one table and can be pointed at another: items of a catalogue that the
+    vocabulary doesn't know have id 0 and are placed by their content.
+
+    Args:
+        catalogue: N items.
+        vocabulary: From the training part.
+        text_vectors: float32 [N, T], or None to give the texts themselves to the candidate tower.
+        category_vectors: float32 [K, T], vectors of ``catalogue.category_labels``.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        vocabulary: Vocabulary,
+        text_vectors: npt.NDArray[np.float32] | None,
+        category_vectors: npt.NDArray[np.float32],
+    ) -> None:
+        super().__init__(name="item_table")
+        self.size = len(catalogue)
+        ids, languages, categories = (
+            index_of(values) for values in (vocabulary.items, vocabulary.languages, vocabulary.categories)
+        )
+        self.ids = _constant([ids.get(value, UNKNOWN) for value in catalogue.item_ids], tf.int32)
+        self.languages = _constant([languages.get(value, UNKNOWN) for value in catalogue.languages], tf.int32)
+        # One row more than there are labels, so that padding (-1 + 1 = 0) points at an empty label.
+        label_indices = [UNKNOWN] + [categories.get(label, UNKNOWN) for label in catalogue.category_labels]
+        self.category_rows = _constant(catalogue.categories + 1, tf.int32)
+        self.category_indices = _constant(label_indices, tf.int32)
+        width = category_vectors.shape[1]
+        self.category_vectors = _constant(
+            np.concatenate([np.zeros((1, width), np.float32), category_vectors]), tf.float32
+        )
+        columns = [catalogue.numeric.get(name) for name in vocabulary.numeric]
+        absent = np.full(self.size, np.nan, np.float32)
+        self.numeric = _constant(
+            np.stack([absent if column is None else column for column in columns], axis=1)
+            if columns
+            else np.zeros((self.size, 0), np.float32),
+            tf.float32,
+        )
+        blocks = [
+            catalogue.embeddings.get(name, np.zeros((self.size, dimension), np.float32))
+            for name, dimension in vocabulary.embeddings.items()
+        ]
+        self.embeddings = _constant(
+            np.concatenate(blocks, axis=1) if blocks else np.zeros((self.size, 0), np.float32), tf.float32
+        )
+        self.texts = (
+            _constant(catalogue.texts, tf.string) if text_vectors is None else _constant(text_vectors, tf.float32)
+        )
+
+    def __call__(self, rows: tf.Tensor) -> ItemFeatures:
+        """Features of the items at int32 ``rows`` [n]."""
+        category_rows = tf.gather(self.category_rows, rows)
+        present = tf.cast(category_rows > 0, tf.float32)
+        vectors = tf.gather(self.category_vectors, category_rows)
+        mean = tf.reduce_sum(vectors, axis=1) / tf.maximum(tf.reduce_sum(present, axis=1, keepdims=True), 1.0)
+        return ItemFeatures(
+            id=tf.gather(self.ids, rows),
+            text=tf.gather(self.texts, rows),
+            language=tf.gather(self.languages, rows),
+            categories=tf.gather(self.category_indices, category_rows),
+            category_text=mean,
+            numeric=tf.gather(self.numeric, rows),
+            embeddings=tf.gather(self.embeddings, rows),
+        )
+
+
+def _constant(values: object, dtype: tf.DType) -> tf.Variable:
+    # A variable and not a tf.constant: a constant is copied into every graph that uses it, and a
+    # GraphDef may not exceed 2 GB.
+    with tf.device("CPU:0"):
+        return tf.Variable(tf.convert_to_tensor(values, dtype), trainable=False)

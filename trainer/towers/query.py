@@ -1,0 +1,94 @@
+"""The query tower: whatever is known of a request to one vector in the items' space."""
+
+from typing import TypedDict
+
+import tensorflow as tf
+
+from trainer.config import QueryTowerConfig
+from trainer.data.vocabulary import Vocabulary
+from trainer.towers.layers import Adapter, HistoryAttention, IdEmbedding, TimeFeatures
+
+
+class QueryFeatures(TypedDict):
+    """Features of B requests; each may be absent.
+
+    ``user``, ``language``, ``country``: int32 [B] vocabulary indices, 0 absent or unknown.
+    ``history``: float32 [B, H, D] candidate vectors of the history's items, newest first, and
+    ``history_mask``: bool [B, H]. ``text``: float32 [B, D], the text in the shared space, and
+    ``text_mask``: bool [B]. ``timestamp``: int64 [B] unix seconds, 0 absent.
+    """
+
+    user: tf.Tensor
+    language: tf.Tensor
+    country: tf.Tensor
+    history: tf.Tensor
+    history_mask: tf.Tensor
+    text: tf.Tensor
+    text_mask: tf.Tensor
+    timestamp: tf.Tensor
+
+
+class QueryTower(tf.keras.layers.Layer):
+    """Query features of B requests -> vectors float32 [B, dimension].
+
+    Each feature that is there adds its vector, absent ones add nothing; a residual network, which
+    also sees which features are there, mends the sum.
+
+    Args:
+        vocabulary: Of the training part.
+        config: Which features are used and how often they are hidden in training.
+        dimension: Size of the shared space.
+        normalize: Whether the vectors have unit length.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, config: QueryTowerConfig, dimension: int, *, normalize: bool) -> None:
+        super().__init__(name="query_tower")
+        self._normalize = normalize
+        self._config = config
+        self._user = (
+            IdEmbedding(len(vocabulary.users), dimension, dropout=config.user_dropout, name="user")
+            if config.user_id
+            else None
+        )
+        self._language = IdEmbedding(
+            len(vocabulary.languages), dimension, dropout=config.feature_dropout, name="language"
+        )
+        self._country = IdEmbedding(
+            len(vocabulary.countries), dimension, dropout=config.feature_dropout, name="country"
+        )
+        self._attention = HistoryAttention(dimension, name="history_attention")
+        identity = tf.keras.initializers.Identity()
+        self._history = tf.keras.layers.Dense(
+            dimension, use_bias=False, kernel_initializer=identity, name="history"
+        )
+        self._text = Adapter(dimension, start_as_identity=True, name="text")
+        self._time = TimeFeatures(name="time_features") if config.time else None
+        self._time_projection = tf.keras.layers.Dense(dimension, name="time") if config.time else None
+        self._fusion = tf.keras.Sequential(
+            [
+                tf.keras.layers.Dense(2 * dimension, activation="gelu"),
+                tf.keras.layers.Dense(dimension, kernel_initializer="zeros"),
+            ],
+            name="fusion",
+        )
+
+    def call(self, features: QueryFeatures, training: bool = False) -> tf.Tensor:
+        """Vectors of B requests; a request with nothing in it gets an arbitrary one."""
+        mask = features["history_mask"]
+        if training and self._config.history_dropout > 0.0:
+            mask &= tf.random.uniform(tf.shape(mask)) >= self._config.history_dropout
+        has_history = tf.cast(tf.reduce_any(mask, axis=1, keepdims=True), tf.float32)
+        has_text = tf.cast(features["text_mask"], tf.float32)[:, tf.newaxis]
+        total = self._history(self._attention(features["history"], mask=mask))
+        total += self._text(features["text"]) * has_text
+        total += self._language(features["language"], training=training)
+        total += self._country(features["country"], training=training)
+        if self._user is not None:
+            total += self._user(features["user"], training=training)
+        if self._time is not None and self._time_projection is not None:
+            there = features["timestamp"] > 0
+            if training:
+                there &= tf.random.uniform(tf.shape(there)) >= self._config.feature_dropout
+            total += self._time_projection(self._time(features["timestamp"])) * tf.cast(there, tf.float32)[:, tf.newaxis]
+        fused = total + self._fusion(tf.concat([total, has_history, has_text], axis=1))
+        return tf.math.l2_normalize(fused, axis=-1) if self._normalize else fused

@@ -1,0 +1,96 @@
+"""Keras callbacks: validation, checkpoints, guards and TensorBoard's extra pages."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from trainer.errors import BabelrecError
+from trainer.training.state import TrainingState
+
+Metrics = dict[str, float]
+
+
+class FiniteLossGuard(tf.keras.callbacks.Callback):
+    """Stops with a clear message when the loss is not a number any more."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Raises BabelrecError on a non-finite loss."""
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise BabelrecError(
+                f"The loss became {loss} at batch {batch + 1} of this epoch. Lower training.learning_rate (now "
+                f"{float(self.model.optimizer.learning_rate):.2g}) or training.clip_norm, lengthen training.warmup_steps, "
+                "or look for extreme values in numeric and embedding columns. The last good checkpoint is kept."
+            )
+
+
+class Checkpoints(tf.keras.callbacks.Callback):
+    """Saves the whole state every so many steps and at each epoch's end; feeds the moving average.
+
+    Args:
+        state: What is saved.
+        start: Step that the first batch has.
+        every: Steps between checkpoints.
+    """
+
+    def __init__(self, state: TrainingState, start: int, every: int) -> None:
+        super().__init__()
+        self._state = state
+        self._done = start
+        self._every = every
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts the step."""
+        self._done += 1
+        if self._state.average is not None:
+            self._state.average.update()
+        if self._done % self._every == 0:
+            self._state.save(self._done)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves after validation, so that its verdict is in the checkpoint."""
+        self._state.save(self._done)
+
+
+class Validation(tf.keras.callbacks.Callback):
+    """Measures validation metrics after each epoch, keeps the best weights and stops early.
+
+    Args:
+        measure: Gives the metrics of the model as it is; keys such as ``recall@10`` and
+            ``item_language/ko/recall@10``.
+        state: Keeps the best weights.
+        monitor: The metric that decides.
+        patience: Epochs without a better value before training stops.
+        writer: TensorBoard writer.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[], Metrics],
+        state: TrainingState,
+        *,
+        monitor: str,
+        patience: int,
+        writer: tf.summary.SummaryWriter,
+    ) -> None:
+        super().__init__()
+        self._measure = measure
+        self._state = state
+        self._monitor = monitor
+        self._patience = patience
+        self._writer = writer
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Validates and decides."""
+        with self._state.averaged():
+            metrics = self._measure()
+        with self._writer.as_default():
+            for name, value in metrics.items():
+                tf.summary.scalar(f"validation/{name}", value, step=epoch)
+        if logs is not None:
+            logs.update({f"val_{name}": value for name, value in metrics.items() if "/" not in name})
+        self._state.offer(metrics[self._monitor], epoch + 1)
+        if epoch + 1 - int(self._state.best_epoch.numpy()) >= self._patience:
+            self.model.stop_training = True

@@ -1,0 +1,193 @@
+"""`fit`: from settings to a trained model in a run directory."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.config import Config
+from trainer.data.catalogue import Catalogue
+from trainer.data.dataset import Dataset
+from trainer.data.heads import choose_heads
+from trainer.data.pipeline import TrainingData
+from trainer.data.sources import prepare
+from trainer.data.split import Split, split
+from trainer.data.vocabulary import Vocabulary
+from trainer.evaluation.holdout import HoldOut
+from trainer.models.assembly import make_item_table, make_recommender
+from trainer.models.ranking import RETRIEVAL
+from trainer.models.recommender import Recommender
+from trainer.runs import Run
+from trainer.towers.items import ItemTable
+from trainer.training.blend import choose_blend
+from trainer.training.callbacks import Checkpoints, FiniteLossGuard, Validation
+from trainer.training.optimizer import make_optimizer
+from trainer.training.state import TrainingState, WeightAverage
+from trainer.training.tensorboard import write_config_page, write_hyperparameters, write_projector
+
+_LOG = logging.getLogger(__name__)
+
+
+def fit(config: Config, run_dir: Path) -> Run:
+    """Trains a model; goes on where a killed run of the same settings stopped.
+
+    First on the training part with early stopping on the validation part, then, with
+    ``training.refit``, anew on both for the number of epochs that was best.
+
+    Args:
+        config: The settings.
+        run_dir: Where everything is written.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        BabelrecError: bad data or settings, a non-finite loss, unusable checkpoints.
+    """
+    run = Run.create(run_dir, config)
+    if run.finished:
+        _LOG.info("%s is finished already; nothing to do.", run_dir)
+        return run
+    started = time.monotonic()
+    dataset = prepare(config.data.source)
+    run.record_data(dataset)
+    catalogue = Catalogue.from_dataset(dataset)
+    everything = split(dataset, config.data)
+    _LOG.info(
+        "%s: %d items, %d training, %d validation, %d test positives.",
+        dataset.name, len(catalogue), everything.train.height, everything.validation.height, everything.test.height,
+    )
+    selection = _Phase("select", run, dataset, catalogue, everything)
+    epochs = selection.best_epoch_if_done()
+    model: Recommender | None = None
+    if epochs is None:
+        model = selection.train(config.training.epochs, hold_out=True)
+        blend = _blend(selection, model)
+        epochs = selection.finish(blend)
+    if config.training.refit and not everything.validation.is_empty():
+        _LOG.info("Training again on training + validation for %d epochs.", epochs)
+        whole = config.data.model_copy(
+            update={"split": config.data.split.model_copy(update={"validation_fraction": 0.0})}
+        )
+        last = _Phase("final", run, dataset, catalogue, split(dataset, whole))
+        model = last.train(epochs, hold_out=False)
+    else:
+        last = selection
+        if model is None:
+            model = selection.train(config.training.epochs, hold_out=True)
+    last.vocabulary.save(run.vocabulary)
+    write_projector(
+        run.tensorboard, catalogue, model.candidate_vectors(last.items).numpy(), config.training.projector_items
+    )
+    run.write("history.json", {"seconds": round(time.monotonic() - started, 1), "epochs": epochs, "phases": last.history})
+    run.save_weights(model)
+    return run
+
+
+def _blend(phase: "_Phase", model: Recommender) -> dict[str, float]:
+    """Weights of the final score: as set, or chosen on the validation part."""
+    config = phase.run.config
+    given = config.model.ranking.blend
+    if given is not None:
+        return given
+    if phase.hold_out is None:
+        return {RETRIEVAL: 1.0}
+    return choose_blend(phase.hold_out.ranker(model, phase.items, {RETRIEVAL: 1.0}), phase.hold_out, model.heads)
+
+
+class _Phase:
+    """One training from scratch on one training part, with its own checkpoints."""
+
+    def __init__(self, name: str, run: Run, dataset: Dataset, catalogue: Catalogue, parts: Split) -> None:
+        self.name = name
+        self.run = run
+        self.history: dict[str, Any] = {}
+        config = run.config
+        self._config = config
+        self.vocabulary = Vocabulary.from_training(dataset, catalogue, parts, config)
+        self.heads = choose_heads(self.vocabulary.events, config.data.positives)
+        self.items: ItemTable = make_item_table(catalogue, self.vocabulary, config.text)
+        self._data = TrainingData(dataset, catalogue, self.vocabulary, parts, self.heads, config)
+        self.hold_out = (
+            None
+            if parts.validation.is_empty()
+            else HoldOut(catalogue, self.vocabulary, parts.train, parts.validation, candidates=config.export.candidates)
+        )
+
+    def best_epoch_if_done(self) -> int | None:
+        """The best epoch of a phase that a former process has finished."""
+        record = self.run.path / f"{self.name}.json"
+        return int(self.run.read(record.name)["best_epoch"]) if record.exists() else None
+
+    def finish(self, blend: dict[str, float]) -> int:
+        """Notes the blend and the best epoch; a later process need not train this phase again."""
+        self.run.write("blend.json", blend)
+        self.run.write(f"{self.name}.json", {"best_epoch": self._best_epoch, "best": self._best_value})
+        return self._best_epoch
+
+    def train(self, epochs: int, *, hold_out: bool) -> Recommender:
+        """Trains for at most ``epochs`` epochs and returns the model with its best weights."""
+        settings = self._config.training
+        tf.keras.utils.set_random_seed(self._config.seed)
+        model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
+        model.ranking_model.set_label_scale(self._data.observed.labels)
+        per_epoch = self._data.steps_per_epoch
+        model.compile(optimizer=make_optimizer(settings, settings.epochs * per_epoch))
+        average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
+        state = TrainingState(self.run.path / "checkpoints" / self.name, model, average)
+        start = state.resume()
+        if start:
+            _LOG.info("Resuming %s at step %d of %d.", self.name, start, epochs * per_epoch)
+        logs = self.run.tensorboard / self.name
+        writer = tf.summary.create_file_writer(str(logs / "validation"))
+        write_config_page(writer, self._config)
+        write_hyperparameters(writer, self._config)
+        callbacks: list[tf.keras.callbacks.Callback] = [FiniteLossGuard()]
+        if hold_out and self.hold_out is not None:
+            measure = self.hold_out
+            callbacks.append(
+                Validation(
+                    lambda: measure.metrics(model, self.items),
+                    state,
+                    monitor="recall@10",
+                    patience=settings.patience,
+                    writer=writer,
+                )
+            )
+        callbacks.append(Checkpoints(state, start, settings.checkpoint_steps))
+        callbacks.append(
+            tf.keras.callbacks.TensorBoard(
+                str(logs), histogram_freq=int(settings.histograms), write_graph=False, update_freq=20
+            )
+        )
+        self._run_epochs(model, callbacks, start, epochs)
+        if average is not None:
+            average.write()
+        state.restore_best()
+        self._best_epoch = int(state.best_epoch.numpy()) or epochs
+        self._best_value = float(state.best_value.numpy())
+        writer.close()
+        return model
+
+    def _run_epochs(
+        self, model: Recommender, callbacks: list[tf.keras.callbacks.Callback], start: int, epochs: int
+    ) -> None:
+        """Calls `fit` for the epochs from step ``start`` on; the first one may be a part of an epoch."""
+        per_epoch = self._data.steps_per_epoch
+        epoch, within = divmod(start, per_epoch)
+        spans = [(epoch, epoch + 1, per_epoch - within)] if within else []
+        spans.append((epoch + bool(within), epochs, per_epoch))
+        for first, last, steps in spans:
+            if first >= last or model.stop_training:
+                continue
+            begin = start if steps != per_epoch else first * per_epoch
+            batches = self._data.batches(start=begin, stop=last * per_epoch)
+            result = model.fit(
+                batches, initial_epoch=first, epochs=last, steps_per_epoch=steps, callbacks=callbacks
+            )
+            for name, values in result.history.items():
+                self.history.setdefault(name, []).extend(float(np.mean(value)) for value in values)

@@ -1,0 +1,127 @@
+"""What a killed run needs to go on: weights, optimiser, average, place and best result so far."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+from trainer.errors import BabelrecError
+from trainer.runs import restore
+
+_LOG = logging.getLogger(__name__)
+
+
+class WeightAverage(tf.Module):
+    """Exponential moving average of a model's trainable weights.
+
+    Args:
+        model: Its weights are averaged.
+        decay: Weight of the average at each step; the first steps use (1 + t) / (10 + t) while that
+            is smaller, so that the random start is forgotten.
+    """
+
+    def __init__(self, model: tf.keras.Model, decay: float) -> None:
+        super().__init__(name="weight_average")
+        self._weights = model.trainable_variables
+        self._decay = decay
+        self.steps = tf.Variable(0.0, trainable=False)
+        self.shadows = [tf.Variable(weight, trainable=False) for weight in self._weights]
+
+    @tf.function
+    def update(self) -> None:
+        """Takes in the weights after one more step."""
+        self.steps.assign_add(1.0)
+        decay = tf.minimum(self._decay, (1.0 + self.steps) / (10.0 + self.steps))
+        for shadow, weight in zip(self.shadows, self._weights, strict=True):
+            shadow.assign_sub((1.0 - decay) * (shadow - weight))
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Puts the average in the weights' place inside the block."""
+        kept = [tf.identity(weight) for weight in self._weights]
+        self.write()
+        try:
+            yield
+        finally:
+            for weight, value in zip(self._weights, kept, strict=True):
+                weight.assign(value)
+
+    def write(self) -> None:
+        """Overwrites the weights with the average."""
+        for shadow, weight in zip(self.shadows, self._weights, strict=True):
+            weight.assign(shadow)
+
+
+class TrainingState:
+    """Checkpoints of one phase of a run.
+
+    Args:
+        directory: ``last`` and ``best`` are kept below it.
+        model: Built model, compiled with its optimiser.
+        average: Moving average of the weights, or None.
+    """
+
+    def __init__(self, directory: Path, model: tf.keras.Model, average: WeightAverage | None) -> None:
+        self.model = model
+        self.average = average
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.best_value = tf.Variable(-1.0, trainable=False)
+        self.best_epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        model.optimizer.build(model.trainable_variables)
+        parts = {
+            "model": model,
+            "optimizer": model.optimizer,
+            "step": self.step,
+            "best_value": self.best_value,
+            "best_epoch": self.best_epoch,
+        }
+        if average is not None:
+            parts["average"] = average
+        self._all = tf.train.Checkpoint(**parts)
+        self._weights = tf.train.Checkpoint(model=model)
+        self._last = tf.train.CheckpointManager(self._all, str(directory / "last"), max_to_keep=2)
+        self._best = tf.train.CheckpointManager(self._weights, str(directory / "best"), max_to_keep=1)
+
+    def resume(self) -> int:
+        """Restores the newest usable checkpoint; returns the step to go on with (0: none there).
+
+        Raises:
+            BabelrecError: checkpoints are there and none can be used.
+        """
+        paths = list(reversed(self._last.checkpoints))
+        for path in paths:
+            try:
+                restore(self._all, path)
+            except BabelrecError as error:
+                if path == paths[-1]:
+                    raise
+                _LOG.warning("%s\nTrying the one before it.", error)
+            else:
+                return int(self.step.numpy())
+        return 0
+
+    def save(self, step: int) -> None:
+        """Writes a checkpoint from which `resume` goes on with ``step``."""
+        self.step.assign(step)
+        self._last.save(checkpoint_number=step)
+
+    def offer(self, value: float, epoch: int) -> bool:
+        """Keeps the weights of the moment as the best if ``value`` is higher than any before."""
+        if value <= float(self.best_value.numpy()):
+            return False
+        self.best_value.assign(value)
+        self.best_epoch.assign(epoch)
+        with self.averaged():
+            self._best.save(checkpoint_number=epoch)
+        return True
+
+    def restore_best(self) -> None:
+        """Brings back the best weights, if any were kept."""
+        if self._best.latest_checkpoint:
+            restore(self._weights, self._best.latest_checkpoint)
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """The weights to judge and keep: the average's where there is one."""
+        return contextlib.nullcontext() if self.average is None else self.average.applied()
