@@ -1,0 +1,322 @@
+"""Splits: EVALUATION P1 exactly, by an oracle in plain Python, and no leak, by property tests."""
+
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from tests.trainer.data import builders
+from trainer.config import DataConfig, KmrdSource, MovieLens100kSource, SplitConfig
+from trainer.data.dataset import Dataset
+from trainer.data.sources import prepare
+from trainer.data.split import Split, SplitError, positives, split
+
+Row = tuple[str, str, int, str, float | None]
+
+
+class InMemory:
+    """A dataset's interactions without files, so that property tests are quick."""
+
+    name = "memory"
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._frame = pl.DataFrame(
+            rows,
+            schema={
+                "user_id": pl.String,
+                "item_id": pl.String,
+                "timestamp": pl.Int64,
+                "event": pl.String,
+                "value": pl.Float64,
+            },
+            orient="row",
+        )
+
+    def interactions(self) -> pl.LazyFrame:
+        return self._frame.lazy()
+
+
+def split_rows(rows: list[Row], **config: Any) -> Split:
+    return split(
+        InMemory(rows),  # type: ignore[arg-type]
+        DataConfig(positives={"rating": 4.0, "click": None}, split=SplitConfig(**config)),
+    )
+
+
+def protocol_p1(rows: list[Row], fraction: float, least: int) -> dict[str, tuple[list[str], list[str]]]:
+    """EVALUATION P1, steps 1 and 2, as it is written: user -> (training items, test items)."""
+    found: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    seen = set()
+    for user, item, time, event, value in rows:
+        is_positive = event == "click" or (event == "rating" and value is not None and value >= 4)
+        if is_positive and (user, item) not in seen:
+            seen.add((user, item))
+            found[user].append((time, int(item), item))
+    parts = {}
+    for user, own in found.items():
+        if len(own) >= least:
+            ordered = [item for _, _, item in sorted(own)]
+            held = math.ceil(round(len(ordered) * fraction, 9))
+            parts[user] = (ordered[: len(ordered) - held], ordered[len(ordered) - held :])
+    return parts
+
+
+def by_user(frame: pl.DataFrame) -> dict[str, list[str]]:
+    grouped = frame.group_by("user_id", maintain_order=True).agg("item_id")
+    return dict(grouped.iter_rows())
+
+
+rows_of = st.lists(
+    st.tuples(
+        st.sampled_from(["1", "2", "10"]),
+        st.integers(1, 30).map(str),
+        st.integers(0, 12),
+        st.sampled_from(["rating", "view", "click"]),
+        st.sampled_from([1.0, 3.5, 4.0, 5.0]),
+    ),
+    min_size=1,
+    max_size=80,
+)
+quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+
+
+@quick
+@given(rows_of, st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.9]), st.integers(1, 5))
+def test_per_user_is_p1(rows: list[Row], fraction: float, least: int) -> None:
+    wanted = protocol_p1(rows, fraction, least)
+    try:
+        got = split_rows(rows, test_fraction=fraction, validation_fraction=0.0, min_positives=least)
+    except SplitError:
+        assert not any(train for train, _ in wanted.values())
+        return
+    assert by_user(got.train) == {user: train for user, (train, _) in wanted.items() if train}
+    assert by_user(got.test) == {user: test for user, (_, test) in wanted.items() if test}
+
+
+@quick
+@given(rows_of, st.sampled_from([0.1, 0.2, 0.5]), st.sampled_from([0.1, 0.2, 0.5]))
+def test_validation_is_taken_from_the_training_part_the_same_way(
+    rows: list[Row], test_fraction: float, fraction: float
+) -> None:
+    wanted = protocol_p1(rows, test_fraction, 1)
+    try:
+        got = split_rows(rows, test_fraction=test_fraction, validation_fraction=fraction, min_positives=1)
+    except SplitError:
+        return
+    assert by_user(got.train_and_validation) == {user: train for user, (train, _) in wanted.items() if train}
+    validation = by_user(got.validation)
+    for user, (train, _) in wanted.items():
+        held = math.ceil(round(len(train) * fraction, 9))
+        assert validation.get(user, []) == train[len(train) - held :]
+
+
+def as_rows(frame: pl.DataFrame) -> set[tuple[str, str]]:
+    return set(frame.select("user_id", "item_id").iter_rows())
+
+
+@quick
+@given(rows_of, st.sampled_from(["per_user", "global"]))
+def test_held_out_is_later_and_never_observed(rows: list[Row], kind: str) -> None:
+    try:
+        got = split_rows(rows, kind=kind, min_positives=1)
+    except SplitError:
+        return
+    held_out = pl.concat([got.validation, got.test])
+    assert not as_rows(got.train) & as_rows(held_out)
+    assert not as_rows(got.validation) & as_rows(got.test)
+    assert not as_rows(got.observed) & as_rows(held_out)
+    for earlier, later in ((got.train, got.validation), (got.train_and_validation, got.test)):
+        for user in set(later["user_id"]) & set(earlier["user_id"]):
+            last = earlier.filter(user_id=user)["timestamp"].max()
+            first = later.filter(user_id=user)["timestamp"].min()
+            assert last <= first if kind == "per_user" else last < first
+    for user, time in got.observed.select("user_id", "timestamp").iter_rows():
+        own = held_out if kind == "global" else held_out.filter(user_id=user)
+        assert own.is_empty() or time < own["timestamp"].min()
+
+
+def one_row_a_pair(rows: list[Row]) -> list[Row]:
+    return list({(row[0], row[1]): row for row in rows}.values())
+
+
+def assert_same_but_test(after: Split, before: Split) -> None:
+    for part in ("train", "validation", "observed"):
+        assert_frame_equal(getattr(after, part), getattr(before, part))
+
+
+@quick
+@given(rows_of.map(one_row_a_pair), st.sampled_from(["per_user", "global"]), st.integers(0, 9))
+def test_no_leak_when_test_rows_change(rows: list[Row], kind: str, later: int) -> None:
+    """Other items, later times and other values in the test rows change nothing that training sees."""
+    try:
+        before = split_rows(rows, kind=kind, min_positives=1)
+    except SplitError:
+        return
+    test = as_rows(before.test)
+    # New ids sort behind all others, so that rows of one moment keep their side.
+    changed = [
+        (user, f"9{item.zfill(3)}", time + later, "click", None) if (user, item) in test else row
+        for row in rows
+        for user, item, time, _, _ in [row]
+    ]
+    after = split_rows(changed, kind=kind, min_positives=1)
+    assert as_rows(after.test) == {(user, f"9{item.zfill(3)}") for user, item in test}
+    assert_same_but_test(after, before)
+
+
+@quick
+@given(rows_of.map(one_row_a_pair), st.sampled_from(["per_user", "global"]))
+def test_no_leak_when_test_rows_are_gone(rows: list[Row], kind: str) -> None:
+    """Training sees what it would see had the test rows never been."""
+    try:
+        before = split_rows(rows, kind=kind, min_positives=1)
+    except SplitError:
+        return
+    test = as_rows(before.test)
+    left = [row for row in rows if row[:2] not in test]
+    after = split_rows(left, kind=kind, min_positives=1, test_fraction=0.0)
+    assert_frame_equal(after.train, before.train)
+    assert_frame_equal(after.validation, before.validation)
+    # A user without any positive left is not cut off any more; all others are cut at the same moment.
+    known = before.train_and_validation["user_id"].implode()
+    same = pl.col("user_id").is_in(known) if kind == "per_user" else pl.lit(True)
+    assert_frame_equal(after.observed.filter(same), before.observed.filter(same))
+
+
+@quick
+@given(rows_of, rows_of, st.sampled_from(["per_user", "global"]))
+def test_no_leak_from_later_events_that_are_not_positive(rows: list[Row], more: list[Row], kind: str) -> None:
+    try:
+        before = split_rows(rows, kind=kind, min_positives=1)
+    except SplitError:
+        return
+    held_out = pl.concat([before.validation, before.test])
+    first = dict(held_out.group_by("user_id").agg(pl.col("timestamp").min()).iter_rows())
+    moment = held_out["timestamp"].min()
+    later = [
+        (user, item, time + (first[user] if kind == "per_user" else moment), "view", None)
+        for user, item, time, _, _ in more
+        if user in first
+    ]
+    assert_same_but_test(split_rows(rows + later, kind=kind, min_positives=1), before)
+
+
+def test_ids_that_are_numbers_are_ordered_as_numbers() -> None:
+    rows: list[Row] = [("u", item, 7, "click", None) for item in ("10", "9", "100", "2", "1")]
+    got = split_rows(rows, test_fraction=0.4, validation_fraction=0.0, min_positives=5)
+    assert got.train["item_id"].to_list() == ["1", "2", "9"]
+    assert got.test["item_id"].to_list() == ["10", "100"]
+
+
+def test_shares_are_not_fooled_by_binary_fractions() -> None:
+    """0.2 * 15 is a hair above 3 in binary; the last ceil(20 %) of 15 are 3."""
+    rows: list[Row] = [("u", str(n), n, "click", None) for n in range(15)]
+    got = split_rows(rows, test_fraction=0.2, validation_fraction=0.0)
+    assert got.test.height == 3
+
+
+def test_of_repeated_pairs_the_first_row_counts() -> None:
+    rows: list[Row] = [
+        ("u", "1", 50, "click", None),
+        ("u", "1", 10, "click", None),
+        ("u", "2", 20, "click", None),
+    ]
+    found = positives(InMemory(rows), {"click": None})  # type: ignore[arg-type]
+    assert found.rows() == [("u", "2", 20), ("u", "1", 50)]
+
+
+def test_global_takes_everything_after_one_moment() -> None:
+    rows: list[Row] = [(f"u{n % 3}", str(n), n, "click", None) for n in range(10)]
+    rows += [("new", "1", 9, "click", None), ("u0", "5", 6, "view", None), ("u0", "5", 5, "view", None)]
+    got = split_rows(rows, kind="global", test_fraction=0.2, validation_fraction=0.25, min_positives=1)
+    assert sorted(got.test["timestamp"]) == [8, 9, 9]
+    assert sorted(got.validation["timestamp"]) == [6, 7]
+    assert sorted(got.train["timestamp"]) == [0, 1, 2, 3, 4, 5]
+    assert got.observed.height == 7
+
+
+def test_observed_holds_what_is_not_positive(tmp_path: Path) -> None:
+    rows: list[Row] = [("u", str(n), n, "click", None) for n in range(5)]
+    rows += [("u", "7", 2, "view", None), ("u", "8", 1, "rating", 1.0), ("u", "4", 0, "view", None)]
+    rows += [("u", "7", 3, "view", None), ("shy", "7", 99, "view", None)]
+    got = split_rows(rows, test_fraction=0.2, validation_fraction=0.25)
+    assert (got.validation["item_id"].to_list(), got.test["item_id"].to_list()) == (["3"], ["4"])
+    seen = got.observed.select("user_id", "item_id", "timestamp", "event").rows()
+    assert seen == [
+        ("u", "0", 0, "click"),
+        ("u", "1", 1, "click"),
+        ("u", "2", 2, "click"),
+        ("u", "7", 2, "view"),
+        ("u", "8", 1, "rating"),
+        ("shy", "7", 99, "view"),
+    ]
+
+
+def test_no_positives_is_an_error_that_names_the_events() -> None:
+    rows: list[Row] = [("u", "1", 1, "view", None)]
+    with pytest.raises(SplitError, match=r"no user with 5 positives .* its events are view.*Remedy"):
+        split_rows(rows)
+
+
+def test_an_unknown_event_in_the_rules_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SplitError, match="'klick'"):
+        positives(builders.write(tmp_path / "d"), {"klick": None})
+
+
+def test_nothing_left_to_train_on_is_an_error() -> None:
+    rows: list[Row] = [("u", str(n), n, "click", None) for n in range(5)]
+    with pytest.raises(SplitError, match="nothing to train on"):
+        split_rows(rows, test_fraction=1.0)
+
+
+def popularity(got: Split, k: int) -> tuple[float, float]:
+    """P1's recall@k and NDCG@k of popularity, user by user in NumPy."""
+    catalogue = sorted({*got.train_and_validation["item_id"], *got.test["item_id"]}, key=int)
+    place = {item: n for n, item in enumerate(catalogue)}
+    counts = np.zeros(len(catalogue))
+    for item in got.train_and_validation["item_id"]:
+        counts[place[item]] += 1
+    order = np.argsort(-counts, kind="stable")
+    train, recalls, gains = by_user(got.train_and_validation), [], []
+    discount = 1 / np.log2(np.arange(k) + 2)
+    for user, test in by_user(got.test).items():
+        seen = {place[item] for item in train[user]}
+        wanted = {place[item] for item in test}
+        top = [item for item in order[: k + len(seen)] if item not in seen][:k]
+        hits = np.array([item in wanted for item in top])
+        recalls.append(hits.sum() / min(k, len(wanted)))
+        gains.append(hits @ discount / discount[: min(k, len(wanted))].sum())
+    return float(np.mean(recalls)), float(np.mean(gains))
+
+
+def assert_reference(
+    dataset: Dataset, least: float, sizes: tuple[int, ...], figures: tuple[float, ...]
+) -> None:
+    config = DataConfig(positives={"rating": least})
+    got = split(dataset, config)
+    training = got.train_and_validation
+    items = {*training["item_id"], *got.test["item_id"]}
+    assert (training["user_id"].n_unique(), len(items), training.height, got.test.height) == sizes
+    recall_10, ndcg_10 = popularity(got, 10)
+    recall_20, _ = popularity(got, 20)
+    assert (recall_10, recall_20, ndcg_10) == pytest.approx(figures, abs=0.003)
+
+
+def test_movielens_gives_the_reference_figures(cache: Path) -> None:
+    dataset = prepare(MovieLens100kSource())
+    assert_reference(dataset, 4.0, (938, 1447, 43_919, 11_442), (0.0820, 0.1153, 0.0801))
+
+
+def test_kmrd_gives_the_reference_figures(
+    data_mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BABELREC_CACHE", str(tmp_path))
+    dataset = prepare(KmrdSource(path=data_mirror / "kmrd-small"))
+    assert_reference(dataset, 8.0, (4_342, 563, 41_948, 12_581), (0.2416, 0.3478, 0.1670))
