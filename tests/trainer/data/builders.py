@@ -8,7 +8,7 @@ import polars as pl
 from trainer.data.dataset import Dataset, write_dataset
 
 
-def interactions(**columns: list[Any]) -> pl.DataFrame:
+def interactions(**columns: list[Any] | pl.Series) -> pl.DataFrame:
     """Four interactions of three users; ``columns`` replace or add columns."""
     base = pl.DataFrame(
         {
@@ -23,7 +23,7 @@ def interactions(**columns: list[Any]) -> pl.DataFrame:
     return base.with_columns(**{name: pl.Series(values) for name, values in columns.items()})
 
 
-def items(**columns: list[Any]) -> pl.DataFrame:
+def items(**columns: list[Any] | pl.Series) -> pl.DataFrame:
     """Three items in three languages."""
     base = pl.DataFrame(
         {
@@ -38,7 +38,7 @@ def items(**columns: list[Any]) -> pl.DataFrame:
     return base.with_columns(**{name: pl.Series(values) for name, values in columns.items()})
 
 
-def users(**columns: list[Any]) -> pl.DataFrame:
+def users(**columns: list[Any] | pl.Series) -> pl.DataFrame:
     """Two of the three users."""
     base = pl.DataFrame(
         {"user_id": ["u1", "u2"], "languages": [["en", "pt-BR"], []], "country": ["KR", None]},
@@ -47,7 +47,7 @@ def users(**columns: list[Any]) -> pl.DataFrame:
     return base.with_columns(**{name: pl.Series(values) for name, values in columns.items()})
 
 
-def translations(**columns: list[Any]) -> pl.DataFrame:
+def translations(**columns: list[Any] | pl.Series) -> pl.DataFrame:
     """Two further languages of item ``a``."""
     base = pl.DataFrame(
         {

@@ -35,7 +35,9 @@ def test_what_is_written_is_read_back(whole: Dataset) -> None:
     assert_frame_equal(read.interactions().collect(), builders.interactions())
     assert_frame_equal(read.items().select(builders.items().columns).collect(), builders.items())
     assert read.users() is not None
-    assert read.translations().collect()["title"].to_list() == builders.translations()["title"].to_list()
+    further = read.translations()
+    assert further is not None
+    assert further.collect()["title"].to_list() == builders.translations()["title"].to_list()
     assert read.numeric_columns() == ("price",)
     assert read.embedding_columns() == {"image": 2}
 
@@ -312,7 +314,7 @@ def test_a_truncated_table_is_named(whole: Dataset, table: str) -> None:
 
 
 def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
-    """A flipped bit breaks the file, a check or the fingerprint, or it lies in metadata that carries no content."""
+    """A flipped bit is found, or it lies in metadata that carries no content."""
     frames = {
         "interactions": pl.concat([builders.interactions()] * 50),
         "items": builders.items(description=["d"] * 3),
@@ -334,7 +336,7 @@ def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
 
 def test_a_missing_table_is_named(whole: Dataset) -> None:
     (whole.path / "items.parquet").unlink()
-    with pytest.raises(DatasetError, match="items.parquet can't be read"):
+    with pytest.raises(DatasetError, match=r"items\.parquet can't be read"):
         Dataset.load(whole.path)
 
 

@@ -73,7 +73,7 @@ def by_user(frame: pl.DataFrame) -> dict[str, list[str]]:
     return dict(grouped.iter_rows())
 
 
-rows_of = st.lists(
+rows_of: st.SearchStrategy[list[Row]] = st.lists(
     st.tuples(
         st.sampled_from(["1", "2", "10"]),
         st.integers(1, 30).map(str),
@@ -134,12 +134,12 @@ def test_held_out_is_later_and_never_observed(rows: list[Row], kind: str) -> Non
     assert not as_rows(got.observed) & as_rows(held_out)
     for earlier, later in ((got.train, got.validation), (got.train_and_validation, got.test)):
         for user in set(later["user_id"]) & set(earlier["user_id"]):
-            last = earlier.filter(user_id=user)["timestamp"].max()
-            first = later.filter(user_id=user)["timestamp"].min()
+            last = max(earlier.filter(user_id=user)["timestamp"])
+            first = min(later.filter(user_id=user)["timestamp"])
             assert last <= first if kind == "per_user" else last < first
     for user, time in got.observed.select("user_id", "timestamp").iter_rows():
         own = held_out if kind == "global" else held_out.filter(user_id=user)
-        assert own.is_empty() or time < own["timestamp"].min()
+        assert own.is_empty() or time < min(own["timestamp"])
 
 
 def one_row_a_pair(rows: list[Row]) -> list[Row]:
@@ -199,8 +199,8 @@ def test_no_leak_from_later_events_that_are_not_positive(rows: list[Row], more: 
         return
     held_out = pl.concat([before.validation, before.test])
     first = dict(held_out.group_by("user_id").agg(pl.col("timestamp").min()).iter_rows())
-    moment = held_out["timestamp"].min()
-    later = [
+    moment = min(held_out["timestamp"], default=0)
+    later: list[Row] = [
         (user, item, time + (first[user] if kind == "per_user" else moment), "view", None)
         for user, item, time, _, _ in more
         if user in first

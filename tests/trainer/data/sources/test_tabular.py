@@ -1,0 +1,366 @@
+"""The user's own tables: every format, conversion and fault."""
+
+import gzip
+import json
+import re
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from trainer.config import ColumnMapping, TabularSource
+from trainer.data.dataset import Dataset
+from trainer.data.faults import DatasetError
+from trainer.data.sources import prepare, tabular
+
+SHOP = Path(__file__).parent / "shop"
+LOG = "user_id,item_id,timestamp,event,value\nu1,007,1700000000,rating,4\nü2,8,1700000001,view,\n"
+CATALOGUE = "item_id,title,language,categories\n007,제임스 본드,ko,영화|고전\n8,Tea pot,en,\n"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BABELREC_CACHE", str(tmp_path / "cache"))
+
+
+def make(folder: Path, log: str = LOG, catalogue: str = CATALOGUE, **settings: Any) -> Dataset:
+    (folder / "log.csv").write_text(log, encoding="utf-8")
+    (folder / "catalogue.csv").write_text(catalogue, encoding="utf-8")
+    source = {"interactions": folder / "log.csv", "items": folder / "catalogue.csv"} | settings
+    return prepare(TabularSource(**source))
+
+
+def fault(folder: Path, *args: str, **settings: Any) -> str:
+    with pytest.raises(DatasetError) as caught:
+        make(folder, *args, **settings)
+    assert "Remedy: " in str(caught.value)
+    assert not list((folder / "cache").glob("datasets/*"))
+    return str(caught.value)
+
+
+def test_the_example_of_the_documentation() -> None:
+    """tests/trainer/data/sources/shop is the example of docs/data.md."""
+    import yaml
+
+    settings = yaml.safe_load((SHOP / "shop.yaml").read_text(encoding="utf-8"))["data"]["source"]
+    for table in ("interactions", "items"):
+        settings[table] = str(SHOP / settings[table])
+    dataset = prepare(TabularSource.model_validate(settings))
+    assert dataset.interactions().collect().rows() == [
+        ("ana", "1001", 1795458600, "purchase", None),
+        ("ana", "1002", 1795462200, "purchase", None),
+        ("大輔", "1003", 1795462260, "purchase", None),
+    ]
+    items = dataset.items().collect()
+    assert items.select("item_id", "language", "title", "categories", "price").rows() == [
+        ("1001", "es", "Tetera de barro hecha a mano en Oaxaca", ["cocina", "té"], 24.5),
+        ("1002", "en", "Loose leaf green tea, first harvest", ["tea"], 12.0),
+        ("1003", "ja", "南部鉄器の急須", [], None),
+    ]
+
+
+def test_ids_keep_their_zeros_and_gaps_their_meaning(tmp_path: Path) -> None:
+    dataset = make(tmp_path)
+    assert dataset.interactions().collect().rows() == [
+        ("u1", "007", 1_700_000_000, "rating", 4.0),
+        ("ü2", "8", 1_700_000_001, "view", None),
+    ]
+    assert dataset.items().select("item_id", "title", "description", "categories").collect().rows() == [
+        ("007", "제임스 본드", None, ["영화", "고전"]),
+        ("8", "Tea pot", None, []),
+    ]
+
+
+@pytest.mark.parametrize(
+    "ending", ["csv", "tsv", "jsonl", "ndjson", "parquet", "csv.gz", "tsv.gz", "jsonl.gz"]
+)
+def test_every_format_gives_the_same(tmp_path: Path, ending: str) -> None:
+    log = pl.DataFrame(
+        {
+            "user_id": [1, 2],
+            "item_id": [10, 20],
+            "timestamp": [5, 6],
+            "event": ["view", "click"],
+            "value": [0.5, None],
+        }
+    )
+    catalogue = pl.DataFrame(
+        {
+            "item_id": [10, 20],
+            "title": ["Eins\tund", 'Zw"ei, 二 🎬'],
+            "language": ["de", "de"],
+            "categories": ["a|b", None],
+        }
+    )
+    for name, frame in (("log", log), ("catalogue", catalogue)):
+        file, kind = tmp_path / f"{name}.{ending}", ending.split(".")[0]
+        if kind == "parquet":
+            frame.write_parquet(file)
+            continue
+        text = (
+            frame.write_csv(separator="\t" if kind == "tsv" else ",")
+            if kind in ("csv", "tsv")
+            else frame.write_ndjson()
+        )
+        content = text.encode()
+        file.write_bytes(gzip.compress(content) if ending.endswith(".gz") else content)
+    source = TabularSource(interactions=tmp_path / f"log.{ending}", items=tmp_path / f"catalogue.{ending}")
+    dataset = prepare(source)
+    assert dataset.interactions().collect().rows() == [
+        ("1", "10", 5, "view", 0.5),
+        ("2", "20", 6, "click", None),
+    ]
+    assert dataset.items().select("item_id", "title", "categories").collect().rows() == [
+        ("10", "Eins\tund", ["a", "b"]),
+        ("20", 'Zw"ei, 二 🎬', []),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("1700000000", 1_700_000_000),
+        ("1700000000.75", 1_700_000_000),
+        ("1700000000123", 1_700_000_000),
+        ("1700000000123456", 1_700_000_000),
+        ("1700000000123456789", 1_700_000_000),
+        ("2023-11-14T22:13:20Z", 1_700_000_000),
+        ("2023-11-14 22:13:20", 1_700_000_000),
+        ("2023-11-14T22:13:20.999+00:00", 1_700_000_000),
+        ("2023-11-15T07:13:20+09:00", 1_700_000_000),
+        ("2023-11-15T07:13:20+0900", 1_700_000_000),
+        ("2023-11-14T22:13", 1_700_000_000 - 20),
+        ("2023-11-14", 1_699_920_000),
+        ("0", 0),
+    ],
+)
+def test_times(tmp_path: Path, written: str, seconds: int) -> None:
+    log = f"user_id,item_id,timestamp,event\nu,8,{written},view\nu,007,{written},view\n"
+    assert make(tmp_path, log).interactions().collect()["timestamp"].to_list() == [seconds, seconds]
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        ([datetime(2023, 11, 14, 22, 13, 20), datetime(1970, 1, 1)], [1_700_000_000, 0]),
+        ([datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC), None], None),
+        ([date(2023, 11, 14), date(1970, 1, 2)], [1_699_920_000, 86_400]),
+        ([1_700_000_000_000, 1_700_000_001_000], [1_700_000_000, 1_700_000_001]),
+        ([1_700_000_000.5, 5.0], [1_700_000_000, 5]),
+    ],
+)
+def test_times_of_parquet(tmp_path: Path, values: list[Any], seconds: list[int] | None) -> None:
+    frame = pl.DataFrame(
+        {"user_id": ["u", "v"], "item_id": ["8", "8"], "timestamp": values, "event": ["view"] * 2}
+    )
+    frame.write_parquet(tmp_path / "log.parquet")
+    if seconds is None:
+        assert "`timestamp`, row 2: the value is missing" in fault(
+            tmp_path, interactions=tmp_path / "log.parquet"
+        )
+    else:
+        dataset = make(tmp_path, interactions=tmp_path / "log.parquet")
+        assert dataset.interactions().collect()["timestamp"].to_list() == seconds
+
+
+def test_the_unit_of_times_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        make(tmp_path, LOG.replace("170000000", "170000000000"))
+    assert "log.csv, column `timestamp`: read as unix milliseconds" in caplog.text
+
+
+def log_with(**changes: str) -> str:
+    row = {"user_id": "u", "item_id": "8", "timestamp": "5", "event": "view", "value": "1"} | changes
+    good = {"user_id": "u", "item_id": "8", "timestamp": "5", "event": "view", "value": "1"}
+    header = ",".join(row)
+    lines = [
+        ",".join(good.get(name, changes[name] if name not in good else "") for name in row),
+        ",".join(row.values()),
+    ]
+    return "\n".join([header, *lines]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"timestamp": "yesterday"}, "column `timestamp`, row 2: 'yesterday' is no time"),
+        ({"timestamp": "-4"}, "column `timestamp`, row 2: -4 is negative"),
+        ({"timestamp": ""}, "column `timestamp`, row 2: the value is missing"),
+        ({"timestamp": "1700000000000"}, "row 2: 1700000000000 looks like milliseconds"),
+        ({"event": "klick"}, "column `event`, row 2: unknown event 'klick'"),
+        ({"event": ""}, "column `event`, row 2: the value is missing"),
+        ({"user_id": ""}, "column `user_id`, row 2: the id is missing"),
+        ({"item_id": "99"}, "column `item_id`, row 2: '99' is not in"),
+        ({"value": "much"}, "column `value`, row 2: 'much' is no number"),
+        ({"value": "nan"}, "column `value`, row 2: nan is not a finite number"),
+    ],
+)
+def test_a_broken_row_of_the_log_is_named(tmp_path: Path, changes: dict[str, str], wanted: str) -> None:
+    text = fault(tmp_path, log_with(**changes))
+    assert str(tmp_path / "log.csv") in text
+    assert wanted in text
+
+
+def test_a_broken_iso_time_is_named(tmp_path: Path) -> None:
+    log = "user_id,item_id,timestamp,event\nu,8,2023-11-14,view\nu,8,2023-13-14,view\nu,8,2023-11-15,view\n"
+    assert "row 2: '2023-13-14' is no time" in fault(tmp_path, log)
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "wanted"),
+    [
+        ("item_id,title,language\n007,x,en\n8,y,klingonese\n", "column `language`, row 2: 'klingonese'"),
+        ("item_id,title,language\n007,x,en\n8,y,jp\n", "column `language`, row 2: 'jp' names no registered"),
+        ("item_id,title,language\n007,x,en\n007,y,en\n", "row 2: '007' is a duplicate of row 1"),
+        ("item_id,title,language\n,x,en\n8,y,en\n", "column `item_id`, row 1: the id is missing"),
+        ("item_id,name,language\n8,y,en\n", "column `title` is missing; there are item_id, name, language"),
+        ("item_id,title,language\n", "the table `items` is empty"),
+        ("", "the table `items` is empty"),
+    ],
+)
+def test_a_broken_catalogue_is_named(tmp_path: Path, catalogue: str, wanted: str) -> None:
+    text = fault(tmp_path, LOG, catalogue)
+    assert str(tmp_path / "catalogue.csv") in text
+    assert wanted in text
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,\xff\xfe\n", b"a,b\n1,2,3\n", b"PAR1 nothing"])
+def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.csv").write_bytes(content)
+    assert "bad.csv" in fault(tmp_path, interactions=tmp_path / "bad.csv")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv.gz"])
+def test_a_damaged_file_is_named(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"bad.{ending}").write_bytes(b'{"user_id": 1, "item')
+    assert f"bad.{ending}" in fault(tmp_path, interactions=tmp_path / f"bad.{ending}")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    text = fault(tmp_path, interactions=tmp_path / "none.csv")
+    assert "none.csv of the source `tabular` can't be read: No such file" in text
+
+
+def test_an_unknown_ending_is_named(tmp_path: Path) -> None:
+    (tmp_path / "log.xlsx").write_bytes(b"x")
+    assert ".jsonl" in fault(tmp_path, interactions=tmp_path / "log.xlsx")
+
+
+def test_faults_name_mapped_columns(tmp_path: Path) -> None:
+    log = "wer,was,wann,event\nu,8,-1,view\n"
+    mapping = ColumnMapping(interactions={"user_id": "wer", "item_id": "was", "timestamp": "wann"})
+    assert "log.csv, column `wann`, row 1: -1 is negative" in fault(tmp_path, log, columns=mapping)
+
+
+def test_a_mapping_to_an_absent_column_is_named(tmp_path: Path) -> None:
+    mapping = ColumnMapping(interactions={"user_id": "user_idd"})
+    text = fault(tmp_path, columns=mapping)
+    assert "no column `user_idd`" in text
+    assert "did you mean `user_id`?" in text
+    assert "data.source.columns.interactions.user_id" in text
+
+
+def test_the_event_needs_a_column_or_a_default(tmp_path: Path) -> None:
+    log = "user_id,item_id,timestamp\nu,8,5\n"
+    assert "default_event" in fault(tmp_path, log)
+    assert make(tmp_path, log, default_event="play").interactions().collect()["event"].to_list() == ["play"]
+
+
+def test_an_unknown_default_event_is_refused(tmp_path: Path) -> None:
+    assert "unknown event 'wish'" in fault(
+        tmp_path, "user_id,item_id,timestamp\nu,8,5\n", default_event="wish"
+    )
+
+
+def test_a_default_event_fills_gaps(tmp_path: Path) -> None:
+    log = "user_id,item_id,timestamp,event\nu,8,5,\nu,8,6,click\n"
+    got = make(tmp_path, log, default_event="view").interactions().collect()["event"].to_list()
+    assert got == ["view", "click"]
+
+
+def test_languages_are_given_or_set_or_detected(tmp_path: Path) -> None:
+    titles = "item_id,title,language\n007,오래된 책을 읽는 밤,\n8,The night of the old books,EN_gb\n"
+    assert make(tmp_path, LOG, titles).items().collect()["language"].to_list() == ["ko", "en-GB"]
+    assert make(tmp_path, LOG, titles, language="ja").items().collect()["language"].to_list() == [
+        "ja",
+        "en-GB",
+    ]
+    without = "item_id,title\n007,오래된 책을 읽는 밤\n8,\n"
+    assert make(tmp_path, LOG, without).items().collect()["language"].to_list() == ["ko", "und"]
+
+
+def test_further_columns_come_by_name_and_get_their_type(tmp_path: Path) -> None:
+    catalogue = (
+        "item_id,title,language,price,image,brand,internal\n"
+        '007,x,en,3.5,"[0.5, 1, -2]",甲,secret\n8,y,en,,"[1,2,3e1]",,secret\n'
+    )
+    mapping = ColumnMapping(items={"price": "price", "vector": "image", "brand": "brand"})
+    items = make(tmp_path, LOG, catalogue, columns=mapping).items().collect()
+    assert items.columns == [
+        "item_id",
+        "language",
+        "title",
+        "description",
+        "categories",
+        "price",
+        "vector",
+        "brand",
+    ]
+    assert items["price"].to_list() == [3.5, None]
+    assert items["vector"].to_list() == [[0.5, 1.0, -2.0], [1.0, 2.0, 30.0]]
+    assert items["vector"].dtype == pl.List(pl.Float32)
+    assert items["brand"].to_list() == ["甲", None]
+
+
+def test_embeddings_of_jsonl(tmp_path: Path) -> None:
+    rows = [
+        {"item_id": "007", "title": "x", "language": "en", "v": [1, 2]},
+        {"item_id": "8", "title": "y", "language": "en", "v": [1]},
+    ]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mapping = ColumnMapping(items={"v": "v"})
+    text = fault(tmp_path, items=tmp_path / "c.jsonl", columns=mapping)
+    assert "column `v`, row 2: an embedding of 1 numbers, where row 1 has 2" in text
+
+
+def test_users(tmp_path: Path) -> None:
+    (tmp_path / "users.jsonl").write_text(
+        '{"user_id": "u1", "languages": ["KO", "pt-br"], "country": "KR"}\n'
+    )
+    users = make(tmp_path, users=tmp_path / "users.jsonl").users()
+    assert users is not None
+    assert users.collect().rows() == [("u1", ["ko", "pt-BR"], "KR")]
+    (tmp_path / "users.csv").write_text("user_id,languages\nu1,en|xx\n")
+    assert "column `languages`, row 1: 'xx'" in fault_users(tmp_path)
+
+
+def fault_users(folder: Path) -> str:
+    with pytest.raises(DatasetError) as caught:
+        make(folder, users=folder / "users.csv")
+    return str(caught.value)
+
+
+def test_decimal_ids_are_refused(tmp_path: Path) -> None:
+    pl.DataFrame({"user_id": [1.0], "item_id": ["8"], "timestamp": [5], "event": ["view"]}).write_parquet(
+        tmp_path / "log.parquet"
+    )
+    assert "`user_id`: ids of type Float64" in fault(tmp_path, interactions=tmp_path / "log.parquet")
+
+
+def test_unknown_items_may_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG + "u1,404,1700000009,view,\n")
+    (tmp_path / "catalogue.csv").write_text(CATALOGUE)
+    source = TabularSource(interactions=tmp_path / "log.csv", items=tmp_path / "catalogue.csv")
+    with pytest.raises(DatasetError, match=re.escape("'404' is not in")):
+        tabular.write(source, tmp_path / "strict")
+    dataset = tabular.write(source, tmp_path / "lenient", drop_unknown_items=True)
+    assert dataset.rows["interactions"] == 2
+    assert dataset.dropped == {"interactions with items that are not in the catalogue": 1}
+
+
+def test_left_out_columns_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        make(tmp_path, LOG, "item_id,title,language,colour\n007,x,en,red\n8,y,en,blue\n")
+    assert "left out colour" in caplog.text
