@@ -162,8 +162,11 @@ def _table(*columns: str) -> Any:
 def _print_table(table: Any) -> None:
     from rich.console import Console
 
-    terminal = sys.stdout.isatty()
-    Console(file=sys.stdout, width=None if terminal else _UNBOUNDED_WIDTH, highlight=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED_WIDTH, highlight=False)
+    # Captured, since rich ends the process by itself when the reader of a pipe has gone.
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.write(captured.get())
 
 
 def _plain(text: str) -> Any:

@@ -14,6 +14,8 @@ from types import FrameType
 
 # Before TensorFlow is imported: its start-up notes would come between our one line per event.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# oneDNN's own allocator keeps the memory of unloaded models for ever, in pools that only ever double.
+os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 
 import grpc
 

@@ -1,7 +1,6 @@
 """A loaded SavedModel: its signatures and a thread-safe way to run them."""
 
 import ctypes
-import ctypes.util
 import gc
 import logging
 import threading
@@ -150,7 +149,6 @@ def _as_array(value: Any, dtype: int) -> npt.NDArray[Any]:
 
 
 def _trim_memory() -> None:
-    name = ctypes.util.find_library("c")
-    trim = getattr(ctypes.CDLL(name), "malloc_trim", None) if name else None
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
     if trim is not None:
         trim(0)

@@ -38,7 +38,7 @@ _RECOMMEND = _QUERY | {
 }
 
 
-class ContractModel(tf.Module):
+class ContractModel(tf.Module):  # type: ignore[misc]
     """Follows the exporter's contract: an item's score is its popularity plus what matches the query.
 
     ``offset`` is added to every score, so that the answering version can be told from a response.
@@ -152,6 +152,25 @@ def export_contract(directory: Path, offset: float = 0.0) -> Path:
     return directory
 
 
+class Big(tf.Module):  # type: ignore[misc]
+    """64 MB of weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = tf.Variable(tf.random.stateless_uniform([4096, 4096], (1, 2)))
+
+    def sum(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x + tf.reduce_sum(self.weights)}
+
+
+def export_big(directory: Path) -> Path:
+    """Writes a ``Big`` version directory."""
+    model = Big()
+    signature = _concrete(model.sum, {"x": tf.TensorSpec([None], tf.float32)})
+    tf.saved_model.save(model, str(directory), signatures={"serving_default": signature})
+    return directory
+
+
 def copy_version(source: Path, target: Path) -> Path:
     """Copies a version directory so that it appears at once."""
     temporary = target.parent / f".{target.name}.tmp"
@@ -204,6 +223,7 @@ def export_tf1(directory: Path) -> Path:
                 "lookup": signature({"word": build(word)}, {"number": build(number)}, predict),
                 "no_method": signature({"x": build(x)}, {"y": build(x + half)}, ""),
             },
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
             main_op=v1.tables_initializer(),
             strip_default_attrs=True,
         )
