@@ -97,14 +97,13 @@ def _best(scores: NDArray[np.floating], k: int) -> Rankings:
     """The k best of each row of [B, I] (k <= I); -1 for what scored -inf."""
     size = scores.shape[1]
     threshold = np.partition(scores, size - k, axis=1)[:, size - k, None]
-    chosen = scores >= threshold
+    rows, items = np.nonzero(scores >= threshold)
     # More than k reach the threshold where it is tied: keep the lowest indices among the tied ones.
-    crowded = np.flatnonzero(chosen.sum(axis=1) > k)
-    if crowded.size:
-        tied = scores[crowded] == threshold[crowded]
-        room = k - (chosen[crowded] & ~tied).sum(axis=1, keepdims=True)
-        chosen[crowded] &= ~tied | (np.cumsum(tied, axis=1) <= room)
-    items = np.nonzero(chosen)[1].reshape(-1, k)
+    tied = scores[rows, items] == threshold[rows, 0]
+    room = k - np.bincount(rows[~tied], minlength=len(scores))
+    so_far = np.cumsum(tied)
+    before_row = np.concatenate([[0], so_far])[np.searchsorted(rows, np.arange(len(scores)))]
+    items = items[~tied | (so_far - before_row[rows] <= room[rows])].reshape(-1, k)
     values = np.take_along_axis(scores, items, axis=1)
     # Items are ascending here, so a stable sort leaves the lower index first among equals.
     order = np.argsort(-values, axis=1, kind="stable")
