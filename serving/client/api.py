@@ -72,16 +72,16 @@ class RecommenderClient:
         self._get_metadata = self._method(
             _PREDICTION_SERVICE + "GetModelMetadata", get_model_metadata_pb2.GetModelMetadataResponse
         )
-        self._get_status = self._method(
-            _MODEL_SERVICE + "GetModelStatus", get_model_status_pb2.GetModelStatusResponse
-        )
+        self._get_status = self._method(_MODEL_SERVICE + "GetModelStatus", get_model_status_pb2.GetModelStatusResponse)
 
     def __enter__(self) -> Self:
+        """Returns itself; leaving the block closes the connection."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Closes the connection."""
         self.close()
 
     def close(self) -> None:
@@ -130,15 +130,11 @@ class RecommenderClient:
         )
         return self.recommend_batch([wish], timeout=timeout)[0]
 
-    def recommend_batch(
-        self, queries: Sequence[Query], *, timeout: float | None = None
-    ) -> list[list[Recommendation]]:
+    def recommend_batch(self, queries: Sequence[Query], *, timeout: float | None = None) -> list[list[Recommendation]]:
         """Recommends for several queries in one request; the answers come in their order."""
         return self._items("serving_default", queries, timeout)
 
-    def retrieve_batch(
-        self, queries: Sequence[Query], *, timeout: float | None = None
-    ) -> list[list[Recommendation]]:
+    def retrieve_batch(self, queries: Sequence[Query], *, timeout: float | None = None) -> list[list[Recommendation]]:
         """Like ``recommend_batch`` without the ranking stage: candidates without titles and heads."""
         return self._items("retrieve", queries, timeout)
 

@@ -74,9 +74,7 @@ def _rank(client: RecommenderClient, options: argparse.Namespace) -> None:
 def _encode(client: RecommenderClient, options: argparse.Namespace) -> None:
     vectors = client.encode(options.texts)
     if options.json:
-        _print_json(
-            [{"text": t, "embedding": v.tolist()} for t, v in zip(options.texts, vectors, strict=True)]
-        )
+        _print_json([{"text": t, "embedding": v.tolist()} for t, v in zip(options.texts, vectors, strict=True)])
         return
     table = _table("text", "norm", f"embedding, first 5 of {vectors.shape[1]}", *_numbered(options.texts))
     similarity = vectors @ vectors.T
@@ -198,9 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     wish = _Parser(add_help=False)
     group = wish.add_argument_group("who asks for what (all optional)")
     group.add_argument("--user", default="", metavar="ID", help="user id")
-    group.add_argument(
-        "--history", action="append", default=[], metavar="ID[,ID]", help="items seen, newest last"
-    )
+    group.add_argument("--history", action="append", default=[], metavar="ID[,ID]", help="items seen, newest last")
     group.add_argument("--query", default="", metavar="TEXT", help="free text in any language")
     group.add_argument("--language", default="", metavar="TAG", help="the user's language (BCP 47)")
     group.add_argument("--country", default="", help="the user's country")
@@ -213,9 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    recommend = commands.add_parser(
-        "recommend", parents=[wish, connection], help="the best items for a query"
-    )
+    recommend = commands.add_parser("recommend", parents=[wish, connection], help="the best items for a query")
     recommend.add_argument("--k", type=int, default=10, help="how many (default: %(default)s)")
     for name, text in (
         ("exclude", "items not wanted"),

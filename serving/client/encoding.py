@@ -64,22 +64,20 @@ def recommendations(outputs: Mapping[str, npt.NDArray[Any]]) -> list[list[Recomm
     ids, scores = outputs["item_ids"], outputs["scores"]
     languages, titles = outputs.get("languages"), outputs.get("titles")
     heads = _heads(outputs, ids.shape)
-    result: list[list[Recommendation]] = []
-    for row in range(len(ids)):
-        result.append(
-            [
-                Recommendation(
-                    item_id=_text(ids[row, column]),
-                    score=float(scores[row, column]),
-                    language="" if languages is None else _text(languages[row, column]),
-                    title="" if titles is None else _text(titles[row, column]),
-                    heads={name: float(values[row, column]) for name, values in heads.items()},
-                )
-                for column in range(ids.shape[1])
-                if ids[row, column]
-            ]
-        )
-    return result
+    return [
+        [
+            Recommendation(
+                item_id=_text(ids[row, column]),
+                score=float(scores[row, column]),
+                language="" if languages is None else _text(languages[row, column]),
+                title="" if titles is None else _text(titles[row, column]),
+                heads={name: float(values[row, column]) for name, values in heads.items()},
+            )
+            for column in range(ids.shape[1])
+            if ids[row, column]
+        ]
+        for row in range(len(ids))
+    ]
 
 
 def ranked(outputs: Mapping[str, npt.NDArray[Any]], items: Sequence[Sequence[str]]) -> list[list[RankedItem]]:
@@ -111,9 +109,7 @@ def _heads(outputs: Mapping[str, npt.NDArray[Any]], shape: tuple[int, ...]) -> A
 
 def _bytes(name: str, value: object) -> bytes:
     if not isinstance(value, str):
-        raise BadRequestError(
-            f"{name} must be str, got {type(value).__name__} {value!r}; ids are strings everywhere"
-        )
+        raise BadRequestError(f"{name} must be str, got {type(value).__name__} {value!r}; ids are strings everywhere")
     try:
         return value.encode()
     except UnicodeEncodeError as error:
@@ -129,9 +125,7 @@ def _seconds(value: int | datetime | None) -> int:
         return 0
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise BadRequestError(
-                f"timestamp {value} has no time zone; give an aware datetime or unix seconds"
-            )
+            raise BadRequestError(f"timestamp {value} has no time zone; give an aware datetime or unix seconds")
         return int(value.timestamp())
     return _integer("timestamp", value, -(2**63), 2**63 - 1)
 

@@ -71,9 +71,7 @@ def from_rpc_error(error: grpc.RpcError, target: str, model_name: str, timeout: 
         )
     if code is status.DEADLINE_EXCEEDED:
         limit = f"{timeout:g} s" if timeout is not None else "the deadline"
-        return DeadlineExceededError(
-            f"{target} did not answer within {limit}. Allow more time with `timeout`", code
-        )
+        return DeadlineExceededError(f"{target} did not answer within {limit}. Allow more time with `timeout`", code)
     if code is status.NOT_FOUND:
         return ModelNotFoundError(
             f"{target} does not serve this: {details}. Check the model name ({model_name!r} was asked for) "
@@ -88,7 +86,5 @@ def from_rpc_error(error: grpc.RpcError, target: str, model_name: str, timeout: 
     ):
         return BadRequestError(f"{target} refused the request: {details}", code)
     if code is status.RESOURCE_EXHAUSTED:
-        return OverloadedError(
-            f"{target} has no capacity left: {details}. Try again later or send less at once", code
-        )
+        return OverloadedError(f"{target} has no capacity left: {details}. Try again later or send less at once", code)
     return ServerFaultError(f"{target} failed with {code.name}: {details}. Its log tells more", code)

@@ -22,6 +22,7 @@ class StatusError(Exception):
         self.message = message
 
     def __str__(self) -> str:
+        """The code's name and the message."""
         return f"{self.code.name}: {self.message}"
 
     @property

@@ -128,9 +128,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         value = getattr(options, name)
         if value is not None and (not neutral or value.lower() != neutral):
             only = f"; leave it out or give --{name}={neutral}" if neutral else "; leave it out"
-            parser.error(
-                f"--{name} is a flag of TensorFlow Serving that this server does not support yet{only}"
-            )
+            parser.error(f"--{name} is a flag of TensorFlow Serving that this server does not support yet{only}")
     if not options.version:
         _check(parser, options)
     return options
@@ -138,9 +136,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _check(parser: _Parser, options: argparse.Namespace) -> None:
     if options.model_base_path is None:
-        parser.error(
-            "--model_base_path is required: the directory that holds the version directories (1, 2, ...)"
-        )
+        parser.error("--model_base_path is required: the directory that holds the version directories (1, 2, ...)")
     if not options.model_name:
         parser.error("--model_name must not be empty")
     if options.tensorflow_session_parallelism and (

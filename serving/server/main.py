@@ -110,12 +110,9 @@ def _serve(options: argparse.Namespace, stop: threading.Event) -> int:
             failed = {v: s.error for v, s in monitor.versions(name).items() if s.error_is_final}
             if all(s.manager_state is not ManagerState.AVAILABLE for s in monitor.versions(name).values()):
                 reasons = "".join(
-                    f"{{{{name: {name} version: {v}}} due to error: {error}}}, "
-                    for v, error in failed.items()
+                    f"{{{{name: {name} version: {v}}} due to error: {error}}}, " for v, error in failed.items()
                 )
-                raise _StartError(
-                    f"UNKNOWN: {len(failed)} servable(s) did not become available: {{{reasons}}}"
-                )
+                raise _StartError(f"UNKNOWN: {len(failed)} servable(s) did not become available: {{{reasons}}}")
             server = _start_grpc(options, PredictionService(manager), ModelService(monitor))
             stop.wait()
     finally:

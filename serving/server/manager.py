@@ -206,9 +206,7 @@ class AspiredVersionsManager(Generic[S]):
                 self._publish(harness, ManagerState.UNLOADING)
                 target = self._unload
             # A thread each: a load that waits for its next try must not hold up other models.
-            threading.Thread(
-                target=target, args=(harness,), name=f"{kind.value}-{version}", daemon=True
-            ).start()
+            threading.Thread(target=target, args=(harness,), name=f"{kind.value}-{version}", daemon=True).start()
 
     def _load(self, harness: _Harness[S]) -> None:
         error = self._try_load(harness)

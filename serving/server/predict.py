@@ -37,9 +37,7 @@ def run_predict(servable: SavedModelServable, name: str, version: int, request: 
     signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(signature_name)
     if signature is None:
-        raise StatusError(
-            grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{signature_name}" not found.'
-        )
+        raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{signature_name}" not found.')
     feeds = _inputs(signature, request.inputs)
     aliases = _output_aliases(signature, request.output_filter)
     fetches = [signature.outputs[alias] for alias in aliases]
@@ -129,8 +127,7 @@ def _shape_hint(signature: Signature, feeds: Mapping[str, npt.NDArray[Any]]) -> 
 
 def _fits(shape: Sequence[int], spec: TensorSpec) -> bool:
     return spec.shape is None or (
-        len(shape) == len(spec.shape)
-        and all(want in (-1, size) for size, want in zip(shape, spec.shape, strict=True))
+        len(shape) == len(spec.shape) and all(want in (-1, size) for size, want in zip(shape, spec.shape, strict=True))
     )
 
 

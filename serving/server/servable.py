@@ -85,9 +85,7 @@ class SavedModelServable:
         self._callables: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], Any] = OrderedDict()
         self._callables_lock = threading.Lock()
 
-    def run(
-        self, feeds: Mapping[str, npt.NDArray[Any]], fetches: Sequence[TensorSpec]
-    ) -> list[npt.NDArray[Any]]:
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]], fetches: Sequence[TensorSpec]) -> list[npt.NDArray[Any]]:
         """Computes tensors of the graph.
 
         Args:
@@ -120,9 +118,7 @@ class SavedModelServable:
             call = self._callables.get(key)
             if call is not None:
                 return call
-            call = self._session._make_callable_from_options(
-                config_pb2.CallableOptions(feed=feeds, fetch=fetches)
-            )
+            call = self._session._make_callable_from_options(config_pb2.CallableOptions(feed=feeds, fetch=fetches))
             self._callables[key] = call
             if len(self._callables) > _MAX_CALLABLES:
                 self._callables.popitem(last=False)

@@ -30,23 +30,23 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
 
-    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Runs a signature; see ``run_predict``."""
         return _answer(self._predict, request, context)
 
-    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Describes the signatures of a version."""
         return _answer(self._metadata, request, context)
 
-    def Classify(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
+    def Classify(self, request: Any, context: grpc.ServicerContext) -> NoReturn:  # noqa: N802
         """Not there yet."""
         _unimplemented("Classify", context)
 
-    def Regress(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
+    def Regress(self, request: Any, context: grpc.ServicerContext) -> NoReturn:  # noqa: N802
         """Not there yet."""
         _unimplemented("Regress", context)
 
-    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
+    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> NoReturn:  # noqa: N802
         """Not there yet."""
         _unimplemented("MultiInference", context)
 
@@ -77,11 +77,11 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
     def __init__(self, monitor: ServableStateMonitor) -> None:
         self._monitor = monitor
 
-    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """Tells the state of one version or of all that the server has seen."""
         return _answer(self._status, request, context)
 
-    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
+    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> NoReturn:  # noqa: N802
         """Not there yet."""
         _unimplemented("HandleReloadConfigRequest", context)
 

@@ -42,9 +42,7 @@ def warm_up(servable: SavedModelServable, name: str, version: int, iterations: i
     try:
         for record in tf.compat.v1.io.tf_record_iterator(str(path)):
             if count >= _MAX_RECORDS:
-                raise invalid_argument(
-                    f"Number of warmup records exceeds the maximum ({_MAX_RECORDS}) at {path}"
-                )
+                raise invalid_argument(f"Number of warmup records exceeds the maximum ({_MAX_RECORDS}) at {path}")
             count += 1
             log = _parse(record, path)
             kind = log.WhichOneof("log_type")
@@ -63,9 +61,7 @@ def warm_up(servable: SavedModelServable, name: str, version: int, iterations: i
         ) from error
     if skipped:
         _LOGGER.warning("warm-up records of other kinds than predict_log are skipped: %s", sorted(skipped))
-    _LOGGER.info(
-        "warm-up of %s version %d: %d records in %.3f s", name, version, count, time.monotonic() - start
-    )
+    _LOGGER.info("warm-up of %s version %d: %d records in %.3f s", name, version, count, time.monotonic() - start)
     return count
 
 

@@ -38,9 +38,7 @@ def test_recommend(client: RecommenderClient) -> None:
     best = items[0]
     assert (best.title, best.language) == ("流浪地球", "zh")
     assert best.score == pytest.approx(0.8 + 0.25)
-    assert best.heads == pytest.approx(
-        {"probability_like": 1 / (1 + np.exp(-1.05)), "predicted_rating": 0.525}
-    )
+    assert best.heads == pytest.approx({"probability_like": 1 / (1 + np.exp(-1.05)), "predicted_rating": 0.525})
 
 
 def test_filters_and_history(client: RecommenderClient) -> None:
@@ -167,7 +165,7 @@ def test_unreachable_server() -> None:
         target = f"localhost:{free.getsockname()[1]}"
     with (
         RecommenderClient(target, timeout=5) as nobody,
-        pytest.raises(UnreachableError, match="no model server answers at .* Start one with"),
+        pytest.raises(UnreachableError, match=r"no model server answers at .* Start one with"),
     ):
         nobody.recommend()
 

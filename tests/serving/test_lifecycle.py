@@ -47,9 +47,7 @@ def test_swap_under_load(exports: dict[int, Path], tmp_path: Path) -> None:
                     running = pool.submit(server.prediction.Predict, slow(4.0), timeout=60)
                     time.sleep(0.2)
                     copy_version(exports[version], tmp_path / str(version))
-                    server.wait_for_log(
-                        f"Quiescing servable version {{name: recommender version: {version - 1}}}"
-                    )
+                    server.wait_for_log(f"Quiescing servable version {{name: recommender version: {version - 1}}}")
                     assert server.states()[version] == "AVAILABLE"
                     if not running.done():
                         assert server.states()[version - 1] == "UNLOADING"

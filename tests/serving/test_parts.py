@@ -239,9 +239,7 @@ def test_many_threads_over_many_swaps_never_meet_an_unloaded_version() -> None:
         ),
     ],
 )
-def test_availability_preserving(
-    versions: Sequence[VersionSnapshot], expected: tuple[Action, int] | None
-) -> None:
+def test_availability_preserving(versions: Sequence[VersionSnapshot], expected: tuple[Action, int] | None) -> None:
     assert AvailabilityPreserving().next_action(versions) == expected
 
 
@@ -295,9 +293,7 @@ def test_source_keeps_what_is_served_when_the_base_path_is_gone(
 def test_source_polls_once_when_told_so(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     calls: list[str] = []
-    source = FileSystemSource(
-        [WatchedModel("m", tmp_path, Latest())], 0, lambda name, versions: calls.append(name)
-    )
+    source = FileSystemSource([WatchedModel("m", tmp_path, Latest())], 0, lambda name, versions: calls.append(name))
     source.start()
     source.stop()
     assert calls == ["m"]

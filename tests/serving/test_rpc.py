@@ -85,9 +85,7 @@ def test_predict_gives_the_ids_worked_out_by_hand(server: LiveServer) -> None:
 
 
 def test_output_filter(server: LiveServer) -> None:
-    response = server.prediction.Predict(
-        request_of(RECOMMEND, output_filter=("titles", "scores")), timeout=30
-    )
+    response = server.prediction.Predict(request_of(RECOMMEND, output_filter=("titles", "scores")), timeout=30)
     assert set(response.outputs) == {"titles", "scores"}
 
 
@@ -226,9 +224,7 @@ def test_wrong_rank(server: LiveServer, name: str, value: Any, shape: str) -> No
 
 
 def test_batch_sizes_that_differ(server: LiveServer) -> None:
-    code, _ = failure(
-        server.prediction.Predict, request_of(RECOMMEND | {"language": tf.constant(["a", "b"])})
-    )
+    code, _ = failure(server.prediction.Predict, request_of(RECOMMEND | {"language": tf.constant(["a", "b"])}))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -263,9 +259,7 @@ def test_output_filter_errors(server: LiveServer) -> None:
         "output tensor alias not found in signature: prices Outputs expected to be in the set "
         "{item_ids,languages,predicted_rating,probability_like,scores,titles}."
     )
-    code, details = failure(
-        server.prediction.Predict, request_of(RECOMMEND, output_filter=("scores", "scores"))
-    )
+    code, details = failure(server.prediction.Predict, request_of(RECOMMEND, output_filter=("scores", "scores")))
     assert (code, details) == (
         grpc.StatusCode.INVALID_ARGUMENT,
         "duplicate output tensor alias: scores",

@@ -94,9 +94,7 @@ def test_scann_and_tf_text_graph(tmp_path: Path) -> None:
     words = ["the red house", "a blue river", "красный дом", "蓝色 的 河", "강 은 푸르다", "night train"]
     module = TextSearch(words)
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
-    tf.saved_model.save(
-        module, str(tmp_path / "1"), signatures={"serving_default": module.search}, options=options
-    )
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.search}, options=options)
     expected = module.search(tf.constant(["blue river", "蓝色 河"]))
     servable = load(tmp_path / "1")
     got = outputs(servable, {"text": tf.constant(["blue river", "蓝色 河"])})

@@ -83,9 +83,7 @@ def test_string_content_of_tensorflow(values: list[bytes]) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    dtype=st.sampled_from(
-        [types_pb2.DT_STRING, types_pb2.DT_FLOAT, types_pb2.DT_BOOL, types_pb2.DT_HALF, 999]
-    ),
+    dtype=st.sampled_from([types_pb2.DT_STRING, types_pb2.DT_FLOAT, types_pb2.DT_BOOL, types_pb2.DT_HALF, 999]),
     dims=st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 3), max_size=4),
     content=st.binary(max_size=40),
     strings=st.lists(st.binary(max_size=5), max_size=3),
