@@ -86,8 +86,7 @@ def baseline_rankings(
         scorers["mean-history"] = mean_history(train, item_vectors)
     left_out = train if exclude is None else exclude
     return {
-        name: rank_in_blocks(scorer, train.num_users, train.num_items, left_out, k)
-        for name, scorer in scorers.items()
+        name: rank_in_blocks(scorer, train.num_users, train.num_items, left_out, k) for name, scorer in scorers.items()
     }
 
 

@@ -65,8 +65,7 @@ class RankingProblem:
         train, test = self.train, self.test
         if (train.num_users, train.num_items) != (test.num_users, test.num_items):
             raise ValueError(
-                f"train is [{train.num_users}, {train.num_items}], "
-                f"test is [{test.num_users}, {test.num_items}]"
+                f"train is [{train.num_users}, {train.num_items}], test is [{test.num_users}, {test.num_items}]"
             )
 
 
@@ -119,8 +118,7 @@ def compare(
             test=problem.test.indices.size,
         ),
         slice_sizes={
-            dimension: {name: part.size for name, part in groups.items()}
-            for dimension, groups in own.slices.items()
+            dimension: {name: part.size for name, part in groups.items()} for dimension, groups in own.slices.items()
         },
         curves=own.curves,
         baselines=tuple(

@@ -21,7 +21,7 @@ _FAMILIES = (
     "Noto Sans Arabic",
     "Arial Unicode MS",
 )
-_LONGEST_LABEL = 60
+_LONGEST_LABEL = 48
 
 
 @functools.cache
@@ -38,8 +38,6 @@ def _drawable() -> frozenset[str]:
 
 
 def printable(text: str) -> str:
-    """`text` as it can be drawn: lines cut at 60 characters, `?` for what no installed font has."""
+    """`text` as it can be drawn: lines cut at 48 characters, `?` for what no installed font has."""
     lines = ("".join(c if c in _drawable() else "?" for c in line) for line in text.split("\n"))
-    return "\n".join(
-        line if len(line) <= _LONGEST_LABEL else line[: _LONGEST_LABEL - 1] + "\u2026" for line in lines
-    )
+    return "\n".join(line if len(line) <= _LONGEST_LABEL else line[: _LONGEST_LABEL - 1] + "\u2026" for line in lines)

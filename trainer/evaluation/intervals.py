@@ -9,9 +9,7 @@ CONFIDENCE = 0.95
 _BLOCK_WEIGHTS = 1 << 22
 
 
-def bootstrap_means(
-    values: NDArray[np.float64], *, resamples: int = RESAMPLES, seed: int = 0
-) -> NDArray[np.float64]:
+def bootstrap_means(values: NDArray[np.float64], *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.float64]:
     """Means of the columns over users drawn with replacement.
 
     Every column sees the same draws, so differences between columns are paired. NaN means that a user

@@ -50,9 +50,7 @@ class ItemSets:
             raise ValueError(f"{user_index.size} users beside {item_index.size} items")
         for name, index, size in (("user", user_index, num_users), ("item", item_index, num_items)):
             if index.size and (index.min() < 0 or index.max() >= size):
-                raise ValueError(
-                    f"{name} indices must lie in [0, {size}), received {index.min()}..{index.max()}"
-                )
+                raise ValueError(f"{name} indices must lie in [0, {size}), received {index.min()}..{index.max()}")
         keys = np.unique(user_index * num_items + item_index)
         rows = keys // max(num_items, 1)
         indptr = np.zeros(num_users + 1, dtype=np.int64)
@@ -64,9 +62,7 @@ class ItemSets:
         """From one list of item indices a user."""
         lengths = [len(row) for row in rows]
         items = np.fromiter((item for row in rows for item in row), dtype=np.int64, count=sum(lengths))
-        return cls.from_pairs(
-            np.repeat(np.arange(len(rows)), lengths), items, num_users=len(rows), num_items=num_items
-        )
+        return cls.from_pairs(np.repeat(np.arange(len(rows)), lengths), items, num_users=len(rows), num_items=num_items)
 
     @classmethod
     def from_csr(cls, matrix: Any) -> Self:

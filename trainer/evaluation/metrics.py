@@ -83,18 +83,12 @@ class PerUserMetrics:
         makes users easy or hard for both models cancels.
         """
         return type(self)(
-            {
-                name: column - other.values[name]
-                for name, column in self.values.items()
-                if name in other.values
-            },
+            {name: column - other.values[name] for name, column in self.values.items() if name in other.values},
             {name: total - other.totals[name] for name, total in self.totals.items() if name in other.totals},
         )
 
 
-def summaries(
-    parts: Sequence[PerUserMetrics], *, resamples: int = RESAMPLES, seed: int = 0
-) -> list[dict[str, Metric]]:
+def summaries(parts: Sequence[PerUserMetrics], *, resamples: int = RESAMPLES, seed: int = 0) -> list[dict[str, Metric]]:
     """`PerUserMetrics.summary` of several models or slices over the same users, with shared draws.
 
     The draws are the costly part, so this is far quicker than one call each. A user is drawn if any part
@@ -211,17 +205,13 @@ def _check_cutoffs(ks: Sequence[int], rankings: Rankings) -> list[int]:
 
 def _check_lists(lists: Rankings, relevant: ItemSets) -> None:
     if lists.shape[0] != relevant.num_users:
-        raise ValueError(
-            f"expected one list for each of {relevant.num_users} users, received {lists.shape[0]}"
-        )
+        raise ValueError(f"expected one list for each of {relevant.num_users} users, received {lists.shape[0]}")
     if not np.issubdtype(lists.dtype, np.integer):
         raise ValueError(f"rankings must hold integers, received {lists.dtype}")
     if lists.size == 0:
         return
     if lists.min() < -1 or lists.max() >= relevant.num_items:
-        raise ValueError(
-            f"items must lie in [0, {relevant.num_items}) or be -1, received {lists.min()}..{lists.max()}"
-        )
+        raise ValueError(f"items must lie in [0, {relevant.num_items}) or be -1, received {lists.min()}..{lists.max()}")
     padding = lists < 0
     if (padding[:, :-1] & ~padding[:, 1:]).any():
         raise ValueError("-1 may only stand at the end of a list")

@@ -26,9 +26,7 @@ _HATCHES = ("////", "....", "xxxx", "----", "\\\\\\\\", "++++")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _MOST_LANGUAGES = 12
 _SIDE_LABELS = {
-    "popularity_percentile@10": (
-        "Mean popularity percentile of the first 10\n(50: average item, 100: best known)"
-    ),
+    "popularity_percentile@10": ("Mean popularity percentile of the first 10\n(50: average item, 100: best known)"),
     "coverage@10": "Share of the catalogue in anybody's first 10",
 }
 _STYLE: dict[Any, Any] = {
@@ -162,7 +160,7 @@ def _languages(report: EvaluationReport, systems: list[_System]) -> Figure | Non
     name = names[0]
     drawn = [system for system in systems if system.slices.get("item_language")]
     rows = [[system.slices["item_language"].get(group, {}).get(name) for group in groups] for system in drawn]
-    figure, (axes,) = _figure(max(7.0, 0.28 * len(groups) * len(drawn) + 3.0), 4.6)
+    figure, (axes,) = _figure(max(7.0, 0.32 * len(groups) * len(drawn) + 3.0), 4.6)
     _grouped_bars(axes, drawn, rows)
     sizes = report.slice_sizes.get("item_language", {})
     labels = [f"{group}\n{sizes[group].users:,} users" if group in sizes else group for group in groups]

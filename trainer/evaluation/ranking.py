@@ -41,9 +41,7 @@ def top_k(scores: NDArray[np.floating], exclude: ItemSets | None, k: int) -> Ran
     return rank_in_blocks(lambda block: scores[block], scores.shape[0], scores.shape[1], exclude, k)
 
 
-def rank_in_blocks(
-    score: BlockScorer, num_users: int, num_items: int, exclude: ItemSets | None, k: int
-) -> Rankings:
+def rank_in_blocks(score: BlockScorer, num_users: int, num_items: int, exclude: ItemSets | None, k: int) -> Rankings:
     """`top_k` for score matrices too large to hold: `score` is called with consecutive runs of users.
 
     Args:

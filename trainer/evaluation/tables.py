@@ -180,9 +180,7 @@ def _slice_section(report: EvaluationReport, dimension: str, column: str) -> lis
         size = sizes.get(name)
         counts = [f"{n:,}" for n in (size.users, size.items, size.positives)] if size else ["", "", ""]
         others = [result.slices.get(dimension, {}).get(name, {}) for result in report.baselines]
-        rows.append(
-            [_escape(name), *counts, _cell(metrics.get(column)), *(_cell(o.get(column)) for o in others)]
-        )
+        rows.append([_escape(name), *counts, _cell(metrics.get(column)), *(_cell(o.get(column)) for o in others)])
     title = _DIMENSIONS.get(dimension, dimension.replace("_", " "))
     return [f"## {metric_label(column)} by {title}", _markdown_table(header, rows)]
 

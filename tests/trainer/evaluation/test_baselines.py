@@ -21,8 +21,7 @@ Parts = tuple[ItemSets, ItemSets]
 def kmrd(data_mirror: Path) -> Parts:
     with (data_mirror / "kmrd-small" / "rates.csv").open(encoding="utf-8") as file:
         rows = [
-            (int(row["user"]), int(row["movie"]), float(row["rate"]), int(row["time"]))
-            for row in csv.DictReader(file)
+            (int(row["user"]), int(row["movie"]), float(row["rate"]), int(row["time"])) for row in csv.DictReader(file)
         ]
     return _split(rows, 8)
 

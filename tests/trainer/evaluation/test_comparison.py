@@ -50,9 +50,7 @@ def test_advantage_is_the_difference_of_the_means(report: EvaluationReport) -> N
 def test_sizes_and_references(problem: RankingProblem, report: EvaluationReport) -> None:
     assert report.sizes == Sizes(60, 40, problem.train.indices.size, problem.test.indices.size)
     assert [result.model for result in report.reference] == ["popularity", "BPR 64", "ALS 64", "EASE"]
-    other = compare(
-        replace(problem, dataset="mine"), "m", np.zeros((60, 20), int) - 1, baselines={}, seconds=0.0
-    )
+    other = compare(replace(problem, dataset="mine"), "m", np.zeros((60, 20), int) - 1, baselines={}, seconds=0.0)
     assert other.reference == ()
 
 

@@ -15,8 +15,7 @@ from trainer.evaluation.ranking import rank_in_blocks, top_k
 @given(problem=problems(), k=st.integers(1, 15))
 def test_agrees_with_sorting_by_hand(problem: Problem, k: int) -> None:
     expected = [
-        oracles.rank(row.tolist(), left_out, k)
-        for row, left_out in zip(problem.scores, problem.train, strict=True)
+        oracles.rank(row.tolist(), left_out, k) for row, left_out in zip(problem.scores, problem.train, strict=True)
     ]
     assert top_k(problem.scores, problem.train_sets(), k).tolist() == expected
 

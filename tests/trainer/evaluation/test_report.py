@@ -22,12 +22,8 @@ _metric = st.builds(
     st.none() | st.tuples(_finite, _finite),
 )
 _metrics = st.dictionaries(st.text(max_size=8), _metric, max_size=3)
-_slices = st.dictionaries(
-    st.text(max_size=5), st.dictionaries(st.text(max_size=5), _metrics, max_size=2), max_size=2
-)
-_curves = st.dictionaries(
-    st.just("recall"), st.dictionaries(st.integers(1, 1000), _finite, max_size=3), max_size=1
-)
+_slices = st.dictionaries(st.text(max_size=5), st.dictionaries(st.text(max_size=5), _metrics, max_size=2), max_size=2)
+_curves = st.dictionaries(st.just("recall"), st.dictionaries(st.integers(1, 1000), _finite, max_size=3), max_size=1)
 _count = st.integers(0, 10**12)
 _reports = st.builds(
     EvaluationReport,
@@ -45,9 +41,9 @@ _reports = st.builds(
         max_size=2,
     ),
     curves=_curves,
-    baselines=st.lists(
-        st.builds(BaselineResult, st.text(), _metrics, _slices, _curves, _metrics), max_size=2
-    ).map(tuple),
+    baselines=st.lists(st.builds(BaselineResult, st.text(), _metrics, _slices, _curves, _metrics), max_size=2).map(
+        tuple
+    ),
     reference=st.lists(st.builds(ReferenceResult, st.text(), st.text(), _metrics), max_size=2).map(tuple),
 )
 

@@ -44,9 +44,7 @@ def test_markdown_holds_the_figures(report: EvaluationReport) -> None:
     assert lists[2][1] == f"{report.metrics['coverage@10'].value:.4f}"
     languages = tables["Recall@10 by item language"]
     sizes = report.slice_sizes["item_language"]
-    assert {row[0]: row[1] for row in languages[2:]} == {
-        name: str(size.users) for name, size in sizes.items()
-    }
+    assert {row[0]: row[1] for row in languages[2:]} == {name: str(size.users) for name, size in sizes.items()}
     random = report.baselines[1].slices["item_language"][languages[2][0]]["recall@10"]
     assert languages[2][6].startswith(f"{random.value:.4f} [")
     gain = report.baselines[0].advantage["recall@10"]
