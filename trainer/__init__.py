@@ -11,5 +11,5 @@ from trainer._keras import require_keras_2
 __version__ = "0.1.0"
 
 require_keras_2()
-# TensorFlow's start-up notes (no GPU, oneDNN) hide the lines a user came for; errors still show.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow's C++ log (no GPU, oneDNN) hides the lines a user came for; faults come as exceptions.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

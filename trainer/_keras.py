@@ -4,9 +4,7 @@ import importlib.util
 import os
 import sys
 
-_REMEDY = (
-    "Babelrec needs Keras 2 (tf_keras), because TensorFlow Recommenders subclasses it. Remedy: {}"
-)
+_REMEDY = "Babelrec needs Keras 2 (tf_keras), because TensorFlow Recommenders subclasses it. Remedy: {}"
 
 
 def require_keras_2() -> None:
@@ -31,8 +29,6 @@ def require_keras_2() -> None:
         if "tf_keras" not in keras_name:
             raise ImportError(
                 f"tensorflow was imported before `trainer` and holds Keras 3 ({keras_name}). "
-                + _REMEDY.format(
-                    "import `trainer` first, or `export TF_USE_LEGACY_KERAS=1` before Python starts."
-                )
+                + _REMEDY.format("import `trainer` first, or `export TF_USE_LEGACY_KERAS=1` before Python starts.")
             )
     os.environ["TF_USE_LEGACY_KERAS"] = "1"

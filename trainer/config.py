@@ -169,7 +169,8 @@ class RetrievalConfig(Settings):
 
     loss_weight: float = Field(1.0, ge=0.0)
     similarity: Literal["dot", "cosine"] = Field(
-        "dot", description="`cosine` makes both towers' vectors unit vectors; lower the temperature with it, to about 0.1."
+        "dot",
+        description="`cosine` makes both towers' vectors unit vectors; lower the temperature with it, to about 0.1.",
     )
     temperature: float = Field(1.0, gt=0.0)
     log_q_correction: bool = True

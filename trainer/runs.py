@@ -1,5 +1,6 @@
 """A run directory: everything that `fit` leaves behind and `evaluate` and `export` read."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ class Run:
         """
         file = path / "config.yaml"
         if not file.exists():
-            raise BabelrecError(f"{path} is not a run directory (no config.yaml). Train one: trainer.task fit --run-dir {path}")
+            raise BabelrecError(
+                f"{path} is not a run directory (no config.yaml). Train one: trainer.task fit --run-dir {path}"
+            )
         return cls(path, load_config(file))
 
     @property
@@ -104,12 +107,21 @@ class Run:
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise BabelrecError(f"{self.path / name} can't be read ({error}). Finish the run: trainer.task fit.") from error
+            raise BabelrecError(
+                f"{self.path / name} can't be read ({error}). Finish the run: trainer.task fit."
+            ) from error
 
     def save_weights(self, model: tf.keras.Model) -> None:
         """Writes the finished weights; `finished` turns true with the last file."""
         manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(self._weights), max_to_keep=1)
         manager.save()
+
+    def weights_digest(self) -> str:
+        """SHA-256 over the finished weights' files: names the model in a model card."""
+        digest = hashlib.sha256()
+        for file in sorted(self._weights.iterdir()):
+            digest.update(file.name.encode() + file.read_bytes())
+        return digest.hexdigest()
 
     def restore_weights(self, model: tf.keras.Model) -> None:
         """Loads the finished weights into a built model.
@@ -118,7 +130,9 @@ class Run:
             BabelrecError: the run is not finished, or its weights are broken or of another model.
         """
         if not self.finished:
-            raise BabelrecError(f"{self.path} has no trained model yet. Finish it: trainer.task fit --run-dir {self.path}")
+            raise BabelrecError(
+                f"{self.path} has no trained model yet. Finish it: trainer.task fit --run-dir {self.path}"
+            )
         restore(tf.train.Checkpoint(model=model), tf.train.latest_checkpoint(str(self._weights)))
 
 

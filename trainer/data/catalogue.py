@@ -75,6 +75,10 @@ class Catalogue:
             embeddings=embeddings,
         )
 
+    def labels(self, row: int) -> list[str]:
+        """Category labels of the item at a row."""
+        return [self.category_labels[label] for label in self.categories[row] if label >= 0]
+
     def rows(self, item_ids: pl.Series) -> npt.NDArray[np.int32]:
         """Row of each id.
 
@@ -82,9 +86,7 @@ class Catalogue:
             BabelrecError: an id that is not in the catalogue.
         """
         index = pl.DataFrame({"item_id": self.item_ids}).with_row_index("row")
-        joined = pl.DataFrame({"item_id": item_ids}).join(
-            index, on="item_id", how="left", maintain_order="left"
-        )
+        joined = pl.DataFrame({"item_id": item_ids}).join(index, on="item_id", how="left", maintain_order="left")
         if joined["row"].null_count():
             missing = joined.filter(pl.col("row").is_null())["item_id"][0]
             raise BabelrecError(f"Item {missing!r} is not in the items table. Add it there or drop its interactions.")

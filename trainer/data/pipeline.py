@@ -171,7 +171,12 @@ class _ExampleBuilder:
             events.select(pl.all().exclude("^label_.*$"))
             .join(self._users, on="user_id", how="left", maintain_order="left")
             .join(rank, on=["user_id", "item_id"], how="left", maintain_order="left")
-            .join(labels.select("user_id", "item_id", *names), on=["user_id", "item_id"], how="left", maintain_order="left")
+            .join(
+                labels.select("user_id", "item_id", *names),
+                on=["user_id", "item_id"],
+                how="left",
+                maintain_order="left",
+            )
         )
         row = table["user"].cast(pl.Int64).to_numpy()
         start = self._indptr[row]
@@ -179,8 +184,9 @@ class _ExampleBuilder:
         timestamp = table["timestamp"].to_numpy()
         skip = table["place"].fill_null(-1).cast(pl.Int32).to_numpy()
         if self._causal:
-            length = self._earlier(positives, table)
-            skip = np.where(skip < length, skip, -1).astype(np.int32)
+            # A positive's history is what stands before it in the user's order; many share one second.
+            length = np.where(skip >= 0, skip, self._earlier(positives, table)).astype(np.int32)
+            skip = np.full_like(skip, -1)
         return _Examples(
             user=(row + 1).astype(np.int32),
             language=self._indices(table, ["language", "user_language"], self._languages),
@@ -233,6 +239,7 @@ class _Stream:
         self._seed = seed
         self._text_queries = text_queries
         self._total = len(examples)
+        self._thin = data._config.training.history == "leave_one_out"
         self._length = data._config.model.query.history_length
         self._items_total = data._items_total
         self._tensors = {
@@ -269,8 +276,9 @@ class _Stream:
     def _histories(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Up to H items of each user but the one asked for, newest first.
 
-        A longer history is thinned by one random item from each of H equal stretches of time, so
-        that every item has the same chance and the order in time is kept.
+        Of a longer history the newest items are taken, as in serving. Where the history is everything
+        but the item itself, it is thinned instead: one random item from each of H equal stretches, so
+        that old items are learned from as well.
         """
         start, length, skip = (tf.gather(tensor, rows) for tensor in (self._start, self._lengths, self._skip))
         available = length - tf.cast(skip >= 0, tf.int32)
@@ -278,7 +286,7 @@ class _Stream:
         jitter = tf.random.stateless_uniform([self._size, self._length], seed=tf.stack([step, self._seed + 104729]))
         stretch = tf.cast(available, tf.float32)[:, tf.newaxis] / self._length
         thinned = tf.cast((tf.cast(slots, tf.float32) + jitter) * stretch, tf.int32)
-        age = tf.where(available[:, tf.newaxis] > self._length, thinned, slots)
+        age = tf.where(self._thin & (available[:, tf.newaxis] > self._length), thinned, slots)
         age = tf.minimum(age, tf.maximum(available[:, tf.newaxis] - 1, 0))
         place = available[:, tf.newaxis] - 1 - age
         place += tf.cast((skip[:, tf.newaxis] >= 0) & (place >= skip[:, tf.newaxis]), tf.int32)

@@ -12,7 +12,6 @@ from trainer.evaluation.item_sets import ItemSets
 from trainer.evaluation.metrics import ranking_metrics
 from trainer.evaluation.ranking import Rankings
 from trainer.evaluation.slices import language_labels, slice_by_items
-from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker
 from trainer.towers.items import ItemTable
@@ -65,14 +64,16 @@ class HoldOut:
         """The k best candidates of each user, int64 [U, k] positions in ``candidate_rows``, -1 pads."""
         return self._place[ranker.rank(self._indptr, self._history, k, users=self._users)]
 
-    def parts(self, ranker: CatalogueRanker) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def parts(
+        self, ranker: CatalogueRanker
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Retrieved candidates [U, C] (-1 pads), retrieval logits [U, C] and raw heads [U, C, heads]."""
         rows, retrieval, outputs = ranker.parts(self._indptr, self._history, self._users)
         return self._place[rows.numpy()], retrieval.numpy(), outputs.numpy()
 
-    def metrics(self, model: Recommender, items: ItemTable, ks: Sequence[int] = (10,)) -> dict[str, float]:
-        """Recall and NDCG of retrieval alone, overall and as ``item_language/<tag>/<metric>``."""
-        rankings = self.rankings(self.ranker(model, items, {RETRIEVAL: 1.0}), max(ks))
+    def metrics(self, ranker: CatalogueRanker, ks: Sequence[int] = (10,)) -> dict[str, float]:
+        """Recall and NDCG, overall and as ``item_language/<tag>/<metric>``."""
+        rankings = self.rankings(ranker, max(ks))
         means = ranking_metrics(rankings, self.test, ks=ks).means()
         wanted = [f"{metric}@{k}" for metric in ("recall", "ndcg") for k in ks]
         found = {name: means[name] for name in wanted}

@@ -127,7 +127,10 @@ def _make_index(config: Config, vectors: tf.Variable, queries: tf.Tensor) -> tup
         if recall < target:
             _LOG.warning(
                 "The index reaches recall@%d %.4f with all leaves searched, below export.recall_target %.2f; "
-                "raise export.reorder or lower export.dimensions_per_block.", count, recall, target,
+                "raise export.reorder or lower export.dimensions_per_block.",
+                count,
+                recall,
+                target,
             )
     return index, asdict(settings) | {"recall": {"at": count, "value": recall, "queries": int(queries.shape[0])}}
 
@@ -195,6 +198,7 @@ def _model_card(
             "item_languages": dict(sorted(_counts(catalogue.languages).items())),
         },
         "config": run.config.model_dump(mode="json"),
+        "weights": run.weights_digest(),
         "commit": source_commit(),
         "versions": {package: metadata.version(package) for package in _PACKAGES},
         "metrics": None
@@ -204,12 +208,17 @@ def _model_card(
         "index": index,
         "signatures": {
             name: {
-                "inputs": {spec.name: _shape(spec) for spec in function.structured_input_signature[0] + tuple(function.structured_input_signature[1].values())},
+                "inputs": {spec.name: _shape(spec) for spec in _inputs(function)},
                 "outputs": {key: _shape(spec) for key, spec in sorted(function.structured_outputs.items())},
             }
             for name, function in signatures.items()
         },
     }
+
+
+def _inputs(function: Any) -> list[tf.TensorSpec]:
+    positional, named = function.structured_input_signature
+    return [*positional, *named.values()]
 
 
 def _shape(spec: Any) -> str:

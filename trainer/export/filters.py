@@ -47,9 +47,7 @@ class Postings(tf.Module):
         places = tf.ragged.range(starts, ends)
         items = tf.gather(self._rows, places.values)
         owners = tf.gather(requests, places.value_rowids())
-        counts = tf.scatter_nd(
-            tf.stack([owners, items], axis=1), tf.ones_like(items), tf.stack([batch, self._size])
-        )
+        counts = tf.scatter_nd(tf.stack([owners, items], axis=1), tf.ones_like(items), tf.stack([batch, self._size]))
         return (counts > 0) | ~tf.reduce_any(asked, axis=1, keepdims=True)
 
 

@@ -49,9 +49,8 @@ class UserTable(tf.Module):
     ) -> None:
         super().__init__(name="users")
         self._table = string_table(users)
-        # One row more, empty, for unknown users: it stands first, so that row = index.
-        self._histories = [_variable(np.concatenate([[0], histories[0]]), tf.int64), _variable(histories[1], tf.int32)]
-        self._seen = [_variable(np.concatenate([[0], seen[0]]), tf.int64), _variable(seen[1], tf.int32)]
+        self._histories = _Lines(*histories)
+        self._seen = _Lines(*seen)
 
     def index(self, user_ids: tf.Tensor) -> tf.Tensor:
         """String [B] -> int32 [B] vocabulary index, 0 unknown."""
@@ -59,11 +58,11 @@ class UserTable(tf.Module):
 
     def history(self, users: tf.Tensor) -> tf.RaggedTensor:
         """Int32 [B] -> rows of the items, oldest first."""
-        return _lines(*self._histories, users)
+        return self._histories(users)
 
     def seen(self, users: tf.Tensor) -> tf.RaggedTensor:
         """Int32 [B] -> rows of the items that the user has met."""
-        return _lines(*self._seen, users)
+        return self._seen(users)
 
 
 class Servable(tf.Module):
@@ -363,9 +362,7 @@ class Servable(tf.Module):
             lambda: self._exact_line(query, mask, count),
         )
 
-    def _search_exactly(
-        self, queries: tf.Tensor, count: tf.Tensor, allowed: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _search_exactly(self, queries: tf.Tensor, count: tf.Tensor, allowed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         scores = tf.matmul(queries, self._vectors, transpose_b=True)
         return _best(tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), scores, count)
 
@@ -382,12 +379,12 @@ class Servable(tf.Module):
         """Answers requests that say nothing by what is popular with the audience of their language."""
         nothing = tf.where(request["nothing"])
         lines = nothing[:, 0]
-        allowed = self._by_language.mask(tf.gather(languages, lines)) & self._by_category.mask(tf.gather(categories, lines))
+        allowed = self._by_language.mask(tf.gather(languages, lines)) & self._by_category.mask(
+            tf.gather(categories, lines)
+        )
         allowed &= ~self._marked(tf.gather(barred, lines))
         shares = tf.gather(self._popularity, tf.gather(request["audience"], lines))
-        popular_rows, popular_scores = _best(
-            tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), shares, count
-        )
+        popular_rows, popular_scores = _best(tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), shares, count)
         return (
             tf.tensor_scatter_nd_update(rows, nothing, popular_rows),
             tf.tensor_scatter_nd_update(scores, nothing, popular_scores),
@@ -441,10 +438,18 @@ def _newest_first(rows: tf.RaggedTensor, start: tf.Tensor, end: tf.Tensor, lengt
     return tf.where(there, tf.gather(values, flat), -1)
 
 
-def _lines(splits: tf.Variable, values: tf.Variable, lines: tf.Tensor) -> tf.RaggedTensor:
-    starts, ends = tf.gather(splits, lines), tf.gather(splits, lines + 1)
-    places = tf.ragged.range(starts, ends)
-    return places.with_flat_values(tf.gather(values, places.flat_values))
+class _Lines(tf.Module):
+    """Int32 values in lines of unequal length; line 0 is empty and line ``u + 1`` is user ``u``'s."""
+
+    def __init__(self, indptr: npt.NDArray[np.int64], values: npt.NDArray[np.int32]) -> None:
+        super().__init__(name="lines")
+        self._splits = _variable(np.concatenate([[0], indptr]), tf.int64)
+        self._values = _variable(values, tf.int32)
+
+    def __call__(self, lines: tf.Tensor) -> tf.RaggedTensor:
+        starts, ends = tf.gather(self._splits, lines), tf.gather(self._splits, lines + 1)
+        places = tf.ragged.range(starts, ends)
+        return places.with_flat_values(tf.gather(self._values, places.flat_values))
 
 
 def _variable(values: object, dtype: tf.DType) -> tf.Variable:

@@ -28,11 +28,11 @@ def write_warmup(directory: Path, catalogue: Catalogue, users: list[str], *, mod
     lines: list[dict[str, object]] = [
         {"user_id": users[0] if users else ""},
         {"history": [first]},
-        *({"query": text} for text in texts),
         {"query": texts[0], "languages": [catalogue.languages[0]], "categories": [label], "exclude": [first]},
         {},
     ]
-    requests = [[line] for line in lines] + [lines * 8]
+    lines += [{"query": text} for text in texts]
+    requests: list[list[dict[str, object]]] = [[line] for line in lines] + [lines * 8]
     logs = []
     for name in ("recommend", "retrieve"):
         logs += [_request(model_name, name, _columns(batch, QUERY_INPUTS | FILTER_INPUTS)) for batch in requests]

@@ -25,9 +25,7 @@ def make_item_table(catalogue: Catalogue, vocabulary: Vocabulary, text: TextConf
     return ItemTable(catalogue, vocabulary, vectors, encode_texts(catalogue.category_labels, frozen, progress=False))
 
 
-def make_recommender(
-    config: Config, vocabulary: Vocabulary, items: ItemTable, item_counts: tf.Tensor
-) -> Recommender:
+def make_recommender(config: Config, vocabulary: Vocabulary, items: ItemTable, item_counts: tf.Tensor) -> Recommender:
     """A recommender with all its weights made, at their initial values."""
     encoder = load_encoder(encoder_handle(config.text), trainable=True) if config.text.trainable else None
     heads = choose_heads(vocabulary.events, config.data.positives)

@@ -43,7 +43,7 @@ class RankingModel(tf.keras.layers.Layer):
 
     def set_label_scale(self, labels: np.ndarray) -> None:
         """Takes mean and deviation of the regression heads from float [E, heads], NaN ignored."""
-        scale = np.tile(np.float32([0.0, 1.0]), (len(self.heads), 1))
+        scale = np.tile(np.array([0.0, 1.0], np.float32), (len(self.heads), 1))
         for column, head in enumerate(self.heads):
             known = labels[np.isfinite(labels[:, column]), column]
             if head.kind == "regression" and known.size:
@@ -72,9 +72,7 @@ class RankingModel(tf.keras.layers.Layer):
         for column, head in enumerate(self.heads):
             raw = outputs[..., column]
             named[head.output] = (
-                tf.sigmoid(raw)
-                if head.kind == "binary"
-                else raw * self.scale[column, 1] + self.scale[column, 0]
+                tf.sigmoid(raw) if head.kind == "binary" else raw * self.scale[column, 1] + self.scale[column, 0]
             )
         return named
 
@@ -99,7 +97,9 @@ class RankingModel(tf.keras.layers.Layer):
         return tf.add_n(losses)
 
 
-def blend(retrieval_scores: tf.Tensor, outputs: tf.Tensor, heads: Sequence[Head], weights: Mapping[str, float]) -> tf.Tensor:
+def blend(
+    retrieval_scores: tf.Tensor, outputs: tf.Tensor, heads: Sequence[Head], weights: Mapping[str, float]
+) -> tf.Tensor:
     """The final score: weighted sum of the retrieval logit and the heads' raw outputs.
 
     Args:

@@ -1,6 +1,7 @@
 """The recommender: two towers, a retrieval task and a ranking task in one `tfrs.Model`."""
 
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from trainer.models.ranking import RankingModel
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.items import ItemTable
 from trainer.towers.query import QueryFeatures, QueryTower
+
+_Value = TypeVar("_Value")
 
 
 class Recommender(tfrs.Model):
@@ -64,7 +67,7 @@ class Recommender(tfrs.Model):
     @property
     def items(self) -> ItemTable:
         """The catalogue that item rows point into."""
-        return self._tables.value  # type: ignore[no-any-return]
+        return self._tables.value
 
     def candidate_vectors(self, items: ItemTable, *, batch_size: int = 4096) -> tf.Tensor:
         """Vectors of a whole catalogue, float32 [N, D], as they are served."""
@@ -137,9 +140,10 @@ class Recommender(tfrs.Model):
         self._ranking_loss.update_state(ranking)
         return self.config.retrieval.loss_weight * retrieval + self.config.ranking.loss_weight * ranking
 
-    def retrieval_scores(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        """Logits of retrieval: queries [B, D] x candidates [B, C, D] -> float32 [B, C]."""
-        return tf.einsum("bd,bcd->bc", queries, candidates) / self.config.retrieval.temperature
+    def train_step(self, inputs: TrainingBatch) -> dict[str, tf.Tensor]:
+        """TFRS's step; reports the loss and its two parts."""
+        metrics = super().train_step(inputs)
+        return {name: metrics[name] for name in ("loss", "retrieval_loss", "ranking_loss")}
 
     def _typed_text(self, typed: tf.Tensor, items: ItemTable, training: bool) -> tf.Tensor:
         is_label = typed >= items.size
@@ -184,8 +188,8 @@ class Recommender(tfrs.Model):
         return self.ranking_model.loss(outputs, labels)
 
 
-class _Untracked:
+class _Untracked(Generic[_Value]):
     """Holds a value that belongs to the catalogue and not to the model's weights."""
 
-    def __init__(self, value: object) -> None:
+    def __init__(self, value: _Value) -> None:
         self.value = value

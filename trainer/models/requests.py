@@ -39,7 +39,11 @@ class CatalogueRanker:
         self._weights = dict(weights)
         self._candidates = candidates
         self._allowed = tf.constant(np.ones(items.size, bool) if allowed is None else allowed)
-        self._vectors = model.candidate_vectors(items)
+        self._vectors = tf.Variable(model.candidate_vectors(items), trainable=False)
+
+    def refresh(self) -> None:
+        """Takes in the model's weights as they are now."""
+        self._vectors.assign(self._model.candidate_vectors(self._items))
 
     def rank(
         self,
@@ -66,7 +70,9 @@ class CatalogueRanker:
         rankings = np.full((total, k), -1, np.int64)
         for start in range(0, total, batch_size):
             stop = min(start + batch_size, total)
-            batch, excluded = self._requests(indptr[start : stop + 1], history, None if users is None else users[start:stop])
+            batch, excluded = self._requests(
+                indptr[start : stop + 1], history, None if users is None else users[start:stop]
+            )
             rows = self._answer(batch, excluded, tf.constant(k))
             rankings[start:stop, : rows.shape[1]] = rows.numpy()
         return rankings

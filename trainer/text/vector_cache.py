@@ -1,7 +1,6 @@
 """Vectors on disk by the hash of their text: what was encoded once is not encoded again."""
 
 import logging
-import uuid
 import zlib
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -29,12 +28,20 @@ def text_keys(texts: Sequence[str]) -> Keys:
     return np.frombuffer(digests, dtype="V16")
 
 
+def _checksums(vectors: Vectors) -> npt.NDArray[np.uint32]:
+    return np.array([zlib.crc32(vector) for vector in np.ascontiguousarray(vectors)], np.uint32)
+
+
+def _name(index: npt.NDArray[np.void]) -> str:
+    return blake2b(index.tobytes(), digest_size=16).hexdigest()
+
+
 class VectorCache:
     """An append-only store of vectors in one directory, a few large files whatever the number of texts.
 
     A shard is two files: ``NAME.vectors.npy`` [n, D] and ``NAME.index.npy`` with the key and the CRC-32 of
-    each row. The index is written last and every row is checked when it is read, so a torn, lost or
-    damaged file costs a computation and never gives a wrong vector.
+    each row; NAME is the index's digest. The index is written last and every row is checked when it is
+    read, so a torn, lost or damaged file costs a computation and never gives a wrong vector.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -62,9 +69,9 @@ class VectorCache:
                 continue
             rows, positions = np.array(wanted, np.int64).T
             values = np.ascontiguousarray(vectors[rows])
-            intact = np.array([zlib.crc32(value) for value in values], np.uint32) == index["checksum"][rows]
+            intact = _checksums(values) == index["checksum"][rows]
             if not intact.all():
-                self._discard(index_path, f"{np.count_nonzero(~intact)} rows fail their checksum")
+                self._salvage(index_path, index, vectors)
             found.append(positions[intact])
             parts.append(values[intact])
             for position in positions[intact].tolist():
@@ -87,11 +94,11 @@ class VectorCache:
         return [path for _, path in sorted(paths, reverse=True)]
 
     def _write(self, keys: Keys, vectors: Vectors) -> None:
-        name = uuid.uuid4().hex
         values = np.ascontiguousarray(vectors, np.float32)
         index = np.empty(len(keys), _INDEX)
         index["key"] = keys
-        index["checksum"] = [zlib.crc32(value) for value in values]
+        index["checksum"] = _checksums(values)
+        name = _name(index)
         for path, array in ((self._vectors_path(name), values), (self._index_path(name), index)):
             with atomic_file(path) as temporary, temporary.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
@@ -114,6 +121,9 @@ class VectorCache:
         except (OSError, ValueError, EOFError) as error:
             self._discard(index_path, str(error))
             return None
+        if index.dtype == _INDEX and _name(index) != index_path.name.removesuffix(".index.npy"):
+            self._discard(index_path, "the index fails its checksum")
+            return None
         sound = index.dtype == _INDEX and index.ndim == 1 and vectors.dtype == np.float32
         if not sound or vectors.ndim != 2 or len(vectors) != len(index):
             self._discard(
@@ -127,6 +137,14 @@ class VectorCache:
         index_path.unlink(missing_ok=True)
         self._vectors_path(index_path.name.removesuffix(".index.npy")).unlink(missing_ok=True)
 
+    def _salvage(self, index_path: Path, index: npt.NDArray[np.void], vectors: Vectors) -> None:
+        """Keeps the rows of a shard that pass their checksum and drops the others."""
+        values = np.asarray(vectors)
+        intact = _checksums(values) == index["checksum"]
+        if intact.any():
+            self._write(index["key"][intact], values[intact])
+        self._discard(index_path, f"{np.count_nonzero(~intact)} of {len(intact)} rows fail their checksum")
+
     def _merge(self) -> None:
         """Joins all shards but the large ones into one; a damaged shard is dropped."""
         keys: dict[bytes, None] = {}
@@ -138,11 +156,8 @@ class VectorCache:
                 continue
             index, vectors = shard
             values = np.asarray(vectors)
-            rows = [
-                row
-                for row, (key, checksum) in enumerate(index.tolist())
-                if key not in keys and zlib.crc32(values[row]) == checksum
-            ]
+            intact = (_checksums(values) == index["checksum"]).tolist()
+            rows = [row for row, key in enumerate(index["key"].tolist()) if intact[row] and key not in keys]
             keys.update(dict.fromkeys(index["key"][rows].tolist()))
             parts.append(values[rows])
         if parts:

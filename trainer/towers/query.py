@@ -58,9 +58,7 @@ class QueryTower(tf.keras.layers.Layer):
         )
         self._attention = HistoryAttention(dimension, name="history_attention")
         identity = tf.keras.initializers.Identity()
-        self._history = tf.keras.layers.Dense(
-            dimension, use_bias=False, kernel_initializer=identity, name="history"
-        )
+        self._history = tf.keras.layers.Dense(dimension, use_bias=False, kernel_initializer=identity, name="history")
         self._text = Adapter(dimension, start_as_identity=True, name="text")
         self._time = TimeFeatures(name="time_features") if config.time else None
         self._time_projection = tf.keras.layers.Dense(dimension, name="time") if config.time else None
@@ -89,6 +87,8 @@ class QueryTower(tf.keras.layers.Layer):
             there = features["timestamp"] > 0
             if training:
                 there &= tf.random.uniform(tf.shape(there)) >= self._config.feature_dropout
-            total += self._time_projection(self._time(features["timestamp"])) * tf.cast(there, tf.float32)[:, tf.newaxis]
+            total += (
+                self._time_projection(self._time(features["timestamp"])) * tf.cast(there, tf.float32)[:, tf.newaxis]
+            )
         fused = total + self._fusion(tf.concat([total, has_history, has_text], axis=1))
         return tf.math.l2_normalize(fused, axis=-1) if self._normalize else fused

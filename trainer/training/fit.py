@@ -1,8 +1,9 @@
 """`fit`: from settings to a trained model in a run directory."""
 
 import logging
+import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,11 @@ def fit(config: Config, run_dir: Path) -> Run:
     everything = split(dataset, config.data)
     _LOG.info(
         "%s: %d items, %d training, %d validation, %d test positives.",
-        dataset.name, len(catalogue), everything.train.height, everything.validation.height, everything.test.height,
+        dataset.name,
+        len(catalogue),
+        everything.train.height,
+        everything.validation.height,
+        everything.test.height,
     )
     selection = _Phase("select", run, dataset, catalogue, everything)
     epochs = selection.best_epoch_if_done()
@@ -83,7 +88,9 @@ def fit(config: Config, run_dir: Path) -> Run:
     write_projector(
         run.tensorboard, catalogue, model.candidate_vectors(last.items).numpy(), config.training.projector_items
     )
-    run.write("history.json", {"seconds": round(time.monotonic() - started, 1), "epochs": epochs, "phases": last.history})
+    run.write(
+        "history.json", {"seconds": round(time.monotonic() - started, 1), "epochs": epochs, "phases": last.history}
+    )
     run.save_weights(model)
     return run
 
@@ -97,6 +104,17 @@ def _blend(phase: "_Phase", model: Recommender) -> dict[str, float]:
     if phase.hold_out is None:
         return {RETRIEVAL: 1.0}
     return choose_blend(phase.hold_out.ranker(model, phase.items, {RETRIEVAL: 1.0}), phase.hold_out, model.heads)
+
+
+def _validator(hold_out: HoldOut, model: Recommender, items: ItemTable) -> Callable[[], dict[str, float]]:
+    """Measures retrieval on the validation part with the model's weights of the moment."""
+    ranker = hold_out.ranker(model, items, {RETRIEVAL: 1.0})
+
+    def measure() -> dict[str, float]:
+        ranker.refresh()
+        return hold_out.metrics(ranker)
+
+    return measure
 
 
 class _Phase:
@@ -148,10 +166,9 @@ class _Phase:
         write_hyperparameters(writer, self._config)
         callbacks: list[tf.keras.callbacks.Callback] = [FiniteLossGuard()]
         if hold_out and self.hold_out is not None:
-            measure = self.hold_out
             callbacks.append(
                 Validation(
-                    lambda: measure.metrics(model, self.items),
+                    _validator(self.hold_out, model, self.items),
                     state,
                     monitor="recall@10",
                     patience=settings.patience,
@@ -187,7 +204,13 @@ class _Phase:
             begin = start if steps != per_epoch else first * per_epoch
             batches = self._data.batches(start=begin, stop=last * per_epoch)
             result = model.fit(
-                batches, initial_epoch=first, epochs=last, steps_per_epoch=steps, callbacks=callbacks
+                batches,
+                initial_epoch=first,
+                epochs=last,
+                steps_per_epoch=steps,
+                callbacks=callbacks,
+                # A bar for people, a line an epoch for log files.
+                verbose=1 if sys.stdout.isatty() else 2,
             )
             for name, values in result.history.items():
                 self.history.setdefault(name, []).extend(float(np.mean(value)) for value in values)

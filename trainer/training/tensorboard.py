@@ -47,7 +47,7 @@ def write_projector(directory: Path, catalogue: Catalogue, vectors: npt.NDArray[
     rows = np.unique(np.linspace(0, len(catalogue) - 1, count).astype(int))
     lines = ["item_id\ttitle\tlanguage\tcategories"]
     for row in rows:
-        labels = ", ".join(catalogue.category_labels[label] for label in catalogue.categories[row] if label >= 0)
+        labels = ", ".join(catalogue.labels(row))
         cells = (catalogue.item_ids[row], catalogue.titles[row], catalogue.languages[row], labels)
         lines.append("\t".join(" ".join(cell.split()) or "-" for cell in cells))
     write_text(directory / "items.tsv", "\n".join(lines) + "\n")

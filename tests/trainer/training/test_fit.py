@@ -1,0 +1,171 @@
+"""`fit`: what it leaves behind, resuming, and how it fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.trainer.tiny import tiny_config
+from trainer.config import dump_config
+from trainer.data.dataset import Dataset
+from trainer.errors import BabelrecError
+from trainer.evaluation.protocols import evaluate_p1
+from trainer.models.assembly import load_recommender
+from trainer.runs import Run
+from trainer.training.fit import fit
+from trainer.training.optimizer import WarmupCosine
+from trainer.training.state import WeightAverage
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def test_a_run_learns_the_two_tastes(tiny_run: Run) -> None:
+    report = evaluate_p1(tiny_run)
+    popularity = next(result for result in report.baselines if result.model == "popularity")
+    # A user's test items lie among the 18 not yet seen of the 30 of one genre: 10 of 18 by chance within
+    # the genre, 10 of 48 by chance over both.
+    assert report.metrics["recall@10"].value > 1.3 * popularity.metrics["recall@10"].value
+
+
+def test_a_run_directory_holds_what_later_steps_need(tiny_run: Run, tiny: Dataset) -> None:
+    names = {path.name for path in tiny_run.path.iterdir()}
+    assert {"config.yaml", "data.json", "vocabulary.json", "blend.json", "history.json", "weights", "tensorboard"} <= names
+    assert json.loads((tiny_run.path / "data.json").read_text())["fingerprint"] == tiny.fingerprint
+    assert (tiny_run.path / "config.yaml").read_text(encoding="utf-8") == dump_config(tiny_run.config)
+
+
+def test_tensorboard_shows_losses_rate_validation_by_language_and_settings(tiny_run: Run) -> None:
+    logs = tiny_run.tensorboard / "select"
+    train = EventAccumulator(str(logs / "train")).Reload()
+    assert {"epoch_loss", "epoch_retrieval_loss", "epoch_ranking_loss", "epoch_learning_rate"} <= set(train.Tags()["tensors"])
+    validation = EventAccumulator(str(logs / "validation")).Reload()
+    tags = set(validation.Tags()["tensors"])
+    assert {"validation/recall@10", "validation/item_language/ko/ndcg@10", "config/text_summary"} <= tags
+    assert any("hparams" in tag for tag in tags | set(validation.Tags()["tensors"])) or validation.summary_metadata
+    words = (tiny_run.tensorboard / "items.tsv").read_text(encoding="utf-8").splitlines()
+    assert words[0] == "item_id\ttitle\tlanguage\tcategories"
+    assert any("우주선" in line and "\tko\t" in line for line in words)
+    vectors = np.loadtxt(tiny_run.tensorboard / "item_vectors.tsv")
+    assert vectors.shape == (61, 16)
+    assert len(words) == 62
+
+
+def test_a_finished_run_is_left_alone(tiny_run: Run) -> None:
+    before = tiny_run.weights_digest()
+    fit(tiny_run.config, tiny_run.path)
+    assert tiny_run.weights_digest() == before
+
+
+def test_the_same_settings_give_the_same_model(tiny: Dataset, tmp_path: Path) -> None:
+    runs = [fit(tiny_config(tiny.path, training={"epochs": 1, "refit": False}), tmp_path / name) for name in "ab"]
+    first, second = (evaluate_p1(run).metrics for run in runs)
+    assert first == second
+
+
+def test_other_settings_in_the_same_directory_are_refused(tiny_run: Run, tiny: Dataset) -> None:
+    with pytest.raises(BabelrecError, match=r"training\.epochs: 3 -> 4"):
+        fit(tiny_config(tiny.path, training={"epochs": 4}), tiny_run.path)
+
+
+def test_a_killed_run_goes_on_and_ends_as_good(tiny: Dataset, tiny_run: Run, tmp_path: Path) -> None:
+    config = tiny_config(tiny.path)
+    settings = tmp_path / "tiny.yaml"
+    settings.write_text(dump_config(config), encoding="utf-8")
+    path = tmp_path / "run"
+    command = [sys.executable, "-m", "trainer.task", "fit", "--config", str(settings), "--run-dir", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    checkpoint = path / "checkpoints" / "select" / "last" / "checkpoint"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "no checkpoint within two minutes"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not Run.open(path).finished
+    resumed = fit(config, path)
+    assert resumed.finished
+    recall = evaluate_p1(resumed).metrics["recall@10"].value
+    whole = evaluate_p1(tiny_run).metrics["recall@10"]
+    assert whole.ci95 is not None
+    assert recall >= whole.ci95[0], "as good as the run that was not killed, within its interval"
+
+
+def test_a_damaged_checkpoint_is_named(tiny_run: Run, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run.path, copy)
+    for file in (copy / "weights").glob("*.data-*"):
+        file.write_bytes(b"\0" * 100)
+    with pytest.raises(BabelrecError, match="damaged or of other settings"):
+        load_recommender(Run.open(copy))
+
+
+def test_a_diverging_loss_stops_with_a_remedy(tiny: Dataset, tmp_path: Path) -> None:
+    config = tiny_config(tiny.path, training={"learning_rate": 1e30, "warmup_steps": 0, "clip_norm": 1e30})
+    with pytest.raises(BabelrecError, match=r"Lower training\.learning_rate"):
+        fit(config, tmp_path / "run")
+
+
+def test_changed_data_are_noticed(tiny_run: Run, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run.path, copy)
+    record = json.loads((copy / "data.json").read_text())
+    (copy / "data.json").write_text(json.dumps(record | {"fingerprint": "0" * 64}))
+    with pytest.raises(BabelrecError, match="have changed since"):
+        Run.open(copy).dataset()
+
+
+def test_learning_rate_warms_up_and_falls_by_a_cosine() -> None:
+    schedule = WarmupCosine(1.0, 10, 110)
+    assert float(schedule(tf.constant(0))) == pytest.approx(0.1)
+    assert float(schedule(tf.constant(9))) == pytest.approx(1.0)
+    assert float(schedule(tf.constant(60))) == pytest.approx(0.02 + 0.98 * 0.5)
+    assert float(schedule(tf.constant(110))) == pytest.approx(0.02)
+    assert float(schedule(tf.constant(500))) == pytest.approx(0.02)
+
+
+def test_the_average_follows_the_weights_and_steps_aside() -> None:
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    model.build([None, 1])
+    average = WeightAverage(model, decay=0.5)
+    expected = 0.0
+    for step, value in enumerate([1.0, 2.0, 3.0], start=1):
+        model.weights[0].assign([[value]])
+        average.update()
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    with average.applied():
+        assert float(model.weights[0][0, 0]) == pytest.approx(expected)
+    assert float(model.weights[0][0, 0]) == 3.0
+
+
+def test_ema_is_an_option_that_ends_well(tiny: Dataset, tmp_path: Path) -> None:
+    run = fit(tiny_config(tiny.path, training={"ema_decay": 0.9, "epochs": 1}), tmp_path / "run")
+    assert evaluate_p1(run).metrics["recall@10"].value > 0
+
+
+def test_training_with_the_encoder_unfrozen(tiny: Dataset, tmp_path: Path) -> None:
+    config = tiny_config(
+        tiny.path, text={"trainable": True}, training={"epochs": 1, "batch_size": 512, "refit": False, "learning_rate": 1e-4}
+    )
+    run = fit(config, tmp_path / "run")
+    model = load_recommender(run)
+    encoder = model.candidate_tower.encoder
+    from trainer.text.encoder import encoder_handle, load_encoder
+
+    before = load_encoder(encoder_handle(config.text))(tf.constant(["space ship"])).numpy()
+    after = encoder(tf.constant(["space ship"])).numpy()
+    assert np.abs(before - after).max() > 1e-5, "fine-tuning moved the encoder"
+    assert (before * after).sum() > 0.5

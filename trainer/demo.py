@@ -1,0 +1,195 @@
+"""``make demo``: the whole way on MovieLens-100k, and a screen that shows what came of it."""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from serving.client import Query, RecommenderClient, ServingError
+from serving.client.types import Recommendation
+from trainer.config import load_config
+from trainer.data.sources import prepare
+from trainer.errors import BabelrecError
+from trainer.evaluation.report import EvaluationReport, load
+from trainer.runs import Run
+from trainer.task import main as task
+
+# One wish, said as people of each language would say it.
+WISH = {
+    "en": ("English", "science fiction in outer space"),
+    "zh": ("Chinese", "外太空科幻片"),
+    "ar": ("Arabic", "خيال علمي في الفضاء الخارجي"),
+    "th": ("Thai", "นิยายวิทยาศาสตร์ในอวกาศ"),
+    "ko": ("Korean", "우주를 배경으로 한 공상 과학"),
+    "ja": ("Japanese", "宇宙を舞台にしたSF"),
+    "ru": ("Russian", "научная фантастика в открытом космосе"),
+    "es": ("Spanish", "ciencia ficción en el espacio exterior"),
+    "de": ("German", "Science-Fiction im Weltraum"),
+    "fr": ("French", "science-fiction dans l'espace"),
+    "tr": ("Turkish", "uzayda geçen bilim kurgu"),
+}
+_USER = "42"
+_SHOWN = 10
+_START_SECONDS = 180.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fits, evaluates, exports and serves what is not there yet, then asks and prints."""
+    options = _parser().parse_args(arguments)
+    started = time.monotonic()
+    run_dir, model_dir = options.run_dir, options.model_dir
+    try:
+        run = Run.create(run_dir, load_config(options.config))
+        if not _done("Training", run.finished):
+            _task("fit", "--config", options.config, "--run-dir", run_dir)
+        if not _done("Evaluation", (run_dir / "evaluation.json").exists()):
+            _task("evaluate", "--run-dir", run_dir)
+        if not _done("Export", _exported(run, model_dir)):
+            _task("export", "--run-dir", run_dir, "--model-dir", model_dir)
+        with _server(model_dir) as target, RecommenderClient(target, model_dir.name, timeout=30.0) as client:
+            _show(run, load(run_dir), model_dir, client, time.monotonic() - started)
+    except (BabelrecError, ServingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainer.demo", description=main.__doc__)
+    parser.add_argument("--config", type=Path, default=Path("configs/quickstart.yaml"), help="what to train")
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/quickstart"), help="where the run is kept")
+    parser.add_argument(
+        "--model-dir", type=Path, default=Path("models/recommender"), help="where versions are exported"
+    )
+    return parser
+
+
+def _done(step: str, there: bool) -> bool:
+    print(f"{step}: {'reusing what is there.' if there else 'starting.'}", flush=True)
+    return there
+
+
+def _task(*arguments: object) -> None:
+    if task([str(argument) for argument in arguments]):
+        raise BabelrecError(f"`trainer.task {arguments[0]}` failed; its message stands above.")
+
+
+def _exported(run: Run, model_dir: Path) -> bool:
+    """Whether the newest version comes from this run."""
+    version = _newest(model_dir)
+    if version is None:
+        return False
+    card = json.loads((version / "assets.extra" / "model_card.json").read_text(encoding="utf-8"))
+    return bool(card["weights"] == run.weights_digest())
+
+
+def _newest(model_dir: Path) -> Path | None:
+    versions = [path for path in model_dir.glob("*") if path.name.isdecimal()]
+    return max(versions, key=lambda path: int(path.name), default=None)
+
+
+@contextmanager
+def _server(model_dir: Path) -> Iterator[str]:
+    """A model server on a free port; yields its address once a version is available."""
+    log = model_dir.parent / "server.log"
+    print(f"Serving: starting the model server (its log is {log}).", flush=True)
+    with log.open("w", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "serving.server",
+                "--port=0",
+                f"--model_name={model_dir.name}",
+                f"--model_base_path={model_dir.resolve()}",
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        try:
+            yield _address(process, log)
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        found = re.search(r"Running gRPC ModelServer at \S+:(\d+)", log.read_text(encoding="utf-8"))
+        if found:
+            return f"localhost:{found.group(1)}"
+        if process.poll() is not None:
+            break
+        time.sleep(0.2)
+    raise BabelrecError(f"The model server did not come up; its log is {log}.")
+
+
+def _show(run: Run, report: EvaluationReport, model_dir: Path, client: RecommenderClient, seconds: float) -> None:
+    console = Console(width=max(100, Console().width))
+    dataset = prepare(run.config.data.source)
+    rows = dataset.rows
+    console.rule("[bold]Babelrec")
+    console.print(
+        f"Trained on [bold]{dataset.name}[/]: {rows['interactions']:,} ratings of {rows['items']:,} films"
+        + (f" by {rows['users']:,} users. " if "users" in rows else ". ")
+        + f"Test: {report.sizes.test:,} held-out ratings of 4 and 5."
+        if report.sizes
+        else ""
+    )
+    popular = next(result for result in report.baselines if result.model == "popularity")
+    table = Table(title="Whole request (retrieval, then ranking) on the test part", title_justify="left")
+    table.add_column("")
+    for name in ("recall@10", "recall@20", "ndcg@10"):
+        table.add_column(name, justify="right")
+    for label, metrics in ((f"{run.config.name}", report.metrics), ("popularity", popular.metrics)):
+        table.add_row(label, *(f"{metrics[name].value:.4f}" for name in ("recall@10", "recall@20", "ndcg@10")))
+    console.print(table)
+    console.print(f"Serving version [bold]{_newest(model_dir)}[/] with gRPC; each answer below is one request to it.\n")
+    for_user = client.recommend(user_id=_USER, k=_SHOWN)
+    listing = Table(title=f"Ten films for user {_USER}", title_justify="left")
+    listing.add_column("#", justify="right")
+    listing.add_column("film")
+    heads = sorted(for_user[0].heads)
+    for head in heads:
+        listing.add_column(head.replace("_", " "), justify="right")
+    for place, item in enumerate(for_user, start=1):
+        listing.add_row(str(place), item.title, *(f"{item.heads[head]:.2f}" for head in heads))
+    console.print(listing)
+    _show_wishes(console, client)
+    console.print(
+        f"\nDone in {seconds:.0f} s. Next: [bold]make serve[/] and `python -m serving.client recommend --user 7`, "
+        "[bold]make tensorboard[/], or your own data (README.md)."
+    )
+
+
+def _show_wishes(console: Console, client: RecommenderClient) -> None:
+    answers = client.recommend_batch([Query(query=text, k=_SHOWN) for _, text in WISH.values()])
+    english = _ids(answers[list(WISH).index("en")])
+    table = Table(title="One wish in eleven languages (the films' titles are English)", title_justify="left")
+    table.add_column("language")
+    table.add_column("typed")
+    table.add_column("first three films", ratio=1)
+    table.add_column(f"of {_SHOWN} as in English", justify="right")
+    for (name, text), answer in zip(WISH.values(), answers, strict=True):
+        titles = " · ".join(item.title for item in answer[:3])
+        table.add_row(name, text, titles, str(len(english & _ids(answer))))
+    console.print(table)
+
+
+def _ids(items: list[Recommendation]) -> set[str]:
+    return {item.item_id for item in items}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

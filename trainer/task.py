@@ -1,0 +1,180 @@
+"""The command line: ``python -m trainer.task VERB``. Each verb's --help says what it reads and writes."""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from trainer import __version__
+from trainer.config import load_config
+from trainer.errors import BabelrecError
+
+_LOG = logging.getLogger("trainer")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a verb; returns the exit code (0 done, 1 a fault in what was given, 130 interrupted)."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[
+            RichHandler(console=Console(stderr=True), show_path=False, show_level=False, omit_repeated_times=False)
+        ],
+    )
+    _LOG.setLevel(logging.DEBUG if options.verbose else logging.INFO)
+    run: Callable[[argparse.Namespace], None] = options.run
+    try:
+        run(options)
+    except BabelrecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.task",
+        description="Babelrec: train, evaluate and export a recommender for catalogues in many languages.",
+        epilog="Settings are described in docs/configuration.md; examples stand in configs/.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--verbose", action="store_true", help="say more about what is done")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    data = _verb(verbs, "data", _data, "prepare and check a config's dataset, and describe it")
+    _add_config(data)
+
+    fit = _verb(verbs, "fit", _fit, "train a model; go on where a killed run stopped")
+    _add_config(fit)
+    _add_run_dir(fit, "where the run is written: settings, checkpoints, weights, TensorBoard logs")
+
+    evaluate = _verb(verbs, "evaluate", _evaluate, "measure a run; writes evaluation.json, evaluation.md and plots")
+    _add_run_dir(evaluate, "a finished run")
+    evaluate.add_argument(
+        "--protocol",
+        choices=("p1", "p2", "p4"),
+        default="p1",
+        help="p1: the run's own test part; p2: zero-shot on the dataset of --target; p4: the text encoder on "
+        "parallel titles of the run's dataset, or of --target (default: %(default)s)",
+    )
+    evaluate.add_argument("--target", type=Path, metavar="YAML", help="config whose data section names another dataset")
+    _add_overrides(evaluate, "override a setting of --target")
+
+    export = _verb(verbs, "export", _export, "write a SavedModel version that a model server can load")
+    _add_run_dir(export, "a finished run")
+    export.add_argument(
+        "--model-dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="base path of the model; the next number below it becomes the version",
+    )
+    return parser
+
+
+def _verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    text: str,
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, metavar="YAML", help="settings; see configs/")
+    _add_overrides(parser, "override a setting, for example training.epochs=3")
+
+
+def _add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=f"{text}; may be repeated"
+    )
+
+
+def _add_run_dir(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--run-dir", type=Path, required=True, metavar="DIR", help=text)
+
+
+def _data(options: argparse.Namespace) -> None:
+    from trainer.data.sources import prepare
+    from trainer.data.split import split
+
+    config = load_config(options.config, options.overrides)
+    dataset = prepare(config.data.source)
+    parts = split(dataset, config.data)
+    table = Table(title=dataset.name, show_header=False, title_justify="left")
+    table.add_row("description", dataset.description)
+    table.add_row("licence", dataset.licence)
+    table.add_row("directory", str(dataset.path))
+    table.add_row("fingerprint", dataset.fingerprint)
+    table.add_row("rows", ", ".join(f"{name} {count:,}" for name, count in dataset.rows.items()))
+    if dataset.dropped:
+        table.add_row("left out", ", ".join(f"{reason} {count:,}" for reason, count in dataset.dropped.items()))
+    counts = {"training": parts.train, "validation": parts.validation, "test": parts.test}
+    table.add_row("positives", ", ".join(f"{name} {part.height:,}" for name, part in counts.items()))
+    Console().print(table)
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from trainer.training.fit import fit
+
+    config = load_config(options.config, options.overrides)
+    started = time.monotonic()
+    fit(config, options.run_dir)
+    print(f"The run is in {options.run_dir} ({time.monotonic() - started:.0f} s).")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from trainer.evaluation.protocols import evaluate_p1, evaluate_p2, evaluate_p4
+    from trainer.evaluation.tables import print_table
+    from trainer.evaluation.writing import write
+    from trainer.runs import Run
+
+    run = Run.open(options.run_dir)
+    target = None if options.target is None else load_config(options.target, options.overrides)
+    if target is None and options.overrides:
+        raise BabelrecError("--set overrides a setting of --target, which is not given.")
+    stem = "evaluation"
+    if options.protocol == "p1":
+        if target is not None:
+            raise BabelrecError("p1 measures the run on its own data; --target goes with --protocol p2 or p4.")
+        report = evaluate_p1(run)
+    elif options.protocol == "p2":
+        if target is None:
+            raise BabelrecError("p2 needs --target, for example --target configs/kmrd.yaml.")
+        report = evaluate_p2(run, target.data)
+        stem = f"evaluation-p2-{target.name}"
+    else:
+        data = run.config.data if target is None else target.data
+        report = evaluate_p4(run.config.model_copy(update={"data": data}))
+        stem = f"evaluation-p4-{report.dataset}"
+    print_table(report)
+    files = write(report, run.path, stem=stem)
+    print("Written: " + ", ".join(str(file) for file in files))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from trainer.export.export import export
+    from trainer.runs import Run
+
+    version = export(Run.open(options.run_dir), options.model_dir)
+    print(f"Exported {version}. Serve it:")
+    base = version.parent.resolve()
+    print(f"  python -m serving.server --port=8500 --model_name={base.name} --model_base_path={base}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
