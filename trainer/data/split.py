@@ -126,7 +126,7 @@ def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
 def _last_of_each_user(ordered: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
     count = pl.len().over("user_id")
     position = pl.int_range(pl.len()).over("user_id")
-    # A hair is taken off first: 0.2 * 15 is 3.0000000000000004 in binary, and its ceiling would be 4.
+    # A hair is taken off first: 0.55 * 100 is 55.00000000000001 in binary, and its ceiling 56.
     held = position >= count - (count * fraction - 1e-9).ceil()
     marked = ordered.with_columns(held.alias("held"))
     return marked.filter(~pl.col("held")).drop("held"), marked.filter("held").drop("held")

@@ -216,10 +216,10 @@ def test_ids_that_are_numbers_are_ordered_as_numbers() -> None:
 
 
 def test_shares_are_not_fooled_by_binary_fractions() -> None:
-    """0.2 * 15 is a hair above 3 in binary; the last ceil(20 %) of 15 are 3."""
-    rows: list[Row] = [("u", str(n), n, "click", None) for n in range(15)]
-    got = split_rows(rows, test_fraction=0.2, validation_fraction=0.0)
-    assert got.test.height == 3
+    """0.55 * 100 is a hair above 55 in binary; the last ceil(55 %) of 100 are 55."""
+    rows: list[Row] = [("u", str(n), n, "click", None) for n in range(100)]
+    got = split_rows(rows, test_fraction=0.55, validation_fraction=0.0)
+    assert got.test.height == 55
 
 
 def test_of_repeated_pairs_the_first_row_counts() -> None:
