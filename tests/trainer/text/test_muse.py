@@ -125,7 +125,7 @@ def test_bytes_that_are_not_utf8_read_as_an_unknown_character(google_muse: Muse)
 
 def test_only_the_first_tokens_of_a_very_long_text_count(google_muse: Muse) -> None:
     text = "many words of a very long description " * 20_000
-    tokens, splits = google_muse.tokenize(tf.constant([text, "short"]))
+    _, splits = google_muse.tokenize(tf.constant([text, "short"]))
     assert np.diff(splits.numpy()).tolist() == [MAX_TOKENS, 3]
     shortened = text[: len(text) // 2]
     np.testing.assert_array_equal(*google_muse(tf.constant([text, shortened])).numpy())
@@ -171,7 +171,8 @@ def test_export_inside_a_bigger_model_answers_in_a_fresh_process(
         texts = tf.constant(["A film", "영화", "", "电影"])
         for name in sys.argv[2:]:
             model = tf.saved_model.load(f"{sys.argv[1]}/{name}")
-            np.save(f"{sys.argv[1]}/{name}.npy", model.signatures["encode_text"](texts=texts)["vectors"].numpy())
+            vectors = model.signatures["encode_text"](texts=texts)["vectors"].numpy()
+            np.save(f"{sys.argv[1]}/{name}.npy", vectors)
     """
 
     class Recommender(tf.Module):
