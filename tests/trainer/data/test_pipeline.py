@@ -17,7 +17,9 @@ from trainer.data.split import Split, split
 from trainer.data.vocabulary import Vocabulary
 
 
-def _data(dataset: Dataset, config: Config, parts: Split | None = None) -> tuple[TrainingData, Catalogue, Vocabulary, Split]:
+def _data(
+    dataset: Dataset, config: Config, parts: Split | None = None
+) -> tuple[TrainingData, Catalogue, Vocabulary, Split]:
     parts = parts or split(dataset, config.data)
     catalogue = Catalogue.from_dataset(dataset)
     vocabulary = Vocabulary.from_training(dataset, catalogue, parts, config)
@@ -35,12 +37,18 @@ def _ordered(train: pl.DataFrame) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("mode", ["causal", "leave_one_out"])
 def test_histories_hold_what_they_should(tiny: Dataset, mode: str) -> None:
-    config = tiny_config(tiny.path, training={"batch_size": 64, "history": mode}, model={"query": {"history_length": 12}, "text_queries": 0.0})
+    config = tiny_config(
+        tiny.path,
+        training={"batch_size": 64, "history": mode},
+        model={"query": {"history_length": 12}, "text_queries": 0.0},
+    )
     data, catalogue, vocabulary, parts = _data(tiny, config)
     events = _ordered(parts.train)
     for batch in data.batches(start=0, stop=data.steps_per_epoch):
         rows = batch["positives"]
-        for user, item, history in zip(rows["user"].numpy(), rows["item"].numpy(), rows["history"].numpy(), strict=True):
+        for user, item, history in zip(
+            rows["user"].numpy(), rows["item"].numpy(), rows["history"].numpy(), strict=True
+        ):
             mine = events[vocabulary.users[user - 1]]
             place = mine.index(catalogue.item_ids[item])
             expected = mine[:place] if mode == "causal" else mine[:place] + mine[place + 1 :]
@@ -51,12 +59,17 @@ def test_histories_hold_what_they_should(tiny: Dataset, mode: str) -> None:
 def test_an_observed_event_sees_only_older_positives(tiny: Dataset) -> None:
     config = tiny_config(tiny.path, model={"query": {"history_length": 16}, "text_queries": 0.0})
     data, catalogue, vocabulary, parts = _data(tiny, config)
-    moments = {(user, item): moment for user, item, moment in parts.observed.select("user_id", "item_id", "timestamp").iter_rows()}
+    moments = {
+        (user, item): moment
+        for user, item, moment in parts.observed.select("user_id", "item_id", "timestamp").iter_rows()
+    }
     positives = _ordered(parts.train)
     low = 0
     for batch in data.batches(start=0, stop=10):
         rows = batch["observed"]
-        for user, item, history, labels in zip(*(rows[name].numpy() for name in ("user", "item", "history", "labels")), strict=True):
+        for user, item, history, labels in zip(
+            *(rows[name].numpy() for name in ("user", "item", "history", "labels")), strict=True
+        ):
             name, item_id = vocabulary.users[user - 1], catalogue.item_ids[item]
             expected = [each for each in positives[name] if moments[name, each] < moments[name, item_id]]
             assert [catalogue.item_ids[row] for row in history if row >= 0] == expected[::-1]
@@ -67,14 +80,18 @@ def test_an_observed_event_sees_only_older_positives(tiny: Dataset) -> None:
 
 def test_a_long_history_is_thinned_evenly_when_order_is_not_causal(tiny: Dataset) -> None:
     config = tiny_config(
-        tiny.path, training={"batch_size": 64, "history": "leave_one_out"}, model={"query": {"history_length": 3}, "text_queries": 0.0}
+        tiny.path,
+        training={"batch_size": 64, "history": "leave_one_out"},
+        model={"query": {"history_length": 3}, "text_queries": 0.0},
     )
     data, catalogue, vocabulary, parts = _data(tiny, config)
     events = _ordered(parts.train)
     seen: Counter[int] = Counter()
     for batch in data.batches(start=0, stop=60):
         rows = batch["positives"]
-        for user, item, history in zip(rows["user"].numpy(), rows["item"].numpy(), rows["history"].numpy(), strict=True):
+        for user, item, history in zip(
+            rows["user"].numpy(), rows["item"].numpy(), rows["history"].numpy(), strict=True
+        ):
             mine = events[vocabulary.users[user - 1]]
             others = [each for each in mine if each != catalogue.item_ids[item]]
             places = [others.index(catalogue.item_ids[row]) for row in history]
@@ -86,13 +103,15 @@ def test_a_long_history_is_thinned_evenly_when_order_is_not_causal(tiny: Dataset
 
 def test_each_epoch_shows_each_positive_once(tiny: Dataset) -> None:
     config = tiny_config(tiny.path, training={"batch_size": 64}, model={"text_queries": 0.0})
-    data, catalogue, vocabulary, parts = _data(tiny, config)
+    data, _catalogue, _vocabulary, parts = _data(tiny, config)
     total = len(data.positives)
     steps = -(-2 * total // 64)
     pairs = [
         (int(user), int(item))
         for batch in data.batches(start=0, stop=steps)
-        for user, item in zip(batch["positives"]["user"].numpy(), batch["positives"]["item"].numpy(), strict=True)
+        for user, item in zip(
+            batch["positives"]["user"].numpy(), batch["positives"]["item"].numpy(), strict=True
+        )
     ]
     assert Counter(pairs[:total]) == Counter(pairs[total : 2 * total])
     assert len(set(pairs[:total])) == total == parts.train.height
@@ -114,7 +133,9 @@ def test_typed_requests_name_the_item_or_one_of_its_categories(tiny: Dataset) ->
     kinds: Counter[str] = Counter()
     for batch in data.batches(start=0, stop=40):
         rows = batch["positives"]
-        for text, item, user, history in zip(*(rows[name].numpy() for name in ("text", "item", "user", "history")), strict=True):
+        for text, item, user, history in zip(
+            *(rows[name].numpy() for name in ("text", "item", "user", "history")), strict=True
+        ):
             if text < 0:
                 kinds["none"] += 1
                 continue
@@ -132,11 +153,19 @@ def test_typed_requests_name_the_item_or_one_of_its_categories(tiny: Dataset) ->
     assert kinds["stranger"] > 0.3 * (kinds["title"] + kinds["category"])
 
 
-def test_nothing_is_learned_from_held_out_interactions(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_nothing_is_learned_from_held_out_interactions(
+    tiny: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Vocabulary, counts, scales and batches are the same when the held-out rows are gone."""
     config = tiny_config(tiny.path)
     data, catalogue, vocabulary, parts = _data(tiny, config)
-    blind = Split(kind=parts.kind, train=parts.train, validation=parts.validation.clear(), test=parts.test.clear(), observed=parts.observed)
+    blind = Split(
+        kind=parts.kind,
+        train=parts.train,
+        validation=parts.validation.clear(),
+        test=parts.test.clear(),
+        observed=parts.observed,
+    )
     other, _, other_vocabulary, _ = _data(tiny, config, blind)
     assert vocabulary == other_vocabulary
     np.testing.assert_array_equal(data.item_counts, other.item_counts)
@@ -147,7 +176,9 @@ def test_nothing_is_learned_from_held_out_interactions(tiny: Dataset, tmp_path_f
             for user, item in zip(batch[kind]["user"].numpy(), batch[kind]["item"].numpy(), strict=True):  # type: ignore[literal-required]
                 assert user == 0 or (vocabulary.users[user - 1], catalogue.item_ids[item]) not in pairs
     expected = Counter(parts.train["item_id"])
-    assert {catalogue.item_ids[row]: int(count) for row, count in enumerate(data.item_counts) if count} == dict(expected)
+    assert {
+        catalogue.item_ids[row]: int(count) for row, count in enumerate(data.item_counts) if count
+    } == dict(expected)
 
 
 def test_an_item_of_the_held_out_part_alone_is_unknown(tiny: Dataset) -> None:
@@ -155,7 +186,9 @@ def test_an_item_of_the_held_out_part_alone_is_unknown(tiny: Dataset) -> None:
     parts = split(tiny, config.data)
     victim = parts.test["item_id"][0]
     without = [part.filter(pl.col("item_id") != victim) for part in (parts.train, parts.observed)]
-    cut = Split(kind=parts.kind, train=without[0], validation=parts.validation, test=parts.test, observed=without[1])
+    cut = Split(
+        kind=parts.kind, train=without[0], validation=parts.validation, test=parts.test, observed=without[1]
+    )
     data, catalogue, vocabulary, _ = _data(tiny, config, cut)
     assert victim not in vocabulary.items
     assert data.item_counts[catalogue.item_ids.index(victim)] == 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 
 from trainer.config import ColumnMapping, TabularSource
 from trainer.data.dataset import Dataset
@@ -41,10 +42,8 @@ def fault(folder: Path, *args: str, **settings: Any) -> str:
 
 
 def test_the_example_of_the_documentation() -> None:
-    """tests/trainer/data/sources/shop is the example of docs/data.md."""
-    import yaml
-
-    settings = yaml.safe_load((SHOP / "shop.yaml").read_text(encoding="utf-8"))["data"]["source"]
+    page = (Path(__file__).parents[4] / "docs" / "data.md").read_text(encoding="utf-8")
+    settings = yaml.safe_load(page.split("```yaml")[1].split("```")[0])["data"]["source"]
     for table in ("interactions", "items"):
         settings[table] = str(SHOP / settings[table])
     dataset = prepare(TabularSource.model_validate(settings))
