@@ -20,6 +20,8 @@ except ImportError:
 # A proto may name a shape and give one value for all of it. Real data never comes close to this bound;
 # a request of a few bytes that asks for terabytes does.
 MAX_FILLED_ELEMENTS = 1 << 28
+# NumPy counts bytes in 63 bits, sizes next to a zero included.
+_MAX_ELEMENTS = 1 << 58
 
 _DTYPES: dict[int, tuple[np.dtype[Any], str]] = {
     types_pb2.DT_FLOAT: (np.dtype(np.float32), "float_val"),
@@ -83,6 +85,8 @@ def to_numpy(proto: Any) -> npt.NDArray[Any]:
     if any(size < 0 for size in shape):
         raise TensorParseError(f"the shape {list(shape)} has a negative size")
     count = math.prod(shape)
+    if math.prod(max(size, 1) for size in shape) > _MAX_ELEMENTS:
+        raise TensorParseError(f"the shape {list(shape)} is too large")
     if proto.tensor_content:
         return _from_content(proto.tensor_content, dtype, count).reshape(shape)
     values = getattr(proto, field)

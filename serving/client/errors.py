@@ -61,7 +61,7 @@ def from_rpc_error(error: grpc.RpcError, target: str, model_name: str, timeout: 
         model_name: the model asked for.
         timeout: the deadline, seconds.
     """
-    code, details = error.code(), error.details() or ""
+    code, details = error.code(), " ".join((error.details() or "").split())
     status = grpc.StatusCode
     if code is status.UNAVAILABLE:
         return UnreachableError(

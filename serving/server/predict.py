@@ -116,13 +116,21 @@ def _output_aliases(signature: Signature, output_filter: Sequence[str]) -> list[
 
 def _shape_hint(signature: Signature, feeds: Mapping[str, npt.NDArray[Any]]) -> str:
     # Like the real server, shapes are left to the graph: some graphs take other ranks than they declare.
-    # When the graph then fails, the mismatch is the likely cause, and its own message rarely says so.
-    misfits = [
-        f'input "{alias}" has shape {list(feeds[spec.name].shape)}, the signature expects {list(spec.shape)}'
+    # When the graph then fails, a mismatch is the likely cause, and its own message rarely says so.
+    shapes = {alias: feeds[spec.name].shape for alias, spec in signature.inputs.items()}
+    hints = [
+        f'input "{alias}" has shape {list(shapes[alias])}, the signature expects {list(spec.shape)}'
         for alias, spec in signature.inputs.items()
-        if spec.shape is not None and not _fits(feeds[spec.name].shape, spec)
+        if spec.shape is not None and not _fits(shapes[alias], spec)
     ]
-    return f" [{'; '.join(misfits)}]" if misfits else ""
+    batches: dict[int, list[str]] = {}
+    for alias, spec in signature.inputs.items():
+        if spec.shape and spec.shape[0] == -1 and shapes[alias]:
+            batches.setdefault(shapes[alias][0], []).append(alias)
+    if not hints and len(batches) > 1:
+        sizes = "; ".join(f"{size}: {_joined(aliases)}" for size, aliases in sorted(batches.items()))
+        hints = [f"first dimensions differ: {sizes}"]
+    return f" [{'; '.join(hints)}]" if hints else ""
 
 
 def _fits(shape: Sequence[int], spec: TensorSpec) -> bool:

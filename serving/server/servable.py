@@ -21,6 +21,7 @@ _LOGGER = logging.getLogger(__name__)
 _STRING = tf.string.as_datatype_enum
 # Compiled callables kept per model. A signature of n outputs has 2^n possible output filters.
 _MAX_CALLABLES = 64
+_Key = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class SavedModelServable:
             raise
         self.signature_defs: dict[str, Any] = dict(meta_graph.signature_def)
         self.signatures = {key: _signature(value) for key, value in self.signature_defs.items()}
-        self._callables: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], Any] = OrderedDict()
+        self._callables: OrderedDict[_Key, _Callable] = OrderedDict()
         self._callables_lock = threading.Lock()
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]], fetches: Sequence[TensorSpec]) -> list[npt.NDArray[Any]]:
@@ -115,14 +116,34 @@ class SavedModelServable:
     def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Any:
         key = (feeds, fetches)
         with self._callables_lock:
-            call = self._callables.get(key)
-            if call is not None:
-                return call
-            call = self._session._make_callable_from_options(config_pb2.CallableOptions(feed=feeds, fetch=fetches))
-            self._callables[key] = call
-            if len(self._callables) > _MAX_CALLABLES:
-                self._callables.popitem(last=False)
-            return call
+            entry = self._callables.get(key)
+            if entry is None:
+                entry = self._callables[key] = _Callable()
+                if len(self._callables) > _MAX_CALLABLES:
+                    self._callables.popitem(last=False)
+            else:
+                self._callables.move_to_end(key)
+        return entry.get(self._session, feeds, fetches)
+
+
+class _Callable:
+    """A session callable, made at its first use.
+
+    Pruning and optimising the graph takes seconds for a large one; only requests for the same outputs
+    wait for it, not those that other callables answer.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._call: Any = None
+
+    def get(self, session: Any, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Any:
+        if self._call is None:
+            with self._lock:
+                if self._call is None:
+                    options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
+                    self._call = session._make_callable_from_options(options)
+        return self._call
 
 
 def _signature(definition: Any) -> Signature:

@@ -224,8 +224,10 @@ def test_wrong_rank(server: LiveServer, name: str, value: Any, shape: str) -> No
 
 
 def test_batch_sizes_that_differ(server: LiveServer) -> None:
-    code, _ = failure(server.prediction.Predict, request_of(RECOMMEND | {"language": tf.constant(["a", "b"])}))
+    request = request_of(RECOMMEND | {"language": tf.constant(["a", "b"])})
+    code, details = failure(server.prediction.Predict, request)
     assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "[first dimensions differ: 2: language; 3: categories,country," in details
 
 
 def test_malformed_tensors(server: LiveServer) -> None:
