@@ -23,6 +23,10 @@ _ROW_GROUP = 262_144
 _HEADER_REMEDY: Final = "Remedy: mend it, or prepare the dataset anew."
 
 
+class DatasetExistsError(DatasetError, FileExistsError):
+    """There is something at the path of the dataset to write."""
+
+
 class _Tables(Settings):
     interactions: str
     items: str
@@ -172,12 +176,12 @@ def write_dataset(
         origins: Table -> how it is called in errors, where its owner knows another file than the one written.
 
     Raises:
-        DatasetError: A table breaks the format, or ``path`` exists.
-        FileExistsError: Another process made ``path`` while this one was writing.
+        DatasetError: A table breaks the format.
+        FileExistsError: ``path`` exists, or another process made it while this one was writing.
     """
     path = Path(path)
     if path.exists():
-        raise DatasetError(f"{path} exists already. Remedy: remove it, or choose another directory.")
+        raise DatasetExistsError(f"{path} exists already. Remedy: remove it, or choose another directory.")
     frames = {"interactions": interactions, "items": items, "users": users, "translations": translations}
     present = {table: frame.lazy() for table, frame in frames.items() if frame is not None}
     files = {table: f"{table}.parquet" for table in present}
@@ -213,9 +217,7 @@ def write_dataset(
     )
 
 
-def _validate(
-    path: Path, files: Mapping[str, str], origins: Mapping[str, Origin]
-) -> tuple[dict[str, int], str]:
+def _validate(path: Path, files: Mapping[str, str], origins: Mapping[str, Origin]) -> tuple[dict[str, int], str]:
     rows: dict[str, int] = {}
     frames: dict[str, pl.LazyFrame] = {}
     named: dict[str, Origin] = {}

@@ -26,6 +26,7 @@ class Origin:
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def column(self, name: str) -> str:
+        """The user's name for a column of the dataset format."""
         return self.columns.get(name, name)
 
     def fault(self, column: str, problem: str, remedy: str, row: int | None = None) -> DatasetError:
@@ -50,6 +51,5 @@ def reading(file: str) -> Iterator[None]:
     ) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DatasetError(
-            f"{file} can't be read: {first_line}. Remedy: make or fetch it anew; it is missing, truncated "
-            "or corrupted."
+            f"{file} can't be read: {first_line}. Remedy: make or fetch it anew; it is missing, truncated or corrupted."
         ) from error

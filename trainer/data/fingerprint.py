@@ -72,9 +72,7 @@ class _Column:
             self._shape.update(pc.is_null(array).cast(pa.uint8()).to_numpy().tobytes())
             if not pa.types.is_null(kind):
                 values = array.drop_null().to_numpy(zero_copy_only=False)
-                self._values.update(
-                    np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).tobytes()
-                )
+                self._values.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).tobytes())
 
     def _lengths(self, lengths: Any) -> None:
         self._shape.update(pc.fill_null(lengths.cast(pa.int64()), -1).to_numpy().astype("<i8").tobytes())

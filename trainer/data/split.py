@@ -63,9 +63,7 @@ def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives
     """
     unknown = sorted(set(rules) - set(EVENTS))
     if unknown:
-        raise SplitError(
-            f"`data.positives` names the unknown event {unknown[0]!r}. Remedy: use {', '.join(EVENTS)}."
-        )
+        raise SplitError(f"`data.positives` names the unknown event {unknown[0]!r}. Remedy: use {', '.join(EVENTS)}.")
     chosen = pl.any_horizontal(
         pl.lit(False),
         *(

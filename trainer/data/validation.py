@@ -60,9 +60,7 @@ def validate_references(frame: pl.LazyFrame, items: pl.LazyFrame, origin: Origin
     """
     with reading(origin.file):
         unknown = unknown_items(frame, items)
-        found = unknown.select(pl.len(), pl.col("item_id").n_unique().alias("items")).collect(
-            engine="streaming"
-        )
+        found = unknown.select(pl.len(), pl.col("item_id").n_unique().alias("items")).collect(engine="streaming")
         count, distinct = found.row(0)
         if count == 0:
             return
@@ -77,9 +75,7 @@ def validate_references(frame: pl.LazyFrame, items: pl.LazyFrame, origin: Origin
 
 def unknown_items(frame: pl.LazyFrame, items: pl.LazyFrame) -> pl.LazyFrame:
     """Rows of ``frame`` (``item_id`` and row number) whose item is not in ``items``."""
-    return (
-        frame.select("item_id").with_row_index(_ROW).join(items.select("item_id"), on="item_id", how="anti")
-    )
+    return frame.select("item_id").with_row_index(_ROW).join(items.select("item_id"), on="item_id", how="anti")
 
 
 def _validate_schema(table: str, schema: pl.Schema, origin: Origin) -> None:
@@ -151,16 +147,12 @@ def _validate_tags(frame: pl.LazyFrame, schema: pl.Schema, origin: Origin) -> No
             if tag is None:
                 # Of an item the language must stand there; of an interaction or a user it may be unknown.
                 if name == "language" and "event" not in schema:
-                    raise origin.fault(
-                        name, "the language is missing (null)", "write `und` where unknown", row
-                    )
+                    raise origin.fault(name, "the language is missing (null)", "write `und` where unknown", row)
                 continue
             try:
                 canonical = normalise(tag)
             except LanguageError as error:
-                raise origin.fault(
-                    name, str(error).split(" Remedy: ")[0].rstrip("."), _TAG_REMEDY, row
-                ) from error
+                raise origin.fault(name, str(error).split(" Remedy: ")[0].rstrip("."), _TAG_REMEDY, row) from error
             if canonical != tag:
                 raise origin.fault(name, f"{tag!r} is not in canonical form", f"write {canonical!r}", row)
 

@@ -109,9 +109,7 @@ def test_each_epoch_shows_each_positive_once(tiny: Dataset) -> None:
     pairs = [
         (int(user), int(item))
         for batch in data.batches(start=0, stop=steps)
-        for user, item in zip(
-            batch["positives"]["user"].numpy(), batch["positives"]["item"].numpy(), strict=True
-        )
+        for user, item in zip(batch["positives"]["user"].numpy(), batch["positives"]["item"].numpy(), strict=True)
     ]
     assert Counter(pairs[:total]) == Counter(pairs[total : 2 * total])
     assert len(set(pairs[:total])) == total == parts.train.height
@@ -153,9 +151,7 @@ def test_typed_requests_name_the_item_or_one_of_its_categories(tiny: Dataset) ->
     assert kinds["stranger"] > 0.3 * (kinds["title"] + kinds["category"])
 
 
-def test_nothing_is_learned_from_held_out_interactions(
-    tiny: Dataset, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_nothing_is_learned_from_held_out_interactions(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Vocabulary, counts, scales and batches are the same when the held-out rows are gone."""
     config = tiny_config(tiny.path)
     data, catalogue, vocabulary, parts = _data(tiny, config)
@@ -176,9 +172,9 @@ def test_nothing_is_learned_from_held_out_interactions(
             for user, item in zip(batch[kind]["user"].numpy(), batch[kind]["item"].numpy(), strict=True):  # type: ignore[literal-required]
                 assert user == 0 or (vocabulary.users[user - 1], catalogue.item_ids[item]) not in pairs
     expected = Counter(parts.train["item_id"])
-    assert {
-        catalogue.item_ids[row]: int(count) for row, count in enumerate(data.item_counts) if count
-    } == dict(expected)
+    assert {catalogue.item_ids[row]: int(count) for row, count in enumerate(data.item_counts) if count} == dict(
+        expected
+    )
 
 
 def test_an_item_of_the_held_out_part_alone_is_unknown(tiny: Dataset) -> None:
@@ -186,9 +182,7 @@ def test_an_item_of_the_held_out_part_alone_is_unknown(tiny: Dataset) -> None:
     parts = split(tiny, config.data)
     victim = parts.test["item_id"][0]
     without = [part.filter(pl.col("item_id") != victim) for part in (parts.train, parts.observed)]
-    cut = Split(
-        kind=parts.kind, train=without[0], validation=parts.validation, test=parts.test, observed=without[1]
-    )
+    cut = Split(kind=parts.kind, train=without[0], validation=parts.validation, test=parts.test, observed=without[1])
     data, catalogue, vocabulary, _ = _data(tiny, config, cut)
     assert victim not in vocabulary.items
     assert data.item_counts[catalogue.item_ids.index(victim)] == 0

@@ -296,9 +296,7 @@ def popularity(got: Split, k: int) -> tuple[float, float]:
     return float(np.mean(recalls)), float(np.mean(gains))
 
 
-def assert_reference(
-    dataset: Dataset, least: float, sizes: tuple[int, ...], figures: tuple[float, ...]
-) -> None:
+def assert_reference(dataset: Dataset, least: float, sizes: tuple[int, ...], figures: tuple[float, ...]) -> None:
     config = DataConfig(positives={"rating": least})
     got = split(dataset, config)
     training = got.train_and_validation
@@ -314,9 +312,7 @@ def test_movielens_gives_the_reference_figures(cache: Path) -> None:
     assert_reference(dataset, 4.0, (938, 1447, 43_919, 11_442), (0.0820, 0.1153, 0.0801))
 
 
-def test_kmrd_gives_the_reference_figures(
-    data_mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kmrd_gives_the_reference_figures(data_mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BABELREC_CACHE", str(tmp_path))
     dataset = prepare(KmrdSource(path=data_mirror / "kmrd-small"))
     assert_reference(dataset, 8.0, (4_342, 563, 41_948, 12_581), (0.2416, 0.3478, 0.1670))

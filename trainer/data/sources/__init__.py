@@ -72,8 +72,7 @@ def _key(source: Source, adapter: _Adapter) -> str:
             status = file.stat()
         except OSError as error:
             raise DatasetError(
-                f"{file} of the source `{source.name}` can't be read: {error.strerror}. "
-                "Remedy: correct its path."
+                f"{file} of the source `{source.name}` can't be read: {error.strerror}. Remedy: correct its path."
             ) from error
         digest.update(f"\n{file.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]

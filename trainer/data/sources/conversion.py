@@ -46,9 +46,7 @@ def to_number(frame: pl.LazyFrame, name: str, wanted: pl.DataType, origin: Origi
         given = given.str.strip_chars()
         given = pl.when(given != "").then(given)
     if frame.collect_schema()[name].is_nested():
-        raise origin.fault(
-            name, f"type {frame.collect_schema()[name]} where numbers are wanted", "write numbers"
-        )
+        raise origin.fault(name, f"type {frame.collect_schema()[name]} where numbers are wanted", "write numbers")
     # By way of decimals, so that `3.0` counts as a whole number.
     number = given.cast(pl.Float64, strict=False)
     fits = number.is_not_null()
@@ -127,17 +125,13 @@ def to_list(frame: pl.LazyFrame, name: str, separator: str, origin: Origin) -> p
     dtype = schema[name]
     if dtype == pl.String:
         entries = pl.col(name).str.split(separator)
-    elif (
-        isinstance(dtype, pl.List) and dtype.inner is not None and not pl.List(dtype.inner).inner.is_nested()
-    ):
+    elif isinstance(dtype, pl.List) and dtype.inner is not None and not pl.List(dtype.inner).inner.is_nested():
         entries = pl.col(name).cast(TEXTS)
     elif dtype == pl.Null:
         entries = pl.lit(None, TEXTS)
     else:
         raise origin.fault(name, f"type {dtype} where a list of texts is wanted", "write a list of strings")
-    entries = entries.list.eval(pl.element().str.strip_chars()).list.eval(
-        pl.element().filter(pl.element() != "")
-    )
+    entries = entries.list.eval(pl.element().str.strip_chars()).list.eval(pl.element().filter(pl.element() != ""))
     return frame.with_columns(entries.fill_null([]).alias(name))
 
 
@@ -151,12 +145,8 @@ def to_tag(frame: pl.LazyFrame, name: str, origin: Origin) -> pl.LazyFrame:
 
 def to_tags(frame: pl.LazyFrame, name: str, origin: Origin) -> pl.LazyFrame:
     """Lists of language tags in canonical form."""
-    mapping = _canonical(
-        frame.select(name).with_row_index(_ROW).explode(name, empty_as_null=True), name, origin
-    )
-    entries = pl.col(name).list.eval(
-        pl.element().replace_strict(mapping, default=None, return_dtype=pl.String)
-    )
+    mapping = _canonical(frame.select(name).with_row_index(_ROW).explode(name, empty_as_null=True), name, origin)
+    entries = pl.col(name).list.eval(pl.element().replace_strict(mapping, default=None, return_dtype=pl.String))
     return frame.with_columns(entries.alias(name))
 
 

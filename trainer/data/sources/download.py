@@ -42,6 +42,7 @@ class RemoteFile:
 
     @property
     def name(self) -> str:
+        """Its file name."""
         return self.url.rsplit("/", 1)[-1]
 
 

@@ -26,9 +26,7 @@ def folder_of(source: KmrdSource) -> Path:
         DatasetError: Nowhere.
     """
     mirror = data_mirror()
-    places = (
-        [source.path] if source.path is not None else [mirror / "kmrd-small"] if mirror is not None else []
-    )
+    places = [source.path] if source.path is not None else [mirror / "kmrd-small"] if mirror is not None else []
     remedy = (
         "Remedy: get kmr_dataset/datafile/kmrd-small from https://github.com/lovit/kmrd and set "
         "`data.source.path` to its folder, or put it into $BABELREC_DATA_MIRROR/kmrd-small"
@@ -70,9 +68,7 @@ def write(source: KmrdSource, path: Path) -> Dataset:
     translations = None
     if source.title_language == "both":
         shown = titles.select("item_id", "language")
-        translations = second.filter(pl.col("title") != "").join(
-            shown, on=["item_id", "language"], how="anti"
-        )
+        translations = second.filter(pl.col("title") != "").join(shown, on=["item_id", "language"], how="anti")
         translations = translations.with_columns(pl.lit(None, pl.String).alias("description"))
     return write_dataset(
         path,
@@ -140,11 +136,7 @@ def _lists(file: Path, column: str, name: str) -> pl.DataFrame:
     with reading(str(file)):
         pairs = pl.read_csv(file, schema={"movie": pl.String, column: pl.String})
     pairs = pairs.rename({"movie": "item_id", column: name})
-    return (
-        pairs.drop_nulls()
-        .group_by("item_id", maintain_order=True)
-        .agg(pl.col(name).unique(maintain_order=True))
-    )
+    return pairs.drop_nulls().group_by("item_id", maintain_order=True).agg(pl.col(name).unique(maintain_order=True))
 
 
 def _first_known(films: pl.DataFrame, first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:

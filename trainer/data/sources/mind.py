@@ -260,9 +260,7 @@ def _events(file: Path) -> tuple[pl.LazyFrame, pl.LazyFrame]:
     # Of the public test split the clicks are withheld: candidates are then impressions of unknown outcome.
     label = pl.col("candidate").str.extract(r"-([01])$")
     impressions = (
-        log.select(
-            "user_id", "timestamp", "impression_id", pl.col("candidates").str.split(" ").alias("candidate")
-        )
+        log.select("user_id", "timestamp", "impression_id", pl.col("candidates").str.split(" ").alias("candidate"))
         .with_columns(pl.int_ranges(1, pl.col("candidate").list.len() + 1, dtype=pl.Int32).alias("position"))
         .explode("candidate", "position")
         .filter(pl.col("candidate") != "")

@@ -54,9 +54,7 @@ _GENRES: Final = (
     "Western",
 )
 _SIZES: Final = {"ratings": 100_000, "users": 943, "films": 1_682}
-_ARTICLES: Final = (
-    "The|A|An|La|Le|Les|L'|Il|Lo|I|Gli|Der|Die|Das|Den|Det|El|Los|Las|O|Os|As|Een|Ein|Eine|Un|Une|Una"
-)
+_ARTICLES: Final = "The|A|An|La|Le|Les|L'|Il|Lo|I|Gli|Der|Die|Das|Den|Det|El|Los|Las|O|Os|As|Een|Ein|Eine|Un|Une|Una"
 _INVERTED = re.compile(rf"^(?P<title>.+), (?P<article>{_ARTICLES})$")
 _LOG = logging.getLogger(__name__)
 
@@ -212,10 +210,7 @@ def _grouplens(data: bytes, item: bytes, user: bytes) -> RawTables:
     films = [line.split("|") for line in item.decode("latin-1").splitlines() if line]
     people = [line.split("|") for line in _lines(user)]
     titles, years = zip(*(_title_and_year(film[1]) for film in films), strict=True)
-    genres = [
-        [genre for genre, flag in zip(_GENRES, film[5:], strict=True) if flag.strip() == "1"]
-        for film in films
-    ]
+    genres = [[genre for genre, flag in zip(_GENRES, film[5:], strict=True) if flag.strip() == "1"] for film in films]
     return _tables(ratings, [film[0] for film in films], list(titles), list(years), genres, people)
 
 
@@ -231,9 +226,7 @@ def _recbole(inter: bytes, item: bytes, user: bytes) -> RawTables:
         stripped, inner = _title_and_year(title)
         titles.append(stripped)
         years.append(int(year) if re.fullmatch(r"\d{4}", year) else inner)
-    return _tables(
-        ratings, [film[0] for film in films], titles, years, [film[3].split() for film in films], people
-    )
+    return _tables(ratings, [film[0] for film in films], titles, years, [film[3].split() for film in films], people)
 
 
 def _title_and_year(title: str) -> tuple[str, int | None]:
@@ -265,9 +258,9 @@ def _tables(
                 "categories": pl.List(pl.String),
             },
         ),
-        people=pl.DataFrame(
-            people, ["user_id", "age", "gender", "occupation", "zip_code"], orient="row"
-        ).cast({"age": pl.Int64}),
+        people=pl.DataFrame(people, ["user_id", "age", "gender", "occupation", "zip_code"], orient="row").cast(
+            {"age": pl.Int64}
+        ),
     )
 
 

@@ -23,9 +23,7 @@ class Server(ThreadingHTTPServer):
         self.requests = 0
 
     def remote(self, content: bytes = CONTENT) -> RemoteFile:
-        return RemoteFile(
-            f"http://127.0.0.1:{self.server_address[1]}/data.zip", hashlib.sha256(content).hexdigest()
-        )
+        return RemoteFile(f"http://127.0.0.1:{self.server_address[1]}/data.zip", hashlib.sha256(content).hexdigest())
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -132,9 +130,7 @@ def test_a_wheel_comes_by_pip_with_its_own_settings(tmp_path: Path, monkeypatch:
     folder.mkdir()
     with zipfile.ZipFile(folder / name, "w") as wheel:
         wheel.writestr("tinydata/data.txt", "1")
-        wheel.writestr(
-            "tinydata-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinydata\nVersion: 1.0\n"
-        )
+        wheel.writestr("tinydata-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinydata\nVersion: 1.0\n")
         wheel.writestr("tinydata-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         wheel.writestr("tinydata-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("BABELREC_CACHE", str(tmp_path / "cache"))

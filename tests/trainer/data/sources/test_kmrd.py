@@ -62,9 +62,7 @@ def shown(dataset: Dataset) -> list[tuple[str, str, str]]:
         ),
     ],
 )
-def test_one_language_falls_back_on_the_other(
-    folder: Path, language: str, wanted: list[tuple[str, str, str]]
-) -> None:
+def test_one_language_falls_back_on_the_other(folder: Path, language: str, wanted: list[tuple[str, str, str]]) -> None:
     dataset = prepare(KmrdSource.model_validate({"path": folder, "title_language": language}))
     assert shown(dataset) == wanted
     assert dataset.translations() is None
@@ -75,9 +73,7 @@ def test_both_keeps_english_as_a_translation(folder: Path) -> None:
     assert [row[1] for row in shown(dataset)] == ["ko", "ko", "en", "und"]
     translations = dataset.translations()
     assert translations is not None
-    assert translations.select("item_id", "language", "title").collect().rows() == [
-        ("1", "en", "Cinema Paradiso")
-    ]
+    assert translations.select("item_id", "language", "title").collect().rows() == [("1", "en", "Cinema Paradiso")]
 
 
 def test_facts_of_the_films(folder: Path) -> None:

@@ -74,9 +74,7 @@ def test_history_and_impressions_become_events(folder: Path) -> None:
     ]
     shown = log.filter(pl.col("impression_id").is_not_null())
     noon = BEGIN - 5 + 86_400 + 13 * 3_600
-    assert shown.select(
-        "impression_id", "user_id", "item_id", "timestamp", "event", "value", "position"
-    ).rows() == [
+    assert shown.select("impression_id", "user_id", "item_id", "timestamp", "event", "value", "position").rows() == [
         ("1", "U1", "N2", noon, "impression", 0.0, 1),
         ("1", "U1", "N3", noon, "click", 1.0, 2),
         ("2", "U2", "N1", BEGIN, "click", 1.0, 1),

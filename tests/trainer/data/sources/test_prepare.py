@@ -54,9 +54,7 @@ def test_changed_settings_make_another(source: TabularSource) -> None:
     assert prepare(other).path != prepare(source).path
 
 
-def test_a_new_version_of_the_adapter_makes_another(
-    source: TabularSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_version_of_the_adapter_makes_another(source: TabularSource, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare(source)
     adapter = sources._ADAPTERS["tabular"]
     newer = sources._Adapter(adapter.inputs, adapter.write, adapter.version + 1)
@@ -65,9 +63,7 @@ def test_a_new_version_of_the_adapter_makes_another(
 
 
 @pytest.mark.parametrize("damage", ["header gone", "table truncated", "table changed", "header broken"])
-def test_a_damaged_entry_is_made_anew(
-    source: TabularSource, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_entry_is_made_anew(source: TabularSource, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     first = prepare(source)
     table = first.path / "items.parquet"
     if damage == "header gone":
@@ -103,13 +99,16 @@ def test_a_killed_run_leaves_no_entry(source: TabularSource, tmp_path: Path) -> 
     assert Dataset.load(dataset.path) == dataset
 
 
+@pytest.mark.parametrize("when", ["before writing", "while writing"])
 def test_when_another_process_was_faster_its_result_is_taken(
-    source: TabularSource, monkeypatch: pytest.MonkeyPatch
+    source: TabularSource, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     adapter = sources._ADAPTERS["tabular"]
 
     def slow(settings: TabularSource, path: Path) -> Dataset:
         adapter.write(settings, path)
+        if when == "before writing":
+            return adapter.write(settings, path)
         raise FileExistsError(path)
 
     monkeypatch.setitem(sources._ADAPTERS, "tabular", sources._Adapter(adapter.inputs, slow, adapter.version))

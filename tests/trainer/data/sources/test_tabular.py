@@ -72,9 +72,7 @@ def test_ids_keep_their_zeros_and_gaps_their_meaning(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "ending", ["csv", "tsv", "jsonl", "ndjson", "parquet", "csv.gz", "tsv.gz", "jsonl.gz"]
-)
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "ndjson", "parquet", "csv.gz", "tsv.gz", "jsonl.gz"])
 def test_every_format_gives_the_same(tmp_path: Path, ending: str) -> None:
     log = pl.DataFrame(
         {
@@ -151,14 +149,10 @@ def test_times(tmp_path: Path, written: str, seconds: int) -> None:
     ],
 )
 def test_times_of_parquet(tmp_path: Path, values: list[Any], seconds: list[int] | None) -> None:
-    frame = pl.DataFrame(
-        {"user_id": ["u", "v"], "item_id": ["8", "8"], "timestamp": values, "event": ["view"] * 2}
-    )
+    frame = pl.DataFrame({"user_id": ["u", "v"], "item_id": ["8", "8"], "timestamp": values, "event": ["view"] * 2})
     frame.write_parquet(tmp_path / "log.parquet")
     if seconds is None:
-        assert "`timestamp`, row 2: the value is missing" in fault(
-            tmp_path, interactions=tmp_path / "log.parquet"
-        )
+        assert "`timestamp`, row 2: the value is missing" in fault(tmp_path, interactions=tmp_path / "log.parquet")
     else:
         dataset = make(tmp_path, interactions=tmp_path / "log.parquet")
         assert dataset.interactions().collect()["timestamp"].to_list() == seconds
@@ -268,9 +262,7 @@ def test_the_event_needs_a_column_or_a_default(tmp_path: Path) -> None:
 
 
 def test_an_unknown_default_event_is_refused(tmp_path: Path) -> None:
-    assert "unknown event 'wish'" in fault(
-        tmp_path, "user_id,item_id,timestamp\nu,8,5\n", default_event="wish"
-    )
+    assert "unknown event 'wish'" in fault(tmp_path, "user_id,item_id,timestamp\nu,8,5\n", default_event="wish")
 
 
 def test_a_default_event_fills_gaps(tmp_path: Path) -> None:
@@ -325,9 +317,7 @@ def test_embeddings_of_jsonl(tmp_path: Path) -> None:
 
 
 def test_users(tmp_path: Path) -> None:
-    (tmp_path / "users.jsonl").write_text(
-        '{"user_id": "u1", "languages": ["KO", "pt-br"], "country": "KR"}\n'
-    )
+    (tmp_path / "users.jsonl").write_text('{"user_id": "u1", "languages": ["KO", "pt-br"], "country": "KR"}\n')
     users = make(tmp_path, users=tmp_path / "users.jsonl").users()
     assert users is not None
     assert users.collect().rows() == [("u1", ["ko", "pt-BR"], "KR")]
