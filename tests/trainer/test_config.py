@@ -48,7 +48,12 @@ def test_overrides_reach_any_depth(tmp_path: Path) -> None:
     path.write_text("data: {source: kmrd}\n", encoding="utf-8")
     config = load_config(
         path,
-        ["training.learning_rate=1e-3", "data.source.title_language=en", "model.ranking.hidden=[8, 4]", "name=ü".replace("ü", "u")],
+        [
+            "training.learning_rate=1e-3",
+            "data.source.title_language=en",
+            "model.ranking.hidden=[8, 4]",
+            "name=ü".replace("ü", "u"),
+        ],
     )
     assert config.training.learning_rate == 0.001
     assert config.data.source.model_dump()["title_language"] == "en"

@@ -10,7 +10,9 @@ def _run(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     import os
 
     kept = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept | environment, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=kept | environment, check=False
+    )
 
 
 def test_importing_trainer_selects_keras_2() -> None:

@@ -57,7 +57,11 @@ def tiny_dataset(path: Path, *, items: int = 60, users: int = 80, seed: int = 0)
                 }
             )
     profiles = [
-        {"user_id": f"u{user}", "languages": ["ko" if user % 3 == 0 else "en"], "country": "KR" if user % 3 == 0 else "US"}
+        {
+            "user_id": f"u{user}",
+            "languages": ["ko" if user % 3 == 0 else "en"],
+            "country": "KR" if user % 3 == 0 else "US",
+        }
         for user in range(users)
     ]
     return write_dataset(

@@ -159,10 +159,12 @@ class Recommender(tfrs.Model):
         return tf.gather(trained, draws)
 
     def _expected_counts(self, rows: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor | None:
-        """How often each candidate is expected among a batch's candidates.
+        """How often each candidate is expected among a batch's candidates, relative to the commonest.
 
         The Q of the logQ correction for a mixture: B draws by popularity and U uniform ones (Yang
-        et al., 2020, doi 10.1145/3366424.3386195).
+        et al., 2020, doi 10.1145/3366424.3386195). TFRS clips Q to [1e-6, 1], which would leave
+        every item that is expected more than once uncorrected; a common factor changes no softmax,
+        so the largest is made 1.
         """
         if not self.config.retrieval.log_q_correction:
             return None
@@ -170,7 +172,8 @@ class Recommender(tfrs.Model):
         popularity = tf.gather(counts, rows) / tf.reduce_sum(counts)
         by_batch = tf.cast(batch_size, tf.float32) * popularity
         uniform = self.config.retrieval.uniform_negatives / tf.size(self._trained_rows.value)
-        return by_batch + tf.cast(uniform, tf.float32)
+        expected = by_batch + tf.cast(uniform, tf.float32)
+        return expected / tf.reduce_max(expected)
 
     def _sampled_ranking_loss(
         self, positives: Batch, queries: tf.Tensor, candidates: tf.Tensor, rows: tf.Tensor

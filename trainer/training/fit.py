@@ -161,7 +161,7 @@ class _Phase:
         if start:
             _LOG.info("Resuming %s at step %d of %d.", self.name, start, epochs * per_epoch)
         logs = self.run.tensorboard / self.name
-        writer = tf.summary.create_file_writer(str(logs / "validation"))
+        writer = tf.summary.create_file_writer(str(logs / "quality"))
         write_config_page(writer, self._config)
         write_hyperparameters(writer, self._config)
         callbacks: list[tf.keras.callbacks.Callback] = [FiniteLossGuard()]

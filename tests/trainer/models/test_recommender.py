@@ -155,8 +155,15 @@ def test_labels_of_several_events_of_one_pair() -> None:
             "value": [None, None, None, None, 4.5],
         }
     )
-    heads = choose_heads(["click", "impression", "purchase", "rating"], {"click": None, "purchase": None, "rating": 4.0})
-    assert [head.output for head in heads] == ["probability_click", "probability_purchase", "probability_like", "predicted_rating"]
+    heads = choose_heads(
+        ["click", "impression", "purchase", "rating"], {"click": None, "purchase": None, "rating": 4.0}
+    )
+    assert [head.output for head in heads] == [
+        "probability_click",
+        "probability_purchase",
+        "probability_like",
+        "predicted_rating",
+    ]
     labels = label_table(events, heads)
     rows = {(row["user_id"], row["item_id"]): row for row in labels.iter_rows(named=True)}
     assert [rows["a", "x"][f"label_{head.name}"] for head in heads] == [1.0, 1.0, None, None]

@@ -28,7 +28,7 @@ SENTENCES = [
     "สวัสดีชาวโลก ยินดีที่ได้รู้จัก",
     "Война и мир: роман в четырёх томах",
     "Œuvre d'été à Besançon — déjà vu",
-    "\uff46\uff55\uff4c\uff4c\u3000\uff57\uff49\uff44\uff45 \ufb01 \u337f \u21165",  # compatibility characters
+    "\uff46\uff55\uff4c\uff4c\u3000\uff57\uff49\uff44\uff45 \ufb01 \u337f \u21165",
     "  spaces \t and\nlines  ",
     "👩‍👩‍👧‍👦 family 🎉🎉 emoji 🇰🇷",
     "e\u0301 combining, I\u0307stanbul, ß, \u200b zero width",

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+# NumPy types the results of arithmetic as Any.
+Array = Any
 # order -> where a token's window begins and ends, relative to the token (both included)
 WINDOWS = {2: (0, 1), 3: (-1, 1), 5: (-2, 2)}
 
