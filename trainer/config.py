@@ -82,6 +82,9 @@ class TabularSource(Settings):
     columns: ColumnMapping = ColumnMapping()
     default_event: str | None = Field(None, description="Event of every interaction when there is no event column.")
     list_separator: str = Field("|", min_length=1, description="Separator inside list columns of CSV files.")
+    drop_unknown_items: bool = Field(
+        False, description="Leave out (and count) interactions with items that the items table lacks; false: an error."
+    )
     language: str | None = Field(
         None, description="BCP 47 language of all items without one; null detects each item's language."
     )
@@ -94,9 +97,11 @@ class DatasetSource(Settings):
     path: _Path
 
 
+SOURCES = (MovieLens100kSource, KmrdSource, MindSource, TabularSource, DatasetSource)
 Source = Annotated[
     MovieLens100kSource | KmrdSource | MindSource | TabularSource | DatasetSource, Field(discriminator="name")
 ]
+_SOURCE_NAMES = {source.model_fields["name"].default: source for source in SOURCES}
 
 
 class SplitConfig(Settings):
@@ -328,9 +333,8 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
 
 
 def _explain(entry: Any, origin: str) -> str:
-    names = {source.model_fields["name"].default for source in Source.__args__[0].__args__}  # type: ignore[attr-defined]
     # The tag of the source union stands in the location but not in the file.
-    path = [part for part in entry["loc"] if part not in names]
+    path = [part for part in entry["loc"] if part not in _SOURCE_NAMES]
     dotted = ".".join(str(part) for part in path)
     if entry["type"] == "extra_forbidden":
         valid = _keys_beside(entry["loc"])
@@ -338,7 +342,8 @@ def _explain(entry: Any, origin: str) -> str:
         remedy = f"Did you mean {near[0]!r}?" if near else f"Valid here: {', '.join(valid)}."
         return f"{origin}: unknown setting {dotted!r}. {remedy}"
     if entry["type"].startswith("union_tag"):
-        return f"{origin}: {dotted}.name is {_shown(entry['input'])}; it must be one of {', '.join(sorted(names))}."
+        choices = ", ".join(sorted(_SOURCE_NAMES))
+        return f"{origin}: {dotted}.name is {_shown(entry['input'])}; it must be one of {choices}."
     return f"{origin}: {dotted or 'the file'} is {_shown(entry['input'])}: {entry['msg']}."
 
 
@@ -357,7 +362,5 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
             continue
-        for source in Source.__args__[0].__args__:  # type: ignore[attr-defined]
-            if source.model_fields["name"].default == part:
-                model = source
+        model = _SOURCE_NAMES.get(str(part), model)
     return list(model.model_fields)

@@ -51,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="say more about what is done")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
+    _verb(verbs, "settings", _settings, "print every setting with its default and meaning")
+
     data = _verb(verbs, "data", _data, "prepare and check a config's dataset, and describe it")
     _add_config(data)
 
@@ -106,6 +108,12 @@ def _add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
 
 def _add_run_dir(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--run-dir", type=Path, required=True, metavar="DIR", help=text)
+
+
+def _settings(options: argparse.Namespace) -> None:
+    from trainer.settings_reference import settings_markdown
+
+    print(settings_markdown(), end="")
 
 
 def _data(options: argparse.Namespace) -> None:

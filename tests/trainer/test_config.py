@@ -6,6 +6,7 @@ import pytest
 
 from trainer.config import Config, dump_config, load_config, parse_config
 from trainer.errors import BabelrecError
+from trainer.settings_reference import settings_markdown
 
 _CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 
@@ -82,3 +83,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_defaults_are_valid() -> None:
     assert Config() == parse_config({}, "defaults")
+
+
+def test_the_documented_settings_are_those_of_the_code() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert page.endswith(settings_markdown()), "write it again: see the page's first line"

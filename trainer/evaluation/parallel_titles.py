@@ -97,12 +97,8 @@ def mind_titles(folder: Path) -> ParallelTitles:
             name = next(name for name in opened.namelist() if name.endswith("news.tsv"))
             text = opened.read(name)
     except (zipfile.BadZipFile, StopIteration) as error:
-        raise BabelrecError(
-            f"{archive} is no xMIND archive with a news.tsv in it. Remedy: fetch it again."
-        ) from error
-    chinese = pl.read_csv(text, separator="\t", quote_char=None).select(
-        pl.col("nid").alias("item_id"), "title"
-    )
+        raise BabelrecError(f"{archive} is no xMIND archive with a news.tsv in it. Remedy: fetch it again.") from error
+    chinese = pl.read_csv(text, separator="\t", quote_char=None).select(pl.col("nid").alias("item_id"), "title")
     return table_titles(
         "mind-sample",
         english.with_columns(pl.lit("en").alias("language")),

@@ -75,8 +75,7 @@ def load_encoder(handle: str, *, trainable: bool = False) -> hub.KerasLayer:
         vectors = layer(tf.constant(["one", "две"]))
     except Exception as error:
         raise BabelrecError(
-            f"The text encoder {handle!r} can't be called with a batch of strings: "
-            f"{_first_line(error)}. {_INTERFACE}"
+            f"The text encoder {handle!r} can't be called with a batch of strings: {_first_line(error)}. {_INTERFACE}"
         ) from error
     if not isinstance(vectors, tf.Tensor):
         raise BabelrecError(f"The text encoder {handle!r} returned {type(vectors).__name__}. {_INTERFACE}")
@@ -86,9 +85,7 @@ def load_encoder(handle: str, *, trainable: bool = False) -> hub.KerasLayer:
             f"{_INTERFACE}"
         )
     if trainable and not layer.trainable_variables:
-        raise BabelrecError(
-            f"text.trainable is set, but the text encoder {handle!r} has no trainable variables."
-        )
+        raise BabelrecError(f"text.trainable is set, but the text encoder {handle!r} has no trainable variables.")
     return layer
 
 

@@ -73,9 +73,7 @@ class Muse(tf.Module):
         if table not in ("float", "quantized"):
             raise BabelrecError(f"mUSE token table {table!r} is neither 'float' nor 'quantized'.")
         if normalization not in ("branch", "joint"):
-            raise BabelrecError(
-                f"mUSE normalization {normalization!r} is unknown; it is 'branch' or 'joint'."
-            )
+            raise BabelrecError(f"mUSE normalization {normalization!r} is unknown; it is 'branch' or 'joint'.")
         self.table = table
         self.normalization = normalization
         self._epsilon = weights.epsilon

@@ -22,9 +22,7 @@ Vectors = npt.NDArray[np.float32]
 
 def text_keys(texts: Sequence[str]) -> Keys:
     """A 16-byte BLAKE2b digest for each text."""
-    digests = b"".join(
-        blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts
-    )
+    digests = b"".join(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts)
     return np.frombuffer(digests, dtype="V16")
 
 
@@ -126,9 +124,7 @@ class VectorCache:
             return None
         sound = index.dtype == _INDEX and index.ndim == 1 and vectors.dtype == np.float32
         if not sound or vectors.ndim != 2 or len(vectors) != len(index):
-            self._discard(
-                index_path, f"index {index.dtype} {index.shape}, vectors {vectors.dtype} {vectors.shape}"
-            )
+            self._discard(index_path, f"index {index.dtype} {index.shape}, vectors {vectors.dtype} {vectors.shape}")
             return None
         return index, vectors
 

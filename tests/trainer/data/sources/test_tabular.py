@@ -344,7 +344,7 @@ def test_unknown_items_may_be_left_out(tmp_path: Path) -> None:
     source = TabularSource(interactions=tmp_path / "log.csv", items=tmp_path / "catalogue.csv")
     with pytest.raises(DatasetError, match=re.escape("'404' is not in")):
         tabular.write(source, tmp_path / "strict")
-    dataset = tabular.write(source, tmp_path / "lenient", drop_unknown_items=True)
+    dataset = prepare(source.model_copy(update={"drop_unknown_items": True}))
     assert dataset.rows["interactions"] == 2
     assert dataset.dropped == {"interactions with items that are not in the catalogue": 1}
 

@@ -1,0 +1,95 @@
+"""All settings as a table: what ``trainer.task settings`` prints and docs/configuration.md holds."""
+
+import types
+import typing
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from trainer.config import SOURCES, Config
+
+
+def settings_markdown() -> str:
+    """Every setting with its type, default and meaning, one table a section."""
+    parts = []
+    for path, model in _sections(Config, ""):
+        title = f"`{path}`" if path else "Top level"
+        rows = [
+            f"| `{name}` | {_type(field)} | `{_default(field)}` | {field.description or ''} |"
+            for name, field in model.model_fields.items()
+            if not _is_section(field.annotation)
+        ]
+        if rows:
+            doc = (model.__doc__ or "").strip().splitlines()[0]
+            parts.append(
+                f"### {title}\n\n{doc}\n\n| setting | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows)
+            )
+    for source in SOURCES:
+        name = source.model_fields["name"].default
+        doc = (source.__doc__ or "").strip().splitlines()[0]
+        rows = [
+            f"| `{key}` | {_type(field)} | `{_default(field)}` | {field.description or ''} |"
+            for key, field in source.model_fields.items()
+            if key != "name"
+        ]
+        table = (
+            "| setting | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows)
+            if rows
+            else "It has no settings."
+        )
+        parts.append(f"### `data.source` with `name: {name}`\n\n{doc}\n\n{table}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    yield path, model
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if _is_section(annotation):
+            assert isinstance(annotation, type)
+            yield from _sections(annotation, f"{path}.{name}".lstrip("."))
+
+
+def _is_section(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _type(field: FieldInfo) -> str:
+    return _name(field.annotation).replace("|", "\\|")
+
+
+def _name(annotation: object) -> str:
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if origin is typing.Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        if all(_is_section(part) for part in arguments):
+            return "a source, see below"
+        return " or ".join(_name(part) for part in arguments)
+    if origin is list:
+        return f"list of {_name(arguments[0])}"
+    if origin is dict:
+        return f"map of {_name(arguments[0])} to {_name(arguments[1])}"
+    if origin is typing.Annotated:
+        return _name(arguments[0])
+    return {"str": "text", "bool": "true or false", "int": "integer", "float": "number", "Path": "path"}.get(
+        getattr(annotation, "__name__", ""), str(annotation)
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        dumped = value.model_dump(mode="json")
+        return dumped.get("name", "{}") if dumped else "{}"
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if not isinstance(value, list | dict)
+        else str(value)
+    )
