@@ -38,6 +38,7 @@ setup(
         "pyarrow",
         "pydantic>=2",
         "pyyaml",
+        "requests",
         "rich",
     ],
     extras_require={
@@ -50,18 +51,18 @@ setup(
             "nbformat",
             "pytest",
             "pytest-timeout",
-            "ranx",
+            "psutil",
             "ruff",
+            "scikit-learn",
             "scipy",
             "sentencepiece",
             "types-protobuf",
             "types-PyYAML",
         ],
-        "bench": ["hnswlib", "faiss-cpu"],
     },
     entry_points={
         "console_scripts": [
-            "babelrec = trainer.task:run",
+            "babelrec = trainer.task:main",
             "babelrec-server = serving.server.main:main",
             "babelrec-client = serving.client.cli:main",
         ]

@@ -22,8 +22,8 @@ class FiniteLossGuard(tf.keras.callbacks.Callback):
             rate = float(self.model.optimizer.learning_rate)
             raise BabelrecError(
                 f"The loss became {loss} at batch {batch + 1} of this epoch. Lower training.learning_rate "
-                f"(now {rate:.2g}) or training.clip_norm, lengthen training.warmup_steps, or look for extreme values in numeric and "
-                "embedding columns. The last good checkpoint is kept."
+                f"(now {rate:.2g}) or training.clip_norm, lengthen training.warmup_steps, or look for extreme values "
+                "in numeric and embedding columns. The last good checkpoint is kept."
             )
 
 

@@ -154,7 +154,7 @@ class _Phase:
         model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
         model.ranking_model.set_label_scale(self._data.observed.labels)
         per_epoch = self._data.steps_per_epoch
-        model.compile(optimizer=make_optimizer(settings, settings.epochs * per_epoch))
+        model.compile(optimizer=make_optimizer(settings, epochs * per_epoch))
         average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
         state = TrainingState(self.run.path / "checkpoints" / self.name, model, average)
         start = state.resume()
