@@ -87,7 +87,8 @@ class Validation(tf.keras.callbacks.Callback):
         """Validates and decides."""
         with self._state.averaged():
             metrics = self._measure()
-        with self._writer.as_default():
+        # Keras's own TensorBoard callback turns recording off between its summaries.
+        with self._writer.as_default(), tf.summary.record_if(True):
             for name, value in metrics.items():
                 tf.summary.scalar(f"validation/{name}", value, step=epoch)
         if logs is not None:

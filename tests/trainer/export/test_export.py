@@ -105,10 +105,12 @@ def test_signatures_have_the_names_and_types_of_the_contract(version: Path) -> N
     }
     one, many = [None], [None, None]
     assert said == {
-        "user_id": (tf.string, one), "history": (tf.string, many), "query": (tf.string, one), "language": (tf.string, one),
-        "country": (tf.string, one), "timestamp": (tf.int64, one), "k": (tf.int32, one), "exclude": (tf.string, many),
-        "languages": (tf.string, many), "categories": (tf.string, many), "include_seen": (tf.bool, one),
-    }  # fmt: skip
+        **dict.fromkeys(("user_id", "query", "language", "country"), (tf.string, one)),
+        **dict.fromkeys(("history", "exclude", "languages", "categories"), (tf.string, many)),
+        "timestamp": (tf.int64, one),
+        "k": (tf.int32, one),
+        "include_seen": (tf.bool, one),
+    }
     assert set(signatures["recommend"].structured_outputs) == {
         "item_ids", "scores", "languages", "titles", "probability_like", "predicted_rating",
     }  # fmt: skip
