@@ -148,7 +148,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
         status = checkpoint.restore(path)
         status.assert_existing_objects_matched()
         status.expect_partial()
-    except (tf.errors.OpError, ValueError, AssertionError) as error:
+    except (tf.errors.OpError, ValueError, AssertionError, IndexError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0][:300]
         raise BabelrecError(
             f"The checkpoint {path or ''} can't be used: {reason}. It is damaged or of other settings. "
