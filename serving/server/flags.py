@@ -45,6 +45,11 @@ _NEUTRAL: dict[str, str] = {
 }
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default not in (None, "", []) else action.help
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\nTry `{self.prog} --help`.\n")
@@ -58,7 +63,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         epilog="Flags are given as --flag=value or --flag value; names, defaults and meaning are "
         "tensorflow_model_server's. Its other flags are refused, unless they ask for nothing.",
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        usage="%(prog)s --model_base_path=PATH [--flag=value ...]",
+        formatter_class=_Formatter,
     )
     add = parser.add_argument
     add("--port", type=_port, default=8500, help="TCP port of the gRPC API; 0 takes a free one and logs it")

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from serving.server import flags
 
 _LOGGER = logging.getLogger(__name__)
 _UNLIMITED = -1
+_POLL_SECONDS = 0.2
 # Unloading takes moments; without requests in the way it may have them even when the grace is used up.
 _UNLOAD_SECONDS = 2.0
 
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{package} {package_version(package)}")
         return 0
     _set_up_logging()
-    stop = threading.Event()
-    _stop_on_signals(stop)
+    stop = _Stop()
+    stop.on_signals()
 
     from tensorflow import get_logger  # the import takes seconds: not for --help and not for wrong flags
 
@@ -57,11 +57,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Stop:
+    """Whether the process was asked to stop.
+
+    The handler does nothing but set a flag: taking the lock of an event in a handler can deadlock. The flag is
+    polled: a signal that the system hands to another thread doesn't wake the main one.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def on_signals(self) -> None:
+        """Takes over SIGTERM and SIGINT."""
+        signal.signal(signal.SIGTERM, self._handle)
+        signal.signal(signal.SIGINT, self._handle)
+
+    def wait(self) -> None:
+        """Returns once asked to stop."""
+        while not self.requested:
+            time.sleep(_POLL_SECONDS)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            os._exit(130)  # the second Ctrl-C: now
+        self.requested = True
+
+
 class _StartError(Exception):
     pass
 
 
-def _serve(options: argparse.Namespace, stop: threading.Event) -> int:
+def _serve(options: argparse.Namespace, stop: _Stop) -> int:
     from serving.server import ops
     from serving.server.loader import LoaderOptions, SavedModelLoader
     from serving.server.manager import AspiredVersionsManager
@@ -111,9 +137,9 @@ def _serve(options: argparse.Namespace, stop: threading.Event) -> int:
     source.start()
     try:
         # Like TensorFlow Serving, listen only once there is something to answer with.
-        while not stop.is_set() and not monitor.wait_until(decided, timeout=0.2):
+        while not stop.requested and not monitor.wait_until(decided, timeout=_POLL_SECONDS):
             pass
-        if not stop.is_set():
+        if not stop.requested:
             failed = {v: s.error for v, s in monitor.versions(name).items() if s.error_is_final}
             if all(s.manager_state is not ManagerState.AVAILABLE for s in monitor.versions(name).values()):
                 reasons = "".join(
@@ -177,13 +203,3 @@ def _set_up_logging() -> None:
         format="%(asctime)s.%(msecs)03d %(levelname).1s %(name)s] %(message)s",
         datefmt="%Y-%m-%d %H:%M:%S",
     )
-
-
-def _stop_on_signals(stop: threading.Event) -> None:
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            os._exit(130)  # the second Ctrl-C: now
-        stop.set()
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)

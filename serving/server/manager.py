@@ -215,11 +215,15 @@ class AspiredVersionsManager(Generic[S]):
             if error is None:
                 _LOGGER.info("Successfully loaded servable version %s", harness)
                 self._publish(harness, ManagerState.AVAILABLE)
+            elif harness.no_retry.is_set():
+                # Given up because it was not wanted any more, which is no fault. Should it be wanted again by
+                # now, the source's next report makes a fresh start.
+                _LOGGER.info("Load cancelled for servable version %s after: %s", harness, error)
+                self._publish(harness, ManagerState.END)
+                del self._harnesses[harness.name][harness.version]
             else:
                 _LOGGER.error("Servable %s cannot be loaded: %s", harness, error)
                 self._publish(harness, ManagerState.END, error)
-                if not harness.is_aspired:
-                    del self._harnesses[harness.name][harness.version]
             self._act(harness.name)
             self._changed.notify_all()
 

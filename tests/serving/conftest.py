@@ -21,10 +21,10 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 @pytest.fixture(scope="session")
 def server(exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server of version 1 that no test may change."""
+    """A server of version 1 that no test may change; it also listens on ``socket`` in its base path."""
     base_path = tmp_path_factory.mktemp("models")
     copy_version(exports[1], base_path / "1")
-    with LiveServer(base_path) as live:
+    with LiveServer(base_path, f"--grpc_socket_path={base_path / 'socket'}") as live:
         yield live
 
 

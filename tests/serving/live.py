@@ -36,6 +36,7 @@ class LiveServer:
     """``python -m serving.server`` on a free port."""
 
     def __init__(self, base_path: Path, *flags: str, model_name: str = "recommender") -> None:
+        self.base_path = base_path
         self.model_name = model_name
         self.log: list[str] = []
         self.process = subprocess.Popen(
@@ -128,7 +129,10 @@ class LiveServer:
 
     def wait(self, seconds: float = START_SECONDS) -> int:
         """The exit status."""
-        code = self.process.wait(seconds)
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the server still runs after {seconds} s\n{self.text}") from None
         self._reader.join(5)
         return code
 

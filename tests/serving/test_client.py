@@ -200,6 +200,11 @@ def test_every_status_has_its_error() -> None:
         assert "host:1" in str(error)
 
 
+def test_unix_socket(server: LiveServer, client: RecommenderClient) -> None:
+    with RecommenderClient(f"unix:{server.base_path / 'socket'}") as local:
+        assert local.recommend(k=3) == client.recommend(k=3)
+
+
 def test_one_client_in_many_threads(client: RecommenderClient) -> None:
     expected = client.recommend(language="zh")
     with ThreadPoolExecutor(16) as pool:

@@ -166,6 +166,20 @@ def test_a_newer_version_does_not_wait_for_the_retries_of_a_broken_one() -> None
     assert rig.loaders[1].tries == 1
 
 
+def test_a_version_that_goes_and_comes_back_between_retries_starts_afresh() -> None:
+    rig = Rig(retries=5, interval=3600.0)
+    rig.prepare = lambda loader: setattr(loader, "failures", 1)
+    rig.aspire(1)
+    wait_for(lambda: rig.loaders[1].tries == 1, 5, "a try")
+    rig.prepare = lambda loader: None
+    rig.aspire()
+    rig.aspire(1)  # maybe too early, as the first load has not ended yet
+    rig.wait({1: "END"})
+    assert rig.monitor.versions("m")[1].error is None  # cancelled, not failed
+    rig.aspire(1)
+    rig.wait({1: "AVAILABLE"})
+
+
 def test_no_aspired_version_unloads_everything() -> None:
     rig = Rig()
     rig.aspire(1)
@@ -176,6 +190,21 @@ def test_no_aspired_version_unloads_everything() -> None:
         rig.latest()
     rig.aspire(1)
     rig.wait({1: "AVAILABLE"})
+
+
+def test_a_deleted_version_rolls_back_without_a_gap() -> None:
+    rig = Rig()
+    rig.aspire(1)
+    rig.wait({1: "AVAILABLE"})
+    rig.aspire(2)
+    rig.wait({1: "END", 2: "AVAILABLE"})
+    rig.prepare = lambda loader: loader.may_load.clear()
+    rig.aspire(1)
+    rig.wait({1: "LOADING", 2: "AVAILABLE"})
+    assert rig.latest() == "m/2"
+    rig.loaders[1].may_load.set()
+    rig.wait({1: "AVAILABLE", 2: "END"})
+    assert rig.latest() == "m/1"
 
 
 def test_stop_waits_for_requests_but_not_for_ever() -> None:

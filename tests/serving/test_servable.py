@@ -13,7 +13,7 @@ from serving.server.errors import StatusError
 from serving.server.loader import LoaderOptions, SavedModelLoader
 from serving.server.predict import run_predict
 from serving.server.servable import SavedModelServable
-from tests.serving.models import export_tf1
+from tests.serving.models import export_tf1, write_warm_up
 from tests.serving.test_rpc import request_of
 
 
@@ -59,6 +59,24 @@ def test_unknown_tags(tmp_path: Path) -> None:
     path = export_tf1(tmp_path / "1")
     with pytest.raises(StatusError, match="tag"):
         load(path, tags=("gpu",))
+
+
+def test_warm_up_options(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    version = export_tf1(tmp_path / "1")
+    write_warm_up(version, [request_of({"x": [[1.0]]}), request_of({"word": ["uno"]}, "lookup")])
+    load(version, warm_up_iterations=3)
+    assert "2 records" in caplog.text
+    write_warm_up(version, [request_of({"y": [[1.0]]})])
+    with pytest.raises(StatusError, match=r"warm-up request 1 of .* failed: Signature input alias: x"):
+        load(version)
+    load(version, warm_up=False)
+    (version / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no TFRecord at all")
+    with pytest.raises(StatusError, match="verify your warmup data is in TFRecord format"):
+        load(version)
+    write_warm_up(version, [request_of({"x": [[1.0]]})] * 1001)
+    with pytest.raises(StatusError, match=r"exceeds the maximum \(1000\)"):
+        load(version)
 
 
 class TextSearch(tf.Module):  # type: ignore[misc]
