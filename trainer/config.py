@@ -112,6 +112,9 @@ class SplitConfig(Settings):
     )
     test_fraction: _Fraction = 0.2
     validation_fraction: _Fraction = Field(0.2, description="Share of the training part held out for early stopping.")
+    train_users: _Fraction = Field(
+        1.0, description="Share of users to learn from; the others only ask. For few-shot experiments (P2)."
+    )
     min_positives: int = Field(5, ge=1, description="Users with fewer positives are dropped before splitting.")
 
 
@@ -225,6 +228,9 @@ class TrainingConfig(Settings):
     clip_norm: float = Field(1.0, gt=0.0)
     ema_decay: float | None = Field(None, gt=0.0, lt=1.0, description="Exponential moving average of the weights.")
     patience: int = Field(5, ge=1, description="Epochs without a better validation recall before stopping.")
+    start_from: _Path | None = Field(
+        None, description="Run directory whose weights to start from; vectors of ids start anew. For transfer."
+    )
     refit: bool = Field(
         True, description="Train once more on training + validation for the best number of epochs before testing."
     )

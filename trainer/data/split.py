@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import polars as pl
@@ -108,6 +108,24 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
     held_out = pl.concat([validation, test])
     observed = _observed(dataset, held_out, settings.kind)
     return Split(kind=settings.kind, train=train, validation=validation, test=test, observed=observed)
+
+
+def some_users(parts: Split, share: float, seed: int) -> Split:
+    """The same split with the training and validation parts of a share of its users; the test part stays whole.
+
+    Users are taken in an order that depends on the seed alone, so a larger share holds the smaller one's.
+    """
+    if share >= 1.0:
+        return parts
+    users = parts.train["user_id"].unique().sort()
+    chosen = users.sample(fraction=1.0, shuffle=True, seed=seed).head(math.ceil(users.len() * share))
+    kept = pl.col("user_id").is_in(chosen.implode())
+    return replace(
+        parts,
+        train=parts.train.filter(kept),
+        validation=parts.validation.filter(kept),
+        observed=parts.observed.filter(kept),
+    )
 
 
 def _ordered(frame: pl.DataFrame) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from trainer.runs import Run
 from trainer.text.encoder import encoder_handle, load_encoder
 from trainer.text.vectors import encode_texts
 from trainer.towers.items import ItemTable
+from trainer.towers.layers import IdEmbedding
 
 
 def make_item_table(catalogue: Catalogue, vocabulary: Vocabulary, text: TextConfig) -> ItemTable:
@@ -52,6 +53,26 @@ def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.T
     model = make_recommender(run.config, vocabulary, items, counts)
     run.restore_weights(model)
     return model
+
+
+def copy_weights(source: Recommender, target: Recommender) -> int:
+    """Copies what two models share: every weight of the same name and shape but the vectors of ids.
+
+    Users, items, languages and categories of two vocabularies are different things under the same
+    index, so their vectors stay as they are.
+
+    Returns:
+        Number of weights copied.
+    """
+    tables = {id(layer.table) for layer in target.submodules if isinstance(layer, IdEmbedding)}
+    given = {weight.name: weight for weight in source.trainable_variables}
+    copied = 0
+    for weight in target.trainable_variables:
+        other = given.get(weight.name)
+        if other is not None and other.shape == weight.shape and id(weight) not in tables:
+            weight.assign(other)
+            copied += 1
+    return copied
 
 
 def _build(model: Recommender, items: ItemTable) -> None:

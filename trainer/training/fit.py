@@ -16,10 +16,10 @@ from trainer.data.dataset import Dataset
 from trainer.data.heads import choose_heads
 from trainer.data.pipeline import TrainingData
 from trainer.data.sources import prepare
-from trainer.data.split import Split, split
+from trainer.data.split import Split, some_users, split
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.holdout import HoldOut
-from trainer.models.assembly import make_item_table, make_recommender
+from trainer.models.assembly import copy_weights, load_recommender, make_item_table, make_recommender
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
@@ -126,6 +126,7 @@ class _Phase:
         self.history: dict[str, Any] = {}
         config = run.config
         self._config = config
+        parts = some_users(parts, config.data.split.train_users, config.seed)
         self.vocabulary = Vocabulary.from_training(dataset, catalogue, parts, config)
         self.heads = choose_heads(self.vocabulary.events, config.data.positives)
         self.items: ItemTable = make_item_table(catalogue, self.vocabulary, config.text)
@@ -152,6 +153,9 @@ class _Phase:
         settings = self._config.training
         tf.keras.utils.set_random_seed(self._config.seed)
         model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
+        if settings.start_from is not None:
+            copied = copy_weights(load_recommender(Run.open(settings.start_from)), model)
+            _LOG.info("Starting from %d weights of %s.", copied, settings.start_from)
         model.ranking_model.set_label_scale(self._data.observed.labels)
         per_epoch = self._data.steps_per_epoch
         model.compile(optimizer=make_optimizer(settings, epochs * per_epoch))

@@ -350,7 +350,7 @@ def test_warmup_requests_are_answered_by_the_graph(version: Path) -> None:
         signatures.add(request.model_spec.signature_name)
         inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
         loaded.signatures[request.model_spec.signature_name](**inputs)
-    assert signatures == {"recommend", "retrieve", "rank", "encode_text"}
+    assert signatures == {"serving_default", "retrieve", "rank", "encode_text"}
 
 
 def test_an_unfinished_run_is_not_exported(tiny_run: Run, tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.trainer.tiny import tiny_config
 from trainer.config import dump_config
 from trainer.data.dataset import Dataset
+from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.protocols import evaluate_p1
+from trainer.export.export import export
 from trainer.models.assembly import load_recommender
 from trainer.runs import Run
 from trainer.training.fit import fit
@@ -166,19 +168,66 @@ def test_ema_is_an_option_that_ends_well(tiny: Dataset, tmp_path: Path) -> None:
     assert evaluate_p1(run).metrics["recall@10"].value > 0
 
 
-def test_training_with_the_encoder_unfrozen(tiny: Dataset, tmp_path: Path) -> None:
+class _Letters(tf.Module):
+    """A small encoder with the interface of the official one: a trainable vector a byte, summed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = tf.Variable(tf.random.stateless_normal([256, 8], seed=[1, 2]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def __call__(self, text: tf.Tensor) -> tf.Tensor:
+        letters = tf.strings.bytes_split(text)
+        codes = tf.io.decode_raw(letters.flat_values, tf.uint8, fixed_length=1)[:, 0]
+        vectors = tf.gather(self.matrix, tf.cast(codes, tf.int32))
+        summed = tf.math.unsorted_segment_sum(vectors, letters.value_rowids(), tf.size(text))
+        return tf.math.l2_normalize(summed, axis=1)
+
+
+def test_a_local_encoder_is_trained_along_when_asked(tiny: Dataset, tmp_path: Path) -> None:
+    source = _Letters()
+    exported = tf.train.Checkpoint()
+    exported.__call__ = source.__call__
+    exported.matrix = source.matrix
+    exported.variables = exported.trainable_variables = [source.matrix]
+    exported.regularization_losses = []
+    tf.saved_model.save(exported, str(tmp_path / "encoder"))
     config = tiny_config(
         tiny.path,
-        text={"trainable": True},
-        training={"epochs": 1, "batch_size": 512, "refit": False, "learning_rate": 1e-4},
+        text={"encoder": str(tmp_path / "encoder"), "trainable": True},
+        training={"epochs": 1, "batch_size": 64, "refit": False},
     )
     run = fit(config, tmp_path / "run")
-    model = load_recommender(run)
-    encoder = model.candidate_tower.encoder
+    encoder = load_recommender(run).candidate_tower.encoder
     assert encoder is not None
-    from trainer.text.encoder import encoder_handle, load_encoder
+    text = tf.constant(["space ship", "우주선", ""])
+    assert np.abs(encoder(text).numpy() - source(text).numpy()).max() > 1e-4, "training moved the encoder"
+    loaded = tf.saved_model.load(str(export(run, tmp_path / "models")))
+    served = loaded.signatures["encode_text"](text=text)["embeddings"].numpy()
+    np.testing.assert_allclose(served, encoder(text).numpy(), rtol=1e-4, atol=1e-5)
 
-    before = load_encoder(encoder_handle(config.text))(tf.constant(["space ship"])).numpy()
-    after = encoder(tf.constant(["space ship"])).numpy()
-    assert np.abs(before - after).max() > 1e-5, "fine-tuning moved the encoder"
-    assert (before * after).sum() > 0.5
+
+def test_a_run_starts_from_another_and_learns_from_some_users(tiny: Dataset, tiny_run: Run, tmp_path: Path) -> None:
+    config = tiny_config(
+        tiny.path,
+        data={"source": {"name": "dataset", "path": str(tiny.path)}, "split": {"train_users": 0.1}},
+        training={
+            "epochs": 1,
+            "refit": False,
+            "learning_rate": 1e-9,
+            "start_from": str(tiny_run.path),
+            "batch_size": 32,
+        },
+    )
+    run = fit(config, tmp_path / "run")
+    vocabulary = Vocabulary.load(run.vocabulary)
+    assert len(vocabulary.users) == 8
+    given, taken = load_recommender(tiny_run), load_recommender(run)
+    np.testing.assert_allclose(
+        taken.candidate_tower.embed_text(tf.ones([1, 512])),
+        given.candidate_tower.embed_text(tf.ones([1, 512])),
+        rtol=1e-3,
+    )
+    report = evaluate_p1(run)
+    assert report.sizes is not None
+    assert report.sizes.users == 80, "all users ask, though few were learned from"
