@@ -26,12 +26,12 @@ _REFERENCES: dict[tuple[str, str], tuple[ReferenceResult, ...]] = {
         _of("ALS 64", _IMPLICIT, 0.1595, 0.2164, 0.1448),
         _of("EASE", _IMPLICIT, 0.1656, 0.2197, 0.1510),
     ),
-    ("kmrd", "P1"): (
+    ("kmrd-small", "P1"): (
         _of("popularity", _IMPLICIT, 0.2416, 0.3478, 0.1670),
         _of("ALS 32", _IMPLICIT, 0.1797, 0.2777, 0.1265),
         _of("EASE", _IMPLICIT, 0.2877, 0.4023, 0.2054),
     ),
-    ("kmrd", "P2"): (
+    ("kmrd-small", "P2"): (
         _of("random", "uniform scores", 0.0189),
         _of("mean-history, Korean titles", _MUSE, 0.0509),
         _of("mean-history, Korean titles + genres", _MUSE, 0.0669),

@@ -61,7 +61,7 @@ def _expected(dataset: str, model: str) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("dataset", "weight", "sizes"),
-    [("movielens-100k", 100.0, (938, 1_447, 43_919, 11_442)), ("kmrd", 500.0, (4_342, 563, 41_948, 12_581))],
+    [("movielens-100k", 100.0, (938, 1_447, 43_919, 11_442)), ("kmrd-small", 500.0, (4_342, 563, 41_948, 12_581))],
 )
 def test_harness_reproduces_the_reference_figures(
     dataset: str, weight: float, sizes: tuple[int, ...], request: pytest.FixtureRequest
