@@ -3,8 +3,8 @@
 Both encode the same distinct texts in the same run, in turn. The package works in processes of its own, one
 with a single BLAS thread and one with a thread a core: its threads wait actively, which on a busy machine
 makes many slower than one. ``ratio_catalogue`` is the median over the rounds of (the package's seconds, the
-faster of the two) / (our seconds) for a whole catalogue; no cache on disk is used. ``ratio_catalogue_cpu`` compares
-processor seconds with the single thread's, which other work on the machine hardly changes.
+faster of the two) / (our seconds) for a whole catalogue; no cache on disk is used. ``ratio_catalogue_cpu``
+compares processor seconds with the single thread's, which other work on the machine changes much less.
 """
 
 import argparse
@@ -154,13 +154,13 @@ def _catalogue(folder: Path, limit: int) -> tuple[list[str], list[str]]:
 
 
 def _by_length(texts: list[str], tokens: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, list[str]]:
-    """Up to 2,000 texts a class of token counts; the longest class joins titles to descriptions."""
+    """Up to 1,000 texts a class of token counts; the longest class joins titles to descriptions."""
     bounds = ((3, 8), (9, 16), (17, 32), (33, 64))
     parts = {
-        f"{low}-{high} tokens": [t for t, n in zip(texts, tokens, strict=True) if low <= n <= high][:2000]
+        f"{low}-{high} tokens": [t for t, n in zip(texts, tokens, strict=True) if low <= n <= high][:1000]
         for low, high in bounds
     }
-    joined = [" ".join(texts[i : i + 8]) for i in range(0, min(len(texts), 2000), 8)]
+    joined = [" ".join(texts[i : i + 8]) for i in range(0, min(len(texts), 1600), 8)]
     parts["8 titles joined"] = joined
     return {name: part for name, part in parts.items() if len(part) >= 50}
 
@@ -309,7 +309,7 @@ def _show(result: dict[str, Any], console: Console) -> None:
     facts = result["environment"]
     if facts["load_average_before"] > facts["cores"]:
         console.print(
-            f"[yellow]Other work was running (load {facts['load_average_before']} on {facts['cores']} cores); "
+            f"[yellow]Other work was running (load {facts['load_average_before']}, {facts['cores']} cores); "
             "trust the processor seconds more than the times.[/]",
             highlight=False,
         )
