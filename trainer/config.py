@@ -6,11 +6,12 @@ values keep their types, and ``--set a.b=value`` overrides any key by its dotted
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trainer.errors import BabelrecError
 
@@ -31,7 +32,8 @@ class Settings(BaseModel):
 
 
 # Strict mode refuses a str for a Path and an int for a float; YAML has no other way to write them.
-_Path = Annotated[Path, Field(strict=False)]
+# It is made absolute, so that a run's own config means the same from any directory.
+_Path = Annotated[Path, Field(strict=False), AfterValidator(lambda path: path.expanduser().absolute())]
 _Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -112,8 +114,11 @@ class SplitConfig(Settings):
     )
     test_fraction: _Fraction = 0.2
     validation_fraction: _Fraction = Field(0.2, description="Share of the training part held out for early stopping.")
-    train_users: _Fraction = Field(
-        1.0, description="Share of users to learn from; the others only ask. For few-shot experiments (P2)."
+    train_users: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="Share of users to learn from; the others only ask. For few-shot experiments (P2).",
     )
     min_positives: int = Field(5, ge=1, description="Users with fewer positives are dropped before splitting.")
 
@@ -193,7 +198,7 @@ class RankingConfig(Settings):
 
     loss_weight: float = Field(0.2, ge=0.0)
     cross_layers: int = Field(2, ge=1)
-    hidden: list[int] = [64]
+    hidden: list[Annotated[int, Field(ge=1)]] = [64]
     negatives: int = Field(8, ge=1, description="Sampled negatives beside each positive.")
     blend: dict[str, float] | None = Field(
         None,
@@ -242,7 +247,7 @@ class TrainingConfig(Settings):
 class EvaluationConfig(Settings):
     """What `evaluate` measures."""
 
-    ks: list[int] = [10, 20]
+    ks: list[Annotated[int, Field(ge=1)]] = Field([10, 20], min_length=1, description="Cut-offs of the metrics.")
     bootstrap_samples: int = Field(1000, ge=10)
 
 
@@ -286,7 +291,7 @@ class Config(Settings):
         return self
 
 
-def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a YAML file and applies ``a.b=value`` overrides (values are YAML).
 
     Raises:
@@ -296,11 +301,11 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
     except OSError as error:
         raise BabelrecError(f"Can't read the config {path}: {error.strerror}. Give an existing YAML file.") from error
-    except yaml.YAMLError as error:
-        raise BabelrecError(f"{path} is not valid YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BabelrecError(f"{path} is not valid YAML in UTF-8: {error}") from error
     if not isinstance(raw, dict):
         raise BabelrecError(f"{path} holds {type(raw).__name__}, not a mapping of settings to values.")
-    for override in overrides or []:
+    for override in overrides:
         _apply_override(raw, override)
     return parse_config(raw, str(path))
 

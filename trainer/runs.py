@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +37,24 @@ class Run:
         Raises:
             BabelrecError: the directory holds a run with other settings.
         """
+        if path.exists() and not path.is_dir():
+            raise BabelrecError(f"{path} is a file. Give a directory as --run-dir.")
         file = path / "config.yaml"
         if file.exists():
             before = load_config(file)
-            if before != config:
-                changed = ", ".join(_differences(before.model_dump(), config.model_dump()))
+            changed = _differences(_learned_by(before), _learned_by(config))
+            if changed:
                 raise BabelrecError(
-                    f"{path} holds a run with other settings ({changed}). "
+                    f"{path} holds a run with other settings ({', '.join(changed)}). "
                     "Give another --run-dir, or remove this one to start again."
                 )
-        else:
+        if not file.exists() or before != config:
             write_text(file, dump_config(config))
         return cls(path, config)
 
     @classmethod
-    def open(cls, path: Path) -> "Run":
-        """An existing run.
+    def open(cls, path: Path, overrides: Sequence[str] = ()) -> "Run":
+        """An existing run; ``overrides`` (``a.b=value``) change its settings for this process alone.
 
         Raises:
             BabelrecError: there is none.
@@ -61,7 +64,7 @@ class Run:
             raise BabelrecError(
                 f"{path} is not a run directory (no config.yaml). Train one: trainer.task fit --run-dir {path}"
             )
-        return cls(path, load_config(file))
+        return cls(path, load_config(file, overrides))
 
     @property
     def finished(self) -> bool:
@@ -154,6 +157,11 @@ def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
             f"The checkpoint {path or ''} can't be used: {reason}. It is damaged or of other settings. "
             "Remove the run directory and run `fit` again, or restore the files from a copy."
         ) from error
+
+
+def _learned_by(config: Config) -> dict[str, Any]:
+    """The settings that decide what is learned; evaluation and export can be chosen anew."""
+    return config.model_dump(mode="json", exclude={"name", "evaluation", "export"})
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[str]:

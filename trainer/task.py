@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
     export = _verb(verbs, "export", _export, "write a SavedModel version that a model server can load")
     _add_run_dir(export, "a finished run")
+    _add_overrides(export, "override an export setting of the run, for example export.index=scann")
     export.add_argument(
         "--model-dir",
         type=Path,
@@ -178,7 +179,11 @@ def _export(options: argparse.Namespace) -> None:
     from trainer.export.export import export
     from trainer.runs import Run
 
-    version = export(Run.open(options.run_dir), options.model_dir)
+    for override in options.overrides:
+        if not override.startswith("export."):
+            raise BabelrecError(f"--set {override!r}: only settings of `export` can change after training.")
+    run = Run.open(options.run_dir, options.overrides)
+    version = export(run, options.model_dir)
     print(f"Exported {version}. Serve it:")
     base = version.parent.resolve()
     print(f"  python -m serving.server --port=8500 --model_name={base.name} --model_base_path={base}")

@@ -60,7 +60,7 @@ class Catalogue:
             for name in others.select(cs.numeric()).columns
         }
         embeddings = {
-            name: np.stack(others[name].to_list()).astype(np.float32)
+            name: _vectors(others[name])
             for name, dtype in others.schema.items()
             if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_float()  # type: ignore[union-attr]
         }
@@ -91,6 +91,17 @@ class Catalogue:
             missing = joined.filter(pl.col("row").is_null())["item_id"][0]
             raise BabelrecError(f"Item {missing!r} is not in the items table. Add it there or drop its interactions.")
         return joined["row"].cast(pl.Int32).to_numpy()
+
+
+def _vectors(column: pl.Series) -> npt.NDArray[np.float32]:
+    """A column of lists of one length as a matrix; an absent vector is zero, which adds nothing."""
+    there = column.is_not_null().to_numpy()
+    if not there.any():
+        return np.zeros((len(column), 0), np.float32)
+    known = np.stack(column.drop_nulls().to_list())
+    matrix = np.zeros((len(column), known.shape[1]), np.float32)
+    matrix[there] = known
+    return matrix
 
 
 def _category_rows(items: pl.DataFrame) -> tuple[list[str], npt.NDArray[np.int32]]:

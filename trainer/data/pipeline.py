@@ -97,6 +97,11 @@ class TrainingData:
                 "The training part has no positives. Check data.positives (event -> smallest value) against the "
                 "dataset's events, and data.split.min_positives against its users."
             )
+        if not heads or split.observed.is_empty():
+            raise BabelrecError(
+                "The training part holds no event that a ranking head could learn from. Check data.positives: it must "
+                f"name an event of the dataset (here: {', '.join(vocabulary.events) or 'none'})."
+            )
         self._config = config
         self._categories = catalogue.categories
         self._items_total = len(catalogue)

@@ -106,7 +106,7 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
             f"{settings.validation_fraction}. Remedy: lower them."
         )
     held_out = pl.concat([validation, test])
-    observed = _observed(dataset, held_out, settings.kind)
+    observed = _observed(dataset, train, held_out, settings.kind)
     return Split(kind=settings.kind, train=train, validation=validation, test=test, observed=observed)
 
 
@@ -157,7 +157,7 @@ def _last_of_all(ordered: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, 
     return ordered.filter(pl.col("timestamp") < moment), ordered.filter(pl.col("timestamp") >= moment)
 
 
-def _observed(dataset: Dataset, held_out: pl.DataFrame, kind: str) -> pl.DataFrame:
+def _observed(dataset: Dataset, train: pl.DataFrame, held_out: pl.DataFrame, kind: str) -> pl.DataFrame:
     events = dataset.interactions()
     if held_out.is_empty():
         return events.collect(engine="streaming")
@@ -167,8 +167,14 @@ def _observed(dataset: Dataset, held_out: pl.DataFrame, kind: str) -> pl.DataFra
         first = held_out.lazy().group_by("user_id").agg(pl.col("timestamp").min().alias("__end"))
         events = (
             events.join(first, on="user_id", how="left", maintain_order="left")
-            .filter(pl.col("__end").is_null() | (pl.col("timestamp") < pl.col("__end")))
-            .drop("__end")
+            # Of events in the very moment of the cut, those of training positives are known to be on its near side.
+            .join(train.lazy().select(*_PAIR, __trained=pl.lit(True)), on=_PAIR, how="left", maintain_order="left")
+            .filter(
+                pl.col("__end").is_null()
+                | (pl.col("timestamp") < pl.col("__end"))
+                | ((pl.col("timestamp") == pl.col("__end")) & pl.col("__trained").fill_null(False))
+            )
+            .drop("__end", "__trained")
         )
     pairs = held_out.lazy().select(_PAIR)
     return events.join(pairs, on=_PAIR, how="anti", maintain_order="left").collect(engine="streaming")

@@ -118,5 +118,8 @@ def _quantile_edges(values: np.ndarray, bins: int) -> list[float]:
     known = values[np.isfinite(values)]
     if known.size == 0:
         return [0.0, 1.0]
-    edges = np.unique(np.quantile(known, np.linspace(0.0, 1.0, bins + 1)))
-    return [float(edge) for edge in edges] if edges.size > 1 else [float(edges[0]), float(edges[0]) + 1.0]
+    # As float32, in which the tower computes: edges that differ in float64 alone would make bins of no width.
+    edges = np.unique(np.quantile(known, np.linspace(0.0, 1.0, bins + 1)).astype(np.float32))
+    if edges.size == 1:
+        edges = np.append(edges, edges[0] + np.maximum(np.float32(1.0), np.abs(edges[0]) * np.float32(1e-3)))
+    return [float(edge) for edge in edges]

@@ -11,9 +11,14 @@ from trainer.evaluation.item_sets import ItemSets
 from trainer.evaluation.ranking import BlockScorer, Rankings, rank_in_blocks
 
 
-def popularity(train: ItemSets) -> BlockScorer:
-    """The same order for everybody: number of training users of each item."""
-    counts = train.item_counts().astype(np.float64)
+def popularity(train: ItemSets, counts: NDArray[np.integer] | None = None) -> BlockScorer:
+    """The same order for everybody: number of training users of each item.
+
+    Args:
+        train: training part of the users who are asked for.
+        counts: [I] of the whole training part, where it has more users than those; None counts `train`.
+    """
+    counts = (train.item_counts() if counts is None else counts).astype(np.float64)
 
     def score(users: slice) -> NDArray[np.floating]:
         return np.broadcast_to(counts, (users.stop - users.start, counts.size))
@@ -70,6 +75,7 @@ def baseline_rankings(
     *,
     item_vectors: NDArray[np.floating] | None = None,
     exclude: ItemSets | None = None,
+    counts: NDArray[np.integer] | None = None,
     seed: int = 0,
 ) -> dict[str, Rankings]:
     """Rankings of all baselines: `popularity`, `random` and, with item vectors, `mean-history`.
@@ -79,9 +85,10 @@ def baseline_rankings(
         k: length of the lists.
         item_vectors: [I, D] text vectors of the items.
         exclude: items to leave out for each user; None leaves out the training part.
+        counts: [I] of the whole training part, as of `popularity`.
         seed: of the random baseline.
     """
-    scorers = {"popularity": popularity(train), "random": random(train.num_items, seed=seed)}
+    scorers = {"popularity": popularity(train, counts), "random": random(train.num_items, seed=seed)}
     if item_vectors is not None:
         scorers["mean-history"] = mean_history(train, item_vectors)
     left_out = train if exclude is None else exclude

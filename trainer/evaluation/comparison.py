@@ -43,6 +43,8 @@ class RankingProblem:
         train: training part, users x items: the source of popularity, cold/warm and user activity.
         test: the items to find.
         item_languages: language of each item (None: not known), or None to leave out that slice.
+        training_counts: [I] users of each item in the whole training part, where it has more users than `train`;
+            None counts `train`.
         trained_items: [I] whether the model learned from interactions with the item; None: those of `train`.
             Differs in zero-shot evaluation, where `train` only feeds the queries.
         ks: cut-offs of the metrics.
@@ -56,6 +58,7 @@ class RankingProblem:
     train: ItemSets
     test: ItemSets
     item_languages: Sequence[str | None] | None = None
+    training_counts: NDArray[np.integer] | None = None
     trained_items: NDArray[np.bool_] | None = None
     ks: Sequence[int] = KS
     resamples: int = RESAMPLES
@@ -114,7 +117,7 @@ def compare(
         sizes=Sizes(
             users=own.overall.num_evaluated(),
             items=problem.test.num_items,
-            training=problem.train.indices.size,
+            training=int(_training_counts(problem).sum()),
             test=problem.test.indices.size,
         ),
         slice_sizes={
@@ -129,6 +132,10 @@ def compare(
         ),
         reference=references(problem.dataset, problem.protocol),
     )
+
+
+def _training_counts(problem: RankingProblem) -> NDArray[np.integer]:
+    return problem.train.item_counts() if problem.training_counts is None else problem.training_counts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +159,7 @@ class _Measured:
 
 
 def _measure(problem: RankingProblem, rankings: Rankings) -> _Measured:
-    counts = problem.train.item_counts()
+    counts = _training_counts(problem)
     trained = counts > 0 if problem.trained_items is None else problem.trained_items
     overall = ranking_metrics(rankings, problem.test, ks=problem.ks, training_counts=counts)
     item_labels = {ITEM_TEMPERATURE: temperature_labels(trained)}

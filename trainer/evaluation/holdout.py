@@ -52,6 +52,10 @@ class HoldOut:
         self._place[self.candidate_rows] = np.arange(len(self.candidate_rows))
         self.train = self._sets(self._indptr, self._history)
         self.test = self._sets(test_indptr, test)
+        self.training_counts = np.bincount(
+            self._place[catalogue.rows(history["item_id"])], minlength=len(self.candidate_rows)
+        )
+        """Int64 [I]: training positives of each candidate, those of users who are not asked included."""
         self.languages = [catalogue.languages[row] for row in self.candidate_rows]
         known = index_of(vocabulary.users) if known_users else {}
         self._users = np.array([known.get(user, UNKNOWN) for user in users], np.int32)

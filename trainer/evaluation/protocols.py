@@ -1,6 +1,7 @@
 """The protocols of `evaluate`: P1 on the run's own data, P2 on another catalogue, P4 on the encoder."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def evaluate_p2(run: Run, target: DataConfig) -> EvaluationReport:
 
 
 def evaluate_p4(config: Config) -> EvaluationReport:
-    """The text encoder: accuracy@1 between parallel titles of the dataset's two main languages.
+    """The text encoder: accuracy@1 between parallel titles in the two languages with most pairs.
 
     Raises:
         BabelrecError: the dataset has no translations.
@@ -77,7 +78,9 @@ def evaluate_p4(config: Config) -> EvaluationReport:
         )
     first = dataset.items().collect()
     second = translations.collect()
-    languages = (first["language"].mode()[0], second["language"].mode()[0])
+    pairs = first.join(second, on="item_id", suffix="_of_translation")
+    counts = pairs.group_by("language", "language_of_translation").len().sort("len", descending=True)
+    languages = (counts["language"][0], counts["language_of_translation"][0])
     return evaluate_parallel_titles(table_titles(dataset.name, first, second, languages), config.text)
 
 
@@ -86,14 +89,17 @@ def _evaluate(
 ) -> EvaluationReport:
     config = run.config
     vocabulary = Vocabulary.load(run.vocabulary)
-    items = make_item_table(catalogue, vocabulary, config.text)
+    # Ids of another dataset may be spelled like known ones and mean other items.
+    known = vocabulary if known_users else replace(vocabulary, items=[])
+    items = make_item_table(catalogue, known, config.text)
     model = load_recommender(run, items)
     hold_out = HoldOut(
         catalogue,
         vocabulary,
         parts.train_and_validation,
         parts.test,
-        candidates=config.export.candidates,
+        # As in serving, where a request for more items than that gets more candidates.
+        candidates=max(config.export.candidates, *config.evaluation.ks),
         known_users=known_users,
     )
     started = time.monotonic()
@@ -109,6 +115,7 @@ def _evaluate(
         test=hold_out.test,
         item_languages=hold_out.languages,
         trained_items=np.array([catalogue.item_ids[row] in trained for row in hold_out.candidate_rows]),
+        training_counts=hold_out.training_counts,
         ks=config.evaluation.ks,
         resamples=config.evaluation.bootstrap_samples,
         seed=config.seed,
@@ -122,7 +129,9 @@ def _baselines(hold_out: HoldOut, catalogue: Catalogue, config: Config, length: 
     """Popularity, random, and mean history by the encoder's vectors of texts, alone and with categories."""
     text = config.text.model_copy(update={"trainable": False})
     vectors = encode_texts([catalogue.texts[row] for row in hold_out.candidate_rows], text, progress=False)
-    found = baseline_rankings(hold_out.train, length, item_vectors=vectors, seed=config.seed)
+    found = baseline_rankings(
+        hold_out.train, length, item_vectors=vectors, counts=hold_out.training_counts, seed=config.seed
+    )
     if catalogue.category_labels:
         described = [" ".join([catalogue.texts[row], *catalogue.labels(row)]) for row in hold_out.candidate_rows]
         scorer = mean_history(hold_out.train, encode_texts(described, text, progress=False))

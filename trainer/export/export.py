@@ -16,7 +16,7 @@ import tensorflow as tf
 from trainer.config import Config
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.dataset import Dataset
-from trainer.data.split import Split, split
+from trainer.data.split import Split, some_users, split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.export.index import BruteForceIndex, Index, ScannIndex, choose_index, recall_of_exact
@@ -64,7 +64,7 @@ def export(run: Run, model_dir: Path) -> Path:
     vectors = tf.Variable(model.candidate_vectors(items), trainable=False, name="item_vectors")
     queries = _sample_queries(CatalogueRanker(model, items, {}, candidates=1), histories, vocabulary, config.seed)
     index, record = _make_index(config, vectors, queries)
-    languages, popularity = popularity_by_audience(dataset, catalogue, parts.train)
+    languages, popularity = popularity_by_audience(dataset, catalogue, parts)
     servable = Servable(
         model,
         catalogue,
@@ -94,7 +94,9 @@ def export(run: Run, model_dir: Path) -> Path:
                     options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
                 )
                 extra = temporary / "assets.extra"
-                card["warmup_requests"] = write_warmup(extra, catalogue, vocabulary.users, model_name=model_dir.name)
+                card["warmup_requests"] = write_warmup(
+                    extra, catalogue, vocabulary.users, model_name=model_dir.resolve().name
+                )
                 (extra / "model_card.json").write_text(
                     json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
                 )
@@ -109,7 +111,7 @@ def training_part(dataset: Dataset, config: Config) -> Split:
     data = config.data
     if config.training.refit:
         data = data.model_copy(update={"split": data.split.model_copy(update={"validation_fraction": 0.0})})
-    return split(dataset, data)
+    return some_users(split(dataset, data), config.data.split.train_users, config.seed)
 
 
 def _make_index(config: Config, vectors: tf.Variable, queries: tf.Tensor) -> tuple[Index, dict[str, Any]]:

@@ -48,7 +48,7 @@ def choose_index(config: ExportConfig, items: int) -> IndexSettings:
             f"export.index is scann, which needs at least {_SCANN_AT_LEAST} items; the catalogue has {items}. "
             "Use brute_force or auto."
         )
-    leaves = config.leaves or max(10, round(math.sqrt(items)))
+    leaves = min(config.leaves or max(10, round(math.sqrt(items))), items)
     return IndexSettings(
         kind=kind,
         leaves=leaves,

@@ -6,6 +6,7 @@ import polars as pl
 
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
+from trainer.data.split import Split
 
 # A language's own counts are mixed with everybody's as if so many more events had been seen, so
 # that a small audience doesn't get a list made of chance.
@@ -13,7 +14,7 @@ _PRIOR_EVENTS = 50.0
 
 
 def popularity_by_audience(
-    dataset: Dataset, catalogue: Catalogue, positives: pl.DataFrame
+    dataset: Dataset, catalogue: Catalogue, parts: Split
 ) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Popularity of each item with the audience of each language.
 
@@ -23,12 +24,13 @@ def popularity_by_audience(
     Args:
         dataset: For the users' languages.
         catalogue: N items.
-        positives: Training positives: user_id, item_id, timestamp.
+        parts: Its training part alone is read.
 
     Returns:
         ``(languages, shares)``: P - 1 languages, and float32 [P, N] shares whose line 0 is everybody.
         A line is (own counts + 50 * everybody's shares) / (own events + 50).
     """
+    positives = parts.train
     rows = catalogue.rows(positives["item_id"])
     everybody = np.bincount(rows, minlength=len(catalogue)).astype(np.float64)
     everybody /= max(everybody.sum(), 1.0)
@@ -36,7 +38,7 @@ def popularity_by_audience(
     table = positives.select("user_id", "item_id").with_columns(
         row=pl.Series(rows), item_language=pl.Series([catalogue.languages[row] for row in rows], dtype=pl.String)
     )
-    table = table.join(_known_languages(dataset), on="user_id", how="left").with_columns(
+    table = table.join(_known_languages(dataset, parts.observed), on="user_id", how="left").with_columns(
         audience=pl.coalesce("user_languages", pl.concat_list("item_language"))
     )
     grouped = table.explode("audience").drop_nulls("audience").group_by("audience", "row").len()
@@ -51,17 +53,15 @@ def popularity_by_audience(
     return languages, np.stack(lines).astype(np.float32)
 
 
-def _known_languages(dataset: Dataset) -> pl.DataFrame:
+def _known_languages(dataset: Dataset, observed: pl.DataFrame) -> pl.DataFrame:
     """user_id -> user_languages: those of the user's interactions, else those of the profile."""
-    interactions = dataset.interactions()
     empty = pl.DataFrame(schema={"user_id": pl.String, "user_languages": pl.List(pl.String)})
     tables = []
-    if "language" in interactions.collect_schema().names():
+    if "language" in observed.columns:
         tables.append(
-            interactions.filter(pl.col("language").is_not_null())
+            observed.filter(pl.col("language").is_not_null())
             .group_by("user_id")
             .agg(pl.col("language").unique().sort().alias("user_languages"))
-            .collect(engine="streaming")
         )
     profiles = dataset.users()
     if profiles is not None and "languages" in profiles.collect_schema().names():

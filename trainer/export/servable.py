@@ -118,7 +118,7 @@ class Servable(tf.Module):
         self._encoder = encoder
         self._users = users
         self._item_rows = string_table(catalogue.item_ids)
-        self._language_indices = string_table(vocabulary.languages)
+        self._language_indices = string_table([tag.lower() for tag in vocabulary.languages])
         self._country_indices = string_table(vocabulary.countries)
         self._audiences = string_table([tag.lower() for tag in audiences])
         self._popularity = _variable(popularity, tf.float32)
@@ -233,7 +233,15 @@ class Servable(tf.Module):
         timestamp: tf.Tensor,
     ) -> Tensors:
         """From the request's inputs to query vectors; ``nothing`` marks requests that say nothing."""
-        users = self._users.index(user_id)
+        given_by_name = {
+            "history": history,
+            "query": query,
+            "language": language,
+            "country": country,
+            "timestamp": timestamp,
+        }
+        with tf.control_dependencies(_same_batch(user_id, given_by_name)):
+            users = self._users.index(user_id)
         given = self._item_rows.lookup(history)
         told = tf.ragged.boolean_mask(given, given >= 0)
         remembered = self._users.history(users)
@@ -253,7 +261,7 @@ class Servable(tf.Module):
         queries = self._query_vectors(
             {
                 "user": users,
-                "language": self._language_indices.lookup(language) + 1,
+                "language": _lookup_language(self._language_indices, language) + 1,
                 "country": self._country_indices.lookup(country) + 1,
                 "history": tf.gather(self._vectors, tf.maximum(newest, 0)),
                 "history_mask": mask,
@@ -265,7 +273,7 @@ class Servable(tf.Module):
         return {
             "queries": queries,
             "nothing": (users == 0) & ~tf.reduce_any(mask, axis=1) & ~typed,
-            "audience": self._audiences.lookup(tf.strings.lower(language, encoding="utf-8")) + 1,
+            "audience": _lookup_language(self._audiences, language) + 1,
             "seen": tf.concat([told, self._users.seen(users)], axis=1).to_tensor(-1),
         }
 
@@ -280,7 +288,15 @@ class Servable(tf.Module):
         include_seen: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The best ``count`` allowed items: int32 rows [B, count] (-1 pads) and dot products (or popularity)."""
-        seen = tf.where(include_seen[:, tf.newaxis], -1, request["seen"])
+        given_by_name = {
+            "k": k,
+            "exclude": exclude,
+            "languages": languages,
+            "categories": categories,
+            "include_seen": include_seen,
+        }
+        with tf.control_dependencies(_same_batch(request["nothing"], given_by_name)):
+            seen = tf.where(include_seen[:, tf.newaxis], -1, request["seen"])
         barred = tf.concat([self._item_rows.lookup(exclude), seen], axis=1)
         asks = tf.reduce_any(tf.strings.length(languages) > 0) | tf.reduce_any(tf.strings.length(categories) > 0)
         rows, scores = tf.cond(
@@ -320,10 +336,12 @@ class Servable(tf.Module):
         categories: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Line by line: exact over few allowed items, over-fetch and filter over many."""
-        allowed = self._by_language.mask(languages) & self._by_category.mask(categories) & ~self._marked(barred)
 
-        def line(inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            query, mask, wanted = inputs
+        def line(inputs: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
+            # One line's mask at a time: N flags and not B times N.
+            query, own_barred, own_languages, own_categories, wanted = inputs
+            mask = self._by_language.mask(own_languages[tf.newaxis])[0]
+            mask &= self._by_category.mask(own_categories[tf.newaxis])[0] & ~self._marked(own_barred[tf.newaxis])[0]
             total = tf.reduce_sum(tf.cast(mask, tf.int32))
             return tf.cond(
                 total <= self._exact_limit,
@@ -334,7 +352,7 @@ class Servable(tf.Module):
         rows = tf.TensorSpec([None], tf.int32)
         scores = tf.TensorSpec([None], tf.float32)
         return tf.map_fn(  # type: ignore[no-any-return]
-            line, (queries, allowed, tf.minimum(k, count)), fn_output_signature=(rows, scores)
+            line, (queries, barred, languages, categories, tf.minimum(k, count)), fn_output_signature=(rows, scores)
         )
 
     def _exact_line(self, query: tf.Tensor, mask: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -352,7 +370,7 @@ class Servable(tf.Module):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         # Twice what would do if allowed items were spread evenly over the ranking.
         share = tf.cast(self._size, tf.float32) / tf.cast(total, tf.float32)
-        fetch = tf.minimum(tf.cast(2.0 * share * tf.cast(count, tf.float32), tf.int32), self._size)
+        fetch = tf.cast(tf.minimum(2.0 * share * tf.cast(count, tf.float32), float(self._size)), tf.int32)
         scores, rows = self._index.search(query[tf.newaxis], fetch)
         kept = tf.where((rows >= 0) & tf.gather(mask, tf.maximum(rows, 0)), rows, -1)
         kept, scores = _best(kept, scores, count)
@@ -415,6 +433,25 @@ class Servable(tf.Module):
             "languages": tf.gather(self._item_languages, places),
             "titles": tf.gather(self._titles, places),
         }
+
+
+def _lookup_language(table: tf.lookup.StaticHashTable, tags: tf.Tensor) -> tf.Tensor:
+    """Place of each tag without regard to case; a locale falls back on its language (``ko-KR`` on ``ko``)."""
+    tags = tf.strings.lower(tags, encoding="utf-8")
+    exact = table.lookup(tags)
+    return tf.where(exact >= 0, exact, table.lookup(tf.strings.regex_replace(tags, "[-_].*", "")))
+
+
+def _same_batch(reference: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
+    """Assertions that no input is broadcast over the batch by mistake."""
+    return [
+        tf.debugging.assert_equal(
+            tf.shape(value)[0],
+            tf.shape(reference)[0],
+            message=f"Input {name!r} must have as many lines as 'user_id'. Pad it; empty strings and 0 say nothing.",
+        )
+        for name, value in inputs.items()
+    ]
 
 
 def _best(rows: tf.Tensor, scores: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -32,7 +32,7 @@ def write_warmup(directory: Path, catalogue: Catalogue, users: list[str], *, mod
         {},
     ]
     lines += [{"query": text} for text in texts]
-    requests: list[list[dict[str, object]]] = [[line] for line in lines] + [lines * 8]
+    requests: list[list[dict[str, object]]] = [[line] for line in lines] + [(lines * 8)[:32]]
     logs = []
     # Clients call the default signature; `recommend` is the same function under its own name.
     for name in ("serving_default", "retrieve"):

@@ -146,12 +146,15 @@ class Recommender(tfrs.Model):
         return {name: metrics[name] for name in ("loss", "retrieval_loss", "ranking_loss")}
 
     def _typed_text(self, typed: tf.Tensor, items: ItemTable, training: bool) -> tf.Tensor:
-        is_label = typed >= items.size
-        item_text = tf.gather(items.texts, tf.clip_by_value(typed, 0, items.size - 1))
-        labels = tf.gather(items.category_vectors, tf.where(is_label, typed - items.size + 1, 0))
-        by_item = self.candidate_tower.embed_text(item_text, training)
-        by_label = self.candidate_tower.embed_text(labels, training)
-        return tf.where(is_label[:, tf.newaxis], by_label, by_item)
+        """Vectors of what is typed, float32 [B, D]; zero where nothing is."""
+        by_item, by_label = tf.where((typed >= 0) & (typed < items.size)), tf.where(typed >= items.size)
+        texts = tf.gather(items.texts, tf.gather_nd(typed, by_item))
+        labels = tf.gather(items.category_vectors, tf.gather_nd(typed, by_label) - items.size + 1)
+        # Each on its own: texts may be strings, which only the encoder understands.
+        vectors = [self.candidate_tower.embed_text(part, training) for part in (texts, labels)]
+        shape = tf.stack([tf.size(typed), self.config.dimension])
+        places = tf.cast(tf.concat([by_item, by_label], axis=0), tf.int32)
+        return tf.scatter_nd(places, tf.concat(vectors, axis=0), shape)
 
     def _uniform_negatives(self) -> tf.Tensor:
         trained = self._trained_rows.value

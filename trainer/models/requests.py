@@ -12,6 +12,8 @@ from trainer.models.recommender import Recommender
 from trainer.towers.items import ItemTable
 
 _Ints = npt.NDArray[np.integer]
+# Users answered at once.
+_BLOCK = 256
 
 
 class CatalogueRanker:
@@ -52,7 +54,6 @@ class CatalogueRanker:
         k: int,
         *,
         users: _Ints | None = None,
-        batch_size: int = 256,
     ) -> npt.NDArray[np.int64]:
         """The k best items of each user that are not in the user's history.
 
@@ -61,15 +62,14 @@ class CatalogueRanker:
             history: Int32 [total] item rows, oldest first.
             k: Length of the lists.
             users: Int32 [U] vocabulary indices; None: strangers.
-            batch_size: Users at once.
 
         Returns:
             Int64 [U, k] item rows, best first; -1 where a user has fewer.
         """
         total = len(indptr) - 1
         rankings = np.full((total, k), -1, np.int64)
-        for start in range(0, total, batch_size):
-            stop = min(start + batch_size, total)
+        for start in range(0, total, _BLOCK):
+            stop = min(start + _BLOCK, total)
             batch, excluded = self._requests(
                 indptr[start : stop + 1], history, None if users is None else users[start:stop]
             )
@@ -79,8 +79,12 @@ class CatalogueRanker:
 
     def parts(self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints | None) -> tuple[tf.Tensor, ...]:
         """Retrieved rows [U, C], retrieval logits [U, C] and raw head outputs [U, C, heads] of U users."""
-        batch, excluded = self._requests(indptr, history, users)
-        return self._retrieve_and_rank(batch, excluded)  # type: ignore[no-any-return]
+        blocks = []
+        for start in range(0, len(indptr) - 1, _BLOCK):
+            stop = min(start + _BLOCK, len(indptr) - 1)
+            some = None if users is None else users[start:stop]
+            blocks.append(self._retrieve_and_rank(*self._requests(indptr[start : stop + 1], history, some)))
+        return tuple(tf.concat(parts, axis=0) for parts in zip(*blocks, strict=True))
 
     def query_vectors(self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints | None) -> tf.Tensor:
         """Query vectors of U users, float32 [U, D]; arguments as of `rank`."""

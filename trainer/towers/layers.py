@@ -14,10 +14,12 @@ class IdEmbedding(tf.keras.layers.Layer):
         dimension: D.
         dropout: Share of the ids that are treated as unknown in training. It teaches the layers
             behind it to do without the id, as they must for values that came after training.
+        start_at_zero: For features that training may never show: what was not learned then adds nothing.
     """
 
-    def __init__(self, size: int, dimension: int, *, dropout: float, name: str) -> None:
+    def __init__(self, size: int, dimension: int, *, dropout: float, name: str, start_at_zero: bool = False) -> None:
         super().__init__(name=name)
+        self._start_at_zero = start_at_zero
         self._size = size
         self._dimension = dimension
         self._dropout = dropout
@@ -27,7 +29,9 @@ class IdEmbedding(tf.keras.layers.Layer):
         self.table = self.add_weight(
             name="embeddings",
             shape=(self._size + 1, self._dimension),
-            initializer=tf.keras.initializers.RandomNormal(stddev=0.5 / np.sqrt(self._dimension)),
+            initializer="zeros"
+            if self._start_at_zero
+            else tf.keras.initializers.RandomNormal(stddev=0.5 / np.sqrt(self._dimension)),
         )
         super().build(input_shape)
 

@@ -51,10 +51,10 @@ class QueryTower(tf.keras.layers.Layer):
             else None
         )
         self._language = IdEmbedding(
-            len(vocabulary.languages), dimension, dropout=config.feature_dropout, name="language"
+            len(vocabulary.languages), dimension, dropout=config.feature_dropout, name="language", start_at_zero=True
         )
         self._country = IdEmbedding(
-            len(vocabulary.countries), dimension, dropout=config.feature_dropout, name="country"
+            len(vocabulary.countries), dimension, dropout=config.feature_dropout, name="country", start_at_zero=True
         )
         self._attention = HistoryAttention(dimension, name="history_attention")
         identity = tf.keras.initializers.Identity()

@@ -27,6 +27,7 @@ def choose_blend(ranker: CatalogueRanker, hold_out: HoldOut, heads: Sequence[Hea
     def quality(scores: np.ndarray) -> float:
         ordered = np.argsort(-np.where(rows >= 0, scores, -np.inf), axis=1, kind="stable")[:, :_CUT_OFF]
         rankings = np.take_along_axis(rows, ordered, axis=1)
+        rankings = np.pad(rankings, [(0, 0), (0, _CUT_OFF - rankings.shape[1])], constant_values=-1)
         return ranking_metrics(rankings, hold_out.test, ks=(_CUT_OFF,)).means()[f"ndcg@{_CUT_OFF}"]
 
     score = retrieval

@@ -34,10 +34,13 @@ class Checkpoints(tf.keras.callbacks.Callback):
         state: What is saved.
         start: Step that the first batch has.
         every: Steps between checkpoints.
+        per_epoch: Steps of an epoch. Its last step is saved after validation alone: a run killed
+            in between must not believe that the epoch was judged.
     """
 
-    def __init__(self, state: TrainingState, start: int, every: int) -> None:
+    def __init__(self, state: TrainingState, start: int, every: int, per_epoch: int) -> None:
         super().__init__()
+        self._per_epoch = per_epoch
         self._state = state
         self._done = start
         self._every = every
@@ -47,7 +50,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
         self._done += 1
         if self._state.average is not None:
             self._state.average.update()
-        if self._done % self._every == 0:
+        if self._done % self._every == 0 and self._done % self._per_epoch:
             self._state.save(self._done)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

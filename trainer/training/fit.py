@@ -13,11 +13,12 @@ import tensorflow as tf
 from trainer.config import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
-from trainer.data.heads import choose_heads
+from trainer.data.heads import Head, choose_heads
 from trainer.data.pipeline import TrainingData
 from trainer.data.sources import prepare
 from trainer.data.split import Split, some_users, split
 from trainer.data.vocabulary import Vocabulary
+from trainer.errors import BabelrecError
 from trainer.evaluation.holdout import HoldOut
 from trainer.models.assembly import copy_weights, load_recommender, make_item_table, make_recommender
 from trainer.models.ranking import RETRIEVAL
@@ -67,23 +68,25 @@ def fit(config: Config, run_dir: Path) -> Run:
         everything.test.height,
     )
     selection = _Phase("select", run, dataset, catalogue, everything)
+    _check_blend(config, selection.heads)
     epochs = selection.best_epoch_if_done()
     model: Recommender | None = None
     if epochs is None:
         model = selection.train(config.training.epochs, hold_out=True)
-        blend = _blend(selection, model)
-        epochs = selection.finish(blend)
+        epochs = selection.finish(_blend(selection, model))
     if config.training.refit and not everything.validation.is_empty():
         _LOG.info("Training again on training + validation for %d epochs.", epochs)
         whole = config.data.model_copy(
             update={"split": config.data.split.model_copy(update={"validation_fraction": 0.0})}
         )
+        # Its catalogue would stay in memory beside the next one.
+        del selection, model
         last = _Phase("final", run, dataset, catalogue, split(dataset, whole))
         model = last.train(epochs, hold_out=False)
     else:
         last = selection
         if model is None:
-            model = selection.train(config.training.epochs, hold_out=True)
+            model = selection.train(config.training.epochs, hold_out=True, done=True)
     last.vocabulary.save(run.vocabulary)
     write_projector(
         run.tensorboard, catalogue, model.candidate_vectors(last.items).numpy(), config.training.projector_items
@@ -93,6 +96,13 @@ def fit(config: Config, run_dir: Path) -> Run:
     )
     run.save_weights(model)
     return run
+
+
+def _check_blend(config: Config, heads: list[Head]) -> None:
+    names = [RETRIEVAL, *(head.name for head in heads)]
+    for name in config.model.ranking.blend or {}:
+        if name not in names:
+            raise BabelrecError(f"model.ranking.blend weighs {name!r}; there are {', '.join(names)}.")
 
 
 def _blend(phase: "_Phase", model: Recommender) -> dict[str, float]:
@@ -148,8 +158,14 @@ class _Phase:
         self.run.write(f"{self.name}.json", {"best_epoch": self._best_epoch, "best": self._best_value})
         return self._best_epoch
 
-    def train(self, epochs: int, *, hold_out: bool) -> Recommender:
-        """Trains for at most ``epochs`` epochs and returns the model with its best weights."""
+    def train(self, epochs: int, *, hold_out: bool, done: bool = False) -> Recommender:
+        """Trains for at most ``epochs`` epochs and returns the model with its best weights.
+
+        Args:
+            epochs: At most so many, counting those of a former process.
+            hold_out: Whether to validate and to stop early.
+            done: A former process has finished the phase: only bring back its weights.
+        """
         settings = self._config.training
         tf.keras.utils.set_random_seed(self._config.seed)
         model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
@@ -179,13 +195,14 @@ class _Phase:
                     writer=writer,
                 )
             )
-        callbacks.append(Checkpoints(state, start, settings.checkpoint_steps))
+        callbacks.append(Checkpoints(state, start, settings.checkpoint_steps, per_epoch))
         callbacks.append(
             tf.keras.callbacks.TensorBoard(
                 str(logs), histogram_freq=int(settings.histograms), write_graph=False, update_freq=20
             )
         )
-        self._run_epochs(model, callbacks, start, epochs)
+        if not done and not (hold_out and start // per_epoch - int(state.best_epoch.numpy()) >= settings.patience):
+            self._run_epochs(model, callbacks, start, epochs)
         if average is not None:
             average.write()
         state.restore_best()

@@ -137,9 +137,17 @@ def test_held_out_is_later_and_never_observed(rows: list[Row], kind: str) -> Non
             last = max(earlier.filter(user_id=user)["timestamp"])
             first = min(later.filter(user_id=user)["timestamp"])
             assert last <= first if kind == "per_user" else last < first
-    for user, time in got.observed.select("user_id", "timestamp").iter_rows():
+    trained = as_rows(got.train)
+    for user, item, time in got.observed.select("user_id", "item_id", "timestamp").iter_rows():
         own = held_out if kind == "global" else held_out.filter(user_id=user)
-        assert own.is_empty() or time < min(own["timestamp"])
+        # In the moment of the cut itself only training positives are known to be on its near side.
+        assert (
+            own.is_empty()
+            or time < min(own["timestamp"])
+            or (time == min(own["timestamp"]) and (user, item) in trained)
+        )
+    if kind == "per_user":
+        assert trained <= as_rows(got.observed), "what is learned from is observed"
 
 
 def one_row_a_pair(rows: list[Row]) -> list[Row]:
@@ -160,9 +168,12 @@ def test_no_leak_when_test_rows_change(rows: list[Row], kind: str, later: int) -
     except SplitError:
         return
     test = as_rows(before.test)
+    # Where nothing is held out before the test rows, they are the cut, and moving them moves it.
+    validated = set(before.validation["user_id"])
+    moves = {user for user, _ in test if user in validated or (kind == "global" and validated)}
     # New ids sort behind all others, so that rows of one moment keep their side.
     changed = [
-        (user, f"9{item.zfill(3)}", time + later, "click", None) if (user, item) in test else row
+        (user, f"9{item.zfill(3)}", time + later * (user in moves), "click", None) if (user, item) in test else row
         for row in rows
         for user, item, time, _, _ in [row]
     ]
