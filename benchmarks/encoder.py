@@ -62,13 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         default=Path(os.environ.get("BABELREC_DATA_MIRROR", "../shared/datasets")),
         help="folder with kmrd-small/ and mind-sample/ (default: $BABELREC_DATA_MIRROR)",
     )
-    parser.add_argument(
-        "--texts", type=int, default=6000, help="texts of the catalogue (default: %(default)s)"
-    )
+    parser.add_argument("--texts", type=int, default=6000, help="texts of the catalogue (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each (default: %(default)s)")
-    parser.add_argument(
-        "--output", type=Path, default=Path("runs/bench/encoder.json"), help="default: %(default)s"
-    )
+    parser.add_argument("--output", type=Path, default=Path("runs/bench/encoder.json"), help="default: %(default)s")
     return parser
 
 
@@ -98,9 +94,7 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         cosine = np.sum(single.encode(texts)[1] * parity(texts), axis=1)
         peers = {"package, 1 thread": single, f"package, {_cores()} threads": threaded}
         catalogue = _compare(texts, ours, peers, options.rounds, step)
-        lengths = {
-            name: _compare(part, ours, peers, options.rounds, step) for name, part in by_length.items()
-        }
+        lengths = {name: _compare(part, ours, peers, options.rounds, step) for name, part in by_length.items()}
         batches = {}
         for size in _BATCH_SIZES:
             batches[str(size)] = _batches(texts, size, layer, peers)

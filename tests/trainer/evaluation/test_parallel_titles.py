@@ -46,9 +46,7 @@ def test_blocks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = nearest_is_translation(first, second, texts)
     monkeypatch.setattr(parallel_titles, "_BLOCK", 57 * 4)
     np.testing.assert_array_equal(nearest_is_translation(first, second, texts), whole)
-    cosine = (first / np.linalg.norm(first, axis=1)[:, None]) @ (
-        second / np.linalg.norm(second, axis=1)[:, None]
-    ).T
+    cosine = (first / np.linalg.norm(first, axis=1)[:, None]) @ (second / np.linalg.norm(second, axis=1)[:, None]).T
     assert whole.tolist() == [int(row.argmax()) == i for i, row in enumerate(cosine)]
     assert 0 < whole.sum() < 57
 

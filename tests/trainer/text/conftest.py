@@ -106,9 +106,7 @@ class _Toy(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         length = tf.cast(tf.strings.length(texts), tf.float32)
-        first = tf.cast(
-            tf.io.decode_raw(tf.strings.substr(texts, 0, 1), tf.uint8, fixed_length=1), tf.float32
-        )
+        first = tf.cast(tf.io.decode_raw(tf.strings.substr(texts, 0, 1), tf.uint8, fixed_length=1), tf.float32)
         return tf.stack([length, first[:, 0], self.weight * tf.ones_like(length)], axis=1)
 
 

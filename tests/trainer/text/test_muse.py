@@ -37,11 +37,7 @@ def real_titles(mirror: Path) -> list[str]:
     with zipfile.ZipFile(mirror / "mind-sample" / "xMINDsmall_dev.cmn.zip") as archive:
         chinese = archive.read("xMINDsmall_dev/news.tsv").decode("utf-8").splitlines()[1:]
     korean = [line.split("\t")[1] for line in films[:600]]
-    return (
-        korean
-        + [line.split("\t")[1] for line in chinese[:700]]
-        + [line.split("\t")[3] for line in news[:700]]
-    )
+    return korean + [line.split("\t")[1] for line in chinese[:700]] + [line.split("\t")[3] for line in news[:700]]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +46,7 @@ def oracle(resources: Path) -> Oracle:
 
 
 @pytest.mark.parametrize("per_branch", [True, False])
-def test_agrees_with_the_oracle(
-    per_branch: bool, oracle: Oracle, google_muse: Muse, package_muse: Muse
-) -> None:
+def test_agrees_with_the_oracle(per_branch: bool, oracle: Oracle, google_muse: Muse, package_muse: Muse) -> None:
     muse = google_muse if per_branch else package_muse
     vectors = muse(tf.constant(SENTENCES)).numpy()
     for tokens, vector in zip(ids(muse, SENTENCES), vectors, strict=True):
@@ -189,9 +183,7 @@ def test_export_inside_a_bigger_model_answers_in_a_fresh_process(
         recommender = Recommender(load_encoder(encoder_handle(TextConfig(), table=table)))
         signatures = {"encode_text": recommender.encode_text}
         tf.saved_model.save(recommender, str(tmp_path / table), signatures=signatures)
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), "float", "quantized"], check=True
-    )
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(tmp_path), "float", "quantized"], check=True)
     expected = google_muse(tf.constant(["A film", "영화", "", "电影"])).numpy()
     for table in ("float", "quantized"):
         np.testing.assert_allclose(np.load(tmp_path / f"{table}.npy"), expected, atol=2e-6)
