@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -136,7 +137,7 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
 
 
 def _show(run: Run, report: EvaluationReport, model_dir: Path, client: RecommenderClient, seconds: float) -> None:
-    console = Console(width=max(100, Console().width))
+    console = Console(width=max(110, Console().width))
     dataset = prepare(run.config.data.source)
     rows = dataset.rows
     console.rule("[bold]Babelrec")
@@ -182,7 +183,7 @@ def _show_wishes(console: Console, client: RecommenderClient) -> None:
     table.add_column("first three films", ratio=1)
     table.add_column(f"of {_SHOWN} as in English", justify="right")
     for (name, text), answer in zip(WISH.values(), answers, strict=True):
-        titles = " · ".join(item.title for item in answer[:3])
+        titles = " · ".join(textwrap.shorten(item.title, 24, placeholder=" …") for item in answer[:3])
         table.add_row(name, text, titles, str(len(english & _ids(answer))))
     console.print(table)
 

@@ -25,7 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
         level=logging.WARNING,
         format="%(message)s",
         handlers=[
-            RichHandler(console=Console(stderr=True), show_path=False, show_level=False, omit_repeated_times=False)
+            RichHandler(
+                console=Console(stderr=True),
+                show_path=False,
+                show_level=False,
+                omit_repeated_times=False,
+                log_time_format="%H:%M:%S",
+            )
         ],
     )
     _LOG.setLevel(logging.DEBUG if options.verbose else logging.INFO)

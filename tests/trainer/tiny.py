@@ -22,6 +22,7 @@ GENRES = ("Sci-Fi", "Romance")
 def tiny_dataset(path: Path, *, items: int = 60, users: int = 80, seed: int = 0) -> Dataset:
     """Items alternate between two genres; each user likes one of them and rates the other low.
 
+    One item has no image, every seventh no year, and the runtime is one large number for all.
     The item ``tail`` has no interaction at all. Every third user speaks Korean, the others English.
     """
     rng = np.random.default_rng(seed)
@@ -36,7 +37,8 @@ def tiny_dataset(path: Path, *, items: int = 60, users: int = 80, seed: int = 0)
                 "description": None if number % 3 else "🚀 and more",
                 "categories": [GENRES[number % 2], *(["Old"] if number % 5 == 0 else [])],
                 "year": None if number % 7 == 0 else 1980.0 + number,
-                "image": rng.normal(size=4).astype(np.float32).tolist(),
+                "runtime": 20_000_001.0,
+                "image": None if number == 4 else rng.normal(size=4).astype(np.float32).tolist(),
             }
         )
     rows.append(rows[0] | {"item_id": "tail", "title": "space ship tail", "categories": ["Sci-Fi"]})

@@ -285,6 +285,33 @@ def test_an_empty_batch_is_answered_by_an_empty_batch(ask: Callable[..., Answer]
     assert loaded(**empty)["item_ids"].shape[0] == 0
 
 
+def test_a_locale_falls_back_on_its_language(ask: Callable[..., Answer]) -> None:
+    plain = ask(user_id=["u4"], language=["ko"])
+    for tag in ("KO", "ko-KR", "ko-Kore-KR"):
+        np.testing.assert_array_equal(ask(user_id=["u4"], language=[tag])["scores"], plain["scores"])
+    unsaid = ask(user_id=["u4"])
+    assert not np.array_equal(unsaid["scores"], plain["scores"]), "the audience's language was learned from"
+    # Thai is a language of items alone: nothing was learned of Thai requests, so it must not disturb.
+    np.testing.assert_array_equal(ask(user_id=["u4"], language=["th"])["scores"], unsaid["scores"])
+    np.testing.assert_array_equal(ask(language=["ko-KR"])["scores"], ask(language=["ko"])["scores"])
+
+
+@pytest.mark.parametrize("name", ["history", "query", "language", "timestamp", "k", "exclude", "include_seen"])
+def test_an_input_of_another_batch_size_is_named(ask: Callable[..., Answer], name: str) -> None:
+    loaded = ask.loaded.signatures["recommend"]  # type: ignore[attr-defined]
+    inputs = {
+        key: tf.constant([["x"]] * 3 if spec.shape.rank == 2 else ["x"] * 3)
+        if spec.dtype == tf.string
+        else tf.ones([3], spec.dtype)
+        if spec.dtype != tf.bool
+        else tf.constant([True] * 3)
+        for key, spec in loaded.structured_input_signature[1].items()
+    }
+    loaded(**inputs)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"Input '{name}' must have as many lines"):
+        loaded(**inputs | {name: inputs[name][:1]})
+
+
 @pytest.mark.parametrize("k", [0, -3])
 def test_a_k_below_one_is_refused(ask: Callable[..., Answer], k: int) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match="k must be at least 1"):
@@ -351,6 +378,14 @@ def test_warmup_requests_are_answered_by_the_graph(version: Path) -> None:
         inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
         loaded.signatures[request.model_spec.signature_name](**inputs)
     assert signatures == {"serving_default", "retrieve", "rank", "encode_text"}
+
+
+def test_export_settings_can_change_after_training(tiny_run: Run, tmp_path: Path) -> None:
+    run = Run.open(tiny_run.path, ["export.user_histories=false", "export.candidates=5"])
+    changed = asker(export(run, tmp_path / "models"))
+    assert len(ids(changed(user_id=["u5"], k=[12]))) == 12, "more than candidates, when more are asked for"
+    # Without histories in the graph a known user is known by id alone, and nothing is hidden as seen.
+    assert len(ids(changed(user_id=["u5"], k=[61]))) == 61
 
 
 def test_an_unfinished_run_is_not_exported(tiny_run: Run, tmp_path: Path) -> None:

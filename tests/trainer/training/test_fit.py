@@ -6,22 +6,28 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.trainer.tiny import tiny_config
+from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config import dump_config
-from trainer.data.dataset import Dataset
+from trainer.data.catalogue import Catalogue
+from trainer.data.dataset import Dataset, write_dataset
+from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
+from trainer.evaluation.holdout import HoldOut
 from trainer.evaluation.protocols import evaluate_p1
 from trainer.export.export import export
 from trainer.models.assembly import load_recommender
 from trainer.runs import Run
+from trainer.training.blend import choose_blend
 from trainer.training.fit import fit
 from trainer.training.optimizer import WarmupCosine
 from trainer.training.state import WeightAverage
@@ -231,3 +237,51 @@ def test_a_run_starts_from_another_and_learns_from_some_users(tiny: Dataset, tin
     report = evaluate_p1(run)
     assert report.sizes is not None
     assert report.sizes.users == 80, "all users ask, though few were learned from"
+
+
+def test_a_blend_of_unknown_heads_is_refused(tiny: Dataset, tmp_path: Path) -> None:
+    config = tiny_config(tiny.path, model={"ranking": {"blend": {"retrieval": 1.0, "lik": 1.0}}})
+    with pytest.raises(BabelrecError, match="weighs 'lik'; there are retrieval, like, rating"):
+        fit(config, tmp_path / "run")
+
+
+def test_the_blend_is_chosen_from_fewer_candidates_than_the_cut_off(tiny: Dataset, tiny_run: Run) -> None:
+    model = load_recommender(tiny_run)
+    catalogue = Catalogue.from_dataset(tiny)
+    parts = split(tiny, tiny_run.config.data)
+    hold_out = HoldOut(catalogue, Vocabulary.load(tiny_run.vocabulary), parts.train, parts.validation, candidates=5)
+    chosen = choose_blend(hold_out.ranker(model, model.items, {"retrieval": 1.0}), hold_out, model.heads)
+    assert set(chosen) == {"retrieval", "like", "rating"}
+
+
+def test_popularity_counts_users_who_are_not_asked(tiny: Dataset, tiny_run: Run) -> None:
+    catalogue = Catalogue.from_dataset(tiny)
+    parts = split(tiny, tiny_run.config.data)
+    one = parts.test.filter(user_id="u0")
+    hold_out = HoldOut(catalogue, Vocabulary.load(tiny_run.vocabulary), parts.train, one, candidates=20)
+    counts = Counter(parts.train["item_id"])
+    found = {
+        catalogue.item_ids[row]: int(count)
+        for row, count in zip(hold_out.candidate_rows, hold_out.training_counts, strict=True)
+    }
+    assert {item: count for item, count in found.items() if count} == dict(counts)
+    assert hold_out.train.num_users == 1
+
+
+def test_events_of_one_moment_are_still_learned_from(tmp_path: Path) -> None:
+    dataset = tiny_dataset(tmp_path / "made")
+    flat = dataset.interactions().with_columns(timestamp=pl.lit(1_600_000_000, pl.Int64)).collect()
+    users = dataset.users()
+    assert users is not None
+    same = write_dataset(
+        tmp_path / "flat",
+        name="flat",
+        description="",
+        licence="",
+        homepage="",
+        interactions=flat,
+        items=dataset.items().collect(),
+        users=users.collect(),
+    )
+    run = fit(tiny_config(same.path, training={"epochs": 1, "refit": False, "batch_size": 64}), tmp_path / "run")
+    assert run.finished

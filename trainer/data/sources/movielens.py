@@ -194,7 +194,8 @@ def _raw_tables() -> RawTables:
         try:
             return place()
         except BabelrecError as error:
-            _LOG.info("MovieLens-100k: %s", error)
+            _LOG.debug("MovieLens-100k: %s", error)
+            _LOG.info("MovieLens-100k is not to be had there; trying the next place.")
             reasons.append(f"  {error}")
     raise DownloadError(
         "MovieLens-100k can't be had:\n"
