@@ -51,6 +51,7 @@ setup(
             "nbformat",
             "pytest",
             "pytest-timeout",
+            "pytest-xdist",
             "psutil",
             "ruff",
             "scikit-learn",

@@ -26,7 +26,8 @@ def require_keras_2() -> None:
         )
     if "tensorflow" in sys.modules:
         keras_name = sys.modules["tensorflow"].keras.__name__
-        if "tf_keras" not in keras_name:
+        # Keras 3 calls itself keras._tf_keras.keras here.
+        if not keras_name.startswith("tf_keras."):
             raise ImportError(
                 f"tensorflow was imported before `trainer` and holds Keras 3 ({keras_name}). "
                 + _REMEDY.format("import `trainer` first, or `export TF_USE_LEGACY_KERAS=1` before Python starts.")

@@ -156,7 +156,7 @@ def test_every_verb_has_help(verb: str) -> None:
 
 def test_the_documented_way_names_commands_that_exist() -> None:
     readme = (_REPOSITORY / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"`?make ([a-z-]+)", readme):
+    for target in re.findall(r"(?:`| {4})make ([a-z-]+)", readme):
         assert re.search(rf"^{target}:", (_REPOSITORY / "Makefile").read_text(), re.MULTILINE), target
     for page in re.findall(r"\]\(([^)]+)\)", readme):
         assert (_REPOSITORY / page).exists(), page

@@ -448,7 +448,7 @@ def _same_batch(reference: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> list[t
         tf.debugging.assert_equal(
             tf.shape(value)[0],
             tf.shape(reference)[0],
-            message=f"Input {name!r} must have as many lines as 'user_id'. Pad it; empty strings and 0 say nothing.",
+            message=f"Input {name} must have as many lines as user_id. Pad it; empty strings and 0 say nothing.",
         )
         for name, value in inputs.items()
     ]
