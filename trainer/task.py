@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
             )
         ],
     )
+    # Keras warns of every layer that it can't rebuild from a config; nothing here is rebuilt so.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     _LOG.setLevel(logging.DEBUG if options.verbose else logging.INFO)
     run: Callable[[argparse.Namespace], None] = options.run
     try:
