@@ -89,7 +89,7 @@ def fit(config: Config, run_dir: Path) -> Run:
             model = selection.train(config.training.epochs, hold_out=True, done=True)
     last.vocabulary.save(run.vocabulary)
     write_projector(
-        run.tensorboard, catalogue, model.candidate_vectors(last.items).numpy(), config.training.projector_items
+        last.quality_logs, catalogue, model.candidate_vectors(last.items).numpy(), config.training.projector_items
     )
     run.write(
         "history.json", {"seconds": round(time.monotonic() - started, 1), "epochs": epochs, "phases": last.history}
@@ -147,6 +147,14 @@ class _Phase:
             else HoldOut(catalogue, self.vocabulary, parts.train, parts.validation, candidates=config.export.candidates)
         )
 
+    @property
+    def quality_logs(self) -> Path:
+        """TensorBoard directory of what Keras's own callback doesn't write.
+
+        It holds events of its own: the projector looks nowhere else.
+        """
+        return self.run.tensorboard / self.name / "quality"
+
     def best_epoch_if_done(self) -> int | None:
         """The best epoch of a phase that a former process has finished."""
         record = self.run.path / f"{self.name}.json"
@@ -180,8 +188,7 @@ class _Phase:
         start = state.resume()
         if start:
             _LOG.info("Resuming %s at step %d of %d.", self.name, start, epochs * per_epoch)
-        logs = self.run.tensorboard / self.name
-        writer = tf.summary.create_file_writer(str(logs / "quality"))
+        writer = tf.summary.create_file_writer(str(self.quality_logs))
         write_config_page(writer, self._config)
         write_hyperparameters(writer, self._config)
         callbacks: list[tf.keras.callbacks.Callback] = [FiniteLossGuard()]
@@ -198,7 +205,10 @@ class _Phase:
         callbacks.append(Checkpoints(state, start, settings.checkpoint_steps, per_epoch))
         callbacks.append(
             tf.keras.callbacks.TensorBoard(
-                str(logs), histogram_freq=int(settings.histograms), write_graph=False, update_freq=20
+                str(self.run.tensorboard / self.name),
+                histogram_freq=int(settings.histograms),
+                write_graph=False,
+                update_freq=20,
             )
         )
         if not done and not (hold_out and start // per_epoch - int(state.best_epoch.numpy()) >= settings.patience):

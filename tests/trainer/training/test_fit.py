@@ -68,12 +68,13 @@ def test_tensorboard_shows_losses_rate_validation_by_language_and_settings(tiny_
     tags = set(validation.Tags()["tensors"])
     assert {"validation/recall@10", "validation/item_language/ko/ndcg@10", "config"} <= tags
     assert any(tag.startswith("_hparams_") for tag in tags)
-    words = (tiny_run.tensorboard / "items.tsv").read_text(encoding="utf-8").splitlines()
+    words = (tiny_run.tensorboard / "final" / "quality" / "items.tsv").read_text(encoding="utf-8").splitlines()
     assert words[0] == "item_id\ttitle\tlanguage\tcategories"
     assert any("우주선" in line and "\tko\t" in line for line in words)
-    vectors = np.loadtxt(tiny_run.tensorboard / "item_vectors.tsv")
+    vectors = np.loadtxt(tiny_run.tensorboard / "final" / "quality" / "item_vectors.tsv")
     assert vectors.shape == (61, 16)
     assert len(words) == 62
+    assert list((tiny_run.tensorboard / "final" / "quality").glob("events.out.*")), "the projector looks beside events"
 
 
 def test_a_finished_run_is_left_alone(tiny_run: Run) -> None:
