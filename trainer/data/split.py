@@ -111,6 +111,11 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
     return Split(kind=settings.kind, train=train, validation=validation, test=test, observed=observed)
 
 
+def without_validation(config: DataConfig) -> DataConfig:
+    """The same data with the validation part given back to training."""
+    return config.model_copy(update={"split": config.split.model_copy(update={"validation_fraction": 0.0})})
+
+
 def some_users(parts: Split, share: float, seed: int) -> Split:
     """The same split with the training and validation parts of a share of its users; the test part stays whole.
 

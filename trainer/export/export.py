@@ -16,12 +16,13 @@ import tensorflow as tf
 from trainer.config import Config
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.dataset import Dataset
-from trainer.data.split import Split, some_users, split
+from trainer.data.split import Split, some_users, split, without_validation
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.export.index import BruteForceIndex, Index, ScannIndex, choose_index, recall_of_exact
 from trainer.export.popularity import popularity_by_audience
-from trainer.export.servable import Servable, UserTable
+from trainer.export.servable import Servable
+from trainer.export.users import UserTable
 from trainer.export.warmup import write_warmup
 from trainer.files import atomic_directory
 from trainer.models.assembly import load_recommender, make_item_table
@@ -108,9 +109,7 @@ def export(run: Run, model_dir: Path) -> Path:
 
 def training_part(dataset: Dataset, config: Config) -> Split:
     """The split that the finished model was trained on: with ``refit``, validation belongs to it."""
-    data = config.data
-    if config.training.refit:
-        data = data.model_copy(update={"split": data.split.model_copy(update={"validation_fraction": 0.0})})
+    data = without_validation(config.data) if config.training.refit else config.data
     return some_users(split(dataset, data), config.data.split.train_users, config.seed)
 
 

@@ -11,8 +11,10 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.vocabulary import Vocabulary
 from trainer.export.filters import category_postings, contains, language_postings, string_table
 from trainer.export.index import Index
+from trainer.export.users import UserTable, variable
 from trainer.models.ranking import blend
 from trainer.models.recommender import Recommender
+from trainer.models.requests import membership
 
 QUERY_INPUTS = {
     "user_id": tf.TensorSpec([None], tf.string, "user_id"),
@@ -30,39 +32,6 @@ FILTER_INPUTS = {
     "include_seen": tf.TensorSpec([None], tf.bool, "include_seen"),
 }
 Tensors = dict[str, tf.Tensor]
-
-
-class UserTable(tf.Module):
-    """What is known of each user of the training part.
-
-    Args:
-        users: U ids, in the order of the vocabulary.
-        histories: ``(indptr, rows)`` of each user's positives, oldest first.
-        seen: The same of every item that the user has met; excluded by default.
-    """
-
-    def __init__(
-        self,
-        users: list[str],
-        histories: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
-        seen: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
-    ) -> None:
-        super().__init__(name="users")
-        self._table = string_table(users)
-        self._histories = _Lines(*histories)
-        self._seen = _Lines(*seen)
-
-    def index(self, user_ids: tf.Tensor) -> tf.Tensor:
-        """String [B] -> int32 [B] vocabulary index, 0 unknown."""
-        return self._table.lookup(user_ids) + 1
-
-    def history(self, users: tf.Tensor) -> tf.RaggedTensor:
-        """Int32 [B] -> rows of the items, oldest first."""
-        return self._histories(users)
-
-    def seen(self, users: tf.Tensor) -> tf.RaggedTensor:
-        """Int32 [B] -> rows of the items that the user has met."""
-        return self._seen(users)
 
 
 class Servable(tf.Module):
@@ -121,11 +90,11 @@ class Servable(tf.Module):
         self._language_indices = string_table([tag.lower() for tag in vocabulary.languages])
         self._country_indices = string_table(vocabulary.countries)
         self._audiences = string_table([tag.lower() for tag in audiences])
-        self._popularity = _variable(popularity, tf.float32)
+        self._popularity = variable(popularity, tf.float32)
         # One row more for "no item" (-1 + 1 = 0).
-        self._item_ids = _variable(["", *catalogue.item_ids], tf.string)
-        self._titles = _variable(["", *catalogue.titles], tf.string)
-        self._item_languages = _variable(["", *catalogue.languages], tf.string)
+        self._item_ids = variable(["", *catalogue.item_ids], tf.string)
+        self._titles = variable(["", *catalogue.titles], tf.string)
+        self._item_languages = variable(["", *catalogue.languages], tf.string)
         self._by_language = language_postings(catalogue)
         self._by_category = category_postings(catalogue)
 
@@ -323,7 +292,7 @@ class Servable(tf.Module):
         return tf.cond(
             tf.reduce_all(full),
             lambda: (rows, scores),
-            lambda: self._search_exactly(queries, count, ~self._marked(barred)),
+            lambda: self._search_exactly(queries, count, ~membership(barred, self._size)),
         )
 
     def _search_filtered(
@@ -341,7 +310,10 @@ class Servable(tf.Module):
             # One line's mask at a time: N flags and not B times N.
             query, own_barred, own_languages, own_categories, wanted = inputs
             mask = self._by_language.mask(own_languages[tf.newaxis])[0]
-            mask &= self._by_category.mask(own_categories[tf.newaxis])[0] & ~self._marked(own_barred[tf.newaxis])[0]
+            mask &= (
+                self._by_category.mask(own_categories[tf.newaxis])[0]
+                & ~membership(own_barred[tf.newaxis], self._size)[0]
+            )
             total = tf.reduce_sum(tf.cast(mask, tf.int32))
             return tf.cond(
                 total <= self._exact_limit,
@@ -400,19 +372,13 @@ class Servable(tf.Module):
         allowed = self._by_language.mask(tf.gather(languages, lines)) & self._by_category.mask(
             tf.gather(categories, lines)
         )
-        allowed &= ~self._marked(tf.gather(barred, lines))
+        allowed &= ~membership(tf.gather(barred, lines), self._size)
         shares = tf.gather(self._popularity, tf.gather(request["audience"], lines))
         popular_rows, popular_scores = _best(tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), shares, count)
         return (
             tf.tensor_scatter_nd_update(rows, nothing, popular_rows),
             tf.tensor_scatter_nd_update(scores, nothing, popular_scores),
         )
-
-    def _marked(self, rows: tf.Tensor) -> tf.Tensor:
-        """Int32 [B, E] rows -> bool [B, N], true where a row is named."""
-        place = tf.where(rows >= 0)
-        points = tf.stack([tf.cast(place[:, 0], tf.int32), tf.gather_nd(rows, place)], axis=1)
-        return tf.scatter_nd(points, tf.ones_like(points[:, 0]), tf.stack([tf.shape(rows)[0], self._size])) > 0
 
     def _most(self, k: tf.Tensor) -> tf.Tensor:
         """The largest k of the batch."""
@@ -473,21 +439,3 @@ def _newest_first(rows: tf.RaggedTensor, start: tf.Tensor, end: tf.Tensor, lengt
     flat = tf.where(there, rows.row_starts()[:, tf.newaxis] + place, 0)
     values = tf.concat([rows.values, [-1]], axis=0)
     return tf.where(there, tf.gather(values, flat), -1)
-
-
-class _Lines(tf.Module):
-    """Int32 values in lines of unequal length; line 0 is empty and line ``u + 1`` is user ``u``'s."""
-
-    def __init__(self, indptr: npt.NDArray[np.int64], values: npt.NDArray[np.int32]) -> None:
-        super().__init__(name="lines")
-        self._splits = _variable(np.concatenate([[0], indptr]), tf.int64)
-        self._values = _variable(values, tf.int32)
-
-    def __call__(self, lines: tf.Tensor) -> tf.RaggedTensor:
-        starts, ends = tf.gather(self._splits, lines), tf.gather(self._splits, lines + 1)
-        places = tf.ragged.range(starts, ends)
-        return places.with_flat_values(tf.gather(self._values, places.flat_values))
-
-
-def _variable(values: object, dtype: tf.DType) -> tf.Variable:
-    return tf.Variable(tf.convert_to_tensor(values, dtype), trainable=False)

@@ -123,7 +123,7 @@ class CatalogueRanker:
         model = self._model
         queries = model.query_vectors(batch, self._items, self._vectors)
         scores = tf.matmul(queries, self._vectors, transpose_b=True) / model.config.retrieval.temperature
-        barred = _membership(excluded, self._items.size) | ~self._allowed
+        barred = membership(excluded, self._items.size) | ~self._allowed
         top = tf.math.top_k(tf.where(barred, -np.inf, scores), min(self._candidates, self._items.size))
         rows = tf.where(tf.math.is_finite(top.values), top.indices, -1)
         outputs = model.ranking_model(queries, tf.gather(self._vectors, top.indices))
@@ -139,7 +139,7 @@ def newest_first(indptr: npt.NDArray[np.int64], history: _Ints, length: int) -> 
     return np.where(there, history[np.where(there, place, 0)], -1).astype(np.int32)
 
 
-def _membership(rows: tf.Tensor, size: int) -> tf.Tensor:
+def membership(rows: tf.Tensor, size: int) -> tf.Tensor:
     """Bool [B, size]: whether each item stands in int32 ``rows`` [B, E] (-1 is none)."""
     batch = tf.shape(rows)[0]
     where = tf.where(rows >= 0)

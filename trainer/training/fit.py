@@ -16,7 +16,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.heads import Head, choose_heads
 from trainer.data.pipeline import TrainingData
 from trainer.data.sources import prepare
-from trainer.data.split import Split, some_users, split
+from trainer.data.split import Split, some_users, split, without_validation
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.holdout import HoldOut
@@ -76,12 +76,9 @@ def fit(config: Config, run_dir: Path) -> Run:
         epochs = selection.finish(_blend(selection, model))
     if config.training.refit and not everything.validation.is_empty():
         _LOG.info("Training again on training + validation for %d epochs.", epochs)
-        whole = config.data.model_copy(
-            update={"split": config.data.split.model_copy(update={"validation_fraction": 0.0})}
-        )
         # Its catalogue would stay in memory beside the next one.
         del selection, model
-        last = _Phase("final", run, dataset, catalogue, split(dataset, whole))
+        last = _Phase("final", run, dataset, catalogue, split(dataset, without_validation(config.data)))
         model = last.train(epochs, hold_out=False)
     else:
         last = selection
