@@ -1,0 +1,237 @@
+"""What every RPC answers, whatever carried it: protos in, protos out.
+
+The gRPC services and the REST API are thin skins over this. Failures are ``StatusError``s with
+TensorFlow Serving's codes and words (``model_servers/prediction_service_impl.cc``,
+``get_model_status_impl.cc``, ``model_service_impl.cc``, ``servables/tensorflow/get_model_metadata_impl.cc``).
+"""
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from serving.protos import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_pb2,
+    status_pb2,
+)
+from serving.server.classify import run_classify
+from serving.server.errors import StatusError, from_exception, invalid_argument, not_found
+from serving.server.metrics import Metrics
+from serving.server.multi_inference import run_multi_inference
+from serving.server.predict import run_predict
+from serving.server.regress import run_regress
+
+if TYPE_CHECKING:
+    from serving.server.core import ServerCore
+    from serving.server.request_log import ServerRequestLogger
+
+GRPC = "GRPC"
+REST = "REST"
+RUNTIME = "TF1"  # the runtime label of TensorFlow Serving's stock server, which runs sessions as this one does
+
+_LOGGER = logging.getLogger(__name__)
+_METADATA_FIELD = "signature_def"
+_CACHED_MODELS = 1024
+
+
+class Handlers:
+    """The RPCs of PredictionService and ModelService. Thread-safe.
+
+    Every method takes ``timeout``, the seconds that the caller will still wait (None: for ever), and the
+    inference methods ``entrypoint``, the skin the request came through (``GRPC`` or ``REST``), for the
+    metrics.
+
+    Args:
+        core: models and their states.
+        request_logger: writes sampled requests; None logs nothing.
+        metrics: what is counted.
+        check_method_names: whether Predict, Classify, Regress and MultiInference insist on the method name
+            of a signature (``--enable_signature_method_name_check``; off by default in the stock server).
+    """
+
+    def __init__(
+        self,
+        core: "ServerCore",
+        request_logger: "ServerRequestLogger | None" = None,
+        metrics: Metrics | None = None,
+        *,
+        check_method_names: bool = False,
+    ) -> None:
+        self._core = core
+        self._logger = request_logger
+        self.metrics = metrics if metrics is not None else Metrics()
+        self._check_method_names = check_method_names
+        # (entry point, method, model) -> (add to the count of good answers, observe their latency).
+        self._cells: dict[tuple[str, str, str], tuple[Any, Any]] = {}
+
+    def predict(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
+        """``PredictRequest`` -> ``PredictResponse``."""
+        start = time.perf_counter()
+        spec = request.model_spec
+        name = spec.name
+        try:
+            if not name and not request.HasField("model_spec"):
+                raise invalid_argument("Missing ModelSpec")
+            with self._core.acquire(spec) as (version, servable):
+                response = run_predict(servable, name, version, request, timeout=timeout)
+        except Exception as error:
+            self._fail(name, error)
+        self._succeed(entrypoint, "Predict", name, start)
+        if self._logger is not None and self._logger.active:
+            self._logger.log(request, response, response.model_spec)
+        return response
+
+    def classify(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
+        """``ClassificationRequest`` -> ``ClassificationResponse``."""
+        return self._infer(run_classify, "Classify", request, timeout, entrypoint)
+
+    def regress(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
+        """``RegressionRequest`` -> ``RegressionResponse``."""
+        return self._infer(run_regress, "Regress", request, timeout, entrypoint)
+
+    def multi_inference(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
+        """``MultiInferenceRequest`` -> ``MultiInferenceResponse``; the first task says which version answers."""
+        start = time.perf_counter()
+        has_spec = bool(request.tasks) and request.tasks[0].HasField("model_spec")
+        spec = request.tasks[0].model_spec if has_spec else model_pb2.ModelSpec()
+        name = spec.name
+        try:
+            with self._core.acquire(spec) as (version, servable):
+                response, count = run_multi_inference(
+                    servable, version, request, check_method_name=self._check_method_names, timeout=timeout
+                )
+        except Exception as error:
+            self._fail(name, error)
+        self._succeed(entrypoint, "MultiInference", name, start)
+        self.metrics.record_examples(name, count)
+        if self._logger is not None and self._logger.active:
+            self._logger.log(request, response, response.results[0].model_spec)
+        return response
+
+    def get_model_metadata(self, request: Any, timeout: float | None = None) -> Any:
+        """``GetModelMetadataRequest`` -> ``GetModelMetadataResponse`` with the signatures of a version."""
+        if not request.HasField("model_spec"):
+            raise invalid_argument("Missing ModelSpec")
+        if not request.metadata_field:
+            raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != _METADATA_FIELD:
+                raise invalid_argument(f"Metadata field {field} is not supported")
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        with self._core.acquire(request.model_spec) as (version, servable):
+            response.model_spec.name = request.model_spec.name
+            response.model_spec.version.value = version
+            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signature_defs)
+        response.metadata[_METADATA_FIELD].Pack(signatures)
+        return response
+
+    def get_model_status(self, request: Any, timeout: float | None = None) -> Any:
+        """``GetModelStatusRequest`` -> ``GetModelStatusResponse``.
+
+        Tells of the version asked about, or of all versions ever seen, highest first. A version label is
+        not looked at, as in TensorFlow Serving.
+        """
+        if not request.HasField("model_spec"):
+            raise invalid_argument("Missing ModelSpec")
+        spec = request.model_spec
+        states = self._core.monitor.versions(spec.name)
+        if spec.HasField("version"):
+            version = spec.version.value
+            if version not in states:
+                raise not_found(f"Could not find version {version} of model {spec.name}")
+            states = {version: states[version]}
+        elif not states:
+            raise not_found(f"Could not find any versions of model {spec.name}")
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for version, state in states.items():
+            response.model_version_status.add(
+                version=version, state=int(state.manager_state), status=_status_proto(state.error)
+            )
+        return response
+
+    def reload_config(self, request: Any, timeout: float | None = None) -> Any:
+        """``ReloadConfigRequest`` -> ``ReloadConfigResponse``, once the new config's models are available.
+
+        The response tells by how much each metric of ``metric_names`` grew meanwhile.
+        """
+        config = request.config
+        if config.WhichOneof("config") != "model_config_list":
+            raise invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported"
+            )
+        for index, model in enumerate(config.model_config_list.config):
+            _LOGGER.info(
+                "Config entry index: %d path: %s name: %s platform: %s",
+                index,
+                model.base_path,
+                model.name,
+                model.model_platform,
+            )
+        before = self.metrics.totals(request.metric_names)
+        try:
+            if self._logger is not None:
+                self._logger.check(config)
+            self._core.reload(config, timeout)
+            if self._logger is not None:
+                self._logger.update(config)
+        except Exception as error:
+            failure = from_exception(error)
+            _LOGGER.error("ReloadConfig failed: %s", failure.message)
+            raise failure from error
+        response = model_management_pb2.ReloadConfigResponse(status=_status_proto(None))
+        after = self.metrics.totals(request.metric_names)
+        for name in request.metric_names:
+            if name in after:
+                response.metric.add(name=name, int64_value_increase=after[name] - before[name])
+        return response
+
+    def _infer(self, run: Any, method: str, request: Any, timeout: float | None, entrypoint: str) -> Any:
+        start = time.perf_counter()
+        spec = request.model_spec
+        name = spec.name
+        try:
+            if not request.HasField("model_spec"):
+                raise invalid_argument("Missing ModelSpec")
+            with self._core.acquire(spec) as (version, servable):
+                response, count = run(
+                    servable, name, version, request, check_method_name=self._check_method_names, timeout=timeout
+                )
+        except Exception as error:
+            self._fail(name, error)
+        self._succeed(entrypoint, method, name, start)
+        self.metrics.record_examples(name, count)
+        if self._logger is not None and self._logger.active:
+            self._logger.log(request, response, response.model_spec)
+        return response
+
+    def _succeed(self, entrypoint: str, method: str, name: str, start: float) -> None:
+        cells = self._cells.get((entrypoint, method, name))
+        if cells is None:
+            # The real server's REST API takes the method's name from the URL.
+            api = method if entrypoint == GRPC else method.lower()
+            cells = (
+                self.metrics.request_count.cell(name, "OK").add,
+                self.metrics.request_latency.cell(name, api, entrypoint).observe,
+            )
+            if len(self._cells) < _CACHED_MODELS:
+                self._cells[entrypoint, method, name] = cells
+        add, observe = cells
+        add()
+        observe((time.perf_counter() - start) * 1e6)
+
+    def _fail(self, name: str, error: Exception) -> NoReturn:
+        failure = from_exception(error)
+        self.metrics.request_count.cell(name, failure.code.name).add()
+        if failure is error:
+            raise error
+        _LOGGER.exception("unexpected failure")
+        raise failure from error
+
+
+def _status_proto(error: StatusError | None) -> Any:
+    if error is None:
+        return status_pb2.StatusProto()
+    return status_pb2.StatusProto(error_code=error.number, error_message=error.message)
