@@ -45,7 +45,7 @@ def serialized_examples(request_input: Any) -> tuple[Any, int]:
 
 
 def _raw_input_class() -> Any:
-    """A message with the wire form of ``Input`` whose examples stay bytes (``apis/internal/serialized_input.proto``)."""
+    """A message of ``Input``'s wire form whose examples stay bytes (as ``apis/internal/serialized_input.proto``)."""
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
         name="babelrec/serving/raw_input.proto", package="babelrec.serving", syntax="proto3"

@@ -100,7 +100,7 @@ class Family(Generic[Cell]):
         self.kind = kind
         self.labels = tuple(labels)
         self.bounds = bounds
-        self._make = make
+        self._make: Callable[[], Cell] = make
         self._cells: dict[Labels, Cell] = {}
         self._lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""MultiInferenceRequest -> MultiInferenceResponse, with the checks and words of TensorFlow Serving's multi_inference.cc."""
+"""MultiInferenceRequest -> MultiInferenceResponse, with the words of TensorFlow Serving's multi_inference.cc."""
 
 from typing import TYPE_CHECKING, Any
 

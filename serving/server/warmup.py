@@ -1,29 +1,52 @@
-"""Replays recorded requests on a freshly loaded model, so that no client waits for lazy initialisation."""
+"""Replays recorded requests on a freshly loaded model, so that no client waits for lazy initialisation.
+
+Follows ``servables/tensorflow/saved_model_warmup_util.cc``, ``saved_model_warmup.cc`` and, for
+``predict_streamed_log``, ``tfrt_saved_model_warmup.cc`` of TensorFlow Serving.
+"""
 
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
-from tensorflow_serving.apis import prediction_log_pb2
+import grpc
 
+from serving.protos import prediction_log_pb2
+from serving.server.classify import run_classify
 from serving.server.errors import StatusError, from_exception, invalid_argument
+from serving.server.multi_inference import run_multi_inference
 from serving.server.predict import run_predict
-from serving.server.servable import SavedModelServable
+from serving.server.regress import run_regress
+from serving.server.tfrecord import read_records
+
+if TYPE_CHECKING:
+    from serving.server.metrics import Metrics
+    from serving.server.servable import Servable
+
+MAX_RECORDS = 1000
 
 _LOGGER = logging.getLogger(__name__)
 _FILE = Path("assets.extra") / "tf_serving_warmup_requests"
-_MAX_RECORDS = 1000
 
 
-def warm_up(servable: SavedModelServable, name: str, version: int, iterations: int = 1) -> int:
-    """Runs the PREDICT logs of ``assets.extra/tf_serving_warmup_requests``, a TFRecord of PredictionLogs.
+def warm_up(
+    servable: "Servable",
+    name: str,
+    version: int,
+    iterations: int = 1,
+    *,
+    check_method_names: bool = False,
+    metrics: "Metrics | None" = None,
+) -> int:
+    """Runs the requests of ``assets.extra/tf_serving_warmup_requests``, a TFRecord file of ``PredictionLog``s.
 
     Args:
         servable: the loaded model.
         name: its name.
         version: its version.
         iterations: how many times each request is run.
+        check_method_names: as for ``Handlers``.
+        metrics: where the time taken is recorded.
 
     Returns:
         Number of records run; 0 when the model brings no file.
@@ -37,35 +60,68 @@ def warm_up(servable: SavedModelServable, name: str, version: int, iterations: i
         _LOGGER.info("no warm-up data file found at %s", path)
         return 0
     start = time.monotonic()
-    count = 0
-    skipped: set[str] = set()
+    failure: StatusError | None = None
     try:
-        for record in tf.compat.v1.io.tf_record_iterator(str(path)):
-            if count >= _MAX_RECORDS:
-                raise invalid_argument(f"Number of warmup records exceeds the maximum ({_MAX_RECORDS}) at {path}")
-            count += 1
-            log = _parse(record, path)
-            kind = log.WhichOneof("log_type")
-            if kind != "predict_log":
-                skipped.add(str(kind))
-                continue
-            for _ in range(iterations):
-                run_predict(servable, name, version, log.predict_log.request)
+        count = _replay(servable, name, version, path, iterations, check_method_names)
     except StatusError as error:
-        raise StatusError(error.code, f"warm-up request {count} of {path} failed: {error.message}") from error
-    except tf.errors.DataLossError as error:
-        failure = from_exception(error)
-        raise StatusError(
-            failure.code,
-            f"{failure.message}. Please verify your warmup data is in TFRecord format ({path}).",
-        ) from error
-    if skipped:
-        _LOGGER.warning("warm-up records of other kinds than predict_log are skipped: %s", sorted(skipped))
-    _LOGGER.info("warm-up of %s version %d: %d records in %.3f s", name, version, count, time.monotonic() - start)
+        failure = error
+        raise
+    finally:
+        seconds = time.monotonic() - start
+        if metrics is not None:
+            metrics.record_warm_up(str(servable.path), seconds, failure)
+    _LOGGER.info("warm-up of %s version %d: %d records in %.3f s", name, version, count, seconds)
     return count
 
 
-def _parse(record: bytes, path: Path) -> prediction_log_pb2.PredictionLog:
+def _replay(servable: "Servable", name: str, version: int, path: Path, iterations: int, check: bool) -> int:
+    count = 0
+    try:
+        with path.open("rb") as file:
+            for record in read_records(file):
+                if count >= MAX_RECORDS:
+                    raise invalid_argument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
+                count += 1
+                log = _parse(record, path)
+                for _ in range(max(iterations, 1)):
+                    _run(servable, name, version, log, check)
+    except StatusError as error:
+        if error.code is grpc.StatusCode.DATA_LOSS:
+            text = f"{error.message}. Please verify your warmup data is in TFRecord format ({path})."
+        else:
+            text = f"warm-up request {count} of {path} failed: {error.message}"
+        raise StatusError(error.code, text) from error
+    except Exception as error:
+        failure = from_exception(error)
+        raise StatusError(failure.code, f"warm-up request {count} of {path} failed: {failure.message}") from error
+    return count
+
+
+def _run(servable: "Servable", name: str, version: int, log: Any, check: bool) -> None:
+    kind = log.WhichOneof("log_type")
+    if kind == "predict_log":
+        run_predict(servable, name, version, log.predict_log.request)
+    elif kind == "predict_streamed_log":
+        requests = log.predict_streamed_log.request
+        if len(requests) != 1:
+            raise invalid_argument(
+                "predict_streamed_log contains more than one request, which is not supported by PredictStreamed."
+                if requests
+                else "predict_streamed_log does not contain any requests."
+            )
+        run_predict(servable, name, version, requests[0])
+    elif kind == "classify_log":
+        run_classify(servable, name, version, log.classify_log.request, check_method_name=check)
+    elif kind == "regress_log":
+        run_regress(servable, name, version, log.regress_log.request, check_method_name=check)
+    elif kind == "multi_inference_log":
+        run_multi_inference(servable, version, log.multi_inference_log.request, check_method_name=check)
+    elif kind == "session_run_log":
+        number = log.DESCRIPTOR.fields_by_name[kind].number
+        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
+
+
+def _parse(record: bytes, path: Path) -> Any:
     try:
         return prediction_log_pb2.PredictionLog.FromString(record)
     except Exception:

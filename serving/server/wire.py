@@ -5,8 +5,6 @@ more than the model takes. Field numbers are those of ``apis/classification.prot
 ``apis/regression.proto``; tests compare with messages built field by field.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -52,10 +50,8 @@ def classifications(
         rows = _prefixed_floats(_MEMBER + b"\x05" + _SCORE, scores).reshape(count, -1)
         head = _MEMBER + varint(rows.shape[1])
         return b"".join([head + row.tobytes() for row in rows])
-    tails: Sequence[bytes]
-    if scores is None:
-        tails = [b""] * classes.size
-    else:
+    tails = [b""] * classes.size
+    if scores is not None:
         tails = _prefixed_floats(_SCORE, scores).view("V5").ravel().tolist()
     members = [
         delimited(_MEMBER, delimited(_LABEL, label) + tail)
