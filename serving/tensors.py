@@ -61,6 +61,11 @@ def dtype_name(enum: int) -> str:
     return str(types_pb2.DataType.Name(enum)).removeprefix("DT_").lower()
 
 
+def numpy_dtype(enum: int) -> np.dtype[Any] | None:
+    """NumPy's type of a DataType; None when it has none."""
+    return _DTYPES[enum][0] if enum in _DTYPES else None
+
+
 def to_numpy(proto: Any) -> npt.NDArray[Any]:
     """Decodes a TensorProto.
 

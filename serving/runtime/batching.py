@@ -1,0 +1,307 @@
+"""Batching of concurrent runs by TensorFlow's own scheduler: the ``BatchFunction`` op.
+
+The op holds the batch scheduler that TensorFlow Serving's batching session uses too, with the same parameters and
+errors. The part of the graph that a signature needs becomes a function; one ``BatchFunction`` operation in the same
+graph joins the runs of several threads into one call of it and hands each its rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.protos import types_pb2
+from serving.runtime import graphs
+from serving.runtime.c_api import Output, library
+from serving.runtime.graphs import Operation
+from serving.runtime.session import SavedModelSession
+from serving.tensors import numpy_dtype, string_array
+
+_INT64 = types_pb2.DT_INT64
+_HANDLES = (types_pb2.DT_RESOURCE, types_pb2.DT_VARIANT)
+_FIRST_REFERENCE = 100
+_Key = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingOptions:
+    """TensorFlow Serving's ``BatchingParameters``, its defaults included.
+
+    Attributes:
+        max_batch_size: rows of a batch.
+        batch_timeout_micros: how long a batch that isn't full waits for more; 0 takes what is there once a thread
+            is free.
+        num_batch_threads: batches that run at once.
+        max_enqueued_batches: batches that wait; beyond it requests are refused (UNAVAILABLE).
+        allowed_batch_sizes: batches are filled up to the next of these sizes; empty allows all.
+        pad_variable_length_inputs: whether inputs of different sizes beyond the first axis are filled up with zeros or
+            empty strings to the largest of the batch.
+        enable_large_batch_splitting: whether a request with more rows than ``max_batch_size`` is split.
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    num_batch_threads: int = 2
+    max_enqueued_batches: int = 10
+    allowed_batch_sizes: Sequence[int] = ()
+    pad_variable_length_inputs: bool = False
+    enable_large_batch_splitting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input of a signature: its tensor, DataType, and rank (None when free)."""
+
+    tensor: Output
+    dtype: int
+    rank: int | None
+
+
+def add_batching(
+    session: SavedModelSession,
+    name: str,
+    inputs: Sequence[Input],
+    outputs: Sequence[Output],
+    options: BatchingOptions,
+) -> tuple[list[Output], list[Output]]:
+    """Adds a batched form of ``outputs`` as a function of ``inputs`` to the session's graph.
+
+    Args:
+        session: whose graph to extend.
+        name: prefix of what is added; unique in the graph.
+        inputs: what a run feeds.
+        outputs: what a run fetches.
+        options: how to batch.
+
+    Returns:
+        The tensors to feed and to fetch instead.
+
+    Raises:
+        TensorFlowError: this part of the graph can't be batched.
+    """
+    graph = session.graph
+    assert graph is not None
+    feeds = [entry.tensor for entry in inputs]
+    body, captured = _partition(feeds, outputs)
+    function = f"{name}_rows"
+    graphs.add_function(graph, graph, function, body, [*feeds, *captured], outputs)
+    output_types = [graphs.output_type(tensor) for tensor in outputs]
+    captured_types = [graphs.output_type(tensor) for tensor in captured]
+    own_feeds = [graphs.placeholder(graph, f"{name}_input_{index}", entry.dtype) for index, entry in enumerate(inputs)]
+    batched = list(own_feeds)
+    if options.pad_variable_length_inputs:
+        batched = [
+            _rows_to_variants(graph, f"{name}_pack_{index}", feed, entry) if _is_ragged(entry) else feed
+            for index, (feed, entry) in enumerate(zip(own_feeds, inputs, strict=True))
+        ]
+        function = _add_padded(graph, name, function, inputs, captured_types, output_types)
+    operation = (
+        Operation(graph, "BatchFunction", f"{name}_batch")
+        .inputs(batched)
+        .inputs(captured)
+        .function("f", function)
+        .attribute("num_batch_threads", options.num_batch_threads)
+        .attribute("max_batch_size", options.max_batch_size)
+        .attribute("batch_timeout_micros", options.batch_timeout_micros)
+        .attribute("max_enqueued_batches", options.max_enqueued_batches)
+        .attribute("allowed_batch_sizes", list(options.allowed_batch_sizes))
+        .attribute("enable_large_batch_splitting", options.enable_large_batch_splitting)
+        .attribute("batching_queue", name)
+        .attribute("shared_name", name)
+        .types("Tin", [graphs.output_type(tensor) for tensor in batched])
+        .types("Tcaptured", captured_types)
+        .types("Tout", output_types)
+        .finish()
+    )
+    return own_feeds, [Output(operation, index) for index in range(len(outputs))]
+
+
+def _partition(feeds: Sequence[Output], outputs: Sequence[Output]) -> tuple[list[int], list[Output]]:
+    """The operations between ``feeds`` and ``outputs``, and the tensors that come into them from outside.
+
+    What does not depend on a feed is copied into the function, where its constants can be folded, except for handles of
+    variables, tables and searchers, which exist once, and for what reads TF1 reference variables, which functions
+    can't take.
+    """
+    fed = {_key(tensor) for tensor in feeds}
+    body: dict[int, None] = {}
+    captured: dict[_Key, Output] = {}
+    waiting = [tensor.oper for tensor in outputs if _key(tensor) not in fed]
+    depends: dict[int, bool] = {}
+    while waiting:
+        operation = waiting.pop()
+        if operation in body:
+            continue
+        body[operation] = None
+        for tensor in graphs.input_tensors(operation):
+            if _key(tensor) in fed:
+                continue
+            if not _depends(tensor.oper, fed, depends) and (
+                graphs.output_type(tensor) in _HANDLES or _takes_reference(tensor.oper)
+            ):
+                captured[_key(tensor)] = tensor
+            else:
+                waiting.append(tensor.oper)
+        waiting.extend(graphs.control_inputs(operation))
+    return list(body), list(captured.values())
+
+
+def _depends(operation: int, fed: set[_Key], known: dict[int, bool]) -> bool:
+    """Whether an operation's value depends on a fed tensor. Iterative: graphs are deep."""
+    stack = [operation]
+    while stack:
+        current = stack[-1]
+        if current in known:
+            stack.pop()
+            continue
+        tensors = graphs.input_tensors(current)
+        if any(_key(tensor) in fed for tensor in tensors):
+            known[current] = True
+            stack.pop()
+            continue
+        parents = [tensor.oper for tensor in tensors]
+        # A loop of TF1 control flow comes back to itself by way of NextIteration.
+        unknown = [p for p in parents if p not in known and graphs.operation_type(p) != "NextIteration"]
+        if unknown:
+            stack.extend(unknown)
+        else:
+            known[current] = any(known.get(parent, False) for parent in parents)
+            stack.pop()
+    return known[operation]
+
+
+def _takes_reference(operation: int) -> bool:
+    return any(graphs.output_type(tensor) > _FIRST_REFERENCE for tensor in graphs.input_tensors(operation))
+
+
+def _key(tensor: Output) -> _Key:
+    return tensor.oper, tensor.index
+
+
+def _rows_to_variants(graph: int, name: str, tensor: Output, entry: Input) -> Output:
+    """A dense tensor [n, a, b, ...] as n variants, each a row of any size: what ``BatchFunction`` can join."""
+    assert entry.rank is not None
+    build = _Builder(graph, name)
+    shape = build.add("Shape", [tensor], T=entry.dtype, out_type=_INT64)
+    splits = []
+    for axis in range(entry.rank - 1):
+        # Rows of this level, and the size of each: all the same, as the tensor is dense.
+        leading = build.add("Slice", [shape, build.vector([0]), build.vector([axis + 1])], T=_INT64, Index=_INT64)
+        rows = build.add("Prod", [leading, build.vector([0])], T=_INT64, Tidx=_INT64)
+        size = build.add("Slice", [shape, build.vector([axis + 1]), build.vector([1])], T=_INT64, Index=_INT64)
+        ends = build.add("AddV2", [rows, build.scalar(1)], T=_INT64)
+        steps = build.add("Range", [build.scalar(0), ends, build.scalar(1)], Tidx=_INT64)
+        splits.append(build.add("Mul", [steps, size], T=_INT64))
+    values = build.add("Reshape", [tensor, build.vector([-1])], T=entry.dtype, Tshape=_INT64)
+    return Output(
+        Operation(graph, "RaggedTensorToVariant", f"{name}_rows")
+        .inputs(splits)
+        .input(values)
+        .attribute("RAGGED_RANK", len(splits))
+        .attribute("batched_input", True)
+        .type("Tvalues", entry.dtype)
+        .type("Tsplits", _INT64)
+        .finish(),
+        0,
+    )
+
+
+def _variants_to_rows(graph: int, name: str, variants: Output, entry: Input) -> Output:
+    """The inverse of ``_rows_to_variants``, filled up with zeros or empty strings to the largest row."""
+    assert entry.rank is not None
+    levels = entry.rank - 1
+    rows = (
+        Operation(graph, "RaggedTensorFromVariant", f"{name}_rows")
+        .input(variants)
+        .attribute("input_ragged_rank", levels - 1)
+        .attribute("output_ragged_rank", levels)
+        .type("Tvalues", entry.dtype)
+        .type("Tsplits", _INT64)
+        .finish()
+    )
+    numpy_type = numpy_dtype(entry.dtype)
+    assert numpy_type is not None
+    nothing = string_array(b"") if numpy_type.hasobject else np.zeros((), numpy_type)
+    return Output(
+        Operation(graph, "RaggedTensorToTensor", f"{name}_dense")
+        .input(graphs.constant(graph, f"{name}_shape", np.full(entry.rank, -1, np.int64)))
+        .input(Output(rows, levels))
+        .input(graphs.constant(graph, f"{name}_nothing", nothing))
+        .inputs([Output(rows, level) for level in range(levels)])
+        .texts("row_partition_types", ["ROW_SPLITS"] * levels)
+        .type("T", entry.dtype)
+        .type("Tindex", _INT64)
+        .type("Tshape", _INT64)
+        .finish(),
+        0,
+    )
+
+
+def _add_padded(
+    graph: int,
+    name: str,
+    function: str,
+    inputs: Sequence[Input],
+    captured_types: Sequence[int],
+    output_types: Sequence[int],
+) -> str:
+    """Adds a function that unpacks rows and calls ``function`` with them; returns its name."""
+    c = library()
+    own = c.TF_NewGraph()
+    try:
+        arguments = [
+            graphs.placeholder(own, f"row_{index}", types_pb2.DT_VARIANT if _is_ragged(entry) else entry.dtype)
+            for index, entry in enumerate(inputs)
+        ]
+        handles = [graphs.placeholder(own, f"handle_{index}", dtype) for index, dtype in enumerate(captured_types)]
+        dense = [
+            _variants_to_rows(own, f"unpack_{index}", argument, entry) if _is_ragged(entry) else argument
+            for index, (argument, entry) in enumerate(zip(arguments, inputs, strict=True))
+        ]
+        call = (
+            Operation(own, "StatefulPartitionedCall", "call")
+            .inputs([*dense, *handles])
+            .function("f", function)
+            .types("Tin", [*(entry.dtype for entry in inputs), *captured_types])
+            .types("Tout", output_types)
+            .finish()
+        )
+        fed = {tensor.oper for tensor in (*arguments, *handles)}
+        body = [operation for operation in graphs.operations(own) if operation not in fed]
+        results = [Output(call, index) for index in range(len(output_types))]
+        padded = f"{name}_padded"
+        graphs.add_function(own, graph, padded, body, [*arguments, *handles], results)
+    finally:
+        c.TF_DeleteGraph(own)
+    return padded
+
+
+def _is_ragged(entry: Input) -> bool:
+    return entry.rank is not None and entry.rank >= 2
+
+
+class _Builder:
+    """Adds operations that need nothing but inputs and types, and numbers their names."""
+
+    def __init__(self, graph: int, prefix: str) -> None:
+        self._graph = graph
+        self._prefix = prefix
+        self._count = 0
+
+    def add(self, kind: str, inputs: Sequence[Output], **types: int) -> Output:
+        operation = Operation(self._graph, kind, self._name())
+        for tensor in inputs:
+            operation.input(tensor)
+        for name, dtype in types.items():
+            operation.type(name, dtype)
+        return Output(operation.finish(), 0)
+
+    def vector(self, values: Sequence[int]) -> Output:
+        return graphs.constant(self._graph, self._name(), np.array(values, np.int64))
+
+    def scalar(self, value: int) -> Output:
+        return graphs.constant(self._graph, self._name(), np.array(value, np.int64))
+
+    def _name(self) -> str:
+        self._count += 1
+        return f"{self._prefix}_{self._count}"

@@ -1,0 +1,197 @@
+"""The functions of TensorFlow's C API that serving needs, by ctypes (``tensorflow/c/c_api.h``).
+
+The libraries lie in TensorFlow's wheel; the package itself is never imported. Foreign calls give up the
+global lock while they run.
+"""
+
+import ctypes
+import functools
+import importlib.util
+from collections.abc import Sequence
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_void_p
+from pathlib import Path
+from typing import Any, Self
+
+_RUNTIME = "libtensorflow_cc.so.2"
+
+
+class Buffer(ctypes.Structure):
+    """``TF_Buffer``: bytes and who frees them."""
+
+    _fields_ = [("data", c_void_p), ("length", c_size_t), ("deallocator", c_void_p)]
+
+
+class Output(ctypes.Structure):
+    """``TF_Output``: one output of an operation of a graph."""
+
+    _fields_ = [("oper", c_void_p), ("index", c_int)]
+
+
+_OUTPUTS = POINTER(Output)
+_POINTERS = POINTER(c_void_p)
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "TF_Version": (c_char_p, []),
+    "TF_NewStatus": (c_void_p, []),
+    "TF_DeleteStatus": (None, [c_void_p]),
+    "TF_GetCode": (c_int, [c_void_p]),
+    "TF_Message": (c_char_p, [c_void_p]),
+    "TF_NewBuffer": (POINTER(Buffer), []),
+    "TF_DeleteBuffer": (None, [POINTER(Buffer)]),
+    "TF_LoadLibrary": (c_void_p, [c_char_p, c_void_p]),
+    "TF_GetAllOpList": (POINTER(Buffer), []),
+    "TF_NewSessionOptions": (c_void_p, []),
+    "TF_SetConfig": (None, [c_void_p, c_char_p, c_size_t, c_void_p]),
+    "TF_DeleteSessionOptions": (None, [c_void_p]),
+    "TF_NewGraph": (c_void_p, []),
+    "TF_DeleteGraph": (None, [c_void_p]),
+    "TF_LoadSessionFromSavedModel": (
+        c_void_p,
+        [c_void_p, c_void_p, c_char_p, POINTER(c_char_p), c_int, c_void_p, POINTER(Buffer), c_void_p],
+    ),
+    "TF_CloseSession": (None, [c_void_p, c_void_p]),
+    "TF_DeleteSession": (None, [c_void_p, c_void_p]),
+    "TF_ExtendSession": (None, [c_void_p, c_void_p]),
+    "TF_SessionRun": (
+        None,
+        [
+            c_void_p,
+            POINTER(Buffer),
+            _OUTPUTS,
+            _POINTERS,
+            c_int,
+            _OUTPUTS,
+            _POINTERS,
+            c_int,
+            c_void_p,
+            c_int,
+            c_void_p,
+            c_void_p,
+        ],
+    ),
+    "TF_AllocateTensor": (c_void_p, [c_int, POINTER(c_int64), c_int, c_size_t]),
+    "TF_DeleteTensor": (None, [c_void_p]),
+    "TF_TensorFromProto": (None, [POINTER(Buffer), c_void_p, c_void_p]),
+    "TF_TensorType": (c_int, [c_void_p]),
+    "TF_NumDims": (c_int, [c_void_p]),
+    "TF_Dim": (c_int64, [c_void_p, c_int]),
+    "TF_TensorByteSize": (c_size_t, [c_void_p]),
+    "TF_TensorElementCount": (c_int64, [c_void_p]),
+    "TF_TensorData": (c_void_p, [c_void_p]),
+    "TF_GraphOperationByName": (c_void_p, [c_void_p, c_char_p]),
+    "TF_GraphNextOperation": (c_void_p, [c_void_p, POINTER(c_size_t)]),
+    "TF_OperationName": (c_char_p, [c_void_p]),
+    "TF_OperationOpType": (c_char_p, [c_void_p]),
+    "TF_OperationNumInputs": (c_int, [c_void_p]),
+    "TF_OperationAllInputs": (None, [c_void_p, _OUTPUTS, c_int]),
+    "TF_OperationNumControlInputs": (c_int, [c_void_p]),
+    "TF_OperationGetControlInputs": (c_int, [c_void_p, _POINTERS, c_int]),
+    "TF_OperationNumOutputs": (c_int, [c_void_p]),
+    "TF_OperationOutputType": (c_int, [Output]),
+    "TF_NewOperation": (c_void_p, [c_void_p, c_char_p, c_char_p]),
+    "TF_AddInput": (None, [c_void_p, Output]),
+    "TF_AddInputList": (None, [c_void_p, _OUTPUTS, c_int]),
+    "TF_SetAttrInt": (None, [c_void_p, c_char_p, c_int64]),
+    "TF_SetAttrIntList": (None, [c_void_p, c_char_p, POINTER(c_int64), c_int]),
+    "TF_SetAttrBool": (None, [c_void_p, c_char_p, c_uint8]),
+    "TF_SetAttrString": (None, [c_void_p, c_char_p, c_char_p, c_size_t]),
+    "TF_SetAttrStringList": (None, [c_void_p, c_char_p, POINTER(c_char_p), POINTER(c_size_t), c_int]),
+    "TF_SetAttrType": (None, [c_void_p, c_char_p, c_int]),
+    "TF_SetAttrTypeList": (None, [c_void_p, c_char_p, POINTER(c_int), c_int]),
+    "TF_SetAttrFuncName": (None, [c_void_p, c_char_p, c_char_p, c_size_t]),
+    "TF_SetAttrTensor": (None, [c_void_p, c_char_p, c_void_p, c_void_p]),
+    "TF_SetAttrShape": (None, [c_void_p, c_char_p, POINTER(c_int64), c_int]),
+    "TF_FinishOperation": (c_void_p, [c_void_p, c_void_p]),
+    "TF_GraphToFunction": (
+        c_void_p,
+        [
+            c_void_p,
+            c_char_p,
+            c_uint8,
+            c_int,
+            _POINTERS,
+            c_int,
+            _OUTPUTS,
+            c_int,
+            _OUTPUTS,
+            c_void_p,
+            c_void_p,
+            c_char_p,
+            c_void_p,
+        ],
+    ),
+    "TF_GraphCopyFunction": (None, [c_void_p, c_void_p, c_void_p, c_void_p]),
+    "TF_DeleteFunction": (None, [c_void_p]),
+}
+
+
+@functools.cache
+def library() -> Any:
+    """TensorFlow's C API, loaded at the first call.
+
+    Raises:
+        ImportError: TensorFlow is not installed.
+    """
+    spec = importlib.util.find_spec("tensorflow")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("the model server needs TensorFlow's libraries. Remedy: `pip install tensorflow`.")
+    folder = Path(spec.submodule_search_locations[0])
+    # Local symbols: the library exports a BoringSSL that must not shadow the OpenSSL of Python's own modules. Op
+    # libraries find what they need by the sonames that they were linked with.
+    loaded = ctypes.CDLL(str(folder / _RUNTIME), mode=ctypes.RTLD_LOCAL)
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(loaded, name)
+        function.restype = result
+        function.argtypes = arguments
+    return loaded
+
+
+class TensorFlowError(Exception):
+    """A call of TensorFlow failed.
+
+    Attributes:
+        error_code: number of the canonical status code.
+        message: TensorFlow's text.
+    """
+
+    def __init__(self, error_code: int, message: str) -> None:
+        super().__init__(message)
+        self.error_code = error_code
+        self.message = message
+
+
+class Status:
+    """A ``TF_Status`` for one ``with`` block; give ``pointer`` to calls and ``check`` afterwards."""
+
+    def __init__(self) -> None:
+        self._library = library()
+
+    def __enter__(self) -> Self:
+        """Makes it."""
+        self.pointer = self._library.TF_NewStatus()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Frees it."""
+        self._library.TF_DeleteStatus(self.pointer)
+
+    def check(self) -> None:
+        """Raises TensorFlowError unless the last call went well."""
+        code = self._library.TF_GetCode(self.pointer)
+        if code:
+            raise TensorFlowError(code, self._library.TF_Message(self.pointer).decode("utf-8", "replace"))
+
+
+def load_op_library(path: Path) -> None:
+    """Registers the ops and kernels of a shared library; doing so twice is harmless.
+
+    Raises:
+        TensorFlowError: it can't be loaded.
+    """
+    with Status() as status:
+        library().TF_LoadLibrary(str(path).encode(), status.pointer)
+        status.check()
+
+
+def output_array(outputs: Sequence[Output]) -> Any:
+    """A C array of ``TF_Output``."""
+    return (Output * len(outputs))(*outputs)

@@ -1,0 +1,140 @@
+"""A SavedModel in a graph and session of its own."""
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import c_char_p, c_void_p
+from pathlib import Path
+from typing import Any
+
+from serving.protos import config_pb2, meta_graph_pb2
+from serving.runtime.c_api import Buffer, Output, Status, TensorFlowError, library, output_array
+
+_NOT_FOUND = 5
+
+
+class SavedModelSession:
+    """Loads a SavedModel as TensorFlow Serving does, initialisers included, and runs parts of its graph.
+
+    Args:
+        path: the version directory.
+        tags: tags of the meta graph to load.
+        config: a ``tensorflow.ConfigProto``.
+
+    Attributes:
+        graph: the ``TF_Graph``.
+        meta_graph: the ``MetaGraphDef``, without its graph.
+
+    Raises:
+        TensorFlowError: it can't be loaded.
+    """
+
+    def __init__(self, path: Path, tags: Sequence[str], config: Any) -> None:
+        c = library()
+        self.graph: int | None = c.TF_NewGraph()
+        self._session: int | None = None
+        options = c.TF_NewSessionOptions()
+        meta_graph = c.TF_NewBuffer()
+        try:
+            with Status() as status:
+                serialized = config.SerializeToString()
+                c.TF_SetConfig(options, serialized, len(serialized), status.pointer)
+                status.check()
+                names = (c_char_p * len(tags))(*[tag.encode() for tag in tags])
+                self._session = c.TF_LoadSessionFromSavedModel(
+                    options, None, str(path).encode(), names, len(tags), self.graph, meta_graph, status.pointer
+                )
+                status.check()
+            content = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
+            self.meta_graph = meta_graph_pb2.MetaGraphDef.FromString(content)
+            # By far its largest part; TensorFlow has its own.
+            self.meta_graph.ClearField("graph_def")
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            c.TF_DeleteBuffer(meta_graph)
+            c.TF_DeleteSessionOptions(options)
+
+    def output(self, tensor_name: str) -> Output:
+        """The tensor ``operation:index`` of the graph.
+
+        Raises:
+            TensorFlowError: NOT_FOUND, there is no such operation.
+        """
+        operation, _, index = tensor_name.partition(":")
+        pointer = library().TF_GraphOperationByName(self.graph, operation.encode())
+        if not pointer:
+            raise TensorFlowError(_NOT_FOUND, f"the graph has no operation {operation!r}")
+        return Output(pointer, int(index or 0))
+
+    def callable(self, feeds: Sequence[Output], fetches: Sequence[Output]) -> "Callable":
+        """A way to compute ``fetches`` from ``feeds``, thread-safe."""
+        assert self._session is not None
+        return Callable(self._session, feeds, fetches)
+
+    def extend(self) -> None:
+        """Makes operations that were added to the graph runnable, and later runs a little cheaper."""
+        with Status() as status:
+            library().TF_ExtendSession(self._session, status.pointer)
+            status.check()
+
+    def close(self) -> None:
+        """Frees graph and session; nothing may run any more."""
+        c = library()
+        if self._session is not None:
+            with Status() as status:
+                c.TF_CloseSession(self._session, status.pointer)
+                c.TF_DeleteSession(self._session, status.pointer)
+            self._session = None
+        if self.graph is not None:
+            c.TF_DeleteGraph(self.graph)
+            self.graph = None
+
+
+class Callable:
+    """Computes fixed outputs from fixed inputs; see ``SavedModelSession.callable``."""
+
+    def __init__(self, session: int, feeds: Sequence[Output], fetches: Sequence[Output]) -> None:
+        self._session = session
+        self._feeds = output_array(feeds)
+        self._fetches = output_array(fetches)
+        self._feed_type = c_void_p * len(feeds)
+        self._fetch_type = c_void_p * len(fetches)
+        self._run = library().TF_SessionRun
+
+    def __call__(self, tensors: Sequence[int], timeout: float | None = None) -> list[int]:
+        """Runs the graph in the calling thread's time, without Python's global lock.
+
+        Args:
+            tensors: one ``TF_Tensor`` per feed; they stay the caller's.
+            timeout: seconds after which the run is cancelled; None waits.
+
+        Returns:
+            One ``TF_Tensor`` per fetch; the caller frees them.
+
+        Raises:
+            TensorFlowError: the graph refused the values, or there was no time left.
+        """
+        results = self._fetch_type()
+        run_options = None
+        if timeout is not None:
+            milliseconds = max(int(timeout * 1000), 1)
+            serialized = config_pb2.RunOptions(timeout_in_ms=milliseconds).SerializeToString()
+            run_options = Buffer(ctypes.cast(c_char_p(serialized), c_void_p), len(serialized), None)
+        with Status() as status:
+            self._run(
+                self._session,
+                run_options,
+                self._feeds,
+                self._feed_type(*tensors),
+                len(self._feeds),
+                self._fetches,
+                results,
+                len(self._fetches),
+                None,
+                0,
+                None,
+                status.pointer,
+            )
+            status.check()
+        return list(results)

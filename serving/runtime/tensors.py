@@ -1,0 +1,153 @@
+"""TensorProto <-> ``TF_Tensor``, by memory rather than by element.
+
+Into TensorFlow a proto goes through TensorFlow's own parser (``TF_TensorFromProto``), so that malformed ones
+fail as they do in TensorFlow Serving. Out of it, strings are read from their 24-byte records
+(``tsl/platform/ctstring_internal.h``) and numbers are copied as one block.
+"""
+
+import ctypes
+import math
+from collections import OrderedDict
+from ctypes import c_int64
+from typing import Any
+
+import numpy as np
+
+from serving.protos import tensor_pb2, types_pb2
+from serving.runtime.c_api import Buffer, TensorFlowError, library
+from serving.tensors import MAX_FILLED_ELEMENTS, dtype_name, numpy_dtype, to_proto
+
+_STRING = types_pb2.DT_STRING
+_INVALID_ARGUMENT = 3
+_UNIMPLEMENTED = 12
+_NO_DIMENSIONS = (c_int64 * 1)()
+# A string's record: the two lowest bits of the first byte tell its kind.
+_RECORD_BYTES = 24
+_SMALL, _LARGE, _OFFSET = 0, 1, 2
+
+
+def tensor_from_proto(proto: Any) -> int:
+    """Makes a ``TF_Tensor``; the caller frees it with ``TF_DeleteTensor``.
+
+    Raises:
+        TensorFlowError: INVALID_ARGUMENT, the proto is malformed.
+    """
+    _check_fill(proto)
+    return _parse(proto.SerializeToString())
+
+
+def proto_from_tensor(tensor: int) -> Any:
+    """A ``TF_Tensor`` as a TensorProto with typed value fields, the form the real server answers in.
+
+    Raises:
+        TensorFlowError: UNIMPLEMENTED, values of this type can't be sent.
+    """
+    c = library()
+    dtype = c.TF_TensorType(tensor)
+    dimensions = c.TF_NumDims(tensor)
+    shape = [c.TF_Dim(tensor, axis) for axis in range(dimensions)]
+    if dtype == _STRING:
+        proto = tensor_pb2.TensorProto(dtype=_STRING, string_val=_strings(c.TF_TensorData(tensor), math.prod(shape)))
+        proto.tensor_shape.SetInParent()
+        add = proto.tensor_shape.dim.add
+        for size in shape:
+            add(size=size)
+        return proto
+    numpy_type = numpy_dtype(dtype)
+    if numpy_type is None:
+        raise TensorFlowError(_UNIMPLEMENTED, f"tensors of {dtype_name(dtype)} can't be sent")
+    size = c.TF_TensorByteSize(tensor)
+    content = ctypes.string_at(c.TF_TensorData(tensor), size) if size else b""
+    return to_proto(np.frombuffer(content, dtype=numpy_type).reshape(shape))
+
+
+class TensorCache:
+    """Keeps the tensors of small inputs, most of which come again and again: empty texts, flags, the same ``k``.
+
+    TensorFlow doesn't write into a tensor that somebody else holds, so one may be fed to many runs at once. Not
+    thread-safe: one per thread.
+
+    Args:
+        most: tensors kept.
+        largest: bytes of a serialised proto up to which it is kept.
+    """
+
+    def __init__(self, most: int = 256, largest: int = 64) -> None:
+        self._most = most
+        self._largest = largest
+        self._kept: OrderedDict[bytes, int] = OrderedDict()
+
+    def get(self, proto: Any) -> tuple[int, bool]:
+        """The tensor of a proto, and whether the caller has to free it after use.
+
+        Raises:
+            TensorFlowError: INVALID_ARGUMENT, the proto is malformed.
+        """
+        serialized = proto.SerializeToString()
+        if len(serialized) > self._largest:
+            _check_fill(proto)
+            return _parse(serialized), True
+        tensor = self._kept.get(serialized)
+        if tensor is None:
+            _check_fill(proto)
+            tensor = self._kept[serialized] = _parse(serialized)
+            if len(self._kept) > self._most:
+                library().TF_DeleteTensor(self._kept.popitem(last=False)[1])
+        return tensor, False
+
+    def clear(self) -> None:
+        """Frees them all."""
+        while self._kept:
+            library().TF_DeleteTensor(self._kept.popitem()[1])
+
+    def __del__(self) -> None:
+        """Frees what a thread that has ended left."""
+        self.clear()
+
+
+def _parse(serialized: bytes) -> int:
+    c = library()
+    # The type of the place-holder doesn't matter: parsing replaces the tensor in it.
+    tensor = c.TF_AllocateTensor(types_pb2.DT_FLOAT, _NO_DIMENSIONS, 0, 4)
+    status = c.TF_NewStatus()
+    c.TF_TensorFromProto(
+        Buffer(ctypes.cast(ctypes.c_char_p(serialized), ctypes.c_void_p), len(serialized), None), tensor, status
+    )
+    code = c.TF_GetCode(status)
+    message = c.TF_Message(status).decode("utf-8", "replace") if code else ""
+    c.TF_DeleteStatus(status)
+    if code:
+        c.TF_DeleteTensor(tensor)
+        raise TensorFlowError(_INVALID_ARGUMENT, message)
+    return int(tensor)
+
+
+def _check_fill(proto: Any) -> None:
+    # A proto may name a shape and give one value for all of it: a few bytes could ask for terabytes.
+    count = 1
+    for dimension in proto.tensor_shape.dim:
+        count *= dimension.size
+    if count > MAX_FILLED_ELEMENTS and count > proto.ByteSize():
+        raise TensorFlowError(_INVALID_ARGUMENT, f"the shape has {count} elements but few values are given")
+
+
+def _strings(data: int, count: int) -> list[bytes]:
+    if not count:
+        return []
+    records = ctypes.string_at(data, count * _RECORD_BYTES)
+    values = []
+    for start in range(0, count * _RECORD_BYTES, _RECORD_BYTES):
+        first = records[start]
+        kind = first & 3
+        if kind == _SMALL:
+            values.append(records[start + 1 : start + 1 + (first >> 2)])
+        elif kind == _OFFSET:
+            size = int.from_bytes(records[start : start + 4], "little") >> 2
+            offset = int.from_bytes(records[start + 4 : start + 8], "little")
+            values.append(ctypes.string_at(data + start + offset, size))
+        else:
+            size = int.from_bytes(records[start : start + 8], "little") >> 2
+            # A string of its own memory holds its capacity between size and pointer, a view doesn't.
+            place = start + (16 if kind == _LARGE else 8)
+            values.append(ctypes.string_at(int.from_bytes(records[place : place + 8], "little"), size))
+    return values
