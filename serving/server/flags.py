@@ -1,157 +1,47 @@
-"""The command line: TensorFlow Serving's flags, those that can't be honoured included, by being refused."""
+"""The command line: the flags of tensorflow_model_server 2.20, those that can't be honoured included, and a few more.
+
+``FLAGS`` is the one place that says of each flag what it is, what it means here and how that compares with the
+real server. Names, defaults and meaning: ``model_servers/main.cc`` and ``server.h`` of TensorFlow Serving.
+"""
 
 import argparse
+import difflib
 import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
 
-# Flags of tensorflow_model_server that this server can't honour, with the value at which they ask for
-# nothing: that one is accepted, any other is refused instead of being ignored.
-_NEUTRAL: dict[str, str] = {
-    "allow_version_labels_for_unavailable_models": "false",
-    "batching_parameters_file": "",
-    "enable_batching": "false",
-    "enable_cors_support": "false",
-    "enable_grpc_healthcheck_service": "false",
-    "enable_per_model_batching_parameters": "false",
-    "enable_profiler": "",
-    "enable_serialization_as_tensor_content": "false",
-    "enable_signature_method_name_check": "true",
-    "enforce_session_run_timeout": "",
-    "flush_filesystem_caches": "",
-    "model_config_file": "",
-    "model_config_file_poll_wait_seconds": "0",
-    "monitoring_config_file": "",
-    "num_load_threads": "0",
-    "num_unload_threads": "0",
-    "per_process_gpu_memory_fraction": "0",
-    "platform_config_file": "",
-    "prefer_tflite_model": "false",
-    "remove_unused_fields_from_bundle_metagraph": "",
-    "rest_api_enable_cors_support": "false",
-    "rest_api_num_threads": "",
-    "rest_api_port": "0",
-    "rest_api_timeout_in_ms": "",
-    "resource_preserving": "false",
-    "saved_model_config_file": "",
-    "skip_initialize_tpu": "false",
-    "ssl_config_file": "",
-    "tensorflow_session_config_file": "",
-    "thread_pool_factory_config_file": "",
-    "use_tflite_model": "false",
-    "xla_cpu_compilation_enabled": "false",
-    "xla_gpu_compilation_enabled": "false",
-}
+from serving.server.policies import TRANSITION_POLICIES
+
+Support = Literal["works", "differs", "refused"]
+Value = bool | int | float | str
+_PROGRAM = "python -m serving.server"
 
 
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return super()._get_help_string(action) if action.default not in (None, "", []) else action.help
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag.
 
+    Attributes:
+        name: as on the command line, without dashes.
+        kind: type of the value.
+        default: the value when it is not given: the real server's.
+        help: what it means.
+        support: whether it means here what it means in TensorFlow Serving.
+        note: how it differs, or why it is refused.
+        ours: TensorFlow Serving has no such flag.
+        check: turns the text into the value; raises ValueError saying what is wrong with it.
+    """
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\nTry `{self.prog} --help`.\n")
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses the command line; exits with status 2 and one line about what is wrong with it."""
-    parser = _Parser(
-        prog="python -m serving.server",
-        description="Serves a SavedModel over TensorFlow Serving's gRPC API, with TF-Text's and ScaNN's ops.",
-        epilog="Flags are given as --flag=value or --flag value; names, defaults and meaning are "
-        "tensorflow_model_server's. Its other flags are refused, unless they ask for nothing.",
-        allow_abbrev=False,
-        usage="%(prog)s --model_base_path=PATH [--flag=value ...]",
-        formatter_class=_Formatter,
-    )
-    add = parser.add_argument
-    add("--port", type=_port, default=8500, help="TCP port of the gRPC API; 0 takes a free one and logs it")
-    add("--grpc_socket_path", default="", help="also listen on this UNIX socket (absolute path)")
-    add("--model_name", default="default", help="name under which the model is served")
-    add("--model_base_path", type=_base_path, help="directory of the version directories (required)")
-    add(
-        "--file_system_poll_wait_seconds",
-        type=_at_least_zero,
-        default=1,
-        help="seconds between looks for new versions; 0 looks once",
-    )
-    add("--max_num_load_retries", type=_at_least_zero, default=5, help="attempts after a failed load")
-    add(
-        "--load_retry_interval_micros",
-        type=int,
-        default=60_000_000,
-        help="microseconds between these attempts; negative does not wait",
-    )
-    add("--saved_model_tags", default="serve", help="comma-separated tags of the meta graph to load")
-    add(
-        "--enable_model_warmup",
-        type=_boolean,
-        nargs="?",
-        const=True,
-        default=True,
-        help="replay the model's warm-up requests",
-    )
-    add(
-        "--num_request_iterations_for_warmup",
-        type=_at_least_zero,
-        default=0,
-        help="times each warm-up request is run; 0 means once",
-    )
-    add(
-        "--grpc_max_threads",
-        type=_at_least_one,
-        default=4 * available_cpus(),
-        help="requests that are worked on at once",
-    )
-    add(
-        "--grpc_channel_arguments",
-        type=_channel_arguments,
-        default=[],
-        help="comma-separated key=value for gRPC",
-    )
-    add(
-        "--tensorflow_session_parallelism",
-        type=_at_least_zero,
-        default=0,
-        help="threads for both of the next two; 0 lets TensorFlow choose",
-    )
-    add("--tensorflow_intra_op_parallelism", type=_at_least_zero, default=0, help="threads inside an op")
-    add("--tensorflow_inter_op_parallelism", type=_at_least_zero, default=0, help="threads between ops")
-    add(
-        "--shutdown_grace_seconds",
-        type=_seconds,
-        default=30.0,
-        help="how long running requests may take after SIGTERM (not in TensorFlow Serving)",
-    )
-    add("--version", action="store_true", help="print versions and exit")
-    for name in _NEUTRAL:
-        add(f"--{name}", nargs="?", const="true", help=argparse.SUPPRESS)
-
-    options = parser.parse_args(arguments)
-    for name, neutral in _NEUTRAL.items():
-        value = getattr(options, name)
-        if value is not None and (not neutral or value.lower() != neutral):
-            only = f"; leave it out or give --{name}={neutral}" if neutral else "; leave it out"
-            parser.error(f"--{name} is a flag of TensorFlow Serving that this server does not support yet{only}")
-    if not options.version:
-        _check(parser, options)
-    return options
-
-
-def _check(parser: _Parser, options: argparse.Namespace) -> None:
-    if options.model_base_path is None:
-        parser.error("--model_base_path is required: the directory that holds the version directories (1, 2, ...)")
-    if not options.model_name:
-        parser.error("--model_name must not be empty")
-    if options.tensorflow_session_parallelism and (
-        options.tensorflow_intra_op_parallelism or options.tensorflow_inter_op_parallelism
-    ):
-        parser.error(
-            "give either --tensorflow_session_parallelism or --tensorflow_intra_op_parallelism and "
-            "--tensorflow_inter_op_parallelism"
-        )
+    name: str
+    kind: Literal["bool", "int", "float", "string"]
+    default: Value
+    help: str
+    support: Support = "works"
+    note: str = ""
+    ours: bool = False
+    check: Callable[[str], Any] | None = None
 
 
 def available_cpus() -> int:
@@ -159,31 +49,52 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _at_least(lowest: int) -> Callable[[str], int]:
+    def check(text: str) -> int:
+        value = _integer(text)
+        if value < lowest:
+            raise ValueError(f"{value} is less than {lowest}")
+        return value
+
+    return check
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no integer") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number") from None
+
+
 def _port(text: str) -> int:
-    value = int(text)
+    value = _integer(text)
     if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 65535")
+        raise ValueError(f"{value} is not between 0 and 65535")
     return value
 
 
-def _at_least_zero(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return value
-
-
-def _at_least_one(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
+def _port_or_free(text: str) -> int:
+    return -1 if text == "-1" else _port(text)
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+        raise ValueError(f"{text} is no number of seconds")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{text} is not between 0 and 1")
     return value
 
 
@@ -192,15 +103,7 @@ def _boolean(text: str) -> bool:
         return True
     if text.lower() in ("false", "f", "0"):
         return False
-    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-
-
-def _base_path(text: str) -> Path:
-    if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text!r}: only local directories are supported yet")
-    if not text:
-        raise argparse.ArgumentTypeError("must not be empty")
-    return Path(text).absolute()
+    raise ValueError(f"{text!r} is neither true nor false")
 
 
 def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
@@ -208,9 +111,263 @@ def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
         if not key or not equals:
-            raise argparse.ArgumentTypeError(f"{part!r} is not key=value")
-        try:
-            pairs.append((key, int(value)))
-        except ValueError:
-            pairs.append((key, value))
+            raise ValueError(f"{part!r} is not key=value")
+        pairs.append((key, int(value) if re.fullmatch(r"[+-]?[0-9]+", value) else value))
     return pairs
+
+
+def _one_of(*values: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text not in values:
+            raise ValueError(f"{text!r} is none of {', '.join(repr(value) for value in values)}")
+        return text
+
+    return check
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {"bool": _boolean, "int": _integer, "float": _number, "string": str}
+_CPUS = available_cpus()
+_NO_FILES = "text proto; a malformed one ends the start with its line and column"
+
+FLAGS: Sequence[Flag] = (
+    # Where it listens.
+    Flag(
+        "port", "int", 8500, "TCP port of the gRPC API; 0 takes a free one and logs it", "differs",
+        "0 takes a free port; TensorFlow Serving has no gRPC port then", check=_port,
+    ),
+    Flag("grpc_socket_path", "string", "", "also listen for gRPC on this UNIX socket"),
+    Flag(
+        "rest_api_port", "int", 0, "TCP port of the REST API; 0: none, -1: a free one, which is logged", "differs",
+        "-1 takes a free port; the same port as --port is refused at start, where TensorFlow Serving goes on "
+        "without REST", check=_port_or_free,
+    ),
+    Flag("rest_api_num_threads", "int", 4 * _CPUS, "REST requests worked on at once", check=_at_least(1)),
+    Flag("rest_api_timeout_in_ms", "int", 30000, "longest time that a REST request may take", check=_at_least(1)),
+    Flag("rest_api_enable_cors_support", "bool", False, "answer with CORS headers"),
+    Flag("grpc_channel_arguments", "string", "", "comma-separated key=value for the gRPC server",
+         check=_channel_arguments),
+    Flag(
+        "grpc_max_threads", "int", 4 * _CPUS, "gRPC requests that are worked on at once", "differs",
+        "more wait for their turn; TensorFlow Serving's limit (a resource quota) refuses them", check=_at_least(1),
+    ),
+    Flag("ssl_config_file", "string", "", "SSLConfig for TLS on the gRPC port", note=_NO_FILES),
+    Flag(
+        "use_alts_credentials", "bool", False, "Google's ALTS instead of TLS", "refused",
+        "ALTS works between machines of Google Cloud only, so it can't be tested; use --ssl_config_file",
+    ),
+    Flag("enable_grpc_healthcheck_service", "bool", False, "the standard gRPC health service on the gRPC port"),
+    Flag("enable_profiler", "bool", True, "the profiler service on the gRPC port, for TensorBoard's captures"),
+    # What it serves.
+    Flag("model_name", "string", "default", "name of the model (not used with --model_config_file)"),
+    Flag(
+        "model_base_path", "string", "", "directory of the version directories (not used with --model_config_file, "
+        "otherwise required)", "differs",
+        "local directories only: gs://, s3:// and hdfs:// are refused; a relative path is taken from the working "
+        "directory, where TensorFlow Serving refuses it",
+    ),
+    Flag("model_config_file", "string", "", "ModelServerConfig: which models to serve, versions, labels",
+         note=_NO_FILES),
+    Flag(
+        "model_config_file_poll_wait_seconds", "int", 0, "seconds between looks at --model_config_file for changes; 0 "
+        "looks once", "differs",
+        "what can't be read or is refused leaves the former configuration in force and is logged once, not each time",
+        check=_at_least(0),
+    ),
+    Flag("allow_version_labels_for_unavailable_models", "bool", False,
+         "a new label may point to a version that is not available yet"),
+    Flag(
+        "saved_model_tags", "string", "serve", "comma-separated tags of the meta graph to load",
+    ),
+    Flag("prefer_tflite_model", "bool", False, "serve model.tflite of a version directory where there is one"),
+    Flag("num_tflite_pools", "int", _CPUS, "pools of TFLite interpreters of a model", "differs",
+         "a model has --num_tflite_pools x --num_tflite_interpreters_per_pool interpreters, in one pool",
+         check=_at_least(1)),
+    Flag("num_tflite_interpreters_per_pool", "int", 1, "TFLite interpreters in each pool", "differs",
+         "see --num_tflite_pools", check=_at_least(1)),
+    Flag(
+        "remove_unused_fields_from_bundle_metagraph", "bool", True, "keep only signatures of a meta graph in memory",
+        "differs", "nothing else is ever kept; false changes nothing",
+    ),
+    # Life of a version.
+    Flag("file_system_poll_wait_seconds", "int", 1, "seconds between looks for new versions; 0 looks once, a negative "
+         "number never"),
+    Flag(
+        "num_load_threads", "int", 0, "models loaded at once after the start; 0 means one", "differs",
+        "a load that waits for its next attempt holds up no other one, as it does with 0 in TensorFlow Serving",
+        check=_at_least(0),
+    ),
+    Flag(
+        "num_unload_threads", "int", 0, "models unloaded at once; 0 means one", "differs",
+        "a version that waits for its last request holds up no other one", check=_at_least(0),
+    ),
+    Flag("max_num_load_retries", "int", 5, "attempts after a first failed load", check=_at_least(0)),
+    Flag("load_retry_interval_micros", "int", 60_000_000, "microseconds between these attempts; negative: no pause"),
+    Flag("flush_filesystem_caches", "bool", True, "give file caches back after loading",
+         note="concerns remote file systems' caches in TensorFlow; there are none for local directories"),
+    Flag("enable_model_warmup", "bool", True, "replay a version's recorded requests before it goes live"),
+    Flag("num_request_iterations_for_warmup", "int", 0, "times each of them is run; 0 means once"),
+    # How it runs models.
+    Flag("enable_batching", "bool", False, "run requests in batches"),
+    Flag("batching_parameters_file", "string", "", "BatchingParameters; needs --enable_batching", note=_NO_FILES),
+    Flag("enable_per_model_batching_parameters", "bool", False,
+         "with --enable_batching, a version's batching_params.pbtxt decides how and whether it is batched"),
+    Flag("tensorflow_session_parallelism", "int", 0, "threads both between and inside ops; 0: TensorFlow's choice",
+         check=_at_least(0)),
+    Flag("tensorflow_intra_op_parallelism", "int", 0, "threads inside an op; 0: TensorFlow's choice",
+         check=_at_least(0)),
+    Flag("tensorflow_inter_op_parallelism", "int", 0, "threads between ops; 0: TensorFlow's choice",
+         check=_at_least(0)),
+    Flag("tensorflow_session_config_file", "string", "", "ConfigProto of the sessions; the three flags above win",
+         note=_NO_FILES),
+    Flag("platform_config_file", "string", "", "PlatformConfigMap; replaces all flags about loading and running models",
+         note=_NO_FILES),
+    Flag(
+        "per_process_gpu_memory_fraction", "float", 0.0, "share of the GPU's memory; 0: as it is needed",
+        note="handed to TensorFlow; without effect where TensorFlow finds no GPU", check=_fraction,
+    ),
+    Flag(
+        "mixed_precision", "string", "", "\"bfloat16\": let oneDNN compute in bfloat16 where that is safe", "differs",
+        "another value is refused at start, where TensorFlow Serving takes no notice of it",
+        check=_one_of("", "bfloat16"),
+    ),
+    Flag(
+        "xla_cpu_compilation_enabled", "bool", False, "allow functions that XLA must compile", "differs",
+        "they always run; TensorFlow Serving answers them with an error unless this is set",
+    ),
+    Flag(
+        "xla_gpu_compilation_enabled", "bool", False, "allow functions that XLA must compile, on GPUs too", "differs",
+        "see --xla_cpu_compilation_enabled",
+    ),
+    Flag(
+        "thread_pool_factory_config_file", "string", "", "ThreadPoolFactoryConfig", "refused",
+        "the public TensorFlow Serving registers no thread pool factory either, so no such file can work",
+    ),
+    Flag("skip_initialize_tpu", "bool", False, "don't initialise TPUs", note="there are none to initialise"),
+    # Requests and answers.
+    Flag("enable_signature_method_name_check", "bool", False,
+         "Classify, Regress and Predict insist on the method name of a signature"),
+    Flag("enable_serialization_as_tensor_content", "bool", False,
+         "Predict's answers hold tensor_content instead of typed values"),
+    Flag("monitoring_config_file", "string", "", "MonitoringConfig: metrics for Prometheus on the REST port",
+         note=_NO_FILES),
+    Flag(
+        "version", "bool", False, "print versions and exit", "differs",
+        "the versions of TensorFlow Serving's API, TensorFlow, gRPC and this server",
+    ),
+    # What TensorFlow Serving does not have.
+    Flag("aspired_version_policy", "string", "availability_preserving",
+         "availability_preserving loads a new version before it unloads the old one; resource_preserving unloads first",
+         ours=True, check=_one_of(*TRANSITION_POLICIES)),
+    Flag("servable_versions_always_present", "bool", False,
+         "take a base path without versions for a mistake instead of unloading the model", ours=True),
+    Flag("workers", "int", 1, "server processes that share the ports", ours=True, check=_at_least(1)),
+    Flag("max_concurrent_requests", "int", 0, "requests in the server at once, more are refused; 0: no limit",
+         ours=True, check=_at_least(0)),
+    Flag("op_libraries", "string", "",
+         "comma-separated op libraries to load: files (.so), Python modules or entry points", ours=True),
+    Flag("request_log_dir", "string", "", "directory of the sampled requests' logs (LoggingConfig)", ours=True),
+    Flag("request_log_max_bytes", "int", 256 * 2**20, "size at which a request log file is closed and a new one begun",
+         ours=True, check=_at_least(1)),
+    Flag("request_log_max_files", "int", 16, "request log files kept of each model; 0: all", ours=True,
+         check=_at_least(0)),
+    Flag("shutdown_delay_seconds", "float", 0.0, "how long to serve on after SIGTERM with health NOT_SERVING, until "
+         "balancers send nothing more", ours=True, check=_seconds),
+    Flag("shutdown_grace_seconds", "float", 30.0, "how long running requests may take after that", ours=True,
+         check=_seconds),
+)  # fmt: skip
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\nTry `{self.prog} --help`.\n")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command line; exits with status 2 and one line about what is wrong with it.
+
+    Returns:
+        A namespace with an attribute for each of ``FLAGS``; ``grpc_channel_arguments`` is a list of pairs.
+    """
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(_unknown(unknown))
+    for flag in FLAGS:
+        if flag.support == "refused" and getattr(options, flag.name) != flag.default:
+            parser.error(f"--{flag.name} is a flag of TensorFlow Serving that this server refuses: {flag.note}")
+    if not options.version:
+        _check(parser, options)
+    return options
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog=_PROGRAM,
+        description="Serves SavedModels over TensorFlow Serving's gRPC and REST APIs, with TF-Text's and ScaNN's ops.",
+        epilog="Flags are given as --flag=value or --flag value, true ones as --flag too. Those marked * are not in "
+        "TensorFlow Serving.",
+        allow_abbrev=False,
+        usage="%(prog)s --model_base_path=PATH | --model_config_file=FILE [--flag=value ...]",
+    )
+    for flag in FLAGS:
+        optional: dict[str, Any] = {"nargs": "?", "const": True} if flag.kind == "bool" else {}
+        mark = "* " if flag.ours else ""
+        support = f" [{flag.support}: {flag.note}]" if flag.support != "works" else ""
+        default = "" if flag.default in ("", False) else f" (default: {str(flag.default).lower()})"
+        parse_value = _argument_type(flag)
+        parser.add_argument(
+            f"--{flag.name}",
+            type=parse_value,
+            default=parse_value("") if flag.check is _channel_arguments else flag.default,
+            metavar=flag.kind.upper(),
+            help=f"{mark}{flag.help}{default}{support}".replace("%", "%%"),
+            **optional,
+        )
+    return parser
+
+
+def _argument_type(flag: Flag) -> Callable[[str], Any]:
+    convert = flag.check or _PARSERS[flag.kind]
+
+    def parse_value(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse_value
+
+
+def _unknown(arguments: Sequence[str]) -> str:
+    message = f"unrecognized arguments: {' '.join(arguments)}"
+    first = arguments[0].split("=")[0].lstrip("-")
+    close = difflib.get_close_matches(first, [flag.name for flag in FLAGS], 1)
+    return f"{message} (did you mean --{close[0]}?)" if close else message
+
+
+def _check(parser: _Parser, options: argparse.Namespace) -> None:
+    if not options.model_config_file:
+        if not options.model_base_path:
+            parser.error(
+                "--model_base_path is required: the directory that holds the version directories (1, 2, ...); or give "
+                "--model_config_file"
+            )
+        if not options.model_name:
+            parser.error("--model_name must not be empty")
+        if "://" not in options.model_base_path:
+            options.model_base_path = os.path.abspath(options.model_base_path)
+        elif not options.model_base_path.startswith("file://"):
+            parser.error(
+                f"--model_base_path={options.model_base_path}: only local directories can be served; mount the bucket "
+                "or share, or copy the versions"
+            )
+    if options.batching_parameters_file and not options.enable_batching:
+        parser.error("--batching_parameters_file is given without --enable_batching")
+    if options.rest_api_port > 0 and options.rest_api_port == options.port:
+        parser.error("--rest_api_port must not be the same as --port")
+    parallelism = "tensorflow_session_parallelism", "tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"
+    if all(getattr(options, name) for name in parallelism):
+        parser.error(
+            "give either --tensorflow_session_parallelism or --tensorflow_intra_op_parallelism and "
+            "--tensorflow_inter_op_parallelism"
+        )

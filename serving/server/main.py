@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from types import FrameType
+from typing import Any
 
-# Before TensorFlow is imported: its start-up notes would come between our one line per event.
+# Before TensorFlow's library is loaded: its start-up notes would come between our one line per event.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # oneDNN's own allocator keeps the memory of unloaded models for ever, in pools that only ever double.
 os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
@@ -23,7 +25,12 @@ if importlib.util.find_spec("tf_keras") is not None:
 
 import grpc
 
-from serving.server import flags
+from serving.server import config_files, flags
+from serving.server.config_files import ConfigFileError, ConfigFilePoller
+from serving.server.core import CoreOptions, ServerCore
+from serving.server.errors import StatusError
+from serving.server.policies import TRANSITION_POLICIES
+from serving.server.source import StoragePath
 
 _LOGGER = logging.getLogger(__name__)
 _UNLIMITED = -1
@@ -40,21 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = flags.parse(arguments)
     if options.version:
-        for package in ("tensorflow-serving-api", "tensorflow", "grpcio"):
-            print(f"{package} {package_version(package)}")
+        _print_versions()
         return 0
     _set_up_logging()
     stop = _Stop()
     stop.on_signals()
-
-    from tensorflow import get_logger  # the import takes seconds: not for --help and not for wrong flags
-
-    get_logger().setLevel(logging.ERROR)
     try:
         return _serve(options, stop)
-    except _StartError as error:
+    except ConfigFileError as error:
+        # As protobuf's C++ library puts it, at the beginning of a line.
+        print(error, file=sys.stderr, flush=True)
         _LOGGER.error("Failed to start server. Error: %s", error)
-        return 1
+    except (_StartError, StatusError) as error:
+        _LOGGER.error("Failed to start server. Error: %s", error)
+    return 1
 
 
 class _Stop:
@@ -65,6 +71,7 @@ class _Stop:
     """
 
     def __init__(self) -> None:
+        self._signals = 0
         self.requested = False
 
     def on_signals(self) -> None:
@@ -77,10 +84,17 @@ class _Stop:
         while not self.requested:
             time.sleep(_POLL_SECONDS)
 
+    def pause(self, seconds: float) -> None:
+        """Sleeps, but no longer than until it is asked to stop once more."""
+        signals, deadline = self._signals, time.monotonic() + seconds
+        while self._signals == signals and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(_POLL_SECONDS, left))
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             os._exit(130)  # the second Ctrl-C: now
         self.requested = True
+        self._signals += 1
 
 
 class _StartError(Exception):
@@ -88,73 +102,32 @@ class _StartError(Exception):
 
 
 def _serve(options: argparse.Namespace, stop: _Stop) -> int:
-    from serving.server import ops
-    from serving.server.loader import LoaderOptions, SavedModelLoader
-    from serving.server.manager import AspiredVersionsManager
-    from serving.server.policies import AvailabilityPreserving, Latest
-    from serving.server.services import ModelService, PredictionService
-    from serving.server.source import FileSystemSource, StoragePath, WatchedModel
-    from serving.server.states import ManagerState, ServableStateMonitor
+    # Files first: a mistake in one should show before anything takes time.
+    config = config_files.model_server_config(options)
+    bundle = config_files.session_bundle_config(options)
 
-    ops.register()
-    # What is imported by now stays for good; the collections after an unload need not walk through it.
-    gc.collect()
-    gc.freeze()
-
-    both = options.tensorflow_session_parallelism
-    loader_options = LoaderOptions(
-        tags=tuple(filter(None, options.saved_model_tags.split(","))),
-        inter_op_threads=both or options.tensorflow_inter_op_parallelism,
-        intra_op_threads=both or options.tensorflow_intra_op_parallelism,
-        warm_up=options.enable_model_warmup,
-        warm_up_iterations=max(options.num_request_iterations_for_warmup, 1),
-    )
-
-    def make_loader(name: str, storage: StoragePath) -> SavedModelLoader:
-        return SavedModelLoader(name, storage.version, storage.path, loader_options)
-
-    monitor = ServableStateMonitor()
-    manager = AspiredVersionsManager(
-        make_loader,
-        AvailabilityPreserving(),
-        monitor,
-        options.max_num_load_retries,
-        options.load_retry_interval_micros / 1e6,
-    )
-    name = options.model_name
-    _LOGGER.info("serving model %s from base path %s", name, options.model_base_path)
-    source = FileSystemSource(
-        [WatchedModel(name, options.model_base_path, Latest())],
-        options.file_system_poll_wait_seconds,
-        manager.set_aspired_versions,
-    )
-
-    def decided() -> bool:
-        states = monitor.versions(name).values()
-        return any(s.manager_state is ManagerState.AVAILABLE or s.error_is_final for s in states)
-
-    server: grpc.Server | None = None
-    source.start()
+    core = ServerCore(_loader_factory(bundle), _core_options(options))
+    poller: ConfigFilePoller | None = None
+    servers: list[grpc.Server] = []
     try:
         # Like TensorFlow Serving, listen only once there is something to answer with.
-        while not stop.requested and not monitor.wait_until(decided, timeout=_POLL_SECONDS):
-            pass
+        core.start(config, lambda: stop.requested)
         if not stop.requested:
-            failed = {v: s.error for v, s in monitor.versions(name).items() if s.error_is_final}
-            if all(s.manager_state is not ManagerState.AVAILABLE for s in monitor.versions(name).values()):
-                reasons = "".join(
-                    f"{{{{name: {name} version: {v}}} due to error: {error}}}, " for v, error in failed.items()
+            if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
+                poller = ConfigFilePoller(
+                    options.model_config_file,
+                    options.model_config_file_poll_wait_seconds,
+                    lambda: core.config,
+                    core.apply,
                 )
-                raise _StartError(f"UNKNOWN: {len(failed)} servable(s) did not become available: {{{reasons}}}")
-            server = _start_grpc(options, PredictionService(manager), ModelService(monitor))
+                poller.start()
+            servers.append(_start_grpc(options, core))
             stop.wait()
+            if options.shutdown_delay_seconds:
+                _LOGGER.info("serving on for %g s, until balancers have noticed", options.shutdown_delay_seconds)
+                stop.pause(options.shutdown_delay_seconds)
     finally:
-        _LOGGER.info("stopping: waiting up to %g s for running requests", options.shutdown_grace_seconds)
-        deadline = time.monotonic() + options.shutdown_grace_seconds
-        source.stop()
-        if server is not None:
-            server.stop(options.shutdown_grace_seconds).wait()
-        clean = manager.stop(max(deadline - time.monotonic(), _UNLOAD_SECONDS))
+        clean = _drain(core, poller, servers, options.shutdown_grace_seconds)
     _LOGGER.info("stopped")
     if not clean:
         # A load that is still inside TensorFlow can't be interrupted, and interpreter shutdown would
@@ -164,8 +137,62 @@ def _serve(options: argparse.Namespace, stop: _Stop) -> int:
     return 0
 
 
-def _start_grpc(options: argparse.Namespace, prediction: object, model: object) -> grpc.Server:
+def _drain(
+    core: ServerCore[Any], poller: ConfigFilePoller | None, servers: Sequence[grpc.Server], grace: float
+) -> bool:
+    """Lets running requests finish, then unloads everything; returns whether all of it is gone."""
+    _LOGGER.info("stopping: waiting up to %g s for running requests", grace)
+    deadline = time.monotonic() + grace
+    if poller is not None:
+        poller.stop()
+    core.stop_watching()
+    # All at once: each refuses new requests from now on, and waits for its running ones.
+    for stopping in [server.stop(grace) for server in servers]:
+        stopping.wait()
+    return core.stop(max(deadline - time.monotonic(), _UNLOAD_SECONDS))
+
+
+def _core_options(options: argparse.Namespace) -> CoreOptions:
+    return CoreOptions(
+        transition_policy=TRANSITION_POLICIES[options.aspired_version_policy](),
+        max_num_load_retries=options.max_num_load_retries,
+        load_retry_interval=options.load_retry_interval_micros / 1e6,
+        num_load_threads=options.num_load_threads,
+        num_initial_load_threads=4 * flags.available_cpus(),
+        num_unload_threads=options.num_unload_threads,
+        file_system_poll_wait_seconds=options.file_system_poll_wait_seconds,
+        servable_versions_always_present=options.servable_versions_always_present,
+        allow_version_labels_for_unavailable_models=options.allow_version_labels_for_unavailable_models,
+        platforms=(config_files.PLATFORM,),
+    )
+
+
+def _loader_factory(bundle: Any) -> Any:
+    from serving.server import ops
+    from serving.server.loader import LoaderOptions, SavedModelLoader
+
+    ops.register()
+    # What is imported by now stays for good; the collections after an unload need not walk through it.
+    gc.collect()
+    gc.freeze()
+    loader_options = LoaderOptions(
+        tags=tuple(bundle.saved_model_tags) or ("serve",),
+        inter_op_threads=bundle.session_config.inter_op_parallelism_threads,
+        intra_op_threads=bundle.session_config.intra_op_parallelism_threads,
+        warm_up=bundle.enable_model_warmup,
+        warm_up_iterations=max(bundle.model_warmup_options.num_request_iterations.value, 1),
+    )
+
+    def make_loader(name: str, storage: StoragePath, config: Any) -> SavedModelLoader:
+        return SavedModelLoader(name, storage.version, storage.path, loader_options)
+
+    return make_loader
+
+
+def _start_grpc(options: argparse.Namespace, core: ServerCore[Any]) -> grpc.Server:
     from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+    from serving.server.services import ModelService, PredictionService
 
     server = grpc.server(
         ThreadPoolExecutor(options.grpc_max_threads, thread_name_prefix="grpc"),
@@ -177,8 +204,8 @@ def _start_grpc(options: argparse.Namespace, prediction: object, model: object) 
             *options.grpc_channel_arguments,
         ],
     )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(model, server)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(core.manager), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core.monitor), server)
     port = _bind(server, f"0.0.0.0:{options.port}")
     if options.grpc_socket_path:
         _bind(server, f"unix:{options.grpc_socket_path}")
@@ -194,6 +221,14 @@ def _bind(server: grpc.Server, address: str) -> int:
         return int(server.add_insecure_port(address))
     except RuntimeError as error:
         raise _StartError(f"cannot listen on {address}: is it in use? ({error})") from None
+
+
+def _print_versions() -> None:
+    for package in ("babelrec", "tensorflow-serving-api", "tensorflow", "grpcio"):
+        try:
+            print(f"{package} {package_version(package)}")
+        except PackageNotFoundError:
+            print(f"{package} not installed")
 
 
 def _set_up_logging() -> None:

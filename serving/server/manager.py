@@ -1,12 +1,13 @@
 """Drives versions through load, service and unload, and hands out counted handles to them."""
 
-import contextlib
 import enum
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Generic, NoReturn, Protocol, TypeVar
+
+import grpc
 
 from serving.server.errors import StatusError, from_exception, not_found
 from serving.server.policies import Action, TransitionPolicy, VersionSnapshot
@@ -40,23 +41,83 @@ class _Phase(enum.Enum):
     LOADING = enum.auto()
     READY = enum.auto()
     LEAVING = enum.auto()  # takes no new requests; running ones finish, then it is unloaded
-    DONE = enum.auto()  # unloaded, or failed to load
+    DONE = enum.auto()  # failed to load
 
 
 class _Harness(Generic[S]):
     """One version with everything the manager notes about it; guarded by the manager's lock."""
 
-    def __init__(self, name: str, version: int, loader: Loader[S]) -> None:
+    __slots__ = ("cancelled", "is_aspired", "key", "loader", "name", "phase", "servable", "storage", "users")
+
+    def __init__(self, name: str, storage: StoragePath, key: int, loader: Loader[S]) -> None:
         self.name = name
-        self.version = version
+        self.storage = storage
+        self.key = key
         self.loader = loader
+        self.servable: S | None = None
         self.phase = _Phase.NEW
         self.is_aspired = True
         self.users = 0
-        self.no_retry = threading.Event()
+        self.cancelled = False  # no further attempts to load
+
+    @property
+    def version(self) -> int:
+        return self.storage.version
 
     def __str__(self) -> str:
         return f"{{name: {self.name} version: {self.version}}}"
+
+
+class _Unloadable:
+    """Stands for a loader that could not even be made."""
+
+    def __init__(self, error: StatusError) -> None:
+        self._error = error
+
+    @property
+    def servable(self) -> NoReturn:
+        raise self._error
+
+    def load(self) -> None:
+        raise self._error
+
+    def unload(self) -> None:
+        pass
+
+
+class _Serving(Generic[S]):
+    """The versions of one model that answer requests. Replaced as a whole, never changed."""
+
+    __slots__ = ("by_version", "latest")
+
+    def __init__(self, ready: Sequence[_Harness[S]]) -> None:
+        # While a version is being moved to another directory both may be ready: the new one answers.
+        ordered = sorted(ready, key=lambda harness: (harness.version, harness.is_aspired, harness.key))
+        self.by_version = {harness.version: harness for harness in ordered}
+        self.latest = ordered[-1] if ordered else None
+
+
+class Handle(Generic[S]):
+    """Lends a servable inside a ``with`` block, yielding (version, servable); it stays loaded that long.
+
+    Entering raises StatusError NOT_FOUND when the model or version is not available.
+    """
+
+    __slots__ = ("_harness", "_manager", "_name", "_version")
+
+    def __init__(self, manager: "AspiredVersionsManager[S]", name: str, version: int | None) -> None:
+        self._manager = manager
+        self._name = name
+        self._version = version
+
+    def __enter__(self) -> tuple[int, S]:
+        harness = self._harness = self._manager._enter(self._name, self._version)
+        return harness.storage.version, harness.servable  # type: ignore[return-value]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._manager._leave(self._harness)
 
 
 class AspiredVersionsManager(Generic[S]):
@@ -65,12 +126,18 @@ class AspiredVersionsManager(Generic[S]):
     Requests hold a version by ``acquire``; a version that is no longer wanted takes no new request, is
     unloaded when its last one has ended, and only then counts as gone. Thread-safe.
 
+    A version is known by its number and directory: when the same number is aspired to in another directory,
+    the new one is loaded beside the old one and takes its place without a gap (TensorFlow Serving keeps the
+    old one).
+
     Args:
         make_loader: (model name, storage path) -> a loader that has not loaded yet.
         policy: the order of loads and unloads.
         monitor: where states are published.
         max_num_load_retries: attempts after a first failed load.
-        load_retry_interval: seconds between them.
+        load_retry_interval: seconds between them; one that waits for its next attempt takes no load thread.
+        num_load_threads: loads at once; 0 means one, as TensorFlow Serving's manager thread does them.
+        num_unload_threads: unloads at once, without the time that versions wait for their requests; 0 means one.
     """
 
     def __init__(
@@ -80,66 +147,61 @@ class AspiredVersionsManager(Generic[S]):
         monitor: ServableStateMonitor,
         max_num_load_retries: int = 5,
         load_retry_interval: float = 60.0,
+        num_load_threads: int = 0,
+        num_unload_threads: int = 0,
     ) -> None:
         self._make_loader = make_loader
         self._policy = policy
         self._monitor = monitor
         self._max_num_load_retries = max_num_load_retries
         self._load_retry_interval = max(load_retry_interval, 0.0)
-        # Also the lock of every harness; notified when a harness loses its last user or changes phase.
-        self._changed = threading.Condition()
-        self._harnesses: dict[str, dict[int, _Harness[S]]] = {}
+        # Guards all that follows; `_changed` is notified when a harness changes phase or loses its last user.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._harnesses: dict[str, list[_Harness[S]]] = {}
+        self._aspired: dict[str, list[StoragePath]] = {}
+        self._serving: dict[str, _Serving[S]] = {}
+        self._max_loading = max(num_load_threads, 1)
+        self._max_unloading = max(num_unload_threads, 1)
+        self._loading = 0
+        self._unloading = 0
+        self._next_key = 0
         self._stopping = False
 
-    @contextlib.contextmanager
-    def acquire(self, name: str, version: int | None = None) -> Iterator[tuple[int, S]]:
+    def acquire(self, name: str, version: int | None = None) -> Handle[S]:
         """Lends a servable, which stays loaded inside the ``with`` block.
 
         Args:
             name: the model.
             version: a certain version; None takes the highest that is available.
 
-        Yields:
-            (version, servable).
-
-        Raises:
-            StatusError: NOT_FOUND when there is no such model or version available.
+        Returns:
+            A context manager yielding (version, servable); entering it raises StatusError NOT_FOUND when there
+            is no such model or version available.
         """
-        harness = self._enter(name, version)
-        try:
-            yield harness.version, harness.loader.servable
-        finally:
-            with self._changed:
-                harness.users -= 1
-                if harness.users == 0 and harness.phase is _Phase.LEAVING:
-                    self._changed.notify_all()
+        return Handle(self, name, version)
+
+    def available(self) -> dict[str, list[int]]:
+        """The versions that answer requests, ascending, by model."""
+        with self._lock:
+            return {name: list(serving.by_version) for name, serving in self._serving.items() if serving.by_version}
+
+    def set_num_load_threads(self, count: int) -> None:
+        """Changes how many loads may run at once; 0 means one."""
+        with self._changed:
+            self._max_loading = max(count, 1)
+            self._changed.notify_all()
 
     def set_aspired_versions(self, name: str, versions: Sequence[StoragePath]) -> None:
         """Takes the complete list of versions of ``name`` that should be served.
 
-        A version that is just being unloaded can't be aspired to again before it is gone; the source's
-        next report brings it back.
+        A version that is just being unloaded is loaded again once it is gone.
         """
         with self._changed:
             if self._stopping:
                 return
-            harnesses = self._harnesses.setdefault(name, {})
-            wanted = {storage.version: storage for storage in versions}
-            for harness in list(harnesses.values()):
-                harness.is_aspired = harness.version in wanted
-                if harness.is_aspired:
-                    continue
-                harness.no_retry.set()
-                if harness.phase is _Phase.NEW:
-                    self._publish(harness, ManagerState.END)
-                if harness.phase in (_Phase.NEW, _Phase.DONE):
-                    del harnesses[harness.version]
-            for version, storage in wanted.items():
-                if version not in harnesses:
-                    harness = _Harness(name, version, self._make_loader(name, storage))
-                    harnesses[version] = harness
-                    self._publish(harness, ManagerState.START)
-            self._act(name)
+            self._aspired[name] = list(versions)
+            self._reconcile(name)
 
     def stop(self, timeout: float) -> bool:
         """Unloads everything, letting running requests finish first.
@@ -150,121 +212,199 @@ class AspiredVersionsManager(Generic[S]):
         Returns:
             Whether all versions are gone.
         """
-        deadline = time.monotonic() + timeout
         with self._changed:
             self._stopping = True
-            for harnesses in self._harnesses.values():
-                for harness in harnesses.values():
-                    harness.is_aspired = False
-                    harness.no_retry.set()
             for name in self._harnesses:
-                self._act(name)
-            return self._changed.wait_for(self._is_idle, max(deadline - time.monotonic(), 0.0))
-
-    def _is_idle(self) -> bool:
-        return all(
-            harness.phase in (_Phase.NEW, _Phase.DONE)
-            for harnesses in self._harnesses.values()
-            for harness in harnesses.values()
-        )
+                self._aspired[name] = []
+                self._reconcile(name)
+            return self._changed.wait_for(lambda: not any(self._harnesses.values()), max(timeout, 0.0))
 
     def _enter(self, name: str, version: int | None) -> _Harness[S]:
-        with self._changed:
-            harnesses = self._harnesses.get(name, {})
-            if version is None:
-                ready = [v for v, harness in harnesses.items() if harness.phase is _Phase.READY]
-                harness = harnesses[max(ready)] if ready else None
-            else:
-                harness = harnesses.get(version)
-                harness = harness if harness is not None and harness.phase is _Phase.READY else None
-            if harness is None:
-                wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-                raise not_found(f"Servable not found for request: {wanted}")
-            harness.users += 1
-            return harness
+        with self._lock:
+            serving = self._serving.get(name)
+            if serving is not None:
+                harness = serving.latest if version is None else serving.by_version.get(version)
+                if harness is not None:
+                    harness.users += 1
+                    return harness
+        wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+        raise not_found(f"Servable not found for request: {wanted}")
+
+    def _leave(self, harness: _Harness[S]) -> None:
+        with self._lock:
+            harness.users -= 1
+            if harness.users == 0 and harness.phase is _Phase.LEAVING:
+                self._changed.notify_all()
+
+    def _reconcile(self, name: str) -> None:
+        """Brings the versions of a model in line with what is aspired to. The lock is held."""
+        harnesses = self._harnesses.setdefault(name, [])
+        wanted = self._aspired.get(name, [])
+        for harness in list(harnesses):
+            harness.is_aspired = harness.storage in wanted
+            if harness.is_aspired:
+                continue
+            harness.cancelled = True
+            if harness.phase is _Phase.NEW:
+                self._publish(harness, ManagerState.END)
+            if harness.phase in (_Phase.NEW, _Phase.DONE):
+                harnesses.remove(harness)
+                self._republish_twin(harness)
+        present = {harness.storage for harness in harnesses}
+        for storage in wanted:
+            if storage not in present:
+                self._add(name, storage)
+        self._act(name)
+        self._changed.notify_all()
+
+    def _add(self, name: str, storage: StoragePath) -> None:
+        try:
+            loader: Loader[S] = self._make_loader(name, storage)
+        except Exception as exception:
+            error = from_exception(exception)
+            loader = _Unloadable(error)
+        self._next_key += 1
+        harness = _Harness(name, storage, self._next_key, loader)
+        self._harnesses[name].append(harness)
+        self._publish(harness, ManagerState.START)
 
     def _act(self, name: str) -> None:
         """Starts every action that the policy wants now. The lock is held."""
-        harnesses = self._harnesses[name]
+        harnesses = {harness.key: harness for harness in self._harnesses[name]}
         while True:
-            action = self._policy.next_action(
+            step = self._policy.next_action(
                 [
-                    VersionSnapshot(h.version, h.phase is _Phase.NEW, h.phase is _Phase.READY, h.is_aspired)
+                    VersionSnapshot(
+                        h.version,
+                        is_new=h.phase is _Phase.NEW,
+                        is_ready=h.phase is _Phase.READY,
+                        is_aspired=h.is_aspired,
+                        is_done=h.phase is _Phase.DONE,
+                        key=h.key,
+                    )
                     for h in harnesses.values()
                 ]
             )
-            if action is None:
+            if step is None:
                 return
-            kind, version = action
-            harness = harnesses[version]
-            if kind is Action.LOAD:
+            action, snapshot = step
+            harness = harnesses[snapshot.key]
+            if action is Action.LOAD:
                 harness.phase = _Phase.LOADING
                 self._publish(harness, ManagerState.LOADING)
                 target = self._load
             else:
-                harness.phase = _Phase.LEAVING
-                self._publish(harness, ManagerState.UNLOADING)
+                self._begin_unload(harness)
                 target = self._unload
-            # A thread each: a load that waits for its next try must not hold up other models.
-            threading.Thread(target=target, args=(harness,), name=f"{kind.value}-{version}", daemon=True).start()
+            # A thread each, most of the time asleep; how many work at once is limited apart from that. Thus a
+            # load that waits for its next attempt, or an unload for its last request, holds up nothing.
+            threading.Thread(target=target, args=(harness,), name=f"{action.value}-{harness}", daemon=True).start()
 
     def _load(self, harness: _Harness[S]) -> None:
         error = self._try_load(harness)
         with self._changed:
-            harness.phase = _Phase.READY if error is None else _Phase.DONE
-            if error is None:
+            if error is None and harness.is_aspired:
+                harness.servable = harness.loader.servable
+                harness.phase = _Phase.READY
+                self._update_serving(harness.name)
                 _LOGGER.info("Successfully loaded servable version %s", harness)
                 self._publish(harness, ManagerState.AVAILABLE)
-            elif harness.no_retry.is_set():
-                # Given up because it was not wanted any more, which is no fault. Should it be wanted again by
-                # now, the source's next report makes a fresh start.
-                _LOGGER.info("Load cancelled for servable version %s after: %s", harness, error)
-                self._publish(harness, ManagerState.END)
-                del self._harnesses[harness.name][harness.version]
-            else:
-                _LOGGER.error("Servable %s cannot be loaded: %s", harness, error)
-                self._publish(harness, ManagerState.END, error)
-            self._act(harness.name)
-            self._changed.notify_all()
+                self._reconcile(harness.name)
+                return
+            if error is not None:
+                if harness.cancelled:
+                    # Given up because it was not wanted any more, which is no fault. Should it be wanted again
+                    # by now, this makes a fresh start.
+                    _LOGGER.info("Load cancelled for servable version %s after: %s", harness, error)
+                    self._publish(harness, ManagerState.END)
+                    self._harnesses[harness.name].remove(harness)
+                else:
+                    _LOGGER.error("Servable %s cannot be loaded: %s", harness, error)
+                    harness.phase = _Phase.DONE
+                    self._publish(harness, ManagerState.END, error)
+                self._reconcile(harness.name)
+                return
+            # Loaded for nothing: it must not answer even one request, for it may have been taken away as faulty.
+            _LOGGER.info("Load cancelled for servable version %s", harness)
+            self._begin_unload(harness)
+        self._unload(harness)
 
     def _try_load(self, harness: _Harness[S]) -> StatusError | None:
         tries = self._max_num_load_retries + 1
+        error: StatusError | None = None
         for attempt in range(1, tries + 1):
+            with self._changed:
+                self._changed.wait_for(lambda: harness.cancelled or self._loading < self._max_loading)
+                if harness.cancelled:
+                    return error or StatusError(grpc.StatusCode.CANCELLED, "not wanted any more")
+                self._loading += 1
             try:
+                _LOGGER.info("Loading servable version %s", harness)
                 harness.loader.load()
             except Exception as exception:
                 error = from_exception(exception)
             else:
                 return None
-            if attempt == tries or harness.no_retry.is_set():
+            finally:
+                with self._changed:
+                    self._loading -= 1
+                    self._changed.notify_all()
+            if attempt == tries:
                 break
-            _LOGGER.error(
-                "Servable %s load failure (attempt %d of %d, next in %g s): %s",
-                harness,
-                attempt,
-                tries,
-                self._load_retry_interval,
-                error,
-            )
-            self._publish(harness, ManagerState.LOADING, error)
-            if harness.no_retry.wait(self._load_retry_interval):
-                break
+            with self._changed:
+                if harness.cancelled:
+                    break
+                _LOGGER.error(
+                    "Servable %s load failure (attempt %d of %d, next in %g s): %s",
+                    harness,
+                    attempt,
+                    tries,
+                    self._load_retry_interval,
+                    error,
+                )
+                self._publish(harness, ManagerState.LOADING, error)
+                if self._changed.wait_for(lambda: harness.cancelled, self._load_retry_interval):
+                    break
         return error
+
+    def _begin_unload(self, harness: _Harness[S]) -> None:
+        harness.phase = _Phase.LEAVING
+        self._update_serving(harness.name)
+        self._publish(harness, ManagerState.UNLOADING)
 
     def _unload(self, harness: _Harness[S]) -> None:
         with self._changed:
             _LOGGER.info("Quiescing servable version %s, %d requests in flight", harness, harness.users)
             self._changed.wait_for(lambda: harness.users == 0)
+            _LOGGER.info("Done quiescing servable version %s", harness)
+            self._changed.wait_for(lambda: self._unloading < self._max_unloading)
+            self._unloading += 1
+            harness.servable = None
         try:
             harness.loader.unload()
         except Exception:
             _LOGGER.exception("Servable %s did not unload cleanly", harness)
         _LOGGER.info("Done unloading servable version %s", harness)
         with self._changed:
-            harness.phase = _Phase.DONE
+            self._unloading -= 1
             self._publish(harness, ManagerState.END)
-            del self._harnesses[harness.name][harness.version]
-            self._changed.notify_all()
+            self._harnesses[harness.name].remove(harness)
+            self._reconcile(harness.name)
+
+    def _update_serving(self, name: str) -> None:
+        self._serving[name] = _Serving([h for h in self._harnesses[name] if h.phase is _Phase.READY])
+
+    def _republish_twin(self, harness: _Harness[S]) -> None:
+        """Takes back what a failed move of a version to another directory had left on the one that answers."""
+        for twin in self._harnesses[harness.name]:
+            if twin.version == harness.version and twin.phase is _Phase.READY:
+                self._publish(twin, ManagerState.AVAILABLE)
 
     def _publish(self, harness: _Harness[S], state: ManagerState, error: StatusError | None = None) -> None:
+        twins = [h for h in self._harnesses[harness.name] if h.version == harness.version and h is not harness]
+        if any(twin.phase is _Phase.READY for twin in twins):
+            # The version is being moved to another directory and answers all the while.
+            state = ManagerState.AVAILABLE
+        elif not harness.is_aspired and any(twin.is_aspired and twin.phase is not _Phase.NEW for twin in twins):
+            return  # the twin's state is the version's
         self._monitor.publish(harness.name, harness.version, ServableState(state, error))

@@ -4,11 +4,11 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.server.policies import VersionPolicy
+from serving.server.policies import Specific, VersionPolicy
 
 _LOGGER = logging.getLogger(__name__)
 _VERSION_NAME = re.compile(r"[0-9]+", re.ASCII)
@@ -43,75 +43,142 @@ class FileSystemSource:
     Version directories have decimal names; all other entries (hidden and temporary ones above all) are
     ignored. A base path that is missing or unreadable is reported as a warning and changes nothing: what
     is served stays. A base path that is there and holds no version unloads the model, as in TensorFlow
-    Serving.
+    Serving, unless ``servable_versions_always_present``.
 
     Args:
         models: what to watch.
-        poll_wait_seconds: pause between polls; 0 polls once.
-        callback: receives (model name, aspired versions); called from the polling thread.
+        poll_wait_seconds: pause between polls; 0 polls once (and once after each ``update``), a negative
+            number never, which TensorFlow Serving keeps for tests.
+        callback: receives (model name, aspired versions); called from the polling thread and by ``update``.
+        servable_versions_always_present: take an empty base path for a mistake, and change nothing.
     """
 
     def __init__(
-        self, models: Sequence[WatchedModel], poll_wait_seconds: float, callback: AspiredVersionsCallback
+        self,
+        models: Sequence[WatchedModel],
+        poll_wait_seconds: float,
+        callback: AspiredVersionsCallback,
+        *,
+        servable_versions_always_present: bool = False,
     ) -> None:
-        self._models = list(models)
         self._poll_wait_seconds = poll_wait_seconds
         self._callback = callback
-        self._stop = threading.Event()
+        self._always_present = servable_versions_always_present
+        # Guards what follows, and is held while the callback runs: a model that was left out by `update` is
+        # never reported afterwards.
+        self._changed = threading.Condition(threading.RLock())
+        self._models = {model.name: model for model in models}
+        self._stopping = False
+        self._poll_at_once = False
         self._thread = threading.Thread(target=self._run, name="file-system-source", daemon=True)
-        self._warned: dict[str, tuple[str, float]] = {}
+        self._warned: dict[tuple[str, str], tuple[str, float]] = {}
 
     def start(self) -> None:
         """Starts polling in a thread of its own."""
         self._thread.start()
 
+    def update(self, models: Sequence[WatchedModel]) -> None:
+        """Watches these models instead; those left out are reported as having no aspired versions at once."""
+        with self._changed:
+            kept = {model.name: model for model in models}
+            gone = [name for name in self._models if name not in kept]
+            self._models = kept
+            for name in gone:
+                self._callback(name, [])
+            self._poll_at_once = True
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """Stops polling; returns when no callback is under way any more."""
-        self._stop.set()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
+        if self._poll_wait_seconds >= 0:
+            self._poll_all()
         while True:
-            for model in self._models:
-                try:
-                    self._poll(model)
-                except Exception:
-                    _LOGGER.exception("polling %s failed; trying again", model.base_path)
-            if self._poll_wait_seconds <= 0 or self._stop.wait(self._poll_wait_seconds):
-                return
+            with self._changed:
+                pause = self._poll_wait_seconds if self._poll_wait_seconds > 0 else None
+                self._changed.wait_for(lambda: self._stopping or self._poll_at_once, pause)
+                if self._stopping:
+                    return
+                self._poll_at_once = False
+            if self._poll_wait_seconds >= 0:
+                self._poll_all()
+
+    def _poll_all(self) -> None:
+        with self._changed:
+            models = list(self._models.values())
+        for model in models:
+            with self._changed:
+                if self._stopping:
+                    return
+            try:
+                self._poll(model)
+            except Exception:
+                _LOGGER.exception("polling %s failed; trying again", model.base_path)
 
     def _poll(self, model: WatchedModel) -> None:
         try:
-            found = find_versions(model.base_path)
+            found = find_versions(model.base_path, lambda message: self._warn(model, "duplicates", message))
         except OSError as error:
             self._warn(
-                model.name,
+                model,
+                "base path",
                 f"Could not find base path {model.base_path} for servable {model.name}: "
                 f"{error.strerror or error}. Waiting for it to appear",
             )
             return
-        if not found:
-            self._warn(
-                model.name,
-                f"No versions of servable {model.name} found under base path {model.base_path}. "
-                "Did you forget to name your leaf directory as a number (eg. '/1/')?",
-            )
-        else:
-            self._warned.pop(model.name, None)
+        self._settled(model, "base path")
         wanted = set(model.policy.select(list(found)))
-        self._callback(model.name, [StoragePath(v, path) for v, path in found.items() if v in wanted])
+        self._complain(model, found, wanted)
+        if not wanted and self._always_present:
+            return
+        with self._changed:
+            # Looking at the disk takes a while; meanwhile `update` may have changed what is watched.
+            if self._models.get(model.name) == model and not self._stopping:
+                self._callback(model.name, [StoragePath(v, path) for v, path in found.items() if v in wanted])
 
-    def _warn(self, name: str, message: str) -> None:
+    def _complain(self, model: WatchedModel, found: Collection[int], wanted: set[int]) -> None:
+        message = ""
+        if not found:
+            message = (
+                f"No versions of servable {model.name} found under base path {model.base_path}. "
+                "Did you forget to name your leaf directory as a number (eg. '/1/')?"
+            )
+        elif isinstance(model.policy, Specific) and wanted != model.policy.wanted:
+            missing = ", ".join(str(version) for version in sorted(model.policy.wanted - wanted))
+            message = (
+                f"Version {missing} of servable {model.name}, which was requested to be served as a 'specific' "
+                f"version in the servable's version policy, was not found under {model.base_path}."
+            )
+        if not wanted and self._always_present:
+            message += f" Refusing to unload all versions for Servable: {model.name}"
+        if message:
+            self._warn(model, "versions", message)
+        else:
+            self._settled(model, "versions")
+
+    def _warn(self, model: WatchedModel, kind: str, message: str) -> None:
         now = time.monotonic()
-        last_message, last_time = self._warned.get(name, ("", -_REPEAT_WARNING_SECONDS))
+        last_message, last_time = self._warned.get((model.name, kind), ("", -_REPEAT_WARNING_SECONDS))
         if message != last_message or now - last_time >= _REPEAT_WARNING_SECONDS:
             _LOGGER.warning("%s", message)
-            self._warned[name] = (message, now)
+            self._warned[model.name, kind] = (message, now)
+
+    def _settled(self, model: WatchedModel, kind: str) -> None:
+        self._warned.pop((model.name, kind), None)
 
 
-def find_versions(base_path: Path) -> dict[int, Path]:
+def find_versions(base_path: Path, warn: Callable[[str], None] = _LOGGER.warning) -> dict[int, Path]:
     """Version number -> directory for the version directories under ``base_path``, in ascending order.
+
+    Args:
+        base_path: where to look.
+        warn: told of directories that name the same version (``7`` and ``007``), of which the last one counts.
 
     Raises:
         OSError: the base path can't be read.
@@ -124,11 +191,9 @@ def find_versions(base_path: Path) -> dict[int, Path]:
         if version > _LARGEST_VERSION:
             continue
         if version in found:
-            _LOGGER.warning(
-                "duplicate version directories: version %d is taken from %s, %s is ignored",
-                version,
-                entry.name,
-                found[version].name,
+            warn(
+                f"duplicate version directories: version {version} is taken from {entry.name}, "
+                f"{found[version].name} is ignored"
             )
         found[version] = entry
     return dict(sorted(found.items()))

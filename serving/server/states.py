@@ -23,7 +23,8 @@ class ServableState:
     """Where a version is in its life, and its last error.
 
     An error with END means that loading failed for good; with LOADING, that it failed and is tried again
-    (TensorFlow Serving shows no error then).
+    (TensorFlow Serving shows no error then); with AVAILABLE, that the version serves on from its former
+    directory because the one it was moved to can't be loaded.
     """
 
     manager_state: ManagerState
@@ -35,25 +36,49 @@ class ServableState:
         return self.manager_state is ManagerState.END and self.error is not None
 
 
+StateListener = Callable[[str, int, ServableState], None]
+
+
 class ServableStateMonitor:
     """Keeps the latest state of every version, versions that have ended included. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._states: dict[str, dict[int, ServableState]] = {}
+        self._listeners: list[StateListener] = []
 
     def publish(self, name: str, version: int, state: ServableState) -> None:
         """Records a new state."""
         with self._changed:
             self._states.setdefault(name, {})[version] = state
+            for listener in self._listeners:
+                listener(name, version, state)
             self._changed.notify_all()
+
+    def subscribe(self, listener: StateListener) -> None:
+        """Has ``listener`` called with (name, version, state) at every change, in order.
+
+        It is called by the thread that made the change, so it must be quick and must not raise.
+        """
+        with self._changed:
+            self._listeners.append(listener)
 
     def versions(self, name: str) -> dict[int, ServableState]:
         """States by version, highest version first; empty when nothing was ever seen."""
         with self._changed:
             return dict(sorted(self._states.get(name, {}).items(), reverse=True))
 
-    def wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
+    def all(self) -> dict[str, dict[int, ServableState]]:
+        """States by model name and version: all that were ever seen."""
+        with self._changed:
+            return {name: self.versions(name) for name in sorted(self._states)}
+
+    def wait_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Waits until ``condition()`` holds (it is asked after every change); returns its last answer."""
         with self._changed:
             return self._changed.wait_for(condition, timeout)
+
+    def wake(self) -> None:
+        """Has every ``wait_until`` ask its condition again."""
+        with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,120 @@
+"""Regenerates the ``*_pb2.py`` modules of this package: ``python -m serving.proto.generate`` (needs grpcio-tools).
+
+The messages keep the file names that they have in TensorFlow Serving and TensorFlow, under which they are known to
+protobuf; TensorFlow's own definitions, which they import, are taken from its installed modules. The import lines of
+the generated code are turned to ``serving.protos``, because importing anything of ``tensorflow`` costs seconds.
+"""
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+
+from serving import protos
+
+_HERE = Path(__file__).resolve().parent
+# File here -> the name under which protobuf knows it.
+SOURCES = {
+    "ssl_config": "tensorflow_serving/config/ssl_config",
+    "monitoring_config": "tensorflow_serving/config/monitoring_config",
+    "session_bundle_config": "tensorflow_serving/servables/tensorflow/session_bundle_config",
+    "source_adapter_config": "tensorflow_serving/servables/tensorflow/source_adapter_config",
+    "profiler_service_monitor_result": "tsl/profiler/protobuf/profiler_service_monitor_result",
+    "profiler_service": "tsl/profiler/protobuf/profiler_service",
+}
+# TensorFlow's definitions that these import.
+_IMPORTED = (
+    "tensorflow.core.protobuf.config_pb2",
+    "tensorflow.core.protobuf.named_tensor_pb2",
+    "tensorflow.tsl.profiler.protobuf.profiler_options_pb2",
+)
+_SERVICES = ("profiler_service",)
+_HEADER = "# fmt: off\n# ruff: noqa\n# mypy: ignore-errors\n"
+_STUB = "from typing import Any\n\ndef __getattr__(name: str) -> Any: ...\n"
+_IMPORT = re.compile(r"^from (?P<package>[\w.]+) import (?P<module>\w+_pb2) as (?P<alias>\w+)$", re.MULTILINE)
+
+
+def generate(target: Path) -> list[Path]:
+    """Writes the modules into ``target`` and returns their paths.
+
+    Raises:
+        RuntimeError: the compiler refused a file; its message is on standard error.
+    """
+    from grpc_tools import protoc  # type: ignore[import-untyped]
+
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        imported = work / "imported.binpb"
+        imported.write_bytes(_closure(protos._module(module).DESCRIPTOR for module in _IMPORTED))
+        source = work / "source"
+        for here, known in SOURCES.items():
+            path = source / f"{known}.proto"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((_HERE / f"{here}.proto").read_bytes())
+        # The well-known types come with the compiler; all else that is imported is in the descriptor set.
+        include = Path(protoc.__file__).parent / "_proto"
+        arguments = [f"--proto_path={source}", f"--proto_path={include}", f"--descriptor_set_in={imported}"]
+        output = work / "output"
+        output.mkdir()
+        for here, known in SOURCES.items():
+            options = [f"--python_out={output}"]
+            if here in _SERVICES:
+                options.append(f"--grpc_python_out={output}")
+            if protoc.main(["protoc", *arguments, *options, f"{known}.proto"]):
+                raise RuntimeError(f"protoc could not compile {here}.proto")
+        written = []
+        for here, known in SOURCES.items():
+            for suffix in ("_pb2.py", "_pb2_grpc.py"):
+                compiled = output / f"{known}{suffix}"
+                if compiled.exists():
+                    path = target / f"{here}{suffix}"
+                    path.write_text(_HEADER + _redirect(compiled.read_text(encoding="utf-8")), encoding="utf-8")
+                    # Message classes are made at run time, where a type checker can't see them.
+                    stub = path.with_suffix(".pyi")
+                    stub.write_text(_STUB, encoding="utf-8")
+                    written += [path, stub]
+    return written
+
+
+def _closure(roots: Iterable[Any]) -> bytes:
+    """A serialised FileDescriptorSet of files and all that they import, imported ones first."""
+    files: dict[str, FileDescriptorProto] = {}
+
+    def add(descriptor: Any) -> None:
+        if descriptor.name in files:
+            return
+        for dependency in descriptor.dependencies:
+            add(dependency)
+        files[descriptor.name] = proto = FileDescriptorProto()
+        descriptor.CopyToProto(proto)
+
+    for root in roots:
+        add(root)
+    return FileDescriptorSet(file=files.values()).SerializeToString()
+
+
+def _redirect(code: str) -> str:
+    here = {known.replace("/", "."): name for name, known in SOURCES.items()}
+
+    def replace(match: re.Match[str]) -> str:
+        package, module, alias = match["package"], match["module"], match["alias"]
+        full = f"{package}.{module}"
+        if full.removesuffix("_pb2") in here:
+            return f"from serving.proto import {here[full.removesuffix('_pb2')]}_pb2 as {alias}"
+        if package.startswith("tsl."):
+            full = f"tensorflow.{full}"
+        if full.startswith("tensorflow."):
+            return f'from serving import protos as _protos\n{alias} = _protos._module("{full}")'
+        return match[0]
+
+    return _IMPORT.sub(replace, code)
+
+
+if __name__ == "__main__":
+    for path in generate(_HERE):
+        print(path.name)
+    sys.exit(0)
