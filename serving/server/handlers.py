@@ -63,8 +63,11 @@ class Handlers:
         self._logger = request_logger
         self.metrics = metrics if metrics is not None else Metrics()
         self._check_method_names = check_method_names
-        # (entry point, method, model) -> (add to the count of good answers, observe their latency).
-        self._cells: dict[tuple[str, str, str], tuple[Any, Any]] = {}
+        # The config whose logging is in force. The core replaces its config as a whole, so identity tells.
+        self._followed: Any = None
+        # (entry point, method, model) -> what adds to the count of good answers, and observes their latency and
+        # the model's own.
+        self._cells: dict[tuple[str, str, str], tuple[Any, Any, Any]] = {}
 
     def predict(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
         """``PredictRequest`` -> ``PredictResponse``."""
@@ -75,12 +78,13 @@ class Handlers:
             if not name and not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
             with self._core.acquire(spec) as (version, servable):
-                response = run_predict(servable, name, version, request, timeout=timeout)
+                timed = _Timed(servable)
+                response = run_predict(timed, name, version, request, timeout=timeout)
         except Exception as error:
             self._fail(name, error)
-        self._succeed(entrypoint, "Predict", name, start)
-        if self._logger is not None and self._logger.active:
-            self._logger.log(request, response, response.model_spec)
+        self._succeed(entrypoint, "Predict", name, start, timed.seconds)
+        if self._logger is not None:
+            self._log(self._logger, request, response, response.model_spec)
         return response
 
     def classify(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
@@ -99,15 +103,16 @@ class Handlers:
         name = spec.name
         try:
             with self._core.acquire(spec) as (version, servable):
+                timed = _Timed(servable)
                 response, count = run_multi_inference(
-                    servable, version, request, check_method_name=self._check_method_names, timeout=timeout
+                    timed, version, request, check_method_name=self._check_method_names, timeout=timeout
                 )
         except Exception as error:
             self._fail(name, error)
-        self._succeed(entrypoint, "MultiInference", name, start)
+        self._succeed(entrypoint, "MultiInference", name, start, timed.seconds)
         self.metrics.record_examples(name, count)
-        if self._logger is not None and self._logger.active:
-            self._logger.log(request, response, response.results[0].model_spec)
+        if self._logger is not None:
+            self._log(self._logger, request, response, response.results[0].model_spec)
         return response
 
     def get_model_metadata(self, request: Any, timeout: float | None = None) -> Any:
@@ -176,7 +181,7 @@ class Handlers:
                 self._logger.check(config)
             self._core.reload(config, timeout)
             if self._logger is not None:
-                self._logger.update(config)
+                self._follow(self._logger, self._core.config)
         except Exception as error:
             failure = from_exception(error)
             _LOGGER.error("ReloadConfig failed: %s", failure.message)
@@ -196,18 +201,34 @@ class Handlers:
             if not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
             with self._core.acquire(spec) as (version, servable):
+                timed = _Timed(servable)
                 response, count = run(
-                    servable, name, version, request, check_method_name=self._check_method_names, timeout=timeout
+                    timed, name, version, request, check_method_name=self._check_method_names, timeout=timeout
                 )
         except Exception as error:
             self._fail(name, error)
-        self._succeed(entrypoint, method, name, start)
+        self._succeed(entrypoint, method, name, start, timed.seconds)
         self.metrics.record_examples(name, count)
-        if self._logger is not None and self._logger.active:
-            self._logger.log(request, response, response.model_spec)
+        if self._logger is not None:
+            self._log(self._logger, request, response, response.model_spec)
         return response
 
-    def _succeed(self, entrypoint: str, method: str, name: str, start: float) -> None:
+    def _log(self, logger: "ServerRequestLogger", request: Any, response: Any, spec: Any) -> None:
+        config = self._core.config
+        if config is not self._followed:
+            try:
+                self._follow(logger, config)
+            except Exception as error:
+                _LOGGER.error("request logging stays as it was: %s", from_exception(error))
+        if logger.active:
+            logger.log(request, response, spec)
+
+    def _follow(self, logger: "ServerRequestLogger", config: Any) -> None:
+        # Noted first: requests of other threads go on with the former loggers meanwhile.
+        self._followed = config
+        logger.update(config)
+
+    def _succeed(self, entrypoint: str, method: str, name: str, start: float, run_seconds: float) -> None:
         cells = self._cells.get((entrypoint, method, name))
         if cells is None:
             # The real server's REST API takes the method's name from the URL.
@@ -215,12 +236,14 @@ class Handlers:
             cells = (
                 self.metrics.request_count.cell(name, "OK").add,
                 self.metrics.request_latency.cell(name, api, entrypoint).observe,
+                self.metrics.runtime_latency.cell(name, method, RUNTIME).observe,
             )
             if len(self._cells) < _CACHED_MODELS:
                 self._cells[entrypoint, method, name] = cells
-        add, observe = cells
+        add, observe_request, observe_run = cells
         add()
-        observe((time.perf_counter() - start) * 1e6)
+        observe_run(run_seconds * 1e6)
+        observe_request((time.perf_counter() - start) * 1e6)
 
     def _fail(self, name: str, error: Exception) -> NoReturn:
         failure = from_exception(error)
@@ -229,6 +252,32 @@ class Handlers:
             raise error
         _LOGGER.exception("unexpected failure")
         raise failure from error
+
+
+class _Timed:
+    """A servable that notes how long the model itself ran."""
+
+    __slots__ = ("_servable", "seconds", "signatures")
+
+    def __init__(self, servable: Any) -> None:
+        self._servable = servable
+        self.signatures = servable.signatures
+        self.seconds = 0.0
+
+    def run(self, *arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        results = self._servable.run(*arguments, **options)
+        self.seconds += time.perf_counter() - start
+        return results
+
+    def run_serialized(self, *arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        results = self._servable.run_serialized(*arguments, **options)
+        self.seconds += time.perf_counter() - start
+        return results
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._servable, name)
 
 
 def _status_proto(error: StatusError | None) -> Any:

@@ -1,12 +1,18 @@
 """SavedModels that read ``tf.Example``s: classify and regress signatures, good ones and broken ones."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import input_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving.server.errors import from_exception, invalid_argument, not_found
+from serving.server.servable import Signature, TensorSpec
+from serving.server.states import ServableStateMonitor
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
@@ -112,3 +118,70 @@ def scores_of(values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The scores that the model gives, worked out apart from it."""
     x = np.asarray(values, np.float32)
     return np.stack([x, x * 2, x + 1], axis=1)
+
+
+class SessionServable:
+    """A ``Servable`` on TensorFlow's Python session: apart from the server's own way of running models."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._graph = tf.Graph()
+        self._session = tf.compat.v1.Session(graph=self._graph)
+        with self._graph.as_default():
+            meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+        self.signature_defs = meta_graph.signature_def
+        self.signatures = {name: _signature(d) for name, d in meta_graph.signature_def.items()}
+        self.runs = 0
+
+    def run(
+        self,
+        signature: str,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        definition = self.signatures[signature]
+        feeds = {definition.inputs[alias].name: tf.make_ndarray(proto) for alias, proto in inputs.items()}
+        fetches = {alias: definition.outputs[alias].name for alias in outputs}
+        self.runs += 1
+        try:
+            results = self._session.run(fetches, feeds)
+        except tf.errors.OpError as error:
+            raise from_exception(error) from None
+        return {alias: tf.make_tensor_proto(value) for alias, value in results.items()}
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class OneModelCore:
+    """What ``Handlers`` needs of a ``ServerCore``, for one version of one model."""
+
+    def __init__(self, name: str, version: int, servable: Any) -> None:
+        self.monitor = ServableStateMonitor()
+        self.config: Any = model_server_config_pb2.ModelServerConfig()
+        self.refusal: Exception | None = None
+        self._name, self._version, self._servable = name, version, servable
+
+    @contextlib.contextmanager
+    def acquire(self, spec: Any) -> Iterator[tuple[int, Any]]:
+        if not spec.name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        if spec.name != self._name or (spec.HasField("version") and spec.version.value != self._version):
+            raise not_found(f"Servable not found for request: Latest({spec.name})")
+        yield self._version, self._servable
+
+    def reload(self, config: Any, timeout: float | None) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        accepted = model_server_config_pb2.ModelServerConfig()
+        accepted.CopyFrom(config)
+        self.config = accepted
+
+
+def _signature(definition: Any) -> Signature:
+    def specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:
+        return {alias: TensorSpec(info.name, info.dtype, None) for alias, info in infos.items()}
+
+    return Signature(definition.method_name, specs(definition.inputs), specs(definition.outputs), {})
