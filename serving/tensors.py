@@ -45,7 +45,9 @@ if bfloat16 is not None:
 _ENUMS = {dtype: enum for enum, (dtype, _) in _DTYPES.items()}
 
 # Fields whose packed wire form is the array's memory: (key byte of the packed field) by DataType.
-_PACKED_KEYS = {types_pb2.DT_FLOAT: b"\x2a", types_pb2.DT_DOUBLE: b"\x32"}
+PACKED_KEYS = {types_pb2.DT_FLOAT: b"\x2a", types_pb2.DT_DOUBLE: b"\x32"}
+# Key byte of ``string_val``.
+STRING_KEY = b"\x42"
 _BIT_DTYPES = {"half_val": np.uint16}
 _PART_DTYPES = {"scomplex_val": np.float32, "dcomplex_val": np.float64}
 
@@ -122,11 +124,11 @@ def to_proto(array: npt.NDArray[Any]) -> Any:
     if enum is None:
         raise TensorParseError(f"arrays of {array.dtype} can't be sent")
     field = _DTYPES[enum][1]
-    if enum in _PACKED_KEYS:
+    if enum in PACKED_KEYS:
         # Handing over the packed field as bytes copies memory once; extending the repeated field boxes
         # every number (32 x 512 floats: 6 microseconds against 500).
         content = array.tobytes()
-        proto = tensor_pb2.TensorProto.FromString(_PACKED_KEYS[enum] + _varint(len(content)) + content)
+        proto = tensor_pb2.TensorProto.FromString(PACKED_KEYS[enum] + varint(len(content)) + content)
     else:
         proto = tensor_pb2.TensorProto()
         flat = array.ravel()
@@ -224,7 +226,8 @@ def _strings_from_content(content: bytes, count: int) -> npt.NDArray[Any]:
     return string_array(values)
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Protobuf's variable-length form of a number >= 0."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

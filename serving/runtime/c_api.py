@@ -1,7 +1,7 @@
 """The functions of TensorFlow's C API that serving needs, by ctypes (``tensorflow/c/c_api.h``).
 
-The libraries lie in TensorFlow's wheel; the package itself is never imported. Foreign calls give up the
-global lock while they run.
+The libraries lie in TensorFlow's wheel; the package itself is never imported. Calls that take long give up Python's
+global lock; the short ones keep it, since losing it to another thread costs more than they do.
 """
 
 import ctypes
@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Sequence
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_void_p
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 _RUNTIME = "libtensorflow_cc.so.2"
@@ -123,6 +124,20 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "TF_DeleteFunction": (None, [c_void_p]),
 }
 
+_LONG = frozenset(
+    {
+        "TF_LoadLibrary",
+        "TF_LoadSessionFromSavedModel",
+        "TF_CloseSession",
+        "TF_DeleteSession",
+        "TF_DeleteGraph",
+        "TF_ExtendSession",
+        "TF_SessionRun",
+        "TF_GraphToFunction",
+        "TF_GraphCopyFunction",
+    }
+)
+
 
 @functools.cache
 def library() -> Any:
@@ -137,12 +152,15 @@ def library() -> Any:
     folder = Path(spec.submodule_search_locations[0])
     # Local symbols: the library exports a BoringSSL that must not shadow the OpenSSL of Python's own modules. Op
     # libraries find what they need by the sonames that they were linked with.
-    loaded = ctypes.CDLL(str(folder / _RUNTIME), mode=ctypes.RTLD_LOCAL)
+    path = str(folder / _RUNTIME)
+    long, short = ctypes.CDLL(path, mode=ctypes.RTLD_LOCAL), ctypes.PyDLL(path, mode=ctypes.RTLD_LOCAL)
+    functions = SimpleNamespace()
     for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(loaded, name)
+        function = getattr(long if name in _LONG else short, name)
         function.restype = result
         function.argtypes = arguments
-    return loaded
+        setattr(functions, name, function)
+    return functions
 
 
 class TensorFlowError(Exception):

@@ -6,8 +6,10 @@ fail as they do in TensorFlow Serving. Out of it, strings are read from their 24
 """
 
 import ctypes
+import functools
 import math
 from collections import OrderedDict
+from collections.abc import Iterator
 from ctypes import c_int64
 from typing import Any
 
@@ -15,7 +17,15 @@ import numpy as np
 
 from serving.protos import tensor_pb2, types_pb2
 from serving.runtime.c_api import Buffer, TensorFlowError, library
-from serving.tensors import MAX_FILLED_ELEMENTS, dtype_name, numpy_dtype, to_proto
+from serving.tensors import (
+    MAX_FILLED_ELEMENTS,
+    PACKED_KEYS,
+    STRING_KEY,
+    dtype_name,
+    numpy_dtype,
+    to_proto,
+    varint,
+)
 
 _STRING = types_pb2.DT_STRING
 _INVALID_ARGUMENT = 3
@@ -24,6 +34,7 @@ _NO_DIMENSIONS = (c_int64 * 1)()
 # A string's record: the two lowest bits of the first byte tell its kind.
 _RECORD_BYTES = 24
 _SMALL, _LARGE, _OFFSET = 0, 1, 2
+_SMALL_KEYS = [STRING_KEY + bytes([size]) for size in range(_RECORD_BYTES)]
 
 
 def tensor_from_proto(proto: Any) -> int:
@@ -42,23 +53,40 @@ def proto_from_tensor(tensor: int) -> Any:
     Raises:
         TensorFlowError: UNIMPLEMENTED, values of this type can't be sent.
     """
+    return tensor_pb2.TensorProto.FromString(bytes_from_tensor(tensor))
+
+
+def bytes_from_tensor(tensor: int) -> bytes:
+    """The wire form of ``proto_from_tensor``, written without the message between: several times faster.
+
+    Raises:
+        TensorFlowError: UNIMPLEMENTED, values of this type can't be sent.
+    """
     c = library()
     dtype = c.TF_TensorType(tensor)
-    dimensions = c.TF_NumDims(tensor)
-    shape = [c.TF_Dim(tensor, axis) for axis in range(dimensions)]
+    shape = tuple([c.TF_Dim(tensor, axis) for axis in range(c.TF_NumDims(tensor))])
+    data = c.TF_TensorData(tensor)
     if dtype == _STRING:
-        proto = tensor_pb2.TensorProto(dtype=_STRING, string_val=_strings(c.TF_TensorData(tensor), math.prod(shape)))
-        proto.tensor_shape.SetInParent()
-        add = proto.tensor_shape.dim.add
-        for size in shape:
-            add(size=size)
-        return proto
+        return _header(dtype, shape) + b"".join(_string_fields(data, math.prod(shape)))
+    size = c.TF_TensorByteSize(tensor)
+    content = ctypes.string_at(data, size) if size else b""
+    key = PACKED_KEYS.get(dtype)
+    if key is not None:
+        return _header(dtype, shape) + key + varint(size) + content if size else _header(dtype, shape)
     numpy_type = numpy_dtype(dtype)
     if numpy_type is None:
         raise TensorFlowError(_UNIMPLEMENTED, f"tensors of {dtype_name(dtype)} can't be sent")
-    size = c.TF_TensorByteSize(tensor)
-    content = ctypes.string_at(c.TF_TensorData(tensor), size) if size else b""
-    return to_proto(np.frombuffer(content, dtype=numpy_type).reshape(shape))
+    return bytes(to_proto(np.frombuffer(content, dtype=numpy_type).reshape(shape)).SerializeToString())
+
+
+@functools.lru_cache(maxsize=1024)
+def _header(dtype: int, shape: tuple[int, ...]) -> bytes:
+    """Type and shape of a serialised TensorProto."""
+    proto = tensor_pb2.TensorProto(dtype=dtype)
+    proto.tensor_shape.SetInParent()
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    return bytes(proto.SerializeToString())
 
 
 class TensorCache:
@@ -131,23 +159,23 @@ def _check_fill(proto: Any) -> None:
         raise TensorFlowError(_INVALID_ARGUMENT, f"the shape has {count} elements but few values are given")
 
 
-def _strings(data: int, count: int) -> list[bytes]:
-    if not count:
-        return []
-    records = ctypes.string_at(data, count * _RECORD_BYTES)
-    values = []
+def _string_fields(data: int, count: int) -> Iterator[bytes]:
+    """``string_val`` fields on the wire from a string tensor's records."""
+    records = ctypes.string_at(data, count * _RECORD_BYTES) if count else b""
     for start in range(0, count * _RECORD_BYTES, _RECORD_BYTES):
         first = records[start]
         kind = first & 3
         if kind == _SMALL:
-            values.append(records[start + 1 : start + 1 + (first >> 2)])
-        elif kind == _OFFSET:
+            # Its size is below 128: one byte on the wire too.
+            size = first >> 2
+            yield _SMALL_KEYS[size] + records[start + 1 : start + 1 + size]
+            continue
+        if kind == _OFFSET:
             size = int.from_bytes(records[start : start + 4], "little") >> 2
-            offset = int.from_bytes(records[start + 4 : start + 8], "little")
-            values.append(ctypes.string_at(data + start + offset, size))
+            address = data + start + int.from_bytes(records[start + 4 : start + 8], "little")
         else:
             size = int.from_bytes(records[start : start + 8], "little") >> 2
             # A string of its own memory holds its capacity between size and pointer, a view doesn't.
             place = start + (16 if kind == _LARGE else 8)
-            values.append(ctypes.string_at(int.from_bytes(records[place : place + 8], "little"), size))
-    return values
+            address = int.from_bytes(records[place : place + 8], "little")
+        yield STRING_KEY + varint(size) + ctypes.string_at(address, size)

@@ -1,42 +1,56 @@
 """Makes a servable of a version directory and takes it down again."""
 
 import logging
+import os
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tensorflow.core.protobuf import config_pb2
-
+from serving.protos import config_pb2
+from serving.runtime.batching import BatchingOptions
 from serving.server import ops
 from serving.server.errors import StatusError, from_exception
-from serving.server.servable import SavedModelServable
+from serving.server.metrics import Metrics
+from serving.server.saved_model import SavedModelServable
+from serving.server.servable import Servable
 from serving.server.warmup import warm_up
 
 _LOGGER = logging.getLogger(__name__)
+_TFLITE_MODEL = "model.tflite"
+# A load on the same cores must not slow requests down: its thread asks for a smaller share of them.
+_LOADING_NICENESS = 10
+_first_is_loaded = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)
 class LoaderOptions:
-    """How SavedModels are loaded.
+    """How models are loaded.
 
     Attributes:
         tags: tags of the meta graph.
-        inter_op_threads: TensorFlow's threads between ops; 0 lets TensorFlow choose.
-        intra_op_threads: TensorFlow's threads inside an op; 0 lets TensorFlow choose.
+        session_config: a ``tensorflow.ConfigProto``.
         warm_up: whether to replay the model's warm-up requests.
         warm_up_iterations: how many times each.
+        check_method_names: as for ``Handlers``.
+        batching: how to join concurrent requests; None runs each alone.
+        prefer_tflite: serve ``model.tflite`` of a version directory where there is one.
+        tflite_interpreters: interpreters of a TFLite model, which is how many requests it answers at once.
     """
 
     tags: Sequence[str] = ("serve",)
-    inter_op_threads: int = 0
-    intra_op_threads: int = 0
+    session_config: Any = field(default_factory=config_pb2.ConfigProto)
     warm_up: bool = True
     warm_up_iterations: int = 1
+    check_method_names: bool = False
+    batching: BatchingOptions | None = None
+    prefer_tflite: bool = False
+    tflite_interpreters: int = 1
 
 
-class SavedModelLoader:
+class ModelLoader:
     """Loads one version of one model.
 
     Args:
@@ -44,17 +58,21 @@ class SavedModelLoader:
         version: its version.
         path: the version directory.
         options: see ``LoaderOptions``.
+        metrics: where loads are counted; None counts nowhere.
     """
 
-    def __init__(self, name: str, version: int, path: Path, options: LoaderOptions) -> None:
+    def __init__(
+        self, name: str, version: int, path: Path, options: LoaderOptions, metrics: Metrics | None = None
+    ) -> None:
         self._name = name
         self._version = version
         self._path = path
         self._options = options
-        self._servable: SavedModelServable | None = None
+        self._metrics = metrics
+        self._servable: Servable | None = None
 
     @property
-    def servable(self) -> SavedModelServable:
+    def servable(self) -> Servable:
         """The model; only between ``load`` and ``unload``."""
         assert self._servable is not None
         return self._servable
@@ -65,20 +83,28 @@ class SavedModelLoader:
         Raises:
             StatusError: with what TensorFlow said and, where known, what to do about it.
         """
+        _be_nice()
         start = time.monotonic()
-        _LOGGER.info("reading SavedModel from %s with tags {%s}", self._path, " ".join(self._options.tags))
         servable = None
         try:
-            servable = SavedModelServable(self._path, self._options.tags, self._session_config())
-            _LOGGER.info("SavedModel %s loaded in %.3f s", self._path, time.monotonic() - start)
+            servable = self._open()
+            _LOGGER.info("%s loaded in %.3f s", self._path, time.monotonic() - start)
             if self._options.warm_up:
-                warm_up(servable, self._name, self._version, self._options.warm_up_iterations)
+                warm_up(
+                    servable,
+                    self._name,
+                    self._version,
+                    self._options.warm_up_iterations,
+                    check_method_names=self._options.check_method_names,
+                    metrics=self._metrics,
+                )
         except Exception as error:
             if servable is not None:
                 servable.close()
             failure = from_exception(error)
             raise StatusError(failure.code, failure.message + ops.remedy(failure.message)) from error
         self._servable = servable
+        _first_is_loaded.set()
 
     def unload(self) -> None:
         """Gives the memory back."""
@@ -86,8 +112,29 @@ class SavedModelLoader:
             self._servable.close()
             self._servable = None
 
-    def _session_config(self) -> Any:
-        return config_pb2.ConfigProto(
-            inter_op_parallelism_threads=self._options.inter_op_threads,
-            intra_op_parallelism_threads=self._options.intra_op_threads,
-        )
+    def _open(self) -> Servable:
+        model = self._path / _TFLITE_MODEL
+        if self._options.prefer_tflite and model.exists():
+            from serving.server.tflite import TFLiteServable  # brings in TensorFlow's package
+
+            _LOGGER.info("reading TFLite model %s", model)
+            return TFLiteServable(self._path, model, self._options.tflite_interpreters)
+        tags = self._options.tags
+        _LOGGER.info("reading SavedModel from %s with tags {%s}", self._path, " ".join(tags))
+        start = time.perf_counter()
+        failure: StatusError | None = None
+        try:
+            return SavedModelServable(self._path, tags, self._options.session_config, self._options.batching)
+        except Exception as error:
+            failure = from_exception(error)
+            raise
+        finally:
+            if self._metrics is not None:
+                self._metrics.record_load(str(self._path), time.perf_counter() - start, failure)
+
+
+def _be_nice() -> None:
+    # On Linux a niceness belongs to a thread and is inherited by those that it starts. TensorFlow starts the threads
+    # that all sessions share with the first one, so the first load must not be nice; others end with their load.
+    if _first_is_loaded.is_set() and hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICENESS)

@@ -1,26 +1,73 @@
 """Registers the op libraries that graphs may need beyond TensorFlow's own."""
 
-import importlib
+import functools
+import importlib.util
 import logging
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from serving.runtime.c_api import TensorFlowError, load_op_library
+from serving.server.errors import invalid_argument
+
+ENTRY_POINTS = "babelrec.op_libraries"
 
 _LOGGER = logging.getLogger(__name__)
-
-# Module to import -> (what to install, prefix or names of its ops as they appear in TensorFlow's errors).
-_LIBRARIES = {
-    "tensorflow_text": "tensorflow-text",
-    "scann.scann_ops.py.scann_ops": "scann[tf]",
+# Package -> (what to install, where its op libraries lie).
+_DEFAULTS = {
+    "tensorflow_text": ("tensorflow-text", "python/ops/*.so"),
+    "scann": ("scann[tf]", "scann_ops/cc/_scann_ops.so"),
 }
 _missing: dict[str, str] = {}
 
 
-def register() -> None:
-    """Imports the op libraries; one that can't be imported is noted for ``remedy`` and otherwise ignored."""
-    for module, package in _LIBRARIES.items():
+@functools.cache
+def register_defaults() -> None:
+    """Loads TF-Text's and ScaNN's ops; a package that can't be loaded is noted for ``remedy`` and otherwise ignored."""
+    for module, (package, pattern) in _DEFAULTS.items():
         try:
-            importlib.import_module(module)
-        except Exception as error:  # an op library built for another TensorFlow fails in many ways
-            _missing[package] = f"{type(error).__name__}: {error}"
-            _LOGGER.info("op library %s is not available (%s)", package, _missing[package])
+            libraries = _files(module, pattern)
+            if not libraries:
+                raise FileNotFoundError(f"no {pattern} in the installed package")
+            for library in libraries:
+                load_op_library(library)
+        except (ImportError, FileNotFoundError, TensorFlowError) as error:
+            # An op library built for another TensorFlow fails in many ways.
+            _missing[package] = str(error)
+            _LOGGER.info("op library %s is not available (%s)", package, error)
+
+
+def register(names: Iterable[str] = ()) -> None:
+    """Loads the default op libraries, those of installed entry points, and more.
+
+    Args:
+        names: files (``.so``), entry points of the group ``babelrec.op_libraries``, or packages, whose every ``.so``
+            file below it is taken for an op library. An entry point names a function that returns paths.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, one of ``names`` can't be loaded.
+    """
+    register_defaults()
+    plugins = {plugin.name: plugin for plugin in entry_points(group=ENTRY_POINTS)}
+    wanted = list(dict.fromkeys([*plugins, *names]))
+    for name in wanted:
+        try:
+            if name in plugins:
+                libraries = [Path(path) for path in plugins[name].load()()]
+            elif name.endswith(".so"):
+                libraries = [Path(name)]
+            else:
+                libraries = _files(name, "**/*.so")
+            if not libraries:
+                raise FileNotFoundError(f"the package {name} holds no .so file")
+            for library in libraries:
+                load_op_library(library)
+                _LOGGER.info("loaded op library %s", library)
+        except (ImportError, OSError, TensorFlowError) as error:
+            raise invalid_argument(
+                f"--op_libraries: {name} can't be loaded: {error}. Remedy: give the path of a .so file, an installed "
+                f"package or an entry point of the group {ENTRY_POINTS}"
+            ) from error
 
 
 def remedy(message: str) -> str:
@@ -28,9 +75,15 @@ def remedy(message: str) -> str:
     if "Op type not registered" not in message:
         return ""
     if not _missing:
-        return (
-            f" The op libraries that this server registers are {', '.join(_LIBRARIES.values())}; "
-            "the graph needs another one."
-        )
+        known = ", ".join(package for package, _ in _DEFAULTS.values())
+        return f" This server registers the ops of {known}; name the library of others by --op_libraries."
     reasons = "; ".join(f"{package} ({reason})" for package, reason in _missing.items())
-    return f" These op libraries could not be imported here: {reasons}. Remedy: `pip install` them."
+    return f" These op libraries could not be loaded here: {reasons}. Remedy: `pip install` them."
+
+
+def _files(module: str, pattern: str) -> list[Path]:
+    # Found, not imported: importing would bring in all of TensorFlow.
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(f"there is no package {module}")
+    return sorted(Path(spec.submodule_search_locations[0]).glob(pattern))

@@ -1,25 +1,30 @@
 """PredictRequest -> PredictResponse, with the checks and words of TensorFlow Serving's predict_util.cc."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
-import numpy.typing as npt
-from tensorflow_serving.apis import predict_pb2
 
-from serving.server.errors import StatusError, from_exception, invalid_argument
-from serving.server.servable import SavedModelServable, Signature, TensorSpec
-from serving.tensors import TensorParseError, dtype_name, to_numpy, to_proto
+from serving.protos import model_pb2, predict_pb2
+from serving.server.errors import StatusError, invalid_argument
+from serving.server.servable import METHODS, Servable, Signature, TensorSpec
+from serving.tensors import dtype_name, varint
 
 DEFAULT_SIGNATURE = "serving_default"
-_METHODS = (
-    "tensorflow/serving/predict",
-    "tensorflow/serving/classify",
-    "tensorflow/serving/regress",
-)
+# Key bytes of PredictResponse.outputs and model_spec, and of key and value in a map's entry.
+_OUTPUTS, _MODEL_SPEC, _KEY, _VALUE = b"\x0a", b"\x12", b"\x0a", b"\x12"
 
 
-def run_predict(servable: SavedModelServable, name: str, version: int, request: Any) -> Any:
+def run_predict(
+    servable: Servable,
+    name: str,
+    version: int,
+    request: Any,
+    *,
+    check_method_name: bool = False,
+    timeout: float | None = None,
+) -> Any:
     """Answers a PredictRequest.
 
     Args:
@@ -27,6 +32,8 @@ def run_predict(servable: SavedModelServable, name: str, version: int, request: 
         name: its name, for the response.
         version: its version, for the response.
         request: a ``PredictRequest``; its model name and version are not looked at.
+        check_method_name: refuse signatures that are not made for a method of TensorFlow Serving.
+        timeout: seconds that the model may take; None waits.
 
     Returns:
         A ``PredictResponse``.
@@ -34,35 +41,61 @@ def run_predict(servable: SavedModelServable, name: str, version: int, request: 
     Raises:
         StatusError: as TensorFlow Serving would fail, with its status code.
     """
+    return predict_pb2.PredictResponse.FromString(
+        run_predict_serialized(servable, name, version, request, check_method_name=check_method_name, timeout=timeout)
+    )
+
+
+def run_predict_serialized(
+    servable: Servable,
+    name: str,
+    version: int,
+    request: Any,
+    *,
+    check_method_name: bool = False,
+    timeout: float | None = None,
+) -> bytes:
+    """Like ``run_predict``, with the response on the wire: what gRPC sends needs no message before."""
     signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(signature_name)
     if signature is None:
         raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{signature_name}" not found.')
-    feeds = _inputs(signature, request.inputs)
-    aliases = _output_aliases(signature, request.output_filter)
-    fetches = [signature.outputs[alias] for alias in aliases]
-    try:
-        results = servable.run(feeds, fetches)
-    except Exception as error:
-        failure = from_exception(error)
-        raise StatusError(failure.code, failure.message + _shape_hint(signature, feeds)) from error
-
-    response = predict_pb2.PredictResponse()
-    response.model_spec.name = name
-    response.model_spec.version.value = version
-    response.model_spec.signature_name = signature_name
-    for alias, result in zip(aliases, results, strict=True):
-        response.outputs[alias].CopyFrom(_encoded(alias, result))
-    return response
-
-
-def _inputs(signature: Signature, given: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-    if signature.method_name not in _METHODS:
+    if check_method_name and signature.method_name not in METHODS:
         raise StatusError(
             grpc.StatusCode.INTERNAL,
-            f"Expected prediction signature method_name to be one of {{{', '.join(_METHODS)}}}. "
+            f"Expected prediction signature method_name to be one of {{{', '.join(METHODS)}}}. "
             f"Was: {signature.method_name}",
         )
+    inputs = _inputs(signature, request.inputs)
+    aliases = _output_aliases(signature, request.output_filter)
+    try:
+        results = servable.run_serialized(signature_name, inputs, aliases, timeout=timeout)
+    except StatusError as error:
+        raise StatusError(error.code, error.message + _shape_hint(signature, inputs)) from error
+
+    parts = [_spec_field(name, version, signature_name)]
+    for alias, content in results.items():
+        entry = _entry_key(alias)
+        value = _VALUE + varint(len(content))
+        parts += (_OUTPUTS, varint(len(entry) + len(value) + len(content)), entry, value, content)
+    return b"".join(parts)
+
+
+@functools.lru_cache(maxsize=1024)
+def _spec_field(name: str, version: int, signature_name: str) -> bytes:
+    spec = model_pb2.ModelSpec(name=name, signature_name=signature_name)
+    spec.version.value = version
+    content = spec.SerializeToString()
+    return _MODEL_SPEC + varint(len(content)) + bytes(content)
+
+
+@functools.lru_cache(maxsize=1024)
+def _entry_key(alias: str) -> bytes:
+    text = alias.encode()
+    return _KEY + varint(len(text)) + text
+
+
+def _inputs(signature: Signature, given: Mapping[str, Any]) -> dict[str, Any]:
     expected = signature.inputs
     if len(given) > len(expected) or (len(given) < len(expected) and not signature.defaults):
         raise invalid_argument(
@@ -71,9 +104,14 @@ def _inputs(signature: Signature, given: Mapping[str, Any]) -> dict[str, npt.NDA
             f"Sent extra: {{{_joined(set(given) - set(expected))}}}. "
             f"Missing but required: {{{_joined(set(expected) - set(given))}}}."
         )
-    feeds: dict[str, npt.NDArray[Any]] = {}
+    inputs: dict[str, Any] = {}
+    used = 0
     for position, (alias, spec) in enumerate(expected.items()):
-        proto = given[alias] if alias in given else signature.defaults.get(alias)
+        if alias in given:
+            proto = given[alias]
+            used += 1
+        else:
+            proto = signature.defaults.get(alias)
         if proto is None:
             raise invalid_argument(
                 f"Signature input alias: {alias}(feed name: {spec.name}) not found in request and no default "
@@ -85,17 +123,13 @@ def _inputs(signature: Signature, given: Mapping[str, Any]) -> dict[str, npt.NDA
                 f"Expects arg[{position}] to be {dtype_name(spec.dtype)} but {dtype_name(proto.dtype)} "
                 f"is provided (input alias: {alias})"
             )
-        try:
-            feeds[spec.name] = to_numpy(proto)
-        except TensorParseError as error:
-            raise invalid_argument(f"tensor parsing error: {alias} ({error})") from None
-    unknown = set(given) - set(expected)
-    if unknown:
+        inputs[alias] = proto
+    if used < len(given):
         raise invalid_argument(
             f"Inputs contains invalid name. Used request inputs: {_joined(set(given) & set(expected))}, "
             f"request input: {_joined(given)}"
         )
-    return feeds
+    return inputs
 
 
 def _output_aliases(signature: Signature, output_filter: Sequence[str]) -> list[str]:
@@ -114,12 +148,12 @@ def _output_aliases(signature: Signature, output_filter: Sequence[str]) -> list[
     return aliases
 
 
-def _shape_hint(signature: Signature, feeds: Mapping[str, npt.NDArray[Any]]) -> str:
+def _shape_hint(signature: Signature, inputs: Mapping[str, Any]) -> str:
     # Like the real server, shapes are left to the graph: some graphs take other ranks than they declare.
     # When the graph then fails, a mismatch is the likely cause, and its own message rarely says so.
-    shapes = {alias: feeds[spec.name].shape for alias, spec in signature.inputs.items()}
+    shapes = {alias: [dimension.size for dimension in proto.tensor_shape.dim] for alias, proto in inputs.items()}
     hints = [
-        f'input "{alias}" has shape {list(shapes[alias])}, the signature expects {list(spec.shape)}'
+        f'input "{alias}" has shape {shapes[alias]}, the signature expects {list(spec.shape)}'
         for alias, spec in signature.inputs.items()
         if spec.shape is not None and not _fits(shapes[alias], spec)
     ]
@@ -137,13 +171,6 @@ def _fits(shape: Sequence[int], spec: TensorSpec) -> bool:
     return spec.shape is None or (
         len(shape) == len(spec.shape) and all(want in (-1, size) for size, want in zip(shape, spec.shape, strict=True))
     )
-
-
-def _encoded(alias: str, result: npt.NDArray[Any]) -> Any:
-    try:
-        return to_proto(result)
-    except TensorParseError as error:
-        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"output {alias}: {error}") from None
 
 
 def _joined(names: Iterable[str]) -> str:

@@ -1,27 +1,14 @@
-"""A loaded SavedModel: its signatures and a thread-safe way to run them."""
+"""What a loaded version of a model can do, whatever runs it."""
 
-import ctypes
-import gc
-import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
-
-from serving.tensors import string_array
-
-_LOGGER = logging.getLogger(__name__)
-_STRING = tf.string.as_datatype_enum
-# Compiled callables kept per model. A signature of n outputs has 2^n possible output filters.
-_MAX_CALLABLES = 64
-_Key = tuple[tuple[str, ...], tuple[str, ...]]
+PREDICT_METHOD = "tensorflow/serving/predict"
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+REGRESS_METHOD = "tensorflow/serving/regress"
+METHODS = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,97 +43,56 @@ class Signature:
     defaults: Mapping[str, Any]
 
 
-class SavedModelServable:
-    """A SavedModel in a graph and session of its own.
+class Servable(Protocol):
+    """A loaded version; runs are thread-safe."""
 
-    The TensorFlow 1 loader takes TF1 and TF2 SavedModels alike and runs their initialisers. Signatures run
-    through session callables: pruned to the fetched outputs, thread-safe, and without the GIL.
+    @property
+    def path(self) -> Path:
+        """The version directory."""
+        ...
 
-    Args:
-        path: the version directory.
-        tags: tags of the meta graph to load.
-        session_config: a ``tensorflow.ConfigProto``.
+    @property
+    def signature_defs(self) -> Mapping[str, Any]:
+        """The signatures as protos, by key."""
+        ...
 
-    Raises:
-        Exception: TensorFlow's own errors when the model can't be loaded.
-    """
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """The same for reading."""
+        ...
 
-    def __init__(self, path: Path, tags: Sequence[str], session_config: Any) -> None:
-        self.path = path
-        graph = tf.Graph()
-        self._session: Any = tf.compat.v1.Session(graph=graph, config=session_config)
-        try:
-            with graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.loader.load(self._session, list(tags), str(path))
-        except BaseException:
-            self._session.close()
-            raise
-        self.signature_defs: dict[str, Any] = dict(meta_graph.signature_def)
-        self.signatures = {key: _signature(value) for key, value in self.signature_defs.items()}
-        self._callables: OrderedDict[_Key, _Callable] = OrderedDict()
-        self._callables_lock = threading.Lock()
-
-    def run(self, feeds: Mapping[str, npt.NDArray[Any]], fetches: Sequence[TensorSpec]) -> list[npt.NDArray[Any]]:
-        """Computes tensors of the graph.
+    def run(
+        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Computes outputs of a signature.
 
         Args:
-            feeds: values by graph tensor name.
-            fetches: what to compute.
+            signature: its key.
+            inputs: TensorProtos by alias, one for each input of the signature, of its dtype.
+            outputs: aliases of what to compute.
+            timeout: seconds after which the run is cancelled; None waits.
 
         Returns:
-            One array per fetch, in order; strings as ``object`` arrays of ``bytes``.
+            TensorProtos by alias, in the order of ``outputs``, with typed value fields.
 
         Raises:
-            tf.errors.OpError: the graph refused the values.
+            StatusError: the model refused the values or failed.
         """
-        names = list(dict.fromkeys(spec.name for spec in fetches))
-        call = self._callable(tuple(feeds), tuple(names))
-        results = dict(zip(names, call(*feeds.values()), strict=True))
-        return [_as_array(results[spec.name], spec.dtype) for spec in fetches]
+        ...
+
+    def run_serialized(
+        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
+    ) -> dict[str, bytes]:
+        """Like ``run``, with TensorProtos on the wire."""
+        ...
 
     def close(self) -> None:
         """Frees the model's memory; nothing may run any more."""
-        self._callables.clear()
-        self._session.close()
-        self._session = None
-        # Python's graph objects form cycles, and malloc keeps freed arenas until told otherwise.
-        gc.collect()
-        _trim_memory()
-
-    def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Any:
-        key = (feeds, fetches)
-        with self._callables_lock:
-            entry = self._callables.get(key)
-            if entry is None:
-                entry = self._callables[key] = _Callable()
-                if len(self._callables) > _MAX_CALLABLES:
-                    self._callables.popitem(last=False)
-            else:
-                self._callables.move_to_end(key)
-        return entry.get(self._session, feeds, fetches)
+        ...
 
 
-class _Callable:
-    """A session callable, made at its first use.
-
-    Pruning and optimising the graph takes seconds for a large one; only requests for the same outputs
-    wait for it, not those that other callables answer.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._call: Any = None
-
-    def get(self, session: Any, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Any:
-        if self._call is None:
-            with self._lock:
-                if self._call is None:
-                    options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
-                    self._call = session._make_callable_from_options(options)
-        return self._call
-
-
-def _signature(definition: Any) -> Signature:
+def read_signature(definition: Any) -> Signature:
+    """A SignatureDef proto as a ``Signature``."""
     return Signature(
         method_name=definition.method_name,
         inputs={alias: _spec(info) for alias, info in sorted(definition.inputs.items())},
@@ -158,14 +104,3 @@ def _signature(definition: Any) -> Signature:
 def _spec(info: Any) -> TensorSpec:
     shape = None if info.tensor_shape.unknown_rank else tuple(d.size for d in info.tensor_shape.dim)
     return TensorSpec(info.name, info.dtype, shape)
-
-
-def _as_array(value: Any, dtype: int) -> npt.NDArray[Any]:
-    # A session returns scalars bare; np.asarray would make a fixed-width string of bytes.
-    return string_array(value) if dtype == _STRING and isinstance(value, bytes) else np.asarray(value)
-
-
-def _trim_memory() -> None:
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
-    if trim is not None:
-        trim(0)

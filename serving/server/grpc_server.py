@@ -1,0 +1,201 @@
+"""The gRPC skin of the handlers: PredictionService and ModelService on one port."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
+from typing import Any
+
+import grpc
+
+from serving.protos import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+from serving.server.errors import StatusError, from_exception
+from serving.server.handlers import Handlers
+
+_LOGGER = logging.getLogger(__name__)
+_UNLIMITED = -1
+
+
+class LeanExecutor(Executor):
+    """A fixed set of threads over one queue.
+
+    ``concurrent.futures.ThreadPoolExecutor`` makes a condition and a lock for every task and takes several others;
+    measured with 32 clients and handlers of 5 ms, a request costs 0.24 ms of processor time with this and 0.34 with
+    that. Its futures tell their callbacks when a task has ended, and nothing more.
+
+    Args:
+        threads: how many.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._max_workers = threads  # grpc.aio migration code reads it by this name
+        self._tasks: SimpleQueue[tuple[_Ended, Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None] = (
+            SimpleQueue()
+        )
+        self._threads = [
+            threading.Thread(target=self._work, name=f"grpc-{index}", daemon=True) for index in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Queues a call."""
+        ended = _Ended()
+        self._tasks.put((ended, fn, args, kwargs))
+        return ended
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Ends the threads once the queue is empty."""
+        for _ in self._threads:
+            self._tasks.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            ended, function, arguments, options = task
+            try:
+                function(*arguments, **options)
+            except Exception:
+                _LOGGER.exception("a request ended unexpectedly")
+            ended.tell()
+            # Nothing of a request, however large, outlives it in a waiting thread.
+            del task, ended, function, arguments, options
+
+
+class _Ended(Future[Any]):
+    """The part of a future that gRPC uses: a callback once the task has ended."""
+
+    def __init__(self) -> None:
+        self._is_over = False
+        self._callbacks: list[Callable[[Any], Any]] = []
+
+    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        """Calls ``fn`` with this future at the end, or now if that is past."""
+        self._callbacks.append(fn)
+        if self._is_over:
+            self.tell()
+
+    def tell(self) -> None:
+        """Calls the callbacks that have not been called."""
+        self._is_over = True
+        while self._callbacks:
+            try:
+                # One operation: of two threads that come here, one gets it.
+                callback = self._callbacks.pop()
+            except IndexError:
+                return
+            callback(self)
+
+
+class GrpcServer:
+    """PredictionService and ModelService, and services that are added, on a port and a socket.
+
+    Args:
+        handlers: what answers.
+        threads: requests that are worked on at once; more wait.
+        max_concurrent: requests in the server at once; more are refused with RESOURCE_EXHAUSTED. None: no limit.
+        channel_arguments: gRPC's own options.
+        share_port: whether other processes may listen on the same port.
+    """
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        threads: int,
+        max_concurrent: int | None = None,
+        channel_arguments: Sequence[tuple[str, Any]] = (),
+        share_port: bool = False,
+    ) -> None:
+        self._executor = LeanExecutor(threads)
+        self.server: grpc.Server = grpc.server(
+            self._executor,  # type: ignore[arg-type]
+            options=[
+                ("grpc.max_receive_message_length", _UNLIMITED),
+                ("grpc.max_send_message_length", _UNLIMITED),
+                ("grpc.so_reuseport", int(share_port)),
+                *channel_arguments,
+            ],
+            maximum_concurrent_rpcs=max_concurrent,
+        )
+        self._add(
+            "tensorflow.serving.PredictionService",
+            {
+                "Predict": _method(handlers.predict_serialized, predict_pb2.PredictRequest),
+                "Classify": _method(handlers.classify, classification_pb2.ClassificationRequest),
+                "Regress": _method(handlers.regress, regression_pb2.RegressionRequest),
+                "MultiInference": _method(handlers.multi_inference, inference_pb2.MultiInferenceRequest),
+                "GetModelMetadata": _method(
+                    handlers.get_model_metadata, get_model_metadata_pb2.GetModelMetadataRequest
+                ),
+            },
+        )
+        self._add(
+            "tensorflow.serving.ModelService",
+            {
+                "GetModelStatus": _method(handlers.get_model_status, get_model_status_pb2.GetModelStatusRequest),
+                "HandleReloadConfigRequest": _method(handlers.reload_config, model_management_pb2.ReloadConfigRequest),
+            },
+        )
+
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Binds ``host:port`` or ``unix:/path``; returns the port.
+
+        Raises:
+            OSError: the address is in use or can't be had.
+        """
+        try:
+            if credentials is not None:
+                return int(self.server.add_secure_port(address, credentials))
+            return int(self.server.add_insecure_port(address))
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: is it in use? ({error})") from None
+
+    def start(self) -> None:
+        """Begins to answer."""
+        self.server.start()
+
+    def stop(self, grace: float) -> threading.Event:
+        """Takes no new requests; the event is set once running ones have ended, within ``grace`` seconds."""
+        return self.server.stop(grace)
+
+    def _add(self, service: str, methods: dict[str, grpc.RpcMethodHandler]) -> None:
+        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+        # Lets gRPC's core find the method instead of Python.
+        self.server.add_registered_method_handlers(service, methods)  # type: ignore[attr-defined]
+
+
+def _method(handler: Callable[..., Any], request_type: Any) -> grpc.RpcMethodHandler:
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        remaining = context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            # The client has given up while the request waited for a thread: the work would be for nobody.
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded before the request was started")
+        try:
+            return handler(request, remaining)
+        except StatusError as error:
+            failure = error
+        except Exception as error:
+            _LOGGER.exception("unexpected failure in %s", handler.__name__)
+            failure = from_exception(error)
+        context.abort(failure.code, failure.grpc_details)
+        raise AssertionError("abort raises")
+
+    return grpc.unary_unary_rpc_method_handler(
+        answer, request_deserializer=request_type.FromString, response_serializer=_serialized
+    )
+
+
+def _serialized(response: Any) -> bytes:
+    return response if isinstance(response, bytes) else bytes(response.SerializeToString())

@@ -1,0 +1,156 @@
+"""A servable that runs a SavedModel through TensorFlow's C API."""
+
+import ctypes
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from serving.protos import tensor_pb2
+from serving.runtime.batching import BatchingOptions, Input, add_batching
+from serving.runtime.c_api import Output, TensorFlowError, library
+from serving.runtime.session import Callable, SavedModelSession
+from serving.runtime.tensors import TensorCache, bytes_from_tensor
+from serving.server.errors import from_exception, invalid_argument
+from serving.server.servable import METHODS, Signature, read_signature
+
+_LOGGER = logging.getLogger(__name__)
+# Callables kept per model. A signature of n outputs has 2^n possible output filters.
+_MAX_CALLABLES = 64
+
+
+class _ThreadCache(threading.local):
+    def __init__(self) -> None:
+        self.tensors = TensorCache()
+
+
+_cache = _ThreadCache()
+
+
+class SavedModelServable:
+    """A SavedModel in a graph and session of its own.
+
+    Args:
+        path: the version directory.
+        tags: tags of the meta graph to load.
+        config: a ``tensorflow.ConfigProto``.
+        batching: join concurrent requests; None runs each alone.
+
+    Raises:
+        TensorFlowError: the model can't be loaded.
+    """
+
+    def __init__(self, path: Path, tags: Sequence[str], config: Any, batching: BatchingOptions | None = None) -> None:
+        self.path = path
+        self._session = SavedModelSession(path, tags, config)
+        self.signature_defs: dict[str, Any] = dict(self._session.meta_graph.signature_def)
+        self.signatures: dict[str, Signature] = {key: read_signature(d) for key, d in self.signature_defs.items()}
+        self._batched: dict[str, tuple[list[Output], dict[str, Output]]] = {}
+        if batching is not None:
+            for key in self.signatures:
+                self._add_batching(key, batching)
+            self._session.extend()
+        self._callables: OrderedDict[tuple[str, tuple[str, ...]], Callable] = OrderedDict()
+        self._callables_lock = threading.Lock()
+
+    @property
+    def batched_signatures(self) -> frozenset[str]:
+        """Keys of the signatures whose concurrent requests are joined."""
+        return frozenset(self._batched)
+
+    def run(
+        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """See ``Servable.run``."""
+        results = self.run_serialized(signature, inputs, outputs, timeout=timeout)
+        return {alias: tensor_pb2.TensorProto.FromString(content) for alias, content in results.items()}
+
+    def run_serialized(
+        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
+    ) -> dict[str, bytes]:
+        """See ``Servable.run_serialized``."""
+        free = library().TF_DeleteTensor
+        tensors: list[int] = []
+        own: list[int] = []
+        try:
+            for alias in self.signatures[signature].inputs:
+                try:
+                    tensor, is_own = _cache.tensors.get(inputs[alias])
+                except TensorFlowError as error:
+                    raise invalid_argument(f"tensor parsing error: {alias} ({error.message})") from None
+                tensors.append(tensor)
+                if is_own:
+                    own.append(tensor)
+            try:
+                results = self._callable(signature, tuple(outputs))(tensors, timeout)
+            except TensorFlowError as error:
+                raise from_exception(error) from None
+        finally:
+            for tensor in own:
+                free(tensor)
+        try:
+            return {alias: bytes_from_tensor(tensor) for alias, tensor in zip(outputs, results, strict=True)}
+        except TensorFlowError as error:
+            raise from_exception(error) from None
+        finally:
+            for tensor in results:
+                free(tensor)
+
+    def close(self) -> None:
+        """See ``Servable.close``."""
+        self._callables.clear()
+        self._session.close()
+        # malloc keeps freed arenas until told otherwise.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+        if trim is not None:
+            trim(0)
+
+    def _callable(self, key: str, outputs: tuple[str, ...]) -> Callable:
+        with self._callables_lock:
+            call = self._callables.get((key, outputs))
+            if call is None:
+                call = self._callables[key, outputs] = self._make_callable(key, outputs)
+                if len(self._callables) > _MAX_CALLABLES:
+                    self._callables.popitem(last=False)
+            else:
+                self._callables.move_to_end((key, outputs))
+            return call
+
+    def _make_callable(self, key: str, outputs: Sequence[str]) -> Callable:
+        if key in self._batched:
+            feeds, fetches = self._batched[key]
+            return self._session.callable(feeds, [fetches[alias] for alias in outputs])
+        signature = self.signatures[key]
+        return self._session.callable(
+            [self._session.output(spec.name) for spec in signature.inputs.values()],
+            [self._session.output(signature.outputs[alias].name) for alias in outputs],
+        )
+
+    def _add_batching(self, key: str, options: BatchingOptions) -> None:
+        signature = self.signatures[key]
+        if signature.method_name not in METHODS or key.startswith("__"):
+            return
+        try:
+            inputs = [
+                Input(self._session.output(spec.name), spec.dtype, None if spec.shape is None else len(spec.shape))
+                for spec in signature.inputs.values()
+            ]
+            outputs = {alias: self._session.output(spec.name) for alias, spec in signature.outputs.items()}
+            feeds, fetches = add_batching(
+                self._session, f"babelrec_{_identifier(key)}", inputs, list(outputs.values()), options
+            )
+        except TensorFlowError as error:
+            _LOGGER.warning(
+                "signature %r of %s is not batched, its graph can't be made a function: %s",
+                key,
+                self.path,
+                error.message,
+            )
+            return
+        self._batched[key] = feeds, dict(zip(outputs, fetches, strict=True))
+
+
+def _identifier(key: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in key).lower()
