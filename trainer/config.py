@@ -258,14 +258,20 @@ class EvaluationConfig(Settings):
 class ExportConfig(Settings):
     """The SavedModel that serves."""
 
-    index: Literal["auto", "scann", "brute_force"] = Field(
-        "auto", description="`auto`: ScaNN for catalogues above 20,000 items, else exact."
+    index: Literal["auto", "scann", "brute_force", "portable"] = Field(
+        "auto",
+        description="`auto`: ScaNN for catalogues above 20,000 items, else exact. `portable`: no other ops than "
+        "TensorFlow's own, for the stock `tensorflow/serving` image; partitioned above 20,000 items, else exact.",
     )
-    leaves: int | None = Field(None, ge=1, description="ScaNN partitions; null: about sqrt(items).")
+    leaves: int | None = Field(
+        None, ge=1, description="Partitions; null: about sqrt(items) for ScaNN, 5 sqrt(items) for `portable`."
+    )
     leaves_to_search: int | None = Field(
-        None, ge=1, description="Partitions searched; null: a tenth, and more until recall_target is reached."
+        None, ge=1, description="Partitions searched; null: as many as recall_target takes (ScaNN: at least a tenth)."
     )
-    recall_target: _Fraction = Field(0.99, description="Recall@100 of exact search that the ScaNN index is tuned to.")
+    recall_target: _Fraction = Field(
+        0.99, description="Recall@100 of exact search that a partitioned index is tuned to."
+    )
     dimensions_per_block: int = Field(2, ge=1, description="ScaNN asymmetric hashing: dimensions in one code.")
     reorder: int | None = Field(None, ge=1, description="Candidates rescored exactly by ScaNN.")
     candidates: int = Field(200, ge=1, description="Items that retrieval hands to ranking.")

@@ -4,7 +4,6 @@ import json
 import logging
 import shutil
 import time
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.split import Split, some_users, split, without_validation
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
-from trainer.export.index import BruteForceIndex, Index, ScannIndex, choose_index, recall_of_exact
+from trainer.export.build import make_index
 from trainer.export.popularity import popularity_by_audience
 from trainer.export.servable import Servable
 from trainer.export.users import UserTable
@@ -33,7 +32,6 @@ from trainer.runs import Run
 from trainer.text.encoder import encoder_handle, load_encoder
 
 _LOG = logging.getLogger(__name__)
-_RECALL_AT = 100
 _SAMPLE_QUERIES = 512
 _PACKAGES = ("tensorflow", "tensorflow-text", "tensorflow-recommenders", "scann", "tf-keras", "numpy")
 
@@ -64,7 +62,7 @@ def export(run: Run, model_dir: Path) -> Path:
     histories = group_by_user(parts.train, catalogue, vocabulary.users)
     vectors = tf.Variable(model.candidate_vectors(items), trainable=False, name="item_vectors")
     queries = _sample_queries(CatalogueRanker(model, items, {}, candidates=1), histories, vocabulary, config.seed)
-    index, record = _make_index(config, vectors, queries)
+    index, record = make_index(config, vectors, queries)
     languages, popularity = popularity_by_audience(dataset, catalogue, parts)
     servable = Servable(
         model,
@@ -92,7 +90,10 @@ def export(run: Run, model_dir: Path) -> Path:
                     servable,
                     str(temporary),
                     signatures=signatures,
-                    options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
+                    # Saving refuses ops of any other namespace, so a portable graph can't hold ScaNN's by mistake.
+                    options=tf.saved_model.SaveOptions(
+                        namespace_whitelist=["Scann"] if record["kind"] == "scann" else []
+                    ),
                 )
                 extra = temporary / "assets.extra"
                 card["warmup_requests"] = write_warmup(
@@ -111,29 +112,6 @@ def training_part(dataset: Dataset, config: Config) -> Split:
     """The split that the finished model was trained on: with ``refit``, validation belongs to it."""
     data = without_validation(config.data) if config.training.refit else config.data
     return some_users(split(dataset, data), config.data.split.train_users, config.seed)
-
-
-def _make_index(config: Config, vectors: tf.Variable, queries: tf.Tensor) -> tuple[Index, dict[str, Any]]:
-    settings = choose_index(config.export, int(vectors.shape[0]))
-    count = min(_RECALL_AT, int(vectors.shape[0]))
-    index: Index
-    if settings.kind == "brute_force":
-        index = BruteForceIndex(vectors)
-        recall = recall_of_exact(index, queries, vectors.value(), count)
-    else:
-        index = ScannIndex(vectors.value(), settings, config.export.candidates)
-        target = 0.0 if config.export.leaves_to_search else config.export.recall_target
-        recall = index.tune(queries, vectors.value(), count=count, target=target)
-        settings = index.settings
-        if recall < target:
-            _LOG.warning(
-                "The index reaches recall@%d %.4f with all leaves searched, below export.recall_target %.2f; "
-                "raise export.reorder or lower export.dimensions_per_block.",
-                count,
-                recall,
-                target,
-            )
-    return index, asdict(settings) | {"recall": {"at": count, "value": recall, "queries": int(queries.shape[0])}}
 
 
 def _sample_queries(

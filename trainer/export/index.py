@@ -13,13 +13,25 @@ from trainer.errors import BabelrecError
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """Resolved settings of an index, as they go into the model card."""
+    """Resolved settings of an index, as they go into the model card.
+
+    Attributes:
+        kind: ``scann``, ``brute_force`` or ``portable``.
+        leaves: Partitions; None: every item is scored.
+        leaves_to_search: Partitions searched for the usual number of results.
+        dimensions_per_block: Of ScaNN's codes.
+        reorder: Candidates that ScaNN scores exactly.
+        leaf_size: Items of the largest partition of a portable index.
+        spread_weight: How much the spread of a partition's items speaks for it, in a portable index.
+    """
 
     kind: str
     leaves: int | None = None
     leaves_to_search: int | None = None
     dimensions_per_block: int | None = None
     reorder: int | None = None
+    leaf_size: int | None = None
+    spread_weight: float | None = None
 
 
 # Up to here scoring everything is a product of 1.3 million numbers a query: well below a millisecond.
@@ -35,6 +47,10 @@ def choose_index(config: ExportConfig, items: int) -> IndexSettings:
     small sets, then about sqrt(N) leaves and reordering. A tenth of the leaves, at least 10, is
     searched, and the reordered candidates are four times those asked for.
 
+    ``portable`` is exact for small sets too, unless ``export.leaves`` says otherwise. Else it has about 5 sqrt(N)
+    leaves: choosing among many small ones costs less than scoring the items of few large ones. A
+    thirtieth is searched unless tuning says otherwise.
+
     Raises:
         BabelrecError: ScaNN is asked for on fewer items than it can be trained on.
     """
@@ -43,6 +59,13 @@ def choose_index(config: ExportConfig, items: int) -> IndexSettings:
         kind = "scann" if items > _EXACT_UP_TO else "brute_force"
     if kind == "brute_force":
         return IndexSettings(kind)
+    if kind == "portable":
+        if config.leaves is None and items <= _EXACT_UP_TO:
+            return IndexSettings(kind)
+        leaves = min(config.leaves or round(5 * math.sqrt(items)), items)
+        return IndexSettings(
+            kind, leaves=leaves, leaves_to_search=min(leaves, config.leaves_to_search or max(10, leaves // 30))
+        )
     if items < _SCANN_AT_LEAST:
         raise BabelrecError(
             f"export.index is scann, which needs at least {_SCANN_AT_LEAST} items; the catalogue has {items}. "

@@ -88,6 +88,12 @@ def ask_scann(scann_version: Path) -> Callable[..., Answer]:
 
 
 @pytest.fixture(scope="module")
+def ask_portable(scann_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Answer]:
+    run = Run.open(scann_run.path, ["export.index=portable", "export.leaves=24"])
+    return asker(export(run, tmp_path_factory.mktemp("models") / "portable"))
+
+
+@pytest.fixture(scope="module")
 def catalogue(tiny_run: Run) -> Catalogue:
     return Catalogue.from_dataset(tiny_run.dataset())
 
@@ -182,7 +188,7 @@ def test_each_request_gets_its_own_k_and_padding(ask: Callable[..., Answer]) -> 
     assert ids(alone) == ids(answer, 0)
 
 
-@pytest.mark.parametrize("asked", ["ask", "ask_scann"])
+@pytest.mark.parametrize("asked", ["ask", "ask_scann", "ask_portable"])
 def test_filters_give_the_exact_answer(
     request: pytest.FixtureRequest, asked: str, tiny_run: Run, scann_run: Run
 ) -> None:
@@ -213,7 +219,7 @@ def test_filters_give_the_exact_answer(
     assert ids(ask(query=["x"], categories=[["nothing"]])) == []
 
 
-@pytest.mark.parametrize("asked", ["ask", "ask_scann"])
+@pytest.mark.parametrize("asked", ["ask", "ask_scann", "ask_portable"])
 def test_a_result_is_full_whenever_enough_items_are_allowed(
     request: pytest.FixtureRequest, asked: str, tiny_run: Run, scann_run: Run
 ) -> None:

@@ -1,0 +1,73 @@
+"""Makes the index that an export asks for, and measures it with the model's own queries."""
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+import tensorflow as tf
+
+from trainer.config import Config
+from trainer.export.index import BruteForceIndex, Index, IndexSettings, ScannIndex, choose_index, recall_of_exact
+from trainer.export.portable import PortableIndex
+
+_LOG = logging.getLogger(__name__)
+_RECALL_AT = 100
+# Above this share of the leaves a partitioned search copies about as much as exact search reads.
+_LARGEST_SHARE = 0.25
+
+
+def make_index(config: Config, vectors: tf.Variable, queries: tf.Tensor) -> tuple[Index, dict[str, Any]]:
+    """The index and what the model card tells of it.
+
+    A portable index that needs more than a quarter of its leaves for the wanted recall is replaced by exact search,
+    which is no slower then, unless ``export.leaves`` or ``export.leaves_to_search`` insists.
+
+    Args:
+        config: Of the run; ``config.export`` chooses.
+        vectors: The catalogue, variable float32 [N, D].
+        queries: Float32 [Q, D], the model's own query vectors.
+
+    Raises:
+        BabelrecError: the settings don't fit the catalogue.
+    """
+    settings = choose_index(config.export, int(vectors.shape[0]))
+    count = min(_RECALL_AT, int(vectors.shape[0]))
+    index: Index
+    if settings.kind == "brute_force" or settings.leaves is None:
+        index = BruteForceIndex(vectors)
+        recall = recall_of_exact(index, queries, vectors.value(), count)
+    else:
+        approximate = _approximate(config, settings, vectors)
+        target = 0.0 if config.export.leaves_to_search else config.export.recall_target
+        recall = approximate.tune(queries, vectors.value(), count=count, target=target)
+        index, settings = approximate, approximate.settings
+        if recall < target:
+            _LOG.warning(
+                "The index reaches recall@%d %.4f with all leaves searched, below export.recall_target %.2f; "
+                "raise export.reorder or lower export.dimensions_per_block.",
+                count,
+                recall,
+                target,
+            )
+        insists = config.export.leaves is not None or config.export.leaves_to_search is not None
+        if settings.kind == "portable" and not insists and _share(settings) > _LARGEST_SHARE:
+            _LOG.info(
+                "Recall@%d %.4f takes %d of %d leaves, which is no faster than exact search: exporting exact search.",
+                count,
+                recall,
+                settings.leaves_to_search,
+                settings.leaves,
+            )
+            index, settings = BruteForceIndex(vectors), IndexSettings("portable")
+            recall = recall_of_exact(index, queries, vectors.value(), count)
+    return index, asdict(settings) | {"recall": {"at": count, "value": recall, "queries": int(queries.shape[0])}}
+
+
+def _approximate(config: Config, settings: IndexSettings, vectors: tf.Variable) -> ScannIndex | PortableIndex:
+    if settings.kind == "portable":
+        return PortableIndex(vectors.numpy(), settings, config.export.candidates, seed=config.seed)
+    return ScannIndex(vectors.value(), settings, config.export.candidates)
+
+
+def _share(settings: IndexSettings) -> float:
+    return (settings.leaves_to_search or 1) / (settings.leaves or 1)
