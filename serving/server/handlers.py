@@ -20,7 +20,7 @@ from serving.server.classify import run_classify
 from serving.server.errors import StatusError, from_exception, invalid_argument, not_found
 from serving.server.metrics import Metrics
 from serving.server.multi_inference import run_multi_inference
-from serving.server.predict import run_predict
+from serving.server.predict import DEFAULT_SIGNATURE, run_predict, run_predict_serialized
 from serving.server.regress import run_regress
 
 if TYPE_CHECKING:
@@ -71,20 +71,11 @@ class Handlers:
 
     def predict(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
         """``PredictRequest`` -> ``PredictResponse``."""
-        start = time.perf_counter()
-        spec = request.model_spec
-        name = spec.name
-        try:
-            if not name and not request.HasField("model_spec"):
-                raise invalid_argument("Missing ModelSpec")
-            with self._core.acquire(spec) as (version, servable):
-                timed = _Timed(servable)
-                response = run_predict(timed, name, version, request, timeout=timeout)
-        except Exception as error:
-            self._fail(name, error)
-        self._succeed(entrypoint, "Predict", name, start, timed.seconds)
-        if self._logger is not None:
-            self._log(self._logger, request, response, response.model_spec)
+        return self._predict(run_predict, request, timeout, entrypoint)
+
+    def predict_serialized(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> bytes:
+        """``PredictRequest`` -> ``PredictResponse`` on the wire, which is what gRPC sends."""
+        response: bytes = self._predict(run_predict_serialized, request, timeout, entrypoint)
         return response
 
     def classify(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
@@ -112,7 +103,7 @@ class Handlers:
         self._succeed(entrypoint, "MultiInference", name, start, timed.seconds)
         self.metrics.record_examples(name, count)
         if self._logger is not None:
-            self._log(self._logger, request, response, response.results[0].model_spec)
+            self._log(self._logger, request, response, name, version, spec.signature_name)
         return response
 
     def get_model_metadata(self, request: Any, timeout: float | None = None) -> Any:
@@ -193,6 +184,25 @@ class Handlers:
                 response.metric.add(name=name, int64_value_increase=after[name] - before[name])
         return response
 
+    def _predict(self, run: Any, request: Any, timeout: float | None, entrypoint: str) -> Any:
+        start = time.perf_counter()
+        spec = request.model_spec
+        name = spec.name
+        try:
+            if not name and not request.HasField("model_spec"):
+                raise invalid_argument("Missing ModelSpec")
+            with self._core.acquire(spec) as (version, servable):
+                timed = _Timed(servable)
+                response = run(
+                    timed, name, version, request, check_method_name=self._check_method_names, timeout=timeout
+                )
+        except Exception as error:
+            self._fail(name, error)
+        self._succeed(entrypoint, "Predict", name, start, timed.seconds)
+        if self._logger is not None:
+            self._log(self._logger, request, response, name, version, spec.signature_name)
+        return response
+
     def _infer(self, run: Any, method: str, request: Any, timeout: float | None, entrypoint: str) -> Any:
         start = time.perf_counter()
         spec = request.model_spec
@@ -210,10 +220,18 @@ class Handlers:
         self._succeed(entrypoint, method, name, start, timed.seconds)
         self.metrics.record_examples(name, count)
         if self._logger is not None:
-            self._log(self._logger, request, response, response.model_spec)
+            self._log(self._logger, request, response, name, version, spec.signature_name)
         return response
 
-    def _log(self, logger: "ServerRequestLogger", request: Any, response: Any, spec: Any) -> None:
+    def _log(
+        self,
+        logger: "ServerRequestLogger",
+        request: Any,
+        response: Any,
+        name: str,
+        version: int,
+        signature_name: str,
+    ) -> None:
         config = self._core.config
         if config is not self._followed:
             try:
@@ -221,7 +239,7 @@ class Handlers:
             except Exception as error:
                 _LOGGER.error("request logging stays as it was: %s", from_exception(error))
         if logger.active:
-            logger.log(request, response, spec)
+            logger.log(request, response, name, version, signature_name or DEFAULT_SIGNATURE)
 
     def _follow(self, logger: "ServerRequestLogger", config: Any) -> None:
         # Noted first: requests of other threads go on with the former loggers meanwhile.

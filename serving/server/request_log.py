@@ -18,7 +18,8 @@ from serving.protos import logging_pb2, prediction_log_pb2
 from serving.server.errors import from_exception, invalid_argument
 from serving.server.log_collector import FACTORIES, Factory, LogCollector, check_prefix, factory_for
 from serving.server.metrics import Metrics
-from serving.server.wire import delimited, varint
+from serving.server.wire import delimited
+from serving.tensors import varint
 
 _LOGGER = logging.getLogger(__name__)
 _FIELDS = prediction_log_pb2.PredictionLog.DESCRIPTOR.fields_by_name
@@ -115,21 +116,24 @@ class ServerRequestLogger:
             # Last, so that requests meanwhile find open ones.
             _close(collector for key, collector in old.items() if key not in collectors)
 
-    def log(self, request: Any, response: Any, model_spec: Any) -> None:
+    def log(self, request: Any, response: Any, name: str, version: int, signature_name: str) -> None:
         """Logs a request with the probability of its model's config; never fails and never waits for a disk.
 
         Args:
             request: of one of the four inference methods.
-            response: its response.
-            model_spec: the ``ModelSpec`` that answered, for the metadata.
+            response: its response, as a message or on the wire.
+            name: the model that answered, for the metadata, as what follows.
+            version: its version.
+            signature_name: its signature.
         """
-        for logger in self._loggers.get(model_spec.name, ()):
+        for logger in self._loggers.get(name, ()):
             if random.random() < logger.rate:
                 try:
-                    logger.collector.collect(model_spec.name, self._record(logger, request, response, model_spec))
+                    record = self._record(logger, request, response, name, version, signature_name)
+                    logger.collector.collect(name, record)
                 except Exception as error:
-                    _LOGGER.exception("a request of %s can't be logged", model_spec.name)
-                    self._report(model_spec.name, from_exception(error).code)
+                    _LOGGER.exception("a request of %s can't be logged", name)
+                    self._report(name, from_exception(error).code)
 
     def close(self, timeout: float = _CLOSE_SECONDS) -> bool:
         """Brings all that was logged to disk; to be called once no request runs any more.
@@ -156,15 +160,18 @@ class ServerRequestLogger:
         collectors[key] = collector
         return _Logger(config.sampling_config.sampling_rate, config.sampling_config, collector)
 
-    def _record(self, logger: _Logger, request: Any, response: Any, model_spec: Any) -> bytes:
-        # Joined as bytes: filling a PredictionLog would copy both messages once more.
+    def _record(
+        self, logger: _Logger, request: Any, response: Any, name: str, version: int, signature_name: str
+    ) -> bytes:
         metadata = logging_pb2.LogMetadata(
-            model_spec=model_spec,
-            sampling_config=logger.sampling_config,
-            saved_model_tags=self._tags,
-            timestamp_secs=int(time.time()),
+            sampling_config=logger.sampling_config, saved_model_tags=self._tags, timestamp_secs=int(time.time())
         )
-        exchange = delimited(_REQUEST, request.SerializeToString()) + delimited(_RESPONSE, response.SerializeToString())
+        metadata.model_spec.name = name
+        metadata.model_spec.version.value = version
+        metadata.model_spec.signature_name = signature_name
+        # Joined as bytes: filling a PredictionLog would copy both messages once more.
+        answer = response if isinstance(response, bytes) else response.SerializeToString()
+        exchange = delimited(_REQUEST, request.SerializeToString()) + delimited(_RESPONSE, answer)
         key = _KEYS[request.DESCRIPTOR.full_name]
         return delimited(_METADATA, metadata.SerializeToString()) + delimited(key, exchange)
 

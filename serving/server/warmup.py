@@ -15,7 +15,7 @@ from serving.protos import prediction_log_pb2
 from serving.server.classify import run_classify
 from serving.server.errors import StatusError, from_exception, invalid_argument
 from serving.server.multi_inference import run_multi_inference
-from serving.server.predict import run_predict
+from serving.server.predict import run_predict_serialized
 from serving.server.regress import run_regress
 from serving.server.tfrecord import read_records
 
@@ -100,7 +100,7 @@ def _replay(servable: "Servable", name: str, version: int, path: Path, iteration
 def _run(servable: "Servable", name: str, version: int, log: Any, check: bool) -> None:
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
-        run_predict(servable, name, version, log.predict_log.request)
+        run_predict_serialized(servable, name, version, log.predict_log.request, check_method_name=check)
     elif kind == "predict_streamed_log":
         requests = log.predict_streamed_log.request
         if len(requests) != 1:
@@ -109,7 +109,7 @@ def _run(servable: "Servable", name: str, version: int, log: Any, check: bool) -
                 if requests
                 else "predict_streamed_log does not contain any requests."
             )
-        run_predict(servable, name, version, requests[0])
+        run_predict_serialized(servable, name, version, requests[0], check_method_name=check)
     elif kind == "classify_log":
         run_classify(servable, name, version, log.classify_log.request, check_method_name=check)
     elif kind == "regress_log":

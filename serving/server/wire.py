@@ -8,20 +8,12 @@ more than the model takes. Field numbers are those of ``apis/classification.prot
 import numpy as np
 import numpy.typing as npt
 
+from serving.tensors import varint
+
 _LABEL = b"\x0a"  # Class.label = 1, length-delimited
 _SCORE = b"\x15"  # Class.score = 2, 32 bits
 _VALUE = b"\x0d"  # Regression.value = 1, 32 bits
 _MEMBER = b"\x0a"  # the repeated field 1 of the enclosing message
-
-
-def varint(value: int) -> bytes:
-    """A non-negative integer as protocol buffers write it."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 def delimited(key: bytes, content: bytes) -> bytes:
@@ -50,15 +42,28 @@ def classifications(
         rows = _prefixed_floats(_MEMBER + b"\x05" + _SCORE, scores).reshape(count, -1)
         head = _MEMBER + varint(rows.shape[1])
         return b"".join([head + row.tobytes() for row in rows])
-    tails = [b""] * classes.size
-    if scores is not None:
+    labels = classes.ravel().tolist()
+    if scores is None:
+        heads = _Heads(0)
+        members = [heads[label] for label in labels]
+    else:
         tails = _prefixed_floats(_SCORE, scores).view("V5").ravel().tolist()
-    members = [
-        delimited(_MEMBER, delimited(_LABEL, label) + tail)
-        for label, tail in zip(classes.ravel().tolist(), tails, strict=True)
-    ]
+        heads = _Heads(len(_SCORE) + 4)
+        members = [heads[label] + tail for label, tail in zip(labels, tails, strict=True)]
     width = classes.shape[1]
     return b"".join([delimited(_MEMBER, b"".join(members[row * width : (row + 1) * width])) for row in range(count)])
+
+
+class _Heads(dict[bytes, bytes]):
+    """Label -> a ``Class`` up to and with the label, ``rest`` bytes short of its end; the same for every row."""
+
+    def __init__(self, rest: int) -> None:
+        self._rest = rest
+
+    def __missing__(self, label: bytes) -> bytes:
+        field = delimited(_LABEL, label)
+        head = self[label] = _MEMBER + varint(len(field) + self._rest) + field
+        return head
 
 
 def _prefixed_floats(prefix: bytes, values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

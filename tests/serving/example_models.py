@@ -129,8 +129,8 @@ class SessionServable:
         self._session = tf.compat.v1.Session(graph=self._graph)
         with self._graph.as_default():
             meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
-        self.signature_defs = meta_graph.signature_def
-        self.signatures = {name: _signature(d) for name, d in meta_graph.signature_def.items()}
+        self.signature_defs: Mapping[str, Any] = meta_graph.signature_def
+        self.signatures: Mapping[str, Signature] = {name: _signature(d) for name, d in meta_graph.signature_def.items()}
         self.runs = 0
 
     def run(
@@ -150,6 +150,17 @@ class SessionServable:
         except tf.errors.OpError as error:
             raise from_exception(error) from None
         return {alias: tf.make_tensor_proto(value) for alias, value in results.items()}
+
+    def run_serialized(
+        self,
+        signature: str,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> dict[str, bytes]:
+        results = self.run(signature, inputs, outputs, timeout=timeout)
+        return {alias: proto.SerializeToString() for alias, proto in results.items()}
 
     def close(self) -> None:
         self._session.close()

@@ -10,12 +10,15 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
 
+from serving.protos import config_pb2
 from serving.server import wire
 from serving.server.classify import classification_result, run_classify
 from serving.server.errors import StatusError
 from serving.server.examples import serialized_examples
 from serving.server.multi_inference import run_multi_inference
 from serving.server.regress import run_regress
+from serving.server.saved_model import SavedModelServable
+from serving.server.servable import Servable
 from tests.serving.example_models import (
     CLASSIFY,
     LABELS,
@@ -29,17 +32,24 @@ from tests.serving.example_models import (
 
 
 @pytest.fixture(scope="module")
-def servable(tmp_path_factory: pytest.TempPathFactory) -> SessionServable:
-    return SessionServable(export_examples(tmp_path_factory.mktemp("examples") / "1"))
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_examples(tmp_path_factory.mktemp("examples") / "1")
 
 
-def classify(servable: SessionServable, signature: str, examples: Any, **options: Any) -> Any:
+@pytest.fixture(scope="module", params=["the server's way", "a Python session"])
+def servable(path: Path, request: pytest.FixtureRequest) -> Servable:
+    if request.param == "a Python session":
+        return SessionServable(path)
+    return SavedModelServable(path, ["serve"], config_pb2.ConfigProto())
+
+
+def classify(servable: Servable, signature: str, examples: Any, **options: Any) -> Any:
     request = classification_pb2.ClassificationRequest(input=examples)
     request.model_spec.signature_name = signature
     return run_classify(servable, "m", 3, request, **options)
 
 
-def regress(servable: SessionServable, signature: str, examples: Any, **options: Any) -> Any:
+def regress(servable: Servable, signature: str, examples: Any, **options: Any) -> Any:
     request = regression_pb2.RegressionRequest(input=examples)
     request.model_spec.signature_name = signature
     return run_regress(servable, "m", 3, request, **options)
@@ -93,7 +103,7 @@ def test_an_empty_context_changes_nothing() -> None:
     [input_pb2.Input(), input_of(), input_of(context=example(1.0))],
     ids=["no kind", "no examples", "a context alone"],
 )
-def test_an_empty_input_is_refused(servable: SessionServable, empty: Any) -> None:
+def test_an_empty_input_is_refused(servable: Servable, empty: Any) -> None:
     assert failure(serialized_examples, empty) == (INVALID, "Input is empty.")
     assert failure(classify, servable, "", empty) == (INVALID, "Input is empty.")
     assert failure(regress, servable, "regress", empty) == (INVALID, "Input is empty.")
@@ -101,7 +111,7 @@ def test_an_empty_input_is_refused(servable: SessionServable, empty: Any) -> Non
     assert failure(run_multi_inference, servable, 1, request) == (INVALID, "Input is empty.")
 
 
-def test_classes_and_scores(servable: SessionServable) -> None:
+def test_classes_and_scores(servable: Servable) -> None:
     values = [0.25, -3.0, 0.0]
     response, count = classify(servable, "", input_of(*map(example, values)))
     assert count == 3
@@ -112,7 +122,7 @@ def test_classes_and_scores(servable: SessionServable) -> None:
     assert got == expected
 
 
-def test_classes_alone_and_scores_alone(servable: SessionServable) -> None:
+def test_classes_alone_and_scores_alone(servable: Servable) -> None:
     classes, _ = classify(servable, "classes", input_of(example(1.0), example(2.0)))
     assert [[(c.label, c.score) for c in row.classes] for row in classes.result.classifications] == [
         [(label, 0.0) for label in LABELS]
@@ -126,7 +136,7 @@ def test_classes_alone_and_scores_alone(servable: SessionServable) -> None:
         assert scores.model_spec.signature_name == signature
 
 
-def test_regression(servable: SessionServable) -> None:
+def test_regression(servable: Servable) -> None:
     for signature in ("regress", "regress_column"):
         response, count = regress(servable, signature, input_of(example(1.0), example(-4.0), example()))
         assert [r.value for r in response.result.regressions] == [2.5, 0.0, 2.0]
@@ -157,7 +167,7 @@ def test_regression(servable: SessionServable) -> None:
         ("classify_binary", grpc.StatusCode.INTERNAL, "classes Tensor holds text that is not UTF-8"),
     ],
 )
-def test_what_can_not_classify(servable: SessionServable, signature: str, code: grpc.StatusCode, message: str) -> None:
+def test_what_can_not_classify(servable: Servable, signature: str, code: grpc.StatusCode, message: str) -> None:
     got_code, got = failure(classify, servable, signature, input_of(example(1.0), example(2.0)))
     assert got_code is code
     assert got.startswith(message)
@@ -182,7 +192,7 @@ def test_what_can_not_classify(servable: SessionServable, signature: str, code: 
         ("regress_batch", INVALID, "Input batch size did not match output batch size: 2 vs. 7"),
     ],
 )
-def test_what_can_not_regress(servable: SessionServable, signature: str, code: grpc.StatusCode, message: str) -> None:
+def test_what_can_not_regress(servable: Servable, signature: str, code: grpc.StatusCode, message: str) -> None:
     got_code, got = failure(regress, servable, signature, input_of(example(1.0), example(2.0)))
     assert got_code is code
     assert got.startswith(message)
@@ -190,7 +200,7 @@ def test_what_can_not_regress(servable: SessionServable, signature: str, code: g
         assert got == message
 
 
-def test_method_names_count_only_when_asked_to(servable: SessionServable) -> None:
+def test_method_names_count_only_when_asked_to(servable: Servable) -> None:
     one = input_of(example(1.0))
     response, _ = regress(servable, "tf2_regress", one)
     assert [r.value for r in response.result.regressions] == [2.5]
@@ -207,7 +217,7 @@ def test_method_names_count_only_when_asked_to(servable: SessionServable) -> Non
     regress(servable, "regress", one, check_method_name=True)
 
 
-def test_the_graph_s_own_failure_comes_through(servable: SessionServable) -> None:
+def test_the_graph_s_own_failure_comes_through(servable: Servable) -> None:
     bad = example()
     bad.features.feature["x"].bytes_list.value.append(b"text where a number belongs")
     code, message = failure(classify, servable, "", input_of(bad))
@@ -215,7 +225,7 @@ def test_the_graph_s_own_failure_comes_through(servable: SessionServable) -> Non
     assert "Data types don't match" in message
 
 
-def test_multi_inference(servable: SessionServable) -> None:
+def test_multi_inference(servable: Servable) -> None:
     request = tasks_of(
         ("regress", REGRESS), ("", CLASSIFY), ("scores", CLASSIFY), examples=input_of(example(1.0), example(2.0))
     )
@@ -230,7 +240,7 @@ def test_multi_inference(servable: SessionServable) -> None:
     assert {(r.model_spec.name, r.model_spec.version.value) for r in response.results} == {("m", 5)}
 
 
-def test_multi_inference_errors(servable: SessionServable) -> None:
+def test_multi_inference_errors(servable: Servable) -> None:
     def failed(request: Any, **options: Any) -> tuple[grpc.StatusCode, str]:
         return failure(run_multi_inference, servable, 1, request, **options)
 
