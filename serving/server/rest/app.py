@@ -1,0 +1,260 @@
+"""The REST API as a WSGI application.
+
+Routes, statuses and headers follow ``model_servers/http_server.cc`` and ``http_rest_api_handler.cc``.
+"""
+
+import logging
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+
+from serving.protos import get_model_metadata_pb2, get_model_status_pb2
+from serving.server.errors import StatusError, from_exception, invalid_argument
+from serving.server.rest import json_decode, json_encode, json_examples, routes
+from serving.server.rest.body import BodyError, read_body
+from serving.server.rest.statuses import HTTP_STATUS
+
+_LOGGER = logging.getLogger(__name__)
+_JSON = ("Content-Type", "application/json")
+_CLOSE = ("Connection", "close")
+_CORS = [
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "POST, GET"),
+    ("Access-Control-Allow-Headers", "Content-Type"),
+]
+# Those that the real server's HTTP library lets through to its routes.
+_METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
+_DEFAULT_SIGNATURE = "serving_default"
+_ENTRYPOINT = "REST"
+# Speed matters more than the last bytes.
+_GZIP_LEVEL = 1
+
+Headers = list[tuple[str, str]]
+StartResponse = Callable[[str, Headers], Any]
+
+
+class Handlers(Protocol):
+    """What the REST API needs of ``serving.server.handlers.Handlers``."""
+
+    def predict(self, request: Any, timeout: float | None = None, entrypoint: str = ...) -> Any:
+        """``PredictRequest`` -> ``PredictResponse``."""
+        ...
+
+    def classify(self, request: Any, timeout: float | None = None, entrypoint: str = ...) -> Any:
+        """``ClassificationRequest`` -> ``ClassificationResponse``."""
+        ...
+
+    def regress(self, request: Any, timeout: float | None = None, entrypoint: str = ...) -> Any:
+        """``RegressionRequest`` -> ``RegressionResponse``."""
+        ...
+
+    def get_model_metadata(self, request: Any, timeout: float | None = None) -> Any:
+        """``GetModelMetadataRequest`` -> ``GetModelMetadataResponse``."""
+        ...
+
+    def get_model_status(self, request: Any, timeout: float | None = None) -> Any:
+        """``GetModelStatusRequest`` -> ``GetModelStatusResponse``."""
+        ...
+
+
+class Metrics(Protocol):
+    """What the REST API needs of ``serving.server.metrics.Metrics``."""
+
+    request_count: Any  # a family of counters with the labels model_name and status
+
+    def render(self) -> bytes:
+        """Prometheus' text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AppOptions:
+    """Settings of the application.
+
+    Attributes:
+        timeout: seconds that a request may take from the moment its body is read; None for no limit.
+        threads: requests worked on at once.
+        cors: whether answers carry CORS headers.
+        metrics_path: where Prometheus finds the metrics; None for nowhere.
+        max_body_bytes: most bytes of a request's body, before and after unpacking.
+        gzip_min_bytes: size from which answers are compressed for clients that accept it; None for never.
+    """
+
+    timeout: float | None = 30.0
+    threads: int = 8
+    cors: bool = False
+    metrics_path: str | None = None
+    max_body_bytes: int = 1 << 28
+    gzip_min_bytes: int | None = 1024
+
+
+@dataclass(slots=True)
+class _Response:
+    status: str
+    headers: Headers
+    body: bytes
+
+
+class RestApp:
+    """The WSGI application. Thread-safe.
+
+    Args:
+        handlers: answers requests.
+        metrics: for the metrics page.
+        options: settings.
+    """
+
+    def __init__(self, handlers: Handlers, metrics: Metrics, options: AppOptions) -> None:
+        self._handlers = handlers
+        self._metrics = metrics
+        self._options = options
+        # Threads that wait for slow clients take none of these.
+        self._slots = threading.BoundedSemaphore(options.threads)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answers a request."""
+        method = environ["REQUEST_METHOD"]
+        try:
+            body = read_body(environ, self._options.max_body_bytes)
+        except BodyError as error:
+            # What follows on the connection is no request.
+            response = _Response(error.status, [_JSON, _CLOSE], json_encode.error_response(str(error)))
+        else:
+            response = self._respond(method, routes.target_path(environ["REQUEST_URI"]), environ, body)
+            self._compress(environ, response)
+        response.headers.append(("Content-Length", str(len(response.body))))
+        start_response(response.status, response.headers)
+        return [] if method == "HEAD" else [response.body]
+
+    def _respond(self, method: str, path: str, environ: Mapping[str, Any], body: bytes) -> _Response:
+        if method not in _METHODS:
+            return _page("501 Not Implemented")
+        bare_path = path.partition("?")[0]
+        if bare_path == self._options.metrics_path:
+            return self._metrics_page(path)
+        if not routes.is_api(path):
+            return _page("404 Not Found")
+        headers = [_JSON, *_CORS] if self._options.cors else [_JSON]
+        try:
+            if self._options.cors and method == "OPTIONS":
+                _check_preflight(environ)
+                return _Response("200 OK", headers, b"")
+            return _Response("200 OK", headers, self._answer(method, path, body))
+        except Exception as error:
+            failure = error if isinstance(error, StatusError) else from_exception(error)
+            if failure is not error:
+                _LOGGER.exception("unexpected failure of %s %s", method, path)
+            return _Response(HTTP_STATUS[failure.code], headers, json_encode.error_response(failure.message))
+
+    def _metrics_page(self, path: str) -> _Response:
+        headers = [("Content-Type", "text/plain")]
+        if path != self._options.metrics_path:
+            message = f"Unexpected path: {path}. Should be {self._options.metrics_path}"
+            return _Response("400 Bad Request", headers, message.encode("latin-1"))
+        return _Response("200 OK", headers, self._metrics.render())
+
+    def _answer(self, method: str, path: str, body: bytes) -> bytes:
+        deadline = None if self._options.timeout is None else time.monotonic() + self._options.timeout
+        route = routes.parse(method, path)
+        if route.method == "status":
+            status = get_model_status_pb2.GetModelStatusRequest(model_spec=route.spec)
+            return json_encode.status_response(self._handlers.get_model_status(status))
+        if route.method == "metadata":
+            metadata = get_model_metadata_pb2.GetModelMetadataRequest(
+                model_spec=route.spec, metadata_field=["signature_def"]
+            )
+            return json_encode.metadata_response(self._handlers.get_model_metadata(metadata))
+        if not self._slots.acquire(timeout=_left(deadline)):
+            raise StatusError(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                "Deadline exceeded before the request was started: the server is busy",
+            )
+        try:
+            return self._infer(route, body, deadline)
+        finally:
+            self._slots.release()
+
+    def _infer(self, route: routes.Route, body: bytes, deadline: float | None) -> bytes:
+        try:
+            if route.method == "predict":
+                request, layout = json_decode.predict_request(body, route.spec, self._input_types)
+            elif route.method == "classify":
+                request = json_examples.classification_request(body, route.spec)
+            else:
+                request = json_examples.regression_request(body, route.spec)
+        except StatusError as error:
+            # The handlers count the requests that reach them.
+            self._metrics.request_count.cell(route.spec.name, error.code.name).add()
+            raise
+        if route.method == "predict":
+            response = self._handlers.predict(request, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
+            return json_encode.predict_response(response.outputs, layout)
+        if route.method == "classify":
+            response = self._handlers.classify(request, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
+            return json_encode.classification_response(response.result)
+        response = self._handlers.regress(request, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
+        return json_encode.regression_response(response.result)
+
+    def _input_types(self, spec: Any) -> dict[str, int]:
+        name = spec.signature_name or _DEFAULT_SIGNATURE
+        signatures = self._signatures(spec)
+        if name not in signatures:
+            raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
+        return {alias: info.dtype for alias, info in signatures[name].inputs.items()}
+
+    def _signatures(self, spec: Any) -> Mapping[str, Any]:
+        # Straight from the loaded version where the handlers offer it: no copy of all signatures.
+        look_up = getattr(self._handlers, "signatures", None)
+        if look_up is not None:
+            return look_up(spec)  # type: ignore[no-any-return]
+        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+        request.model_spec.signature_name = ""
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        self._handlers.get_model_metadata(request).metadata["signature_def"].Unpack(signatures)
+        return signatures.signature_def  # type: ignore[no-any-return]
+
+    def _compress(self, environ: Mapping[str, Any], response: _Response) -> None:
+        least = self._options.gzip_min_bytes
+        if least is None or len(response.body) < least:
+            return
+        response.headers.append(("Vary", "Accept-Encoding"))
+        if _accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
+            packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+            response.body = packer.compress(response.body) + packer.flush()
+            response.headers.append(("Content-Encoding", "gzip"))
+
+
+def _check_preflight(environ: Mapping[str, Any]) -> None:
+    origin = environ.get("HTTP_ORIGIN", "")
+    if "http://" not in origin and "https://" not in origin:
+        raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "Origin header is missing in CORS preflight")
+
+
+def _accepts_gzip(header: str) -> bool:
+    for item in header.lower().split(","):
+        coding, *parameters = [part.strip() for part in item.split(";")]
+        if coding in ("gzip", "x-gzip"):
+            weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+            return weight.strip("0.") != ""
+    return False
+
+
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.monotonic(), 0.0)
+
+
+def _left(deadline: float | None) -> float:
+    # A semaphore can't be waited for longer than this.
+    return threading.TIMEOUT_MAX if deadline is None else max(deadline - time.monotonic(), 0.0)
+
+
+def _page(status: str) -> _Response:
+    """What the real server's HTTP library (libevent) answers where no handler is."""
+    reason = status.partition(" ")[2]
+    body = f"<HTML><HEAD>\n<TITLE>{status}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n</BODY></HTML>\n"
+    return _Response(status, [("Content-Type", "text/html"), _CLOSE], body.encode())

@@ -1,0 +1,346 @@
+"""JSON predict requests -> PredictRequest.
+
+Formats, checks and words are those of ``util/json_tensor.cc`` (``FillPredictRequestFromJson``). A list is
+first taken as a whole, with operations that don't look at elements one by one; only if something is wrong with
+it does ``_walk`` go through it as the real server does and find what to complain about.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from serving.protos import predict_pb2, tensor_pb2, types_pb2
+from serving.server.errors import StatusError, invalid_argument
+from serving.server.rest import json_text
+from serving.server.rest.json_text import format_error, is_base64, value_text
+from serving.server.rest.statuses import unimplemented
+from serving.tensors import dtype_name, numpy_dtype, to_proto
+
+# TensorFlow's limit on the rank of a tensor.
+_MAX_RANK = 254
+# Integers: lowest and highest value, field. JSON numbers for the small ones are only held against int32, and
+# TensorFlow cuts off the high bits, as in the real server.
+_INTEGERS: dict[int, tuple[int, int, str]] = {
+    types_pb2.DT_INT32: (-(1 << 31), (1 << 31) - 1, "int_val"),
+    types_pb2.DT_INT16: (-(1 << 31), (1 << 31) - 1, "int_val"),
+    types_pb2.DT_INT8: (-(1 << 31), (1 << 31) - 1, "int_val"),
+    types_pb2.DT_UINT8: (-(1 << 31), (1 << 31) - 1, "int_val"),
+    types_pb2.DT_INT64: (-(1 << 63), (1 << 63) - 1, "int64_val"),
+    types_pb2.DT_UINT32: (0, (1 << 32) - 1, "uint32_val"),
+    types_pb2.DT_UINT64: (0, (1 << 64) - 1, "uint64_val"),
+    # The real server has no uint16.
+    types_pb2.DT_UINT16: (0, (1 << 16) - 1, "int_val"),
+}
+# Floats: largest number, largest integer up to which all integers are exact.
+_FLOATS: dict[int, tuple[float, int]] = {
+    types_pb2.DT_FLOAT: (float(np.finfo(np.float32).max), (1 << 24) - 1),
+    types_pb2.DT_DOUBLE: (float(np.finfo(np.float64).max), (1 << 53) - 1),
+    # The real server has neither of these.
+    types_pb2.DT_HALF: (65504.0, (1 << 11) - 1),
+    types_pb2.DT_BFLOAT16: (3.3895313892515355e38, (1 << 8) - 1),
+}
+_NUMBER_KINDS = {int, float}
+
+# Alias -> DataType of the inputs of a request's signature, by its ModelSpec.
+InputTypes = Callable[[Any], Mapping[str, int]]
+
+
+class Format(Enum):
+    """How a predict request lists its tensors, and so how its answer does."""
+
+    ROW = "row"
+    COLUMNAR = "columnar"
+
+
+def predict_request(body: bytes, spec: Any, input_types: InputTypes) -> tuple[Any, Format]:
+    """Reads a predict request.
+
+    Args:
+        body: the JSON document.
+        spec: ModelSpec from the URL; the request gets a copy with the document's signature name.
+        input_types: gives the inputs of the signature; asked once the document says which it is.
+
+    Returns:
+        The ``PredictRequest`` and the format it came in.
+
+    Raises:
+        StatusError: the document is wrong, in the real server's words; or whatever ``input_types`` raises.
+    """
+    document = json_text.parse(body)
+    request = predict_pb2.PredictRequest(model_spec=spec)
+    fill_signature(document, request)
+    types = input_types(request.model_spec)
+    if not types:
+        raise invalid_argument(
+            f"Failed to get input map for signature: {request.model_spec.signature_name or 'DEFAULT'}"
+        )
+    if "instances" in document:
+        if "inputs" in document:
+            raise format_error(
+                document, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
+            )
+        instances = document["instances"]
+        if type(instances) is not list:
+            raise format_error(document, "Excepting 'instances' to be an list/array")
+        if not instances:
+            raise format_error(document, "No values in 'instances' array")
+        _fill_from_instances(instances, types, request.inputs)
+        return request, Format.ROW
+    if "inputs" in document:
+        _fill_from_inputs(document["inputs"], types, request.inputs)
+        return request, Format.COLUMNAR
+    raise invalid_argument("Missing 'inputs' or 'instances' key")
+
+
+def fill_signature(document: Mapping[str, Any], request: Any) -> None:
+    """Copies ``signature_name`` into a request's ModelSpec."""
+    name = document.get("signature_name", "")
+    if type(name) is not str:
+        raise format_error(document, "not formatted correctly. 'signature_name' key must be a string value.")
+    request.model_spec.signature_name = name
+
+
+def lossless(value: float, largest: float, largest_integer: int) -> bool:
+    """Whether a float type can hold a number: integers exactly, others as far as its range goes."""
+    if type(value) is int:
+        # The real server takes the absolute value in 64 bits, where that of the lowest number is negative.
+        return abs(value) <= largest_integer or value == -(1 << 63)
+    return -largest <= value <= largest or value - value != 0
+
+
+def lossy_error(value: float, target: str) -> StatusError:
+    """The error of a number that a float type can't hold."""
+    return invalid_argument(f"Cannot convert JSON value: {value_text(value)} to {target} without loss of precision.")
+
+
+def _fill_from_inputs(value: Any, types: Mapping[str, int], tensors: Any) -> None:
+    if type(value) is not dict or is_base64(value):
+        if len(types) > 1:
+            raise invalid_argument(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+                "tensorinfo_map"
+            )
+        (alias,) = types
+        tensors[alias].CopyFrom(_tensor(value, types[alias]))
+        return
+    for alias in sorted(types):
+        if alias not in value:
+            raise invalid_argument(f"Missing named input: {alias} in 'inputs' object.")
+        tensors[alias].CopyFrom(_tensor(value[alias], types[alias]))
+
+
+def _fill_from_instances(instances: list[Any], types: Mapping[str, int], tensors: Any) -> None:
+    first = instances[0]
+    if type(first) is not dict and len(types) > 1:
+        raise invalid_argument(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+            "tensorinfo_map"
+        )
+    if not (named := _is_object(first)):
+        # A list of base64 objects also gets here with several inputs; that some are missing shows later on.
+        alias = min(types)
+        tensor = None if any(map(_is_object, instances)) else _dense(instances, types[alias])
+        columns = {alias: tensor}
+    elif all(map(_is_object, instances)) and all(element.keys() == types.keys() for element in instances):
+        columns = {alias: _dense([element[alias] for element in instances], types[alias]) for alias in types}
+    else:
+        columns = {"": None}
+    if any(column is None for column in columns.values()):
+        columns = _walk_instances(instances, types, named)
+    for alias, column in columns.items():
+        tensors[alias].CopyFrom(column)
+
+
+def _is_object(value: Any) -> bool:
+    return type(value) is dict and not is_base64(value)
+
+
+def _walk_instances(instances: list[Any], types: Mapping[str, int], named: bool) -> dict[str, Any]:
+    """One element after the other, for its errors. What it lets pass is right, too."""
+    names = ",".join(sorted(types))
+    seen: dict[str, tuple[list[Any], list[int]]] = {}
+    for position, element in enumerate(instances):
+        if not named:
+            if _is_object(element):
+                raise invalid_argument(f"Expecting value/list but got object at item {position} of input list")
+            try:
+                _walk_item(element, min(types), types, seen)
+            except StatusError as error:
+                raise invalid_argument(
+                    f"Failed to process element: {position} of 'instances' list. Error: {error}"
+                ) from None
+            continue
+        if not _is_object(element):
+            raise invalid_argument(f"Expecting object but got list at item {position} of input list")
+        for alias, value in element.items():
+            try:
+                _walk_item(value, alias, types, seen)
+            except StatusError as error:
+                raise invalid_argument(
+                    f"Failed to process element: {position} key: {alias} of 'instances' list. Error: {error}"
+                ) from None
+        if element.keys() != types.keys():
+            raise invalid_argument(
+                f"Failed to process element: {position} of 'instances' list. JSON object: {value_text(element)} "
+                f"keys must be equal to: {names}"
+            )
+    return {alias: _built(values, types[alias], [len(instances), *shape]) for alias, (values, shape) in seen.items()}
+
+
+def _walk_item(value: Any, alias: str, types: Mapping[str, int], seen: dict[str, tuple[list[Any], list[int]]]) -> None:
+    if alias not in types:
+        raise invalid_argument(f"JSON object: does not have named input: {alias}")
+    shape = _shape(value)
+    values: list[Any] = []
+    _walk(value, 0, shape, types[alias], values)
+    if alias not in seen:
+        seen[alias] = (values, shape)
+        return
+    known, expected = seen[alias]
+    size = int(np.prod(expected, dtype=np.int64))
+    if size != len(values):
+        raise invalid_argument(f"Expecting tensor size: {size} but got: {len(values)}")
+    if expected != shape:
+        raise invalid_argument(f"Expecting shape {_shape_text(expected)} but got: {_shape_text(shape)}")
+    known += values
+
+
+def _tensor(value: Any, dtype: int) -> Any:
+    tensor = _dense(value, dtype)
+    if tensor is None:
+        shape = _shape(value)
+        values: list[Any] = []
+        _walk(value, 0, shape, dtype, values)
+        tensor = _built(values, dtype, shape)
+    return tensor
+
+
+def _shape(value: Any) -> list[int]:
+    """The shape that a nested list has if all of it is like its first elements."""
+    shape: list[int] = []
+    while type(value) is list:
+        shape.append(len(value))
+        if len(shape) > _MAX_RANK:
+            raise invalid_argument(f"Lists are nested too deeply: a tensor has at most {_MAX_RANK} dimensions")
+        if not value:
+            break
+        value = value[0]
+    return shape
+
+
+def _shape_text(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
+def _dense(value: Any, dtype: int) -> Any:
+    """The tensor of a value or a nested list, or None if it needs a closer look."""
+    shape = _shape(value)
+    flat = [value]
+    for size in shape:
+        if set(map(type, flat)) != {list} or set(map(len, flat)) != {size}:
+            return None
+        flat = list(chain.from_iterable(flat))
+    kinds = set(map(type, flat))
+    if dtype in _FLOATS:
+        largest, largest_integer = _FLOATS[dtype]
+        if not kinds <= _NUMBER_KINDS:
+            return None
+        numbers = np.array(flat, np.float64)
+        size_of = np.abs(numbers)
+        if int in kinds and not (size_of <= largest_integer).all():
+            return None
+        if ((size_of > largest) & (size_of != np.inf)).any():
+            return None
+        return _from_floats(numbers, dtype, shape)
+    if dtype in _INTEGERS:
+        low, high, _ = _INTEGERS[dtype]
+        if kinds and (kinds != {int} or min(flat) < low or max(flat) > high):
+            return None
+    elif dtype == types_pb2.DT_STRING:
+        if kinds == {str}:
+            flat = list(map(str.encode, flat))
+        elif kinds:
+            return None
+    elif dtype != types_pb2.DT_BOOL or not kinds <= {bool}:
+        return None
+    return _built(flat, dtype, shape)
+
+
+def _built(values: list[Any], dtype: int, shape: list[int]) -> Any:
+    if dtype in _FLOATS:
+        return _from_floats(np.array(values, np.float64), dtype, shape)
+    proto = tensor_pb2.TensorProto(dtype=dtype)
+    if values:
+        field = "string_val" if dtype == types_pb2.DT_STRING else "bool_val"
+        getattr(proto, _INTEGERS[dtype][2] if dtype in _INTEGERS else field).extend(values)
+    return _shaped(proto, shape)
+
+
+def _from_floats(numbers: Any, dtype: int, shape: list[int]) -> Any:
+    # Numbers next to the largest one may round to infinity; they are in range, so that is no error.
+    with np.errstate(over="ignore"):
+        proto = to_proto(numbers.astype(numpy_dtype(dtype)))
+    del proto.tensor_shape.dim[:]
+    return _shaped(proto, shape)
+
+
+def _shaped(proto: Any, shape: list[int]) -> Any:
+    proto.tensor_shape.SetInParent()
+    add = proto.tensor_shape.dim.add
+    for size in shape:
+        add(size=size)
+    return proto
+
+
+def _walk(value: Any, level: int, shape: list[int], dtype: int, values: list[Any]) -> None:
+    """Appends the elements of a nested list, or raises the real server's error for the first that is wrong."""
+    rank = len(shape)
+    if type(value) is not list:
+        if level != rank:
+            raise format_error(
+                value, f"found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {rank}"
+            )
+        values.append(_element(value, dtype))
+        return
+    if level >= rank:
+        raise invalid_argument(f"Encountered list at unexpected level: {level} expected < {rank}")
+    if len(value) != shape[level]:
+        raise invalid_argument(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+        )
+    for item in value:
+        _walk(item, level + 1, shape, dtype, values)
+
+
+def _element(value: Any, dtype: int) -> Any:
+    kind = type(value)
+    if kind is dict:
+        if dtype != types_pb2.DT_STRING:
+            raise _type_error(value, dtype)
+        return json_text.base64_bytes(value)
+    if dtype in _FLOATS:
+        if kind not in _NUMBER_KINDS:
+            raise _type_error(value, dtype)
+        if not lossless(value, *_FLOATS[dtype]):
+            raise lossy_error(value, dtype_name(dtype))
+    elif dtype in _INTEGERS:
+        low, high, _ = _INTEGERS[dtype]
+        if kind is not int or not low <= value <= high:
+            raise _type_error(value, dtype)
+    elif dtype == types_pb2.DT_STRING:
+        if kind is not str:
+            raise _type_error(value, dtype)
+        return value.encode()
+    elif dtype == types_pb2.DT_BOOL:
+        if kind is not bool:
+            raise _type_error(value, dtype)
+    else:
+        raise unimplemented(f"Conversion of JSON Value: {value_text(value)} to type: {dtype_name(dtype)}")
+    return value
+
+
+def _type_error(value: Any, dtype: int) -> StatusError:
+    return format_error(value, f"Type: {json_text.type_name(value)} is not of expected type: {dtype_name(dtype)}")

@@ -1,0 +1,127 @@
+"""JSON documents in, JSON values as text for error messages out, with RapidJSON as the real server has it.
+
+Source: ``util/json_tensor.cc`` (``ParseJson``, ``JsonValueToString``).
+"""
+
+import binascii
+import contextlib
+import re
+from base64 import b64decode
+from typing import Any
+
+import rapidjson
+
+from serving.server.errors import StatusError, invalid_argument
+from serving.server.rest.json_numbers import decimal32, decimal64
+
+# C numbers: an integer too large for 64 bits becomes a double, as in C++.
+_NUMBERS = rapidjson.NM_NATIVE | rapidjson.NM_NAN
+_UTF8_BOM = b"\xef\xbb\xbf"
+_ERROR = re.compile(r"Parse error at offset (\d+): (.*)", re.DOTALL)
+# Longer values are cut in messages; the real server repeats all of them, whatever the size.
+_MAX_TEXT = 16 * 1024
+_MAX_FLOAT = 3.4028234e38
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*")
+_TYPE_NAMES: dict[type, str] = {dict: "Object", list: "Array", str: "String"}
+_SPACE = re.compile(r"[ \t\n\v\f\r]+")
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """Reads a request's document: strict JSON in UTF-8, plus NaN, Infinity and -Infinity.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT with RapidJSON's message and offset.
+    """
+    start = len(_UTF8_BOM) if body.startswith(_UTF8_BOM) else 0
+    try:
+        document = rapidjson.loads(body[start:] if start else body, number_mode=_NUMBERS)
+    except UnicodeDecodeError as error:
+        raise _parse_error("Invalid encoding in string.", start + error.start) from None
+    except rapidjson.JSONDecodeError as error:
+        found = _ERROR.match(str(error))
+        if found is None:
+            raise invalid_argument(f"JSON Parse error: {error}") from None
+        if not body:
+            raise invalid_argument("JSON Parse error: The document is empty") from None
+        raise _parse_error(found[2], start + int(found[1])) from None
+    except RecursionError:
+        raise invalid_argument("JSON Parse error: Values are nested too deeply.") from None
+    if type(document) is not dict:
+        raise format_error(document, "Is not object")
+    return document
+
+
+def format_error(value: Any, problem: str) -> StatusError:
+    """The error of a value that is not what it should be."""
+    return invalid_argument(f"JSON Value: {value_text(value)} {problem}")
+
+
+def value_text(value: Any) -> str:
+    """A parsed value as the real server prints it in messages (pretty-printed, 4 spaces)."""
+    if type(value) is float:
+        return decimal32(value) if -_MAX_FLOAT <= value <= _MAX_FLOAT else decimal64(value)
+    sink: Any = _Sink()
+    with contextlib.suppress(_FullError, RecursionError):
+        rapidjson.dump(value, sink, indent=4, ensure_ascii=False, number_mode=_NUMBERS, chunk_size=_MAX_TEXT)
+    text = b"".join(sink.parts)
+    if len(text) > _MAX_TEXT:
+        return text[:_MAX_TEXT].decode(errors="ignore") + "...TRUNCATED"
+    return text.decode()
+
+
+def type_name(value: Any) -> str:
+    """RapidJSON's name of a parsed value's type."""
+    if value is None:
+        return "Null"
+    if type(value) is bool:
+        return "True" if value else "False"
+    return _TYPE_NAMES.get(type(value), "Number")
+
+
+def is_base64(value: Any) -> bool:
+    """Whether the value is an object that stands for bytes: ``{"b64": "..."}`` and nothing else."""
+    return type(value) is dict and len(value) == 1 and type(value.get("b64")) is str
+
+
+def base64_bytes(value: Any) -> bytes:
+    """The bytes that a ``{"b64": "..."}`` object stands for.
+
+    White space is skipped and padding may be left out, as Abseil has it.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT: another object, or no base64.
+    """
+    if not is_base64(value):
+        raise format_error(value, "not formatted correctly for base64 data")
+    text = _SPACE.sub("", value["b64"])
+    digits = text.rstrip("=.")
+    padding = len(text) - len(digits)
+    missing = -len(digits) % 4
+    if missing == 3 or padding not in (0, missing) or not _BASE64.fullmatch(digits):
+        raise invalid_argument("Unable to base64 decode")
+    try:
+        return b64decode(digits + "=" * missing)
+    except binascii.Error:
+        raise invalid_argument("Unable to base64 decode") from None
+
+
+class _FullError(Exception):
+    pass
+
+
+class _Sink:
+    """Takes text until it is clear that it will be cut."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self._size = 0
+
+    def write(self, part: bytes) -> None:
+        self.parts.append(part)
+        self._size += len(part)
+        if self._size > _MAX_TEXT:
+            raise _FullError
+
+
+def _parse_error(message: str, offset: int) -> StatusError:
+    return invalid_argument(f"JSON Parse error: {message} at offset: {offset}")
