@@ -1,5 +1,6 @@
 """MultiInferenceRequest -> MultiInferenceResponse, with the words of TensorFlow Serving's multi_inference.cc."""
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -25,6 +26,8 @@ def run_multi_inference(
 ) -> tuple[Any, int]:
     """Answers several classification and regression tasks about the same examples.
 
+    Each task runs its signature, one after the other; TensorFlow Serving fetches the outputs of all in one run.
+
     Args:
         servable: the model to ask.
         version: its version, for the response.
@@ -43,8 +46,12 @@ def run_multi_inference(
     examples, count = serialized_examples(request.input)
     inputs = {classify.INPUTS: examples}
     response = inference_pb2.MultiInferenceResponse()
+    end = None if timeout is None else time.monotonic() + timeout
     for task, (signature_name, aliases) in zip(request.tasks, wanted.items(), strict=True):
-        outputs = servable.run(signature_name, inputs, aliases, timeout=timeout)
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left <= 0:
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no time was left for signature {signature_name}")
+        outputs = servable.run(signature_name, inputs, aliases, timeout=left)
         result = response.results.add()
         if task.method_name == classify.METHOD_NAME:
             result.classification_result.MergeFrom(classify.classification_result(outputs, count))

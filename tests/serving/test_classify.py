@@ -240,6 +240,14 @@ def test_multi_inference(servable: Servable) -> None:
     assert {(r.model_spec.name, r.model_spec.version.value) for r in response.results} == {("m", 5)}
 
 
+def test_the_tasks_share_the_time_that_is_left(servable: Servable) -> None:
+    request = tasks_of(("regress", REGRESS), ("scores", CLASSIFY))
+    response, _ = run_multi_inference(servable, 1, request, timeout=30.0)
+    assert len(response.results) == 2
+    code, _ = failure(run_multi_inference, servable, 1, request, timeout=0.0)
+    assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 def test_multi_inference_errors(servable: Servable) -> None:
     def failed(request: Any, **options: Any) -> tuple[grpc.StatusCode, str]:
         return failure(run_multi_inference, servable, 1, request, **options)

@@ -14,17 +14,23 @@ from tensorflow_serving.apis import (
     inference_pb2,
     model_management_pb2,
     model_pb2,
+    model_service_pb2_grpc,
     predict_pb2,
     prediction_log_pb2,
+    prediction_service_pb2_grpc,
     regression_pb2,
 )
 
 from serving.protos import config_pb2
+from serving.server.core import ServerCore
 from serving.server.errors import StatusError
+from serving.server.grpc_server import GrpcServer
 from serving.server.handlers import REST, Handlers
+from serving.server.loader import LoaderOptions, ModelLoader
 from serving.server.metrics import Metrics
 from serving.server.request_log import ServerRequestLogger
 from serving.server.saved_model import SavedModelServable
+from serving.server.source import StoragePath
 from serving.server.states import ManagerState, ServableState
 from tests.serving.example_models import (
     CLASSIFY,
@@ -349,3 +355,97 @@ def test_a_watched_config_that_can_not_be_logged_stops_no_request(
     for _ in range(2):
         assert logged.predict(predict_request()).outputs
     assert caplog.text.count("Cannot find LogCollector::Factory for type: kafka") == 1
+
+
+def test_the_whole_way_by_grpc(tmp_path: Path) -> None:
+    """Core, loader with a warm-up file, handlers and gRPC, asked by the stubs of TensorFlow Serving's own package."""
+    metrics = Metrics()
+    version = export_examples(tmp_path / "m" / "7")
+    (version / "assets.extra").mkdir()
+    log = prediction_log_pb2.PredictionLog()
+    log.classify_log.request.CopyFrom(classify_request())
+    with tf.io.TFRecordWriter(str(version / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+
+    def make_loader(name: str, storage: StoragePath, config: Any) -> ModelLoader:
+        return ModelLoader(name, storage.version, storage.path, LoaderOptions(), metrics)
+
+    config = config_of(tmp_path / "logs")
+    config.model_config_list.config[0].base_path = str(tmp_path / "m")
+    core = ServerCore(make_loader)
+    logger = ServerRequestLogger(metrics)
+    server = GrpcServer(Handlers(core, logger, metrics), threads=4)
+    metrics.watch_states(core.monitor.all)
+    try:
+        core.start(config)
+        port = server.listen("localhost:0")
+        server.start()
+        with grpc.insecure_channel(f"localhost:{port}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            models = model_service_pb2_grpc.ModelServiceStub(channel)
+            assert tf.make_ndarray(stub.Predict(predict_request(), timeout=30).outputs["x"]).tolist() == [1.5]
+            scores = stub.Classify(classify_request(), timeout=30).result.classifications[0].classes
+            assert [c.score for c in scores] == [1.0, 2.0, 2.0]
+            assert stub.Regress(regress_request(), timeout=30).result.regressions[0].value == 2.5
+            results = stub.MultiInference(multi_request(), timeout=30).results
+            assert [r.model_spec.version.value for r in results] == [7, 7]
+            (status,) = models.GetModelStatus(status_request(), timeout=30).model_version_status
+            assert (status.version, status.state) == (7, get_model_status_pb2.ModelVersionStatus.AVAILABLE)
+            for call, request, code, text in (
+                (stub.Classify, classify_request(spec_of("nothing")), INVALID, "No signature was found with the name"),
+                (stub.Regress, regress_request(spec_of("regress_wide")), INVALID, "Expected output Tensor shape"),
+                (
+                    stub.Classify,
+                    classify_request(spec_of("classify_other_output")),
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    "Expected classification signature outputs",
+                ),
+                (stub.MultiInference, multi_request("other"), NOT_FOUND, "Servable not found for request: Latest("),
+            ):
+                with pytest.raises(grpc.RpcError) as caught:
+                    call(request, timeout=30)
+                assert caught.value.code() is code
+                assert text in str(caught.value.details())
+            config.model_config_list.config[0].ClearField("logging_config")
+            reloaded = models.HandleReloadConfigRequest(reload_request(config), timeout=30)
+            assert reloaded.status.error_code == 0
+            stub.Predict(predict_request(), timeout=30)
+        page = metrics.render().decode()
+    finally:
+        server.stop(5).wait()
+        core.stop(20)
+        logger.close()
+    kinds = [entry.WhichOneof("log_type") for entry in logs_in(tmp_path / "logs")]
+    assert kinds == ["predict_log", "classify_log", "regress_log", "multi_inference_log"]
+    for line in (
+        f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{version}",status="success"}} 1',
+        f':tensorflow:serving:model_warmup_latency_count{{model_path="{version}",status="OK"}} 1',
+        ':tensorflow:serving:request_count{model_name="m",status="OK"} 5',
+        ':tensorflow:serving:request_count{model_name="m",status="INVALID_ARGUMENT"} 2',
+        ':tensorflow:serving:request_count{model_name="other",status="NOT_FOUND"} 1',
+        ':tensorflow:serving:request_log_count{model_name="m",status_code="OK"} 4',
+        ':babelrec:serving:model_version_state{model_name="m",version="7",state="AVAILABLE"} 1',
+        ':tensorflow:serving:request_latency_count{model_name="m",API="Predict",entrypoint="GRPC"} 2',
+    ):
+        assert line in page.splitlines()
+
+
+def test_the_time_that_is_left_reaches_the_model(tmp_path: Path) -> None:
+    """A request whose time is over while the model works fails as such, and is counted so."""
+
+    class Slow(tf.Module):  # type: ignore[misc]
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])  # type: ignore[untyped-decorator]
+        def regress(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            end = tf.timestamp() + 20.0
+            now = tf.while_loop(lambda now: now < end, lambda _: tf.timestamp(), [tf.timestamp()])[0]
+            return {"outputs": tf.zeros_like(tf.strings.length(inputs), tf.float32) + tf.cast(now * 0, tf.float32)}
+
+    module = Slow()
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"regress": module.regress})
+    servable = SavedModelServable(tmp_path / "1", ["serve"], config_pb2.ConfigProto())
+    handlers = Handlers(OneModelCore("m", 1, servable))  # type: ignore[arg-type]
+    with pytest.raises(StatusError) as caught:
+        handlers.regress(regress_request(), timeout=0.5)
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert handlers.metrics.request_count.read() == {("m", "DEADLINE_EXCEEDED"): 1}
+    servable.close()
