@@ -17,10 +17,10 @@ import grpc
 
 from serving.protos import model_server_config_pb2
 from serving.server.errors import StatusError, invalid_argument
-from serving.server.manager import AspiredVersionsManager, Handle, Loader
+from serving.server.manager import AspiredVersionsManager, Handle, Loader, Outcome, OutcomeOf
 from serving.server.policies import AvailabilityPreserving, TransitionPolicy, version_policy
 from serving.server.source import FileSystemSource, StoragePath, WatchedModel
-from serving.server.states import ManagerState, ServableState, ServableStateMonitor
+from serving.server.states import ManagerState, ServableStateMonitor
 
 _LOGGER = logging.getLogger(__name__)
 S = TypeVar("S")
@@ -186,7 +186,7 @@ class ServerCore(Generic[S]):
             self._reloading.release()
         left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
         if not self._wait(awaited, left):
-            waiting = ", ".join(sorted(name for name in awaited if not self._is_settled(name)))
+            waiting = ", ".join(sorted(name for name, model in awaited.items() if not self._wait({name: model}, 0)))
             raise StatusError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 f"the configuration is in force, but these models are not available yet: {waiting}. Remedy: see the "
@@ -247,7 +247,7 @@ class ServerCore(Generic[S]):
             if name in changed or name not in models:
                 self._reported.pop(name)
         self._source.update(watched)
-        self.monitor.wake()
+        self.manager.wake()
         return changed
 
     def _new_labels(self, models: Mapping[str, Any]) -> _Labels:
@@ -280,32 +280,28 @@ class ServerCore(Generic[S]):
         self.manager.set_aspired_versions(name, versions)
         if name in self._models:
             self._reported[name] = versions
-        self.monitor.wake()
+        self.manager.wake()
 
     def _wait(self, awaited: Mapping[str, Any], timeout: float | None) -> bool:
-        return self.monitor.wait_until(
-            lambda: all(self._models.get(n) != m or self._is_settled(n) for n, m in awaited.items()), timeout
+        return self.manager.wait_until(
+            lambda outcome: all(self._models.get(n) != m or self._is_settled(n, outcome) for n, m in awaited.items()),
+            timeout,
         )
 
-    def _is_settled(self, name: str) -> bool:
+    def _is_settled(self, name: str, outcome: OutcomeOf) -> bool:
         """Whether what the source reported of a model is realised, or can't be for now."""
-        versions = self._reported.get(name)
-        if not versions:
-            return False
-        states = self.monitor.versions(name)
-        found = [states.get(storage.version, ServableState(ManagerState.START)) for storage in versions]
-        if any(state.manager_state is ManagerState.AVAILABLE for state in found):
-            # One that is tried again must not hold up the others.
-            return all(state.manager_state is ManagerState.AVAILABLE or state.error is not None for state in found)
-        return all(state.error_is_final for state in found)
+        outcomes = {outcome(name, storage) for storage in self._reported.get(name, ())}
+        if Outcome.READY in outcomes:
+            # A version that is tried again must not hold up the others.
+            return Outcome.PENDING not in outcomes
+        return outcomes == {Outcome.FAILED}
 
     def _raise_unavailable(self, awaited: Mapping[str, Any], what: str) -> None:
         failed = []
         for name in sorted(awaited):
-            states = self.monitor.versions(name)
-            found = [(v, states[v]) for v in sorted({s.version for s in self._reported.get(name, ())}) if v in states]
-            if not any(s.manager_state is ManagerState.AVAILABLE and s.error is None for _, s in found):
-                failed += [(name, v, s.error) for v, s in found if s.error is not None]
+            errors = {storage.version: self.manager.error(name, storage) for storage in self._reported.get(name, ())}
+            if None not in errors.values():
+                failed += [(name, version, error) for version, error in sorted(errors.items())]
         if failed:
             reasons = "".join(f"{{{{name: {n} version: {v}}} due to error: {error}}}, " for n, v, error in failed)
             raise StatusError(grpc.StatusCode.UNKNOWN, f"{len(failed)} {what} did not become available: {{{reasons}}}")

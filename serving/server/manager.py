@@ -36,6 +36,18 @@ class Loader(Protocol[S_co]):
         ...
 
 
+class Outcome(enum.Enum):
+    """What has become of a version directory that is aspired to."""
+
+    PENDING = enum.auto()
+    RETRYING = enum.auto()  # an attempt to load it failed, the next one is to come
+    READY = enum.auto()
+    FAILED = enum.auto()
+
+
+OutcomeOf = Callable[[str, StoragePath], Outcome]
+
+
 class _Phase(enum.Enum):
     NEW = enum.auto()
     LOADING = enum.auto()
@@ -47,7 +59,7 @@ class _Phase(enum.Enum):
 class _Harness(Generic[S]):
     """One version with everything the manager notes about it; guarded by the manager's lock."""
 
-    __slots__ = ("cancelled", "is_aspired", "key", "loader", "name", "phase", "servable", "storage", "users")
+    __slots__ = ("cancelled", "error", "is_aspired", "key", "loader", "name", "phase", "servable", "storage", "users")
 
     def __init__(self, name: str, storage: StoragePath, key: int, loader: Loader[S]) -> None:
         self.name = name
@@ -59,6 +71,7 @@ class _Harness(Generic[S]):
         self.is_aspired = True
         self.users = 0
         self.cancelled = False  # no further attempts to load
+        self.error: StatusError | None = None  # of the last attempt
 
     @property
     def version(self) -> int:
@@ -186,6 +199,27 @@ class AspiredVersionsManager(Generic[S]):
         with self._lock:
             return {name: list(serving.by_version) for name, serving in self._serving.items() if serving.by_version}
 
+    def wait_until(self, condition: Callable[[OutcomeOf], bool], timeout: float | None) -> bool:
+        """Waits until ``condition`` holds, which is asked after every change; returns its last answer.
+
+        Args:
+            condition: is given a function (model name, storage path) -> ``Outcome``; must not call the manager.
+            timeout: seconds; None waits for ever.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: condition(self._outcome), timeout)
+
+    def wake(self) -> None:
+        """Has every ``wait_until`` ask its condition again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def error(self, name: str, storage: StoragePath) -> StatusError | None:
+        """Why the last attempt to load a version directory failed, or None."""
+        with self._lock:
+            harness = self._find(name, storage)
+            return harness.error if harness is not None else None
+
     def set_num_load_threads(self, count: int) -> None:
         """Changes how many loads may run at once; 0 means one."""
         with self._changed:
@@ -218,6 +252,19 @@ class AspiredVersionsManager(Generic[S]):
                 self._aspired[name] = []
                 self._reconcile(name)
             return self._changed.wait_for(lambda: not any(self._harnesses.values()), max(timeout, 0.0))
+
+    def _find(self, name: str, storage: StoragePath) -> _Harness[S] | None:
+        return next((h for h in self._harnesses.get(name, ()) if h.storage == storage), None)
+
+    def _outcome(self, name: str, storage: StoragePath) -> Outcome:
+        harness = self._find(name, storage)
+        if harness is None:
+            return Outcome.PENDING
+        if harness.phase is _Phase.READY:
+            return Outcome.READY
+        if harness.phase is _Phase.DONE:
+            return Outcome.FAILED
+        return Outcome.RETRYING if harness.error is not None else Outcome.PENDING
 
     def _enter(self, name: str, version: int | None) -> _Harness[S]:
         with self._lock:
@@ -306,6 +353,7 @@ class AspiredVersionsManager(Generic[S]):
             if error is None and harness.is_aspired:
                 harness.servable = harness.loader.servable
                 harness.phase = _Phase.READY
+                harness.error = None
                 self._update_serving(harness.name)
                 _LOGGER.info("Successfully loaded servable version %s", harness)
                 self._publish(harness, ManagerState.AVAILABLE)
@@ -321,6 +369,7 @@ class AspiredVersionsManager(Generic[S]):
                 else:
                     _LOGGER.error("Servable %s cannot be loaded: %s", harness, error)
                     harness.phase = _Phase.DONE
+                    harness.error = error
                     self._publish(harness, ManagerState.END, error)
                 self._reconcile(harness.name)
                 return
@@ -362,7 +411,9 @@ class AspiredVersionsManager(Generic[S]):
                     self._load_retry_interval,
                     error,
                 )
+                harness.error = error
                 self._publish(harness, ManagerState.LOADING, error)
+                self._changed.notify_all()
                 if self._changed.wait_for(lambda: harness.cancelled, self._load_retry_interval):
                     break
         return error

@@ -72,13 +72,3 @@ class ServableStateMonitor:
         """States by model name and version: all that were ever seen."""
         with self._changed:
             return {name: self.versions(name) for name in sorted(self._states)}
-
-    def wait_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
-        """Waits until ``condition()`` holds (it is asked after every change); returns its last answer."""
-        with self._changed:
-            return self._changed.wait_for(condition, timeout)
-
-    def wake(self) -> None:
-        """Has every ``wait_until`` ask its condition again."""
-        with self._changed:
-            self._changed.notify_all()

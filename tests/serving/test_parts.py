@@ -8,11 +8,24 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf import text_format
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from serving.server import flags
+from serving.protos import file_system_storage_path_source_pb2
 from serving.server.errors import StatusError, from_exception
 from serving.server.manager import AspiredVersionsManager
-from serving.server.policies import Action, AvailabilityPreserving, Latest, VersionSnapshot
+from serving.server.policies import (
+    Action,
+    All,
+    AvailabilityPreserving,
+    Latest,
+    ResourcePreserving,
+    Specific,
+    TransitionPolicy,
+    VersionSnapshot,
+    version_policy,
+)
 from serving.server.source import FileSystemSource, StoragePath, WatchedModel, find_versions
 from serving.server.states import ManagerState, ServableStateMonitor
 from tests.serving.live import wait_for
@@ -23,10 +36,14 @@ class FakeLoader:
 
     def __init__(self, name: str, storage: StoragePath, failures: int = 0) -> None:
         self.servable = f"{name}/{storage.version}"
+        self.path = storage.path
         self.may_load = threading.Event()
         self.may_load.set()
+        self.may_unload = threading.Event()
+        self.may_unload.set()
         self.failures = failures
         self.tries = 0
+        self.is_unloading = False
         self.unloaded = False
 
     def load(self) -> None:
@@ -36,34 +53,54 @@ class FakeLoader:
             raise StatusError(grpc.StatusCode.DATA_LOSS, f"failure {self.tries}")
 
     def unload(self) -> None:
+        self.is_unloading = True
+        assert self.may_unload.wait(10)
         self.unloaded = True
 
 
 class Rig:
     """A manager of fake loaders."""
 
-    def __init__(self, retries: int = 0, interval: float = 0.0) -> None:
+    def __init__(
+        self,
+        retries: int = 0,
+        interval: float = 0.0,
+        policy: TransitionPolicy | None = None,
+        load_threads: int = 4,
+        unload_threads: int = 4,
+    ) -> None:
         self.monitor = ServableStateMonitor()
         self.loaders: dict[int, FakeLoader] = {}
+        self.made: list[FakeLoader] = []
         self.prepare: Callable[[FakeLoader], None] = lambda loader: None
         self.manager: AspiredVersionsManager[str] = AspiredVersionsManager(
-            self._make, AvailabilityPreserving(), self.monitor, retries, interval
+            self._make,
+            policy or AvailabilityPreserving(),
+            self.monitor,
+            retries,
+            interval,
+            load_threads,
+            unload_threads,
         )
 
     def _make(self, name: str, storage: StoragePath) -> FakeLoader:
         loader = FakeLoader(name, storage)
         self.prepare(loader)
         self.loaders[storage.version] = loader
+        self.made.append(loader)
         return loader
 
-    def aspire(self, *versions: int) -> None:
-        self.manager.set_aspired_versions("m", [StoragePath(v, Path(str(v))) for v in versions])
+    def aspire(self, *versions: int, base_path: str = "") -> None:
+        self.manager.set_aspired_versions("m", [StoragePath(v, Path(base_path) / str(v)) for v in versions])
 
     def states(self) -> dict[int, str]:
         return {v: state.manager_state.name for v, state in self.monitor.versions("m").items()}
 
     def wait(self, states: dict[int, str]) -> None:
-        wait_for(lambda: self.states() == states, 10, f"{states}, got {self.states()}")
+        try:
+            wait_for(lambda: self.states() == states, 10, str(states))
+        except AssertionError as error:
+            raise AssertionError(f"{error}, got {self.states()}") from None
 
     def latest(self) -> str:
         with self.manager.acquire("m") as (version, servable):
@@ -173,11 +210,10 @@ def test_a_version_that_goes_and_comes_back_between_retries_starts_afresh() -> N
     wait_for(lambda: rig.loaders[1].tries == 1, 5, "a try")
     rig.prepare = lambda loader: None
     rig.aspire()
-    rig.aspire(1)  # maybe too early, as the first load has not ended yet
-    rig.wait({1: "END"})
-    assert rig.monitor.versions("m")[1].error is None  # cancelled, not failed
-    rig.aspire(1)
+    rig.aspire(1)  # too early, as the first load has not ended yet; it must come without being asked for again
     rig.wait({1: "AVAILABLE"})
+    assert len(rig.made) == 2
+    assert rig.monitor.versions("m")[1].error is None  # cancelled, not failed
 
 
 def test_no_aspired_version_unloads_everything() -> None:
@@ -205,6 +241,182 @@ def test_a_deleted_version_rolls_back_without_a_gap() -> None:
     rig.loaders[1].may_load.set()
     rig.wait({1: "AVAILABLE", 2: "END"})
     assert rig.latest() == "m/1"
+
+
+def test_several_versions_at_once() -> None:
+    rig = Rig()
+    rig.aspire(1, 2, 3)
+    rig.wait({1: "AVAILABLE", 2: "AVAILABLE", 3: "AVAILABLE"})
+    assert rig.manager.available() == {"m": [1, 2, 3]}
+    assert rig.latest() == "m/3"
+    with rig.manager.acquire("m", 2) as (version, servable):
+        assert (version, servable) == (2, "m/2")
+    rig.aspire(1, 3)
+    rig.wait({1: "AVAILABLE", 2: "END", 3: "AVAILABLE"})
+
+
+def test_a_version_that_comes_back_while_it_is_unloaded_is_loaded_again() -> None:
+    rig = Rig()
+    rig.prepare = lambda loader: loader.may_unload.clear()
+    rig.aspire(1)
+    rig.wait({1: "AVAILABLE"})
+    first = rig.loaders[1]
+    rig.aspire()
+    wait_for(lambda: first.is_unloading, 5, "the unload")
+    rig.aspire(1)
+    time.sleep(0.05)
+    assert len(rig.made) == 1
+    first.may_unload.set()
+    rig.wait({1: "AVAILABLE"})  # without another report of the source
+    assert len(rig.made) == 2
+
+
+def test_what_was_loaded_for_nothing_never_answers() -> None:
+    """A version that is taken away while it loads may be taken away because it is faulty."""
+    rig = Rig()
+    published: list[str] = []
+    rig.monitor.subscribe(lambda name, version, state: published.append(state.manager_state.name))
+    rig.prepare = lambda loader: loader.may_load.clear()
+    rig.aspire(1)
+    wait_for(lambda: rig.loaders[1].tries == 1, 5, "the load")
+    rig.aspire()
+    rig.loaders[1].may_load.set()
+    rig.wait({1: "END"})
+    assert published == ["START", "LOADING", "UNLOADING", "END"]
+    assert rig.loaders[1].unloaded
+
+
+def test_a_version_moves_to_another_directory_without_a_gap() -> None:
+    rig = Rig()
+    rig.aspire(1, base_path="/a")
+    rig.wait({1: "AVAILABLE"})
+    published: list[str] = []
+    rig.monitor.subscribe(lambda name, version, state: published.append(state.manager_state.name))
+    rig.prepare = lambda loader: loader.may_load.clear()
+    rig.aspire(1, base_path="/b")
+    old, new = rig.made
+    wait_for(lambda: new.tries == 1, 5, "the load")
+    with rig.manager.acquire("m", 1):
+        new.may_load.set()
+        wait_for(lambda: rig.manager._serving["m"].by_version[1].loader is new, 5, "the new one")
+        assert not old.unloaded
+    wait_for(lambda: old.unloaded, 5, "the unload")
+    assert set(published) == {"AVAILABLE"}
+
+
+def test_a_move_to_a_broken_directory_keeps_the_old_one_and_shows_the_error() -> None:
+    rig = Rig()
+    rig.aspire(1, base_path="/a")
+    rig.wait({1: "AVAILABLE"})
+    rig.prepare = lambda loader: setattr(loader, "failures", 99)
+    rig.aspire(1, base_path="/b")
+    wait_for(lambda: rig.monitor.versions("m")[1].error is not None, 5, "the error")
+    assert rig.states() == {1: "AVAILABLE"}
+    assert rig.latest() == "m/1"
+    rig.aspire(1, base_path="/a")  # taken back
+    assert rig.monitor.versions("m")[1].error is None
+    assert len(rig.made) == 2
+    assert not rig.made[0].unloaded
+
+
+def test_resource_preserving_unloads_before_it_loads() -> None:
+    rig = Rig(policy=ResourcePreserving())
+    rig.prepare = lambda loader: loader.may_unload.clear()
+    rig.aspire(1)
+    rig.wait({1: "AVAILABLE"})
+    rig.aspire(2)
+    rig.wait({1: "UNLOADING", 2: "START"})
+    wait_for(lambda: rig.loaders[1].is_unloading, 5, "the unload")
+    with pytest.raises(StatusError):
+        rig.latest()
+    assert rig.loaders[2].tries == 0
+    rig.loaders[1].may_unload.set()
+    rig.wait({1: "END", 2: "AVAILABLE"})
+
+
+def test_loads_at_once_are_limited_but_waiting_for_a_retry_takes_no_place() -> None:
+    rig = Rig(retries=1, interval=3600.0, load_threads=2)
+
+    def hold_and_fail(loader: FakeLoader) -> None:
+        loader.may_load.clear()
+        loader.failures = 1
+
+    rig.prepare = hold_and_fail
+    rig.aspire(*range(1, 6))
+    wait_for(lambda: sum(loader.tries for loader in rig.made) == 2, 5, "two loads")
+    time.sleep(0.05)
+    assert sum(loader.tries for loader in rig.made) == 2
+    for loader in rig.made:
+        loader.may_load.set()
+    # All fail, and wait an hour for their second attempt, but all have had their first.
+    wait_for(lambda: [loader.tries for loader in rig.made] == [1] * 5, 5, "five loads")
+    rig.manager.set_num_load_threads(0)
+    rig.prepare = lambda loader: None
+    rig.aspire(*range(1, 7))
+    wait_for(lambda: rig.states()[6] == "AVAILABLE", 5, "the sixth")
+    assert rig.manager.stop(5)
+
+
+def test_unloads_at_once_are_limited_but_waiting_for_requests_takes_no_place() -> None:
+    rig = Rig(unload_threads=0)
+    rig.prepare = lambda loader: loader.may_unload.clear()
+    rig.aspire(1, 2, 3)
+    rig.wait({1: "AVAILABLE", 2: "AVAILABLE", 3: "AVAILABLE"})
+    with rig.manager.acquire("m", 1):
+        rig.aspire()
+        wait_for(lambda: sum(loader.is_unloading for loader in rig.made) == 1, 5, "an unload")
+        time.sleep(0.05)
+        assert sum(loader.is_unloading for loader in rig.made) == 1
+        for loader in rig.made:
+            loader.may_unload.set()
+        rig.wait({1: "UNLOADING", 2: "END", 3: "END"})
+    rig.wait({1: "END", 2: "END", 3: "END"})
+
+
+def test_a_loader_that_cannot_even_be_made_is_a_failed_load() -> None:
+    rig = Rig()
+
+    def refuse(loader: FakeLoader) -> None:
+        raise ValueError("no such thing")
+
+    rig.prepare = refuse
+    rig.aspire(1)
+    rig.wait({1: "END"})
+    assert str(rig.monitor.versions("m")[1].error) == "INTERNAL: ValueError: no such thing"
+
+
+_ASPIRATIONS = st.lists(
+    st.tuples(st.sets(st.integers(1, 4)), st.sampled_from(["/a", "/b"]), st.booleans()), min_size=1, max_size=8
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_ASPIRATIONS, st.sampled_from([AvailabilityPreserving, ResourcePreserving]))
+def test_any_course_of_events_ends_where_the_last_aspiration_points(
+    course: list[tuple[set[int], str, bool]], policy: type[AvailabilityPreserving] | type[ResourcePreserving]
+) -> None:
+    """Whatever was aspired to before, in whatever order loads and unloads end: in the end just that is served."""
+    rig = Rig(policy=policy(), load_threads=2, unload_threads=2)
+    for versions, base_path, pause in course:
+        rig.aspire(*versions, base_path=base_path)
+        if pause:
+            time.sleep(0.001)
+    versions, base_path, _ = course[-1]
+    expected = {Path(base_path) / str(version) for version in versions}
+
+    def served() -> set[Path] | None:
+        harnesses = list(rig.manager._harnesses.get("m", []))
+        if {harness.phase.name for harness in harnesses} - {"READY"}:
+            return None  # not at rest yet
+        return {harness.storage.path for harness in harnesses}
+
+    wait_for(lambda: served() == expected, 10, f"{expected}, got {served()}")
+    assert set(rig.manager.available().get("m", [])) == versions
+    assert {v for v, state in rig.states().items() if state == "AVAILABLE"} == versions
+    assert sum(not loader.unloaded and loader.tries > 0 for loader in rig.made) == len(versions)
+    assert rig.manager.stop(10)
+    assert all(loader.unloaded or not loader.tries for loader in rig.made)
+    assert {*rig.states().values()} <= {"END"}
 
 
 def test_stop_waits_for_requests_but_not_for_ever() -> None:
@@ -247,29 +459,69 @@ def test_many_threads_over_many_swaps_never_meet_an_unloaded_version() -> None:
     wait_for(lambda: all(rig.loaders[v].unloaded for v in range(1, 39)), 10, "unloads")
 
 
+def snapshot(version: int, phase: str, aspired: bool = True) -> VersionSnapshot:
+    return VersionSnapshot(version, phase == "new", phase == "ready", aspired, phase == "done")
+
+
 @pytest.mark.parametrize(
     ("versions", "expected"),
     [
         ([], None),
-        ([VersionSnapshot(1, True, False, True)], (Action.LOAD, 1)),
-        ([VersionSnapshot(1, True, False, True), VersionSnapshot(2, True, False, True)], (Action.LOAD, 2)),
+        ([snapshot(1, "new")], (Action.LOAD, 1)),
+        ([snapshot(1, "new"), snapshot(2, "new")], (Action.LOAD, 2)),
         # The old one stays while the new one loads, and goes when it is ready.
-        ([VersionSnapshot(1, False, True, False), VersionSnapshot(2, False, False, True)], None),
-        ([VersionSnapshot(1, False, True, False), VersionSnapshot(2, False, True, True)], (Action.UNLOAD, 1)),
-        ([VersionSnapshot(1, False, True, False)], (Action.UNLOAD, 1)),
+        ([snapshot(1, "ready", False), snapshot(2, "loading")], None),
+        ([snapshot(1, "ready", False), snapshot(2, "ready")], (Action.UNLOAD, 1)),
+        ([snapshot(1, "ready", False)], (Action.UNLOAD, 1)),
+        ([snapshot(1, "ready", False), snapshot(2, "done")], None),
         # Of several old ones only the newest is needed for availability.
-        (
-            [
-                VersionSnapshot(1, False, True, False),
-                VersionSnapshot(2, False, True, False),
-                VersionSnapshot(3, True, False, True),
-            ],
-            (Action.UNLOAD, 1),
-        ),
+        ([snapshot(1, "ready", False), snapshot(2, "ready", False), snapshot(3, "new")], (Action.UNLOAD, 1)),
     ],
 )
 def test_availability_preserving(versions: Sequence[VersionSnapshot], expected: tuple[Action, int] | None) -> None:
-    assert AvailabilityPreserving().next_action(versions) == expected
+    assert decided(AvailabilityPreserving(), versions) == expected
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        ([], None),
+        ([snapshot(1, "new"), snapshot(2, "new")], (Action.LOAD, 2)),
+        # What is not wanted goes first, and must be gone before anything comes.
+        ([snapshot(1, "ready", False), snapshot(2, "new")], (Action.UNLOAD, 1)),
+        ([snapshot(1, "leaving", False), snapshot(2, "new")], None),
+        ([snapshot(1, "loading", False), snapshot(2, "new")], None),
+        ([snapshot(1, "done", False), snapshot(2, "new")], (Action.LOAD, 2)),
+        ([snapshot(1, "ready"), snapshot(2, "new")], (Action.LOAD, 2)),
+    ],
+)
+def test_resource_preserving(versions: Sequence[VersionSnapshot], expected: tuple[Action, int] | None) -> None:
+    assert decided(ResourcePreserving(), versions) == expected
+
+
+def decided(policy: TransitionPolicy, versions: Sequence[VersionSnapshot]) -> tuple[Action, int] | None:
+    step = policy.next_action(versions)
+    return None if step is None else (step[0], step[1].version)
+
+
+def test_all_and_specific() -> None:
+    assert All().select([3, 10, 2]) == [2, 3, 10]
+    assert Specific(frozenset({10, 2, 7})).select([3, 10, 2]) == [2, 10]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", Latest(1)),
+        ("latest {}", Latest(1)),
+        ("latest { num_versions: 3 }", Latest(3)),
+        ("all {}", All()),
+        ("specific { versions: 7 versions: 8 }", Specific(frozenset({7, 8}))),
+    ],
+)
+def test_version_policies_of_the_config(text: str, expected: object) -> None:
+    config = file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy()
+    assert version_policy(text_format.Parse(text, config)) == expected
 
 
 def test_latest() -> None:
@@ -324,57 +576,83 @@ def test_source_polls_once_when_told_so(tmp_path: Path) -> None:
     calls: list[str] = []
     source = FileSystemSource([WatchedModel("m", tmp_path, Latest())], 0, lambda name, versions: calls.append(name))
     source.start()
+    wait_for(lambda: calls == ["m"], 5, "the poll")
+    time.sleep(0.05)
     source.stop()
     assert calls == ["m"]
 
 
-def test_flags_are_tensorflow_serving_s() -> None:
-    options = flags.parse(["--model_base_path=models/x"])
-    assert (options.port, options.model_name, options.file_system_poll_wait_seconds) == (8500, "default", 1)
-    assert (options.max_num_load_retries, options.load_retry_interval_micros) == (5, 60_000_000)
-    assert options.model_base_path == Path.cwd() / "models/x"
-    options = flags.parse(
-        [
-            "--port", "9000", "--model_name=m", "--model_base_path", "/a", "--enable_model_warmup=false",
-            "--rest_api_port=0", "--enable_batching=false", "--saved_model_tags=serve,gpu",
-            "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,a=b",
-        ]
-    )  # fmt: skip
-    assert (options.port, options.enable_model_warmup) == (9000, False)
-    assert options.grpc_channel_arguments == [("grpc.max_connection_age_ms", 2000), ("a", "b")]
+def test_source_never_polls_when_told_so(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    calls: list[str] = []
+    source = FileSystemSource([WatchedModel("m", tmp_path, Latest())], -1, lambda name, versions: calls.append(name))
+    source.start()
+    source.update([WatchedModel("m", tmp_path, All())])
+    time.sleep(0.1)
+    source.stop()
+    assert calls == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ([], "--model_base_path is required"),
-        (["--model_base_path=/a", "--enable_batching"], "--enable_batching is a flag of TensorFlow Serving"),
-        (["--model_base_path=/a", "--rest_api_port=8501"], "does not support yet"),
-        (["--model_base_path=/a", "--model_config_file=x"], "does not support yet"),
-        (["--model_base_path=/a", "--prot=1"], "unrecognized arguments: --prot=1"),
-        (["--model_base_path=/a", "--port=70000"], "not between 0 and 65535"),
-        (["--model_base_path=/a", "--port=x"], "--port"),
-        (["--model_base_path=/a", "--model_name="], "--model_name must not be empty"),
-        (["--model_base_path=gs://bucket/m"], "only local directories"),
-        (["--model_base_path=/a", "--grpc_max_threads=0"], "less than 1"),
-        (["--model_base_path=/a", "--enable_model_warmup=perhaps"], "neither true nor false"),
-        (["--model_base_path=/a", "--grpc_channel_arguments=x"], "is not key=value"),
-    ],
-)
-def test_bad_flags(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        flags.parse(arguments)
-    assert stop.value.code == 2
-    assert said in capsys.readouterr().err
+def test_source_takes_other_models(tmp_path: Path) -> None:
+    """Models left out are unaspired at once, others follow at the next look, which doesn't wait for the pause."""
+    for name in ("a/1", "b/1", "b/2", "elsewhere/1", "elsewhere/7"):
+        (tmp_path / name).mkdir(parents=True)
+    latest: dict[str, list[Path]] = {}
+    source = FileSystemSource(
+        [WatchedModel("a", tmp_path / "a", Latest()), WatchedModel("b", tmp_path / "b", Latest())],
+        0,
+        lambda name, versions: latest.__setitem__(name, [storage.path for storage in versions]),
+    )
+    source.start()
+    wait_for(lambda: latest == {"a": [tmp_path / "a/1"], "b": [tmp_path / "b/2"]}, 5, "the first models")
+    source.update([WatchedModel("b", tmp_path / "elsewhere", All()), WatchedModel("c", tmp_path / "b", Latest())])
+    assert latest["a"] == []
+    wait_for(
+        lambda: (
+            latest["b"] == [tmp_path / "elsewhere/1", tmp_path / "elsewhere/7"]
+            and latest.get("c") == [tmp_path / "b/2"]
+        ),
+        5,
+        "the other models",
+    )
+    source.stop()
 
 
-def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        flags.parse(["--help"])
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
-    for flag in ("--port", "--model_base_path", "--file_system_poll_wait_seconds", "--grpc_max_threads"):
-        assert flag in text
+def test_source_refuses_to_unload_everything_when_versions_are_always_present(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    (tmp_path / "1").mkdir()
+    calls: list[list[int]] = []
+    source = FileSystemSource(
+        [WatchedModel("m", tmp_path, Latest())],
+        0.02,
+        lambda name, versions: calls.append([storage.version for storage in versions]),
+        servable_versions_always_present=True,
+    )
+    source.start()
+    wait_for(lambda: calls[-1:] == [[1]], 5, "version 1")
+    (tmp_path / "1").rmdir()
+    wait_for(lambda: "Refusing to unload all versions for Servable: m" in caplog.text, 5, "the refusal")
+    assert [] not in calls
+    time.sleep(0.1)
+    source.stop()
+    assert caplog.text.count("Refusing") == 1
+
+
+def test_source_names_specific_versions_that_are_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    (tmp_path / "2").mkdir()
+    calls: list[list[int]] = []
+    source = FileSystemSource(
+        [WatchedModel("m", tmp_path, Specific(frozenset({2, 5, 9})))],
+        0,
+        lambda name, versions: calls.append([storage.version for storage in versions]),
+    )
+    source.start()
+    wait_for(lambda: calls == [[2]], 5, "version 2")
+    source.stop()
+    assert "Version 5, 9 of servable m, which was requested to be served as a 'specific' version" in caplog.text
 
 
 def test_errors_keep_their_code_and_fit_into_a_header() -> None:
