@@ -247,7 +247,8 @@ FLAGS: Sequence[Flag] = (
     Flag("enable_signature_method_name_check", "bool", False,
          "Classify, Regress and Predict insist on the method name of a signature"),
     Flag("enable_serialization_as_tensor_content", "bool", False,
-         "Predict's answers hold tensor_content instead of typed values"),
+         "Predict's answers hold tensor_content instead of typed values", "refused",
+         "answers hold typed values, TensorFlow Serving's default, which every client reads"),
     Flag("monitoring_config_file", "string", "", "MonitoringConfig: metrics for Prometheus on the REST port",
          note=_NO_FILES),
     Flag(
@@ -263,6 +264,10 @@ FLAGS: Sequence[Flag] = (
     Flag("workers", "int", 1, "server processes that share the ports", ours=True, check=_at_least(1)),
     Flag("max_concurrent_requests", "int", 0, "requests in the server at once, more are refused; 0: no limit",
          ours=True, check=_at_least(0)),
+    Flag("rest_api_max_body_bytes", "int", 256 * 2**20, "most bytes of a REST request, before and after unpacking",
+         ours=True, check=_at_least(1)),
+    Flag("rest_api_gzip_min_bytes", "int", 1024, "size from which REST answers are compressed for clients that accept "
+         "it; negative: never", ours=True),
     Flag("op_libraries", "string", "",
          "comma-separated op libraries to load: files (.so), Python modules or entry points", ours=True),
     Flag("request_log_max_file_bytes", "int", 256 * 2**20, "size at which a request log file is finished", ours=True,

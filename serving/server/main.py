@@ -1,7 +1,6 @@
 """The life of the server process: start, serve, drain."""
 
 import argparse
-import gc
 import importlib.util
 import logging
 import os
@@ -9,17 +8,17 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before TensorFlow's library is loaded: its start-up notes would come between our one line per event.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # oneDNN's own allocator keeps the memory of unloaded models for ever, in pools that only ever double.
 os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
-# TensorFlow imports a Keras whether or not anyone wants one; version 2 takes two seconds less.
+# For what needs TensorFlow's package after all: it imports a Keras whether or not anyone wants one, and version 2
+# takes two seconds less.
 if importlib.util.find_spec("tf_keras") is not None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
@@ -27,13 +26,15 @@ import grpc
 
 from serving.server import config_files, flags
 from serving.server.config_files import ConfigFileError, ConfigFilePoller
-from serving.server.core import CoreOptions, ServerCore
 from serving.server.errors import StatusError
-from serving.server.policies import TRANSITION_POLICIES
-from serving.server.source import StoragePath
+
+if TYPE_CHECKING:
+    from serving.server.assembly import Core
+    from serving.server.grpc_server import GrpcServer
+    from serving.server.request_log import ServerRequestLogger
+    from serving.server.rest import RestServer
 
 _LOGGER = logging.getLogger(__name__)
-_UNLIMITED = -1
 _POLL_SECONDS = 0.2
 # Unloading takes moments; without requests in the way it may have them even when the grace is used up.
 _UNLOAD_SECONDS = 2.0
@@ -53,12 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = _Stop()
     stop.on_signals()
     try:
-        return _serve(options, stop)
+        return _Server(options, stop).run()
     except ConfigFileError as error:
         # As protobuf's C++ library puts it, at the beginning of a line.
         print(error, file=sys.stderr, flush=True)
         _LOGGER.error("Failed to start server. Error: %s", error)
-    except (_StartError, StatusError) as error:
+    except (OSError, StatusError) as error:
         _LOGGER.error("Failed to start server. Error: %s", error)
     return 1
 
@@ -97,130 +98,109 @@ class _Stop:
         self._signals += 1
 
 
-class _StartError(Exception):
-    pass
+class _Server:
+    """One process's server: its parts, in the order in which they come up and go down."""
 
+    def __init__(self, options: argparse.Namespace, stop: _Stop) -> None:
+        self._options = options
+        self._stop = stop
+        self._core: Core | None = None
+        self._logger: ServerRequestLogger | None = None
+        self._poller: ConfigFilePoller | None = None
+        self._health: Any = None
+        self._grpc: GrpcServer | None = None
+        self._rest: RestServer | None = None
 
-def _serve(options: argparse.Namespace, stop: _Stop) -> int:
-    # Files first: a mistake in one should show before anything takes time.
-    config = config_files.model_server_config(options)
-    bundle = config_files.session_bundle_config(options)
+    def run(self) -> int:
+        """Serves until asked to stop; returns the exit status.
 
-    core = ServerCore(_loader_factory(bundle), _core_options(options))
-    poller: ConfigFilePoller | None = None
-    servers: list[grpc.Server] = []
-    try:
+        Raises:
+            ConfigFileError, StatusError, OSError: it could not start.
+        """
+        try:
+            self._start()
+            if not self._stop.requested:
+                self._stop.wait()
+        finally:
+            clean = self._drain()
+        _LOGGER.info("stopped")
+        if not clean:
+            # A load that is still inside TensorFlow can't be interrupted, and interpreter shutdown would
+            # pull the modules from under it.
+            logging.shutdown()
+            os._exit(0)
+        return 0
+
+    def _start(self) -> None:
+        options = self._options
+        if options.workers > 1:
+            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, "--workers: this build runs one process only")
+        # Files first: a mistake in one should show before anything takes time.
+        config = config_files.model_server_config(options)
+        bundle = config_files.session_bundle_config(options)
+        config_files.ssl_config(options)
+        config_files.monitoring_config(options)
+
+        from serving.server import assembly
+        from serving.server.handlers import Handlers
+        from serving.server.metrics import Metrics
+
+        metrics = Metrics()
+        logger = self._logger = assembly.make_request_logger(options, bundle, metrics)
+        logger.check(config)
+        core = self._core = assembly.make_core(options, bundle, metrics)
         # Like TensorFlow Serving, listen only once there is something to answer with.
-        core.start(config, lambda: stop.requested)
-        if not stop.requested:
-            if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
-                poller = ConfigFilePoller(
-                    options.model_config_file,
-                    options.model_config_file_poll_wait_seconds,
-                    lambda: core.config,
-                    core.apply,
-                )
-                poller.start()
-            servers.append(_start_grpc(options, core))
-            stop.wait()
-            if options.shutdown_delay_seconds:
-                _LOGGER.info("serving on for %g s, until balancers have noticed", options.shutdown_delay_seconds)
-                stop.pause(options.shutdown_delay_seconds)
-    finally:
-        clean = _drain(core, poller, servers, options.shutdown_grace_seconds)
-    _LOGGER.info("stopped")
-    if not clean:
-        # A load that is still inside TensorFlow can't be interrupted, and interpreter shutdown would
-        # pull the modules from under it.
-        logging.shutdown()
-        os._exit(0)
-    return 0
+        core.start(config, lambda: self._stop.requested)
+        if self._stop.requested:
+            return
+        logger.update(core.config)
+        if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
 
+            def apply(changed: Any) -> None:
+                logger.check(changed)
+                core.apply(changed)
 
-def _drain(
-    core: ServerCore[Any], poller: ConfigFilePoller | None, servers: Sequence[grpc.Server], grace: float
-) -> bool:
-    """Lets running requests finish, then unloads everything; returns whether all of it is gone."""
-    _LOGGER.info("stopping: waiting up to %g s for running requests", grace)
-    deadline = time.monotonic() + grace
-    if poller is not None:
-        poller.stop()
-    core.stop_watching()
-    # All at once: each refuses new requests from now on, and waits for its running ones.
-    for stopping in [server.stop(grace) for server in servers]:
-        stopping.wait()
-    return core.stop(max(deadline - time.monotonic(), _UNLOAD_SECONDS))
+            self._poller = ConfigFilePoller(
+                options.model_config_file,
+                options.model_config_file_poll_wait_seconds,
+                lambda: core.config,
+                apply,
+            )
+            self._poller.start()
+        handlers = Handlers(core, logger, metrics, check_method_names=options.enable_signature_method_name_check)
+        self._grpc = assembly.make_grpc(options, handlers)
+        self._health = assembly.add_health(options, self._grpc)
+        assembly.listen(options, self._grpc)
+        if options.rest_api_port:
+            from serving.server.rest import start_rest
 
+            self._rest = start_rest(options, handlers, metrics)
 
-def _core_options(options: argparse.Namespace) -> CoreOptions:
-    return CoreOptions(
-        transition_policy=TRANSITION_POLICIES[options.aspired_version_policy](),
-        max_num_load_retries=options.max_num_load_retries,
-        load_retry_interval=options.load_retry_interval_micros / 1e6,
-        num_load_threads=options.num_load_threads,
-        num_initial_load_threads=4 * flags.available_cpus(),
-        num_unload_threads=options.num_unload_threads,
-        file_system_poll_wait_seconds=options.file_system_poll_wait_seconds,
-        servable_versions_always_present=options.servable_versions_always_present,
-        allow_version_labels_for_unavailable_models=options.allow_version_labels_for_unavailable_models,
-        platforms=(config_files.PLATFORM,),
-    )
-
-
-def _loader_factory(bundle: Any) -> Any:
-    from serving.server import ops
-    from serving.server.loader import LoaderOptions, SavedModelLoader
-
-    ops.register()
-    # What is imported by now stays for good; the collections after an unload need not walk through it.
-    gc.collect()
-    gc.freeze()
-    loader_options = LoaderOptions(
-        tags=tuple(bundle.saved_model_tags) or ("serve",),
-        inter_op_threads=bundle.session_config.inter_op_parallelism_threads,
-        intra_op_threads=bundle.session_config.intra_op_parallelism_threads,
-        warm_up=bundle.enable_model_warmup,
-        warm_up_iterations=max(bundle.model_warmup_options.num_request_iterations.value, 1),
-    )
-
-    def make_loader(name: str, storage: StoragePath, config: Any) -> SavedModelLoader:
-        return SavedModelLoader(name, storage.version, storage.path, loader_options)
-
-    return make_loader
-
-
-def _start_grpc(options: argparse.Namespace, core: ServerCore[Any]) -> grpc.Server:
-    from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
-
-    from serving.server.services import ModelService, PredictionService
-
-    server = grpc.server(
-        ThreadPoolExecutor(options.grpc_max_threads, thread_name_prefix="grpc"),
-        options=[
-            ("grpc.max_receive_message_length", _UNLIMITED),
-            ("grpc.max_send_message_length", _UNLIMITED),
-            # A second server on the same port is a mistake, not a way to share the load.
-            ("grpc.so_reuseport", 0),
-            *options.grpc_channel_arguments,
-        ],
-    )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(core.manager), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core.monitor), server)
-    port = _bind(server, f"0.0.0.0:{options.port}")
-    if options.grpc_socket_path:
-        _bind(server, f"unix:{options.grpc_socket_path}")
-    server.start()
-    _LOGGER.info("Running gRPC ModelServer at 0.0.0.0:%d ...", port)
-    if options.grpc_socket_path:
-        _LOGGER.info("Running gRPC ModelServer at UNIX socket %s ...", options.grpc_socket_path)
-    return server
-
-
-def _bind(server: grpc.Server, address: str) -> int:
-    try:
-        return int(server.add_insecure_port(address))
-    except RuntimeError as error:
-        raise _StartError(f"cannot listen on {address}: is it in use? ({error})") from None
+    def _drain(self) -> bool:
+        """Lets running requests finish, then unloads everything; returns whether all of it is gone."""
+        options = self._options
+        if self._health is not None:
+            self._health.enter_graceful_shutdown()
+        if self._grpc is not None and self._stop.requested and options.shutdown_delay_seconds:
+            _LOGGER.info("serving on for %g s, until balancers have noticed", options.shutdown_delay_seconds)
+            self._stop.pause(options.shutdown_delay_seconds)
+        _LOGGER.info("stopping: waiting up to %g s for running requests", options.shutdown_grace_seconds)
+        deadline = time.monotonic() + options.shutdown_grace_seconds
+        if self._poller is not None:
+            self._poller.stop()
+        if self._core is not None:
+            self._core.stop_watching()
+        # Both at once: each refuses new requests from now on, and waits for its running ones.
+        ended = self._grpc.stop(options.shutdown_grace_seconds) if self._grpc is not None else None
+        if self._rest is not None:
+            self._rest.stop(options.shutdown_grace_seconds)
+        if ended is not None:
+            ended.wait()
+        left = max(deadline - time.monotonic(), _UNLOAD_SECONDS)
+        clean = self._core.stop(left) if self._core is not None else True
+        if self._logger is not None:
+            self._logger.close(left)
+        return clean
 
 
 def _print_versions() -> None:

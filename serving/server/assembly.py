@@ -1,0 +1,246 @@
+"""Makes the parts of a server from its flags and files, and joins them."""
+
+import argparse
+import gc
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import grpc
+
+from serving.runtime.batching import BatchingOptions
+from serving.server import config_files, flags, ops
+from serving.server.config_files import ConfigFileError
+from serving.server.core import CoreOptions, ServerCore
+from serving.server.errors import invalid_argument
+from serving.server.grpc_server import GrpcServer
+from serving.server.handlers import Handlers
+from serving.server.loader import LoaderOptions, ModelLoader
+from serving.server.log_collector import Factory, FileLogCollector, LogCollector, Report
+from serving.server.metrics import Metrics
+from serving.server.policies import TRANSITION_POLICIES
+from serving.server.request_log import ServerRequestLogger
+from serving.server.servable import Servable
+from serving.server.source import StoragePath
+
+_LOGGER = logging.getLogger(__name__)
+
+Core = ServerCore[Servable]
+
+
+def make_core(options: argparse.Namespace, bundle: Any, metrics: Metrics) -> Core:
+    """The models' core, without any configuration yet; op libraries are loaded.
+
+    Args:
+        options: flags.
+        bundle: how models are loaded and run, a ``SessionBundleConfig``.
+        metrics: where loads are counted; shows the states of the core's versions from now on.
+
+    Raises:
+        StatusError: an op library can't be loaded.
+    """
+    ops.register(name.strip() for name in options.op_libraries.split(",") if name.strip())
+    # What is imported by now stays for good; the collections after an unload need not walk through it.
+    gc.collect()
+    gc.freeze()
+    core: Core = ServerCore(
+        _loader_factory(options, bundle, metrics),
+        CoreOptions(
+            transition_policy=TRANSITION_POLICIES[options.aspired_version_policy](),
+            max_num_load_retries=options.max_num_load_retries,
+            load_retry_interval=options.load_retry_interval_micros / 1e6,
+            num_load_threads=options.num_load_threads,
+            num_initial_load_threads=4 * flags.available_cpus(),
+            num_unload_threads=options.num_unload_threads,
+            file_system_poll_wait_seconds=options.file_system_poll_wait_seconds,
+            servable_versions_always_present=options.servable_versions_always_present,
+            allow_version_labels_for_unavailable_models=options.allow_version_labels_for_unavailable_models,
+            platforms=(config_files.PLATFORM,),
+        ),
+    )
+    metrics.watch_states(core.monitor.all)
+    return core
+
+
+def make_request_logger(options: argparse.Namespace, bundle: Any, metrics: Metrics) -> ServerRequestLogger:
+    """What writes sampled requests, with the file sizes of the flags."""
+
+    def file_collector(config: Any, report: Report) -> LogCollector:
+        return FileLogCollector(
+            config.filename_prefix,
+            report,
+            max_file_bytes=options.request_log_max_file_bytes,
+            max_file_seconds=options.request_log_max_file_seconds,
+        )
+
+    factories: Mapping[str, Factory] = {"": file_collector, "file": file_collector}
+    return ServerRequestLogger(metrics, tuple(bundle.saved_model_tags) or ("serve",), factories)
+
+
+def make_grpc(options: argparse.Namespace, handlers: Handlers) -> GrpcServer:
+    """The gRPC server, which does not listen yet."""
+    return GrpcServer(
+        handlers,
+        threads=options.grpc_max_threads,
+        max_concurrent=options.max_concurrent_requests or None,
+        channel_arguments=options.grpc_channel_arguments,
+        share_port=options.workers > 1,
+    )
+
+
+def add_health(options: argparse.Namespace, server: GrpcServer) -> Any:
+    """Adds the standard health service if the flags ask for it: SERVING, for the server and each of its services.
+
+    Returns:
+        The servicer, whose ``enter_graceful_shutdown`` turns all to NOT_SERVING; None without the flag.
+    """
+    if not options.enable_grpc_healthcheck_service:
+        return None
+    from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+    servicer = health.HealthServicer()
+    for service in ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"):
+        servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server.server)
+    return servicer
+
+
+def listen(options: argparse.Namespace, server: GrpcServer) -> None:
+    """Binds the gRPC server to its port and socket, starts it and says so.
+
+    Raises:
+        OSError: an address is in use.
+        ConfigFileError: the TLS configuration can't be used.
+    """
+    credentials = _credentials(options)
+    port = server.listen(f"0.0.0.0:{options.port}", credentials)
+    if options.grpc_socket_path:
+        server.listen(f"unix:{options.grpc_socket_path}", credentials)
+    server.start()
+    _LOGGER.info("Running gRPC ModelServer at 0.0.0.0:%d ...", port)
+    if options.grpc_socket_path:
+        _LOGGER.info("Running gRPC ModelServer at UNIX socket %s ...", options.grpc_socket_path)
+
+
+def batching_options(parameters: Any) -> BatchingOptions:
+    """``BatchingParameters`` for the runtime; what is absent has TensorFlow Serving's default.
+
+    The defaults are those of ``BasicBatchScheduler::Options``: 1000 rows, no waiting, 10 waiting batches, a thread for
+    each CPU. With ``enable_large_batch_splitting``, ``max_execution_batch_size`` is the size of a batch.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, a value is out of its range.
+    """
+    options = BatchingOptions(num_batch_threads=flags.available_cpus())
+    values: dict[str, Any] = {
+        name: getattr(parameters, name).value
+        for name in (
+            "max_batch_size",
+            "batch_timeout_micros",
+            "num_batch_threads",
+            "max_enqueued_batches",
+            "enable_large_batch_splitting",
+        )
+        if parameters.HasField(name)
+    }
+    for name, least in (
+        ("max_batch_size", 1),
+        ("batch_timeout_micros", 0),
+        ("num_batch_threads", 1),
+        ("max_enqueued_batches", 1),
+    ):
+        if values.get(name, least) < least:
+            raise invalid_argument(f"BatchingParameters: {name} must be at least {least}; was {values[name]}")
+    if parameters.HasField("max_execution_batch_size") and values.get("enable_large_batch_splitting"):
+        values["max_batch_size"] = parameters.max_execution_batch_size.value
+    sizes = tuple(parameters.allowed_batch_sizes)
+    largest = values.get("max_batch_size", options.max_batch_size)
+    if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1):
+        raise invalid_argument(f"BatchingParameters: allowed_batch_sizes must be positive and rise; was {list(sizes)}")
+    if sizes and sizes[-1] != largest:
+        raise invalid_argument(
+            f"Last entry in allowed_batch_sizes must match max_batch_size; last entry was {sizes[-1]}; "
+            f"expected {largest}"
+        )
+    return BatchingOptions(
+        **{
+            "num_batch_threads": options.num_batch_threads,
+            **values,
+            "allowed_batch_sizes": sizes,
+            "pad_variable_length_inputs": parameters.pad_variable_length_inputs,
+        }
+    )
+
+
+class _LateLoader:
+    """A loader that is made anew for each attempt to load, when all files of the version should be there."""
+
+    def __init__(self, make: Callable[[], ModelLoader]) -> None:
+        self._make = make
+        self._loader: ModelLoader | None = None
+
+    @property
+    def servable(self) -> Servable:
+        assert self._loader is not None
+        return self._loader.servable
+
+    def load(self) -> None:
+        loader = self._make()
+        loader.load()
+        self._loader = loader
+
+    def unload(self) -> None:
+        if self._loader is not None:
+            self._loader.unload()
+            self._loader = None
+
+
+def _loader_factory(
+    options: argparse.Namespace, bundle: Any, metrics: Metrics
+) -> Callable[[str, StoragePath, Any], _LateLoader]:
+    batched = bundle.HasField("batching_parameters")
+    shared = batching_options(bundle.batching_parameters) if batched else None
+
+    def batching_of(storage: StoragePath) -> BatchingOptions | None:
+        if not batched or not bundle.enable_per_model_batching_params:
+            return shared
+        try:
+            own = config_files.per_model_batching_parameters(storage.path, bundle.batching_parameters)
+        except ConfigFileError as error:
+            raise invalid_argument(str(error)) from error
+        return None if own is None else batching_options(own)
+
+    def make_now(name: str, storage: StoragePath) -> ModelLoader:
+        return ModelLoader(
+            name,
+            storage.version,
+            storage.path,
+            LoaderOptions(
+                tags=tuple(bundle.saved_model_tags) or ("serve",),
+                session_config=bundle.session_config,
+                warm_up=bundle.enable_model_warmup,
+                warm_up_iterations=max(bundle.model_warmup_options.num_request_iterations.value, 1),
+                check_method_names=options.enable_signature_method_name_check,
+                batching=batching_of(storage),
+                prefer_tflite=bundle.prefer_tflite_model,
+                tflite_interpreters=max(bundle.num_tflite_pools, 1) * max(bundle.num_tflite_interpreters_per_pool, 1),
+            ),
+            metrics,
+        )
+
+    def make(name: str, storage: StoragePath, config: Any) -> _LateLoader:
+        return _LateLoader(partial(make_now, name, storage))
+
+    return make
+
+
+def _credentials(options: argparse.Namespace) -> grpc.ServerCredentials | None:
+    config = config_files.ssl_config(options)
+    if config is None:
+        return None
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        root_certificates=config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )
