@@ -72,6 +72,7 @@ def _module(name: str) -> Any:
 
 
 # TensorFlow
+attr_value_pb2 = _module("tensorflow.core.framework.attr_value_pb2")
 tensor_pb2 = _module("tensorflow.core.framework.tensor_pb2")
 types_pb2 = _module("tensorflow.core.framework.types_pb2")
 graph_pb2 = _module("tensorflow.core.framework.graph_pb2")

@@ -19,6 +19,7 @@ from serving.tensors import numpy_dtype, string_array
 
 _INT64 = types_pb2.DT_INT64
 _HANDLES = (types_pb2.DT_RESOURCE, types_pb2.DT_VARIANT)
+_CALLS = ("StatefulPartitionedCall", "PartitionedCall")
 _FIRST_REFERENCE = 100
 _Key = tuple[int, int]
 
@@ -82,9 +83,21 @@ def add_batching(
     graph = session.graph
     assert graph is not None
     feeds = [entry.tensor for entry in inputs]
-    body, captured = _partition(feeds, outputs)
-    function = f"{name}_rows"
-    graphs.add_function(graph, graph, function, body, [*feeds, *captured], outputs)
+    order = list(range(len(feeds)))
+    results = list(range(len(outputs)))
+    whole = _whole_call(feeds, outputs)
+    if whole is not None:
+        # TF2 models: the signature is a function already, and each level of calls more costs time at loading.
+        call, order = whole
+        function = graphs.called_function(call)
+        captured = graphs.input_tensors(call)[len(feeds) :]
+        results = [tensor.index for tensor in outputs]
+        outputs = [Output(call, index) for index in range(graphs.output_count(call))]
+        inputs = [inputs[index] for index in order]
+    else:
+        function = f"{name}_rows"
+        body, captured = _partition(feeds, outputs)
+        graphs.add_function(graph, graph, function, body, [*feeds, *captured], outputs)
     output_types = [graphs.output_type(tensor) for tensor in outputs]
     captured_types = [graphs.output_type(tensor) for tensor in captured]
     own_feeds = [graphs.placeholder(graph, f"{name}_input_{index}", entry.dtype) for index, entry in enumerate(inputs)]
@@ -113,7 +126,8 @@ def add_batching(
         .types("Tout", output_types)
         .finish()
     )
-    return own_feeds, [Output(operation, index) for index in range(len(outputs))]
+    own_feeds = [own_feeds[order.index(index)] for index in range(len(inputs))]
+    return own_feeds, [Output(operation, index) for index in results]
 
 
 def _partition(feeds: Sequence[Output], outputs: Sequence[Output]) -> tuple[list[int], list[Output]]:
@@ -144,6 +158,22 @@ def _partition(feeds: Sequence[Output], outputs: Sequence[Output]) -> tuple[list
                 waiting.append(tensor.oper)
         waiting.extend(graphs.control_inputs(operation))
     return list(body), list(captured.values())
+
+
+def _whole_call(feeds: Sequence[Output], outputs: Sequence[Output]) -> tuple[int, list[int]] | None:
+    """When the outputs are those of one call of a function with the feeds: the call, and the feeds in its order."""
+    call = outputs[0].oper
+    if graphs.operation_type(call) not in _CALLS or any(tensor.oper != call for tensor in outputs):
+        return None
+    arguments = graphs.input_tensors(call)
+    fed = [_key(tensor) for tensor in feeds]
+    first = [_key(tensor) for tensor in arguments[: len(fed)]]
+    known: dict[int, bool] = {}
+    if sorted(first) != sorted(fed) or any(
+        _key(tensor) in fed or _depends(tensor.oper, set(fed), known) for tensor in arguments[len(fed) :]
+    ):
+        return None
+    return call, [fed.index(key) for key in first]
 
 
 def _depends(operation: int, fed: set[_Key], known: dict[int, bool]) -> bool:

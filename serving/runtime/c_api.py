@@ -82,6 +82,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "TF_GraphNextOperation": (c_void_p, [c_void_p, POINTER(c_size_t)]),
     "TF_OperationName": (c_char_p, [c_void_p]),
     "TF_OperationOpType": (c_char_p, [c_void_p]),
+    "TF_OperationGetAttrValueProto": (None, [c_void_p, c_char_p, POINTER(Buffer), c_void_p]),
     "TF_OperationNumInputs": (c_int, [c_void_p]),
     "TF_OperationAllInputs": (None, [c_void_p, _OUTPUTS, c_int]),
     "TF_OperationNumControlInputs": (c_int, [c_void_p]),

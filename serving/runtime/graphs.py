@@ -1,11 +1,13 @@
 """Building and walking graphs through the C API."""
 
+import ctypes
 from collections.abc import Iterator, Sequence
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any
 
 import numpy.typing as npt
 
+from serving.protos import attr_value_pb2
 from serving.runtime.c_api import Output, Status, library, output_array
 from serving.runtime.tensors import tensor_from_proto
 from serving.tensors import to_proto
@@ -147,6 +149,20 @@ def operation_name(operation: int) -> str:
     return str(library().TF_OperationName(operation).decode())
 
 
+def called_function(operation: int) -> str:
+    """Name of the function that a call operation runs."""
+    c = library()
+    buffer = c.TF_NewBuffer()
+    try:
+        with Status() as status:
+            c.TF_OperationGetAttrValueProto(operation, b"f", buffer, status.pointer)
+            status.check()
+        content = ctypes.string_at(buffer.contents.data, buffer.contents.length)
+    finally:
+        c.TF_DeleteBuffer(buffer)
+    return str(attr_value_pb2.AttrValue.FromString(content).func.name)
+
+
 def input_tensors(operation: int) -> list[Output]:
     """The tensors an operation takes."""
     c = library()
@@ -163,6 +179,11 @@ def control_inputs(operation: int) -> list[int]:
     found = (c_void_p * count)()
     c.TF_OperationGetControlInputs(operation, found, count)
     return list(found)
+
+
+def output_count(operation: int) -> int:
+    """How many tensors an operation yields."""
+    return int(library().TF_OperationNumOutputs(operation))
 
 
 def output_type(tensor: Output) -> int:

@@ -23,6 +23,8 @@ from serving.server.handlers import Handlers
 
 _LOGGER = logging.getLogger(__name__)
 _UNLIMITED = -1
+# gRPC tells of a call without deadline that it ends in some hundred billion years.
+_NO_DEADLINE = 1e9
 
 
 class LeanExecutor(Executor):
@@ -178,8 +180,10 @@ class GrpcServer:
 
 def _method(handler: Callable[..., Any], request_type: Any) -> grpc.RpcMethodHandler:
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
-        remaining = context.time_remaining()
-        if remaining is not None and remaining <= 0:
+        remaining: float | None = context.time_remaining()
+        if remaining is None or remaining > _NO_DEADLINE:
+            remaining = None
+        elif remaining <= 0:
             # The client has given up while the request waited for a thread: the work would be for nobody.
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded before the request was started")
         try:
