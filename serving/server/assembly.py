@@ -224,7 +224,10 @@ def _loader_factory(
                 check_method_names=options.enable_signature_method_name_check,
                 batching=batching_of(storage),
                 prefer_tflite=bundle.prefer_tflite_model,
-                tflite_interpreters=max(bundle.num_tflite_pools, 1) * max(bundle.num_tflite_interpreters_per_pool, 1),
+                tflite_interpreters=(
+                    bundle.num_tflite_pools or bundle.num_tflite_interpreters or flags.available_cpus()
+                )
+                * max(bundle.num_tflite_interpreters_per_pool, 1),
             ),
             metrics,
         )

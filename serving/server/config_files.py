@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 
 from serving.proto import monitoring_config_pb2, session_bundle_config_pb2, source_adapter_config_pb2, ssl_config_pb2
 from serving.protos import model_server_config_pb2, platform_config_pb2
+from serving.server.config_fields import refused_fields
 from serving.server.errors import from_exception
 
 _LOGGER = logging.getLogger(__name__)
@@ -247,17 +248,7 @@ def _from_platform_config(path: str) -> Any:
     )
 
 
-# SessionBundleConfig fields that ask for what is not here.
-_REFUSED = {
-    "session_target": "models run in this process only",
-    "session_run_load_threadpool_index": "loading has no thread pool of its own",
-    "experimental_fixed_input_tensors": "not implemented",
-    "enable_saved_model_config": "not implemented",
-}
-
-
 def _check(bundle: Any, path: str) -> Any:
-    for descriptor, _ in bundle.ListFields():
-        if descriptor.name in _REFUSED:
-            raise ConfigFileError(f"{path}: {descriptor.name} can't be honoured: {_REFUSED[descriptor.name]}")
+    for refused in refused_fields(bundle):
+        raise ConfigFileError(f"{path}: {refused}. This can't be honoured here; remedy: take it out")
     return bundle

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import grpc
 
 from serving.protos import model_server_config_pb2
+from serving.server.config_fields import refused_fields
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.manager import AspiredVersionsManager, Handle, Loader, Outcome, OutcomeOf
 from serving.server.policies import AvailabilityPreserving, TransitionPolicy, version_policy
@@ -312,6 +313,8 @@ def _validated(models: Sequence[Any], former: Mapping[str, Any], platforms: Coll
     for model in models:
         if model.name in by_name:
             raise invalid_argument(f"Illegal to list model {model.name} multiple times in config list")
+        for refused in refused_fields(model):
+            raise invalid_argument(f"Model {model.name}: {refused}. This can't be honoured here; remedy: take it out")
         by_name[model.name] = model
     for name, model in by_name.items():
         if not name:

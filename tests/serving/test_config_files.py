@@ -3,7 +3,7 @@
 import mmap
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,23 @@ from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.proto import profiler_service_pb2, session_bundle_config_pb2
-from serving.protos import config_pb2, model_server_config_pb2
+from serving.proto import (
+    monitoring_config_pb2,
+    profiler_service_pb2,
+    session_bundle_config_pb2,
+    source_adapter_config_pb2,
+    ssl_config_pb2,
+)
+from serving.protos import (
+    config_pb2,
+    file_system_storage_path_source_pb2,
+    log_collector_config_pb2,
+    logging_config_pb2,
+    model_server_config_pb2,
+    platform_config_pb2,
+)
 from serving.server import config_files, flags
+from serving.server.config_fields import CONFIG_FIELDS, refused_fields
 from serving.server.config_files import ConfigFileError, ConfigFilePoller
 from tests.serving.live import ROOT, wait_for
 
@@ -246,7 +260,7 @@ def test_a_platform_config_replaces_the_flags(adapter: str, field: str, tmp_path
             'platform_configs { key: "tensorflow" value { source_adapter_config { '
             "[type.googleapis.com/tensorflow.serving.SessionBundleSourceAdapterConfig] { "
             'config { session_target: "grpc://x" } } } } }',
-            "session_target can't be honoured: models run in this process only",
+            "session_target: models run in this process only. This can't be honoured here",
         ),
         (
             'platform_configs { key: "tensorflow" value { source_adapter_config { [type.googleapis.com/x.Y] {} } } }',
@@ -336,6 +350,60 @@ def test_the_file_wins_over_what_was_reloaded_by_request(tmp_path: Path) -> None
     applied.current = model_server_config_pb2.ModelServerConfig()
     wait_for(lambda: applied.calls == [["a"]], 5, "the file's again")
     poller.stop()
+
+
+# Every field.
+
+
+def messages() -> Iterator[Any]:
+    """The configuration messages, by descriptor."""
+    policy = file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
+    yield policy.DESCRIPTOR
+    yield from policy.DESCRIPTOR.nested_types
+    for module in (
+        model_server_config_pb2,
+        logging_config_pb2,
+        log_collector_config_pb2,
+        platform_config_pb2,
+        monitoring_config_pb2,
+        session_bundle_config_pb2,
+        source_adapter_config_pb2,
+        ssl_config_pb2,
+    ):
+        yield from module.DESCRIPTOR.message_types_by_name.values()
+
+
+def test_the_table_of_fields_is_complete() -> None:
+    there = {
+        (message.full_name.removeprefix("tensorflow.serving."), field.name)
+        for message in messages()
+        for field in message.fields
+    }
+    assert {(field.message, field.name) for field in CONFIG_FIELDS} == there
+    assert len(CONFIG_FIELDS) == len(there)
+    for field in CONFIG_FIELDS:
+        assert field.note or field.support == "works", field
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", []),
+        ("sampling_config { sampling_rate: 1 } log_collector_config { type: 'file' }", []),
+        (
+            "sampling_config { attributes: 1 }",
+            ["sampling_config.attributes: TensorFlow Serving defines no attribute"],
+        ),
+        (
+            "sampling_config { per_task_sampling_configs { dc: 'x' } } custom_logging_config { type_url: 'x' }",
+            ["sampling_config.per_task_sampling_configs: it needs", "custom_logging_config: TensorFlow Serving"],
+        ),
+    ],
+)
+def test_refused_fields(text: str, said: list[str]) -> None:
+    found = list(refused_fields(text_format.Parse(text, logging_config_pb2.LoggingConfig())))
+    assert len(found) == len(said)
+    assert all(is_.startswith(expected) for is_, expected in zip(found, said, strict=True))
 
 
 # The messages.

@@ -304,6 +304,10 @@ def test_reloads_at_the_same_time_both_succeed_when_both_are_realised(core: Serv
             "INVALID_ARGUMENT: Model a requests unsupported platform tensorflow_lite",
         ),
         (
+            [entry("a", "/x", "logging_config { sampling_config { attributes: 1 } }")],
+            "INVALID_ARGUMENT: Model a: logging_config.sampling_config.attributes: TensorFlow Serving defines no",
+        ),
+        (
             [entry("a", "/x", 'version_labels { key: "stable" value: 3 }')],
             "FAILED_PRECONDITION: Request to assign label to version 3 of model a, which is not currently available "
             "for inference",

@@ -1,8 +1,12 @@
 """Versions coming and going under a live server."""
 
+import json
+import re
 import signal
+import socket
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,10 +14,13 @@ import grpc
 import psutil
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import get_model_status_pb2
+from google.protobuf import text_format
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
+from tensorflow_serving.config import model_server_config_pb2
 
 from serving.client import ServingError
-from tests.serving.live import LiveServer
+from tests.serving.live import LiveServer, wait_for
 from tests.serving.models import copy_version, export_big, export_contract, write_warm_up
 from tests.serving.test_rpc import RECOMMEND, failure, request_of, slow
 
@@ -191,3 +198,182 @@ def test_status_numbers_are_the_protocol_s() -> None:
     assert {state.name: int(state) for state in ManagerState} == {
         name: number for name, number in states.items() if name != "UNKNOWN"
     }
+
+
+def models_config(**base_paths: Path) -> str:
+    entries = "".join(
+        f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}\n'
+        for name, path in base_paths.items()
+    )
+    return f"model_config_list {{\n{entries}}}\n"
+
+
+def reload_request(text: str) -> model_management_pb2.ReloadConfigRequest:
+    return model_management_pb2.ReloadConfigRequest(
+        config=text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    )
+
+
+def offset_of(server: LiveServer, model: str, version: int | None = None, label: str = "") -> int:
+    """Which export answers: its scores are offset by 0, 100 or 200."""
+    request = request_of(RECOMMEND, model=model)
+    if version is not None:
+        request.model_spec.version.value = version
+    if label:
+        request.model_spec.version_label = label
+    response = server.prediction.Predict(request, timeout=30)
+    return int(max(response.outputs["scores"].float_val) // 100 * 100)
+
+
+def test_several_models_labels_and_reloads(exports: dict[int, Path], tmp_path: Path) -> None:
+    for name, number in (("a/1", 1), ("a/2", 2), ("b/1", 3), ("elsewhere/1", 2)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        copy_version(exports[number], tmp_path / name)
+    path = tmp_path / "models.config"
+    path.write_text(models_config(a=tmp_path / "a", b=tmp_path / "b"))
+    with LiveServer(tmp_path, f"--model_config_file={path}", "--rest_api_port=-1", model_name="unused") as server:
+        assert (offset_of(server, "a"), offset_of(server, "b")) == (100, 200)
+        assert failure(server.prediction.Predict, request_of(RECOMMEND, model="unused"))[0] is grpc.StatusCode.NOT_FOUND
+        labelled = (
+            f'model_config_list {{ config {{ name: "a" base_path: "{tmp_path}/a" model_platform: "tensorflow" '
+            "model_version_policy { all {} } %s } }"
+        )
+        server.models.HandleReloadConfigRequest(reload_request(labelled % ""), timeout=30)
+        assert (offset_of(server, "a", 1), offset_of(server, "a", 2)) == (0, 100)  # at once: it has been waited for
+        assert failure(server.prediction.Predict, request_of(RECOMMEND, model="b"))[0] is grpc.StatusCode.NOT_FOUND
+        labels = 'version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 }'
+        server.models.HandleReloadConfigRequest(reload_request(labelled % labels), timeout=30)
+        assert (offset_of(server, "a", label="stable"), offset_of(server, "a", label="canary")) == (0, 100)
+        rest = re.search(r"Exporting HTTP/REST API at:localhost:(\d+) \.\.\.", server.text)
+        assert rest is not None
+        url = f"http://localhost:{rest[1]}/v1/models/a/labels/canary/metadata"
+        assert json.load(urllib.request.urlopen(url, timeout=30))["model_spec"]["version"] == "2"
+        code, details = failure(
+            server.models.HandleReloadConfigRequest,
+            reload_request(labelled % 'version_labels { key: "stable" value: 7 }'),
+        )
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert details == (
+            "Request to assign label to version 7 of model a, which is not currently available for inference"
+        )
+        assert offset_of(server, "a", label="stable") == 0
+        # Another directory with the same version number.
+        server.models.HandleReloadConfigRequest(reload_request(models_config(b=tmp_path / "elsewhere")), timeout=30)
+        assert offset_of(server, "b", 1) == 100
+        server.models.HandleReloadConfigRequest(reload_request(models_config(b=tmp_path / "b")), timeout=30)
+        assert offset_of(server, "b") == 200
+
+
+def test_the_config_file_is_looked_at_again(exports: dict[int, Path], tmp_path: Path) -> None:
+    copy_version(exports[1], tmp_path / "1")
+    path = tmp_path / "models.config"
+    path.write_text(models_config(a=tmp_path))
+    with LiveServer(
+        tmp_path, f"--model_config_file={path}", "--model_config_file_poll_wait_seconds=1", "--max_num_load_retries=0"
+    ) as server:
+        assert offset_of(server, "a") == 0
+        path.write_text("model_config_list {\n  config { nme: 'x' }\n}")
+        server.wait_for_log("Error parsing text-format tensorflow.serving.ModelServerConfig: 2:12: ")
+        assert offset_of(server, "a") == 0
+        path.write_text(models_config(a=tmp_path, z=tmp_path))
+        server.wait_for_log("Successfully loaded servable version {name: z version: 1}")
+        wait_for(lambda: offset_of(server, "z") == 0, 10, "z")
+        server.terminate()
+        assert server.wait(30) == 0
+        assert "Traceback" not in server.text
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "said"),
+    [
+        (
+            "--model_config_file={0}",
+            "model_config_list {\n  config { nme: 'x' }\n}",
+            "\nError parsing text-format tensorflow.serving.ModelServerConfig: 2:12: Message type "
+            '"tensorflow.serving.ModelConfig" has no field named "nme".',
+        ),
+        (
+            "--enable_batching --batching_parameters_file={0}",
+            "max_batch_size: 3",
+            "\nError parsing text-format tensorflow.serving.BatchingParameters: 1:",
+        ),
+        (
+            "--enable_batching --batching_parameters_file={0}",
+            "max_batch_size { value: 8 } allowed_batch_sizes: [2, 4]",
+            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 8",
+        ),
+        ("--ssl_config_file={0}", "server_key: 'x'", "server_cert is missing"),
+        ("--monitoring_config_file={0}", "prometheus {}", "\nError parsing text-format tensorflow.serving.Monit"),
+        ("--platform_config_file={0}", "", 'needs an entry for the platform "tensorflow"'),
+        ("--tensorflow_session_config_file={0}", "x: 1", "\nError parsing text-format tensorflow.ConfigProto: 1:1: "),
+        ("--op_libraries=/no/such/library.so", "", "--op_libraries: /no/such/library.so can't be loaded"),
+        (
+            "--model_config_file={0}",
+            'model_config_list { config { name: "m" base_path: "/m" model_platform: "caffe" } }',
+            "INVALID_ARGUMENT: Model m requests unsupported platform caffe",
+        ),
+        (
+            "--model_config_file={0}",
+            'model_config_list { config { name: "m" base_path: "s3://bucket" model_platform: "tensorflow" } }',
+            "is not in a local file system",
+        ),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_and_fails(flag: str, text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text(text)
+    with LiveServer(tmp_path, *flag.format(path).split()) as server:
+        assert server.wait() == 1
+        assert said in f"\n{server.text}"
+        assert "Failed to start server. Error: " in server.text
+        assert "Traceback" not in server.text
+
+
+def test_a_port_in_use_is_a_failed_start(exports: dict[int, Path], tmp_path: Path) -> None:
+    copy_version(exports[1], tmp_path / "1")
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        with LiveServer(tmp_path, f"--port={port}") as server:
+            assert server.wait() == 1
+            assert f"cannot listen on 0.0.0.0:{port}" in server.text
+
+
+def test_the_server_process_does_not_load_tensorflow_s_package(exports: dict[int, Path], tmp_path: Path) -> None:
+    copy_version(exports[1], tmp_path / "1")
+    with LiveServer(tmp_path, "--rest_api_port=-1", "--enable_batching") as server:
+        assert offset_of(server, "recommender") == 0
+        maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+        assert "libtensorflow" in maps
+        assert "_pywrap_tensorflow" not in maps
+
+
+def test_health_turns_before_the_server_goes(exports: dict[int, Path], tmp_path: Path) -> None:
+    """A balancer learns of the end while the server still takes requests: none is lost."""
+    copy_version(exports[1], tmp_path / "1")
+    flags = ("--enable_grpc_healthcheck_service", "--shutdown_delay_seconds=20", "--rest_api_port=-1")
+    with LiveServer(tmp_path, *flags) as server:
+        health = health_pb2_grpc.HealthStub(server.channel)
+        states = health_pb2.HealthCheckResponse
+        for service in ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"):
+            request = health_pb2.HealthCheckRequest(service=service)
+            assert health.Check(request, timeout=10).status == states.SERVING
+        assert failure(health.Check, health_pb2.HealthCheckRequest(service="none"))[0] is grpc.StatusCode.NOT_FOUND
+        server.terminate()
+        server.wait_for_log("serving on for 20 s")
+        assert health.Check(health_pb2.HealthCheckRequest(), timeout=10).status == states.NOT_SERVING
+        assert offset_of(server, "recommender") == 0
+        server.terminate()  # again: don't wait for balancers
+        assert server.wait(15) == 0
+        assert server.text.rstrip().endswith("stopped")
+
+
+def test_resource_preserving_has_one_version_in_memory(exports: dict[int, Path], tmp_path: Path) -> None:
+    copy_version(exports[1], tmp_path / "1")
+    with LiveServer(tmp_path, "--aspired_version_policy=resource_preserving") as server:
+        assert offset_of(server, "recommender") == 0
+        copy_version(exports[2], tmp_path / "2")
+        server.wait_for_state(2, "AVAILABLE")
+        text = server.text
+        assert text.index("Done unloading servable version {name: recommender version: 1}") < text.index(
+            "Loading servable version {name: recommender version: 2}"
+        )
