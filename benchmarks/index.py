@@ -1,0 +1,211 @@
+"""Search by exact, portable and ScaNN index side by side: build time, recall, time of a call.
+
+Each index is made as the exporter makes it, tuned to the same recall on 512 queries, then measured on others. Calls of
+the three alternate, so that other work on the machine disturbs all alike; processor milliseconds are disturbed
+least. Catalogues are made: items around topics of unequal size, with more or less noise, and one without any
+structure, the worst case of every partition. Queries lie between two topics. All vectors have unit length.
+
+``speedup_1`` and ``speedup_32`` are the median over the rounds of (exact search's time) / (the portable index's) of the
+first catalogue, ``speedup_cpu_1`` and ``speedup_cpu_32`` the same of processor time.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
+from benchmarks.environment import environment, percentiles, write_json
+from trainer.errors import BabelrecError
+
+_PACKAGES = ("tensorflow", "scann", "tensorflow-recommenders", "numpy")
+_BATCH_SIZES = (1, 32)
+_TUNING_QUERIES = 512
+_KINDS = ("brute_force", "portable", "scann")
+# Name -> noise around topics, as a share of the topics' own spread; None: no topics.
+_CATALOGUES = {"topics": 0.6, "blurred topics": 1.0, "no structure": None}
+Vectors = npt.NDArray[np.float32]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    console = Console(stderr=True)
+    try:
+        result = _run(options, console)
+    except BabelrecError as error:
+        console.print(f"[bold red]error[/] {error}", highlight=False)
+        return 2
+    write_json(options.output, result)
+    _show(result, console)
+    console.print(f"Written to {options.output}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.index", description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=100_000, help="default: %(default)s")
+    parser.add_argument("--dimension", type=int, default=64, help="default: %(default)s")
+    parser.add_argument("--k", type=int, default=200, help="results a query (default: %(default)s)")
+    parser.add_argument("--recall", type=float, default=0.985, help="recall@100 to tune to (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="timed rounds of each index (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("runs/bench/index.json"), help="default: %(default)s")
+    return parser
+
+
+def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    load = environment()["load_average"]
+    catalogues = {}
+    for name, noise in _CATALOGUES.items():
+        with console.status(f"{name}: {options.items:,} items"):
+            catalogues[name] = _measure(*_vectors(options.items, options.dimension, noise), options)
+    first = next(iter(catalogues.values()))
+    return {
+        "schema": 1,
+        "benchmark": "index",
+        "environment": environment(_PACKAGES) | {"load_average_before": load},
+        **{f"speedup_{size}": first["speedup"][str(size)]["wall"] for size in _BATCH_SIZES},
+        **{f"speedup_cpu_{size}": first["speedup"][str(size)]["cpu"] for size in _BATCH_SIZES},
+        "items": options.items,
+        "dimension": options.dimension,
+        "k": options.k,
+        "recall_target": options.recall,
+        "catalogues": catalogues,
+    }
+
+
+def _vectors(items: int, dimension: int, noise: float | None) -> tuple[Vectors, Vectors]:
+    """Catalogue [N, D] and queries [1024, D]."""
+    rng = np.random.default_rng(0)
+    # Trained spaces use few directions much and many a little.
+    scale = 1 / np.sqrt(1 + np.arange(dimension) / 8)
+    queries = 2 * _TUNING_QUERIES
+
+    def normal(count: int) -> npt.NDArray[np.float64]:
+        return rng.normal(size=(count, dimension)) * (1.0 if noise is None else scale)
+
+    if noise is None:
+        return _unit(normal(items)), _unit(normal(queries))
+    topics = max(1, items // 100)
+    share = 1 / np.arange(1, topics + 1) ** 0.7
+    share /= share.sum()
+    centres = normal(topics)
+    catalogue = centres[rng.choice(topics, items, p=share)] + noise * normal(items)
+    asked, weight = rng.choice(topics, (queries, 2), p=share), rng.random((queries, 1))
+    mixed = weight * centres[asked[:, 0]] + (1 - weight) * centres[asked[:, 1]]
+    return _unit(catalogue), _unit(mixed + 0.4 * normal(queries))
+
+
+def _unit(vectors: npt.NDArray[np.float64]) -> Vectors:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def _measure(vectors: Vectors, queries: Vectors, options: argparse.Namespace) -> dict[str, Any]:
+    import tensorflow as tf
+
+    from trainer.config import Config
+    from trainer.export.build import make_index
+    from trainer.export.index import recall_of_exact
+
+    variable = tf.Variable(vectors, trainable=False)
+    tuning, measured = tf.constant(queries[:_TUNING_QUERIES]), tf.constant(queries[_TUNING_QUERIES:])
+    indexes: dict[str, Any] = {}
+    searches: dict[str, Callable[[Any], Any]] = {}
+    for kind in _KINDS:
+        settings = {"index": kind, "recall_target": options.recall, "candidates": options.k}
+        began = time.perf_counter()
+        index, card = make_index(Config.model_validate({"export": settings}), variable, tuning)
+        seconds = time.perf_counter() - began
+        recall = recall_of_exact(index, measured, variable.value(), min(100, len(vectors)))
+        used = {name: value for name, value in card.items() if value is not None and name != "recall"}
+        indexes[kind] = {"seconds_to_build_and_tune": seconds, "recall@100": recall, "settings": used, "calls": {}}
+        searches[kind] = _graph(index, options.k, len(vectors), vectors.shape[1])
+    speedup = {}
+    for size in _BATCH_SIZES:
+        wall, cpu = _time(searches, tf.constant(measured[:size]), options.rounds)
+        for kind in _KINDS:
+            indexes[kind]["calls"][str(size)] = {
+                "milliseconds": percentiles([1e3 * value for value in wall[kind]]),
+                "cpu_milliseconds": percentiles([1e3 * value for value in cpu[kind]]),
+                "queries_per_second": size / statistics.median(wall[kind]),
+            }
+        speedup[str(size)] = {
+            name: statistics.median(a / b for a, b in zip(times["brute_force"], times["portable"], strict=True))
+            for name, times in (("wall", wall), ("cpu", cpu))
+        }
+    return {"indexes": indexes, "speedup": speedup}
+
+
+def _graph(index: Any, k: int, items: int, dimension: int) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    count = min(k, items)
+    return tf.function(  # type: ignore[no-any-return]
+        lambda queries: index.search(queries, tf.constant(count)),
+        input_signature=[tf.TensorSpec([None, dimension], tf.float32)],
+        autograph=False,
+    )
+
+
+def _time(
+    searches: dict[str, Callable[[Any], Any]], queries: Any, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds and processor seconds of a call by index; a round's figure is the median of ten calls."""
+    wall: dict[str, list[float]] = {kind: [] for kind in searches}
+    cpu: dict[str, list[float]] = {kind: [] for kind in searches}
+    for search in searches.values():
+        for _ in range(5):
+            search(queries)
+    for number in range(rounds):
+        for kind in sorted(searches, reverse=bool(number % 2)):
+            walls, cpus = [], []
+            for _ in range(10):
+                began, began_cpu = time.perf_counter(), time.process_time()
+                searches[kind](queries)[1].numpy()
+                walls.append(time.perf_counter() - began)
+                cpus.append(time.process_time() - began_cpu)
+            wall[kind].append(statistics.median(walls))
+            cpu[kind].append(statistics.median(cpus))
+    return wall, cpu
+
+
+def _show(result: dict[str, Any], console: Console) -> None:
+    for name, catalogue in result["catalogues"].items():
+        table = Table(title=f"{result['items']:,} x {result['dimension']}, k {result['k']}: {name}")
+        table.add_column("index", no_wrap=True)
+        headings = ["build s", "recall@100", "leaves", *(f"ms/{size}" for size in _BATCH_SIZES)]
+        for column in (*headings, *(f"CPU ms/{size}" for size in _BATCH_SIZES)):
+            table.add_column(column, justify="right", no_wrap=True)
+        for kind, entry in catalogue["indexes"].items():
+            used = entry["settings"]
+            leaves = f"{used['leaves_to_search']} of {used['leaves']}" if "leaves" in used else "all"
+            calls = [entry["calls"][str(size)] for size in _BATCH_SIZES]
+            table.add_row(
+                kind,
+                f"{entry['seconds_to_build_and_tune']:.1f}",
+                f"{entry['recall@100']:.4f}",
+                leaves,
+                *(f"{call['milliseconds']['p50']:.2f}" for call in calls),
+                *(f"{call['cpu_milliseconds']['p50']:.2f}" for call in calls),
+            )
+        console.print(table)
+    console.print("ms/32: milliseconds of a call with 32 queries.", highlight=False)
+    facts = result["environment"]
+    if facts["load_average_before"] > facts["cores"] / 2:
+        console.print(
+            f"[yellow]Other work was running (load {facts['load_average_before']}, {facts['cores']} cores); "
+            "trust the processor times more than the times.[/]",
+            highlight=False,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
