@@ -4,9 +4,9 @@ Source: ``util/json_tensor.cc`` (``ParseJson``, ``JsonValueToString``).
 """
 
 import binascii
-import contextlib
 import re
 from base64 import b64decode
+from itertools import takewhile
 from typing import Any
 
 import rapidjson
@@ -20,6 +20,8 @@ _UTF8_BOM = b"\xef\xbb\xbf"
 _ERROR = re.compile(r"Parse error at offset (\d+): (.*)", re.DOTALL)
 # Longer values are cut in messages; the real server repeats all of them, whatever the size.
 _MAX_TEXT = 16 * 1024
+# So deep a value fills that by its indentation alone.
+_MAX_DEPTH = 100
 _MAX_FLOAT = 3.4028234e38
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 _TYPE_NAMES: dict[type, str] = {dict: "Object", list: "Array", str: "String"}
@@ -60,13 +62,8 @@ def value_text(value: Any) -> str:
     """A parsed value as the real server prints it in messages (pretty-printed, 4 spaces)."""
     if type(value) is float:
         return decimal32(value) if -_MAX_FLOAT <= value <= _MAX_FLOAT else decimal64(value)
-    sink: Any = _Sink()
-    with contextlib.suppress(_FullError, RecursionError):
-        rapidjson.dump(value, sink, indent=4, ensure_ascii=False, number_mode=_NUMBERS, chunk_size=_MAX_TEXT)
-    text = b"".join(sink.parts)
-    if len(text) > _MAX_TEXT:
-        return text[:_MAX_TEXT].decode(errors="ignore") + "...TRUNCATED"
-    return text.decode()
+    text = str(rapidjson.dumps(_pruned(value, [_MAX_TEXT], 0), indent=4, ensure_ascii=False, number_mode=_NUMBERS))
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "...TRUNCATED"
 
 
 def type_name(value: Any) -> str:
@@ -105,22 +102,23 @@ def base64_bytes(value: Any) -> bytes:
         raise invalid_argument("Unable to base64 decode") from None
 
 
-class _FullError(Exception):
-    pass
-
-
-class _Sink:
-    """Takes text until it is clear that it will be cut."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self._size = 0
-
-    def write(self, part: bytes) -> None:
-        self.parts.append(part)
-        self._size += len(part)
-        if self._size > _MAX_TEXT:
-            raise _FullError
+def _pruned(value: Any, budget: list[int], depth: int) -> Any:
+    """As much of a value as fills the text of a message: each part of it takes a character at least."""
+    budget[0] -= 1
+    if type(value) is str:
+        budget[0] -= len(value)
+        return value[: _MAX_TEXT + 1]
+    if depth > _MAX_DEPTH or type(value) not in (list, dict):
+        return value if type(value) not in (list, dict) else type(value)()
+    if type(value) is list:
+        return [_pruned(item, budget, depth + 1) for item in takewhile(lambda _: budget[0] > 0, value)]
+    pruned: dict[str, Any] = {}
+    for key, item in value.items():
+        if budget[0] <= 0:
+            break
+        budget[0] -= len(key)
+        pruned[key[: _MAX_TEXT + 1]] = _pruned(item, budget, depth + 1)
+    return pruned
 
 
 def _parse_error(message: str, offset: int) -> StatusError:
