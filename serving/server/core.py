@@ -9,16 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Generic, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import grpc
 
 from serving.protos import model_server_config_pb2
-from serving.server.config_fields import refused_fields
 from serving.server.errors import StatusError, invalid_argument
-from serving.server.manager import AspiredVersionsManager, Handle, Loader, Outcome, OutcomeOf
+from serving.server.harness import Loader, Outcome, OutcomeOf
+from serving.server.manager import AspiredVersionsManager, Handle
+from serving.server.model_configs import local_path, same_source, validated
 from serving.server.policies import AvailabilityPreserving, TransitionPolicy, version_policy
 from serving.server.source import FileSystemSource, StoragePath, WatchedModel
 from serving.server.states import ManagerState, ServableStateMonitor
@@ -229,9 +228,9 @@ class ServerCore(Generic[S]):
             return {}
         if new != _LIST:
             raise invalid_argument("ModelServer does not yet support custom model config.")
-        models = _validated(config.model_config_list.config, self._models, self._options.platforms)
+        models = validated(config.model_config_list.config, self._models, self._options.platforms)
         watched = [
-            WatchedModel(name, _local(name, model.base_path), version_policy(model.model_version_policy))
+            WatchedModel(name, local_path(name, model.base_path), version_policy(model.model_version_policy))
             for name, model in models.items()
         ]
         labels = self._new_labels(models)
@@ -242,7 +241,7 @@ class ServerCore(Generic[S]):
         _LOGGER.info("Adding/updating models.")
         for name in models:
             _LOGGER.info(" (Re-)adding model: %s", name)
-        changed = {name: model for name, model in models.items() if not _same_source(model, self._models.get(name))}
+        changed = {name: model for name, model in models.items() if not same_source(model, self._models.get(name))}
         self._config, self._models, self._labels = accepted, models, labels
         for name in [*self._reported]:
             if name in changed or name not in models:
@@ -306,74 +305,3 @@ class ServerCore(Generic[S]):
         if failed:
             reasons = "".join(f"{{{{name: {n} version: {v}}} due to error: {error}}}, " for n, v, error in failed)
             raise StatusError(grpc.StatusCode.UNKNOWN, f"{len(failed)} {what} did not become available: {{{reasons}}}")
-
-
-def _validated(models: Sequence[Any], former: Mapping[str, Any], platforms: Collection[str]) -> dict[str, Any]:
-    by_name: dict[str, Any] = {}
-    for model in models:
-        if model.name in by_name:
-            raise invalid_argument(f"Illegal to list model {model.name} multiple times in config list")
-        for refused in refused_fields(model):
-            raise invalid_argument(f"Model {model.name}: {refused}. This can't be honoured here; remedy: take it out")
-        by_name[model.name] = model
-    for name, model in by_name.items():
-        if not name:
-            raise invalid_argument(f"Expected every model to have a name; got an empty one for {model.base_path!r}")
-        platform = _platform(model)
-        if name in former and (old := _platform(former[name])) != platform:
-            raise invalid_argument(
-                f"Illegal to change a model's platform. For model {name} platform was {old} and new platform "
-                f"requested is {platform}"
-            )
-        if platform not in platforms:
-            raise invalid_argument(
-                f"Model {name} requests unsupported platform {platform}. Supported: {', '.join(sorted(platforms))}"
-            )
-    return by_name
-
-
-def _platform(model: Any) -> str:
-    if model.model_type != model_server_config_pb2.MODEL_TYPE_UNSPECIFIED:
-        _LOGGER.warning(
-            "Deprecated ModelServerConfig::model_type field used. Prefer ModelServerConfig::model_platform."
-        )
-        if model.model_platform:
-            raise invalid_argument(
-                "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."
-            )
-        if model.model_type != model_server_config_pb2.TENSORFLOW:
-            raise invalid_argument(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
-        return "tensorflow"
-    if not model.model_platform:
-        raise invalid_argument(
-            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform."
-        )
-    return str(model.model_platform)
-
-
-def _local(name: str, base_path: str) -> Path:
-    """The directory of a base path.
-
-    Raises:
-        StatusError: it is relative, or not in a local file system.
-    """
-    if "://" in base_path:
-        parts = urlsplit(base_path)
-        if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-            raise invalid_argument(
-                f"Base path {base_path} of model {name} is not in a local file system, and this server reads no other. "
-                "Remedy: mount the bucket or share, or copy the versions to a local directory"
-            )
-        base_path = unquote(parts.path)
-    if not base_path.startswith("/"):
-        raise invalid_argument(f"Expected model {name} to have an absolute path or URI; got base_path()={base_path}")
-    return Path(base_path)
-
-
-def _same_source(new: Any, old: Any) -> bool:
-    """Whether two ModelConfigs aspire to the same versions."""
-    return (
-        old is not None
-        and new.base_path == old.base_path
-        and version_policy(new.model_version_policy) == version_policy(old.model_version_policy)
-    )

@@ -1,113 +1,21 @@
 """Drives versions through load, service and unload, and hands out counted handles to them."""
 
-import enum
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import grpc
 
 from serving.server.errors import StatusError, from_exception, not_found
+from serving.server.harness import Harness, Loader, Outcome, OutcomeOf, Phase, Serving, Unloadable
 from serving.server.policies import Action, TransitionPolicy, VersionSnapshot
 from serving.server.source import StoragePath
 from serving.server.states import ManagerState, ServableState, ServableStateMonitor
 
 _LOGGER = logging.getLogger(__name__)
-S_co = TypeVar("S_co", covariant=True)
 S = TypeVar("S")
-
-
-class Loader(Protocol[S_co]):
-    """Owns one servable: its making and its end."""
-
-    @property
-    def servable(self) -> S_co:
-        """What was loaded."""
-        ...
-
-    def load(self) -> None:
-        """Makes the servable ready to answer."""
-        ...
-
-    def unload(self) -> None:
-        """Gives everything back; called once nothing uses the servable."""
-        ...
-
-
-class Outcome(enum.Enum):
-    """What has become of a version directory that is aspired to."""
-
-    PENDING = enum.auto()
-    RETRYING = enum.auto()  # an attempt to load it failed, the next one is to come
-    READY = enum.auto()
-    FAILED = enum.auto()
-
-
-OutcomeOf = Callable[[str, StoragePath], Outcome]
-
-
-class _Phase(enum.Enum):
-    NEW = enum.auto()
-    LOADING = enum.auto()
-    READY = enum.auto()
-    LEAVING = enum.auto()  # takes no new requests; running ones finish, then it is unloaded
-    DONE = enum.auto()  # failed to load
-
-
-class _Harness(Generic[S]):
-    """One version with everything the manager notes about it; guarded by the manager's lock."""
-
-    __slots__ = ("cancelled", "error", "is_aspired", "key", "loader", "name", "phase", "servable", "storage", "users")
-
-    def __init__(self, name: str, storage: StoragePath, key: int, loader: Loader[S]) -> None:
-        self.name = name
-        self.storage = storage
-        self.key = key
-        self.loader = loader
-        self.servable: S | None = None
-        self.phase = _Phase.NEW
-        self.is_aspired = True
-        self.users = 0
-        self.cancelled = False  # no further attempts to load
-        self.error: StatusError | None = None  # of the last attempt
-
-    @property
-    def version(self) -> int:
-        return self.storage.version
-
-    def __str__(self) -> str:
-        return f"{{name: {self.name} version: {self.version}}}"
-
-
-class _Unloadable:
-    """Stands for a loader that could not even be made."""
-
-    def __init__(self, error: StatusError) -> None:
-        self._error = error
-
-    @property
-    def servable(self) -> NoReturn:
-        raise self._error
-
-    def load(self) -> None:
-        raise self._error
-
-    def unload(self) -> None:
-        pass
-
-
-class _Serving(Generic[S]):
-    """The versions of one model that answer requests. Replaced as a whole, never changed."""
-
-    __slots__ = ("by_version", "latest")
-
-    def __init__(self, ready: Sequence[_Harness[S]]) -> None:
-        # While a version is being moved to another directory both may be ready: the new one answers.
-        ordered = sorted(ready, key=lambda harness: (harness.version, harness.is_aspired, harness.key))
-        self.by_version = {harness.version: harness for harness in ordered}
-        self.latest = ordered[-1] if ordered else None
 
 
 class Handle(Generic[S]):
@@ -171,9 +79,9 @@ class AspiredVersionsManager(Generic[S]):
         # Guards all that follows; `_changed` is notified when a harness changes phase or loses its last user.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._harnesses: dict[str, list[_Harness[S]]] = {}
+        self._harnesses: dict[str, list[Harness[S]]] = {}
         self._aspired: dict[str, list[StoragePath]] = {}
-        self._serving: dict[str, _Serving[S]] = {}
+        self._serving: dict[str, Serving[S]] = {}
         self._max_loading = max(num_load_threads, 1)
         self._max_unloading = max(num_unload_threads, 1)
         self._loading = 0
@@ -253,20 +161,20 @@ class AspiredVersionsManager(Generic[S]):
                 self._reconcile(name)
             return self._changed.wait_for(lambda: not any(self._harnesses.values()), max(timeout, 0.0))
 
-    def _find(self, name: str, storage: StoragePath) -> _Harness[S] | None:
+    def _find(self, name: str, storage: StoragePath) -> Harness[S] | None:
         return next((h for h in self._harnesses.get(name, ()) if h.storage == storage), None)
 
     def _outcome(self, name: str, storage: StoragePath) -> Outcome:
         harness = self._find(name, storage)
         if harness is None:
             return Outcome.PENDING
-        if harness.phase is _Phase.READY:
+        if harness.phase is Phase.READY:
             return Outcome.READY
-        if harness.phase is _Phase.DONE:
+        if harness.phase is Phase.DONE:
             return Outcome.FAILED
         return Outcome.RETRYING if harness.error is not None else Outcome.PENDING
 
-    def _enter(self, name: str, version: int | None) -> _Harness[S]:
+    def _enter(self, name: str, version: int | None) -> Harness[S]:
         with self._lock:
             serving = self._serving.get(name)
             if serving is not None:
@@ -277,10 +185,10 @@ class AspiredVersionsManager(Generic[S]):
         wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
         raise not_found(f"Servable not found for request: {wanted}")
 
-    def _leave(self, harness: _Harness[S]) -> None:
+    def _leave(self, harness: Harness[S]) -> None:
         with self._lock:
             harness.users -= 1
-            if harness.users == 0 and harness.phase is _Phase.LEAVING:
+            if harness.users == 0 and harness.phase is Phase.LEAVING:
                 self._changed.notify_all()
 
     def _reconcile(self, name: str) -> None:
@@ -292,9 +200,9 @@ class AspiredVersionsManager(Generic[S]):
             if harness.is_aspired:
                 continue
             harness.cancelled = True
-            if harness.phase is _Phase.NEW:
+            if harness.phase is Phase.NEW:
                 self._publish(harness, ManagerState.END)
-            if harness.phase in (_Phase.NEW, _Phase.DONE):
+            if harness.phase in (Phase.NEW, Phase.DONE):
                 harnesses.remove(harness)
                 self._republish_twin(harness)
         present = {harness.storage for harness in harnesses}
@@ -309,9 +217,9 @@ class AspiredVersionsManager(Generic[S]):
             loader: Loader[S] = self._make_loader(name, storage)
         except Exception as exception:
             error = from_exception(exception)
-            loader = _Unloadable(error)
+            loader = Unloadable(error)
         self._next_key += 1
-        harness = _Harness(name, storage, self._next_key, loader)
+        harness = Harness(name, storage, self._next_key, loader)
         self._harnesses[name].append(harness)
         self._publish(harness, ManagerState.START)
 
@@ -323,10 +231,10 @@ class AspiredVersionsManager(Generic[S]):
                 [
                     VersionSnapshot(
                         h.version,
-                        is_new=h.phase is _Phase.NEW,
-                        is_ready=h.phase is _Phase.READY,
+                        is_new=h.phase is Phase.NEW,
+                        is_ready=h.phase is Phase.READY,
                         is_aspired=h.is_aspired,
-                        is_done=h.phase is _Phase.DONE,
+                        is_done=h.phase is Phase.DONE,
                         key=h.key,
                     )
                     for h in harnesses.values()
@@ -337,7 +245,7 @@ class AspiredVersionsManager(Generic[S]):
             action, snapshot = step
             harness = harnesses[snapshot.key]
             if action is Action.LOAD:
-                harness.phase = _Phase.LOADING
+                harness.phase = Phase.LOADING
                 self._publish(harness, ManagerState.LOADING)
                 target = self._load
             else:
@@ -347,12 +255,12 @@ class AspiredVersionsManager(Generic[S]):
             # load that waits for its next attempt, or an unload for its last request, holds up nothing.
             threading.Thread(target=target, args=(harness,), name=f"{action.value}-{harness}", daemon=True).start()
 
-    def _load(self, harness: _Harness[S]) -> None:
+    def _load(self, harness: Harness[S]) -> None:
         error = self._try_load(harness)
         with self._changed:
             if error is None and harness.is_aspired:
                 harness.servable = harness.loader.servable
-                harness.phase = _Phase.READY
+                harness.phase = Phase.READY
                 harness.error = None
                 self._update_serving(harness.name)
                 _LOGGER.info("Successfully loaded servable version %s", harness)
@@ -368,7 +276,7 @@ class AspiredVersionsManager(Generic[S]):
                     self._harnesses[harness.name].remove(harness)
                 else:
                     _LOGGER.error("Servable %s cannot be loaded: %s", harness, error)
-                    harness.phase = _Phase.DONE
+                    harness.phase = Phase.DONE
                     harness.error = error
                     self._publish(harness, ManagerState.END, error)
                 self._reconcile(harness.name)
@@ -378,7 +286,7 @@ class AspiredVersionsManager(Generic[S]):
             self._begin_unload(harness)
         self._unload(harness)
 
-    def _try_load(self, harness: _Harness[S]) -> StatusError | None:
+    def _try_load(self, harness: Harness[S]) -> StatusError | None:
         tries = self._max_num_load_retries + 1
         error: StatusError | None = None
         for attempt in range(1, tries + 1):
@@ -418,12 +326,12 @@ class AspiredVersionsManager(Generic[S]):
                     break
         return error
 
-    def _begin_unload(self, harness: _Harness[S]) -> None:
-        harness.phase = _Phase.LEAVING
+    def _begin_unload(self, harness: Harness[S]) -> None:
+        harness.phase = Phase.LEAVING
         self._update_serving(harness.name)
         self._publish(harness, ManagerState.UNLOADING)
 
-    def _unload(self, harness: _Harness[S]) -> None:
+    def _unload(self, harness: Harness[S]) -> None:
         with self._changed:
             _LOGGER.info("Quiescing servable version %s, %d requests in flight", harness, harness.users)
             self._changed.wait_for(lambda: harness.users == 0)
@@ -443,19 +351,19 @@ class AspiredVersionsManager(Generic[S]):
             self._reconcile(harness.name)
 
     def _update_serving(self, name: str) -> None:
-        self._serving[name] = _Serving([h for h in self._harnesses[name] if h.phase is _Phase.READY])
+        self._serving[name] = Serving([h for h in self._harnesses[name] if h.phase is Phase.READY])
 
-    def _republish_twin(self, harness: _Harness[S]) -> None:
+    def _republish_twin(self, harness: Harness[S]) -> None:
         """Takes back what a failed move of a version to another directory had left on the one that answers."""
         for twin in self._harnesses[harness.name]:
-            if twin.version == harness.version and twin.phase is _Phase.READY:
+            if twin.version == harness.version and twin.phase is Phase.READY:
                 self._publish(twin, ManagerState.AVAILABLE)
 
-    def _publish(self, harness: _Harness[S], state: ManagerState, error: StatusError | None = None) -> None:
+    def _publish(self, harness: Harness[S], state: ManagerState, error: StatusError | None = None) -> None:
         twins = [h for h in self._harnesses[harness.name] if h.version == harness.version and h is not harness]
-        if any(twin.phase is _Phase.READY for twin in twins):
+        if any(twin.phase is Phase.READY for twin in twins):
             # The version is being moved to another directory and answers all the while.
             state = ManagerState.AVAILABLE
-        elif not harness.is_aspired and any(twin.is_aspired and twin.phase is not _Phase.NEW for twin in twins):
+        elif not harness.is_aspired and any(twin.is_aspired and twin.phase is not Phase.NEW for twin in twins):
             return  # the twin's state is the version's
         self._monitor.publish(harness.name, harness.version, ServableState(state, error))
