@@ -150,17 +150,37 @@ def test_waits_for_a_base_path_then_loads_with_warm_up(exports: dict[int, Path],
 
 def test_stops_by_draining(exports: dict[int, Path], tmp_path: Path) -> None:
     copy_version(exports[1], tmp_path / "1")
-    with LiveServer(tmp_path) as server, server.client() as client, ThreadPoolExecutor(4) as pool:
+    with (
+        LiveServer(tmp_path, "--rest_api_port=-1") as server,
+        server.client() as client,
+        ThreadPoolExecutor(6) as pool,
+    ):
         client.recommend()
         running = [pool.submit(server.prediction.Predict, slow(1.5), timeout=30) for _ in range(4)]
+        posted = [pool.submit(post_slow, server, 1.5) for _ in range(2)]
         time.sleep(0.5)
         server.terminate()
         assert [r.result().model_spec.version.value for r in running] == [1] * 4
+        assert [p.result() for p in posted] == [200] * 2
         assert server.wait(30) == 0
         assert "Traceback" not in server.text
         assert server.text.rstrip().endswith("stopped")
         with pytest.raises(ServingError):
             client.recommend()
+
+
+def post_slow(server: LiveServer, seconds: float) -> int:
+    body = json.dumps({"signature_name": "slow", "inputs": {"seconds": [seconds]}}).encode()
+    url = f"http://localhost:{rest_port(server)}/v1/models/recommender:predict"
+    with urllib.request.urlopen(url, body, timeout=30) as answer:
+        answer.read()
+        return int(answer.status)
+
+
+def rest_port(server: LiveServer) -> int:
+    found = re.search(r"Exporting HTTP/REST API at:localhost:(\d+) \.\.\.", server.text)
+    assert found is not None
+    return int(found[1])
 
 
 def test_memory_of_unloaded_versions_is_given_back(tmp_path: Path) -> None:
@@ -244,9 +264,7 @@ def test_several_models_labels_and_reloads(exports: dict[int, Path], tmp_path: P
         labels = 'version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 }'
         server.models.HandleReloadConfigRequest(reload_request(labelled % labels), timeout=30)
         assert (offset_of(server, "a", label="stable"), offset_of(server, "a", label="canary")) == (0, 100)
-        rest = re.search(r"Exporting HTTP/REST API at:localhost:(\d+) \.\.\.", server.text)
-        assert rest is not None
-        url = f"http://localhost:{rest[1]}/v1/models/a/labels/canary/metadata"
+        url = f"http://localhost:{rest_port(server)}/v1/models/a/labels/canary/metadata"
         assert json.load(urllib.request.urlopen(url, timeout=30))["model_spec"]["version"] == "2"
         code, details = failure(
             server.models.HandleReloadConfigRequest,
