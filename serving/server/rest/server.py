@@ -25,8 +25,8 @@ _BACKLOG = 1024
 _MAX_HEADER_BYTES = 64 * 1024
 # Idle connections are closed after this long.
 _IDLE_SECONDS = 75
-# A request's headers and body may take this long, and longer by a second for each of so many bytes. The same holds
-# for a client that reads its answer.
+# A client that sends a request or reads its answer may stop for this long; one that does so more slowly than this
+# uses the time up bit by bit.
 _PATIENCE_SECONDS = 30.0
 _MIN_BYTES_PER_SECOND = 16 * 1024
 # Threads for clients that are slow in sending or reading, beyond those for requests that are worked on.
@@ -161,8 +161,8 @@ class _Patience:
         self._socket.settimeout(left)
 
     def reward(self, size: int) -> None:
-        """Adds time for bytes that came through."""
-        self._end += size / _MIN_BYTES_PER_SECOND
+        """Gives time back for bytes that came through; never more than there was at first."""
+        self._end = min(self._end + size / _MIN_BYTES_PER_SECOND, time.monotonic() + _PATIENCE_SECONDS)
 
 
 class _RawReader(io.RawIOBase):

@@ -4,6 +4,7 @@ import base64
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -381,7 +382,7 @@ def outcome(call: Callable[[], Any]) -> tuple[Any, str]:
 def test_any_json_is_decoded_or_refused(value: Any, key: str, dtype: int) -> None:
     body = json.dumps({key: value})
     for types in ({"a": dtype}, {"a": dtype, "b": INT64}):
-        got, status = outcome(lambda types=types: decoded(body, types))
+        got, status = outcome(partial(decoded, body, types))
         assert status in ("OK", "INVALID_ARGUMENT")
         for proto in got[0].inputs.values() if got else ():
             tf.make_ndarray(proto)

@@ -189,10 +189,13 @@ def test_round_trips(array: Any, single: bool) -> None:
 @given(hnp.arrays(np.object_, SHAPES, elements=st.binary()))
 def test_bytes_round_trips(array: Any) -> None:
     found: list[bytes] = []
-    document = json.loads(
-        columns({"y_bytes": to_proto(array)}), object_hook=lambda d: found.append(base64.b64decode(d["b64"])) or d
-        if "b64" in d else d
-    )  # fmt: skip
+
+    def hook(value: dict[str, Any]) -> Any:
+        if "b64" in value:
+            found.append(base64.b64decode(value["b64"]))
+        return value
+
+    document = json.loads(columns({"y_bytes": to_proto(array)}), object_hook=hook)
     assert found == array.ravel().tolist()
     assert document.keys() == {"outputs"}
 
