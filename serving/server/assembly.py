@@ -8,23 +8,31 @@ from functools import partial
 from typing import Any
 
 import grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from serving.runtime.batching import BatchingOptions
-from serving.server import config_files, flags, ops
+from serving.server import config_files, flags, ops, profiler
 from serving.server.config_files import ConfigFileError
 from serving.server.core import CoreOptions, ServerCore
 from serving.server.errors import invalid_argument
 from serving.server.grpc_server import GrpcServer
 from serving.server.handlers import Handlers
+from serving.server.health import add_health
 from serving.server.loader import LoaderOptions, ModelLoader
 from serving.server.log_collector import Factory, FileLogCollector, LogCollector, Report
 from serving.server.metrics import Metrics
 from serving.server.policies import TRANSITION_POLICIES
+from serving.server.profiler import add_profiler
+from serving.server.reflection import add_reflection
 from serving.server.request_log import ServerRequestLogger
 from serving.server.servable import Servable
 from serving.server.source import StoragePath
+from serving.server.tls import server_credentials
 
 _LOGGER = logging.getLogger(__name__)
+
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
 
 Core = ServerCore[Servable]
 
@@ -89,31 +97,41 @@ def make_grpc(options: argparse.Namespace, handlers: Handlers) -> GrpcServer:
     )
 
 
-def add_health(options: argparse.Namespace, server: GrpcServer) -> Any:
-    """Adds the standard health service if the flags ask for it: SERVING, for the server and each of its services.
+def add_services(options: argparse.Namespace, server: GrpcServer, core: Core) -> list[Callable[[], None]]:
+    """Adds the services beside prediction and models that the flags ask for, before the server listens.
 
     Returns:
-        The servicer, whose ``enter_graceful_shutdown`` turns all to NOT_SERVING; None without the flag.
+        What to call when draining begins: health turns to NOT_SERVING, a running capture ends.
     """
-    if not options.enable_grpc_healthcheck_service:
-        return None
-    from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+    names = [PREDICTION_SERVICE, MODEL_SERVICE]
+    shutdowns: list[Callable[[], None]] = []
+    if options.enable_grpc_healthcheck_service:
+        shutdowns.append(add_health(server.server, core.monitor).shutdown)
+        names.append(HEALTH_SERVICE)
+    if options.enable_profiler:
+        shutdowns.append(add_profiler(server.server).shutdown)
+        names.append(profiler.SERVICE)
+    if options.enable_grpc_reflection:
+        add_reflection(server.server, names)
+    return shutdowns
 
-    servicer = health.HealthServicer()
-    for service in ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"):
-        servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server.server)
-    return servicer
+
+def make_credentials(options: argparse.Namespace) -> grpc.ServerCredentials | None:
+    """TLS of the gRPC port; None without ``--ssl_config_file``.
+
+    Raises:
+        StatusError, ConfigFileError: the TLS configuration can't be used.
+    """
+    config = config_files.ssl_config(options)
+    return None if config is None else server_credentials(config)
 
 
-def listen(options: argparse.Namespace, server: GrpcServer) -> None:
+def listen(options: argparse.Namespace, server: GrpcServer, credentials: grpc.ServerCredentials | None) -> None:
     """Binds the gRPC server to its port and socket, starts it and says so.
 
     Raises:
         OSError: an address is in use.
-        ConfigFileError: the TLS configuration can't be used.
     """
-    credentials = _credentials(options)
     port = server.listen(f"0.0.0.0:{options.port}", credentials)
     if options.grpc_socket_path:
         server.listen(f"unix:{options.grpc_socket_path}", credentials)
@@ -236,14 +254,3 @@ def _loader_factory(
         return _LateLoader(partial(make_now, name, storage))
 
     return make
-
-
-def _credentials(options: argparse.Namespace) -> grpc.ServerCredentials | None:
-    config = config_files.ssl_config(options)
-    if config is None:
-        return None
-    return grpc.ssl_server_credentials(
-        [(config.server_key.encode(), config.server_cert.encode())],
-        root_certificates=config.custom_ca.encode() or None,
-        require_client_auth=config.client_verify,
-    )

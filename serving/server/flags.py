@@ -264,6 +264,7 @@ FLAGS: Sequence[Flag] = (
     Flag("workers", "int", 1, "server processes that share the ports", ours=True, check=_at_least(1)),
     Flag("max_concurrent_requests", "int", 0, "requests in the server at once, more are refused; 0: no limit",
          ours=True, check=_at_least(0)),
+    Flag("enable_grpc_reflection", "bool", True, "gRPC server reflection, for grpcurl and its like", ours=True),
     Flag("rest_api_max_body_bytes", "int", 256 * 2**20, "most bytes of a REST request, before and after unpacking",
          ours=True, check=_at_least(1)),
     Flag("rest_api_gzip_min_bytes", "int", 1024, "size from which REST answers are compressed for clients that accept "

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from types import FrameType
@@ -107,7 +107,7 @@ class _Server:
         self._core: Core | None = None
         self._logger: ServerRequestLogger | None = None
         self._poller: ConfigFilePoller | None = None
-        self._health: Any = None
+        self._shutdowns: list[Callable[[], None]] = []
         self._grpc: GrpcServer | None = None
         self._rest: RestServer | None = None
 
@@ -138,13 +138,13 @@ class _Server:
         # Files first: a mistake in one should show before anything takes time.
         config = config_files.model_server_config(options)
         bundle = config_files.session_bundle_config(options)
-        config_files.ssl_config(options)
         config_files.monitoring_config(options)
 
         from serving.server import assembly
         from serving.server.handlers import Handlers
         from serving.server.metrics import Metrics
 
+        credentials = assembly.make_credentials(options)
         metrics = Metrics()
         logger = self._logger = assembly.make_request_logger(options, bundle, metrics)
         logger.check(config)
@@ -169,8 +169,8 @@ class _Server:
             self._poller.start()
         handlers = Handlers(core, logger, metrics, check_method_names=options.enable_signature_method_name_check)
         self._grpc = assembly.make_grpc(options, handlers)
-        self._health = assembly.add_health(options, self._grpc)
-        assembly.listen(options, self._grpc)
+        self._shutdowns = assembly.add_services(options, self._grpc, core)
+        assembly.listen(options, self._grpc, credentials)
         if options.rest_api_port:
             from serving.server.rest import start_rest
 
@@ -179,8 +179,8 @@ class _Server:
     def _drain(self) -> bool:
         """Lets running requests finish, then unloads everything; returns whether all of it is gone."""
         options = self._options
-        if self._health is not None:
-            self._health.enter_graceful_shutdown()
+        for shutdown in self._shutdowns:
+            shutdown()
         if self._grpc is not None and self._stop.requested and options.shutdown_delay_seconds:
             _LOGGER.info("serving on for %g s, until balancers have noticed", options.shutdown_delay_seconds)
             self._stop.pause(options.shutdown_delay_seconds)
