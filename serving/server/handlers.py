@@ -7,6 +7,7 @@ TensorFlow Serving's codes and words (``model_servers/prediction_service_impl.cc
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from serving.protos import (
@@ -22,6 +23,7 @@ from serving.server.metrics import Metrics
 from serving.server.multi_inference import run_multi_inference
 from serving.server.predict import DEFAULT_SIGNATURE, run_predict, run_predict_serialized
 from serving.server.regress import run_regress
+from serving.server.servable import Signature
 
 if TYPE_CHECKING:
     from serving.server.core import ServerCore
@@ -105,6 +107,12 @@ class Handlers:
         if self._logger is not None:
             self._log(self._logger, request, response, name, version, spec.signature_name)
         return response
+
+    def signatures(self, spec: Any) -> Mapping[str, Signature]:
+        """The signatures of the version that a ``ModelSpec`` asks for: what REST needs to read JSON."""
+        with self._core.acquire(spec) as (_, servable):
+            found: Mapping[str, Signature] = servable.signatures
+        return found
 
     def get_model_metadata(self, request: Any, timeout: float | None = None) -> Any:
         """``GetModelMetadataRequest`` -> ``GetModelMetadataResponse`` with the signatures of a version."""
