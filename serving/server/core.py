@@ -242,11 +242,15 @@ class ServerCore(Generic[S]):
         for name in models:
             _LOGGER.info(" (Re-)adding model: %s", name)
         changed = {name: model for name, model in models.items() if not same_source(model, self._models.get(name))}
-        self._config, self._models, self._labels = accepted, models, labels
-        for name in [*self._reported]:
-            if name in changed or name not in models:
-                self._reported.pop(name)
-        self._source.update(watched)
+
+        def take_over() -> None:
+            self._config, self._models, self._labels = accepted, models, labels
+            # What was reported for a former configuration says nothing of this one.
+            for name in [*self._reported]:
+                if name in changed or name not in models:
+                    self._reported.pop(name)
+
+        self._source.update(watched, take_over)
         self.manager.wake()
         return changed
 

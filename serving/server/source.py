@@ -77,9 +77,15 @@ class FileSystemSource:
         """Starts polling in a thread of its own."""
         self._thread.start()
 
-    def update(self, models: Sequence[WatchedModel]) -> None:
-        """Watches these models instead; those left out are reported as having no aspired versions at once."""
+    def update(self, models: Sequence[WatchedModel], between: Callable[[], None] = lambda: None) -> None:
+        """Watches these models instead; those left out are reported as having no aspired versions at once.
+
+        Args:
+            models: what to watch.
+            between: called after the last report about the former models and before the first about these.
+        """
         with self._changed:
+            between()
             kept = {model.name: model for model in models}
             gone = [name for name in self._models if name not in kept]
             self._models = kept

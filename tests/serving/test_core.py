@@ -191,6 +191,19 @@ def test_a_base_path_that_changes_only_number_for_number(core: ServerCore[str], 
     assert set(seen) <= {"a/1", "b/1"}
 
 
+def test_what_is_reported_for_the_former_config_does_not_end_the_wait(tmp_path: Path) -> None:
+    """Looks at the disk that were begun before a reload report the former directory; they must count for nothing."""
+    write(tmp_path / "a", 1)
+    write(tmp_path / "b", 1)
+    core: ServerCore[str] = ServerCore(FileLoader, options(file_system_poll_wait_seconds=0.0005))
+    core.start(config_of(entry("m", tmp_path / "a")))
+    for _ in range(60):
+        for name in "ba":
+            core.reload(config_of(entry("m", tmp_path / name)), 10)
+            assert ask(core, "m") == f"{name}/1"
+    assert core.stop(10)
+
+
 def test_a_reload_fails_when_a_model_cannot_be_loaded(core: ServerCore[str], tmp_path: Path) -> None:
     write(tmp_path / "a", 1)
     (tmp_path / "b" / "4").mkdir(parents=True)
