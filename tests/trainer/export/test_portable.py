@@ -362,5 +362,5 @@ def test_a_catalogue_without_structure_is_searched_exactly() -> None:
     grouped = catalogue(20_500, topics=300, noise=0.3)
     index, card = make_index(config, tf.Variable(grouped), tf.constant(catalogue(16, topics=300, noise=0.3, seed=0)))
     assert isinstance(index, PortableIndex)
-    assert card["leaves_to_search"] < card["leaves"] / 8
+    assert card["leaves_to_search"] < card["leaves"] / 12
     assert card["recall"]["value"] >= config.export.recall_target
