@@ -1,4 +1,4 @@
-"""A typed client of the model server; imports neither TensorFlow nor anything of ``trainer``.
+"""A typed client of the model server, by gRPC or REST; imports neither TensorFlow nor anything of ``trainer``.
 
 from serving.client import RecommenderClient
 
@@ -7,8 +7,10 @@ with RecommenderClient("localhost:8500") as client:
         print(item.item_id, item.title, item.score)
 """
 
+from serving.client.aio import AsyncRecommenderClient
 from serving.client.api import RecommenderClient
 from serving.client.errors import (
+    AccessDeniedError,
     BadRequestError,
     DeadlineExceededError,
     ModelNotFoundError,
@@ -17,6 +19,8 @@ from serving.client.errors import (
     ServingError,
     UnreachableError,
 )
+from serving.client.options import Keepalive, RetryPolicy
+from serving.client.tls import TlsOptions
 from serving.client.types import (
     ModelMetadata,
     Query,
@@ -28,8 +32,11 @@ from serving.client.types import (
 )
 
 __all__ = [
+    "AccessDeniedError",
+    "AsyncRecommenderClient",
     "BadRequestError",
     "DeadlineExceededError",
+    "Keepalive",
     "ModelMetadata",
     "ModelNotFoundError",
     "OverloadedError",
@@ -37,10 +44,12 @@ __all__ = [
     "RankedItem",
     "Recommendation",
     "RecommenderClient",
+    "RetryPolicy",
     "ServerFaultError",
     "ServingError",
     "SignatureSpec",
     "TensorSpec",
+    "TlsOptions",
     "UnreachableError",
     "VersionStatus",
 ]

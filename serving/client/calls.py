@@ -1,0 +1,134 @@
+"""What the client does, apart from who does it.
+
+Everything between a method of the API and the network is written once, as generators that yield what is to be
+done (``Rpc``, ``HttpRequest``, ``Pause``) and are sent what came of it. ``drivers`` does these things, blocking or in
+an event loop.
+"""
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class Deadline:
+    """The time by which a call must be answered, with all its attempts.
+
+    Args:
+        seconds: from now; None for never.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float | None:
+        """Seconds left, never less than 0; None for no limit."""
+        return None if self._end is None else max(self._end - time.monotonic(), 0.0)
+
+    def allows(self, seconds: float) -> bool:
+        """Whether more than so many seconds are left."""
+        left = self.left()
+        return left is None or left > seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What goes with one call of the API.
+
+    Attributes:
+        deadline: when it must be answered.
+        metadata: of this call alone.
+    """
+
+    deadline: Deadline
+    metadata: Metadata = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RpcMethod:
+    """A unary RPC: its path and the class of its response."""
+
+    path: str
+    response: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """One RPC; sent back is its response, a message."""
+
+    method: RpcMethod
+    request: Any
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One HTTP exchange; sent back is an ``HttpResponse``, whatever its status.
+
+    Attributes:
+        verb: GET or POST.
+        path: behind the base URL, percent-encoded.
+        body: a JSON document, or nothing.
+        call: deadline and headers.
+    """
+
+    verb: str
+    path: str
+    body: bytes | None
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """What came back: its status, its media type (without parameters), its body, unpacked."""
+
+    status: int
+    media_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait for some seconds."""
+
+    seconds: float
+
+
+Step = Rpc | HttpRequest | Pause
+_T = TypeVar("_T")
+Steps = Generator[Step, Any, _T]
+
+
+class CallFailed(Exception):  # noqa: N818  (never leaves the package)
+    """A step that failed.
+
+    Attributes:
+        code: gRPC's code, or what an HTTP status is in it.
+        details: what the server or the library says.
+        target: who was asked.
+    """
+
+    def __init__(self, code: grpc.StatusCode, details: str, target: str) -> None:
+        super().__init__(details)
+        self.code = code
+        self.details = details
+        self.target = target
+
+
+def next_step(steps: Steps[Any], reply: Any, failure: CallFailed | None) -> Step:
+    """Tells a generator what came of its last step.
+
+    Raises:
+        StopIteration: it is done; its ``value`` is the result.
+    """
+    return steps.send(reply) if failure is None else steps.throw(failure)
+
+
+def joined(*parts: Sequence[tuple[str, str | bytes]]) -> Metadata:
+    """Metadata of several origins."""
+    return tuple(pair for part in parts for pair in part)
