@@ -117,6 +117,10 @@ def test_draining_turns_all_at_once_and_for_good(served: _Served) -> None:
     assert [_next(watch) for watch in watches] == ["NOT_SERVING"] * 3
     served.publish("old", 2, ManagerState.AVAILABLE)
     assert [served.check(name) for name in ("", _MODELS, _PREDICTION, "old")] == ["NOT_SERVING"] * 4
+    # Open watches would hold up the server's stop.
+    for watch in (*watches, served.watch("old")):
+        assert [_ANSWERS.ServingStatus.Name(answer.status) for answer in watch] in ([], ["NOT_SERVING"])
+        assert watch.code() is grpc.StatusCode.OK
 
 
 def test_probes_are_answered_while_all_threads_are_busy(served: _Served) -> None:
@@ -132,19 +136,27 @@ def test_probes_are_answered_while_all_threads_are_busy(served: _Served) -> None
     assert [future.result(timeout=_LIMIT) for future in busy] == [b"", b""]
 
 
-def test_states_that_change_from_many_threads(served: _Served) -> None:
-    def churn(name: str) -> None:
-        for version in range(100):
-            served.publish(name, version, ManagerState.AVAILABLE)
-            served.publish(name, version, ManagerState.END)
-
-    threads = [threading.Thread(target=churn, args=(f"model-{number}",)) for number in range(4)]
-    for thread in threads:
+def test_watchers_that_come_and_go_while_states_change(served: _Served) -> None:
+    changing = [threading.Thread(target=_churn, args=(served, f"model-{number}")) for number in range(3)]
+    watching = [threading.Thread(target=_watch_often, args=(served, f"model-{number}")) for number in range(3)]
+    for thread in (*changing, *watching):
         thread.start()
-    watches = [served.watch(f"model-{number}") for number in range(4)]
-    for thread in threads:
-        thread.join()
-    for number, watch in enumerate(watches):
-        assert served.check(f"model-{number}") == "NOT_SERVING"
-        watch.cancel()
+    for thread in (*changing, *watching):
+        thread.join(50)
+        assert not thread.is_alive(), "locked up"
+    for number in range(3):
+        assert served.check(f"model-{number}") == _next(served.watch(f"model-{number}")) == "NOT_SERVING"
     assert served.check(_PREDICTION) == "SERVING"
+
+
+def _churn(served: _Served, name: str) -> None:
+    for version in range(200):
+        served.publish(name, version, ManagerState.AVAILABLE)
+        served.publish(name, version, ManagerState.END)
+
+
+def _watch_often(served: _Served, name: str) -> None:
+    for _ in range(50):
+        watch = served.watch(name)
+        next(watch)
+        watch.cancel()
