@@ -10,6 +10,7 @@ from serving.protos import config_pb2, meta_graph_pb2
 from serving.runtime.c_api import Buffer, Output, Status, TensorFlowError, library, output_array
 
 _NOT_FOUND = 5
+_CALLING_THREAD = -1
 
 
 class SavedModelSession:
@@ -67,10 +68,16 @@ class SavedModelSession:
             raise TensorFlowError(_NOT_FOUND, f"the graph has no operation {operation!r}")
         return Output(pointer, int(index or 0))
 
-    def callable(self, feeds: Sequence[Output], fetches: Sequence[Output]) -> "Callable":
-        """A way to compute ``fetches`` from ``feeds``, thread-safe."""
+    def callable(self, feeds: Sequence[Output], fetches: Sequence[Output], *, inline: bool = False) -> "Callable":
+        """A way to compute ``fetches`` from ``feeds``, thread-safe.
+
+        Args:
+            feeds: what a call gives.
+            fetches: what it gets.
+            inline: run operations one after the other in the calling thread instead of in TensorFlow's pool.
+        """
         assert self._session is not None
-        return Callable(self._session, feeds, fetches)
+        return Callable(self._session, feeds, fetches, inline)
 
     def extend(self) -> None:
         """Makes operations that were added to the graph runnable, and later runs a little cheaper."""
@@ -94,8 +101,10 @@ class SavedModelSession:
 class Callable:
     """Computes fixed outputs from fixed inputs; see ``SavedModelSession.callable``."""
 
-    def __init__(self, session: int, feeds: Sequence[Output], fetches: Sequence[Output]) -> None:
+    def __init__(self, session: int, feeds: Sequence[Output], fetches: Sequence[Output], inline: bool) -> None:
         self._session = session
+        self._options = config_pb2.RunOptions(inter_op_thread_pool=_CALLING_THREAD if inline else 0)
+        self._usual_options = self._options.SerializeToString()
         self._feeds = output_array(feeds)
         self._fetches = output_array(fetches)
         self._feed_type = c_void_p * len(feeds)
@@ -117,10 +126,14 @@ class Callable:
         """
         results = self._fetch_type()
         run_options = None
-        if timeout is not None:
-            milliseconds = max(int(timeout * 1000), 1)
-            serialized = config_pb2.RunOptions(timeout_in_ms=milliseconds).SerializeToString()
-            run_options = Buffer(ctypes.cast(c_char_p(serialized), c_void_p), len(serialized), None)
+        if timeout is None:
+            serialized = self._usual_options
+        else:
+            options = config_pb2.RunOptions()
+            options.CopyFrom(self._options)
+            options.timeout_in_ms = max(int(timeout * 1000), 1)
+            serialized = options.SerializeToString()
+        run_options = Buffer(ctypes.cast(c_char_p(serialized), c_void_p), len(serialized), None)
         with Status() as status:
             self._run(
                 self._session,

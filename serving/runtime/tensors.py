@@ -96,7 +96,7 @@ class TensorCache:
     thread-safe: one per thread.
 
     Args:
-        most: tensors kept.
+        most: tensors kept between runs, those used last.
         largest: bytes of a serialised proto up to which it is kept.
     """
 
@@ -107,6 +107,8 @@ class TensorCache:
 
     def get(self, proto: Any) -> tuple[int, bool]:
         """The tensor of a proto, and whether the caller has to free it after use.
+
+        One that the caller need not free stays until the caller calls ``trim``.
 
         Raises:
             TensorFlowError: INVALID_ARGUMENT, the proto is malformed.
@@ -119,9 +121,14 @@ class TensorCache:
         if tensor is None:
             _check_fill(proto)
             tensor = self._kept[serialized] = _parse(serialized)
-            if len(self._kept) > self._most:
-                library().TF_DeleteTensor(self._kept.popitem(last=False)[1])
+        else:
+            self._kept.move_to_end(serialized)
         return tensor, False
+
+    def trim(self) -> None:
+        """Frees what is beyond the size of the cache; to be called when no tensor of it is in use."""
+        while len(self._kept) > self._most:
+            library().TF_DeleteTensor(self._kept.popitem(last=False)[1])
 
     def clear(self) -> None:
         """Frees them all."""

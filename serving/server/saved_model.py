@@ -90,6 +90,7 @@ class SavedModelServable:
         finally:
             for tensor in own:
                 free(tensor)
+            _cache.tensors.trim()
         try:
             return {alias: bytes_from_tensor(tensor) for alias, tensor in zip(outputs, results, strict=True)}
         except TensorFlowError as error:
@@ -121,7 +122,10 @@ class SavedModelServable:
     def _make_callable(self, key: str, outputs: Sequence[str]) -> Callable:
         if key in self._batched:
             feeds, fetches = self._batched[key]
-            return self._session.callable(feeds, [fetches[alias] for alias in outputs])
+            # All that runs here is the way into the batch queue, and the batch itself runs as the one that closes it
+            # does. TensorFlow's pool would bring a change of threads for each of them, and let requests that could
+            # join a batch wait behind the batch that is running.
+            return self._session.callable(feeds, [fetches[alias] for alias in outputs], inline=True)
         signature = self.signatures[key]
         return self._session.callable(
             [self._session.output(spec.name) for spec in signature.inputs.values()],

@@ -1,0 +1,129 @@
+"""A gRPC load generator: closed loop (so many clients) and open loop (so many requests a second).
+
+It runs in a process of its own, sends requests that were serialised before, and never looks into answers, so that it
+takes as little of the shared processor as Python can.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+_CHANNEL = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+
+
+@dataclass
+class Load:
+    """What one run of load met with.
+
+    Attributes:
+        seconds: how long it lasted.
+        latencies: seconds of each answered request; in an open loop from the moment it was due.
+        ends: when each of them ended, seconds since the start.
+        refusals: seconds until each refused request was refused.
+        statuses: answers by gRPC status.
+        processor_seconds: of the generator.
+    """
+
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+    refusals: list[float] = field(default_factory=list)
+    statuses: Counter[str] = field(default_factory=Counter)
+    processor_seconds: float = 0.0
+
+    @property
+    def throughput(self) -> float:
+        """Answered requests a second."""
+        return len(self.latencies) / self.seconds
+
+    def summary(self) -> dict[str, Any]:
+        """Figures for the JSON; times in milliseconds."""
+        result: dict[str, Any] = {
+            "requests": sum(self.statuses.values()),
+            "seconds": round(self.seconds, 2),
+            "throughput": round(self.throughput, 1),
+            "statuses": dict(self.statuses),
+            "client_cpu_ms": round(1e3 * self.processor_seconds / max(sum(self.statuses.values()), 1), 3),
+        }
+        for name, values in (("latency_ms", self.latencies), ("refusal_ms", self.refusals)):
+            if values:
+                points = np.percentile(np.array(values) * 1e3, (50, 95, 99))
+                result[name] = dict(zip(("p50", "p95", "p99"), points.round(3).tolist(), strict=True))
+        return result
+
+
+def closed_loop(address: str, requests: Sequence[bytes], clients: int, seconds: float) -> Load:
+    """``clients`` at once, each sending its next request when the last is answered."""
+    return asyncio.run(_closed(address, requests, clients, seconds))
+
+
+def open_loop(address: str, requests: Sequence[bytes], rate: float, seconds: float, deadline: float = 10.0) -> Load:
+    """``rate`` requests a second at even distances, whatever becomes of them."""
+    return asyncio.run(_open(address, requests, rate, seconds, deadline))
+
+
+async def _closed(address: str, requests: Sequence[bytes], clients: int, seconds: float) -> Load:
+    load = Load()
+    async with grpc.aio.insecure_channel(address, options=_CHANNEL) as channel:
+        call = channel.unary_unary(_PREDICT, _unchanged, _unchanged)
+        await channel.channel_ready()
+        start, processor = time.perf_counter(), time.process_time()
+        end = start + seconds
+
+        async def client(number: int) -> None:
+            index = number
+            while time.perf_counter() < end:
+                await _send(call, requests[index % len(requests)], time.perf_counter(), start, load, None)
+                index += clients
+
+        await asyncio.gather(*(client(number) for number in range(clients)))
+        load.seconds = time.perf_counter() - start
+        load.processor_seconds = time.process_time() - processor
+    return load
+
+
+async def _open(address: str, requests: Sequence[bytes], rate: float, seconds: float, deadline: float) -> Load:
+    load = Load()
+    async with grpc.aio.insecure_channel(address, options=_CHANNEL) as channel:
+        call = channel.unary_unary(_PREDICT, _unchanged, _unchanged)
+        await channel.channel_ready()
+        start, processor = time.perf_counter(), time.process_time()
+        running: set[asyncio.Task[None]] = set()
+        for number in range(int(rate * seconds)):
+            due = start + number / rate
+            wait = due - time.perf_counter()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            elif number % 16 == 0:
+                await asyncio.sleep(0)  # behind: answers must be read all the same
+            task = asyncio.create_task(_send(call, requests[number % len(requests)], due, start, load, deadline))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        await asyncio.gather(*running)
+        load.seconds = time.perf_counter() - start
+        load.processor_seconds = time.process_time() - processor
+    return load
+
+
+async def _send(call: Any, request: bytes, due: float, start: float, load: Load, deadline: float | None) -> None:
+    try:
+        await call(request, timeout=deadline)
+    except grpc.aio.AioRpcError as error:
+        load.statuses[error.code().name] += 1
+        load.refusals.append(time.perf_counter() - due)
+        return
+    now = time.perf_counter()
+    load.statuses["OK"] += 1
+    load.latencies.append(now - due)
+    load.ends.append(now - start)
+
+
+def _unchanged(content: bytes) -> bytes:
+    return content

@@ -1,0 +1,408 @@
+"""What the model server costs beside the graph that it serves (protocol P6).
+
+For each model, in one run on one machine: the graph called directly, in a process of its own without any server, at
+several batch sizes; then the server under closed load (1, 8, 32, 64 clients), open load (60 % and 200 % of what 32
+clients reached), and open load while a new version is swapped in. Every request is whole: a text in one of many
+languages -> encoder -> index -> 200 candidates -> ranking -> 20 items.
+
+Load generator, server and whatever else the machine does share its cores. Ratios of processor seconds are therefore
+the figures to trust: ``cpu_ratio_32`` is the processor time that a request costs in the direct call at its best batch
+size over what it costs the whole server process with 32 clients.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.environment import environment, write_json
+from benchmarks.load import Load, closed_loop, open_loop
+from serving.client import RecommenderClient
+from serving.client.encoding import recommend_inputs
+from serving.client.types import Query
+from serving.protos import config_pb2, predict_pb2
+from serving.runtime.batching import BatchingOptions
+from serving.tensors import to_proto
+
+_PACKAGES = ("tensorflow", "grpcio", "protobuf", "numpy", "scann", "tensorflow-text")
+_MODEL = "recommender"
+_BATCH_SIZES = (1, 8, 16, 32, 64, 128)
+_CLIENTS = (1, 8, 32, 64)
+_LANGUAGES = ("en", "es", "zh", "ru", "ko", "ja", "ar", "de")
+_WISHES = (
+    "space adventure with robots",
+    "comedia romántica en París",
+    "科幻电影 太空",
+    "фильм про войну",
+    "가족이 함께 보는 영화",
+    "アニメ 冒険",
+    "دراما عائلية",
+    "ein alter Western",
+)
+# The whole figures of a run, and whether a larger value is better.
+_BARS: dict[str, tuple[float, bool]] = {
+    "cpu_ratio_32": (0.75, True),
+    "ratio_closed_32": (0.65, True),
+    "ratio_64_to_32": (0.95, True),
+    "overhead_ms_p50": (1.0, False),
+    "open60_p99_over_p50": (5.0, False),
+    "open60_errors": (0, False),
+    "swap_failed": (0, False),
+    "swap_p99_ratio": (3.0, False),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit code: 0, or 2 when there is no model to serve."""
+    options = _parser().parse_args(arguments)
+    console = Console(stderr=True)
+    models = {"movielens": options.model_dir}
+    if not options.no_synthetic:
+        from benchmarks.catalogue import export_catalogue
+
+        console.print("Making the synthetic catalogue (once; several minutes)")
+        models["synthetic-100k"] = export_catalogue(options.synthetic)
+    for name, path in models.items():
+        if not _versions(path):
+            console.print(f"[bold red]error[/] no version directory under {path} ({name}). Remedy: run `make demo`")
+            return 2
+    result: dict[str, Any] = {"environment": environment(_PACKAGES), "server_flags": _flags(options), "models": {}}
+    for name, path in models.items():
+        console.rule(name)
+        result["models"][name] = _measure(path, options, console)
+    for figure, (_, larger) in _BARS.items():
+        values = [measured[figure] for measured in result["models"].values()]
+        result[figure] = min(values) if larger else max(values)
+    write_json(options.output, result)
+    _show(result, console)
+    console.print(f"Written to {options.output}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--model-dir", type=Path, default=Path("models/recommender"), help="exported MovieLens model (make demo)")
+    add("--synthetic", type=Path, default=Path("runs/bench/synthetic"), help="where the large catalogue is kept")
+    add("--no-synthetic", action="store_true", help="leave the large catalogue out")
+    add("--seconds", type=float, default=8.0, help="length of each load")
+    add("--output", type=Path, default=Path("runs/bench/serving.json"))
+    add("--threads", type=int, default=72, help="the server's --grpc_max_threads")
+    add("--max-concurrent", type=int, default=72, help="the server's --max_concurrent_requests")
+    add("--batch-threads", type=int, default=1, help="num_batch_threads")
+    add("--batch-size", type=int, default=64, help="max_batch_size")
+    add("--timeout-micros", type=int, default=0, help="batch_timeout_micros")
+    add("--intra", type=int, default=0, help="the server's --tensorflow_intra_op_parallelism")
+    add("--inter", type=int, default=0, help="the server's --tensorflow_inter_op_parallelism")
+    return parser
+
+
+def _flags(options: argparse.Namespace) -> list[str]:
+    flags = [
+        "--enable_batching",
+        f"--grpc_max_threads={options.threads}",
+        f"--max_concurrent_requests={options.max_concurrent}",
+        "--file_system_poll_wait_seconds=1",
+    ]
+    if options.intra:
+        flags.append(f"--tensorflow_intra_op_parallelism={options.intra}")
+    if options.inter:
+        flags.append(f"--tensorflow_inter_op_parallelism={options.inter}")
+    return flags
+
+
+def _batching(options: argparse.Namespace) -> BatchingOptions:
+    return BatchingOptions(
+        max_batch_size=options.batch_size,
+        batch_timeout_micros=options.timeout_micros,
+        num_batch_threads=options.batch_threads,
+        max_enqueued_batches=4,
+        pad_variable_length_inputs=True,
+    )
+
+
+def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    queries = _queries(512)
+    requests = [_request([query]) for query in queries]
+    direct = _in_process(_direct, model_dir, queries, options.seconds)
+    best = min(direct, key=lambda row: -row["throughput"] if row["callers"] == 1 else 0.0)
+    alone = next(row for row in direct if row["batch_size"] == 1 and row["callers"] == 1)
+    _show_direct(direct, console)
+    result: dict[str, Any] = {"direct": direct, "direct_best": best}
+    with tempfile.TemporaryDirectory() as folder, _Server(model_dir, Path(folder), options) as server:
+        result["start_seconds"] = round(server.start_seconds, 1)
+        _in_process(closed_loop, server.address, requests, 32, 2.0)  # warms both sides up
+        closed: dict[int, Load] = {}
+        for clients in _CLIENTS:
+            before = server.processor_seconds()
+            load = closed[clients] = _in_process(closed_loop, server.address, requests, clients, options.seconds)
+            cpu = (server.processor_seconds() - before) / len(load.latencies)
+            result[f"closed_{clients}"] = load.summary() | {"server_cpu_ms": round(1e3 * cpu, 3)}
+            console.print(f"closed {clients:3}: {json.dumps(result[f'closed_{clients}'])}")
+        rate = 0.6 * closed[32].throughput
+        memory = server.memory()
+        quiet = _in_process(open_loop, server.address, requests, rate, options.seconds)
+        result["open_60"] = quiet.summary() | {"rate": round(rate, 1)}
+        console.print(f"open  60 %: {json.dumps(result['open_60'])}")
+        flood = _in_process(open_loop, server.address, requests, 2 * closed[32].throughput, options.seconds)
+        result["open_200"] = flood.summary() | {
+            "rate": round(2 * closed[32].throughput, 1),
+            "memory_mb_before": round(memory / 2**20),
+            "memory_mb_after": round(server.memory() / 2**20),
+        }
+        console.print(f"open 200 %: {json.dumps(result['open_200'])}")
+        swap = _swap(server, requests, rate, options)
+        result["swap"] = swap
+        console.print(f"swap: {json.dumps(swap)}")
+        result["memory_mb"] = round(server.memory() / 2**20)
+    one = result["closed_1"]
+    result |= {
+        "cpu_ratio_32": round(best["cpu_ms"] / result["closed_32"]["server_cpu_ms"], 3),
+        "ratio_closed_32": round(closed[32].throughput / best["throughput"], 3),
+        "ratio_64_to_32": round(closed[64].throughput / closed[32].throughput, 3),
+        "overhead_ms_p50": round(one["latency_ms"]["p50"] - alone["p50_ms"], 3),
+        "open60_p99_over_p50": round(
+            result["open_60"]["latency_ms"]["p99"] / result["open_60"]["latency_ms"]["p50"], 2
+        ),
+        "open60_errors": sum(count for status, count in quiet.statuses.items() if status != "OK"),
+        "swap_failed": swap["failed"],
+        "swap_p99_ratio": swap["p99_ratio"],
+    }
+    return result
+
+
+def _swap(server: "_Server", requests: Sequence[bytes], rate: float, options: argparse.Namespace) -> dict[str, Any]:
+    """A new version appears a third of the way into an open load; compares latencies before and meanwhile."""
+    seconds = max(30.0, 3 * options.seconds)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        running = pool.apply_async(open_loop, (server.address, requests, rate, seconds))
+        time.sleep(seconds / 3)
+        began = time.monotonic()
+        server.add_version(2)
+        took = server.wait_for_version(2) - began
+        load: Load = running.get()
+    swap_start = seconds / 3
+    ends, latencies = np.array(load.ends), np.array(load.latencies) * 1e3
+    before = latencies[ends < swap_start]
+    during = latencies[(ends >= swap_start) & (ends < swap_start + took + 1.0)]
+    p99_before, p99_during = np.percentile(before, 99), np.percentile(during, 99)
+    return {
+        "failed": sum(count for status, count in load.statuses.items() if status != "OK"),
+        "requests": sum(load.statuses.values()),
+        "statuses": dict(load.statuses),
+        "seconds_until_available": round(took, 1),
+        "p99_ms_before": round(float(p99_before), 2),
+        "p99_ms_during": round(float(p99_during), 2),
+        "p50_ms_before": round(float(np.median(before)), 2),
+        "p50_ms_during": round(float(np.median(during)), 2),
+        "p99_ratio": round(float(p99_during / p99_before), 2),
+        "was_done_under_load": bool(took < 2 * seconds / 3),
+    }
+
+
+class _Server:
+    """``python -m serving.server`` on a copy of a model's newest version."""
+
+    def __init__(self, model_dir: Path, folder: Path, options: argparse.Namespace) -> None:
+        self._source = _versions(model_dir)[-1]
+        self._base = folder / "models"
+        self._base.mkdir()
+        self._log = folder / "server.log"
+        batching = folder / "batching.config"
+        batching.write_text(_text_proto(_batching(options)), encoding="utf-8")
+        self.add_version(1)
+        began = time.monotonic()
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "serving.server",
+                    "--port=0",
+                    f"--model_name={_MODEL}",
+                    f"--model_base_path={self._base}",
+                    f"--batching_parameters_file={batching}",
+                    *_flags(options),
+                ],
+                stderr=log,
+            )
+        self.address = f"localhost:{self._wait_for_port()}"
+        self.start_seconds = time.monotonic() - began
+
+    def __enter__(self) -> "_Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
+
+    def add_version(self, version: int) -> None:
+        """Makes the model appear as another version, all at once."""
+        aside = self._base / f".{version}"
+        shutil.copytree(self._source, aside, copy_function=os.link)
+        aside.rename(self._base / str(version))
+
+    def wait_for_version(self, version: int) -> float:
+        """Returns when the version is available, and ``time.monotonic()`` of that moment."""
+        with RecommenderClient(self.address, _MODEL, timeout=60) as client:
+            while not any(s.version == version and s.state == "AVAILABLE" for s in client.status()):
+                time.sleep(0.2)
+        return time.monotonic()
+
+    def processor_seconds(self) -> float:
+        """Of the server's processes so far."""
+        return sum(sum(process.cpu_times()[:2]) for process in self._processes())
+
+    def memory(self) -> int:
+        """Resident bytes of the server's processes."""
+        return sum(process.memory_info().rss for process in self._processes())
+
+    def _processes(self) -> list[psutil.Process]:
+        main = psutil.Process(self._process.pid)
+        return [main, *main.children(recursive=True)]
+
+    def _wait_for_port(self) -> int:
+        while self._process.poll() is None:
+            for line in self._log.read_text(encoding="utf-8").splitlines():
+                if "Running gRPC ModelServer at 0.0.0.0:" in line:
+                    return int(line.split("0.0.0.0:")[1].split()[0])
+            time.sleep(0.1)
+        raise RuntimeError(f"the server did not start:\n{self._log.read_text(encoding='utf-8')[-2000:]}")
+
+
+def _direct(model_dir: Path, queries: Sequence[Query], seconds: float) -> list[dict[str, Any]]:
+    """The graph alone: TensorFlow's C API, no batching, no server. Runs in a process of its own."""
+    import threading
+
+    from serving.runtime.c_api import library
+    from serving.runtime.session import SavedModelSession
+    from serving.runtime.tensors import tensor_from_proto
+    from serving.server import ops
+
+    ops.register()
+    session = SavedModelSession(_versions(model_dir)[-1], ["serve"], config_pb2.ConfigProto())
+    signature = session.meta_graph.signature_def["serving_default"]
+    aliases = sorted(signature.inputs)
+    call = session.callable(
+        [session.output(signature.inputs[alias].name) for alias in aliases],
+        [session.output(signature.outputs[alias].name) for alias in sorted(signature.outputs)],
+    )
+    rows = []
+    for size in _BATCH_SIZES:
+        batches = []
+        for start in range(0, min(len(queries), 8 * size), size):
+            inputs = recommend_inputs(queries[start : start + size])
+            batches.append([tensor_from_proto(to_proto(inputs[alias])) for alias in aliases])
+
+        def run(index: int, batches: list[list[int]] = batches) -> None:
+            for tensor in call(batches[index % len(batches)]):
+                library().TF_DeleteTensor(tensor)
+
+        for callers in (1, 2):
+            for index in range(3):
+                run(index)
+            taken: list[float] = []
+
+            def loop(end: float, taken: list[float] = taken, run: Callable[[int], None] = run) -> None:
+                index = 0
+                while (start := time.perf_counter()) < end:
+                    run(index)
+                    taken.append(time.perf_counter() - start)
+                    index += 1
+
+            began, processor = time.perf_counter(), time.process_time()
+            threads = [threading.Thread(target=loop, args=(began + seconds / 2,)) for _ in range(callers)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            count = len(taken) * size
+            rows.append(
+                {
+                    "batch_size": size,
+                    "callers": callers,
+                    "throughput": round(count / (time.perf_counter() - began), 1),
+                    "cpu_ms": round(1e3 * (time.process_time() - processor) / count, 3),
+                    "p50_ms": round(1e3 * float(np.median(taken)), 3),
+                }
+            )
+    return rows
+
+
+def _queries(count: int) -> list[Query]:
+    """Wishes of all kinds, no two alike."""
+    return [
+        Query(query=f"{_WISHES[index % len(_WISHES)]} {index}", language=_LANGUAGES[index % len(_LANGUAGES)], k=20)
+        for index in range(count)
+    ]
+
+
+def _request(queries: Sequence[Query]) -> bytes:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = _MODEL
+    for name, array in recommend_inputs(queries).items():
+        request.inputs[name].CopyFrom(to_proto(array))
+    return bytes(request.SerializeToString())
+
+
+def _text_proto(options: BatchingOptions) -> str:
+    lines = []
+    for name, value in asdict(options).items():
+        if isinstance(value, bool):
+            lines.append(f"{name}: {str(value).lower()}" if name == "pad_variable_length_inputs" else "")
+        elif isinstance(value, int):
+            lines.append(f"{name} {{ value: {value} }}")
+    return "\n".join(filter(None, lines)) + "\n"
+
+
+def _versions(model_dir: Path) -> list[Path]:
+    return sorted((path for path in model_dir.glob("[0-9]*") if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def _in_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def _show_direct(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    table = Table(title="The graph called directly")
+    for name in ("batch size", "callers", "requests/s", "processor ms/request", "p50 ms/call"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(str(row[key]) for key in ("batch_size", "callers", "throughput", "cpu_ms", "p50_ms")))
+    console.print(table)
+
+
+def _show(result: dict[str, Any], console: Console) -> None:
+    table = Table(title="The server beside the graph")
+    table.add_column("figure")
+    table.add_column("bar", justify="right")
+    for name in result["models"]:
+        table.add_column(name, justify="right")
+    for figure, (bar, larger) in _BARS.items():
+        cells = []
+        for measured in result["models"].values():
+            value = measured[figure]
+            good = value >= bar if larger else value <= bar
+            cells.append(f"[{'green' if good else 'red'}]{value}[/]")
+        table.add_row(figure, f"{'>=' if larger else '<='} {bar}", *cells)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
