@@ -168,7 +168,7 @@ def test_signatures_of_the_wrong_form(server: Target) -> None:
         ("half_plus_two", "serving_default", _Code.FAILED_PRECONDITION, "No regression inputs found"),
         ("half_plus_two", "classify_x_to_y", _Code.FAILED_PRECONDITION, "No regression outputs found"),
         ("half_plus_two", "regress_x2_to_y3", _Code.INVALID_ARGUMENT, ""),
-        ("labels", "regress_wide", _Code.INVALID_ARGUMENT, "[batch_size 1]"),
+        ("labels", "regress_wide", _Code.INVALID_ARGUMENT, "either [batch_size] or [batch_size, 1]"),
         ("labels", "serving_default", _Code.INVALID_ARGUMENT, "Expected one output Tensor"),
     ):
         found, details = failure(server.prediction.Regress, regression(model, signature, examples))

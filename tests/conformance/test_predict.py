@@ -257,8 +257,10 @@ def test_a_hundred_megabytes_there_and_back(server: Target) -> None:
     assert x.tobytes() in response
     assert len(response) < x.nbytes + 200
     text = bytes(range(256)) * (100 * 2**12)
-    (y,) = server.predict("echo", {"x": [text]}, signature="string")["y"]
-    assert y == text
+    string = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[text])
+    string.tensor_shape.dim.add(size=1)
+    request = predict_request("echo", {"x": string}, signature="string")
+    assert server.prediction.Predict(request, timeout=SECONDS).outputs["y"] == string
 
 
 def test_unknown_methods(server: Target) -> None:
