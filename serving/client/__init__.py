@@ -7,29 +7,33 @@ with RecommenderClient("localhost:8500") as client:
         print(item.item_id, item.title, item.score)
 """
 
-from serving.client.aio import AsyncRecommenderClient
-from serving.client.api import RecommenderClient
-from serving.client.errors import (
-    AccessDeniedError,
-    BadRequestError,
-    DeadlineExceededError,
-    ModelNotFoundError,
-    OverloadedError,
-    ServerFaultError,
-    ServingError,
-    UnreachableError,
-)
-from serving.client.options import Keepalive, RetryPolicy
-from serving.client.tls import TlsOptions
-from serving.client.types import (
-    ModelMetadata,
-    Query,
-    RankedItem,
-    Recommendation,
-    SignatureSpec,
-    TensorSpec,
-    VersionStatus,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serving.client.aio import AsyncRecommenderClient
+    from serving.client.api import RecommenderClient
+    from serving.client.errors import (
+        AccessDeniedError,
+        BadRequestError,
+        DeadlineExceededError,
+        ModelNotFoundError,
+        OverloadedError,
+        ServerFaultError,
+        ServingError,
+        UnreachableError,
+    )
+    from serving.client.options import Keepalive, RetryPolicy
+    from serving.client.tls import TlsOptions
+    from serving.client.types import (
+        ModelMetadata,
+        Query,
+        RankedItem,
+        Recommendation,
+        SignatureSpec,
+        TensorSpec,
+        VersionStatus,
+    )
 
 __all__ = [
     "AccessDeniedError",
@@ -53,3 +57,17 @@ __all__ = [
     "UnreachableError",
     "VersionStatus",
 ]
+
+_HOMES = ("types", "tls", "options", "errors", "api", "aio")
+
+
+def __getattr__(name: str) -> Any:
+    # Names are looked up when they are first used: the command line answers `--help` and mistakes without loading
+    # gRPC and NumPy, and gets to tell gRPC, which reads its environment when it is loaded, not to log.
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(f"{__name__}.{home}")
+            if name in vars(module):
+                globals()[name] = getattr(module, name)
+                return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,13 +4,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from serving.client import commands
-from serving.client.api import RecommenderClient
-from serving.client.errors import BadRequestError, ServingError
-from serving.client.options import RetryPolicy
 from serving.client.parser import make_parser
-from serving.client.tls import TlsOptions
+
+if TYPE_CHECKING:
+    from serving.client.api import RecommenderClient
+    from serving.client.tls import TlsOptions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,9 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         unknown model; 6 when the server is overloaded; 7 when it wants credentials; 1 for all else, and when
         ``health`` finds a server that does not serve.
     """
-    # gRPC would tell of each failed handshake on standard error; the message of the error says it all.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     options = make_parser().parse_args(arguments)
+    # gRPC would tell of each failed handshake on standard error; the message of the error says it all. It looks at this
+    # when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from serving.client import commands
+    from serving.client.errors import ServingError
+
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -42,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _client(options: argparse.Namespace) -> RecommenderClient:
+def _client(options: argparse.Namespace) -> "RecommenderClient":
+    from serving.client.api import RecommenderClient
+    from serving.client.options import RetryPolicy
+
     return RecommenderClient(
         options.address,
         options.model,
@@ -59,13 +66,17 @@ def _client(options: argparse.Namespace) -> RecommenderClient:
     )
 
 
-def _tls(options: argparse.Namespace) -> TlsOptions | None:
+def _tls(options: argparse.Namespace) -> "TlsOptions | None":
+    from serving.client.tls import TlsOptions
+
     files = {"ca": options.tls_ca, "certificate": options.tls_cert, "key": options.tls_key}
     given = {**files, "server_name": options.tls_server_name}
     return TlsOptions(**given) if options.tls or any(given.values()) else None
 
 
 def _header(text: str) -> tuple[str, str]:
+    from serving.client.errors import BadRequestError
+
     key, equals, value = text.partition("=")
     if not equals:
         raise BadRequestError(f"-H {text!r} must be KEY=VALUE")

@@ -91,6 +91,10 @@ _CONNECTION_REMEDIES = (
         "That port speaks no TLS: leave TLS out, or give the port that has it",
     ),
     (r"http/2|http1|frame", _NO_HTTP2),
+    (
+        r"illegal (request|status) line|illegal header",
+        "That port speaks no HTTP/1.1: if it is the gRPC port write host:port",
+    ),
     (r"received http2 header with status", _NO_HTTP2),
     (
         r"socket closed|connection reset|disconnected|broken pipe|eof|goaway",

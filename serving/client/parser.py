@@ -4,7 +4,8 @@ import argparse
 import math
 from typing import NoReturn
 
-from serving.client.errors import BadRequestError
+# What a wrong request exits with, too.
+_USAGE_STATUS = 2
 
 _EPILOG = """examples:
   python -m serving.client recommend --query "科幻电影" --language zh --k 5
@@ -18,7 +19,7 @@ exit status: 0 done, 1 the server failed, 2 a wrong request, 3 no server, 4 time
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(BadRequestError.exit_code, f"error: {message} (see `{self.prog} --help`)\n")
+        self.exit(_USAGE_STATUS, f"error: {message} (see `{self.prog} --help`)\n")
 
 
 def make_parser() -> argparse.ArgumentParser:

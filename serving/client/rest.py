@@ -180,7 +180,12 @@ class RestProtocol:
             details = error.encode(errors="replace").decode()
         else:
             details = f"HTTP status {response.status} and no JSON error: {_shown(response.body)}"
-        code = _CODES.get(response.status, _Status.INTERNAL if response.status >= 500 else _Status.UNKNOWN)
+            if response.status == 404:
+                raise self._unreadable(details)
+        code = _CODES.get(response.status)
+        if code is None:
+            known = {3: _Status.UNKNOWN, 4: _Status.INVALID_ARGUMENT}
+            code = known.get(response.status // 100, _Status.INTERNAL)
         raise CallFailed(code, details, self._target)
 
     def _message(self, document: Any, message: Any) -> Any:
