@@ -167,7 +167,7 @@ def from_status(
         )
     if code in (status.UNAUTHENTICATED, status.PERMISSION_DENIED):
         return AccessDeniedError(
-            f"{target} lets this client not in: {details or code.name}. Give what it asks for, by `metadata` "
+            f"{target} does not let this client in: {details or code.name}. Give what it asks for, by `metadata` "
             "(-H authorization=...) or a client's certificate (--tls-cert, --tls-key)",
             code,
         )

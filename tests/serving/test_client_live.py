@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import pty
+import re
 import socket
 import subprocess
 import sys
@@ -302,6 +304,32 @@ def test_predict_reads_standard_input_and_picks_outputs(live: Live) -> None:
     done = run(*arguments, "--json", stdin=document)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"scores": [[pytest.approx(0.45), -np.inf]]}
+
+
+def test_tables_fit_a_terminal(live: Live) -> None:
+    """In a terminal of 40 columns everything is there, folded; in a pipe nothing is."""
+    from wcwidth import wcswidth
+
+    arguments = [sys.executable, "-m", "serving.client", "recommend", "--address", live.grpc, "--k", "8"]
+    master, slave = pty.openpty()
+    environment = os.environ | {"COLUMNS": "40", "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
+    process = subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=slave)
+    os.close(slave)
+    shown = b""
+    try:
+        while data := os.read(master, 1 << 16):
+            shown += data
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    os.close(master)
+    assert process.wait(30) == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+    assert "\x1b[1m" in shown.decode()  # the head is bold
+    assert max(wcswidth(line) for line in lines) <= 40
+    assert "千と千尋の神隠し" not in "".join(lines)  # folded
+    piped = run(*arguments[3:]).stdout
+    assert "\x1b" not in piped
+    assert "千と千尋の神隠し" in piped
 
 
 def test_command_line_mistakes_are_one_line(live: Live, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

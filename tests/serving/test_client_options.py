@@ -1,0 +1,259 @@
+"""What a client can be made with, and what it refuses; importing it is cheap."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from serving import client as client_package
+from serving.client import (
+    AsyncRecommenderClient,
+    BadRequestError,
+    Keepalive,
+    RecommenderClient,
+    RetryPolicy,
+    TlsOptions,
+)
+from serving.client.errors import from_status, is_unreachable
+from serving.client.grpc_io import channel_options
+from serving.client.targets import Transport, parse_target
+from tests.serving.live import ROOT
+
+
+@pytest.mark.parametrize(
+    ("text", "transport", "address", "is_secure"),
+    [
+        ("localhost:8500", Transport.GRPC, "localhost:8500", False),
+        (" [::1]:8500 ", Transport.GRPC, "[::1]:8500", False),
+        ("grpc://host:1", Transport.GRPC, "host:1", False),
+        ("grpcs://host:1/", Transport.GRPC, "host:1", True),
+        ("GRPCS://host:1", Transport.GRPC, "host:1", True),
+        ("unix:/run/s", Transport.GRPC, "unix:/run/s", False),
+        ("unix:///run/s", Transport.GRPC, "unix:///run/s", False),
+        ("dns:///host:1", Transport.GRPC, "dns:///host:1", False),
+        ("ipv4:1.2.3.4:5,6.7.8.9:5", Transport.GRPC, "ipv4:1.2.3.4:5,6.7.8.9:5", False),
+        ("http://host:8501", Transport.REST, "http://host:8501", False),
+        ("https://host/a/b/", Transport.REST, "https://host/a/b", True),
+    ],
+)
+def test_addresses(text: str, transport: Transport, address: str, is_secure: bool) -> None:
+    target = parse_target(text)
+    assert (target.transport, target.address, target.is_secure) == (transport, address, is_secure)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "must be text like"),
+        (8500, "must be text like"),
+        ("localhost", "Write localhost:8500"),
+        ("host:0", "no valid port"),
+        ("host:99999", "no valid port"),
+        ("host:port", "no valid port"),
+        ("host:1/v1", "no valid port"),
+        ("ftp://host:1", "unknown scheme"),
+        ("http://", "no address of a REST API"),
+        ("http://host:x", "no address of a REST API"),
+        ("http://host:1?a=b", "no address of a REST API"),
+        ("http://host:8501/v1/models/m", "leave /v1"),
+        ("grpcs://host", "no valid port"),
+    ],
+)
+@pytest.mark.parametrize("kind", [RecommenderClient, AsyncRecommenderClient])
+def test_addresses_that_are_none(kind: type, text: Any, said: str) -> None:
+    with pytest.raises(BadRequestError, match=said):
+        kind(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model_name": ""}, "model_name"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+        ({"timeout": "5"}, "timeout"),
+        ({"version": -1}, "version"),
+        ({"version": "1"}, "version"),
+        ({"version": 1, "version_label": "a"}, "not both"),
+        ({"compression": "zstd"}, "compression"),
+        ({"metadata": {"grpc-timeout": "1"}}, "grpc-timeout"),
+        ({"metadata": {"a b": "1"}}, "'a b'"),
+        ({"metadata": {"a": "é"}}, "printable ASCII"),
+        ({"metadata": {"a": "b\nc"}}, "printable ASCII"),
+        ({"metadata": {"a": b"1"}}, "-bin"),
+        ({"metadata": {"a-bin": "1"}}, "must be bytes"),
+        ({"fallback": "localhost:8501"}, "http://host:8501"),
+        ({"target": "http://a:1", "fallback": "http://b:1"}, "REST address"),
+        ({"fallback": "http://a:1", "wait_for_ready": True}, "never be asked"),
+        ({"fallback": "http://a:1", "fallback_seconds": -1}, "fallback_seconds"),
+        ({"target": "http://a:1", "tls": TlsOptions()}, "write https://"),
+        ({"target": "grpc://a:1", "tls": TlsOptions()}, "write grpcs://"),
+    ],
+)
+def test_values_that_do_not_go(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadRequestError, match=said):
+        RecommenderClient(**options)
+
+
+def test_secrets_are_not_shown() -> None:
+    with pytest.raises(BadRequestError) as caught:
+        RecommenderClient(metadata={"authorization": "Bearer sécret"})
+    assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_attempts": 0},
+        {"max_attempts": 6},
+        {"initial_backoff": 0},
+        {"max_backoff": float("inf")},
+        {"codes": ()},
+        {"codes": "UNAVAILABLE"},
+        {"codes": ("OK",)},
+        {"codes": ("BUSY",)},
+        {"max_tokens": 1001},
+    ],
+)
+def test_retry_policies_that_do_not_go(values: dict[str, Any]) -> None:
+    with pytest.raises(BadRequestError, match=next(iter(values))):
+        RetryPolicy(**values)
+
+
+def test_keepalive_is_checked() -> None:
+    with pytest.raises(BadRequestError, match="seconds"):
+        Keepalive(seconds=0)
+
+
+def options_of(**values: Any) -> dict[str, Any]:
+    with RecommenderClient(**values) as client:
+        return dict(channel_options(client._settings))
+
+
+def test_service_config() -> None:
+    """By gRPC's own ``service_config.proto``."""
+    options = options_of(target="dns:///host:1")
+    assert json.loads(options["grpc.service_config"]) == {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.100s",
+                    "maxBackoff": "2.000s",
+                    "backoffMultiplier": 2.0,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+    }
+    assert options["grpc.max_receive_message_length"] == options["grpc.max_send_message_length"] == -1
+    assert "grpc.keepalive_time_ms" not in options
+    options = options_of(retry=None, keepalive=Keepalive(seconds=30, timeout=5, without_calls=True))
+    assert json.loads(options["grpc.service_config"]) == {}
+    assert options["grpc.enable_retries"] == 0
+    assert options["grpc.keepalive_time_ms"] == 30_000
+    assert options["grpc.keepalive_timeout_ms"] == 5_000
+    assert options["grpc.keepalive_permit_without_calls"] == 1
+
+
+def test_own_channel_options_win() -> None:
+    options = options_of(channel_options=[("grpc.max_receive_message_length", 7), ("grpc.x", "y")])
+    assert options["grpc.max_receive_message_length"] == 7
+    assert options["grpc.x"] == "y"
+
+
+def test_backoff_grows_to_its_limit() -> None:
+    policy = RetryPolicy(initial_backoff=1, max_backoff=4, backoff_multiplier=3)
+    for attempt, pause in ((1, 1), (2, 3), (3, 4), (4, 4)):
+        for _ in range(20):
+            assert 0.8 * pause <= policy.backoff(attempt) <= 1.2 * pause
+
+
+@pytest.mark.parametrize(
+    ("details", "remedy"),
+    [
+        # What gRPC 1.85 and httpx 0.28 (by OpenSSL and h11) were seen to say.
+        ("failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: "
+         "Connection refused", "Start one with"),
+        ("errors resolving a:1: [field:hostname lookup error:address lookup failed for a:1: Domain name not found]",
+         "Check the host name"),
+        ("Custom verification check failed with error: UNAUTHENTICATED: Hostname Verification Check failed.",
+         "--tls-server-name"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: Hostname mismatch, certificate is not valid for "
+         "'localhost'. (_ssl.c:1006)", "--tls-server-name"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer certificate",
+         "--tls-ca"),
+        ("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)", "speaks no TLS"),
+        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required (_ssl.c:2580)", "--tls-cert"),
+        ("failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Failed parsing HTTP/2 "
+         "(Expected SETTINGS frame as the first frame, got frame type 80)", "--fallback"),
+        ("[Errno -2] Name or service not known", "Check the host name"),
+        ("Server disconnected without sending a response.", "try again"),
+    ],
+)  # fmt: skip
+def test_remedies(details: str, remedy: str) -> None:
+    import grpc
+
+    assert remedy in str(from_status(grpc.StatusCode.UNAVAILABLE, details, "host:1", "m", 1.0))
+
+
+def test_a_web_server_in_the_way_of_grpc_counts_as_unreachable() -> None:
+    import grpc
+
+    details = "Received http2 header with status: 404"
+    assert is_unreachable(grpc.StatusCode.UNIMPLEMENTED, details)
+    assert "--fallback" in str(from_status(grpc.StatusCode.UNIMPLEMENTED, details, "host:1", "m", 1.0))
+    assert not is_unreachable(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+
+def test_all_names_are_there() -> None:
+    for name in client_package.__all__:
+        assert getattr(client_package, name).__module__.startswith("serving.client.")
+    with pytest.raises(AttributeError, match="nothing"):
+        client_package.nothing  # noqa: B018
+    assert set(client_package.__all__) >= {"RecommenderClient", "AsyncRecommenderClient", "TlsOptions", "RetryPolicy"}
+
+
+def test_imports_are_light() -> None:
+    """No HTTP and no tables for who speaks gRPC and prints nothing; not even gRPC for --help."""
+    program = """
+import sys
+from serving.client import RecommenderClient
+RecommenderClient("localhost:1", fallback="http://localhost:2").close()
+heavy = [name for name in ("httpx", "rich", "tensorflow", "trainer") if name in sys.modules]
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    program = """
+import sys
+from serving.client.cli import main
+try:
+    main(["--help"])
+except SystemExit as stop:
+    assert stop.code == 0
+heavy = [name for name in ("grpc", "numpy", "httpx", "rich", "tensorflow") if name in sys.modules]
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "examples:" in done.stdout
+
+
+def test_missing_httpx_is_named() -> None:
+    program = """
+import importlib.util
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "httpx" else real(name, package)
+from serving.client import BadRequestError, RecommenderClient
+try:
+    RecommenderClient("http://localhost:1")
+except BadRequestError as error:
+    assert "pip install httpx" in str(error), error
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
