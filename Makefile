@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit tensorboard serve bench bench-encoder clean
+.PHONY: help setup demo test lint types unit tensorboard serve bench bench-encoder bench-index bench-serving clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,10 +49,16 @@ tensorboard: $(VENV)/.installed ## open TensorBoard on runs/
 serve: $(VENV)/.installed ## serve the newest exported version on port 8500
 	$(BIN)/python -m serving.server --port=8500 --model_name=$(notdir $(MODELS)) --model_base_path=$(abspath $(MODELS))
 
-bench: bench-encoder ## all benchmarks; JSON in runs/bench/
+bench: bench-encoder bench-index bench-serving ## all benchmarks; JSON in runs/bench/
 
 bench-encoder: $(VENV)/.installed ## texts a second of the encoder beside the NumPy package
 	$(BIN)/python -m benchmarks.encoder
+
+bench-index: $(VENV)/.installed ## build time, recall and speed of exact, portable and ScaNN search
+	$(BIN)/python -m benchmarks.index
+
+bench-serving: $(VENV)/.installed-dev ## the model server beside the graph that it serves; needs the model of make demo
+	$(BIN)/python -m benchmarks.serving
 
 clean: ## remove caches of tools; runs/, models/ and .venv stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -66,44 +66,45 @@ def _import(
     return package
 
 
-def _module(name: str) -> Any:
+def module(name: str) -> Any:
+    """A generated module of TensorFlow or TensorFlow Serving by its full name."""
     # With TensorFlow in the process already there is nothing to save.
-    return importlib.import_module(name) if "tensorflow" in sys.modules else _load(name)
+    return importlib.importmodule(name) if "tensorflow" in sys.modules else _load(name)
 
 
 # TensorFlow
-attr_value_pb2 = _module("tensorflow.core.framework.attr_value_pb2")
-tensor_pb2 = _module("tensorflow.core.framework.tensor_pb2")
-types_pb2 = _module("tensorflow.core.framework.types_pb2")
-graph_pb2 = _module("tensorflow.core.framework.graph_pb2")
-op_def_pb2 = _module("tensorflow.core.framework.op_def_pb2")
-config_pb2 = _module("tensorflow.core.protobuf.config_pb2")
-error_codes_pb2 = _module("tensorflow.core.protobuf.error_codes_pb2")
-meta_graph_pb2 = _module("tensorflow.core.protobuf.meta_graph_pb2")
-saved_model_pb2 = _module("tensorflow.core.protobuf.saved_model_pb2")
-example_pb2 = _module("tensorflow.core.example.example_pb2")
-feature_pb2 = _module("tensorflow.core.example.feature_pb2")
+attr_value_pb2 = module("tensorflow.core.framework.attr_value_pb2")
+tensor_pb2 = module("tensorflow.core.framework.tensor_pb2")
+types_pb2 = module("tensorflow.core.framework.types_pb2")
+graph_pb2 = module("tensorflow.core.framework.graph_pb2")
+op_def_pb2 = module("tensorflow.core.framework.op_def_pb2")
+config_pb2 = module("tensorflow.core.protobuf.config_pb2")
+error_codes_pb2 = module("tensorflow.core.protobuf.error_codes_pb2")
+meta_graph_pb2 = module("tensorflow.core.protobuf.meta_graph_pb2")
+saved_model_pb2 = module("tensorflow.core.protobuf.saved_model_pb2")
+example_pb2 = module("tensorflow.core.example.example_pb2")
+feature_pb2 = module("tensorflow.core.example.feature_pb2")
 
 # TensorFlow Serving: requests and answers
-model_pb2 = _module("tensorflow_serving.apis.model_pb2")
-input_pb2 = _module("tensorflow_serving.apis.input_pb2")
-predict_pb2 = _module("tensorflow_serving.apis.predict_pb2")
-classification_pb2 = _module("tensorflow_serving.apis.classification_pb2")
-regression_pb2 = _module("tensorflow_serving.apis.regression_pb2")
-inference_pb2 = _module("tensorflow_serving.apis.inference_pb2")
-get_model_metadata_pb2 = _module("tensorflow_serving.apis.get_model_metadata_pb2")
-get_model_status_pb2 = _module("tensorflow_serving.apis.get_model_status_pb2")
-model_management_pb2 = _module("tensorflow_serving.apis.model_management_pb2")
-session_service_pb2 = _module("tensorflow_serving.apis.session_service_pb2")
-logging_pb2 = _module("tensorflow_serving.apis.logging_pb2")
-prediction_log_pb2 = _module("tensorflow_serving.apis.prediction_log_pb2")
-status_pb2 = _module("tensorflow_serving.apis.status_pb2")
-prediction_service_pb2_grpc = _module("tensorflow_serving.apis.prediction_service_pb2_grpc")
-model_service_pb2_grpc = _module("tensorflow_serving.apis.model_service_pb2_grpc")
+model_pb2 = module("tensorflow_serving.apis.model_pb2")
+input_pb2 = module("tensorflow_serving.apis.input_pb2")
+predict_pb2 = module("tensorflow_serving.apis.predict_pb2")
+classification_pb2 = module("tensorflow_serving.apis.classification_pb2")
+regression_pb2 = module("tensorflow_serving.apis.regression_pb2")
+inference_pb2 = module("tensorflow_serving.apis.inference_pb2")
+get_model_metadata_pb2 = module("tensorflow_serving.apis.get_model_metadata_pb2")
+get_model_status_pb2 = module("tensorflow_serving.apis.get_model_status_pb2")
+model_management_pb2 = module("tensorflow_serving.apis.model_management_pb2")
+session_service_pb2 = module("tensorflow_serving.apis.session_service_pb2")
+logging_pb2 = module("tensorflow_serving.apis.logging_pb2")
+prediction_log_pb2 = module("tensorflow_serving.apis.prediction_log_pb2")
+status_pb2 = module("tensorflow_serving.apis.status_pb2")
+prediction_service_pb2_grpc = module("tensorflow_serving.apis.prediction_service_pb2_grpc")
+model_service_pb2_grpc = module("tensorflow_serving.apis.model_service_pb2_grpc")
 
 # TensorFlow Serving: configuration
-model_server_config_pb2 = _module("tensorflow_serving.config.model_server_config_pb2")
-file_system_storage_path_source_pb2 = _module("tensorflow_serving.config.file_system_storage_path_source_pb2")
-logging_config_pb2 = _module("tensorflow_serving.config.logging_config_pb2")
-log_collector_config_pb2 = _module("tensorflow_serving.config.log_collector_config_pb2")
-platform_config_pb2 = _module("tensorflow_serving.config.platform_config_pb2")
+model_server_config_pb2 = module("tensorflow_serving.config.model_server_config_pb2")
+file_system_storage_path_source_pb2 = module("tensorflow_serving.config.file_system_storage_path_source_pb2")
+logging_config_pb2 = module("tensorflow_serving.config.logging_config_pb2")
+log_collector_config_pb2 = module("tensorflow_serving.config.log_collector_config_pb2")
+platform_config_pb2 = module("tensorflow_serving.config.platform_config_pb2")

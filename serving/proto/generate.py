@@ -49,7 +49,7 @@ def generate(target: Path) -> list[Path]:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         imported = work / "imported.binpb"
-        imported.write_bytes(_closure(protos._module(module).DESCRIPTOR for module in _IMPORTED))
+        imported.write_bytes(_closure(protos.module(module).DESCRIPTOR for module in _IMPORTED))
         source = work / "source"
         for here, known in SOURCES.items():
             path = source / f"{known}.proto"
@@ -108,7 +108,7 @@ def _redirect(code: str) -> str:
         if package.startswith("tsl."):
             full = f"tensorflow.{full}"
         if full.startswith("tensorflow."):
-            return f'from serving import protos as _protos\n{alias} = _protos._module("{full}")'
+            return f'from serving import protos as _protos\n{alias} = _protos.module("{full}")'
         return match[0]
 
     return _IMPORT.sub(replace, code)

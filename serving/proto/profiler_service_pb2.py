@@ -26,7 +26,7 @@ _sym_db = _symbol_database.Default()
 
 
 from serving import protos as _protos
-tsl_dot_profiler_dot_protobuf_dot_profiler__options__pb2 = _protos._module("tensorflow.tsl.profiler.protobuf.profiler_options_pb2")
+tsl_dot_profiler_dot_protobuf_dot_profiler__options__pb2 = _protos.module("tensorflow.tsl.profiler.protobuf.profiler_options_pb2")
 from serving.proto import profiler_service_monitor_result_pb2 as tsl_dot_profiler_dot_protobuf_dot_profiler__service__monitor__result__pb2
 
 
