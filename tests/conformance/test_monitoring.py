@@ -1,4 +1,4 @@
-"""Figures for Prometheus. Sources: serving_config.md, monitoring_config.proto, and names in the real server's sources."""
+"""Figures for Prometheus. Sources: serving_config.md, monitoring_config.proto, and names in the server's sources."""
 
 import re
 from collections import Counter

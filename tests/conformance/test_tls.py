@@ -1,0 +1,116 @@
+"""TLS and mutual TLS by --ssl_config_file. Source: ssl_config.proto."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+
+from tests.conformance.server import SECONDS, Server, Target, predict_request, run_to_end, wait_for
+
+pytestmark = pytest.mark.own_server
+
+
+class _Party:
+    """A certificate and its key."""
+
+    def __init__(self, authority: trustme.CA, name: str) -> None:
+        issued = authority.issue_cert(name)
+        self.key = issued.private_key_pem.bytes()
+        self.chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+
+
+def _ssl_config(folder: Path, server: _Party, clients: trustme.CA | None = None) -> str:
+    fields = {"server_key": server.key, "server_cert": server.chain}
+    if clients is not None:
+        fields["custom_ca"] = clients.cert_pem.bytes()
+    text = "".join(f"{name}: {json.dumps(value.decode())}\n" for name, value in fields.items())
+    path = folder / "ssl.config"
+    path.write_text(text + f"client_verify: {'true' if clients is not None else 'false'}\n")
+    return f"--ssl_config_file={path}"
+
+
+def _flags(models: Path) -> list[str]:
+    return ["--model_name=half", f"--model_base_path={models / 'half_plus_two'}"]
+
+
+def _start(server: Server) -> Server:
+    wait_for(lambda: all(server._is_open(port) for port in server.ports), "the ports")
+    return server
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def clients() -> trustme.CA:
+    return trustme.CA(organization_name="clients")
+
+
+@pytest.fixture(scope="module")
+def tls(models: Path, authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    flag = _ssl_config(tmp_path_factory.mktemp("tls"), _Party(authority, "localhost"))
+    with Server(*_flags(models), flag) as server:
+        yield _start(server)
+
+
+@pytest.fixture(scope="module")
+def mtls(
+    models: Path, authority: trustme.CA, clients: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    flag = _ssl_config(tmp_path_factory.mktemp("mtls"), _Party(authority, "localhost"), clients)
+    with Server(*_flags(models), flag) as server:
+        yield _start(server)
+
+
+def _ask(server: Server, credentials: grpc.ChannelCredentials | None) -> float:
+    target = Target(server.address, credentials=credentials)
+    try:
+        response = target.prediction.Predict(predict_request("half", {"x": [2.0]}), timeout=SECONDS)
+    finally:
+        target.close()
+    (y,) = response.outputs["y"].float_val
+    return float(y)
+
+
+def _credentials(root: trustme.CA, party: _Party | None = None) -> grpc.ChannelCredentials:
+    own = (party.key, party.chain) if party is not None else (None, None)
+    return grpc.ssl_channel_credentials(root.cert_pem.bytes(), *own)
+
+
+def _refused(server: Server, credentials: grpc.ChannelCredentials | None) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        _ask(server, credentials)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_tls(tls: Server, authority: trustme.CA, clients: trustme.CA) -> None:
+    assert _ask(tls, _credentials(authority)) == 3.0
+    _refused(tls, None)
+    _refused(tls, _credentials(clients))
+    assert _ask(tls, _credentials(authority)) == 3.0
+
+
+def test_mutual_tls(mtls: Server, authority: trustme.CA, clients: trustme.CA) -> None:
+    assert _ask(mtls, _credentials(authority, _Party(clients, "client"))) == 3.0
+    _refused(mtls, _credentials(authority))
+    _refused(mtls, _credentials(authority, _Party(authority, "client")))
+    _refused(mtls, None)
+
+
+def test_rest_stays_plain(tls: Server) -> None:
+    # SSLConfig is about the gRPC port only.
+    assert tls.post("/v1/models/half:predict", {"instances": [2.0]}) == {"predictions": [3.0]}
+
+
+def test_ssl_config_that_cannot_work(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ssl.config"
+    for text in ("server_key: 'no key' server_cert: 'no certificate'", "server_cert 5"):
+        path.write_text(text)
+        status, log = run_to_end(*_flags(models), f"--ssl_config_file={path}")
+        assert status != 0
+        assert log
