@@ -69,7 +69,7 @@ def _import(
 def module(name: str) -> Any:
     """A generated module of TensorFlow or TensorFlow Serving by its full name."""
     # With TensorFlow in the process already there is nothing to save.
-    return importlib.importmodule(name) if "tensorflow" in sys.modules else _load(name)
+    return importlib.import_module(name) if "tensorflow" in sys.modules else _load(name)
 
 
 # TensorFlow

@@ -154,6 +154,27 @@ def to_proto(array: npt.NDArray[Any]) -> Any:
     return proto
 
 
+def to_content_proto(array: npt.NDArray[Any]) -> Any:
+    """Encodes an array into a TensorProto with ``tensor_content``, TensorFlow's ``AsProtoTensorContent``.
+
+    Raises:
+        TensorParseError: the dtype has no TensorFlow counterpart.
+    """
+    enum = _ENUMS.get(array.dtype)
+    if enum is None:
+        raise TensorParseError(f"arrays of {array.dtype} can't be sent")
+    if enum == types_pb2.DT_STRING:
+        values = [value.encode() if isinstance(value, str) else value for value in array.ravel().tolist()]
+        content = b"".join([*(varint(len(value)) for value in values), *values])
+    else:
+        content = array.tobytes()
+    proto = tensor_pb2.TensorProto(dtype=enum, tensor_content=content)
+    proto.tensor_shape.SetInParent()
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    return proto
+
+
 def string_array(values: Sequence[bytes] | bytes) -> npt.NDArray[Any]:
     """An ``object`` array; unlike ``np.array`` it keeps trailing NUL bytes and never makes an ``S`` dtype."""
     if isinstance(values, bytes):

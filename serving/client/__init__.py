@@ -66,7 +66,10 @@ def __getattr__(name: str) -> Any:
     # gRPC and NumPy, and gets to tell gRPC, which reads its environment when it is loaded, not to log.
     if name in __all__:
         for home in _HOMES:
-            module = import_module(f"{__name__}.{home}")
+            try:
+                module = import_module(f"{__name__}.{home}")
+            except AttributeError as error:  # which `from serving.client import ...` would take for a wrong name
+                raise ImportError(f"{__name__}.{home} can't be loaded: {error}") from error
             if name in vars(module):
                 globals()[name] = getattr(module, name)
                 return globals()[name]

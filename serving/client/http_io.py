@@ -67,7 +67,7 @@ class HttpConnection:
                     if not deadline.allows(0):
                         raise self._http.too_late()
                 return _answer(response, chunks)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:  # TLS alerts in the midst of reading come as they are
             raise self._http.failure(error) from None
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class AioHttpConnection:
                 return _answer(response, [chunk async for chunk in response.aiter_bytes()])
         except TimeoutError:
             raise self._http.too_late() from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:  # TLS alerts in the midst of reading come as they are
             raise self._http.failure(error) from None
 
     async def close(self) -> None:
@@ -173,7 +173,7 @@ class _Http:
         """The deadline has passed."""
         return CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, "", self._target.text)
 
-    def failure(self, error: "httpx.HTTPError") -> Exception:
+    def failure(self, error: "httpx.HTTPError | OSError") -> Exception:
         """A failed exchange as gRPC would tell it."""
         import httpx
 

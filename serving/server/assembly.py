@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from serving.runtime.batching import BatchingOptions
-from serving.server import config_files, flags, ops, profiler
+from serving.server import config_files, flags, ops, profiler, workers
 from serving.server.config_files import ConfigFileError
 from serving.server.core import CoreOptions, ServerCore
 from serving.server.errors import invalid_argument
@@ -93,7 +93,7 @@ def make_grpc(options: argparse.Namespace, handlers: Handlers) -> GrpcServer:
         threads=options.grpc_max_threads,
         max_concurrent=options.max_concurrent_requests or None,
         channel_arguments=options.grpc_channel_arguments,
-        share_port=options.workers > 1,
+        share_port=workers.is_worker(),
     )
 
 

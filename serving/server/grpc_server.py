@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
@@ -22,6 +22,7 @@ from serving.server.errors import StatusError, from_exception
 from serving.server.handlers import Handlers
 
 _LOGGER = logging.getLogger(__name__)
+_INFERENCE = "/tensorflow.serving.PredictionService/"
 _UNLIMITED = -1
 # gRPC tells of a call without deadline that it ends in some hundred billion years.
 _NO_DEADLINE = 1e9
@@ -46,12 +47,21 @@ class LeanExecutor(Executor):
         self._threads = [
             threading.Thread(target=self._work, name=f"grpc-{index}", daemon=True) for index in range(threads)
         ]
+        self._pending = 0
+        self._pending_lock = threading.Lock()
         for thread in self._threads:
             thread.start()
+
+    @property
+    def pending(self) -> int:
+        """Calls that have not ended."""
+        return self._pending
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Queues a call."""
         ended = _Ended()
+        with self._pending_lock:
+            self._pending += 1
         self._tasks.put((ended, fn, args, kwargs))
         return ended
 
@@ -70,6 +80,8 @@ class LeanExecutor(Executor):
                 function(*arguments, **options)
             except Exception:
                 _LOGGER.exception("a request ended unexpectedly")
+            with self._pending_lock:
+                self._pending -= 1
             ended.tell()
             # Nothing of a request, however large, outlives it in a waiting thread.
             del task, ended, function, arguments, options
@@ -100,13 +112,42 @@ class _Ended(Future[Any]):
             callback(self)
 
 
+class _Limit(grpc.ServerInterceptor):
+    """Refuses inference at its arrival when too much of it is in the server; other services are spared.
+
+    gRPC's own ``maximum_concurrent_rpcs`` would refuse health checks too, and have an overloaded server killed.
+    """
+
+    def __init__(self, executor: LeanExecutor, most: int) -> None:
+        self._executor = executor
+        self._most = most
+        # A thread of its own: behind the requests that wait, a refusal would come too late to be of use.
+        self._refusing = ThreadPoolExecutor(1, thread_name_prefix="grpc-refusals")
+
+        def refuse(request: Any, context: grpc.ServicerContext) -> None:
+            context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{most} requests are in the server already (--max_concurrent_requests); try again later",
+            )
+
+        refuse.experimental_thread_pool = self._refusing  # type: ignore[attr-defined]
+        self._refusal = grpc.unary_unary_rpc_method_handler(refuse)
+
+    def intercept_service(self, continuation: Callable[..., Any], handler_call_details: Any) -> Any:
+        """Chooses what answers a call."""
+        if self._executor.pending >= self._most and handler_call_details.method.startswith(_INFERENCE):
+            return self._refusal
+        return continuation(handler_call_details)
+
+
 class GrpcServer:
     """PredictionService and ModelService, and services that are added, on a port and a socket.
 
     Args:
         handlers: what answers.
         threads: requests that are worked on at once; more wait.
-        max_concurrent: requests in the server at once; more are refused with RESOURCE_EXHAUSTED. None: no limit.
+        max_concurrent: inference requests in the server at once; more are refused with RESOURCE_EXHAUSTED. None: no
+            limit.
         channel_arguments: gRPC's own options.
         share_port: whether other processes may listen on the same port.
     """
@@ -129,7 +170,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", int(share_port)),
                 *channel_arguments,
             ],
-            maximum_concurrent_rpcs=max_concurrent,
+            interceptors=None if max_concurrent is None else [_Limit(self._executor, max_concurrent)],
         )
         self._add(
             "tensorflow.serving.PredictionService",

@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import grpc
+
 from serving.protos import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -51,6 +53,9 @@ class Handlers:
         metrics: what is counted.
         check_method_names: whether Predict, Classify, Regress and MultiInference insist on the method name
             of a signature (``--enable_signature_method_name_check``; off by default in the stock server).
+        as_content: whether Predict answers with ``tensor_content`` instead of typed values
+            (``--enable_serialization_as_tensor_content``).
+        reloadable: whether HandleReloadConfigRequest is answered; a single one of several workers must not.
     """
 
     def __init__(
@@ -60,8 +65,12 @@ class Handlers:
         metrics: Metrics | None = None,
         *,
         check_method_names: bool = False,
+        as_content: bool = False,
+        reloadable: bool = True,
     ) -> None:
         self._core = core
+        self._as_content = as_content
+        self._reloadable = reloadable
         self._logger = request_logger
         self.metrics = metrics if metrics is not None else Metrics()
         self._check_method_names = check_method_names
@@ -160,6 +169,12 @@ class Handlers:
 
         The response tells by how much each metric of ``metric_names`` grew meanwhile.
         """
+        if not self._reloadable:
+            raise StatusError(
+                grpc.StatusCode.UNIMPLEMENTED,
+                "HandleReloadConfigRequest reaches one of several --workers only. Remedy: change the file of "
+                "--model_config_file, with --model_config_file_poll_wait_seconds",
+            )
         config = request.config
         if config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(
@@ -202,7 +217,13 @@ class Handlers:
             with self._core.acquire(spec) as (version, servable):
                 timed = _Timed(servable)
                 response = run(
-                    timed, name, version, request, check_method_name=self._check_method_names, timeout=timeout
+                    timed,
+                    name,
+                    version,
+                    request,
+                    check_method_name=self._check_method_names,
+                    as_content=self._as_content,
+                    timeout=timeout,
                 )
         except Exception as error:
             self._fail(name, error)

@@ -22,11 +22,11 @@ os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 if importlib.util.find_spec("tf_keras") is not None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
-import grpc
 
-from serving.server import config_files, flags
+from serving.server import config_files, flags, workers
 from serving.server.config_files import ConfigFileError, ConfigFilePoller
 from serving.server.errors import StatusError
+from serving.server.workers import run_workers
 
 if TYPE_CHECKING:
     from serving.server.assembly import Core
@@ -53,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _set_up_logging()
     stop = _Stop()
     stop.on_signals()
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if options.workers > 1:
+            return run_workers(options, given, lambda: stop.requested)
         return _Server(options, stop).run()
     except ConfigFileError as error:
         # As protobuf's C++ library puts it, at the beginning of a line.
@@ -110,6 +113,7 @@ class _Server:
         self._shutdowns: list[Callable[[], None]] = []
         self._grpc: GrpcServer | None = None
         self._rest: RestServer | None = None
+        self._snapshots: workers.SharedSnapshots | None = None
 
     def run(self) -> int:
         """Serves until asked to stop; returns the exit status.
@@ -133,8 +137,6 @@ class _Server:
 
     def _start(self) -> None:
         options = self._options
-        if options.workers > 1:
-            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, "--workers: this build runs one process only")
         # Files first: a mistake in one should show before anything takes time.
         config = config_files.model_server_config(options)
         bundle = config_files.session_bundle_config(options)
@@ -144,6 +146,8 @@ class _Server:
         from serving.server.handlers import Handlers
         from serving.server.metrics import Metrics
 
+        if workers.is_worker() and workers.share_memory():
+            _LOGGER.info("pages that are equal in all workers may be merged by the kernel")
         credentials = assembly.make_credentials(options)
         metrics = Metrics()
         logger = self._logger = assembly.make_request_logger(options, bundle, metrics)
@@ -167,7 +171,14 @@ class _Server:
                 apply,
             )
             self._poller.start()
-        handlers = Handlers(core, logger, metrics, check_method_names=options.enable_signature_method_name_check)
+        handlers = Handlers(
+            core,
+            logger,
+            metrics,
+            check_method_names=options.enable_signature_method_name_check,
+            as_content=options.enable_serialization_as_tensor_content,
+            reloadable=not workers.is_worker(),
+        )
         self._grpc = assembly.make_grpc(options, handlers)
         self._shutdowns = assembly.add_services(options, self._grpc, core)
         assembly.listen(options, self._grpc, credentials)
@@ -175,6 +186,10 @@ class _Server:
             from serving.server.rest import start_rest
 
             self._rest = start_rest(options, handlers, metrics)
+        if workers.is_worker():
+            self._snapshots = workers.SharedSnapshots(metrics.snapshot)
+            metrics.watch_others(self._snapshots.others)
+            workers.tell_ready()
 
     def _drain(self) -> bool:
         """Lets running requests finish, then unloads everything; returns whether all of it is gone."""
@@ -200,6 +215,8 @@ class _Server:
         clean = self._core.stop(left) if self._core is not None else True
         if self._logger is not None:
             self._logger.close(left)
+        if self._snapshots is not None:
+            self._snapshots.close()
         return clean
 
 

@@ -161,6 +161,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._families: list[Family[Any]] = []
         self._states: States | None = None
+        self._others: Callable[[], Iterable[Snapshot]] = tuple
         # Requests
         self.request_count = self._number("/tensorflow/serving/request_count", "model_name", "status")
         self.request_latency = self._histogram(
@@ -234,15 +235,18 @@ class Metrics:
             }
         return values
 
-    def render(self, others: Iterable[Snapshot] = ()) -> bytes:
+    def watch_others(self, others: Callable[[], Iterable[Snapshot]]) -> None:
+        """Names what gives the snapshots of the other processes of this server, for ``render``."""
+        self._others = others
+
+    def render(self) -> bytes:
         """The page that Prometheus reads, text format 0.0.4.
 
-        Args:
-            others: snapshots of other processes of this server; counts are summed, of gauges the greatest
-                value is shown. The process figures are this process's alone.
+        With several processes counts are summed, and of gauges the greatest value is shown. The process figures are
+        this process's alone.
         """
         values = self.snapshot()
-        others = list(others)
+        others = list(self._others())
         shapes: list[tuple[str, str, Labels, Sequence[float]]] = [
             (family.name, family.kind, family.labels, family.bounds) for family in self._families
         ]

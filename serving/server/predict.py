@@ -6,10 +6,10 @@ from typing import Any
 
 import grpc
 
-from serving.protos import model_pb2, predict_pb2
+from serving.protos import model_pb2, predict_pb2, tensor_pb2
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.servable import METHODS, Servable, Signature, TensorSpec
-from serving.tensors import dtype_name, varint
+from serving.tensors import dtype_name, to_content_proto, to_numpy, varint
 
 DEFAULT_SIGNATURE = "serving_default"
 # Key bytes of PredictResponse.outputs and model_spec, and of key and value in a map's entry.
@@ -23,6 +23,7 @@ def run_predict(
     request: Any,
     *,
     check_method_name: bool = False,
+    as_content: bool = False,
     timeout: float | None = None,
 ) -> Any:
     """Answers a PredictRequest.
@@ -33,6 +34,7 @@ def run_predict(
         version: its version, for the response.
         request: a ``PredictRequest``; its model name and version are not looked at.
         check_method_name: refuse signatures that are not made for a method of TensorFlow Serving.
+        as_content: answer with ``tensor_content`` instead of typed values.
         timeout: seconds that the model may take; None waits.
 
     Returns:
@@ -42,7 +44,15 @@ def run_predict(
         StatusError: as TensorFlow Serving would fail, with its status code.
     """
     return predict_pb2.PredictResponse.FromString(
-        run_predict_serialized(servable, name, version, request, check_method_name=check_method_name, timeout=timeout)
+        run_predict_serialized(
+            servable,
+            name,
+            version,
+            request,
+            check_method_name=check_method_name,
+            as_content=as_content,
+            timeout=timeout,
+        )
     )
 
 
@@ -53,6 +63,7 @@ def run_predict_serialized(
     request: Any,
     *,
     check_method_name: bool = False,
+    as_content: bool = False,
     timeout: float | None = None,
 ) -> bytes:
     """Like ``run_predict``, with the response on the wire: what gRPC sends needs no message before."""
@@ -75,6 +86,9 @@ def run_predict_serialized(
 
     parts = [_spec_field(name, version, signature_name)]
     for alias, content in results.items():
+        if as_content:
+            proto = tensor_pb2.TensorProto.FromString(content)
+            content = to_content_proto(to_numpy(proto)).SerializeToString()
         entry = _entry_key(alias)
         value = _VALUE + varint(len(content))
         parts += (_OUTPUTS, varint(len(entry) + len(value) + len(content)), entry, value, content)

@@ -206,7 +206,8 @@ def test_pages_of_several_processes() -> None:
         metrics.request_example_counts.cell("m").observe(n)
     parts[2].request_count.cell("other", "OK").add()
     others = (pickle.loads(pickle.dumps(metrics.snapshot())) for metrics in parts[1:])
-    values = samples(parts[0].render(others))
+    parts[0].watch_others(lambda: others)
+    values = samples(parts[0].render())
     assert values[key(":tensorflow:serving:request_count", model_name="m", status="OK")] == 6
     assert values[key(":tensorflow:serving:request_count", model_name="other", status="OK")] == 1
     assert values[key(":tensorflow:serving:batching:max_batch_size", model_name="m", op_name="batch")] == 32

@@ -3,6 +3,7 @@
 import argparse
 import logging
 
+from serving.server import workers
 from serving.server.config_files import monitoring_config
 from serving.server.rest.app import AppOptions, Handlers, Metrics, RestApp
 from serving.server.rest.server import HttpServer, RestServer
@@ -18,9 +19,8 @@ def start_rest(options: argparse.Namespace, handlers: Handlers, metrics: Metrics
 
     Args:
         options: flags: ``rest_api_port``, ``rest_api_num_threads``, ``rest_api_timeout_in_ms``,
-            ``rest_api_enable_cors_support``, ``monitoring_config_file``, ``workers`` (more than one: the port is
-            shared), and this server's own ``rest_api_max_body_bytes`` and ``rest_api_gzip_min_bytes`` (negative:
-            answers are never compressed).
+            ``rest_api_enable_cors_support``, ``monitoring_config_file``, and this server's own
+            ``rest_api_max_body_bytes`` and ``rest_api_gzip_min_bytes`` (negative: answers are never compressed).
         handlers: answers requests.
         metrics: for the metrics page, if the monitoring configuration enables it.
 
@@ -42,8 +42,7 @@ def start_rest(options: argparse.Namespace, handlers: Handlers, metrics: Metrics
             gzip_min_bytes=gzip_min_bytes if gzip_min_bytes >= 0 else None,
         ),
     )
-    shared = getattr(options, "workers", 1) > 1
-    server = _listen(max(options.rest_api_port, 0), app, options.rest_api_num_threads, shared)
+    server = _listen(max(options.rest_api_port, 0), app, options.rest_api_num_threads, workers.is_worker())
     _LOGGER.info("Exporting HTTP/REST API at:localhost:%d ...", server.port)
     return server
 
