@@ -107,7 +107,8 @@ def test_deep_documents(server: Target) -> None:
     for depth in (100, 10_000, 1_000_000):
         for body in ("[" * depth, '{"instances": ' + "[" * depth + "]" * depth + "}", '{"a":' * depth):
             answer = server.rest("POST", "/v1/models/half_plus_two:predict", body)
-            assert answer.status == 400, (depth, answer.status)
+            # TensorFlow knows tensors of up to 254 dimensions.
+            assert answer.status == 400 or (answer.status == 200 and depth == 100), (depth, answer)
 
 
 @_LIMITS

@@ -62,6 +62,20 @@ def test_types_go_and_come_in_typed_fields(server: Target, name: str) -> None:
             assert again == answer
 
 
+@pytest.mark.parametrize("name", ["float32", "int32", "string"])
+@pytest.mark.parametrize(
+    "sizes", [[1] * 100, [0] * 200, [0, 2**62], [2**40, 0, 2**20]], ids=["rank 100", "rank 200", "0 x 2^62", "with 0"]
+)
+def test_shapes_at_the_limits_of_tensorflow(server: Target, name: str, sizes: list[int]) -> None:
+    sent = tensor_pb2.TensorProto(dtype=getattr(tf, name).as_datatype_enum)
+    if 0 not in sizes:
+        getattr(sent, VALUE_FIELDS[name]).append(b"7" if name == "string" else 7)
+    for size in sizes:
+        sent.tensor_shape.dim.add(size=size)
+    response = server.prediction.Predict(predict_request("echo", {"x": sent}, signature=name), timeout=SECONDS)
+    assert response.outputs["y"] == sent
+
+
 def test_few_values_stand_for_many(server: Target) -> None:
     # TensorProto: the last value given is repeated, no value at all is zero, and what is too much is left out.
     for values, expected in (([7.0], [7, 7, 7]), ([1.0, 2.0], [1, 2, 2]), ([], [0, 0, 0]), ([1.0] * 9, [1, 1, 1])):

@@ -35,6 +35,8 @@ _ESCAPES = {chr(i): f"\\u{i:04X}" for i in range(32)} | {
     "\r": "\\r",
     "\t": "\\t",
 }
+# NumPy's limit, less the one that columns are wrapped in. TensorFlow's is 254.
+_MAX_RANK = 63
 
 
 def predict_response(outputs: Mapping[str, Any], layout: Format) -> bytes:
@@ -144,6 +146,11 @@ def _columns(outputs: Mapping[str, Any]) -> str:
 
 
 def _array(alias: str, tensor: Any) -> npt.NDArray[Any]:
+    rank = len(tensor.tensor_shape.dim)
+    if rank > _MAX_RANK:
+        raise invalid_argument(
+            f"Tensor name: {alias} has {rank} dimensions, more than the {_MAX_RANK} that fit into JSON"
+        )
     try:
         array = to_numpy(tensor)
     except TensorParseError:
