@@ -97,9 +97,9 @@ _CONNECTION_REMEDIES = (
     ),
     (r"received http2 header with status", _NO_HTTP2),
     (
-        r"socket closed|connection reset|disconnected|broken pipe|eof|goaway",
+        r"socket closed|connection (was closed|reset)|disconnected|broken pipe|eof|goaway",
         "The connection was closed: if the server wants TLS write grpcs:// or https:// (--tls); "
-        "if it is restarting, try again",
+        "if it wants a client's certificate give one (--tls-cert, --tls-key); if it is restarting, try again",
     ),
     (r"resolv|lookup|name or service|nodename|getaddrinfo", "Check the host name"),
     (r"failed to connect|connect|refused|unreachable|handshake|upstream", _START),

@@ -179,7 +179,7 @@ class _Http:
 
         if isinstance(error, httpx.TimeoutException):
             return self.too_late()
-        details = str(error) or type(error).__name__
+        details = _words(error)
         if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
             return BadRequestError(f"a request to {self._target.text} can't be sent: {details}")
         if isinstance(error, httpx.DecodingError):
@@ -198,6 +198,14 @@ class _TimeLeft(dict[str, float | None]):
         """Seconds for a part of the exchange, whichever it is."""
         left = self._deadline.left()
         return None if left is None else max(left, _LEAST_SECONDS)
+
+
+def _words(error: BaseException) -> str:
+    """What a failure says, or else what brought it about."""
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return f"the connection was closed ({type(error).__name__})" if cause is None else str(cause)
 
 
 def _answer(response: "httpx.Response", chunks: list[bytes]) -> HttpResponse:
