@@ -104,6 +104,11 @@ class Target:
     def models(self) -> Any:
         return model_service_pb2_grpc.ModelServiceStub(self.channel)
 
+    def raw(self, method: str) -> Any:
+        """A method that takes and gives bytes."""
+        make: Any = self.channel.unary_unary
+        return make(method)
+
     def predict(self, model: str, inputs: Mapping[str, Any], **options: Any) -> dict[str, Any]:
         """The outputs of a good request as arrays."""
         response = self.prediction.Predict(predict_request(model, inputs, **options), timeout=SECONDS)
@@ -312,7 +317,7 @@ def failure(call: Any, request: Any) -> tuple[grpc.StatusCode, str]:
     try:
         response = call(request, timeout=SECONDS)
     except grpc.RpcError as error:
-        return error.code(), error.details()  # type: ignore[attr-defined]
+        return error.code(), error.details() or ""  # type: ignore[attr-defined]
     raise AssertionError(f"no failure but {response}")
 
 

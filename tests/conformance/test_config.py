@@ -15,6 +15,7 @@ from tests.conformance.server import (
     SECONDS,
     Server,
     State,
+    Target,
     config_list,
     failure,
     model_config,
@@ -287,7 +288,6 @@ def test_grpc_channel_arguments_and_socket(models: Path, tmp_path: Path) -> None
     ) as server:
         server.wait_until_ready()
         assert server.predict("two", {"x": [2.0]})["y"].tolist() == [3.0]
-        with grpc.insecure_channel(f"unix:{path}") as channel:
-            call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-            request = predict_request("two", {"x": [2.0]}).SerializeToString()
-            assert call(request, timeout=SECONDS)
+        by_socket = Target(f"unix:{path}")
+        assert by_socket.predict("two", {"x": [2.0]})["y"].tolist() == [3.0]
+        by_socket.close()

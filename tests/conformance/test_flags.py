@@ -5,6 +5,7 @@ import pytest
 from tests.conformance.server import run_to_end
 
 pytestmark = pytest.mark.own_server
+# fmt: off
 _FLAGS = """
 port grpc_socket_path rest_api_port rest_api_num_threads rest_api_timeout_in_ms rest_api_enable_cors_support
 enable_batching allow_version_labels_for_unavailable_models batching_parameters_file model_config_file
@@ -15,7 +16,8 @@ platform_config_file per_process_gpu_memory_fraction saved_model_tags grpc_chann
 enable_model_warmup num_request_iterations_for_warmup version monitoring_config_file
 remove_unused_fields_from_bundle_metagraph prefer_tflite_model num_tflite_pools num_tflite_interpreters_per_pool
 enable_signature_method_name_check enable_profiler xla_cpu_compilation_enabled thread_pool_factory_config_file
-""".split()
+""".split()  # noqa: SIM905
+# fmt: on
 
 
 def test_help_tells_of_every_flag() -> None:

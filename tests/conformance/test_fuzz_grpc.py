@@ -53,11 +53,11 @@ def _answers_afterwards(server: Target) -> Any:
 
 
 def _status(server: Target, method: str, content: bytes) -> tuple[grpc.StatusCode, str]:
-    call = server.channel.unary_unary(method)
+    call = server.raw(method)
     try:
         call(content, timeout=SECONDS)
     except grpc.RpcError as error:
-        return error.code(), error.details()  # type: ignore[attr-defined]
+        return error.code(), error.details() or ""  # type: ignore[attr-defined]
     return _Code.OK, ""
 
 

@@ -145,8 +145,8 @@ def test_regress(server: Target) -> None:
     body = {"signature_name": "regress_x_to_y", "examples": [{"x": 80.0}]}
     assert server.post(f"{_HALF}:regress", body) == {"results": [42]}
     assert server.post(f"{_HALF}/versions/123:regress", body) == {"results": [42]}
-    body = '{"signature_name": "regress_flat", "examples": [{"x": NaN}, {"x": Infinity}, {"x": -Infinity}]}'
-    first, *others = server.post("/v1/models/labels:regress", body)["results"]
+    text = '{"signature_name": "regress_flat", "examples": [{"x": NaN}, {"x": Infinity}, {"x": -Infinity}]}'
+    first, *others = server.post("/v1/models/labels:regress", text)["results"]
     assert math.isnan(first)
     assert others == [math.inf, -math.inf]
 

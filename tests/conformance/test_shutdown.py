@@ -113,7 +113,7 @@ def _load(addresses: list[str], model: str) -> Iterator[list[str]]:
                     failures.append(str(answer))
             except grpc.RpcError as error:
                 failures.append(str(error))
-            time.sleep(0.002)
+            time.sleep(0.01)
 
     with grpc.insecure_channel(f"ipv4:{','.join(addresses)}", options=options) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)

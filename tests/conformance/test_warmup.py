@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.conformance.models import CLASSIFY, REGRESS
-from tests.conformance.server import Server, State, config_list, model_config, predict_request
+from tests.conformance.server import Server, State, config_list, failure, model_config, predict_request, wait_for
 from tests.conformance.test_inference import classification, example, multi_inference, regression
 
 pytestmark = pytest.mark.own_server
@@ -120,6 +121,30 @@ def test_a_thousand_requests_are_not_too_many(server: Server, models: Path, tmp_
     base.mkdir()
     server.reload(config_list(_model(models, base, 1, [_predict()] * 1000)))
     assert _counts(server, "many")["predict"] == 3000
+
+
+def test_a_version_is_loading_until_it_is_warm(server: Server, models: Path, tmp_path: Path) -> None:
+    base = tmp_path / "held"
+    shutil.copytree(models / "numbered" / "1", base / "1")
+    server.reload(config_list(model_config("held", base)))
+    shutil.copytree(models / "numbered" / "2", base / ".2")
+    started, released = tmp_path / "started", tmp_path / "released"
+    log = _Log()
+    inputs = {"started": [str(started)], "released": [str(released)]}
+    log.predict_log.request.CopyFrom(predict_request("held", inputs, signature="wait"))
+    _write(base / ".2", [log])
+    try:
+        (base / ".2").rename(base / "2")
+        wait_for(started.exists, "the warm-up request in the model")
+        assert server.states("held")[2].state == State.LOADING
+        assert server.rest("GET", "/v1/models/held/versions/2").json["model_version_status"][0]["state"] == "LOADING"
+        code, _ = failure(server.prediction.Predict, predict_request("held", {"x": [0.0]}, version=2))
+        assert code is grpc.StatusCode.NOT_FOUND
+        assert server.predict("held", {"x": [0.0]})["y"].tolist() == [1.0]
+    finally:
+        released.touch()
+    server.wait_for_available("held", 2)
+    assert server.predict("held", {"x": [0.0]})["y"].tolist() == [2.0]
 
 
 def test_without_warm_up(models: Path, tmp_path: Path) -> None:
