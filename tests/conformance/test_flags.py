@@ -1,8 +1,11 @@
 """The command line. Source: model_servers/main.cc."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from tests.conformance.server import run_to_end
+from tests.conformance.server import SECONDS, Server, predict_request, run_to_end
 
 pytestmark = pytest.mark.own_server
 # fmt: off
@@ -40,3 +43,15 @@ def test_what_cannot_be_honoured_is_refused(flag: str) -> None:
     status, log = run_to_end("--model_base_path=/tmp", flag)
     assert status != 0
     assert flag.split("=")[0] in log
+
+
+def test_answers_as_tensor_content(models: Path) -> None:
+    flags = "--model_name=half", f"--model_base_path={models / 'half_plus_two'}"
+    with Server(*flags, "--enable_serialization_as_tensor_content=true") as server:
+        server.wait_until_ready()
+        for values in ([2.0], [2.0, 4.0]):
+            response = server.prediction.Predict(predict_request("half", {"x": values}), timeout=SECONDS)
+            y = response.outputs["y"]
+            assert y.tensor_content == np.array([value / 2 + 2 for value in values], np.float32).tobytes()
+            assert not y.float_val
+        assert server.post("/v1/models/half:predict", {"instances": [2.0]}) == {"predictions": [3.0]}

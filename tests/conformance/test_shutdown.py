@@ -18,7 +18,6 @@ from tests.conformance.server import (
     SECONDS,
     Held,
     Server,
-    Target,
     config_list,
     failure,
     free_ports,
@@ -204,17 +203,6 @@ def test_deadline_ends_the_run(models: Path, tmp_path: Path) -> None:
         assert caught.value.code() is _Code.DEADLINE_EXCEEDED
         # The only thread is free again although the file never came.
         assert server.predict("numbered", {"x": [1.0]})["y"].tolist() == [4.0]
-
-
-def test_workers_share_the_ports(models: Path) -> None:
-    with Server("--workers=2", config=_config(models)) as server:
-        server.wait_until_ready()
-        for _ in range(8):
-            target = Target(server.address, server.rest_address)
-            assert target.predict("numbered", {"x": [1.0]})["y"].tolist() == [4.0]
-            target.close()
-            assert server.post("/v1/models/numbered:predict", {"instances": [1.0]}) == {"predictions": [4.0]}
-        assert server.stop() == 0
 
 
 def _is_answered(server: Server) -> bool:
