@@ -9,7 +9,7 @@ import ctypes
 import functools
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ctypes import c_int64
 from typing import Any
 
@@ -29,6 +29,7 @@ from serving.tensors import (
 
 _STRING = types_pb2.DT_STRING
 _INVALID_ARGUMENT = 3
+_FAILED_PRECONDITION = 9
 _UNIMPLEMENTED = 12
 _NO_DIMENSIONS = (c_int64 * 1)()
 # A string's record: the two lowest bits of the first byte tell its kind.
@@ -63,12 +64,40 @@ def bytes_from_tensor(tensor: int) -> bytes:
         TensorFlowError: UNIMPLEMENTED, values of this type can't be sent.
     """
     c = library()
-    dtype = c.TF_TensorType(tensor)
     shape = tuple([c.TF_Dim(tensor, axis) for axis in range(c.TF_NumDims(tensor))])
-    data = c.TF_TensorData(tensor)
+    return _wire(c.TF_TensorType(tensor), shape, c.TF_TensorData(tensor), c.TF_TensorByteSize(tensor))
+
+
+def split_bytes_from_tensor(tensor: int, rows: Sequence[int]) -> list[bytes]:
+    """Like ``bytes_from_tensor`` for consecutive parts of a tensor.
+
+    Args:
+        tensor: a ``TF_Tensor``.
+        rows: sizes of the parts along the first axis.
+
+    Raises:
+        TensorFlowError: the tensor has another number of rows (FAILED_PRECONDITION), or its values can't be sent.
+    """
+    c = library()
+    shape = [c.TF_Dim(tensor, axis) for axis in range(c.TF_NumDims(tensor))]
+    if not shape or shape[0] != sum(rows):
+        raise TensorFlowError(
+            _FAILED_PRECONDITION,
+            "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input "
+            f"tensors: shape {shape}, {sum(rows)} rows",
+        )
+    dtype, data = c.TF_TensorType(tensor), c.TF_TensorData(tensor)
+    stride = c.TF_TensorByteSize(tensor) // shape[0] if shape[0] else 0
+    parts = []
+    for count in rows:
+        parts.append(_wire(dtype, (count, *shape[1:]), data, count * stride))
+        data += count * stride
+    return parts
+
+
+def _wire(dtype: int, shape: tuple[int, ...], data: int, size: int) -> bytes:
     if dtype == _STRING:
         return _header(dtype, shape) + b"".join(_string_fields(data, math.prod(shape)))
-    size = c.TF_TensorByteSize(tensor)
     content = ctypes.string_at(data, size) if size else b""
     key = PACKED_KEYS.get(dtype)
     if key is not None:
@@ -100,10 +129,10 @@ class TensorCache:
         largest: bytes of a serialised proto up to which it is kept.
     """
 
-    def __init__(self, most: int = 256, largest: int = 64) -> None:
+    def __init__(self, most: int = 1024, largest: int = 64) -> None:
         self._most = most
         self._largest = largest
-        self._kept: OrderedDict[bytes, int] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, int], int] = OrderedDict()
 
     def get(self, proto: Any) -> tuple[int, bool]:
         """The tensor of a proto, and whether the caller has to free it after use.
@@ -115,15 +144,23 @@ class TensorCache:
         """
         serialized = proto.SerializeToString()
         if len(serialized) > self._largest:
-            _check_fill(proto)
-            return _parse(serialized), True
-        tensor = self._kept.get(serialized)
+            return tensor_from_proto(proto), True
+        return self._keep((serialized, 1), lambda: proto), False
+
+    def get_joined(self, protos: Sequence[Any], join: Callable[[], Any]) -> tuple[int, bool]:
+        """Like ``get`` for the tensor that ``join`` makes of several protos; it is kept when they are all alike."""
+        first = protos[0].SerializeToString()
+        if len(first) > self._largest or any(proto.SerializeToString() != first for proto in protos):
+            return tensor_from_proto(join()), True
+        return self._keep((first, len(protos)), join), False
+
+    def _keep(self, key: tuple[bytes, int], make: Callable[[], Any]) -> int:
+        tensor = self._kept.get(key)
         if tensor is None:
-            _check_fill(proto)
-            tensor = self._kept[serialized] = _parse(serialized)
+            tensor = self._kept[key] = tensor_from_proto(make())
         else:
-            self._kept.move_to_end(serialized)
-        return tensor, False
+            self._kept.move_to_end(key)
+        return tensor
 
     def trim(self) -> None:
         """Frees what is beyond the size of the cache; to be called when no tensor of it is in use."""

@@ -7,7 +7,7 @@ TensorFlow Serving's codes and words (``model_servers/prediction_service_impl.cc
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -23,7 +23,7 @@ from serving.server.classify import run_classify
 from serving.server.errors import StatusError, from_exception, invalid_argument, not_found
 from serving.server.metrics import Metrics
 from serving.server.multi_inference import run_multi_inference
-from serving.server.predict import DEFAULT_SIGNATURE, run_predict, run_predict_serialized
+from serving.server.predict import DEFAULT_SIGNATURE, run_predict, run_predict_serialized, run_predict_together
 from serving.server.regress import run_regress
 from serving.server.servable import Signature
 
@@ -88,6 +88,60 @@ class Handlers:
         """``PredictRequest`` -> ``PredictResponse`` on the wire, which is what gRPC sends."""
         response: bytes = self._predict(run_predict_serialized, request, timeout, entrypoint)
         return response
+
+    def predict_together(
+        self, requests: Sequence[Any], timeout: float | None = None, entrypoint: str = GRPC
+    ) -> list[bytes | StatusError]:
+        """``predict_serialized`` for requests that came at the same time, in as few runs of models as can be."""
+        answers: list[bytes | StatusError | None] = [None] * len(requests)
+        alike: dict[tuple[bytes, tuple[str, ...]], list[int]] = {}
+        for index, request in enumerate(requests):
+            key = request.model_spec.SerializeToString(), tuple(request.output_filter)
+            alike.setdefault(key, []).append(index)
+        for indices in alike.values():
+            if len(indices) > 1:
+                self._predict_alike(requests, indices, answers, timeout, entrypoint)
+        for index, request in enumerate(requests):
+            if answers[index] is None:
+                try:
+                    answers[index] = self.predict_serialized(request, timeout, entrypoint)
+                except StatusError as error:
+                    answers[index] = error
+        return [answer for answer in answers if answer is not None]
+
+    def _predict_alike(
+        self,
+        requests: Sequence[Any],
+        indices: Sequence[int],
+        answers: list[bytes | StatusError | None],
+        timeout: float | None,
+        entrypoint: str,
+    ) -> None:
+        start = time.perf_counter()
+        spec = requests[indices[0]].model_spec
+        try:
+            with self._core.acquire(spec) as (version, servable):
+                if not hasattr(servable, "run_together"):
+                    return
+                timed = _Timed(servable)
+                responses = run_predict_together(
+                    timed,
+                    spec.name,
+                    version,
+                    [requests[index] for index in indices],
+                    check_method_name=self._check_method_names,
+                    as_content=self._as_content,
+                    timeout=timeout,
+                )
+        except StatusError:
+            return  # each will meet with it
+        if responses is None:
+            return
+        for index, response in zip(indices, responses, strict=True):
+            answers[index] = response
+            self._succeed(entrypoint, "Predict", spec.name, start, timed.seconds)
+            if self._logger is not None:
+                self._log(self._logger, requests[index], response, spec.name, version, spec.signature_name)
 
     def classify(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
         """``ClassificationRequest`` -> ``ClassificationResponse``."""
@@ -314,6 +368,12 @@ class _Timed:
     def run(self, *arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
         results = self._servable.run(*arguments, **options)
+        self.seconds += time.perf_counter() - start
+        return results
+
+    def run_together(self, *arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        results = self._servable.run_together(*arguments, **options)
         self.seconds += time.perf_counter() - start
         return results
 

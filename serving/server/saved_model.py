@@ -4,15 +4,17 @@ import ctypes
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from serving.protos import tensor_pb2
 from serving.runtime.batching import BatchingOptions, Input, add_batching
 from serving.runtime.c_api import Output, TensorFlowError, library
+from serving.runtime.joining import join
 from serving.runtime.session import Callable, SavedModelSession
-from serving.runtime.tensors import TensorCache, bytes_from_tensor
+from serving.runtime.tensors import TensorCache, bytes_from_tensor, split_bytes_from_tensor
 from serving.server.errors import from_exception, invalid_argument
 from serving.server.servable import METHODS, Signature, read_signature
 
@@ -47,6 +49,7 @@ class SavedModelServable:
         self._session = SavedModelSession(path, tags, config)
         self.signature_defs: dict[str, Any] = dict(self._session.meta_graph.signature_def)
         self.signatures: dict[str, Signature] = {key: read_signature(d) for key, d in self.signature_defs.items()}
+        self._batching = batching
         self._batched: dict[str, tuple[list[Output], dict[str, Output]]] = {}
         if batching is not None:
             for key in self.signatures:
@@ -56,9 +59,14 @@ class SavedModelServable:
         self._callables_lock = threading.Lock()
 
     @property
-    def batched_signatures(self) -> frozenset[str]:
+    def batched_signatures(self) -> Collection[str]:
         """Keys of the signatures whose concurrent requests are joined."""
-        return frozenset(self._batched)
+        return self._batched.keys()
+
+    @property
+    def max_batch_size(self) -> int:
+        """Rows that may be joined."""
+        return self._batching.max_batch_size if self._batching is not None else 1
 
     def run(
         self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
@@ -98,6 +106,56 @@ class SavedModelServable:
         finally:
             for tensor in results:
                 free(tensor)
+
+    def run_together(
+        self,
+        signature: str,
+        requests: Sequence[Mapping[str, Any]],
+        rows: Sequence[int],
+        outputs: Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> list[dict[str, bytes]]:
+        """Like ``run_serialized`` for several requests in one run; only for ``batched_signatures``.
+
+        Args:
+            signature: its key.
+            requests: the inputs of each.
+            rows: the size of each one's first axis.
+            outputs: aliases of what to compute for all of them.
+            timeout: seconds after which the run is cancelled; None waits.
+
+        Raises:
+            UnjoinableError, TensorParseError: the inputs can't be joined.
+            StatusError: the model refused the values or failed.
+        """
+        assert self._batching is not None
+        pad = self._batching.pad_variable_length_inputs
+        free = library().TF_DeleteTensor
+        tensors: list[int] = []
+        own: list[int] = []
+        try:
+            for alias in self.signatures[signature].inputs:
+                protos = [inputs[alias] for inputs in requests]
+                tensor, is_own = _cache.tensors.get_joined(protos, partial(join, protos, pad=pad))
+                tensors.append(tensor)
+                if is_own:
+                    own.append(tensor)
+            results = self._callable(signature, tuple(outputs))(tensors, timeout)
+        except TensorFlowError as error:
+            raise from_exception(error) from None
+        finally:
+            for tensor in own:
+                free(tensor)
+            _cache.tensors.trim()
+        try:
+            parts = [split_bytes_from_tensor(tensor, rows) for tensor in results]
+        except TensorFlowError as error:
+            raise from_exception(error) from None
+        finally:
+            for tensor in results:
+                free(tensor)
+        return [dict(zip(outputs, answer, strict=True)) for answer in zip(*parts, strict=True)]
 
     def close(self) -> None:
         """See ``Servable.close``."""

@@ -1,0 +1,206 @@
+"""Predict without a thread for each request, for servers that batch.
+
+gRPC's Python server gives every request a thread of its own. With batching most of these threads only wait for the
+batch that their request is in, and waking them one by one, each to fight for Python's global lock, costs more than
+the rest of the request. Here one thread reads all Predict requests; a few others take whatever waits, hand it to the
+runtime's batching as one task, and send the answers themselves.
+
+Every other method and service stays with ``grpc.server``; this attaches to the same server, ports and TLS included.
+What it needs of grpcio is not public (``grpc._cython.cygrpc``, on which ``grpc.server`` itself stands), so whether it
+is there is checked, and ``attach`` says no when it isn't.
+"""
+
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from serving.protos import predict_pb2
+from serving.server.errors import StatusError, from_exception
+
+try:
+    cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
+except ImportError:  # another implementation of gRPC
+    cygrpc = None
+
+_LOGGER = logging.getLogger(__name__)
+_METHOD = "/tensorflow.serving.PredictionService/Predict"
+_NEEDED = ("CompletionQueue", "ReceiveMessageOperation", "SendStatusFromServerOperation", "CompletionType")
+_REQUESTED, _DONE = "requested", "done"
+_NO_FLAGS = 0
+_NO_DEADLINE = 1e9
+# Calls that gRPC may hand over before the thread that takes them comes round.
+_ARMED = 4
+
+Answer = Callable[[Sequence[Any], float | None], Sequence[bytes | StatusError]]
+
+
+class _Call:
+    """One request on its way."""
+
+    __slots__ = ("call", "deadline", "message")
+
+    def __init__(self, call: Any, deadline: float) -> None:
+        self.call = call
+        self.deadline = deadline
+        self.message: bytes | None = None
+
+
+class FastPredict:
+    """Takes Predict requests of a server and answers them in groups.
+
+    Args:
+        answer: (PredictRequests, seconds that the most patient client still waits) -> responses or errors.
+        threads: groups that are worked on at once.
+        group: requests that a group may have.
+        max_concurrent: requests in the server at once; more are refused with RESOURCE_EXHAUSTED. None: no limit.
+        max_waiting: requests that wait for a thread; more are refused with UNAVAILABLE, as by a full batch queue.
+    """
+
+    def __init__(
+        self, answer: Answer, *, threads: int, group: int, max_concurrent: int | None, max_waiting: int
+    ) -> None:
+        self._answer = answer
+        self._group = group
+        self._max_concurrent = max_concurrent
+        self._max_waiting = max_waiting
+        self._waiting: SimpleQueue[_Call | None] = SimpleQueue()
+        self._in_flight = 0  # of the reading thread alone
+        self._server: Any = None
+        self._queue: Any = None
+        self._threads = [threading.Thread(target=self._work, name=f"predict-{n}", daemon=True) for n in range(threads)]
+        self._reader = threading.Thread(target=self._read, name="predict-reader", daemon=True)
+
+    def attach(self, server: grpc.Server) -> bool:
+        """Takes over Predict of a server that has not started.
+
+        Returns:
+            False when this grpcio doesn't allow it; nothing has changed then.
+        """
+        state = getattr(server, "_state", None)
+        core: Any = getattr(state, "server", None)
+        needed = ("register_completion_queue", "register_method", "request_registered_call")
+        if cygrpc is None or not all(hasattr(cygrpc, name) for name in _NEEDED):
+            return False
+        if not all(hasattr(core, name) for name in needed):
+            return False
+        self._server = core
+        self._queue = cygrpc.CompletionQueue()
+        core.register_completion_queue(self._queue)
+        core.register_method(_METHOD)
+        return True
+
+    def start(self) -> None:
+        """Begins to answer; the server has started."""
+        for _ in range(_ARMED):
+            self._request()
+        for thread in (*self._threads, self._reader):
+            thread.start()
+
+    def stop(self) -> None:
+        """Ends the threads; the server has stopped, so no call is left."""
+        self._queue.shutdown()
+        self._reader.join()
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _request(self) -> None:
+        self._server.request_registered_call(self._queue, self._queue, _METHOD, _REQUESTED)
+
+    def _read(self) -> None:
+        while True:
+            event = self._queue.poll()
+            if event.completion_type == cygrpc.CompletionType.queue_shutdown:
+                return
+            tag = event.tag
+            if tag is _DONE:
+                self._in_flight -= 1
+            elif tag is not _REQUESTED:
+                tag.message = event.batch_operations[0].message() if event.success else None
+                if tag.message is None:
+                    self._send(tag, StatusError(grpc.StatusCode.CANCELLED, "the client has given up"))
+                elif self._waiting.qsize() >= self._max_waiting:
+                    self._send(tag, StatusError(grpc.StatusCode.UNAVAILABLE, _FULL))
+                else:
+                    self._waiting.put(tag)
+            elif event.success:
+                self._request()
+                call = _Call(event.call, event.call_details.deadline)
+                self._in_flight += 1
+                if self._max_concurrent is not None and self._in_flight > self._max_concurrent:
+                    message = f"{self._max_concurrent} requests are in the server already (--max_concurrent_requests)"
+                    self._send(call, StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message + "; try again later"))
+                else:
+                    # An operation holds what it received, so each call has its own.
+                    event.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), call)
+
+    def _work(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            calls = [first]
+            while len(calls) < self._group:
+                try:
+                    following = self._waiting.get_nowait()
+                except Empty:
+                    break
+                if following is None:
+                    self._waiting.put(None)
+                    break
+                calls.append(following)
+            try:
+                self._answer_all(calls)
+            except Exception as error:
+                _LOGGER.exception("a group of requests ended unexpectedly")
+                for call in calls:
+                    self._send(call, from_exception(error))
+            del calls, first
+
+    def _answer_all(self, calls: Sequence[_Call]) -> None:
+        now = time.time()
+        taken, requests = [], []
+        longest = 0.0
+        for call in calls:
+            left = call.deadline - now
+            if left <= 0:
+                # The client has given up while the request waited: the work would be for nobody.
+                error = StatusError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded before the request was started"
+                )
+                self._send(call, error)
+                continue
+            try:
+                requests.append(predict_pb2.PredictRequest.FromString(call.message))
+            except DecodeError:
+                self._send(call, StatusError(grpc.StatusCode.INTERNAL, "Exception deserializing request!"))
+                continue
+            taken.append(call)
+            longest = max(longest, left)
+            call.message = None
+        if not taken:
+            return
+        answers = self._answer(requests, longest if longest < _NO_DEADLINE else None)
+        for call, answer in zip(taken, answers, strict=True):
+            self._send(call, answer)
+
+    def _send(self, call: _Call, answer: bytes | StatusError) -> None:
+        operations: list[Any] = [
+            cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),
+            cygrpc.SendInitialMetadataOperation((), _NO_FLAGS),
+        ]
+        if isinstance(answer, StatusError):
+            code, details = getattr(cygrpc.StatusCode, answer.code.name.lower()), answer.grpc_details.encode()
+        else:
+            operations.append(cygrpc.SendMessageOperation(answer, _NO_FLAGS))
+            code, details = cygrpc.StatusCode.ok, b""
+        operations.append(cygrpc.SendStatusFromServerOperation((), code, details, _NO_FLAGS))
+        call.call.start_server_batch(operations, _DONE)
+
+
+_FULL = "The batch scheduling queue to which this task was submitted is full"
