@@ -27,7 +27,7 @@ pytestmark = pytest.mark.own_server
 _PARAMETERS = """
 max_batch_size { value: 4 }
 batch_timeout_micros { value: 300000 }
-max_enqueued_batches { value: 2 }
+max_enqueued_batches { value: 4 }
 num_batch_threads { value: 2 }
 allowed_batch_sizes: 2
 allowed_batch_sizes: 4
@@ -168,7 +168,7 @@ def test_full_queue_is_unavailable(server: Server, tmp_path: Path) -> None:
         # Both threads are inside the model; whole batches wait behind them until the queue is full.
         for request in requests:
             request.wait_until_inside()
-        requests += [Held(server, tmp_path, rows=4) for _ in range(6)]
+        requests += [Held(server, tmp_path, rows=4) for _ in range(8)]
         wait_for(lambda: any(request.call.done() for request in requests), "a refused request")
     finally:
         for request in requests:
