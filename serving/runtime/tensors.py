@@ -105,7 +105,11 @@ def _wire(dtype: int, shape: tuple[int, ...], data: int, size: int) -> bytes:
     numpy_type = numpy_dtype(dtype)
     if numpy_type is None:
         raise TensorFlowError(_UNIMPLEMENTED, f"tensors of {dtype_name(dtype)} can't be sent")
-    return bytes(to_proto(np.frombuffer(content, dtype=numpy_type).reshape(shape)).SerializeToString())
+    # Values without their shape, which TensorFlow may have but NumPy not: [0, 2**62], or a hundred axes.
+    values = to_proto(np.frombuffer(content, dtype=numpy_type))
+    values.ClearField("dtype")
+    values.ClearField("tensor_shape")
+    return _header(dtype, shape) + bytes(values.SerializeToString())
 
 
 @functools.lru_cache(maxsize=1024)

@@ -86,14 +86,16 @@ def make_request_logger(options: argparse.Namespace, bundle: Any, metrics: Metri
     return ServerRequestLogger(metrics, tuple(bundle.saved_model_tags) or ("serve",), factories)
 
 
-def make_grpc(options: argparse.Namespace, handlers: Handlers) -> GrpcServer:
+def make_grpc(options: argparse.Namespace, bundle: Any, handlers: Handlers) -> GrpcServer:
     """The gRPC server, which does not listen yet."""
+    batched = bundle.HasField("batching_parameters")
     return GrpcServer(
         handlers,
         threads=options.grpc_max_threads,
         max_concurrent=options.max_concurrent_requests or None,
         channel_arguments=options.grpc_channel_arguments,
         share_port=workers.is_worker(),
+        batching=batching_options(bundle.batching_parameters) if batched else None,
     )
 
 

@@ -1,5 +1,6 @@
 """Makes a servable of a version directory and takes it down again."""
 
+import contextlib
 import logging
 import os
 import threading
@@ -90,14 +91,16 @@ class ModelLoader:
             servable = self._open()
             _LOGGER.info("%s loaded in %.3f s", self._path, time.monotonic() - start)
             if self._options.warm_up:
-                warm_up(
-                    servable,
-                    self._name,
-                    self._version,
-                    self._options.warm_up_iterations,
-                    check_method_names=self._options.check_method_names,
-                    metrics=self._metrics,
-                )
+                both = servable.warming_up() if isinstance(servable, SavedModelServable) else contextlib.nullcontext()
+                with both:
+                    warm_up(
+                        servable,
+                        self._name,
+                        self._version,
+                        self._options.warm_up_iterations,
+                        check_method_names=self._options.check_method_names,
+                        metrics=self._metrics,
+                    )
         except Exception as error:
             if servable is not None:
                 servable.close()

@@ -179,7 +179,7 @@ class _Server:
             as_content=options.enable_serialization_as_tensor_content,
             reloadable=not workers.is_worker(),
         )
-        self._grpc = assembly.make_grpc(options, handlers)
+        self._grpc = assembly.make_grpc(options, bundle, handlers)
         self._shutdowns = assembly.add_services(options, self._grpc, core)
         assembly.listen(options, self._grpc, credentials)
         if options.rest_api_port:
@@ -211,6 +211,8 @@ class _Server:
             self._rest.stop(options.shutdown_grace_seconds)
         if ended is not None:
             ended.wait()
+        if self._grpc is not None:
+            self._grpc.close()
         left = max(deadline - time.monotonic(), _UNLOAD_SECONDS)
         clean = self._core.stop(left) if self._core is not None else True
         if self._logger is not None:

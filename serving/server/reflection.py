@@ -70,7 +70,7 @@ def add_reflection(server: grpc.Server, service_names: Iterable[str]) -> None:
         KeyError: a service is not known.
     """
     names = [*service_names, SERVICE_NAME]
-    servicer = ReflectionServicer(names, pool=_pool(names))
+    servicer = ReflectionServicer(names, pool=_Pool(_pool(names)))
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="reflection")
 
     def info(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
@@ -85,6 +85,25 @@ def add_reflection(server: grpc.Server, service_names: Iterable[str]) -> None:
     )
     handlers = {"ServerReflectionInfo": handler}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+
+
+class _Pool:
+    """A descriptor pool that finds methods too: ``package.Service.Method``, as reflection's proto has it."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+
+    def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802  the pool's own name
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            if method not in self._pool.FindServiceByName(service).methods_by_name:
+                raise
+            return self._pool.FindFileContainingSymbol(service)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
 
 
 def _pool(names: Iterable[str]) -> descriptor_pool.DescriptorPool:

@@ -1,10 +1,11 @@
 """A servable that runs a SavedModel through TensorFlow's C API."""
 
+import contextlib
 import ctypes
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from serving.protos import tensor_pb2
 from serving.runtime.batching import BatchingOptions, Input, add_batching
 from serving.runtime.c_api import Output, TensorFlowError, library
-from serving.runtime.joining import join
+from serving.runtime.joining import join, rows_of
 from serving.runtime.session import Callable, SavedModelSession
 from serving.runtime.tensors import TensorCache, bytes_from_tensor, split_bytes_from_tensor
 from serving.server.errors import from_exception, invalid_argument
@@ -55,7 +56,9 @@ class SavedModelServable:
             for key in self.signatures:
                 self._add_batching(key, batching)
             self._session.extend()
-        self._callables: OrderedDict[tuple[str, tuple[str, ...]], Callable] = OrderedDict()
+        self._running = 0
+        self._both_ways = False
+        self._callables: OrderedDict[tuple[str, tuple[str, ...], bool], Callable] = OrderedDict()
         self._callables_lock = threading.Lock()
 
     @property
@@ -68,6 +71,15 @@ class SavedModelServable:
         """Rows that may be joined."""
         return self._batching.max_batch_size if self._batching is not None else 1
 
+    @contextlib.contextmanager
+    def warming_up(self) -> Iterator[None]:
+        """Inside the block a request runs alone and by the batch queue, so that both are ready afterwards."""
+        self._both_ways = True
+        try:
+            yield
+        finally:
+            self._both_ways = False
+
     def run(
         self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
     ) -> dict[str, Any]:
@@ -79,9 +91,14 @@ class SavedModelServable:
         self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
     ) -> dict[str, bytes]:
         """See ``Servable.run_serialized``."""
+        joins = self._joins(signature, inputs)
+        calls = [self._callable(signature, tuple(outputs), batched=joins)]
+        if self._both_ways and signature in self._batched:
+            calls.append(self._callable(signature, tuple(outputs), batched=not joins))
         free = library().TF_DeleteTensor
         tensors: list[int] = []
         own: list[int] = []
+        self._running += 1
         try:
             for alias in self.signatures[signature].inputs:
                 try:
@@ -92,10 +109,14 @@ class SavedModelServable:
                 if is_own:
                     own.append(tensor)
             try:
-                results = self._callable(signature, tuple(outputs))(tensors, timeout)
+                results = calls[0](tensors, timeout)
+                for other in calls[1:]:
+                    for tensor in other(tensors, timeout):
+                        free(tensor)
             except TensorFlowError as error:
                 raise from_exception(error) from None
         finally:
+            self._running -= 1
             for tensor in own:
                 free(tensor)
             _cache.tensors.trim()
@@ -134,6 +155,7 @@ class SavedModelServable:
         free = library().TF_DeleteTensor
         tensors: list[int] = []
         own: list[int] = []
+        self._running += 1
         try:
             for alias in self.signatures[signature].inputs:
                 protos = [inputs[alias] for inputs in requests]
@@ -141,10 +163,11 @@ class SavedModelServable:
                 tensors.append(tensor)
                 if is_own:
                     own.append(tensor)
-            results = self._callable(signature, tuple(outputs))(tensors, timeout)
+            results = self._callable(signature, tuple(outputs), batched=True)(tensors, timeout)
         except TensorFlowError as error:
             raise from_exception(error) from None
         finally:
+            self._running -= 1
             for tensor in own:
                 free(tensor)
             _cache.tensors.trim()
@@ -166,19 +189,37 @@ class SavedModelServable:
         if trim is not None:
             trim(0)
 
-    def _callable(self, key: str, outputs: tuple[str, ...]) -> Callable:
+    def _joins(self, key: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether a request goes by the batch queue."""
+        if key not in self._batched:
+            return False
+        assert self._batching is not None
+        ranks_differ = self._batching.pad_variable_length_inputs and any(
+            spec.shape is not None and len(spec.shape) != len(inputs[alias].tensor_shape.dim)
+            for alias, spec in self.signatures[key].inputs.items()
+        )
+        # A single row that comes to an idle model has nobody to wait for. Alone it may use all threads, which the
+        # batches leave to each other. Threads that count at the same time may be off by one: it decides about speed.
+        is_alone = (
+            self._running <= 0
+            and not self._batching.allowed_batch_sizes
+            and all(rows_of(proto) == 1 for proto in inputs.values())
+        )
+        return not ranks_differ and not is_alone
+
+    def _callable(self, key: str, outputs: tuple[str, ...], *, batched: bool) -> Callable:
         with self._callables_lock:
-            call = self._callables.get((key, outputs))
+            call = self._callables.get((key, outputs, batched))
             if call is None:
-                call = self._callables[key, outputs] = self._make_callable(key, outputs)
+                call = self._callables[key, outputs, batched] = self._make_callable(key, outputs, batched)
                 if len(self._callables) > _MAX_CALLABLES:
                     self._callables.popitem(last=False)
             else:
-                self._callables.move_to_end((key, outputs))
+                self._callables.move_to_end((key, outputs, batched))
             return call
 
-    def _make_callable(self, key: str, outputs: Sequence[str]) -> Callable:
-        if key in self._batched:
+    def _make_callable(self, key: str, outputs: Sequence[str], batched: bool) -> Callable:
+        if batched:
             feeds, fetches = self._batched[key]
             # All that runs here is the way into the batch queue, and the batch itself runs as the one that closes it
             # does. TensorFlow's pool would bring a change of threads for each of them, and let requests that could
