@@ -65,7 +65,10 @@ def bytes_from_tensor(tensor: int) -> bytes:
     """
     c = library()
     shape = tuple([c.TF_Dim(tensor, axis) for axis in range(c.TF_NumDims(tensor))])
-    return _wire(c.TF_TensorType(tensor), shape, c.TF_TensorData(tensor), c.TF_TensorByteSize(tensor))
+    dtype = c.TF_TensorType(tensor)
+    if 0 in shape:  # there may be no memory to ask for
+        return _wire(dtype, shape, 0, 0)
+    return _wire(dtype, shape, c.TF_TensorData(tensor), c.TF_TensorByteSize(tensor))
 
 
 def split_bytes_from_tensor(tensor: int, rows: Sequence[int]) -> list[bytes]:
@@ -86,8 +89,11 @@ def split_bytes_from_tensor(tensor: int, rows: Sequence[int]) -> list[bytes]:
             "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input "
             f"tensors: shape {shape}, {sum(rows)} rows",
         )
-    dtype, data = c.TF_TensorType(tensor), c.TF_TensorData(tensor)
-    stride = c.TF_TensorByteSize(tensor) // shape[0] if shape[0] else 0
+    dtype = c.TF_TensorType(tensor)
+    data = stride = 0
+    if 0 not in shape:
+        data = c.TF_TensorData(tensor)
+        stride = c.TF_TensorByteSize(tensor) // shape[0]
     parts = []
     for count in rows:
         parts.append(_wire(dtype, (count, *shape[1:]), data, count * stride))

@@ -8,6 +8,7 @@ TensorFlow Serving's codes and words (``model_servers/prediction_service_impl.cc
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -101,10 +102,12 @@ class Handlers:
         for indices in alike.values():
             if len(indices) > 1:
                 self._predict_alike(requests, indices, answers, timeout, entrypoint)
+        # In a run of several the fault of one would be everybody's.
+        run = partial(run_predict_serialized, alone=True)
         for index, request in enumerate(requests):
             if answers[index] is None:
                 try:
-                    answers[index] = self.predict_serialized(request, timeout, entrypoint)
+                    answers[index] = self._predict(run, request, timeout, entrypoint)
                 except StatusError as error:
                     answers[index] = error
         return [answer for answer in answers if answer is not None]
@@ -374,6 +377,13 @@ class _Timed:
     def run_together(self, *arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
         results = self._servable.run_together(*arguments, **options)
+        self.seconds += time.perf_counter() - start
+        return results
+
+    def run_alone(self, *arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        run = getattr(self._servable, "run_alone", self._servable.run_serialized)
+        results = run(*arguments, **options)
         self.seconds += time.perf_counter() - start
         return results
 

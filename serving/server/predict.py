@@ -65,9 +65,13 @@ def run_predict_serialized(
     *,
     check_method_name: bool = False,
     as_content: bool = False,
+    alone: bool = False,
     timeout: float | None = None,
 ) -> bytes:
-    """Like ``run_predict``, with the response on the wire: what gRPC sends needs no message before."""
+    """Like ``run_predict``, with the response on the wire: what gRPC sends needs no message before.
+
+    With ``alone`` the request shares no run with others, so that only its own faults can make it fail.
+    """
     signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(signature_name)
     if signature is None:
@@ -81,7 +85,8 @@ def run_predict_serialized(
     inputs = _inputs(signature, request.inputs)
     aliases = _output_aliases(signature, request.output_filter)
     try:
-        results = servable.run_serialized(signature_name, inputs, aliases, timeout=timeout)
+        run = getattr(servable, "run_alone", servable.run_serialized) if alone else servable.run_serialized
+        results = run(signature_name, inputs, aliases, timeout=timeout)
     except StatusError as error:
         raise StatusError(error.code, error.message + _shape_hint(signature, inputs)) from error
 

@@ -91,7 +91,18 @@ class SavedModelServable:
         self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
     ) -> dict[str, bytes]:
         """See ``Servable.run_serialized``."""
-        joins = self._joins(signature, inputs)
+        return self._run(signature, inputs, outputs, timeout, alone=False)
+
+    def run_alone(
+        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
+    ) -> dict[str, bytes]:
+        """Like ``run_serialized`` beside the batch queue, where a bad request fails those that share its run."""
+        return self._run(signature, inputs, outputs, timeout, alone=True)
+
+    def _run(
+        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], timeout: float | None, *, alone: bool
+    ) -> dict[str, bytes]:
+        joins = self._joins(signature, inputs, alone)
         calls = [self._callable(signature, tuple(outputs), batched=joins)]
         if self._both_ways and signature in self._batched:
             calls.append(self._callable(signature, tuple(outputs), batched=not joins))
@@ -189,7 +200,7 @@ class SavedModelServable:
         if trim is not None:
             trim(0)
 
-    def _joins(self, key: str, inputs: Mapping[str, Any]) -> bool:
+    def _joins(self, key: str, inputs: Mapping[str, Any], alone: bool) -> bool:
         """Whether a request goes by the batch queue."""
         if key not in self._batched:
             return False
@@ -200,10 +211,11 @@ class SavedModelServable:
         )
         # A single row that comes to an idle model has nobody to wait for. Alone it may use all threads, which the
         # batches leave to each other. Threads that count at the same time may be off by one: it decides about speed.
+        most = self._batching.max_batch_size if alone else 1 if self._running <= 0 else 0
         is_alone = (
-            self._running <= 0
+            most > 0
             and not self._batching.allowed_batch_sizes
-            and all(rows_of(proto) == 1 for proto in inputs.values())
+            and all(0 < (rows_of(proto) or 0) <= most for proto in inputs.values())
         )
         return not ranks_differ and not is_alone
 

@@ -1,0 +1,227 @@
+"""Requests that share a run: the runtime's batch queue, and Predict without a thread for each request."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving.protos import config_pb2, predict_pb2
+from serving.runtime.batching import BatchingOptions
+from serving.server import ops
+from serving.server.errors import StatusError
+from serving.server.grpc_server import GrpcServer
+from serving.server.handlers import Handlers
+from serving.server.predict import run_predict, run_predict_together
+from serving.server.saved_model import SavedModelServable
+from tests.serving.example_models import OneModelCore
+from tests.serving.models import export_tf1
+from tests.serving.test_rpc import request_of
+
+_OPTIONS = BatchingOptions(
+    max_batch_size=16, batch_timeout_micros=20_000, num_batch_threads=2, pad_variable_length_inputs=True
+)
+
+
+class Rows(tf.Module):  # type: ignore[misc]
+    """Tells of each row its own sum and joined words, and how many rows ran together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = tf.Variable(0.5)
+        self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(["é"], [7.0]), 0.0)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None], tf.float32, "x"), tf.TensorSpec([None, None], tf.string, "words")]
+    )  # type: ignore[untyped-decorator]
+    def run(self, x: tf.Tensor, words: tf.Tensor) -> dict[str, tf.Tensor]:
+        together = tf.fill(tf.shape(x)[:1], tf.shape(x)[0])
+        with tf.control_dependencies([tf.debugging.assert_non_negative(x, message="no negative numbers")]):
+            total = tf.reduce_sum(x, 1) + self.offset + tf.reduce_sum(self.table.lookup(words), 1)
+        return {"sum": total, "text": tf.strings.reduce_join(words, 1, separator="|"), "together": together}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "1"
+    module = Rows()
+    tf.saved_model.save(module, str(path), signatures={"serving_default": module.run})
+    return path
+
+
+def servable_of(path: Path, options: BatchingOptions | None = _OPTIONS) -> SavedModelServable:
+    ops.register()
+    return SavedModelServable(path, ("serve",), config_pb2.ConfigProto(), options)
+
+
+@pytest.fixture(scope="module")
+def rows(model: Path) -> SavedModelServable:
+    return servable_of(model)
+
+
+def request(number: int, count: int = 1, width: int = 2) -> predict_pb2.PredictRequest:
+    words = [["é" if number % 2 else "글"] * width] * count
+    return request_of({"x": np.full((count, 1 + number % 3), number, np.float32), "words": words})
+
+
+def check(number: int, response: predict_pb2.PredictResponse, count: int = 1, width: int = 2) -> int:
+    got = {name: tf.make_ndarray(proto) for name, proto in response.outputs.items()}
+    expected = number * (1 + number % 3) + 0.5 + (7.0 * width if number % 2 else 0.0)
+    np.testing.assert_allclose(got["sum"], [expected] * count)
+    word = "é" if number % 2 else "글"
+    # Other rows of a batch may be wider: what fills up is empty.
+    assert {text.decode().rstrip("|") for text in got["text"]} == {"|".join([word] * width)}
+    return int(got["together"][0])
+
+
+def test_threads_share_runs_and_get_their_own_rows(rows: SavedModelServable) -> None:
+    barrier = threading.Barrier(12)
+
+    def ask(number: int) -> int:
+        barrier.wait()
+        return check(number, run_predict(rows, "m", 1, request(number, 1 + number % 2)), 1 + number % 2)
+
+    with ThreadPoolExecutor(12) as pool:
+        together = list(pool.map(ask, range(12)))
+    assert max(together) > 2  # 18 rows, at most 16 in a run, and the first may have found the model idle
+    assert max(together) <= 16
+
+
+def test_tf1_variables_and_tables_can_be_batched(tmp_path: Path) -> None:
+    servable = servable_of(export_tf1(tmp_path / "1"))
+    assert {"serving_default", "lookup"} <= set(servable.batched_signatures)
+    two = request_of({"x": [[2.0], [4.0]]})
+    np.testing.assert_array_equal(tf.make_ndarray(run_predict(servable, "m", 1, two).outputs["y"]), [[3.0], [4.0]])
+    servable.close()
+
+
+def test_a_request_larger_than_a_batch(rows: SavedModelServable) -> None:
+    with pytest.raises(StatusError, match="larger than maximum") as caught:
+        run_predict(rows, "m", 1, request(1, 17))
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_an_input_of_another_rank_runs_alone(tmp_path: Path) -> None:
+    servable = servable_of(export_tf1(tmp_path / "1"))
+    response = run_predict(servable, "m", 1, request_of({"x": [2.0, 4.0]}))
+    np.testing.assert_array_equal(tf.make_ndarray(response.outputs["y"]), [3.0, 4.0])
+    servable.close()
+
+
+def test_several_requests_in_one_run(rows: SavedModelServable) -> None:
+    requests = [request(n, 1 + n % 2, 1 + n % 3) for n in range(6)]
+    responses = run_predict_together(rows, "m", 1, requests)
+    assert responses is not None
+    for number, content in enumerate(responses):
+        together = check(number, predict_pb2.PredictResponse.FromString(content), 1 + number % 2, 1 + number % 3)
+        assert together == 9
+    assert run_predict_together(rows, "m", 1, [request(1), request_of({"x": [[-1.0]], "words": [["a"]]})]) is None
+    assert run_predict_together(rows, "m", 1, [request(1), request_of({"x": [[1.0]]})]) is None
+    assert run_predict_together(rows, "m", 1, [request(1, 8), request(2, 9)]) is None
+
+
+@pytest.fixture(scope="module")
+def server(rows: SavedModelServable) -> Iterator[str]:
+    handlers = Handlers(OneModelCore("recommender", 1, rows))  # type: ignore[arg-type]
+    running = GrpcServer(handlers, threads=4, max_concurrent=64, batching=_OPTIONS)
+    assert running._fast is not None  # this grpcio allows it
+    port = running.listen("localhost:0")
+    running.start()
+    yield f"localhost:{port}"
+    running.stop(5.0).wait(10)
+    running.close()
+
+
+def stub(address: str) -> Any:
+    channel = grpc.insecure_channel(
+        address, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+    )
+    return channel.unary_unary(
+        "/tensorflow.serving.PredictionService/Predict",
+        predict_pb2.PredictRequest.SerializeToString,
+        predict_pb2.PredictResponse.FromString,
+    )
+
+
+def test_good_and_bad_requests_of_many_clients(server: str) -> None:
+    call = stub(server)
+
+    def ask(number: int) -> tuple[int, Any]:
+        if number % 7 == 3:
+            wish = request_of({"x": [[-1.0]], "words": [["a"]]})
+        elif number % 7 == 5:
+            wish = request_of({"x": [[1.0]]})
+        else:
+            wish = request(number, 1 + number % 2)
+        try:
+            return number, call(wish, timeout=30)
+        except grpc.RpcError as error:
+            return number, error
+
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(ask, range(300)))
+    for number, answer in answers:
+        if number % 7 == 3:
+            assert answer.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "no negative numbers" in answer.details()
+        elif number % 7 == 5:
+            assert answer.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "Missing but required: {words}" in answer.details()
+        else:
+            check(number, answer, 1 + number % 2)
+
+
+def test_bytes_that_are_no_request(server: str) -> None:
+    with grpc.insecure_channel(server) as channel:
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict", lambda x: x, lambda x: x)
+        with pytest.raises(grpc.RpcError, match="deserializing"):
+            call(b"\xff\xff\xff", timeout=10)
+    check(2, stub(server)(request(2), timeout=10))
+
+
+def test_large_requests_and_cancelled_ones(server: str) -> None:
+    call = stub(server)
+    texts = [["글" * 500_000] for _ in range(8)]
+    response = call(request_of({"x": np.zeros((8, 1), np.float32), "words": texts}), timeout=60)
+    assert tf.make_ndarray(response.outputs["text"])[7].decode() == texts[7][0]
+    for _ in range(20):
+        call.future(request(1), timeout=10).cancel()
+    check(4, call(request(4), timeout=10))
+
+
+def test_excess_is_refused(rows: SavedModelServable) -> None:
+    held = threading.Event()
+
+    class Slow(OneModelCore):
+        def acquire(self, spec: Any) -> Any:
+            held.wait(30)
+            return super().acquire(spec)
+
+    running = GrpcServer(Handlers(Slow("recommender", 1, rows)), threads=2, max_concurrent=5, batching=_OPTIONS)  # type: ignore[arg-type]
+    call = stub(f"localhost:{running.listen('localhost:0')}")
+    running.start()
+    futures = [call.future(request(2), timeout=30) for _ in range(12)]
+    refused = [future for future in futures if _wait_refused(future)]
+    held.set()
+    answered = [future for future in futures if future not in refused]
+    assert len(answered) == 5
+    for future in answered:
+        check(2, future.result())
+    assert {future.code() for future in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    running.stop(5.0).wait(10)
+    running.close()
+
+
+def _wait_refused(future: Any) -> bool:
+    try:
+        future.result(timeout=1.0)
+    except grpc.FutureTimeoutError:
+        return False
+    except grpc.RpcError:
+        return True
+    return False
