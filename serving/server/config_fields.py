@@ -153,7 +153,13 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
     ConfigField("BatchingParameters", "num_batch_threads"),
     ConfigField("BatchingParameters", "thread_pool_name", "differs", _INVISIBLE),
     ConfigField("BatchingParameters", "allowed_batch_sizes"),
-    ConfigField("BatchingParameters", "pad_variable_length_inputs"),
+    ConfigField(
+        "BatchingParameters",
+        "pad_variable_length_inputs",
+        "differs",
+        "fills up with zeros and empty strings, which say nothing; there with the first element, and "
+        "an empty tensor is an error",
+    ),
     ConfigField("BatchingParameters", "enable_large_batch_splitting"),
     ConfigField(
         "BatchingParameters",

@@ -1,0 +1,125 @@
+"""What of TensorFlow Serving 2.20 works here, differs or is refused: docs/serving_compatibility.md.
+
+    python -m serving.server.compatibility > docs/serving_compatibility.md
+
+Flags and configuration fields are told by the tables that the server itself goes by; RPCs and routes by those below. A
+test compares the page with this, and the tables with the services' descriptors.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from serving.server.config_fields import CONFIG_FIELDS
+from serving.server.flags import FLAGS
+
+Support = Literal["works", "differs", "refused", "extra"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An RPC or a route.
+
+    Attributes:
+        name: as clients call it.
+        support: whether it does here what it does in TensorFlow Serving; ``extra``: only here.
+        note: how it differs, or why it is refused.
+    """
+
+    name: str
+    support: Support = "works"
+    note: str = ""
+
+
+RPCS: Sequence[Row] = (
+    Row(
+        "PredictionService.Predict",
+        "works",
+        "versions, labels, output_filter, defaults of a signature; when a shape does not fit, the graph's message is "
+        "followed by a hint in brackets",
+    ),
+    Row(
+        "PredictionService.Classify",
+        "works",
+        "labels that are not UTF-8 are INTERNAL; unreadable answers there",
+    ),
+    Row("PredictionService.Regress"),
+    Row(
+        "PredictionService.MultiInference",
+        "differs",
+        "each task runs its signature in turn, where one run yields all outputs there; answers are the same",
+    ),
+    Row("PredictionService.GetModelMetadata", "works", "signature_def"),
+    Row(
+        "ModelService.GetModelStatus",
+        "differs",
+        "LOADING carries the error of the last failed attempt",
+    ),
+    Row(
+        "ModelService.HandleReloadConfigRequest",
+        "differs",
+        "a refused configuration changes nothing, where parts of it are in force there; waits for changed models too; "
+        "refused with --workers above 1",
+    ),
+    Row("SessionService.SessionRun", "refused", "the public server does not offer it either"),
+    Row("grpc.health.v1.Health.Check", "differs", "also for services and for models by their names; there only for ''"),
+    Row("grpc.health.v1.Health.Watch", "differs", "as Check"),
+    Row("grpc.reflection.v1alpha.ServerReflection", "extra"),
+    Row("tensorflow.ProfilerService.Profile", "works", "one capture at a time; written to the server's own disk"),
+    Row("tensorflow.ProfilerService.Terminate"),
+    Row("tensorflow.ProfilerService.Monitor", "refused", "UNIMPLEMENTED, as in TensorFlow's own service of 2.20"),
+)
+
+ROUTES: Sequence[Row] = (
+    Row("GET /v1/models/NAME[/versions/N | /labels/L]"),
+    Row("GET /v1/models/NAME[/versions/N | /labels/L]/metadata"),
+    Row(
+        "POST /v1/models/NAME[/versions/N | /labels/L]:predict",
+        "differs",
+        "half, bfloat16 and uint16 work (501 there); invalid UTF-8 is refused; of repeated keys the last counts (the "
+        "first there); nesting beyond 1,000 levels is refused",
+    ),
+    Row("POST /v1/models/NAME[/versions/N | /labels/L]:classify", "works", "answers `results`, as the binary does"),
+    Row("POST /v1/models/NAME[/versions/N | /labels/L]:regress", "works", "answers `results`, as the binary does"),
+    Row("GET the path of the monitoring configuration", "differs", "full precision; process figures, states "
+        "of versions besides; what the runtime counts inside (`load_latency_by_stage`, batching `*_v2`) is missing"),
+    Row("OPTIONS (CORS preflight)", "works", "its refusal is worded after the public discussion, not the source"),
+    Row("Content-Encoding: gzip", "works", "broken gzip has a message of its own"),
+    Row("Accept-Encoding: gzip", "extra"),
+    Row("Bodies above --rest_api_max_body_bytes", "differs", "413; there is no limit for plain bodies there"),
+)  # fmt: skip
+
+
+def render() -> str:
+    """The page, Markdown."""
+    lines = [
+        "# Compatibility with TensorFlow Serving 2.20",
+        "",
+        "Made by `python -m serving.server.compatibility`; a test keeps it true to the server's own tables. "
+        "*works*: as there. *differs*: how is said. *refused*: an error that says why, never silence. *extra*: only here.",
+        "",
+    ]
+    lines += _table("RPCs", "RPC", ((row.name, row.support, row.note) for row in RPCS))
+    lines += _table("REST", "route", ((row.name, row.support, row.note) for row in ROUTES))
+    lines += _table(
+        "Flags",
+        "flag",
+        ((f"--{flag.name}", "extra" if flag.ours else flag.support, flag.note or flag.help) for flag in FLAGS),
+    )
+    lines += _table(
+        "Configuration fields",
+        "field",
+        ((f"{field.message}.{field.name}", field.support, field.note) for field in CONFIG_FIELDS),
+    )
+    return "\n".join(lines)
+
+
+def _table(title: str, what: str, rows: Iterable[tuple[str, str, str]]) -> list[str]:
+    lines = [f"## {title}", "", f"| {what} | | |", "|---|---|---|"]
+    lines += [f"| `{name}` | {support} | {note.replace('|', chr(92) + '|')} |" for name, support, note in rows]
+    return [*lines, ""]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())
