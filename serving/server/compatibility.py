@@ -97,7 +97,7 @@ def render() -> str:
         "# Compatibility with TensorFlow Serving 2.20",
         "",
         "Made by `python -m serving.server.compatibility`; a test keeps it true to the server's own tables. "
-        "*works*: as there. *differs*: how is said. *refused*: an error that says why, never silence. *extra*: only here.",
+        "*works*: as there. *differs*: how is said. *refused*: an error that says why, no silence. *extra*: only here.",
         "",
     ]
     lines += _table("RPCs", "RPC", ((row.name, row.support, row.note) for row in RPCS))
