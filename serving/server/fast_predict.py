@@ -22,6 +22,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from serving.protos import predict_pb2
+from serving.runtime.joining import rows_of
 from serving.server.errors import StatusError, from_exception
 
 try:
@@ -46,12 +47,13 @@ Answer = Callable[[Sequence[Any], float | None], Sequence[bytes | StatusError]]
 class _Call:
     """One request on its way."""
 
-    __slots__ = ("call", "deadline", "message")
+    __slots__ = ("call", "deadline", "request", "rows")
 
     def __init__(self, call: Any, deadline: float) -> None:
         self.call = call
         self.deadline = deadline
-        self.message: bytes | None = None
+        self.request: Any = None
+        self.rows = 1
 
 
 class FastPredict:
@@ -62,7 +64,7 @@ class FastPredict:
         threads: groups that are worked on at once.
         group: requests that a group may have.
         max_concurrent: requests in the server at once; more are refused with RESOURCE_EXHAUSTED. None: no limit.
-        max_waiting: requests that wait for a thread; more are refused with UNAVAILABLE, as by a full batch queue.
+        max_waiting: rows that wait for a thread; more are refused with UNAVAILABLE, as by a full batch queue.
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class FastPredict:
         self._max_waiting = max_waiting
         self._waiting: SimpleQueue[_Call | None] = SimpleQueue()
         self._in_flight = 0  # of the reading thread alone
+        self._waiting_rows = 0
+        self._rows_lock = threading.Lock()
         self._server: Any = None
         self._queue: Any = None
         self._threads = [threading.Thread(target=self._work, name=f"predict-{n}", daemon=True) for n in range(threads)]
@@ -126,13 +130,7 @@ class FastPredict:
             if tag is _DONE:
                 self._in_flight -= 1
             elif tag is not _REQUESTED:
-                tag.message = event.batch_operations[0].message() if event.success else None
-                if tag.message is None:
-                    self._send(tag, StatusError(grpc.StatusCode.CANCELLED, "the client has given up"))
-                elif self._waiting.qsize() >= self._max_waiting:
-                    self._send(tag, StatusError(grpc.StatusCode.UNAVAILABLE, _FULL))
-                else:
-                    self._waiting.put(tag)
+                self._take(tag, event.batch_operations[0].message() if event.success else None)
             elif event.success:
                 self._request()
                 call = _Call(event.call, event.call_details.deadline)
@@ -143,6 +141,25 @@ class FastPredict:
                 else:
                     # An operation holds what it received, so each call has its own.
                     event.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), call)
+
+    def _take(self, call: _Call, message: bytes | None) -> None:
+        if message is None:
+            self._send(call, StatusError(grpc.StatusCode.CANCELLED, "the client has given up"))
+            return
+        try:
+            call.request = predict_pb2.PredictRequest.FromString(message)
+        except DecodeError:
+            self._send(call, StatusError(grpc.StatusCode.INTERNAL, "Exception deserializing request!"))
+            return
+        call.rows = max((rows_of(proto) or 1 for proto in call.request.inputs.values()), default=1)
+        with self._rows_lock:
+            is_full = self._waiting_rows > 0 and self._waiting_rows + call.rows > self._max_waiting
+            self._waiting_rows += 0 if is_full else call.rows
+        if is_full:
+            why = f"{_FULL}; currently {self._waiting_rows} rows wait and {self._max_waiting} may"
+            self._send(call, StatusError(grpc.StatusCode.UNAVAILABLE, why))
+        else:
+            self._waiting.put(call)
 
     def _work(self) -> None:
         took, size = 0.0, 0
@@ -161,6 +178,8 @@ class FastPredict:
                     self._waiting.put(None)
                     break
                 calls.append(following)
+            with self._rows_lock:
+                self._waiting_rows -= sum(call.rows for call in calls)
             start = time.perf_counter()
             try:
                 self._answer_all(calls)
@@ -184,14 +203,10 @@ class FastPredict:
                 )
                 self._send(call, error)
                 continue
-            try:
-                requests.append(predict_pb2.PredictRequest.FromString(call.message))
-            except DecodeError:
-                self._send(call, StatusError(grpc.StatusCode.INTERNAL, "Exception deserializing request!"))
-                continue
+            requests.append(call.request)
             taken.append(call)
             longest = max(longest, left)
-            call.message = None
+            call.request = None
         if not taken:
             return
         answers = self._answer(requests, longest if longest < _NO_DEADLINE else None)

@@ -40,8 +40,10 @@ def options(*arguments: str) -> Any:
 
 
 def write(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
+    # All at once: a reader in another thread must not find it half written.
+    aside = path.with_name(path.name + ".new")
+    aside.write_text(text, encoding="utf-8")
+    return aside.rename(path)
 
 
 def refusal(call: Callable[..., Any], *arguments: Any) -> str:
@@ -326,15 +328,15 @@ def test_a_changed_file_is_applied_and_a_broken_one_ignored(tmp_path: Path, capl
     poller = ConfigFilePoller(str(path), 0.01, lambda: applied.current, applied.apply)
     poller.start()
     write(path, names("a", "b"))
-    wait_for(lambda: applied.calls == [["a", "b"]], 5, "b")
+    wait_for(lambda: applied.calls == [["a", "b"]], 60, "b")
     write(path, "model_config_list {")
-    wait_for(lambda: "Failed to read ModelServerConfig file: Error parsing text-format" in caplog.text, 5, "the log")
+    wait_for(lambda: "Failed to read ModelServerConfig file: Error parsing text-format" in caplog.text, 60, "the log")
     write(path, names("c"))
-    wait_for(lambda: applied.calls[1:] == [["c"]], 5, "c")
+    wait_for(lambda: applied.calls[1:] == [["c"]], 60, "c")
     path.unlink()
-    wait_for(lambda: "No such file or directory" in caplog.text, 5, "the log")
+    wait_for(lambda: "No such file or directory" in caplog.text, 60, "the log")
     write(path, names("refused"))
-    wait_for(lambda: len(applied.calls) > 5, 5, "several attempts")  # it may be accepted later: labels, for one
+    wait_for(lambda: len(applied.calls) > 5, 60, "several attempts")  # it may be accepted later: labels, for one
     poller.stop()
     assert set(map(tuple, applied.calls[2:])) == {("refused",)}
     assert caplog.text.count("failed to ReloadConfig: INTERNAL: ValueError: no") == 1
@@ -348,7 +350,7 @@ def test_the_file_wins_over_what_was_reloaded_by_request(tmp_path: Path) -> None
     poller = ConfigFilePoller(str(path), 0.01, lambda: applied.current, applied.apply)
     poller.start()
     applied.current = model_server_config_pb2.ModelServerConfig()
-    wait_for(lambda: applied.calls == [["a"]], 5, "the file's again")
+    wait_for(lambda: applied.calls == [["a"]], 60, "the file's again")
     poller.stop()
 
 

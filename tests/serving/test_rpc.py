@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import (
-    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
     predict_pb2,
-    regression_pb2,
 )
 
 from tests.serving.live import LiveServer
@@ -165,6 +161,12 @@ def test_missing_model_spec_and_name(server: LiveServer) -> None:
     ):
         assert failure(call, request) == (grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
         request.model_spec.SetInParent()
+        if isinstance(request, get_model_status_pb2.GetModelStatusRequest):
+            # A name like any other there, of which there is no version.
+            assert failure(call, request)[0] is grpc.StatusCode.NOT_FOUND
+            continue
+        if isinstance(request, get_model_metadata_pb2.GetModelMetadataRequest):
+            request.metadata_field.append("signature_def")
         assert failure(call, request) == (
             grpc.StatusCode.INVALID_ARGUMENT,
             "ModelSpec has no name specified.",
@@ -248,10 +250,9 @@ def test_malformed_tensors(server: LiveServer) -> None:
         assert details.startswith("tensor parsing error: text")
         return str(details)
 
-    assert "negative" in spoil(dims=[-1])
-    assert "unknown rank" in spoil(unknown_rank=True)
+    for changes in ({"dims": [-1]}, {"dims": [3], "tensor_content": b"\x01"}):
+        assert "Unparseable tensor proto" in spoil(**changes)
     assert "elements" in spoil(dims=[1 << 40])
-    assert "ends early" in spoil(dims=[3], tensor_content=b"\x01")
 
 
 def test_output_filter_errors(server: LiveServer) -> None:
@@ -324,15 +325,3 @@ def test_status(server: LiveServer) -> None:
         grpc.StatusCode.NOT_FOUND,
         "Could not find any versions of model other",
     )
-
-
-def test_what_is_not_there_yet(server: LiveServer) -> None:
-    for call, request in (
-        (server.prediction.Classify, classification_pb2.ClassificationRequest()),
-        (server.prediction.Regress, regression_pb2.RegressionRequest()),
-        (server.prediction.MultiInference, inference_pb2.MultiInferenceRequest()),
-        (server.models.HandleReloadConfigRequest, model_management_pb2.ReloadConfigRequest()),
-    ):
-        code, details = failure(call, request)
-        assert code is grpc.StatusCode.UNIMPLEMENTED
-        assert "not implemented by this server yet" in details

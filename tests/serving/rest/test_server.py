@@ -338,10 +338,11 @@ def test_a_port_in_use_is_an_error(rest: RestServer, start: Callable[..., RestSe
         start(rest_api_port=rest.port)
 
 
-def test_several_processes_may_share_a_port(start: Callable[..., RestServer]) -> None:
+def test_several_processes_may_share_a_port(start: Callable[..., RestServer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BABELREC_WORKER", "0")
     with socket.socket(socket.AF_INET6) as reserved:
         reserved.bind(("::", 0))
         port = reserved.getsockname()[1]
-    servers = [start(rest_api_port=port, workers=2) for _ in range(2)]
+    servers = [start(rest_api_port=port) for _ in range(2)]
     assert [server.port for server in servers] == [port, port]
     assert statuses(exchange(port, PLAIN)) == [200]
