@@ -44,13 +44,14 @@ def weights() -> MuseWeights:
     return load_weights()
 
 
-@pytest.fixture(scope="session")
+# For a module only: setting TensorFlow's seed, as tests of other modules do, ends the tokenizers that exist.
+@pytest.fixture(scope="module")
 def google_muse(weights: MuseWeights) -> Muse:
     """mUSE with the normalisation of Google's graph."""
     return Muse(weights, table="quantized", normalization="branch")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def package_muse(weights: MuseWeights) -> Muse:
     """mUSE with the normalisation of the PyPI package."""
     return Muse(weights, table="quantized", normalization="joint")
