@@ -319,6 +319,8 @@ def test_requests_made_while_it_stops_are_answered_or_refused(start: Callable[..
                 except OSError as error:
                     lost.append(error)
                     return
+                if not answered[-1]:
+                    return
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
