@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
+_SWITCH_SECONDS = 0.001
 # Unloading takes moments; without requests in the way it may have them even when the grace is used up.
 _UNLOAD_SECONDS = 2.0
 
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_versions()
         return 0
     _set_up_logging()
+    # While a version is being loaded its thread wants Python's lock too; requests should not wait 5 ms for each turn.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     stop = _Stop()
     stop.on_signals()
     given = list(sys.argv[1:] if arguments is None else arguments)
