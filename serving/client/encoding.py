@@ -102,7 +102,7 @@ def ranked(outputs: Mapping[str, npt.NDArray[Any]], items: Sequence[Sequence[str
 def _heads(outputs: Mapping[str, npt.NDArray[Any]], shape: tuple[int, ...]) -> Arrays:
     return {
         name: values
-        for name, values in outputs.items()
+        for name, values in sorted(outputs.items())
         if name != "scores" and values.dtype.kind == "f" and values.shape == shape
     }
 

@@ -212,11 +212,13 @@ def test_round_robin_over_several_addresses() -> None:
                 client.predict("s", X)
         assert one.paths
         assert two.paths
+        one.paths.clear()
         two.paths.clear()
         with RecommenderClient(target, load_balancing="pick_first") as client:
             for _ in range(20):
                 client.predict("s", X)
-        assert not two.paths
+        # Usually the first; the other one if that connects sooner.
+        assert bool(one.paths) != bool(two.paths)
 
 
 def test_one_connection_for_all_calls(rpcs: Rpcs) -> None:

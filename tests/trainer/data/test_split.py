@@ -212,7 +212,8 @@ def test_no_leak_from_later_events_that_are_not_positive(rows: list[Row], more: 
     first = dict(held_out.group_by("user_id").agg(pl.col("timestamp").min()).iter_rows())
     moment = min(held_out["timestamp"], default=0)
     later: list[Row] = [
-        (user, item, time + (first[user] if kind == "per_user" else moment), "view", None)
+        # Later by at least a second: in the very moment of the cut, events of training pairs belong to its near side.
+        (user, item, time + 1 + (first[user] if kind == "per_user" else moment), "view", None)
         for user, item, time, _, _ in more
         if user in first
     ]
