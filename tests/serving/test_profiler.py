@@ -141,6 +141,7 @@ def test_terminate_ends_a_recording(stub: Any, tmp_path: Path) -> None:
     recording = _begin(stub, tmp_path, "long")
     stub.Terminate(profiler_service_pb2.TerminateRequest(session_id="another"), timeout=10)
     assert _code(stub, tmp_path) is grpc.StatusCode.INTERNAL
+    time.sleep(2.0)  # what runs meanwhile is to be in it
     stub.Terminate(profiler_service_pb2.TerminateRequest(session_id="long"), timeout=10)
     assert not recording.result(timeout=30).empty_trace
     (written,) = (tmp_path / "long").iterdir()
