@@ -337,6 +337,12 @@ NUMBERS = {
 }
 
 
+def test_the_largest_float_is_in_range_however_the_parser_rounds_it() -> None:
+    largest = float(np.finfo(np.float32).max)
+    request, _ = decoded(json.dumps({"inputs": [largest, -largest]}), {"x": FLOAT})
+    assert tf.make_ndarray(request.inputs["x"]).tolist() == [largest, -largest]
+
+
 @given(st.data())
 def test_round_trips(data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from(sorted(NUMBERS)))
