@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit tensorboard serve bench bench-encoder bench-index bench-serving clean
+.PHONY: help setup demo test lint types unit fuzz tensorboard serve bench bench-encoder bench-index bench-serving clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ types: $(VENV)/.installed-dev ## mypy
 
 unit: $(VENV)/.installed-dev ## pytest alone
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/.installed-dev ## the tests that draw their inputs, with new random examples
+	$(BIN)/python -m pytest --hypothesis-profile=random -m hypothesis --durations=0
 
 tensorboard: $(VENV)/.installed ## open TensorBoard on runs/
 	$(BIN)/tensorboard --logdir runs
