@@ -40,7 +40,7 @@ class LanguageConversion(tf.keras.layers.Layer):
         super().__init__(name=name)
         if pivot not in languages:
             raise BabelrecError(
-                f"model.conversion.pivot is {pivot!r}, and the training part has texts in {', '.join(languages)} alone. "
+                f"model.conversion.pivot is {pivot!r}, and the training part has texts in {', '.join(languages)}. "
                 "Name one of these, or give the items translations."
             )
         self.languages = list(languages)
