@@ -179,6 +179,26 @@ class CandidateTowerConfig(Settings):
     text_noise: float = Field(
         0.7, ge=0.0, description="Norm of the Gaussian noise added to a unit text vector in training."
     )
+    language_affinity: int = Field(
+        0,
+        ge=0,
+        description="Numbers of a language's vector from what users consume together (docs/crosslingual.md); 0: none.",
+    )
+
+
+class ConversionConfig(Settings):
+    """A residual map of sentence vectors from each language to one (docs/crosslingual.md)."""
+
+    bottleneck: int | None = Field(None, ge=1, description="Numbers between its two matrices; null: no conversion.")
+    pivot: str = Field("en", min_length=1, description="Language that all others are converted to.")
+    start: Literal["identity", "procrustes"] = Field(
+        "identity",
+        description="`procrustes`: start from rotations between the languages of the pairs of `training.alignment`, cut "
+        "to the bottleneck.",
+    )
+    anchor: float = Field(
+        3.0, gt=0.0, description="How much such a rotation is held to the identity, in pairs of texts."
+    )
 
 
 class RetrievalConfig(Settings):
@@ -216,11 +236,58 @@ class ModelConfig(Settings):
     dimension: int = Field(64, ge=2, description="Size of the space that queries and candidates share.")
     query: QueryTowerConfig = QueryTowerConfig()
     candidate: CandidateTowerConfig = CandidateTowerConfig()
+    conversion: ConversionConfig = ConversionConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     ranking: RankingConfig = RankingConfig()
     text_queries: _Fraction = Field(
         0.2, description="Share of training queries replaced by the item's own title or category words."
     )
+
+
+class AlignmentConfig(Settings):
+    """A contrastive loss that pulls translations together (docs/crosslingual.md)."""
+
+    weight: float = Field(0.0, ge=0.0, description="Of the loss; 0: off.")
+    space: Literal["shared", "text"] = Field(
+        "shared", description="`shared`: the space of queries and items; `text`: sentence vectors after conversion."
+    )
+    temperature: float = Field(0.05, gt=0.0)
+    batch_size: int = Field(128, ge=2, description="Pairs a step.")
+    hold_out: float = Field(0.2, ge=0.0, lt=1.0, description="Share of the items whose pairs are only measured.")
+    source: Source | None = Field(None, description="Dataset whose parallel texts are taken; null: the run's own.")
+    co_consumed: int | None = Field(
+        None, ge=1, description="Also pair items of two languages that so many users consumed both; null: don't."
+    )
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class AugmentationConfig(Settings):
+    """Other texts that items are shown with in training, and a loss between two views of an item."""
+
+    random_language: bool = Field(False, description="Show each item in a random one of its languages.")
+    token_dropout: _Fraction = Field(0.0, description="Share of words left out in further versions of each text.")
+    token_views: int = Field(2, ge=1, description="Versions of each text with words left out.")
+    single_fields: bool = Field(False, description="Also show the title alone and the description alone.")
+    self_supervised: float = Field(
+        0.0, ge=0.0, description="Weight of InfoNCE between two views of items (Yao et al., 2020, arXiv 2007.12865)."
+    )
+    temperature: float = Field(0.1, gt=0.0, description="Of that loss.")
+    items: int = Field(256, ge=2, description="Items a step for that loss, drawn uniformly.")
+
+
+class AdversarialConfig(Settings):
+    """A loss under the worst small change of the items' vectors (docs/crosslingual.md)."""
+
+    method: Literal["fgm", "vat"] | None = Field(
+        None, description="`fgm` (Miyato et al., arXiv 1605.07725), `vat` (arXiv 1704.03976); null: off."
+    )
+    at: Literal["text", "candidate"] = Field("text", description="Sentence vectors, or the candidate tower's vectors.")
+    epsilon: float = Field(0.2, gt=0.0, description="Length of the change; a sentence vector has length 1.")
+    weight: float = Field(0.5, gt=0.0)
 
 
 class TrainingConfig(Settings):
@@ -243,6 +310,9 @@ class TrainingConfig(Settings):
     refit: bool = Field(
         True, description="Train once more on training + validation for the best number of epochs before testing."
     )
+    alignment: AlignmentConfig = AlignmentConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    adversarial: AdversarialConfig = AdversarialConfig()
     checkpoint_steps: int = Field(200, ge=1, description="Steps between checkpoints that a killed run resumes from.")
     histograms: bool = Field(True, description="Weight histograms in TensorBoard.")
     projector_items: int = Field(10_000, ge=0, description="Items shown in TensorBoard's embedding projector.")
