@@ -127,7 +127,7 @@ def _evaluate(
 
 def _baselines(hold_out: HoldOut, catalogue: Catalogue, config: Config, length: int) -> dict[str, Rankings]:
     """Popularity, random, and mean history by the encoder's vectors of texts, alone and with categories."""
-    text = config.text.model_copy(update={"trainable": False})
+    text = config.text
     vectors = encode_texts([catalogue.texts[row] for row in hold_out.candidate_rows], text, progress=False)
     found = baseline_rankings(
         hold_out.train, length, item_vectors=vectors, counts=hold_out.training_counts, seed=config.seed

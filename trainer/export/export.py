@@ -25,11 +25,11 @@ from trainer.export.users import UserTable
 from trainer.export.warmup import write_warmup
 from trainer.files import atomic_directory
 from trainer.models.assembly import load_recommender, make_item_table
-from trainer.models.recommender import Recommender
+from trainer.models.calibration import load_calibrations
 from trainer.models.requests import CatalogueRanker
 from trainer.provenance import source_commit
 from trainer.runs import Run
-from trainer.text.encoder import encoder_handle, load_encoder
+from trainer.text.tuning import serving_encoder
 
 _LOG = logging.getLogger(__name__)
 _SAMPLE_QUERIES = 512
@@ -70,7 +70,7 @@ def export(run: Run, model_dir: Path) -> Path:
         vocabulary,
         vectors,
         index,
-        _query_encoder(config, model),
+        serving_encoder(config.text, model.candidate_tower.encoder, table=config.export.text_table),
         _user_table(config, catalogue, vocabulary, parts, histories),
         popularity,
         languages,
@@ -124,13 +124,6 @@ def _sample_queries(
     starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
     flat = np.concatenate(parts) if parts else rows[:0]
     return ranker.query_vectors(starts, flat, (chosen + 1).astype(np.int32))
-
-
-def _query_encoder(config: Config, model: Recommender) -> tf.keras.layers.Layer:
-    """The encoder of typed text: the fine-tuned one, or the frozen one with the table for serving."""
-    if config.text.trainable:
-        return model.candidate_tower.encoder
-    return load_encoder(encoder_handle(config.text, table=config.export.text_table))
 
 
 def _user_table(

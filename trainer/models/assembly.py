@@ -9,26 +9,24 @@ from trainer.data.pipeline import Batch
 from trainer.data.vocabulary import Vocabulary
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
-from trainer.text.encoder import encoder_handle, load_encoder
+from trainer.text.tuning import text_features, trained_part
 from trainer.text.vectors import encode_texts
 from trainer.towers.items import ItemTable
-from trainer.towers.layers import IdEmbedding
 
 
 def make_item_table(catalogue: Catalogue, vocabulary: Vocabulary, text: TextConfig) -> ItemTable:
     """The catalogue as tensors; a frozen encoder's vectors come from the cache on disk.
 
-    With a trainable encoder the table holds the texts. Category labels are always given as the
-    vectors of the encoder as it was before training.
+    With an encoder that is trained along (`text.tuning`) the table holds what its trained part takes. Category
+    labels are always given as the vectors of the encoder as it was before training.
     """
-    frozen = text.model_copy(update={"trainable": False})
-    vectors = None if text.trainable else encode_texts(catalogue.texts, frozen)
-    return ItemTable(catalogue, vocabulary, vectors, encode_texts(catalogue.category_labels, frozen, progress=False))
+    labels = encode_texts(catalogue.category_labels, text, progress=False)
+    return ItemTable(catalogue, vocabulary, text_features(catalogue.texts, text), labels)
 
 
 def make_recommender(config: Config, vocabulary: Vocabulary, items: ItemTable, item_counts: tf.Tensor) -> Recommender:
     """A recommender with all its weights made, at their initial values."""
-    encoder = load_encoder(encoder_handle(config.text), trainable=True) if config.text.trainable else None
+    encoder = trained_part(config.text)
     heads = choose_heads(vocabulary.events, config.data.positives)
     model = Recommender(vocabulary, config.model, heads, items, item_counts, encoder)
     _build(model, items)
@@ -53,26 +51,6 @@ def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.T
     model = make_recommender(run.config, vocabulary, items, counts)
     run.restore_weights(model)
     return model
-
-
-def copy_weights(source: Recommender, target: Recommender) -> int:
-    """Copies what two models share: every weight of the same name and shape but the vectors of ids.
-
-    Users, items, languages and categories of two vocabularies are different things under the same
-    index, so their vectors stay as they are.
-
-    Returns:
-        Number of weights copied.
-    """
-    tables = {id(layer.table) for layer in target.submodules if isinstance(layer, IdEmbedding)}
-    given = {weight.name: weight for weight in source.trainable_variables}
-    copied = 0
-    for weight in target.trainable_variables:
-        other = given.get(weight.name)
-        if other is not None and other.shape == weight.shape and id(weight) not in tables:
-            weight.assign(other)
-            copied += 1
-    return copied
 
 
 def _build(model: Recommender, items: ItemTable) -> None:

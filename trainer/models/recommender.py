@@ -30,7 +30,7 @@ class Recommender(tfrs.Model):
         items: Features of the catalogue that training batches point into.
         item_counts: Float32 [N], training positives of each item: they give the sampling
             probabilities of in-batch negatives and say which items may be drawn as negatives.
-        encoder: Text encoder, when it is trained along.
+        encoder: The text encoder's trained part, if any.
     """
 
     def __init__(
@@ -150,8 +150,9 @@ class Recommender(tfrs.Model):
         by_item, by_label = tf.where((typed >= 0) & (typed < items.size)), tf.where(typed >= items.size)
         texts = tf.gather(items.texts, tf.gather_nd(typed, by_item))
         labels = tf.gather(items.category_vectors, tf.gather_nd(typed, by_label) - items.size + 1)
-        # Each on its own: texts may be strings, which only the encoder understands.
-        vectors = [self.candidate_tower.embed_text(part, training) for part in (texts, labels)]
+        # Each on its own: texts may be strings, or what else the encoder's trained part takes.
+        read = self.candidate_tower.text_vectors(texts)
+        vectors = [self.candidate_tower.embed_text(part, training) for part in (read, labels)]
         shape = tf.stack([tf.size(typed), self.config.dimension])
         places = tf.cast(tf.concat([by_item, by_label], axis=0), tf.int32)
         return tf.scatter_nd(places, tf.concat(vectors, axis=0), shape)

@@ -17,6 +17,7 @@ from trainer.config import TextConfig
 from trainer.errors import BabelrecError
 from trainer.files import atomic_directory, cache_root, write_text
 from trainer.text import muse, weights
+from trainer.text.trunk import MuseTrunk
 
 _LOGGER = logging.getLogger(__name__)
 _RECORD = "babelrec.json"
@@ -57,6 +58,21 @@ def encoder_handle(config: TextConfig, *, table: Literal["float", "quantized"] |
     return str(path.resolve())
 
 
+def trunk_handle(config: TextConfig, *, table: Literal["float", "quantized"] | None = None) -> str:
+    """What ``hub.KerasLayer`` loads for the part of the encoder that stays as it is in partial tuning.
+
+    Args:
+        config: As of :func:`encoder_handle`.
+        table: As of :func:`encoder_handle`.
+
+    Returns:
+        mUSE up to its pooling; any other encoder as it is.
+    """
+    if config.encoder in MUSE_ENCODERS:
+        return str(_build_muse(table or config.table, MUSE_ENCODERS[config.encoder], trunk=True))
+    return encoder_handle(config, table=table)
+
+
 def load_encoder(handle: str, *, trainable: bool = False) -> hub.KerasLayer:
     """Loads an encoder and checks that it maps string [B] to float [B, D].
 
@@ -85,7 +101,7 @@ def load_encoder(handle: str, *, trainable: bool = False) -> hub.KerasLayer:
             f"{_INTERFACE}"
         )
     if trainable and not layer.trainable_variables:
-        raise BabelrecError(f"text.trainable is set, but the text encoder {handle!r} has no trainable variables.")
+        raise BabelrecError(f"text.tuning.mode is `full`, but the text encoder {handle!r} has no trainable variables.")
     return layer
 
 
@@ -120,16 +136,16 @@ def _hash_files(directory: Path, state: tuple[tuple[str, int, int], ...]) -> str
     return digest.hexdigest()
 
 
-def _build_muse(table: muse.Table, normalization: muse.Normalization) -> Path:
-    key = _muse_key(table, normalization)
-    path = cache_root() / "encoders" / f"muse-{table}-{normalization}-{key[:16]}"
+def _build_muse(table: muse.Table, normalization: muse.Normalization, *, trunk: bool = False) -> Path:
+    key = _muse_key(table, normalization, trunk)
+    path = cache_root() / "encoders" / f"{'muse-trunk' if trunk else 'muse'}-{table}-{normalization}-{key[:16]}"
     if path.exists():
         if _intact(path):
             return path
         _LOGGER.warning("The cached encoder %s is damaged; building it again.", path)
         _remove(path)
     _LOGGER.info("Building mUSE (%s table) into %s.", table, path)
-    module = muse.Muse(weights.load_weights(), table=table, normalization=normalization)
+    module = (MuseTrunk if trunk else muse.Muse)(weights.load_weights(), table=table, normalization=normalization)
     try:
         with atomic_directory(path) as temporary:
             module.save(temporary)
@@ -139,12 +155,12 @@ def _build_muse(table: muse.Table, normalization: muse.Normalization) -> Path:
     return path
 
 
-def _muse_key(table: muse.Table, normalization: muse.Normalization) -> str:
+def _muse_key(table: muse.Table, normalization: muse.Normalization, trunk: bool) -> str:
     """Changes with the weights, the code that builds the graph, and TensorFlow's version."""
     digest = hashlib.sha256()
     for part in (table, normalization, weights.weights_fingerprint(), tf.__version__):
         digest.update(part.encode() + b"\0")
-    for source in ("muse.py", "weights.py"):
+    for source in ("muse.py", "weights.py", *(("trunk.py",) if trunk else ())):
         digest.update((Path(__file__).parent / source).read_bytes())
     return digest.hexdigest()
 

@@ -25,13 +25,16 @@ _TOKENS_PER_TABLE = 262_144
 _TOKENS_PER_STEP = 2_048
 
 
-def encode_texts(texts: Sequence[str], config: TextConfig, *, progress: bool = True) -> Vectors:
+def encode_texts(
+    texts: Sequence[str], config: TextConfig, *, progress: bool = True, handle: str | None = None
+) -> Vectors:
     """Encodes texts with the frozen encoder of ``config``, from the cache where they were encoded before.
 
     Args:
         texts: N texts in any order, repeats allowed.
         config: Which encoder.
         progress: Show a progress bar (on standard error) while texts are being encoded.
+        handle: Another encoder in its place, from :mod:`trainer.text.encoder`.
 
     Returns:
         float32 [N, D], row i belonging to ``texts[i]``.
@@ -42,7 +45,7 @@ def encode_texts(texts: Sequence[str], config: TextConfig, *, progress: bool = T
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise BabelrecError(f"Text {position} is {type(text).__name__} {text!r}, not a string.")
-    handle = encoder_handle(config)
+    handle = handle or encoder_handle(config)
     distinct = list(dict.fromkeys(texts))
     cache = VectorCache(cache_root() / "vectors" / encoder_fingerprint(handle)[:32])
     keys = text_keys(distinct)

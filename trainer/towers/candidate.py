@@ -21,7 +21,7 @@ class CandidateTower(tf.keras.layers.Layer):
         config: Which features are used.
         dimension: Size of the shared space.
         normalize: Whether the vectors have unit length.
-        encoder: Text encoder, string [n] -> float32 [n, T], when it is trained along; None when
+        encoder: The text encoder's trained part, the features' texts -> float32 [n, T]; None when
             the features hold vectors already.
     """
 
@@ -73,7 +73,7 @@ class CandidateTower(tf.keras.layers.Layer):
 
     def content(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
         """What the item is without its id: float32 [n, dimension], not normalised."""
-        vector = self._hide(self.embed_text(features["text"], training), training)
+        vector = self._hide(self.embed_text(self.text_vectors(features["text"]), training), training)
         if self._category_text is not None and self._category is not None:
             labels = self._category_text(self._noise(features["category_text"], training))
             labels += tf.reduce_sum(self._category(features["categories"], training=training), axis=1)
@@ -86,9 +86,12 @@ class CandidateTower(tf.keras.layers.Layer):
             vector += self._hide(self._embeddings(features["embeddings"]), training)
         return self._adapter(vector)
 
-    def embed_text(self, text: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Text vectors [n, T], or strings [n] with a trainable encoder -> float32 [n, dimension]."""
-        vectors = self.encoder(text) if self.encoder is not None and text.dtype == tf.string else text
+    def text_vectors(self, text: tf.Tensor) -> tf.Tensor:
+        """The item table's texts [n, ...] -> sentence vectors float32 [n, T]."""
+        return text if self.encoder is None else self.encoder(text)
+
+    def embed_text(self, vectors: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Sentence vectors [n, T] -> float32 [n, dimension]."""
         return self._text(self._noise(vectors, training))
 
     def _hide(self, part: tf.Tensor, training: bool) -> tf.Tensor:

@@ -14,7 +14,7 @@ class ItemFeatures(TypedDict):
     """Features of n items.
 
     ``id``, ``language``: int32 [n] vocabulary indices, 0 unknown. ``text``: float32 [n, T] vectors,
-    or string [n] when the encoder is trained along. ``categories``: int32 [n, C] vocabulary
+    or what the encoder's trained part takes (string [n] for a whole encoder). ``categories``: int32 [n, C] vocabulary
     indices, 0 unknown or padding. ``category_text``: float32 [n, T], the mean vector of the item's
     category labels (zero without any). ``numeric``: float32 [n, F], NaN where absent.
     ``embeddings``: float32 [n, E], all embedding columns side by side.
@@ -38,7 +38,8 @@ class ItemTable(tf.Module):
     Args:
         catalogue: N items.
         vocabulary: From the training part.
-        text_vectors: float32 [N, T], or None to give the texts themselves to the candidate tower.
+        text_vectors: float32 [N, T], vectors or what the encoder's trained part takes; None to give the texts
+            themselves to the candidate tower.
         category_vectors: float32 [K, T], vectors of ``catalogue.category_labels``.
     """
 

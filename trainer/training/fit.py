@@ -24,6 +24,7 @@ from trainer.models.assembly import copy_weights, load_recommender, make_item_ta
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
+from trainer.models.sharing import shared_weights
 from trainer.towers.items import ItemTable
 from trainer.training.blend import choose_blend
 from trainer.training.callbacks import Checkpoints, FiniteLossGuard, Validation
@@ -175,7 +176,7 @@ class _Phase:
         tf.keras.utils.set_random_seed(self._config.seed)
         model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
         if settings.start_from is not None:
-            copied = copy_weights(load_recommender(Run.open(settings.start_from)), model)
+            copied = shared_weights(load_recommender(Run.open(settings.start_from)), model).copy()
             _LOG.info("Starting from %d weights of %s.", copied, settings.start_from)
         model.ranking_model.set_label_scale(self._data.observed.labels)
         per_epoch = self._data.steps_per_epoch

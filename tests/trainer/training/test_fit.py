@@ -201,7 +201,7 @@ def test_a_local_encoder_is_trained_along_when_asked(tiny: Dataset, tmp_path: Pa
     tf.saved_model.save(exported, str(tmp_path / "encoder"))
     config = tiny_config(
         tiny.path,
-        text={"encoder": str(tmp_path / "encoder"), "trainable": True},
+        text={"encoder": str(tmp_path / "encoder"), "tuning": {"mode": "full"}},
         training={"epochs": 1, "batch_size": 64, "refit": False},
     )
     run = fit(config, tmp_path / "run")

@@ -1,0 +1,93 @@
+"""What two models have in common: weights that mean the same in both."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from trainer.errors import BabelrecError
+from trainer.towers.layers import IdEmbedding
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """Pairs of weights, the same one of two models.
+
+    Attributes:
+        names: Where each stands in its model, such as ``candidate_tower/_text/kernel``.
+        source: Weights of the first model.
+        target: Weights of the second, of the same shapes.
+    """
+
+    names: list[str]
+    source: list[tf.Variable]
+    target: list[tf.Variable]
+
+    def copy(self) -> int:
+        """Gives the target the source's values; returns the number of weights copied."""
+        for given, taken in zip(self.source, self.target, strict=True):
+            taken.assign(given)
+        return len(self.names)
+
+
+def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
+    """Trainable weights that stand at the same place in both models with the same shape, but vectors of ids.
+
+    Users, items, languages and categories of two vocabularies are different things under the same index.
+    Places are attribute paths and not the weights' names: Keras numbers the names of unnamed layers through
+    a whole process, so the same layer of two models has two names.
+
+    Raises:
+        BabelrecError: nothing is shared.
+    """
+    there = weight_paths(target)
+    tables = {id(layer.table) for layer in target.submodules if isinstance(layer, IdEmbedding)}
+    pairs = {
+        name: (weight, there[name])
+        for name, weight in weight_paths(source).items()
+        if name in there
+        and weight.shape == there[name].shape
+        and weight.trainable
+        and there[name].trainable
+        and id(there[name]) not in tables
+    }
+    if not pairs:
+        raise BabelrecError(
+            "The two models share no weight: the run to start from has another architecture. Leave `model` out of the "
+            "config, so that the source run's is taken."
+        )
+    return Shared(list(pairs), [one for one, _ in pairs.values()], [other for _, other in pairs.values()])
+
+
+def all_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
+    """Every weight that stands at the same place in both models with the same shape, vectors of ids included.
+
+    For two models of one vocabulary.
+    """
+    there = weight_paths(target)
+    pairs = {
+        name: (weight, there[name])
+        for name, weight in weight_paths(source).items()
+        if name in there and weight.shape == there[name].shape
+    }
+    return Shared(list(pairs), [one for one, _ in pairs.values()], [other for _, other in pairs.values()])
+
+
+def weight_paths(model: tf.keras.Model) -> dict[str, tf.Variable]:
+    """The model's weights by the shortest attribute path that leads to each."""
+    own = {id(weight) for weight in model.weights}
+    view = tf.train.TrackableView(model)
+    found: dict[str, tf.Variable] = {}
+    seen: set[int] = set()
+    queue = deque([("", model)])
+    while queue:
+        path, part = queue.popleft()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, tf.Variable):
+            if id(part) in own:
+                found[path] = part
+            continue
+        queue.extend((f"{path}/{name}".lstrip("/"), child) for name, child in view.children(part).items())
+    return found
