@@ -283,8 +283,8 @@ class ConversionConfig(Settings):
     pivot: str = Field("en", min_length=1, description="Language that all others are converted to.")
     start: Literal["identity", "procrustes"] = Field(
         "identity",
-        description="`procrustes`: start from rotations between the languages of the pairs of `training.alignment`, cut "
-        "to the bottleneck.",
+        description="`procrustes`: start from rotations between the languages of the pairs of `training.alignment`, "
+        "cut to the bottleneck.",
     )
     anchor: float = Field(
         3.0, gt=0.0, description="How much such a rotation is held to the identity, in pairs of texts."

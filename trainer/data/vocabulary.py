@@ -1,7 +1,7 @@
 """What the model may know by name, read off the training part alone."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,14 +44,19 @@ class Vocabulary:
     events: list[str]
 
     @classmethod
-    def from_training(cls, dataset: Dataset, catalogue: Catalogue, split: Split, config: Config) -> "Vocabulary":
-        """Collects the values of the training part (``split.train`` and ``split.observed``)."""
+    def from_training(
+        cls, dataset: Dataset, catalogue: Catalogue, split: Split, config: Config, languages_of_texts: Iterable[str] = ()
+    ) -> "Vocabulary":
+        """Collects the values of the training part (``split.train`` and ``split.observed``).
+
+        ``languages_of_texts`` are known besides: those of translations, when training reads them.
+        """
         seen = pl.concat([split.train.select("user_id", "item_id"), split.observed.select("user_id", "item_id")])
         users = sorted(seen["user_id"].unique())
         items = sorted(seen["item_id"].unique())
         rows = np.unique(catalogue.rows(pl.Series("item_id", items)))
         labels = {catalogue.category_labels[label] for label in np.unique(catalogue.categories[rows]) if label >= 0}
-        languages = {catalogue.languages[row] for row in rows}
+        languages = {catalogue.languages[row] for row in rows} | set(languages_of_texts)
         countries: set[str] = set()
         profiles = dataset.users()
         if profiles is not None:

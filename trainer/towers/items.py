@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from trainer.data.catalogue import Catalogue
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+from trainer.towers.variants import ItemVariants
 
 
 class ItemFeatures(TypedDict):
@@ -41,6 +42,7 @@ class ItemTable(tf.Module):
         text_vectors: float32 [N, T], vectors or what the encoder's trained part takes; None to give the texts
             themselves to the candidate tower.
         category_vectors: float32 [K, T], vectors of ``catalogue.category_labels``.
+        variants: Further texts that training shows in place of an item's own.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class ItemTable(tf.Module):
         vocabulary: Vocabulary,
         text_vectors: npt.NDArray[np.float32] | None,
         category_vectors: npt.NDArray[np.float32],
+        variants: ItemVariants | None = None,
     ) -> None:
         super().__init__(name="item_table")
         self.size = len(catalogue)
+        self._variants = variants
         ids, languages, categories = (
             index_of(values) for values in (vocabulary.items, vocabulary.languages, vocabulary.categories)
         )
@@ -84,16 +88,24 @@ class ItemTable(tf.Module):
             _constant(catalogue.texts, tf.string) if text_vectors is None else _constant(text_vectors, tf.float32)
         )
 
-    def __call__(self, rows: tf.Tensor) -> ItemFeatures:
-        """Features of the items at int32 ``rows`` [n]."""
+    def text(self, rows: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        """Texts [n, ...] of the items at int32 ``rows`` [n] and their languages, int32 [n]."""
+        texts, languages = tf.gather(self.texts, rows), tf.gather(self.languages, rows)
+        if not training or self._variants is None:
+            return texts, languages
+        return self._variants.choose(rows, texts, languages)
+
+    def __call__(self, rows: tf.Tensor, training: bool = False) -> ItemFeatures:
+        """Features of the items at int32 ``rows`` [n]; in training each with any of its texts."""
+        texts, languages = self.text(rows, training)
         category_rows = tf.gather(self.category_rows, rows)
         present = tf.cast(category_rows > 0, tf.float32)
         vectors = tf.gather(self.category_vectors, category_rows)
         mean = tf.reduce_sum(vectors, axis=1) / tf.maximum(tf.reduce_sum(present, axis=1, keepdims=True), 1.0)
         return ItemFeatures(
             id=tf.gather(self.ids, rows),
-            text=tf.gather(self.texts, rows),
-            language=tf.gather(self.languages, rows),
+            text=texts,
+            language=languages,
             categories=tf.gather(self.category_indices, category_rows),
             category_text=mean,
             numeric=tf.gather(self.numeric, rows),
