@@ -25,7 +25,6 @@ from trainer.export.users import UserTable
 from trainer.export.warmup import write_warmup
 from trainer.files import atomic_directory
 from trainer.models.assembly import load_recommender, make_item_table
-from trainer.models.calibration import load_calibrations
 from trainer.models.requests import CatalogueRanker
 from trainer.provenance import source_commit
 from trainer.runs import Run

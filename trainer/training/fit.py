@@ -20,7 +20,7 @@ from trainer.data.split import Split, some_users, split, without_validation
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.holdout import HoldOut
-from trainer.models.assembly import copy_weights, load_recommender, make_item_table, make_recommender
+from trainer.models.assembly import load_recommender, make_item_table, make_recommender
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
