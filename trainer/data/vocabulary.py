@@ -45,7 +45,12 @@ class Vocabulary:
 
     @classmethod
     def from_training(
-        cls, dataset: Dataset, catalogue: Catalogue, split: Split, config: Config, languages_of_texts: Iterable[str] = ()
+        cls,
+        dataset: Dataset,
+        catalogue: Catalogue,
+        split: Split,
+        config: Config,
+        languages_of_texts: Iterable[str] = (),
     ) -> "Vocabulary":
         """Collects the values of the training part (``split.train`` and ``split.observed``).
 
