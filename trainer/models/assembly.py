@@ -9,6 +9,7 @@ from trainer.data.pipeline import Batch
 from trainer.data.vocabulary import Vocabulary
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
+from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.tuning import text_features, trained_part
 from trainer.text.vectors import encode_texts
 from trainer.towers.items import ItemTable
@@ -20,8 +21,9 @@ def make_item_table(catalogue: Catalogue, vocabulary: Vocabulary, text: TextConf
     With an encoder that is trained along (`text.tuning`) the table holds what its trained part takes. Category
     labels are always given as the vectors of the encoder as it was before training.
     """
-    labels = encode_texts(catalogue.category_labels, text, progress=False)
-    return ItemTable(catalogue, vocabulary, text_features(catalogue.texts, text), labels)
+    labels = encode_texts(prepare_labels(catalogue.category_labels, text), text, progress=False)
+    texts = prepare_texts(catalogue.texts, catalogue.languages, text)
+    return ItemTable(catalogue, vocabulary, text_features(texts, text), labels)
 
 
 def make_recommender(config: Config, vocabulary: Vocabulary, items: ItemTable, item_counts: tf.Tensor) -> Recommender:
