@@ -20,6 +20,7 @@ from trainer.evaluation.ranking import Rankings, rank_in_blocks
 from trainer.evaluation.report import EvaluationReport
 from trainer.models.assembly import load_recommender, make_item_table
 from trainer.runs import Run
+from trainer.text.preparation import prepare_texts
 from trainer.text.vectors import encode_texts
 
 # Longer than any cut-off, so that the recall curve has room.
@@ -128,12 +129,13 @@ def _evaluate(
 def _baselines(hold_out: HoldOut, catalogue: Catalogue, config: Config, length: int) -> dict[str, Rankings]:
     """Popularity, random, and mean history by the encoder's vectors of texts, alone and with categories."""
     text = config.text
-    vectors = encode_texts([catalogue.texts[row] for row in hold_out.candidate_rows], text, progress=False)
+    texts = prepare_texts(catalogue.texts, catalogue.languages, text)
+    vectors = encode_texts([texts[row] for row in hold_out.candidate_rows], text, progress=False)
     found = baseline_rankings(
         hold_out.train, length, item_vectors=vectors, counts=hold_out.training_counts, seed=config.seed
     )
     if catalogue.category_labels:
-        described = [" ".join([catalogue.texts[row], *catalogue.labels(row)]) for row in hold_out.candidate_rows]
+        described = [" ".join([texts[row], *catalogue.labels(row)]) for row in hold_out.candidate_rows]
         scorer = mean_history(hold_out.train, encode_texts(described, text, progress=False))
         found["mean-history with categories"] = rank_in_blocks(
             scorer, hold_out.train.num_users, hold_out.train.num_items, hold_out.train, length

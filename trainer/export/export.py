@@ -28,6 +28,7 @@ from trainer.models.assembly import load_recommender, make_item_table
 from trainer.models.requests import CatalogueRanker
 from trainer.provenance import source_commit
 from trainer.runs import Run
+from trainer.text.preprocessing import query_preprocessor
 from trainer.text.tuning import serving_encoder
 
 _LOG = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def export(run: Run, model_dir: Path) -> Path:
         run.read("blend.json"),
         candidates=config.export.candidates,
         exact_limit=config.export.exact_limit,
+        preprocessor=query_preprocessor(config.text),
     )
     signatures = servable.signatures()
     card = _model_card(run, dataset, catalogue, vocabulary, signatures, record)

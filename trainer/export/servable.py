@@ -15,6 +15,7 @@ from trainer.export.users import UserTable, variable
 from trainer.models.ranking import blend
 from trainer.models.recommender import Recommender
 from trainer.models.requests import membership
+from trainer.text.preprocessing import Preprocessor
 
 QUERY_INPUTS = {
     "user_id": tf.TensorSpec([None], tf.string, "user_id"),
@@ -44,6 +45,7 @@ class Servable(tf.Module):
         vectors: Float32 [N, D], the items' vectors.
         index: Searches them.
         encoder: Text encoder for queries, string [n] -> float32 [n, T].
+        preprocessor: What is done to queries before; None: nothing.
         users: Histories of known users.
         popularity: Float32 [P, N], share of the audience of each language that met each item; line 0
             is everybody.
@@ -68,6 +70,7 @@ class Servable(tf.Module):
         *,
         candidates: int,
         exact_limit: int,
+        preprocessor: Preprocessor | None = None,
     ) -> None:
         super().__init__(name="servable")
         self._size = len(catalogue)
@@ -85,6 +88,7 @@ class Servable(tf.Module):
         self._vectors = vectors
         self._index = index
         self._encoder = encoder
+        self._preprocessor = preprocessor
         self._users = users
         self._item_rows = string_table(catalogue.item_ids)
         self._language_indices = string_table([tag.lower() for tag in vocabulary.languages])
@@ -190,7 +194,10 @@ class Servable(tf.Module):
 
     def encode_text(self, text: tf.Tensor) -> Tensors:
         """The sentence encoder's vectors."""
-        return {"embeddings": self._encoder(text)}
+        return {"embeddings": self._encode(text)}
+
+    def _encode(self, texts: tf.Tensor, languages: tf.Tensor | None = None) -> tf.Tensor:
+        return self._encoder(texts if self._preprocessor is None else self._preprocessor(texts, languages))
 
     def _understand(
         self,
@@ -223,7 +230,9 @@ class Servable(tf.Module):
         typed = tf.strings.length(tf.strings.strip(query)) > 0
         # Only requests with text pay for the encoder.
         place = tf.where(typed)
-        vectors = self._candidate_tower.embed_text(self._encoder(tf.gather_nd(query, place)))
+        vectors = self._candidate_tower.embed_text(
+            self._encode(tf.gather_nd(query, place), tf.gather_nd(language, place))
+        )
         shape = tf.stack([tf.size(query, out_type=tf.int64), tf.shape(vectors, out_type=tf.int64)[1]])
         text = tf.scatter_nd(place, vectors, shape)
         mask = newest >= 0
