@@ -12,6 +12,7 @@ from trainer.config import ModelConfig
 from trainer.data.heads import Head
 from trainer.data.pipeline import Batch, TrainingBatch
 from trainer.data.vocabulary import Vocabulary
+from trainer.models.further import FurtherTerms, TrainingStep
 from trainer.models.ranking import RankingModel
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.items import ItemTable
@@ -49,7 +50,12 @@ class Recommender(tfrs.Model):
         self._tables = _Untracked(items)
         cosine = config.retrieval.similarity == "cosine"
         self.candidate_tower = CandidateTower(
-            vocabulary, config.candidate, config.dimension, normalize=cosine, encoder=encoder
+            vocabulary,
+            config.candidate,
+            config.dimension,
+            normalize=cosine,
+            encoder=encoder,
+            conversion=config.conversion,
         )
         self.query_tower = QueryTower(vocabulary, config.query, config.dimension, normalize=cosine)
         self.ranking_model = RankingModel(heads, config.ranking, config.dimension)
@@ -61,6 +67,7 @@ class Recommender(tfrs.Model):
         )
         self._retrieval_loss = tf.keras.metrics.Mean(name="retrieval_loss")
         self._ranking_loss = tf.keras.metrics.Mean(name="ranking_loss")
+        self._terms: _Untracked[FurtherTerms | None] = _Untracked(None)
         self._item_counts = _Untracked(tf.constant(item_counts))
         self._trained_rows = _Untracked(tf.constant(np.flatnonzero(item_counts > 0), tf.int32))
 
@@ -68,6 +75,11 @@ class Recommender(tfrs.Model):
     def items(self) -> ItemTable:
         """The catalogue that item rows point into."""
         return self._tables.value
+
+    def add_terms(self, terms: FurtherTerms) -> None:
+        """Adds further losses to those of the two tasks, in training alone."""
+        self._terms.value = terms
+        self._further_loss = tf.keras.metrics.Mean(name="further_loss")
 
     def candidate_vectors(self, items: ItemTable, *, batch_size: int = 4096) -> tf.Tensor:
         """Vectors of a whole catalogue, float32 [N, D], as they are served."""
@@ -118,41 +130,56 @@ class Recommender(tfrs.Model):
         wanted = [tf.reshape(tf.maximum(histories, 0), [-1]), positives["item"], observed["item"], negatives]
         # Each item passes its tower once, however often the batch holds it.
         rows, places = tf.unique(tf.concat(wanted, axis=0))
-        vectors = self.candidate_tower(self.items(rows), training=training)
+        features = self.items(rows, training)
         in_history, positive, seen, negative = tf.split(places, [tf.size(part) for part in wanted])
         in_history = tf.reshape(in_history, tf.shape(histories))
         size = tf.shape(positives["item"])[0]
-        queries = self.query_vectors(positives, self.items, vectors, in_history[:size], training)
-        candidates = tf.gather(vectors, tf.concat([positive, negative], axis=0))
         candidate_rows = tf.concat([positives["item"], negatives], axis=0)
-        retrieval = self.retrieval_task(
-            queries,
-            candidates,
-            candidate_sampling_probability=self._expected_counts(candidate_rows, size),
-            candidate_ids=candidate_rows,
-            compute_metrics=False,
-        )
+
+        def queries_and_candidates(vectors: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+            queries = self.query_vectors(positives, self.items, vectors, in_history[:size], training)
+            return queries, tf.gather(vectors, tf.concat([positive, negative], axis=0))
+
+        def retrieval_loss(queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+            return self.retrieval_task(
+                queries,
+                candidates,
+                candidate_sampling_probability=self._expected_counts(candidate_rows, size),
+                candidate_ids=candidate_rows,
+                compute_metrics=False,
+            )
+
+        vectors = self.candidate_tower(features, training=training)
+        queries, candidates = queries_and_candidates(vectors, training)
+        retrieval = retrieval_loss(queries, candidates)
         sampled = self._sampled_ranking_loss(positives, queries, candidates, candidate_rows)
         observed_queries = self.query_vectors(observed, self.items, vectors, in_history[size:], training)
         outputs = self.ranking_model(observed_queries, tf.gather(vectors, seen)[:, tf.newaxis, :])
         ranking = sampled + self.ranking_model.loss(outputs[:, 0], observed["labels"])
         self._retrieval_loss.update_state(retrieval)
         self._ranking_loss.update_state(ranking)
-        return self.config.retrieval.loss_weight * retrieval + self.config.ranking.loss_weight * ranking
+        total = self.config.retrieval.loss_weight * retrieval + self.config.ranking.loss_weight * ranking
+        terms = self._terms.value
+        if training and terms is not None:
+            further = terms(TrainingStep(features, vectors, queries_and_candidates, retrieval_loss))
+            self._further_loss.update_state(further)
+            total += further
+        return total
 
     def train_step(self, inputs: TrainingBatch) -> dict[str, tf.Tensor]:
         """TFRS's step; reports the loss and its two parts."""
         metrics = super().train_step(inputs)
-        return {name: metrics[name] for name in ("loss", "retrieval_loss", "ranking_loss")}
+        names = ("loss", "retrieval_loss", "ranking_loss", "further_loss")
+        return {name: metrics[name] for name in names if name in metrics}
 
     def _typed_text(self, typed: tf.Tensor, items: ItemTable, training: bool) -> tf.Tensor:
         """Vectors of what is typed, float32 [B, D]; zero where nothing is."""
         by_item, by_label = tf.where((typed >= 0) & (typed < items.size)), tf.where(typed >= items.size)
-        texts = tf.gather(items.texts, tf.gather_nd(typed, by_item))
+        texts, languages = items.text(tf.gather_nd(typed, by_item), training)
         labels = tf.gather(items.category_vectors, tf.gather_nd(typed, by_label) - items.size + 1)
         # Each on its own: texts may be strings, or what else the encoder's trained part takes.
-        read = self.candidate_tower.text_vectors(texts)
-        vectors = [self.candidate_tower.embed_text(part, training) for part in (read, labels)]
+        tower = self.candidate_tower
+        vectors = [tower.read(texts, languages, training), tower.embed_text(labels, training)]
         shape = tf.stack([tf.size(typed), self.config.dimension])
         places = tf.cast(tf.concat([by_item, by_label], axis=0), tf.int32)
         return tf.scatter_nd(places, tf.concat(vectors, axis=0), shape)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from trainer.errors import BabelrecError
+from trainer.text.conversion import LanguageConversion
 from trainer.towers.layers import IdEmbedding
 
 
@@ -42,6 +43,7 @@ def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
     """
     there = weight_paths(target)
     tables = {id(layer.table) for layer in target.submodules if isinstance(layer, IdEmbedding)}
+    tables |= {id(w) for layer in target.submodules if isinstance(layer, LanguageConversion) for w in layer.weights}
     pairs = {
         name: (weight, there[name])
         for name, weight in weight_paths(source).items()

@@ -3,8 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from trainer.config import CandidateTowerConfig
+from trainer.config import CandidateTowerConfig, ConversionConfig
 from trainer.data.vocabulary import Vocabulary
+from trainer.text.conversion import LanguageConversion
+from trainer.towers.affinity import LanguageAffinity
 from trainer.towers.items import ItemFeatures
 from trainer.towers.layers import Adapter, IdEmbedding, PiecewiseLinearEncoding
 
@@ -23,6 +25,7 @@ class CandidateTower(tf.keras.layers.Layer):
         normalize: Whether the vectors have unit length.
         encoder: The text encoder's trained part, the features' texts -> float32 [n, T]; None when
             the features hold vectors already.
+        conversion: Of sentence vectors between languages.
     """
 
     def __init__(
@@ -33,11 +36,22 @@ class CandidateTower(tf.keras.layers.Layer):
         *,
         normalize: bool,
         encoder: tf.keras.layers.Layer | None = None,
+        conversion: ConversionConfig | None = None,
     ) -> None:
         super().__init__(name="candidate_tower")
         self._config = config
         self._normalize = normalize
         self.encoder = encoder
+        self.conversion = (
+            LanguageConversion(vocabulary.languages, conversion.bottleneck, pivot=conversion.pivot)
+            if conversion is not None and conversion.bottleneck is not None
+            else None
+        )
+        self.affinity = (
+            LanguageAffinity(len(vocabulary.languages), config.language_affinity, dimension, name="affinity")
+            if config.language_affinity
+            else None
+        )
         dense = tf.keras.layers.Dense
         self._text = dense(dimension, use_bias=False, name="text")
         self._category_text = dense(dimension, use_bias=False, name="category_text") if config.categories else None
@@ -73,13 +87,15 @@ class CandidateTower(tf.keras.layers.Layer):
 
     def content(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
         """What the item is without its id: float32 [n, dimension], not normalised."""
-        vector = self._hide(self.embed_text(self.text_vectors(features["text"]), training), training)
+        vector = self._hide(self.read(features["text"], features["language"], training), training)
         if self._category_text is not None and self._category is not None:
             labels = self._category_text(self._noise(features["category_text"], training))
             labels += tf.reduce_sum(self._category(features["categories"], training=training), axis=1)
             vector += self._hide(labels, training)
         if self._language is not None:
             vector += self._language(features["language"], training=training)
+        if self.affinity is not None:
+            vector += self.affinity(features["language"])
         if self._numeric is not None:
             vector += self._hide(self._numeric(features["numeric"]), training)
         if self._embeddings is not None:
@@ -89,6 +105,14 @@ class CandidateTower(tf.keras.layers.Layer):
     def text_vectors(self, text: tf.Tensor) -> tf.Tensor:
         """The item table's texts [n, ...] -> sentence vectors float32 [n, T]."""
         return text if self.encoder is None else self.encoder(text)
+
+    def read(self, text: tf.Tensor, language: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """The item table's texts [n, ...] and languages int32 [n] -> float32 [n, dimension]."""
+        return self.embed_text(self.convert(self.text_vectors(text), language), training)
+
+    def convert(self, vectors: tf.Tensor, language: tf.Tensor) -> tf.Tensor:
+        """Sentence vectors [n, T] of int32 languages [n], 0 unknown -> the pivot's, [n, T]."""
+        return vectors if self.conversion is None else self.conversion(vectors, language)
 
     def embed_text(self, vectors: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Sentence vectors [n, T] -> float32 [n, dimension]."""
