@@ -20,17 +20,17 @@ from trainer.data.split import Split, some_users, split, without_validation
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.holdout import HoldOut
-from trainer.models.assembly import load_recommender, make_item_table, make_recommender
+from trainer.models.assembly import make_item_table, make_recommender
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
-from trainer.models.sharing import shared_weights
 from trainer.towers.items import ItemTable
 from trainer.training.blend import choose_blend
 from trainer.training.callbacks import Checkpoints, FiniteLossGuard, Validation
 from trainer.training.optimizer import make_optimizer
 from trainer.training.state import TrainingState, WeightAverage
 from trainer.training.tensorboard import write_config_page, write_hyperparameters, write_projector
+from trainer.training.transfer import Transfer
 
 _LOG = logging.getLogger(__name__)
 
@@ -175,25 +175,27 @@ class _Phase:
         settings = self._config.training
         tf.keras.utils.set_random_seed(self._config.seed)
         model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
-        if settings.start_from is not None:
-            copied = shared_weights(load_recommender(Run.open(settings.start_from)), model).copy()
-            _LOG.info("Starting from %d weights of %s.", copied, settings.start_from)
+        transfer = None if settings.start_from is None else Transfer(self._config, model)
         model.ranking_model.set_label_scale(self._data.observed.labels)
         per_epoch = self._data.steps_per_epoch
         model.compile(optimizer=make_optimizer(settings, epochs * per_epoch))
         average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
         state = TrainingState(self.run.path / "checkpoints" / self.name, model, average)
         start = state.resume()
+        if transfer is not None:
+            transfer.restrain(start)
         if start:
             _LOG.info("Resuming %s at step %d of %d.", self.name, start, epochs * per_epoch)
         writer = tf.summary.create_file_writer(str(self.quality_logs))
         write_config_page(writer, self._config)
         write_hyperparameters(writer, self._config)
         callbacks: list[tf.keras.callbacks.Callback] = [FiniteLossGuard()]
+        measure = None
         if hold_out and self.hold_out is not None:
+            measure = _validator(self.hold_out, model, self.items)
             callbacks.append(
                 Validation(
-                    _validator(self.hold_out, model, self.items),
+                    measure,
                     state,
                     monitor="recall@10",
                     patience=settings.patience,
@@ -214,6 +216,8 @@ class _Phase:
         if average is not None:
             average.write()
         state.restore_best()
+        if transfer is not None:
+            transfer.settle(self.run, measure)
         self._best_epoch = int(state.best_epoch.numpy()) or epochs
         self._best_value = float(state.best_value.numpy())
         writer.close()
