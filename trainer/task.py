@@ -68,6 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(fit)
     _add_run_dir(fit, "where the run is written: settings, checkpoints, weights, TensorBoard logs")
 
+    finetune = _verb(
+        verbs,
+        "finetune",
+        _finetune,
+        "train on from a finished run on other data, and measure what both gain or lose; writes finetune.json and .md",
+    )
+    finetune.add_argument("--from", dest="source", type=Path, required=True, metavar="DIR", help="a finished run")
+    _add_config(finetune)
+    _add_run_dir(finetune, "where the new run is written")
+
     evaluate = _verb(verbs, "evaluate", _evaluate, "measure a run; writes evaluation.json, evaluation.md and plots")
     _add_run_dir(evaluate, "a finished run")
     evaluate.add_argument(
@@ -155,6 +165,15 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+def _finetune(options: argparse.Namespace) -> None:
+    from trainer.runs import Run
+    from trainer.training.finetune import finetune, finetune_markdown
+
+    config = load_config(options.config, options.overrides)
+    print(finetune_markdown(finetune(config, Run.open(options.source), options.run_dir)), end="")
+    print(f"The run is in {options.run_dir}; {options.run_dir / 'source'} is the source's model with the same weights.")
+
+
     from trainer.evaluation.protocols import evaluate_p1, evaluate_p2, evaluate_p4
     from trainer.evaluation.tables import print_table
     from trainer.evaluation.writing import write

@@ -1,0 +1,138 @@
+"""`finetune`: from a run and another market's data to a model of both, and what each of them gained or lost."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from trainer.config import Config
+from trainer.data.sources import prepare
+from trainer.errors import BabelrecError
+from trainer.evaluation.protocols import evaluate_p1, evaluate_p2
+from trainer.evaluation.report import EvaluationReport
+from trainer.files import write_text
+from trainer.models.assembly import load_recommender
+from trainer.runs import Run
+from trainer.text.tuning import parameter_counts
+from trainer.training.fit import fit
+from trainer.training.transfer import SourceModel, check_encoders
+
+_LOG = logging.getLogger(__name__)
+SOURCE_DIRECTORY = "source"
+RECORD = "finetune.json"
+# One order of magnitude below the rate that the source was trained with.
+_RATE_FACTOR = 0.1
+_METRICS = ("recall@10", "ndcg@10")
+
+
+def finetune_config(config: Config, source: Run) -> Config:
+    """The settings of a run that starts from ``source``.
+
+    ``model`` and ``text.encoder`` are the source's where ``config`` doesn't set them, and the learning rate is a tenth
+    of the source's.
+
+    Raises:
+        BabelrecError: the source is not finished, or the settings don't fit it.
+    """
+    if not source.finished:
+        raise BabelrecError(
+            f"{source.path} has no trained model to start from. Finish it: trainer.task fit --run-dir {source.path}"
+        )
+    training: dict[str, Any] = {"start_from": source.path.absolute()}
+    if "learning_rate" not in config.training.model_fields_set:
+        training["learning_rate"] = source.config.training.learning_rate * _RATE_FACTOR
+    text = config.text
+    if "text" not in config.model_fields_set:
+        text = source.config.text
+    elif "encoder" not in text.model_fields_set:
+        text = text.model_copy(update={"encoder": source.config.text.encoder})
+    check_encoders(source.config.text, text)
+    return config.model_copy(
+        update={
+            "text": text,
+            "model": config.model if "model" in config.model_fields_set else source.config.model,
+            "training": config.training.model_copy(update=training),
+        }
+    )
+
+
+def finetune(config: Config, source: Run, run_dir: Path) -> dict[str, Any]:
+    """Trains a run that starts from another and measures both markets before and after.
+
+    Args:
+        config: Of the new run, see `finetune_config`.
+        source: Where to start.
+        run_dir: Where the run is written; the source's model with the new shared weights stands in ``source``
+            below it, a finished run of its own.
+
+    Returns:
+        What stands in ``finetune.json``: metrics of target and source before and after, ``forgetting`` (the share
+        of the source's metric that was lost), parameters of the encoder, seconds of the training.
+
+    Raises:
+        BabelrecError: as of `fit`.
+    """
+    run = fit(finetune_config(config, source), run_dir)
+    model = load_recommender(run)
+    other = SourceModel(source, run.config.text)
+    other.follow(model)()
+    after = other.save(run_dir / SOURCE_DIRECTORY)
+    counts = parameter_counts(model.candidate_tower.encoder, run.config.text)
+    del model, other
+    same_data = prepare(run.config.data.source).fingerprint == source.dataset().fingerprint
+    transfer = run.path / "transfer.json"
+    market = {
+        # On one dataset nothing is zero-shot: the same users were trained on.
+        "target": {
+            "before": None if same_data else _metrics(evaluate_p2(source, run.config.data)),
+            "after": _metrics(evaluate_p1(run)),
+        },
+        "source": {"before": _metrics(evaluate_p1(source)), "after": _metrics(evaluate_p1(after))},
+    }
+    record = {
+        "schema": 1,
+        "from": str(source.path),
+        "data": {"source": source.read("data.json")["name"], "target": run.read("data.json")["name"]},
+        "mode": run.config.text.tuning.mode,
+        "learning_rate": run.config.training.learning_rate,
+        "share": run.read(transfer.name)["share"] if transfer.exists() else 1.0,
+        **market,
+        "forgetting": {
+            name: forgetting(market["source"]["before"][name], market["source"]["after"][name]) for name in _METRICS
+        },
+        "encoder": counts,
+        "seconds": run.read("history.json")["seconds"],
+    }
+    run.write(RECORD, record)
+    write_text(run.path / "finetune.md", finetune_markdown(record))
+    return record
+
+
+def forgetting(before: float, after: float) -> float:
+    """The share of ``before`` that is lost; negative where something was gained."""
+    return (before - after) / before if before else 0.0
+
+
+def finetune_markdown(record: dict[str, Any]) -> str:
+    """The record as a table."""
+    lines = [f"| data | {' | '.join(f'{name} before | after | change' for name in _METRICS)} |"]
+    lines.append("|---" * (1 + 3 * len(_METRICS)) + "|")
+    for role in ("target", "source"):
+        before, after = record[role]["before"], record[role]["after"]
+        cells = []
+        for name in _METRICS:
+            first = None if before is None else before[name]
+            change = "" if first is None else f"{-100 * forgetting(first, after[name]):+.1f} %"
+            cells.append(f"{'-' if first is None else f'{first:.4f}'} | {after[name]:.4f} | {change}")
+        lines.append(f"| {role}: {record['data'][role]} | {' | '.join(cells)} |")
+    encoder = record["encoder"]
+    lines.append("")
+    lines.append(
+        f"Encoder: {record['mode']}, {encoder['trained']:,} of {encoder['total']:,} parameters trained "
+        f"({100 * encoder['share']:.2f} %). Learning rate {record['learning_rate']:.2g}, {record['share']:.0%} of the "
+        f"trained weights kept, {record['seconds']:.0f} s."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _metrics(report: EvaluationReport) -> dict[str, float]:
+    return {name: float(report.metrics[name].value) for name in _METRICS}

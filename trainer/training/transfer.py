@@ -1,0 +1,262 @@
+"""A run that starts from another: what it takes over, and how little of it it may forget."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+
+from trainer.config import Config, TextConfig
+from trainer.data.catalogue import Catalogue
+from trainer.data.heads import choose_heads
+from trainer.data.pipeline import TrainingBatch, TrainingData
+from trainer.data.split import some_users, split
+from trainer.data.vocabulary import Vocabulary
+from trainer.errors import BabelrecError
+from trainer.evaluation.holdout import HoldOut
+from trainer.models.assembly import load_recommender, make_item_table, make_recommender
+from trainer.models.ranking import RETRIEVAL
+from trainer.models.recommender import Recommender
+from trainer.models.sharing import all_weights, shared_weights
+from trainer.runs import Run
+
+_LOG = logging.getLogger(__name__)
+_RECORD = "transfer.json"
+_METRIC = "recall@10"
+# Shares of the trained weights that are tried when they are averaged with the starting ones.
+_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+class SourceModel:
+    """The model of a source run as another run changes it: its own ids' vectors, the shared weights of the other.
+
+    Args:
+        source: A finished run.
+        text: Of the run that starts from it: the encoder's trained part belongs to the shared weights.
+
+    Raises:
+        BabelrecError: the two runs' encoders don't fit together.
+    """
+
+    def __init__(self, source: Run, text: TextConfig) -> None:
+        check_encoders(source.config.text, text)
+        self.run = source
+        self.config = source.config.model_copy(update={"text": text})
+        self.dataset = source.dataset()
+        self.catalogue = Catalogue.from_dataset(self.dataset)
+        self.vocabulary = Vocabulary.load(source.vocabulary)
+        self.parts = some_users(
+            split(self.dataset, source.config.data), source.config.data.split.train_users, source.config.seed
+        )
+        heads = choose_heads(self.vocabulary.events, source.config.data.positives)
+        self._data = TrainingData(self.dataset, self.catalogue, self.vocabulary, self.parts, heads, self.config)
+        items = make_item_table(self.catalogue, self.vocabulary, text)
+        self.model: Recommender = make_recommender(self.config, self.vocabulary, items, self._data.item_counts)
+        all_weights(load_recommender(source), self.model).copy()
+
+    def follow(self, model: Recommender) -> Callable[[], int]:
+        """Pairs the shared weights with those of ``model``; each call of the result copies them over."""
+        return shared_weights(model, self.model).copy
+
+    def validator(self) -> Callable[[], float] | None:
+        """Measures Recall@10 on the source's validation part with the weights of the moment; None without one."""
+        if self.parts.validation.is_empty():
+            return None
+        hold_out = HoldOut(
+            self.catalogue,
+            self.vocabulary,
+            self.parts.train,
+            self.parts.validation,
+            candidates=self.config.export.candidates,
+        )
+        ranker = hold_out.ranker(self.model, self.model.items, {RETRIEVAL: 1.0})
+
+        def measure() -> float:
+            ranker.refresh()
+            return hold_out.metrics(ranker)[_METRIC]
+
+        return measure
+
+    def batches(self, start: int) -> tf.data.Dataset:
+        """The batches of its training part from step ``start`` on, without end."""
+        return self._data.batches(start=start, stop=tf.int64.max)
+
+    def save(self, path: Path) -> Run:
+        """Writes it as a finished run of its own, which can be evaluated and exported."""
+        run = Run.create(path, self.config)
+        for file in ("vocabulary.json", "data.json", "blend.json", "calibration.json"):
+            if (self.run.path / file).exists():
+                run.write(file, self.run.read(file))
+        if not run.finished:
+            run.save_weights(self.model)
+        return run
+
+
+class Transfer:
+    """Starts a model from another run's weights, restrains its training, and averages what came out with the start.
+
+    Args:
+        config: Of the new run; ``training.start_from`` names the other.
+        model: Built and untrained; it is given the shared weights.
+
+    Raises:
+        BabelrecError: nothing to start from, or the encoders don't fit together.
+    """
+
+    def __init__(self, config: Config, model: Recommender) -> None:
+        if config.training.start_from is None:
+            raise BabelrecError("training.start_from is not set: there is nothing to transfer.")
+        self._config = config
+        self._settings = config.training.transfer
+        self._model = model
+        self._source = Run.open(config.training.start_from)
+        check_encoders(self._source.config.text, config.text)
+        shared = shared_weights(load_recommender(self._source), model)
+        shared.copy()
+        _LOG.info("Starting from %d weights of %s.", len(shared.names), self._source.path)
+        encoder = model.candidate_tower.encoder
+        tuned = [] if encoder is None else encoder.trainable_weights
+        # The encoder's new parts belong to both languages as well; they start as the identity.
+        self._weights = list({id(weight): weight for weight in [*shared.target, *tuned]}.values())
+        self._start = [tf.identity(weight) for weight in self._weights]
+        if self._settings.shared == "frozen":
+            _freeze(model, {id(weight) for weight in shared.target} - {id(weight) for weight in tuned})
+        self._other: SourceModel | None = None
+
+    def restrain(self, step: int) -> None:
+        """Adds the losses that hold the shared weights back; ``step`` is the one that training goes on with."""
+        if self._settings.anchor:
+            self._model.add_loss(self._anchor_loss)
+        if self._settings.replay:
+            other = self._source_model()
+            self._model.add_loss(_Replay(other, self._model, self._settings.replay, step))
+
+    def settle(self, run: Run, measure: Callable[[], dict[str, float]] | None) -> None:
+        """Averages trained and starting weights (WiSE-FT), with the share that is best on the validation parts.
+
+        The share is the one with the best Recall@10 on the target's validation part among those that lose no
+        more than ``max_forgetting`` on the source's. It is chosen once a run and noted in ``transfer.json``.
+
+        Args:
+            run: The run that is being trained.
+            measure: Gives the metrics on the target's validation part; None when there is none.
+        """
+        limit = self._settings.max_forgetting
+        if limit is None:
+            return
+        trained = [tf.identity(weight) for weight in self._weights]
+        if not (run.path / _RECORD).exists():
+            if measure is None:
+                return
+            source = self._source_model()
+            judge = source.validator()
+            if judge is None:
+                _LOG.warning("%s has no validation part: what is forgotten can't be bounded.", self._source.path)
+                return
+            copy = source.follow(self._model)
+            curve = []
+            for share in _SHARES:
+                self._mix(trained, share)
+                copy()
+                curve.append({"share": share, "target": measure()[_METRIC], "source": judge()})
+            chosen = choose_share(curve, limit)
+            run.write(_RECORD, {"share": chosen, "metric": _METRIC, "max_forgetting": limit, "curve": curve})
+        chosen = float(run.read(_RECORD)["share"])
+        _LOG.info("Of the trained weights %.0f %% are kept, of the starting ones the rest.", 100 * chosen)
+        self._mix(trained, chosen)
+
+    def _source_model(self) -> SourceModel:
+        if self._other is None:
+            self._other = SourceModel(self._source, self._config.text)
+        return self._other
+
+    def _mix(self, trained: list[tf.Tensor], share: float) -> None:
+        for weight, start, end in zip(self._weights, self._start, trained, strict=True):
+            # Both ends exactly, whatever rounding does in between.
+            weight.assign(end if share == 1.0 else start + share * (end - start))
+
+    def _anchor_loss(self) -> tf.Tensor:
+        """Squared distance to the starting weights, L2-SP (Li et al., 2018, arXiv 1802.01483, eq. 2)."""
+        distances = [
+            tf.reduce_sum(tf.square(weight - start)) for weight, start in zip(self._weights, self._start, strict=True)
+        ]
+        return self._settings.anchor * tf.add_n(distances)
+
+
+class _Replay:
+    """The loss of a batch of the source's training part, as a term whose gradient reaches the target's weights.
+
+    The source's model has its own ids' vectors, so the shared weights are copied into it, its gradient is taken
+    there, and the term is the linear function of the target's weights with that gradient.
+    """
+
+    def __init__(self, source: SourceModel, model: Recommender, weight: float, step: int) -> None:
+        self._model = source.model
+        self._weight = weight
+        self._pairs = shared_weights(model, source.model)
+        self._batches = iter(source.batches(step))
+
+    def __call__(self) -> tf.Tensor:
+        batch: TrainingBatch = self._batches.get_next()
+        self._pairs.copy()
+        with tf.GradientTape() as tape:
+            loss = self._model.compute_loss(batch, training=True)
+        gradients = tape.gradient(loss, self._pairs.target)
+        terms = [
+            _linear(gradient, weight)
+            for gradient, weight in zip(gradients, self._pairs.source, strict=True)
+            if gradient is not None
+        ]
+        return self._weight * (tf.stop_gradient(loss) + tf.add_n(terms))
+
+
+def _linear(gradient: tf.Tensor | tf.IndexedSlices, weight: tf.Variable) -> tf.Tensor:
+    """0, with ``gradient`` as its gradient in ``weight``."""
+    if isinstance(gradient, tf.IndexedSlices):
+        rows = tf.gather(weight, gradient.indices)
+        return tf.reduce_sum(tf.stop_gradient(gradient.values) * (rows - tf.stop_gradient(rows)))
+    value = tf.convert_to_tensor(weight)
+    return tf.reduce_sum(tf.stop_gradient(gradient) * (value - tf.stop_gradient(value)))
+
+
+def choose_share(curve: list[dict[str, float]], max_forgetting: float) -> float:
+    """The share of the trained weights with the best ``target`` among those that keep enough of ``source``.
+
+    Args:
+        curve: ``share``, ``target`` and ``source``; the first entry is the start, share 0.
+        max_forgetting: Of the start's ``source``, what may be lost.
+    """
+    least = (1.0 - max_forgetting) * curve[0]["source"]
+    allowed = [point for point in curve if point["source"] >= least]
+    return max(allowed, key=lambda point: (point["target"], point["source"]))["share"]
+
+
+def check_encoders(source: TextConfig, target: TextConfig) -> None:
+    """Refuses two runs whose text vectors would not mean the same.
+
+    Raises:
+        BabelrecError: another encoder, or one that was tuned in another way.
+    """
+    if source.encoder != target.encoder:
+        raise BabelrecError(
+            f"text.encoder is {target.encoder!r}, and the run to start from was trained with {source.encoder!r}. "
+            "Give the same encoder."
+        )
+    if source.tuning.mode != "frozen" and source.tuning != target.tuning:
+        raise BabelrecError(
+            f"The run to start from has tuned its encoder (text.tuning: {source.tuning.model_dump()}), and this one "
+            f"has {target.tuning.model_dump()}. Give the same text.tuning, so that nothing of it is lost."
+        )
+
+
+def _freeze(model: Recommender, weights: set[int]) -> None:
+    """Makes every layer untrainable that holds nothing but ``weights``."""
+    layers = [
+        layer
+        for layer in model.submodules
+        if isinstance(layer, tf.keras.layers.Layer)
+        and layer.trainable_weights
+        and all(id(weight) in weights for weight in layer.trainable_weights)
+    ]
+    for layer in layers:
+        layer.trainable = False
