@@ -164,7 +164,6 @@ def _fit(options: argparse.Namespace) -> None:
     print(f"The run is in {options.run_dir} ({time.monotonic() - started:.0f} s).")
 
 
-def _evaluate(options: argparse.Namespace) -> None:
 def _finetune(options: argparse.Namespace) -> None:
     from trainer.runs import Run
     from trainer.training.finetune import finetune, finetune_markdown
@@ -174,6 +173,7 @@ def _finetune(options: argparse.Namespace) -> None:
     print(f"The run is in {options.run_dir}; {options.run_dir / 'source'} is the source's model with the same weights.")
 
 
+def _evaluate(options: argparse.Namespace) -> None:
     from trainer.evaluation.protocols import evaluate_p1, evaluate_p2, evaluate_p4
     from trainer.evaluation.tables import print_table
     from trainer.evaluation.writing import write
