@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-from trainer.config import DataConfig
+from trainer.config import DataConfig, SplitConfig
 from trainer.data.dataset import Dataset
 from trainer.data.tables import EVENTS
 from trainer.errors import BabelrecError
@@ -90,25 +90,79 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
 
     ``per_user`` holds out the last ``ceil(test_fraction * n)`` of each user's n positives, and of the m that
     are left the last ``ceil(validation_fraction * m)`` for validation (EVALUATION P1). ``global`` cuts all
-    positives at one moment, and those before it at another; users of the test part may be new.
+    positives at one moment, and those before it at another; users of the test part may be new. ``impressions``
+    cuts at the moments where the last ``test_fraction`` of the impressions begin, and of those before them the last
+    ``validation_fraction`` (EVALUATION P3); it is ``global`` in all else.
 
     Raises:
-        SplitError: There are no positives, or a part would be empty.
+        SplitError: There are no positives, or a part would be empty, or there are no impressions to cut at.
     """
     settings = config.split
     everything = positives(dataset, config.positives, settings.min_positives)
+    if settings.kind == "impressions":
+        return _by_impressions(dataset, everything, config)
     hold_out = _last_of_each_user if settings.kind == "per_user" else _last_of_all
     rest, test = hold_out(everything, settings.test_fraction)
     train, validation = hold_out(rest, settings.validation_fraction)
     if train.is_empty():
-        raise SplitError(
-            f"The split leaves nothing to train on: {everything.height} positives, "
-            f"`data.split.test_fraction` = {settings.test_fraction}, `data.split.validation_fraction` = "
-            f"{settings.validation_fraction}. Remedy: lower them."
-        )
+        raise _nothing_left(everything.height, settings)
     held_out = pl.concat([validation, test])
     observed = _observed(dataset, train, held_out, settings.kind)
     return Split(kind=settings.kind, train=train, validation=validation, test=test, observed=observed)
+
+
+def impression_moments(dataset: Dataset, config: SplitConfig) -> tuple[int | None, int | None]:
+    """When the validation and the test impressions begin, in unix seconds; None: there are none.
+
+    Raises:
+        SplitError: The dataset has no impressions.
+    """
+    interactions = dataset.interactions()
+    if "impression_id" in interactions.collect_schema().names():
+        shown = interactions.filter(pl.col("impression_id").is_not_null()).group_by("impression_id")
+        times = shown.agg(pl.col("timestamp").min()).collect(engine="streaming")["timestamp"].sort()
+    else:
+        times = pl.Series([], dtype=pl.Int64)
+    if times.is_empty():
+        raise SplitError(
+            f"The dataset {dataset.name} has no impressions to cut at (column `impression_id`). Remedy: choose another "
+            "`data.split.kind`."
+        )
+    test = _beginning(times, config.test_fraction)
+    before = times if test is None else times.filter(times < test)
+    return _beginning(before, config.validation_fraction), test
+
+
+def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", "test"]) -> pl.DataFrame:
+    """Every event of a held-out period, positive or not, in the columns of ``interactions``.
+
+    The complement of `Split.observed`: per user (``per_user``) or for all (``global``), what happened from the part's
+    first positive on, and for validation before the test part begins. A (user, item) that the parts before have
+    seen is left out, and so are users of whom neither they nor this part hold a positive or an event.
+
+    Args:
+        dataset: The data.
+        parts: Its split; of `some_users`, where there are few.
+        part: Which period.
+    """
+    held = parts.validation if part == "validation" else parts.test
+    everything = dataset.interactions()
+    if held.is_empty():
+        return everything.limit(0).collect()
+    seen, last = parts.observed, everything.collect(engine="streaming")
+    if part == "test":
+        seen = _observed(dataset, parts.train_and_validation, parts.test, parts.kind)
+    elif not parts.test.is_empty():
+        last = _observed(dataset, parts.train_and_validation, parts.test, parts.kind)
+    if parts.kind == "global":
+        late = last.filter(pl.col("timestamp") >= held["timestamp"].min())
+    else:
+        first = held.group_by("user_id").agg(pl.col("timestamp").min().alias("__start"))
+        joined = last.join(first, on="user_id", how="inner", maintain_order="left")
+        late = joined.filter(pl.col("timestamp") >= pl.col("__start")).drop("__start")
+    users = pl.concat([frame.select("user_id") for frame in (parts.train, parts.observed, held)])
+    late = late.join(users.unique(), on="user_id", how="semi", maintain_order="left")
+    return late.join(seen.select(_PAIR), on=_PAIR, how="anti", maintain_order="left")
 
 
 def without_validation(config: DataConfig) -> DataConfig:
@@ -131,6 +185,39 @@ def some_users(parts: Split, share: float, seed: int) -> Split:
         train=parts.train.filter(kept),
         validation=parts.validation.filter(kept),
         observed=parts.observed.filter(kept),
+    )
+
+
+def _by_impressions(dataset: Dataset, everything: pl.DataFrame, config: DataConfig) -> Split:
+    validation_begin, test_begin = impression_moments(dataset, config.split)
+    rest, test = (everything, everything.clear()) if test_begin is None else _cut(everything, test_begin)
+    train, validation = (rest, rest.clear()) if validation_begin is None else _cut(rest, validation_begin)
+    if train.is_empty():
+        raise _nothing_left(everything.height, config.split)
+    held_out = pl.concat([validation, test]).lazy().select(_PAIR)
+    observed = dataset.interactions().join(held_out, on=_PAIR, how="anti", maintain_order="left")
+    begins = [moment for moment in (validation_begin, test_begin) if moment is not None]
+    if begins:
+        # Unlike `global`: an impression without a click is held out as well, though it holds no positive.
+        observed = observed.filter(pl.col("timestamp") < min(begins))
+    return Split("global", train, validation, test, observed.collect(engine="streaming"))
+
+
+def _cut(frame: pl.DataFrame, moment: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    return frame.filter(pl.col("timestamp") < moment), frame.filter(pl.col("timestamp") >= moment)
+
+
+def _beginning(times: pl.Series, fraction: float) -> int | None:
+    """The time at which the last ``fraction`` of sorted times begins; None where that is none of them."""
+    wanted = math.ceil(times.len() * fraction - 1e-9)
+    return int(times[times.len() - wanted]) if wanted else None
+
+
+def _nothing_left(positives: int, settings: SplitConfig) -> SplitError:
+    return SplitError(
+        f"The split leaves nothing to train on: {positives} positives, `data.split.test_fraction` = "
+        f"{settings.test_fraction}, `data.split.validation_fraction` = {settings.validation_fraction}. "
+        "Remedy: lower them."
     )
 
 

@@ -1,49 +1,28 @@
 """Plots of a report (PNG)."""
 
-import io
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from trainer.evaluation.fonts import font_families, printable
+from trainer.evaluation.fonts import printable
+from trainer.evaluation.head_plots import precision_recall_figure, reliability_figure
 from trainer.evaluation.metrics import Metric
 from trainer.evaluation.report import Curves, EvaluationReport, Metrics, Slices
-from trainer.evaluation.tables import accuracy_metrics, metric_label
+from trainer.evaluation.style import COLOURS, GREY, MARKERS, MODEL_COLOUR, caption, new_figure, png
+from trainer.evaluation.tables import accuracy_metrics, by_impression, metric_label
 
-# The evaluated model first; the rest of Okabe and Ito's palette, which colour-blind readers can tell apart.
-_MODEL_COLOUR = "#0072B2"
-_COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
-_GREY = "#8A8A8A"
 _HATCHES = ("////", "....", "xxxx", "----", "\\\\\\\\", "++++")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _MOST_LANGUAGES = 12
 _SIDE_LABELS = {
     "popularity_percentile@10": ("Mean popularity percentile of the first 10\n(50: average item, 100: best known)"),
     "coverage@10": "Share of the catalogue in anybody's first 10",
-}
-_STYLE: dict[Any, Any] = {
-    "font.size": 10.0,
-    "axes.titlesize": 12.0,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#555555",
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "savefig.dpi": 150,
-    "text.parse_math": False,
 }
 
 
@@ -69,40 +48,34 @@ def render_plots(report: EvaluationReport) -> dict[str, bytes]:
     """Draws the plots that the report has data for.
 
     `metrics` (metrics beside the baselines and references, with intervals), `recall-at-k` (recall over k),
-    `languages` (recall by item language) and `trade-off` (recall against popularity and coverage).
+    `languages` (recall by item language), `trade-off` (recall against popularity and coverage), and of the ranking
+    heads `heads-precision-recall` and `heads-reliability`.
 
     Returns:
         Name -> PNG; see `PLOTS` for all names.
     """
     systems = _systems(report)
-    pictures = {}
-    with matplotlib.rc_context(_STYLE | {"font.family": list(font_families())}):
-        for name, plot in PLOTS.items():
-            figure = plot(report, systems)
-            if figure is not None:
-                buffer = io.BytesIO()
-                figure.savefig(buffer, format="png")
-                pictures[name] = buffer.getvalue()
-    return pictures
+    drawn = {name: png(functools.partial(plot, report, systems)) for name, plot in PLOTS.items()}
+    return {name: picture for name, picture in drawn.items() if picture is not None}
 
 
 def _systems(report: EvaluationReport) -> list[_System]:
-    model = _System(report.model, report.metrics, report.slices, report.curves, _MODEL_COLOUR)
+    model = _System(report.model, report.metrics, report.slices, report.curves, MODEL_COLOUR)
     baselines = [
         _System(
             b.model,
             b.metrics,
             b.slices,
             b.curves,
-            _COLOURS[number % len(_COLOURS)],
-            _MARKERS[(number + 1) % len(_MARKERS)],
+            COLOURS[number % len(COLOURS)],
+            MARKERS[(number + 1) % len(MARKERS)],
         )
         for number, b in enumerate(report.baselines)
     ]
     computed = {baseline.name for baseline in baselines}
     shown = [result for result in report.reference if result.model not in computed]
     references = [
-        _System(f"{r.model} ({r.source})", r.metrics, {}, {}, _GREY, hatch=_HATCHES[number % len(_HATCHES)])
+        _System(f"{r.model} ({r.source})", r.metrics, {}, {}, GREY, hatch=_HATCHES[number % len(_HATCHES)])
         for number, r in enumerate(shown)
     ]
     return [model, *baselines, *references]
@@ -112,13 +85,14 @@ def _metrics(report: EvaluationReport, systems: list[_System]) -> Figure | None:
     names = accuracy_metrics(report)
     if not names:
         return None
-    figure, (axes,) = _figure(max(7.0, 0.19 * len(names) * len(systems) + 4.0), 4.6)
+    figure, (axes,) = new_figure(max(7.0, 0.19 * len(names) * len(systems) + 4.0), 4.6)
     _grouped_bars(axes, systems, [[system.metrics.get(name) for name in names] for system in systems])
     axes.set_xticks(range(len(names)), [metric_label(name) for name in names])
     axes.set_title(printable(f"{report.model} on {report.dataset}"), pad=14)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     hatched = "" if all(s.computed for s in systems) else " Hatched: reference figures, not computed here."
-    _caption(figure, "Lines: 95 % bootstrap intervals over users." + hatched)
+    unit = "impressions" if by_impression(report) else "users"
+    caption(figure, f"Lines: 95 % bootstrap intervals over {unit}." + hatched)
     return figure
 
 
@@ -126,7 +100,7 @@ def _recall_curve(report: EvaluationReport, systems: list[_System]) -> Figure | 
     drawn = [system for system in systems if len(system.curves.get("recall", {})) > 1]
     if systems[0] not in drawn:
         return None
-    figure, (axes,) = _figure(7.0, 4.6)
+    figure, (axes,) = new_figure(7.0, 4.6)
     for system in reversed(drawn):
         curve = system.curves["recall"]
         axes.plot(
@@ -153,32 +127,50 @@ def _recall_curve(report: EvaluationReport, systems: list[_System]) -> Figure | 
 
 
 def _languages(report: EvaluationReport, systems: list[_System]) -> Figure | None:
-    groups = list(report.slices.get("item_language", {}))[:_MOST_LANGUAGES]
+    impressions = by_impression(report)
+    dimensions = list(report.slices) if impressions else ["item_language"]
+    places = [
+        (dimension, group)
+        for dimension in dimensions
+        for group in report.slices.get(dimension, {})
+        # A difference is of another size than what it is the difference of.
+        if not (impressions and group == "difference")
+    ]
+    hidden = len(places) - _MOST_LANGUAGES
+    places = places[:_MOST_LANGUAGES]
     names = accuracy_metrics(report)
-    if not groups or not names:
+    if not places or not names:
         return None
     name = names[0]
-    drawn = [system for system in systems if system.slices.get("item_language")]
-    rows = [[system.slices["item_language"].get(group, {}).get(name) for group in groups] for system in drawn]
-    figure, (axes,) = _figure(max(7.0, 0.32 * len(groups) * len(drawn) + 3.0), 4.6)
+    drawn = [system for system in systems if any(system.slices.get(dimension) for dimension, _ in places)]
+    rows = [[system.slices.get(dim, {}).get(group, {}).get(name) for dim, group in places] for system in drawn]
+    figure, (axes,) = new_figure(max(7.0, 0.32 * len(places) * len(drawn) + 3.0), 4.6)
     _grouped_bars(axes, drawn, rows)
-    sizes = report.slice_sizes.get("item_language", {})
-    labels = [f"{group}\n{sizes[group].users:,} users" if group in sizes else group for group in groups]
-    axes.set_xticks(range(len(groups)), [printable(label) for label in labels])
+    axes.set_xticks(range(len(places)), [printable(_slice_label(report, *place)) for place in places])
+    what = "language of histories → candidates" if impressions else "item language"
     axes.set_ylabel(metric_label(name))
-    axes.set_title(printable(f"{metric_label(name)} by item language, {report.dataset}"), pad=14)
+    axes.set_title(printable(f"{metric_label(name)} by {what}, {report.dataset}"), pad=14)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    hidden = len(report.slices["item_language"]) - len(groups)
-    more = f" The {hidden} smallest of the languages are left out." if hidden else ""
-    _caption(figure, f"Lines: 95 % bootstrap intervals over users.{more}")
+    more = f" The {hidden} smallest of the languages are left out." if hidden > 0 else ""
+    caption(figure, f"Lines: 95 % bootstrap intervals over {'impressions' if impressions else 'users'}.{more}")
     return figure
+
+
+def _slice_label(report: EvaluationReport, dimension: str, group: str) -> str:
+    """Name and size of a slice; of a comparison also which one it belongs to."""
+    lines = [group, f"({dimension})"] if ": " in dimension else [group]
+    size = report.slice_sizes.get(dimension, {}).get(group)
+    if size is not None:
+        counted = f"{size.users:,} users" if size.impressions is None else f"{size.impressions:,} impressions"
+        lines.append(counted)
+    return "\n".join(lines)
 
 
 def _trade_off(report: EvaluationReport, systems: list[_System]) -> Figure | None:
     sides = [name for name in ("popularity_percentile@10", "coverage@10") if name in report.metrics]
     if "recall@10" not in report.metrics or not sides:
         return None
-    figure, panels = _figure(4.6 * len(sides) + 0.6, 4.4, columns=len(sides))
+    figure, panels = new_figure(4.6 * len(sides) + 0.6, 4.4, columns=len(sides))
     for axes, side in zip(panels, sides, strict=True):
         for number, system in enumerate(systems):
             across, up = system.metrics.get(side), system.metrics.get("recall@10")
@@ -203,12 +195,6 @@ def _trade_off(report: EvaluationReport, systems: list[_System]) -> Figure | Non
     panels[0].set_title(printable(f"Accuracy against what the lists hold, {report.dataset}"), pad=14)
     panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
-
-
-def _figure(width: float, height: float, *, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    # Not pyplot: no global state, no window, nothing to close.
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.06))
-    return figure, list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
 
 
 def _grouped_bars(axes: Axes, systems: list[_System], rows: list[list[Metric | None]]) -> None:
@@ -276,8 +262,12 @@ def _spread(cutoffs: Sequence[int]) -> list[int]:
     return labelled
 
 
-def _caption(figure: Figure, text: str) -> None:
-    figure.supxlabel(text, fontsize=8, color="#555555", x=0.01, ha="left")
+def _precision_recall(report: EvaluationReport, _: list[_System]) -> Figure | None:
+    return precision_recall_figure(report.heads, report.dataset)
+
+
+def _reliability(report: EvaluationReport, _: list[_System]) -> Figure | None:
+    return reliability_figure(report.heads, report.dataset)
 
 
 PLOTS: Final[dict[str, Callable[[EvaluationReport, list[_System]], Figure | None]]] = {
@@ -285,4 +275,6 @@ PLOTS: Final[dict[str, Callable[[EvaluationReport, list[_System]], Figure | None
     "recall-at-k": _recall_curve,
     "languages": _languages,
     "trade-off": _trade_off,
+    "heads-precision-recall": _precision_recall,
+    "heads-reliability": _reliability,
 }

@@ -9,16 +9,19 @@ from trainer.config import Config, DataConfig
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare
-from trainer.data.split import Split, split
+from trainer.data.split import Split, held_out_events, split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.baselines import baseline_rankings, mean_history
 from trainer.evaluation.comparison import RankingProblem, compare
+from trainer.evaluation.head_events import head_events
+from trainer.evaluation.heads import judge_heads
 from trainer.evaluation.holdout import HoldOut
 from trainer.evaluation.parallel_titles import evaluate_parallel_titles, table_titles
 from trainer.evaluation.ranking import Rankings, rank_in_blocks
 from trainer.evaluation.report import EvaluationReport
 from trainer.models.assembly import load_recommender, make_item_table
+from trainer.models.calibration import load_calibrations
 from trainer.runs import Run
 from trainer.text.preparation import prepare_texts
 from trainer.text.vectors import encode_texts
@@ -105,7 +108,8 @@ def _evaluate(
     )
     started = time.monotonic()
     length = max(_CURVE_LENGTH, *config.evaluation.ks)
-    rankings = hold_out.rankings(hold_out.ranker(model, items, run.read("blend.json")), length)
+    ranker = hold_out.ranker(model, items, run.read("blend.json"))
+    rankings = hold_out.rankings(ranker, length)
     seconds = time.monotonic() - started
     trained = set(vocabulary.items) if known_users else set()
     problem = RankingProblem(
@@ -121,9 +125,28 @@ def _evaluate(
         resamples=config.evaluation.bootstrap_samples,
         seed=config.seed,
     )
-    return compare(
+    report = compare(
         problem, config.name, rankings, baselines=_baselines(hold_out, catalogue, config, length), seconds=seconds
     )
+    if not known_users:
+        return report
+    events = head_events(
+        ranker,
+        catalogue,
+        vocabulary,
+        model.heads,
+        parts.train_and_validation,
+        held_out_events(dataset, parts, "test"),
+    )
+    heads = judge_heads(
+        model.heads,
+        events,
+        load_calibrations(run),
+        model.ranking_model.scale.numpy(),
+        resamples=config.evaluation.bootstrap_samples,
+        seed=config.seed,
+    )
+    return replace(report, heads=heads)
 
 
 def _baselines(hold_out: HoldOut, catalogue: Catalogue, config: Config, length: int) -> dict[str, Rankings]:

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from trainer.errors import BabelrecError
+from trainer.evaluation.heads import HeadResult
 from trainer.evaluation.metrics import Metric
 from trainer.evaluation.slices import SliceSize
 
@@ -27,7 +28,10 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What was evaluated: users with test items, candidate items, training and test pairs."""
+    """What was evaluated: users with test items, candidate items, training and test pairs.
+
+    Where an average is over impressions: how many, with `training` impressions before them and `test` clicks in them.
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -35,6 +39,7 @@ class Sizes:
     items: int
     training: int
     test: int
+    impressions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class EvaluationReport:
 
     Attributes:
         dataset: name of the dataset, for instance `movielens-100k`.
-        protocol: `P1`, `P2` or `P4` of EVALUATION.md.
+        protocol: `P1`, `P2`, `P3` or `P4` of EVALUATION.md.
         split: the part that was evaluated: `test` or `validation`.
         model: name of the evaluated model.
         metrics: name (`recall@10`) -> figure with interval.
@@ -86,6 +91,7 @@ class EvaluationReport:
         curves: metric -> cut-off -> value.
         baselines: the same figures for the baselines.
         reference: figures from elsewhere.
+        heads: ranking head -> its quality on held-out events, positive or not; only of protocols that have them.
         schema: version of this format.
     """
 
@@ -103,6 +109,7 @@ class EvaluationReport:
     curves: Curves = field(default_factory=dict)
     baselines: tuple[BaselineResult, ...] = ()
     reference: tuple[ReferenceResult, ...] = ()
+    heads: dict[str, HeadResult] = field(default_factory=dict)
     schema: Literal[1] = SCHEMA
 
     def __post_init__(self) -> None:

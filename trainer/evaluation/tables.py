@@ -1,21 +1,31 @@
 """A report as Markdown and as a table in the terminal."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trainer.evaluation.head_tables import NOTES as HEAD_NOTES
+from trainer.evaluation.head_tables import ORDER_HEADER, PROBABILITY_HEADER, order_rows, probability_rows
+from trainer.evaluation.head_tables import Row as HeadRow
 from trainer.evaluation.metrics import Metric
 from trainer.evaluation.report import EvaluationReport, Metrics
 
 _HEADLINE = ("recall@10", "recall@20", "ndcg@10", "hr@10", "mrr@10")
+_IMPRESSION_HEADLINE = ("auc", "mrr", "ndcg@5", "ndcg@10")
 _LIST_METRICS = ("coverage@10", "popularity_percentile@10")
 _DIMENSIONS = {
     "item_language": "item language",
     "item_temperature": "cold and warm items",
     "user_activity": "training items of the user",
+    "language_pair": "language of histories → candidates",
+}
+_COMPARISONS = {
+    "same": "candidates' language, of those that have a text in both (main language and {})",
+    "mixed": "candidates' language, those with a text in {} exchanged and the others as they are",
 }
 _LABELS = {
     "recall": "Recall",
@@ -25,6 +35,7 @@ _LABELS = {
     "coverage": "Coverage",
     "popularity_percentile": "Popularity percentile",
     "accuracy": "Accuracy",
+    "auc": "AUC",
 }
 _NOTES = {
     "recall": "of the user's held-out items, the share found among the first k (of at most k)",
@@ -36,6 +47,14 @@ _NOTES = {
 }
 
 
+_IMPRESSION_NOTES = {
+    "AUC": "how often a clicked candidate scores higher than another one of the same impression; 0.5 is chance",
+    "MRR": "mean over an impression's clicks of one over their places (MIND's definition)",
+    "NDCG@k": "gain of the clicks among the first k, places near the top counting for more, of the most possible",
+    "difference": "the second row minus the first, paired impression by impression",
+}
+
+
 def metric_label(name: str) -> str:
     """How a metric is called in tables and plots: `ndcg@10` -> `NDCG@10`."""
     base, at, cutoff = name.partition("@")
@@ -43,8 +62,23 @@ def metric_label(name: str) -> str:
 
 
 def accuracy_metrics(report: EvaluationReport) -> list[str]:
-    """P1's headline metrics that the report has; where it has none of them, all that it has."""
+    """P1's or P3's headline metrics that the report has; where it has none of them, all that it has."""
+    if by_impression(report):
+        return [name for name in _IMPRESSION_HEADLINE if name in report.metrics]
     return [name for name in _HEADLINE if name in report.metrics] or list(report.metrics)
+
+
+def by_impression(report: EvaluationReport) -> bool:
+    """Whether averages are over impressions (P3) and not over users."""
+    return report.sizes is not None and report.sizes.impressions is not None
+
+
+def slice_title(dimension: str) -> str:
+    """How a dimension of slices is called: `item_language` -> `item language`."""
+    kind, colon, other = dimension.partition(": ")
+    if colon and kind in _COMPARISONS:
+        return _COMPARISONS[kind].format(other)
+    return _DIMENSIONS.get(dimension, dimension.replace("_", " "))
 
 
 def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
@@ -55,19 +89,21 @@ def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
         plots: file names of images beside the page.
     """
     columns = accuracy_metrics(report)
+    unit = "impression" if by_impression(report) else "user"
+    ranked = "each impression's candidates ranked" if by_impression(report) else "ranked against the whole catalogue"
     parts = [
         f"# {_escape(report.model)} on {_escape(report.dataset)}",
-        f"Protocol {report.protocol}, {report.split} split, ranked against the whole catalogue in "
+        f"Protocol {report.protocol}, {report.split} split, {ranked} in "
         f"{report.seconds:.1f} s. {_sizes(report)}".rstrip(),
         "## Accuracy",
-        "Brackets hold 95 % bootstrap intervals over users. Rows in italics were not computed in this run.",
+        f"Brackets hold 95 % bootstrap intervals over {unit}s. Rows in italics were not computed in this run.",
         _markdown_table(["model", *map(metric_label, columns)], _accuracy_rows(report, columns)),
     ]
     better = [(result.model, result.advantage) for result in report.baselines if result.advantage]
     if better:
         parts += [
             f"## {_escape(report.model)} minus each baseline",
-            "Differences are paired user by user; an interval that leaves out 0 is one to rely on.",
+            f"Differences are paired {unit} by {unit}; an interval that leaves out 0 is one to rely on.",
             _markdown_table(
                 ["baseline", *map(metric_label, columns)],
                 [[_escape(name), *(_cell(gain.get(c), sign=True) for c in columns)] for name, gain in better],
@@ -81,8 +117,14 @@ def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
     for dimension in report.slices:
         if report.slices[dimension]:
             parts += _slice_section(report, dimension, columns[0])
+    if report.heads:
+        parts += _head_sections(report)
     notes = dict.fromkeys(name.partition("@")[0] for name in [*columns, *lists])
     explained = [f"* {_LABELS[base]}@k: {_NOTES[base]}" for base in notes if base in _NOTES]
+    if by_impression(report):
+        explained = [f"* {name}: {note}" for name, note in _IMPRESSION_NOTES.items()]
+    if report.heads:
+        explained += [f"* {name}: {note}" for name, note in HEAD_NOTES.items()]
     if explained:
         parts += ["## Reading the figures", "\n".join(explained)]
     if plots:
@@ -104,10 +146,41 @@ def print_table(report: EvaluationReport, console: Console | None = None) -> Non
     if report.reference:
         sources = ", ".join(dict.fromkeys(result.source for result in report.reference))
         console.print(Text(f"* reference figures, not computed here ({sources})", style="dim"))
-    console.print(Text("± half the width of the 95 % bootstrap interval over users", style="dim"))
-    languages = report.slices.get("item_language", {})
-    if len(languages) > 1:
-        console.print(_rich_languages(report, columns[0]))
+    unit = "impressions" if by_impression(report) else "users"
+    console.print(Text(f"± half the width of the 95 % bootstrap interval over {unit}", style="dim"))
+    for dimension in report.slices if by_impression(report) else ("item_language",):
+        if len(report.slices.get(dimension, {})) > 1:
+            console.print(_rich_languages(report, dimension, columns[0]))
+    if report.heads:
+        console.print(_rich_rows("Ranking heads on held-out events", ORDER_HEADER, order_rows(report.heads)))
+        rows = probability_rows(report.heads)
+        if rows:
+            console.print(_rich_rows("Their probabilities", PROBABILITY_HEADER, rows))
+
+
+def _rich_rows(title: str, header: Sequence[str], rows: Sequence[HeadRow]) -> Table:
+    table = Table(title=Text(title, style="bold"), box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    words = len(rows[0][0])
+    for number, name in enumerate(header):
+        justify: Literal["left", "right"] = "left" if number == 0 or (number == 1 and words == 2) else "right"
+        table.add_column(name, justify=justify, overflow="fold")
+    for texts, figures in rows:
+        table.add_row(*map(Text, texts), *(_rich_cell(figure, "") if figure else Text() for figure in figures))
+    return table
+
+
+def _head_sections(report: EvaluationReport) -> list[str]:
+    def table(header: Sequence[str], rows: Sequence[HeadRow]) -> str:
+        return _markdown_table(header, [[*map(_escape, texts), *map(_cell, figures)] for texts, figures in rows])
+
+    parts = [
+        "## Ranking heads",
+        "Judged on the events of the held-out period, positive or not. `constant` gives every pair the share of "
+        "positives; temperature (T) and bias were fitted on the validation part.",
+        table(ORDER_HEADER, order_rows(report.heads)),
+    ]
+    rows = probability_rows(report.heads)
+    return [*parts, table(PROBABILITY_HEADER, rows)] if rows else parts
 
 
 def _rich_table(report: EvaluationReport, columns: list[str], title: str) -> Table:
@@ -127,25 +200,26 @@ def _rich_table(report: EvaluationReport, columns: list[str], title: str) -> Tab
     return table
 
 
-def _rich_languages(report: EvaluationReport, column: str) -> Table:
-    groups = report.slices["item_language"]
-    sizes = report.slice_sizes.get("item_language", {})
+def _rich_languages(report: EvaluationReport, dimension: str, column: str) -> Table:
+    groups = report.slices[dimension]
+    sizes = report.slice_sizes.get(dimension, {})
     table = Table(
-        title=Text(f"{metric_label(column)} by item language", style="bold"),
+        title=Text(f"{metric_label(column)} by {slice_title(dimension)}", style="bold"),
         box=SIMPLE_HEAD,
         title_justify="left",
         pad_edge=False,
     )
     table.add_column("language")
-    table.add_column("users", justify="right")
+    table.add_column("impressions" if by_impression(report) else "users", justify="right")
     table.add_column(report.model, justify="right", overflow="fold")
     for result in report.baselines:
         table.add_column(result.model, justify="right", overflow="fold")
     for name, metrics in groups.items():
-        others = [result.slices.get("item_language", {}).get(name, {}) for result in report.baselines]
+        others = [result.slices.get(dimension, {}).get(name, {}) for result in report.baselines]
+        size = sizes.get(name)
         table.add_row(
             Text(name),
-            f"{sizes[name].users:,}" if name in sizes else "",
+            "" if size is None else f"{size.users if size.impressions is None else size.impressions:,}",
             _rich_cell(metrics.get(column), "bold green"),
             *(_rich_cell(other.get(column), "") for other in others),
         )
@@ -173,22 +247,33 @@ def _accuracy_rows(report: EvaluationReport, columns: list[str]) -> list[list[st
 
 def _slice_section(report: EvaluationReport, dimension: str, column: str) -> list[str]:
     sizes = report.slice_sizes.get(dimension, {})
-    header = ["slice", "users", "items", "test items", f"**{_escape(report.model)}**"]
+    impressions = by_impression(report)
+    counted = ["impressions", "users", "articles", "clicks"] if impressions else ["users", "items", "test items"]
+    header = ["slice", *counted, f"**{_escape(report.model)}**"]
     header += [_escape(result.model) for result in report.baselines]
     rows = []
     for name, metrics in report.slices[dimension].items():
         size = sizes.get(name)
-        counts = [f"{n:,}" for n in (size.users, size.items, size.positives)] if size else ["", "", ""]
+        counts = [""] * len(counted)
+        if size is not None:
+            shown = [size.impressions or 0] if impressions else []
+            counts = [f"{n:,}" for n in (*shown, size.users, size.items, size.positives)]
         others = [result.slices.get(dimension, {}).get(name, {}) for result in report.baselines]
-        rows.append([_escape(name), *counts, _cell(metrics.get(column)), *(_cell(o.get(column)) for o in others)])
-    title = _DIMENSIONS.get(dimension, dimension.replace("_", " "))
-    return [f"## {metric_label(column)} by {title}", _markdown_table(header, rows)]
+        sign = impressions and name == "difference"
+        cells = [_cell(each.get(column), sign=sign) for each in (metrics, *others)]
+        rows.append([_escape(name), *counts, *cells])
+    return [f"## {metric_label(column)} by {slice_title(dimension)}", _markdown_table(header, rows)]
 
 
 def _sizes(report: EvaluationReport) -> str:
     if report.sizes is None:
         return ""
     sizes = report.sizes
+    if sizes.impressions is not None:
+        return (
+            f"{sizes.impressions:,} impressions of {sizes.users:,} users, {sizes.test:,} clicks on "
+            f"{sizes.items:,} articles; {sizes.training:,} impressions before them."
+        )
     return (
         f"{sizes.users:,} users, {sizes.items:,} candidate items, {sizes.training:,} training and "
         f"{sizes.test:,} test interactions."

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import time
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from trainer.export.users import UserTable
 from trainer.export.warmup import write_warmup
 from trainer.files import atomic_directory
 from trainer.models.assembly import load_recommender, make_item_table
+from trainer.models.calibration import load_calibrations
 from trainer.models.requests import CatalogueRanker
 from trainer.provenance import source_commit
 from trainer.runs import Run
@@ -78,6 +80,7 @@ def export(run: Run, model_dir: Path) -> Path:
         candidates=config.export.candidates,
         exact_limit=config.export.exact_limit,
         preprocessor=query_preprocessor(config.text),
+        calibrations={name: found.applied for name, found in load_calibrations(run).items()},
     )
     signatures = servable.signatures()
     card = _model_card(run, dataset, catalogue, vocabulary, signatures, record)
@@ -178,6 +181,9 @@ def _model_card(
         if report is None
         else {"protocol": report["protocol"], "split": report["split"], **report["metrics"]},
         "blend": run.read("blend.json"),
+        "calibration": {
+            name: {"method": found.method} | asdict(found.applied) for name, found in load_calibrations(run).items()
+        },
         "index": index,
         "signatures": {
             name: {

@@ -12,6 +12,7 @@ from trainer.data.vocabulary import Vocabulary
 from trainer.export.filters import category_postings, contains, language_postings, string_table
 from trainer.export.index import Index
 from trainer.export.users import UserTable, variable
+from trainer.models.calibration import Calibration
 from trainer.models.ranking import blend
 from trainer.models.recommender import Recommender
 from trainer.models.requests import membership
@@ -53,6 +54,8 @@ class Servable(tf.Module):
         weights: Blend of the final score.
         candidates: Items that retrieval hands to ranking.
         exact_limit: Filters that let through at most so many items are searched exactly.
+        calibrations: Head -> calibration of its predicted probability. The order of the answers doesn't depend on it:
+            the blend's weights were chosen for raw outputs.
     """
 
     def __init__(
@@ -71,12 +74,14 @@ class Servable(tf.Module):
         candidates: int,
         exact_limit: int,
         preprocessor: Preprocessor | None = None,
+        calibrations: Mapping[str, Calibration] | None = None,
     ) -> None:
         super().__init__(name="servable")
         self._size = len(catalogue)
         self._candidates = min(candidates, self._size)
         self._exact_limit = exact_limit
         self._weights = dict(weights)
+        self._calibrations = dict(calibrations or {})
         self._temperature = model.config.retrieval.temperature
         self._history_length = model.config.query.history_length
         self._heads = model.heads
@@ -143,7 +148,9 @@ class Servable(tf.Module):
         best = tf.math.top_k(scores, tf.minimum(most, count))
         rows = tf.gather(rows, best.indices, batch_dims=1)
         rows, scores = self._cut(rows, best.values, k)
-        predictions = self._ranking_model.predictions(tf.gather(outputs, best.indices, batch_dims=1))
+        predictions = self._ranking_model.predictions(
+            tf.gather(outputs, best.indices, batch_dims=1), self._calibrations
+        )
         return self._describe(rows, scores) | {
             name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()
         }
@@ -187,7 +194,7 @@ class Servable(tf.Module):
         scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
         popular = tf.gather(tf.gather(self._popularity, request["audience"]), tf.maximum(rows, 0), batch_dims=1)
         scores = tf.where(request["nothing"][:, tf.newaxis], popular, scores)
-        predictions = self._ranking_model.predictions(outputs)
+        predictions = self._ranking_model.predictions(outputs, self._calibrations)
         return {"item_ids": item_ids, "scores": tf.where(rows >= 0, scores, -np.inf)} | {
             name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()
         }

@@ -8,6 +8,7 @@ import tensorflow_recommenders as tfrs
 
 from trainer.config import RankingConfig
 from trainer.data.heads import Head
+from trainer.models.calibration import IDENTITY, Calibration
 
 RETRIEVAL = "retrieval"
 
@@ -66,13 +67,23 @@ class RankingModel(tf.keras.layers.Layer):
         shape = tf.shape(candidates)
         return tf.reshape(self._logits(crossed), [shape[0], shape[1], len(self.heads)])
 
-    def predictions(self, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Raw outputs [B, C, heads] -> output name -> probability or value in label units [B, C]."""
+    def predictions(
+        self, outputs: tf.Tensor, calibrations: Mapping[str, Calibration] | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Raw outputs [B, C, heads] -> output name -> probability or value in label units [B, C].
+
+        Args:
+            outputs: As of `call`.
+            calibrations: Head -> calibration of its probability; a head without one keeps the plain sigmoid.
+        """
+        calibrations = calibrations or {}
         named = {}
         for column, head in enumerate(self.heads):
             raw = outputs[..., column]
             named[head.output] = (
-                tf.sigmoid(raw) if head.kind == "binary" else raw * self.scale[column, 1] + self.scale[column, 0]
+                calibrations.get(head.name, IDENTITY).probability(raw)
+                if head.kind == "binary"
+                else raw * self.scale[column, 1] + self.scale[column, 0]
             )
         return named
 

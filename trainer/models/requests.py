@@ -14,6 +14,8 @@ from trainer.towers.items import ItemTable
 _Ints = npt.NDArray[np.integer]
 # Users answered at once.
 _BLOCK = 256
+# Pairs of a query and an item ranked at once.
+_PAIRS = 65_536
 
 
 class CatalogueRanker:
@@ -42,6 +44,21 @@ class CatalogueRanker:
         self._candidates = candidates
         self._allowed = tf.constant(np.ones(items.size, bool) if allowed is None else allowed)
         self._vectors = tf.Variable(model.candidate_vectors(items), trainable=False)
+
+    @property
+    def model(self) -> Recommender:
+        """What answers."""
+        return self._model
+
+    @property
+    def items(self) -> ItemTable:
+        """The catalogue."""
+        return self._items
+
+    @property
+    def vectors(self) -> tf.Variable:
+        """Candidate vectors float32 [N, D], as of the last `refresh`."""
+        return self._vectors
 
     def refresh(self) -> None:
         """Takes in the model's weights as they are now."""
@@ -90,6 +107,37 @@ class CatalogueRanker:
         """Query vectors of U users, float32 [U, D]; arguments as of `rank`."""
         batch, _ = self._requests(indptr, history, users)
         return self._model.query_vectors(batch, self._items, self._vectors)
+
+    def outputs(
+        self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints, pairs: tuple[_Ints, _Ints]
+    ) -> npt.NDArray[np.float32]:
+        """Raw outputs of the ranking model on given pairs.
+
+        Args:
+            indptr, history, users: U users, as of `rank`.
+            pairs: Int [E] places among the users, and int [E] item rows.
+
+        Returns:
+            Float32 [E, heads].
+        """
+        if len(indptr) == 1:
+            return np.zeros((0, len(self._model.heads)), np.float32)
+        queries = tf.concat(
+            [
+                self.query_vectors(indptr[start : start + _BLOCK + 1], history, users[start : start + _BLOCK])
+                for start in range(0, len(indptr) - 1, _BLOCK)
+            ],
+            axis=0,
+        )
+        who, rows = pairs
+        blocks = [
+            self._model.ranking_model(
+                tf.gather(queries, who[start : start + _PAIRS]),
+                tf.gather(self._vectors, rows[start : start + _PAIRS])[:, tf.newaxis],
+            )[:, 0].numpy()
+            for start in range(0, len(who), _PAIRS)
+        ]
+        return np.concatenate([np.zeros((0, len(self._model.heads)), np.float32), *blocks])
 
     def _requests(self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints | None) -> tuple[Batch, tf.Tensor]:
         size = len(indptr) - 1

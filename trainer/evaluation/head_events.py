@@ -1,0 +1,62 @@
+"""The ranking heads' raw outputs beside what users did: held-out events, positive or not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.heads import Head, label_table
+from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+from trainer.models.requests import CatalogueRanker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadEvents:
+    """E pairs of a user and an item with what the heads say and what was observed.
+
+    Attributes:
+        users: Int [E], a number for each user.
+        outputs: Float32 [E, heads], raw.
+        labels: Float32 [E, heads]; NaN where a head has no label for the pair.
+    """
+
+    users: npt.NDArray[np.integer]
+    outputs: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.float32]
+
+
+def head_events(
+    ranker: CatalogueRanker,
+    catalogue: Catalogue,
+    vocabulary: Vocabulary,
+    heads: Sequence[Head],
+    history: pl.DataFrame,
+    events: pl.DataFrame,
+) -> HeadEvents:
+    """Asks for every pair of ``events`` as serving would: by user id and the history before the held-out period.
+
+    Args:
+        ranker: Of the model that is judged.
+        catalogue: N items.
+        vocabulary: Says which users the model knows.
+        heads: Of the model, in its order.
+        history: Positives before the period: user_id, item_id, timestamp.
+        events: As of `trainer.data.split.held_out_events`.
+    """
+    table = label_table(events, list(heads))
+    users = sorted(table["user_id"].unique())
+    indptr, rows = group_by_user(history, catalogue, users)
+    known = index_of(vocabulary.users)
+    place = index_of(users)
+    who = np.array([place[user] - 1 for user in table["user_id"]], np.int32)
+    outputs = ranker.outputs(
+        indptr,
+        rows,
+        np.array([known.get(user, UNKNOWN) for user in users], np.int32),
+        (who, catalogue.rows(table["item_id"])),
+    )
+    labels = table.select(f"label_{head.name}" for head in heads).to_numpy().astype(np.float32)
+    return HeadEvents(who, outputs, labels.reshape(table.height, len(heads)))

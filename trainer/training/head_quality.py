@@ -1,0 +1,44 @@
+"""At the end of the selecting phase: the heads on the validation part's events, to calibrate and to look at."""
+
+import tensorflow as tf
+
+from trainer.data.catalogue import Catalogue
+from trainer.data.dataset import Dataset
+from trainer.data.split import Split, held_out_events
+from trainer.data.vocabulary import Vocabulary
+from trainer.evaluation.head_events import head_events
+from trainer.evaluation.heads import judge_heads
+from trainer.models.calibration import Calibrations
+from trainer.models.recommender import Recommender
+from trainer.models.requests import CatalogueRanker
+from trainer.training.calibration import calibrate
+from trainer.training.tensorboard import write_head_quality
+
+
+def calibrate_on_validation(
+    model: Recommender,
+    ranker: CatalogueRanker,
+    dataset: Dataset,
+    catalogue: Catalogue,
+    vocabulary: Vocabulary,
+    parts: Split,
+    *,
+    writer: tf.summary.SummaryWriter,
+    step: int,
+) -> Calibrations:
+    """Calibrates the binary heads on the validation part, and draws PR curves and reliability for TensorBoard.
+
+    Args:
+        model: Trained on ``parts.train``.
+        ranker: Of that model over the catalogue.
+        dataset, catalogue, vocabulary, parts: What it was trained on.
+        writer: TensorBoard's.
+        step: Epoch that the weights are of.
+    """
+    events = head_events(
+        ranker, catalogue, vocabulary, model.heads, parts.train, held_out_events(dataset, parts, "validation")
+    )
+    calibrations = calibrate(model.heads, events.outputs, events.labels)
+    results = judge_heads(model.heads, events, calibrations, model.ranking_model.scale.numpy(), resamples=0)
+    write_head_quality(writer, model.heads, events, results, calibrations, step)
+    return calibrations
