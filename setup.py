@@ -52,6 +52,8 @@ setup(
         "pyyaml",
         "requests",
         "rich",
+        "scikit-learn",
+        "scipy",
         # TensorFlow Hub imports pkg_resources, which later ones don't have.
         "setuptools<81",
     ],
@@ -81,8 +83,6 @@ setup(
             "pytest-xdist",
             "psutil",
             "ruff",
-            "scikit-learn",
-            "scipy",
             "sentencepiece",
             "simplemma",
             "snowballstemmer",

@@ -1,6 +1,6 @@
 """A held-out part as a ranking problem: who is asked, what is excluded, what is a hit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,12 +9,15 @@ import polars as pl
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.evaluation.item_sets import ItemSets
+from trainer.evaluation.language_pairs import slice_by_language_pair
 from trainer.evaluation.metrics import ranking_metrics
 from trainer.evaluation.ranking import Rankings
 from trainer.evaluation.slices import language_labels, slice_by_items
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker
 from trainer.towers.items import ItemTable
+
+_CUT_OFF = 10
 
 
 class HoldOut:
@@ -30,6 +33,9 @@ class HoldOut:
         candidates: Items that retrieval hands to ranking.
         known_users: False asks as strangers, by history alone (P2).
     """
+
+    monitor = "recall@10"
+    """Which of `metrics` decides about early stopping."""
 
     def __init__(
         self,
@@ -75,8 +81,25 @@ class HoldOut:
         rows, retrieval, outputs = ranker.parts(self._indptr, self._history, self._users)
         return self._place[rows.numpy()], retrieval.numpy(), outputs.numpy()
 
+    def judge(
+        self, ranker: CatalogueRanker
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Callable[[npt.NDArray[np.floating]], float]]:
+        """What a blend is chosen by: retrieval logits [U, C], raw heads [U, C, heads], and NDCG@10 by scores [U, C]."""
+        rows, retrieval, outputs = self.parts(ranker)
+
+        def quality(scores: npt.NDArray[np.floating]) -> float:
+            ordered = np.argsort(-np.where(rows >= 0, scores, -np.inf), axis=1, kind="stable")[:, :_CUT_OFF]
+            rankings = np.take_along_axis(rows, ordered, axis=1)
+            rankings = np.pad(rankings, [(0, 0), (0, _CUT_OFF - rankings.shape[1])], constant_values=-1)
+            return ranking_metrics(rankings, self.test, ks=(_CUT_OFF,)).means()[f"ndcg@{_CUT_OFF}"]
+
+        return retrieval, outputs, quality
+
     def metrics(self, ranker: CatalogueRanker, ks: Sequence[int] = (10,)) -> dict[str, float]:
-        """Recall and NDCG, overall and as ``item_language/<tag>/<metric>``."""
+        """Recall and NDCG, overall and as ``item_language/<tag>/<metric>``; recall by pair of languages.
+
+        The latter is called ``language_pair/<history's>_to_<item's>/recall@k``.
+        """
         rankings = self.rankings(ranker, max(ks))
         means = ranking_metrics(rankings, self.test, ks=ks).means()
         wanted = [f"{metric}@{k}" for metric in ("recall", "ndcg") for k in ks]
@@ -84,6 +107,10 @@ class HoldOut:
         for language, part in slice_by_items(rankings, self.test, language_labels(self.languages), ks=ks).items():
             part_means = part.metrics.means()
             found |= {f"item_language/{language}/{name}": part_means[name] for name in wanted}
+        pairs = slice_by_language_pair(rankings, self.test, self.train, language_labels(self.languages), ks=ks)
+        for (reader, language), part in pairs.items():
+            part_means = part.metrics.means()
+            found |= {f"language_pair/{reader}_to_{language}/recall@{k}": part_means[f"recall@{k}"] for k in ks}
         return found
 
     def _sets(self, indptr: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]) -> ItemSets:
