@@ -404,6 +404,9 @@ class TrainingConfig(Settings):
     """Keras `fit`: optimiser, schedule, stopping, checkpoints."""
 
     epochs: int = Field(20, ge=1)
+    epoch_steps: int | None = Field(
+        None, ge=1, description="Steps of an epoch, and so between validations; null: as many as see each positive once."
+    )
     batch_size: int = Field(512, ge=2)
     history: Literal["leave_one_out", "causal"] = Field(
         "causal", description="A training query's history: the user's earlier positives, or all others."

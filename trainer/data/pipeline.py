@@ -115,8 +115,9 @@ class TrainingData:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches that see each positive once, on average."""
-        return max(1, len(self.positives) // self._config.training.batch_size)
+        """Batches that see each positive once, on average, or as many as are set."""
+        settings = self._config.training
+        return settings.epoch_steps or max(1, len(self.positives) // settings.batch_size)
 
     def batches(self, *, start: int, stop: int) -> tf.data.Dataset:
         """The batches of steps ``start`` to ``stop - 1``, each a `TrainingBatch`."""

@@ -36,12 +36,14 @@ class SliceSize:
     Attributes:
         users: users with a test item in the slice.
         items: catalogue items in the slice; of a user slice, distinct test items of its users.
-        positives: (user, test item) pairs in the slice.
+        positives: (user, test item) pairs in the slice; of impressions, clicks.
+        impressions: where an average is over impressions, how many.
     """
 
     users: int
     items: int
     positives: int
+    impressions: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,194 @@
+"""Scores of the candidates of impressions: by a model, and by the baselines that stand beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import tensorflow as tf
+
+from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.impressions import Impressions
+from trainer.data.pipeline import Batch
+from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+from trainer.models.ranking import blend
+from trainer.models.recommender import Recommender
+from trainer.models.requests import newest_first
+from trainer.towers.items import ItemTable
+
+_Floats = npt.NDArray[np.float64]
+# Impressions whose queries, and candidates whose outputs are computed at once.
+_QUERIES = 256
+_PAIRS = 65_536
+# Impressions without a click that an article is thought to have had before it was shown, in units of the mean
+# click-through rate: an article shown once is not yet the best or the worst.
+_PRIOR = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """What the users of impressions had liked before, by user.
+
+    Attributes:
+        index: User id -> row of ``indptr``.
+        indptr: Int64 [U + 1].
+        items: Int32 [total] catalogue rows, oldest first.
+    """
+
+    index: Mapping[str, int]
+    indptr: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, positives: pl.DataFrame, catalogue: Catalogue, impressions: Impressions) -> "Histories":
+        """The histories of the impressions' users: their rows of ``positives`` (user_id, item_id, timestamp)."""
+        users = sorted(set(impressions.users))
+        return cls({user: row for row, user in enumerate(users)}, *group_by_user(positives, catalogue, users))
+
+    def only(self, items: npt.NDArray[np.bool_]) -> "Histories":
+        """Without the items that bool [N] leaves out."""
+        kept = items[self.items]
+        ends = np.concatenate([[0], np.cumsum(kept)])
+        return Histories(self.index, ends[self.indptr], self.items[kept])
+
+    def rows(self, impressions: Impressions) -> npt.NDArray[np.int64]:
+        """Int64 [I]: where the user of each impression stands."""
+        return np.array([self.index[user] for user in impressions.users], np.int64)
+
+    def sizes(self, impressions: Impressions) -> npt.NDArray[np.int64]:
+        """Int64 [I]: length of the history behind each impression."""
+        return np.diff(self.indptr)[self.rows(impressions)]
+
+
+class ImpressionScorer:
+    """Scores candidates as a request for them would: the retrieval logit and the heads, blended.
+
+    Args:
+        model: A recommender.
+        vocabulary: Says which users it knows.
+        histories: Of the impressions' users.
+    """
+
+    def __init__(self, model: Recommender, vocabulary: Vocabulary, histories: Histories) -> None:
+        self._model = model
+        self._histories = histories
+        known = index_of(vocabulary.users)
+        self._known = np.zeros(len(histories.index), np.int32)
+        for user, row in histories.index.items():
+            self._known[row] = known.get(user, UNKNOWN)
+
+    def __call__(
+        self,
+        impressions: Impressions,
+        weights: Mapping[str, float],
+        items: ItemTable,
+        history_vectors: tf.Tensor,
+        candidate_vectors: tf.Tensor,
+        *,
+        histories: Histories | None = None,
+    ) -> _Floats:
+        """One score a candidate, [E]; ``weights`` as of `trainer.models.ranking.blend`, the rest as of `parts`."""
+        retrieval, outputs = self.parts(impressions, items, history_vectors, candidate_vectors, histories=histories)
+        scores = blend(
+            tf.constant(retrieval)[:, tf.newaxis], tf.constant(outputs)[:, tf.newaxis], self._model.heads, weights
+        )
+        return scores.numpy()[:, 0].astype(np.float64)
+
+    def parts(
+        self,
+        impressions: Impressions,
+        items: ItemTable,
+        history_vectors: tf.Tensor,
+        candidate_vectors: tf.Tensor,
+        *,
+        histories: Histories | None = None,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Retrieval logits [E] and raw outputs of the heads [E, heads].
+
+        Args:
+            impressions: E candidates.
+            items: The catalogue, N items.
+            history_vectors: Float32 [N, D], the items as the histories hold them.
+            candidate_vectors: Float32 [N, D], the items as they are ranked; another language's perhaps.
+            histories: Shorter ones in place of all.
+        """
+        histories = self._histories if histories is None else histories
+        rows = histories.rows(impressions)
+        newest = newest_first(histories.indptr, histories.items, self._model.config.query.history_length)[rows]
+        queries = [
+            self._query(
+                self._known[rows[begin : begin + _QUERIES]], newest[begin : begin + _QUERIES], items, history_vectors
+            )
+            for begin in range(0, len(rows), _QUERIES)
+        ]
+        retrieval = np.empty(len(impressions.items), np.float32)
+        outputs = np.empty((len(impressions.items), len(self._model.heads)), np.float32)
+        if not queries:
+            return retrieval, outputs
+        vectors, owners = tf.concat(queries, axis=0), impressions.owners
+        for begin in range(0, len(owners), _PAIRS):
+            part = slice(begin, begin + _PAIRS)
+            query = tf.gather(vectors, owners[part])
+            candidate = tf.gather(candidate_vectors, impressions.items[part])
+            retrieval[part] = tf.reduce_sum(query * candidate, axis=1) / self._model.config.retrieval.temperature
+            outputs[part] = self._model.ranking_model(query, candidate[:, tf.newaxis])[:, 0]
+        return retrieval, outputs
+
+    def _query(
+        self, users: npt.NDArray[np.int32], newest: npt.NDArray[np.int32], items: ItemTable, vectors: tf.Tensor
+    ) -> tf.Tensor:
+        absent = tf.zeros([len(users)], tf.int32)
+        batch = Batch(
+            user=tf.constant(users),
+            language=absent,
+            country=absent,
+            history=tf.constant(newest),
+            item=absent,
+            timestamp=tf.zeros([len(users)], tf.int64),
+            text=absent - 1,
+            labels=tf.zeros([len(users), len(self._model.heads)]),
+        )
+        return self._model.query_vectors(batch, items, vectors)
+
+
+def mean_history_scores(
+    impressions: Impressions,
+    histories: Histories,
+    history_vectors: npt.NDArray[np.float32],
+    candidate_vectors: npt.NDArray[np.float32],
+) -> _Floats:
+    """Cosine of each candidate and the mean of the history's unit vectors; 0 without a history.
+
+    Args:
+        impressions: E candidates.
+        histories: Of their users.
+        history_vectors: [N, T] sentence vectors of the items as the histories hold them.
+        candidate_vectors: [N, T], as they are ranked.
+    """
+    history, candidates = _unit(history_vectors), _unit(candidate_vectors)
+    owner = np.repeat(np.arange(len(histories.indptr) - 1), np.diff(histories.indptr))
+    profiles = np.zeros((len(histories.indptr) - 1, history.shape[1]))
+    np.add.at(profiles, owner, history[histories.items])
+    profiles = _unit(profiles)[histories.rows(impressions)]
+    return np.einsum("ed,ed->e", profiles[impressions.owners], candidates[impressions.items])
+
+
+def click_through(impressions: Impressions, training: Impressions, size: int) -> _Floats:
+    """Click-through rate of each candidate in the training impressions, smoothed towards the mean, [E].
+
+    Args:
+        impressions: E candidates.
+        training: Impressions to count in.
+        size: N, items of the catalogue.
+    """
+    shown = np.bincount(training.items, minlength=size)
+    clicks = np.bincount(training.items[training.clicked], minlength=size)
+    mean = clicks.sum() / max(shown.sum(), 1)
+    rates: _Floats = (clicks + _PRIOR * mean) / (shown + _PRIOR)
+    return rates[impressions.items]
+
+
+def _unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms > 0, norms, 1.0)
