@@ -237,8 +237,10 @@ class Servable(tf.Module):
         typed = tf.strings.length(tf.strings.strip(query)) > 0
         # Only requests with text pay for the encoder.
         place = tf.where(typed)
+        spoken = _lookup_language(self._language_indices, language) + 1
+        sentences = self._encode(tf.gather_nd(query, place), tf.gather_nd(language, place))
         vectors = self._candidate_tower.embed_text(
-            self._encode(tf.gather_nd(query, place), tf.gather_nd(language, place))
+            self._candidate_tower.convert(sentences, tf.gather_nd(spoken, place))
         )
         shape = tf.stack([tf.size(query, out_type=tf.int64), tf.shape(vectors, out_type=tf.int64)[1]])
         text = tf.scatter_nd(place, vectors, shape)
@@ -246,7 +248,7 @@ class Servable(tf.Module):
         queries = self._query_vectors(
             {
                 "user": users,
-                "language": _lookup_language(self._language_indices, language) + 1,
+                "language": spoken,
                 "country": self._country_indices.lookup(country) + 1,
                 "history": tf.gather(self._vectors, tf.maximum(newest, 0)),
                 "history_mask": mask,

@@ -1,29 +1,49 @@
 """From settings and data to a built model, and from a run directory back to it."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from trainer.config import Config, TextConfig
 from trainer.data.catalogue import Catalogue
 from trainer.data.heads import choose_heads
 from trainer.data.pipeline import Batch
-from trainer.data.vocabulary import Vocabulary
+from trainer.data.variants import TextVariants
+from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
 from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.tuning import text_features, trained_part
 from trainer.text.vectors import encode_texts
 from trainer.towers.items import ItemTable
+from trainer.towers.variants import ItemVariants
 
 
-def make_item_table(catalogue: Catalogue, vocabulary: Vocabulary, text: TextConfig) -> ItemTable:
+def make_item_table(
+    catalogue: Catalogue, vocabulary: Vocabulary, text: TextConfig, variants: TextVariants | None = None
+) -> ItemTable:
     """The catalogue as tensors; a frozen encoder's vectors come from the cache on disk.
 
     With an encoder that is trained along (`text.tuning`) the table holds what its trained part takes. Category
-    labels are always given as the vectors of the encoder as it was before training.
+    labels are always given as the vectors of the encoder as it was before training. ``variants`` are further texts
+    that training shows.
     """
     labels = encode_texts(prepare_labels(catalogue.category_labels, text), text, progress=False)
     texts = prepare_texts(catalogue.texts, catalogue.languages, text)
-    return ItemTable(catalogue, vocabulary, text_features(texts, text), labels)
+    shown = None
+    if variants is not None and len(variants):
+        index = index_of(vocabulary.languages)
+        others = text_inputs(variants.texts, variants.languages, text)
+        places = [index.get(tag, UNKNOWN) for tag in variants.languages]
+        shown = ItemVariants(len(catalogue), variants.rows, others, places)
+    return ItemTable(catalogue, vocabulary, text_features(texts, text), labels, shown)
+
+
+def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig) -> tf.Tensor:
+    """Texts as an item table holds them, [n, ...]: vectors, what the encoder's trained part takes, or strings."""
+    prepared = prepare_texts(texts, languages, text)
+    features = text_features(prepared, text)
+    return tf.constant(prepared, tf.string) if features is None else tf.constant(features)
 
 
 def make_recommender(config: Config, vocabulary: Vocabulary, items: ItemTable, item_counts: tf.Tensor) -> Recommender:

@@ -61,6 +61,12 @@ def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
     return Shared(list(pairs), [one for one, _ in pairs.values()], [other for _, other in pairs.values()])
 
 
+def copy_conversion(source: tf.keras.Model, target: tf.keras.Model) -> int:
+    """Copies what two recommenders' language conversion knows of languages that both have; returns how many."""
+    given, taken = (model.candidate_tower.conversion for model in (source, target))
+    return 0 if given is None or taken is None else taken.copy_from(given)
+
+
 def all_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
     """Every weight that stands at the same place in both models with the same shape, vectors of ids included.
 

@@ -31,6 +31,11 @@ class TextPairs:
     def __len__(self) -> int:
         return len(self.first)
 
+    @classmethod
+    def none(cls) -> "TextPairs":
+        """No pairs."""
+        return cls([], [], [], [], [])
+
     def take(self, places: np.ndarray) -> "TextPairs":
         """The pairs at int ``places``."""
         return TextPairs(*([column[place] for place in places] for column in self._columns()))

@@ -96,22 +96,25 @@ class LanguageConversion(tf.keras.layers.Layer):
             ValueError: an unknown language or another shape.
         """
         width = int(self.down.shape[0])
-        languages = sorted({tag for pair in maps for tag in pair})
-        blocks = np.zeros((len(languages) * width, len(languages) * width))
-        place = {tag: slice(width * i, width * (i + 1)) for i, tag in enumerate(languages)}
+        sources, targets = (sorted({pair[side] for pair in maps}) for side in (0, 1))
+        blocks = np.zeros((len(sources) * width, len(targets) * width))
+        rows, columns = (
+            {tag: slice(width * i, width * (i + 1)) for i, tag in enumerate(tags)} for tags in (sources, targets)
+        )
         for (source, target), matrix in maps.items():
             if source not in self.languages or target not in self.languages or matrix.shape != (width, width):
                 raise ValueError(f"a map {source} -> {target} of shape {matrix.shape} for {self.languages}, {width}")
-            blocks[place[source], place[target]] = matrix - np.eye(width)
-        left, values, right = np.linalg.svd(blocks)
+            blocks[rows[source], columns[target]] = matrix - np.eye(width)
+        left, values, right = np.linalg.svd(blocks, full_matrices=False)
         rank = min(self.bottleneck, len(values))
         # A source without a map stays the identity, though its target's W is zero no more.
         down, up = np.zeros_like(self.down.numpy()), np.zeros_like(self.up.numpy())
-        for tag in languages:
-            index = self.languages.index(tag) + 1
+        for tag in sources:
             # A unit vector times columns of an orthogonal matrix stays within [-1, 1].
-            down[:, index, :rank] = left[place[tag], :rank] * _LINEAR_RANGE
-            up[index, :rank] = values[:rank, np.newaxis] * right[:rank, place[tag]] / _LINEAR_RANGE
+            down[:, self.languages.index(tag) + 1, :rank] = left[rows[tag], :rank] * _LINEAR_RANGE
+        for tag in targets:
+            index = self.languages.index(tag) + 1
+            up[index, :rank] = values[:rank, np.newaxis] * right[:rank, columns[tag]] / _LINEAR_RANGE
         self.down.assign(down)
         self.up.assign(up)
 

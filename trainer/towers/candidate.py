@@ -1,5 +1,7 @@
 """The candidate tower: an item's id and content to one vector."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -105,6 +107,13 @@ class CandidateTower(tf.keras.layers.Layer):
     def text_vectors(self, text: tf.Tensor) -> tf.Tensor:
         """The item table's texts [n, ...] -> sentence vectors float32 [n, T]."""
         return text if self.encoder is None else self.encoder(text)
+
+    def forget_languages(self, indices: Sequence[int]) -> None:
+        """Sets the learned vectors of some languages to zero: of those that no item of training has."""
+        if self._language is not None and len(indices):
+            self._language.table.scatter_update(
+                tf.IndexedSlices(tf.zeros([len(indices), self._language.table.shape[1]]), tf.constant(indices))
+            )
 
     def read(self, text: tf.Tensor, language: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The item table's texts [n, ...] and languages int32 [n] -> float32 [n, dimension]."""

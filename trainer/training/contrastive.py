@@ -10,22 +10,22 @@ def info_nce(first: tf.Tensor, second: tf.Tensor, temperature: float, groups: tf
     other way round. Rows of one group are no negatives of each other.
 
     Args:
-        first: Float32 [n, D].
+        first: Float32 [n, D], n at least 1.
         second: Float32 [n, D]; row i is the other view of row i.
         temperature: Divides the cosines.
-        groups: Int [n], equal where two rows mean the same, such as two films of one title.
+        groups: Int [n, G]; two rows mean the same where any of their G numbers agree, such as films of one title.
 
     Returns:
-        Mean cross-entropy in nats, a scalar; 0 for no rows.
+        Mean cross-entropy in nats, a scalar.
     """
     logits = tf.matmul(tf.math.l2_normalize(first, axis=1), tf.math.l2_normalize(second, axis=1), transpose_b=True)
     count = tf.shape(groups)[0]
-    same = tf.equal(groups[:, tf.newaxis], groups[tf.newaxis, :]) & ~tf.eye(count, dtype=tf.bool)
+    same = tf.reduce_any(tf.equal(groups[:, tf.newaxis], groups[tf.newaxis, :]), axis=2)
+    same &= ~tf.eye(count, dtype=tf.bool)
     logits = tf.where(same, -1e9, logits / temperature)
     own = tf.range(count)
     both = [
         tf.nn.sparse_softmax_cross_entropy_with_logits(labels=own, logits=each)
         for each in (logits, tf.transpose(logits))
     ]
-    total = tf.reduce_sum(tf.add_n(both)) / 2.0
-    return tf.math.divide_no_nan(total, tf.cast(count, tf.float32))
+    return tf.reduce_mean(tf.stack(both))

@@ -27,6 +27,7 @@ from trainer.runs import Run
 from trainer.towers.items import ItemTable
 from trainer.training.blend import choose_blend
 from trainer.training.callbacks import Checkpoints, FiniteLossGuard, Validation
+from trainer.training.crosslingual import CrossLingual
 from trainer.training.optimizer import make_optimizer
 from trainer.training.state import TrainingState, WeightAverage
 from trainer.training.tensorboard import write_config_page, write_hyperparameters, write_projector
@@ -135,9 +136,13 @@ class _Phase:
         config = run.config
         self._config = config
         parts = some_users(parts, config.data.split.train_users, config.seed)
-        self.vocabulary = Vocabulary.from_training(dataset, catalogue, parts, config)
+        self._crosslingual = CrossLingual(config, dataset, catalogue, parts)
+        texts = self._crosslingual.languages
+        self.vocabulary = Vocabulary.from_training(dataset, catalogue, parts, config, texts)
         self.heads = choose_heads(self.vocabulary.events, config.data.positives)
-        self.items: ItemTable = make_item_table(catalogue, self.vocabulary, config.text)
+        self.items: ItemTable = make_item_table(
+            catalogue, self.vocabulary, config.text, self._crosslingual.variants
+        )
         self._data = TrainingData(dataset, catalogue, self.vocabulary, parts, self.heads, config)
         self.hold_out = (
             None
@@ -175,6 +180,7 @@ class _Phase:
         settings = self._config.training
         tf.keras.utils.set_random_seed(self._config.seed)
         model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
+        self._crosslingual.enter(model, self.vocabulary)
         transfer = None if settings.start_from is None else Transfer(self._config, model)
         model.ranking_model.set_label_scale(self._data.observed.labels)
         per_epoch = self._data.steps_per_epoch
@@ -219,6 +225,7 @@ class _Phase:
         if transfer is not None:
             transfer.settle(self.run, measure)
         self._best_epoch = int(state.best_epoch.numpy()) or epochs
+        self._crosslingual.report(model, self.vocabulary, self.run, self.quality_logs, self._best_epoch)
         self._best_value = float(state.best_value.numpy())
         writer.close()
         return model

@@ -17,7 +17,7 @@ from trainer.evaluation.holdout import HoldOut
 from trainer.models.assembly import load_recommender, make_item_table, make_recommender
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
-from trainer.models.sharing import all_weights, shared_weights
+from trainer.models.sharing import all_weights, copy_conversion, shared_weights
 from trainer.runs import Run
 
 _LOG = logging.getLogger(__name__)
@@ -111,8 +111,10 @@ class Transfer:
         self._model = model
         self._source = Run.open(config.training.start_from)
         check_encoders(self._source.config.text, config.text)
-        shared = shared_weights(load_recommender(self._source), model)
+        given = load_recommender(self._source)
+        shared = shared_weights(given, model)
         shared.copy()
+        copy_conversion(given, model)
         _LOG.info("Starting from %d weights of %s.", len(shared.names), self._source.path)
         encoder = model.candidate_tower.encoder
         tuned = [] if encoder is None else encoder.trainable_weights

@@ -1,0 +1,148 @@
+"""Further losses of a training step: alignment of translations, two views of an item, adversarial change."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trainer.config import AdversarialConfig, AlignmentConfig, AugmentationConfig
+from trainer.models.further import TrainingStep
+from trainer.models.recommender import Recommender
+from trainer.training.adversarial import fgm_loss, vat_loss
+from trainer.training.contrastive import info_nce
+
+Term = Callable[[TrainingStep], tf.Tensor]
+
+
+class Terms:
+    """The sum of weighted terms."""
+
+    def __init__(self, terms: Sequence[tuple[float, Term]]) -> None:
+        self._terms = list(terms)
+
+    def __call__(self, step: TrainingStep) -> tf.Tensor:
+        """A scalar."""
+        return tf.add_n([weight * term(step) for weight, term in self._terms])
+
+
+class AlignmentTerm:
+    """InfoNCE between the two texts of pairs, drawn anew at each step.
+
+    In the shared space both sides pass conversion, noise and projection, as items' texts do. In the
+    text space they are compared after conversion into the pivot, and where neither language is the pivot,
+    also after conversion of each into the other's language, so that the maps of all targets learn.
+
+    Args:
+        model: Whose candidate tower reads the texts.
+        first: [P, ...], texts as the item table holds them.
+        second: The same.
+        languages: Int32 [P, 2], vocabulary indices of both sides.
+        groups: Int32 [P, 2], equal numbers for equal texts of a side: two pairs that share a text are
+            no negatives of each other.
+        config: Space, temperature, pairs a step.
+    """
+
+    def __init__(
+        self,
+        model: Recommender,
+        first: tf.Tensor,
+        second: tf.Tensor,
+        languages: npt.NDArray[np.int32],
+        groups: npt.NDArray[np.int32],
+        config: AlignmentConfig,
+    ) -> None:
+        self._tower = model.candidate_tower
+        with tf.device("CPU:0"):
+            self._first = tf.Variable(first, trainable=False)
+            self._second = tf.Variable(second, trainable=False)
+            self._languages = tf.constant(languages)
+            self._groups = tf.constant(groups)
+        self._config = config
+
+    def __call__(self, step: TrainingStep) -> tf.Tensor:
+        """The loss on some pairs."""
+        total = int(self._groups.shape[0])
+        count = min(self._config.batch_size, total)
+        # Without repeats: the smallest of random keys.
+        places = tf.math.top_k(tf.random.uniform([total]), count, sorted=False).indices
+        one, two = tf.gather(self._first, places), tf.gather(self._second, places)
+        languages, groups = tf.gather(self._languages, places), tf.gather(self._groups, places)
+        if self._config.space == "shared":
+            return self._loss(
+                self._tower.read(one, languages[:, 0], True), self._tower.read(two, languages[:, 1], True), groups
+            )
+        one, two = self._tower.text_vectors(one), self._tower.text_vectors(two)
+        pivoted = self._loss(
+            self._tower.convert(one, languages[:, 0]), self._tower.convert(two, languages[:, 1]), groups
+        )
+        conversion = self._tower.conversion
+        if conversion is None:
+            return pivoted
+        forth = self._loss(conversion(one, languages[:, 0], languages[:, 1]), two, groups)
+        back = self._loss(conversion(two, languages[:, 1], languages[:, 0]), one, groups)
+        return (pivoted + forth + back) / 3.0
+
+    def _loss(self, one: tf.Tensor, two: tf.Tensor, groups: tf.Tensor) -> tf.Tensor:
+        return info_nce(one, two, self._config.temperature, groups)
+
+
+class TwoViewsTerm:
+    """InfoNCE between two views of items (Yao et al., 2020, arXiv 2007.12865, eq. 2 and 3).
+
+    A view is the item's content with features hidden and texts chosen at random, without its id: the same chances
+    as in training at large (`feature_dropout`, `text_noise`, `training.augmentation`). Items are drawn
+    uniformly, so that rare ones learn as much as popular ones.
+
+    Args:
+        model: Its item table gives the views.
+        rows: Int32 [M], items to draw from.
+        config: Temperature and items a step.
+    """
+
+    def __init__(self, model: Recommender, rows: npt.NDArray[np.int32], config: AugmentationConfig) -> None:
+        self._model = model
+        self._rows = tf.constant(rows)
+        self._config = config
+
+    def __call__(self, step: TrainingStep) -> tf.Tensor:
+        """The loss on some items."""
+        draws = tf.random.uniform([self._config.items], 0, tf.size(self._rows), tf.int32)
+        rows = tf.gather(self._rows, draws)
+        views = [self._model.candidate_tower.content(self._model.items(rows, True), True) for _ in range(2)]
+        return info_nce(views[0], views[1], self._config.temperature, rows[:, tf.newaxis])
+
+
+class AdversarialTerm:
+    """The retrieval task under the worst small change of the items' sentence vectors or candidate vectors.
+
+    Args:
+        model: The towers.
+        config: Method, place and size of the change.
+    """
+
+    def __init__(self, model: Recommender, config: AdversarialConfig) -> None:
+        self._tower = model.candidate_tower
+        self._temperature = model.config.retrieval.temperature
+        self._config = config
+
+    def __call__(self, step: TrainingStep) -> tf.Tensor:
+        """FGM's loss or VAT's divergence."""
+        at_text = self._config.at == "text"
+        inputs = step.features["text"] if at_text else step.vectors
+
+        def vectors_of(moved: tf.Tensor, training: bool) -> tf.Tensor:
+            if not at_text:
+                return moved
+            return self._tower({**step.features, "text": moved}, training=training)
+
+        def loss_of(moved: tf.Tensor) -> tf.Tensor:
+            return step.retrieval_loss(*step.queries_and_candidates(vectors_of(moved, True), True))
+
+        def logits_of(moved: tf.Tensor) -> tf.Tensor:
+            queries, candidates = step.queries_and_candidates(vectors_of(moved, False), False)
+            return tf.matmul(queries, candidates, transpose_b=True) / self._temperature
+
+        if self._config.method == "fgm":
+            return fgm_loss(inputs, loss_of, self._config.epsilon)
+        return vat_loss(inputs, logits_of, self._config.epsilon)
