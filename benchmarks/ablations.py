@@ -1,0 +1,319 @@
+"""What each option is worth: trains the variants of configs/ablations.yaml and tables them against their baselines.
+
+    python -m benchmarks.ablations [--only NAME ...] [--seeds 42 43] [--list]
+
+Each variant is a base config with overrides; ``against`` names the variant that it is compared with, by the same
+seeds, users and held-out pairs. Runs and measurements are kept below runs/bench/ablations/ and reused as long as
+settings and data are the same, so an interrupted benchmark goes on where it stopped. Writes
+runs/bench/ablations.json and .md.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+import yaml
+from pydantic import Field, ValidationError
+
+from benchmarks.environment import environment, write_json
+from trainer.config import Config, Settings, dump_config, load_config
+from trainer.data.catalogue import Catalogue
+from trainer.data.sources import prepare
+from trainer.data.split import split
+from trainer.data.vocabulary import Vocabulary
+from trainer.errors import BabelrecError
+from trainer.evaluation.aligned_titles import aligned_titles
+from trainer.evaluation.holdout import HoldOut
+from trainer.evaluation.intervals import bootstrap_interval
+from trainer.evaluation.metrics import ranking_metrics
+from trainer.files import atomic_file, write_text
+from trainer.models.assembly import load_recommender, make_item_table
+from trainer.runs import Run
+from trainer.training.crosslingual import alignment_pairs
+from trainer.training.fit import fit
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+_REGISTRY = _REPOSITORY / "configs" / "ablations.yaml"
+_OUTPUT = _REPOSITORY / "runs" / "bench"
+_K = 10
+_METRICS = (f"recall@{_K}", f"ndcg@{_K}")
+_PerUser = dict[str, np.ndarray]
+
+
+class Evaluation(Settings):
+    """One way to measure a run.
+
+    ``p1``: its own test part. ``p2``: as strangers on the dataset of another config, by text alone. ``p3``: the
+    impressions of its own test part. ``titles``: accuracy@1 on the held-out parallel titles of its own dataset or of
+    ``training.alignment.source``.
+    """
+
+    protocol: Literal["p1", "p2", "p3", "titles"]
+    config: str | None = Field(
+        None, description="For p2 and titles: config of the other dataset, below the repository."
+    )
+    set: list[str] = Field([], description="Overrides of that config.")
+
+
+class Variant(Settings):
+    """One row: a base config, what is changed in it, how it is measured, and what it is compared with."""
+
+    name: str = Field(pattern=r"^[a-z0-9./-]+$")
+    config: str
+    set: list[str] = Field([], description="Overrides of the base config.")
+    evaluate: list[str] = Field(min_length=1)
+    against: str | None = None
+
+
+class Registry(Settings):
+    """configs/ablations.yaml."""
+
+    evaluations: dict[str, Evaluation]
+    variants: list[Variant]
+
+
+def load_registry(path: Path = _REGISTRY) -> Registry:
+    """Reads and checks the registry.
+
+    Raises:
+        BabelrecError: it is broken, or names what isn't there.
+    """
+    try:
+        registry = Registry.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise BabelrecError(f"{path} is no registry of ablations: {error}") from error
+    names = [variant.name for variant in registry.variants]
+    for variant in registry.variants:
+        if names.count(variant.name) > 1:
+            raise BabelrecError(f"{path} names the variant {variant.name!r} twice.")
+        if variant.against is not None and variant.against not in names:
+            raise BabelrecError(f"{path}: {variant.name} is compared with {variant.against!r}, which isn't there.")
+        for evaluation in variant.evaluate:
+            if evaluation not in registry.evaluations:
+                raise BabelrecError(
+                    f"{path}: {variant.name} is measured by {evaluation!r}; there are "
+                    f"{', '.join(registry.evaluations)}."
+                )
+    return registry
+
+
+def measure(run: Run, evaluation: Evaluation) -> tuple[dict[str, float], _PerUser]:
+    """Figures of a finished run, and per-user values where there are users."""
+    target = None if evaluation.config is None else load_config(_REPOSITORY / evaluation.config, evaluation.set)
+    if evaluation.protocol == "titles":
+        return _titles(run, target), {}
+    if evaluation.protocol == "p3":
+        from trainer.evaluation.impressions import evaluate_p3
+
+        return {name: metric.value for name, metric in evaluate_p3(run).metrics.items()}, {}
+    return _ranked(run, target if evaluation.protocol == "p2" else None)
+
+
+def _titles(run: Run, target: Config | None) -> dict[str, float]:
+    config = run.config
+    source = config.data.source if target is None else target.data.source
+    dataset = prepare(source)
+    # The held-out pairs of one seed are the same whether the run aligned anything or not.
+    _, held = alignment_pairs(
+        config.model_copy(
+            update={
+                "training": config.training.model_copy(
+                    update={"alignment": config.training.alignment.model_copy(update={"source": None})}
+                )
+            }
+        ),
+        dataset,
+        Catalogue.from_dataset(dataset),
+    )
+    return aligned_titles(load_recommender(run), Vocabulary.load(run.vocabulary), config.text, held)
+
+
+def _ranked(run: Run, target: Config | None) -> tuple[dict[str, float], _PerUser]:
+    config = run.config
+    data = config.data if target is None else target.data
+    dataset = prepare(data.source)
+    catalogue = Catalogue.from_dataset(dataset)
+    parts = split(dataset, data)
+    vocabulary = Vocabulary.load(run.vocabulary)
+    known = vocabulary if target is None else replace(vocabulary, items=[])
+    items = make_item_table(catalogue, known, config.text)
+    hold_out = HoldOut(
+        catalogue,
+        vocabulary,
+        parts.train_and_validation,
+        parts.test,
+        candidates=config.export.candidates,
+        known_users=target is None,
+    )
+    ranker = hold_out.ranker(load_recommender(run, items), items, run.read("blend.json"))
+    found = ranking_metrics(hold_out.rankings(ranker, _K), hold_out.test, ks=(_K,))
+    values = {name: found.values[name] for name in _METRICS}
+    return {name: float(np.nanmean(column)) for name, column in values.items()}, values
+
+
+def run_variant(registry: Registry, variant: Variant, seed: int, output: Path) -> None:
+    """Trains and measures one variant for one seed, unless both are done."""
+    config = load_config(_REPOSITORY / variant.config, [*variant.set, f"seed={seed}"])
+    # Settings in the name: changed ones make another run, and old ones stay comparable.
+    digest = hashlib.sha256(dump_config(config).encode()).hexdigest()[:10]
+    folder = output / variant.name.replace("/", "_") / f"{seed}-{digest}"
+    started = time.monotonic()
+    run = fit(config, folder)
+    seconds = round(time.monotonic() - started, 1)
+    for name in variant.evaluate:
+        evaluation = registry.evaluations[name]
+        key = hashlib.sha256(evaluation.model_dump_json().encode()).hexdigest()[:10]
+        if (folder / f"{name}-{key}.json").exists():
+            continue
+        figures, users = measure(run, evaluation)
+        with atomic_file(folder / f"{name}-{key}.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, **{metric.replace("@", "_at_"): column for metric, column in users.items()})
+        run.write(f"{name}-{key}.json", figures)
+        print(f"{variant.name}, seed {seed}, {name}: {json.dumps(figures, ensure_ascii=False)}", flush=True)
+    if seconds > 1.0:
+        run.write("seconds.json", seconds)
+    tf.keras.backend.clear_session()
+
+
+def rows_of(registry: Registry, seeds: Sequence[int], output: Path) -> list[dict[str, Any]]:
+    """One row for each variant, evaluation and metric that has been measured, with its difference."""
+    found = {
+        (variant.name, evaluation, seed): record
+        for variant in registry.variants
+        for evaluation in variant.evaluate
+        for seed in seeds
+        if (record := _record(registry, variant, evaluation, seed, output)) is not None
+    }
+    rows = []
+    for variant in registry.variants:
+        for evaluation in variant.evaluate:
+            records = {seed: found[key] for seed in seeds if (key := (variant.name, evaluation, seed)) in found}
+            metrics = next(iter(records.values()))[0] if records else {}
+            for metric in metrics:
+                if metric.startswith("pairs "):
+                    continue
+                values = {seed: figures[metric] for seed, (figures, _) in records.items()}
+                others = {
+                    seed: found[key]
+                    for seed in values
+                    if variant.against is not None and (key := (variant.against, evaluation, seed)) in found
+                }
+                rows.append(
+                    {
+                        "name": variant.name,
+                        "config": variant.config,
+                        "set": variant.set,
+                        "evaluation": evaluation,
+                        "metric": metric,
+                        "mean": float(np.mean(list(values.values()))),
+                        "sd": float(np.std(list(values.values()), ddof=1)) if len(values) > 1 else None,
+                        "seeds": list(values),
+                        "against": variant.against,
+                        **difference(metric, records, others),
+                    }
+                )
+    return rows
+
+
+def difference(
+    metric: str,
+    records: dict[int, tuple[dict[str, float], _PerUser]],
+    others: dict[int, tuple[dict[str, float], _PerUser]],
+) -> dict[str, Any]:
+    """The mean difference over common seeds, with a 95 % bootstrap interval over users where there are users.
+
+    Users are the same for both variants, so each user's difference (a mean over seeds) is drawn.
+    """
+    common = [seed for seed in records if seed in others and metric in others[seed][0]]
+    if not common:
+        return {"difference": None, "ci95": None}
+    by_seed = [records[seed][0][metric] - others[seed][0][metric] for seed in common]
+    result: dict[str, Any] = {"difference": float(np.mean(by_seed)), "ci95": None}
+    if all(metric in records[seed][1] and metric in others[seed][1] for seed in common):
+        users = np.mean([records[seed][1][metric] - others[seed][1][metric] for seed in common], axis=0)
+        low, high = bootstrap_interval(users[np.isfinite(users)][:, np.newaxis])[0]
+        result["ci95"] = [float(low), float(high)]
+    return result
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a table, one section an evaluation."""
+    lines = ["# Ablations", "", "Differences are to the variant named beside them; brackets: 95 % over users, paired."]
+    for evaluation in dict.fromkeys(row["evaluation"] for row in rows):
+        lines += ["", f"## {evaluation}", "", "| variant | metric | mean | sd | seeds | difference | against |"]
+        lines.append("|---|---|---|---|---|---|---|")
+        for row in (row for row in rows if row["evaluation"] == evaluation):
+            change = "" if row["difference"] is None else f"{row['difference']:+.4f}"
+            if row["ci95"] is not None:
+                change += f" [{row['ci95'][0]:+.4f}, {row['ci95'][1]:+.4f}]"
+            spread = "" if row["sd"] is None else f"{row['sd']:.4f}"
+            lines.append(
+                f"| {row['name']} | {row['metric']} | {row['mean']:.4f} | {spread} | {len(row['seeds'])} | {change} "
+                f"| {row['against'] or ''} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains, measures, writes; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description="What each option is worth.")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="these variants alone, or those below NAME/")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42], help="default: %(default)s")
+    parser.add_argument("--registry", type=Path, default=_REGISTRY, metavar="YAML")
+    parser.add_argument("--output", type=Path, default=_OUTPUT, metavar="DIR")
+    parser.add_argument("--list", action="store_true", help="print the variants and stop")
+    parser.add_argument("--table", action="store_true", help="train nothing: write the table of what there is")
+    options = parser.parse_args(arguments)
+    try:
+        registry = load_registry(options.registry)
+        chosen = [variant for variant in registry.variants if _wanted(variant.name, options.only)]
+        if not chosen:
+            raise BabelrecError(f"No variant is named {', '.join(options.only)}; see --list.")
+        if options.list:
+            for variant in chosen:
+                print(f"{variant.name}: {variant.config} {' '.join(variant.set)}")
+            return 0
+        runs = options.output / "ablations"
+        if not options.table:
+            for seed in options.seeds:
+                for variant in chosen:
+                    run_variant(registry, variant, seed, runs)
+    except BabelrecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    rows = rows_of(registry, options.seeds, runs)
+    write_json(options.output / "ablations.json", {"environment": environment(("tensorflow",)), "rows": rows})
+    write_text(options.output / "ablations.md", markdown(rows))
+    print(markdown(rows))
+    return 0
+
+
+def _wanted(name: str, only: Sequence[str] | None) -> bool:
+    return not only or any(name == each or name.startswith(f"{each.rstrip('/')}/") for each in only)
+
+
+def _record(
+    registry: Registry, variant: Variant, evaluation: str, seed: int, output: Path
+) -> tuple[dict[str, float], _PerUser] | None:
+    config = load_config(_REPOSITORY / variant.config, [*variant.set, f"seed={seed}"])
+    digest = hashlib.sha256(dump_config(config).encode()).hexdigest()[:10]
+    key = hashlib.sha256(registry.evaluations[evaluation].model_dump_json().encode()).hexdigest()[:10]
+    stem = output / variant.name.replace("/", "_") / f"{seed}-{digest}" / f"{evaluation}-{key}"
+    if not stem.with_suffix(".json").exists():
+        return None
+    figures = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+    with np.load(stem.with_suffix(".npz")) as stored:
+        users = {name.replace("_at_", "@"): stored[name] for name in stored.files}
+    return figures, users
+
+
+if __name__ == "__main__":
+    sys.exit(main())
