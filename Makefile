@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit fuzz tensorboard serve bench bench-encoder bench-index bench-serving clean
+.PHONY: help setup demo test lint types unit fuzz tensorboard serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ bench-encoder: $(VENV)/.installed ## texts a second of the encoder beside the Nu
 
 bench-index: $(VENV)/.installed ## build time, recall and speed of exact, portable and ScaNN search
 	$(BIN)/python -m benchmarks.index
+
+bench-translation: $(VENV)/.installed ## translate-then-encode beside the shared space; needs Apertium
+	$(BIN)/python -m benchmarks.translation
+
+bench-preprocessing: $(VENV)/.installed-dev ## what each step of text.preprocessing does to the encoder
+	$(BIN)/python -m benchmarks.preprocessing
 
 bench-serving: $(VENV)/.installed-dev ## the model server beside the graph that it serves; needs the model of make demo
 	$(BIN)/python -m benchmarks.serving
