@@ -6,7 +6,7 @@ values keep their types, and ``--set a.b=value`` overrides any key by its dotted
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -253,6 +253,17 @@ class QueryTowerConfig(Settings):
     feature_dropout: _Fraction = Field(0.2, description="Chance to hide language, country or time in training.")
 
 
+class NeighboursConfig(Settings):
+    """Items without a learned vector take after known items of like content (docs/crosslingual.md)."""
+
+    enabled: bool = False
+    temperature: float = Field(0.15, gt=0.0, description="Of the softmax over known items; small: the nearest alone.")
+    category_weight: float = Field(0.1, ge=0.0, description="Of the categories' cosine, beside the texts'.")
+    year_column: str = Field("year", description="Numeric column whose differences count.")
+    year_weight: float = Field(0.03, ge=0.0, description="Similarity lost for each year between two items.")
+    year_limit: float = Field(5.0, ge=0.0, description="Years beyond which no more is lost.")
+
+
 class CandidateTowerConfig(Settings):
     """What the candidate tower looks at."""
 
@@ -269,6 +280,7 @@ class CandidateTowerConfig(Settings):
     text_noise: float = Field(
         0.7, ge=0.0, description="Norm of the Gaussian noise added to a unit text vector in training."
     )
+    neighbours: NeighboursConfig = NeighboursConfig()
     language_affinity: int = Field(
         0,
         ge=0,
@@ -428,6 +440,9 @@ class TrainingConfig(Settings):
     augmentation: AugmentationConfig = AugmentationConfig()
     adversarial: AdversarialConfig = AdversarialConfig()
     checkpoint_steps: int = Field(200, ge=1, description="Steps between checkpoints that a killed run resumes from.")
+    loggers: list[Literal["mlflow", "wandb"]] = Field(
+        [], description="Experiment trackers that get settings, metrics and reports; see docs/watching.md."
+    )
     histograms: bool = Field(True, description="Weight histograms in TensorBoard.")
     projector_items: int = Field(10_000, ge=0, description="Items shown in TensorBoard's embedding projector.")
 
@@ -509,6 +524,21 @@ def parse_config(raw: dict[str, Any], origin: str) -> Config:
 def dump_config(config: Config) -> str:
     """The resolved settings as YAML, each default spelled out; `load_config` reads it back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def flat_settings(config: Config) -> dict[str, str | int | float | bool]:
+    """Every setting by its dotted name; lists, paths and null as text."""
+    return dict(_flat(config.model_dump(mode="json"), ""))
+
+
+def _flat(section: Mapping[str, Any], prefix: str) -> list[tuple[str, str | int | float | bool]]:
+    found: list[tuple[str, str | int | float | bool]] = []
+    for key, value in section.items():
+        if isinstance(value, dict):
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((prefix + key, value if isinstance(value, str | int | float | bool) else str(value)))
+    return found
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:

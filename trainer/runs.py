@@ -161,7 +161,9 @@ def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
 
 def _learned_by(config: Config) -> dict[str, Any]:
     """The settings that decide what is learned; evaluation and export can be chosen anew."""
-    return config.model_dump(mode="json", exclude={"name", "evaluation", "export"})
+    return config.model_dump(
+        mode="json", exclude={"name": True, "evaluation": True, "export": True, "training": {"loggers"}}
+    )
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[str]:

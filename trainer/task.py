@@ -82,13 +82,30 @@ def _parser() -> argparse.ArgumentParser:
     _add_run_dir(evaluate, "a finished run")
     evaluate.add_argument(
         "--protocol",
-        choices=("p1", "p2", "p4"),
+        choices=("p1", "p2", "p3", "p4"),
         default="p1",
-        help="p1: the run's own test part; p2: zero-shot on the dataset of --target; p4: the text encoder on "
+        help="p1: the run's own test part; p2: zero-shot on the dataset of --target; p3: the "
+        "impressions of the run's own test part, by language; p4: the text encoder on "
         "parallel titles of the run's dataset, or of --target (default: %(default)s)",
     )
     evaluate.add_argument("--target", type=Path, metavar="YAML", help="config whose data section names another dataset")
     _add_overrides(evaluate, "override a setting of --target")
+
+    compare = _verb(
+        verbs, "compare", _compare, "runs beside each other: metrics, settings that differ, training curves"
+    )
+    compare.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="evaluated run directories; the first is the base"
+    )
+    compare.add_argument(
+        "--report",
+        default="evaluation",
+        metavar="STEM",
+        help="which report, such as evaluation-p2-kmrd (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--output", type=Path, metavar="DIR", help="also write compare.json, compare.md and plots there"
+    )
 
     export = _verb(verbs, "export", _export, "write a SavedModel version that a model server can load")
     _add_run_dir(export, "a finished run")
@@ -174,10 +191,12 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from trainer.evaluation.impressions import evaluate_p3
     from trainer.evaluation.protocols import evaluate_p1, evaluate_p2, evaluate_p4
     from trainer.evaluation.tables import print_table
     from trainer.evaluation.writing import write
     from trainer.runs import Run
+    from trainer.training.loggers import log_files
 
     run = Run.open(options.run_dir)
     target = None if options.target is None else load_config(options.target, options.overrides)
@@ -185,32 +204,55 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise BabelrecError("--set overrides a setting of --target, which is not given.")
     stem = "evaluation"
     if options.protocol == "p1":
-        if target is not None:
-            raise BabelrecError("p1 measures the run on its own data; --target goes with --protocol p2 or p4.")
+        _refuse_target(options)
         report = evaluate_p1(run)
     elif options.protocol == "p2":
         if target is None:
             raise BabelrecError("p2 needs --target, for example --target configs/kmrd.yaml.")
         report = evaluate_p2(run, target.data)
         stem = f"evaluation-p2-{target.name}"
+    elif options.protocol == "p3":
+        _refuse_target(options)
+        report = evaluate_p3(run)
+        stem = f"evaluation-p3-{report.dataset}"
     else:
         data = run.config.data if target is None else target.data
         report = evaluate_p4(run.config.model_copy(update={"data": data}))
         stem = f"evaluation-p4-{report.dataset}"
     print_table(report)
     files = write(report, run.path, stem=stem)
+    log_files(run, files, {f"{stem}/{name}": metric.value for name, metric in report.metrics.items()})
     print("Written: " + ", ".join(str(file) for file in files))
+
+
+def _refuse_target(options: argparse.Namespace) -> None:
+    if options.target is not None:
+        raise BabelrecError(
+            f"{options.protocol} measures the run on its own data; --target goes with --protocol p2 or p4."
+        )
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from trainer.evaluation.compare_output import print_comparison, write_comparison
+    from trainer.evaluation.compare_runs import compare_runs
+
+    comparison = compare_runs(options.runs, stem=options.report)
+    print_comparison(comparison)
+    if options.output is not None:
+        print("Written: " + ", ".join(str(file) for file in write_comparison(comparison, options.output)))
 
 
 def _export(options: argparse.Namespace) -> None:
     from trainer.export.export import export
     from trainer.runs import Run
+    from trainer.training.loggers import log_files
 
     for override in options.overrides:
         if not override.startswith("export."):
             raise BabelrecError(f"--set {override!r}: only settings of `export` can change after training.")
     run = Run.open(options.run_dir, options.overrides)
     version = export(run, options.model_dir)
+    log_files(run, [version / "assets.extra" / "model_card.json"])
     print(f"Exported {version}. Serve it:")
     base = version.parent.resolve()
     print(f"  python -m serving.server --port=8500 --model_name={base.name} --model_base_path={base}")

@@ -49,6 +49,7 @@ class HoldOut:
     ) -> None:
         self._size = candidates
         users = sorted(held_out["user_id"].unique())
+        self.user_ids = users
         self._indptr, self._history = group_by_user(history, catalogue, users)
         test_indptr, test = group_by_user(held_out, catalogue, users)
         self.candidate_rows = np.union1d(catalogue.rows(history["item_id"]), test).astype(np.int64)

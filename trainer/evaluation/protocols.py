@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 
 from trainer.config import Config, DataConfig
 from trainer.data.catalogue import Catalogue
@@ -17,6 +18,7 @@ from trainer.evaluation.comparison import RankingProblem, compare
 from trainer.evaluation.head_events import head_events
 from trainer.evaluation.heads import judge_heads
 from trainer.evaluation.holdout import HoldOut
+from trainer.evaluation.metrics import ranking_metrics
 from trainer.evaluation.parallel_titles import evaluate_parallel_titles, table_titles
 from trainer.evaluation.ranking import Rankings, rank_in_blocks
 from trainer.evaluation.report import EvaluationReport
@@ -128,6 +130,8 @@ def _evaluate(
     report = compare(
         problem, config.name, rankings, baselines=_baselines(hold_out, catalogue, config, length), seconds=seconds
     )
+    each = ranking_metrics(rankings, hold_out.test, ks=config.evaluation.ks, training_counts=hold_out.training_counts)
+    report = replace(report, users=pl.DataFrame({"user_id": hold_out.user_ids, **each.values}))
     if not known_users:
         return report
     events = head_events(

@@ -4,9 +4,10 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+import polars as pl
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from trainer.errors import BabelrecError
 from trainer.evaluation.heads import HeadResult
@@ -92,10 +93,12 @@ class EvaluationReport:
         baselines: the same figures for the baselines.
         reference: figures from elsewhere.
         heads: ranking head -> its quality on held-out events, positive or not; only of protocols that have them.
+        users: ``user_id`` and each metric of each evaluated user, or None. In memory alone: `write` keeps it beside
+            the JSON, as Parquet.
         schema: version of this format.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = _STRICT | ConfigDict(arbitrary_types_allowed=True)
 
     dataset: str
     protocol: str
@@ -110,6 +113,7 @@ class EvaluationReport:
     baselines: tuple[BaselineResult, ...] = ()
     reference: tuple[ReferenceResult, ...] = ()
     heads: dict[str, HeadResult] = field(default_factory=dict)
+    users: Annotated[pl.DataFrame | None, Field(exclude=True)] = field(default=None, compare=False, repr=False)
     schema: Literal[1] = SCHEMA
 
     def __post_init__(self) -> None:

@@ -92,28 +92,28 @@ def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
     unit = "impression" if by_impression(report) else "user"
     ranked = "each impression's candidates ranked" if by_impression(report) else "ranked against the whole catalogue"
     parts = [
-        f"# {_escape(report.model)} on {_escape(report.dataset)}",
+        f"# {escape(report.model)} on {escape(report.dataset)}",
         f"Protocol {report.protocol}, {report.split} split, {ranked} in "
         f"{report.seconds:.1f} s. {_sizes(report)}".rstrip(),
         "## Accuracy",
         f"Brackets hold 95 % bootstrap intervals over {unit}s. Rows in italics were not computed in this run.",
-        _markdown_table(["model", *map(metric_label, columns)], _accuracy_rows(report, columns)),
+        markdown_table(["model", *map(metric_label, columns)], _accuracy_rows(report, columns)),
     ]
     better = [(result.model, result.advantage) for result in report.baselines if result.advantage]
     if better:
         parts += [
-            f"## {_escape(report.model)} minus each baseline",
+            f"## {escape(report.model)} minus each baseline",
             f"Differences are paired {unit} by {unit}; an interval that leaves out 0 is one to rely on.",
-            _markdown_table(
+            markdown_table(
                 ["baseline", *map(metric_label, columns)],
-                [[_escape(name), *(_cell(gain.get(c), sign=True) for c in columns)] for name, gain in better],
+                [[escape(name), *(_cell(gain.get(c), sign=True) for c in columns)] for name, gain in better],
             ),
         ]
     lists = [name for name in _LIST_METRICS if name in report.metrics]
     if lists:
-        rows = [[f"**{_escape(report.model)}**", *(_cell(report.metrics.get(c), c) for c in lists)]]
-        rows += [[_escape(b.model), *(_cell(b.metrics.get(c), c) for c in lists)] for b in report.baselines]
-        parts += ["## What the lists hold", _markdown_table(["model", *map(metric_label, lists)], rows)]
+        rows = [[f"**{escape(report.model)}**", *(_cell(report.metrics.get(c), c) for c in lists)]]
+        rows += [[escape(b.model), *(_cell(b.metrics.get(c), c) for c in lists)] for b in report.baselines]
+        parts += ["## What the lists hold", markdown_table(["model", *map(metric_label, lists)], rows)]
     for dimension in report.slices:
         if report.slices[dimension]:
             parts += _slice_section(report, dimension, columns[0])
@@ -171,7 +171,7 @@ def _rich_rows(title: str, header: Sequence[str], rows: Sequence[HeadRow]) -> Ta
 
 def _head_sections(report: EvaluationReport) -> list[str]:
     def table(header: Sequence[str], rows: Sequence[HeadRow]) -> str:
-        return _markdown_table(header, [[*map(_escape, texts), *map(_cell, figures)] for texts, figures in rows])
+        return markdown_table(header, [[*map(escape, texts), *map(_cell, figures)] for texts, figures in rows])
 
     parts = [
         "## Ranking heads",
@@ -236,10 +236,10 @@ def _rich_cell(metric: Metric | None, style: str) -> Text:
 
 
 def _accuracy_rows(report: EvaluationReport, columns: list[str]) -> list[list[str]]:
-    rows = [[f"**{_escape(report.model)}**", *(_cell(report.metrics.get(c), strong=True) for c in columns)]]
-    rows += [[_escape(b.model), *(_cell(b.metrics.get(c)) for c in columns)] for b in report.baselines]
+    rows = [[f"**{escape(report.model)}**", *(_cell(report.metrics.get(c), strong=True) for c in columns)]]
+    rows += [[escape(b.model), *(_cell(b.metrics.get(c)) for c in columns)] for b in report.baselines]
     rows += [
-        [f"*{_escape(r.model)} ({_escape(r.source)})*", *(_cell(r.metrics.get(c)) for c in columns)]
+        [f"*{escape(r.model)} ({escape(r.source)})*", *(_cell(r.metrics.get(c)) for c in columns)]
         for r in report.reference
     ]
     return rows
@@ -249,8 +249,8 @@ def _slice_section(report: EvaluationReport, dimension: str, column: str) -> lis
     sizes = report.slice_sizes.get(dimension, {})
     impressions = by_impression(report)
     counted = ["impressions", "users", "articles", "clicks"] if impressions else ["users", "items", "test items"]
-    header = ["slice", *counted, f"**{_escape(report.model)}**"]
-    header += [_escape(result.model) for result in report.baselines]
+    header = ["slice", *counted, f"**{escape(report.model)}**"]
+    header += [escape(result.model) for result in report.baselines]
     rows = []
     for name, metrics in report.slices[dimension].items():
         size = sizes.get(name)
@@ -261,8 +261,8 @@ def _slice_section(report: EvaluationReport, dimension: str, column: str) -> lis
         others = [result.slices.get(dimension, {}).get(name, {}) for result in report.baselines]
         sign = impressions and name == "difference"
         cells = [_cell(each.get(column), sign=sign) for each in (metrics, *others)]
-        rows.append([_escape(name), *counts, *cells])
-    return [f"## {metric_label(column)} by {slice_title(dimension)}", _markdown_table(header, rows)]
+        rows.append([escape(name), *counts, *cells])
+    return [f"## {metric_label(column)} by {slice_title(dimension)}", markdown_table(header, rows)]
 
 
 def _sizes(report: EvaluationReport) -> str:
@@ -291,12 +291,13 @@ def _cell(metric: Metric | None, name: str = "", *, sign: bool = False, strong: 
     return f"{value} [{metric.ci95[0]:{form}}, {metric.ci95[1]:{form}}]"
 
 
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, the first column flush left and the others right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Keeps a name from being read as Markdown or from breaking its table."""
     plain = " ".join(text.split())
     return "".join("\\" + character if character in "\\`*_|[]<>#" else character for character in plain)

@@ -17,7 +17,8 @@ def write(report: EvaluationReport, directory: Path, *, stem: str = DEFAULT_STEM
     Args:
         report: what to write.
         directory: made when missing.
-        stem: names the files: `evaluation.json`, `evaluation.md`, `evaluation-metrics.png`, ...
+        stem: names the files: `evaluation.json`, `evaluation.md`, `evaluation-metrics.png`, ..., and
+            `evaluation-users.parquet` where the report has figures of each user.
 
     Returns:
         The files written, JSON first.
@@ -31,7 +32,13 @@ def write(report: EvaluationReport, directory: Path, *, stem: str = DEFAULT_STEM
     for path in (directory / f"{stem}-{name}.png" for name in PLOTS):
         if path not in pictures:
             path.unlink(missing_ok=True)
+    users = directory / f"{stem}-users.parquet"
+    if report.users is None:
+        users.unlink(missing_ok=True)
+    else:
+        with atomic_file(users) as temporary:
+            report.users.write_parquet(temporary)
     page, data = directory / f"{stem}.md", directory / f"{stem}.json"
     write_text(page, markdown)
     write_text(data, document)
-    return [data, page, *pictures]
+    return [data, page, *pictures, *([] if report.users is None else [users])]

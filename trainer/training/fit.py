@@ -20,7 +20,9 @@ from trainer.data.split import Split, some_users, split, without_validation
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.holdout import HoldOut
+from trainer.evaluation.impression_holdout import make_hold_out
 from trainer.models.assembly import make_item_table, make_recommender
+from trainer.models.calibration import save_calibrations
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
@@ -28,6 +30,8 @@ from trainer.towers.items import ItemTable
 from trainer.training.blend import choose_blend
 from trainer.training.callbacks import Checkpoints, FiniteLossGuard, Validation
 from trainer.training.crosslingual import CrossLingual
+from trainer.training.head_quality import calibrate_on_validation
+from trainer.training.loggers import EpochLogger, RunLoggers, open_loggers
 from trainer.training.optimizer import make_optimizer
 from trainer.training.state import TrainingState, WeightAverage
 from trainer.training.tensorboard import write_config_page, write_hyperparameters, write_projector
@@ -56,6 +60,14 @@ def fit(config: Config, run_dir: Path) -> Run:
     if run.finished:
         _LOG.info("%s is finished already; nothing to do.", run_dir)
         return run
+    with open_loggers(run) as loggers:
+        _fit(run, loggers)
+        loggers.artifacts([run.path / "history.json"])
+    return run
+
+
+def _fit(run: Run, loggers: RunLoggers) -> None:
+    config = run.config
     started = time.monotonic()
     dataset = prepare(config.data.source)
     run.record_data(dataset)
@@ -69,18 +81,19 @@ def fit(config: Config, run_dir: Path) -> Run:
         everything.validation.height,
         everything.test.height,
     )
-    selection = _Phase("select", run, dataset, catalogue, everything)
+    selection = _Phase("select", run, dataset, catalogue, everything, loggers)
     _check_blend(config, selection.heads)
     epochs = selection.best_epoch_if_done()
     model: Recommender | None = None
     if epochs is None:
         model = selection.train(config.training.epochs, hold_out=True)
+        selection.calibrate(model)
         epochs = selection.finish(_blend(selection, model))
     if config.training.refit and not everything.validation.is_empty():
         _LOG.info("Training again on training + validation for %d epochs.", epochs)
         # Its catalogue would stay in memory beside the next one.
         del selection, model
-        last = _Phase("final", run, dataset, catalogue, split(dataset, without_validation(config.data)))
+        last = _Phase("final", run, dataset, catalogue, split(dataset, without_validation(config.data)), loggers)
         model = last.train(epochs, hold_out=False)
     else:
         last = selection
@@ -94,7 +107,6 @@ def fit(config: Config, run_dir: Path) -> Run:
         "history.json", {"seconds": round(time.monotonic() - started, 1), "epochs": epochs, "phases": last.history}
     )
     run.save_weights(model)
-    return run
 
 
 def _check_blend(config: Config, heads: list[Head]) -> None:
@@ -129,26 +141,24 @@ def _validator(hold_out: HoldOut, model: Recommender, items: ItemTable) -> Calla
 class _Phase:
     """One training from scratch on one training part, with its own checkpoints."""
 
-    def __init__(self, name: str, run: Run, dataset: Dataset, catalogue: Catalogue, parts: Split) -> None:
+    def __init__(
+        self, name: str, run: Run, dataset: Dataset, catalogue: Catalogue, parts: Split, loggers: RunLoggers
+    ) -> None:
         self.name = name
+        self._loggers = loggers
         self.run = run
         self.history: dict[str, Any] = {}
         config = run.config
         self._config = config
         parts = some_users(parts, config.data.split.train_users, config.seed)
+        self._dataset, self._catalogue, self._parts = dataset, catalogue, parts
         self._crosslingual = CrossLingual(config, dataset, catalogue, parts)
         texts = self._crosslingual.languages
         self.vocabulary = Vocabulary.from_training(dataset, catalogue, parts, config, texts)
         self.heads = choose_heads(self.vocabulary.events, config.data.positives)
-        self.items: ItemTable = make_item_table(
-            catalogue, self.vocabulary, config.text, self._crosslingual.variants
-        )
+        self.items: ItemTable = make_item_table(catalogue, self.vocabulary, config.text, self._crosslingual.variants)
         self._data = TrainingData(dataset, catalogue, self.vocabulary, parts, self.heads, config)
-        self.hold_out = (
-            None
-            if parts.validation.is_empty()
-            else HoldOut(catalogue, self.vocabulary, parts.train, parts.validation, candidates=config.export.candidates)
-        )
+        self.hold_out = make_hold_out(dataset, catalogue, self.vocabulary, parts, config)
 
     @property
     def quality_logs(self) -> Path:
@@ -162,6 +172,24 @@ class _Phase:
         """The best epoch of a phase that a former process has finished."""
         record = self.run.path / f"{self.name}.json"
         return int(self.run.read(record.name)["best_epoch"]) if record.exists() else None
+
+    def calibrate(self, model: Recommender) -> None:
+        """Fits the heads' calibration on the validation part, where there is one."""
+        if self.hold_out is None:
+            return
+        writer = tf.summary.create_file_writer(str(self.quality_logs))
+        found = calibrate_on_validation(
+            model,
+            self.hold_out.ranker(model, self.items, {RETRIEVAL: 1.0}),
+            self._dataset,
+            self._catalogue,
+            self.vocabulary,
+            self._parts,
+            writer=writer,
+            step=self._best_epoch,
+        )
+        writer.close()
+        save_calibrations(self.run, found)
 
     def finish(self, blend: dict[str, float]) -> int:
         """Notes the blend and the best epoch; a later process need not train this phase again."""
@@ -203,11 +231,12 @@ class _Phase:
                 Validation(
                     measure,
                     state,
-                    monitor="recall@10",
+                    monitor=self.hold_out.monitor,
                     patience=settings.patience,
                     writer=writer,
                 )
             )
+        callbacks.append(EpochLogger(self._loggers, self.name))
         callbacks.append(Checkpoints(state, start, settings.checkpoint_steps, per_epoch))
         callbacks.append(
             tf.keras.callbacks.TensorBoard(

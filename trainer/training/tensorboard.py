@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,7 @@ from tensorboard.plugins import projector
 from tensorboard.plugins.hparams import api as hparams
 from tensorboard.plugins.pr_curve import summary as pr_curve
 
-from trainer.config import Config, dump_config
+from trainer.config import Config, dump_config, flat_settings
 from trainer.data.catalogue import Catalogue
 from trainer.data.heads import Head
 from trainer.evaluation.head_events import HeadEvents
@@ -33,13 +32,8 @@ def write_config_page(writer: tf.summary.SummaryWriter, config: Config) -> None:
 def write_hyperparameters(writer: tf.summary.SummaryWriter, config: Config) -> None:
     """The settings of model and training on the HParams page, by dotted name."""
     with writer.as_default():
-        hparams.hparams(
-            {
-                name: value
-                for section in ("model", "training", "text")
-                for name, value in _flat(config.model_dump(mode="json")[section], f"{section}.").items()
-            }
-        )
+        sections = ("model.", "training.", "text.")
+        hparams.hparams({name: value for name, value in flat_settings(config).items() if name.startswith(sections)})
 
 
 def write_projector(directory: Path, catalogue: Catalogue, vectors: npt.NDArray[np.float32], limit: int) -> None:
@@ -113,13 +107,3 @@ def write_head_quality(
             if picture is not None:
                 tf.summary.image(f"heads/{name}", tf.io.decode_png(picture, channels=4)[tf.newaxis])
     writer.flush()
-
-
-def _flat(section: dict[str, Any], prefix: str) -> dict[str, str | int | float | bool]:
-    flat: dict[str, str | int | float | bool] = {}
-    for key, value in section.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value if isinstance(value, str | int | float | bool) else str(value)
-    return flat
