@@ -69,5 +69,12 @@ bench-preprocessing: $(VENV)/.installed-dev ## what each step of text.preprocess
 bench-serving: $(VENV)/.installed-dev ## the model server beside the graph that it serves; needs the model of make demo
 	$(BIN)/python -m benchmarks.serving
 
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+bench-quality: $(VENV)/.installed-bench ## quality beside peers (hours; goes on where it stopped); ARGS='--data kmrd' runs a part
+	$(BIN)/python -m benchmarks.quality $(ARGS)
+
 clean: ## remove caches of tools; runs/, models/ and .venv stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -64,6 +64,8 @@ setup(
         "translation": ["httpx-retries"],
         # --prefer_tflite_model
         "tflite": ["ai-edge-litert"],
+        # The peers of benchmarks/quality.py.
+        "bench": ["cornac>=3.0.1", "implicit>=0.7.3", "scipy", "threadpoolctl", "torch>=2.13"],
         "dev": [
             "ai-edge-litert",
             "check-jsonschema",

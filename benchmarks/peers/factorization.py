@@ -1,0 +1,68 @@
+"""Matrix factorisation by `implicit`: ALS (Hu et al., 2008) and BPR (Rendle et al., 2009)."""
+
+from typing import Any
+
+from benchmarks.peers.problem import Problem, dot_products
+from benchmarks.peers.settings import Peer, missing
+from trainer.config import Settings
+from trainer.evaluation.ranking import BlockScorer
+
+
+class AlsSettings(Settings):
+    """Of implicit's AlternatingLeastSquares."""
+
+    factors: int
+    regularization: float
+    alpha: float
+    iterations: int = 15
+
+
+class BprSettings(Settings):
+    """Of implicit's BayesianPersonalizedRanking."""
+
+    factors: int
+    learning_rate: float = 0.01
+    regularization: float = 0.01
+    iterations: int = 100
+
+
+def _als(problem: Problem, settings: AlsSettings, seed: int) -> BlockScorer:
+    try:
+        from implicit.cpu.als import AlternatingLeastSquares
+    except ImportError as error:
+        raise missing("implicit", error) from error
+    with _one_blas_thread():
+        model = AlternatingLeastSquares(**settings.model_dump(), random_state=seed)
+        model.fit(problem.learners.matrix(), show_progress=False)
+        asked = problem.asked.matrix()
+        users = problem.user_vectors(model.user_factors, lambda rows: model.recalculate_user(rows, asked[rows]))
+    return dot_products(users, model.item_factors)
+
+
+def _bpr(problem: Problem, settings: BprSettings, seed: int) -> BlockScorer:
+    try:
+        from implicit.cpu.bpr import BayesianPersonalizedRanking
+    except ImportError as error:
+        raise missing("implicit", error) from error
+    # Several threads write without locks, so that no two runs are alike.
+    model = BayesianPersonalizedRanking(**settings.model_dump(), random_state=seed, num_threads=1)
+    with _one_blas_thread():
+        model.fit(problem.learners.matrix(), show_progress=False)
+
+    def fold_in(rows: Any) -> Any:
+        vectors = problem.mean_of_history(model.item_factors, rows)
+        # The last factor is the items' bias, whose counterpart is 1 in every user.
+        vectors[:, -1] = 1.0
+        return vectors
+
+    return dot_products(problem.user_vectors(model.user_factors, fold_in), model.item_factors)
+
+
+def _one_blas_thread() -> Any:
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, "blas")
+
+
+ALS = Peer("ALS", AlsSettings, _als)
+BPR = Peer("BPR", BprSettings, _bpr)

@@ -1,0 +1,33 @@
+"""Item-kNN by `implicit`: similarity of items by the users whom they share."""
+
+from typing import Literal
+
+import numpy as np
+
+from benchmarks.peers.problem import Problem
+from benchmarks.peers.settings import Peer, missing
+from trainer.config import Settings
+from trainer.evaluation.ranking import BlockScorer
+
+
+class KnnSettings(Settings):
+    """Of implicit's nearest neighbours: weighting before the dot product, and neighbours kept for each item."""
+
+    weighting: Literal["cosine", "tfidf", "bm25"]
+    neighbours: int
+
+
+def _knn(problem: Problem, settings: KnnSettings, seed: int) -> BlockScorer:
+    try:
+        from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
+    except ImportError as error:
+        raise missing("implicit", error) from error
+    kinds = {"cosine": CosineRecommender, "tfidf": TFIDFRecommender, "bm25": BM25Recommender}
+    model = kinds[settings.weighting](K=settings.neighbours, num_threads=1)
+    model.fit(problem.learners.matrix(), show_progress=False)
+    asked = problem.asked.matrix().astype(np.float64)
+    similarity = model.similarity
+    return lambda block: (asked[block] @ similarity).toarray()
+
+
+ITEM_KNN = Peer("item-kNN", KnnSettings, _knn, seeded=False)

@@ -1,0 +1,177 @@
+"""What a peer learns from and is asked; candidates and hits are those of the project's own `HoldOut`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy import sparse
+
+from trainer.config import DataConfig
+from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.dataset import Dataset
+from trainer.data.sources import prepare
+from trainer.data.split import Split, some_users, split
+from trainer.data.vocabulary import Vocabulary
+from trainer.errors import BabelrecError
+from trainer.evaluation.holdout import HoldOut
+from trainer.evaluation.item_sets import ItemSets
+from trainer.evaluation.metrics import ranking_metrics
+from trainer.evaluation.ranking import BlockScorer, rank_in_blocks
+
+_KS = (10, 20)
+METRICS = ("recall@10", "ndcg@10", "recall@20", "hr@10", "mrr@10", "coverage@10")
+Vectors = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Each user's items in the order of time: user ``u`` has ``items[indptr[u] : indptr[u + 1]]``, oldest first.
+
+    Attributes:
+        indptr: int64 [U + 1].
+        items: int64 positions among the candidates.
+        num_items: Number of candidates I.
+    """
+
+    indptr: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    num_items: int
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def of(self, user: int) -> npt.NDArray[np.int64]:
+        """The items of one user, oldest first."""
+        return self.items[self.indptr[user] : self.indptr[user + 1]]
+
+    def matrix(self) -> sparse.csr_matrix:
+        """Float32 [U, I] of ones."""
+        ones = np.ones(len(self.items), np.float32)
+        matrix = sparse.csr_matrix((ones, self.items, self.indptr), shape=(len(self), self.num_items))
+        matrix.sort_indices()
+        return matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A held-out part to be predicted.
+
+    Attributes:
+        learners: Histories of the users whom a peer may learn from.
+        asked: Histories of the U users who are asked for: what a peer knows of those whom it did not learn from.
+        learner_of: int64 [U]: row among the learners, -1 for strangers.
+        train: The same as `asked`, as sets: what is excluded from the rankings.
+        test: What is to be found.
+        texts: Text of each candidate, for peers that read.
+        described: Text and category labels of each candidate.
+    """
+
+    learners: Histories
+    asked: Histories
+    learner_of: npt.NDArray[np.int64]
+    train: ItemSets
+    test: ItemSets
+    texts: list[str]
+    described: list[str]
+
+    @classmethod
+    def make(
+        cls, catalogue: Catalogue, learn: pl.DataFrame, history: pl.DataFrame, held_out: pl.DataFrame
+    ) -> "Problem":
+        """From positives (user_id, item_id, timestamp).
+
+        Args:
+            catalogue: The items.
+            learn: Positives to learn from; a part of ``history``.
+            history: Positives before the held-out ones, of all users who are asked.
+            held_out: Positives to find.
+        """
+        hold_out = HoldOut(catalogue, _NOTHING_KNOWN, history, held_out, candidates=1)
+        place = np.full(len(catalogue), -1, np.int64)
+        place[hold_out.candidate_rows] = np.arange(len(hold_out.candidate_rows))
+        users = sorted(held_out["user_id"].unique())
+        learners = sorted(learn["user_id"].unique())
+        row_of = {user: row for row, user in enumerate(learners)}
+
+        def histories(positives: pl.DataFrame, names: Sequence[str]) -> Histories:
+            indptr, rows = group_by_user(positives, catalogue, names)
+            return Histories(indptr, place[rows], len(hold_out.candidate_rows))
+
+        texts = [catalogue.texts[row] for row in hold_out.candidate_rows]
+        labels = [catalogue.labels(row) for row in hold_out.candidate_rows]
+        return cls(
+            learners=histories(learn, learners),
+            asked=histories(history, users),
+            learner_of=np.array([row_of.get(user, -1) for user in users], np.int64),
+            train=hold_out.train,
+            test=hold_out.test,
+            texts=texts,
+            described=[" ".join([text, *names]) for text, names in zip(texts, labels, strict=True)],
+        )
+
+    def metrics(self, score: BlockScorer) -> dict[str, float]:
+        """Full-catalogue figures of EVALUATION P1, by the code that measures the model itself."""
+        users, items = self.test.num_users, self.test.num_items
+        rankings = rank_in_blocks(score, users, items, self.train, max(_KS))
+        means = ranking_metrics(rankings, self.test, ks=_KS).means()
+        return {name: float(means[name]) for name in METRICS}
+
+    def user_vectors(self, known: Vectors, fold_in: Callable[[npt.NDArray[np.int64]], Vectors]) -> Vectors:
+        """Vectors of the asked users: the learned one of a learner, a stranger's by folding in the history.
+
+        Args:
+            known: [learners, D].
+            fold_in: Rows of `asked` -> their vectors [rows, D].
+        """
+        vectors = np.asarray(known)[np.maximum(self.learner_of, 0)].copy()
+        strangers = np.flatnonzero(self.learner_of < 0)
+        if strangers.size:
+            vectors[strangers] = fold_in(strangers)
+        return vectors
+
+    def mean_of_history(self, item_vectors: Vectors, rows: npt.NDArray[np.int64]) -> Vectors:
+        """Mean of the vectors of each history, [rows, D]; zero for an empty one."""
+        histories = self.asked.matrix()[rows]
+        sizes = np.maximum(np.diff(histories.indptr), 1)[:, None]
+        return np.asarray(histories @ item_vectors) / sizes
+
+
+_NOTHING_KNOWN = Vocabulary(
+    users=[], items=[], languages=[], countries=[], categories=[], numeric={}, embeddings={}, events=[]
+)
+
+
+def dot_products(users: Vectors, items: Vectors) -> BlockScorer:
+    """Scores by dot product of [U, D] and [I, D]."""
+    return lambda block: users[block] @ items.T
+
+
+def test_problem(data: DataConfig, seed: int) -> Problem:
+    """The test part after training and validation part.
+
+    With ``split.train_users`` below 1 a peer learns from the users that a run of this seed learns from, and is asked
+    for all.
+    """
+    dataset, parts = _parts(data)
+    learn = some_users(parts, data.split.train_users, seed).train_and_validation
+    return Problem.make(Catalogue.from_dataset(dataset), learn, parts.train_and_validation, parts.test)
+
+
+def validation_problem(data: DataConfig, seed: int) -> Problem:
+    """The validation part after the training part, of the users whom one may learn from. Never looks at the test part.
+
+    Raises:
+        BabelrecError: there is no validation part.
+    """
+    dataset, parts = _parts(data)
+    chosen = some_users(parts, data.split.train_users, seed)
+    if chosen.validation.is_empty():
+        raise BabelrecError("There is no validation part (data.split.validation_fraction is 0) to choose settings on.")
+    return Problem.make(Catalogue.from_dataset(dataset), chosen.train, chosen.train, chosen.validation)
+
+
+def _parts(data: DataConfig) -> tuple[Dataset, Split]:
+    dataset = prepare(data.source)
+    return dataset, split(dataset, data)

@@ -1,0 +1,76 @@
+"""Chooses each peer's settings on the validation part; a killed search goes on."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.peers.config import PEERS, Chosen, PeersConfig, load, save_chosen
+from benchmarks.peers.problem import Problem, validation_problem
+from benchmarks.peers.settings import Peer
+from trainer.config import DataConfig, Settings, load_config
+from trainer.files import write_text
+
+CRITERION = "ndcg@10"
+_SHOWN = ("recall@10", "ndcg@10")
+
+
+def data_of(config: PeersConfig) -> DataConfig:
+    """The data that a file of settings is for."""
+    return load_config(Path(config.data), [f"data.split.train_users={config.train_users}"]).data
+
+
+def search(name: str, peers: Sequence[str], directory: Path, console: Console) -> None:
+    """Tries every combination of configs/peers/<name>.yaml and writes the best ones into it.
+
+    Args:
+        name: Of the file.
+        peers: Which of its peers.
+        directory: Keeps one small JSON a trial, so that none is run twice.
+        console: Shows the progress.
+    """
+    config = load(name)
+    wanted = [PEERS[peer] for peer in config.search if peer in peers]
+    problems = {seed: validation_problem(data_of(config), seed) for seed in config.seeds}
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+    with bar:
+        for peer in wanted:
+            candidates = config.candidates(peer)
+            task = bar.add_task(f"{name}: {peer.name}", total=len(candidates))
+            best: tuple[dict[str, float], Settings] | None = None
+            for settings in candidates:
+                found = _trial(peer, settings, problems, directory / name)
+                if best is None or found[CRITERION] > best[0][CRITERION]:
+                    best = found, settings
+                bar.advance(task)
+            if best is not None:
+                figures = {metric: round(best[0][metric], 4) for metric in _SHOWN}
+                chosen = Chosen(settings=best[1].model_dump(), validation=figures, tried=len(candidates))
+                save_chosen(name, {peer.name: chosen})
+
+
+def _trial(peer: Peer, settings: Settings, problems: dict[int, Problem], directory: Path) -> dict[str, float]:
+    """Mean metrics of one combination over the seeds, from the disk where it was tried before."""
+    facts = {
+        "peer": peer.name,
+        "settings": settings.model_dump(),
+        "seeds": list(problems),
+        "sizes": [[len(p.learners.items), p.test.indices.size, p.test.num_items] for p in problems.values()],
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    file = directory / f"{peer.name}-{digest}.json"
+    if file.exists():
+        return dict(json.loads(file.read_text(encoding="utf-8"))["validation"])
+    started = time.monotonic()
+    found = [problem.metrics(peer.fit(problem, settings, seed)) for seed, problem in problems.items()]
+    means = {metric: float(np.mean([each[metric] for each in found])) for metric in found[0]}
+    record = facts | {"validation": means, "seconds": round(time.monotonic() - started, 2)}
+    write_text(file, json.dumps(record, indent=2) + "\n")
+    return means

@@ -1,0 +1,56 @@
+"""Peers of a few lines: popularity, EASE, mean of the history's sentence vectors."""
+
+import numpy as np
+
+from benchmarks.peers.problem import Problem
+from benchmarks.peers.settings import NoSettings, Peer
+from trainer.config import Settings, TextConfig
+from trainer.evaluation import baselines
+from trainer.evaluation.ranking import BlockScorer
+
+
+class EaseSettings(Settings):
+    """Of EASE: ``regularization`` is lambda."""
+
+    regularization: float
+
+
+class MeanHistorySettings(Settings):
+    """Of the mean history: whether the text names an item's categories, too."""
+
+    categories: bool
+
+
+def _popularity(problem: Problem, settings: NoSettings, seed: int) -> BlockScorer:
+    counts = np.bincount(problem.learners.items, minlength=problem.learners.num_items)
+    return baselines.popularity(problem.train, counts)
+
+
+def _ease(problem: Problem, settings: EaseSettings, seed: int) -> BlockScorer:
+    """Closed form of Steck (2019), Embarrassingly Shallow Autoencoders for Sparse Data, arXiv 1905.03375, eq. 8."""
+    learned = problem.learners.matrix().astype(np.float64)
+    gram = (learned.T @ learned).toarray()
+    gram[np.diag_indices_from(gram)] += settings.regularization
+    inverse = np.linalg.inv(gram)
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0.0)
+    asked = problem.asked.matrix().astype(np.float64)
+    return lambda block: asked[block] @ weights
+
+
+def _mean_history(problem: Problem, settings: MeanHistorySettings, seed: int) -> BlockScorer:
+    # TensorFlow takes seconds to import.
+    from trainer.text.vectors import encode_texts
+
+    texts = problem.described if settings.categories else problem.texts
+    return baselines.mean_history(problem.train, encode_texts(texts, TextConfig(), progress=False))
+
+
+def _random(problem: Problem, settings: NoSettings, seed: int) -> BlockScorer:
+    return baselines.random(problem.train.num_items, seed=seed)
+
+
+POPULARITY = Peer("popularity", NoSettings, _popularity, seeded=False)
+EASE = Peer("EASE", EaseSettings, _ease, seeded=False)
+MEAN_HISTORY = Peer("mean-history mUSE", MeanHistorySettings, _mean_history, seeded=False)
+RANDOM = Peer("random", NoSettings, _random)

@@ -1,0 +1,53 @@
+"""The two towers of TFRS's tutorial "basic retrieval": an embedding a user, an embedding an item, in-batch softmax.
+
+https://www.tensorflow.org/recommenders/examples/basic_retrieval
+"""
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.problem import Problem, dot_products
+from benchmarks.peers.settings import Peer
+from trainer.config import Settings
+from trainer.evaluation.ranking import BlockScorer
+
+
+class TwoTowerSettings(Settings):
+    """The tutorial's own are 32 dimensions, Adagrad at 0.1, batches of 8,192 and 3 epochs."""
+
+    dimension: int = 32
+    learning_rate: float
+    batch_size: int
+    epochs: int
+
+
+def _two_tower(problem: Problem, settings: TwoTowerSettings, seed: int) -> BlockScorer:
+    import tensorflow as tf
+    import tensorflow_recommenders as tfrs
+
+    class TwoTower(tfrs.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.users = tf.keras.layers.Embedding(len(problem.learners), settings.dimension)
+            self.items = tf.keras.layers.Embedding(problem.learners.num_items, settings.dimension)
+            self.task = tfrs.tasks.Retrieval()
+
+        def compute_loss(self, features: Any, training: bool = False) -> Any:
+            # The metrics over the whole catalogue would take most of the time.
+            return self.task(self.users(features["user"]), self.items(features["item"]), compute_metrics=False)
+
+    tf.keras.utils.set_random_seed(seed)
+    model = TwoTower()
+    model.compile(optimizer=tf.keras.optimizers.Adagrad(settings.learning_rate))
+    users = np.repeat(np.arange(len(problem.learners)), np.diff(problem.learners.indptr))
+    pairs = tf.data.Dataset.from_tensor_slices({"user": users, "item": problem.learners.items})
+    model.fit(
+        pairs.shuffle(len(users), seed=seed).batch(settings.batch_size).prefetch(2), epochs=settings.epochs, verbose=0
+    )
+    user_vectors, item_vectors = model.users.embeddings.numpy(), model.items.embeddings.numpy()
+    asked = problem.user_vectors(user_vectors, lambda rows: problem.mean_of_history(item_vectors, rows))
+    return dot_products(asked, item_vectors)
+
+
+TWO_TOWER = Peer("two-tower (TFRS tutorial)", TwoTowerSettings, _two_tower)

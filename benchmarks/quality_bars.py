@@ -1,0 +1,87 @@
+"""The bars that the benchmark holds Babelrec to, and whether the table meets them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.quality_store import Row
+from benchmarks.suites.suite import OURS
+from benchmarks.suites.zero_shot import RATIO
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One bar.
+
+    Attributes:
+        data: Name of the data.
+        figure: What is measured.
+        value: Babelrec's figure; None where it was not measured.
+        bar: What it must reach; None where that was not measured.
+        because: What the bar is made of.
+        met: None: not measured.
+    """
+
+    data: str
+    figure: str
+    value: float | None
+    bar: float | None
+    because: str
+    met: bool | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For the benchmark's JSON."""
+        return asdict(self)
+
+
+def verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    """Every bar against the table."""
+    return [bar(rows) for bar in _BARS]
+
+
+def _mean(rows: Sequence[Row], data: str, protocol: str, metric: str) -> float | None:
+    wanted = (data, protocol, OURS, metric)
+    return next((r["mean"] for r in rows if (r["data"], r["protocol"], r["model"], r["metric"]) == wanted), None)
+
+
+def _judged(data: str, figure: str, value: float | None, bar: float | None, because: str, strict: bool) -> Verdict:
+    met = None
+    if value is not None and bar is not None:
+        met = value > bar if strict else value >= bar
+    return Verdict(data, figure, value, bar, because, met)
+
+
+def _above_peers(data: str, protocol: str, metric: str, gain: float) -> Callable[[Sequence[Row]], Verdict]:
+    def judge(rows: Sequence[Row]) -> Verdict:
+        peers = [
+            row
+            for row in rows
+            if (row["data"], row["protocol"], row["metric"]) == (data, protocol, metric) and row["model"] != OURS
+        ]
+        best = max(peers, key=lambda row: row["mean"], default=None)
+        bar = None if best is None else best["mean"] * (1 + gain)
+        because = "best peer" if best is None else f"{best['model']} {best['mean']:.4f}"
+        because += f" + {gain:.0%}" if gain else ""
+        return _judged(data, f"{protocol} {metric}", _mean(rows, data, protocol, metric), bar, because, gain == 0)
+
+    return judge
+
+
+def _at_least(data: str, protocol: str, metric: str, least: float) -> Callable[[Sequence[Row]], Verdict]:
+    def judge(rows: Sequence[Row]) -> Verdict:
+        value = _mean(rows, data, protocol, metric)
+        return _judged(data, f"{protocol} {metric}", value, least, "fixed", False)
+
+    return judge
+
+
+_BARS = (
+    _above_peers("movielens-100k", "P1", "ndcg@10", 0.10),
+    _above_peers("movielens-100k", "P1", "recall@10", 0.10),
+    _above_peers("kmrd", "P1", "ndcg@10", 0.05),
+    _above_peers("kmrd", "P1", "recall@10", 0.05),
+    _at_least("kmrd", "P2 zero-shot", "recall@10", 0.14),
+    _at_least("kmrd", "P2 zero-shot", RATIO, 0.85),
+    _above_peers("kmrd", "P2 few-shot 1%", "recall@10", 0.0),
+    _above_peers("kmrd", "P2 few-shot 10%", "recall@10", 0.0),
+)

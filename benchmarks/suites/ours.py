@@ -1,0 +1,115 @@
+"""Rows of Babelrec itself: one config file, trained once a seed into runs/bench/quality/runs/ and then measured."""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.sources import digest
+from benchmarks.suites.suite import OURS, Model
+from trainer.config import Config, dump_config, load_config
+from trainer.files import write_text
+from trainer.runs import Run
+
+RUNS = Path("runs/bench/quality/runs")
+_LOG = logging.getLogger(__name__)
+_SOURCES_FILE = "sources.txt"
+LEARNING = (
+    "trainer/config.py",
+    "trainer/runs.py",
+    "trainer/data/**/*.py",
+    "trainer/text/**/*.py",
+    "trainer/towers/*.py",
+    "trainer/models/*.py",
+    "trainer/training/*.py",
+    "trainer/evaluation/holdout.py",
+    "trainer/evaluation/ranking.py",
+    "trainer/evaluation/metrics.py",
+)
+"""Source files that decide what is learned."""
+MEASURING = (*LEARNING, "trainer/evaluation/*.py", "benchmarks/suites/*.py")
+
+
+def configured(path: str, seed: int, overrides: Sequence[str] = (), *, start: str | None = None) -> Config:
+    """A config file with a seed, starting from the run of another config file of the same seed.
+
+    Args:
+        path: From the repository's root.
+        seed: Takes the place of the file's.
+        overrides: As of ``--set``.
+        start: The other config file.
+    """
+    first = [] if start is None else [f"training.start_from={run_directory(configured(start, seed))}"]
+    return load_config(Path(path), [*overrides, *first, f"seed={seed}"])
+
+
+def run_directory(config: Config) -> Path:
+    """Where a run of these settings is kept."""
+    settings = config.model_copy(update={"evaluation": type(config.evaluation)(), "export": type(config.export)()})
+    key = hashlib.sha256(dump_config(settings).encode()).hexdigest()[:12]
+    return (RUNS / f"{config.name}-{config.seed}-{key}").absolute()
+
+
+def trained(path: str, seed: int, overrides: Sequence[str] = (), *, start: str | None = None) -> Run:
+    """The finished run of a config file; made, or gone on with, where it is missing.
+
+    A run that other sources trained is made anew.
+    """
+    # TensorFlow takes seconds to import.
+    from trainer.training.fit import fit
+
+    if start is not None:
+        trained(start, seed)
+    config = configured(path, seed, overrides, start=start)
+    directory, sources = run_directory(config), digest(LEARNING)
+    record = directory / _SOURCES_FILE
+    if directory.exists() and (not record.exists() or record.read_text(encoding="utf-8") != sources):
+        if not _ANY_SOURCE:
+            _LOG.info("%s was trained by other sources; training anew.", directory)
+            shutil.rmtree(directory)
+        else:
+            _LOG.warning("%s was trained by other sources and is taken as it is.", directory)
+    if not directory.exists():
+        directory.mkdir(parents=True)
+        write_text(record, sources)
+    return fit(config, directory)
+
+
+_ANY_SOURCE = False
+
+
+def accept_any_source() -> None:
+    """From now on runs are reused whatever sources trained them."""
+    global _ANY_SOURCE
+    _ANY_SOURCE = True
+
+
+def ours(
+    path: str,
+    measure: Callable[[Run, int], Mapping[str, float]],
+    overrides: Sequence[str] = (),
+    *,
+    start: str | None = None,
+    also: Mapping[str, Any] | None = None,
+) -> Model:
+    """The model `babelrec` by one config file.
+
+    Args:
+        path: The config file.
+        measure: (finished run, seed) -> metric -> value.
+        overrides: As of ``--set``.
+        start: Config file of the run to start from.
+        also: Further facts that the figures rest on.
+    """
+
+    def facts() -> dict[str, Any]:
+        settings = configured(path, 0, overrides, start=start).model_dump(mode="json")
+        # The seed is counted for itself, and a path is not the same on two machines.
+        settings.pop("seed")
+        if start is not None:
+            settings["training"]["start_from"] = configured(start, 0).model_dump(mode="json")
+        return {"config": path, "settings": settings, "measured": measure.__qualname__, **(also or {})}
+
+    return Model(OURS, lambda seed: measure(trained(path, seed, overrides, start=start), seed), facts, MEASURING)

@@ -1,0 +1,58 @@
+"""Zero-shot P2: Babelrec has seen MovieLens alone and ranks KMRD's films by their titles."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.peers.simple import MEAN_HISTORY, RANDOM, MeanHistorySettings, NoSettings
+from benchmarks.suites.collaborative import ZERO_SHOT
+from benchmarks.suites.others import peer_model
+from benchmarks.suites.ours import ours
+from benchmarks.suites.suite import Model, Suite
+from trainer.config import DataConfig, load_config
+from trainer.runs import Run
+
+ENGLISH = "recall@10 with English titles"
+RATIO = "recall@10 Korean / English"
+_TITLES = {"ko": "Korean", "en": "English"}
+
+
+def suite() -> Suite:
+    """Korean titles, English titles, and the ratio of both."""
+    peers = (
+        peer_model(RANDOM, NoSettings, functools.partial(_kmrd, "ko")),
+        *(_mean_history(language, categories) for language in _TITLES for categories in (False, True)),
+    )
+    title = "KMRD after learning from MovieLens alone"
+    return Suite("kmrd", "P2 zero-shot", title, (ours(ZERO_SHOT, _figures), *peers))
+
+
+def _mean_history(language: str, categories: bool) -> Model:
+    return peer_model(
+        MEAN_HISTORY,
+        lambda: MeanHistorySettings(categories=categories),
+        functools.partial(_kmrd, language),
+        name=f"mean-history mUSE, {_TITLES[language]} titles{' + genres' if categories else ''}",
+    )
+
+
+def _figures(run: Run, seed: int) -> Mapping[str, float]:
+    from trainer.evaluation.protocols import evaluate_p2
+
+    korean, english = (evaluate_p2(run, _kmrd(language)).metrics for language in ("ko", "en"))
+    recall, other = korean["recall@10"].value, english["recall@10"].value
+    return {
+        "recall@10": recall,
+        "ndcg@10": korean["ndcg@10"].value,
+        "recall@20": korean["recall@20"].value,
+        ENGLISH: other,
+        "ndcg@10 with English titles": english["ndcg@10"].value,
+        RATIO: recall / other,
+    }
+
+
+def _kmrd(language: str) -> DataConfig:
+    return load_config(Path("configs/kmrd.yaml"), [f"data.source.title_language={language}"]).data
+
+
+MAKERS = (suite,)
