@@ -352,6 +352,11 @@ class TransferConfig(Settings):
     shared: Literal["train", "frozen"] = Field(
         "train", description="`frozen`: only the new ids' vectors and the text encoder's tuned part learn."
     )
+    new_rate: float = Field(
+        10.0,
+        gt=0.0,
+        description="Learning rate of weights that start anew, as a multiple: the shared ones are trained already.",
+    )
     max_forgetting: float | None = Field(
         0.02,
         ge=0.0,

@@ -212,7 +212,8 @@ class _Phase:
         transfer = None if settings.start_from is None else Transfer(self._config, model)
         model.ranking_model.set_label_scale(self._data.observed.labels)
         per_epoch = self._data.steps_per_epoch
-        model.compile(optimizer=make_optimizer(settings, epochs * per_epoch))
+        fresh = [] if transfer is None else transfer.fresh
+        model.compile(optimizer=make_optimizer(settings, epochs * per_epoch, fresh))
         average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
         state = TrainingState(self.run.path / "checkpoints" / self.name, model, average)
         start = state.resume()

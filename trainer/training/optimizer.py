@@ -1,6 +1,8 @@
 """AdamW with warm-up and cosine decay."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -37,10 +39,47 @@ class WarmupCosine(tf.keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup_steps": self.warmup_steps, "total_steps": self.total_steps}
 
 
-def make_optimizer(config: TrainingConfig, total_steps: int) -> tf.keras.optimizers.Optimizer:
-    """AdamW (Loshchilov & Hutter, 2019, arXiv 1711.05101) with clipping by the gradient's global norm."""
-    return tf.keras.optimizers.AdamW(
-        learning_rate=WarmupCosine(config.learning_rate, config.warmup_steps, total_steps),
-        weight_decay=config.weight_decay,
-        global_clipnorm=config.clip_norm,
-    )
+class TwoRateAdamW(tf.keras.optimizers.AdamW):
+    """AdamW that trains some weights at a multiple of its learning rate (Howard & Ruder, 2018, arXiv 1801.06146, 3.2).
+
+    Args:
+        fresh: Weights that start anew beside others that were trained before.
+        factor: Of their learning rate.
+        settings: As of AdamW.
+    """
+
+    def __init__(self, fresh: Sequence[tf.Variable], factor: float, **settings: Any) -> None:
+        self._factor = 1.0
+        super().__init__(**settings)
+        self._factors = {self._var_key(weight): factor for weight in fresh}
+
+    @property
+    def learning_rate(self) -> tf.Tensor:
+        """The rate of the step; of the weight at hand while it is updated."""
+        return super().learning_rate * self._factor
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """AdamW's step at the weight's own rate."""
+        self._factor = self._factors.get(self._var_key(variable), 1.0)
+        super().update_step(gradient, variable)
+        self._factor = 1.0
+
+
+def make_optimizer(
+    config: TrainingConfig, total_steps: int, fresh: Sequence[tf.Variable] = ()
+) -> tf.keras.optimizers.Optimizer:
+    """AdamW (Loshchilov & Hutter, 2019, arXiv 1711.05101) with clipping by the gradient's global norm.
+
+    Args:
+        config: Rates, decay, clipping.
+        total_steps: Of the schedule.
+        fresh: Weights trained at ``transfer.new_rate`` times the learning rate.
+    """
+    settings = {
+        "learning_rate": WarmupCosine(config.learning_rate, config.warmup_steps, total_steps),
+        "weight_decay": config.weight_decay,
+        "global_clipnorm": config.clip_norm,
+    }
+    if fresh and config.transfer.new_rate != 1.0:
+        return TwoRateAdamW(fresh, config.transfer.new_rate, **settings)
+    return tf.keras.optimizers.AdamW(**settings)

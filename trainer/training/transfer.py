@@ -121,6 +121,12 @@ class Transfer:
         # The encoder's new parts belong to both languages as well; they start as the identity.
         self._weights = list({id(weight): weight for weight in [*shared.target, *tuned]}.values())
         self._start = [tf.identity(weight) for weight in self._weights]
+        known = {id(weight) for weight in shared.target}
+        if config.text.tuning.mode in ("last", "full"):
+            # The encoder's own layers, trained long ago.
+            known |= {id(weight) for weight in tuned}
+        self.fresh = [weight for weight in model.trainable_variables if id(weight) not in known]
+        """Weights that start anew: vectors of ids, adapters and LoRA's factors, layers of another shape."""
         if self._settings.shared == "frozen":
             _freeze(model, {id(weight) for weight in shared.target} - {id(weight) for weight in tuned})
         self._other: SourceModel | None = None
