@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import polars as pl
 import tensorflow as tf
 
 from trainer.config import Config, TextConfig
@@ -16,6 +17,7 @@ from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.tuning import text_features, trained_part
 from trainer.text.vectors import encode_texts
 from trainer.towers.items import ItemTable
+from trainer.towers.neighbours import Content, neighbour_weights
 from trainer.towers.variants import ItemVariants
 
 
@@ -46,8 +48,50 @@ def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig
     return tf.constant(prepared, tf.string) if features is None else tf.constant(features)
 
 
-def make_recommender(config: Config, vocabulary: Vocabulary, items: ItemTable, item_counts: tf.Tensor) -> Recommender:
-    """A recommender with all its weights made, at their initial values."""
+def find_neighbours(config: Config, vocabulary: Vocabulary, items: ItemTable, source: Catalogue | None = None) -> None:
+    """Tells a table how much of each known item's vector its items take, if the candidate tower looks at that.
+
+    Args:
+        config: Of the run.
+        vocabulary: Of the run; its items are the known ones.
+        items: The items that are placed.
+        source: The catalogue that the run was trained on; None: theirs.
+    """
+    settings = config.model.candidate.neighbours
+    if not settings.enabled:
+        return
+    content = _content(items.catalogue, config)
+    origin = items.catalogue if source is None else source
+    rows = origin.rows(pl.Series("item_id", vocabulary.items, pl.String))
+    known = (content if source is None else _content(source, config)).only(rows)
+    items.take_after(neighbour_weights(content, known, items.ids.numpy(), settings))
+
+
+def _content(catalogue: Catalogue, config: Config) -> Content:
+    text, column = config.text, config.model.candidate.neighbours.year_column
+    # The frozen encoder's vectors, whatever part of it is trained along.
+    texts, labels = (
+        encode_texts(prepared, text, progress=False)
+        for prepared in (
+            prepare_texts(catalogue.texts, catalogue.languages, text),
+            prepare_labels(catalogue.category_labels, text),
+        )
+    )
+    return Content(catalogue, texts, labels, column)
+
+
+def make_recommender(
+    config: Config,
+    vocabulary: Vocabulary,
+    items: ItemTable,
+    item_counts: tf.Tensor,
+    source: Catalogue | None = None,
+) -> Recommender:
+    """A recommender with all its weights made, at their initial values.
+
+    ``source`` is the catalogue that the vocabulary's items are of; None: that of ``items``.
+    """
+    find_neighbours(config, vocabulary, items, source)
     encoder = trained_part(config.text)
     heads = choose_heads(vocabulary.events, config.data.positives)
     model = Recommender(vocabulary, config.model, heads, items, item_counts, encoder)
@@ -67,10 +111,13 @@ def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.T
         BabelrecError: the run is not finished, or its weights are broken.
     """
     vocabulary = Vocabulary.load(run.vocabulary)
+    source = None
     if items is None:
         items = make_item_table(Catalogue.from_dataset(run.dataset()), vocabulary, run.config.text)
+    elif run.config.model.candidate.neighbours.enabled:
+        source = Catalogue.from_dataset(run.dataset())
     counts = tf.zeros([items.size]) if item_counts is None else item_counts
-    model = make_recommender(run.config, vocabulary, items, counts)
+    model = make_recommender(run.config, vocabulary, items, counts, source)
     run.restore_weights(model)
     return model
 

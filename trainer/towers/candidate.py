@@ -11,6 +11,7 @@ from trainer.text.conversion import LanguageConversion
 from trainer.towers.affinity import LanguageAffinity
 from trainer.towers.items import ItemFeatures
 from trainer.towers.layers import Adapter, IdEmbedding, PiecewiseLinearEncoding
+from trainer.towers.neighbours import NeighbourIds
 
 
 class CandidateTower(tf.keras.layers.Layer):
@@ -74,17 +75,20 @@ class CandidateTower(tf.keras.layers.Layer):
         )
         self._embeddings = dense(dimension, use_bias=False, name="embeddings") if vocabulary.embeddings else None
         self._adapter = Adapter(dimension, name="adapter")
+        ids = NeighbourIds if config.neighbours.enabled else IdEmbedding
         self._id = (
-            IdEmbedding(len(vocabulary.items), dimension, dropout=config.id_dropout, name="item")
-            if config.item_id
-            else None
+            ids(len(vocabulary.items), dimension, dropout=config.id_dropout, name="item") if config.item_id else None
         )
 
     def call(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
         """Vectors of n items."""
         vector = self.content(features, training)
         if self._id is not None:
-            vector += self._id(features["id"], training=training)
+            vector += (
+                self._id(features["id"], features["neighbours"], training=training)
+                if isinstance(self._id, NeighbourIds)
+                else self._id(features["id"], training=training)
+            )
         return tf.math.l2_normalize(vector, axis=-1) if self._normalize else vector
 
     def content(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:

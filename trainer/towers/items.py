@@ -19,6 +19,7 @@ class ItemFeatures(TypedDict):
     indices, 0 unknown or padding. ``category_text``: float32 [n, T], the mean vector of the item's
     category labels (zero without any). ``numeric``: float32 [n, F], NaN where absent.
     ``embeddings``: float32 [n, E], all embedding columns side by side.
+    ``neighbours``: float32 [n, V], weights of the known items (V is 0 where the tower doesn't look at them).
     """
 
     id: tf.Tensor
@@ -28,6 +29,7 @@ class ItemFeatures(TypedDict):
     category_text: tf.Tensor
     numeric: tf.Tensor
     embeddings: tf.Tensor
+    neighbours: tf.Tensor
 
 
 class ItemTable(tf.Module):
@@ -55,6 +57,9 @@ class ItemTable(tf.Module):
     ) -> None:
         super().__init__(name="item_table")
         self.size = len(catalogue)
+        self.catalogue = catalogue
+        # What each item takes of the known items' vectors, float32 [N, V], where the tower asks for it.
+        self.neighbours = tf.zeros([self.size, 0])
         self._variants = variants
         ids, languages, categories = (
             index_of(values) for values in (vocabulary.items, vocabulary.languages, vocabulary.categories)
@@ -110,7 +115,12 @@ class ItemTable(tf.Module):
             category_text=mean,
             numeric=tf.gather(self.numeric, rows),
             embeddings=tf.gather(self.embeddings, rows),
+            neighbours=tf.gather(self.neighbours, rows),
         )
+
+    def take_after(self, weights: npt.NDArray[np.float32]) -> None:
+        """Sets each item's weights of the known items, float32 [N, V] (`trainer.towers.neighbours`)."""
+        self.neighbours = _constant(weights, tf.float32)
 
 
 def _constant(values: object, dtype: tf.DType) -> tf.Variable:

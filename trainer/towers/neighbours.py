@@ -1,0 +1,146 @@
+"""Items without a learned vector take after known items that resemble them.
+
+The vector of an item's id holds what interactions tell of it. An item that training never showed, because it is new
+or of another catalogue, has none; but known items that are like it (the same film under another title, its sequel,
+others of its kind and time) say what to expect. It takes the mean of their vectors, weighted by a fixed kernel over
+content that holds in every language and market: kernel regression (Nadaraya, 1964, doi 10.1137/1109020).
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trainer.config import NeighboursConfig
+from trainer.data.catalogue import Catalogue
+from trainer.errors import BabelrecError
+from trainer.towers.layers import IdEmbedding
+
+_Floats = npt.NDArray[np.float32]
+# Items that a language's mean vector rests on at least; the rest are as if drawn from the whole catalogue.
+_PRIOR_ITEMS: Final = 20
+# Nearest items that tell how crowded an item's surroundings are.
+_CROWD: Final = 10
+# Float32 numbers of all weights together, 2 GiB.
+_LARGEST: Final = 1 << 29
+
+
+class NeighbourIds(IdEmbedding):
+    """Embedding of item ids in which an unknown item has the weighted mean of its neighbours' vectors.
+
+    In training an id is hidden from the share ``dropout`` of the items, which are then placed by their neighbours as
+    well: so the layers behind learn what to make of such means.
+    """
+
+    def call(self, indices: tf.Tensor, neighbours: tf.Tensor, training: bool = False) -> tf.Tensor:  # type: ignore[override]
+        """Int32 [n] and neighbours' weights float32 [n, V] -> float32 [n, dimension]."""
+        known = indices > 0
+        if training and self._dropout > 0.0:
+            known &= tf.random.uniform(tf.shape(indices)) >= self._dropout
+        mean = tf.matmul(neighbours, self.table[1:])
+        return tf.where(known[:, tf.newaxis], tf.gather(self.table, indices), mean)
+
+
+def neighbour_weights(
+    content: "Content", known: "Content", own: npt.NDArray[np.integer], config: NeighboursConfig
+) -> _Floats:
+    """How much of each known item's vector an item takes: softmax of similarity / temperature.
+
+    The similarity is the cosine of the sentence vectors, plus ``category_weight`` times the cosine of the category
+    labels' mean vectors, minus ``year_weight`` for each year between the two, up to ``year_limit``. Of it the mean over
+    an item's ten nearest is taken off, half on each side: in spaces of many dimensions some items are near to
+    everything (CSLS, Conneau et al., 2018, arXiv 1710.04087, eq. 3).
+
+    Args:
+        content: Of N items.
+        known: Of the V items of the vocabulary, in its order.
+        own: [N] vocabulary index of each item, 0 unknown; an item is no neighbour of itself.
+        config: The kernel.
+
+    Returns:
+        Float32 [N, V], lines that sum to 1.
+
+    Raises:
+        BabelrecError: the weights would take more than 2 GiB.
+    """
+    if len(content.text) * len(known.text) > _LARGEST:
+        raise BabelrecError(
+            f"model.candidate.neighbours needs {len(content.text)} x {len(known.text)} weights, more than 2 GiB. "
+            "Switch it off (model.candidate.neighbours.enabled=false) for catalogues as large as these."
+        )
+    if not len(known.text):
+        return np.zeros((len(content.text), 0), np.float32)
+    similarity = content.text @ known.text.T
+    similarity += config.category_weight * (content.categories @ known.categories.T)
+    if config.year_weight:
+        apart = np.abs(content.year[:, np.newaxis] - known.year)
+        similarity -= config.year_weight * np.where(np.isfinite(apart), np.minimum(apart, config.year_limit), 0.0)
+    rows = np.flatnonzero(own > 0)
+    similarity[rows, own[rows] - 1] = -np.inf
+    similarity -= 0.5 * (_crowding(similarity.T) + _crowding(similarity)[:, np.newaxis])
+    best = similarity.max(axis=1, keepdims=True)
+    weights = np.exp((similarity - np.where(np.isfinite(best), best, 0.0)) / config.temperature)
+    # An item that is the only known one has no neighbour.
+    return (weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
+
+
+class Content:
+    """What of a catalogue is comparable with another one: for N items, unit vectors and the year.
+
+    Vectors are centred first: what all titles of a language share says which language it is, and what all labels
+    share says nothing.
+
+    Args:
+        catalogue: The items.
+        text_vectors: Float32 [N, T], sentence vectors.
+        category_vectors: Float32 [K, T], vectors of ``catalogue.category_labels``.
+        year_column: Numeric column with each item's year; one that the catalogue lacks is unknown everywhere.
+
+    Attributes:
+        text, categories: float32 [N, T].
+        year: float32 [N], NaN unknown.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, text_vectors: _Floats, category_vectors: _Floats, year_column: str
+    ) -> None:
+        self.text = _unit(_centred(_unit(text_vectors), catalogue.languages))
+        labels = np.concatenate([np.zeros((1, text_vectors.shape[1]), np.float32), category_vectors])
+        mean = _unit(labels[catalogue.categories + 1].sum(axis=1))
+        there = (catalogue.categories >= 0).any(axis=1)
+        if there.any():
+            mean = np.where(there[:, np.newaxis], _unit(mean - mean[there].mean(axis=0)), np.float32(0.0))
+        self.categories: _Floats = mean
+        self.year: _Floats = catalogue.numeric.get(year_column, np.full(len(catalogue), np.nan, np.float32))
+
+    def only(self, rows: npt.NDArray[np.integer]) -> "Content":
+        """The items at some rows; their vectors stay as they were centred."""
+        part = object.__new__(Content)
+        part.text, part.categories, part.year = self.text[rows], self.categories[rows], self.year[rows]
+        return part
+
+
+def _centred(vectors: _Floats, languages: Sequence[str]) -> _Floats:
+    """Without the mean of the item's language, which a small language shares with the whole catalogue."""
+    overall = vectors.mean(axis=0)
+    names, codes = np.unique(np.asarray(languages, dtype=object), return_inverse=True)
+    counts = np.bincount(codes, minlength=len(names)).astype(np.float32)
+    sums = np.zeros((len(names), vectors.shape[1]), np.float32)
+    np.add.at(sums, codes, vectors)
+    means = (sums + _PRIOR_ITEMS * overall) / (counts + _PRIOR_ITEMS)[:, np.newaxis]
+    return (vectors - means[codes]).astype(np.float32)
+
+
+def _crowding(similarity: _Floats) -> _Floats:
+    """Mean of the largest entries of each line, [n]; of hidden entries (-inf) none counts."""
+    count = min(_CROWD, similarity.shape[1])
+    nearest = np.partition(similarity, similarity.shape[1] - count, axis=1)[:, -count:]
+    there = np.isfinite(nearest)
+    return (np.where(there, nearest, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)).astype(np.float32)
+
+
+def _unit(matrix: _Floats) -> _Floats:
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return (matrix / np.where(norms > 0, norms, 1.0)).astype(np.float32)
