@@ -76,5 +76,8 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 bench-quality: $(VENV)/.installed-bench ## quality beside peers (hours; goes on where it stopped); ARGS='--data kmrd' runs a part
 	$(BIN)/python -m benchmarks.quality $(ARGS)
 
+bench-ablations: $(VENV)/.installed ## what each option is worth: trains the variants of configs/ablations.yaml
+	$(BIN)/python -m benchmarks.ablations
+
 clean: ## remove caches of tools; runs/, models/ and .venv stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -52,6 +52,7 @@ setup(
         "pyyaml",
         "requests",
         "rich",
+        "scipy",
         "scikit-learn",
         "scipy",
         # TensorFlow Hub imports pkg_resources, which later ones don't have.

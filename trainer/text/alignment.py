@@ -1,13 +1,16 @@
 """Parallel texts of a dataset: pairs that mean the same in two languages, and a part held out of training."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.data.catalogue import Catalogue
 from trainer.data.languages import UNDETERMINED
 from trainer.data.variants import TextVariants
-from trainer.text.cooccurrence import CoOccurrence
+
+if TYPE_CHECKING:
+    from trainer.text.cooccurrence import CoOccurrence
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,7 @@ def parallel_texts(catalogue: Catalogue, translations: TextVariants) -> TextPair
     return _from_rows(kept)
 
 
-def co_consumed_texts(catalogue: Catalogue, together: CoOccurrence, least: int) -> TextPairs:
+def co_consumed_texts(catalogue: Catalogue, together: "CoOccurrence", least: int) -> TextPairs:
     """Texts of items of two languages that the same users consume, see `CoOccurrence.cross_language_pairs`."""
     kept = []
     for one, two in together.cross_language_pairs(least):

@@ -6,6 +6,7 @@ With every option off nothing is read and the model is left as it is. See docs/c
 import functools
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -25,9 +26,11 @@ from trainer.models.assembly import text_inputs
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
 from trainer.text.alignment import TextPairs, co_consumed_texts, parallel_texts
-from trainer.text.cooccurrence import CoOccurrence, affinity_plot, anchored_procrustes
 from trainer.text.vectors import encode_texts
 from trainer.training.terms import AdversarialTerm, AlignmentTerm, Term, Terms, TwoViewsTerm
+
+if TYPE_CHECKING:
+    from trainer.text.cooccurrence import CoOccurrence
 
 _LOG = logging.getLogger(__name__)
 
@@ -145,6 +148,8 @@ class CrossLingual:
                 for name, value in found.items():
                     tf.summary.scalar(f"alignment/{name}", value, step=step)
             if model.candidate_tower.affinity is not None:
+                from trainer.text.cooccurrence import affinity_plot
+
                 together = self._together
                 picture = affinity_plot(together.languages, together.affinities(), together.counts)
                 with atomic_file(run.path / "language_affinities.png") as temporary:
@@ -152,7 +157,10 @@ class CrossLingual:
                 tf.summary.image("language_affinities", tf.io.decode_png(picture, 3)[tf.newaxis], step=step)
 
     @functools.cached_property
-    def _together(self) -> CoOccurrence:
+    def _together(self) -> "CoOccurrence":
+        # SciPy is loaded by runs that count alone.
+        from trainer.text.cooccurrence import CoOccurrence
+
         return CoOccurrence.from_training(self._parts.train, self._catalogue)
 
     def _variants(self) -> TextVariants:
@@ -176,6 +184,8 @@ class CrossLingual:
 
     def _rotations(self, pivot: str) -> dict[tuple[str, str], np.ndarray]:
         """A rotation into the pivot from each language that training pairs join with it."""
+        from trainer.text.cooccurrence import anchored_procrustes
+
         found = {}
         text = self._config.text
         for pair in self._pairs.language_pairs():
