@@ -1,0 +1,114 @@
+"""The figures of benchmarks.translation and benchmarks.preprocessing, on sets whose answer is known by hand."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import preprocessing, translation
+from trainer.config import TextConfig
+from trainer.data.catalogue import Catalogue
+from trainer.evaluation.parallel_titles import ParallelTitles
+from trainer.text.translation.base import Translator
+
+
+class _Letters(tf.Module):
+    """How often a text has each of a to z."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
+        letters = tf.constant([chr(code) for code in range(ord("a"), ord("z") + 1)])
+        there = tf.strings.unicode_split(texts, "UTF-8")[:, :, tf.newaxis] == letters
+        return tf.reduce_sum(tf.cast(there, tf.float32), axis=1) + 1e-3
+
+
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TextConfig:
+    monkeypatch.setenv("BABELREC_CACHE", str(tmp_path / "cache"))
+    module: Any = _Letters()
+    module.variables_, module.regularization_losses = [], []
+    tf.saved_model.save(module, str(tmp_path / "letters"))
+    return TextConfig(encoder=str(tmp_path / "letters"))
+
+
+class Shifting(Translator):
+    """English to Spanish moves each letter one on in the alphabet, and back."""
+
+    def offers(self, source: str, target: str) -> bool:
+        return {source, target} == {"en", "es"}
+
+    def identity(self, source: str, target: str) -> str:
+        return "shifting"
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> Iterator[list[str]]:
+        step = 1 if target == "es" else -1
+        yield ["".join(chr((ord(c) - 97 + step) % 26 + 97) if c.isalpha() else c for c in text) for text in texts]
+
+
+def figures(rows: list[dict[str, Any]], **wanted: str) -> dict[str, float]:
+    return {row["way"]: row["value"] for row in rows if all(row[key] == value for key, value in wanted.items())}
+
+
+def test_titles_that_only_a_translation_finds(text: TextConfig) -> None:
+    # Shifted, `aa` looks like `bb` and `bb` like `cc`; translated back they are themselves.
+    rows = translation.title_rows(["aa", "bb", "cc", "1"], "es", Shifting(), text)
+    found = figures(rows, data="movielens-100k titles, all")
+    assert found == {"shared space": 0.25, "translated": 1.0}
+    changed = figures(rows, data="movielens-100k titles, changed by the translator")
+    assert changed == {"shared space": 0.0, "translated": 1.0}
+    assert rows[0]["came_back_unchanged"] == 1.0
+    assert rows[0]["ci95"][0] <= 0.25 <= rows[0]["ci95"][1]
+    assert [row["n"] for row in rows] == [4, 4, 3, 3]
+
+
+def test_wishes(text: TextConfig) -> None:
+    letters = [chr(code) * 3 for code in range(ord("a"), ord("a") + 20)]
+    genres = np.array([[row % 2] for row in range(20)], np.int32)
+    catalogue = Catalogue([f"i{row}" for row in range(20)], letters, letters, ["en"] * 20, ["A", "B"], genres, {}, {})
+    wishes = [
+        {"genres": ["A"], "texts": {"en": "acegikmoqs", "es": "bdfhjlnprt", "ko": "acegikmoqs"}},
+        {"genres": ["A", "B"], "texts": {"en": "abcdefghij", "es": "bcdefghijk", "ko": "zzzzzzzzzz"}},
+    ]
+    rows = translation.wish_rows(catalogue, wishes, ["es", "ko"], Shifting(), text)
+    # Films at even places have genre A and the letters of the first wish; labels add no lower case. Any film has half
+    # of the second wish's genres.
+    assert figures(rows, metric="ndcg@10", language="en") == {"English": pytest.approx(1.0)}
+    overlap = figures(rows, metric="overlap@10", language="es")
+    assert overlap["shared space"] == pytest.approx((0.0 + 0.9) / 2)
+    assert overlap["translated"] == 1.0
+    assert set(figures(rows, metric="overlap@10", language="ko")) == {"shared space"}
+    assert figures(rows, metric="accuracy@1", language="es")["translated"] == 1.0
+    page = translation.markdown(
+        {"translator": "shifting", "encoder": "letters", "environment": {"commit": "c"}, "rows": rows}
+    )
+    assert "| ko (n 2) |" in page
+    assert "| no way |" in page
+
+
+def test_graded_gains_by_hand() -> None:
+    gains = np.zeros((1, 12))
+    gains[0, [3, 7]] = [1.0, 0.5]
+    lists = np.array([[7, 0, 1, 2, 4, 5, 6, 8, 9, 3]])
+    ideal = 1.0 + 0.5 / np.log2(3)
+    assert translation._ndcg(lists, gains)[0] == pytest.approx((0.5 + 1.0 / np.log2(11)) / ideal)
+
+
+def test_preprocessing_stands_beside_none(text: TextConfig) -> None:
+    titles = ParallelTitles("t", ("en", "de"), ("AAB", "aac", "CCC"), ("aab", "AAC", "ccc"))
+    variants = {
+        "none": text,
+        "casefold": text.model_copy(update={"preprocessing": {"*": ["casefold"]}}),
+    }
+    rows = preprocessing.parallel_rows(titles, variants)
+    found = {(row["metric"], row["variant"]): row for row in rows}
+    assert found["accuracy@1 en→de", "casefold"]["value"] == 1.0
+    assert found["accuracy@1 en→de", "none"]["value"] < 1.0
+    row = found["accuracy@1 en→de", "casefold"]
+    assert row["difference"] == pytest.approx(1.0 - found["accuracy@1 en→de", "none"]["value"])
+    assert row["difference_ci95"][0] <= row["difference"] <= row["difference_ci95"][1]
+    page = preprocessing.markdown(rows)
+    assert "| casefold | " in page
+    assert "1.0000 (+" in page
