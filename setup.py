@@ -9,6 +9,9 @@ _HERE = Path(__file__).resolve().parent
 _VERSION = re.search(r'^__version__ = "(.+)"$', (_HERE / "trainer/__init__.py").read_text(), re.MULTILINE)
 assert _VERSION is not None
 
+_MLFLOW = ["alembic", "mlflow-skinny>=3", "sqlalchemy"]
+_WANDB = ["wandb"]
+
 setup(
     name="babelrec",
     version=_VERSION.group(1),
@@ -67,7 +70,12 @@ setup(
         "tflite": ["ai-edge-litert"],
         # The peers of benchmarks/quality.py.
         "bench": ["cornac>=3.0.1", "implicit>=0.7.3", "scipy", "threadpoolctl", "torch>=2.13"],
+        # training.loggers; MLflow without its server, with what local databases take
+        "mlflow": _MLFLOW,
+        "wandb": _WANDB,
         "dev": [
+            *_MLFLOW,
+            *_WANDB,
             "ai-edge-litert",
             "check-jsonschema",
             "grpc-stubs",

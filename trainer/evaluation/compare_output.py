@@ -130,7 +130,7 @@ def _metrics_figure(comparison: Comparison) -> Figure:
     figure.suptitle(printable(f"{first.dataset}, {first.protocol}"), x=0.01, ha="left", fontweight="bold")
     caption(
         figure,
-        "Lines: 95 % bootstrap intervals over users; of each run alone, wider than those of paired differences as a rule.",
+        "Lines: 95 % bootstrap intervals over users, of each run alone: as a rule wider than paired ones.",
     )
     return figure
 
