@@ -6,7 +6,7 @@ from trainer.config import TextConfig
 from trainer.data.languages import UNDETERMINED
 
 
-def prepare_texts(texts: Sequence[str], languages: Sequence[str], config: TextConfig) -> Sequence[str]:
+def prepare_texts(texts: list[str], languages: Sequence[str], config: TextConfig) -> list[str]:
     """Texts as they go into the encoder; ``texts`` itself when nothing is switched on.
 
     The cache of vectors is keyed by what the encoder reads, so texts prepared in two ways never share a vector
@@ -31,7 +31,7 @@ def prepare_texts(texts: Sequence[str], languages: Sequence[str], config: TextCo
     return texts
 
 
-def prepare_labels(labels: Sequence[str], config: TextConfig) -> Sequence[str]:
+def prepare_labels(labels: list[str], config: TextConfig) -> list[str]:
     """Category labels for the encoder: no language is known of them, so they get the steps of ``*`` alone."""
     untranslated = config.model_copy(update={"translation": type(config.translation)()})
     return prepare_texts(labels, [UNDETERMINED] * len(labels), untranslated)

@@ -230,7 +230,7 @@ def test_vectors_are_those_of_the_prepared_text(
     texts, languages = ["THE HOUSE", "DAS HAUS"], ["en", "de"]
     for config, expected in ((plain, texts), (folded, ["house", "das haus"]), (plain, texts)):
         prepared = prepare_texts(texts, languages, config)
-        assert list(prepared) == expected
+        assert prepared == expected
         np.testing.assert_array_equal(encode_texts(prepared, config, progress=False), toy_vectors(expected))
     assert prepare_labels(["THE DRAMA"], folded) == ["the drama"]
 

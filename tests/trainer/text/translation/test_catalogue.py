@@ -144,7 +144,7 @@ def test_languages_without_a_pair_stay_where_none_is_asked_for() -> None:
     text = TextConfig(translation=TranslationConfig(translator="apertium"), preprocessing={"en": ["casefold"]})
     texts = ["El perro rojo", "빨간 개", "", "THE CAT"]
     assert prepare_texts(texts, ["es", "ko", "es", "en"], text) == ["the red dog", "빨간 개", "", "the cat"]
-    assert list(prepare_labels(["Comedia"], text)) == ["Comedia"]
+    assert prepare_labels(["Comedia"], text) == ["Comedia"]
 
 
 def test_nothing_switched_on_costs_nothing() -> None:
