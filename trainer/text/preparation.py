@@ -6,8 +6,8 @@ from trainer.config import TextConfig
 from trainer.data.languages import UNDETERMINED
 
 
-def prepare_texts(texts: list[str], languages: Sequence[str], config: TextConfig) -> list[str]:
-    """Texts as they go into the encoder; ``texts`` itself when nothing is switched on.
+def prepare_texts(texts: Sequence[str], languages: Sequence[str], config: TextConfig) -> list[str]:
+    """Texts as they go into the encoder; a list comes back as it is when nothing is switched on.
 
     The cache of vectors is keyed by what the encoder reads, so texts prepared in two ways never share a vector
     unless they came out equal.
@@ -20,18 +20,19 @@ def prepare_texts(texts: list[str], languages: Sequence[str], config: TextConfig
     Raises:
         BabelrecError: As of the translator and the steps.
     """
+    prepared = texts if isinstance(texts, list) else list(texts)
     if config.translation.translator is not None:
         from trainer.text.translation.catalogue import translate_catalogue
 
-        texts, languages = translate_catalogue(texts, languages, config.translation)
+        prepared, languages = translate_catalogue(prepared, languages, config.translation)
     if config.preprocessing:
         from trainer.text.preprocessing import preprocess
 
-        texts = preprocess(texts, languages, config.preprocessing)
-    return texts
+        prepared = preprocess(prepared, languages, config.preprocessing)
+    return prepared
 
 
-def prepare_labels(labels: list[str], config: TextConfig) -> list[str]:
+def prepare_labels(labels: Sequence[str], config: TextConfig) -> list[str]:
     """Category labels for the encoder: no language is known of them, so they get the steps of ``*`` alone."""
     untranslated = config.model_copy(update={"translation": type(config.translation)()})
     return prepare_texts(labels, [UNDETERMINED] * len(labels), untranslated)
