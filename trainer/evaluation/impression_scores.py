@@ -168,10 +168,11 @@ def mean_history_scores(
     """
     history, candidates = _unit(history_vectors), _unit(candidate_vectors)
     owner = np.repeat(np.arange(len(histories.indptr) - 1), np.diff(histories.indptr))
-    profiles = np.zeros((len(histories.indptr) - 1, history.shape[1]))
-    np.add.at(profiles, owner, history[histories.items])
-    profiles = _unit(profiles)[histories.rows(impressions)]
-    return np.einsum("ed,ed->e", profiles[impressions.owners], candidates[impressions.items])
+    sums = np.zeros((len(histories.indptr) - 1, history.shape[1]))
+    np.add.at(sums, owner, history[histories.items])
+    profiles = _unit(sums)[histories.rows(impressions)]
+    scores: _Floats = np.einsum("ed,ed->e", profiles[impressions.owners], candidates[impressions.items])
+    return scores
 
 
 def click_through(impressions: Impressions, training: Impressions, size: int) -> _Floats:
@@ -189,6 +190,7 @@ def click_through(impressions: Impressions, training: Impressions, size: int) ->
     return rates[impressions.items]
 
 
-def _unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def _unit(vectors: npt.NDArray[np.floating]) -> _Floats:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1.0)
+    unit: _Floats = vectors / np.where(norms > 0, norms, 1.0)
+    return unit

@@ -1,6 +1,7 @@
 """P3 from end to end: a small log of impressions in two languages, and its report."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -31,7 +32,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     Item 23 has no Chinese text. Each user has read three articles before the log; user 0 has read nothing.
     """
     rng = np.random.default_rng(3)
-    items = [
+    items: list[dict[str, Any]] = [
         {
             "item_id": f"n{number:02}",
             "language": "en" if number == ITEMS - 1 else "zh",
@@ -45,7 +46,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         {"item_id": f"n{number:02}", "language": "en", "title": f"{_EN[number % 2]} {number}", "description": None}
         for number in range(0, ITEMS - 1, 3)
     ]
-    rows = []
+    rows: list[tuple[str, int, int, str, str | None]] = []
     for user in range(USERS):
         own = np.arange(user % 2, ITEMS, 2)
         other = np.arange(1 - user % 2, ITEMS, 2)
@@ -185,7 +186,7 @@ def test_baselines_worked_by_hand(dataset: Dataset) -> None:
         ["1"], ["u"], np.array([9]), np.array([0, 3]), np.array([0, 1, 2], np.int32), np.array([True, False, False])
     )
     vectors = np.zeros((len(catalogue), 2), np.float32)
-    vectors[:5] = [[2, 0], [0, 1], [1, 1], [3, 0], [0, 0.5]]
+    vectors[:5] = np.array([[2, 0], [0, 1], [1, 1], [3, 0], [0, 0.5]])
     history = pl.DataFrame({"user_id": ["u", "u", "v"], "item_id": ["n03", "n04", "n00"], "timestamp": [1, 2, 3]})
     histories = Histories.of(history, catalogue, shown)
     # The unit vectors of items 3 and 4 lie along the axes: their mean lies between.
