@@ -299,7 +299,7 @@ class ConversionConfig(Settings):
         "cut to the bottleneck.",
     )
     anchor: float = Field(
-        3.0, gt=0.0, description="How much such a rotation is held to the identity, in pairs of texts."
+        1.0, gt=0.0, description="How much such a rotation is held to the identity, in pairs of texts."
     )
 
 
