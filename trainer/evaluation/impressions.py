@@ -31,7 +31,7 @@ from trainer.evaluation.impression_scores import Histories, ImpressionScorer, cl
 from trainer.evaluation.metrics import PerUserMetrics, summaries
 from trainer.evaluation.report import BaselineResult, EvaluationReport, Metrics, Sizes, Slices
 from trainer.evaluation.slices import SliceSize
-from trainer.models.assembly import load_recommender, make_item_table
+from trainer.models.assembly import find_neighbours, load_recommender, make_item_table
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
 from trainer.text.preparation import prepare_texts
@@ -187,7 +187,9 @@ def _readings(
                 texts[row], languages[row] = other, tag
         shown = replace(catalogue, texts=texts, languages=languages)
         there = np.array([language == tag for language in languages])
-        found[tag] = reading(shown, there, make_item_table(shown, vocabulary, text))
+        items = make_item_table(shown, vocabulary, text)
+        find_neighbours(run.config, vocabulary, items, catalogue)
+        found[tag] = reading(shown, there, items)
     return reading(catalogue, np.ones(len(catalogue), bool), table), found, model
 
 
