@@ -123,6 +123,14 @@ class SplitConfig(Settings):
         description="Share of users to learn from; the others only ask. For few-shot experiments (P2).",
     )
     min_positives: int = Field(5, ge=1, description="Users with fewer positives are dropped before splitting.")
+    cold_items: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of the items with positives that is held out of training and validation altogether; all "
+        "their positives are test. For item cold start.",
+    )
+    cold_seed: int = Field(0, ge=0, description="Which items those are.")
 
 
 class DataConfig(Settings):
@@ -134,6 +142,11 @@ class DataConfig(Settings):
         description="Event -> smallest value that counts as positive (null: every such event).",
     )
     split: SplitConfig = SplitConfig()
+    category_names: _Path | None = Field(
+        None,
+        description="YAML file of category label -> language -> names, which typed training queries take in place of "
+        "the label (`configs/categories/movielens.yaml`).",
+    )
 
     @field_validator("source", mode="before")
     @classmethod
@@ -343,6 +356,9 @@ class ModelConfig(Settings):
     ranking: RankingConfig = RankingConfig()
     text_queries: _Fraction = Field(
         0.2, description="Share of training queries replaced by the item's own title or category words."
+    )
+    text_queries_by_category: _Fraction = Field(
+        0.5, description="Share of the text queries that type a category of the item and not its title."
     )
 
 

@@ -31,7 +31,8 @@ class Split:
         test: Positives that follow both, for the final figures alone.
         observed: Every event of the training part, positive or not, in the columns of ``interactions``. Of
             each user nothing at or after the first held-out positive (but training positives of that very moment),
-            and no (user, item) that is held out.
+            and no (user, item) that is held out; nothing of cold items.
+        cold: Items of which all positives are in the test part, wherever they stand in time.
     """
 
     kind: Literal["per_user", "global"]
@@ -39,6 +40,7 @@ class Split:
     validation: pl.DataFrame
     test: pl.DataFrame
     observed: pl.DataFrame
+    cold: frozenset[str] = frozenset()
 
     @property
     def train_and_validation(self) -> pl.DataFrame:
@@ -92,7 +94,8 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
     are left the last ``ceil(validation_fraction * m)`` for validation (EVALUATION P1). ``global`` cuts all
     positives at one moment, and those before it at another; users of the test part may be new. ``impressions``
     cuts at the moments where the last ``test_fraction`` of the impressions begin, and of those before them the last
-    ``validation_fraction`` (EVALUATION P3); it is ``global`` in all else.
+    ``validation_fraction`` (EVALUATION P3); it is ``global`` in all else. Then every positive of the cold items
+    goes to the test part, so that nothing is learned from them.
 
     Raises:
         SplitError: There are no positives, or a part would be empty, or there are no impressions to cut at.
@@ -100,15 +103,24 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
     settings = config.split
     everything = positives(dataset, config.positives, settings.min_positives)
     if settings.kind == "impressions":
+        if settings.cold_items > 0.0:
+            raise SplitError("`data.split.cold_items` does not go with `kind: impressions`. Remedy: set it to 0.")
         return _by_impressions(dataset, everything, config)
     hold_out = _last_of_each_user if settings.kind == "per_user" else _last_of_all
     rest, test = hold_out(everything, settings.test_fraction)
+    held_items = cold_items(everything, settings.cold_items, settings.cold_seed)
+    cold = pl.col("item_id").is_in(held_items.implode())
+    test = _ordered(pl.concat([test, rest.filter(cold)]))
+    rest = rest.filter(~cold)
     train, validation = hold_out(rest, settings.validation_fraction)
     if train.is_empty():
         raise _nothing_left(everything.height, settings)
-    held_out = pl.concat([validation, test])
-    observed = _observed(dataset, train, held_out, settings.kind)
-    return Split(kind=settings.kind, train=train, validation=validation, test=test, observed=observed)
+    # What is held out for its item says nothing about time.
+    observed = _observed(dataset, train, pl.concat([validation, test.filter(~cold)]), settings.kind)
+    observed = observed.filter(~cold)
+    return Split(
+        kind=settings.kind, train=train, validation=validation, test=test, observed=observed, cold=frozenset(held_items)
+    )
 
 
 def impression_moments(dataset: Dataset, config: SplitConfig) -> tuple[int | None, int | None]:
@@ -145,6 +157,8 @@ def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", 
         parts: Its split; of `some_users`, where there are few.
         part: Which period.
     """
+    # What is held out for its item says nothing about time.
+    parts = replace(parts, test=parts.test.filter(~pl.col("item_id").is_in(list(parts.cold))))
     held = parts.validation if part == "validation" else parts.test
     everything = dataset.interactions()
     if held.is_empty():
@@ -163,6 +177,16 @@ def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", 
     users = pl.concat([frame.select("user_id") for frame in (parts.train, parts.observed, held)])
     late = late.join(users.unique(), on="user_id", how="semi", maintain_order="left")
     return late.join(seen.select(_PAIR), on=_PAIR, how="anti", maintain_order="left")
+
+
+def cold_items(positives: pl.DataFrame, share: float, seed: int) -> pl.Series:
+    """The items to be held out, sorted: ``ceil(share)`` of those with a positive, by the seed alone.
+
+    A larger share holds the smaller one's.
+    """
+    items = positives["item_id"].unique().sort()
+    chosen = items.sample(fraction=1.0, shuffle=True, seed=seed)
+    return chosen.head(math.ceil(items.len() * share - 1e-9)).sort()
 
 
 def without_validation(config: DataConfig) -> DataConfig:

@@ -67,9 +67,19 @@ class HoldOut:
         known = index_of(vocabulary.users) if known_users else {}
         self._users = np.array([known.get(user, UNKNOWN) for user in users], np.int32)
 
-    def ranker(self, model: Recommender, items: ItemTable, weights: Mapping[str, float]) -> CatalogueRanker:
-        """Answers whole requests over the candidates."""
-        return CatalogueRanker(model, items, weights, candidates=self._size, allowed=self._allowed)
+    def ranker(
+        self,
+        model: Recommender,
+        items: ItemTable,
+        weights: Mapping[str, float],
+        only: npt.NDArray[np.bool_] | None = None,
+    ) -> CatalogueRanker:
+        """Answers whole requests over the candidates, or over those that ``only`` [I] marks."""
+        allowed = self._allowed
+        if only is not None:
+            allowed = np.zeros_like(allowed)
+            allowed[self.candidate_rows[only]] = True
+        return CatalogueRanker(model, items, weights, candidates=self._size, allowed=allowed)
 
     def rankings(self, ranker: CatalogueRanker, k: int) -> Rankings:
         """The k best candidates of each user, int64 [U, k] positions in ``candidate_rows``, -1 pads."""

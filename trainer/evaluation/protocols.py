@@ -22,6 +22,7 @@ from trainer.evaluation.metrics import ranking_metrics
 from trainer.evaluation.parallel_titles import evaluate_parallel_titles, table_titles
 from trainer.evaluation.ranking import Rankings, rank_in_blocks
 from trainer.evaluation.report import EvaluationReport
+from trainer.evaluation.temperature import with_groups_alone
 from trainer.models.assembly import load_recommender, make_item_table
 from trainer.models.calibration import load_calibrations
 from trainer.runs import Run
@@ -110,7 +111,8 @@ def _evaluate(
     )
     started = time.monotonic()
     length = max(_CURVE_LENGTH, *config.evaluation.ks)
-    ranker = hold_out.ranker(model, items, run.read("blend.json"))
+    blend = run.read("blend.json")
+    ranker = hold_out.ranker(model, items, blend)
     rankings = hold_out.rankings(ranker, length)
     seconds = time.monotonic() - started
     trained = set(vocabulary.items) if known_users else set()
@@ -131,6 +133,10 @@ def _evaluate(
         problem, config.name, rankings, baselines=_baselines(hold_out, catalogue, config, length), seconds=seconds
     )
     each = ranking_metrics(rankings, hold_out.test, ks=config.evaluation.ks, training_counts=hold_out.training_counts)
+    if config.data.split.cold_items > 0.0 and known_users:
+        report = with_groups_alone(
+            report, problem, lambda only: hold_out.rankings(hold_out.ranker(model, items, blend, only), length)
+        )
     report = replace(report, users=pl.DataFrame({"user_id": hold_out.user_ids, **each.values}))
     if not known_users:
         return report

@@ -20,6 +20,8 @@ from trainer.evaluation.ranking import Rankings
 
 ITEM_LANGUAGE = "item_language"
 ITEM_TEMPERATURE = "item_temperature"
+ITEM_TEMPERATURE_ALONE = "item_temperature_alone"
+"""As `ITEM_TEMPERATURE`, but each group is ranked without the other: the easier question of cold-start papers."""
 USER_ACTIVITY = "user_activity"
 
 COLD, WARM = "cold", "warm"

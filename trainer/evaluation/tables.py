@@ -20,6 +20,7 @@ _LIST_METRICS = ("coverage@10", "popularity_percentile@10")
 _DIMENSIONS = {
     "item_language": "item language",
     "item_temperature": "cold and warm items",
+    "item_temperature_alone": "cold items among cold ones, warm among warm",
     "user_activity": "training items of the user",
     "language_pair": "language of histories → candidates",
 }

@@ -16,7 +16,7 @@ from tests.trainer.data import builders
 from trainer.config import DataConfig, KmrdSource, MovieLens100kSource, SplitConfig
 from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare
-from trainer.data.split import Split, SplitError, positives, split
+from trainer.data.split import Split, SplitError, held_out_events, positives, split
 
 Row = tuple[str, str, int, str, float | None]
 
@@ -328,3 +328,49 @@ def test_kmrd_gives_the_reference_figures(data_mirror: Path, tmp_path: Path, mon
     monkeypatch.setenv("BABELREC_CACHE", str(tmp_path))
     dataset = prepare(KmrdSource(path=data_mirror / "kmrd-small"))
     assert_reference(dataset, 8.0, (4_342, 563, 41_948, 12_581), (0.2416, 0.3478, 0.1670))
+
+
+def _many_rows() -> list[Row]:
+    random = np.random.default_rng(4)
+    return [
+        (f"사용자{user}", f"i{item}", int(random.integers(0, 1000)), "rating", float(random.integers(2, 6)))
+        for user in range(12)
+        for item in random.choice(30, size=14, replace=False)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["per_user", "global"])
+def test_cold_items_are_nowhere_but_in_the_test_part(kind: str) -> None:
+    rows = _many_rows()
+    plain, cold = split_rows(rows, kind=kind), split_rows(rows, kind=kind, cold_items=0.2, cold_seed=3)
+    with_positives = {row[1] for row in rows if row[4] is not None and row[4] >= 4.0}
+    kept_users = {user for user, _ in as_rows(plain.train_and_validation) | as_rows(plain.test)}
+    assert len(cold.cold) == math.ceil(0.2 * len(with_positives))
+    for part in (cold.train, cold.validation, cold.observed):
+        assert not set(part["item_id"]) & cold.cold
+    everything = {(user, item) for user, item, _, _, value in rows if value is not None and value >= 4.0}
+    expected = {pair for pair in everything if pair[0] in kept_users and pair[1] in cold.cold}
+    warm_test = {pair for pair in as_rows(plain.test) if pair[1] not in cold.cold}
+    assert as_rows(cold.test) == expected | warm_test
+    assert as_rows(cold.observed) >= as_rows(cold.train)
+    assert as_rows(cold.train_and_validation) == {
+        pair for pair in as_rows(plain.train_and_validation) if pair[1] not in cold.cold
+    }
+
+
+def test_cold_items_depend_on_their_seed_and_grow() -> None:
+    rows = _many_rows()
+    few, more, other = (
+        split_rows(rows, cold_items=share, cold_seed=seed).cold for share, seed in ((0.1, 0), (0.3, 0), (0.3, 1))
+    )
+    assert few < more
+    assert len(more) == len(other)
+    assert more != other
+
+
+def test_events_before_the_test_part_are_not_held_out_for_a_cold_item() -> None:
+    data = InMemory(_many_rows())
+    parts = split_rows(_many_rows(), cold_items=0.3)
+    late = held_out_events(data, parts, "test")  # type: ignore[arg-type]
+    assert late.height
+    assert not as_rows(late) & as_rows(parts.train_and_validation)
