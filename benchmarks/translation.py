@@ -31,6 +31,7 @@ from trainer.errors import BabelrecError
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.evaluation.parallel_titles import nearest_is_translation
 from trainer.files import write_text
+from trainer.text.translation.apertium import Apertium
 from trainer.text.translation.base import Translator
 from trainer.text.translation.catalogue import make_translator, translate_texts, translation_store
 from trainer.text.vectors import encode_texts
@@ -96,10 +97,17 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         for language in options.languages
     }
     rows: list[Row] = []
+    unknown: dict[str, float] = {}
+    titles = list(dict.fromkeys(catalogue.titles))
     for language, route in routes.items():
         if route["to"] and route["from"]:
             console.print(f"Titles in {language}")
-            rows += title_rows(list(dict.fromkeys(catalogue.titles)), language, translator, text)
+            rows += title_rows(titles, language, translator, text)
+            if settings.translator == "apertium":
+                unknown[f"titles, {_TARGET} to {language}"] = unknown_share(titles, _TARGET, language, settings)
+        if route["to"] and settings.translator == "apertium":
+            own = [wish["texts"][language] for wish in wishes]
+            unknown[f"wishes, {language} to {_TARGET}"] = unknown_share(own, language, _TARGET, settings)
     console.print("Wishes")
     rows += wish_rows(catalogue, wishes, options.languages, translator, text)
     translator.close()
@@ -109,6 +117,7 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "translator": settings.translator,
         "encoder": text.encoder,
         "routes": routes,
+        "unknown_words": unknown,
         "rows": rows,
     }
 
@@ -133,6 +142,13 @@ def title_rows(titles: list[str], language: str, translator: Translator, text: T
     for row in rows:
         row |= {"came_back_unchanged": same, "seconds_both_ways": round(seconds, 2)}
     return rows
+
+
+def unknown_share(texts: list[str], source: str, target: str, settings: TranslationConfig) -> float:
+    """Share of the words of Apertium's translations that it marks as unknown."""
+    marking = Apertium(settings.apertium, mark_unknown=True)
+    words = " ".join(text for batch in marking.translate(texts, source, target) for text in batch).split()
+    return sum("*" in word for word in words) / len(words)
 
 
 def wish_rows(
@@ -222,6 +238,9 @@ def markdown(result: dict[str, Any]) -> str:
         parts.append("\n".join(lines))
     english = next(row for row in result["rows"] if row["way"] == "English")
     parts.append(f"English wishes: {english['metric']} {_figure(english)}.")
+    if result.get("unknown_words"):
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in result["unknown_words"].items())
+        parts.append(f"Words that the dictionaries lack: {shares}.")
     return "\n\n".join(parts) + "\n"
 
 

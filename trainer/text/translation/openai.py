@@ -8,6 +8,8 @@ is sent.
 import json
 import os
 import re
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +176,7 @@ def _client(config: ChatTranslatorConfig, budget: Budget, headers: dict[str, str
         """Stands below the retries, so that each attempt is counted."""
 
         def __init__(self) -> None:
-            self._inner = httpx.HTTPTransport()
+            self._inner = httpx.HTTPTransport(proxy=_proxy(config.base_url))
 
         def handle_request(self, request: httpx.Request) -> httpx.Response:
             cost = request.extensions["cost"]
@@ -194,6 +196,14 @@ def _client(config: ChatTranslatorConfig, budget: Budget, headers: dict[str, str
     return httpx.Client(
         transport=RetryTransport(transport=_Metered(), retry=retry), headers=headers, timeout=config.timeout
     )
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for ``url``; httpx looks for none where a transport is given."""
+    parts = urllib.parse.urlsplit(url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
 
 
 def _used_tokens(response: "httpx.Response", reserved: int) -> int:

@@ -70,6 +70,7 @@ class Endpoint:
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     """A server of its own for each test."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     state = Endpoint()
 
     class Handler(BaseHTTPRequestHandler):

@@ -126,6 +126,18 @@ def test_other_answers_are_errors(endpoint: Endpoint, reply: Any, says: str) -> 
     assert len(endpoint.requests) == 1
 
 
+def test_the_proxy_of_the_environment_is_used(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The endpoint itself plays the proxy; it sees the whole address as the path.
+    monkeypatch.setenv("http_proxy", endpoint.url.removesuffix("/v1"))
+    monkeypatch.setenv("no_proxy", "")
+    config = endpoint.config().model_copy(update={"base_url": "http://translator.invalid/v1"})
+    with pytest.raises(BabelrecError, match=r"refused the request \(404\): no such path"):
+        translate(config, ["casa"])
+    monkeypatch.setenv("no_proxy", "translator.invalid")
+    with pytest.raises(BabelrecError, match="can't be reached"):
+        translate(config.model_copy(update={"retries": 0}), ["casa"])
+
+
 def test_nobody_there() -> None:
     config = ChatTranslatorConfig(base_url="http://127.0.0.1:9/v1", model="m", api_key_variable=None, retries=0)
     with pytest.raises(BabelrecError, match=r"127\.0\.0\.1:9/v1/chat/completions can't be reached: ConnectError"):
