@@ -80,7 +80,7 @@ def finetune(config: Config, source: Run, run_dir: Path) -> dict[str, Any]:
     del model, other
     same_data = prepare(run.config.data.source).fingerprint == source.dataset().fingerprint
     transfer = run.path / "transfer.json"
-    market = {
+    market: dict[str, dict[str, Any]] = {
         # On one dataset nothing is zero-shot: the same users were trained on.
         "target": {
             "before": None if same_data else _metrics(evaluate_p2(source, run.config.data)),
