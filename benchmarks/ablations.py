@@ -175,7 +175,9 @@ def run_variant(registry: Registry, variant: Variant, seed: int, output: Path) -
             continue
         figures, users = measure(run, evaluation)
         with atomic_file(folder / f"{name}-{key}.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, **{metric.replace("@", "_at_"): column for metric, column in users.items()})
+            np.savez(
+                file, allow_pickle=False, **{metric.replace("@", "_at_"): column for metric, column in users.items()}
+            )
         run.write(f"{name}-{key}.json", figures)
         print(f"{variant.name}, seed {seed}, {name}: {json.dumps(figures, ensure_ascii=False)}", flush=True)
     if seconds > 1.0:

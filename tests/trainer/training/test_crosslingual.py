@@ -52,7 +52,7 @@ def bilingual(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     english = number % 6 == 5
     items = items.with_columns(
         language=pl.Series(np.where(english, "en", "de")),
-        title=pl.Series([_title("en" if other else "de", place) for place, other in zip(number, english, strict=True)]),
+        title=pl.Series([_title("en" if other else "de", place) for place, other in enumerate(english)]),
         description=pl.Series([None if place % 3 else "Neu im Programm" for place in number], dtype=pl.String),
     )
     german = items.filter(pl.col("language") == "de")
@@ -149,10 +149,12 @@ def test_alignment_brings_held_out_translations_together(bilingual: Dataset) -> 
     start = closeness()
     term = options._alignment(model, vocabulary)
     optimizer = tf.keras.optimizers.Adam(3e-3)
-    weights = model.candidate_tower.conversion.trainable_weights
+    conversion = model.candidate_tower.conversion
+    assert conversion is not None
+    weights = conversion.trainable_weights
     for _ in range(40):
         with tf.GradientTape() as tape:
-            loss = term(None)
+            loss = term(None)  # type: ignore[arg-type]  # the pairs are its own
         optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
     after = aligned_titles(model, vocabulary, config.text, held)
     assert after["encoder/accuracy@1 de→en"] == before["encoder/accuracy@1 de→en"]
@@ -184,6 +186,8 @@ def test_a_run_with_everything_on_is_written_reloaded_and_served_the_same(biling
     assert history["further_loss"][0] > 0
     model = load_recommender(Run.open(run.path))
     conversion, affinity = model.candidate_tower.conversion, model.candidate_tower.affinity
+    assert conversion is not None
+    assert affinity is not None
     assert np.abs(conversion.up.numpy()[1 + conversion.languages.index("en")]).max() > 0
     assert np.abs(affinity.table.numpy()[1:]).max() == pytest.approx(1.0, abs=0.3)
     version = export(run, tmp_path / "model")
@@ -238,7 +242,7 @@ def _check_typed(served: object, model: Recommender, config: Config, run: Run) -
 
 @pytest.mark.parametrize("at", ["text", "candidate"])
 def test_fgm_adds_the_loss_at_a_worse_place(bilingual: Dataset, at: str) -> None:
-    quiet = {
+    quiet: dict[str, object] = {
         "query": {"user_dropout": 0.0, "history_dropout": 0.0, "feature_dropout": 0.0, "history_length": 8},
         "candidate": {"id_dropout": 0.0, "feature_dropout": 0.0, "text_noise": 0.0},
         "retrieval": {"uniform_negatives": 0},
@@ -261,7 +265,9 @@ def test_languages_that_no_item_has_leave_candidates_alone(bilingual: Dataset, t
     )
     model, options, _, vocabulary = _prepared(Dataset.load(tmp_path / "other"), config)
     assert options.languages == ["de", "en"]
-    table = model.candidate_tower._language.table.numpy()
+    layer = model.candidate_tower._language
+    assert layer is not None
+    table = layer.table.numpy()
     norms = dict(zip(vocabulary.languages, np.linalg.norm(table[1:], axis=1), strict=True))
     assert norms["de"] == 0.0
     assert norms["en"] > 0.0
