@@ -9,19 +9,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def digest(patterns: Iterable[str]) -> str:
-    """SHA-256 (16 hex digits) over the Python files that globs from the repository's root find.
+def digest(patterns: Iterable[str], root: Path = ROOT) -> str:
+    """SHA-256 (16 hex digits) over the Python files that globs below ``root``, the repository, find.
 
     Raises:
         ValueError: a pattern finds nothing.
     """
     total = hashlib.sha256()
     for pattern in sorted(set(patterns)):
-        files = sorted(ROOT.glob(pattern))
+        files = sorted(root.glob(pattern))
         if not files:
             raise ValueError(f"no source file matches {pattern!r}")
         for file in files:
-            total.update(f"{file.relative_to(ROOT)}\n{_meaning(file, file.stat().st_mtime_ns)}\n".encode())
+            total.update(f"{file.relative_to(root)}\n{_meaning(file, file.stat().st_mtime_ns)}\n".encode())
     return total.hexdigest()[:16]
 
 

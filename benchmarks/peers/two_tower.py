@@ -41,10 +41,9 @@ def _two_tower(problem: Problem, settings: TwoTowerSettings, seed: int) -> Block
     model = TwoTower()
     model.compile(optimizer=tf.keras.optimizers.Adagrad(settings.learning_rate))
     users = np.repeat(np.arange(len(problem.learners)), np.diff(problem.learners.indptr))
-    pairs = tf.data.Dataset.from_tensor_slices({"user": users, "item": problem.learners.items})
-    model.fit(
-        pairs.shuffle(len(users), seed=seed).batch(settings.batch_size).prefetch(2), epochs=settings.epochs, verbose=0
-    )
+    # Arrays, not a tf.data pipeline: Keras then gathers whole batches instead of single pairs.
+    pairs = {"user": users, "item": problem.learners.items}
+    model.fit(pairs, batch_size=settings.batch_size, epochs=settings.epochs, shuffle=True, verbose=0)
     user_vectors, item_vectors = model.users.embeddings.numpy(), model.items.embeddings.numpy()
     asked = problem.user_vectors(user_vectors, lambda rows: problem.mean_of_history(item_vectors, rows))
     return dot_products(asked, item_vectors)

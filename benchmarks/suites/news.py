@@ -1,0 +1,62 @@
+"""P3 on mind-sample: impressions of news, by the language of history and candidates."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.suites.ours import MEASURING, ours
+from benchmarks.suites.suite import Model, Suite
+from trainer.evaluation.report import EvaluationReport, Metrics, Slices
+from trainer.runs import Run
+
+MIND = "configs/mind.yaml"
+SAME = "auc zh → {}, same impressions"
+_METRICS = ("auc", "mrr", "ndcg@5", "ndcg@10")
+# As evaluate_p3 calls its baselines -> as they are called here; chance takes part in none of them but the last.
+_PEERS = {"click-through": "popularity by clicks", "mean-history": "mean-history mUSE", "random": "random"}
+
+
+def suite() -> Suite:
+    """Babelrec, and the baselines that its evaluation measures on the same impressions."""
+    models = (ours(MIND, lambda run, seed: _own(run)), *(_baseline(name) for name in _PEERS))
+    return Suite("mind-sample", "P3", "News impressions, Chinese and English", models, headline="auc zh → zh")
+
+
+def _own(run: Run) -> Mapping[str, float]:
+    report = _report(run.path)
+    return _figures(report.metrics, report.slices)
+
+
+def _baseline(name: str) -> Model:
+    """A baseline rests on the split and the texts alone; the run only says which."""
+    model = ours(MIND, lambda run, seed: _of_baseline(run, name), also={"baseline": name})
+    return Model(
+        _PEERS[name], model.measure, model.facts, MEASURING, model.seeds if name == "random" else model.seeds[:1]
+    )
+
+
+def _of_baseline(run: Run, name: str) -> Mapping[str, float]:
+    found = next(result for result in _report(run.path).baselines if result.model == name)
+    return _figures(found.metrics, found.slices)
+
+
+def _figures(metrics: Metrics, slices: Slices) -> Mapping[str, float]:
+    """The whole, each pair of languages, and both readings of the candidates on the same lists."""
+    found = {name: metrics[name].value for name in _METRICS}
+    found |= {f"auc {pair}": part["auc"].value for pair, part in sorted(slices["language_pair"].items())}
+    pairs = slices.get("same: en", {})
+    return found | {
+        SAME.format(language): pairs[f"zh → {language}"]["auc"].value
+        for language in ("zh", "en")
+        if f"zh → {language}" in pairs
+    }
+
+
+@functools.lru_cache(maxsize=4)
+def _report(path: Path) -> EvaluationReport:
+    from trainer.evaluation.impressions import evaluate_p3
+
+    return evaluate_p3(Run.open(path))
+
+
+MAKERS = (suite,)

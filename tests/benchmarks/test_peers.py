@@ -1,0 +1,305 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from rich.console import Console
+
+from benchmarks.peers import config as peers_config
+from benchmarks.peers.config import CONFIGS, PEERS, PeersConfig, load, parse, save_chosen
+from benchmarks.peers.problem import Histories, Problem, test_problem, validation_problem
+from benchmarks.peers.search import data_of, search
+from tests.trainer.tiny import tiny_dataset
+from trainer.config import DataConfig, DatasetSource, SplitConfig, load_config
+from trainer.data.catalogue import Catalogue
+from trainer.data.sources import prepare
+from trainer.data.split import some_users, split
+from trainer.errors import BabelrecError
+from trainer.evaluation.baselines import random
+from trainer.evaluation.item_sets import ItemSets
+from trainer.evaluation.references import TOLERANCE, references
+
+test_problem.__test__ = False  # type: ignore[attr-defined]
+
+QUICK: dict[str, dict[str, Any]] = {
+    "popularity": {},
+    "ALS": {"factors": 8, "regularization": 1.0, "alpha": 2.0},
+    "BPR": {"factors": 8, "learning_rate": 0.1, "iterations": 50},
+    "EASE": {"regularization": 10.0},
+    "item-kNN": {"weighting": "cosine", "neighbours": 60},
+    "SASRec": {
+        "embedding_dim": 16,
+        "n_epochs": 6,
+        "max_len": 4,
+        "dropout": 0.0,
+        "learning_rate": 0.01,
+        "num_blocks": 1,
+        "batch_size": 32,
+        "n_sample": 32,
+    },
+    "two-tower (TFRS tutorial)": {"learning_rate": 0.5, "batch_size": 64, "epochs": 15},
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
+    path = tmp_path_factory.mktemp("data") / "tiny"
+    tiny_dataset(path)
+    return DataConfig(source=DatasetSource(path=path))
+
+
+def few(data: DataConfig, share: float) -> DataConfig:
+    return data.model_copy(update={"split": SplitConfig(train_users=share)})
+
+
+def fitted(name: str, problem: Problem, seed: int = 1) -> np.ndarray:
+    peer = PEERS[name]
+    return np.asarray(peer.fit(problem, parse(peer, QUICK[name]), seed)(slice(0, len(problem.asked))))
+
+
+def problem_of(learned: list[list[int]], asked: list[list[int]], items: int, learner_of: list[int]) -> Problem:
+    def histories(rows: list[list[int]]) -> Histories:
+        flat = np.array([item for row in rows for item in row], np.int64)
+        return Histories(np.cumsum([0, *map(len, rows)]), flat, items)
+
+    sets = ItemSets.from_lists(asked, num_items=items)
+    return Problem(histories(learned), histories(asked), np.array(learner_of), sets, sets, [], [])
+
+
+@pytest.mark.parametrize(("name", "weight"), [("movielens-100k", 100.0), ("kmrd", 500.0)])
+def test_reference_figures_of_real_data(name: str, weight: float, data_mirror: Path, cache: Path) -> None:
+    try:
+        problem = test_problem(data_of(load(name)), 42)
+    except BabelrecError as error:
+        pytest.skip(str(error))
+    expected = {result.model: result.metrics for result in references("kmrd-small" if name == "kmrd" else name, "P1")}
+    for peer, settings in (("popularity", {}), ("EASE", {"regularization": weight})):
+        found = problem.metrics(PEERS[peer].fit(problem, parse(PEERS[peer], settings), 0))
+        for metric, reference in expected[peer].items():
+            assert found[metric] == pytest.approx(reference.value, abs=TOLERANCE), (peer, metric)
+
+
+def test_the_test_part_is_the_project_s_own(tiny: DataConfig) -> None:
+    problem = test_problem(tiny, 7)
+    dataset = prepare(tiny.source)
+    parts = split(dataset, tiny)
+    history: dict[str, list[str]] = {}
+    for user, item, _ in parts.train_and_validation.sort("timestamp", "item_id").iter_rows():
+        history.setdefault(user, []).append(item)
+    users = sorted(set(parts.test["user_id"]))
+    ids = sorted(set(parts.train_and_validation["item_id"]) | set(parts.test["item_id"]))
+    for row, user in enumerate(users):
+        assert [ids[item] for item in problem.asked.of(row)] == history[user]
+        assert {
+            ids[item] for item in problem.test.indices[problem.test.indptr[row] : problem.test.indptr[row + 1]]
+        } == {item for name, item in parts.test.select("user_id", "item_id").iter_rows() if name == user}
+    assert problem.learner_of.tolist() == list(range(len(users)))
+    titles = Catalogue.from_dataset(dataset)
+    assert problem.texts == [titles.texts[titles.item_ids.index(item)] for item in ids]
+
+
+def test_few_shot_learns_from_the_users_of_the_run_and_asks_all(tiny: DataConfig) -> None:
+    problem = test_problem(few(tiny, 0.1), 3)
+    parts = split(prepare(tiny.source), tiny)
+    chosen = set(some_users(parts, 0.1, 3).train["user_id"])
+    asked = sorted(set(parts.test["user_id"]))
+    assert len(problem.asked) == len(asked) == 80
+    assert {user for user, row in zip(asked, problem.learner_of, strict=True) if row >= 0} == chosen
+    for user, row in enumerate(problem.learner_of):
+        if row >= 0:
+            assert problem.learners.of(row).tolist() == problem.asked.of(user).tolist()
+
+
+def test_validation_never_touches_the_test_part(tiny: DataConfig) -> None:
+    dataset = prepare(tiny.source)
+    parts = split(dataset, tiny)
+    problem = validation_problem(tiny, 3)
+    users = sorted(set(parts.validation["user_id"]))
+    ids = sorted(set(parts.train["item_id"]) | set(parts.validation["item_id"]))
+    held_out = {(users[u], ids[i]) for u, i in zip(problem.test.users(), problem.test.indices, strict=True)}
+    assert held_out == set(parts.validation.select("user_id", "item_id").iter_rows())
+    assert held_out.isdisjoint(parts.test.select("user_id", "item_id").iter_rows())
+    assert len(problem.learners.items) == parts.train.height
+
+
+def test_no_validation_part_is_an_error(tiny: DataConfig) -> None:
+    without = tiny.model_copy(update={"split": SplitConfig(validation_fraction=0.0)})
+    with pytest.raises(BabelrecError, match="validation_fraction"):
+        validation_problem(without, 1)
+
+
+def test_ease_is_ridge_regression_of_each_item_on_the_others() -> None:
+    rng = np.random.default_rng(0)
+    matrix = rng.random((30, 7)) < 0.4
+    rows = [np.flatnonzero(row).tolist() for row in matrix]
+    problem = problem_of(rows, rows[:5], 7, list(range(5)))
+    settings = parse(PEERS["EASE"], {"regularization": 3.0})
+    found = PEERS["EASE"].fit(problem, settings, 0)(slice(0, 5))
+    x = matrix.astype(float)
+    for item in range(7):
+        others = [other for other in range(7) if other != item]
+        left = x[:, others]
+        weights = np.linalg.solve(left.T @ left + 3.0 * np.eye(6), left.T @ x[:, item])
+        assert found[:, item] == pytest.approx(x[:5][:, others] @ weights)
+
+
+def test_knn_sums_cosines() -> None:
+    pytest.importorskip("implicit")
+    rows = [[0, 1], [0, 1, 2], [2, 3], [1, 3]]
+    problem = problem_of(rows, [[0, 2]], 4, [-1])
+    found = PEERS["item-kNN"].fit(problem, parse(PEERS["item-kNN"], {"weighting": "cosine", "neighbours": 4}), 0)
+    x = np.zeros((4, 4))
+    for user, row in enumerate(rows):
+        x[user, row] = 1
+    unit = x / np.linalg.norm(x, axis=0)
+    cosines = unit.T @ unit
+    assert np.asarray(found(slice(0, 1)))[0] == pytest.approx(cosines[0] + cosines[2], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in QUICK if name != "popularity"])
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_peers_find_taste_and_fold_strangers_in(name: str, share: float, tiny: DataConfig) -> None:
+    if name in ("ALS", "BPR", "item-kNN"):
+        pytest.importorskip("implicit")
+    if name == "SASRec":
+        pytest.importorskip("cornac")
+    problem = test_problem(few(tiny, share), 5)
+    scores = fitted(name, problem)
+    assert scores.shape == (80, problem.asked.num_items)
+    assert np.isfinite(scores).all()
+    # Users like the items of one genre alone, which are every second one: half of a random list is theirs.
+    taste = np.array(["Sci-Fi" in text for text in problem.described])
+    likes = np.array([taste[problem.asked.of(user)].mean() > 0.5 for user in range(80)])
+    strangers = problem.learner_of < 0
+    assert strangers.sum() == (0 if share == 1.0 else 56)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    hits = (taste[best] == likes[:, None]).mean(axis=1)
+    for part in (strangers, ~strangers):
+        if part.any():
+            assert hits[part].mean() > 0.75
+    assert (fitted(name, problem) == scores).all()
+    by_chance = problem.metrics(random(problem.asked.num_items, seed=1))
+    measured = problem.metrics(lambda block: scores[block])
+    assert measured["recall@10"] > by_chance["recall@10"]
+
+
+def test_a_missing_library_names_the_remedy(tiny: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "implicit.cpu.als", None)
+    with pytest.raises(BabelrecError, match=r"pip install .*\[bench\]"):
+        fitted("ALS", test_problem(tiny, 1))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_was_chosen_from_what_it_searches(path: Path) -> None:
+    config = load(path.stem)
+    assert load_config(Path(config.data)).data.split.validation_fraction > 0
+    assert set(config.search) == set(PEERS)
+    assert set(config.chosen) <= set(PEERS)
+    for name, chosen in config.chosen.items():
+        candidates = config.candidates(PEERS[name])
+        assert config.settings(PEERS[name]) in candidates
+        assert chosen.tried == len(candidates)
+        assert 0 < chosen.validation["ndcg@10"] < 1
+
+
+@pytest.fixture
+def own_file(tiny: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], Path]:
+    monkeypatch.setattr(peers_config, "CONFIGS", tmp_path)
+    data = tmp_path / "data.yaml"
+    data.write_text(yaml.safe_dump({"data": {"source": tiny.source.model_dump(mode="json")}}), encoding="utf-8")
+
+    def write(space: dict[str, Any]) -> Path:
+        path = tmp_path / "own.yaml"
+        text = yaml.safe_dump({"data": str(data), "seeds": [1], "search": space})
+        path.write_text(f"# A comment that stays: 결과\n{text}", encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_search_takes_the_best_on_validation_and_goes_on(
+    own_file: Callable[[dict[str, Any]], Path], tiny: DataConfig, tmp_path: Path
+) -> None:
+    path = own_file({"popularity": {}, "EASE": {"regularization": [1.0, 1000.0, 30.0]}})
+    trials = tmp_path / "trials"
+    search("own", ["EASE", "popularity"], trials, Console(quiet=True))
+    problem = validation_problem(tiny, 1)
+    figures = {
+        weight: problem.metrics(PEERS["EASE"].fit(problem, parse(PEERS["EASE"], {"regularization": weight}), 1))
+        for weight in (1.0, 1000.0, 30.0)
+    }
+    best = max(figures, key=lambda weight: figures[weight]["ndcg@10"])
+    chosen = load("own").chosen
+    assert chosen["EASE"].settings == {"regularization": best}
+    assert chosen["EASE"].validation["ndcg@10"] == pytest.approx(figures[best]["ndcg@10"], abs=1e-4)
+    assert chosen["EASE"].tried == 3
+    assert path.read_text(encoding="utf-8").startswith("# A comment that stays: 결과\n")
+    # A trial on disk is not run again: what it says is believed.
+    worst = min(figures, key=lambda weight: figures[weight]["ndcg@10"])
+    for file in (trials / "own").glob("EASE-*.json"):
+        text = file.read_text(encoding="utf-8")
+        if yaml.safe_load(text)["settings"] == {"regularization": worst}:
+            file.write_text(text.replace('"ndcg@10": ', '"ndcg@10": 9'), encoding="utf-8")
+    search("own", ["EASE"], trials, Console(quiet=True))
+    assert load("own").chosen["EASE"].settings == {"regularization": worst}
+    assert load("own").chosen["popularity"] == chosen["popularity"]
+
+
+def test_unsearched_settings_are_an_error(own_file: Callable[[dict[str, Any]], Path]) -> None:
+    own_file({"EASE": {"regularization": [1.0, 2.0]}, "popularity": {}})
+    config = load("own")
+    assert config.settings(PEERS["popularity"]) == parse(PEERS["popularity"], {})
+    with pytest.raises(BabelrecError, match="--search"):
+        config.settings(PEERS["EASE"])
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"EASY": {}}, "'EASY'"),
+        ({"EASE": {"lambda": [1.0]}}, "lambda"),
+        ({"EASE": {"regularization": ["much"]}}, "much"),
+    ],
+)
+def test_mistakes_in_a_file_are_named(
+    space: dict[str, Any], message: str, own_file: Callable[[dict[str, Any]], Path]
+) -> None:
+    own_file(space)
+    with pytest.raises(BabelrecError, match=message):
+        load("own").candidates(PEERS["EASE"])
+
+
+def test_an_absent_file_is_named() -> None:
+    with pytest.raises(BabelrecError, match=r"configs/peers/absent\.yaml"):
+        load("absent")
+
+
+def test_outcomes_are_merged(own_file: Callable[[dict[str, Any]], Path]) -> None:
+    own_file({"EASE": {"regularization": [1.0]}, "popularity": {}})
+    one = peers_config.Chosen(settings={}, validation={"ndcg@10": 0.1}, tried=1)
+    two = peers_config.Chosen(settings={"regularization": 1.0}, validation={"ndcg@10": 0.2}, tried=1)
+    save_chosen("own", {"popularity": one})
+    save_chosen("own", {"EASE": two})
+    assert load("own").chosen == {"popularity": one, "EASE": two}
+    assert isinstance(load("own"), PeersConfig)
+
+
+def test_popularity_counts_learners_alone() -> None:
+    problem = problem_of([[0], [0, 1]], [[2], [2]], 3, [-1, -1])
+    assert np.asarray(PEERS["popularity"].fit(problem, parse(PEERS["popularity"], {}), 0)(slice(0, 2))).tolist() == [
+        [2, 1, 0],
+        [2, 1, 0],
+    ]
+
+
+def test_positives_of_a_problem_keep_their_order(tmp_path: Path) -> None:
+    dataset = tiny_dataset(tmp_path / "data", users=2)
+    catalogue = Catalogue.from_dataset(dataset)
+    history = pl.DataFrame({"user_id": ["u0"] * 3, "item_id": ["i5", "i0", "i3"], "timestamp": [1, 2, 3]})
+    held_out = pl.DataFrame({"user_id": ["u0"], "item_id": ["i2"], "timestamp": [4]})
+    problem = Problem.make(catalogue, history, history, held_out)
+    assert [["i0", "i2", "i3", "i5"][item] for item in problem.asked.of(0)] == ["i5", "i0", "i3"]
+    assert problem.asked.matrix().toarray().tolist() == [[1, 0, 1, 1]]
