@@ -31,15 +31,20 @@ class NeighbourIds(IdEmbedding):
     """Embedding of item ids in which an unknown item has the weighted mean of its neighbours' vectors.
 
     In training an id is hidden from the share ``dropout`` of the items, which are then placed by their neighbours as
-    well: so the layers behind learn what to make of such means.
+    well: so the layers behind learn what to make of such means, and a factor makes up for their being shorter.
     """
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Makes the table and the factor."""
+        self.factor = self.add_weight(name="factor", shape=(), initializer="ones")
+        super().build(input_shape)
 
     def call(self, indices: tf.Tensor, neighbours: tf.Tensor, training: bool = False) -> tf.Tensor:  # type: ignore[override]
         """Int32 [n] and neighbours' weights float32 [n, V] -> float32 [n, dimension]."""
         known = indices > 0
         if training and self._dropout > 0.0:
             known &= tf.random.uniform(tf.shape(indices)) >= self._dropout
-        mean = tf.matmul(neighbours, self.table[1:])
+        mean = self.factor * tf.matmul(neighbours, self.table[1:])
         return tf.where(known[:, tf.newaxis], tf.gather(self.table, indices), mean)
 
 

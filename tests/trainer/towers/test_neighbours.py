@@ -112,6 +112,8 @@ def test_unknown_and_hidden_ids_take_the_mean() -> None:
     layer.table.assign([[9.0, 9.0], [1.0, 2.0], [3.0, 4.0], [5.0, 8.0]])
     np.testing.assert_allclose(layer(tf.constant([0, 1]), weights), [[3.0, 5.0], [1.0, 2.0]])
     np.testing.assert_allclose(layer(tf.constant([0, 1]), weights, training=True), [[3.0, 5.0], [3.0, 4.0]])
+    layer.factor.assign(2.0)
+    np.testing.assert_allclose(layer(tf.constant([0, 1]), weights), [[6.0, 10.0], [1.0, 2.0]])
 
 
 @pytest.mark.usefixtures("cache")
