@@ -293,6 +293,11 @@ class CandidateTowerConfig(Settings):
     text_noise: float = Field(
         0.7, ge=0.0, description="Norm of the Gaussian noise added to a unit text vector in training."
     )
+    popularity: bool = Field(
+        False,
+        description="One more number of the vectors that are compared: the logarithm of an item's training positives, "
+        "of unknown items their neighbours'.",
+    )
     neighbours: NeighboursConfig = NeighboursConfig()
     language_affinity: int = Field(
         0,
@@ -317,9 +322,13 @@ class ConversionConfig(Settings):
 
 
 class RetrievalConfig(Settings):
-    """In-batch softmax with logQ correction (Yi et al., 2019, doi 10.1145/3298689.3346996)."""
+    """In-batch softmax with logQ correction (Yi et al., 2019, doi 10.1145/3298689.3346996), or a full one."""
 
     loss_weight: float = Field(1.0, ge=0.0)
+    softmax: Literal["sampled", "full"] = Field(
+        "sampled",
+        description="`full`: over all items of the training part; exact, and for up to some thousand items no slower.",
+    )
     similarity: Literal["dot", "cosine"] = Field(
         "dot",
         description="`cosine` makes both towers' vectors unit vectors; lower the temperature with it, to about 0.1.",
@@ -330,6 +339,12 @@ class RetrievalConfig(Settings):
         512, ge=0, description="Items drawn uniformly and shared by a batch (mixed negative sampling)."
     )
     hard_negatives: int | None = Field(None, ge=1, description="Keep only this many highest-scored negatives.")
+
+    @model_validator(mode="after")
+    def _sampled_alone(self) -> "RetrievalConfig":
+        if self.softmax == "full" and self.hard_negatives is not None:
+            raise ValueError("hard_negatives belongs to softmax: sampled; leave it out, or set softmax to sampled")
+        return self
 
 
 class RankingConfig(Settings):
@@ -343,6 +358,22 @@ class RankingConfig(Settings):
         None,
         description="Weight of each head in the final score, beside `retrieval`; null chooses them on validation.",
     )
+
+
+class WishesConfig(Settings):
+    """Typed text read through the catalogue's categories, learned after everything else (docs/model.md)."""
+
+    enabled: bool = Field(False, description="Whether typed texts have this second reading.")
+    gate_shift: float = Field(
+        0.0, description="What is taken off the gate's logit; a larger one reads more texts as wishes than as titles."
+    )
+    steps: int = Field(150, ge=1)
+    batch_size: int = Field(192, ge=8)
+    learning_rate: float = Field(1e-2, gt=0.0)
+    titles: _Fraction = Field(0.3, description="Share of the examples that are items' own texts.")
+    noise: float = Field(0.7, ge=0.0, description="Norm of the Gaussian noise added to unit sentence vectors.")
+    mixing: float = Field(1.0, ge=0.0, description="Largest share of some item's text mixed into a category's name.")
+    l2: float = Field(3e-4, ge=0.0, description="Weight of the squared weights from sentence to categories.")
 
 
 class ModelConfig(Settings):
@@ -360,6 +391,7 @@ class ModelConfig(Settings):
     text_queries_by_category: _Fraction = Field(
         0.5, description="Share of the text queries that type a category of the item and not its title."
     )
+    wishes: WishesConfig = WishesConfig()
 
 
 class TransferConfig(Settings):

@@ -57,7 +57,14 @@ class Recommender(tfrs.Model):
             encoder=encoder,
             conversion=config.conversion,
         )
-        self.query_tower = QueryTower(vocabulary, config.query, config.dimension, normalize=cosine)
+        self.query_tower = QueryTower(
+            vocabulary,
+            config.query,
+            config.dimension,
+            normalize=cosine,
+            wishes=config.wishes,
+            popularity=config.candidate.popularity,
+        )
         self.ranking_model = RankingModel(heads, config.ranking, config.dimension)
         self.retrieval_task = tfrs.tasks.Retrieval(
             loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -69,7 +76,10 @@ class Recommender(tfrs.Model):
         self._ranking_loss = tf.keras.metrics.Mean(name="ranking_loss")
         self._terms: _Untracked[FurtherTerms | None] = _Untracked(None)
         self._item_counts = _Untracked(tf.constant(item_counts))
-        self._trained_rows = _Untracked(tf.constant(np.flatnonzero(item_counts > 0), tf.int32))
+        trained = item_counts > 0
+        self._trained_rows = _Untracked(tf.constant(np.flatnonzero(trained), tf.int32))
+        # Where each row stands among them.
+        self._trained_places = _Untracked(tf.constant(np.cumsum(trained) - 1, tf.int32))
 
     @property
     def items(self) -> ItemTable:
@@ -125,7 +135,7 @@ class Recommender(tfrs.Model):
     def compute_loss(self, inputs: TrainingBatch, training: bool = False) -> tf.Tensor:
         """Weighted sum of the retrieval and the ranking loss of one training batch."""
         positives, observed = inputs["positives"], inputs["observed"]
-        negatives = self._uniform_negatives()
+        negatives = self._negatives()
         histories = tf.concat([positives["history"], observed["history"]], axis=0)
         wanted = [tf.reshape(tf.maximum(histories, 0), [-1]), positives["item"], observed["item"], negatives]
         # Each item passes its tower once, however often the batch holds it.
@@ -134,13 +144,19 @@ class Recommender(tfrs.Model):
         in_history, positive, seen, negative = tf.split(places, [tf.size(part) for part in wanted])
         in_history = tf.reshape(in_history, tf.shape(histories))
         size = tf.shape(positives["item"])[0]
-        candidate_rows = tf.concat([positives["item"], negatives], axis=0)
+        full = self.config.retrieval.softmax == "full"
+        # Each request's own item among the candidates: at its own place in front, or where it stands among all.
+        own = tf.gather(self._trained_places.value, positives["item"]) if full else tf.range(size)
+        candidate_rows = negatives if full else tf.concat([positives["item"], negatives], axis=0)
 
         def queries_and_candidates(vectors: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
             queries = self.query_vectors(positives, self.items, vectors, in_history[:size], training)
-            return queries, tf.gather(vectors, tf.concat([positive, negative], axis=0))
+            return queries, tf.gather(vectors, negative if full else tf.concat([positive, negative], axis=0))
 
         def retrieval_loss(queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+            if full:
+                logits = tf.matmul(queries, candidates, transpose_b=True) / self.config.retrieval.temperature
+                return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=own, logits=logits))
             return self.retrieval_task(
                 queries,
                 candidates,
@@ -152,7 +168,7 @@ class Recommender(tfrs.Model):
         vectors = self.candidate_tower(features, training=training)
         queries, candidates = queries_and_candidates(vectors, training)
         retrieval = retrieval_loss(queries, candidates)
-        sampled = self._sampled_ranking_loss(positives, queries, candidates, candidate_rows)
+        sampled = self._sampled_ranking_loss(positives, queries, candidates, candidate_rows, own)
         observed_queries = self.query_vectors(observed, self.items, vectors, in_history[size:], training)
         outputs = self.ranking_model(observed_queries, tf.gather(vectors, seen)[:, tf.newaxis, :])
         ranking = sampled + self.ranking_model.loss(outputs[:, 0], observed["labels"])
@@ -176,7 +192,7 @@ class Recommender(tfrs.Model):
         """Vectors of what is typed, float32 [B, D]; zero where nothing is."""
         by_item, by_label = tf.where((typed >= 0) & (typed < items.size)), tf.where(typed >= items.size)
         texts, languages = items.text(tf.gather_nd(typed, by_item), training)
-        labels = tf.gather(items.category_vectors, tf.gather_nd(typed, by_label) - items.size + 1)
+        labels = items.label(tf.gather_nd(typed, by_label) - items.size, training)
         # Each on its own: texts may be strings, or what else the encoder's trained part takes.
         tower = self.candidate_tower
         vectors = [tower.read(texts, languages, training), tower.embed_text(labels, training)]
@@ -184,8 +200,11 @@ class Recommender(tfrs.Model):
         places = tf.cast(tf.concat([by_item, by_label], axis=0), tf.int32)
         return tf.scatter_nd(places, tf.concat(vectors, axis=0), shape)
 
-    def _uniform_negatives(self) -> tf.Tensor:
+    def _negatives(self) -> tf.Tensor:
+        """Rows of the items that a batch's requests share as negatives, int32 [U]; all that training has for `full`."""
         trained = self._trained_rows.value
+        if self.config.retrieval.softmax == "full":
+            return trained
         draws = tf.random.uniform([self.config.retrieval.uniform_negatives], 0, tf.size(trained), tf.int32)
         return tf.gather(trained, draws)
 
@@ -207,14 +226,14 @@ class Recommender(tfrs.Model):
         return expected / tf.reduce_max(expected)
 
     def _sampled_ranking_loss(
-        self, positives: Batch, queries: tf.Tensor, candidates: tf.Tensor, rows: tf.Tensor
+        self, positives: Batch, queries: tf.Tensor, candidates: tf.Tensor, rows: tf.Tensor, own: tf.Tensor
     ) -> tf.Tensor:
         """Each positive beside a few of the batch's candidates as negatives of every binary head."""
         size = tf.shape(queries)[0]
         count = self.config.ranking.negatives
         picked = tf.random.uniform([size, count], 0, tf.size(rows), tf.int32)
-        own = tf.range(size)[:, tf.newaxis]
-        outputs = self.ranking_model(queries, tf.gather(candidates, tf.concat([own, picked], axis=1)))
+        places = tf.concat([own[:, tf.newaxis], picked], axis=1)
+        outputs = self.ranking_model(queries, tf.gather(candidates, places))
         accidental = tf.gather(rows, picked) == positives["item"][:, tf.newaxis]
         binary = tf.constant([head.kind == "binary" for head in self.heads])
         zeros = tf.where(binary & ~accidental[..., tf.newaxis], 0.0, np.nan)

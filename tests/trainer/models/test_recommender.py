@@ -74,6 +74,20 @@ def test_uniform_negatives_join_the_batch(tiny: Dataset) -> None:
 
 
 @pytest.mark.usefixtures("cache")
+def test_full_softmax_is_over_every_item_of_the_training_part(tiny: Dataset) -> None:
+    model, data, items = _model(tiny, {"softmax": "full", "temperature": 0.5})
+    batch = next(iter(data.batches(start=0, stop=1)))
+    positives = batch["positives"]
+    vectors = model.candidate_vectors(items)
+    logits = (model.query_vectors(positives, items, vectors).numpy() @ vectors.numpy().T / 0.5).astype(np.float64)
+    trained = logits[:, data.item_counts > 0]
+    assert trained.shape[1] < logits.shape[1], "some item must be outside the training part"
+    own = np.take_along_axis(logits, positives["item"].numpy()[:, None], axis=1)[:, 0]
+    expected = np.log(np.exp(trained).sum(axis=1)) - own
+    assert float(model.compute_loss(batch)) == pytest.approx(expected.mean(), rel=1e-4)
+
+
+@pytest.mark.usefixtures("cache")
 def test_hard_negatives_keep_the_highest_scored(tiny: Dataset) -> None:
     hard, data, _ = _model(tiny, {"hard_negatives": 3, "log_q_correction": False})
     every, *_ = _model(tiny, {"log_q_correction": False})
