@@ -12,7 +12,7 @@ from trainer.config import DataConfig
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare
-from trainer.data.split import Split, some_users, split
+from trainer.data.split import Split, some_users, split, without_validation
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.holdout import HoldOut
@@ -64,6 +64,7 @@ class Problem:
         learner_of: int64 [U]: row among the learners, -1 for strangers.
         train: The same as `asked`, as sets: what is excluded from the rankings.
         test: What is to be found.
+        trained: Bool [I]: items with an event in the training part, positive or not; the others are cold.
         texts: Text of each candidate, for peers that read.
         described: Text and category labels of each candidate.
     """
@@ -73,12 +74,18 @@ class Problem:
     learner_of: npt.NDArray[np.int64]
     train: ItemSets
     test: ItemSets
+    trained: npt.NDArray[np.bool_]
     texts: list[str]
     described: list[str]
 
     @classmethod
     def make(
-        cls, catalogue: Catalogue, learn: pl.DataFrame, history: pl.DataFrame, held_out: pl.DataFrame
+        cls,
+        catalogue: Catalogue,
+        learn: pl.DataFrame,
+        history: pl.DataFrame,
+        held_out: pl.DataFrame,
+        observed: pl.DataFrame | None = None,
     ) -> "Problem":
         """From positives (user_id, item_id, timestamp).
 
@@ -87,6 +94,7 @@ class Problem:
             learn: Positives to learn from; a part of ``history``.
             history: Positives before the held-out ones, of all users who are asked.
             held_out: Positives to find.
+            observed: Every event that may be learned from (item_id); None: the positives alone.
         """
         hold_out = HoldOut(catalogue, _NOTHING_KNOWN, history, held_out, candidates=1)
         place = np.full(len(catalogue), -1, np.int64)
@@ -99,6 +107,7 @@ class Problem:
             indptr, rows = group_by_user(positives, catalogue, names)
             return Histories(indptr, place[rows], len(hold_out.candidate_rows))
 
+        seen = learn["item_id"] if observed is None else pl.concat([learn["item_id"], observed["item_id"]])
         texts = [catalogue.texts[row] for row in hold_out.candidate_rows]
         labels = [catalogue.labels(row) for row in hold_out.candidate_rows]
         return cls(
@@ -107,6 +116,7 @@ class Problem:
             learner_of=np.array([row_of.get(user, -1) for user in users], np.int64),
             train=hold_out.train,
             test=hold_out.test,
+            trained=np.isin(hold_out.candidate_rows, catalogue.rows(seen)),
             texts=texts,
             described=[" ".join([text, *names]) for text, names in zip(texts, labels, strict=True)],
         )
@@ -154,9 +164,9 @@ def test_problem(data: DataConfig, seed: int) -> Problem:
     With ``split.train_users`` below 1 a peer learns from the users that a run of this seed learns from, and is asked
     for all.
     """
-    dataset, parts = _parts(data)
-    learn = some_users(parts, data.split.train_users, seed).train_and_validation
-    return Problem.make(Catalogue.from_dataset(dataset), learn, parts.train_and_validation, parts.test)
+    dataset, parts = _parts(without_validation(data))
+    chosen = some_users(parts, data.split.train_users, seed)
+    return Problem.make(Catalogue.from_dataset(dataset), chosen.train, parts.train, parts.test, chosen.observed)
 
 
 def validation_problem(data: DataConfig, seed: int) -> Problem:

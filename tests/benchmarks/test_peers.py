@@ -12,6 +12,7 @@ from benchmarks.peers import config as peers_config
 from benchmarks.peers.config import CONFIGS, PEERS, PeersConfig, load, parse, save_chosen
 from benchmarks.peers.problem import Histories, Problem, test_problem, validation_problem
 from benchmarks.peers.search import data_of, search
+from benchmarks.suites import cold_start
 from tests.trainer.tiny import tiny_dataset
 from trainer.config import DataConfig, DatasetSource, SplitConfig, load_config
 from trainer.data.catalogue import Catalogue
@@ -66,7 +67,7 @@ def problem_of(learned: list[list[int]], asked: list[list[int]], items: int, lea
         return Histories(np.cumsum([0, *map(len, rows)]), flat, items)
 
     sets = ItemSets.from_lists(asked, num_items=items)
-    return Problem(histories(learned), histories(asked), np.array(learner_of), sets, sets, [], [])
+    return Problem(histories(learned), histories(asked), np.array(learner_of), sets, sets, np.ones(items, bool), [], [])
 
 
 @pytest.mark.parametrize(("name", "weight"), [("movielens-100k", 100.0), ("kmrd", 500.0)])
@@ -99,6 +100,24 @@ def test_the_test_part_is_the_project_s_own(tiny: DataConfig) -> None:
     assert problem.learner_of.tolist() == list(range(len(users)))
     titles = Catalogue.from_dataset(dataset)
     assert problem.texts == [titles.texts[titles.item_ids.index(item)] for item in ids]
+
+
+def test_cold_items_are_those_without_a_training_event(tiny: DataConfig) -> None:
+    data = tiny.model_copy(update={"split": SplitConfig(cold_items=0.2)})
+    problem = test_problem(data, 1)
+    parts = split(prepare(tiny.source), data)
+    ids = sorted(set(parts.train_and_validation["item_id"]) | set(parts.test["item_id"]))
+    cold = {item for item, known in zip(ids, problem.trained, strict=True) if not known}
+    assert len(parts.cold) == 12
+    assert cold == parts.cold
+    taste = np.array(["Sci-Fi" in text for text in problem.described], float)
+    likes = np.array([taste[problem.asked.of(user)].mean() > 0.5 for user in range(len(problem.asked))])
+    found = cold_start._measured(problem, lambda block: (taste == likes[block, None]) * 2.0 - problem.trained)
+    # Cold items of the right genre first: there are fewer than ten of them, and the warm ones follow.
+    assert found["recall@10 cold items"] == 1.0
+    assert found["recall@10 cold items, alone"] == 1.0
+    assert 0 < found["recall@10 warm items"] < found["recall@10 warm items, alone"]
+    assert found[cold_start.RATIO] == pytest.approx(1 / found["recall@10 warm items"])
 
 
 def test_few_shot_learns_from_the_users_of_the_run_and_asks_all(tiny: DataConfig) -> None:
