@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 import tensorflow as tf
 
 from trainer.config import Config, TextConfig
 from trainer.data.catalogue import Catalogue
+from trainer.data.category_names import CategoryNames
 from trainer.data.heads import choose_heads
 from trainer.data.pipeline import Batch
 from trainer.data.variants import TextVariants
@@ -22,13 +24,17 @@ from trainer.towers.variants import ItemVariants
 
 
 def make_item_table(
-    catalogue: Catalogue, vocabulary: Vocabulary, text: TextConfig, variants: TextVariants | None = None
+    catalogue: Catalogue,
+    vocabulary: Vocabulary,
+    text: TextConfig,
+    variants: TextVariants | None = None,
+    names: CategoryNames | None = None,
 ) -> ItemTable:
     """The catalogue as tensors; a frozen encoder's vectors come from the cache on disk.
 
     With an encoder that is trained along (`text.tuning`) the table holds what its trained part takes. Category
     labels are always given as the vectors of the encoder as it was before training. ``variants`` are further texts
-    that training shows.
+    that training shows, and ``names`` those of the category labels that it types.
     """
     labels = encode_texts(prepare_labels(catalogue.category_labels, text), text, progress=False)
     texts = prepare_texts(catalogue.texts, catalogue.languages, text)
@@ -38,7 +44,10 @@ def make_item_table(
         others = text_inputs(variants.texts, variants.languages, text)
         places = [index.get(tag, UNKNOWN) for tag in variants.languages]
         shown = ItemVariants(len(catalogue), variants.rows, others, places)
-    return ItemTable(catalogue, vocabulary, text_features(texts, text), labels, shown)
+    typed = None
+    if names is not None:
+        typed = encode_texts(prepare_labels(names.texts, text), text, progress=False), names.splits
+    return ItemTable(catalogue, vocabulary, text_features(texts, text), labels, shown, typed)
 
 
 def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig) -> tf.Tensor:
@@ -96,6 +105,11 @@ def make_recommender(
     heads = choose_heads(vocabulary.events, config.data.positives)
     model = Recommender(vocabulary, config.model, heads, items, item_counts, encoder)
     _build(model, items)
+    popularity = model.candidate_tower.popularity
+    if popularity is not None:
+        counts = np.zeros(len(vocabulary.items) + 1, np.float32)
+        np.add.at(counts, items.ids.numpy(), np.asarray(item_counts))
+        popularity.set_counts(counts)
     return model
 
 
@@ -138,5 +152,7 @@ def _build(model: Recommender, items: ItemTable) -> None:
         labels=tf.zeros([1, len(model.heads)]),
     )
     queries = model.query_vectors(batch, items, vectors)
+    if model.query_tower.wishes is not None:
+        model.query_tower.read_text(items.category_vectors[:1], queries)
     if model.heads:
         model.ranking_model(queries, vectors[tf.newaxis])

@@ -12,6 +12,7 @@ from trainer.towers.affinity import LanguageAffinity
 from trainer.towers.items import ItemFeatures
 from trainer.towers.layers import Adapter, IdEmbedding, PiecewiseLinearEncoding
 from trainer.towers.neighbours import NeighbourIds
+from trainer.towers.popularity import ItemPopularity
 
 
 class CandidateTower(tf.keras.layers.Layer):
@@ -76,20 +77,22 @@ class CandidateTower(tf.keras.layers.Layer):
         self._embeddings = dense(dimension, use_bias=False, name="embeddings") if vocabulary.embeddings else None
         self._adapter = Adapter(dimension, name="adapter")
         ids = NeighbourIds if config.neighbours.enabled else IdEmbedding
-        self._id = (
-            ids(len(vocabulary.items), dimension, dropout=config.id_dropout, name="item") if config.item_id else None
-        )
+        # Hidden in `call`, the popularity with the id.
+        self._id = ids(len(vocabulary.items), dimension, dropout=0.0, name="item") if config.item_id else None
+        self.popularity = ItemPopularity(len(vocabulary.items), name="popularity") if config.popularity else None
 
     def call(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
         """Vectors of n items."""
         vector = self.content(features, training)
+        ids = features["id"]
+        if training and self._config.id_dropout > 0.0:
+            ids = tf.where(tf.random.uniform(tf.shape(ids)) >= self._config.id_dropout, ids, 0)
         if self._id is not None:
-            vector += (
-                self._id(features["id"], features["neighbours"], training=training)
-                if isinstance(self._id, NeighbourIds)
-                else self._id(features["id"], training=training)
-            )
-        return tf.math.l2_normalize(vector, axis=-1) if self._normalize else vector
+            vector += self._id(ids, features["neighbours"]) if isinstance(self._id, NeighbourIds) else self._id(ids)
+        vector = tf.math.l2_normalize(vector, axis=-1) if self._normalize else vector
+        if self.popularity is None:
+            return vector
+        return tf.concat([vector, self.popularity(ids, features["neighbours"])], axis=1)
 
     def content(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
         """What the item is without its id: float32 [n, dimension], not normalised."""

@@ -4,9 +4,11 @@ from typing import TypedDict
 
 import tensorflow as tf
 
-from trainer.config import QueryTowerConfig
+from trainer.config import QueryTowerConfig, WishesConfig
 from trainer.data.vocabulary import Vocabulary
 from trainer.towers.layers import Adapter, HistoryAttention, IdEmbedding, TimeFeatures
+from trainer.towers.popularity import PopularityWeight
+from trainer.towers.wishes import WishReader
 
 
 class QueryFeatures(TypedDict):
@@ -39,12 +41,25 @@ class QueryTower(tf.keras.layers.Layer):
         config: Which features are used and how often they are hidden in training.
         dimension: Size of the shared space.
         normalize: Whether the vectors have unit length.
+        wishes: How typed text is read a second way; None or disabled: not at all.
+        popularity: Whether items' vectors end in their popularity; the query's then end in its weight.
     """
 
-    def __init__(self, vocabulary: Vocabulary, config: QueryTowerConfig, dimension: int, *, normalize: bool) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        config: QueryTowerConfig,
+        dimension: int,
+        *,
+        normalize: bool,
+        wishes: WishesConfig | None = None,
+        popularity: bool = False,
+    ) -> None:
         super().__init__(name="query_tower")
         self._normalize = normalize
         self._config = config
+        self._dimension = dimension
+        self._popularity = PopularityWeight(name="popularity") if popularity else None
         self._user = (
             IdEmbedding(len(vocabulary.users), dimension, dropout=config.user_dropout, name="user")
             if config.user_id
@@ -60,6 +75,14 @@ class QueryTower(tf.keras.layers.Layer):
         identity = tf.keras.initializers.Identity()
         self._history = tf.keras.layers.Dense(dimension, use_bias=False, kernel_initializer=identity, name="history")
         self._text = Adapter(dimension, start_as_identity=True, name="text")
+        self.wishes = (
+            WishReader(max(1, len(vocabulary.categories)), dimension, gate_shift=wishes.gate_shift)
+            if wishes is not None and wishes.enabled
+            else None
+        )
+        if self.wishes is not None:
+            # Learned when the rest is finished: trainer.training.wishes.
+            self.wishes.trainable = False
         self._time = TimeFeatures(name="time_features") if config.time else None
         self._time_projection = tf.keras.layers.Dense(dimension, name="time") if config.time else None
         self._fusion = tf.keras.Sequential(
@@ -70,6 +93,10 @@ class QueryTower(tf.keras.layers.Layer):
             name="fusion",
         )
 
+    def read_text(self, sentences: tf.Tensor, texts: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """What is typed: sentence vectors [n, T] and their readings as an item's text [n, D] -> float32 [n, D]."""
+        return texts if self.wishes is None else self.wishes(sentences, texts, training=training)
+
     def call(self, features: QueryFeatures, training: bool = False) -> tf.Tensor:
         """Vectors of B requests; a request with nothing in it gets an arbitrary one."""
         mask = features["history_mask"]
@@ -77,7 +104,8 @@ class QueryTower(tf.keras.layers.Layer):
             mask &= tf.random.uniform(tf.shape(mask)) >= self._config.history_dropout
         has_history = tf.cast(tf.reduce_any(mask, axis=1, keepdims=True), tf.float32)
         has_text = tf.cast(features["text_mask"], tf.float32)[:, tf.newaxis]
-        total = self._history(self._attention(features["history"], mask=mask))
+        # The popularity at the end of items' vectors is for comparing alone.
+        total = self._history(self._attention(features["history"][..., : self._dimension], mask=mask))
         total += self._text(features["text"]) * has_text
         total += self._language(features["language"], training=training)
         total += self._country(features["country"], training=training)
@@ -91,4 +119,5 @@ class QueryTower(tf.keras.layers.Layer):
                 self._time_projection(self._time(features["timestamp"])) * tf.cast(there, tf.float32)[:, tf.newaxis]
             )
         fused = total + self._fusion(tf.concat([total, has_history, has_text], axis=1))
-        return tf.math.l2_normalize(fused, axis=-1) if self._normalize else fused
+        vector = tf.math.l2_normalize(fused, axis=-1) if self._normalize else fused
+        return vector if self._popularity is None else tf.concat([vector, self._popularity(fused)], axis=1)

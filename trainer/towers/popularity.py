@@ -1,0 +1,51 @@
+"""How popular items are, as one more number of the vectors that are compared.
+
+In a softmax over items log p(item) is the best score when nothing else is known. It stands as a last number in an
+item's vector, beside the query's weight for it, which starts at 1: the rest of the vectors then learns how a request
+differs from the average one, and few interactions suffice for what they tell best. An item that training never showed
+takes after its neighbours (`trainer.towers.neighbours`), where they are known, else it is like the average item.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+# Added to every count, so that an item that was not chosen yet may still be.
+_PSEUDO_COUNT = 1.0
+
+
+class ItemPopularity(tf.keras.layers.Layer):
+    """Logarithm of an item's number of training positives, relative to the average item's.
+
+    Args:
+        size: Known items V; index 0 is "unknown".
+    """
+
+    def __init__(self, size: int, *, name: str) -> None:
+        super().__init__(name=name)
+        # Saved with the model, so that nobody has to count again.
+        self.logs = self.add_weight(name="logs", shape=(size + 1,), initializer="zeros", trainable=False)
+
+    def set_counts(self, counts: npt.NDArray[np.floating]) -> None:
+        """Takes the training positives of each vocabulary index, [V + 1]; the first is ignored."""
+        logs = np.log(np.asarray(counts, np.float64)[1:] + _PSEUDO_COUNT)
+        self.logs.assign(np.concatenate([[0.0], logs - logs.mean()]) if logs.size else [0.0])
+
+    def call(self, indices: tf.Tensor, neighbours: tf.Tensor) -> tf.Tensor:
+        """Int32 [n] and neighbours' weights float32 [n, V] or [n, 0] -> float32 [n, 1]."""
+        known = tf.gather(self.logs, indices)
+        if neighbours.shape[-1]:
+            known = tf.where(indices > 0, known, tf.linalg.matvec(neighbours, self.logs[1:]))
+        return known[:, tf.newaxis]
+
+
+class PopularityWeight(tf.keras.layers.Layer):
+    """What a request makes of popularity: 1 + v . x, with v learned from zero on."""
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(name=name)
+        self._weight = tf.keras.layers.Dense(1, kernel_initializer="zeros", bias_initializer="ones", name="weight")
+
+    def call(self, queries: tf.Tensor) -> tf.Tensor:
+        """Float32 [B, D] -> float32 [B, 1]."""
+        return self._weight(queries)
