@@ -124,6 +124,12 @@ def test_the_model_tells_the_themes_apart_in_both_languages(report: EvaluationRe
     assert abs(random.metrics["auc"].value - 0.5) < 0.15
 
 
+def test_the_auc_of_the_validation_impressions_decides(run: Run) -> None:
+    history = run.read("history.json")["phases"]
+    assert run.read("select.json")["best"] == pytest.approx(max(history["val_auc"]), abs=1e-6)
+    assert set(run.read("blend.json")) == {"retrieval", "click"}
+
+
 def test_slices_hold_the_impressions_that_the_protocol_names(report: EvaluationReport, dataset: Dataset) -> None:
     # The last 20 % of 120 impressions are the last turn of users 16 to 39.
     assert report.sizes is not None
