@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import time
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -129,7 +130,7 @@ class WandbLogger(RunLogger):
 
     def __init__(self, run: Run) -> None:
         self._wandb = _import("wandb")
-        identity = _read(run).get("wandb", {}).get("id") or self._wandb.util.generate_id()
+        identity = _read(run).get("wandb", {}).get("id") or uuid.uuid4().hex[:12]
         try:
             self._run = self._wandb.init(
                 project=os.environ.get("WANDB_PROJECT", _PROJECT),
