@@ -13,8 +13,11 @@ import tensorflow as tf
 
 from trainer.errors import BabelrecError
 
-# Inputs of tanh are kept this small when a linear map is put into the layer: its error is x^3 / 3.
-_LINEAR_RANGE = 0.05
+# Largest input of tanh when a linear map is put into the layer. Its error is x^3 / 3: 3 % for a vector that lies
+# wholly along one of the map's directions, next to nothing for sentences, which lie along hundreds. Smaller inputs
+# would be more exact, but an optimiser's steps are then large beside the weights: from 0.05 training unlearned
+# the map at once.
+_LINEAR_RANGE = 0.3
 
 
 class LanguageConversion(tf.keras.layers.Layer):
