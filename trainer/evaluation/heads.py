@@ -109,7 +109,9 @@ def judge_heads(
             found[head.name] = _regression(head, users, labels, raw * scales[column, 1] + scales[column, 0], draws)
         else:
             fitted = calibrations.get(head.name)
-            methods: Mapping[str, Calibration] = {"none": IDENTITY} if fitted is None else {**fitted.methods}
+            methods = (
+                {"none": IDENTITY} if fitted is None else {str(name): each for name, each in fitted.methods.items()}
+            )
             applied = "none" if fitted is None else fitted.method
             found[head.name] = _binary(head, users, labels, raw, methods, applied, draws)
     return found

@@ -53,7 +53,7 @@ def slice_by_language_pair(
         At most `MOST_PAIRS`; nothing where all is one language.
     """
     readers = np.asarray(history_languages(histories, languages), dtype=object)
-    found = {}
+    found: dict[tuple[str, str], Slice] = {}
     for reader in sorted(set(readers)):
         parts = slice_by_items(rankings, relevant.only_users(readers == reader), languages, ks=ks)
         found |= {(reader, language): part for language, part in parts.items()}

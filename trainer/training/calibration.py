@@ -91,8 +91,8 @@ def calibrate(heads: Sequence[Head], outputs: _Floats, labels: _Floats) -> Calib
     return found
 
 
-def _fit(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], *, with_bias: bool) -> Calibration:
-    def loss(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+def _fit(logits: _Floats, targets: _Floats, *, with_bias: bool) -> Calibration:
+    def loss(parameters: _Floats) -> tuple[float, _Floats]:
         # The logarithm of the slope is sought: a slope below 0 would turn the head round.
         slope, bias = math.exp(parameters[0]), parameters[1] if with_bias else 0.0
         margin = slope * logits + bias
@@ -107,6 +107,6 @@ def _fit(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], *, w
     return Calibration(math.exp(-float(found.x[0])), float(found.x[1]) if with_bias else 0.0)
 
 
-def _log_loss(calibration: Calibration, logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]) -> float:
+def _log_loss(calibration: Calibration, logits: _Floats, targets: _Floats) -> float:
     margin = calibration.logits(logits)
     return float(np.mean(np.logaddexp(0.0, margin) - targets * margin))
