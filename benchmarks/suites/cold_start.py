@@ -43,7 +43,7 @@ def suite() -> Suite:
             for name in ("popularity", "EASE", "item-kNN")
         ),
     )
-    title = "MovieLens-100k, a fifth of the items without any training interaction"
+    title = "MovieLens-100k, a fifth of the items new"
     models = (ours(CONFIG, _figures), *peers)
     return Suite("movielens-100k", "item cold start", title, models, headline="recall@10 cold items")
 
