@@ -364,8 +364,8 @@ class WishesConfig(Settings):
     """Typed text read through the catalogue's categories, learned after everything else (docs/model.md)."""
 
     enabled: bool = Field(False, description="Whether typed texts have this second reading.")
-    gate_shift: float = Field(
-        0.0, description="What is taken off the gate's logit; a larger one reads more texts as wishes than as titles."
+    titles_kept: _Fraction = Field(
+        0.6, description="Share of the catalogue's texts that are read as titles rather than as wishes when typed."
     )
     steps: int = Field(150, ge=1)
     batch_size: int = Field(192, ge=8)
@@ -486,6 +486,11 @@ class TrainingConfig(Settings):
         None, description="Run directory whose weights to start from; vectors of ids start anew. Set by `finetune`."
     )
     transfer: TransferConfig = TransferConfig()
+    popularity_factors: list[Annotated[float, Field(gt=0.0)]] = Field(
+        [],
+        description="With `model.candidate.popularity`: factors of popularity to choose from on the validation part "
+        "when training is over, beside 1. For few interactions.",
+    )
     refit: bool = Field(
         True, description="Train once more on training + validation for the best number of epochs before testing."
     )

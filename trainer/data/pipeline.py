@@ -244,6 +244,7 @@ class _Stream:
         self._size = size
         self._seed = seed
         self._text_queries = text_queries
+        self._by_category = data._config.model.text_queries_by_category
         self._total = len(examples)
         self._thin = data._config.training.history == "leave_one_out"
         self._length = data._config.model.query.history_length
@@ -306,6 +307,6 @@ class _Stream:
         known = tf.reduce_sum(tf.cast(categories >= 0, tf.int32), axis=1)
         pick = tf.minimum(tf.cast(draws[2] * tf.cast(known, tf.float32), tf.int32), tf.maximum(known - 1, 0))
         label = tf.gather(categories, pick, batch_dims=1)
-        by_category = (known > 0) & (draws[1] < 0.5)
+        by_category = (known > 0) & (draws[1] < self._by_category)
         text = tf.where(by_category, self._items_total + label, items)
         return tf.where(draws[0] < self._text_queries, text, -1)

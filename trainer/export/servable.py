@@ -239,9 +239,8 @@ class Servable(tf.Module):
         place = tf.where(typed)
         spoken = _lookup_language(self._language_indices, language) + 1
         sentences = self._encode(tf.gather_nd(query, place), tf.gather_nd(language, place))
-        vectors = self._candidate_tower.embed_text(
-            self._candidate_tower.convert(sentences, tf.gather_nd(spoken, place))
-        )
+        sentences = self._candidate_tower.convert(sentences, tf.gather_nd(spoken, place))
+        vectors = self._query_vectors.read_text(sentences, self._candidate_tower.embed_text(sentences))
         shape = tf.stack([tf.size(query, out_type=tf.int64), tf.shape(vectors, out_type=tf.int64)[1]])
         text = tf.scatter_nd(place, vectors, shape)
         mask = newest >= 0

@@ -10,6 +10,7 @@ from trainer.data.pipeline import Batch
 from trainer.models.ranking import blend
 from trainer.models.recommender import Recommender
 from trainer.towers.items import ItemTable
+from trainer.towers.query import QueryFeatures
 
 _Ints = npt.NDArray[np.integer]
 # Users answered at once.
@@ -94,6 +95,13 @@ class CatalogueRanker:
             rankings[start:stop, : rows.shape[1]] = rows.numpy()
         return rankings
 
+    def rank_texts(self, sentences: tf.Tensor, k: int) -> npt.NDArray[np.int64]:
+        """The k best items of strangers who only type: sentence vectors [n, T] -> item rows [n, k], -1 pads."""
+        queries = typed_queries(self._model, sentences)
+        nothing = tf.fill([tf.shape(sentences)[0], 1], -1)
+        rows: npt.NDArray[np.int64] = self._order(*self._search(queries, nothing), tf.constant(k)).numpy()
+        return np.pad(rows, [(0, 0), (0, k - rows.shape[1])], constant_values=-1)
+
     def parts(self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints | None) -> tuple[tf.Tensor, ...]:
         """Retrieved rows [U, C], retrieval logits [U, C] and raw head outputs [U, C, heads] of U users."""
         blocks = []
@@ -160,7 +168,9 @@ class CatalogueRanker:
 
     @tf.function(reduce_retracing=True)
     def _answer(self, batch: Batch, excluded: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-        rows, retrieval, outputs = self._retrieve_and_rank(batch, excluded)
+        return self._order(*self._retrieve_and_rank(batch, excluded), k)
+
+    def _order(self, rows: tf.Tensor, retrieval: tf.Tensor, outputs: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
         scores = blend(retrieval, outputs, self._model.heads, self._weights)
         scores = tf.where(rows >= 0, scores, -np.inf)
         order = tf.math.top_k(scores, tf.minimum(k, tf.shape(scores)[1])).indices
@@ -168,14 +178,36 @@ class CatalogueRanker:
 
     @tf.function(reduce_retracing=True)
     def _retrieve_and_rank(self, batch: Batch, excluded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return self._search(self._model.query_vectors(batch, self._items, self._vectors), excluded)
+
+    def _search(self, queries: tf.Tensor, excluded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         model = self._model
-        queries = model.query_vectors(batch, self._items, self._vectors)
         scores = tf.matmul(queries, self._vectors, transpose_b=True) / model.config.retrieval.temperature
         barred = membership(excluded, self._items.size) | ~self._allowed
         top = tf.math.top_k(tf.where(barred, -np.inf, scores), min(self._candidates, self._items.size))
         rows = tf.where(tf.math.is_finite(top.values), top.indices, -1)
         outputs = model.ranking_model(queries, tf.gather(self._vectors, top.indices))
         return rows, top.values, outputs
+
+
+def typed_queries(model: Recommender, sentences: tf.Tensor, training: bool = False) -> tf.Tensor:
+    """Query vectors float32 [n, D] of strangers who only type; sentence vectors [n, T] of no known language."""
+    tower = model.candidate_tower
+    size = tf.shape(sentences)[0]
+    absent = tf.zeros([size], tf.int32)
+    sentences = tower.convert(sentences, absent)
+    length = model.config.query.history_length
+    features = QueryFeatures(
+        user=absent,
+        language=absent,
+        country=absent,
+        history=tf.zeros([size, length, model.config.dimension]),
+        history_mask=tf.zeros([size, length], tf.bool),
+        text=model.query_tower.read_text(sentences, tower.embed_text(sentences), training),
+        text_mask=tf.ones([size], tf.bool),
+        timestamp=tf.zeros([size], tf.int64),
+    )
+    return model.query_tower(features)
 
 
 def newest_first(indptr: npt.NDArray[np.int64], history: _Ints, length: int) -> npt.NDArray[np.int32]:

@@ -1,5 +1,6 @@
 """The catalogue as tensors that live in the graph: features of an item by its row."""
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -45,6 +46,8 @@ class ItemTable(tf.Module):
             themselves to the candidate tower.
         category_vectors: float32 [K, T], vectors of ``catalogue.category_labels``.
         variants: Further texts that training shows in place of an item's own.
+        names: Vectors float32 [M, T] of the names of categories and int [K + 1] bounds of each label's own
+            (`trainer.data.category_names`); None: a label is its only name.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class ItemTable(tf.Module):
         text_vectors: npt.NDArray[np.float32] | None,
         category_vectors: npt.NDArray[np.float32],
         variants: ItemVariants | None = None,
+        names: tuple[npt.NDArray[np.float32], Sequence[int]] | None = None,
     ) -> None:
         super().__init__(name="item_table")
         self.size = len(catalogue)
@@ -74,6 +78,7 @@ class ItemTable(tf.Module):
         self.category_vectors = _constant(
             np.concatenate([np.zeros((1, width), np.float32), category_vectors]), tf.float32
         )
+        self._names = None if names is None else (_constant(names[0], tf.float32), _constant(names[1], tf.int32))
         columns = [catalogue.numeric.get(name) for name in vocabulary.numeric]
         absent = np.full(self.size, np.nan, np.float32)
         self.numeric = _constant(
@@ -99,6 +104,23 @@ class ItemTable(tf.Module):
         if not training or self._variants is None:
             return texts, languages
         return self._variants.choose(rows, texts, languages)
+
+    @property
+    def names(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        """Vectors [M, T] of the names of categories and bounds [K + 1] of each label's own."""
+        if self._names is None:
+            vectors = self.category_vectors.numpy()[1:]
+            return vectors, np.arange(len(vectors) + 1, dtype=np.int32)
+        return self._names[0].numpy(), self._names[1].numpy()
+
+    def label(self, labels: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Vectors float32 [n, T] of the category labels at int32 ``labels`` [n]; in training of any of their names."""
+        if not training or self._names is None:
+            return tf.gather(self.category_vectors, labels + 1)
+        vectors, splits = self._names
+        first, end = tf.gather(splits, labels), tf.gather(splits, labels + 1)
+        drawn = tf.random.uniform(tf.shape(labels)) * tf.cast(end - first, tf.float32)
+        return tf.gather(vectors, tf.minimum(first + tf.cast(drawn, tf.int32), end - 1))
 
     def __call__(self, rows: tf.Tensor, training: bool = False) -> ItemFeatures:
         """Features of the items at int32 ``rows`` [n]; in training each with any of its texts."""

@@ -59,7 +59,7 @@ class QueryTower(tf.keras.layers.Layer):
         self._normalize = normalize
         self._config = config
         self._dimension = dimension
-        self._popularity = PopularityWeight(name="popularity") if popularity else None
+        self.popularity = PopularityWeight(name="popularity") if popularity else None
         self._user = (
             IdEmbedding(len(vocabulary.users), dimension, dropout=config.user_dropout, name="user")
             if config.user_id
@@ -76,7 +76,7 @@ class QueryTower(tf.keras.layers.Layer):
         self._history = tf.keras.layers.Dense(dimension, use_bias=False, kernel_initializer=identity, name="history")
         self._text = Adapter(dimension, start_as_identity=True, name="text")
         self.wishes = (
-            WishReader(max(1, len(vocabulary.categories)), dimension, gate_shift=wishes.gate_shift)
+            WishReader(max(1, len(vocabulary.categories)), dimension)
             if wishes is not None and wishes.enabled
             else None
         )
@@ -120,4 +120,4 @@ class QueryTower(tf.keras.layers.Layer):
             )
         fused = total + self._fusion(tf.concat([total, has_history, has_text], axis=1))
         vector = tf.math.l2_normalize(fused, axis=-1) if self._normalize else fused
-        return vector if self._popularity is None else tf.concat([vector, self._popularity(fused)], axis=1)
+        return vector if self.popularity is None else tf.concat([vector, self.popularity(fused)], axis=1)

@@ -1,0 +1,82 @@
+"""What categories are called in many languages: texts that stand for a label when somebody types a wish."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from trainer.errors import BabelrecError
+
+_LOG = logging.getLogger(__name__)
+_FILE: TypeAdapter[dict[str, dict[str, list[str]]]] = TypeAdapter(dict[str, dict[str, list[str]]])
+
+
+class CategoryNames:
+    """Names of the K labels of one catalogue.
+
+    Attributes:
+        texts: The names, those of label 0 first; each label's own text begins its names.
+        splits: K + 1 bounds: label ``k`` has ``texts[splits[k] : splits[k + 1]]``, none twice.
+    """
+
+    def __init__(self, labels: Sequence[str], names: dict[str, dict[str, list[str]]] | None = None) -> None:
+        self.texts: list[str] = []
+        self.splits = [0]
+        for label in labels:
+            others = [name for spoken in (names or {}).get(label, {}).values() for name in spoken]
+            self.texts += dict.fromkeys([label, *others])
+            self.splits.append(len(self.texts))
+
+    @classmethod
+    def load(cls, path: Path | None, labels: Sequence[str]) -> "CategoryNames":
+        """Reads a YAML file: label -> BCP 47 tag -> names; see ``configs/categories/movielens.yaml``.
+
+        Args:
+            path: The file; None: each label is its only name.
+            labels: Of the catalogue. Labels that the file lacks keep their only name.
+
+        Raises:
+            BabelrecError: The file can't be read, is of another form, has an empty name, or names no label of these.
+        """
+        if path is None:
+            return cls(labels)
+        names = _read(path)
+        known = names.keys() & set(labels)
+        if not known:
+            raise BabelrecError(
+                f"{path} names none of the dataset's categories. It has {_some(names)}; the dataset has "
+                f"{_some(labels)}. Give data.category_names a file of these categories, or leave it out."
+            )
+        if others := names.keys() - known:
+            _LOG.info("%s: the dataset has no category %s.", path, _some(sorted(others)))
+        return cls(labels, names)
+
+
+def _read(path: Path) -> dict[str, dict[str, list[str]]]:
+    try:
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        names = _FILE.validate_python(raw, strict=True)
+    except OSError as error:
+        raise BabelrecError(f"Can't read {path}: {error.strerror}. Mend data.category_names.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BabelrecError(f"{path} is not valid YAML in UTF-8: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise BabelrecError(
+            f"{path}: {place}: {first['msg']}, received {first['input']!r:.80}. Remedy: category label, language and "
+            "a list of names, for example {War: {de: [Krieg, ein Kriegsfilm]}}; quote names that YAML reads otherwise."
+        ) from error
+    for label, languages in names.items():
+        for tag, spoken in languages.items():
+            if not all(name.strip() for name in spoken):
+                raise BabelrecError(f"{path}: {label}.{tag} has an empty name. Remove it.")
+    return names
+
+
+def _some(labels: Any) -> str:
+    shown = [repr(label) for label in labels][:5]
+    return ", ".join(shown) + (", ..." if len(labels) > 5 else "") if shown else "none"

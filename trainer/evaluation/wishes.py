@@ -1,0 +1,277 @@
+"""Typed wishes in many languages: whether translations are answered alike, and by items of the wished categories."""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
+
+from trainer.config import Settings
+from trainer.data.catalogue import Catalogue
+from trainer.data.languages import UNDETERMINED
+from trainer.data.vocabulary import Vocabulary
+from trainer.errors import BabelrecError
+from trainer.evaluation.intervals import bootstrap_interval
+from trainer.evaluation.style import COLOURS, MODEL_COLOUR, new_figure, png
+from trainer.files import atomic_file, write_text
+from trainer.models.assembly import load_recommender, make_item_table, text_inputs
+from trainer.models.requests import CatalogueRanker
+from trainer.runs import Run
+from trainer.text.vectors import encode_texts
+
+PROTOCOL = "wishes"
+PIVOT = "en"
+K = 10
+_Rows = NDArray[np.int64]
+
+
+class Wish(Settings):
+    """One wish: what is typed in each language, and the category labels that satisfy it."""
+
+    id: str = Field(min_length=1)
+    genres: list[str] = Field(min_length=1)
+    texts: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WishResult:
+    """One model's answers.
+
+    Attributes:
+        model: its name.
+        languages: L tags, as in the file.
+        overlap: [W, L], share of each wish's ten items that are among those of the English wording.
+        ndcg: [W, L], NDCG@10 with the share of the wish's genres that an item has as its gain.
+    """
+
+    model: str
+    languages: list[str]
+    overlap: NDArray[np.float64]
+    ndcg: NDArray[np.float64]
+
+    def metrics(self) -> dict[str, float]:
+        """Means over wishes: overlap but of English, NDCG, the worst language of each, and each by language."""
+        overlap, ndcg = self.overlap.mean(axis=0), self.ndcg.mean(axis=0)
+        others = [place for place, tag in enumerate(self.languages) if tag != PIVOT]
+        named = {
+            "overlap@10": float(overlap[others].mean()),
+            "overlap@10 worst language": float(overlap[others].min()),
+            "ndcg@10 by genre": float(ndcg.mean()),
+            "ndcg@10 by genre worst language": float(ndcg.min()),
+        }
+        for place, tag in enumerate(self.languages):
+            if tag != PIVOT:
+                named[f"overlap@10 {tag}"] = float(overlap[place])
+            named[f"ndcg@10 by genre {tag}"] = float(ndcg[place])
+        return named
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % bootstrap intervals over wishes of the two means."""
+        others = [place for place, tag in enumerate(self.languages) if tag != PIVOT]
+        values = np.stack([self.overlap[:, others].mean(axis=1), self.ndcg.mean(axis=1)], axis=1)
+        low_high = bootstrap_interval(values)
+        return {
+            name: (float(low), float(high))
+            for name, (low, high) in zip(("overlap@10", "ndcg@10 by genre"), low_high, strict=True)
+        }
+
+
+def load_wishes(path: Path) -> list[Wish]:
+    """Reads a file of wishes (see ``benchmarks/wishes.yaml``).
+
+    Raises:
+        BabelrecError: unreadable, of another form, an id twice, English missing, or not all in the same languages.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        wishes = TypeAdapter(list[Wish]).validate_python(raw)
+    except OSError as error:
+        raise BabelrecError(f"Can't read the wishes {path}: {error.strerror}. Give an existing YAML file.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BabelrecError(f"{path} is not valid YAML in UTF-8: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise BabelrecError(f"{path}: {place}: {first['msg']}. Remedy: id, genres and texts by language.") from error
+    if not wishes:
+        raise BabelrecError(f"{path} holds no wish. Give at least one.")
+    seen: set[str] = set()
+    for wish in wishes:
+        if wish.id in seen:
+            raise BabelrecError(f"{path}: {wish.id!r} stands there twice. Rename one.")
+        seen.add(wish.id)
+        if PIVOT not in wish.texts or wish.texts.keys() != wishes[0].texts.keys():
+            raise BabelrecError(
+                f"{path}: {wish.id!r} is in {', '.join(wish.texts)}; every wish needs {PIVOT} and the languages of the "
+                f"first, {', '.join(wishes[0].texts)}."
+            )
+    return wishes
+
+
+def genre_gains(wishes: Sequence[Wish], catalogue: Catalogue) -> NDArray[np.float64]:
+    """[W, N]: the share of each wish's genres that each item has.
+
+    Raises:
+        BabelrecError: a genre that no item has.
+    """
+    gains = np.zeros((len(wishes), len(catalogue)))
+    for place, wish in enumerate(wishes):
+        for genre in wish.genres:
+            if genre not in catalogue.category_labels:
+                raise BabelrecError(
+                    f"Wish {wish.id!r}: no item has the category {genre!r}. There are "
+                    f"{', '.join(catalogue.category_labels) or 'none'}."
+                )
+            label = catalogue.category_labels.index(genre)
+            gains[place] += (catalogue.categories == label).any(axis=1)
+        gains[place] /= len(wish.genres)
+    return gains
+
+
+def judge(model: str, languages: Sequence[str], rows: _Rows, gains: NDArray[np.float64]) -> WishResult:
+    """Measures answers.
+
+    DCG@10 is the sum of gain / log2(rank + 1) over the ten places, divided by that of the ten largest gains of the
+    catalogue (Järvelin and Kekäläinen, 2002, doi 10.1145/582415.582418, with linear gain).
+
+    Args:
+        model: Its name.
+        languages: L tags, English among them.
+        rows: [W, L, 10] item rows, best first, -1 where there is none.
+        gains: [W, N].
+    """
+    english = rows[:, list(languages).index(PIVOT)]
+    overlap = ((rows[..., :, np.newaxis] == english[:, np.newaxis, np.newaxis, :]) & (rows[..., np.newaxis] >= 0)).any(
+        axis=-1
+    )
+    discounts = 1.0 / np.log2(np.arange(2, K + 2))
+    found = np.where(rows >= 0, np.take_along_axis(gains[:, np.newaxis], np.maximum(rows, 0), axis=2), 0.0)
+    best = -np.sort(-gains, axis=1)[:, :K]
+    ideal = best @ discounts[: best.shape[1]]
+    return WishResult(model, list(languages), overlap.sum(axis=-1) / K, (found @ discounts) / ideal[:, np.newaxis])
+
+
+def evaluate_wishes(run: Run, wishes: Sequence[Wish], *, peers: bool = True) -> list[WishResult]:
+    """Asks each wish in each language, as a stranger's text alone, over the run's whole catalogue.
+
+    The way is that of the exported graph: encoder, candidate tower, query tower, retrieval, ranking, blend.
+
+    Args:
+        run: A finished run.
+        wishes: From `load_wishes`.
+        peers: Also judge the encoder's own cosine between wish and item (title with its categories), and chance.
+
+    Returns:
+        The run's model, named ``babelrec``, then the peers.
+
+    Raises:
+        BabelrecError: the run is not finished, or a genre is not of its catalogue.
+    """
+    dataset = run.dataset()
+    catalogue = Catalogue.from_dataset(dataset)
+    gains = genre_gains(wishes, catalogue)
+    languages = list(wishes[0].texts)
+    texts = [wish.texts[tag] for wish in wishes for tag in languages]
+    items = make_item_table(catalogue, Vocabulary.load(run.vocabulary), run.config.text)
+    model = load_recommender(run, items)
+    ranker = CatalogueRanker(model, items, run.read("blend.json"), candidates=run.config.export.candidates)
+    typed = text_inputs(texts, [UNDETERMINED] * len(texts), run.config.text)
+    answers = {"babelrec": ranker.rank_texts(model.candidate_tower.text_vectors(typed), K)}
+    if peers:
+        answers["mUSE cosine"] = _by_cosine(run, catalogue, texts)
+        chance = np.random.default_rng(run.config.seed)
+        answers["random"] = np.stack([chance.permutation(len(catalogue))[:K] for _ in texts])
+    shape = (len(wishes), len(languages), -1)
+    return [judge(name, languages, rows.reshape(shape), gains) for name, rows in answers.items()]
+
+
+def rows(run: Run, wishes: Sequence[Wish], *, data: str) -> list[dict[str, Any]]:
+    """Rows of the quality table: ``data``, ``protocol``, ``model``, ``metric``, ``value``."""
+    return [
+        {"data": data, "protocol": PROTOCOL, "model": result.model, "metric": metric, "value": value}
+        for result in evaluate_wishes(run, wishes)
+        for metric, value in result.metrics().items()
+    ]
+
+
+def write_wishes(results: Sequence[WishResult], directory: Path, *, stem: str, facts: Mapping[str, Any]) -> list[Path]:
+    """Writes JSON, Markdown and a plot by language, each atomically; returns the files."""
+    data, page, plot = (directory / f"{stem}{ending}" for ending in (".json", ".md", ".png"))
+    picture = png(functools.partial(_plot, results))
+    if picture is not None:
+        with atomic_file(plot) as temporary:
+            temporary.write_bytes(picture)
+    write_text(page, to_markdown(results))
+    record = {
+        "schema": 1,
+        "protocol": PROTOCOL,
+        **facts,
+        "wishes": len(results[0].overlap),
+        "models": {result.model: {"metrics": result.metrics(), "ci95": result.intervals()} for result in results},
+    }
+    write_text(data, json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    return [data, page, plot]
+
+
+def to_markdown(results: Sequence[WishResult]) -> str:
+    """One table over the models, one over the languages of the first."""
+    lines = [
+        "| model | overlap@10 | worst language | NDCG@10 by genre | worst language |",
+        "|---|---|---|---|---|",
+    ]
+    for result in results:
+        found, spread = result.metrics(), result.intervals()
+        low, high = spread["overlap@10"]
+        low_ndcg, high_ndcg = spread["ndcg@10 by genre"]
+        lines.append(
+            f"| {result.model} | {found['overlap@10']:.3f} ({low:.3f} to {high:.3f}) | "
+            f"{found['overlap@10 worst language']:.3f} | {found['ndcg@10 by genre']:.3f} ({low_ndcg:.3f} to "
+            f"{high_ndcg:.3f}) | {found['ndcg@10 by genre worst language']:.3f} |"
+        )
+    first = results[0]
+    lines += ["", f"`{first.model}` by language:", "", "| language | overlap@10 | NDCG@10 by genre |", "|---|---|---|"]
+    for place, tag in enumerate(first.languages):
+        overlap = "" if tag == PIVOT else f"{first.overlap[:, place].mean():.3f}"
+        lines.append(f"| {tag} | {overlap} | {first.ndcg[:, place].mean():.3f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _by_cosine(run: Run, catalogue: Catalogue, texts: Sequence[str]) -> _Rows:
+    described = [
+        ". ".join(part for part in (text, ", ".join(catalogue.labels(row))) if part)
+        for row, text in enumerate(catalogue.texts)
+    ]
+    both = encode_texts([*texts, *described], run.config.text, progress=False)
+    both = both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    scores = both[: len(texts)] @ both[len(texts) :].T
+    return np.argsort(-scores, axis=1, kind="stable")[:, :K]
+
+
+def _plot(results: Sequence[WishResult]) -> Figure | None:
+    languages = results[0].languages
+    figure, axes = new_figure(9.0, 6.0, rows=2)
+    for axis, name, title in zip(
+        axes, ("overlap", "ndcg"), ("Overlap@10 with English", "NDCG@10 by genre"), strict=True
+    ):
+        for place, result in enumerate(results):
+            width = 0.8 / len(results)
+            axis.bar(
+                np.arange(len(languages)) + (place - (len(results) - 1) / 2) * width,
+                getattr(result, name).mean(axis=0),
+                width,
+                label=result.model,
+                color=(MODEL_COLOUR, *COLOURS)[place % (len(COLOURS) + 1)],
+            )
+        axis.set_ylim(0.0, 1.0)
+        axis.set_ylabel(title)
+    axes[0].legend(ncols=len(results))
+    for axis in axes:
+        axis.set_xticks(np.arange(len(languages)), languages)
+    return figure
