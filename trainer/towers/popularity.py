@@ -40,12 +40,16 @@ class ItemPopularity(tf.keras.layers.Layer):
 
 
 class PopularityWeight(tf.keras.layers.Layer):
-    """What a request makes of popularity: 1 + v . x, with v learned from zero on."""
+    """What a request makes of popularity: a factor times (1 + v . x), with v learned from zero on.
+
+    The factor is 1 in training and may be chosen after it (`trainer.training.popularity`).
+    """
 
     def __init__(self, *, name: str) -> None:
         super().__init__(name=name)
         self._weight = tf.keras.layers.Dense(1, kernel_initializer="zeros", bias_initializer="ones", name="weight")
+        self.factor = self.add_weight(name="factor", shape=(), initializer="ones", trainable=False)
 
     def call(self, queries: tf.Tensor) -> tf.Tensor:
         """Float32 [B, D] -> float32 [B, 1]."""
-        return self._weight(queries)
+        return self.factor * self._weight(queries)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.config import Config
 from trainer.data.catalogue import Catalogue
+from trainer.data.category_names import CategoryNames
 from trainer.data.dataset import Dataset
 from trainer.data.heads import Head, choose_heads
 from trainer.data.pipeline import TrainingData
@@ -33,9 +35,11 @@ from trainer.training.crosslingual import CrossLingual
 from trainer.training.head_quality import calibrate_on_validation
 from trainer.training.loggers import EpochLogger, RunLoggers, open_loggers
 from trainer.training.optimizer import make_optimizer
+from trainer.training.popularity import settle_popularity
 from trainer.training.state import TrainingState, WeightAverage
 from trainer.training.tensorboard import write_config_page, write_hyperparameters, write_projector
 from trainer.training.transfer import Transfer
+from trainer.training.wishes import tune_wishes
 
 _LOG = logging.getLogger(__name__)
 
@@ -99,6 +103,8 @@ def _fit(run: Run, loggers: RunLoggers) -> None:
         last = selection
         if model is None:
             model = selection.train(config.training.epochs, hold_out=True, done=True)
+    if config.model.wishes.enabled:
+        tune_wishes(model, last.items, last.item_counts, config.model.wishes, config.seed)
     last.vocabulary.save(run.vocabulary)
     write_projector(
         last.quality_logs, catalogue, model.candidate_vectors(last.items).numpy(), config.training.projector_items
@@ -156,9 +162,17 @@ class _Phase:
         texts = self._crosslingual.languages
         self.vocabulary = Vocabulary.from_training(dataset, catalogue, parts, config, texts)
         self.heads = choose_heads(self.vocabulary.events, config.data.positives)
-        self.items: ItemTable = make_item_table(catalogue, self.vocabulary, config.text, self._crosslingual.variants)
+        names = CategoryNames.load(config.data.category_names, catalogue.category_labels)
+        self.items: ItemTable = make_item_table(
+            catalogue, self.vocabulary, config.text, self._crosslingual.variants, names
+        )
         self._data = TrainingData(dataset, catalogue, self.vocabulary, parts, self.heads, config)
         self.hold_out = make_hold_out(dataset, catalogue, self.vocabulary, parts, config)
+
+    @property
+    def item_counts(self) -> npt.NDArray[np.float32]:
+        """Float32 [N]: training positives of each item."""
+        return self._data.item_counts
 
     @property
     def quality_logs(self) -> Path:
@@ -254,6 +268,7 @@ class _Phase:
         state.restore_best()
         if transfer is not None:
             transfer.settle(self.run, measure)
+        settle_popularity(self.run, model, settings.popularity_factors, measure)
         self._best_epoch = int(state.best_epoch.numpy()) or epochs
         self._crosslingual.report(model, self.vocabulary, self.run, self.quality_logs, self._best_epoch)
         self._best_value = float(state.best_value.numpy())
