@@ -8,7 +8,8 @@ import numpy as np
 
 from benchmarks.peers.config import PEERS, load
 from benchmarks.peers.problem import Problem
-from benchmarks.peers.simple import MEAN_HISTORY, RANDOM, MeanHistorySettings, NoSettings
+from benchmarks.peers.settings import NoSettings
+from benchmarks.peers.simple import MEAN_HISTORY, RANDOM, MeanHistorySettings
 from benchmarks.suites.others import peer_model
 from benchmarks.suites.ours import ours
 from benchmarks.suites.suite import Model, Suite

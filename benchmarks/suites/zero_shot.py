@@ -4,7 +4,8 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.peers.simple import MEAN_HISTORY, RANDOM, MeanHistorySettings, NoSettings
+from benchmarks.peers.settings import NoSettings
+from benchmarks.peers.simple import MEAN_HISTORY, RANDOM, MeanHistorySettings
 from benchmarks.suites.collaborative import ZERO_SHOT
 from benchmarks.suites.others import peer_model
 from benchmarks.suites.ours import ours
