@@ -114,7 +114,7 @@ class Content:
         self.text = _unit(_centred(_unit(text_vectors), catalogue.languages))
         labels = np.concatenate([np.zeros((1, text_vectors.shape[1]), np.float32), category_vectors])
         mean = _unit(labels[catalogue.categories + 1].sum(axis=1))
-        there = (catalogue.categories >= 0).any(axis=1)
+        there: npt.NDArray[np.bool_] = np.any(catalogue.categories >= 0, axis=1)
         if there.any():
             mean = np.where(there[:, np.newaxis], _unit(mean - mean[there].mean(axis=0)), np.float32(0.0))
         self.categories: _Floats = mean
