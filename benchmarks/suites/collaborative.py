@@ -28,7 +28,7 @@ def movielens() -> Suite:
     name = "movielens-100k"
     references = (
         reference_peer("popularity", name, {}, "popularity"),
-        reference_peer("BPR", name, {"factors": 64, "learning_rate": 0.05, "regularization": 0.01}, "BPR 64"),
+        reference_peer("BPR", name, {"factors": 64, "learning_rate": 0.05, "regularization": 0.005}, "BPR 64"),
         reference_peer("ALS", name, {"factors": 64, "regularization": 10.0, "alpha": 5.0}, "ALS 64, reg 10, alpha 5"),
         reference_peer("EASE", name, {"regularization": 100.0}, "EASE, lambda 100"),
     )
