@@ -79,5 +79,8 @@ bench-quality: $(VENV)/.installed-bench ## quality beside peers (hours; goes on 
 bench-ablations: $(VENV)/.installed ## what each option is worth: trains the variants of configs/ablations.yaml
 	$(BIN)/python -m benchmarks.ablations
 
+bench-wishes: $(VENV)/.installed ## forty typed wishes in 16 languages; needs the run of configs/wishes.yaml in runs/wishes
+	$(BIN)/python -m benchmarks.wishes
+
 clean: ## remove caches of tools; runs/, models/ and .venv stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info
