@@ -58,7 +58,7 @@ def test_two_variants_are_trained_once_measured_and_compared(
 ) -> None:
     tiny = tiny_dataset(tmp_path / "tiny")
     base = tmp_path / "base.yaml"
-    quick = {"epochs": 1, "batch_size": 64, "learning_rate": 0.01, "refit": False}
+    quick: dict[str, object] = {"epochs": 1, "batch_size": 64, "learning_rate": 0.01, "refit": False}
     base.write_text(dump_config(tiny_config(tiny.path, training=quick)), encoding="utf-8")
     variants: list[dict[str, object]] = [
         {"name": "t/plain", "config": str(base), "evaluate": ["p1"]},

@@ -248,7 +248,7 @@ def test_fgm_adds_the_loss_at_a_worse_place(bilingual: Dataset, at: str) -> None
         "retrieval": {"uniform_negatives": 0},
         "ranking": {"loss_weight": 0.0},
     }
-    extra = {"adversarial": {"method": "fgm", "epsilon": 0.05, "weight": 1.0, "at": at}}
+    extra: dict[str, object] = {"adversarial": {"method": "fgm", "epsilon": 0.05, "weight": 1.0, "at": at}}
     model, _, data, _ = _prepared(bilingual, _config(bilingual, extra, quiet))
     batch = next(iter(data.batches(start=0, stop=1)))
     plain = float(model.compute_loss(batch, training=False))
