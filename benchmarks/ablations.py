@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tensorflow as tf
 import yaml
 from pydantic import Field, ValidationError
 
@@ -39,6 +38,9 @@ from trainer.models.assembly import load_recommender, make_item_table
 from trainer.runs import Run
 from trainer.training.crosslingual import alignment_pairs
 from trainer.training.fit import fit
+
+# After `trainer`, which chooses the Keras.
+from tf_keras import backend as keras_backend  # isort: skip
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _REGISTRY = _REPOSITORY / "configs" / "ablations.yaml"
@@ -182,7 +184,8 @@ def run_variant(registry: Registry, variant: Variant, seed: int, output: Path) -
         print(f"{variant.name}, seed {seed}, {name}: {json.dumps(figures, ensure_ascii=False)}", flush=True)
     if seconds > 1.0:
         run.write("seconds.json", seconds)
-    tf.keras.backend.clear_session()
+    # Keras keeps every model's graph otherwise.
+    keras_backend.clear_session()
 
 
 def rows_of(registry: Registry, seeds: Sequence[int], output: Path) -> list[dict[str, Any]]:

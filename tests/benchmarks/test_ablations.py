@@ -1,6 +1,8 @@
 """The registry of ablations, a run of two variants, and the arithmetic of differences."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,12 @@ def test_every_variant_of_the_registry_is_a_valid_config_that_differs_from_its_b
     for variant in registry.variants:
         if variant.against is not None:
             assert configs[variant.name] != configs[variant.against], variant.name
+
+
+def test_it_starts_as_a_program_of_its_own() -> None:
+    command = [sys.executable, "-m", "benchmarks.ablations", "--list", "--only", "kmrd/plain"]
+    found = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("kmrd/plain: configs/kmrd.yaml")
 
 
 @pytest.mark.parametrize(
