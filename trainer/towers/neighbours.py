@@ -44,7 +44,9 @@ class NeighbourIds(IdEmbedding):
         known = indices > 0
         if training and self._dropout > 0.0:
             known &= tf.random.uniform(tf.shape(indices)) >= self._dropout
-        mean = self.factor * tf.matmul(neighbours, self.table[1:])
+        # Without gradient: each vector is learned from its own item. The means' gradients are dense and alike, and
+        # an optimizer that scales them row by row drives all vectors in one direction.
+        mean = self.factor * tf.matmul(neighbours, tf.stop_gradient(self.table[1:]))
         return tf.where(known[:, tf.newaxis], tf.gather(self.table, indices), mean)
 
 
