@@ -376,6 +376,21 @@ class WishesConfig(Settings):
     l2: float = Field(3e-4, ge=0.0, description="Weight of the squared weights from sentence to categories.")
 
 
+class LinearConfig(Settings):
+    """A linear item-item model beside the towers (EASE, Steck, 2019, arXiv 1905.03375; docs/model.md)."""
+
+    rank: int = Field(
+        0, ge=0, description="Numbers that the vectors grow by; 0: none. 128 for catalogues of up to 20,000 items."
+    )
+    regularization: float = Field(300.0, gt=0.0, description="Positives that each item is shrunk by.")
+    factors: list[Annotated[float, Field(ge=0.0)]] = Field(
+        [0.3, 0.0, 0.15, 0.5, 0.8, 1.2],
+        min_length=1,
+        description="Weights to choose from on the validation part when the towers are trained, in standard deviations "
+        "of its scores; the first where there is no validation part.",
+    )
+
+
 class ModelConfig(Settings):
     """The two towers, the retrieval task and the ranking task."""
 
@@ -383,6 +398,7 @@ class ModelConfig(Settings):
     query: QueryTowerConfig = QueryTowerConfig()
     candidate: CandidateTowerConfig = CandidateTowerConfig()
     conversion: ConversionConfig = ConversionConfig()
+    linear: LinearConfig = LinearConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     ranking: RankingConfig = RankingConfig()
     text_queries: _Fraction = Field(
@@ -470,7 +486,9 @@ class TrainingConfig(Settings):
 
     epochs: int = Field(20, ge=1)
     epoch_steps: int | None = Field(
-        None, ge=1, description="Steps of an epoch, and so between validations; null: as many as see each positive once."
+        None,
+        ge=1,
+        description="Steps of an epoch, and so between validations; null: what sees each positive once.",
     )
     batch_size: int = Field(512, ge=2)
     history: Literal["leave_one_out", "causal"] = Field(

@@ -114,6 +114,11 @@ class TrainingData:
         """Float32 [N]: training positives of each item."""
 
     @property
+    def histories(self) -> tuple[npt.NDArray[np.int64], _Ints]:
+        """Catalogue rows of each known user's positives, oldest first, as `trainer.data.catalogue.group_by_user`."""
+        return self._indptr, self._history
+
+    @property
     def steps_per_epoch(self) -> int:
         """Batches that see each positive once, on average, or as many as are set."""
         settings = self._config.training

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import tensorflow as tf
 
-from trainer.config import Config, TextConfig
+from trainer.config import Config, LinearConfig, TextConfig
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
 from trainer.data.heads import choose_heads
@@ -19,6 +19,7 @@ from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.tuning import text_features, trained_part
 from trainer.text.vectors import encode_texts
 from trainer.towers.items import ItemTable
+from trainer.towers.linear import fit_linear
 from trainer.towers.neighbours import Content, neighbour_weights
 from trainer.towers.variants import ItemVariants
 
@@ -111,6 +112,27 @@ def make_recommender(
         np.add.at(counts, items.ids.numpy(), np.asarray(item_counts))
         popularity.set_counts(counts)
     return model
+
+
+def solve_linear(
+    config: LinearConfig, model: Recommender, histories: tuple[np.ndarray, np.ndarray], known: int
+) -> None:
+    """Gives a model its linear part, solved from the training positives; without one nothing happens.
+
+    Args:
+        config: Its settings.
+        model: With an item table whose rows ``histories`` hold.
+        histories: Of training, as of `trainer.data.catalogue.group_by_user`.
+        known: Items of the vocabulary.
+    """
+    items, history = model.candidate_tower.linear, model.query_tower.linear
+    if items is None or history is None:
+        return
+    indptr, rows = histories
+    indices = model.items.ids.numpy()[rows] - 1
+    table, signs = fit_linear(indptr, indices, known, rank=config.rank, regularization=config.regularization)
+    items.table.assign(np.concatenate([np.zeros((1, config.rank), np.float32), table]))
+    history.signs.assign(signs)
 
 
 def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.Tensor | None = None) -> Recommender:

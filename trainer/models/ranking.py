@@ -28,6 +28,7 @@ class RankingModel(tf.keras.layers.Layer):
     def __init__(self, heads: Sequence[Head], config: RankingConfig, dimension: int) -> None:
         super().__init__(name="ranking_model")
         self.heads = list(heads)
+        self._dimension = dimension
         self._cross = [
             tfrs.layers.dcn.Cross(projection_dim=max(1, dimension // 2), name=f"cross_{layer}")
             for layer in range(config.cross_layers)
@@ -54,8 +55,10 @@ class RankingModel(tf.keras.layers.Layer):
     def call(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """Queries [B, D] and candidates [B, C, D] -> raw outputs float32 [B, C, heads].
 
-        A binary head's output is a logit; a regression head's is in standard deviations.
+        A binary head's output is a logit; a regression head's is in standard deviations. What stands behind the first D
+        numbers of the vectors is for retrieval alone and is left out.
         """
+        queries, candidates = queries[:, : self._dimension], candidates[..., : self._dimension]
         queries = tf.broadcast_to(queries[:, tf.newaxis, :], tf.shape(candidates))
         inputs = tf.concat([queries, candidates, queries * candidates], axis=-1)
         flat = tf.reshape(inputs, [-1, 3 * candidates.shape[-1]])

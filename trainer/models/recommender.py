@@ -56,6 +56,7 @@ class Recommender(tfrs.Model):
             normalize=cosine,
             encoder=encoder,
             conversion=config.conversion,
+            linear_rank=config.linear.rank,
         )
         self.query_tower = QueryTower(
             vocabulary,
@@ -64,6 +65,7 @@ class Recommender(tfrs.Model):
             normalize=cosine,
             wishes=config.wishes,
             popularity=config.candidate.popularity,
+            linear_rank=config.linear.rank,
         )
         self.ranking_model = RankingModel(heads, config.ranking, config.dimension)
         self.retrieval_task = tfrs.tasks.Retrieval(
@@ -85,6 +87,11 @@ class Recommender(tfrs.Model):
     def items(self) -> ItemTable:
         """The catalogue that item rows point into."""
         return self._tables.value
+
+    @property
+    def width(self) -> int:
+        """Numbers of the vectors that are compared: the towers' own, the linear model's, the popularity."""
+        return self.config.dimension + self.config.linear.rank + int(self.config.candidate.popularity)
 
     def add_terms(self, terms: FurtherTerms) -> None:
         """Adds further losses to those of the two tasks, in training alone."""

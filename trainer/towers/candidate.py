@@ -11,6 +11,7 @@ from trainer.text.conversion import LanguageConversion
 from trainer.towers.affinity import LanguageAffinity
 from trainer.towers.items import ItemFeatures
 from trainer.towers.layers import Adapter, IdEmbedding, PiecewiseLinearEncoding
+from trainer.towers.linear import LinearItems
 from trainer.towers.neighbours import NeighbourIds
 from trainer.towers.popularity import ItemPopularity
 
@@ -30,6 +31,7 @@ class CandidateTower(tf.keras.layers.Layer):
         encoder: The text encoder's trained part, the features' texts -> float32 [n, T]; None when
             the features hold vectors already.
         conversion: Of sentence vectors between languages.
+        linear_rank: Numbers of the linear item-item model behind the tower's own; 0: none.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class CandidateTower(tf.keras.layers.Layer):
         normalize: bool,
         encoder: tf.keras.layers.Layer | None = None,
         conversion: ConversionConfig | None = None,
+        linear_rank: int = 0,
     ) -> None:
         super().__init__(name="candidate_tower")
         self._config = config
@@ -79,6 +82,7 @@ class CandidateTower(tf.keras.layers.Layer):
         ids = NeighbourIds if config.neighbours.enabled else IdEmbedding
         # Hidden in `call`, the popularity with the id.
         self._id = ids(len(vocabulary.items), dimension, dropout=0.0, name="item") if config.item_id else None
+        self.linear = LinearItems(len(vocabulary.items), linear_rank, name="linear") if linear_rank else None
         self.popularity = ItemPopularity(len(vocabulary.items), name="popularity") if config.popularity else None
 
     def call(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
@@ -90,9 +94,13 @@ class CandidateTower(tf.keras.layers.Layer):
         if self._id is not None:
             vector += self._id(ids, features["neighbours"]) if isinstance(self._id, NeighbourIds) else self._id(ids)
         vector = tf.math.l2_normalize(vector, axis=-1) if self._normalize else vector
-        if self.popularity is None:
-            return vector
-        return tf.concat([vector, self.popularity(ids, features["neighbours"])], axis=1)
+        parts = [vector]
+        # The towers learn alone: its closed form has seen the interactions that they learn from.
+        if self.linear is not None and not training:
+            parts.append(self.linear(ids, features["neighbours"]))
+        if self.popularity is not None:
+            parts.append(self.popularity(ids, features["neighbours"]))
+        return tf.concat(parts, axis=1) if len(parts) > 1 else vector
 
     def content(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
         """What the item is without its id: float32 [n, dimension], not normalised."""

@@ -7,6 +7,7 @@ import tensorflow as tf
 from trainer.config import QueryTowerConfig, WishesConfig
 from trainer.data.vocabulary import Vocabulary
 from trainer.towers.layers import Adapter, HistoryAttention, IdEmbedding, TimeFeatures
+from trainer.towers.linear import LinearHistory
 from trainer.towers.popularity import PopularityWeight
 from trainer.towers.wishes import WishReader
 
@@ -43,6 +44,7 @@ class QueryTower(tf.keras.layers.Layer):
         normalize: Whether the vectors have unit length.
         wishes: How typed text is read a second way; None or disabled: not at all.
         popularity: Whether items' vectors end in their popularity; the query's then end in its weight.
+        linear_rank: Numbers of the linear item-item model behind the items' own; 0: none.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class QueryTower(tf.keras.layers.Layer):
         normalize: bool,
         wishes: WishesConfig | None = None,
         popularity: bool = False,
+        linear_rank: int = 0,
     ) -> None:
         super().__init__(name="query_tower")
         self._normalize = normalize
         self._config = config
         self._dimension = dimension
+        self.linear = LinearHistory(linear_rank, name="linear") if linear_rank else None
         self.popularity = PopularityWeight(name="popularity") if popularity else None
         self._user = (
             IdEmbedding(len(vocabulary.users), dimension, dropout=config.user_dropout, name="user")
@@ -76,9 +80,7 @@ class QueryTower(tf.keras.layers.Layer):
         self._history = tf.keras.layers.Dense(dimension, use_bias=False, kernel_initializer=identity, name="history")
         self._text = Adapter(dimension, start_as_identity=True, name="text")
         self.wishes = (
-            WishReader(max(1, len(vocabulary.categories)), dimension)
-            if wishes is not None and wishes.enabled
-            else None
+            WishReader(max(1, len(vocabulary.categories)), dimension) if wishes is not None and wishes.enabled else None
         )
         if self.wishes is not None:
             # Learned when the rest is finished: trainer.training.wishes.
@@ -104,7 +106,7 @@ class QueryTower(tf.keras.layers.Layer):
             mask &= tf.random.uniform(tf.shape(mask)) >= self._config.history_dropout
         has_history = tf.cast(tf.reduce_any(mask, axis=1, keepdims=True), tf.float32)
         has_text = tf.cast(features["text_mask"], tf.float32)[:, tf.newaxis]
-        # The popularity at the end of items' vectors is for comparing alone.
+        # What stands behind the towers' own numbers is for comparing alone.
         total = self._history(self._attention(features["history"][..., : self._dimension], mask=mask))
         total += self._text(features["text"]) * has_text
         total += self._language(features["language"], training=training)
@@ -120,4 +122,10 @@ class QueryTower(tf.keras.layers.Layer):
             )
         fused = total + self._fusion(tf.concat([total, has_history, has_text], axis=1))
         vector = tf.math.l2_normalize(fused, axis=-1) if self._normalize else fused
-        return vector if self.popularity is None else tf.concat([vector, self.popularity(fused)], axis=1)
+        parts = [vector]
+        if self.linear is not None and not training:
+            vectors = features["history"][..., self._dimension : self._dimension + self.linear.rank]
+            parts.append(self.linear(vectors, mask))
+        if self.popularity is not None:
+            parts.append(self.popularity(fused))
+        return tf.concat(parts, axis=1) if len(parts) > 1 else vector

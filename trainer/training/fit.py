@@ -23,7 +23,7 @@ from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.holdout import HoldOut
 from trainer.evaluation.impression_holdout import make_hold_out
-from trainer.models.assembly import make_item_table, make_recommender
+from trainer.models.assembly import make_item_table, make_recommender, solve_linear
 from trainer.models.calibration import save_calibrations
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
@@ -35,7 +35,7 @@ from trainer.training.crosslingual import CrossLingual
 from trainer.training.head_quality import calibrate_on_validation
 from trainer.training.loggers import EpochLogger, RunLoggers, open_loggers
 from trainer.training.optimizer import make_optimizer
-from trainer.training.popularity import settle_popularity
+from trainer.training.settled import settle_factor
 from trainer.training.state import TrainingState, WeightAverage
 from trainer.training.tensorboard import write_config_page, write_hyperparameters, write_projector
 from trainer.training.transfer import Transfer
@@ -222,6 +222,7 @@ class _Phase:
         settings = self._config.training
         tf.keras.utils.set_random_seed(self._config.seed)
         model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
+        solve_linear(self._config.model.linear, model, self._data.histories, len(self.vocabulary.items))
         self._crosslingual.enter(model, self.vocabulary)
         transfer = None if settings.start_from is None else Transfer(self._config, model)
         model.ranking_model.set_label_scale(self._data.observed.labels)
@@ -268,12 +269,24 @@ class _Phase:
         state.restore_best()
         if transfer is not None:
             transfer.settle(self.run, measure)
-        settle_popularity(self.run, model, settings.popularity_factors, measure)
+        self._settle(model, measure)
         self._best_epoch = int(state.best_epoch.numpy()) or epochs
         self._crosslingual.report(model, self.vocabulary, self.run, self.quality_logs, self._best_epoch)
         self._best_value = float(state.best_value.numpy())
         writer.close()
         return model
+
+    def _settle(self, model: Recommender, measure: Callable[[], dict[str, float]] | None) -> None:
+        """Chooses the factors of popularity and of the linear model, one after the other."""
+        popularity, choices = model.query_tower.popularity, self._config.training.popularity_factors
+        if popularity is not None and choices:
+            # The factor that it was trained with is preferred, then those near to it.
+            ordered = sorted({1.0, *choices}, key=lambda each: (max(each, 1.0 / each), each))
+            settle_factor(self.run, "popularity", popularity.factor, ordered, measure, metric="recall@10")
+        linear = model.query_tower.linear
+        if linear is not None:
+            factors = self._config.model.linear.factors
+            settle_factor(self.run, "linear", linear.factor, factors, measure, metric="ndcg@10")
 
     def _run_epochs(
         self, model: Recommender, callbacks: list[tf.keras.callbacks.Callback], start: int, epochs: int

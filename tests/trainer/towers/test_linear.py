@@ -1,0 +1,83 @@
+"""The linear item-item model against its closed form written out, and its part in both towers."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.errors import BabelrecError
+from trainer.towers.linear import LinearHistory, LinearItems, fit_linear
+
+_USERS = [[0, 1, 2], [0, 1], [1, 2, 3], [3, 4], [0, 4], [2]]
+
+
+def _compressed() -> tuple[np.ndarray, np.ndarray]:
+    return np.cumsum([0, *map(len, _USERS)]), np.concatenate(_USERS)
+
+
+def _similarity(size: int, regularization: float) -> np.ndarray:
+    """Partial correlations, by solving one regularised system an item."""
+    matrix = np.zeros((len(_USERS), size))
+    for user, items in enumerate(_USERS):
+        matrix[user, items] = 1.0
+    gram = matrix.T @ matrix + regularization * np.eye(size)
+    inverse = np.column_stack([np.linalg.solve(gram, unit) for unit in np.eye(size)])
+    similarity = np.zeros((size, size))
+    for i in range(size):
+        for j in range(size):
+            if i != j:
+                similarity[i, j] = -inverse[i, j] / np.sqrt(inverse[i, i] * inverse[j, j])
+    return similarity
+
+
+def test_at_full_rank_the_dot_products_are_the_partial_correlations() -> None:
+    table, signs = fit_linear(*_compressed(), 5, rank=5, regularization=2.0)
+    found = (table * signs) @ table.T
+    expected = _similarity(5, 2.0)
+    factor = found[0, 1] / expected[0, 1]
+    assert factor > 0
+    np.testing.assert_allclose(found, factor * expected, atol=1e-4)
+    scores = (
+        np.stack([sum((table * signs)[item] for item in items) / np.sqrt(len(items)) for items in _USERS]) @ table.T
+    )
+    assert scores.std() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_smaller_rank_is_the_best_approximation_and_a_larger_one_pads() -> None:
+    table, signs = fit_linear(*_compressed(), 5, rank=2, regularization=2.0)
+    values, vectors = np.linalg.eigh(_similarity(5, 2.0))
+    kept = np.argsort(-np.abs(values))[:2]
+    best = (vectors[:, kept] * values[kept]) @ vectors[:, kept].T
+    found = (table * signs) @ table.T
+    np.testing.assert_allclose(found / np.linalg.norm(found), best / np.linalg.norm(best), atol=1e-4)
+    wide, _ = fit_linear(*_compressed(), 5, rank=8, regularization=2.0)
+    assert wide.shape == (5, 8)
+    assert not wide[:, 5:].any()
+
+
+def test_a_history_scores_items_by_the_sum_over_its_items() -> None:
+    table, signs = fit_linear(*_compressed(), 5, rank=5, regularization=2.0)
+    items, history = LinearItems(5, 5, name="items"), LinearHistory(5, name="history")
+    items.table.assign(np.concatenate([np.zeros((1, 5)), table]))
+    history.signs.assign(signs)
+    vectors = items(tf.range(6), tf.zeros([6, 0]))
+    mask = tf.constant([[True, True, False], [False, False, False]])
+    asked = tf.gather(vectors, [[1, 4, 5], [2, 2, 2]])
+    np.testing.assert_array_equal(history(asked, mask), np.zeros((2, 5)), "without a factor it says nothing")
+    history.factor.assign(2.0)
+    scores = tf.matmul(history(asked, mask), vectors, transpose_b=True).numpy()
+    pairs = (table * signs) @ table.T
+    np.testing.assert_allclose(scores[0, 1:], 2.0 * (pairs[0] + pairs[3]) / np.sqrt(2.0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(scores[1], np.zeros(6))
+    assert scores[0, 0] == 0.0, "an unknown item is unknown to it"
+
+
+def test_an_unknown_item_takes_after_its_neighbours() -> None:
+    items = LinearItems(2, 3, name="items")
+    items.table.assign([[0, 0, 0], [1, 2, 3], [3, 4, 5]])
+    found = items(tf.constant([0, 2]), tf.constant([[0.5, 0.5], [1.0, 0.0]]))
+    np.testing.assert_allclose(found, [[2, 3, 4], [3, 4, 5]])
+
+
+def test_a_catalogue_that_is_too_large_is_refused() -> None:
+    with pytest.raises(BabelrecError, match=r"model\.linear\.rank=0"):
+        fit_linear(np.array([0, 1]), np.array([0]), 20_001, rank=2, regularization=1.0)

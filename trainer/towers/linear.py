@@ -1,0 +1,112 @@
+"""A linear item-item model beside the towers, in the same vectors.
+
+The towers compress what they learn of items and users into one vector each; a linear model of items that are chosen
+together (EASE, Steck, 2019, arXiv 1905.03375) keeps what they blur and has a closed form. Its weights, made symmetric
+and cut to their largest eigenvalues, are dot products of item vectors: items carry them as further numbers, a request
+carries the sum over its history, and the one index answers for both models (late fusion).
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+import scipy.sparse
+import tensorflow as tf
+
+from trainer.errors import BabelrecError
+
+_Floats = npt.NDArray[np.float32]
+# The closed form inverts a matrix of items x items; beyond this it takes many minutes and gigabytes.
+_LARGEST: Final = 20_000
+
+
+class LinearItems(tf.keras.layers.Layer):
+    """Vectors of the linear model by vocabulary index; index 0 ("unknown") has its neighbours' mean, or zero.
+
+    Args:
+        size: Known items V.
+        rank: R, numbers of a vector.
+    """
+
+    def __init__(self, size: int, rank: int, *, name: str) -> None:
+        super().__init__(name=name)
+        # Saved with the model, so that nobody has to solve for them again.
+        self.table = self.add_weight(name="table", shape=(size + 1, rank), initializer="zeros", trainable=False)
+
+    def call(self, indices: tf.Tensor, neighbours: tf.Tensor) -> tf.Tensor:
+        """Int32 [n] and neighbours' weights float32 [n, V] or [n, 0] -> float32 [n, R]."""
+        vectors = tf.gather(self.table, indices)
+        if neighbours.shape[-1]:
+            vectors = tf.where((indices > 0)[:, tf.newaxis], vectors, tf.matmul(neighbours, self.table[1:]))
+        return vectors
+
+
+class LinearHistory(tf.keras.layers.Layer):
+    """What a history says of every item: sum over its n items of their vectors, by sign, over sqrt(n).
+
+    Args:
+        rank: R.
+    """
+
+    def __init__(self, rank: int, *, name: str) -> None:
+        super().__init__(name=name)
+        self.rank = rank
+        # Signs of the eigenvalues: half of a dot product's factors must carry them.
+        self.signs = self.add_weight(name="signs", shape=(rank,), initializer="ones", trainable=False)
+        # Chosen when the towers are trained: `trainer.training.settled`.
+        self.factor = self.add_weight(name="factor", shape=(), initializer="zeros", trainable=False)
+
+    def call(self, items: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Vectors float32 [B, H, R] and mask bool [B, H] -> float32 [B, R]."""
+        there = tf.cast(mask, tf.float32)
+        total = tf.einsum("bh,bhr->br", there, items)
+        count = tf.maximum(tf.reduce_sum(there, axis=1, keepdims=True), 1.0)
+        return self.factor * self.signs * total / tf.sqrt(count)
+
+
+def fit_linear(
+    indptr: npt.NDArray[np.integer], items: npt.NDArray[np.integer], size: int, *, rank: int, regularization: float
+) -> tuple[_Floats, _Floats]:
+    """Solves for the vectors.
+
+    With X the users x items matrix and P = (X'X + regularization I)^-1 (Steck, 2019, eq. 8), the similarity of two
+    items is -P_ij / sqrt(P_ii P_jj), their partial correlation; an item's with itself is left out.
+
+    Args:
+        indptr: [U + 1] bounds of each user's items.
+        items: [total] item indices below ``size``.
+        size: V.
+        rank: R; those of the largest eigenvalues by magnitude are kept, and zeros where V is smaller.
+        regularization: Positives that an item is shrunk by.
+
+    Returns:
+        Vectors float32 [V, R] and signs float32 [R]. They are scaled so that the scores of the given users, for all
+        items, have standard deviation 1.
+
+    Raises:
+        BabelrecError: more than 20,000 items.
+    """
+    if size > _LARGEST:
+        raise BabelrecError(
+            f"model.linear solves for {size:,} x {size:,} weights; it is meant for up to {_LARGEST:,} items. "
+            "Switch it off with model.linear.rank=0."
+        )
+    users = len(indptr) - 1
+    kept = min(rank, size)
+    matrix = scipy.sparse.csr_array((np.ones(len(items)), items, indptr), shape=(users, size))
+    gram = (matrix.T @ matrix).toarray()
+    gram[np.diag_indices(size)] += regularization
+    inverse = np.linalg.inv(gram)
+    scale = np.sqrt(np.diag(inverse))
+    similarity = -inverse / np.outer(scale, scale)
+    np.fill_diagonal(similarity, 0.0)
+    values, vectors = scipy.linalg.eigh(similarity)
+    largest = np.argsort(-np.abs(values), kind="stable")[:kept]
+    found = vectors[:, largest] * np.sqrt(np.abs(values[largest]))
+    signs = np.sign(values[largest])
+    counts = np.maximum(np.diff(indptr), 1)[:, np.newaxis]
+    deviation = float(((matrix @ (found * signs)) / np.sqrt(counts) @ found.T).std())
+    table = np.zeros((size, rank), np.float32)
+    table[:, :kept] = found / np.sqrt(max(deviation, 1e-9))
+    return table, np.concatenate([signs, np.ones(rank - kept)]).astype(np.float32)
