@@ -168,7 +168,8 @@ class CatalogueRanker:
 
     @tf.function(reduce_retracing=True)
     def _answer(self, batch: Batch, excluded: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-        return self._order(*self._retrieve_and_rank(batch, excluded), k)
+        rows, retrieval, outputs = self._retrieve_and_rank(batch, excluded)
+        return self._order(rows, retrieval, outputs, k)
 
     def _order(self, rows: tf.Tensor, retrieval: tf.Tensor, outputs: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
         scores = blend(retrieval, outputs, self._model.heads, self._weights)

@@ -38,9 +38,11 @@ def tune_wishes(
         The last step's loss.
 
     Raises:
-        BabelrecError: no category has a training positive, or the texts are no vectors.
+        BabelrecError: the model has no reader, no category has a training positive, or the texts are no vectors.
     """
     reader = model.query_tower.wishes
+    if reader is None:
+        raise BabelrecError("The model reads no wishes. Set model.wishes.enabled: true.")
     if items.texts.dtype == tf.string or items.texts.shape[-1] != items.category_vectors.shape[-1]:
         raise BabelrecError(
             "model.wishes needs the vectors of a frozen encoder. Set text.tuning.mode: frozen, or "
