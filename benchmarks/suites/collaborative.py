@@ -9,7 +9,7 @@ from benchmarks.suites.ours import ours
 from benchmarks.suites.suite import SEEDS, Suite
 from trainer.runs import Run
 
-MOVIELENS = "configs/quickstart.yaml"
+MOVIELENS = "configs/movielens.yaml"
 ZERO_SHOT = "configs/zero_shot.yaml"
 _METRICS = ("recall@10", "ndcg@10", "recall@20", "hr@10", "mrr@10", "coverage@10")
 _SHARES = {0.01: "kmrd-1-percent", 0.1: "kmrd-10-percent", 1.0: "kmrd"}
