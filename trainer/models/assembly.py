@@ -19,7 +19,7 @@ from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.tuning import text_features, trained_part
 from trainer.text.vectors import encode_texts
 from trainer.towers.items import ItemTable
-from trainer.towers.linear import fit_linear
+from trainer.towers.linear import fit_linear, stretch_of_means
 from trainer.towers.neighbours import Content, neighbour_weights
 from trainer.towers.variants import ItemVariants
 
@@ -133,6 +133,11 @@ def solve_linear(
     table, signs = fit_linear(indptr, indices, known, rank=config.rank, regularization=config.regularization)
     items.table.assign(np.concatenate([np.zeros((1, config.rank), np.float32), table]))
     history.signs.assign(signs)
+    ids, neighbours = model.items.ids.numpy(), model.items.neighbours.numpy()
+    if neighbours.shape[1]:
+        of_known = np.zeros((known, known), np.float32)
+        of_known[ids[ids > 0] - 1] = neighbours[ids > 0]
+        items.stretch.assign(stretch_of_means(table, signs, indptr, indices, of_known))
 
 
 def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.Tensor | None = None) -> Recommender:

@@ -33,12 +33,15 @@ class LinearItems(tf.keras.layers.Layer):
         super().__init__(name=name)
         # Saved with the model, so that nobody has to solve for them again.
         self.table = self.add_weight(name="table", shape=(size + 1, rank), initializer="zeros", trainable=False)
+        # What makes up for a mean of neighbours being shorter than what it stands for.
+        self.stretch = self.add_weight(name="stretch", shape=(), initializer="ones", trainable=False)
 
     def call(self, indices: tf.Tensor, neighbours: tf.Tensor) -> tf.Tensor:
         """Int32 [n] and neighbours' weights float32 [n, V] or [n, 0] -> float32 [n, R]."""
         vectors = tf.gather(self.table, indices)
         if neighbours.shape[-1]:
-            vectors = tf.where((indices > 0)[:, tf.newaxis], vectors, tf.matmul(neighbours, self.table[1:]))
+            means = self.stretch * tf.matmul(neighbours, self.table[1:])
+            vectors = tf.where((indices > 0)[:, tf.newaxis], vectors, means)
         return vectors
 
 
@@ -110,3 +113,30 @@ def fit_linear(
     table = np.zeros((size, rank), np.float32)
     table[:, :kept] = found / np.sqrt(max(deviation, 1e-9))
     return table, np.concatenate([signs, np.ones(rank - kept)]).astype(np.float32)
+
+
+def stretch_of_means(
+    table: _Floats,
+    signs: _Floats,
+    indptr: npt.NDArray[np.integer],
+    items: npt.NDArray[np.integer],
+    neighbours: _Floats,
+) -> float:
+    """How much longer known items' scores are than those that their neighbours would give them, on average.
+
+    An item that training never showed has the mean of its neighbours' vectors. Means are short, so beside known items it
+    would never be answered. Each known item, placed by its neighbours as if it were unknown, tells by how much.
+
+    Args:
+        table, signs: Vectors float32 [V, R] and signs float32 [R], of `fit_linear`.
+        indptr, items: Users' items, as given to it.
+        neighbours: Float32 [V, V], each known item's weights of the others.
+
+    Returns:
+        Ratio of the two root mean squares of the users' scores; 1 where there are no scores.
+    """
+    matrix = scipy.sparse.csr_array((np.ones(len(items)), items, indptr), shape=(len(indptr) - 1, len(table)))
+    histories = signs * (matrix @ table) / np.sqrt(np.maximum(np.diff(indptr), 1))[:, np.newaxis]
+    moments = histories.T @ histories
+    own, means = (float(np.einsum("vr,rs,vs->", each, moments, each)) for each in (table, neighbours @ table))
+    return float(np.sqrt(own / means)) if own > 0.0 and means > 0.0 else 1.0

@@ -38,12 +38,13 @@ def tune_wishes(
         The last step's loss.
 
     Raises:
-        BabelrecError: the model has no reader, no category has a training positive, or the texts are no vectors.
+        BabelrecError: the model has no reader, no category has a training positive, or the encoder is trained along.
     """
     reader = model.query_tower.wishes
     if reader is None:
         raise BabelrecError("The model reads no wishes. Set model.wishes.enabled: true.")
-    if items.texts.dtype == tf.string or items.texts.shape[-1] != items.category_vectors.shape[-1]:
+    # What its trained part takes may be as wide as its vectors.
+    if model.candidate_tower.encoder is not None:
         raise BabelrecError(
             "model.wishes needs the vectors of a frozen encoder. Set text.tuning.mode: frozen, or "
             "model.wishes.enabled: false."

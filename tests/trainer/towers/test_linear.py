@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.errors import BabelrecError
-from trainer.towers.linear import LinearHistory, LinearItems, fit_linear
+from trainer.towers.linear import LinearHistory, LinearItems, fit_linear, stretch_of_means
 
 _USERS = [[0, 1, 2], [0, 1], [1, 2, 3], [3, 4], [0, 4], [2]]
 
@@ -76,6 +76,18 @@ def test_an_unknown_item_takes_after_its_neighbours() -> None:
     items.table.assign([[0, 0, 0], [1, 2, 3], [3, 4, 5]])
     found = items(tf.constant([0, 2]), tf.constant([[0.5, 0.5], [1.0, 0.0]]))
     np.testing.assert_allclose(found, [[2, 3, 4], [3, 4, 5]])
+
+
+def test_means_of_neighbours_are_stretched_to_the_scores_of_known_items() -> None:
+    indptr, flat = _compressed()
+    table, signs = fit_linear(indptr, flat, 5, rank=5, regularization=2.0)
+    neighbours = np.full((5, 5), 0.25, np.float32)
+    np.fill_diagonal(neighbours, 0.0)
+    histories = np.stack([sum((table * signs)[item] for item in items) / np.sqrt(len(items)) for items in _USERS])
+    means = np.stack([table[[other for other in range(5) if other != item]].mean(axis=0) for item in range(5)])
+    expected = np.sqrt(np.square(histories @ table.T).mean() / np.square(histories @ means.T).mean())
+    assert stretch_of_means(table, signs, indptr, flat, neighbours) == pytest.approx(expected, rel=1e-4)
+    assert stretch_of_means(table, signs, indptr, flat, np.zeros((5, 5), np.float32)) == 1.0
 
 
 def test_a_catalogue_that_is_too_large_is_refused() -> None:

@@ -1,0 +1,148 @@
+"""What a model may have besides the two towers, in the served graph: it answers as the model in Python does.
+
+Popularity, neighbours, the linear model, the second reading of typed text, and preprocessing, all in one model.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainer.export.test_export import Answer, asker, ids
+from tests.trainer.tiny import tiny_config, tiny_dataset
+from trainer.config import dump_config
+from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.split import split
+from trainer.data.vocabulary import Vocabulary
+from trainer.export.export import export
+from trainer.models.assembly import load_recommender, make_item_table, make_recommender, solve_linear
+from trainer.models.recommender import Recommender
+from trainer.models.requests import CatalogueRanker
+from trainer.runs import Run
+from trainer.text.preprocessing import preprocess
+from trainer.text.vectors import encode_texts
+
+pytestmark = pytest.mark.usefixtures("cache")
+_STEPS = {"*": ["nfkc", "casefold", "numbers"], "en": ["stop_words", "casefold", "stem"]}
+_HISTORY = [0, 4, 8]
+# ScaNN wants 256 items at least.
+_ITEMS = 300
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Untrained towers; the parts beside them weigh so much that a lost or doubled one shows."""
+    folder = tmp_path_factory.mktemp("options")
+    data = tiny_dataset(folder / "data", items=_ITEMS)
+    config = tiny_config(
+        data.path,
+        text={"preprocessing": _STEPS},
+        model={
+            "dimension": 8,
+            "candidate": {"popularity": True, "neighbours": {"enabled": True}},
+            "linear": {"rank": 6},
+            "wishes": {"enabled": True},
+        },
+        export={"index": "brute_force", "candidates": _ITEMS + 1},
+    )
+    run = Run.create(folder / "run", config)
+    run.record_data(data)
+    catalogue = Catalogue.from_dataset(data)
+    parts = split(data, config.data)
+    vocabulary = Vocabulary.from_training(data, catalogue, parts, config)
+    vocabulary.save(run.vocabulary)
+    items = make_item_table(catalogue, vocabulary, config.text)
+    counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue)).astype(np.float32)
+    model = make_recommender(config, vocabulary, items, tf.constant(counts))
+    users = sorted(set(parts.train["user_id"]))
+    solve_linear(config.model.linear, model, group_by_user(parts.train, catalogue, users), len(vocabulary.items))
+    popularity, linear = model.query_tower.popularity, model.query_tower.linear
+    assert popularity is not None
+    assert linear is not None
+    popularity.factor.assign(5.0)
+    linear.factor.assign(3.0)
+    run.write("blend.json", {"retrieval": 1.0})
+    run.save_weights(model)
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(run: Run) -> Recommender:
+    return load_recommender(run)
+
+
+@pytest.fixture(scope="module")
+def ask(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Answer]:
+    return asker(export(run, tmp_path_factory.mktemp("models") / "exact"))
+
+
+@pytest.fixture(scope="module")
+def ask_scann(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Answer]:
+    changed = Run.open(run.path, ["export.index=scann"])
+    return asker(export(changed, tmp_path_factory.mktemp("models") / "scann"))
+
+
+def _ranker(model: Recommender) -> CatalogueRanker:
+    return CatalogueRanker(model, model.items, {"retrieval": 1.0}, candidates=_ITEMS + 1)
+
+
+def _expected(model: Recommender) -> tuple[list[str], np.ndarray]:
+    """The ten best items of a stranger with a history, and their scores."""
+    rows, scores, _ = _ranker(model).parts(np.array([0, 3]), np.array(_HISTORY, np.int32), None)
+    items = model.items.catalogue.item_ids
+    return [items[row] for row in rows[0, :10].numpy()], scores[0, :10].numpy()
+
+
+@pytest.mark.parametrize("asked", ["ask", "ask_scann"])
+def test_the_graph_scores_a_history_as_the_model_does(
+    request: pytest.FixtureRequest, asked: str, model: Recommender
+) -> None:
+    items, scores = _expected(model)
+    history = [[model.items.catalogue.item_ids[row] for row in _HISTORY]]
+    answer = request.getfixturevalue(asked)(history=history, k=[10])
+    assert ids(answer) == items
+    np.testing.assert_allclose(answer["scores"][0], scores, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("part", ["popularity", "linear"])
+def test_either_part_changes_what_is_answered(model: Recommender, part: str) -> None:
+    _, scores = _expected(model)
+    factor = getattr(model.query_tower, part).factor
+    before = factor.numpy()
+    factor.assign(0.0)
+    _, without = _expected(model)
+    factor.assign(before)
+    assert np.abs(scores - without).max() > 0.1
+
+
+def test_the_graph_answers_typed_texts_as_the_model_does(
+    run: Run, model: Recommender, ask: Callable[..., Answer]
+) -> None:
+    typed = ["ＳＰＡＣＥ Ship 12", "태극기", "Romance", "رسالة حب"]
+    sentences = encode_texts(preprocess(typed, ["und"] * len(typed), _STEPS), run.config.text, progress=False)
+    rows = _ranker(model).rank_texts(tf.constant(sentences), 10)
+    answer = ask(query=typed, k=[10] * len(typed))
+    for line in range(len(typed)):
+        assert ids(answer, line) == [model.items.catalogue.item_ids[row] for row in rows[line]]
+
+
+def test_the_graph_prepares_what_is_typed(run: Run, ask: Callable[..., Answer]) -> None:
+    assert "stop_words" in dump_config(run.config)
+    typed = ["ＳＰＡＣＥ Ship 12", "太空飛船 99", "سفينة فضاء ٣", "ยานอวกาศ", "우주선 🚀", ""]
+    # No language is said, so that the steps of `*` count.
+    by_hand = preprocess(typed, ["und"] * len(typed), {"*": ["nfkc", "casefold", "numbers"]})
+    assert by_hand[:2] == ["space ship 0", "太空飛船 0"]
+    expected = encode_texts(by_hand, run.config.text, progress=False)
+    encode = ask.loaded.signatures["encode_text"]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(encode(text=tf.constant(typed))["embeddings"], expected, atol=1e-5)
+    unprepared = encode_texts(typed, run.config.text, progress=False)
+    assert np.abs(unprepared[:3] - expected[:3]).max(axis=1).min() > 1e-3
+
+
+def test_the_language_of_a_request_chooses_the_steps(ask: Callable[..., Answer]) -> None:
+    def scores(query: str, language: str) -> np.ndarray:
+        return ask("retrieve", query=[query], language=[language], include_seen=[True])["scores"][0]
+
+    np.testing.assert_allclose(scores("The SPACE of a ship", "en-US"), scores("space ship", "en-US"), rtol=1e-5)
+    assert np.abs(scores("The SPACE of a ship", "fr") - scores("space ship", "fr")).max() > 1e-3
