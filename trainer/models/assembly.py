@@ -180,6 +180,6 @@ def _build(model: Recommender, items: ItemTable) -> None:
     )
     queries = model.query_vectors(batch, items, vectors)
     if model.query_tower.wishes is not None:
-        model.query_tower.read_text(items.category_vectors[:1], queries)
+        model.query_tower.read_text(items.category_vectors[:1], queries[:, : model.config.dimension])
     if model.heads:
         model.ranking_model(queries, vectors[tf.newaxis])

@@ -124,8 +124,8 @@ def stretch_of_means(
 ) -> float:
     """How much longer known items' scores are than those that their neighbours would give them, on average.
 
-    An item that training never showed has the mean of its neighbours' vectors. Means are short, so beside known items it
-    would never be answered. Each known item, placed by its neighbours as if it were unknown, tells by how much.
+    An item that training never showed has the mean of its neighbours' vectors. Means are short, so beside known items
+    it would never be answered. Each known item, placed by its neighbours as if it were unknown, tells by how much.
 
     Args:
         table, signs: Vectors float32 [V, R] and signs float32 [R], of `fit_linear`.
