@@ -146,6 +146,25 @@ def test_the_graph_answers_as_the_model_that_was_trained(
         assert ids(answer, line)[: len(wanted)] == wanted
 
 
+def test_probabilities_are_calibrated_as_the_run_found(
+    tiny_run: Run, ask: Callable[..., Answer], catalogue: Catalogue
+) -> None:
+    model = load_recommender(tiny_run)
+    ranker = CatalogueRanker(model, model.items, {"retrieval": 1.0}, candidates=20)
+    history, asked = np.array([0, 2, 4], np.int32), np.array([6, 7, 8, 9])
+    pairs = (np.zeros(4, np.int64), asked)
+    raw = ranker.outputs(np.array([0, 3]), history, np.zeros(1, np.int32), pairs)
+    column = next(place for place, head in enumerate(model.heads) if head.name == "like")
+    found = tiny_run.read("calibration.json")["like"]
+    assert found["method"] != "none", "or the test would see nothing"
+    scale = found[found["method"]]
+    expected = 1.0 / (1.0 + np.exp(-(raw[:, column] / scale["temperature"] + scale["bias"])))
+    names = [[catalogue.item_ids[row] for row in asked]]
+    answer = ask("rank", history=[[catalogue.item_ids[row] for row in history]], item_ids=names)
+    told = dict(zip(ids(answer), answer["probability_like"][0].tolist(), strict=True))
+    assert [told[item] for item in names[0]] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
 def test_a_fresh_process_answers_the_same(version: Path, ask: Callable[..., Answer]) -> None:
     code = f"""
 import json, numpy as np, tensorflow as tf, tensorflow_text
