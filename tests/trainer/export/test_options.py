@@ -20,11 +20,11 @@ from trainer.models.assembly import load_recommender, make_item_table, make_reco
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker
 from trainer.runs import Run
-from trainer.text.preprocessing import preprocess
+from trainer.text.preprocessing import Steps, preprocess
 from trainer.text.vectors import encode_texts
 
 pytestmark = pytest.mark.usefixtures("cache")
-_STEPS = {"*": ["nfkc", "casefold", "numbers"], "en": ["stop_words", "casefold", "stem"]}
+_STEPS: Steps = {"*": ["nfkc", "casefold", "numbers"], "en": ["stop_words", "casefold", "stem"]}
 _HISTORY = [0, 4, 8]
 # ScaNN wants 256 items at least.
 _ITEMS = 300
