@@ -80,13 +80,15 @@ def test_evaluation_reproduces_the_reference_popularity_and_beats_it(run_dir: Pa
     _task("evaluate", "--run-dir", run_dir)
     report = json.loads((run_dir / "evaluation.json").read_text(encoding="utf-8"))
     assert (report["dataset"], report["protocol"], report["split"]) == ("movielens-100k", "P1", "test")
-    assert report["sizes"] == {"users": 938, "items": 1447, "training": 43_919, "test": 11_442}
+    # Impressions are counted under P3 alone.
+    sizes = {"users": 938, "items": 1447, "training": 43_919, "test": 11_442, "impressions": None}
+    assert report["sizes"] == sizes
     popularity = next(each["metrics"] for each in report["baselines"] if each["model"] == "popularity")
     for name, reference in {"recall@10": 0.0820, "recall@20": 0.1153, "ndcg@10": 0.0801}.items():
         assert popularity[name]["value"] == pytest.approx(reference, abs=0.003)
     # Even two epochs are far above popularity; the quickstart's own figure stands in its config.
     assert report["metrics"]["recall@10"]["value"] > 0.12
-    assert {path.suffix for path in run_dir.glob("evaluation*")} == {".json", ".md", ".png"}
+    assert {path.suffix for path in run_dir.glob("evaluation*")} == {".json", ".md", ".png", ".parquet"}
 
 
 def test_grpc_and_the_graph_called_directly_agree(version: Path, address: str) -> None:
@@ -149,7 +151,7 @@ def test_faults_are_one_line_and_exit_code_one(arguments: tuple[str, ...], says:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["data", "fit", "evaluate", "export", "settings"])
+@pytest.mark.parametrize("verb", ["data", "fit", "finetune", "evaluate", "compare", "export", "settings"])
 def test_every_verb_has_help(verb: str) -> None:
     assert "usage: python -m trainer.task" in _task(verb, "--help").stdout
 
