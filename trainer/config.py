@@ -389,6 +389,12 @@ class LinearConfig(Settings):
         description="Weights to choose from on the validation part when the towers are trained, in standard deviations "
         "of its scores; the first where there is no validation part.",
     )
+    new_items: float = Field(
+        1.0,
+        gt=0.0,
+        description="With `model.candidate.neighbours`: how much new items count, where 1 gives them scores as long as "
+        "known items'. More shows more of them.",
+    )
 
 
 class ModelConfig(Settings):

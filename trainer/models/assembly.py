@@ -137,7 +137,7 @@ def solve_linear(
     if neighbours.shape[1]:
         of_known = np.zeros((known, known), np.float32)
         of_known[ids[ids > 0] - 1] = neighbours[ids > 0]
-        items.stretch.assign(stretch_of_means(table, signs, indptr, indices, of_known))
+        items.stretch.assign(config.new_items * stretch_of_means(table, signs, indptr, indices, of_known))
 
 
 def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.Tensor | None = None) -> Recommender:
