@@ -34,7 +34,7 @@ def config(tiny: Dataset) -> Config:
             "dimension": 16,
             "retrieval": {"uniform_negatives": 16},
             "query": {"history_length": 8},
-            "wishes": {"enabled": True, "steps": 60, "titles_kept": 0.6},
+            "wishes": {"enabled": True, "steps": 200, "titles_kept": 0.6},
         },
     )
 
