@@ -48,6 +48,19 @@ def not_found(message: str) -> StatusError:
     return StatusError(grpc.StatusCode.NOT_FOUND, message)
 
 
+def too_late() -> StatusError:
+    """The client has given up while the request waited: the work would be for nobody."""
+    return StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded before the request was started")
+
+
+def too_many(most: int) -> StatusError:
+    """As many inference requests as are allowed are in the server."""
+    return StatusError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"{most} requests are in the server already (--max_concurrent_requests); try again later",
+    )
+
+
 def from_exception(error: BaseException) -> StatusError:
     """Translates any exception; TensorFlow's own carry their code along."""
     if isinstance(error, StatusError):

@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 
 from serving.protos import predict_pb2
 from serving.runtime.joining import rows_of
-from serving.server.errors import StatusError, from_exception
+from serving.server.errors import StatusError, from_exception, too_late, too_many
 
 try:
     cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
@@ -35,7 +35,8 @@ _METHOD = "/tensorflow.serving.PredictionService/Predict"
 _NEEDED = ("CompletionQueue", "ReceiveMessageOperation", "SendStatusFromServerOperation", "CompletionType")
 _REQUESTED, _DONE = "requested", "done"
 _NO_FLAGS = 0
-_NO_DEADLINE = 1e9
+# gRPC tells of a call without deadline that it ends in some hundred billion years.
+NO_DEADLINE = 1e9
 # Calls that gRPC may hand over before the thread that takes them comes round.
 _ARMED = 4
 # How long a group may wait for more, as a share of what the group before took.
@@ -136,8 +137,7 @@ class FastPredict:
                 call = _Call(event.call, event.call_details.deadline)
                 self._in_flight += 1
                 if self._max_concurrent is not None and self._in_flight > self._max_concurrent:
-                    message = f"{self._max_concurrent} requests are in the server already (--max_concurrent_requests)"
-                    self._send(call, StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message + "; try again later"))
+                    self._send(call, too_many(self._max_concurrent))
                 else:
                     # An operation holds what it received, so each call has its own.
                     event.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), call)
@@ -197,11 +197,7 @@ class FastPredict:
         for call in calls:
             left = call.deadline - now
             if left <= 0:
-                # The client has given up while the request waited: the work would be for nobody.
-                error = StatusError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded before the request was started"
-                )
-                self._send(call, error)
+                self._send(call, too_late())
                 continue
             requests.append(call.request)
             taken.append(call)
@@ -209,7 +205,7 @@ class FastPredict:
             call.request = None
         if not taken:
             return
-        answers = self._answer(requests, longest if longest < _NO_DEADLINE else None)
+        answers = self._answer(requests, longest if longest < NO_DEADLINE else None)
         for call, answer in zip(taken, answers, strict=True):
             self._send(call, answer)
 

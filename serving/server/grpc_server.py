@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
@@ -19,15 +19,13 @@ from serving.protos import (
     regression_pb2,
 )
 from serving.runtime.batching import BatchingOptions
-from serving.server.errors import StatusError, from_exception
-from serving.server.fast_predict import FastPredict
+from serving.server.errors import StatusError, from_exception, too_late, too_many
+from serving.server.fast_predict import NO_DEADLINE, FastPredict
 from serving.server.handlers import Handlers
 
 _LOGGER = logging.getLogger(__name__)
 _INFERENCE = "/tensorflow.serving.PredictionService/"
 _UNLIMITED = -1
-# gRPC tells of a call without deadline that it ends in some hundred billion years.
-_NO_DEADLINE = 1e9
 
 
 class LeanExecutor(Executor):
@@ -127,10 +125,7 @@ class _Limit(grpc.ServerInterceptor):
         self._refusing = ThreadPoolExecutor(1, thread_name_prefix="grpc-refusals")
 
         def refuse(request: Any, context: grpc.ServicerContext) -> None:
-            context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{most} requests are in the server already (--max_concurrent_requests); try again later",
-            )
+            _abort(context, too_many(most))
 
         refuse.experimental_thread_pool = self._refusing  # type: ignore[attr-defined]
         self._refusal = grpc.unary_unary_rpc_method_handler(refuse)
@@ -245,11 +240,10 @@ class GrpcServer:
 def _method(handler: Callable[..., Any], request_type: Any) -> grpc.RpcMethodHandler:
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         remaining: float | None = context.time_remaining()
-        if remaining is None or remaining > _NO_DEADLINE:
+        if remaining is None or remaining > NO_DEADLINE:
             remaining = None
         elif remaining <= 0:
-            # The client has given up while the request waited for a thread: the work would be for nobody.
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded before the request was started")
+            _abort(context, too_late())
         try:
             return handler(request, remaining)
         except StatusError as error:
@@ -257,12 +251,16 @@ def _method(handler: Callable[..., Any], request_type: Any) -> grpc.RpcMethodHan
         except Exception as error:
             _LOGGER.exception("unexpected failure in %s", handler.__name__)
             failure = from_exception(error)
-        context.abort(failure.code, failure.grpc_details)
-        raise AssertionError("abort raises")
+        _abort(context, failure)
 
     return grpc.unary_unary_rpc_method_handler(
         answer, request_deserializer=request_type.FromString, response_serializer=_serialized
     )
+
+
+def _abort(context: grpc.ServicerContext, failure: StatusError) -> NoReturn:
+    context.abort(failure.code, failure.grpc_details)
+    raise AssertionError("abort raises")
 
 
 def _serialized(response: Any) -> bytes:

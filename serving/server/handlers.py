@@ -7,7 +7,7 @@ TensorFlow Serving's codes and words (``model_servers/prediction_service_impl.cc
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -358,6 +358,9 @@ class Handlers:
         raise failure from error
 
 
+_RUNS = frozenset({"run", "run_serialized", "run_together"})
+
+
 class _Timed:
     """A servable that notes how long the model itself ran."""
 
@@ -368,33 +371,15 @@ class _Timed:
         self.signatures = servable.signatures
         self.seconds = 0.0
 
-    def run(self, *arguments: Any, **options: Any) -> Any:
-        start = time.perf_counter()
-        results = self._servable.run(*arguments, **options)
-        self.seconds += time.perf_counter() - start
-        return results
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._servable, name)
+        return partial(self._time, found) if name in _RUNS else found
 
-    def run_together(self, *arguments: Any, **options: Any) -> Any:
+    def _time(self, run: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
-        results = self._servable.run_together(*arguments, **options)
-        self.seconds += time.perf_counter() - start
-        return results
-
-    def run_alone(self, *arguments: Any, **options: Any) -> Any:
-        start = time.perf_counter()
-        run = getattr(self._servable, "run_alone", self._servable.run_serialized)
         results = run(*arguments, **options)
         self.seconds += time.perf_counter() - start
         return results
-
-    def run_serialized(self, *arguments: Any, **options: Any) -> Any:
-        start = time.perf_counter()
-        results = self._servable.run_serialized(*arguments, **options)
-        self.seconds += time.perf_counter() - start
-        return results
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._servable, name)
 
 
 def _status_proto(error: StatusError | None) -> Any:

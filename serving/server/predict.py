@@ -85,8 +85,7 @@ def run_predict_serialized(
     inputs = _inputs(signature, request.inputs)
     aliases = _output_aliases(signature, request.output_filter)
     try:
-        run = getattr(servable, "run_alone", servable.run_serialized) if alone else servable.run_serialized
-        results = run(signature_name, inputs, aliases, timeout=timeout)
+        results = servable.run_serialized(signature_name, inputs, aliases, timeout=timeout, alone=alone)
     except StatusError as error:
         raise StatusError(error.code, error.message + _shape_hint(signature, inputs)) from error
 

@@ -5,20 +5,22 @@ import ctypes
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from serving.protos import tensor_pb2
 from serving.runtime.batching import BatchingOptions, Input, add_batching
 from serving.runtime.c_api import Output, TensorFlowError, library
 from serving.runtime.joining import join, rows_of
-from serving.runtime.session import Callable, SavedModelSession
+from serving.runtime.session import Callable as SessionCallable
+from serving.runtime.session import SavedModelSession
 from serving.runtime.tensors import TensorCache, bytes_from_tensor, split_bytes_from_tensor
 from serving.server.errors import from_exception, invalid_argument
 from serving.server.servable import METHODS, Signature, read_signature
 
+_Content = TypeVar("_Content")
 _LOGGER = logging.getLogger(__name__)
 # Callables kept per model. A signature of n outputs has 2^n possible output filters.
 _MAX_CALLABLES = 64
@@ -58,7 +60,7 @@ class SavedModelServable:
             self._session.extend()
         self._running = 0
         self._both_ways = False
-        self._callables: OrderedDict[tuple[str, tuple[str, ...], bool], Callable] = OrderedDict()
+        self._callables: OrderedDict[tuple[str, tuple[str, ...], bool], SessionCallable] = OrderedDict()
         self._callables_lock = threading.Lock()
 
     @property
@@ -88,56 +90,28 @@ class SavedModelServable:
         return {alias: tensor_pb2.TensorProto.FromString(content) for alias, content in results.items()}
 
     def run_serialized(
-        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
+        self,
+        signature: str,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        *,
+        timeout: float | None = None,
+        alone: bool = False,
     ) -> dict[str, bytes]:
         """See ``Servable.run_serialized``."""
-        return self._run(signature, inputs, outputs, timeout, alone=False)
 
-    def run_alone(
-        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
-    ) -> dict[str, bytes]:
-        """Like ``run_serialized`` beside the batch queue, where a bad request fails those that share its run."""
-        return self._run(signature, inputs, outputs, timeout, alone=True)
-
-    def _run(
-        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], timeout: float | None, *, alone: bool
-    ) -> dict[str, bytes]:
-        joins = self._joins(signature, inputs, alone)
-        calls = [self._callable(signature, tuple(outputs), batched=joins)]
-        if self._both_ways and signature in self._batched:
-            calls.append(self._callable(signature, tuple(outputs), batched=not joins))
-        free = library().TF_DeleteTensor
-        tensors: list[int] = []
-        own: list[int] = []
-        self._running += 1
-        try:
-            for alias in self.signatures[signature].inputs:
-                try:
-                    tensor, is_own = _cache.tensors.get(inputs[alias])
-                except TensorFlowError as error:
-                    raise invalid_argument(f"tensor parsing error: {alias} ({error.message})") from None
-                tensors.append(tensor)
-                if is_own:
-                    own.append(tensor)
+        def take(alias: str) -> tuple[int, bool]:
             try:
-                results = calls[0](tensors, timeout)
-                for other in calls[1:]:
-                    for tensor in other(tensors, timeout):
-                        free(tensor)
+                return _cache.tensors.get(inputs[alias])
             except TensorFlowError as error:
-                raise from_exception(error) from None
-        finally:
-            self._running -= 1
-            for tensor in own:
-                free(tensor)
-            _cache.tensors.trim()
-        try:
-            return {alias: bytes_from_tensor(tensor) for alias, tensor in zip(outputs, results, strict=True)}
-        except TensorFlowError as error:
-            raise from_exception(error) from None
-        finally:
-            for tensor in results:
-                free(tensor)
+                raise invalid_argument(f"tensor parsing error: {alias} ({error.message})") from None
+
+        joins = self._joins(signature, inputs, alone)
+        if self._both_ways and signature in self._batched:
+            for tensor in self._call(signature, take, outputs, timeout, batched=not joins):
+                library().TF_DeleteTensor(tensor)
+        results = self._call(signature, take, outputs, timeout, batched=joins)
+        return dict(zip(outputs, _read(results, bytes_from_tensor), strict=True))
 
     def run_together(
         self,
@@ -163,32 +137,13 @@ class SavedModelServable:
         """
         assert self._batching is not None
         pad = self._batching.pad_variable_length_inputs
-        free = library().TF_DeleteTensor
-        tensors: list[int] = []
-        own: list[int] = []
-        self._running += 1
-        try:
-            for alias in self.signatures[signature].inputs:
-                protos = [inputs[alias] for inputs in requests]
-                tensor, is_own = _cache.tensors.get_joined(protos, partial(join, protos, pad=pad))
-                tensors.append(tensor)
-                if is_own:
-                    own.append(tensor)
-            results = self._callable(signature, tuple(outputs), batched=True)(tensors, timeout)
-        except TensorFlowError as error:
-            raise from_exception(error) from None
-        finally:
-            self._running -= 1
-            for tensor in own:
-                free(tensor)
-            _cache.tensors.trim()
-        try:
-            parts = [split_bytes_from_tensor(tensor, rows) for tensor in results]
-        except TensorFlowError as error:
-            raise from_exception(error) from None
-        finally:
-            for tensor in results:
-                free(tensor)
+
+        def take(alias: str) -> tuple[int, bool]:
+            protos = [inputs[alias] for inputs in requests]
+            return _cache.tensors.get_joined(protos, partial(join, protos, pad=pad))
+
+        results = self._call(signature, take, outputs, timeout, batched=True)
+        parts = _read(results, partial(split_bytes_from_tensor, rows=rows))
         return [dict(zip(outputs, answer, strict=True)) for answer in zip(*parts, strict=True)]
 
     def close(self) -> None:
@@ -199,6 +154,42 @@ class SavedModelServable:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
         if trim is not None:
             trim(0)
+
+    def _call(
+        self,
+        signature: str,
+        take: Callable[[str], tuple[int, bool]],
+        outputs: Sequence[str],
+        timeout: float | None,
+        *,
+        batched: bool,
+    ) -> list[int]:
+        """Runs a signature; the tensors that it returns are the caller's.
+
+        Args:
+            signature: its key.
+            take: an input's alias -> its tensor, and whether that is to be freed after the run.
+            outputs: aliases of what to compute.
+            timeout: seconds after which the run is cancelled; None waits.
+            batched: whether it goes by the batch queue.
+        """
+        tensors: list[int] = []
+        own: list[int] = []
+        self._running += 1
+        try:
+            for alias in self.signatures[signature].inputs:
+                tensor, is_own = take(alias)
+                tensors.append(tensor)
+                if is_own:
+                    own.append(tensor)
+            return self._callable(signature, tuple(outputs), batched=batched)(tensors, timeout)
+        except TensorFlowError as error:
+            raise from_exception(error) from None
+        finally:
+            self._running -= 1
+            for tensor in own:
+                library().TF_DeleteTensor(tensor)
+            _cache.tensors.trim()
 
     def _joins(self, key: str, inputs: Mapping[str, Any], alone: bool) -> bool:
         """Whether a request goes by the batch queue."""
@@ -219,7 +210,7 @@ class SavedModelServable:
         )
         return not ranks_differ and not is_alone
 
-    def _callable(self, key: str, outputs: tuple[str, ...], *, batched: bool) -> Callable:
+    def _callable(self, key: str, outputs: tuple[str, ...], *, batched: bool) -> SessionCallable:
         with self._callables_lock:
             call = self._callables.get((key, outputs, batched))
             if call is None:
@@ -230,7 +221,7 @@ class SavedModelServable:
                 self._callables.move_to_end((key, outputs, batched))
             return call
 
-    def _make_callable(self, key: str, outputs: Sequence[str], batched: bool) -> Callable:
+    def _make_callable(self, key: str, outputs: Sequence[str], batched: bool) -> SessionCallable:
         if batched:
             feeds, fetches = self._batched[key]
             # All that runs here is the way into the batch queue, and the batch itself runs as the one that closes it
@@ -269,3 +260,14 @@ class SavedModelServable:
 
 def _identifier(key: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in key).lower()
+
+
+def _read(tensors: Sequence[int], read: Callable[[int], _Content]) -> list[_Content]:
+    """The contents of tensors, which are freed."""
+    try:
+        return [read(tensor) for tensor in tensors]
+    except TensorFlowError as error:
+        raise from_exception(error) from None
+    finally:
+        for tensor in tensors:
+            library().TF_DeleteTensor(tensor)

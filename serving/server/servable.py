@@ -81,9 +81,18 @@ class Servable(Protocol):
         ...
 
     def run_serialized(
-        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
+        self,
+        signature: str,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        *,
+        timeout: float | None = None,
+        alone: bool = False,
     ) -> dict[str, bytes]:
-        """Like ``run``, with TensorProtos on the wire."""
+        """Like ``run``, with TensorProtos on the wire.
+
+        With ``alone`` the request shares no run with others, where the fault of one is everybody's.
+        """
         ...
 
     def close(self) -> None:

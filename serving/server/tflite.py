@@ -87,9 +87,15 @@ class TFLiteServable:
             return {alias: to_proto(results[alias]) for alias in outputs}
 
     def run_serialized(
-        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
+        self,
+        signature: str,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        *,
+        timeout: float | None = None,
+        alone: bool = False,
     ) -> dict[str, bytes]:
-        """See ``Servable.run_serialized``."""
+        """See ``Servable.run_serialized``; every request runs alone."""
         results = self.run(signature, inputs, outputs, timeout=timeout)
         return {alias: bytes(proto.SerializeToString()) for alias, proto in results.items()}
 

@@ -158,6 +158,7 @@ class SessionServable:
         outputs: Sequence[str],
         *,
         timeout: float | None = None,
+        alone: bool = False,
     ) -> dict[str, bytes]:
         results = self.run(signature, inputs, outputs, timeout=timeout)
         return {alias: proto.SerializeToString() for alias, proto in results.items()}
