@@ -2,8 +2,8 @@
 
 gRPC's Python server gives every request a thread of its own. With batching most of these threads only wait for the
 batch that their request is in, and waking them one by one, each to fight for Python's global lock, costs more than
-the rest of the request. Here one thread reads all Predict requests; a few others take whatever waits, hand it to the
-runtime's batching as one task, and send the answers themselves.
+the rest of the request. Here a few threads listen to gRPC in turn; one that hears of requests takes whatever waits,
+hands it to the runtime's batching as one task, and sends the answers itself.
 
 Every other method and service stays with ``grpc.server``; this attaches to the same server, ports and TLS included.
 What it needs of grpcio is not public (``grpc._cython.cygrpc``, on which ``grpc.server`` itself stands), so whether it
@@ -14,8 +14,8 @@ import importlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import grpc
@@ -60,29 +60,39 @@ class _Call:
 class FastPredict:
     """Takes Predict requests of a server and answers them in groups.
 
+    All threads are alike: one listens to gRPC until it hears of something to compute, leaves listening to the next,
+    and computes it. Thus the request of a lone client is answered by the very thread that gRPC woke for it. There is
+    one thread more than groups may be worked on at once, so that always somebody listens, and refuses.
+
     Args:
         answer: (PredictRequests, seconds that the most patient client still waits) -> responses or errors.
-        threads: groups that are worked on at once.
+        groups: groups that are worked on at once.
         group: requests that a group may have.
         max_concurrent: requests in the server at once; more are refused with RESOURCE_EXHAUSTED. None: no limit.
         max_waiting: rows that wait for a thread; more are refused with UNAVAILABLE, as by a full batch queue.
     """
 
     def __init__(
-        self, answer: Answer, *, threads: int, group: int, max_concurrent: int | None, max_waiting: int
+        self, answer: Answer, *, groups: int, group: int, max_concurrent: int | None, max_waiting: int
     ) -> None:
         self._answer = answer
+        self._groups = groups
         self._group = group
         self._max_concurrent = max_concurrent
         self._max_waiting = max_waiting
-        self._waiting: SimpleQueue[_Call | None] = SimpleQueue()
-        self._in_flight = 0  # of the reading thread alone
+        self._listening = threading.Lock()
+        self._lock = threading.Lock()  # of the next four, when they change
+        self._waiting: deque[_Call] = deque()
         self._waiting_rows = 0
-        self._rows_lock = threading.Lock()
+        self._in_flight = 0
+        self._running = 0
+        # The last group that was answered: seconds, requests. Whichever thread wrote last is as good as the other.
+        self._last = 0.0, 0
         self._server: Any = None
         self._queue: Any = None
-        self._threads = [threading.Thread(target=self._work, name=f"predict-{n}", daemon=True) for n in range(threads)]
-        self._reader = threading.Thread(target=self._read, name="predict-reader", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"predict-{n}", daemon=True) for n in range(groups + 1)
+        ]
 
     def attach(self, server: grpc.Server) -> bool:
         """Takes over Predict of a server that has not started.
@@ -107,40 +117,72 @@ class FastPredict:
         """Begins to answer; the server has started."""
         for _ in range(_ARMED):
             self._request()
-        for thread in (*self._threads, self._reader):
+        for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
         """Ends the threads; the server has stopped, so no call is left."""
         self._queue.shutdown()
-        self._reader.join()
-        for _ in self._threads:
-            self._waiting.put(None)
         for thread in self._threads:
             thread.join()
 
     def _request(self) -> None:
         self._server.request_registered_call(self._queue, self._queue, _METHOD, _REQUESTED)
 
-    def _read(self) -> None:
-        while True:
-            event = self._queue.poll()
-            if event.completion_type == cygrpc.CompletionType.queue_shutdown:
-                return
-            tag = event.tag
-            if tag is _DONE:
+    def _work(self) -> None:
+        while self._listen():
+            while True:
+                start = time.perf_counter()
+                calls = self._gather()
+                try:
+                    self._answer_all(calls)
+                except Exception as error:
+                    _LOGGER.exception("a group of requests ended unexpectedly")
+                    for call in calls:
+                        self._send(call, from_exception(error))
+                with self._lock:
+                    self._running -= 1
+                if calls:
+                    self._last = time.perf_counter() - start, len(calls)
+                del calls
+                if not self._begin():
+                    break
+
+    def _listen(self) -> bool:
+        """Hears gRPC out until there is something to compute; False once there will be no more."""
+        # One at a time: gRPC would wake now this thread, now that one for each of a request's three events.
+        with self._listening:
+            while self._hear(self._queue.poll()):
+                if self._begin():
+                    return True
+        return False
+
+    def _hear(self, event: Any) -> bool:
+        """Does what an event of gRPC asks for, short of computing; False once there will be no more."""
+        if event.completion_type == cygrpc.CompletionType.queue_shutdown:
+            return False
+        tag = event.tag
+        if tag is _DONE:
+            with self._lock:
                 self._in_flight -= 1
-            elif tag is not _REQUESTED:
-                self._take(tag, event.batch_operations[0].message() if event.success else None)
-            elif event.success:
+        elif tag is _REQUESTED:
+            if event.success:
                 self._request()
-                call = _Call(event.call, event.call_details.deadline)
-                self._in_flight += 1
-                if self._max_concurrent is not None and self._in_flight > self._max_concurrent:
-                    self._send(call, too_many(self._max_concurrent))
-                else:
-                    # An operation holds what it received, so each call has its own.
-                    event.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), call)
+                self._admit(_Call(event.call, event.call_details.deadline))
+        elif tag is not None:  # None: nothing came in time
+            self._take(tag, event.batch_operations[0].message() if event.success else None)
+        return True
+
+    def _admit(self, call: _Call) -> None:
+        with self._lock:
+            self._in_flight += 1
+            is_too_many = self._max_concurrent is not None and self._in_flight > self._max_concurrent
+        if is_too_many:
+            assert self._max_concurrent is not None
+            self._send(call, too_many(self._max_concurrent))
+        else:
+            # An operation holds what it received, so each call has its own.
+            call.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), call)
 
     def _take(self, call: _Call, message: bytes | None) -> None:
         if message is None:
@@ -152,43 +194,41 @@ class FastPredict:
             self._send(call, StatusError(grpc.StatusCode.INTERNAL, "Exception deserializing request!"))
             return
         call.rows = max((rows_of(proto) or 1 for proto in call.request.inputs.values()), default=1)
-        with self._rows_lock:
-            is_full = self._waiting_rows > 0 and self._waiting_rows + call.rows > self._max_waiting
-            self._waiting_rows += 0 if is_full else call.rows
+        with self._lock:
+            waiting = self._waiting_rows
+            is_full = waiting > 0 and waiting + call.rows > self._max_waiting
+            if not is_full:
+                self._waiting_rows += call.rows
+                self._waiting.append(call)
         if is_full:
-            why = f"{_FULL}; currently {self._waiting_rows} rows wait and {self._max_waiting} may"
+            why = f"{_FULL}; currently {waiting} rows wait and {self._max_waiting} may"
             self._send(call, StatusError(grpc.StatusCode.UNAVAILABLE, why))
-        else:
-            self._waiting.put(call)
 
-    def _work(self) -> None:
-        took, size = 0.0, 0
-        while (first := self._waiting.get()) is not None:
+    def _begin(self) -> bool:
+        """Whether something waits that this thread may work on."""
+        with self._lock:
+            if not self._waiting or self._running >= self._groups:
+                return False
+            self._running += 1
+            return True
+
+    def _gather(self) -> list[_Call]:
+        """What waits, and what comes in the next moment, up to a group."""
+        # Even shares: of one large and one small group at a time the small ones would pay for few what a run costs.
+        most = min(self._group, max(-(-self._in_flight // self._groups), 1))
+        took, size = self._last
+        if size > 1:
             # The clients of the group before are about to come back. Waiting a little for them, a fraction of what a
             # run takes, makes runs larger and thus cheaper; a lone client never waits.
-            until = time.perf_counter() + (took * _LINGER if size > 1 else 0.0)
-            calls = [first]
-            while len(calls) < self._group:
-                try:
-                    left = until - time.perf_counter()
-                    following = self._waiting.get(timeout=left) if left > 0 else self._waiting.get_nowait()
-                except Empty:
+            until = time.time() + took * _LINGER
+            while len(self._waiting) < most:
+                event = self._queue.poll(until)
+                if not self._hear(event) or event.completion_type == cygrpc.CompletionType.queue_timeout:
                     break
-                if following is None:
-                    self._waiting.put(None)
-                    break
-                calls.append(following)
-            with self._rows_lock:
-                self._waiting_rows -= sum(call.rows for call in calls)
-            start = time.perf_counter()
-            try:
-                self._answer_all(calls)
-            except Exception as error:
-                _LOGGER.exception("a group of requests ended unexpectedly")
-                for call in calls:
-                    self._send(call, from_exception(error))
-            took, size = time.perf_counter() - start, len(calls)
-            del calls, first
+        with self._lock:
+            calls = [self._waiting.popleft() for _ in range(min(len(self._waiting), most))]
+            self._waiting_rows -= sum(call.rows for call in calls)
+        return calls
 
     def _answer_all(self, calls: Sequence[_Call]) -> None:
         now = time.time()

@@ -175,7 +175,7 @@ class GrpcServer:
         if batching is not None:
             fast = FastPredict(
                 handlers.predict_together,
-                threads=batching.num_batch_threads,
+                groups=batching.num_batch_threads,
                 group=batching.max_batch_size,
                 max_concurrent=max_concurrent,
                 max_waiting=batching.max_batch_size * batching.max_enqueued_batches,

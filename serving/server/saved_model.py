@@ -222,16 +222,18 @@ class SavedModelServable:
             return call
 
     def _make_callable(self, key: str, outputs: Sequence[str], batched: bool) -> SessionCallable:
+        # With batching as many runs as are wanted at once have threads of their own. TensorFlow's pool would bring
+        # changes of threads, a third of what a single row costs, and let requests that could join a batch wait behind
+        # the batch that is running.
+        inline = self._batching is not None
         if batched:
             feeds, fetches = self._batched[key]
-            # All that runs here is the way into the batch queue, and the batch itself runs as the one that closes it
-            # does. TensorFlow's pool would bring a change of threads for each of them, and let requests that could
-            # join a batch wait behind the batch that is running.
-            return self._session.callable(feeds, [fetches[alias] for alias in outputs], inline=True)
+            return self._session.callable(feeds, [fetches[alias] for alias in outputs], inline=inline)
         signature = self.signatures[key]
         return self._session.callable(
             [self._session.output(spec.name) for spec in signature.inputs.values()],
             [self._session.output(signature.outputs[alias].name) for alias in outputs],
+            inline=inline,
         )
 
     def _add_batching(self, key: str, options: BatchingOptions) -> None:
