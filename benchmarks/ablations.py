@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter
 
 from benchmarks.environment import environment, write_json
 from trainer.config import Config, Settings, dump_config, load_config
@@ -28,6 +27,7 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.sources import prepare
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
+from trainer.documents import read_yaml
 from trainer.errors import BabelrecError
 from trainer.evaluation.aligned_titles import aligned_titles
 from trainer.evaluation.holdout import HoldOut
@@ -88,10 +88,9 @@ def load_registry(path: Path = _REGISTRY) -> Registry:
     Raises:
         BabelrecError: it is broken, or names what isn't there.
     """
-    try:
-        registry = Registry.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise BabelrecError(f"{path} is no registry of ablations: {error}") from error
+    registry = read_yaml(
+        path, TypeAdapter(Registry), what="the registry of ablations", remedy="as in configs/ablations.yaml."
+    )
     names = [variant.name for variant in registry.variants]
     for variant in registry.variants:
         if names.count(variant.name) > 1:

@@ -24,7 +24,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
-from benchmarks.environment import environment, percentiles, write_json
+from benchmarks.environment import environment, percentiles
+from benchmarks.program import measure_and_write
 from trainer.config import TextConfig
 from trainer.errors import BabelrecError
 
@@ -41,17 +42,7 @@ _BATCH_SIZES = (1, 8, 32, 128, 512)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    console = Console(stderr=True)
-    try:
-        result = _run(options, console)
-    except BabelrecError as error:
-        console.print(f"[bold red]error[/] {error}", highlight=False)
-        return 2
-    write_json(options.output, result)
-    _show(result, console)
-    console.print(f"Written to {options.output}")
-    return 0
+    return measure_and_write(_parser().parse_args(arguments), _run, _show)
 
 
 def _parser() -> argparse.ArgumentParser:

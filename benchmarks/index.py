@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
-from benchmarks.environment import environment, percentiles, write_json
-from trainer.errors import BabelrecError
+from benchmarks.environment import environment, percentiles
+from benchmarks.program import measure_and_write
 
 _PACKAGES = ("tensorflow", "scann", "tensorflow-recommenders", "numpy")
 _BATCH_SIZES = (1, 32)
@@ -37,17 +37,7 @@ Vectors = npt.NDArray[np.float32]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    console = Console(stderr=True)
-    try:
-        result = _run(options, console)
-    except BabelrecError as error:
-        console.print(f"[bold red]error[/] {error}", highlight=False)
-        return 2
-    write_json(options.output, result)
-    _show(result, console)
-    console.print(f"Written to {options.output}")
-    return 0
+    return measure_and_write(_parser().parse_args(arguments), _run, _show)
 
 
 def _parser() -> argparse.ArgumentParser:

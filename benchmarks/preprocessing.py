@@ -18,20 +18,19 @@ from rich.console import Console
 from rich.table import Table
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
-from benchmarks.environment import environment, write_json
+from benchmarks.environment import environment
+from benchmarks.program import measure_and_write
 from trainer.config import Config, KmrdSource, MovieLens100kSource, PreprocessingStep, Source, TextConfig, parse_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.sources import prepare
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
-from trainer.errors import BabelrecError
 from trainer.evaluation.baselines import mean_history
 from trainer.evaluation.holdout import HoldOut
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.evaluation.metrics import ranking_metrics
 from trainer.evaluation.parallel_titles import ParallelTitles, kmrd_titles, mind_titles, nearest_is_translation
 from trainer.evaluation.ranking import rank_in_blocks
-from trainer.files import write_text
 from trainer.text.preparation import prepare_texts
 from trainer.text.vectors import encode_texts
 
@@ -52,20 +51,7 @@ _PACKAGES = ("tensorflow", "tensorflow-text", "numpy", "simplemma", "snowballste
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    console = Console(stderr=True)
-    try:
-        rows = _run(options, console)
-    except BabelrecError as error:
-        console.print(f"[bold red]error[/] {error}", highlight=False)
-        return 2
-    result = {"schema": 1, "environment": environment(_PACKAGES), "variants": VARIANTS, "rows": rows}
-    write_json(options.output, result)
-    page = options.output.with_suffix(".md")
-    write_text(page, markdown(rows))
-    _show(rows, console)
-    console.print(f"Written to {options.output} and {page}")
-    return 0
+    return measure_and_write(_parser().parse_args(arguments), _run, _show, lambda result: markdown(result["rows"]))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace, console: Console) -> list[Row]:
+def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     texts = {name: parse_config({"text": {"preprocessing": steps}}, name).text for name, steps in VARIANTS.items()}
     rows: list[Row] = []
     for titles in (kmrd_titles(options.data / "kmrd-small"), mind_titles(options.data / "mind-sample")):
@@ -92,7 +78,7 @@ def _run(options: argparse.Namespace, console: Console) -> list[Row]:
     for source in sources:
         console.print(f"Mean history on {source.name}")
         rows += history_rows(source, texts)
-    return rows
+    return {"schema": 1, "environment": environment(_PACKAGES), "variants": VARIANTS, "rows": rows}
 
 
 def parallel_rows(titles: ParallelTitles, texts: dict[str, TextConfig]) -> list[Row]:
@@ -175,8 +161,8 @@ def _table(rows: list[Row]) -> tuple[list[str], dict[str, list[str]]]:
     return columns, cells
 
 
-def _show(rows: list[Row], console: Console) -> None:
-    columns, cells = _table(rows)
+def _show(result: dict[str, Any], console: Console) -> None:
+    columns, cells = _table(result["rows"])
     table = Table(title="Preprocessing (difference from none; ** marks intervals without 0)")
     for column in ("steps", *columns):
         table.add_column(column)

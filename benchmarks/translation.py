@@ -23,14 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
-from benchmarks.environment import environment, write_json
+from benchmarks.environment import environment
+from benchmarks.program import measure_and_write
 from trainer.config import Config, MovieLens100kSource, TextConfig, TranslationConfig, load_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.sources import prepare
-from trainer.errors import BabelrecError
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.evaluation.parallel_titles import nearest_is_translation
-from trainer.files import write_text
 from trainer.text.translation.apertium import Apertium
 from trainer.text.translation.base import Translator
 from trainer.text.translation.catalogue import make_translator, translate_texts, translation_store
@@ -48,19 +47,7 @@ _PACKAGES = ("tensorflow", "tensorflow-text", "numpy", "fast-universal-sentence-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    console = Console(stderr=True)
-    try:
-        result = _run(options, console)
-    except BabelrecError as error:
-        console.print(f"[bold red]error[/] {error}", highlight=False)
-        return 2
-    write_json(options.output, result)
-    page = options.output.with_suffix(".md")
-    write_text(page, markdown(result))
-    _show(result, console)
-    console.print(f"Written to {options.output} and {page}")
-    return 0
+    return measure_and_write(_parser().parse_args(arguments), _run, _show, markdown)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from benchmarks.peers.factorization import ALS, BPR
 from benchmarks.peers.neighbours import ITEM_KNN
@@ -15,6 +15,7 @@ from benchmarks.peers.settings import Peer
 from benchmarks.peers.simple import EASE, MEAN_HISTORY, POPULARITY
 from benchmarks.peers.two_tower import TWO_TOWER
 from trainer.config import Settings
+from trainer.documents import read_yaml
 from trainer.errors import BabelrecError
 from trainer.files import write_text
 
@@ -97,10 +98,9 @@ def load(name: str) -> PeersConfig:
         BabelrecError: missing, broken, or of a peer that there is not.
     """
     path = CONFIGS / f"{name}.yaml"
-    try:
-        config = PeersConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise BabelrecError(f"{path} can't be used: {error}") from error
+    config = read_yaml(
+        path, TypeAdapter(PeersConfig), what="the settings of peers", remedy="as in the other files of configs/peers."
+    )
     unknown = sorted((config.search.keys() | config.chosen.keys()) - PEERS.keys())
     if unknown:
         raise BabelrecError(f"{path} names {unknown[0]!r}, which is no peer; there are {', '.join(PEERS)}.")

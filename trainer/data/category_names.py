@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from trainer.documents import read_yaml
 from trainer.errors import BabelrecError
 
 _LOG = logging.getLogger(__name__)
@@ -56,20 +56,13 @@ class CategoryNames:
 
 
 def _read(path: Path) -> dict[str, dict[str, list[str]]]:
-    try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        names = _FILE.validate_python(raw, strict=True)
-    except OSError as error:
-        raise BabelrecError(f"Can't read {path}: {error.strerror}. Mend data.category_names.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BabelrecError(f"{path} is not valid YAML in UTF-8: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise BabelrecError(
-            f"{path}: {place}: {first['msg']}, received {first['input']!r:.80}. Remedy: category label, language and "
-            "a list of names, for example {War: {de: [Krieg, ein Kriegsfilm]}}; quote names that YAML reads otherwise."
-        ) from error
+    names = read_yaml(
+        path,
+        _FILE,
+        what="the names of categories, data.category_names",
+        remedy="category label, language and a list of names, for example {War: {de: [Krieg, ein Kriegsfilm]}}; quote "
+        "names that YAML reads otherwise.",
+    )
     for label, languages in names.items():
         for tag, spoken in languages.items():
             if not all(name.strip() for name in spoken):

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from trainer.config import Settings
 from trainer.data.catalogue import Catalogue
 from trainer.data.languages import UNDETERMINED
 from trainer.data.vocabulary import Vocabulary
+from trainer.documents import read_yaml
 from trainer.errors import BabelrecError
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.evaluation.style import COLOURS, MODEL_COLOUR, new_figure, png
@@ -38,6 +38,9 @@ class Wish(Settings):
     id: str = Field(min_length=1)
     genres: list[str] = Field(min_length=1)
     texts: dict[str, str]
+
+
+_FILE: TypeAdapter[list[Wish]] = TypeAdapter(list[Wish])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,17 +92,7 @@ def load_wishes(path: Path) -> list[Wish]:
     Raises:
         BabelrecError: unreadable, of another form, an id twice, English missing, or not all in the same languages.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        wishes = TypeAdapter(list[Wish]).validate_python(raw)
-    except OSError as error:
-        raise BabelrecError(f"Can't read the wishes {path}: {error.strerror}. Give an existing YAML file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BabelrecError(f"{path} is not valid YAML in UTF-8: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise BabelrecError(f"{path}: {place}: {first['msg']}. Remedy: id, genres and texts by language.") from error
+    wishes = read_yaml(path, _FILE, what="the wishes", remedy="id, genres and texts by language.")
     if not wishes:
         raise BabelrecError(f"{path} holds no wish. Give at least one.")
     seen: set[str] = set()

@@ -95,9 +95,8 @@ def fit_linear(
             f"model.linear solves for {size:,} x {size:,} weights; it is meant for up to {_LARGEST:,} items. "
             "Switch it off with model.linear.rank=0."
         )
-    users = len(indptr) - 1
     kept = min(rank, size)
-    matrix = scipy.sparse.csr_array((np.ones(len(items)), items, indptr), shape=(users, size))
+    matrix = _choices(indptr, items, size)
     gram = (matrix.T @ matrix).toarray()
     gram[np.diag_indices(size)] += regularization
     inverse = np.linalg.inv(gram)
@@ -108,8 +107,7 @@ def fit_linear(
     largest = np.argsort(-np.abs(values), kind="stable")[:kept]
     found = vectors[:, largest] * np.sqrt(np.abs(values[largest]))
     signs = np.sign(values[largest])
-    counts = np.maximum(np.diff(indptr), 1)[:, np.newaxis]
-    deviation = float(((matrix @ (found * signs)) / np.sqrt(counts) @ found.T).std())
+    deviation = float((_histories(matrix, found, signs) @ found.T).std())
     table = np.zeros((size, rank), np.float32)
     table[:, :kept] = found / np.sqrt(max(deviation, 1e-9))
     return table, np.concatenate([signs, np.ones(rank - kept)]).astype(np.float32)
@@ -135,8 +133,20 @@ def stretch_of_means(
     Returns:
         Ratio of the two root mean squares of the users' scores; 1 where there are no scores.
     """
-    matrix = scipy.sparse.csr_array((np.ones(len(items)), items, indptr), shape=(len(indptr) - 1, len(table)))
-    histories = signs * (matrix @ table) / np.sqrt(np.maximum(np.diff(indptr), 1))[:, np.newaxis]
+    histories = _histories(_choices(indptr, items, len(table)), table, signs)
     moments = histories.T @ histories
     own, means = (float(np.einsum("vr,rs,vs->", each, moments, each)) for each in (table, neighbours @ table))
     return float(np.sqrt(own / means)) if own > 0.0 and means > 0.0 else 1.0
+
+
+def _choices(indptr: npt.NDArray[np.integer], items: npt.NDArray[np.integer], size: int) -> scipy.sparse.csr_array:
+    """[U, V]: 1 where a user has an item."""
+    return scipy.sparse.csr_array((np.ones(len(items)), items, indptr), shape=(len(indptr) - 1, size))
+
+
+def _histories(
+    choices: scipy.sparse.csr_array, table: npt.NDArray[np.floating], signs: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
+    """[U, R]: what `LinearHistory` makes of each user's items, at factor 1."""
+    counts = np.maximum(np.diff(choices.indptr), 1)
+    return (choices @ (table * signs)) / np.sqrt(counts)[:, np.newaxis]

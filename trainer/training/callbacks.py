@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from trainer.errors import BabelrecError
 from trainer.training.state import TrainingState
+from trainer.training.tensorboard import recording
 
 Metrics = dict[str, float]
 
@@ -90,8 +91,7 @@ class Validation(tf.keras.callbacks.Callback):
         """Validates and decides."""
         with self._state.averaged():
             metrics = self._measure()
-        # Keras's own TensorBoard callback turns recording off between its summaries.
-        with self._writer.as_default(), tf.summary.record_if(True):
+        with recording(self._writer):
             for name, value in metrics.items():
                 tf.summary.scalar(f"validation/{name}", value, step=epoch)
         if logs is not None:

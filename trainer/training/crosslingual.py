@@ -27,6 +27,7 @@ from trainer.models.recommender import Recommender
 from trainer.runs import Run
 from trainer.text.alignment import TextPairs, co_consumed_texts, parallel_texts
 from trainer.text.vectors import encode_texts
+from trainer.training.tensorboard import recording
 from trainer.training.terms import AdversarialTerm, AlignmentTerm, Term, Terms, TwoViewsTerm
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class CrossLingual:
             logs: TensorBoard directory for the same.
             step: Epoch that they belong to.
         """
-        with tf.summary.create_file_writer(str(logs)).as_default(), tf.summary.record_if(True):
+        with recording(tf.summary.create_file_writer(str(logs))):
             if len(self._held) > 1:
                 found = aligned_titles(model, vocabulary, self._config.text, self._held)
                 run.write("alignment.json", found)

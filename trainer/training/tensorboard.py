@@ -1,7 +1,8 @@
 """TensorBoard pages beside the scalars: settings as text, hyperparameters, item embeddings."""
 
+import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,26 @@ from trainer.files import atomic_file, write_text
 from trainer.models.calibration import Calibrations
 
 
+@contextlib.contextmanager
+def recording(writer: tf.summary.SummaryWriter, step: int | None = None) -> Iterator[None]:
+    """Summaries inside the block go to ``writer``, with ``step`` where they name none.
+
+    Keras's own TensorBoard callback turns recording off between its summaries, and leaves it so when a training breaks
+    off; inside the block it is on.
+    """
+    with writer.as_default(step=step), tf.summary.record_if(True):
+        yield
+
+
 def write_config_page(writer: tf.summary.SummaryWriter, config: Config) -> None:
     """The resolved settings on the text page."""
-    with writer.as_default():
+    with recording(writer):
         tf.summary.text("config", f"```yaml\n{dump_config(config)}\n```", step=0)
 
 
 def write_hyperparameters(writer: tf.summary.SummaryWriter, config: Config) -> None:
     """The settings of model and training on the HParams page, by dotted name."""
-    with writer.as_default():
+    with recording(writer):
         sections = ("model.", "training.", "text.")
         hparams.hparams({name: value for name, value in flat_settings(config).items() if name.startswith(sections)})
 
@@ -84,8 +96,7 @@ def write_head_quality(
             test part.
         step: Epoch of the weights.
     """
-    # Keras's own TensorBoard callback turns recording off between its summaries.
-    with writer.as_default(step=step), tf.summary.record_if(True):
+    with recording(writer, step):
         for column, head in enumerate(heads):
             result = results.get(head.name)
             if result is None:
