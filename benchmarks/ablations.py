@@ -285,19 +285,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for variant in chosen:
                 print(f"{variant.name}: {variant.config} {' '.join(variant.set)}")
             return 0
-        runs = options.output / "ablations"
-        if not options.table:
-            for seed in options.seeds:
-                for variant in chosen:
-                    run_variant(registry, variant, seed, runs)
     except BabelrecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    runs = options.output / "ablations"
+    failed = 0
+    for seed in [] if options.table else options.seeds:
+        for variant in chosen:
+            try:
+                run_variant(registry, variant, seed, runs)
+            except BabelrecError as error:
+                # The others are worth hours; this one can be mended and run alone.
+                print(f"error: {variant.name}, seed {seed}: {error}", file=sys.stderr)
+                failed += 1
     rows = rows_of(registry, options.seeds, runs)
     write_json(options.output / "ablations.json", {"environment": environment(("tensorflow",)), "rows": rows})
     write_text(options.output / "ablations.md", markdown(rows))
     print(markdown(rows))
-    return 0
+    return 1 if failed else 0
 
 
 def _wanted(name: str, only: Sequence[str] | None) -> bool:

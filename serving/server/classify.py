@@ -1,7 +1,7 @@
 """ClassificationRequest -> ClassificationResponse, with the checks and words of TensorFlow Serving's classifier.cc."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import numpy as np
@@ -11,20 +11,16 @@ from serving.protos import classification_pb2, types_pb2
 from serving.server import wire
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.examples import serialized_examples
+from serving.server.servable import CLASSIFY_METHOD, DEFAULT_SIGNATURE, Servable
 from serving.tensors import to_numpy
 
-if TYPE_CHECKING:
-    from serving.server.servable import Servable
-
-DEFAULT_SIGNATURE = "serving_default"
-METHOD_NAME = "tensorflow/serving/classify"
 INPUTS = "inputs"
 CLASSES = "classes"
 SCORES = "scores"
 
 
 def run_classify(
-    servable: "Servable",
+    servable: Servable,
     name: str,
     version: int,
     request: Any,
@@ -63,7 +59,7 @@ def run_classify(
     return response, count
 
 
-def classification_outputs(servable: "Servable", name: str, *, check_method_name: bool) -> list[str]:
+def classification_outputs(servable: Servable, name: str, *, check_method_name: bool) -> list[str]:
     """The outputs that a classification signature is asked for.
 
     Args:
@@ -78,9 +74,9 @@ def classification_outputs(servable: "Servable", name: str, *, check_method_name
         StatusError: the signature can't be used to classify.
     """
     signature = servable.signatures[name]
-    if check_method_name and signature.method_name != METHOD_NAME:
+    if check_method_name and signature.method_name != CLASSIFY_METHOD:
         raise invalid_argument(
-            f"Expected classification signature method_name to be {METHOD_NAME}. Was: {signature.method_name}"
+            f"Expected classification signature method_name to be {CLASSIFY_METHOD}. Was: {signature.method_name}"
         )
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")

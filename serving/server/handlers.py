@@ -24,9 +24,9 @@ from serving.server.classify import run_classify
 from serving.server.errors import StatusError, from_exception, invalid_argument, not_found
 from serving.server.metrics import Metrics
 from serving.server.multi_inference import run_multi_inference
-from serving.server.predict import DEFAULT_SIGNATURE, run_predict, run_predict_serialized, run_predict_together
+from serving.server.predict import run_predict, run_predict_serialized, run_predict_together
 from serving.server.regress import run_regress
-from serving.server.servable import Signature
+from serving.server.servable import DEFAULT_SIGNATURE, Signature
 
 if TYPE_CHECKING:
     from serving.server.core import ServerCore

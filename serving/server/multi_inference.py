@@ -1,7 +1,7 @@
 """MultiInferenceRequest -> MultiInferenceResponse, with the words of TensorFlow Serving's multi_inference.cc."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
@@ -9,15 +9,11 @@ from serving.protos import inference_pb2
 from serving.server import classify, regress
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.examples import serialized_examples
-
-if TYPE_CHECKING:
-    from serving.server.servable import Servable
-
-DEFAULT_SIGNATURE = "serving_default"
+from serving.server.servable import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, Servable
 
 
 def run_multi_inference(
-    servable: "Servable",
+    servable: Servable,
     version: int,
     request: Any,
     *,
@@ -53,7 +49,7 @@ def run_multi_inference(
             raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no time was left for signature {signature_name}")
         outputs = servable.run(signature_name, inputs, aliases, timeout=left)
         result = response.results.add()
-        if task.method_name == classify.METHOD_NAME:
+        if task.method_name == CLASSIFY_METHOD:
             result.classification_result.MergeFrom(classify.classification_result(outputs, count))
         else:
             result.regression_result.MergeFrom(regress.regression_result(outputs[regress.OUTPUTS], count))
@@ -63,7 +59,7 @@ def run_multi_inference(
     return response, count
 
 
-def _checked(servable: "Servable", request: Any, *, check_method_name: bool) -> dict[str, list[str]]:
+def _checked(servable: Servable, request: Any, *, check_method_name: bool) -> dict[str, list[str]]:
     """Outputs to ask for, by signature, in the order of the tasks."""
     model_name = ""
     input_name = ""
@@ -80,9 +76,9 @@ def _checked(servable: "Servable", request: Any, *, check_method_name: bool) -> 
             raise invalid_argument(f"Duplicate evaluation of signature: {signature_name}")
         if signature_name not in servable.signatures:
             raise invalid_argument(f"Requested signature not found in model graph: {signature_name}")
-        if task.method_name == classify.METHOD_NAME:
+        if task.method_name == CLASSIFY_METHOD:
             aliases = classify.classification_outputs(servable, signature_name, check_method_name=check_method_name)
-        elif task.method_name == regress.METHOD_NAME:
+        elif task.method_name == REGRESS_METHOD:
             regress.check_regression(servable, signature_name, check_method_name=check_method_name)
             aliases = [regress.OUTPUTS]
         else:

@@ -9,10 +9,9 @@ import grpc
 from serving.protos import model_pb2, predict_pb2, tensor_pb2
 from serving.runtime.joining import UnjoinableError, rows_of
 from serving.server.errors import StatusError, invalid_argument
-from serving.server.servable import METHODS, Servable, Signature, TensorSpec
+from serving.server.servable import DEFAULT_SIGNATURE, METHODS, Servable, Signature, TensorSpec
 from serving.tensors import TensorParseError, dtype_name, to_content_proto, to_numpy, varint
 
-DEFAULT_SIGNATURE = "serving_default"
 # Key bytes of PredictResponse.outputs and model_spec, and of key and value in a map's entry.
 _OUTPUTS, _MODEL_SPEC, _KEY, _VALUE = b"\x0a", b"\x12", b"\x0a", b"\x12"
 

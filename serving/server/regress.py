@@ -1,6 +1,6 @@
 """RegressionRequest -> RegressionResponse, with the checks and words of TensorFlow Serving's regressor.cc."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
@@ -8,19 +8,15 @@ from serving.protos import regression_pb2, types_pb2
 from serving.server import wire
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.examples import serialized_examples
+from serving.server.servable import DEFAULT_SIGNATURE, REGRESS_METHOD, Servable
 from serving.tensors import to_numpy
 
-if TYPE_CHECKING:
-    from serving.server.servable import Servable
-
-DEFAULT_SIGNATURE = "serving_default"
-METHOD_NAME = "tensorflow/serving/regress"
 INPUTS = "inputs"
 OUTPUTS = "outputs"
 
 
 def run_regress(
-    servable: "Servable",
+    servable: Servable,
     name: str,
     version: int,
     request: Any,
@@ -59,16 +55,16 @@ def run_regress(
     return response, count
 
 
-def check_regression(servable: "Servable", name: str, *, check_method_name: bool) -> None:
+def check_regression(servable: Servable, name: str, *, check_method_name: bool) -> None:
     """Checks that the signature ``name`` can be used to regress.
 
     Raises:
         StatusError: it can't.
     """
     signature = servable.signatures[name]
-    if check_method_name and signature.method_name != METHOD_NAME:
+    if check_method_name and signature.method_name != REGRESS_METHOD:
         raise invalid_argument(
-            f"Expected regression signature method_name to be {METHOD_NAME}. Was: {signature.method_name}"
+            f"Expected regression signature method_name to be {REGRESS_METHOD}. Was: {signature.method_name}"
         )
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")

@@ -9,6 +9,8 @@ PREDICT_METHOD = "tensorflow/serving/predict"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
 METHODS = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
+DEFAULT_SIGNATURE = "serving_default"
+"""Which signature answers a request that names none."""
 
 
 @dataclass(frozen=True, slots=True)

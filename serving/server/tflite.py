@@ -19,11 +19,10 @@ import numpy.typing as npt
 
 from serving.protos import meta_graph_pb2, types_pb2
 from serving.server.errors import StatusError, invalid_argument
-from serving.server.servable import PREDICT_METHOD, Signature, read_signature
+from serving.server.servable import DEFAULT_SIGNATURE, PREDICT_METHOD, Signature, read_signature
 from serving.tensors import TensorParseError, numpy_dtype, to_numpy, to_proto
 
 _LOGGER = logging.getLogger(__name__)
-_DEFAULT_SIGNATURE = "serving_default"
 # Name under which TensorFlow's tools/signature/signature_def_util.h keeps SignatureDefs in a model.
 _SIGNATURE_METADATA = "signature_defs_metadata"
 _DTYPES: dict[np.dtype[Any], int] = {
@@ -165,9 +164,9 @@ class _Worker:
             runner = interpreter.get_signature_runner(key)
             inputs, outputs = runner.get_input_details(), runner.get_output_details()
             self._add(key, _definition(inputs, outputs), inputs, runner)
-        if _DEFAULT_SIGNATURE not in self._runs:
+        if DEFAULT_SIGNATURE not in self._runs:
             inputs, outputs = _by_name(tensors[0]), _by_name(tensors[1])
-            self._add(_DEFAULT_SIGNATURE, _definition(inputs, outputs), inputs, self._primary(inputs, outputs))
+            self._add(DEFAULT_SIGNATURE, _definition(inputs, outputs), inputs, self._primary(inputs, outputs))
 
     def run(self, signature: str, arrays: Mapping[str, _Array]) -> Mapping[str, _Array]:
         """All outputs of a signature.

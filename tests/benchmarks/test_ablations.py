@@ -69,15 +69,20 @@ def test_two_variants_are_trained_once_measured_and_compared(
     quick: dict[str, object] = {"epochs": 1, "batch_size": 64, "learning_rate": 0.01, "refit": False}
     base.write_text(dump_config(tiny_config(tiny.path, training=quick)), encoding="utf-8")
     variants: list[dict[str, object]] = [
+        # A pivot that no text is in: this one fails, the others are worth having all the same.
+        {"name": "broken", "config": str(base), "set": ["model.conversion.bottleneck=4", "model.conversion.pivot=xx"]},
         {"name": "t/plain", "config": str(base), "evaluate": ["p1"]},
         {"name": "t/fast", "config": str(base), "set": ["training.learning_rate=0.03"], "evaluate": ["p1"]},
     ]
-    variants[1]["against"] = "t/plain"
+    variants[0]["evaluate"] = ["p1"]
+    variants[2]["against"] = "t/plain"
     registry = tmp_path / "registry.yaml"
     registry.write_text(yaml.safe_dump({"evaluations": {"p1": {"protocol": "p1"}}, "variants": variants}))
     arguments = ["--registry", str(registry), "--output", str(tmp_path / "out"), "--seeds", "3"]
-    assert main(arguments) == 0
-    assert "t/fast, seed 3, p1" in capsys.readouterr().out
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert "t/fast, seed 3, p1" in printed.out
+    assert "broken, seed 3: model.conversion.pivot is 'xx'" in printed.err
     result = json.loads((tmp_path / "out" / "ablations.json").read_text(encoding="utf-8"))
     rows = {(row["name"], row["metric"]): row for row in result["rows"]}
     assert set(rows) == {(name, metric) for name in ("t/plain", "t/fast") for metric in ("recall@10", "ndcg@10")}
@@ -86,6 +91,6 @@ def test_two_variants_are_trained_once_measured_and_compared(
     assert fast["ci95"][0] <= fast["difference"] <= fast["ci95"][1]
     assert plain["difference"] is None
     assert f"| t/fast | recall@10 | {fast['mean']:.4f} |" in markdown(result["rows"])
-    assert main(arguments) == 0
+    assert main([*arguments, "--only", "t"]) == 0
     assert "seed 3, p1" not in capsys.readouterr().out, "measured again"
     assert main([*arguments, "--only", "nobody"]) == 1

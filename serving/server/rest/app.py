@@ -18,6 +18,7 @@ from serving.server.errors import StatusError, from_exception, invalid_argument
 from serving.server.rest import json_decode, json_encode, json_examples, routes
 from serving.server.rest.body import BodyError, read_body
 from serving.server.rest.statuses import HTTP_STATUS
+from serving.server.servable import DEFAULT_SIGNATURE
 
 _LOGGER = logging.getLogger(__name__)
 _JSON = ("Content-Type", "application/json")
@@ -29,7 +30,6 @@ _CORS = [
 ]
 # Those that the real server's HTTP library lets through to its routes.
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
-_DEFAULT_SIGNATURE = "serving_default"
 _ENTRYPOINT = "REST"
 # Speed matters more than the last bytes.
 _GZIP_LEVEL = 1
@@ -201,7 +201,7 @@ class RestApp:
         return json_encode.regression_response(response.result)
 
     def _input_types(self, spec: Any) -> dict[str, int]:
-        name = spec.signature_name or _DEFAULT_SIGNATURE
+        name = spec.signature_name or DEFAULT_SIGNATURE
         signatures = self._signatures(spec)
         if name not in signatures:
             raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
