@@ -35,7 +35,7 @@ def markdown(suites: Sequence[Suite], rows: Sequence[Row], bars: Sequence[Verdic
             lines = [["model", *metrics, "seeds"]]
             for model in models:
                 found = [cells.get((model, metric)) for metric in metrics]
-                lines.append([model, *(_figure(row, best) for row in found), str(max(r["seeds"] for r in found if r))])
+                lines.append([model, *(_figure(row, best) for row in found), _seeds(next(row for row in found if row))])
             parts += [f"## {suite.title} ({suite.protocol})", _table(lines)]
     header = ["data", "figure", OURS, "bar", "from", ""]
     parts += ["## Bars", _table([header, *([*_verdict(bar)] for bar in bars)])]
@@ -83,6 +83,10 @@ def _plain(row: Row | None) -> str:
     if row is None:
         return ""
     return f"{row['mean']:.4f}" + (f" ± {row['sd']:.4f}" if row["seeds"] > 1 else "")
+
+
+def _seeds(row: Row) -> str:
+    return str(row["seeds"]) if row["seeds"] == row["of"] else f"{row['seeds']} of {row['of']}"
 
 
 def _figure(row: Row | None, best: dict[str, float]) -> str:

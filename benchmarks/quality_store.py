@@ -15,7 +15,7 @@ from trainer.errors import BabelrecError
 from trainer.files import write_text
 
 Row = dict[str, Any]
-"""``data``, ``protocol``, ``model``, ``metric``, ``mean``, ``sd``, ``seeds``."""
+"""``data``, ``protocol``, ``model``, ``metric``, ``mean``, ``sd``, ``seeds`` (measured), ``of`` (that there are)."""
 
 
 class Store:
@@ -59,7 +59,7 @@ class Store:
         return metrics
 
     def rows(self, suite: Suite, models: Iterable[Model]) -> list[Row]:
-        """The rows of the models whose seeds are all measured."""
+        """The rows of the models of which at least one seed is measured."""
         found: list[Row] = []
         for model in models:
             try:
@@ -67,9 +67,9 @@ class Store:
             except BabelrecError:
                 # Of data that are not here, or settings that are not searched, there are no figures.
                 continue
-            complete = [metrics for metrics in measured if metrics is not None]
-            if len(complete) == len(model.seeds):
-                found += [_row(suite, model, metric, [each[metric] for each in complete]) for metric in complete[0]]
+            there = [metrics for metrics in measured if metrics is not None]
+            if there:
+                found += [_row(suite, model, metric, [each[metric] for each in there]) for metric in there[0]]
         return found
 
     def _file(self, model: Model, seed: int) -> Path:
@@ -88,4 +88,5 @@ def _row(suite: Suite, model: Model, metric: str, values: list[float]) -> Row:
         "mean": statistics.fmean(values),
         "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
         "seeds": len(values),
+        "of": len(model.seeds),
     }

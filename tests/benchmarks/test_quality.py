@@ -45,6 +45,7 @@ def row(data: str, protocol: str, model: str, metric: str, mean: float) -> Row:
         "mean": mean,
         "sd": 0.01,
         "seeds": 3,
+        "of": 3,
     }
 
 
@@ -72,14 +73,19 @@ def test_a_broken_record_is_measured_again(tmp_path: Path) -> None:
     assert store.find(model, 42) is None
 
 
-def test_rows_hold_mean_and_spread_of_complete_models(tmp_path: Path) -> None:
+def test_rows_hold_mean_and_spread_of_the_seeds_there_are(tmp_path: Path) -> None:
     store, model = Store(tmp_path), Recorder().model(OURS, (10, 20, 60))
     single = Recorder().model("EASE", (10,))
     suite = Suite("d", "P1", "", (model, single))
-    for seed in (10, 20):
-        store.measure(model, seed)
     store.measure(single, 10)
     assert {found["model"] for found in store.rows(suite, suite.models)} == {"EASE"}
+    for seed in (10, 20):
+        store.measure(model, seed)
+    partial = store.rows(suite, suite.models)
+    assert (partial[0]["mean"], partial[0]["seeds"], partial[0]["of"]) == (pytest.approx(0.15), 2, 3)
+    assert "| babelrec | **0.1500 ± 0.0707** | **0.0750 ± 0.0354** | 2 of 3 |" in quality_report.markdown(
+        [suite], partial, [], []
+    )
     store.measure(model, 60)
     rows = store.rows(suite, suite.models)
     # 0.1, 0.2, 0.6: mean 0.3, variance (0.04 + 0.01 + 0.09) / 2.
@@ -91,6 +97,7 @@ def test_rows_hold_mean_and_spread_of_complete_models(tmp_path: Path) -> None:
         "mean": pytest.approx(0.3),
         "sd": pytest.approx(0.07**0.5),
         "seeds": 3,
+        "of": 3,
     }
     assert rows[2]["sd"] == 0.0
     assert rows[2]["seeds"] == 1
@@ -134,7 +141,7 @@ def test_a_killed_benchmark_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (mine.asked, other.asked) == ([42, 43, 44], [42, 43, 44])
     document = json.loads(output.read_text(encoding="utf-8"))
     assert document["environment"]["commit"]
-    keys = {"data", "protocol", "model", "metric", "mean", "sd", "seeds"}
+    keys = {"data", "protocol", "model", "metric", "mean", "sd", "seeds", "of"}
     assert all(set(found) == keys for found in document["rows"])
     found = {(entry["protocol"], entry["model"], entry["metric"]): entry for entry in document["rows"]}
     assert len(found) == 6
