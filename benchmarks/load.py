@@ -23,6 +23,7 @@ class Load:
     """What one run of load met with.
 
     Attributes:
+        started: ``time.monotonic()`` of its beginning.
         seconds: how long it lasted.
         latencies: seconds of each answered request; in an open loop from the moment it was due.
         ends: when each of them ended, seconds since the start.
@@ -31,6 +32,7 @@ class Load:
         processor_seconds: of the generator.
     """
 
+    started: float = 0.0
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
@@ -77,6 +79,7 @@ def _alone(address: str, requests: Sequence[bytes], seconds: float) -> Load:
     with grpc.insecure_channel(address, options=_CHANNEL) as channel:
         call = channel.unary_unary(_PREDICT, _unchanged, _unchanged)
         grpc.channel_ready_future(channel).result(30)
+        load.started = time.monotonic()
         start, processor = time.perf_counter(), time.process_time()
         index = 0
         while (due := time.perf_counter()) < start + seconds:
@@ -96,6 +99,7 @@ async def _closed(address: str, requests: Sequence[bytes], clients: int, seconds
     async with grpc.aio.insecure_channel(address, options=_CHANNEL) as channel:
         call = channel.unary_unary(_PREDICT, _unchanged, _unchanged)
         await channel.channel_ready()
+        load.started = time.monotonic()
         start, processor = time.perf_counter(), time.process_time()
         end = start + seconds
 
@@ -116,6 +120,7 @@ async def _open(address: str, requests: Sequence[bytes], rate: float, seconds: f
     async with grpc.aio.insecure_channel(address, options=_CHANNEL) as channel:
         call = channel.unary_unary(_PREDICT, _unchanged, _unchanged)
         await channel.channel_ready()
+        load.started = time.monotonic()
         start, processor = time.perf_counter(), time.process_time()
         running: set[asyncio.Task[None]] = set()
         for number in range(int(rate * seconds)):

@@ -157,7 +157,7 @@ def _batching(options: argparse.Namespace) -> BatchingOptions:
 def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> dict[str, Any]:
     queries = _queries(512)
     requests = [_request([query]) for query in queries]
-    direct = _in_process(_direct, model_dir, queries, options.seconds)
+    direct = _in_process(_direct, model_dir, queries, options.seconds, _session(options))
     best = min(direct, key=lambda row: -row["throughput"] if row["callers"] == 1 and not row["pause_ms"] else 0.0)
     alone = next(row for row in direct if row["pause_ms"])
     _show_direct(direct, console)
@@ -214,9 +214,10 @@ def _swap(server: "_Server", requests: Sequence[bytes], rate: float, options: ar
         server.add_version(2)
         took = server.wait_for_version(2) - began
         load: Load = running.get()
+    appeared = began - load.started
     ends, latencies = np.array(load.ends), np.array(load.latencies) * 1e3
-    before = latencies[ends < _SWAP_START]
-    during = latencies[(ends >= _SWAP_START) & (ends < _SWAP_START + took + 1.0)]
+    before = latencies[ends < appeared]
+    during = latencies[(ends >= appeared) & (ends < appeared + took + 1.0)]
     p99_before, p99_during = np.percentile(before, 99), np.percentile(during, 99)
     return {
         "failed": sum(count for status, count in load.statuses.items() if status != "OK"),
@@ -269,7 +270,11 @@ class _Server:
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(60)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
 
     def add_version(self, version: int) -> None:
         """Makes the model appear as another version, all at once."""
@@ -305,8 +310,11 @@ class _Server:
         raise RuntimeError(f"the server did not start:\n{self._log.read_text(encoding='utf-8')[-2000:]}")
 
 
-def _direct(model_dir: Path, queries: Sequence[Query], seconds: float) -> list[dict[str, Any]]:
-    """The graph alone: TensorFlow's C API, no batching, no server. Runs in a process of its own."""
+def _direct(model_dir: Path, queries: Sequence[Query], seconds: float, session_config: str) -> list[dict[str, Any]]:
+    """The graph alone, in a session of the same settings: TensorFlow's C API, no batching, no server.
+
+    Runs in a process of its own.
+    """
     import threading
 
     from serving.runtime.c_api import library
@@ -315,7 +323,9 @@ def _direct(model_dir: Path, queries: Sequence[Query], seconds: float) -> list[d
     from serving.server import ops
 
     ops.register()
-    session = SavedModelSession(_versions(model_dir)[-1], ["serve"], config_pb2.ConfigProto())
+    session = SavedModelSession(
+        _versions(model_dir)[-1], ["serve"], text_format.Parse(session_config, config_pb2.ConfigProto())
+    )
     signature = session.meta_graph.signature_def["serving_default"]
     aliases = sorted(signature.inputs)
     call = session.callable(

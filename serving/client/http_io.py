@@ -211,6 +211,6 @@ def _words(error: BaseException) -> str:
 def _answer(response: "httpx.Response", chunks: list[bytes]) -> HttpResponse:
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     body = b"".join(chunks)
-    if response.is_redirect and not body:
+    if response.has_redirect_location and not body:
         body = f"moved to {response.headers['Location']}".encode()
     return HttpResponse(response.status_code, media_type, body)

@@ -128,6 +128,9 @@ def _header(dtype: int, shape: tuple[int, ...]) -> bytes:
     return bytes(proto.SerializeToString())
 
 
+_MOST_KEPT = 1024  # elements of a tensor that is kept
+
+
 class TensorCache:
     """Keeps the tensors of small inputs, most of which come again and again: empty texts, flags, the same ``k``.
 
@@ -153,16 +156,24 @@ class TensorCache:
             TensorFlowError: INVALID_ARGUMENT, the proto is malformed.
         """
         serialized = proto.SerializeToString()
-        if len(serialized) > self._largest:
+        if not self._is_small(proto, serialized, 1):
             return tensor_from_proto(proto), True
         return self._keep((serialized, 1), lambda: proto), False
 
     def get_joined(self, protos: Sequence[Any], join: Callable[[], Any]) -> tuple[int, bool]:
         """Like ``get`` for the tensor that ``join`` makes of several protos; it is kept when they are all alike."""
         first = protos[0].SerializeToString()
-        if len(first) > self._largest or any(proto.SerializeToString() != first for proto in protos):
+        are_alike = all(proto.SerializeToString() == first for proto in protos)
+        if not are_alike or not self._is_small(protos[0], first, len(protos)):
             return tensor_from_proto(join()), True
         return self._keep((first, len(protos)), join), False
+
+    def _is_small(self, proto: Any, serialized: bytes, copies: int) -> bool:
+        # A few bytes can stand for a large tensor: a shape, and one value for all of it.
+        count = copies
+        for dimension in proto.tensor_shape.dim:
+            count *= dimension.size
+        return len(serialized) <= self._largest and count <= _MOST_KEPT
 
     def _keep(self, key: tuple[bytes, int], make: Callable[[], Any]) -> int:
         tensor = self._kept.get(key)

@@ -10,6 +10,7 @@ What it needs of grpcio is not public (``grpc._cython.cygrpc``, on which ``grpc.
 is there is checked, and ``attach`` says no when it isn't.
 """
 
+import contextlib
 import importlib
 import logging
 import threading
@@ -41,6 +42,7 @@ NO_DEADLINE = 1e9
 _ARMED = 4
 # How long a group may wait for more, as a share of what the group before took.
 _LINGER = 0.1
+_LONGEST_LINGER = 0.005  # seconds
 
 Answer = Callable[[Sequence[Any], float | None], Sequence[bytes | StatusError]]
 
@@ -48,12 +50,13 @@ Answer = Callable[[Sequence[Any], float | None], Sequence[bytes | StatusError]]
 class _Call:
     """One request on its way."""
 
-    __slots__ = ("call", "deadline", "request", "rows")
+    __slots__ = ("call", "deadline", "model", "request", "rows")
 
     def __init__(self, call: Any, deadline: float) -> None:
         self.call = call
         self.deadline = deadline
         self.request: Any = None
+        self.model = ""
         self.rows = 1
 
 
@@ -66,26 +69,37 @@ class FastPredict:
 
     Args:
         answer: (PredictRequests, seconds that the most patient client still waits) -> responses or errors.
+        refused: told of each request that found no place to wait: its model's name and the error.
         groups: groups that are worked on at once.
-        group: requests that a group may have.
+        group: rows that a group may have.
         max_concurrent: requests in the server at once; more are refused with RESOURCE_EXHAUSTED. None: no limit.
         max_waiting: rows that wait for a thread; more are refused with UNAVAILABLE, as by a full batch queue.
     """
 
     def __init__(
-        self, answer: Answer, *, groups: int, group: int, max_concurrent: int | None, max_waiting: int
+        self,
+        answer: Answer,
+        refused: Callable[[str, StatusError], None],
+        *,
+        groups: int,
+        group: int,
+        max_concurrent: int | None,
+        max_waiting: int,
     ) -> None:
         self._answer = answer
+        self._refused = refused
         self._groups = groups
         self._group = group
         self._max_concurrent = max_concurrent
         self._max_waiting = max_waiting
-        self._listening = threading.Lock()
-        self._lock = threading.Lock()  # of the next four, when they change
+        # Guards what follows; idle threads wait for it until they are needed.
+        self._state = threading.Condition()
         self._waiting: deque[_Call] = deque()
         self._waiting_rows = 0
         self._in_flight = 0
         self._running = 0
+        self._is_listening = False
+        self._is_closing = False
         # The last group that was answered: seconds, requests. Whichever thread wrote last is as good as the other.
         self._last = 0.0, 0
         self._server: Any = None
@@ -120,69 +134,112 @@ class FastPredict:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """Ends the threads; the server has stopped, so no call is left."""
+    def stop(self, patience: float) -> bool:
+        """Ends the threads; the server has stopped, so nobody waits for an answer.
+
+        Args:
+            patience: seconds that a run may go on. It can't be interrupted.
+
+        Returns:
+            False when one goes on after that; the threads are then left alone.
+        """
+        with self._state:
+            # From now on nothing is asked of gRPC, whose queue takes no operation once it is shut.
+            self._is_closing = True
+            self._waiting.clear()
+            if not self._state.wait_for(lambda: self._running == 0, patience):
+                return False
         self._queue.shutdown()
         for thread in self._threads:
-            thread.join()
-
-    def _request(self) -> None:
-        self._server.request_registered_call(self._queue, self._queue, _METHOD, _REQUESTED)
+            if thread.ident is not None:
+                thread.join()
+        return True
 
     def _work(self) -> None:
-        while self._listen():
-            while True:
-                start = time.perf_counter()
+        while self._next():
+            calls: list[_Call] = []
+            start = time.perf_counter()
+            try:
                 calls = self._gather()
-                try:
-                    self._answer_all(calls)
-                except Exception as error:
-                    _LOGGER.exception("a group of requests ended unexpectedly")
-                    for call in calls:
-                        self._send(call, from_exception(error))
-                with self._lock:
-                    self._running -= 1
-                if calls:
-                    self._last = time.perf_counter() - start, len(calls)
-                del calls
-                if not self._begin():
-                    break
+                self._answer_all(calls)
+            except Exception as error:
+                _LOGGER.exception("a group of requests ended unexpectedly")
+                for call in calls:
+                    self._send(call, from_exception(error))
+            if calls:
+                self._last = time.perf_counter() - start, len(calls)
+            del calls
+            with self._state:
+                self._running -= 1
+                if self._is_closing:
+                    self._state.notify_all()
 
-    def _listen(self) -> bool:
-        """Hears gRPC out until there is something to compute; False once there will be no more."""
-        # One at a time: gRPC would wake now this thread, now that one for each of a request's three events.
-        with self._listening:
+    def _next(self) -> bool:
+        """Waits for a group to work on, listening to gRPC if nobody else does; False once there will be no more."""
+        with self._state:
+            while not self._begins():
+                if not self._is_listening:
+                    self._is_listening = True
+                    break
+                self._state.wait()
+            else:
+                return True
+        try:
+            # One at a time: gRPC would wake now this thread, now that one for each of a request's three events.
             while self._hear(self._queue.poll()):
-                if self._begin():
-                    return True
-        return False
+                with self._state:
+                    if self._begins():
+                        return True
+            return False
+        finally:
+            with self._state:
+                self._is_listening = False
+                self._state.notify()
+
+    def _begins(self) -> bool:
+        """Whether something waits that this thread may work on. Holds the lock."""
+        if not self._waiting or self._running >= self._groups:
+            return False
+        self._running += 1
+        return True
 
     def _hear(self, event: Any) -> bool:
         """Does what an event of gRPC asks for, short of computing; False once there will be no more."""
         if event.completion_type == cygrpc.CompletionType.queue_shutdown:
             return False
         tag = event.tag
-        if tag is _DONE:
-            with self._lock:
-                self._in_flight -= 1
-        elif tag is _REQUESTED:
-            if event.success:
-                self._request()
-                self._admit(_Call(event.call, event.call_details.deadline))
-        elif tag is not None:  # None: nothing came in time
-            self._take(tag, event.batch_operations[0].message() if event.success else None)
+        try:
+            if tag is _DONE:
+                with self._state:
+                    self._in_flight -= 1
+            elif tag is _REQUESTED:
+                if event.success:
+                    self._admit(_Call(event.call, event.call_details.deadline))
+                    self._request()
+            elif tag is not None:  # None: nothing came in time
+                self._take(tag, event.batch_operations[0].message() if event.success else None)
+        except Exception:
+            # Without this thread nobody might listen.
+            _LOGGER.exception("an event of gRPC was lost")
         return True
 
+    def _request(self) -> None:
+        with self._state:
+            if not self._is_closing:
+                # gRPC says so when its server has begun to stop.
+                with contextlib.suppress(ValueError):
+                    self._server.request_registered_call(self._queue, self._queue, _METHOD, _REQUESTED)
+
     def _admit(self, call: _Call) -> None:
-        with self._lock:
+        with self._state:
             self._in_flight += 1
-            is_too_many = self._max_concurrent is not None and self._in_flight > self._max_concurrent
-        if is_too_many:
-            assert self._max_concurrent is not None
-            self._send(call, too_many(self._max_concurrent))
-        else:
-            # An operation holds what it received, so each call has its own.
-            call.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), call)
+            most = self._max_concurrent
+            is_admitted = most is None or self._in_flight <= most
+            if is_admitted and not self._is_closing:
+                # An operation holds what it received, so each call has its own.
+                call.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), call)
+        if not is_admitted and most is not None:
+            self._send(call, too_many(most))
 
     def _take(self, call: _Call, message: bytes | None) -> None:
         if message is None:
@@ -193,8 +250,11 @@ class FastPredict:
         except DecodeError:
             self._send(call, StatusError(grpc.StatusCode.INTERNAL, "Exception deserializing request!"))
             return
-        call.rows = max((rows_of(proto) or 1 for proto in call.request.inputs.values()), default=1)
-        with self._lock:
+        call.model = call.request.model_spec.name
+        stated = max((rows_of(proto) or 1 for proto in call.request.inputs.values()), default=1)
+        # A shape is what the client says. Whatever it is, a request takes at least one place and at most all of a run.
+        call.rows = min(max(stated, 1), self._group)
+        with self._state:
             waiting = self._waiting_rows
             is_full = waiting > 0 and waiting + call.rows > self._max_waiting
             if not is_full:
@@ -202,32 +262,38 @@ class FastPredict:
                 self._waiting.append(call)
         if is_full:
             why = f"{_FULL}; currently {waiting} rows wait and {self._max_waiting} may"
-            self._send(call, StatusError(grpc.StatusCode.UNAVAILABLE, why))
-
-    def _begin(self) -> bool:
-        """Whether something waits that this thread may work on."""
-        with self._lock:
-            if not self._waiting or self._running >= self._groups:
-                return False
-            self._running += 1
-            return True
+            error = StatusError(grpc.StatusCode.UNAVAILABLE, why)
+            self._refused(call.model, error)
+            self._send(call, error)
 
     def _gather(self) -> list[_Call]:
-        """What waits, and what comes in the next moment, up to a group."""
+        """What waits for one model, and what comes in the next moment, up to a group."""
         # Even shares: of one large and one small group at a time the small ones would pay for few what a run costs.
-        most = min(self._group, max(-(-self._in_flight // self._groups), 1))
+        most = max(-(-self._in_flight // self._groups), 1)
         took, size = self._last
         if size > 1:
             # The clients of the group before are about to come back. Waiting a little for them, a fraction of what a
             # run takes, makes runs larger and thus cheaper; a lone client never waits.
-            until = time.time() + took * _LINGER
-            while len(self._waiting) < most:
+            until = time.time() + min(took * _LINGER, _LONGEST_LINGER)
+            while len(self._waiting) < min(most, self._group):
                 event = self._queue.poll(until)
                 if not self._hear(event) or event.completion_type == cygrpc.CompletionType.queue_timeout:
                     break
-        with self._lock:
-            calls = [self._waiting.popleft() for _ in range(min(len(self._waiting), most))]
-            self._waiting_rows -= sum(call.rows for call in calls)
+        calls: list[_Call] = []
+        others: deque[_Call] = deque()
+        rows = 0
+        with self._state:
+            for call in self._waiting:
+                fits = not calls or (call.model == calls[0].model and rows + call.rows <= self._group)
+                if fits and len(calls) < most:
+                    calls.append(call)
+                    rows += call.rows
+                else:
+                    others.append(call)
+            self._waiting = others
+            self._waiting_rows -= rows
+            if others and self._running < self._groups:
+                self._state.notify()
         return calls
 
     def _answer_all(self, calls: Sequence[_Call]) -> None:
@@ -260,7 +326,9 @@ class FastPredict:
             operations.append(cygrpc.SendMessageOperation(answer, _NO_FLAGS))
             code, details = cygrpc.StatusCode.ok, b""
         operations.append(cygrpc.SendStatusFromServerOperation((), code, details, _NO_FLAGS))
-        call.call.start_server_batch(operations, _DONE)
+        with self._state:
+            if not self._is_closing:
+                call.call.start_server_batch(operations, _DONE)
 
 
 _FULL = "The batch scheduling queue to which this task was submitted is full"

@@ -175,6 +175,7 @@ class GrpcServer:
         if batching is not None:
             fast = FastPredict(
                 handlers.predict_together,
+                handlers.refused,
                 groups=batching.num_batch_threads,
                 group=batching.max_batch_size,
                 max_concurrent=max_concurrent,
@@ -225,11 +226,18 @@ class GrpcServer:
         """Takes no new requests; the event is set once running ones have ended, within ``grace`` seconds."""
         return self.server.stop(grace)
 
-    def close(self) -> None:
-        """Ends what a stopped server leaves; nothing may be running any more."""
-        if self._fast is not None:
-            self._fast.stop()
+    def close(self, patience: float = 0.0) -> bool:
+        """Ends what a stopped server leaves.
+
+        Args:
+            patience: seconds that runs of models whose clients are gone may go on.
+
+        Returns:
+            Whether none goes on after that.
+        """
+        is_over = self._fast is None or self._fast.stop(patience)
         self._executor.shutdown(wait=False)
+        return is_over
 
     def _add(self, service: str, methods: dict[str, grpc.RpcMethodHandler]) -> None:
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))

@@ -21,7 +21,7 @@ from serving.protos import (
     status_pb2,
 )
 from serving.server.classify import run_classify
-from serving.server.errors import StatusError, from_exception, invalid_argument, not_found
+from serving.server.errors import StatusError, from_exception, invalid_argument, not_found, too_late
 from serving.server.metrics import Metrics
 from serving.server.multi_inference import run_multi_inference
 from serving.server.predict import run_predict, run_predict_serialized, run_predict_together
@@ -94,6 +94,7 @@ class Handlers:
         self, requests: Sequence[Any], timeout: float | None = None, entrypoint: str = GRPC
     ) -> list[bytes | StatusError]:
         """``predict_serialized`` for requests that came at the same time, in as few runs of models as can be."""
+        start = time.perf_counter()
         answers: list[bytes | StatusError | None] = [None] * len(requests)
         alike: dict[tuple[bytes, tuple[str, ...]], list[int]] = {}
         for index, request in enumerate(requests):
@@ -105,11 +106,17 @@ class Handlers:
         # In a run of several the fault of one would be everybody's.
         run = partial(run_predict_serialized, alone=True)
         for index, request in enumerate(requests):
-            if answers[index] is None:
-                try:
-                    answers[index] = self._predict(run, request, timeout, entrypoint)
-                except StatusError as error:
-                    answers[index] = error
+            if answers[index] is not None:
+                continue
+            left = None if timeout is None else timeout - (time.perf_counter() - start)
+            if left is not None and left <= 0:
+                answers[index] = too_late()
+                self.refused(request.model_spec.name, too_late())
+                continue
+            try:
+                answers[index] = self._predict(run, request, left, entrypoint)
+            except StatusError as error:
+                answers[index] = error
         return [answer for answer in answers if answer is not None]
 
     def _predict_alike(
@@ -136,8 +143,11 @@ class Handlers:
                     as_content=self._as_content,
                     timeout=timeout,
                 )
-        except StatusError:
-            return  # each will meet with it
+        except StatusError as error:
+            for index in indices:
+                answers[index] = error
+                self.refused(spec.name, error)
+            return
         if responses is None:
             return
         for index, response in zip(indices, responses, strict=True):
@@ -145,6 +155,10 @@ class Handlers:
             self._succeed(entrypoint, "Predict", spec.name, start, timed.seconds)
             if self._logger is not None:
                 self._log(self._logger, requests[index], response, spec.name, version, spec.signature_name)
+
+    def refused(self, name: str, error: StatusError) -> None:
+        """Counts a Predict request that was turned away before it came here."""
+        self.metrics.request_count.cell(name, error.code.name).add()
 
     def classify(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
         """``ClassificationRequest`` -> ``ClassificationResponse``."""

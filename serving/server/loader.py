@@ -2,8 +2,6 @@
 
 import contextlib
 import logging
-import os
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,9 +19,6 @@ from serving.server.warmup import warm_up
 
 _LOGGER = logging.getLogger(__name__)
 _TFLITE_MODEL = "model.tflite"
-# A load on the same cores must not slow requests down: its thread asks for a smaller share of them.
-_LOADING_NICENESS = 10
-_first_is_loaded = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +79,6 @@ class ModelLoader:
         Raises:
             StatusError: with what TensorFlow said and, where known, what to do about it.
         """
-        _be_nice()
         start = time.monotonic()
         servable = None
         try:
@@ -107,7 +101,6 @@ class ModelLoader:
             failure = from_exception(error)
             raise StatusError(failure.code, failure.message + ops.remedy(failure.message)) from error
         self._servable = servable
-        _first_is_loaded.set()
 
     def unload(self) -> None:
         """Gives the memory back."""
@@ -134,10 +127,3 @@ class ModelLoader:
         finally:
             if self._metrics is not None:
                 self._metrics.record_load(str(self._path), time.perf_counter() - start, failure)
-
-
-def _be_nice() -> None:
-    # On Linux a niceness belongs to a thread and is inherited by those that it starts. TensorFlow starts the threads
-    # that all sessions share with the first one, so the first load must not be nice; others end with their load.
-    if _first_is_loaded.is_set() and hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICENESS)

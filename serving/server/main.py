@@ -214,10 +214,10 @@ class _Server:
             self._rest.stop(options.shutdown_grace_seconds)
         if ended is not None:
             ended.wait()
-        if self._grpc is not None:
-            self._grpc.close()
         left = max(deadline - time.monotonic(), _UNLOAD_SECONDS)
-        clean = self._core.stop(left) if self._core is not None else True
+        clean = self._grpc.close(left) if self._grpc is not None else True
+        if self._core is not None:
+            clean = self._core.stop(left) and clean
         if self._logger is not None:
             self._logger.close(left)
         if self._snapshots is not None:

@@ -15,6 +15,16 @@ from serving.tensors import TensorParseError, dtype_name, to_content_proto, to_n
 # Key bytes of PredictResponse.outputs and model_spec, and of key and value in a map's entry.
 _OUTPUTS, _MODEL_SPEC, _KEY, _VALUE = b"\x0a", b"\x12", b"\x0a", b"\x12"
 
+# Errors of a run of several that no single request brought about.
+_NOBODYS_FAULT = frozenset(
+    {
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAVAILABLE,
+    }
+)
+
 
 def run_predict(
     servable: Servable,
@@ -115,6 +125,9 @@ def run_predict_together(
     Returns:
         The responses on the wire; None when the requests can't share a run, or when one of them would fail: each
         must then be run alone, and gets its own error.
+
+    Raises:
+        StatusError: the run found no time, no place or no memory, and running each alone would need more of them.
     """
     signature_name = requests[0].model_spec.signature_name or DEFAULT_SIGNATURE
     if signature_name not in servable.batched_signatures:
@@ -135,7 +148,11 @@ def run_predict_together(
         if sum(rows) > servable.max_batch_size:
             return None
         results = servable.run_together(signature_name, inputs, rows, aliases, timeout=timeout)
-    except (StatusError, TensorParseError, UnjoinableError):
+    except (TensorParseError, UnjoinableError):
+        return None
+    except StatusError as error:
+        if error.code in _NOBODYS_FAULT:
+            raise
         return None
     return [_response(name, version, signature_name, result, as_content) for result in results]
 

@@ -107,7 +107,7 @@ class SavedModelServable:
                 raise invalid_argument(f"tensor parsing error: {alias} ({error.message})") from None
 
         joins = self._joins(signature, inputs, alone)
-        if self._both_ways and signature in self._batched:
+        if self._both_ways and self._may_join(signature, inputs):
             for tensor in self._call(signature, take, outputs, timeout, batched=not joins):
                 library().TF_DeleteTensor(tensor)
         results = self._call(signature, take, outputs, timeout, batched=joins)
@@ -193,13 +193,9 @@ class SavedModelServable:
 
     def _joins(self, key: str, inputs: Mapping[str, Any], alone: bool) -> bool:
         """Whether a request goes by the batch queue."""
-        if key not in self._batched:
+        if not self._may_join(key, inputs):
             return False
         assert self._batching is not None
-        ranks_differ = self._batching.pad_variable_length_inputs and any(
-            spec.shape is not None and len(spec.shape) != len(inputs[alias].tensor_shape.dim)
-            for alias, spec in self.signatures[key].inputs.items()
-        )
         # A single row that comes to an idle model has nobody to wait for. Alone it may use all threads, which the
         # batches leave to each other. Threads that count at the same time may be off by one: it decides about speed.
         most = self._batching.max_batch_size if alone else 1 if self._running <= 0 else 0
@@ -208,7 +204,17 @@ class SavedModelServable:
             and not self._batching.allowed_batch_sizes
             and all(0 < (rows_of(proto) or 0) <= most for proto in inputs.values())
         )
-        return not ranks_differ and not is_alone
+        return not is_alone
+
+    def _may_join(self, key: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether the batch queue takes such inputs: padding needs the ranks that the signature declares."""
+        if key not in self._batched:
+            return False
+        assert self._batching is not None
+        return not self._batching.pad_variable_length_inputs or all(
+            spec.shape is None or len(spec.shape) == len(inputs[alias].tensor_shape.dim)
+            for alias, spec in self.signatures[key].inputs.items()
+        )
 
     def _callable(self, key: str, outputs: tuple[str, ...], *, batched: bool) -> SessionCallable:
         with self._callables_lock:

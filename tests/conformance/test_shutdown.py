@@ -63,13 +63,43 @@ def test_requests_in_flight_end_before_the_server(models: Path, tmp_path: Path, 
         assert server.wait() == 0
 
 
-def test_grace_has_an_end(models: Path, tmp_path: Path) -> None:
-    with Server("--shutdown_grace_seconds=0.5", config=_config(models)) as server:
+@pytest.mark.parametrize("flags", [(), ("--enable_batching",)], ids=["plain", "batching"])
+def test_grace_has_an_end(models: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    with Server("--shutdown_grace_seconds=0.5", *flags, config=_config(models)) as server:
         server.wait_until_ready()
         with held(server, tmp_path) as request:
             assert server.stop() == 0
             wait_for(request.call.done, "the end of the request")
             assert request.call.code() in (_Code.UNAVAILABLE, _Code.CANCELLED)
+
+
+def test_stopping_under_load_uses_up_no_grace(models: Path) -> None:
+    with Server("--enable_batching", config=_config(models)) as server:
+        server.wait_until_ready()
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(server.channel)
+        request = predict_request("numbered", {"x": [1.0]})
+        is_over = threading.Event()
+
+        def ask() -> None:
+            while not is_over.is_set():
+                try:
+                    stub.Predict(request, timeout=SECONDS)
+                except grpc.RpcError:
+                    return
+
+        clients = [threading.Thread(target=ask) for _ in range(16)]
+        for client in clients:
+            client.start()
+        time.sleep(1.0)
+        began = time.monotonic()
+        status = server.stop()
+        took = time.monotonic() - began
+        is_over.set()
+        for client in clients:
+            client.join()
+        assert status == 0
+        # The grace is 30 s: nobody was waited for whom nobody would have answered.
+        assert took < 15
 
 
 @contextmanager

@@ -449,3 +449,42 @@ def test_the_time_that_is_left_reaches_the_model(tmp_path: Path) -> None:
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert handlers.metrics.request_count.read() == {("m", "DEADLINE_EXCEEDED"): 1}
     servable.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "alone"),
+    [(grpc.StatusCode.INVALID_ARGUMENT, 3), (grpc.StatusCode.DEADLINE_EXCEEDED, 0), (grpc.StatusCode.UNAVAILABLE, 0)],
+)
+def test_only_faults_of_single_requests_are_looked_for_one_by_one(
+    servable: SavedModelServable, code: grpc.StatusCode, alone: int
+) -> None:
+    """Running each alone where there was no time or no place would take more of what is missing."""
+    asked: list[str] = []
+
+    class Joining:
+        batched_signatures = ("features",)
+        max_batch_size = 8
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(servable, name)
+
+        def run_together(self, *_: Any, **__: Any) -> Any:
+            raise StatusError(code, "in the midst of all")
+
+        def run_serialized(self, *arguments: Any, **options: Any) -> Any:
+            asked.append("alone")
+            return servable.run_serialized(*arguments, **options)
+
+    handlers = Handlers(OneModelCore("m", 3, Joining()))  # type: ignore[arg-type]
+    answers = handlers.predict_together([predict_request() for _ in range(3)], timeout=30.0)
+    assert len(asked) == alone
+    if alone:
+        assert all(isinstance(answer, bytes) for answer in answers)
+    else:
+        assert [answer.code for answer in answers if isinstance(answer, StatusError)] == [code] * 3
+        assert handlers.metrics.request_count.read() == {("m", code.name): 3}
+    late = handlers.predict_together([predict_request() for _ in range(2)], timeout=-1.0)
+    if alone:
+        assert [answer.code for answer in late if isinstance(answer, StatusError)] == [
+            grpc.StatusCode.DEADLINE_EXCEEDED
+        ] * 2

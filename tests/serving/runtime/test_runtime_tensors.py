@@ -98,4 +98,10 @@ def test_the_cache_frees_nothing_that_is_in_use() -> None:
     large, is_own = cache.get(tf.make_tensor_proto(["x" * 100]))
     assert is_own
     library().TF_DeleteTensor(large)
+    # A few bytes that stand for a megabyte.
+    filled = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0])
+    filled.tensor_shape.dim.add(size=2**18)
+    for tensor, is_own in (cache.get(filled), cache.get_joined([filled, filled], lambda: filled)):
+        assert is_own
+        library().TF_DeleteTensor(tensor)
     cache.clear()
