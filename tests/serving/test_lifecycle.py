@@ -1,6 +1,7 @@
 """Versions coming and going under a live server."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -34,7 +35,8 @@ def test_swap_under_load(exports: dict[int, Path], tmp_path: Path) -> None:
     answers: list[tuple[float, int]] = []
     stop = threading.Event()
 
-    with LiveServer(tmp_path, "--file_system_poll_wait_seconds=1") as server, server.client() as client:
+    flags = "--file_system_poll_wait_seconds=1", "--enable_batching"
+    with LiveServer(tmp_path, *flags) as server, server.client() as client:
         client.recommend()
 
         def ask() -> int:
@@ -68,6 +70,10 @@ def test_swap_under_load(exports: dict[int, Path], tmp_path: Path) -> None:
         versions = [version for _, version in sorted(answers)]
         assert set(versions) == {1, 2, 3}
         assert server.states() == {3: "AVAILABLE", 2: "END", 1: "END"}
+        # Loading is nice to requests; nothing of that may stay with the threads that answer them.
+        threads = os.listdir(f"/proc/{server.process.pid}/task")
+        niceness = {os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in threads}
+        assert niceness == {os.getpriority(os.PRIO_PROCESS, 0)}
         old = request_of({"text": tf.constant(["a"])}, "encode_text")
         old.model_spec.version.value = 1
         code, details = failure(server.prediction.Predict, old)
