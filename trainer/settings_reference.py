@@ -1,5 +1,6 @@
 """All settings as a table: what ``trainer.task settings`` prints and docs/configuration.md holds."""
 
+import json
 import types
 import typing
 from collections.abc import Iterator
@@ -88,8 +89,6 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, BaseModel):
         dumped = value.model_dump(mode="json")
         return dumped.get("name", "{}") if dumped else "{}"
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if not isinstance(value, list | dict)
-        else str(value)
-    )
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return str(value)

@@ -166,8 +166,11 @@ def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", 
     seen, last = parts.observed, everything.collect(engine="streaming")
     if part == "test":
         seen = _observed(dataset, parts.train_and_validation, parts.test, parts.kind)
-    elif not parts.test.is_empty():
-        last = _observed(dataset, parts.train_and_validation, parts.test, parts.kind)
+    else:
+        if not parts.test.is_empty():
+            last = _observed(dataset, parts.train_and_validation, parts.test, parts.kind)
+        # Of cold items everything is test, whenever it happened.
+        last = last.filter(~pl.col("item_id").is_in(list(parts.cold)))
     if parts.kind == "global":
         late = last.filter(pl.col("timestamp") >= held["timestamp"].min())
     else:

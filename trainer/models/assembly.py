@@ -48,7 +48,8 @@ def make_item_table(
     typed = None
     if names is not None:
         typed = encode_texts(prepare_labels(names.texts, text), text, progress=False), names.splits
-    return ItemTable(catalogue, vocabulary, text_features(texts, text), labels, shown, typed)
+    features = text_features(texts, text)
+    return ItemTable(catalogue, vocabulary, texts if features is None else features, labels, shown, typed)
 
 
 def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig) -> tf.Tensor:

@@ -42,8 +42,8 @@ class ItemTable(tf.Module):
     Args:
         catalogue: N items.
         vocabulary: From the training part.
-        text_vectors: float32 [N, T], vectors or what the encoder's trained part takes; None to give the texts
-            themselves to the candidate tower.
+        texts: Float32 [N, T], vectors or what the encoder's trained part takes, or a list of N prepared texts for an
+            encoder that is trained as a whole.
         category_vectors: float32 [K, T], vectors of ``catalogue.category_labels``.
         variants: Further texts that training shows in place of an item's own.
         names: Vectors float32 [M, T] of the names of categories and int [K + 1] bounds of each label's own
@@ -54,7 +54,7 @@ class ItemTable(tf.Module):
         self,
         catalogue: Catalogue,
         vocabulary: Vocabulary,
-        text_vectors: npt.NDArray[np.float32] | None,
+        texts: npt.NDArray[np.float32] | list[str],
         category_vectors: npt.NDArray[np.float32],
         variants: ItemVariants | None = None,
         names: tuple[npt.NDArray[np.float32], Sequence[int]] | None = None,
@@ -94,9 +94,7 @@ class ItemTable(tf.Module):
         self.embeddings = _constant(
             np.concatenate(blocks, axis=1) if blocks else np.zeros((self.size, 0), np.float32), tf.float32
         )
-        self.texts = (
-            _constant(catalogue.texts, tf.string) if text_vectors is None else _constant(text_vectors, tf.float32)
-        )
+        self.texts = _constant(texts, tf.string if isinstance(texts, list) else tf.float32)
 
     def text(self, rows: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         """Texts [n, ...] of the items at int32 ``rows`` [n] and their languages, int32 [n]."""

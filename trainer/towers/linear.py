@@ -107,7 +107,7 @@ def fit_linear(
     largest = np.argsort(-np.abs(values), kind="stable")[:kept]
     found = vectors[:, largest] * np.sqrt(np.abs(values[largest]))
     signs = np.sign(values[largest])
-    deviation = float((_histories(matrix, found, signs) @ found.T).std())
+    deviation = _deviation(_histories(matrix, found, signs), found)
     table = np.zeros((size, rank), np.float32)
     table[:, :kept] = found / np.sqrt(max(deviation, 1e-9))
     return table, np.concatenate([signs, np.ones(rank - kept)]).astype(np.float32)
@@ -150,3 +150,11 @@ def _histories(
     """[U, R]: what `LinearHistory` makes of each user's items, at factor 1."""
     counts = np.maximum(np.diff(choices.indptr), 1)
     return (choices @ (table * signs)) / np.sqrt(counts)[:, np.newaxis]
+
+
+def _deviation(histories: npt.NDArray[np.float64], vectors: npt.NDArray[np.float64]) -> float:
+    """Standard deviation of all dot products of [U, R] and [V, R], from their moments: never [U, V] in memory."""
+    count = len(histories) * len(vectors)
+    mean = float(histories.sum(axis=0) @ vectors.sum(axis=0)) / count
+    square = float(np.sum((histories.T @ histories) * (vectors.T @ vectors))) / count
+    return float(np.sqrt(max(square - mean**2, 0.0)))

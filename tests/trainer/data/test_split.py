@@ -346,7 +346,9 @@ def test_cold_items_are_nowhere_but_in_the_test_part(kind: str) -> None:
     with_positives = {row[1] for row in rows if row[4] is not None and row[4] >= 4.0}
     kept_users = {user for user, _ in as_rows(plain.train_and_validation) | as_rows(plain.test)}
     assert len(cold.cold) == math.ceil(0.2 * len(with_positives))
-    for part in (cold.train, cold.validation, cold.observed):
+    calibrated_on = held_out_events(InMemory(rows), cold, "validation")  # type: ignore[arg-type]
+    for part in (cold.train, cold.validation, cold.observed, calibrated_on):
+        assert not part.is_empty()
         assert not set(part["item_id"]) & cold.cold
     everything = {(user, item) for user, item, _, _, value in rows if value is not None and value >= 4.0}
     expected = {pair for pair in everything if pair[0] in kept_users and pair[1] in cold.cold}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from trainer.errors import BabelrecError
 from trainer.evaluation.holdout import HoldOut
 from trainer.evaluation.protocols import evaluate_p1
 from trainer.export.export import export
-from trainer.models.assembly import load_recommender
+from trainer.models.assembly import load_recommender, make_item_table
 from trainer.runs import Run
 from trainer.training.blend import choose_blend
 from trainer.training.fit import fit
@@ -191,14 +192,33 @@ class _Letters(tf.Module):
         return tf.math.l2_normalize(summed, axis=1)
 
 
-def test_a_local_encoder_is_trained_along_when_asked(tiny: Dataset, tmp_path: Path) -> None:
-    source = _Letters()
+def _save(source: "_Letters", path: Path) -> str:
     exported = tf.train.Checkpoint()
     exported.__call__ = source.__call__
     exported.matrix = source.matrix
     exported.variables = exported.trainable_variables = [source.matrix]
     exported.regularization_losses = []
-    tf.saved_model.save(exported, str(tmp_path / "encoder"))
+    tf.saved_model.save(exported, str(path))
+    return str(path)
+
+
+def test_an_encoder_that_is_trained_along_reads_prepared_texts(tiny: Dataset, tmp_path: Path) -> None:
+    text: dict[str, object] = {
+        "encoder": _save(_Letters(), tmp_path / "encoder"),
+        "tuning": {"mode": "full"},
+        "preprocessing": ["casefold"],
+    }
+    config = tiny_config(tiny.path, text=text)
+    catalogue = Catalogue.from_dataset(tiny)
+    catalogue = replace(catalogue, texts=[f"ÉTÉ {content}" for content in catalogue.texts])
+    vocabulary = Vocabulary.from_training(tiny, catalogue, split(tiny, config.data), config)
+    read = make_item_table(catalogue, vocabulary, config.text).texts.numpy()
+    assert [content.decode() for content in read] == [content.casefold() for content in catalogue.texts]
+
+
+def test_a_local_encoder_is_trained_along_when_asked(tiny: Dataset, tmp_path: Path) -> None:
+    source = _Letters()
+    _save(source, tmp_path / "encoder")
     config = tiny_config(
         tiny.path,
         text={"encoder": str(tmp_path / "encoder"), "tuning": {"mode": "full"}},
