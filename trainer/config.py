@@ -397,6 +397,26 @@ class LinearConfig(Settings):
     )
 
 
+class ContentConfig(Settings):
+    """Likeness of an item's text and categories to the history's, beside the towers (docs/model.md)."""
+
+    enabled: bool = Field(
+        False,
+        description="Lets the vectors grow by two sentence vectors' numbers (1,024), so that items that are like those "
+        "just chosen come first. For catalogues that training knew little of.",
+    )
+    factors: list[Annotated[float, Field(ge=0.0)]] = Field(
+        [1.0, 0.0, 2.0, 4.0, 8.0, 16.0],
+        min_length=1,
+        description="Weights to choose from on the validation part when the rest is trained, of a dot product of unit "
+        "vectors; the first where there is no validation part.",
+    )
+    category_weight: float = Field(0.5, ge=0.0, description="Length of the categories' vector, beside the text's of 1.")
+    recency: float = Field(
+        1.0, ge=0.0, description="An item of the history before n newer ones weighs (1 + n)^-recency."
+    )
+
+
 class ModelConfig(Settings):
     """The two towers, the retrieval task and the ranking task."""
 
@@ -405,6 +425,7 @@ class ModelConfig(Settings):
     candidate: CandidateTowerConfig = CandidateTowerConfig()
     conversion: ConversionConfig = ConversionConfig()
     linear: LinearConfig = LinearConfig()
+    content: ContentConfig = ContentConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     ranking: RankingConfig = RankingConfig()
     text_queries: _Fraction = Field(

@@ -31,7 +31,7 @@ from trainer.evaluation.impression_scores import Histories, ImpressionScorer, cl
 from trainer.evaluation.metrics import PerUserMetrics, summaries
 from trainer.evaluation.report import BaselineResult, EvaluationReport, Metrics, Sizes, Slices
 from trainer.evaluation.slices import SliceSize
-from trainer.models.assembly import find_neighbours, load_recommender, make_item_table
+from trainer.models.assembly import load_recommender, make_item_table, relate_items
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
 from trainer.text.preparation import prepare_texts
@@ -188,7 +188,7 @@ def _readings(
         shown = replace(catalogue, texts=texts, languages=languages)
         there = np.array([language == tag for language in languages])
         items = make_item_table(shown, vocabulary, text)
-        find_neighbours(run.config, vocabulary, items, catalogue)
+        relate_items(run.config, vocabulary, items, catalogue)
         found[tag] = reading(shown, there, items)
     return reading(catalogue, np.ones(len(catalogue), bool), table), found, model
 

@@ -19,7 +19,7 @@ from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.tuning import text_features, trained_part
 from trainer.text.vectors import encode_texts
 from trainer.towers.items import ItemTable
-from trainer.towers.linear import fit_linear, stretch_of_means
+from trainer.towers.linear import fit_linear, stretch_of_means, stretch_of_strangers
 from trainer.towers.neighbours import Content, neighbour_weights
 from trainer.towers.variants import ItemVariants
 
@@ -59,8 +59,10 @@ def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig
     return tf.constant(prepared, tf.string) if features is None else tf.constant(features)
 
 
-def find_neighbours(config: Config, vocabulary: Vocabulary, items: ItemTable, source: Catalogue | None = None) -> None:
-    """Tells a table how much of each known item's vector its items take, if the candidate tower looks at that.
+def relate_items(config: Config, vocabulary: Vocabulary, items: ItemTable, source: Catalogue | None = None) -> None:
+    """Tells a table how its items resemble others, if the model looks at that.
+
+    How much of each known item's vector they take, and what likeness to a history is judged by.
 
     Args:
         config: Of the run.
@@ -68,10 +70,14 @@ def find_neighbours(config: Config, vocabulary: Vocabulary, items: ItemTable, so
         items: The items that are placed.
         source: The catalogue that the run was trained on; None: theirs.
     """
-    settings = config.model.candidate.neighbours
-    if not settings.enabled:
+    settings, compared = config.model.candidate.neighbours, config.model.content
+    if not (settings.enabled or compared.enabled):
         return
     content = _content(items.catalogue, config)
+    if compared.enabled:
+        items.compare_by(np.concatenate([content.text, compared.category_weight * content.categories], axis=1))
+    if not settings.enabled:
+        return
     origin = items.catalogue if source is None else source
     rows = origin.rows(pl.Series("item_id", vocabulary.items, pl.String))
     known = (content if source is None else _content(source, config)).only(rows)
@@ -102,7 +108,7 @@ def make_recommender(
 
     ``source`` is the catalogue that the vocabulary's items are of; None: that of ``items``.
     """
-    find_neighbours(config, vocabulary, items, source)
+    relate_items(config, vocabulary, items, source)
     encoder = trained_part(config.text)
     heads = choose_heads(vocabulary.events, config.data.positives)
     model = Recommender(vocabulary, config.model, heads, items, item_counts, encoder)
@@ -161,6 +167,10 @@ def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.T
     counts = tf.zeros([items.size]) if item_counts is None else item_counts
     model = make_recommender(run.config, vocabulary, items, counts, source)
     run.restore_weights(model)
+    linear, history = model.candidate_tower.linear, model.query_tower.linear
+    if linear is not None and history is not None and not np.any(items.ids.numpy()) and items.neighbours.shape[1]:
+        means = items.neighbours.numpy() @ linear.table.numpy()[1:]
+        linear.stretch.assign(stretch_of_strangers(linear.table.numpy()[1:], history.signs.numpy(), means))
     return model
 
 

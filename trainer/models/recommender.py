@@ -57,6 +57,7 @@ class Recommender(tfrs.Model):
             encoder=encoder,
             conversion=config.conversion,
             linear_rank=config.linear.rank,
+            compares=config.content.enabled,
         )
         self.query_tower = QueryTower(
             vocabulary,
@@ -66,6 +67,7 @@ class Recommender(tfrs.Model):
             wishes=config.wishes,
             popularity=config.candidate.popularity,
             linear_rank=config.linear.rank,
+            content=config.content,
         )
         self.ranking_model = RankingModel(heads, config.ranking, config.dimension)
         self.retrieval_task = tfrs.tasks.Retrieval(
@@ -90,8 +92,9 @@ class Recommender(tfrs.Model):
 
     @property
     def width(self) -> int:
-        """Numbers of the vectors that are compared: the towers' own, the linear model's, the popularity."""
-        return self.config.dimension + self.config.linear.rank + int(self.config.candidate.popularity)
+        """Numbers of the vectors that are compared: the towers' own, the linear model's, content, the popularity."""
+        numbers = self.config.dimension + self.config.linear.rank + self.items.content.shape[1]
+        return int(numbers) + self.config.candidate.popularity
 
     def add_terms(self, terms: FurtherTerms) -> None:
         """Adds further losses to those of the two tasks, in training alone."""

@@ -32,6 +32,7 @@ class CandidateTower(tf.keras.layers.Layer):
             the features hold vectors already.
         conversion: Of sentence vectors between languages.
         linear_rank: Numbers of the linear item-item model behind the tower's own; 0: none.
+        compares: Whether the items' content stands behind these, to be compared with a history's.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class CandidateTower(tf.keras.layers.Layer):
         encoder: tf.keras.layers.Layer | None = None,
         conversion: ConversionConfig | None = None,
         linear_rank: int = 0,
+        compares: bool = False,
     ) -> None:
         super().__init__(name="candidate_tower")
+        self._compares = compares
         self._config = config
         self._normalize = normalize
         self.encoder = encoder
@@ -98,6 +101,8 @@ class CandidateTower(tf.keras.layers.Layer):
         # The towers learn alone: its closed form has seen the interactions that they learn from.
         if self.linear is not None and not training:
             parts.append(self.linear(ids, features["neighbours"]))
+        if self._compares and not training:
+            parts.append(features["content"])
         if self.popularity is not None:
             parts.append(self.popularity(ids, features["neighbours"]))
         return tf.concat(parts, axis=1) if len(parts) > 1 else vector

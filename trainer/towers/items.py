@@ -21,6 +21,7 @@ class ItemFeatures(TypedDict):
     category labels (zero without any). ``numeric``: float32 [n, F], NaN where absent.
     ``embeddings``: float32 [n, E], all embedding columns side by side.
     ``neighbours``: float32 [n, V], weights of the known items (V is 0 where the tower doesn't look at them).
+    ``content``: float32 [n, C], to be compared with a history's (C is 0 where it isn't).
     """
 
     id: tf.Tensor
@@ -31,6 +32,7 @@ class ItemFeatures(TypedDict):
     numeric: tf.Tensor
     embeddings: tf.Tensor
     neighbours: tf.Tensor
+    content: tf.Tensor
 
 
 class ItemTable(tf.Module):
@@ -64,6 +66,8 @@ class ItemTable(tf.Module):
         self.catalogue = catalogue
         # What each item takes of the known items' vectors, float32 [N, V], where the tower asks for it.
         self.neighbours = tf.zeros([self.size, 0])
+        # What likeness to a history is judged by, float32 [N, C], where the model does so.
+        self.content = tf.zeros([self.size, 0])
         self._variants = variants
         ids, languages, categories = (
             index_of(values) for values in (vocabulary.items, vocabulary.languages, vocabulary.categories)
@@ -136,11 +140,16 @@ class ItemTable(tf.Module):
             numeric=tf.gather(self.numeric, rows),
             embeddings=tf.gather(self.embeddings, rows),
             neighbours=tf.gather(self.neighbours, rows),
+            content=tf.gather(self.content, rows),
         )
 
     def take_after(self, weights: npt.NDArray[np.float32]) -> None:
         """Sets each item's weights of the known items, float32 [N, V] (`trainer.towers.neighbours`)."""
         self.neighbours = _constant(weights, tf.float32)
+
+    def compare_by(self, content: npt.NDArray[np.float32]) -> None:
+        """Sets each item's content, float32 [N, C] (`trainer.towers.content`)."""
+        self.content = _constant(content, tf.float32)
 
 
 def _constant(values: object, dtype: tf.DType) -> tf.Variable:

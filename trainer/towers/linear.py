@@ -134,9 +134,35 @@ def stretch_of_means(
         Ratio of the two root mean squares of the users' scores; 1 where there are no scores.
     """
     histories = _histories(_choices(indptr, items, len(table)), table, signs)
-    moments = histories.T @ histories
-    own, means = (float(np.einsum("vr,rs,vs->", each, moments, each)) for each in (table, neighbours @ table))
+    own, means = (_sum_of_squares(histories, each) for each in (table, neighbours @ table))
     return float(np.sqrt(own / means)) if own > 0.0 and means > 0.0 else 1.0
+
+
+def stretch_of_strangers(table: _Floats, signs: _Floats, means: _Floats) -> float:
+    """How much longer the items of a catalogue must be, none of which is known, for scores as long as known items'.
+
+    The less alike its items and the known ones are (another language, another market), the more their neighbours' means
+    are blurred. Without it, how much the linear model says beside the towers and the content would depend on that.
+    A catalogue has no users yet: each item alone stands for a history, and counts with how much it tells the items
+    apart, the standard deviation of its scores.
+
+    Args:
+        table, signs: Vectors float32 [V, R] and signs float32 [R], of `fit_linear`.
+        means: Float32 [N, R], what the neighbours give the catalogue's items.
+
+    Returns:
+        The factor of ``means``; 1 where they or the known items have no spread.
+    """
+    known, strange = (_spread(np.asarray(each, np.float64), signs) for each in (table, means))
+    # Both sides of a dot product are stretched.
+    return float(np.sqrt(known / strange)) if known > 0.0 and strange > 0.0 else 1.0
+
+
+def _spread(vectors: npt.NDArray[np.float64], signs: _Floats) -> float:
+    """Root mean square, over histories of one item, of the standard deviation of all items' scores."""
+    histories = vectors * signs
+    apart = vectors - vectors.mean(axis=0)
+    return float(np.sqrt(_sum_of_squares(histories, apart))) / max(len(vectors), 1)
 
 
 def _choices(indptr: npt.NDArray[np.integer], items: npt.NDArray[np.integer], size: int) -> scipy.sparse.csr_array:
@@ -153,8 +179,13 @@ def _histories(
 
 
 def _deviation(histories: npt.NDArray[np.float64], vectors: npt.NDArray[np.float64]) -> float:
-    """Standard deviation of all dot products of [U, R] and [V, R], from their moments: never [U, V] in memory."""
+    """Standard deviation of all dot products of [U, R] and [V, R]."""
     count = len(histories) * len(vectors)
     mean = float(histories.sum(axis=0) @ vectors.sum(axis=0)) / count
-    square = float(np.sum((histories.T @ histories) * (vectors.T @ vectors))) / count
-    return float(np.sqrt(max(square - mean**2, 0.0)))
+    return float(np.sqrt(max(_sum_of_squares(histories, vectors) / count - mean**2, 0.0)))
+
+
+def _sum_of_squares(histories: npt.NDArray[np.floating], vectors: npt.NDArray[np.floating]) -> float:
+    """Of all dot products of [U, R] and [V, R], from their moments: never [U, V] in memory."""
+    first, second = (each.astype(np.float64) for each in (histories, vectors))
+    return float(np.sum((first.T @ first) * (second.T @ second)))

@@ -4,8 +4,9 @@ from typing import TypedDict
 
 import tensorflow as tf
 
-from trainer.config import QueryTowerConfig, WishesConfig
+from trainer.config import ContentConfig, QueryTowerConfig, WishesConfig
 from trainer.data.vocabulary import Vocabulary
+from trainer.towers.content import ContentHistory
 from trainer.towers.layers import Adapter, HistoryAttention, IdEmbedding, TimeFeatures
 from trainer.towers.linear import LinearHistory
 from trainer.towers.popularity import PopularityWeight
@@ -45,6 +46,7 @@ class QueryTower(tf.keras.layers.Layer):
         wishes: How typed text is read a second way; None or disabled: not at all.
         popularity: Whether items' vectors end in their popularity; the query's then end in its weight.
         linear_rank: Numbers of the linear item-item model behind the items' own; 0: none.
+        content: Of the likeness of items to the history; None or disabled: it doesn't count.
     """
 
     def __init__(
@@ -57,12 +59,16 @@ class QueryTower(tf.keras.layers.Layer):
         wishes: WishesConfig | None = None,
         popularity: bool = False,
         linear_rank: int = 0,
+        content: ContentConfig | None = None,
     ) -> None:
         super().__init__(name="query_tower")
         self._normalize = normalize
         self._config = config
         self._dimension = dimension
         self.linear = LinearHistory(linear_rank, name="linear") if linear_rank else None
+        self.content = (
+            ContentHistory(content.recency, name="content") if content is not None and content.enabled else None
+        )
         self.popularity = PopularityWeight(name="popularity") if popularity else None
         self._user = (
             IdEmbedding(len(vocabulary.users), dimension, dropout=config.user_dropout, name="user")
@@ -126,6 +132,11 @@ class QueryTower(tf.keras.layers.Layer):
         if self.linear is not None and not training:
             vectors = features["history"][..., self._dimension : self._dimension + self.linear.rank]
             parts.append(self.linear(vectors, mask))
+        if self.content is not None and not training:
+            # Between the linear model's numbers and the popularity, which is one.
+            start = self._dimension + (0 if self.linear is None else self.linear.rank)
+            end = features["history"].shape[-1] - (self.popularity is not None)
+            parts.append(self.content(features["history"][..., start:end], mask))
         if self.popularity is not None:
             parts.append(self.popularity(fused))
         return tf.concat(parts, axis=1) if len(parts) > 1 else vector

@@ -277,7 +277,7 @@ class _Phase:
         return model
 
     def _settle(self, model: Recommender, measure: Callable[[], dict[str, float]] | None) -> None:
-        """Chooses the factors of popularity and of the linear model, one after the other."""
+        """Chooses the factors of popularity, of the linear model and of content, one after the other."""
         popularity, choices = model.query_tower.popularity, self._config.training.popularity_factors
         if popularity is not None and choices:
             # The factor that it was trained with is preferred, then those near to it.
@@ -287,6 +287,10 @@ class _Phase:
         if linear is not None:
             factors = self._config.model.linear.factors
             settle_factor(self.run, "linear", linear.factor, factors, measure, metric="ndcg@10")
+        content = model.query_tower.content
+        if content is not None:
+            factors = self._config.model.content.factors
+            settle_factor(self.run, "content", content.factor, factors, measure, metric="ndcg@10")
 
     def _run_epochs(
         self, model: Recommender, callbacks: list[tf.keras.callbacks.Callback], start: int, epochs: int

@@ -42,6 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             "dimension": 8,
             "candidate": {"popularity": True, "neighbours": {"enabled": True}},
             "linear": {"rank": 6},
+            "content": {"enabled": True},
             "wishes": {"enabled": True},
         },
         export={"index": "brute_force", "candidates": _ITEMS + 1},
@@ -58,10 +59,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     users = sorted(set(parts.train["user_id"]))
     solve_linear(config.model.linear, model, group_by_user(parts.train, catalogue, users), len(vocabulary.items))
     popularity, linear = model.query_tower.popularity, model.query_tower.linear
+    content = model.query_tower.content
     assert popularity is not None
     assert linear is not None
+    assert content is not None
     popularity.factor.assign(5.0)
     linear.factor.assign(3.0)
+    content.factor.assign(10.0)
     run.write("blend.json", {"retrieval": 1.0})
     run.save_weights(model)
     return run
@@ -105,7 +109,7 @@ def test_the_graph_scores_a_history_as_the_model_does(
     np.testing.assert_allclose(answer["scores"][0], scores, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("part", ["popularity", "linear"])
+@pytest.mark.parametrize("part", ["popularity", "linear", "content"])
 def test_either_part_changes_what_is_answered(model: Recommender, part: str) -> None:
     _, scores = _expected(model)
     factor = getattr(model.query_tower, part).factor

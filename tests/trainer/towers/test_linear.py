@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.errors import BabelrecError
-from trainer.towers.linear import LinearHistory, LinearItems, fit_linear, stretch_of_means
+from trainer.towers.linear import LinearHistory, LinearItems, fit_linear, stretch_of_means, stretch_of_strangers
 
 _USERS = [[0, 1, 2], [0, 1], [1, 2, 3], [3, 4], [0, 4], [2]]
 
@@ -88,6 +88,20 @@ def test_means_of_neighbours_are_stretched_to_the_scores_of_known_items() -> Non
     expected = np.sqrt(np.square(histories @ table.T).mean() / np.square(histories @ means.T).mean())
     assert stretch_of_means(table, signs, indptr, flat, neighbours) == pytest.approx(expected, rel=1e-4)
     assert stretch_of_means(table, signs, indptr, flat, np.zeros((5, 5), np.float32)) == 1.0
+
+
+def test_a_strange_catalogue_tells_its_items_apart_as_much_as_the_known_one() -> None:
+    table, signs = fit_linear(*_compressed(), 5, rank=5, regularization=2.0)
+    means = np.random.default_rng(3).dirichlet(np.ones(5), size=7).astype(np.float32) @ table
+
+    def apart(vectors: np.ndarray) -> float:
+        """Each item alone as a history: standard deviation of its scores, root mean square over the items."""
+        return float(np.sqrt(np.mean([np.var(vectors @ (signs * item)) for item in vectors])))
+
+    stretch = stretch_of_strangers(table, signs, means)
+    assert stretch > 1.0
+    assert apart(stretch * means) == pytest.approx(apart(table), rel=1e-4)
+    assert stretch_of_strangers(table, signs, np.tile(means[:1], (7, 1))) == 1.0, "nothing tells these apart"
 
 
 def test_a_catalogue_that_is_too_large_is_refused() -> None:

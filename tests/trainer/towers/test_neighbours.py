@@ -14,7 +14,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
-from trainer.models.assembly import find_neighbours, make_item_table, make_recommender
+from trainer.models.assembly import make_item_table, make_recommender, relate_items
 from trainer.towers import neighbours
 from trainer.towers.neighbours import Content, NeighbourIds, neighbour_weights
 
@@ -128,7 +128,7 @@ def test_another_catalogue_takes_after_the_training_one(tiny: Dataset) -> None:
     model = make_recommender(config, vocabulary, items, tf.zeros([items.size]))
     # The same items as strangers find themselves, and so their own vectors.
     strangers = make_item_table(catalogue, replace(vocabulary, items=[]), config.text)
-    find_neighbours(config, vocabulary, strangers, catalogue)
+    relate_items(config, vocabulary, strangers, catalogue)
     nearest = np.argmax(strangers.neighbours, axis=1)
     texts = np.array(catalogue.texts)
     known = catalogue.rows(pl.Series("item_id", vocabulary.items))

@@ -1,0 +1,79 @@
+"""Likeness of content to the history's against a loop, and a stranger catalogue's part of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainer.tiny import tiny_config
+from trainer.data.catalogue import Catalogue
+from trainer.data.dataset import Dataset
+from trainer.data.split import split
+from trainer.data.vocabulary import Vocabulary
+from trainer.models.assembly import load_recommender, make_item_table, make_recommender
+from trainer.runs import Run
+from trainer.towers.content import ContentHistory
+
+
+@pytest.mark.parametrize("recency", [0.0, 0.5, 1.0, 3.0])
+def test_newer_items_weigh_more_and_hidden_ones_nothing(recency: float) -> None:
+    random = np.random.default_rng(0)
+    items = random.normal(size=(3, 4, 5)).astype(np.float32)
+    mask = np.array([[True, True, True, True], [True, False, True, False], [False] * 4])
+    layer = ContentHistory(recency, name="content")
+    np.testing.assert_array_equal(layer(items, mask), np.zeros((3, 5)), "without a factor it says nothing")
+    layer.factor.assign(3.0)
+    expected = np.zeros((3, 5))
+    for row in range(3):
+        newer = 0
+        for place in range(4):
+            if mask[row, place]:
+                expected[row] += items[row, place] / (1 + newer) ** recency
+                newer += 1
+        length = np.linalg.norm(expected[row])
+        expected[row] *= 3.0 / length if length else 0.0
+    np.testing.assert_allclose(layer(items, mask), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_run_judges_any_catalogue_by_its_content(tiny: Dataset, tmp_path: object) -> None:
+    config = tiny_config(
+        tiny.path,
+        model={
+            "dimension": 8,
+            "candidate": {"popularity": True, "neighbours": {"enabled": True}},
+            "linear": {"rank": 4},
+            "content": {"enabled": True, "category_weight": 0.5},
+        },
+    )
+    run = Run.create(tmp_path / "run", config)  # type: ignore[operator]
+    run.record_data(tiny)
+    catalogue = Catalogue.from_dataset(tiny)
+    vocabulary = Vocabulary.from_training(tiny, catalogue, split(tiny, config.data), config)
+    vocabulary.save(run.vocabulary)
+    model = make_recommender(
+        config, vocabulary, make_item_table(catalogue, vocabulary, config.text), tf.zeros([len(catalogue)])
+    )
+    linear = model.candidate_tower.linear
+    assert linear is not None
+    linear.table.assign(np.random.default_rng(1).normal(size=linear.table.shape))
+    linear.stretch.assign(7.0)
+    run.save_weights(model)
+
+    strangers = make_item_table(catalogue, replace(vocabulary, items=[]), config.text)
+    for found in (load_recommender(run), load_recommender(run, strangers)):
+        vectors = found.candidate_vectors(found.items).numpy()
+        content = vectors[:, 8 + 4 : -1]
+        assert vectors.shape == (len(catalogue), found.width)
+        assert content.shape[1] == 2 * 512
+        np.testing.assert_allclose(np.linalg.norm(content[:, :512], axis=1), 1.0, rtol=1e-4)
+        lengths = np.linalg.norm(content[:, 512:], axis=1)
+        assert (np.isclose(lengths, 0.5, rtol=1e-4) | np.isclose(lengths, 0.0)).all()
+        # The text's direction doesn't depend on what training knew; that of linear scores' length does.
+        np.testing.assert_allclose(content, model.candidate_vectors(model.items).numpy()[:, 12:-1], atol=1e-6)
+    known, of_strangers = (load_recommender(run, items).candidate_tower.linear for items in (None, strangers))
+    assert known is not None
+    assert of_strangers is not None
+    assert float(known.stretch) == 7.0
+    assert float(of_strangers.stretch) != 7.0
