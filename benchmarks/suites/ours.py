@@ -77,6 +77,16 @@ def trained(path: str, seed: int, overrides: Sequence[str] = (), *, start: str |
     return fit(config, directory)
 
 
+def _settings(config: Config) -> dict[str, Any]:
+    """What a file sets: settings that are new, and off, leave old measurements in force, and so does another folder."""
+    settings = config.model_dump(mode="json", exclude_defaults=True)
+    # The seed is counted for itself.
+    settings.pop("seed", None)
+    if config.data.category_names is not None:
+        settings["data"]["category_names"] = hashlib.sha256(config.data.category_names.read_bytes()).hexdigest()
+    return settings
+
+
 _ANY_SOURCE = False
 
 
@@ -105,11 +115,9 @@ def ours(
     """
 
     def facts() -> dict[str, Any]:
-        settings = configured(path, 0, overrides, start=start).model_dump(mode="json")
-        # The seed is counted for itself, and a path is not the same on two machines.
-        settings.pop("seed")
+        settings = _settings(configured(path, 0, overrides, start=start))
         if start is not None:
-            settings["training"]["start_from"] = configured(start, 0).model_dump(mode="json")
+            settings["training"]["start_from"] = _settings(configured(start, 0))
         return {"config": path, "settings": settings, "measured": measure.__qualname__, **(also or {})}
 
     return Model(OURS, lambda seed: measure(trained(path, seed, overrides, start=start), seed), facts, MEASURING)

@@ -11,7 +11,7 @@ from benchmarks import quality, quality_plots, quality_report, sources
 from benchmarks.quality_bars import verdicts
 from benchmarks.quality_store import Row, Store
 from benchmarks.suites import all_suites
-from benchmarks.suites.ours import configured, run_directory
+from benchmarks.suites.ours import configured, ours, run_directory
 from benchmarks.suites.suite import OURS, SEEDS, Model, Suite
 from trainer.errors import BabelrecError
 
@@ -243,6 +243,21 @@ def test_every_suite_can_be_made(data_mirror: Path) -> None:
         json.dumps(suite.models[0].facts())
         for model in suite.models:
             assert len(sources.digest(model.sources)) == 16
+
+
+def test_measurements_hold_in_another_folder_and_beside_settings_that_are_off(tmp_path: Path) -> None:
+    names = tmp_path / "movielens.yaml"
+    names.write_bytes(Path("configs/categories/movielens.yaml").read_bytes())
+    elsewhere = [f"data.category_names={names}", "model.content.enabled=false"]
+
+    def facts(*overrides: str) -> dict[str, Any]:
+        return ours("configs/wishes.yaml", lambda run, seed: {}, overrides).facts()
+
+    here = facts()
+    assert facts(*elsewhere) == here
+    assert facts("model.content.enabled=true") != here
+    names.write_text("Drama: {en: [drama]}\n", encoding="utf-8")
+    assert facts(*elsewhere) != here
 
 
 def test_runs_are_kept_apart_by_settings_and_seed() -> None:
