@@ -1,5 +1,5 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -250,7 +250,7 @@ def test_measurements_hold_in_another_folder_and_beside_settings_that_are_off(tm
     names.write_bytes(Path("configs/categories/movielens.yaml").read_bytes())
     elsewhere = [f"data.category_names={names}", "model.content.enabled=false"]
 
-    def facts(*overrides: str) -> dict[str, Any]:
+    def facts(*overrides: str) -> Mapping[str, Any]:
         return ours("configs/wishes.yaml", lambda run, seed: {}, overrides).facts()
 
     here = facts()
