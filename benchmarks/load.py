@@ -5,9 +5,10 @@ takes as little of the shared processor as Python can.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,13 @@ class Load:
         """Answered requests a second."""
         return len(self.latencies) / self.seconds
 
+    def answered(self, due: float) -> None:
+        """Counts an answer that came now to the request that was due at ``due``."""
+        now = time.monotonic()
+        self.statuses["OK"] += 1
+        self.latencies.append(now - due)
+        self.ends.append(now - self.started)
+
     def summary(self) -> dict[str, Any]:
         """Figures for the JSON; times in milliseconds."""
         result: dict[str, Any] = {
@@ -79,18 +87,12 @@ def _alone(address: str, requests: Sequence[bytes], seconds: float) -> Load:
     with grpc.insecure_channel(address, options=_CHANNEL) as channel:
         call = channel.unary_unary(_PREDICT, _unchanged, _unchanged)
         grpc.channel_ready_future(channel).result(30)
-        load.started = time.monotonic()
-        start, processor = time.perf_counter(), time.process_time()
-        index = 0
-        while (due := time.perf_counter()) < start + seconds:
-            call(requests[index % len(requests)])
-            now = time.perf_counter()
-            load.statuses["OK"] += 1
-            load.latencies.append(now - due)
-            load.ends.append(now - start)
-            index += 1
-        load.seconds = time.perf_counter() - start
-        load.processor_seconds = time.process_time() - processor
+        with _clocks(load):
+            index = 0
+            while (due := time.monotonic()) < load.started + seconds:
+                call(requests[index % len(requests)])
+                load.answered(due)
+                index += 1
     return load
 
 
@@ -99,19 +101,15 @@ async def _closed(address: str, requests: Sequence[bytes], clients: int, seconds
     async with grpc.aio.insecure_channel(address, options=_CHANNEL) as channel:
         call = channel.unary_unary(_PREDICT, _unchanged, _unchanged)
         await channel.channel_ready()
-        load.started = time.monotonic()
-        start, processor = time.perf_counter(), time.process_time()
-        end = start + seconds
 
         async def client(number: int) -> None:
             index = number
-            while time.perf_counter() < end:
-                await _send(call, requests[index % len(requests)], time.perf_counter(), start, load, None)
+            while (due := time.monotonic()) < load.started + seconds:
+                await _send(call, requests[index % len(requests)], due, load, None)
                 index += clients
 
-        await asyncio.gather(*(client(number) for number in range(clients)))
-        load.seconds = time.perf_counter() - start
-        load.processor_seconds = time.process_time() - processor
+        with _clocks(load):
+            await asyncio.gather(*(client(number) for number in range(clients)))
     return load
 
 
@@ -120,36 +118,39 @@ async def _open(address: str, requests: Sequence[bytes], rate: float, seconds: f
     async with grpc.aio.insecure_channel(address, options=_CHANNEL) as channel:
         call = channel.unary_unary(_PREDICT, _unchanged, _unchanged)
         await channel.channel_ready()
-        load.started = time.monotonic()
-        start, processor = time.perf_counter(), time.process_time()
-        running: set[asyncio.Task[None]] = set()
-        for number in range(int(rate * seconds)):
-            due = start + number / rate
-            wait = due - time.perf_counter()
-            if wait > 0:
-                await asyncio.sleep(wait)
-            elif number % 16 == 0:
-                await asyncio.sleep(0)  # behind: answers must be read all the same
-            task = asyncio.create_task(_send(call, requests[number % len(requests)], due, start, load, deadline))
-            running.add(task)
-            task.add_done_callback(running.discard)
-        await asyncio.gather(*running)
-        load.seconds = time.perf_counter() - start
-        load.processor_seconds = time.process_time() - processor
+        with _clocks(load):
+            running: set[asyncio.Task[None]] = set()
+            for number in range(int(rate * seconds)):
+                due = load.started + number / rate
+                wait = due - time.monotonic()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+                elif number % 16 == 0:
+                    await asyncio.sleep(0)  # behind: answers must be read all the same
+                task = asyncio.create_task(_send(call, requests[number % len(requests)], due, load, deadline))
+                running.add(task)
+                task.add_done_callback(running.discard)
+            await asyncio.gather(*running)
     return load
 
 
-async def _send(call: Any, request: bytes, due: float, start: float, load: Load, deadline: float | None) -> None:
+async def _send(call: Any, request: bytes, due: float, load: Load, deadline: float | None) -> None:
     try:
         await call(request, timeout=deadline)
     except grpc.aio.AioRpcError as error:
         load.statuses[error.code().name] += 1
-        load.refusals.append(time.perf_counter() - due)
+        load.refusals.append(time.monotonic() - due)
         return
-    now = time.perf_counter()
-    load.statuses["OK"] += 1
-    load.latencies.append(now - due)
-    load.ends.append(now - start)
+    load.answered(due)
+
+
+@contextlib.contextmanager
+def _clocks(load: Load) -> Iterator[None]:
+    """Notes when the load began, how long it took and what it cost."""
+    load.started, processor = time.monotonic(), time.process_time()
+    yield
+    load.seconds = time.monotonic() - load.started
+    load.processor_seconds = time.process_time() - processor
 
 
 def _unchanged(content: bytes) -> bytes:

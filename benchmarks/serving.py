@@ -13,10 +13,6 @@ size over what it costs the whole server process with 32 clients.
 import argparse
 import json
 import multiprocessing
-import os
-import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,26 +22,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from google.protobuf import text_format
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.environment import environment, write_json
+from benchmarks.direct import call_directly
+from benchmarks.environment import environment
 from benchmarks.load import Load, closed_loop, open_loop
-from serving.client import RecommenderClient
+from benchmarks.program import measure_and_write
+from benchmarks.served import MODEL, Server
 from serving.client.encoding import recommend_inputs
 from serving.client.types import Query
 from serving.protos import config_pb2, predict_pb2
 from serving.runtime.batching import BatchingOptions
 from serving.tensors import to_proto
+from trainer.errors import BabelrecError
 
 _PACKAGES = ("tensorflow", "grpcio", "protobuf", "numpy", "scann", "tensorflow-text")
-_MODEL = "recommender"
-_BATCH_SIZES = (1, 8, 16, 32, 64, 128)
-# Between the requests of a single client its own work and the network's pass, in which caches and cores cool down.
-# The graph's own time for it is therefore measured with a pause of about that length too.
-_PAUSE_SECONDS = 0.0005
 # Seconds of load before a new version appears.
 _SWAP_START = 8.0
 _CLIENTS = (1, 8, 32, 64)
@@ -75,8 +68,10 @@ _BARS: dict[str, tuple[float, bool]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code: 0, or 2 when there is no model to serve."""
-    options = _parser().parse_args(arguments)
-    console = Console(stderr=True)
+    return measure_and_write(_parser().parse_args(arguments), _run, _show)
+
+
+def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     models = {"movielens": options.model_dir}
     if not options.no_synthetic:
         from benchmarks.catalogue import export_catalogue
@@ -85,8 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         models["synthetic-100k"] = export_catalogue(options.synthetic)
     for name, path in models.items():
         if not _versions(path):
-            console.print(f"[bold red]error[/] no version directory under {path} ({name}). Remedy: run `make demo`")
-            return 2
+            raise BabelrecError(f"No version directory under {path} ({name}). Remedy: run `make demo`.")
     result: dict[str, Any] = {
         "environment": environment(_PACKAGES),
         "server_flags": _flags(options),
@@ -100,10 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for figure, (_, larger) in _BARS.items():
         values = [measured[figure] for measured in result["models"].values()]
         result[figure] = min(values) if larger else max(values)
-    write_json(options.output, result)
-    _show(result, console)
-    console.print(f"Written to {options.output}")
-    return 0
+    return result
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -157,12 +148,17 @@ def _batching(options: argparse.Namespace) -> BatchingOptions:
 def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> dict[str, Any]:
     queries = _queries(512)
     requests = [_request([query]) for query in queries]
-    direct = _in_process(_direct, model_dir, queries, options.seconds, _session(options))
+    version, session = _versions(model_dir)[-1], _session(options)
+    direct = _in_process(call_directly, version, queries, options.seconds, session)
     best = min(direct, key=lambda row: -row["throughput"] if row["callers"] == 1 and not row["pause_ms"] else 0.0)
     alone = next(row for row in direct if row["pause_ms"])
     _show_direct(direct, console)
     result: dict[str, Any] = {"direct": direct, "direct_best": best}
-    with tempfile.TemporaryDirectory() as folder, _Server(model_dir, Path(folder), options) as server:
+    batching = _text_proto(_batching(options))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Server(version, Path(folder), _flags(options), batching=batching, session=session) as server,
+    ):
         result["start_seconds"] = round(server.start_seconds, 1)
         _in_process(closed_loop, server.address, requests, 32, 2.0)  # warms both sides up
         closed: dict[int, Load] = {}
@@ -204,7 +200,7 @@ def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> 
     return result
 
 
-def _swap(server: "_Server", requests: Sequence[bytes], rate: float, options: argparse.Namespace) -> dict[str, Any]:
+def _swap(server: Server, requests: Sequence[bytes], rate: float, options: argparse.Namespace) -> dict[str, Any]:
     """A new version appears some seconds into an open load; compares latencies before and meanwhile."""
     seconds = _SWAP_START + max(40.0, 4 * options.seconds)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -233,152 +229,6 @@ def _swap(server: "_Server", requests: Sequence[bytes], rate: float, options: ar
     }
 
 
-class _Server:
-    """``python -m serving.server`` on a copy of a model's newest version."""
-
-    def __init__(self, model_dir: Path, folder: Path, options: argparse.Namespace) -> None:
-        self._source = _versions(model_dir)[-1]
-        self._base = folder / "models"
-        self._base.mkdir()
-        self._log = folder / "server.log"
-        batching = folder / "batching.config"
-        batching.write_text(_text_proto(_batching(options)), encoding="utf-8")
-        session = folder / "session.config"
-        session.write_text(_session(options), encoding="utf-8")
-        self.add_version(1)
-        began = time.monotonic()
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "serving.server",
-                    "--port=0",
-                    f"--model_name={_MODEL}",
-                    f"--model_base_path={self._base}",
-                    f"--batching_parameters_file={batching}",
-                    f"--tensorflow_session_config_file={session}",
-                    *_flags(options),
-                ],
-                stderr=log,
-            )
-        self.address = f"localhost:{self._wait_for_port()}"
-        self.start_seconds = time.monotonic() - began
-
-    def __enter__(self) -> "_Server":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            raise
-
-    def add_version(self, version: int) -> None:
-        """Makes the model appear as another version, all at once."""
-        aside = self._base / f".{version}"
-        shutil.copytree(self._source, aside, copy_function=os.link)
-        aside.rename(self._base / str(version))
-
-    def wait_for_version(self, version: int) -> float:
-        """Returns when the version is available, and ``time.monotonic()`` of that moment."""
-        with RecommenderClient(self.address, _MODEL, timeout=60) as client:
-            while not any(s.version == version and s.state == "AVAILABLE" for s in client.status()):
-                time.sleep(0.2)
-        return time.monotonic()
-
-    def processor_seconds(self) -> float:
-        """Of the server's processes so far."""
-        return sum(sum(process.cpu_times()[:2]) for process in self._processes())
-
-    def memory(self) -> int:
-        """Resident bytes of the server's processes."""
-        return sum(process.memory_info().rss for process in self._processes())
-
-    def _processes(self) -> list[psutil.Process]:
-        main = psutil.Process(self._process.pid)
-        return [main, *main.children(recursive=True)]
-
-    def _wait_for_port(self) -> int:
-        while self._process.poll() is None:
-            for line in self._log.read_text(encoding="utf-8").splitlines():
-                if "Running gRPC ModelServer at 0.0.0.0:" in line:
-                    return int(line.split("0.0.0.0:")[1].split()[0])
-            time.sleep(0.1)
-        raise RuntimeError(f"the server did not start:\n{self._log.read_text(encoding='utf-8')[-2000:]}")
-
-
-def _direct(model_dir: Path, queries: Sequence[Query], seconds: float, session_config: str) -> list[dict[str, Any]]:
-    """The graph alone, in a session of the same settings: TensorFlow's C API, no batching, no server.
-
-    Runs in a process of its own.
-    """
-    import threading
-
-    from serving.runtime.c_api import library
-    from serving.runtime.session import SavedModelSession
-    from serving.runtime.tensors import tensor_from_proto
-    from serving.server import ops
-
-    ops.register()
-    session = SavedModelSession(
-        _versions(model_dir)[-1], ["serve"], text_format.Parse(session_config, config_pb2.ConfigProto())
-    )
-    signature = session.meta_graph.signature_def["serving_default"]
-    aliases = sorted(signature.inputs)
-    call = session.callable(
-        [session.output(signature.inputs[alias].name) for alias in aliases],
-        [session.output(signature.outputs[alias].name) for alias in sorted(signature.outputs)],
-    )
-    rows = []
-    for size, pause in ((1, _PAUSE_SECONDS), *((size, 0.0) for size in _BATCH_SIZES)):
-        batches = []
-        for start in range(0, min(len(queries), 8 * size), size):
-            inputs = recommend_inputs(queries[start : start + size])
-            batches.append([tensor_from_proto(to_proto(inputs[alias])) for alias in aliases])
-
-        def run(index: int, batches: list[list[int]] = batches) -> None:
-            for tensor in call(batches[index % len(batches)]):
-                library().TF_DeleteTensor(tensor)
-
-        for callers in (1,) if pause else (1, 2):
-            for index in range(3):
-                run(index)
-            taken: list[float] = []
-
-            def loop(
-                end: float, taken: list[float] = taken, run: Callable[[int], None] = run, pause: float = pause
-            ) -> None:
-                index = 0
-                while (start := time.perf_counter()) < end:
-                    run(index)
-                    taken.append(time.perf_counter() - start)
-                    index += 1
-                    if pause:
-                        time.sleep(pause)
-
-            began, processor = time.perf_counter(), time.process_time()
-            threads = [threading.Thread(target=loop, args=(began + seconds / 2,)) for _ in range(callers)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            count = len(taken) * size
-            rows.append(
-                {
-                    "batch_size": size,
-                    "callers": callers,
-                    "pause_ms": 1e3 * pause,
-                    "throughput": round(count / (time.perf_counter() - began), 1),
-                    "cpu_ms": round(1e3 * (time.process_time() - processor) / count, 3),
-                    "p50_ms": round(1e3 * float(np.median(taken)), 3),
-                }
-            )
-    return rows
-
-
 def _queries(count: int) -> list[Query]:
     """Wishes of all kinds, no two alike."""
     return [
@@ -389,7 +239,7 @@ def _queries(count: int) -> list[Query]:
 
 def _request(queries: Sequence[Query]) -> bytes:
     request = predict_pb2.PredictRequest()
-    request.model_spec.name = _MODEL
+    request.model_spec.name = MODEL
     for name, array in recommend_inputs(queries).items():
         request.inputs[name].CopyFrom(to_proto(array))
     return bytes(request.SerializeToString())

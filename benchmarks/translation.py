@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +29,7 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.sources import prepare
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.evaluation.parallel_titles import nearest_is_translation
+from trainer.evaluation.wishes import Wish, genre_gains, load_wishes
 from trainer.text.translation.apertium import Apertium
 from trainer.text.translation.base import Translator
 from trainer.text.translation.catalogue import make_translator, translate_texts, translation_store
@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         settings = TranslationConfig(translator="apertium")
     translator = make_translator(settings)
     catalogue = Catalogue.from_dataset(prepare(MovieLens100kSource()))
-    wishes = yaml.safe_load(options.wishes.read_text(encoding="utf-8"))
+    wishes = load_wishes(options.wishes)
     routes = {
         language: {
             "to": translator.identity(language, _TARGET) if translator.offers(language, _TARGET) else None,
@@ -93,7 +93,7 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             if settings.translator == "apertium":
                 unknown[f"titles, {_TARGET} to {language}"] = unknown_share(titles, _TARGET, language, settings)
         if route["to"] and settings.translator == "apertium":
-            own = [wish["texts"][language] for wish in wishes]
+            own = [wish.texts[language] for wish in wishes]
             unknown[f"wishes, {language} to {_TARGET}"] = unknown_share(own, language, _TARGET, settings)
     console.print("Wishes")
     rows += wish_rows(catalogue, wishes, options.languages, translator, text)
@@ -140,7 +140,7 @@ def unknown_share(texts: list[str], source: str, target: str, settings: Translat
 
 def wish_rows(
     catalogue: Catalogue,
-    wishes: list[dict[str, Any]],
+    wishes: Sequence[Wish],
     languages: Sequence[str],
     translator: Translator,
     text: TextConfig,
@@ -148,21 +148,13 @@ def wish_rows(
     """Overlap with the English result, NDCG by genres and accuracy@1 of wishes translated by people."""
     described = [" ".join([title, *catalogue.labels(row)]) for row, title in enumerate(catalogue.texts)]
     films = encode_texts(described, text, progress=False)
-    gains = np.array(
-        [
-            [
-                len(set(catalogue.labels(row)) & set(wish["genres"])) / len(wish["genres"])
-                for row in range(len(catalogue))
-            ]
-            for wish in wishes
-        ]
-    )
-    english = [wish["texts"][_TARGET] for wish in wishes]
+    gains = genre_gains(wishes, catalogue)
+    english = [wish.texts[_TARGET] for wish in wishes]
     english_vectors = encode_texts(english, text, progress=False)
     reference = _best(english_vectors, films)
     rows = _rows(_ndcg(reference, gains)[:, None], ["English"], data="wishes", language=_TARGET, metric=f"ndcg@{_K}")
     for language in languages:
-        texts = [wish["texts"][language] for wish in wishes]
+        texts = [wish.texts[language] for wish in wishes]
         ways = {"shared space": texts}
         if translator.offers(language, _TARGET):
             ways["translated"] = _translate(texts, language, _TARGET, translator)

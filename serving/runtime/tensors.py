@@ -35,6 +35,7 @@ _NO_DIMENSIONS = (c_int64 * 1)()
 # A string's record: the two lowest bits of the first byte tell its kind.
 _RECORD_BYTES = 24
 _SMALL, _LARGE, _OFFSET = 0, 1, 2
+_MOST_KEPT = 1024  # elements of a tensor that is kept for the next request
 _SMALL_KEYS = [STRING_KEY + bytes([size]) for size in range(_RECORD_BYTES)]
 
 
@@ -128,9 +129,6 @@ def _header(dtype: int, shape: tuple[int, ...]) -> bytes:
     return bytes(proto.SerializeToString())
 
 
-_MOST_KEPT = 1024  # elements of a tensor that is kept
-
-
 class TensorCache:
     """Keeps the tensors of small inputs, most of which come again and again: empty texts, flags, the same ``k``.
 
@@ -163,8 +161,9 @@ class TensorCache:
     def get_joined(self, protos: Sequence[Any], join: Callable[[], Any]) -> tuple[int, bool]:
         """Like ``get`` for the tensor that ``join`` makes of several protos; it is kept when they are all alike."""
         first = protos[0].SerializeToString()
-        are_alike = all(proto.SerializeToString() == first for proto in protos)
-        if not are_alike or not self._is_small(protos[0], first, len(protos)):
+        # The size first: few joined inputs are small, and comparing them all costs more.
+        is_kept = self._is_small(protos[0], first, len(protos))
+        if not is_kept or any(proto.SerializeToString() != first for proto in protos[1:]):
             return tensor_from_proto(join()), True
         return self._keep((first, len(protos)), join), False
 

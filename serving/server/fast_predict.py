@@ -33,6 +33,7 @@ except ImportError:  # another implementation of gRPC
 
 _LOGGER = logging.getLogger(__name__)
 _METHOD = "/tensorflow.serving.PredictionService/Predict"
+_FULL = "The batch scheduling queue to which this task was submitted is full"
 _NEEDED = ("CompletionQueue", "ReceiveMessageOperation", "SendStatusFromServerOperation", "CompletionType")
 _REQUESTED, _DONE = "requested", "done"
 _NO_FLAGS = 0
@@ -234,12 +235,12 @@ class FastPredict:
         with self._state:
             self._in_flight += 1
             most = self._max_concurrent
-            is_admitted = most is None or self._in_flight <= most
-            if is_admitted and not self._is_closing:
-                # An operation holds what it received, so each call has its own.
-                call.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), call)
-        if not is_admitted and most is not None:
-            self._send(call, too_many(most))
+            if most is None or self._in_flight <= most:
+                if not self._is_closing:
+                    # An operation holds what it received, so each call has its own.
+                    call.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), call)
+                return
+        self._send(call, too_many(most))
 
     def _take(self, call: _Call, message: bytes | None) -> None:
         if message is None:
@@ -329,6 +330,3 @@ class FastPredict:
         with self._state:
             if not self._is_closing:
                 call.call.start_server_batch(operations, _DONE)
-
-
-_FULL = "The batch scheduling queue to which this task was submitted is full"

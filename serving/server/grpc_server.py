@@ -175,7 +175,7 @@ class GrpcServer:
         if batching is not None:
             fast = FastPredict(
                 handlers.predict_together,
-                handlers.refused,
+                handlers.count_failure,
                 groups=batching.num_batch_threads,
                 group=batching.max_batch_size,
                 max_concurrent=max_concurrent,

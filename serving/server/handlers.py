@@ -110,8 +110,8 @@ class Handlers:
                 continue
             left = None if timeout is None else timeout - (time.perf_counter() - start)
             if left is not None and left <= 0:
-                answers[index] = too_late()
-                self.refused(request.model_spec.name, too_late())
+                answers[index] = error = too_late()
+                self.count_failure(request.model_spec.name, error)
                 continue
             try:
                 answers[index] = self._predict(run, request, left, entrypoint)
@@ -146,7 +146,7 @@ class Handlers:
         except StatusError as error:
             for index in indices:
                 answers[index] = error
-                self.refused(spec.name, error)
+                self.count_failure(spec.name, error)
             return
         if responses is None:
             return
@@ -156,8 +156,8 @@ class Handlers:
             if self._logger is not None:
                 self._log(self._logger, requests[index], response, spec.name, version, spec.signature_name)
 
-    def refused(self, name: str, error: StatusError) -> None:
-        """Counts a Predict request that was turned away before it came here."""
+    def count_failure(self, name: str, error: StatusError) -> None:
+        """Counts a request of a model that failed, here or before it came here."""
         self.metrics.request_count.cell(name, error.code.name).add()
 
     def classify(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
@@ -365,7 +365,7 @@ class Handlers:
 
     def _fail(self, name: str, error: Exception) -> NoReturn:
         failure = from_exception(error)
-        self.metrics.request_count.cell(name, failure.code.name).add()
+        self.count_failure(name, failure)
         if failure is error:
             raise error
         _LOGGER.exception("unexpected failure")

@@ -12,6 +12,7 @@ from benchmarks import preprocessing, translation
 from trainer.config import TextConfig
 from trainer.data.catalogue import Catalogue
 from trainer.evaluation.parallel_titles import ParallelTitles
+from trainer.evaluation.wishes import Wish
 from trainer.text.translation.base import Translator
 
 
@@ -69,8 +70,8 @@ def test_wishes(text: TextConfig) -> None:
     genres = np.array([[row % 2] for row in range(20)], np.int32)
     catalogue = Catalogue([f"i{row}" for row in range(20)], letters, letters, ["en"] * 20, ["A", "B"], genres, {}, {})
     wishes = [
-        {"genres": ["A"], "texts": {"en": "acegikmoqs", "es": "bdfhjlnprt", "ko": "acegikmoqs"}},
-        {"genres": ["A", "B"], "texts": {"en": "abcdefghij", "es": "bcdefghijk", "ko": "zzzzzzzzzz"}},
+        Wish(id="1", genres=["A"], texts={"en": "acegikmoqs", "es": "bdfhjlnprt", "ko": "acegikmoqs"}),
+        Wish(id="2", genres=["A", "B"], texts={"en": "abcdefghij", "es": "bcdefghijk", "ko": "zzzzzzzzzz"}),
     ]
     rows = translation.wish_rows(catalogue, wishes, ["es", "ko"], Shifting(), text)
     # Films at even places have genre A and the letters of the first wish; labels add no lower case. Any film has half

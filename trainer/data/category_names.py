@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from trainer.documents import read_yaml
 from trainer.errors import BabelrecError
 
 _LOG = logging.getLogger(__name__)
-_FILE: TypeAdapter[dict[str, dict[str, list[str]]]] = TypeAdapter(dict[str, dict[str, list[str]]])
+_Names = dict[str, dict[str, list[str]]]
+# Strict: YAML reads an unquoted 1917 or no as something else than a name.
+_FILE: TypeAdapter[_Names] = TypeAdapter(_Names, config=ConfigDict(strict=True))
 
 
 class CategoryNames:
@@ -22,7 +24,7 @@ class CategoryNames:
         splits: K + 1 bounds: label ``k`` has ``texts[splits[k] : splits[k + 1]]``, none twice.
     """
 
-    def __init__(self, labels: Sequence[str], names: dict[str, dict[str, list[str]]] | None = None) -> None:
+    def __init__(self, labels: Sequence[str], names: _Names | None = None) -> None:
         self.texts: list[str] = []
         self.splits = [0]
         for label in labels:
@@ -55,7 +57,7 @@ class CategoryNames:
         return cls(labels, names)
 
 
-def _read(path: Path) -> dict[str, dict[str, list[str]]]:
+def _read(path: Path) -> _Names:
     names = read_yaml(
         path,
         _FILE,

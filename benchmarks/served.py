@@ -1,0 +1,101 @@
+"""A model server in a process of its own, whose processor time and memory are counted."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from serving.client import RecommenderClient
+
+MODEL = "recommender"
+"""Name that it serves the model by."""
+
+
+class Server:
+    """``python -m serving.server`` on a copy of one version of a model.
+
+    Args:
+        source: The version's directory.
+        folder: For the copy, settings and log.
+        flags: Of the server.
+        batching: Text proto of its batching parameters.
+        session: Text proto of its session's settings.
+    """
+
+    def __init__(self, source: Path, folder: Path, flags: Sequence[str], *, batching: str, session: str) -> None:
+        self._source = source
+        self._base = folder / "models"
+        self._base.mkdir()
+        self._log = folder / "server.log"
+        files = {"batching": folder / "batching.config", "session": folder / "session.config"}
+        for name, content in (("batching", batching), ("session", session)):
+            files[name].write_text(content, encoding="utf-8")
+        self.add_version(1)
+        began = time.monotonic()
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "serving.server",
+                    "--port=0",
+                    f"--model_name={MODEL}",
+                    f"--model_base_path={self._base}",
+                    f"--batching_parameters_file={files['batching']}",
+                    f"--tensorflow_session_config_file={files['session']}",
+                    *flags,
+                ],
+                stderr=log,
+            )
+        self.address = f"localhost:{self._wait_for_port()}"
+        self.start_seconds = time.monotonic() - began
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+    def add_version(self, version: int) -> None:
+        """Makes the model appear as another version, all at once."""
+        aside = self._base / f".{version}"
+        shutil.copytree(self._source, aside, copy_function=os.link)
+        aside.rename(self._base / str(version))
+
+    def wait_for_version(self, version: int) -> float:
+        """Returns when the version is available, and ``time.monotonic()`` of that moment."""
+        with RecommenderClient(self.address, MODEL, timeout=60) as client:
+            while not any(s.version == version and s.state == "AVAILABLE" for s in client.status()):
+                time.sleep(0.2)
+        return time.monotonic()
+
+    def processor_seconds(self) -> float:
+        """Of the server's processes so far."""
+        return sum(sum(process.cpu_times()[:2]) for process in self._processes())
+
+    def memory(self) -> int:
+        """Resident bytes of the server's processes."""
+        return sum(process.memory_info().rss for process in self._processes())
+
+    def _processes(self) -> list[psutil.Process]:
+        main = psutil.Process(self._process.pid)
+        return [main, *main.children(recursive=True)]
+
+    def _wait_for_port(self) -> int:
+        while self._process.poll() is None:
+            for line in self._log.read_text(encoding="utf-8").splitlines():
+                if "Running gRPC ModelServer at 0.0.0.0:" in line:
+                    return int(line.split("0.0.0.0:")[1].split()[0])
+            time.sleep(0.1)
+        raise RuntimeError(f"the server did not start:\n{self._log.read_text(encoding='utf-8')[-2000:]}")
