@@ -596,6 +596,36 @@ class Config(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
 
+    @model_validator(mode="after")
+    def _goes_together(self) -> "Config":
+        model, training = self.model, self.training
+        if model.wishes.enabled and self.text.tuning.mode != "frozen":
+            raise ValueError(
+                "model.wishes needs the vectors of a frozen encoder; set text.tuning.mode: frozen, or "
+                "model.wishes.enabled: false"
+            )
+        if model.wishes.enabled and model.conversion.bottleneck is not None:
+            raise ValueError(
+                "model.wishes reads sentence vectors as they are, without model.conversion; leave one of them out"
+            )
+        if training.popularity_factors and not model.candidate.popularity:
+            raise ValueError(
+                "training.popularity_factors are chosen for model.candidate.popularity, which is off; set it to true, "
+                "or leave them out"
+            )
+        if model.linear.new_items != 1.0 and not (model.linear.rank and model.candidate.neighbours.enabled):
+            raise ValueError(
+                "model.linear.new_items stretches what model.candidate.neighbours gives new items of the linear model; "
+                "set model.linear.rank and model.candidate.neighbours.enabled, or leave it out"
+            )
+        rotates = model.conversion.bottleneck is not None and model.conversion.start == "procrustes"
+        if training.alignment.co_consumed is not None and not (training.alignment.weight > 0.0 or rotates):
+            raise ValueError(
+                "training.alignment.co_consumed adds pairs to align, and nothing is aligned; set "
+                "training.alignment.weight, or leave it out"
+            )
+        return self
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a YAML file and applies ``a.b=value`` overrides (values are YAML).

@@ -39,6 +39,17 @@ def test_a_resolved_config_reads_back_equal(tmp_path: Path) -> None:
         ({"data": {"source": "netflix"}}, "must be one of dataset, kmrd, mind, movielens-100k, tabular"),
         ({"data": {"split": {"train_users": 0.0}}}, "data.split.train_users is 0.0"),
         ({"evaluation": {"ks": []}}, "evaluation.ks is []"),
+        (
+            {"model": {"wishes": {"enabled": True}}, "text": {"tuning": {"mode": "lora"}}},
+            "needs the vectors of a frozen encoder",
+        ),
+        (
+            {"model": {"wishes": {"enabled": True}, "conversion": {"bottleneck": 8}}},
+            "without model.conversion",
+        ),
+        ({"training": {"popularity_factors": [2.0]}}, "model.candidate.popularity, which is off"),
+        ({"model": {"linear": {"rank": 8, "new_items": 2.0}}}, "model.candidate.neighbours.enabled, or leave it out"),
+        ({"training": {"alignment": {"co_consumed": 3}}}, "nothing is aligned"),
     ],
 )
 def test_a_fault_is_named_with_its_remedy(raw: dict[str, object], says: str) -> None:

@@ -43,6 +43,11 @@ class RankingModel(tf.keras.layers.Layer):
             name="label_scale", shape=(len(self.heads), 2), initializer=_unit_scale, trainable=False
         )
 
+    @property
+    def of_heads(self) -> list[tf.Variable]:
+        """Trained weights of which each head has its own."""
+        return list(self._logits.weights)
+
     def set_label_scale(self, labels: np.ndarray) -> None:
         """Takes mean and deviation of the regression heads from float [E, heads], NaN ignored."""
         scale = np.tile(np.array([0.0, 1.0], np.float32), (len(self.heads), 1))

@@ -1,13 +1,20 @@
 """What two models have in common: weights that mean the same in both."""
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import tensorflow as tf
 
 from trainer.errors import BabelrecError
+from trainer.models.ranking import RankingModel
 from trainer.text.conversion import LanguageConversion
 from trainer.towers.layers import IdEmbedding
+from trainer.towers.neighbours import NeighbourIds
+from trainer.towers.wishes import WishReader
+
+_Layer = TypeVar("_Layer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +39,11 @@ class Shared:
 
 
 def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
-    """Trainable weights that stand at the same place in both models with the same shape, but vectors of ids.
+    """Trainable weights that stand at the same place in both models with the same shape, and mean the same.
 
-    Users, items, languages and categories of two vocabularies are different things under the same index.
+    Users, items, languages and categories of two vocabularies are different things under the same index, and so are the
+    outputs of other ranking heads. How much longer the means of unknown items' neighbours must be belongs to the
+    vectors that they are means of, and a reader of wishes to the categories that it knows.
     Places are attribute paths and not the weights' names: Keras numbers the names of unnamed layers through
     a whole process, so the same layer of two models has two names.
 
@@ -42,8 +51,10 @@ def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
         BabelrecError: nothing is shared.
     """
     there = weight_paths(target)
-    tables = {id(layer.table) for layer in target.submodules if isinstance(layer, IdEmbedding)}
-    tables |= {id(w) for layer in target.submodules if isinstance(layer, LanguageConversion) for w in layer.weights}
+    kinds: tuple[type[tf.keras.layers.Layer], ...] = (IdEmbedding, LanguageConversion, WishReader)
+    own = {id(weight) for kind in kinds for layer in _layers(target, kind) for weight in layer.weights}
+    if _heads(source) != _heads(target):
+        own |= {id(weight) for layer in _layers(target, RankingModel) for weight in layer.of_heads}
     pairs = {
         name: (weight, there[name])
         for name, weight in weight_paths(source).items()
@@ -51,7 +62,7 @@ def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
         and weight.shape == there[name].shape
         and weight.trainable
         and there[name].trainable
-        and id(there[name]) not in tables
+        and id(there[name]) not in own
     }
     if not pairs:
         raise BabelrecError(
@@ -61,10 +72,24 @@ def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
     return Shared(list(pairs), [one for one, _ in pairs.values()], [other for _, other in pairs.values()])
 
 
-def copy_conversion(source: tf.keras.Model, target: tf.keras.Model) -> int:
-    """Copies what two recommenders' language conversion knows of languages that both have; returns how many."""
+def copy_starts(source: tf.keras.Model, target: tf.keras.Model) -> None:
+    """Gives a recommender what is its own, and yet better started from another's values than from none.
+
+    What language conversion knows of languages that both have, and the factor of neighbours' means.
+    """
     given, taken = (model.candidate_tower.conversion for model in (source, target))
-    return 0 if given is None or taken is None else taken.copy_from(given)
+    if given is not None and taken is not None:
+        taken.copy_from(given)
+    for one, other in zip(*([*_layers(model, NeighbourIds)] for model in (source, target)), strict=False):
+        other.factor.assign(one.factor)
+
+
+def _heads(model: tf.keras.Model) -> list[list[str]]:
+    return [[head.name for head in layer.heads] for layer in _layers(model, RankingModel)]
+
+
+def _layers(model: tf.keras.Model, kind: type[_Layer]) -> Iterator[_Layer]:
+    return (layer for layer in model.submodules if isinstance(layer, kind))
 
 
 def all_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:

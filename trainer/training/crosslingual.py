@@ -95,6 +95,11 @@ class CrossLingual:
             self._pairs, self._held = alignment_pairs(config, dataset, catalogue)
             if training.alignment.co_consumed is not None:
                 self._pairs += co_consumed_texts(catalogue, self._together, training.alignment.co_consumed)
+            if not len(self._pairs):
+                raise BabelrecError(
+                    f"training.alignment.hold_out is {training.alignment.hold_out:g}, which leaves none of the "
+                    f"{len(self._held)} pairs of texts to learn from. Lower it."
+                )
             _LOG.info("%d pairs of texts to align, %d held out.", len(self._pairs), len(self._held))
         self.variants = self._variants()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from trainer.config import Config
 from trainer.data.sources import prepare
+from trainer.data.split import split
 from trainer.errors import BabelrecError
 from trainer.evaluation.protocols import evaluate_p1, evaluate_p2
 from trainer.evaluation.report import EvaluationReport
@@ -71,7 +72,15 @@ def finetune(config: Config, source: Run, run_dir: Path) -> dict[str, Any]:
     Raises:
         BabelrecError: as of `fit`.
     """
-    run = fit(finetune_config(config, source), run_dir)
+    config = finetune_config(config, source)
+    for name, each in (("the config", config), (str(source.path), source.config)):
+        # Rather now than when the training is over.
+        if split(prepare(each.data.source), each.data).test.is_empty():
+            raise BabelrecError(
+                f"{name} leaves no test part (data.split.test_fraction), by which finetune compares. Give it one, or "
+                "use fit with training.start_from, which compares nothing."
+            )
+    run = fit(config, run_dir)
     model = load_recommender(run)
     other = SourceModel(source, run.config.text)
     other.follow(model)()
@@ -83,10 +92,10 @@ def finetune(config: Config, source: Run, run_dir: Path) -> dict[str, Any]:
     market: dict[str, dict[str, Any]] = {
         # On one dataset nothing is zero-shot: the same users were trained on.
         "target": {
-            "before": None if same_data else _metrics(evaluate_p2(source, run.config.data)),
-            "after": _metrics(evaluate_p1(run)),
+            "before": None if same_data else _metrics(evaluate_p2(_at_ten(source), run.config.data)),
+            "after": _metrics(evaluate_p1(_at_ten(run))),
         },
-        "source": {"before": _metrics(evaluate_p1(source)), "after": _metrics(evaluate_p1(after))},
+        "source": {name: _metrics(evaluate_p1(_at_ten(each))) for name, each in (("before", source), ("after", after))},
     }
     record = {
         "schema": 1,
@@ -132,6 +141,12 @@ def finetune_markdown(record: dict[str, Any]) -> str:
         f"trained weights kept, {record['seconds']:.0f} s."
     )
     return "\n".join(lines) + "\n"
+
+
+def _at_ten(run: Run) -> Run:
+    """The run, measured at the cut-off that the record has, whatever its own config measures."""
+    evaluation = run.config.evaluation.model_copy(update={"ks": [10]})
+    return Run(run.path, run.config.model_copy(update={"evaluation": evaluation}))
 
 
 def _metrics(report: EvaluationReport) -> dict[str, float]:

@@ -10,15 +10,18 @@ from trainer.config import Config, TextConfig
 from trainer.data.catalogue import Catalogue
 from trainer.data.heads import choose_heads
 from trainer.data.pipeline import TrainingBatch, TrainingData
-from trainer.data.split import some_users, split
+from trainer.data.split import held_out_events, some_users, split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
+from trainer.evaluation.head_events import head_events
 from trainer.evaluation.holdout import HoldOut
 from trainer.models.assembly import load_recommender, make_item_table, make_recommender
+from trainer.models.calibration import save_calibrations
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
-from trainer.models.sharing import all_weights, copy_conversion, shared_weights
+from trainer.models.sharing import all_weights, copy_starts, shared_weights
 from trainer.runs import Run
+from trainer.training.calibration import calibrate
 
 _LOG = logging.getLogger(__name__)
 _RECORD = "transfer.json"
@@ -32,7 +35,7 @@ class SourceModel:
 
     Args:
         source: A finished run.
-        text: Of the run that starts from it: the encoder's trained part belongs to the shared weights.
+        text: Of the run that starts from it: the encoder's tuned part belongs to the shared weights.
 
     Raises:
         BabelrecError: the two runs' encoders don't fit together.
@@ -41,6 +44,8 @@ class SourceModel:
     def __init__(self, source: Run, text: TextConfig) -> None:
         check_encoders(source.config.text, text)
         self.run = source
+        # How its own texts are prepared is what it was trained with.
+        text = source.config.text.model_copy(update={"tuning": text.tuning})
         self.config = source.config.model_copy(update={"text": text})
         self.dataset = source.dataset()
         self.catalogue = Catalogue.from_dataset(self.dataset)
@@ -60,15 +65,9 @@ class SourceModel:
 
     def validator(self) -> Callable[[], float] | None:
         """Measures Recall@10 on the source's validation part with the weights of the moment; None without one."""
-        if self.parts.validation.is_empty():
+        hold_out = self._hold_out()
+        if hold_out is None:
             return None
-        hold_out = HoldOut(
-            self.catalogue,
-            self.vocabulary,
-            self.parts.train,
-            self.parts.validation,
-            candidates=self.config.export.candidates,
-        )
         ranker = hold_out.ranker(self.model, self.model.items, {RETRIEVAL: 1.0})
 
         def measure() -> float:
@@ -77,17 +76,42 @@ class SourceModel:
 
         return measure
 
+    def _hold_out(self) -> HoldOut | None:
+        if self.parts.validation.is_empty():
+            return None
+        return HoldOut(
+            self.catalogue,
+            self.vocabulary,
+            self.parts.train,
+            self.parts.validation,
+            candidates=self.config.export.candidates,
+        )
+
     def batches(self, start: int) -> tf.data.Dataset:
         """The batches of its training part from step ``start`` on, without end."""
         return self._data.batches(start=start, stop=tf.int64.max)
 
     def save(self, path: Path) -> Run:
-        """Writes it as a finished run of its own, which can be evaluated and exported."""
+        """Writes it as a finished run of its own, which can be evaluated and exported.
+
+        Its heads are calibrated anew, but for a source with ``refit``, which has learned from its validation part.
+        """
         run = Run.create(path, self.config)
         for file in ("vocabulary.json", "data.json", "blend.json", "calibration.json"):
             if (self.run.path / file).exists():
                 run.write(file, self.run.read(file))
         if not run.finished:
+            hold_out = self._hold_out()
+            if hold_out is not None and not self.config.training.refit:
+                events = head_events(
+                    hold_out.ranker(self.model, self.model.items, {RETRIEVAL: 1.0}),
+                    self.catalogue,
+                    self.vocabulary,
+                    self.model.heads,
+                    self.parts.train,
+                    held_out_events(self.dataset, self.parts, "validation"),
+                )
+                save_calibrations(run, calibrate(self.model.heads, events.outputs, events.labels))
             run.save_weights(self.model)
         return run
 
@@ -114,7 +138,7 @@ class Transfer:
         given = load_recommender(self._source)
         shared = shared_weights(given, model)
         shared.copy()
-        copy_conversion(given, model)
+        copy_starts(given, model)
         _LOG.info("Starting from %d weights of %s.", len(shared.names), self._source.path)
         encoder = model.candidate_tower.encoder
         tuned = [] if encoder is None else encoder.trainable_weights

@@ -28,7 +28,7 @@ def tune_wishes(
     the cross-entropy of the softmax over the whole catalogue.
 
     Args:
-        model: With ``model.wishes.enabled``.
+        model: With ``model.wishes.enabled`` and a frozen encoder.
         items: The catalogue that was trained on, N items.
         item_counts: Float32 [N], training positives of each item.
         config: Steps, rate and noise.
@@ -38,17 +38,11 @@ def tune_wishes(
         The last step's loss.
 
     Raises:
-        BabelrecError: the model has no reader, no category has a training positive, or the encoder is trained along.
+        BabelrecError: the model has no reader, or no category has a training positive.
     """
     reader = model.query_tower.wishes
     if reader is None:
         raise BabelrecError("The model reads no wishes. Set model.wishes.enabled: true.")
-    # What its trained part takes may be as wide as its vectors.
-    if model.candidate_tower.encoder is not None:
-        raise BabelrecError(
-            "model.wishes needs the vectors of a frozen encoder. Set text.tuning.mode: frozen, or "
-            "model.wishes.enabled: false."
-        )
     examples = _Examples(items, item_counts, config, seed)
     vectors = tf.transpose(model.candidate_vectors(items))
     # Not `trainable_weights`: the reader is frozen for everybody else.

@@ -257,6 +257,26 @@ def test_fgm_adds_the_loss_at_a_worse_place(bilingual: Dataset, at: str) -> None
     assert 1e-3 < both - 2 * plain < 0.2 * plain
 
 
+def test_pairs_that_are_all_held_out_are_refused(bilingual: Dataset) -> None:
+    with pytest.raises(BabelrecError, match="hold_out is 0.999999, which leaves none"):
+        _prepared(bilingual, _config(bilingual, {"alignment": {"weight": 1.0, "hold_out": 0.999999}}))
+
+
+@pytest.mark.parametrize("at", ["text", "candidate"])
+def test_vat_goes_with_the_parts_beside_the_towers(bilingual: Dataset, at: str) -> None:
+    beside: dict[str, object] = {
+        "candidate": {"popularity": True, "neighbours": {"enabled": True}},
+        "linear": {"rank": 3},
+        "content": {"enabled": True},
+    }
+    extra: dict[str, object] = {"adversarial": {"method": "vat", "epsilon": 0.5, "weight": 1.0, "at": at}}
+    model, _, data, _ = _prepared(bilingual, _config(bilingual, extra, beside))
+    batch = next(iter(data.batches(start=0, stop=1)))
+    assert np.isfinite(float(model.compute_loss(batch, training=True)))
+    further = next(metric for metric in model.metrics if metric.name == "further_loss")
+    assert float(further.result()) > 0.0
+
+
 def test_languages_that_no_item_has_leave_candidates_alone(bilingual: Dataset, tmp_path: Path) -> None:
     config = _config(
         tiny_dataset(tmp_path / "other"),

@@ -8,16 +8,21 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.tiny import tiny_config, tiny_dataset
-from trainer.config import Config, TextConfig, TrainingConfig, TransferConfig, TuningConfig, dump_config
+from trainer.config import Config, RankingConfig, TextConfig, TrainingConfig, TransferConfig, TuningConfig, dump_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
+from trainer.data.heads import choose_heads
 from trainer.errors import BabelrecError
 from trainer.evaluation.protocols import evaluate_p1
 from trainer.export.export import export
 from trainer.models.assembly import load_recommender
+from trainer.models.calibration import load_calibrations
+from trainer.models.ranking import RankingModel
 from trainer.models.sharing import shared_weights, weight_paths
 from trainer.runs import Run
 from trainer.task import main
+from trainer.towers.neighbours import NeighbourIds
+from trainer.towers.wishes import WishReader
 from trainer.training.finetune import finetune, finetune_config, finetune_markdown, forgetting
 from trainer.training.fit import fit
 from trainer.training.optimizer import make_optimizer
@@ -68,6 +73,29 @@ def test_two_models_of_one_process_share_every_weight_but_vectors_of_ids(tiny_ru
     for name, weight in weight_paths(given).items():
         if name in shared.names:
             np.testing.assert_array_equal(names[name].numpy(), weight.numpy())
+
+
+class _Parts(tf.keras.Model):  # type: ignore[misc]
+    """What belongs to one market besides the vectors of its ids."""
+
+    def __init__(self, events: dict[str, float | None]) -> None:
+        super().__init__()
+        self.ids = NeighbourIds(3, 4, dropout=0.0, name="item")
+        self.wishes = WishReader(5, 4)
+        self.heads = RankingModel(choose_heads(list(events), events), RankingConfig(), 4)
+        self.ids(tf.constant([0]), tf.zeros([1, 3]))
+        self.wishes(tf.zeros([1, 16]), tf.zeros([1, 4]))
+        self.heads(tf.zeros([1, 4]), tf.zeros([1, 1, 4]))
+
+
+def test_heads_of_other_events_and_what_a_market_learned_of_itself_are_not_shared() -> None:
+    rated: dict[str, float | None] = {"rating": 4.0}
+    bought: dict[str, float | None] = {"click": None, "purchase": None}
+    # Both have two heads, so the shapes agree.
+    alike, different = (shared_weights(_Parts(rated), _Parts(other)).names for other in (rated, bought))
+    assert {name.split("/")[0] for name in (*alike, *different)} == {"heads"}
+    assert set(alike) - set(different) == {"heads/_logits/kernel", "heads/_logits/bias"}
+    assert len(different) > 2
 
 
 def test_models_without_a_common_weight_are_refused() -> None:
@@ -128,6 +156,8 @@ def tuned(tiny_run: Run, market: Dataset, tmp_path_factory: pytest.TempPathFacto
         market.path,
         text={"tuning": {"mode": "lora", "rank": 2}},
         training={"epochs": 1, "batch_size": 64, "warmup_steps": 2, "transfer": {"replay": 0.1, "max_forgetting": 0.9}},
+        # The record is at ten all the same.
+        evaluation={"ks": [5]},
     )
     (directory / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     arguments = ["finetune", "--from", str(tiny_run.path), "--config", str(directory / "config.yaml")]
@@ -142,7 +172,7 @@ def test_both_markets_are_measured_before_and_after(tuned: tuple[Run, dict[str, 
     for role, name, reference in (
         ("source", "before", evaluate_p1(tiny_run)),
         ("source", "after", evaluate_p1(after)),
-        ("target", "after", evaluate_p1(run)),
+        ("target", "after", evaluate_p1(Run.open(run.path, ["evaluation.ks=[10]"]))),
     ):
         assert record[role][name]["recall@10"] == pytest.approx(reference.metrics["recall@10"].value)  # type: ignore[index]
     source = record["source"]
@@ -220,6 +250,31 @@ def test_frozen_shared_weights_forget_nothing(tiny_run: Run, market: Dataset, tm
     for name, value in before.items():
         if name in after and after[name].shape == value.shape:
             np.testing.assert_array_equal(after[name], value)
+
+
+def test_what_cannot_be_compared_is_refused_before_training(tiny_run: Run, market: Dataset, tmp_path: Path) -> None:
+    config = _config(market, tiny_run)
+    untested = config.data.model_copy(update={"split": config.data.split.model_copy(update={"test_fraction": 0.0})})
+    with pytest.raises(BabelrecError, match=r"data\.split\.test_fraction"):
+        finetune(config.model_copy(update={"data": untested}), tiny_run, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_heads_that_changed_are_calibrated_anew(tiny_run: Run, tmp_path: Path) -> None:
+    source = Run.open(tiny_run.path, ["training.refit=false"])
+    found = {}
+    for stretch in (1.0, 3.0):
+        other = SourceModel(source, source.config.text)
+        for weight in other.model.ranking_model.of_heads:
+            weight.assign(stretch * weight)
+        found[stretch] = load_calibrations(other.save(tmp_path / str(stretch)))
+    raw = np.array([-1.0, 0.0, 0.5, 2.0], np.float32)
+    assert found[1.0]
+    for head, calibration in found[1.0].items():
+        stretched = found[3.0][head]
+        assert stretched.method == calibration.method != "none"
+        expected = calibration.applied.probability(tf.constant(raw))
+        np.testing.assert_allclose(stretched.applied.probability(tf.constant(3.0 * raw)), expected, atol=0.01)
 
 
 def test_an_anchor_holds_the_weights_back(tiny_run: Run, market: Dataset, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.tiny import tiny_config
-from trainer.config import Config, TextConfig, TuningConfig
+from trainer.config import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
 from trainer.data.dataset import Dataset
@@ -106,8 +106,3 @@ def test_what_cannot_be_learned_from_is_refused(tiny: Dataset, tiny_run: Run, co
     model = _model(tiny, tiny_run, config)
     with pytest.raises(BabelrecError, match="No category has a training positive"):
         tune_wishes(model, model.items, 0.0 * _counts(model), config.model.wishes, seed=3)
-    tuned = config.model_copy(update={"text": TextConfig(tuning=TuningConfig(mode="lora", rank=2))})
-    items = make_item_table(model.items.catalogue, Vocabulary.load(tiny_run.vocabulary), tuned.text)
-    model = make_recommender(tuned, Vocabulary.load(tiny_run.vocabulary), items, tf.zeros([items.size]))
-    with pytest.raises(BabelrecError, match=r"text\.tuning\.mode: frozen"):
-        tune_wishes(model, items, _counts(model), config.model.wishes, seed=3)
