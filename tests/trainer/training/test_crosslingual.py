@@ -258,7 +258,7 @@ def test_fgm_adds_the_loss_at_a_worse_place(bilingual: Dataset, at: str) -> None
 
 
 def test_pairs_that_are_all_held_out_are_refused(bilingual: Dataset) -> None:
-    with pytest.raises(BabelrecError, match="hold_out is 0.999999, which leaves none"):
+    with pytest.raises(BabelrecError, match=r"hold_out is 0\.999999, which leaves none"):
         _prepared(bilingual, _config(bilingual, {"alignment": {"weight": 1.0, "hold_out": 0.999999}}))
 
 
