@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from benchmarks.environment import environment, write_json
 from trainer.config import load_config
 from trainer.errors import BabelrecError
 from trainer.files import write_text
 from trainer.runs import Run
 from trainer.training.finetune import RECORD, finetune
+
+# After `trainer`, which chooses the Keras.
+from tf_keras import backend as keras_backend  # isort: skip
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _OUTPUT = _REPOSITORY / "runs" / "bench"
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not (directory / RECORD).exists():
                 config = load_config(options.config, [*options.overrides, f"text.tuning.mode={mode}"])
                 finetune(config, source, directory)
-                tf.keras.backend.clear_session()
+                keras_backend.clear_session()
     except BabelrecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
