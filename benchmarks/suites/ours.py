@@ -82,6 +82,8 @@ def _settings(config: Config) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude_defaults=True)
     # The seed is counted for itself.
     settings.pop("seed", None)
+    # Its kind is told apart by its name, which is a default of the kind.
+    settings.setdefault("data", {})["source"] = config.data.source.model_dump(mode="json")
     if config.data.category_names is not None:
         settings["data"]["category_names"] = hashlib.sha256(config.data.category_names.read_bytes()).hexdigest()
     return settings

@@ -256,6 +256,7 @@ def test_measurements_hold_in_another_folder_and_beside_settings_that_are_off(tm
     here = facts()
     assert facts(*elsewhere) == here
     assert facts("model.content.enabled=true") != here
+    assert facts("data.source=kmrd") != here
     names.write_text("Drama: {en: [drama]}\n", encoding="utf-8")
     assert facts(*elsewhere) != here
 
