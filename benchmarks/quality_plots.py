@@ -8,6 +8,7 @@ from benchmarks.quality_store import Row
 from benchmarks.suites.suite import OURS, Suite
 from trainer.evaluation.style import COLOURS, GREY, MARKERS, MODEL_COLOUR, new_figure, png
 
+_COLOURS = (*COLOURS, GREY, "#333333")
 _SHARES = {"0 %": "P2 zero-shot", "1 %": "P2 few-shot 1%", "10 %": "P2 few-shot 10%", "100 %": "P2 few-shot 100%"}
 
 
@@ -56,7 +57,9 @@ def _draw_few_shot(rows: Sequence[Row]) -> Figure:
     for number, model in enumerate(models):
         mine = sorted((row for row in rows if row["model"] == model), key=lambda row: places[row["protocol"]])
         x, y = [places[row["protocol"]] for row in mine], [row["mean"] for row in mine]
-        colour = MODEL_COLOUR if model == OURS else (*COLOURS, GREY, "#333333")[(number - 1) % (len(COLOURS) + 2)]
+        # Where the colours begin again, so does another kind of line.
+        again, place = divmod(number - 1, len(_COLOURS))
+        colour = MODEL_COLOUR if model == OURS else _COLOURS[place]
         axis.errorbar(
             x,
             y,
@@ -65,7 +68,7 @@ def _draw_few_shot(rows: Sequence[Row]) -> Figure:
             color=colour,
             marker=MARKERS[number % len(MARKERS)],
             linewidth=2.6 if model == OURS else 1.3,
-            linestyle="-" if model == OURS else "--",
+            linestyle="-" if model == OURS else ("--", ":")[again % 2],
             capsize=2,
             zorder=3 if model == OURS else 2,
         )
