@@ -87,6 +87,12 @@ def ask_scann(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
     return asker(export(changed, tmp_path_factory.mktemp("models") / "scann"))
 
 
+@pytest.fixture(scope="module")
+def ask_portable(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Answer]:
+    changed = Run.open(run.path, ["export.index=portable"])
+    return asker(export(changed, tmp_path_factory.mktemp("models") / "portable"))
+
+
 def _ranker(model: Recommender) -> CatalogueRanker:
     return CatalogueRanker(model, model.items, {"retrieval": 1.0}, candidates=_ITEMS + 1)
 
@@ -98,7 +104,7 @@ def _expected(model: Recommender) -> tuple[list[str], np.ndarray]:
     return [items[row] for row in rows[0, :10].numpy()], scores[0, :10].numpy()
 
 
-@pytest.mark.parametrize("asked", ["ask", "ask_scann"])
+@pytest.mark.parametrize("asked", ["ask", "ask_scann", "ask_portable"])
 def test_the_graph_scores_a_history_as_the_model_does(
     request: pytest.FixtureRequest, asked: str, model: Recommender
 ) -> None:
