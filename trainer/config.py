@@ -408,8 +408,8 @@ class ContentConfig(Settings):
     factors: list[Annotated[float, Field(ge=0.0)]] = Field(
         [1.0, 0.0, 2.0, 4.0, 8.0, 16.0],
         min_length=1,
-        description="Weights to choose from on the validation part when the rest is trained, of a dot product of unit "
-        "vectors; the first where there is no validation part.",
+        description="Weights to choose from on the validation part when the rest is trained, of the dot product of the "
+        "history's unit vector and an item's text and categories; the first where there is no validation part.",
     )
     category_weight: float = Field(0.5, ge=0.0, description="Length of the categories' vector, beside the text's of 1.")
     recency: float = Field(
@@ -596,35 +596,42 @@ class Config(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
 
-    @model_validator(mode="after")
-    def _goes_together(self) -> "Config":
-        model, training = self.model, self.training
-        if model.wishes.enabled and self.text.tuning.mode != "frozen":
-            raise ValueError(
-                "model.wishes needs the vectors of a frozen encoder; set text.tuning.mode: frozen, or "
-                "model.wishes.enabled: false"
-            )
-        if model.wishes.enabled and model.conversion.bottleneck is not None:
-            raise ValueError(
-                "model.wishes reads sentence vectors as they are, without model.conversion; leave one of them out"
-            )
-        if training.popularity_factors and not model.candidate.popularity:
-            raise ValueError(
-                "training.popularity_factors are chosen for model.candidate.popularity, which is off; set it to true, "
-                "or leave them out"
-            )
-        if model.linear.new_items != 1.0 and not (model.linear.rank and model.candidate.neighbours.enabled):
-            raise ValueError(
-                "model.linear.new_items stretches what model.candidate.neighbours gives new items of the linear model; "
-                "set model.linear.rank and model.candidate.neighbours.enabled, or leave it out"
-            )
-        rotates = model.conversion.bottleneck is not None and model.conversion.start == "procrustes"
-        if training.alignment.co_consumed is not None and not (training.alignment.weight > 0.0 or rotates):
-            raise ValueError(
-                "training.alignment.co_consumed adds pairs to align, and nothing is aligned; set "
-                "training.alignment.weight, or leave it out"
-            )
-        return self
+
+def check_goes_together(config: Config) -> None:
+    """Refuses settings that can't hold together, before anything is trained by them.
+
+    Not part of the validation: a run's `model` may come from another run (`finetune`), and what a finished run was
+    trained with must stay readable.
+
+    Raises:
+        BabelrecError: with the settings and the remedy.
+    """
+    model, training = config.model, config.training
+    if model.wishes.enabled and config.text.tuning.mode != "frozen":
+        raise BabelrecError(
+            "model.wishes needs the vectors of a frozen encoder. Set text.tuning.mode: frozen, or "
+            "model.wishes.enabled: false."
+        )
+    if model.wishes.enabled and model.conversion.bottleneck is not None:
+        raise BabelrecError(
+            "model.wishes reads sentence vectors as they are, without model.conversion. Leave one of them out."
+        )
+    if training.popularity_factors and not model.candidate.popularity:
+        raise BabelrecError(
+            "training.popularity_factors are chosen for model.candidate.popularity, which is off. Set it to true, or "
+            "leave them out."
+        )
+    if model.linear.new_items != 1.0 and not (model.linear.rank and model.candidate.neighbours.enabled):
+        raise BabelrecError(
+            "model.linear.new_items stretches what model.candidate.neighbours gives new items of the linear model. "
+            "Set model.linear.rank and model.candidate.neighbours.enabled, or leave it out."
+        )
+    rotates = model.conversion.bottleneck is not None and model.conversion.start == "procrustes"
+    if training.alignment.co_consumed is not None and not (training.alignment.weight > 0.0 or rotates):
+        raise BabelrecError(
+            "training.alignment.co_consumed adds pairs to align, and nothing is aligned. Set "
+            "training.alignment.weight, or leave it out."
+        )
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

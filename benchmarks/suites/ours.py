@@ -78,7 +78,10 @@ def trained(path: str, seed: int, overrides: Sequence[str] = (), *, start: str |
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """What a file sets: settings that are new, and off, leave old measurements in force, and so does another folder."""
+    """What a file sets: settings that are new, and off, leave old measurements in force, and so does another folder.
+
+    A default that changes is seen by the digest of the sources, which ``--any-source`` doesn't look at.
+    """
     settings = config.model_dump(mode="json", exclude_defaults=True)
     # The seed is counted for itself.
     settings.pop("seed", None)

@@ -7,6 +7,7 @@ import pytest
 from trainer.config import Config, dump_config, load_config, parse_config
 from trainer.errors import BabelrecError
 from trainer.settings_reference import settings_markdown
+from trainer.training.fit import fit
 
 # ablations.yaml is a list of variants of the others; its own test loads each of them.
 _CONFIGS = sorted(
@@ -39,17 +40,6 @@ def test_a_resolved_config_reads_back_equal(tmp_path: Path) -> None:
         ({"data": {"source": "netflix"}}, "must be one of dataset, kmrd, mind, movielens-100k, tabular"),
         ({"data": {"split": {"train_users": 0.0}}}, "data.split.train_users is 0.0"),
         ({"evaluation": {"ks": []}}, "evaluation.ks is []"),
-        (
-            {"model": {"wishes": {"enabled": True}}, "text": {"tuning": {"mode": "lora"}}},
-            "needs the vectors of a frozen encoder",
-        ),
-        (
-            {"model": {"wishes": {"enabled": True}, "conversion": {"bottleneck": 8}}},
-            "without model.conversion",
-        ),
-        ({"training": {"popularity_factors": [2.0]}}, "model.candidate.popularity, which is off"),
-        ({"model": {"linear": {"rank": 8, "new_items": 2.0}}}, "model.candidate.neighbours.enabled, or leave it out"),
-        ({"training": {"alignment": {"co_consumed": 3}}}, "nothing is aligned"),
     ],
 )
 def test_a_fault_is_named_with_its_remedy(raw: dict[str, object], says: str) -> None:
@@ -74,6 +64,32 @@ def test_overrides_reach_any_depth(tmp_path: Path) -> None:
     assert config.training.learning_rate == 0.001
     assert config.data.source.model_dump()["title_language"] == "en"
     assert config.model.ranking.hidden == [8, 4]
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (
+            {"model": {"wishes": {"enabled": True}}, "text": {"tuning": {"mode": "lora"}}},
+            "needs the vectors of a frozen encoder",
+        ),
+        (
+            {"model": {"wishes": {"enabled": True}, "conversion": {"bottleneck": 8}}},
+            "without model.conversion",
+        ),
+        ({"training": {"popularity_factors": [2.0]}}, "model.candidate.popularity, which is off"),
+        ({"model": {"linear": {"rank": 8, "new_items": 2.0}}}, "model.candidate.neighbours.enabled, or leave it out"),
+        ({"training": {"alignment": {"co_consumed": 3}}}, "nothing is aligned"),
+    ],
+)
+def test_settings_that_cannot_hold_together_are_refused_before_a_run_begins(
+    tmp_path: Path, raw: dict[str, object], says: str
+) -> None:
+    # Readable all the same: a run may have been trained with them, or take its model from another one.
+    config = parse_config(raw, "here")
+    with pytest.raises(BabelrecError, match=says):
+        fit(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("override", ["training.epochs", "=3", "name.x=3", "training.epochs=[", "training.epoch=3"])

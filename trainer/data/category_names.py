@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from trainer.documents import read_yaml
 from trainer.errors import BabelrecError
 
 _LOG = logging.getLogger(__name__)
 _Names = dict[str, dict[str, list[str]]]
-# Strict: YAML reads an unquoted 1917 or no as something else than a name.
-_FILE: TypeAdapter[_Names] = TypeAdapter(_Names, config=ConfigDict(strict=True))
+_FILE: TypeAdapter[_Names] = TypeAdapter(_Names)
 
 
 class CategoryNames:

@@ -75,7 +75,11 @@ def relate_items(config: Config, vocabulary: Vocabulary, items: ItemTable, sourc
         return
     content = _content(items.catalogue, config)
     if compared.enabled:
-        items.compare_by(np.concatenate([content.text, compared.category_weight * content.categories], axis=1))
+        # A blank text has a vector as well, and all blank ones the same: as if they were one story.
+        written = np.array([[bool(text.strip())] for text in items.catalogue.texts])
+        items.compare_by(
+            np.concatenate([content.text * written, compared.category_weight * content.categories], axis=1)
+        )
     if not settings.enabled:
         return
     origin = items.catalogue if source is None else source
@@ -168,6 +172,7 @@ def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.T
     model = make_recommender(run.config, vocabulary, items, counts, source)
     run.restore_weights(model)
     linear, history = model.candidate_tower.linear, model.query_tower.linear
+    # Of a catalogue without any known item: there is nothing that new ones stand beside, so `new_items` says nothing.
     if linear is not None and history is not None and not np.any(items.ids.numpy()) and items.neighbours.shape[1]:
         means = items.neighbours.numpy() @ linear.table.numpy()[1:]
         linear.stretch.assign(stretch_of_strangers(linear.table.numpy()[1:], history.signs.numpy(), means))

@@ -13,7 +13,7 @@ class ContentHistory(tf.keras.layers.Layer):
     """What a history looks for by its content: a factor times the unit vector of its items' weighted sum.
 
     Args:
-        recency: An item before a newer ones weighs (1 + a)^-recency; 0: all alike.
+        recency: An item before n newer ones weighs (1 + n)^-recency; 0: all alike.
     """
 
     def __init__(self, recency: float, *, name: str) -> None:

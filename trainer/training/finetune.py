@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from trainer.config import Config
+from trainer.config import Config, check_goes_together
 from trainer.data.sources import prepare
 from trainer.data.split import split
 from trainer.errors import BabelrecError
@@ -15,7 +15,7 @@ from trainer.models.assembly import load_recommender
 from trainer.runs import Run
 from trainer.text.tuning import parameter_counts
 from trainer.training.fit import fit
-from trainer.training.transfer import SourceModel, check_encoders
+from trainer.training.transfer import SourceModel, check_encoders, source_config
 
 _LOG = logging.getLogger(__name__)
 SOURCE_DIRECTORY = "source"
@@ -47,13 +47,17 @@ def finetune_config(config: Config, source: Run) -> Config:
     elif "encoder" not in text.model_fields_set:
         text = text.model_copy(update={"encoder": source.config.text.encoder})
     check_encoders(source.config.text, text)
-    return config.model_copy(
+    merged = config.model_copy(
         update={
             "text": text,
             "model": config.model if "model" in config.model_fields_set else source.config.model,
             "training": config.training.model_copy(update=training),
         }
     )
+    check_goes_together(merged)
+    # The source's model gets the new run's encoder, and must stay a run of its own.
+    check_goes_together(source_config(source, text))
+    return merged
 
 
 def finetune(config: Config, source: Run, run_dir: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.config import Config
+from trainer.config import Config, check_goes_together
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
 from trainer.data.dataset import Dataset
@@ -60,6 +60,7 @@ def fit(config: Config, run_dir: Path) -> Run:
     Raises:
         BabelrecError: bad data or settings, a non-finite loss, unusable checkpoints.
     """
+    check_goes_together(config)
     run = Run.create(run_dir, config)
     if run.finished:
         _LOG.info("%s is finished already; nothing to do.", run_dir)
@@ -106,9 +107,9 @@ def _fit(run: Run, loggers: RunLoggers) -> None:
     if config.model.wishes.enabled:
         tune_wishes(model, last.items, last.item_counts, config.model.wishes, config.seed)
     last.vocabulary.save(run.vocabulary)
-    write_projector(
-        last.quality_logs, catalogue, model.candidate_vectors(last.items).numpy(), config.training.projector_items
-    )
+    # The towers' own numbers: beside them, unlearned content would be most of what is seen.
+    vectors = model.candidate_vectors(last.items).numpy()[:, : config.model.dimension]
+    write_projector(last.quality_logs, catalogue, vectors, config.training.projector_items)
     run.write(
         "history.json", {"seconds": round(time.monotonic() - started, 1), "epochs": epochs, "phases": last.history}
     )

@@ -2,7 +2,7 @@
 
 A factor is one number for the whole model, and one number can be chosen on few validation users: how much popularity
 counts beside what is known of a request (after few interactions, or a start from another market's model, it is the best
-that is known), and how much the linear item-item model counts beside the towers.
+that is known), and how much the linear item-item model and likeness of content count beside the towers.
 """
 
 import logging

@@ -30,6 +30,11 @@ _METRIC = "recall@10"
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
+def source_config(source: Run, text: TextConfig) -> Config:
+    """A run's settings with another run's tuned encoder; its own texts are prepared as they were in training."""
+    return source.config.model_copy(update={"text": source.config.text.model_copy(update={"tuning": text.tuning})})
+
+
 class SourceModel:
     """The model of a source run as another run changes it: its own ids' vectors, the shared weights of the other.
 
@@ -44,9 +49,8 @@ class SourceModel:
     def __init__(self, source: Run, text: TextConfig) -> None:
         check_encoders(source.config.text, text)
         self.run = source
-        # How its own texts are prepared is what it was trained with.
-        text = source.config.text.model_copy(update={"tuning": text.tuning})
-        self.config = source.config.model_copy(update={"text": text})
+        self.config = source_config(source, text)
+        text = self.config.text
         self.dataset = source.dataset()
         self.catalogue = Catalogue.from_dataset(self.dataset)
         self.vocabulary = Vocabulary.load(source.vocabulary)
@@ -97,10 +101,10 @@ class SourceModel:
         Its heads are calibrated anew, but for a source with ``refit``, which has learned from its validation part.
         """
         run = Run.create(path, self.config)
-        for file in ("vocabulary.json", "data.json", "blend.json", "calibration.json"):
-            if (self.run.path / file).exists():
-                run.write(file, self.run.read(file))
         if not run.finished:
+            for file in ("vocabulary.json", "data.json", "blend.json", "calibration.json"):
+                if (self.run.path / file).exists():
+                    run.write(file, self.run.read(file))
             hold_out = self._hold_out()
             if hold_out is not None and not self.config.training.refit:
                 events = head_events(

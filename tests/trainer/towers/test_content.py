@@ -1,6 +1,7 @@
 """Likeness of content to the history's against a loop, and a stranger catalogue's part of it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
-from trainer.models.assembly import load_recommender, make_item_table, make_recommender
+from trainer.models.assembly import load_recommender, make_item_table, make_recommender, relate_items
 from trainer.runs import Run
 from trainer.towers.content import ContentHistory
+from trainer.towers.linear import stretch_of_strangers
 
 
 @pytest.mark.parametrize("recency", [0.0, 0.5, 1.0, 3.0])
@@ -37,7 +39,22 @@ def test_newer_items_weigh_more_and_hidden_ones_nothing(recency: float) -> None:
 
 
 @pytest.mark.usefixtures("cache")
-def test_a_run_judges_any_catalogue_by_its_content(tiny: Dataset, tmp_path: object) -> None:
+def test_items_without_text_are_not_alike(tiny: Dataset) -> None:
+    config = tiny_config(tiny.path, model={"content": {"enabled": True}})
+    catalogue = Catalogue.from_dataset(tiny)
+    texts = list(catalogue.texts)
+    texts[0] = texts[3] = "  "
+    blank = replace(catalogue, texts=texts)
+    vocabulary = Vocabulary.from_training(tiny, catalogue, split(tiny, config.data), config)
+    items = make_item_table(blank, vocabulary, config.text)
+    relate_items(config, vocabulary, items)
+    lengths = np.linalg.norm(items.content.numpy()[:, :512], axis=1)
+    np.testing.assert_allclose(lengths[[0, 3]], 0.0)
+    np.testing.assert_allclose(np.delete(lengths, [0, 3]), 1.0, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_run_judges_any_catalogue_by_its_content(tiny: Dataset, tmp_path: Path) -> None:
     config = tiny_config(
         tiny.path,
         model={
@@ -47,7 +64,7 @@ def test_a_run_judges_any_catalogue_by_its_content(tiny: Dataset, tmp_path: obje
             "content": {"enabled": True, "category_weight": 0.5},
         },
     )
-    run = Run.create(tmp_path / "run", config)  # type: ignore[operator]
+    run = Run.create(tmp_path / "run", config)
     run.record_data(tiny)
     catalogue = Catalogue.from_dataset(tiny)
     vocabulary = Vocabulary.from_training(tiny, catalogue, split(tiny, config.data), config)
@@ -76,4 +93,10 @@ def test_a_run_judges_any_catalogue_by_its_content(tiny: Dataset, tmp_path: obje
     assert known is not None
     assert of_strangers is not None
     assert float(known.stretch) == 7.0
-    assert float(of_strangers.stretch) != 7.0
+    assert model.query_tower.linear is not None
+    signs = model.query_tower.linear.signs.numpy()
+    table = linear.table.numpy()[1:]
+    neighbours = strangers.neighbours.numpy()
+    expected = stretch_of_strangers(table, signs, neighbours @ table)
+    assert expected != 1.0
+    assert float(of_strangers.stretch) == pytest.approx(expected, rel=1e-4)

@@ -8,7 +8,16 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.tiny import tiny_config, tiny_dataset
-from trainer.config import Config, RankingConfig, TextConfig, TrainingConfig, TransferConfig, TuningConfig, dump_config
+from trainer.config import (
+    Config,
+    RankingConfig,
+    TextConfig,
+    TrainingConfig,
+    TransferConfig,
+    TuningConfig,
+    dump_config,
+    parse_config,
+)
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.heads import choose_heads
@@ -252,8 +261,25 @@ def test_frozen_shared_weights_forget_nothing(tiny_run: Run, market: Dataset, tm
             np.testing.assert_array_equal(after[name], value)
 
 
+def test_settings_are_judged_when_the_sources_model_is_known(tiny_run: Run, market: Dataset) -> None:
+    popular = Run.open(tiny_run.path, ["model.candidate.popularity=true"])
+    raw: dict[str, object] = {"data": {"source": {"name": "dataset", "path": str(market.path)}}}
+    factors = parse_config({**raw, "training": {"popularity_factors": [2.0]}}, "here")
+    assert finetune_config(factors, popular).model.candidate.popularity
+    with pytest.raises(BabelrecError, match=r"model\.candidate\.popularity, which is off"):
+        finetune_config(factors, tiny_run)
+    wishful = Run.open(tiny_run.path, ["model.wishes.enabled=true"])
+    for model in ({}, {"model": {"dimension": 16}}):
+        lora = parse_config({**raw, **model, "text": {"tuning": {"mode": "lora"}}}, "here")
+        with pytest.raises(BabelrecError, match=r"text\.tuning\.mode: frozen"):
+            finetune_config(lora, wishful)
+
+
 def test_what_cannot_be_compared_is_refused_before_training(tiny_run: Run, market: Dataset, tmp_path: Path) -> None:
     config = _config(market, tiny_run)
+    untested_source = Run.open(tiny_run.path, ["data.split.test_fraction=0.0"])
+    with pytest.raises(BabelrecError, match=f"{tiny_run.path.name} leaves no test part"):
+        finetune(config, untested_source, tmp_path / "run")
     untested = config.data.model_copy(update={"split": config.data.split.model_copy(update={"test_fraction": 0.0})})
     with pytest.raises(BabelrecError, match=r"data\.split\.test_fraction"):
         finetune(config.model_copy(update={"data": untested}), tiny_run, tmp_path / "run")
@@ -267,6 +293,8 @@ def test_heads_that_changed_are_calibrated_anew(tiny_run: Run, tmp_path: Path) -
         other = SourceModel(source, source.config.text)
         for weight in other.model.ranking_model.of_heads:
             weight.assign(stretch * weight)
+        other.save(tmp_path / str(stretch))
+        # As a finetune that is called again does.
         found[stretch] = load_calibrations(other.save(tmp_path / str(stretch)))
     raw = np.array([-1.0, 0.0, 0.5, 2.0], np.float32)
     assert found[1.0]
