@@ -10,8 +10,7 @@ import tensorflow as tf
 from trainer.errors import BabelrecError
 from trainer.models.ranking import RankingModel
 from trainer.text.conversion import LanguageConversion
-from trainer.towers.affinity import LanguageAffinity
-from trainer.towers.layers import IdEmbedding, PiecewiseLinearEncoding
+from trainer.towers.layers import IdEmbedding
 from trainer.towers.neighbours import NeighbourIds
 from trainer.towers.wishes import WishReader
 
@@ -40,12 +39,12 @@ class Shared:
 
 
 def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
-    """Trainable weights that stand at the same place in both models with the same shape, and mean the same.
+    """Trainable weights that stand at the same place in both models with the same shape, but what is one market's own.
 
     Users, items, languages and categories of two vocabularies are different things under the same index, and so are the
-    outputs of other ranking heads, the quantiles of other numbers, and what languages are consumed together. How much
-    longer the means of unknown items' neighbours must be belongs to the vectors that they are means of, and a reader of
-    wishes to the categories that it knows.
+    outputs of other ranking heads. How much longer the means of unknown items' neighbours must be belongs to the
+    vectors that they are means of, and a reader of wishes to the categories that it knows. Layers over numbers and
+    embedding columns are shared by place: two markets are taken to mean the same by their columns.
     Places are attribute paths and not the weights' names: Keras numbers the names of unnamed layers through
     a whole process, so the same layer of two models has two names.
 
@@ -53,13 +52,7 @@ def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
         BabelrecError: nothing is shared.
     """
     there = weight_paths(target)
-    kinds: tuple[type[tf.keras.layers.Layer], ...] = (
-        IdEmbedding,
-        LanguageAffinity,
-        LanguageConversion,
-        PiecewiseLinearEncoding,
-        WishReader,
-    )
+    kinds: tuple[type[tf.keras.layers.Layer], ...] = (IdEmbedding, LanguageConversion, WishReader)
     own = {id(weight) for kind in kinds for layer in _layers(target, kind) for weight in layer.weights}
     if _heads(source) != _heads(target):
         own |= {id(weight) for layer in _layers(target, RankingModel) for weight in layer.of_heads}
