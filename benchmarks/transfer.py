@@ -3,8 +3,8 @@
     python -m trainer.task fit --config configs/zero_shot.yaml --run-dir runs/zero_shot
     python -m benchmarks.transfer --from runs/zero_shot
 
-Each mode is a run of `finetune` below runs/bench/transfer/, reused when it is there already. Writes
-runs/bench/transfer.json and .md.
+Each mode is a run of `finetune` below runs/bench/transfer/, reused when it is there already; one of other settings is
+refused. Writes runs/bench/transfer.json and .md.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from trainer.config import load_config
 from trainer.errors import BabelrecError
 from trainer.files import write_text
 from trainer.runs import Run
-from trainer.training.finetune import RECORD, finetune
+from trainer.training.finetune import RECORD, finetune, finetune_config
 
 # After `trainer`, which chooses the Keras.
 from tf_keras import backend as keras_backend  # isort: skip
@@ -67,8 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mode in options.modes:
             name = f"{mode} {options.name}".strip()
             directory = folder / name.replace(" ", "-")
-            if not (directory / RECORD).exists():
-                config = load_config(options.config, [*options.overrides, f"text.tuning.mode={mode}"])
+            config = load_config(options.config, [*options.overrides, f"text.tuning.mode={mode}"])
+            if (directory / RECORD).exists():
+                # Refuses a run of other settings, or from another source.
+                Run.create(directory, finetune_config(config, source))
+            else:
                 finetune(config, source, directory)
                 keras_backend.clear_session()
     except BabelrecError as error:
