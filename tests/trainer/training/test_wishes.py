@@ -45,6 +45,8 @@ def _model(tiny: Dataset, run: Run, config: Config) -> Recommender:
     vocabulary = Vocabulary.load(run.vocabulary)
     names = CategoryNames(catalogue.category_labels)
     items = make_item_table(catalogue, vocabulary, config.text, names=names)
+    # The reader's first weights, which would otherwise depend on the tests before.
+    tf.keras.utils.set_random_seed(3)
     model = make_recommender(config, vocabulary, items, tf.zeros([items.size]))
     all_weights(load_recommender(run), model).copy()
     return model
@@ -91,8 +93,7 @@ def test_names_of_categories_find_their_items_and_nothing_else_changes(
     for label, typed in _WISHES.items():
         rows = ranker.rank_texts(tf.constant(encode_texts(typed, config.text)), 10)
         for line in rows.tolist():
-            # A third of the items has it by chance; how many do depends a little on how threads share the training.
-            assert sum(label in catalogue.labels(row) for row in line) >= 6
+            assert sum(label in catalogue.labels(row) for row in line) >= 8
 
     reader = model.query_tower.wishes
     assert reader is not None
