@@ -33,9 +33,11 @@ class Server:
         self._base = folder / "models"
         self._base.mkdir()
         self._log = folder / "server.log"
-        files = {"batching": folder / "batching.config", "session": folder / "session.config"}
-        for name, content in (("batching", batching), ("session", session)):
-            files[name].write_text(content, encoding="utf-8")
+        files = []
+        for flag, content in {"batching_parameters_file": batching, "tensorflow_session_config_file": session}.items():
+            path = folder / f"{flag}.txt"
+            path.write_text(content, encoding="utf-8")
+            files.append(f"--{flag}={path}")
         self.add_version(1)
         began = time.monotonic()
         with self._log.open("w") as log:
@@ -47,8 +49,7 @@ class Server:
                     "--port=0",
                     f"--model_name={MODEL}",
                     f"--model_base_path={self._base}",
-                    f"--batching_parameters_file={files['batching']}",
-                    f"--tensorflow_session_config_file={files['session']}",
+                    *files,
                     *flags,
                 ],
                 stderr=log,

@@ -44,7 +44,7 @@ class CategoryNames:
         """
         if path is None:
             return cls(labels)
-        names = _read(path)
+        names = read_names(path)
         known = names.keys() & set(labels)
         if not known:
             raise BabelrecError(
@@ -56,7 +56,8 @@ class CategoryNames:
         return cls(labels, names)
 
 
-def _read(path: Path) -> _Names:
+def read_names(path: Path) -> _Names:
+    """The names in a file: label -> BCP 47 tag -> names; errors as `CategoryNames.load`'s."""
     names = read_yaml(
         path,
         _FILE,

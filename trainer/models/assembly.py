@@ -171,12 +171,18 @@ def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.T
     counts = tf.zeros([items.size]) if item_counts is None else item_counts
     model = make_recommender(run.config, vocabulary, items, counts, source)
     run.restore_weights(model)
-    linear, history = model.candidate_tower.linear, model.query_tower.linear
-    # Of a catalogue without any known item: there is nothing that new ones stand beside, so `new_items` says nothing.
-    if linear is not None and history is not None and not np.any(items.ids.numpy()) and items.neighbours.shape[1]:
-        means = items.neighbours.numpy() @ linear.table.numpy()[1:]
-        linear.stretch.assign(stretch_of_strangers(linear.table.numpy()[1:], history.signs.numpy(), means))
+    _stretch_strangers(model, items)
     return model
+
+
+def _stretch_strangers(model: Recommender, items: ItemTable) -> None:
+    """For a catalogue without any known item: new ones stand beside nothing there, so `new_items` says nothing."""
+    linear, history = model.candidate_tower.linear, model.query_tower.linear
+    if linear is None or history is None or np.any(items.ids.numpy()) or not items.neighbours.shape[1]:
+        return
+    known = linear.table.numpy()[1:]
+    means = items.neighbours.numpy() @ known
+    linear.stretch.assign(stretch_of_strangers(known, history.signs.numpy(), means))
 
 
 def _build(model: Recommender, items: ItemTable) -> None:

@@ -81,7 +81,7 @@ def copy_starts(source: tf.keras.Model, target: tf.keras.Model) -> None:
     given, taken = (model.candidate_tower.conversion for model in (source, target))
     if given is not None and taken is not None:
         taken.copy_from(given)
-    for one, other in zip(*([*_layers(model, NeighbourIds)] for model in (source, target)), strict=False):
+    for one, other in zip(_layers(source, NeighbourIds), _layers(target, NeighbourIds), strict=False):
         other.factor.assign(one.factor)
 
 

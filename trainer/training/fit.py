@@ -32,7 +32,7 @@ from trainer.towers.items import ItemTable
 from trainer.training.blend import choose_blend
 from trainer.training.callbacks import Checkpoints, FiniteLossGuard, Validation
 from trainer.training.crosslingual import CrossLingual
-from trainer.training.head_quality import calibrate_on_validation
+from trainer.training.head_quality import calibrate_on_validation, draw_quality
 from trainer.training.loggers import EpochLogger, RunLoggers, open_loggers
 from trainer.training.optimizer import make_optimizer
 from trainer.training.settled import settle_factor
@@ -192,17 +192,12 @@ class _Phase:
         """Fits the heads' calibration on the validation part, where there is one."""
         if self.hold_out is None:
             return
-        writer = tf.summary.create_file_writer(str(self.quality_logs))
-        found = calibrate_on_validation(
-            model,
-            self.hold_out.ranker(model, self.items, {RETRIEVAL: 1.0}),
-            self._dataset,
-            self._catalogue,
-            self.vocabulary,
-            self._parts,
-            writer=writer,
-            step=self._best_epoch,
+        ranker = self.hold_out.ranker(model, self.items, {RETRIEVAL: 1.0})
+        events, found = calibrate_on_validation(
+            model, ranker, self._dataset, self._catalogue, self.vocabulary, self._parts
         )
+        writer = tf.summary.create_file_writer(str(self.quality_logs))
+        draw_quality(model, events, found, writer=writer, step=self._best_epoch)
         writer.close()
         save_calibrations(self.run, found)
 

@@ -1,4 +1,4 @@
-"""At the end of the selecting phase: the heads on the validation part's events, to calibrate and to look at."""
+"""The heads on the validation part's events, to calibrate and to look at."""
 
 import tensorflow as tf
 
@@ -6,7 +6,7 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.split import Split, held_out_events
 from trainer.data.vocabulary import Vocabulary
-from trainer.evaluation.head_events import head_events
+from trainer.evaluation.head_events import HeadEvents, head_events
 from trainer.evaluation.heads import judge_heads
 from trainer.models.calibration import Calibrations
 from trainer.models.recommender import Recommender
@@ -22,23 +22,30 @@ def calibrate_on_validation(
     catalogue: Catalogue,
     vocabulary: Vocabulary,
     parts: Split,
-    *,
-    writer: tf.summary.SummaryWriter,
-    step: int,
-) -> Calibrations:
-    """Calibrates the binary heads on the validation part, and draws PR curves and reliability for TensorBoard.
+) -> tuple[HeadEvents, Calibrations]:
+    """Calibrates the binary heads on the validation part, whose events it gives as well.
 
     Args:
         model: Trained on ``parts.train``.
         ranker: Of that model over the catalogue.
         dataset, catalogue, vocabulary, parts: What it was trained on.
-        writer: TensorBoard's.
-        step: Epoch that the weights are of.
     """
     events = head_events(
         ranker, catalogue, vocabulary, model.heads, parts.train, held_out_events(dataset, parts, "validation")
     )
-    calibrations = calibrate(model.heads, events.outputs, events.labels)
+    return events, calibrate(model.heads, events.outputs, events.labels)
+
+
+def draw_quality(
+    model: Recommender, events: HeadEvents, calibrations: Calibrations, *, writer: tf.summary.SummaryWriter, step: int
+) -> None:
+    """Draws PR curves and reliability of the heads for TensorBoard.
+
+    Args:
+        model: That the events' outputs are of.
+        events, calibrations: As `calibrate_on_validation` gives them.
+        writer: TensorBoard's.
+        step: Epoch that the weights are of.
+    """
     results = judge_heads(model.heads, events, calibrations, model.ranking_model.scale.numpy(), resamples=0)
     write_head_quality(writer, model.heads, events, results, calibrations, step)
-    return calibrations

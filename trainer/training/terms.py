@@ -129,10 +129,13 @@ class AdversarialTerm:
     def __call__(self, step: TrainingStep) -> tf.Tensor:
         """FGM's loss or VAT's divergence."""
         at_text = self._config.at == "text"
-        inputs = step.features["text"] if at_text else step.vectors
-        if not at_text and self._config.method == "vat":
+        if at_text:
+            inputs = step.features["text"]
+        elif self._config.method == "vat":
             # VAT hides nothing at random.
             inputs = self._tower(step.features)
+        else:
+            inputs = step.vectors
 
         def vectors_of(moved: tf.Tensor, training: bool) -> tf.Tensor:
             if not at_text:

@@ -10,10 +10,9 @@ from trainer.config import Config, TextConfig
 from trainer.data.catalogue import Catalogue
 from trainer.data.heads import choose_heads
 from trainer.data.pipeline import TrainingBatch, TrainingData
-from trainer.data.split import held_out_events, some_users, split
+from trainer.data.split import some_users, split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
-from trainer.evaluation.head_events import head_events
 from trainer.evaluation.holdout import HoldOut
 from trainer.models.assembly import load_recommender, make_item_table, make_recommender
 from trainer.models.calibration import save_calibrations
@@ -21,7 +20,7 @@ from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
 from trainer.models.sharing import all_weights, copy_starts, shared_weights
 from trainer.runs import Run
-from trainer.training.calibration import calibrate
+from trainer.training.head_quality import calibrate_on_validation
 
 _LOG = logging.getLogger(__name__)
 _RECORD = "transfer.json"
@@ -107,15 +106,11 @@ class SourceModel:
                     run.write(file, self.run.read(file))
             hold_out = self._hold_out()
             if hold_out is not None and not self.config.training.refit:
-                events = head_events(
-                    hold_out.ranker(self.model, self.model.items, {RETRIEVAL: 1.0}),
-                    self.catalogue,
-                    self.vocabulary,
-                    self.model.heads,
-                    self.parts.train,
-                    held_out_events(self.dataset, self.parts, "validation"),
+                ranker = hold_out.ranker(self.model, self.model.items, {RETRIEVAL: 1.0})
+                _, found = calibrate_on_validation(
+                    self.model, ranker, self.dataset, self.catalogue, self.vocabulary, self.parts
                 )
-                save_calibrations(run, calibrate(self.model.heads, events.outputs, events.labels))
+                save_calibrations(run, found)
             run.save_weights(self.model)
         return run
 
