@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from serving.runtime.batching import BatchingOptions
-from serving.server import config_files, flags, ops, profiler, workers
+from serving.server import config_files, fast_predict, flags, ops, profiler, workers
 from serving.server.config_files import ConfigFileError
 from serving.server.core import CoreOptions, ServerCore
 from serving.server.errors import invalid_argument
@@ -243,6 +243,8 @@ def _loader_factory(
                 warm_up_iterations=max(bundle.model_warmup_options.num_request_iterations.value, 1),
                 check_method_names=options.enable_signature_method_name_check,
                 batching=batching_of(storage),
+                # Only REST's Predict then comes by threads of its own, whose runs the runtime joins.
+                predict_alone=batched and not options.rest_api_port and fast_predict.is_available(),
                 prefer_tflite=bundle.prefer_tflite_model,
                 tflite_interpreters=(
                     bundle.num_tflite_pools or bundle.num_tflite_interpreters or flags.available_cpus()

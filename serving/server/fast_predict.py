@@ -34,7 +34,7 @@ except ImportError:  # another implementation of gRPC
 _LOGGER = logging.getLogger(__name__)
 _METHOD = "/tensorflow.serving.PredictionService/Predict"
 _FULL = "The batch scheduling queue to which this task was submitted is full"
-_NEEDED = ("CompletionQueue", "ReceiveMessageOperation", "SendStatusFromServerOperation", "CompletionType")
+_NEEDED = ("Server", "CompletionQueue", "ReceiveMessageOperation", "SendStatusFromServerOperation", "CompletionType")
 _REQUESTED, _DONE = "requested", "done"
 _NO_FLAGS = 0
 # gRPC tells of a call without deadline that it ends in some hundred billion years.
@@ -46,6 +46,12 @@ _LINGER = 0.1
 _LONGEST_LINGER = 0.005  # seconds
 
 Answer = Callable[[Sequence[Any], float | None], Sequence[bytes | StatusError]]
+
+
+def is_available() -> bool:
+    """Whether this grpcio has what ``FastPredict`` needs."""
+    needed = ("register_completion_queue", "register_method", "request_registered_call")
+    return all(hasattr(cygrpc, name) for name in _NEEDED) and all(hasattr(cygrpc.Server, name) for name in needed)
 
 
 class _Call:
@@ -115,12 +121,8 @@ class FastPredict:
         Returns:
             False when this grpcio doesn't allow it; nothing has changed then.
         """
-        state = getattr(server, "_state", None)
-        core: Any = getattr(state, "server", None)
-        needed = ("register_completion_queue", "register_method", "request_registered_call")
-        if cygrpc is None or not all(hasattr(cygrpc, name) for name in _NEEDED):
-            return False
-        if not all(hasattr(core, name) for name in needed):
+        core: Any = getattr(getattr(server, "_state", None), "server", None)
+        if not is_available() or not isinstance(core, cygrpc.Server):
             return False
         self._server = core
         self._queue = cygrpc.CompletionQueue()

@@ -39,6 +39,7 @@ class LoaderOptions:
         warm_up_iterations: how many times each.
         check_method_names: as for ``Handlers``.
         batching: how to join concurrent requests; None runs each alone.
+        predict_alone: whether Predict requests never come by the batch queue.
         prefer_tflite: serve ``model.tflite`` of a version directory where there is one.
         tflite_interpreters: interpreters of a TFLite model, which is how many requests it answers at once.
     """
@@ -49,6 +50,7 @@ class LoaderOptions:
     warm_up_iterations: int = 1
     check_method_names: bool = False
     batching: BatchingOptions | None = None
+    predict_alone: bool = False
     prefer_tflite: bool = False
     tflite_interpreters: int = 1
 
@@ -104,6 +106,7 @@ class ModelLoader:
                         self._version,
                         self._options.warm_up_iterations,
                         check_method_names=self._options.check_method_names,
+                        predict_alone=self._options.predict_alone,
                         metrics=self._metrics,
                     )
         except Exception as error:

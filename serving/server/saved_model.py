@@ -75,7 +75,7 @@ class SavedModelServable:
 
     @contextlib.contextmanager
     def warming_up(self) -> Iterator[None]:
-        """Inside the block a request runs alone and by the batch queue, so that both are ready afterwards."""
+        """Inside the block a request that need not be ``alone`` runs so and by the queue: both are ready afterwards."""
         self._both_ways = True
         try:
             yield
@@ -107,7 +107,7 @@ class SavedModelServable:
                 raise invalid_argument(f"tensor parsing error: {alias} ({error.message})") from None
 
         joins = self._joins(signature, inputs, alone)
-        if self._both_ways and self._may_join(signature, inputs):
+        if self._both_ways and not alone and self._may_join(signature, inputs):
             for tensor in self._call(signature, take, outputs, timeout, batched=not joins):
                 library().TF_DeleteTensor(tensor)
         results = self._call(signature, take, outputs, timeout, batched=joins)
@@ -123,6 +123,9 @@ class SavedModelServable:
         timeout: float | None = None,
     ) -> list[dict[str, bytes]]:
         """Like ``run_serialized`` for several requests in one run; only for ``batched_signatures``.
+
+        They are joined here, so the queue of the runtime's batching, with its threads and its own copy of the
+        signature's functions, would add nothing but time; it is used when sizes have to be filled up.
 
         Args:
             signature: its key.
@@ -142,7 +145,7 @@ class SavedModelServable:
             protos = [inputs[alias] for inputs in requests]
             return _cache.tensors.get_joined(protos, partial(join, protos, pad=pad))
 
-        results = self._call(signature, take, outputs, timeout, batched=True)
+        results = self._call(signature, take, outputs, timeout, batched=bool(self._batching.allowed_batch_sizes))
         parts = _read(results, partial(split_bytes_from_tensor, rows=rows))
         return [dict(zip(outputs, answer, strict=True)) for answer in zip(*parts, strict=True)]
 

@@ -36,6 +36,7 @@ def warm_up(
     iterations: int = 1,
     *,
     check_method_names: bool = False,
+    predict_alone: bool = False,
     metrics: "Metrics | None" = None,
 ) -> int:
     """Runs the requests of ``assets.extra/tf_serving_warmup_requests``, a TFRecord file of ``PredictionLog``s.
@@ -46,6 +47,8 @@ def warm_up(
         version: its version.
         iterations: how many times each request is run.
         check_method_names: as for ``Handlers``.
+        predict_alone: whether Predict requests will never come by the batch queue, which then needs no warm-up for
+            them.
         metrics: where the time taken is recorded.
 
     Returns:
@@ -62,7 +65,7 @@ def warm_up(
     start = time.monotonic()
     failure: StatusError | None = None
     try:
-        count = _replay(servable, name, version, path, iterations, check_method_names)
+        count = _replay(servable, name, version, path, iterations, check_method_names, predict_alone)
     except StatusError as error:
         failure = error
         raise
@@ -74,7 +77,9 @@ def warm_up(
     return count
 
 
-def _replay(servable: "Servable", name: str, version: int, path: Path, iterations: int, check: bool) -> int:
+def _replay(
+    servable: "Servable", name: str, version: int, path: Path, iterations: int, check: bool, alone: bool
+) -> int:
     count = 0
     try:
         with path.open("rb") as file:
@@ -84,7 +89,7 @@ def _replay(servable: "Servable", name: str, version: int, path: Path, iteration
                 count += 1
                 log = _parse(record, path)
                 for _ in range(max(iterations, 1)):
-                    _run(servable, name, version, log, check)
+                    _run(servable, name, version, log, check, alone)
     except StatusError as error:
         if error.code is grpc.StatusCode.DATA_LOSS:
             text = f"{error.message}. Please verify your warmup data is in TFRecord format ({path})."
@@ -97,10 +102,10 @@ def _replay(servable: "Servable", name: str, version: int, path: Path, iteration
     return count
 
 
-def _run(servable: "Servable", name: str, version: int, log: Any, check: bool) -> None:
+def _run(servable: "Servable", name: str, version: int, log: Any, check: bool, alone: bool) -> None:
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
-        run_predict_serialized(servable, name, version, log.predict_log.request, check_method_name=check)
+        run_predict_serialized(servable, name, version, log.predict_log.request, check_method_name=check, alone=alone)
     elif kind == "predict_streamed_log":
         requests = log.predict_streamed_log.request
         if len(requests) != 1:
@@ -109,7 +114,7 @@ def _run(servable: "Servable", name: str, version: int, log: Any, check: bool) -
                 if requests
                 else "predict_streamed_log does not contain any requests."
             )
-        run_predict_serialized(servable, name, version, requests[0], check_method_name=check)
+        run_predict_serialized(servable, name, version, requests[0], check_method_name=check, alone=alone)
     elif kind == "classify_log":
         run_classify(servable, name, version, log.classify_log.request, check_method_name=check)
     elif kind == "regress_log":

@@ -40,6 +40,31 @@ def write(servable: SessionServable, records: Sequence[bytes]) -> Path:
     return path
 
 
+class AloneServable(SessionServable):
+    """Notes which requests had to run alone."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.alone: list[bool] = []
+
+    def run_serialized(self, *arguments: Any, **options: Any) -> dict[str, bytes]:
+        self.alone.append(options["alone"])
+        return super().run_serialized(*arguments, **options)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_predict_is_warmed_up_by_the_ways_that_it_may_come(tmp_path: Path, alone: bool) -> None:
+    servable = AloneServable(export_examples(tmp_path / "1"))
+    log = Log()
+    log.predict_log.request.model_spec.signature_name = "regress"
+    log.predict_log.request.inputs["inputs"].CopyFrom(tf.make_tensor_proto([example(1.0).SerializeToString()]))
+    streamed = Log()
+    streamed.predict_streamed_log.request.add().CopyFrom(log.predict_log.request)
+    write(servable, [log.SerializeToString(), streamed.SerializeToString()])
+    assert warm_up(servable, "m", 1, predict_alone=alone) == 2
+    assert servable.alone == [alone, alone]
+
+
 def classify_log(signature: str = "") -> Any:
     log = Log()
     log.classify_log.request.input.CopyFrom(input_of(example(1.0)))

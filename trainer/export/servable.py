@@ -1,6 +1,6 @@
 """The graph that serves: text, towers, index, filters and ranking behind four signatures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,10 +137,12 @@ class Servable(tf.Module):
         include_seen: tf.Tensor,
     ) -> Tensors:
         """Retrieve, filter, rank and order: the k best items of each request with every head's prediction."""
-        request = self._understand(user_id, history, query, language, country, timestamp)
+        request = self._understand(
+            user_id, history, query, language, country, timestamp, (k, exclude, languages, categories, include_seen)
+        )
         most = self._most(k)
         count = tf.minimum(tf.maximum(most, self._candidates), self._size)
-        rows, retrieval = self._retrieve(request, count, k, exclude, languages, categories, include_seen)
+        rows, retrieval = self._retrieve(request, language, count, k, exclude, languages, categories, include_seen)
         outputs = self._ranking_model(request["queries"], tf.gather(self._vectors, tf.maximum(rows, 0)))
         scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
         scores = tf.where(request["nothing"][:, tf.newaxis], retrieval, scores)
@@ -170,9 +172,11 @@ class Servable(tf.Module):
         include_seen: tf.Tensor,
     ) -> Tensors:
         """The k nearest allowed items of each request, by dot product, without ranking."""
-        request = self._understand(user_id, history, query, language, country, timestamp)
+        request = self._understand(
+            user_id, history, query, language, country, timestamp, (k, exclude, languages, categories, include_seen)
+        )
         count = tf.minimum(self._most(k), self._size)
-        rows, scores = self._retrieve(request, count, k, exclude, languages, categories, include_seen)
+        rows, scores = self._retrieve(request, language, count, k, exclude, languages, categories, include_seen)
         return self._describe(*self._cut(rows, scores, k))
 
     def rank(
@@ -192,7 +196,7 @@ class Servable(tf.Module):
         retrieval = tf.einsum("bd,bcd->bc", request["queries"], vectors)
         outputs = self._ranking_model(request["queries"], vectors)
         scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
-        popular = tf.gather(tf.gather(self._popularity, request["audience"]), tf.maximum(rows, 0), batch_dims=1)
+        popular = tf.gather(self._shares(language), tf.maximum(rows, 0), batch_dims=1)
         scores = tf.where(request["nothing"][:, tf.newaxis], popular, scores)
         predictions = self._ranking_model.predictions(outputs, self._calibrations)
         return {"item_ids": item_ids, "scores": tf.where(rows >= 0, scores, -np.inf)} | {
@@ -214,26 +218,22 @@ class Servable(tf.Module):
         language: tf.Tensor,
         country: tf.Tensor,
         timestamp: tf.Tensor,
+        filters: Sequence[tf.Tensor] = (),
     ) -> Tensors:
-        """From the request's inputs to query vectors; ``nothing`` marks requests that say nothing."""
-        given_by_name = {
-            "history": history,
-            "query": query,
-            "language": language,
-            "country": country,
-            "timestamp": timestamp,
-        }
-        with tf.control_dependencies(_same_batch(user_id, given_by_name)):
-            users = self._users.index(user_id)
-        given = self._item_rows.lookup(history)
-        told = tf.ragged.boolean_mask(given, given >= 0)
-        remembered = self._users.history(users)
-        # What the caller tells replaces what is remembered of the user.
-        tells = told.row_lengths() > 0
-        chosen = tf.concat([told, remembered], axis=1)
-        skip = tf.where(tells, tf.zeros_like(told.row_lengths()), told.row_lengths())
-        end = tf.where(tells, told.row_lengths(), chosen.row_lengths())
-        newest = _newest_first(chosen, skip, end, self._history_length)
+        """From the request's inputs to query vectors; ``nothing`` marks requests that say nothing.
+
+        ``filters`` are its other inputs, in the order of ``FILTER_INPUTS``: here they are only counted.
+        """
+        values = (user_id, history, query, language, country, timestamp, *filters)
+        with tf.control_dependencies([_same_batch(dict(zip(QUERY_INPUTS | FILTER_INPUTS, values, strict=False)))]):
+            # All else that would fail when lines are missing comes after these two.
+            user_id, query = tf.identity(user_id), tf.identity(query)
+        users = self._users.index(user_id)
+        told = self._item_rows.lookup(history)
+        remembered = self._users.newest(users, self._history_length)
+        # What the caller tells replaces what is remembered of the user. Most requests tell nothing, and a short run's
+        # time is the number of its operations: hence the branches here and below.
+        newest = tf.cond(tf.shape(told)[1] > 0, lambda: _told_or_remembered(told, remembered), lambda: remembered)
         typed = tf.strings.length(tf.strings.strip(query)) > 0
         # Only requests with text pay for the encoder.
         place = tf.where(typed)
@@ -259,13 +259,14 @@ class Servable(tf.Module):
         return {
             "queries": queries,
             "nothing": (users == 0) & ~tf.reduce_any(mask, axis=1) & ~typed,
-            "audience": _lookup_language(self._audiences, language) + 1,
-            "seen": tf.concat([told, self._users.seen(users)], axis=1).to_tensor(-1),
+            "told": told,
+            "users": users,
         }
 
     def _retrieve(
         self,
         request: Tensors,
+        language: tf.Tensor,
         count: tf.Tensor,
         k: tf.Tensor,
         exclude: tf.Tensor,
@@ -274,15 +275,11 @@ class Servable(tf.Module):
         include_seen: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The best ``count`` allowed items: int32 rows [B, count] (-1 pads) and dot products (or popularity)."""
-        given_by_name = {
-            "k": k,
-            "exclude": exclude,
-            "languages": languages,
-            "categories": categories,
-            "include_seen": include_seen,
-        }
-        with tf.control_dependencies(_same_batch(request["nothing"], given_by_name)):
-            seen = tf.where(include_seen[:, tf.newaxis], -1, request["seen"])
+        users = request["users"]
+        remembered = tf.cond(
+            tf.reduce_any(users > 0), lambda: self._users.seen(users), lambda: tf.zeros([tf.size(users), 0], tf.int32)
+        )
+        seen = tf.where(include_seen[:, tf.newaxis], -1, tf.concat([request["told"], remembered], axis=1))
         barred = tf.concat([self._item_rows.lookup(exclude), seen], axis=1)
         asks = tf.reduce_any(tf.strings.length(languages) > 0) | tf.reduce_any(tf.strings.length(categories) > 0)
         rows, scores = tf.cond(
@@ -293,24 +290,38 @@ class Servable(tf.Module):
         nothing = request["nothing"]
         return tf.cond(
             tf.reduce_any(nothing),
-            lambda: self._with_popular(request, rows, scores, count, barred, languages, categories),
+            lambda: self._with_popular(nothing, language, rows, scores, count, barred, languages, categories),
             lambda: (rows, scores),
         )
 
     def _search(
         self, queries: tf.Tensor, count: tf.Tensor, k: tf.Tensor, barred: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Fetches as many more as may be barred; falls back to exact search should a line stay short."""
-        most_barred = tf.reduce_max(tf.concat([[0], tf.reduce_sum(tf.cast(barred >= 0, tf.int32), axis=1)], axis=0))
-        scores, rows = self._index.search(queries, tf.minimum(count + most_barred, self._size))
-        rows, scores = _best(tf.where(contains(rows, barred), -1, rows), scores, count)
-        wanted = tf.minimum(tf.minimum(k, count), self._size - most_barred)
-        full = tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=1) >= wanted
+        """The nearest items that aren't barred; exact search should the index leave a line short."""
+        rows, scores, allowed = tf.cond(
+            tf.shape(barred)[1] > 0,
+            lambda: self._search_around(queries, count, barred),
+            lambda: self._search_all(queries, count),
+        )
+        full = tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=1) >= tf.minimum(tf.minimum(k, count), allowed)
         return tf.cond(
             tf.reduce_all(full),
             lambda: (rows, scores),
             lambda: self._search_exactly(queries, count, ~membership(barred, self._size)),
         )
+
+    def _search_all(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Rows and scores of the nearest ``count`` items, and how many there are to choose from."""
+        scores, rows = self._index.search(queries, count)
+        return rows, scores, tf.constant(self._size)
+
+    def _search_around(
+        self, queries: tf.Tensor, count: tf.Tensor, barred: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Like `_search_all` without ``barred``: fetches as many more as may be barred."""
+        most_barred = tf.reduce_max(tf.concat([[0], tf.reduce_sum(tf.cast(barred >= 0, tf.int32), axis=1)], axis=0))
+        scores, rows = self._index.search(queries, tf.minimum(count + most_barred, self._size))
+        return (*_best(tf.where(contains(rows, barred), -1, rows), scores, count), self._size - most_barred)
 
     def _search_filtered(
         self,
@@ -375,7 +386,8 @@ class Servable(tf.Module):
 
     def _with_popular(
         self,
-        request: Tensors,
+        nothing: tf.Tensor,
+        language: tf.Tensor,
         rows: tf.Tensor,
         scores: tf.Tensor,
         count: tf.Tensor,
@@ -384,22 +396,27 @@ class Servable(tf.Module):
         categories: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Answers requests that say nothing by what is popular with the audience of their language."""
-        nothing = tf.where(request["nothing"])
-        lines = nothing[:, 0]
+        places = tf.where(nothing)
+        lines = places[:, 0]
         allowed = self._by_language.mask(tf.gather(languages, lines)) & self._by_category.mask(
             tf.gather(categories, lines)
         )
         allowed &= ~membership(tf.gather(barred, lines), self._size)
-        shares = tf.gather(self._popularity, tf.gather(request["audience"], lines))
+        shares = self._shares(tf.gather(language, lines))
         popular_rows, popular_scores = _best(tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), shares, count)
         return (
-            tf.tensor_scatter_nd_update(rows, nothing, popular_rows),
-            tf.tensor_scatter_nd_update(scores, nothing, popular_scores),
+            tf.tensor_scatter_nd_update(rows, places, popular_rows),
+            tf.tensor_scatter_nd_update(scores, places, popular_scores),
         )
+
+    def _shares(self, language: tf.Tensor) -> tf.Tensor:
+        """String [B] -> float32 [B, N], each item's share of that language's audience."""
+        return tf.gather(self._popularity, _lookup_language(self._audiences, language) + 1)
 
     def _most(self, k: tf.Tensor) -> tf.Tensor:
         """The largest k of the batch."""
-        with tf.control_dependencies([tf.debugging.assert_positive(k, message="k must be at least 1.")]):
+        check = tf.raw_ops.Assert(condition=tf.reduce_all(k > 0), data=["k must be at least 1.", k], summarize=3)
+        with tf.control_dependencies([check]):
             return tf.minimum(tf.reduce_max(tf.concat([[0], k], axis=0)), self._size)
 
     @staticmethod
@@ -425,16 +442,16 @@ def _lookup_language(table: tf.lookup.StaticHashTable, tags: tf.Tensor) -> tf.Te
     return tf.where(exact >= 0, exact, table.lookup(tf.strings.regex_replace(tags, "[-_].*", "")))
 
 
-def _same_batch(reference: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
-    """Assertions that no input is broadcast over the batch by mistake."""
-    return [
-        tf.debugging.assert_equal(
-            tf.shape(value)[0],
-            tf.shape(reference)[0],
-            message=f"Input {name} must have as many lines as user_id. Pad it; empty strings and 0 say nothing.",
-        )
-        for name, value in inputs.items()
-    ]
+def _same_batch(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
+    """One assertion that no input is broadcast over the batch by mistake."""
+    sizes = tf.stack([tf.size(value) if value.shape.rank == 1 else tf.shape(value)[0] for value in inputs.values()])
+    first = next(iter(inputs))
+    remedy = f"must have as many lines as {first}. Pad it; empty strings and 0 say nothing."
+    messages = tf.constant([f"Input {name} {remedy}" for name in inputs])
+    differs = sizes != sizes[0]
+    return tf.raw_ops.Assert(
+        condition=~tf.reduce_any(differs), data=[tf.gather(messages, tf.argmax(tf.cast(differs, tf.int32))), sizes]
+    )
 
 
 def _best(rows: tf.Tensor, scores: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -449,10 +466,9 @@ def _best(rows: tf.Tensor, scores: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tens
     )
 
 
-def _newest_first(rows: tf.RaggedTensor, start: tf.Tensor, end: tf.Tensor, length: int) -> tf.Tensor:
-    """Places ``start`` to ``end - 1`` of each line, from the end, int32 [B, length], -1 pads."""
-    place = end[:, tf.newaxis] - 1 - tf.range(length, dtype=tf.int64)[tf.newaxis]
-    there = place >= start[:, tf.newaxis]
-    flat = tf.where(there, rows.row_starts()[:, tf.newaxis] + place, 0)
-    values = tf.concat([rows.values, [-1]], axis=0)
-    return tf.where(there, tf.gather(values, flat), -1)
+def _told_or_remembered(told: tf.Tensor, remembered: tf.Tensor) -> tf.Tensor:
+    """Rows of ``told`` [B, H] that are known, or ``remembered`` [B, L] where none is; newest first, -1 pads, [B, L]."""
+    newest = tf.reverse(told, axis=[1])
+    known = tf.ragged.boolean_mask(newest, newest >= 0)
+    length = remembered.shape[1]
+    return tf.where(known.row_lengths()[:, tf.newaxis] > 0, known.to_tensor(-1, shape=[None, length]), remembered)

@@ -31,13 +31,13 @@ class UserTable(tf.Module):
         """String [B] -> int32 [B] vocabulary index, 0 unknown."""
         return self._table.lookup(user_ids) + 1
 
-    def history(self, users: tf.Tensor) -> tf.RaggedTensor:
-        """Int32 [B] -> rows of the items, oldest first."""
-        return self._histories(users)
+    def newest(self, users: tf.Tensor, length: int) -> tf.Tensor:
+        """Int32 [B] -> rows of the last ``length`` positives, newest first, int32 [B, length], -1 pads."""
+        return self._histories.last(users, length)
 
-    def seen(self, users: tf.Tensor) -> tf.RaggedTensor:
-        """Int32 [B] -> rows of the items that the user has met."""
-        return self._seen(users)
+    def seen(self, users: tf.Tensor) -> tf.Tensor:
+        """Int32 [B] -> rows of the items that each user has met, int32 [B, most of the batch], -1 pads."""
+        return self._seen.all(users)
 
 
 class _Lines(tf.Module):
@@ -46,12 +46,21 @@ class _Lines(tf.Module):
     def __init__(self, indptr: npt.NDArray[np.int64], values: npt.NDArray[np.int32]) -> None:
         super().__init__(name="lines")
         self._splits = variable(np.concatenate([[0], indptr]), tf.int64)
-        self._values = variable(values, tf.int32)
+        # One value more for "nothing".
+        self._values = variable(np.append(values, -1), tf.int32)
+        self._nothing = len(values)
 
-    def __call__(self, lines: tf.Tensor) -> tf.RaggedTensor:
+    def last(self, lines: tf.Tensor, length: int) -> tf.Tensor:
+        """The last values of each line, last one first."""
+        place = tf.gather(self._splits, lines + 1)[:, tf.newaxis] - tf.range(1, length + 1, dtype=tf.int64)
+        is_there = place >= tf.gather(self._splits, lines)[:, tf.newaxis]
+        return tf.gather(self._values, tf.where(is_there, place, self._nothing))
+
+    def all(self, lines: tf.Tensor) -> tf.Tensor:
+        """The values of each line, as wide as the longest."""
         starts, ends = tf.gather(self._splits, lines), tf.gather(self._splits, lines + 1)
-        places = tf.ragged.range(starts, ends)
-        return places.with_flat_values(tf.gather(self._values, places.flat_values))
+        place = starts[:, tf.newaxis] + tf.range(tf.reduce_max(tf.concat([[0], ends - starts], axis=0)))
+        return tf.gather(self._values, tf.where(place < ends[:, tf.newaxis], place, self._nothing))
 
 
 def variable(values: object, dtype: tf.DType) -> tf.Variable:

@@ -179,17 +179,16 @@ class Muse(tf.Module):
         rows = tf.repeat(tf.range(tf.size(lengths)), lengths)
         windows = self._windows(rows)
         outside = tf.shape(table.embeddings)[0]
-        padded = tf.concat([positions, outside[None]], axis=0)
+        # The distinct token at each place of each window; few operations, since a short text's time is their number.
+        tokens = tf.gather(tf.concat([positions, outside[None]], axis=0), windows)
 
         features = [tf.gather(table.embeddings, positions)]
         inputs = tf.split(tf.gather(table.inputs, positions), len(ORDERS), axis=-1)
         for n, branch, products in zip(ORDERS, inputs, table[2:], strict=True):
             left = max(_LEFT.values()) - _LEFT[n]
-            window = windows[:, left : left + n]
-            shares = tf.gather(padded, window) * n
-            summed = tf.add_n([tf.gather(products, shares[:, j] + j) for j in range(n)])
-            first = tf.nn.relu(summed + weights[f"conv1_bias{n}"]) + branch
-            gathered = tf.gather(tf.pad(first, [[0, 1], [0, 0]]), window)
+            shares = tf.gather(products, tokens[:, left : left + n] * n + tf.range(n))
+            first = tf.nn.relu(tf.reduce_sum(shares, axis=1) + weights[f"conv1_bias{n}"]) + branch
+            gathered = tf.gather(tf.pad(first, [[0, 1], [0, 0]]), windows[:, left : left + n])
             second = tf.reshape(gathered, [-1, n * _CNN]) @ weights[f"conv2_{n}"]
             features.append(tf.nn.relu(tf.nn.bias_add(second, weights[f"conv2_bias{n}"])) + first)
 
@@ -202,13 +201,11 @@ class Muse(tf.Module):
 
     def _windows(self, rows: tf.Tensor) -> tf.Tensor:
         """[T, 5]: the tokens from two left to two right of each, T where that leaves the sentence."""
-        total = tf.size(rows)
         reach = max(_LEFT.values())
-        neighbours = tf.range(total)[:, None] + tf.range(-reach, reach + 1)
-        inside = (neighbours >= 0) & (neighbours < total)
-        clipped = tf.clip_by_value(neighbours, 0, tf.maximum(total - 1, 0))
-        same = tf.gather(rows, clipped) == rows[:, None]
-        return tf.where(inside & same, clipped, total)
+        # Sentence -1 lies around the text, so that a window needs no other bounds than those of its sentence.
+        padded = tf.pad(rows, [[reach, reach]], constant_values=-1)
+        places = tf.range(tf.size(rows))[:, None] + tf.range(2 * reach + 1)
+        return tf.where(tf.gather(padded, places) == rows[:, None], places - reach, tf.size(rows))
 
     def _head(self, sentence: tf.Tensor) -> tf.Tensor:
         weights = self._weights
