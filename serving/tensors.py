@@ -3,6 +3,7 @@
 Strings are ``object`` arrays of ``bytes``. Needs no TensorFlow.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -258,6 +259,7 @@ def _strings_from_content(content: bytes, count: int) -> npt.NDArray[Any]:
     return string_array(values)
 
 
+@functools.lru_cache(maxsize=8192)
 def varint(value: int) -> bytes:
     """Protobuf's variable-length form of a number >= 0."""
     encoded = bytearray()

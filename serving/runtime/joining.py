@@ -13,11 +13,12 @@ class UnjoinableError(Exception):
     """These tensors can't be rows of one tensor."""
 
 
-def join(protos: Sequence[Any], *, pad: bool) -> Any:
+def join(protos: Sequence[Any], *, pad: bool, rows: Sequence[int] | None = None) -> Any:
     """Joins TensorProtos of one type along their first axis.
 
     Args:
         protos: at least one.
+        rows: sizes of the first axis that they must have; None: any.
         pad: fill up sizes that differ beyond the first axis, with zeros or empty strings, to the largest.
 
     Raises:
@@ -27,6 +28,8 @@ def join(protos: Sequence[Any], *, pad: bool) -> Any:
     shapes = [[dimension.size for dimension in proto.tensor_shape.dim] for proto in protos]
     if any(not shape for shape in shapes):
         raise UnjoinableError("a tensor without rows")
+    if rows is not None and [shape[0] for shape in shapes] != list(rows):
+        raise UnjoinableError("inputs of one request have different numbers of rows")
     joined = _join_values(protos, shapes)
     if joined is not None:
         return joined

@@ -8,8 +8,9 @@ fail as they do in TensorFlow Serving. Out of it, strings are read from their 24
 import ctypes
 import functools
 import math
+import struct
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from ctypes import c_int64
 from typing import Any
 
@@ -36,7 +37,13 @@ _NO_DIMENSIONS = (c_int64 * 1)()
 _RECORD_BYTES = 24
 _SMALL, _LARGE, _OFFSET = 0, 1, 2
 _MOST_KEPT = 1024  # elements of a tensor that is kept for the next request
-_SMALL_KEYS = [STRING_KEY + bytes([size]) for size in range(_RECORD_BYTES)]
+_RECORD = struct.Struct("<QQQ")
+# What stands before a string of less than 128 bytes.
+_STRING_KEYS = [STRING_KEY + bytes([size]) for size in range(128)]
+# ``ctypes.string_at`` without the Python function around it.
+_bytes_at = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
+    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
+)
 
 
 def tensor_from_proto(proto: Any) -> int:
@@ -143,7 +150,7 @@ class TensorCache:
     def __init__(self, most: int = 1024, largest: int = 64) -> None:
         self._most = most
         self._largest = largest
-        self._kept: OrderedDict[tuple[bytes, int], int] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, tuple[int, ...]], int] = OrderedDict()
 
     def get(self, proto: Any) -> tuple[int, bool]:
         """The tensor of a proto, and whether the caller has to free it after use.
@@ -156,16 +163,19 @@ class TensorCache:
         serialized = proto.SerializeToString()
         if not self._is_small(proto, serialized, 1):
             return tensor_from_proto(proto), True
-        return self._keep((serialized, 1), lambda: proto), False
+        return self._keep((serialized, ()), lambda: proto), False
 
-    def get_joined(self, protos: Sequence[Any], join: Callable[[], Any]) -> tuple[int, bool]:
-        """Like ``get`` for the tensor that ``join`` makes of several protos; it is kept when they are all alike."""
+    def get_joined(self, protos: Sequence[Any], rows: Sequence[int], join: Callable[[], Any]) -> tuple[int, bool]:
+        """Like ``get`` for the tensor that ``join`` makes of several protos; it is kept when they are all alike.
+
+        ``rows`` are the sizes of their first axes; ``join`` refuses others.
+        """
         first = protos[0].SerializeToString()
         # The size first: few joined inputs are small, and comparing them all costs more.
         is_kept = self._is_small(protos[0], first, len(protos))
         if not is_kept or any(proto.SerializeToString() != first for proto in protos[1:]):
             return tensor_from_proto(join()), True
-        return self._keep((first, len(protos)), join), False
+        return self._keep((first, tuple(rows)), join), False
 
     def _is_small(self, proto: Any, serialized: bytes, copies: int) -> bool:
         # A few bytes can stand for a large tensor: a shape, and one value for all of it.
@@ -174,7 +184,7 @@ class TensorCache:
             count *= dimension.size
         return len(serialized) <= self._largest and count <= _MOST_KEPT
 
-    def _keep(self, key: tuple[bytes, int], make: Callable[[], Any]) -> int:
+    def _keep(self, key: tuple[bytes, tuple[int, ...]], make: Callable[[], Any]) -> int:
         tensor = self._kept.get(key)
         if tensor is None:
             tensor = self._kept[key] = tensor_from_proto(make())
@@ -223,23 +233,28 @@ def _check_fill(proto: Any) -> None:
         raise TensorFlowError(_INVALID_ARGUMENT, f"the shape has {count} elements but few values are given")
 
 
-def _string_fields(data: int, count: int) -> Iterator[bytes]:
-    """``string_val`` fields on the wire from a string tensor's records."""
+def _string_fields(data: int, count: int) -> list[bytes]:
+    """``string_val`` fields on the wire, in pieces, from a string tensor's records."""
+    pieces: list[bytes] = []
+    add = pieces.append
     records = ctypes.string_at(data, count * _RECORD_BYTES) if count else b""
-    for start in range(0, count * _RECORD_BYTES, _RECORD_BYTES):
-        first = records[start]
+    start = 0
+    for first, second, third in _RECORD.iter_unpack(records):
         kind = first & 3
         if kind == _SMALL:
-            # Its size is below 128: one byte on the wire too.
-            size = first >> 2
-            yield _SMALL_KEYS[size] + records[start + 1 : start + 1 + size]
-            continue
-        if kind == _OFFSET:
-            size = int.from_bytes(records[start : start + 4], "little") >> 2
-            address = data + start + int.from_bytes(records[start + 4 : start + 8], "little")
+            size = (first & 0xFF) >> 2
+            add(_STRING_KEYS[size])
+            add(records[start + 1 : start + 1 + size])
         else:
-            size = int.from_bytes(records[start : start + 8], "little") >> 2
-            # A string of its own memory holds its capacity between size and pointer, a view doesn't.
-            place = start + (16 if kind == _LARGE else 8)
-            address = int.from_bytes(records[place : place + 8], "little")
-        yield STRING_KEY + varint(size) + ctypes.string_at(address, size)
+            size = first >> 2
+            if kind == _LARGE:  # size, capacity, address
+                address = third
+            elif kind == _OFFSET:  # four bytes of size, four of distance from the record
+                size &= 0x3FFFFFFF
+                address = data + start + (first >> 32)
+            else:  # a view: size, address
+                address = second
+            add(_STRING_KEYS[size] if size < len(_STRING_KEYS) else STRING_KEY + varint(size))
+            add(_bytes_at(address, size))
+        start += _RECORD_BYTES
+    return pieces

@@ -132,8 +132,9 @@ class FastPredict:
 
     def start(self) -> None:
         """Begins to answer; the server has started."""
-        for _ in range(_ARMED):
-            self._request()
+        with self._state:
+            for _ in range(_ARMED):
+                self._request()
         for thread in self._threads:
             thread.start()
 
@@ -218,7 +219,6 @@ class FastPredict:
             elif tag is _REQUESTED:
                 if event.success:
                     self._admit(_Call(event.call, event.call_details.deadline))
-                    self._request()
             elif tag is not None:  # None: nothing came in time
                 self._take(tag, event.batch_operations[0].message() if event.success else None)
         except Exception:
@@ -227,14 +227,15 @@ class FastPredict:
         return True
 
     def _request(self) -> None:
-        with self._state:
-            if not self._is_closing:
-                # gRPC says so when its server has begun to stop.
-                with contextlib.suppress(ValueError):
-                    self._server.request_registered_call(self._queue, self._queue, _METHOD, _REQUESTED)
+        """Asks gRPC for one more call. Holds the lock."""
+        if not self._is_closing:
+            # gRPC says so when its server has begun to stop.
+            with contextlib.suppress(ValueError):
+                self._server.request_registered_call(self._queue, self._queue, _METHOD, _REQUESTED)
 
     def _admit(self, call: _Call) -> None:
         with self._state:
+            self._request()
             self._in_flight += 1
             most = self._max_concurrent
             if most is None or self._in_flight <= most:
@@ -254,9 +255,10 @@ class FastPredict:
             self._send(call, StatusError(grpc.StatusCode.INTERNAL, "Exception deserializing request!"))
             return
         call.model = call.request.model_spec.name
-        stated = max((rows_of(proto) or 1 for proto in call.request.inputs.values()), default=1)
-        # A shape is what the client says. Whatever it is, a request takes at least one place and at most all of a run.
-        call.rows = min(max(stated, 1), self._group)
+        # Of any input: a request whose inputs differ runs alone. A shape is what the client says; whatever it is, a
+        # request takes at least one place and at most all of a run.
+        stated = next((rows_of(proto) for proto in call.request.inputs.values()), None)
+        call.rows = min(max(stated or 1, 1), self._group)
         with self._state:
             waiting = self._waiting_rows
             is_full = waiting > 0 and waiting + call.rows > self._max_waiting

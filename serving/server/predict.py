@@ -133,18 +133,16 @@ def run_predict_together(
     if signature_name not in servable.batched_signatures:
         return None
     signature = servable.signatures[signature_name]
+    if not signature.inputs:
+        return None
     if check_method_name and signature.method_name not in METHODS:
         return None
     try:
         inputs = [_inputs(signature, request.inputs) for request in requests]
         aliases = _output_aliases(signature, requests[0].output_filter)
-        rows = []
-        for given in inputs:
-            counts = {rows_of(proto) for proto in given.values()}
-            count = counts.pop()
-            if counts or count is None:
-                return None
-            rows.append(count)
+        # Of one input each: joining insists that the others have as many.
+        first = next(iter(signature.inputs))
+        rows = [rows_of(given[first]) or 0 for given in inputs]
         if sum(rows) > servable.max_batch_size:
             return None
         results = servable.run_together(signature_name, inputs, rows, aliases, timeout=timeout)

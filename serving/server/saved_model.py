@@ -130,7 +130,7 @@ class SavedModelServable:
         Args:
             signature: its key.
             requests: the inputs of each.
-            rows: the size of each one's first axis.
+            rows: the size of each one's first axis; all its inputs must have it.
             outputs: aliases of what to compute for all of them.
             timeout: seconds after which the run is cancelled; None waits.
 
@@ -143,7 +143,7 @@ class SavedModelServable:
 
         def take(alias: str) -> tuple[int, bool]:
             protos = [inputs[alias] for inputs in requests]
-            return _cache.tensors.get_joined(protos, partial(join, protos, pad=pad))
+            return _cache.tensors.get_joined(protos, rows, partial(join, protos, rows=rows, pad=pad))
 
         results = self._call(signature, take, outputs, timeout, batched=bool(self._batching.allowed_batch_sizes))
         parts = _read(results, partial(split_bytes_from_tensor, rows=rows))

@@ -47,3 +47,11 @@ def test_what_has_no_rows() -> None:
     ranks = [tf.make_tensor_proto([1.0]), tf.make_tensor_proto([[1.0]])]
     with pytest.raises(UnjoinableError, match="sizes"):
         join(ranks, pad=True)
+
+
+def test_rows_that_a_request_does_not_have_are_refused() -> None:
+    protos = [tf.make_tensor_proto([[1.0]]), tf.make_tensor_proto([[1.0], [2.0]])]
+    assert tf.make_ndarray(join(protos, pad=False, rows=[1, 2])).tolist() == [[1.0], [1.0], [2.0]]
+    for rows in ([1, 1], [2, 1], [3, 0]):
+        with pytest.raises(UnjoinableError, match="different numbers of rows"):
+            join(protos, pad=False, rows=rows)

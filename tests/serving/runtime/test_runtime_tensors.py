@@ -101,7 +101,7 @@ def test_the_cache_frees_nothing_that_is_in_use() -> None:
     # A few bytes that stand for a megabyte.
     filled = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0])
     filled.tensor_shape.dim.add(size=2**18)
-    for tensor, is_own in (cache.get(filled), cache.get_joined([filled, filled], lambda: filled)):
+    for tensor, is_own in (cache.get(filled), cache.get_joined([filled, filled], [1, 1], lambda: filled)):
         assert is_own
         library().TF_DeleteTensor(tensor)
     cache.clear()
