@@ -47,8 +47,9 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "TF_DeleteGraph": (None, [c_void_p]),
     "TF_LoadSessionFromSavedModel": (
         c_void_p,
-        [c_void_p, c_void_p, c_char_p, POINTER(c_char_p), c_int, c_void_p, POINTER(Buffer), c_void_p],
+        [c_void_p, POINTER(Buffer), c_char_p, POINTER(c_char_p), c_int, c_void_p, POINTER(Buffer), c_void_p],
     ),
+    "TF_NewSession": (c_void_p, [c_void_p, c_void_p, c_void_p]),
     "TF_CloseSession": (None, [c_void_p, c_void_p]),
     "TF_DeleteSession": (None, [c_void_p, c_void_p]),
     "TF_ExtendSession": (None, [c_void_p, c_void_p]),
@@ -129,6 +130,7 @@ _LONG = frozenset(
     {
         "TF_LoadLibrary",
         "TF_LoadSessionFromSavedModel",
+        "TF_NewSession",
         "TF_CloseSession",
         "TF_DeleteSession",
         "TF_DeleteGraph",
@@ -162,6 +164,11 @@ def library() -> Any:
         function.argtypes = arguments
         setattr(functions, name, function)
     return functions
+
+
+def buffer_of(content: bytes) -> Buffer:
+    """A ``TF_Buffer`` of bytes, which must outlive it."""
+    return Buffer(ctypes.cast(c_char_p(content), c_void_p), len(content), None)
 
 
 class TensorFlowError(Exception):

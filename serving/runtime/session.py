@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from serving.protos import config_pb2, meta_graph_pb2
-from serving.runtime.c_api import Buffer, Output, Status, TensorFlowError, library, output_array
+from serving.runtime import priority
+from serving.runtime.c_api import Output, Status, TensorFlowError, buffer_of, library, output_array
 
 _NOT_FOUND = 5
 _CALLING_THREAD = -1
@@ -33,6 +34,11 @@ class SavedModelSession:
         c = library()
         self.graph: int | None = c.TF_NewGraph()
         self._session: int | None = None
+        self._loading_pool: int | None = None
+        initialise = b""
+        if priority.is_loading():
+            config, self._loading_pool = priority.with_pool(config)
+            initialise = config_pb2.RunOptions(inter_op_thread_pool=self._loading_pool).SerializeToString()
         options = c.TF_NewSessionOptions()
         meta_graph = c.TF_NewBuffer()
         try:
@@ -42,7 +48,14 @@ class SavedModelSession:
                 status.check()
                 names = (c_char_p * len(tags))(*[tag.encode() for tag in tags])
                 self._session = c.TF_LoadSessionFromSavedModel(
-                    options, None, str(path).encode(), names, len(tags), self.graph, meta_graph, status.pointer
+                    options,
+                    buffer_of(initialise),
+                    str(path).encode(),
+                    names,
+                    len(tags),
+                    self.graph,
+                    meta_graph,
+                    status.pointer,
                 )
                 status.check()
             content = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
@@ -77,7 +90,7 @@ class SavedModelSession:
             inline: run operations one after the other in the calling thread instead of in TensorFlow's pool.
         """
         assert self._session is not None
-        return Callable(self._session, feeds, fetches, inline)
+        return Callable(self._session, feeds, fetches, inline, self._loading_pool)
 
     def extend(self) -> None:
         """Makes operations that were added to the graph runnable, and later runs a little cheaper."""
@@ -101,8 +114,16 @@ class SavedModelSession:
 class Callable:
     """Computes fixed outputs from fixed inputs; see ``SavedModelSession.callable``."""
 
-    def __init__(self, session: int, feeds: Sequence[Output], fetches: Sequence[Output], inline: bool) -> None:
+    def __init__(
+        self,
+        session: int,
+        feeds: Sequence[Output],
+        fetches: Sequence[Output],
+        inline: bool,
+        loading_pool: int | None = None,
+    ) -> None:
         self._session = session
+        self._loading_pool = loading_pool
         self._options = config_pb2.RunOptions(inter_op_thread_pool=_CALLING_THREAD if inline else 0)
         self._usual_options = self._options.SerializeToString()
         self._feeds = output_array(feeds)
@@ -125,15 +146,18 @@ class Callable:
             TensorFlowError: the graph refused the values, or there was no time left.
         """
         results = self._fetch_type()
-        run_options = None
-        if timeout is None:
+        is_loading = self._loading_pool is not None and priority.is_loading()
+        if timeout is None and not is_loading:
             serialized = self._usual_options
         else:
             options = config_pb2.RunOptions()
             options.CopyFrom(self._options)
-            options.timeout_in_ms = max(int(timeout * 1000), 1)
+            if timeout is not None:
+                options.timeout_in_ms = max(int(timeout * 1000), 1)
+            if is_loading:
+                options.inter_op_thread_pool = self._loading_pool
             serialized = options.SerializeToString()
-        run_options = Buffer(ctypes.cast(c_char_p(serialized), c_void_p), len(serialized), None)
+        run_options = buffer_of(serialized)
         with Status() as status:
             self._run(
                 self._session,

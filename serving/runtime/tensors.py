@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from serving.protos import tensor_pb2, types_pb2
-from serving.runtime.c_api import Buffer, TensorFlowError, library
+from serving.runtime.c_api import TensorFlowError, buffer_of, library
 from serving.tensors import (
     MAX_FILLED_ELEMENTS,
     PACKED_KEYS,
@@ -212,9 +212,7 @@ def _parse(serialized: bytes) -> int:
     # The type of the place-holder doesn't matter: parsing replaces the tensor in it.
     tensor = c.TF_AllocateTensor(types_pb2.DT_FLOAT, _NO_DIMENSIONS, 0, 4)
     status = c.TF_NewStatus()
-    c.TF_TensorFromProto(
-        Buffer(ctypes.cast(ctypes.c_char_p(serialized), ctypes.c_void_p), len(serialized), None), tensor, status
-    )
+    c.TF_TensorFromProto(buffer_of(serialized), tensor, status)
     code = c.TF_GetCode(status)
     message = c.TF_Message(status).decode("utf-8", "replace") if code else ""
     c.TF_DeleteStatus(status)

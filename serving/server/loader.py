@@ -1,18 +1,16 @@
 """Makes a servable of a version directory and takes it down again."""
 
 import contextlib
-import functools
 import logging
-import os
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from serving.protos import config_pb2
 from serving.runtime.batching import BatchingOptions
+from serving.runtime.priority import considerate
 from serving.server import ops
 from serving.server.errors import StatusError, from_exception
 from serving.server.metrics import Metrics
@@ -22,10 +20,6 @@ from serving.server.warmup import warm_up
 
 _LOGGER = logging.getLogger(__name__)
 _TFLITE_MODEL = "model.tflite"
-# What a load adds to the niceness of its threads, so that it slows requests on the same cores down less.
-_NICENESS = 10
-_NICEST = 19
-_THREADS = "/proc/self/task"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +82,7 @@ class ModelLoader:
         Raises:
             StatusError: with what TensorFlow said and, where known, what to do about it.
         """
-        with _nice():
+        with considerate():
             self._load()
 
     def _load(self) -> None:
@@ -141,49 +135,3 @@ class ModelLoader:
         finally:
             if self._metrics is not None:
                 self._metrics.record_load(str(self._path), time.perf_counter() - start, failure)
-
-
-@contextlib.contextmanager
-def _nice() -> Iterator[None]:
-    """Inside the block this thread, and those that it brings about, ask for a smaller share of the cores.
-
-    On Linux a niceness belongs to a thread and is inherited by those that it starts, such as TensorFlow's batch threads
-    at a model's first run. It must be taken back, which takes CAP_SYS_NICE or RLIMIT_NICE; without, nothing is done.
-    """
-    if not _can_take_niceness_back():
-        yield
-        return
-    thread = threading.get_native_id()
-    usual = os.getpriority(os.PRIO_PROCESS, thread)
-    raised = min(usual + _NICENESS, _NICEST)
-    os.setpriority(os.PRIO_PROCESS, thread, raised)
-    try:
-        yield
-    finally:
-        for name in os.listdir(_THREADS):
-            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-                if os.getpriority(os.PRIO_PROCESS, int(name)) == raised != usual:
-                    os.setpriority(os.PRIO_PROCESS, int(name), usual)
-
-
-@functools.cache
-def _can_take_niceness_back() -> bool:
-    if not Path(_THREADS).is_dir():
-        return False
-    answers: list[bool] = []
-
-    def ask() -> None:
-        # In a thread of its own: one that may not take it back stays nice.
-        thread = threading.get_native_id()
-        usual = os.getpriority(os.PRIO_PROCESS, thread)
-        try:
-            os.setpriority(os.PRIO_PROCESS, thread, min(usual + 1, _NICEST))
-            os.setpriority(os.PRIO_PROCESS, thread, usual)
-            answers.append(True)
-        except OSError:
-            answers.append(False)
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    asking.join()
-    return answers == [True]

@@ -1,0 +1,151 @@
+"""Loads that leave the cores to requests.
+
+Most of a load is TensorFlow's work on the graph. It is given to a pool of two threads with a raised niceness, not to
+the Python thread that loads: a thread of low priority that holds Python's global lock, or is next to get it, would
+make every request wait until the busy cores come round to it.
+"""
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from serving.protos import config_pb2
+from serving.runtime.c_api import Status, library
+
+_NICENESS = 19
+_NICEST = 19
+_THREADS = "/proc/self/task"
+# Two: a run may wait for another that it starts.
+_POOL: dict[str, Any] = {"num_threads": 2, "global_name": "babelrec_loading"}
+
+
+class _Here(threading.local):
+    is_loading = False
+
+
+_here = _Here()
+# Loads may run at the same time; threads are put right when the last is over.
+_lock = threading.Lock()
+_loads = 0
+
+
+@contextlib.contextmanager
+def considerate() -> Iterator[None]:
+    """Inside the block this thread's sessions are made and run in the pool of loads.
+
+    A niceness belongs to a thread and is inherited by those that it starts, such as TensorFlow's batch threads at a
+    model's first run. There it must be taken back, which takes CAP_SYS_NICE or RLIMIT_NICE; without, the block does
+    nothing.
+    """
+    global _loads
+    if _here.is_loading or not _can_take_niceness_back():
+        yield
+        return
+    _pool()
+    with _lock:
+        _loads += 1
+    _here.is_loading = True
+    try:
+        yield
+    finally:
+        _here.is_loading = False
+        with _lock:
+            _loads -= 1
+            if not _loads:
+                _put_right()
+
+
+def is_loading() -> bool:
+    """Whether this thread is inside ``considerate``."""
+    return _here.is_loading
+
+
+def with_pool(config: Any) -> tuple[Any, int]:
+    """A copy of a ``ConfigProto`` with the pool of loads, and that pool's number for ``RunOptions``."""
+    own = config_pb2.ConfigProto()
+    own.CopyFrom(config)
+    pools = own.session_inter_op_thread_pool
+    if not pools:
+        # Once pools are named TensorFlow makes no other. This stands for the one that sessions share by default.
+        pools.add(global_name=f"babelrec_{config.inter_op_parallelism_threads}")
+    pools.add(**_POOL)
+    return own, len(pools) - 1
+
+
+@functools.cache
+def _pool() -> tuple[int, frozenset[str]]:
+    """Makes the pool of loads, once; the niceness of its threads, and their numbers."""
+    made: list[tuple[int, frozenset[str]]] = []
+
+    def make() -> None:
+        _session(config_pb2.ConfigProto())  # what sessions share is made before, with the usual priority
+        before = set(os.listdir(_THREADS))
+        thread = threading.get_native_id()
+        niceness = min(os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS, _NICEST)
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
+        # No other pool: its threads would be nice too.
+        _session(config_pb2.ConfigProto(session_inter_op_thread_pool=[_POOL]))
+        made.append((niceness, frozenset(set(os.listdir(_THREADS)) - before)))
+
+    # The pool's threads inherit the niceness of the thread that makes it, which then ends.
+    making = threading.Thread(target=make, name="make-pool-of-loads")
+    making.start()
+    making.join()
+    return made[0]
+
+
+def _session(config: Any) -> None:
+    """Makes a session without a graph, and closes it: shared pools stay."""
+    c = library()
+    graph, options = c.TF_NewGraph(), c.TF_NewSessionOptions()
+    try:
+        with Status() as status:
+            serialized = config.SerializeToString()
+            c.TF_SetConfig(options, serialized, len(serialized), status.pointer)
+            status.check()
+            session = c.TF_NewSession(graph, options, status.pointer)
+            status.check()
+            c.TF_CloseSession(session, status.pointer)
+            c.TF_DeleteSession(session, status.pointer)
+            status.check()
+    finally:
+        c.TF_DeleteSessionOptions(options)
+        c.TF_DeleteGraph(graph)
+
+
+def _put_right() -> None:
+    """Gives threads that loads have started the usual priority."""
+    niceness, own = _pool()
+    usual = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    for name in os.listdir(_THREADS):
+        if name not in own:
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                if os.getpriority(os.PRIO_PROCESS, int(name)) == niceness != usual:
+                    os.setpriority(os.PRIO_PROCESS, int(name), usual)
+
+
+@functools.cache
+def _can_take_niceness_back() -> bool:
+    if not Path(_THREADS).is_dir():
+        return False
+    answers: list[bool] = []
+
+    def ask() -> None:
+        # In a thread of its own: one that may not take it back stays nice.
+        thread = threading.get_native_id()
+        usual = os.getpriority(os.PRIO_PROCESS, thread)
+        try:
+            os.setpriority(os.PRIO_PROCESS, thread, min(usual + 1, _NICEST))
+            os.setpriority(os.PRIO_PROCESS, thread, usual)
+            answers.append(True)
+        except OSError:
+            answers.append(False)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    asking.join()
+    return answers == [True]

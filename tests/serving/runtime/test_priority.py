@@ -1,0 +1,97 @@
+"""Loads work in threads of low priority, and leave no other thread so."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.protos import config_pb2
+from serving.runtime.c_api import library
+from serving.runtime.priority import considerate, is_loading, with_pool
+from serving.runtime.session import SavedModelSession
+from serving.runtime.tensors import proto_from_tensor, tensor_from_proto
+from serving.tensors import to_numpy, to_proto
+from tests.serving.models import export_tf1
+
+_TASKS = "/proc/self/task"
+
+
+def may_lower_and_raise() -> bool:
+    return Path(_TASKS).is_dir() and os.geteuid() == 0
+
+
+def nice_threads() -> set[str]:
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    return {task for task in os.listdir(_TASKS) if os.getpriority(os.PRIO_PROCESS, int(task)) > usual}
+
+
+def sleeps(task: str) -> int:
+    """How often a thread has gone to sleep: once more after each piece of work."""
+    for line in (Path(_TASKS) / task / "status").read_text().splitlines():
+        if line.startswith("voluntary_ctxt_switches"):
+            return int(line.split()[1])
+    raise AssertionError(task)
+
+
+@pytest.fixture
+def plus(tmp_path: Path) -> tuple[SavedModelSession, Callable[[], list[float]]]:
+    """A session that was made in a considerate block, and a run of it."""
+    with considerate():
+        session = SavedModelSession(export_tf1(tmp_path / "1"), ["serve"], config_pb2.ConfigProto())
+    signature = session.meta_graph.signature_def["serving_default"]
+    call = session.callable(
+        [session.output(signature.inputs["x"].name)], [session.output(signature.outputs["y"].name)], inline=True
+    )
+
+    def run() -> list[float]:
+        given = tensor_from_proto(to_proto(np.array([[2.0], [4.0]], np.float32)))
+        (got,) = call([given])
+        values: Any = to_numpy(proto_from_tensor(got)).ravel().tolist()
+        for tensor in (given, got):
+            library().TF_DeleteTensor(tensor)
+        return list(values)
+
+    return session, run
+
+
+@pytest.mark.skipif(not may_lower_and_raise(), reason="priorities can't be taken back by this user")
+def test_a_load_runs_in_a_pool_of_low_priority_and_a_request_does_not(plus: Any) -> None:
+    session, run = plus
+    pool = nice_threads()
+    assert len(pool) == 2
+    before = {task: sleeps(task) for task in pool}
+    assert not is_loading()
+    for _ in range(20):
+        assert run() == [3.0, 4.0]
+    assert {task: sleeps(task) for task in pool} == before
+    with considerate():
+        assert is_loading()
+        for _ in range(20):
+            assert run() == [3.0, 4.0]
+    assert {task: sleeps(task) for task in pool} != before
+    assert nice_threads() == pool
+    session.close()
+
+
+def test_a_model_answers_alike_wherever_it_runs(plus: Any) -> None:
+    session, run = plus
+    with considerate():
+        loading = run()
+    assert loading == run() == [3.0, 4.0]
+    session.close()
+
+
+def test_pools_of_the_operator_stay() -> None:
+    given = config_pb2.ConfigProto(inter_op_parallelism_threads=3)
+    given.session_inter_op_thread_pool.add(num_threads=5)
+    config, number = with_pool(given)
+    assert [pool.num_threads for pool in config.session_inter_op_thread_pool] == [5, 2]
+    assert number == 1
+    assert len(given.session_inter_op_thread_pool) == 1
+    config, number = with_pool(config_pb2.ConfigProto(inter_op_parallelism_threads=3))
+    first, second = config.session_inter_op_thread_pool
+    assert (first.num_threads, number) == (0, 1)  # 0: as many as inter_op_parallelism_threads says
+    assert first.global_name != second.global_name
