@@ -31,22 +31,27 @@ _here = _Here()
 # Loads may run at the same time; threads are put right when the last is over.
 _lock = threading.Lock()
 _loads = 0
+# The niceness of the pool's threads, and their numbers.
+_pool: tuple[int, frozenset[str]] | None = None
 
 
 @contextlib.contextmanager
-def considerate() -> Iterator[None]:
+def considerate(config: Any) -> Iterator[None]:
     """Inside the block this thread's sessions are made and run in the pool of loads.
+
+    ``config`` is the ``ConfigProto`` of these sessions: by that of a process's first session TensorFlow makes what all
+    share, such as the threads inside an operation.
 
     A niceness belongs to a thread and is inherited by those that it starts, such as TensorFlow's batch threads at a
     model's first run. There it must be taken back, which takes CAP_SYS_NICE or RLIMIT_NICE; without, the block does
     nothing.
     """
-    global _loads
+    global _loads, _pool
     if _here.is_loading or not _can_take_niceness_back():
         yield
         return
-    _pool()
     with _lock:
+        _pool = _pool or _make_pool(config)
         _loads += 1
     _here.is_loading = True
     try:
@@ -76,13 +81,11 @@ def with_pool(config: Any) -> tuple[Any, int]:
     return own, len(pools) - 1
 
 
-@functools.cache
-def _pool() -> tuple[int, frozenset[str]]:
-    """Makes the pool of loads, once; the niceness of its threads, and their numbers."""
+def _make_pool(config: Any) -> tuple[int, frozenset[str]]:
     made: list[tuple[int, frozenset[str]]] = []
 
     def make() -> None:
-        _session(config_pb2.ConfigProto())  # what sessions share is made before, with the usual priority
+        _session(config)  # what sessions share is made before, with the usual priority
         before = set(os.listdir(_THREADS))
         thread = threading.get_native_id()
         niceness = min(os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS, _NICEST)
@@ -119,7 +122,8 @@ def _session(config: Any) -> None:
 
 def _put_right() -> None:
     """Gives threads that loads have started the usual priority."""
-    niceness, own = _pool()
+    assert _pool is not None
+    niceness, own = _pool
     usual = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     for name in os.listdir(_THREADS):
         if name not in own:

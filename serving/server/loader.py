@@ -82,7 +82,7 @@ class ModelLoader:
         Raises:
             StatusError: with what TensorFlow said and, where known, what to do about it.
         """
-        with considerate():
+        with considerate(self._options.session_config):
             self._load()
 
     def _load(self) -> None:

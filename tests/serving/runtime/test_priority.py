@@ -39,7 +39,7 @@ def sleeps(task: str) -> int:
 @pytest.fixture
 def plus(tmp_path: Path) -> tuple[SavedModelSession, Callable[[], list[float]]]:
     """A session that was made in a considerate block, and a run of it."""
-    with considerate():
+    with considerate(config_pb2.ConfigProto()):
         session = SavedModelSession(export_tf1(tmp_path / "1"), ["serve"], config_pb2.ConfigProto())
     signature = session.meta_graph.signature_def["serving_default"]
     call = session.callable(
@@ -67,7 +67,7 @@ def test_a_load_runs_in_a_pool_of_low_priority_and_a_request_does_not(plus: Any)
     for _ in range(20):
         assert run() == [3.0, 4.0]
     assert {task: sleeps(task) for task in pool} == before
-    with considerate():
+    with considerate(config_pb2.ConfigProto()):
         assert is_loading()
         for _ in range(20):
             assert run() == [3.0, 4.0]
@@ -78,7 +78,7 @@ def test_a_load_runs_in_a_pool_of_low_priority_and_a_request_does_not(plus: Any)
 
 def test_a_model_answers_alike_wherever_it_runs(plus: Any) -> None:
     session, run = plus
-    with considerate():
+    with considerate(config_pb2.ConfigProto()):
         loading = run()
     assert loading == run() == [3.0, 4.0]
     session.close()
