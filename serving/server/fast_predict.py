@@ -3,7 +3,7 @@
 gRPC's Python server gives every request a thread of its own. With batching most of these threads only wait for the
 batch that their request is in, and waking them one by one, each to fight for Python's global lock, costs more than
 the rest of the request. Here a few threads listen to gRPC in turn; one that hears of requests takes whatever waits,
-hands it to the runtime's batching as one task, and sends the answers itself.
+runs it as one batch, and sends the answers itself.
 
 Every other method and service stays with ``grpc.server``; this attaches to the same server, ports and TLS included.
 What it needs of grpcio is not public (``grpc._cython.cygrpc``, on which ``grpc.server`` itself stands), so whether it
