@@ -1,6 +1,7 @@
 """Loads work in threads of low priority, and leave no other thread so."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,18 @@ def sleeps(task: str) -> int:
     raise AssertionError(task)
 
 
+def settled(pool: set[str]) -> dict[str, int]:
+    """How often each thread has slept, once all have: after a piece of work they wait awake for a while."""
+    deadline = time.monotonic() + 30
+    counts = {task: sleeps(task) for task in pool}
+    while time.monotonic() < deadline:
+        time.sleep(0.3)
+        former, counts = counts, {task: sleeps(task) for task in pool}
+        if counts == former:
+            return counts
+    raise AssertionError("the pool does not come to rest")
+
+
 @pytest.fixture
 def plus(tmp_path: Path) -> tuple[SavedModelSession, Callable[[], list[float]]]:
     """A session that was made in a considerate block, and a run of it."""
@@ -62,16 +75,16 @@ def test_a_load_runs_in_a_pool_of_low_priority_and_a_request_does_not(plus: Any)
     session, run = plus
     pool = nice_threads()
     assert len(pool) == 2
-    before = {task: sleeps(task) for task in pool}
+    before = settled(pool)
     assert not is_loading()
     for _ in range(20):
         assert run() == [3.0, 4.0]
-    assert {task: sleeps(task) for task in pool} == before
+    assert settled(pool) == before
     with considerate(config_pb2.ConfigProto()):
         assert is_loading()
         for _ in range(20):
             assert run() == [3.0, 4.0]
-    assert {task: sleeps(task) for task in pool} != before
+    assert settled(pool) != before
     assert nice_threads() == pool
     session.close()
 
