@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 _HERE = Path(__file__).resolve().parent
 _VERSION = re.search(r'^__version__ = "(.+)"$', (_HERE / "trainer/__init__.py").read_text(), re.MULTILINE)
@@ -11,6 +11,18 @@ assert _VERSION is not None
 
 _MLFLOW = ["alembic", "mlflow-skinny>=3", "sqlalchemy"]
 _WANDB = ["wandb"]
+
+# Predict without Python (serving/native). Optional: where gRPC's C library, protozero or a compiler is missing,
+# everything works without it.
+_NATIVE = Extension(
+    "serving.native._front",
+    sources=sorted(str(path.relative_to(_HERE)) for path in _HERE.glob("serving/native/src/*.cc")),
+    depends=sorted(str(path.relative_to(_HERE)) for path in _HERE.glob("serving/native/src/*.h")),
+    libraries=["grpc", "gpr"],
+    extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra"],
+    language="c++",
+    optional=True,
+)
 
 setup(
     name="babelrec",
@@ -24,7 +36,9 @@ setup(
         "trainer": ["py.typed"],
         "serving": ["py.typed", "deploy/**/*"],
         "serving.proto": ["*.proto", "*.pyi"],
+        "serving.native": ["src/*"],
     },
+    ext_modules=[_NATIVE],
     install_requires=[
         "tensorflow~=2.20.0",
         "tf-keras~=2.20.0",

@@ -142,9 +142,8 @@ _LONG = frozenset(
 )
 
 
-@functools.cache
-def library() -> Any:
-    """TensorFlow's C API, loaded at the first call.
+def library_path() -> Path:
+    """The file of TensorFlow's C API.
 
     Raises:
         ImportError: TensorFlow is not installed.
@@ -152,10 +151,19 @@ def library() -> Any:
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("the model server needs TensorFlow's libraries. Remedy: `pip install tensorflow`.")
-    folder = Path(spec.submodule_search_locations[0])
+    return Path(spec.submodule_search_locations[0]) / _RUNTIME
+
+
+@functools.cache
+def library() -> Any:
+    """TensorFlow's C API, loaded at the first call.
+
+    Raises:
+        ImportError: TensorFlow is not installed.
+    """
     # Local symbols: the library exports a BoringSSL that must not shadow the OpenSSL of Python's own modules. Op
     # libraries find what they need by the sonames that they were linked with.
-    path = str(folder / _RUNTIME)
+    path = str(library_path())
     long, short = ctypes.CDLL(path, mode=ctypes.RTLD_LOCAL), ctypes.PyDLL(path, mode=ctypes.RTLD_LOCAL)
     functions = SimpleNamespace()
     for name, (result, arguments) in _SIGNATURES.items():

@@ -12,6 +12,8 @@ from serving.runtime.c_api import Output, Status, TensorFlowError, buffer_of, li
 
 _NOT_FOUND = 5
 _CALLING_THREAD = -1
+INLINE_OPTIONS: bytes = config_pb2.RunOptions(inter_op_thread_pool=_CALLING_THREAD).SerializeToString()
+"""``RunOptions`` that run operations one after the other in the calling thread."""
 
 
 class SavedModelSession:
@@ -68,6 +70,12 @@ class SavedModelSession:
         finally:
             c.TF_DeleteBuffer(meta_graph)
             c.TF_DeleteSessionOptions(options)
+
+    @property
+    def pointer(self) -> int:
+        """The ``TF_Session``."""
+        assert self._session is not None
+        return self._session
 
     def output(self, tensor_name: str) -> Output:
         """The tensor ``operation:index`` of the graph.

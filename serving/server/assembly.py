@@ -10,17 +10,19 @@ from typing import Any
 import grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
+from serving.native.front import Front
 from serving.runtime.batching import BatchingOptions
-from serving.server import config_files, fast_predict, flags, ops, profiler, workers
+from serving.server import config_files, fast_predict, flags, native_predict, ops, profiler, workers
 from serving.server.config_files import ConfigFileError
 from serving.server.core import CoreOptions, ServerCore
 from serving.server.errors import invalid_argument
-from serving.server.grpc_server import GrpcServer
+from serving.server.grpc_server import GrpcServer, channel_arguments
 from serving.server.handlers import Handlers
 from serving.server.health import add_health
 from serving.server.loader import LoaderOptions, ModelLoader
 from serving.server.log_collector import Factory, FileLogCollector, LogCollector, Report
 from serving.server.metrics import Metrics
+from serving.server.native_predict import NativePredict
 from serving.server.policies import TRANSITION_POLICIES
 from serving.server.profiler import add_profiler
 from serving.server.reflection import add_reflection
@@ -86,16 +88,45 @@ def make_request_logger(options: argparse.Namespace, bundle: Any, metrics: Metri
     return ServerRequestLogger(metrics, tuple(bundle.saved_model_tags) or ("serve",), factories)
 
 
-def make_grpc(options: argparse.Namespace, bundle: Any, handlers: Handlers) -> GrpcServer:
-    """The gRPC server, which does not listen yet."""
+def make_grpc(options: argparse.Namespace, bundle: Any, handlers: Handlers, core: Core) -> GrpcServer:
+    """The gRPC server, which does not listen yet.
+
+    Raises:
+        StatusError: the native front is insisted on and can't be had.
+    """
     batched = bundle.HasField("batching_parameters")
+    front = _make_front(options, bundle)
+    if front is not None:
+        NativePredict(front, core, handlers.metrics)
     return GrpcServer(
         handlers,
         threads=options.grpc_max_threads,
         max_concurrent=options.max_concurrent_requests or None,
-        channel_arguments=options.grpc_channel_arguments,
+        options=options.grpc_channel_arguments,
         share_port=workers.is_worker(),
         batching=batching_options(bundle.batching_parameters) if batched else None,
+        front=front,
+    )
+
+
+def _make_front(options: argparse.Namespace, bundle: Any) -> Front | None:
+    if options.native_predict == "off":
+        return None
+    obstacle = native_predict.obstacle(options, bundle)
+    if obstacle is not None:
+        if options.native_predict == "on":
+            raise invalid_argument(f"--native_predict=on: {obstacle}")
+        _LOGGER.info("Predict is answered in Python: %s", obstacle)
+        return None
+    batching = batching_options(bundle.batching_parameters)
+    _LOGGER.info("Predict is answered by the native front")
+    return Front(
+        groups=batching.num_batch_threads,
+        max_rows=batching.max_batch_size,
+        max_waiting=batching.max_batch_size * batching.max_enqueued_batches,
+        max_concurrent=options.max_concurrent_requests,
+        pad=batching.pad_variable_length_inputs,
+        channel_arguments=channel_arguments(options.grpc_channel_arguments, share_port=workers.is_worker()),
     )
 
 

@@ -133,6 +133,10 @@ class ServerCore(Generic[S]):
         """The model's ``ModelConfig`` in force, or None."""
         return self._models.get(model_name)
 
+    def watch(self, serve: Callable[[str, Mapping[int, S]], None]) -> None:
+        """See ``AspiredVersionsManager.watch``; changes of configuration are told too."""
+        self.manager.watch(serve)
+
     def start(self, config: Any, is_stopping: Callable[[], bool] = lambda: False) -> None:
         """Takes the first configuration and waits until each model has a version available.
 
@@ -251,6 +255,7 @@ class ServerCore(Generic[S]):
                     self._reported.pop(name)
 
         self._source.update(watched, take_over)
+        self.manager.tell()
         self.manager.wake()
         return changed
 

@@ -262,6 +262,8 @@ FLAGS: Sequence[Flag] = (
          "take a base path without versions for a mistake instead of unloading the model", ours=True),
     Flag("workers", "int", 1, "server processes that share the ports, each with its own models and batches",
          ours=True, check=_at_least(1)),
+    Flag("native_predict", "string", "auto", "answer gRPC's Predict without Python: on, off, or auto: where it was "
+         "built, with --enable_batching, without TLS", ours=True, check=_one_of("auto", "on", "off")),
     Flag("max_concurrent_requests", "int", 0, "requests in the server at once, more are refused; 0: no limit",
          ours=True, check=_at_least(0)),
     Flag("enable_grpc_reflection", "bool", True, "gRPC server reflection, for grpcurl and its like", ours=True),

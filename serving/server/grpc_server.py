@@ -1,7 +1,10 @@
 """The gRPC skin of the handlers: PredictionService and ModelService on one port."""
 
 import logging
+import shutil
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import SimpleQueue
@@ -9,6 +12,7 @@ from typing import Any, NoReturn
 
 import grpc
 
+from serving.native.front import Front
 from serving.protos import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -145,9 +149,10 @@ class GrpcServer:
         threads: requests that are worked on at once; more wait.
         max_concurrent: inference requests in the server at once; more are refused with RESOURCE_EXHAUSTED. None: no
             limit.
-        channel_arguments: gRPC's own options.
+        options: gRPC's own.
         share_port: whether other processes may listen on the same port.
         batching: how models join requests; Predict then takes the way of ``FastPredict``. None: they don't.
+        front: what listens instead, and passes on what it doesn't answer by itself. None: this server listens.
     """
 
     def __init__(
@@ -156,19 +161,17 @@ class GrpcServer:
         *,
         threads: int,
         max_concurrent: int | None = None,
-        channel_arguments: Sequence[tuple[str, Any]] = (),
+        options: Sequence[tuple[str, Any]] = (),
         share_port: bool = False,
         batching: BatchingOptions | None = None,
+        front: Front | None = None,
     ) -> None:
+        self._front = front
+        self._folder: str | None = None
         self._executor = LeanExecutor(threads)
         self.server: grpc.Server = grpc.server(
             self._executor,  # type: ignore[arg-type]
-            options=[
-                ("grpc.max_receive_message_length", _UNLIMITED),
-                ("grpc.max_send_message_length", _UNLIMITED),
-                ("grpc.so_reuseport", int(share_port)),
-                *channel_arguments,
-            ],
+            options=channel_arguments(options, share_port=share_port),
             interceptors=None if max_concurrent is None else [_Limit(self._executor, max_concurrent)],
         )
         self._fast: FastPredict | None = None
@@ -209,6 +212,12 @@ class GrpcServer:
         Raises:
             OSError: the address is in use or can't be had.
         """
+        if self._front is not None:
+            assert credentials is None, "the front knows no TLS"
+            port = self._front.listen(address)
+            if not port:
+                raise OSError(f"cannot listen on {address}: is it in use?")
+            return port
         try:
             if credentials is not None:
                 return int(self.server.add_secure_port(address, credentials))
@@ -218,13 +227,31 @@ class GrpcServer:
 
     def start(self) -> None:
         """Begins to answer."""
+        if self._front is not None:
+            # Of nobody but this user: TLS and limits are the front's.
+            self._folder = tempfile.mkdtemp(prefix="babelrec-grpc-")
+            behind = f"unix:{self._folder}/behind.sock"
+            self.server.add_insecure_port(behind)
         self.server.start()
         if self._fast is not None:
             self._fast.start()
+        if self._front is not None:
+            self._front.start(behind)
 
     def stop(self, grace: float) -> threading.Event:
         """Takes no new requests; the event is set once running ones have ended, within ``grace`` seconds."""
-        return self.server.stop(grace)
+        if self._front is None:
+            return self.server.stop(grace)
+        ended = threading.Event()
+        threading.Thread(target=self._drain, args=(self._front, grace, ended), name="drain", daemon=True).start()
+        return ended
+
+    def _drain(self, front: Front, grace: float, ended: threading.Event) -> None:
+        deadline = time.monotonic() + grace
+        # What the front still has may yet be passed on.
+        front.drain(grace)
+        self.server.stop(max(deadline - time.monotonic(), 0.0)).wait()
+        ended.set()
 
     def close(self, patience: float = 0.0) -> bool:
         """Ends what a stopped server leaves.
@@ -235,7 +262,12 @@ class GrpcServer:
         Returns:
             Whether none goes on after that.
         """
-        is_over = self._fast is None or self._fast.stop(patience)
+        deadline = time.monotonic() + patience
+        is_over = self._front is None or self._front.close(patience)
+        if self._fast is not None:
+            is_over = self._fast.stop(max(deadline - time.monotonic(), 0.0)) and is_over
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
         self._executor.shutdown(wait=False)
         return is_over
 
@@ -243,6 +275,16 @@ class GrpcServer:
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
         # Lets gRPC's core find the method instead of Python.
         self.server.add_registered_method_handlers(service, methods)  # type: ignore[attr-defined]
+
+
+def channel_arguments(options: Sequence[tuple[str, Any]], *, share_port: bool) -> list[tuple[str, Any]]:
+    """gRPC's options of a server: messages of any size, and what is given."""
+    return [
+        ("grpc.max_receive_message_length", _UNLIMITED),
+        ("grpc.max_send_message_length", _UNLIMITED),
+        ("grpc.so_reuseport", int(share_port)),
+        *options,
+    ]
 
 
 def _method(handler: Callable[..., Any], request_type: Any) -> grpc.RpcMethodHandler:

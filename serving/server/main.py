@@ -182,7 +182,7 @@ class _Server:
             as_content=options.enable_serialization_as_tensor_content,
             reloadable=not workers.is_worker(),
         )
-        self._grpc = assembly.make_grpc(options, bundle, handlers)
+        self._grpc = assembly.make_grpc(options, bundle, handlers, core)
         self._shutdowns = assembly.add_services(options, self._grpc, core)
         assembly.listen(options, self._grpc, credentials)
         if options.rest_api_port:

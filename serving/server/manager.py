@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -86,6 +86,7 @@ class AspiredVersionsManager(Generic[S]):
         self._max_unloading = max(num_unload_threads, 1)
         self._loading = 0
         self._unloading = 0
+        self._watcher: Callable[[str, Mapping[int, S]], None] | None = None
         self._next_key = 0
         self._stopping = False
 
@@ -101,6 +102,24 @@ class AspiredVersionsManager(Generic[S]):
             is no such model or version available.
         """
         return Handle(self, name, version)
+
+    def watch(self, serve: Callable[[str, Mapping[int, S]], None]) -> None:
+        """Has somebody told of the versions that answer requests: of all at once, and of each change.
+
+        A version that is left out is told before it is unloaded.
+
+        Args:
+            serve: is given a model and its versions by number, ascending; must not call the manager.
+        """
+        with self._lock:
+            self._watcher = serve
+        self.tell()
+
+    def tell(self) -> None:
+        """Tells the watcher of all models again."""
+        with self._lock:
+            for name in self._serving:
+                self._tell(name)
 
     def available(self) -> dict[str, list[int]]:
         """The versions that answer requests, ascending, by model."""
@@ -352,6 +371,12 @@ class AspiredVersionsManager(Generic[S]):
 
     def _update_serving(self, name: str) -> None:
         self._serving[name] = Serving([h for h in self._harnesses[name] if h.phase is Phase.READY])
+        self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        if self._watcher is not None:
+            versions = self._serving[name].by_version
+            self._watcher(name, {version: h.servable for version, h in versions.items() if h.servable is not None})
 
     def _republish_twin(self, harness: Harness[S]) -> None:
         """Takes back what a failed move of a version to another directory had left on the one that answers."""

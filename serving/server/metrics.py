@@ -120,8 +120,7 @@ class Family(Generic[Cell]):
 
     def total(self) -> float:
         """Sum over all cells of a counter or gauge, or the number of a histogram's observations."""
-        values = self.read().values()
-        return sum(sum(value[0]) if isinstance(value, tuple) else value for value in values)
+        return _total(self.read())
 
     def _new(self, values: Labels) -> Cell:
         if len(values) != len(self.labels):
@@ -162,6 +161,7 @@ class Metrics:
         self._families: list[Family[Any]] = []
         self._states: States | None = None
         self._others: Callable[[], Iterable[Snapshot]] = tuple
+        self._sources: list[Callable[[], Snapshot]] = []
         # Requests
         self.request_count = self._number("/tensorflow/serving/request_count", "model_name", "status")
         self.request_latency = self._histogram(
@@ -201,6 +201,14 @@ class Metrics:
         """
         self._states = states
 
+    def add_source(self, source: Callable[[], Snapshot]) -> None:
+        """Has what somebody else in this process counts added to the metrics of the same names.
+
+        Args:
+            source: gives the values, of any of this class's metrics, as ``snapshot`` does.
+        """
+        self._sources.append(source)
+
     def record_load(self, path: str, seconds: float, error: StatusError | None = None) -> None:
         """Counts one attempt to load the SavedModel at ``path``."""
         self.load_attempt_count.cell(path, "success" if error is None else "fail").add()
@@ -219,11 +227,12 @@ class Metrics:
     def totals(self, names: Iterable[str]) -> dict[str, int]:
         """Present totals of those of the named metrics (``/tensorflow/...``) that exist."""
         wanted = set(names)
-        return {family.name: int(family.total()) for family in self._families if family.name in wanted}
+        values = self._read()
+        return {family.name: int(_total(values[family.name])) for family in self._families if family.name in wanted}
 
     def snapshot(self) -> Snapshot:
         """All values, as plain containers that can be pickled and handed to another process's ``render``."""
-        values = {family.name: family.read() for family in self._families}
+        values = self._read()
         runs = values["/tensorflow/serving/runtime_latency"].values()
         values["/tensorflow/core/graph_runs"] = {(): sum(sum(counts) for counts, _ in runs)}
         values["/tensorflow/core/graph_run_time_usecs"] = {(): sum(total for _, total in runs)}
@@ -264,6 +273,14 @@ class Metrics:
             _print(lines, name, kind, labels, bounds, values[name])
         return "".join(line + "\n" for line in lines).encode() + generate_latest(self.registry)
 
+    def _read(self) -> Snapshot:
+        values = {family.name: family.read() for family in self._families}
+        kinds = {family.name: family.kind for family in self._families}
+        for source in self._sources:
+            for name, more in source().items():
+                _merge(values[name], more, kinds[name])
+        return values
+
     def _number(self, name: str, *labels: str, kind: str = "counter") -> Family[Number]:
         family = Family(name, kind, labels, Number)
         self._families.append(family)
@@ -281,6 +298,10 @@ class Metrics:
 def prometheus_name(name: str) -> str:
     """TensorFlow's name as its exporter writes it: ``/tensorflow/x`` -> ``:tensorflow:x``."""
     return "".join(c if c.isascii() and (c.isalnum() or c == "_") else ":" for c in name)
+
+
+def _total(values: Mapping[Labels, Any]) -> float:
+    return sum(sum(value[0]) if isinstance(value, tuple) else value for value in values.values())
 
 
 def _merge(values: dict[Labels, Any], more: Mapping[Labels, Any], kind: str) -> None:

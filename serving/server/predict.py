@@ -183,7 +183,7 @@ class JoiningServable(Servable, Protocol):
 
 def _response(name: str, version: int, signature_name: str, results: Mapping[str, bytes], as_content: bool) -> bytes:
     """A PredictResponse on the wire."""
-    parts = [_spec_field(name, version, signature_name)]
+    parts = [spec_field(name, version, signature_name)]
     for alias, content in results.items():
         if as_content:
             proto = tensor_pb2.TensorProto.FromString(content)
@@ -195,7 +195,8 @@ def _response(name: str, version: int, signature_name: str, results: Mapping[str
 
 
 @functools.lru_cache(maxsize=1024)
-def _spec_field(name: str, version: int, signature_name: str) -> bytes:
+def spec_field(name: str, version: int, signature_name: str) -> bytes:
+    """The field ``model_spec`` of a response on the wire."""
     spec = model_pb2.ModelSpec(name=name, signature_name=signature_name)
     spec.version.value = version
     content = spec.SerializeToString()

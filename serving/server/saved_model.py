@@ -14,8 +14,8 @@ from serving.protos import tensor_pb2
 from serving.runtime.batching import BatchingOptions, Input, add_batching
 from serving.runtime.c_api import Output, TensorFlowError, library
 from serving.runtime.joining import join, rows_of
+from serving.runtime.session import INLINE_OPTIONS, SavedModelSession
 from serving.runtime.session import Callable as SessionCallable
-from serving.runtime.session import SavedModelSession
 from serving.runtime.tensors import TensorCache, bytes_from_tensor, split_bytes_from_tensor
 from serving.server.errors import from_exception, invalid_argument
 from serving.server.servable import METHODS, Signature, read_signature
@@ -58,6 +58,8 @@ class SavedModelServable:
             for key in self.signatures:
                 self._add_batching(key, batching)
             self._session.extend()
+        # Called with this first thing in ``close``: what else may run the session ends then.
+        self.before_close: Callable[[SavedModelServable], None] | None = None
         self._running = 0
         self._both_ways = False
         self._callables: OrderedDict[tuple[str, tuple[str, ...], bool], SessionCallable] = OrderedDict()
@@ -72,6 +74,29 @@ class SavedModelServable:
     def max_batch_size(self) -> int:
         """Rows that may be joined."""
         return self._batching.max_batch_size if self._batching is not None else 1
+
+    @property
+    def fills_up(self) -> bool:
+        """Whether joined rows are filled up to certain sizes, which the batch queue does."""
+        return self._batching is not None and bool(self._batching.allowed_batch_sizes)
+
+    @property
+    def session(self) -> int:
+        """The ``TF_Session``."""
+        return self._session.pointer
+
+    @property
+    def run_options(self) -> bytes:
+        """The ``RunOptions`` of batched runs."""
+        return INLINE_OPTIONS
+
+    def tensors(self, key: str) -> tuple[list[Output], list[Output]]:
+        """A signature's inputs and outputs in the graph, in the order in which it names them."""
+        signature = self.signatures[key]
+        return (
+            [self._session.output(spec.name) for spec in signature.inputs.values()],
+            [self._session.output(spec.name) for spec in signature.outputs.values()],
+        )
 
     @contextlib.contextmanager
     def warming_up(self) -> Iterator[None]:
@@ -145,12 +170,14 @@ class SavedModelServable:
             protos = [inputs[alias] for inputs in requests]
             return _cache.tensors.get_joined(protos, rows, partial(join, protos, rows=rows, pad=pad))
 
-        results = self._call(signature, take, outputs, timeout, batched=bool(self._batching.allowed_batch_sizes))
+        results = self._call(signature, take, outputs, timeout, batched=self.fills_up)
         parts = _read(results, partial(split_bytes_from_tensor, rows=rows))
         return [dict(zip(outputs, answer, strict=True)) for answer in zip(*parts, strict=True)]
 
     def close(self) -> None:
         """See ``Servable.close``."""
+        if self.before_close is not None:
+            self.before_close(self)
         self._callables.clear()
         self._session.close()
         # malloc keeps freed arenas until told otherwise.

@@ -1,0 +1,85 @@
+// The front as Python sees it, by ctypes: `serving/native/front.py`.
+
+#include <chrono>
+#include <cstring>
+#include <vector>
+
+#include "front.h"
+
+using namespace babelrec;
+
+#define API extern "C" __attribute__((visibility("default")))
+
+struct Handle {
+  std::shared_ptr<Model> model;
+};
+
+API int babelrec_load(const char* tensorflow_library) { return load_tensorflow(tensorflow_library) ? 1 : 0; }
+
+// keys, texts, numbers: gRPC's options; where texts has none the number counts.
+API Front* babelrec_front_new(int groups, int64_t max_rows, int64_t max_waiting, int64_t max_concurrent, int pad,
+                              const char** keys, const char** texts, const int* numbers, int count) {
+  std::vector<grpc_arg> arguments(static_cast<size_t>(count));
+  for (int index = 0; index < count; ++index) {
+    grpc_arg& argument = arguments[static_cast<size_t>(index)];
+    argument.key = const_cast<char*>(keys[index]);
+    if (texts[index] != nullptr) {
+      argument.type = GRPC_ARG_STRING;
+      argument.value.string = const_cast<char*>(texts[index]);
+    } else {
+      argument.type = GRPC_ARG_INTEGER;
+      argument.value.integer = numbers[index];
+    }
+  }
+  const grpc_channel_args all{arguments.size(), arguments.data()};
+  return new Front({groups, max_rows, max_waiting, max_concurrent, pad != 0}, &all);
+}
+
+API int babelrec_front_listen(Front* front, const char* address) { return front->listen(address); }
+
+API void babelrec_front_start(Front* front, const char* behind) { front->start(behind); }
+
+API int babelrec_front_drain(Front* front, double seconds) { return front->drain(seconds) ? 1 : 0; }
+
+// What is left of it stays: models are unloaded, and counts read, after a server has been closed.
+API int babelrec_front_close(Front* front, double seconds) { return front->close(seconds) ? 1 : 0; }
+
+API void babelrec_front_serve(Front* front, const char* name, const int64_t* versions, Handle** models, int count) {
+  std::vector<Version> all;
+  for (int index = 0; index < count; ++index) {
+    all.emplace_back(versions[index], models[index] != nullptr ? models[index]->model : nullptr);
+  }
+  front->models.serve(name, std::move(all));
+}
+
+API int babelrec_counter_values() { return Counters::kValues; }
+
+API int babelrec_front_count(Front* front, const char* name, double* counters) {
+  return front->models.read(name, counters) ? 1 : 0;
+}
+
+API Handle* babelrec_model_new(void* session, const void* run_options, size_t length) {
+  return new Handle{std::make_shared<Model>(session, std::string(static_cast<const char*>(run_options), length))};
+}
+
+API void babelrec_model_add(Handle* handle, const char* key, const char** inputs, const int* input_types,
+                            const int* ranks, const TF_Output* feeds, int input_count, const char** outputs,
+                            const int* output_types, const TF_Output* fetches, int output_count,
+                            const void* spec_field, size_t length) {
+  Signature signature;
+  for (int index = 0; index < input_count; ++index) {
+    signature.inputs.push_back({inputs[index], input_types[index], ranks[index]});
+  }
+  for (int index = 0; index < output_count; ++index) signature.outputs.push_back({outputs[index], output_types[index]});
+  signature.feeds.assign(feeds, feeds + input_count);
+  signature.fetches.assign(fetches, fetches + output_count);
+  signature.spec_field.assign(static_cast<const char*>(spec_field), length);
+  handle->model->add(key, std::move(signature));
+}
+
+// Returns once nothing uses the model any more. It must not be served then.
+API void babelrec_model_delete(Handle* handle) {
+  std::future<void> gone = handle->model->gone();
+  delete handle;
+  gone.wait();
+}

@@ -1,0 +1,447 @@
+#include "front.h"
+
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/grpc_security.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "relay.h"
+
+namespace babelrec {
+namespace {
+
+constexpr char kPredict[] = "/tensorflow.serving.PredictionService/Predict";
+// Calls that gRPC may hand over before the thread that takes them comes round.
+constexpr int kArmed = 16;
+
+std::string_view view(const grpc_slice& slice) {
+  return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
+}
+
+// A message in one piece; without copying when it came in one.
+grpc_slice whole(grpc_byte_buffer* message) {
+  grpc_byte_buffer_reader reader;
+  grpc_byte_buffer_reader_init(&reader, message);
+  grpc_slice slice;
+  if (grpc_byte_buffer_reader_next(&reader, &slice) == 0) return grpc_empty_slice();
+  if (GRPC_SLICE_LENGTH(slice) < grpc_byte_buffer_length(message)) {
+    grpc_slice_unref(slice);
+    grpc_byte_buffer_reader_destroy(&reader);
+    grpc_byte_buffer_reader_init(&reader, message);
+    slice = grpc_byte_buffer_reader_readall(&reader);
+  }
+  grpc_byte_buffer_reader_destroy(&reader);
+  return slice;
+}
+
+grpc_op operation(grpc_op_type type) {
+  grpc_op op;
+  std::memset(&op, 0, sizeof op);
+  op.op = type;
+  return op;
+}
+
+double micros_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+// A Predict request on its way.
+struct Front::Call {
+  explicit Call(Front* front) : front(front) { grpc_metadata_array_init(&metadata); }
+  ~Call() {
+    grpc_byte_buffer_destroy(message);
+    grpc_byte_buffer_destroy(response);
+    grpc_slice_unref(bytes);
+    grpc_metadata_array_destroy(&metadata);
+    if (call != nullptr) grpc_call_unref(call);
+  }
+
+  void on_arrival(bool is_good) {
+    if (is_good) {
+      front->arrived(this);
+    } else {
+      delete this;  // the server stops
+    }
+  }
+  void on_passing(bool) { front->pass_on(this); }
+  void on_sent(bool) { front->end(this); }
+
+  Front* front;
+  grpc_call* call = nullptr;
+  gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_REALTIME);
+  grpc_metadata_array metadata;
+  grpc_byte_buffer* message = nullptr;
+  grpc_byte_buffer* response = nullptr;
+  grpc_slice bytes = grpc_empty_slice();
+  int is_cancelled = 0;
+
+  std::shared_ptr<Model> model;
+  Counters* counters = nullptr;
+  const Signature* signature = nullptr;
+  std::vector<Input> inputs;
+  int64_t rows = 0;
+
+  Tag arrival = tag_of<&Call::on_arrival>(this);
+  Tag passing = tag_of<&Call::on_passing>(this);
+  Tag sent = tag_of<&Call::on_sent>(this);
+};
+
+// Any other call on its way.
+struct Front::Other {
+  explicit Other(Front* front) : front(front) {
+    grpc_call_details_init(&details);
+    grpc_metadata_array_init(&metadata);
+  }
+
+  void on_arrival(bool is_good) {
+    if (is_good) {
+      front->ask_for_other();
+      {
+        std::lock_guard lock(front->mutex_);
+        ++front->others_;
+      }
+      Front* of = front;
+      relay(of->channel_, of->queue_, call, details.deadline, metadata, nullptr, false, details.method,
+            [of] { of->other_ended(); });
+    } else {
+      grpc_metadata_array_destroy(&metadata);
+    }
+    grpc_call_details_destroy(&details);
+    delete this;
+  }
+
+  Front* front;
+  grpc_call* call = nullptr;
+  grpc_call_details details;
+  grpc_metadata_array metadata;
+  Tag arrival = tag_of<&Other::on_arrival>(this);
+};
+
+Front::Front(const FrontOptions& options, const grpc_channel_args* arguments)
+    : options_(options), predict_name_(grpc_slice_from_static_string(kPredict)) {
+  grpc_init();
+  server_ = grpc_server_create(arguments, nullptr);
+  queue_ = grpc_completion_queue_create_for_next(nullptr);
+  grpc_server_register_completion_queue(server_, queue_, nullptr);
+  predict_ =
+      grpc_server_register_method(server_, kPredict, nullptr, GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER, 0);
+}
+
+int Front::listen(const char* address) {
+  grpc_server_credentials* credentials = grpc_insecure_server_credentials_create();
+  int port = grpc_server_add_http2_port(server_, address, credentials);
+  grpc_server_credentials_release(credentials);
+  return port;
+}
+
+void Front::start(const char* behind) {
+  char unlimited_receive[] = GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, unlimited_send[] = GRPC_ARG_MAX_SEND_MESSAGE_LENGTH;
+  char retries[] = GRPC_ARG_ENABLE_RETRIES, proxy[] = GRPC_ARG_ENABLE_HTTP_PROXY;
+  grpc_arg arguments[4];
+  for (grpc_arg& argument : arguments) argument.type = GRPC_ARG_INTEGER;
+  arguments[0].key = unlimited_receive, arguments[0].value.integer = -1;
+  arguments[1].key = unlimited_send, arguments[1].value.integer = -1;
+  arguments[2].key = retries, arguments[2].value.integer = 0;
+  arguments[3].key = proxy, arguments[3].value.integer = 0;
+  grpc_channel_args all{4, arguments};
+  grpc_channel_credentials* credentials = grpc_insecure_credentials_create();
+  channel_ = grpc_channel_create(behind, credentials, &all);
+  grpc_channel_credentials_release(credentials);
+  grpc_server_start(server_);
+  for (int armed = 0; armed < kArmed; ++armed) {
+    ask_for_predict();
+    ask_for_other();
+  }
+  threads_.emplace_back(&Front::hear, this);
+  threads_.emplace_back(&Front::write_answers, this);
+  for (int group = 0; group < options_.groups; ++group) threads_.emplace_back(&Front::run_groups, this);
+}
+
+bool Front::drain(double seconds) {
+  std::unique_lock lock(mutex_);
+  if (!is_stopping_) {
+    is_stopping_ = true;
+    grpc_server_shutdown_and_notify(server_, queue_, &stopped_);
+  }
+  return ended_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return in_flight_ == 0; });
+}
+
+bool Front::close(double seconds) {
+  if (!threads_.empty()) {
+    drain(0);
+    grpc_server_cancel_all_calls(server_);
+    {
+      std::unique_lock lock(mutex_);
+      bool is_over = ended_.wait_for(lock, std::chrono::duration<double>(seconds), [this] {
+        return is_stopped_ && in_flight_ == 0 && others_ == 0;
+      });
+      if (!is_over) return false;
+      is_closing_ = true;
+    }
+    work_.notify_all();
+    answers_.notify_all();
+    grpc_completion_queue_shutdown(queue_);
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+    grpc_channel_destroy(channel_);
+  } else {
+    grpc_server_shutdown_and_notify(server_, queue_, &stopped_);
+    grpc_completion_queue_shutdown(queue_);
+    while (grpc_completion_queue_next(queue_, gpr_inf_future(GPR_CLOCK_REALTIME), nullptr).type !=
+           GRPC_QUEUE_SHUTDOWN) {
+    }
+  }
+  grpc_server_destroy(server_);
+  grpc_completion_queue_destroy(queue_);
+  grpc_shutdown();
+  return true;
+}
+
+void Front::hear() {
+  for (;;) {
+    grpc_event event = grpc_completion_queue_next(queue_, gpr_inf_future(GPR_CLOCK_REALTIME), nullptr);
+    if (event.type == GRPC_QUEUE_SHUTDOWN) return;
+    if (event.type != GRPC_OP_COMPLETE) continue;
+    auto tag = static_cast<Tag*>(event.tag);
+    tag->run(tag->owner, event.success != 0);
+  }
+}
+
+void Front::ask_for_predict() {
+  auto call = new Call(this);
+  // Of a server that stops the tag comes back with a failure.
+  if (grpc_server_request_registered_call(server_, predict_, &call->call, &call->deadline, &call->metadata,
+                                          &call->message, queue_, queue_, &call->arrival) != GRPC_CALL_OK) {
+    delete call;
+  }
+}
+
+void Front::ask_for_other() {
+  auto other = new Other(this);
+  if (grpc_server_request_call(server_, &other->call, &other->details, &other->metadata, queue_, queue_,
+                               &other->arrival) != GRPC_CALL_OK) {
+    delete other;
+  }
+}
+
+void Front::arrived(Call* call) {
+  ask_for_predict();
+  int64_t in_flight;
+  {
+    std::lock_guard lock(mutex_);
+    in_flight = ++in_flight_;
+  }
+  if (options_.max_concurrent > 0 && in_flight > options_.max_concurrent) {
+    refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED,
+           std::to_string(options_.max_concurrent) +
+               " requests are in the server already (--max_concurrent_requests); try again later");
+    return;
+  }
+  if (call->message == nullptr) return pass_on(call);
+  call->bytes = whole(call->message);
+  std::optional<RawRequest> request = read_request(view(call->bytes));
+  if (!request) return pass_on(call);
+  Found found = models.find(request->model, request->version ? &*request->version : nullptr);
+  if (found.model == nullptr) return pass_on(call);
+  call->signature = found.model->find(request->signature);
+  if (call->signature == nullptr) return pass_on(call);
+  std::optional<std::vector<Input>> inputs = read_inputs(*request, *call->signature);
+  if (!inputs || inputs->front().shape[0] > options_.max_rows) return pass_on(call);
+  call->inputs = std::move(*inputs);
+  call->rows = call->inputs.front().shape[0];
+  call->model = std::move(found.model);
+  call->counters = found.counters;
+  int64_t waiting;
+  {
+    std::lock_guard lock(mutex_);
+    waiting = waiting_rows_;
+    if (waiting == 0 || waiting + call->rows <= options_.max_waiting) {
+      waiting_.push_back(call);
+      waiting_rows_ += call->rows;
+      if (running_ < options_.groups) work_.notify_one();
+      return;
+    }
+  }
+  call->counters->refused();
+  refuse(call, GRPC_STATUS_UNAVAILABLE,
+         "The batch scheduling queue to which this task was submitted is full; currently " + std::to_string(waiting) +
+             " rows wait and " + std::to_string(options_.max_waiting) + " may");
+}
+
+// Only in the thread that hears: a relay is not made for several.
+void Front::pass_on(Call* call) {
+  grpc_call* server_call = call->call;
+  grpc_byte_buffer* message = call->message;
+  grpc_metadata_array metadata = call->metadata;
+  call->call = nullptr;
+  call->message = nullptr;
+  grpc_metadata_array_init(&call->metadata);
+  // The model may go: whatever happens to the request now does not concern it.
+  call->model.reset();
+  relay(channel_, queue_, server_call, call->deadline, metadata, message, true, predict_name_,
+        [this, call] { end(call); });
+}
+
+void Front::refuse(Call* call, grpc_status_code status, const std::string& why) {
+  grpc_slice details = grpc_slice_from_copied_buffer(why.data(), why.size());
+  grpc_op ops[3] = {operation(GRPC_OP_SEND_INITIAL_METADATA), operation(GRPC_OP_SEND_STATUS_FROM_SERVER),
+                    operation(GRPC_OP_RECV_CLOSE_ON_SERVER)};
+  ops[1].data.send_status_from_server.status = status;
+  ops[1].data.send_status_from_server.status_details = &details;
+  ops[2].data.recv_close_on_server.cancelled = &call->is_cancelled;
+  finish(call, ops, 3);
+  grpc_slice_unref(details);
+}
+
+void Front::send(Call* call, const std::string& response) {
+  grpc_slice slice = grpc_slice_from_copied_buffer(response.data(), response.size());
+  call->response = grpc_raw_byte_buffer_create(&slice, 1);
+  grpc_slice_unref(slice);
+  grpc_op ops[4] = {operation(GRPC_OP_SEND_INITIAL_METADATA), operation(GRPC_OP_SEND_MESSAGE),
+                    operation(GRPC_OP_SEND_STATUS_FROM_SERVER), operation(GRPC_OP_RECV_CLOSE_ON_SERVER)};
+  ops[1].data.send_message.send_message = call->response;
+  ops[2].data.send_status_from_server.status = GRPC_STATUS_OK;
+  ops[3].data.recv_close_on_server.cancelled = &call->is_cancelled;
+  finish(call, ops, 4);
+}
+
+void Front::finish(Call* call, grpc_op* ops, size_t count) {
+  call->model.reset();
+  if (grpc_call_start_batch(call->call, ops, count, &call->sent, nullptr) != GRPC_CALL_OK) end(call);
+}
+
+void Front::end(Call* call) {
+  delete call;
+  std::lock_guard lock(mutex_);
+  if (--in_flight_ == 0) ended_.notify_all();
+}
+
+void Front::other_ended() {
+  std::lock_guard lock(mutex_);
+  if (--others_ == 0) ended_.notify_all();
+}
+
+void Front::stopped(bool) {
+  std::lock_guard lock(mutex_);
+  is_stopped_ = true;
+  ended_.notify_all();
+}
+
+void Front::run_groups() {
+  for (;;) {
+    Group group;
+    {
+      std::unique_lock lock(mutex_);
+      work_.wait(lock, [this] { return !waiting_.empty() || is_closing_; });
+      if (waiting_.empty()) return;
+      ++running_;
+      group = take();
+      if (!waiting_.empty() && running_ < options_.groups) work_.notify_one();
+    }
+    run(group);
+    {
+      std::lock_guard lock(mutex_);
+      --running_;
+      if (!waiting_.empty()) {
+        // Somebody waits for this thread: another one writes the answers meanwhile.
+        finished_.push_back(std::move(group));
+        answers_.notify_one();
+        continue;
+      }
+    }
+    answer(group);
+  }
+}
+
+void Front::write_answers() {
+  for (;;) {
+    Group group;
+    {
+      std::unique_lock lock(mutex_);
+      answers_.wait(lock, [this] { return !finished_.empty() || is_closing_; });
+      if (finished_.empty()) return;
+      group = std::move(finished_.front());
+      finished_.pop_front();
+    }
+    answer(group);
+  }
+}
+
+// What waits for one signature, up to a group. Holds the lock.
+Front::Group Front::take() {
+  Group group;
+  group.begun = Clock::now();
+  // Even shares: of one large and one small group at a time the small ones would pay for few what a run costs.
+  const int64_t most = options_.groups == 1 ? in_flight_ : (in_flight_ + options_.groups - 1) / options_.groups;
+  std::deque<Call*> others;
+  for (Call* call : waiting_) {
+    const bool fits = group.calls.empty() || (call->signature == group.calls.front()->signature &&
+                                              group.rows + call->rows <= options_.max_rows &&
+                                              static_cast<int64_t>(group.calls.size()) < most);
+    if (fits) {
+      group.calls.push_back(call);
+      group.rows += call->rows;
+    } else {
+      others.push_back(call);
+    }
+  }
+  waiting_.swap(others);
+  waiting_rows_ -= group.rows;
+  return group;
+}
+
+void Front::run(Group& group) {
+  const gpr_timespec now = gpr_now(GPR_CLOCK_REALTIME);
+  auto is_late = [&](Call* call) {
+    if (gpr_time_cmp(gpr_convert_clock_type(call->deadline, GPR_CLOCK_REALTIME), now) > 0) return false;
+    group.rows -= call->rows;
+    refuse(call, GRPC_STATUS_DEADLINE_EXCEEDED, "Deadline exceeded before the request was started");
+    return true;
+  };
+  auto& calls = group.calls;
+  calls.erase(std::remove_if(calls.begin(), calls.end(), is_late), calls.end());
+  if (calls.empty()) return;
+  const Signature& signature = *calls.front()->signature;
+  Tensors inputs;
+  for (size_t index = 0; index < signature.inputs.size(); ++index) {
+    std::vector<const Input*> parts;
+    parts.reserve(calls.size());
+    for (const Call* call : calls) parts.push_back(&call->inputs[index]);
+    Tensor tensor = join(signature.inputs[index], parts, options_.pad);
+    if (tensor == nullptr) return;
+    inputs.push_back(std::move(tensor));
+  }
+  const auto start = Clock::now();
+  group.results = calls.front()->model->run(signature, inputs);
+  group.run_micros = micros_since(start);
+  if (!can_split(signature, group.results, group.rows)) group.results.clear();
+}
+
+void Front::answer(Group& group) {
+  if (group.calls.empty()) return;
+  if (group.results.empty()) {
+    // In a group the fault of one would be everybody's. The server behind finds out whose it is, and says it well.
+    for (Call* call : group.calls) {
+      // A batch of nothing: its tag has the other thread take over.
+      if (grpc_call_start_batch(call->call, nullptr, 0, &call->passing, nullptr) != GRPC_CALL_OK) end(call);
+    }
+    return;
+  }
+  Counters* counters = group.calls.front()->counters;
+  const Signature& signature = *group.calls.front()->signature;
+  // The signature is the model's, which the last call that is sent would let go.
+  const std::shared_ptr<Model> model = group.calls.front()->model;
+  const auto requests = static_cast<int64_t>(group.calls.size());
+  int64_t row = 0;
+  for (Call* call : group.calls) {
+    const std::string response = write_response(signature, group.results, row, call->rows);
+    row += call->rows;
+    send(call, response);
+  }
+  counters->answered(requests, micros_since(group.begun), group.run_micros);
+}
+
+}  // namespace babelrec

@@ -1,0 +1,99 @@
+// The gRPC server that clients meet: it answers Predict by itself where it can, and passes all else on.
+#pragma once
+
+#include <grpc/grpc.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "messages.h"
+#include "model.h"
+#include "tags.h"
+
+namespace babelrec {
+
+struct FrontOptions {
+  int groups;              // groups of requests that are worked on at once
+  int64_t max_rows;        // rows of a group
+  int64_t max_waiting;     // rows that wait; more are refused with UNAVAILABLE
+  int64_t max_concurrent;  // Predict requests in the server; more are refused with RESOURCE_EXHAUSTED. 0: no limit
+  bool pad;                // whether sizes that differ beyond the rows are filled up
+};
+
+// One thread does what gRPC's queue asks for; `groups` threads run models; one writes answers while the next group
+// is already being run. None of them ever needs Python.
+class Front {
+ public:
+  Front(const FrontOptions& options, const grpc_channel_args* arguments);
+
+  // Binds "host:port" or "unix:/path"; the port, or 0 when the address can't be had.
+  int listen(const char* address);
+  // Begins to answer; `behind` is the address of the server in Python.
+  void start(const char* behind);
+
+  // Takes no new calls. Returns whether all Predict requests have ended within so many seconds.
+  bool drain(double seconds);
+  // Ends what goes on, and the threads, once runs have ended. False when one goes on after so many seconds; the front
+  // must then stay as it is.
+  bool close(double seconds);
+
+  Models models;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Call;
+  struct Other;
+  // Requests for one signature of one version.
+  struct Group {
+    std::vector<Call*> calls;
+    int64_t rows = 0;
+    Clock::time_point begun;
+    double run_micros = 0;
+    Tensors results;  // none when it could not be run as one
+  };
+
+  void hear();
+  void run_groups();
+  void write_answers();
+  void ask_for_predict();
+  void ask_for_other();
+  void arrived(Call* call);
+  void pass_on(Call* call);
+  void refuse(Call* call, grpc_status_code status, const std::string& why);
+  void send(Call* call, const std::string& response);
+  void finish(Call* call, grpc_op* ops, size_t count);
+  void end(Call* call);
+  void other_ended();
+  void stopped(bool);
+  Group take();
+  void run(Group& group);
+  void answer(Group& group);
+
+  const FrontOptions options_;
+  grpc_server* server_;
+  grpc_completion_queue* queue_;
+  grpc_channel* channel_ = nullptr;
+  void* predict_;
+  grpc_slice predict_name_;
+  Tag stopped_ = tag_of<&Front::stopped>(this);
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable work_, answers_, ended_;
+  std::deque<Call*> waiting_;
+  std::deque<Group> finished_;
+  int64_t waiting_rows_ = 0;
+  int64_t in_flight_ = 0;  // Predict requests
+  int64_t others_ = 0;     // other calls that are passed on
+  int running_ = 0;
+  bool is_stopping_ = false;
+  bool is_stopped_ = false;
+  bool is_closing_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace babelrec

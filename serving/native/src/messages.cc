@@ -1,0 +1,351 @@
+#include "messages.h"
+
+#include <algorithm>
+#include <cstring>
+#include <protozero/pbf_reader.hpp>
+#include <protozero/pbf_writer.hpp>
+
+namespace babelrec {
+namespace {
+
+using protozero::pbf_reader;
+using protozero::pbf_wire_type;
+using protozero::pbf_writer;
+
+// Filling up may make a join larger than what was sent, but not without measure.
+constexpr int64_t kFreeCells = 1 << 16;
+constexpr int64_t kMostGrowth = 16;
+
+std::string_view view(pbf_reader& reader) {
+  auto bytes = reader.get_view();
+  return {bytes.data(), bytes.size()};
+}
+
+size_t size_of(int dtype) {
+  switch (dtype) {
+    case kFloat:
+    case kInt32:
+      return 4;
+    case kDouble:
+    case kInt64:
+      return 8;
+    case kBool:
+      return 1;
+    default:
+      return 0;
+  }
+}
+
+template <typename Value>
+void append(std::string& numbers, Value value) {
+  numbers.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+bool read_shape(pbf_reader shape, std::vector<int64_t>& sizes) {
+  while (shape.next()) {
+    if (shape.tag() != 2) return false;  // of unknown rank
+    pbf_reader dimension = shape.get_message();
+    int64_t size = 0;
+    while (dimension.next()) {
+      if (dimension.tag() == 1) {
+        size = dimension.get_int64();
+      } else {
+        dimension.skip();
+      }
+    }
+    if (size < 0) return false;
+    sizes.push_back(size);
+  }
+  return true;
+}
+
+// Repeated numbers come packed from all current writers.
+template <typename Value, typename Range>
+void append_all(std::string& numbers, const Range& range) {
+  for (auto value : range) append(numbers, static_cast<Value>(value));
+}
+
+bool read_tensor(std::string_view bytes, const InputSpec& spec, Input& input) {
+  pbf_reader reader(bytes.data(), bytes.size());
+  int dtype = 0;
+  std::string_view content;
+  while (reader.next()) {
+    const bool is_packed = reader.wire_type() == pbf_wire_type::length_delimited;
+    switch (reader.tag()) {
+      case 1:
+        dtype = reader.get_enum();
+        break;
+      case 2:
+        if (!input.shape.empty() || !read_shape(reader.get_message(), input.shape)) return false;
+        break;
+      case 4:
+        content = view(reader);
+        break;
+      case 5:
+        if (spec.dtype != kFloat || !is_packed) return false;
+        append_all<float>(input.numbers, reader.get_packed_float());
+        break;
+      case 6:
+        if (spec.dtype != kDouble || !is_packed) return false;
+        append_all<double>(input.numbers, reader.get_packed_double());
+        break;
+      case 7:
+        if (spec.dtype != kInt32 || !is_packed) return false;
+        append_all<int32_t>(input.numbers, reader.get_packed_int32());
+        break;
+      case 8:
+        if (spec.dtype != kString) return false;
+        input.strings.push_back(view(reader));
+        break;
+      case 10:
+        if (spec.dtype != kInt64 || !is_packed) return false;
+        append_all<int64_t>(input.numbers, reader.get_packed_int64());
+        break;
+      case 11:
+        if (spec.dtype != kBool || !is_packed) return false;
+        append_all<uint8_t>(input.numbers, reader.get_packed_bool());
+        break;
+      default:
+        return false;
+    }
+  }
+  if (dtype != spec.dtype || static_cast<int>(input.shape.size()) != spec.rank) return false;
+  int64_t count = 1;
+  for (int64_t size : input.shape) {
+    if (__builtin_mul_overflow(count, size, &count)) return false;
+  }
+  // Fewer values than elements would be a short form, whose last value fills the rest.
+  if (spec.dtype == kString) return content.empty() && static_cast<int64_t>(input.strings.size()) == count;
+  if (!content.empty()) {
+    if (!input.numbers.empty()) return false;
+    input.numbers = content;
+  }
+  const size_t width = size_of(spec.dtype);
+  return input.numbers.size() % width == 0 && static_cast<int64_t>(input.numbers.size() / width) == count;
+}
+
+void write_shape(pbf_writer& tensor, const std::vector<int64_t>& sizes) {
+  pbf_writer shape(tensor, 2);
+  for (int64_t size : sizes) {
+    pbf_writer dimension(shape, 2);
+    dimension.add_int64(1, size);  // 0 too: protozero takes an empty message back
+  }
+}
+
+Tensor parse(const std::string& proto) {
+  const TensorFlow& tf = tensorflow();
+  // The type of the place-holder doesn't matter: parsing replaces the tensor in it.
+  Tensor tensor(tf.AllocateTensor(kFloat, nullptr, 0, sizeof(float)));
+  TF_Buffer buffer{proto.data(), proto.size(), nullptr};
+  void* status = tf.NewStatus();
+  tf.TensorFromProto(&buffer, tensor.get(), status);
+  if (tf.GetCode(status) != 0) tensor.reset();
+  tf.DeleteStatus(status);
+  return tensor;
+}
+
+int64_t product(const std::vector<int64_t>& sizes, size_t from) {
+  int64_t count = 1;
+  for (size_t axis = from; axis < sizes.size(); ++axis) count *= sizes[axis];
+  return count;
+}
+
+// The joined shape; empty when the parts don't fit together.
+std::vector<int64_t> joined_shape(const std::vector<const Input*>& parts, bool pad) {
+  std::vector<int64_t> shape = parts.front()->shape;
+  int64_t sent = 0;
+  bool is_padded = false;
+  shape[0] = 0;
+  for (const Input* part : parts) {
+    shape[0] += part->shape[0];
+    sent += product(part->shape, 0);
+    for (size_t axis = 1; axis < shape.size(); ++axis) {
+      if (part->shape[axis] == shape[axis]) continue;
+      is_padded = true;
+      shape[axis] = std::max(shape[axis], part->shape[axis]);
+    }
+  }
+  if (!is_padded) return shape;
+  int64_t cells = 1;
+  for (int64_t size : shape) {
+    if (__builtin_mul_overflow(cells, size, &cells)) return {};
+  }
+  // Three axes and more need a copy by blocks; the server in Python has one.
+  if (!pad || shape.size() != 2 || cells > kFreeCells + kMostGrowth * sent) return {};
+  return shape;
+}
+
+void write_values(pbf_writer& tensor, int dtype, const char* data, int64_t begin, int64_t end) {
+  switch (dtype) {
+    case kString:
+      for (int64_t index = begin; index < end; ++index) {
+        const char* record = data + static_cast<size_t>(index) * kStringRecord;
+        tensor.add_bytes(8, tensorflow().StringGetDataPointer(record), tensorflow().StringGetSize(record));
+      }
+      break;
+    case kFloat: {
+      auto values = reinterpret_cast<const float*>(data);
+      tensor.add_packed_float(5, values + begin, values + end);
+      break;
+    }
+    case kDouble: {
+      auto values = reinterpret_cast<const double*>(data);
+      tensor.add_packed_double(6, values + begin, values + end);
+      break;
+    }
+    case kInt32: {
+      auto values = reinterpret_cast<const int32_t*>(data);
+      tensor.add_packed_int32(7, values + begin, values + end);
+      break;
+    }
+    case kInt64: {
+      auto values = reinterpret_cast<const int64_t*>(data);
+      tensor.add_packed_int64(10, values + begin, values + end);
+      break;
+    }
+    default: {
+      auto values = reinterpret_cast<const bool*>(data);
+      tensor.add_packed_bool(11, values + begin, values + end);
+    }
+  }
+}
+
+std::optional<RawRequest> read_request_or_throw(std::string_view bytes) {
+  RawRequest request;
+  pbf_reader reader(bytes.data(), bytes.size());
+  while (reader.next()) {
+    if (reader.tag() == 1) {
+      pbf_reader spec = reader.get_message();
+      while (spec.next()) {
+        switch (spec.tag()) {
+          case 1:
+            request.model = view(spec);
+            break;
+          case 2: {
+            pbf_reader wrapped = spec.get_message();
+            int64_t version = 0;
+            while (wrapped.next()) {
+              if (wrapped.tag() != 1) return std::nullopt;
+              version = wrapped.get_int64();
+            }
+            request.version = version;
+            break;
+          }
+          case 3: {
+            std::string_view signature = view(spec);
+            if (!signature.empty()) request.signature = signature;
+            break;
+          }
+          default:
+            return std::nullopt;  // a version label, or what is newer than this
+        }
+      }
+    } else if (reader.tag() == 2) {
+      pbf_reader entry = reader.get_message();
+      auto& [alias, tensor] = request.inputs.emplace_back();
+      while (entry.next()) {
+        if (entry.tag() == 1) {
+          alias = view(entry);
+        } else if (entry.tag() == 2) {
+          tensor = view(entry);
+        } else {
+          return std::nullopt;
+        }
+      }
+    } else {
+      return std::nullopt;  // an output filter, or what is newer than this
+    }
+  }
+  if (request.model.empty()) return std::nullopt;
+  return request;
+}
+
+}  // namespace
+
+std::optional<RawRequest> read_request(std::string_view bytes) {
+  try {
+    return read_request_or_throw(bytes);
+  } catch (const protozero::exception&) {
+    return std::nullopt;
+  }
+}
+
+std::optional<std::vector<Input>> read_inputs(const RawRequest& request, const Signature& signature) {
+  if (request.inputs.size() != signature.inputs.size()) return std::nullopt;
+  std::vector<Input> inputs(signature.inputs.size());
+  try {
+    for (const auto& [alias, tensor] : request.inputs) {
+      size_t index = 0;
+      while (index < inputs.size() && signature.inputs[index].alias != alias) ++index;
+      if (index == inputs.size() || !inputs[index].shape.empty()) return std::nullopt;  // unknown, or given twice
+      if (!read_tensor(tensor, signature.inputs[index], inputs[index])) return std::nullopt;
+    }
+  } catch (const protozero::exception&) {
+    return std::nullopt;
+  }
+  for (const Input& input : inputs) {
+    if (input.shape[0] < 1 || input.shape[0] != inputs.front().shape[0]) return std::nullopt;
+  }
+  return inputs;
+}
+
+Tensor join(const InputSpec& spec, const std::vector<const Input*>& parts, bool pad) {
+  const std::vector<int64_t> shape = joined_shape(parts, pad);
+  if (shape.empty()) return nullptr;
+  std::string proto, numbers;
+  pbf_writer tensor(proto);
+  tensor.add_enum(1, spec.dtype);
+  write_shape(tensor, shape);
+  const size_t width = size_of(spec.dtype);
+  for (const Input* part : parts) {
+    const int64_t own = product(part->shape, 1), full = product(shape, 1);
+    for (int64_t row = 0; row < part->shape[0]; ++row) {
+      if (spec.dtype == kString) {
+        for (int64_t cell = row * own; cell < (row + 1) * own; ++cell) {
+          tensor.add_bytes(8, part->strings[cell].data(), part->strings[cell].size());
+        }
+        for (int64_t cell = own; cell < full; ++cell) tensor.add_bytes(8, "", 0);
+      } else {
+        numbers.append(part->numbers, static_cast<size_t>(row * own) * width, static_cast<size_t>(own) * width);
+        numbers.append(static_cast<size_t>(full - own) * width, '\0');
+      }
+    }
+  }
+  if (!numbers.empty()) tensor.add_bytes(4, numbers);
+  return parse(proto);
+}
+
+bool can_split(const Signature& signature, const Tensors& results, int64_t rows) {
+  const TensorFlow& tf = tensorflow();
+  for (size_t index = 0; index < results.size(); ++index) {
+    const void* result = results[index].get();
+    if (tf.TensorType(result) != signature.outputs[index].dtype) return false;
+    if (tf.NumDims(result) < 1 || tf.Dim(result, 0) != rows) return false;
+  }
+  return true;
+}
+
+std::string write_response(const Signature& signature, const Tensors& results, int64_t begin, int64_t rows) {
+  const TensorFlow& tf = tensorflow();
+  std::string bytes;
+  pbf_writer response(bytes);
+  for (size_t index = 0; index < results.size(); ++index) {
+    const void* result = results[index].get();
+    std::vector<int64_t> shape{rows};
+    for (int axis = 1; axis < tf.NumDims(result); ++axis) shape.push_back(tf.Dim(result, axis));
+    const int64_t width = product(shape, 1);
+    pbf_writer entry(response, 1);
+    entry.add_string(1, signature.outputs[index].alias);
+    pbf_writer tensor(entry, 2);
+    tensor.add_enum(1, signature.outputs[index].dtype);
+    write_shape(tensor, shape);
+    if (width > 0) {
+      auto data = static_cast<const char*>(tf.TensorData(result));
+      write_values(tensor, signature.outputs[index].dtype, data, begin * width, (begin + rows) * width);
+    }
+  }
+  bytes.append(signature.spec_field);
+  return bytes;
+}
+
+}  // namespace babelrec

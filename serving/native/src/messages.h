@@ -1,0 +1,49 @@
+// PredictRequests read and PredictResponses written on the wire, and the tensors between.
+//
+// Only what usual clients send is understood. Of everything else `read` says so, and the request is left to the server
+// in Python, which knows all forms and what to say about wrong ones.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model.h"
+
+namespace babelrec {
+
+// The head of a PredictRequest, and its inputs as they came. All views are into the request's bytes.
+struct RawRequest {
+  std::string_view model;
+  std::optional<int64_t> version;
+  std::string_view signature = "serving_default";
+  std::vector<std::pair<std::string_view, std::string_view>> inputs;  // alias, TensorProto
+};
+
+// One input of one request.
+struct Input {
+  std::vector<int64_t> shape;             // at least one axis: rows
+  std::vector<std::string_view> strings;  // of a string tensor
+  std::string numbers;                    // of any other, as they lie in memory
+};
+
+// nullopt: not understood.
+std::optional<RawRequest> read_request(std::string_view bytes);
+
+// The inputs in the order of the signature, all with the same number of rows (at least one). nullopt: not understood,
+// or not what the signature declares.
+std::optional<std::vector<Input>> read_inputs(const RawRequest& request, const Signature& signature);
+
+// Joins one input of several requests along the rows. Sizes beyond them that differ are filled up with zeros or empty
+// strings where `pad` allows it. Null when they can't be joined.
+Tensor join(const InputSpec& spec, const std::vector<const Input*>& parts, bool pad);
+
+// Whether results can be split: each has `rows` rows and the type that the signature declares.
+bool can_split(const Signature& signature, const Tensors& results, int64_t rows);
+
+// A PredictResponse with the rows [begin, begin + rows) of the results.
+std::string write_response(const Signature& signature, const Tensors& results, int64_t begin, int64_t rows);
+
+}  // namespace babelrec

@@ -1,0 +1,93 @@
+#include "model.h"
+
+namespace babelrec {
+
+void Histogram::observe(double micros, int64_t times) {
+  double bound = 10;
+  int index = 0;
+  while (index < kBounds && micros > bound) {
+    bound *= 1.8;
+    ++index;
+  }
+  counts_[index] += times;
+  sum_ += micros * static_cast<double>(times);
+}
+
+void Histogram::read(double* values) const {
+  for (int64_t count : counts_) *values++ = static_cast<double>(count);
+  *values = sum_;
+}
+
+void Counters::answered(int64_t requests, double request_micros, double run_micros) {
+  std::lock_guard lock(mutex_);
+  answered_ += requests;
+  requests_.observe(request_micros, requests);
+  runs_.observe(run_micros, requests);
+}
+
+void Counters::refused() {
+  std::lock_guard lock(mutex_);
+  ++refused_;
+}
+
+void Counters::read(double* values) const {
+  std::lock_guard lock(mutex_);
+  values[0] = static_cast<double>(answered_);
+  values[1] = static_cast<double>(refused_);
+  requests_.read(values + 2);
+  runs_.read(values + 2 + Histogram::kValues);
+}
+
+Model::Model(void* session, std::string run_options) : session_(session), run_options_(std::move(run_options)) {}
+
+const Signature* Model::find(std::string_view key) const {
+  auto found = signatures_.find(key);
+  return found == signatures_.end() ? nullptr : &found->second;
+}
+
+Tensors Model::run(const Signature& signature, const Tensors& inputs) const {
+  const TensorFlow& tf = tensorflow();
+  std::vector<void*> given;
+  given.reserve(inputs.size());
+  for (const Tensor& tensor : inputs) given.push_back(tensor.get());
+  std::vector<void*> results(signature.fetches.size(), nullptr);
+  TF_Buffer options{run_options_.data(), run_options_.size(), nullptr};
+  void* status = tf.NewStatus();
+  tf.SessionRun(session_, &options, signature.feeds.data(), given.data(), static_cast<int>(given.size()),
+                signature.fetches.data(), results.data(), static_cast<int>(results.size()), nullptr, 0, nullptr,
+                status);
+  bool is_good = tf.GetCode(status) == 0;
+  tf.DeleteStatus(status);
+  Tensors tensors;
+  if (is_good) {
+    for (void* result : results) tensors.emplace_back(result);
+  }
+  return tensors;
+}
+
+void Models::serve(const std::string& name, std::vector<Version> versions) {
+  std::lock_guard lock(mutex_);
+  served_[name].versions.swap(versions);
+}
+
+Found Models::find(std::string_view name, const int64_t* version) const {
+  std::lock_guard lock(mutex_);
+  auto served = served_.find(name);
+  if (served == served_.end() || served->second.versions.empty()) return {};
+  Counters* counters = served->second.counters.get();
+  if (version == nullptr) return {served->second.versions.back().second, counters};
+  for (const auto& [number, model] : served->second.versions) {
+    if (number == *version) return {model, counters};
+  }
+  return {};
+}
+
+bool Models::read(std::string_view name, double* counters) const {
+  std::lock_guard lock(mutex_);
+  auto served = served_.find(name);
+  if (served == served_.end()) return false;
+  served->second.counters->read(counters);
+  return true;
+}
+
+}  // namespace babelrec

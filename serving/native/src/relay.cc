@@ -1,0 +1,235 @@
+#include "relay.h"
+
+#include <cstring>
+#include <string_view>
+
+#include "tags.h"
+
+namespace babelrec {
+namespace {
+
+std::string_view view(const grpc_slice& slice) {
+  return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
+}
+
+// Headers of one connection; the other one has its own.
+bool is_of_connection(std::string_view key) {
+  return key == "user-agent" || key == "te" || key == "content-type" || key.substr(0, 1) == ":" ||
+         key.substr(0, 5) == "grpc-";
+}
+
+void drop_headers_of_connection(grpc_metadata_array& headers) {
+  size_t kept = 0;
+  for (size_t index = 0; index < headers.count; ++index) {
+    if (!is_of_connection(view(headers.metadata[index].key))) headers.metadata[kept++] = headers.metadata[index];
+  }
+  headers.count = kept;  // the entries themselves are the call's
+}
+
+// Two calls joined back to back. All of it happens in the one thread that runs the queue's tags.
+class Relay {
+ public:
+  Relay(grpc_call* server, grpc_call* client, grpc_metadata_array metadata, std::function<void()> ended)
+      : server_(server), client_(client), metadata_(metadata), ended_(std::move(ended)) {
+    grpc_metadata_array_init(&initial_);
+    grpc_metadata_array_init(&trailing_);
+  }
+
+  void begin(grpc_byte_buffer* first, bool is_unary) {
+    ++pending_;  // of this very function, lest it end within
+    drop_headers_of_connection(metadata_);
+    grpc_op open = operation(GRPC_OP_SEND_INITIAL_METADATA);
+    open.data.send_initial_metadata.count = metadata_.count;
+    open.data.send_initial_metadata.metadata = metadata_.metadata;
+    open.flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY | GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET;
+    start(client_, open, opened_);
+    grpc_op close = operation(GRPC_OP_RECV_CLOSE_ON_SERVER);
+    close.data.recv_close_on_server.cancelled = &is_cancelled_;
+    start(server_, close, closed_);
+    grpc_op status = operation(GRPC_OP_RECV_STATUS_ON_CLIENT);
+    status.data.recv_status_on_client.trailing_metadata = &trailing_;
+    status.data.recv_status_on_client.status = &status_;
+    status.data.recv_status_on_client.status_details = &details_;
+    start(client_, status, finished_);
+    grpc_op initial = operation(GRPC_OP_RECV_INITIAL_METADATA);
+    initial.data.recv_initial_metadata.recv_initial_metadata = &initial_;
+    start(client_, initial, answered_);
+    if (!is_unary) {
+      receive_request();
+    } else if (first != nullptr) {
+      request_ = first;
+      is_last_request_ = true;
+      send_request();
+    } else {
+      send_close();
+    }
+    receive_response();
+    done();
+  }
+
+ private:
+  static grpc_op operation(grpc_op_type type) {
+    grpc_op op;
+    std::memset(&op, 0, sizeof op);
+    op.op = type;
+    return op;
+  }
+
+  void start(grpc_call* call, const grpc_op& op, Tag& tag) {
+    ++pending_;
+    if (grpc_call_start_batch(call, &op, 1, &tag, nullptr) != GRPC_CALL_OK) --pending_;
+  }
+
+  // After each tag: the last one ends the relay.
+  void done() {
+    if (--pending_ > 0) return;
+    grpc_byte_buffer_destroy(request_);
+    grpc_byte_buffer_destroy(response_);
+    grpc_metadata_array_destroy(&metadata_);
+    grpc_metadata_array_destroy(&initial_);
+    grpc_metadata_array_destroy(&trailing_);
+    grpc_slice_unref(details_);
+    grpc_call_unref(client_);
+    grpc_call_unref(server_);
+    std::function<void()> ended = std::move(ended_);
+    delete this;
+    ended();
+  }
+
+  void opened(bool) { done(); }
+
+  void closed(bool) {
+    if (is_cancelled_ != 0) grpc_call_cancel(client_, nullptr);
+    done();
+  }
+
+  void receive_request() {
+    grpc_op op = operation(GRPC_OP_RECV_MESSAGE);
+    op.data.recv_message.recv_message = &request_;
+    start(server_, op, requested_);
+  }
+
+  void requested(bool is_good) {
+    if (!is_good || request_ == nullptr) {
+      send_close();
+    } else {
+      send_request();
+    }
+    done();
+  }
+
+  void send_request() {
+    grpc_op op = operation(GRPC_OP_SEND_MESSAGE);
+    op.data.send_message.send_message = request_;
+    start(client_, op, passed_);
+  }
+
+  void passed(bool is_good) {
+    grpc_byte_buffer_destroy(request_);
+    request_ = nullptr;
+    if (is_last_request_) {
+      send_close();
+    } else if (is_good) {
+      receive_request();
+    }
+    done();
+  }
+
+  void send_close() { start(client_, operation(GRPC_OP_SEND_CLOSE_FROM_CLIENT), opened_); }
+
+  void answered(bool) {
+    drop_headers_of_connection(initial_);
+    grpc_op op = operation(GRPC_OP_SEND_INITIAL_METADATA);
+    op.data.send_initial_metadata.count = initial_.count;
+    op.data.send_initial_metadata.metadata = initial_.metadata;
+    start(server_, op, opened_);
+    is_answered_ = true;
+    send_response();
+    done();
+  }
+
+  void receive_response() {
+    grpc_op op = operation(GRPC_OP_RECV_MESSAGE);
+    op.data.recv_message.recv_message = &response_;
+    start(client_, op, responded_);
+  }
+
+  void responded(bool is_good) {
+    has_response_ = is_good && response_ != nullptr;
+    is_last_response_ = !has_response_;
+    send_response();
+    done();
+  }
+
+  // gRPC wants headers before messages, and messages before the status.
+  void send_response() {
+    if (!is_answered_) return;
+    if (has_response_) {
+      has_response_ = false;
+      grpc_op op = operation(GRPC_OP_SEND_MESSAGE);
+      op.data.send_message.send_message = response_;
+      start(server_, op, returned_);
+    } else if (is_last_response_ && is_finished_) {
+      is_finished_ = false;  // once
+      drop_headers_of_connection(trailing_);
+      grpc_op op = operation(GRPC_OP_SEND_STATUS_FROM_SERVER);
+      op.data.send_status_from_server.status = status_;
+      op.data.send_status_from_server.status_details = &details_;
+      op.data.send_status_from_server.trailing_metadata_count = trailing_.count;
+      op.data.send_status_from_server.trailing_metadata = trailing_.metadata;
+      start(server_, op, opened_);
+    }
+  }
+
+  void returned(bool) {
+    grpc_byte_buffer_destroy(response_);
+    response_ = nullptr;
+    receive_response();
+    done();
+  }
+
+  void finished(bool) {
+    is_finished_ = true;
+    send_response();
+    done();
+  }
+
+  grpc_call* server_;
+  grpc_call* client_;
+  grpc_metadata_array metadata_;
+  grpc_metadata_array initial_;
+  grpc_metadata_array trailing_;
+  grpc_byte_buffer* request_ = nullptr;
+  grpc_byte_buffer* response_ = nullptr;
+  grpc_status_code status_ = GRPC_STATUS_OK;
+  grpc_slice details_ = grpc_empty_slice();
+  int is_cancelled_ = 0;
+  bool is_last_request_ = false;
+  bool is_answered_ = false;
+  bool has_response_ = false;
+  bool is_last_response_ = false;
+  bool is_finished_ = false;
+  int pending_ = 0;
+  std::function<void()> ended_;
+  Tag opened_ = tag_of<&Relay::opened>(this);
+  Tag closed_ = tag_of<&Relay::closed>(this);
+  Tag requested_ = tag_of<&Relay::requested>(this);
+  Tag passed_ = tag_of<&Relay::passed>(this);
+  Tag answered_ = tag_of<&Relay::answered>(this);
+  Tag responded_ = tag_of<&Relay::responded>(this);
+  Tag returned_ = tag_of<&Relay::returned>(this);
+  Tag finished_ = tag_of<&Relay::finished>(this);
+};
+
+}  // namespace
+
+void relay(grpc_channel* channel, grpc_completion_queue* queue, grpc_call* server_call, gpr_timespec deadline,
+           grpc_metadata_array metadata, grpc_byte_buffer* first, bool is_unary, grpc_slice method,
+           std::function<void()> ended) {
+  grpc_call* client_call = grpc_channel_create_call(channel, nullptr, GRPC_PROPAGATE_DEFAULTS, queue, method, nullptr,
+                                                    deadline, nullptr);
+  auto both = new Relay(server_call, client_call, metadata, std::move(ended));
+  both->begin(first, is_unary);
+}
+
+}  // namespace babelrec

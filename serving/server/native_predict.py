@@ -1,0 +1,125 @@
+"""What the native front may answer: keeps it told of the versions that are served, and reads its counts."""
+
+import argparse
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from serving.native.front import SUPPORTED_DTYPES, Front, NativeModel, NativeSignature, why_not
+from serving.server.core import ServerCore
+from serving.server.handlers import GRPC, RUNTIME
+from serving.server.metrics import Labels, Metrics
+from serving.server.predict import spec_field
+from serving.server.request_log import logged_models
+from serving.server.saved_model import SavedModelServable
+from serving.server.servable import Servable
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class NativePredict:
+    """Gives the front the models that it can run.
+
+    It can run signatures whose requests may be joined, with inputs of a known rank and tensors of the usual types,
+    of models whose requests are not logged.
+
+    Args:
+        front: what answers.
+        core: where the models are.
+        metrics: shows what the front counts from now on.
+    """
+
+    def __init__(self, front: Front, core: ServerCore[Servable], metrics: Metrics) -> None:
+        self._front = front
+        self._core = core
+        self._lock = threading.Lock()
+        self._models: dict[SavedModelServable, NativeModel] = {}
+        self._names: set[str] = set()
+        metrics.add_source(self._counted)
+        core.watch(self._serve)
+
+    def _serve(self, name: str, versions: Mapping[int, Servable]) -> None:
+        """Is told, under the manager's lock, of each change of a model's versions."""
+        natives: dict[int, NativeModel | None] = {}
+        if name not in logged_models(self._core.config):
+            for number, servable in versions.items():
+                try:
+                    natives[number] = self._native(name, number, servable)
+                except Exception:
+                    # Python answers for it.
+                    _LOGGER.exception("the native front can't run version %d of %s", number, name)
+                    natives[number] = None
+        self._front.serve(name, natives)
+        self._names.add(name)
+
+    def _native(self, name: str, version: int, servable: Servable) -> NativeModel | None:
+        if not isinstance(servable, SavedModelServable):
+            return None
+        with self._lock:
+            if servable not in self._models:
+                signatures = _signatures(servable, name, version)
+                if not signatures:
+                    return None
+                self._models[servable] = NativeModel(servable.session, servable.run_options, signatures)
+                servable.before_close = self._release
+            return self._models[servable]
+
+    def _release(self, servable: SavedModelServable) -> None:
+        with self._lock:
+            model = self._models.pop(servable, None)
+        if model is not None:
+            model.close()
+
+    def _counted(self) -> dict[str, dict[Labels, Any]]:
+        requests: dict[Labels, Any] = {}
+        latencies: dict[Labels, Any] = {}
+        runs: dict[Labels, Any] = {}
+        for name in list(self._names):
+            counts = self._front.count(name)
+            if counts is None:
+                continue
+            if counts.answered:
+                requests[name, "OK"] = counts.answered
+                latencies[name, "Predict", GRPC] = counts.request_latency
+                runs[name, "Predict", RUNTIME] = counts.run_latency
+            if counts.refused:
+                requests[name, "UNAVAILABLE"] = counts.refused
+        return {
+            "/tensorflow/serving/request_count": requests,
+            "/tensorflow/serving/request_latency": latencies,
+            "/tensorflow/serving/runtime_latency": runs,
+        }
+
+
+def _signatures(servable: SavedModelServable, name: str, version: int) -> dict[str, NativeSignature]:
+    if servable.fills_up:
+        return {}
+    found = {}
+    for key in servable.batched_signatures:
+        signature = servable.signatures[key]
+        inputs = [(alias, spec.dtype, len(spec.shape or ())) for alias, spec in signature.inputs.items()]
+        outputs = [(alias, spec.dtype) for alias, spec in signature.outputs.items()]
+        types = {dtype for _, dtype, _ in inputs} | {dtype for _, dtype in outputs}
+        if inputs and outputs and types <= SUPPORTED_DTYPES and all(rank > 0 for _, _, rank in inputs):
+            feeds, fetches = servable.tensors(key)
+            found[key] = NativeSignature(inputs, feeds, outputs, fetches, spec_field(name, version, key))
+    return found
+
+
+def obstacle(options: argparse.Namespace, bundle: Any) -> str | None:
+    """Why the flags, or this machine, leave Predict to Python; None when they don't.
+
+    Args:
+        options: flags.
+        bundle: how models are loaded and run, a ``SessionBundleConfig``.
+    """
+    if not bundle.HasField("batching_parameters"):
+        return "it needs --enable_batching"
+    if bundle.enable_per_model_batching_params:
+        return "it does not know --enable_per_model_batching_parameters"
+    for flag in ("ssl_config_file", "enable_signature_method_name_check", "enable_serialization_as_tensor_content"):
+        if getattr(options, flag):
+            return f"it does not know --{flag}"
+    missing = why_not()
+    return None if missing is None else f"the native front is not there: {missing}"
