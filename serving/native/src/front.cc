@@ -417,7 +417,9 @@ void Front::run(Group& group) {
   const auto start = Clock::now();
   group.results = calls.front()->model->run(signature, inputs);
   group.run_micros = micros_since(start);
-  if (!can_split(signature, group.results, group.rows)) group.results.clear();
+  const bool is_good = are_as_declared(signature, group.results) &&
+                       (calls.size() == 1 || have_rows(group.results, group.rows));
+  if (!is_good) group.results.clear();
 }
 
 void Front::answer(Group& group) {
@@ -435,11 +437,11 @@ void Front::answer(Group& group) {
   // The signature is the model's, which the last call that is sent would let go.
   const std::shared_ptr<Model> model = group.calls.front()->model;
   const auto requests = static_cast<int64_t>(group.calls.size());
-  int64_t row = 0;
+  std::optional<Rows> rows;
+  if (requests > 1) rows = Rows{0, 0};
   for (Call* call : group.calls) {
-    const std::string response = write_response(signature, group.results, row, call->rows);
-    row += call->rows;
-    send(call, response);
+    if (rows) *rows = {rows->end, rows->end + call->rows};
+    send(call, write_response(signature, group.results, rows));
   }
   counters->answered(requests, micros_since(group.begun), group.run_micros);
 }

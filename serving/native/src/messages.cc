@@ -315,33 +315,44 @@ Tensor join(const InputSpec& spec, const std::vector<const Input*>& parts, bool 
   return parse(proto);
 }
 
-bool can_split(const Signature& signature, const Tensors& results, int64_t rows) {
-  const TensorFlow& tf = tensorflow();
+bool are_as_declared(const Signature& signature, const Tensors& results) {
   for (size_t index = 0; index < results.size(); ++index) {
-    const void* result = results[index].get();
-    if (tf.TensorType(result) != signature.outputs[index].dtype) return false;
-    if (tf.NumDims(result) < 1 || tf.Dim(result, 0) != rows) return false;
+    if (tensorflow().TensorType(results[index].get()) != signature.outputs[index].dtype) return false;
   }
   return true;
 }
 
-std::string write_response(const Signature& signature, const Tensors& results, int64_t begin, int64_t rows) {
+bool have_rows(const Tensors& results, int64_t rows) {
+  const TensorFlow& tf = tensorflow();
+  for (const Tensor& result : results) {
+    if (tf.NumDims(result.get()) < 1 || tf.Dim(result.get(), 0) != rows) return false;
+  }
+  return true;
+}
+
+std::string write_response(const Signature& signature, const Tensors& results, std::optional<Rows> rows) {
   const TensorFlow& tf = tensorflow();
   std::string bytes;
   pbf_writer response(bytes);
   for (size_t index = 0; index < results.size(); ++index) {
     const void* result = results[index].get();
-    std::vector<int64_t> shape{rows};
-    for (int axis = 1; axis < tf.NumDims(result); ++axis) shape.push_back(tf.Dim(result, axis));
-    const int64_t width = product(shape, 1);
+    std::vector<int64_t> shape;
+    for (int axis = 0; axis < tf.NumDims(result); ++axis) shape.push_back(tf.Dim(result, axis));
+    int64_t begin = 0, end = product(shape, 0);
+    if (rows) {
+      const int64_t width = product(shape, 1);
+      begin = rows->begin * width;
+      end = rows->end * width;
+      shape[0] = rows->end - rows->begin;
+    }
     pbf_writer entry(response, 1);
     entry.add_string(1, signature.outputs[index].alias);
     pbf_writer tensor(entry, 2);
     tensor.add_enum(1, signature.outputs[index].dtype);
     write_shape(tensor, shape);
-    if (width > 0) {
+    if (begin < end) {
       auto data = static_cast<const char*>(tf.TensorData(result));
-      write_values(tensor, signature.outputs[index].dtype, data, begin * width, (begin + rows) * width);
+      write_values(tensor, signature.outputs[index].dtype, data, begin, end);
     }
   }
   bytes.append(signature.spec_field);

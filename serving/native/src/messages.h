@@ -40,10 +40,17 @@ std::optional<std::vector<Input>> read_inputs(const RawRequest& request, const S
 // strings where `pad` allows it. Null when they can't be joined.
 Tensor join(const InputSpec& spec, const std::vector<const Input*>& parts, bool pad);
 
-// Whether results can be split: each has `rows` rows and the type that the signature declares.
-bool can_split(const Signature& signature, const Tensors& results, int64_t rows);
+// Whether results are of the types that the signature declares.
+bool are_as_declared(const Signature& signature, const Tensors& results);
 
-// A PredictResponse with the rows [begin, begin + rows) of the results.
-std::string write_response(const Signature& signature, const Tensors& results, int64_t begin, int64_t rows);
+// Whether each result has so many rows.
+bool have_rows(const Tensors& results, int64_t rows);
+
+struct Rows {
+  int64_t begin, end;
+};
+
+// A PredictResponse with some rows of the results, or with all there is: then they need not have rows.
+std::string write_response(const Signature& signature, const Tensors& results, std::optional<Rows> rows);
 
 }  // namespace babelrec
