@@ -30,7 +30,7 @@ class Output(ctypes.Structure):
 
 _OUTPUTS = POINTER(Output)
 _POINTERS = POINTER(c_void_p)
-_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "TF_Version": (c_char_p, []),
     "TF_NewStatus": (c_void_p, []),
     "TF_DeleteStatus": (None, [c_void_p]),
@@ -125,6 +125,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "TF_GraphCopyFunction": (None, [c_void_p, c_void_p, c_void_p, c_void_p]),
     "TF_DeleteFunction": (None, [c_void_p]),
 }
+"""Types of result and arguments, by name."""
 
 _LONG = frozenset(
     {
@@ -166,7 +167,7 @@ def library() -> Any:
     path = str(library_path())
     long, short = ctypes.CDLL(path, mode=ctypes.RTLD_LOCAL), ctypes.PyDLL(path, mode=ctypes.RTLD_LOCAL)
     functions = SimpleNamespace()
-    for name, (result, arguments) in _SIGNATURES.items():
+    for name, (result, arguments) in SIGNATURES.items():
         function = getattr(long if name in _LONG else short, name)
         function.restype = result
         function.argtypes = arguments

@@ -1,8 +1,9 @@
 """Loads that leave the cores to requests.
 
-Most of a load is TensorFlow's work on the graph. It is given to a pool of two threads with a raised niceness, not to
-the Python thread that loads: a thread of low priority that holds Python's global lock, or is next to get it, would
-make every request wait until the busy cores come round to it.
+Most of a load is TensorFlow's work on the graph. It is given to threads with a raised niceness: a pool of two, and,
+where the native library is there, one for each long call. The Python thread that loads is not nice itself: a thread
+of low priority that holds Python's global lock, or is next to get it, would make every request wait until the busy
+cores come round to it.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from serving.native import library as native_library
 from serving.protos import config_pb2
 from serving.runtime.c_api import Status, library
 
@@ -70,6 +72,23 @@ def is_loading() -> bool:
     return _here.is_loading
 
 
+def load_session(*arguments: Any) -> Any:
+    """``TF_LoadSessionFromSavedModel``; in a load, in a thread of low priority."""
+    native = _native_library() if is_loading() else None
+    if native is None:
+        return library().TF_LoadSessionFromSavedModel(*arguments)
+    return native.babelrec_load_session(_niceness(), *arguments)
+
+
+def run_session(*arguments: Any) -> None:
+    """``TF_SessionRun``; in a load, in a thread of low priority."""
+    native = _native_library() if is_loading() else None
+    if native is None:
+        library().TF_SessionRun(*arguments)
+    else:
+        native.babelrec_run_session(_niceness(), *arguments)
+
+
 def with_pool(config: Any) -> tuple[Any, int]:
     """A copy of a ``ConfigProto`` with the pool of loads, and that pool's number for ``RunOptions``."""
     own = config_pb2.ConfigProto()
@@ -80,6 +99,16 @@ def with_pool(config: Any) -> tuple[Any, int]:
         pools.add(global_name=f"babelrec_{config.inter_op_parallelism_threads}")
     pools.add(**_POOL)
     return own, len(pools) - 1
+
+
+def _niceness() -> int:
+    assert _pool is not None
+    return _pool[0]
+
+
+@functools.cache
+def _native_library() -> Any:
+    return None if native_library.why_not() else native_library.functions()
 
 
 def _make_pool(config: Any) -> tuple[int, frozenset[str]]:

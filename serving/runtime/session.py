@@ -49,7 +49,7 @@ class SavedModelSession:
                 c.TF_SetConfig(options, serialized, len(serialized), status.pointer)
                 status.check()
                 names = (c_char_p * len(tags))(*[tag.encode() for tag in tags])
-                self._session = c.TF_LoadSessionFromSavedModel(
+                self._session = priority.load_session(
                     options,
                     buffer_of(initialise),
                     str(path).encode(),
@@ -138,7 +138,6 @@ class Callable:
         self._fetches = output_array(fetches)
         self._feed_type = c_void_p * len(feeds)
         self._fetch_type = c_void_p * len(fetches)
-        self._run = library().TF_SessionRun
 
     def __call__(self, tensors: Sequence[int], timeout: float | None = None) -> list[int]:
         """Runs the graph in the calling thread's time, without Python's global lock.
@@ -166,8 +165,9 @@ class Callable:
                 options.inter_op_thread_pool = self._loading_pool
             serialized = options.SerializeToString()
         run_options = buffer_of(serialized)
+        run = priority.run_session if is_loading else library().TF_SessionRun
         with Status() as status:
-            self._run(
+            run(
                 self._session,
                 run_options,
                 self._feeds,

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from serving.native.front import SUPPORTED_DTYPES, Front, NativeModel, NativeSignature, why_not
+from serving.native.front import SUPPORTED_DTYPES, Front, NativeModel, NativeSignature
+from serving.native.library import why_not
 from serving.server.core import ServerCore
 from serving.server.handlers import GRPC, RUNTIME
 from serving.server.metrics import Labels, Metrics
@@ -121,5 +122,4 @@ def obstacle(options: argparse.Namespace, bundle: Any) -> str | None:
     for flag in ("ssl_config_file", "enable_signature_method_name_check", "enable_serialization_as_tensor_content"):
         if getattr(options, flag):
             return f"it does not know --{flag}"
-    missing = why_not()
-    return None if missing is None else f"the native front is not there: {missing}"
+    return why_not()

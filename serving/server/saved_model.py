@@ -1,7 +1,6 @@
 """A servable that runs a SavedModel through TensorFlow's C API."""
 
 import contextlib
-import ctypes
 import logging
 import threading
 from collections import OrderedDict
@@ -14,6 +13,7 @@ from serving.protos import tensor_pb2
 from serving.runtime.batching import BatchingOptions, Input, add_batching
 from serving.runtime.c_api import Output, TensorFlowError, library
 from serving.runtime.joining import join, rows_of
+from serving.runtime.memory import give_back_when_quiet
 from serving.runtime.session import INLINE_OPTIONS, SavedModelSession
 from serving.runtime.session import Callable as SessionCallable
 from serving.runtime.tensors import TensorCache, bytes_from_tensor, split_bytes_from_tensor
@@ -180,10 +180,7 @@ class SavedModelServable:
             self.before_close(self)
         self._callables.clear()
         self._session.close()
-        # malloc keeps freed arenas until told otherwise.
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
-        if trim is not None:
-            trim(0)
+        give_back_when_quiet()
 
     def _call(
         self,

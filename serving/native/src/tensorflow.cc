@@ -25,7 +25,8 @@ bool load_tensorflow(const char* path) {
          find(library, "TF_TensorType", f.TensorType) && find(library, "TF_NumDims", f.NumDims) &&
          find(library, "TF_Dim", f.Dim) && find(library, "TF_TensorData", f.TensorData) &&
          find(library, "TF_StringGetDataPointer", f.StringGetDataPointer) &&
-         find(library, "TF_StringGetSize", f.StringGetSize) && find(library, "TF_SessionRun", f.SessionRun);
+         find(library, "TF_StringGetSize", f.StringGetSize) && find(library, "TF_SessionRun", f.SessionRun) &&
+         find(library, "TF_LoadSessionFromSavedModel", f.LoadSessionFromSavedModel);
 }
 
 const TensorFlow& tensorflow() { return functions; }

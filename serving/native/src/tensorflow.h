@@ -41,6 +41,8 @@ struct TensorFlow {
   void* (*TensorData)(const void*);
   const char* (*StringGetDataPointer)(const void*);
   size_t (*StringGetSize)(const void*);
+  void* (*LoadSessionFromSavedModel)(const void*, const TF_Buffer*, const char*, const char* const*, int, void*,
+                                     TF_Buffer*, void*);
   void (*SessionRun)(void*, const TF_Buffer*, const TF_Output*, void* const*, int, const TF_Output*, void**, int,
                      const void* const*, int, TF_Buffer*, void*);
 };

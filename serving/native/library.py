@@ -1,0 +1,89 @@
+"""The compiled library (``src/``), by ctypes."""
+
+import ctypes
+import functools
+import importlib.machinery
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+from pathlib import Path
+from typing import Any
+
+from serving.runtime.c_api import SIGNATURES, Output, library, library_path
+
+_REMEDY = "`apt-get install g++ libgrpc-dev libprotozero-dev`, then install this package again"
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "babelrec_load": (c_int, [c_char_p]),
+    "babelrec_front_new": (
+        c_void_p,
+        [c_int, c_int64, c_int64, c_int64, c_int, POINTER(c_char_p), POINTER(c_char_p), POINTER(c_int), c_int],
+    ),
+    "babelrec_front_listen": (c_int, [c_void_p, c_char_p]),
+    "babelrec_front_start": (None, [c_void_p, c_char_p]),
+    "babelrec_front_drain": (c_int, [c_void_p, c_double]),
+    "babelrec_front_close": (c_int, [c_void_p, c_double]),
+    "babelrec_front_serve": (None, [c_void_p, c_char_p, POINTER(c_int64), POINTER(c_void_p), c_int]),
+    "babelrec_front_count": (c_int, [c_void_p, c_char_p, POINTER(c_double)]),
+    "babelrec_counter_values": (c_int, []),
+    "babelrec_model_new": (c_void_p, [c_void_p, c_char_p, c_size_t]),
+    "babelrec_model_add": (
+        None,
+        [
+            c_void_p,
+            c_char_p,
+            POINTER(c_char_p),
+            POINTER(c_int),
+            POINTER(c_int),
+            POINTER(Output),
+            c_int,
+            POINTER(c_char_p),
+            POINTER(c_int),
+            POINTER(Output),
+            c_int,
+            c_char_p,
+            c_size_t,
+        ],
+    ),
+    "babelrec_model_delete": (None, [c_void_p]),
+    # TensorFlow's functions, with a niceness before their arguments.
+    "babelrec_load_session": (c_void_p, [c_int, *SIGNATURES["TF_LoadSessionFromSavedModel"][1]]),
+    "babelrec_run_session": (None, [c_int, *SIGNATURES["TF_SessionRun"][1]]),
+}
+
+
+def _compiled() -> Path | None:
+    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"_front{suffix}")
+        if path.exists():
+            return path
+    return None
+
+
+def why_not() -> str | None:
+    """Why there is no such library here, and the remedy; None when there is one."""
+    try:
+        functions()
+    except OSError as error:
+        return str(error)
+    return None
+
+
+@functools.cache
+def functions() -> Any:
+    """The library's functions, loaded at the first call. Each may wait, so none keeps Python's global lock.
+
+    Raises:
+        OSError: it was not built, or can't be loaded.
+    """
+    path = _compiled()
+    if path is None:
+        raise OSError(f"the native library was not built. Remedy: {_REMEDY}")
+    library()  # TensorFlow's functions are looked up among what is loaded
+    try:
+        loaded = ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL)
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(loaded, name)
+            function.restype, function.argtypes = result, arguments
+    except (AttributeError, OSError) as error:
+        raise OSError(f"{path} can't be used: {error}. Remedy: {_REMEDY}") from None
+    if not loaded.babelrec_load(str(library_path()).encode()):
+        raise OSError(f"{path} misses a function of {library_path()}. Remedy: {_REMEDY}")
+    return loaded
