@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import importlib.machinery
+import os
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from serving.runtime.c_api import SIGNATURES, Output, library, library_path
 
 _REMEDY = "`apt-get install g++ libgrpc-dev libprotozero-dev`, then install this package again"
+# TensorFlow's library exports the gRPC that is in it, and its Python package makes that visible to all: without
+# RTLD_DEEPBIND the C library of gRPC would call into that one, which is another version.
+_MODE = os.RTLD_LOCAL | os.RTLD_NOW | getattr(os, "RTLD_DEEPBIND", 0)
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "babelrec_load": (c_int, [c_char_p]),
     "babelrec_front_new": (
@@ -78,7 +82,7 @@ def functions() -> Any:
         raise OSError(f"the native library was not built. Remedy: {_REMEDY}")
     library()  # TensorFlow's functions are looked up among what is loaded
     try:
-        loaded = ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL)
+        loaded = ctypes.CDLL(str(path), mode=_MODE)
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(loaded, name)
             function.restype, function.argtypes = result, arguments
