@@ -29,6 +29,8 @@ from tests.conformance.server import (
 )
 
 _Code = grpc.StatusCode
+# Batching whose Predict does not go by the native front, where there is one.
+_PYTHON = ("--enable_batching", "--native_predict=off")
 pytestmark = [pytest.mark.own_server, pytest.mark.babelrec_only]
 
 
@@ -63,7 +65,7 @@ def test_requests_in_flight_end_before_the_server(models: Path, tmp_path: Path, 
         assert server.wait() == 0
 
 
-@pytest.mark.parametrize("flags", [(), ("--enable_batching",)], ids=["plain", "batching"])
+@pytest.mark.parametrize("flags", [(), ("--enable_batching",), _PYTHON], ids=["plain", "batching", "batching-python"])
 def test_grace_has_an_end(models: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
     with Server("--shutdown_grace_seconds=0.5", *flags, config=_config(models)) as server:
         server.wait_until_ready()
@@ -73,8 +75,9 @@ def test_grace_has_an_end(models: Path, tmp_path: Path, flags: tuple[str, ...]) 
             assert request.call.code() in (_Code.UNAVAILABLE, _Code.CANCELLED)
 
 
-def test_stopping_under_load_uses_up_no_grace(models: Path) -> None:
-    with Server("--enable_batching", config=_config(models)) as server:
+@pytest.mark.parametrize("flags", [("--enable_batching",), _PYTHON], ids=["batching", "batching-python"])
+def test_stopping_under_load_uses_up_no_grace(models: Path, flags: tuple[str, ...]) -> None:
+    with Server(*flags, config=_config(models)) as server:
         server.wait_until_ready()
         stub = prediction_service_pb2_grpc.PredictionServiceStub(server.channel)
         request = predict_request("numbered", {"x": [1.0]})

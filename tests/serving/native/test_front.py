@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2
 
 from serving.native.front import Front, NativeModel, NativeSignature
@@ -150,7 +152,7 @@ class Behind(grpc.GenericRpcHandler):
 class Served:
     front: Front
     behind: Behind
-    channel: grpc.Channel
+    channel: Any
     session: SavedModelSession
     folder: Path
 
@@ -176,7 +178,10 @@ class Served:
         return self.raw(request.SerializeToString(), **options)
 
     def later(self, request: Any, timeout: float = _SECONDS) -> Any:
-        return self.channel.unary_unary(_PREDICT).future(request.SerializeToString(), timeout=timeout)
+        return self.later_raw(request.SerializeToString(), timeout)
+
+    def later_raw(self, content: bytes, timeout: float = _SECONDS) -> Any:
+        return self.channel.unary_unary(_PREDICT).future(content, timeout=timeout)
 
     def refusal(self, request: Any) -> Any:
         with pytest.raises(grpc.RpcError) as caught:
@@ -300,13 +305,13 @@ def test_no_columns(served: Served) -> None:
 
 def test_requests_share_a_run_and_each_gets_its_own_rows(served: Served) -> None:
     call, release = served.hold()
-    given = [rows(count, offset=10 * count) for count in (1, 3, 2, 2)]
-    calls = [served.later(request_of(inputs)) for inputs in given]
+    wanted = [rows(count, offset=10 * count) for count in (1, 3, 2, 2)]
+    calls = [served.later(request_of(inputs)) for inputs in wanted]
     time.sleep(0.3)
     release()
     shared = [
         check(predict_pb2.PredictResponse.FromString(one.result()), inputs)
-        for one, inputs in zip(calls, given, strict=True)
+        for one, inputs in zip(calls, wanted, strict=True)
     ]
     assert shared == [8, 8, 8, 8]
     assert call.result()
@@ -323,8 +328,8 @@ def test_requests_share_a_run_and_each_gets_its_own_rows(served: Served) -> None
 def test_sizes_that_differ(serve: Callable[..., Served], pad: bool) -> None:
     served = serve(pad=pad)
     _, release = served.hold()
-    given = [rows(1, width=3), rows(1, width=1, offset=1)]
-    calls = [served.later(request_of(inputs)) for inputs in given]
+    wanted = [rows(1, width=3), rows(1, width=1, offset=1)]
+    calls = [served.later(request_of(inputs)) for inputs in wanted]
     time.sleep(0.3)
     release()
     if not pad:
@@ -332,7 +337,7 @@ def test_sizes_that_differ(serve: Callable[..., Served], pad: bool) -> None:
             assert one.exception().details() == _BEHIND
         return
     wide, narrow = (predict_pb2.PredictResponse.FromString(one.result()) for one in calls)
-    assert check(wide, given[0]) == 2
+    assert check(wide, wanted[0]) == 2
     words = tf.make_ndarray(narrow.outputs["words"]).tolist()
     assert words == [[b"w1.0", b"", b""]], "filled up with what is empty, as TensorFlow Serving leaves it"
     assert tf.make_ndarray(narrow.outputs["points"])[0, :, 0].tolist() == [1, 0, 0]
@@ -350,7 +355,9 @@ def test_one_bad_request_spoils_no_other_s_answer(served: Served) -> None:
 
 
 def test_a_lone_request_gets_what_has_no_rows(served: Served) -> None:
-    assert list(served.predict(request_of({"x": np.float32([1, 2, 4])}, "sum")).outputs["y"].float_val) == [7.0]
+    assert list(served.predict(request_of({"x": np.array([1, 2, 4], np.float32)}, "sum")).outputs["y"].float_val) == [
+        7.0
+    ]
 
 
 def other_requests() -> dict[str, Any]:
@@ -392,6 +399,25 @@ def test_all_else_is_passed_on_as_it_came(served: Served, name: str) -> None:
     error = served.refusal(content)
     assert (error.code(), error.details()) == (grpc.StatusCode.ABORTED, _BEHIND)
     assert dict(error.trailing_metadata())["size"] == str(len(content))
+
+
+_WIRE = request_of(rows(2)).SerializeToString()
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    edits=st.lists(
+        st.tuples(st.integers(0, len(_WIRE) - 1), st.integers(0, 3), st.binary(max_size=6)), min_size=1, max_size=4
+    )
+)
+def test_damaged_requests(served: Served, edits: list[tuple[int, int, bytes]]) -> None:
+    """Bytes are taken away and put in anywhere: it is answered or passed on, and nothing breaks."""
+    content = bytearray(_WIRE)
+    for place, removed, inserted in edits:
+        content[place : place + removed] = inserted
+    refused = served.later_raw(bytes(content)).exception()
+    assert refused is None or refused.details() == _BEHIND
+    check(served.raw(_WIRE), rows(2))
 
 
 def test_certain_versions(served: Served) -> None:

@@ -1,0 +1,205 @@
+"""Predict of a live server that batches, with the native front and without: the same to every client."""
+
+import re
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from serving.native.library import why_not
+from tests.serving.live import LiveServer
+from tests.serving.models import copy_version
+from tests.serving.test_rpc import RECOMMEND, failure, request_of, slow
+
+_BATCHING = """
+max_batch_size { value: 8 }
+batch_timeout_micros { value: 0 }
+max_enqueued_batches { value: 1 }
+num_batch_threads { value: 1 }
+pad_variable_length_inputs: true
+"""
+_PATH = "/metrics"
+_WAYS = [
+    pytest.param("on", marks=pytest.mark.skipif(why_not() is not None, reason=str(why_not()))),
+    "off",
+]
+
+
+@pytest.fixture(params=_WAYS)
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., LiveServer]:
+    """Starts a server that batches, whose Predict goes one way or the other."""
+    parameters, monitoring = tmp_path / "batching.config", tmp_path / "monitoring.config"
+    parameters.write_text(_BATCHING)
+    monitoring.write_text(f'prometheus_config {{ enable: true path: "{_PATH}" }}')
+
+    def make(*flags: str) -> LiveServer:
+        base = tmp_path / "models"
+        base.mkdir(exist_ok=True)
+        return LiveServer(
+            base,
+            "--enable_batching",
+            f"--batching_parameters_file={parameters}",
+            f"--native_predict={request.param}",
+            "--rest_api_port=-1",
+            f"--monitoring_config_file={monitoring}",
+            *flags,
+        )
+
+    return make
+
+
+@pytest.fixture
+def served(start: Callable[..., LiveServer], exports: dict[int, Path], tmp_path: Path) -> Iterator[LiveServer]:
+    (tmp_path / "models").mkdir()
+    copy_version(exports[1], tmp_path / "models" / "1")
+    with start() as server:
+        yield server
+
+
+def metrics(server: LiveServer) -> dict[str, float]:
+    found = re.search(r"Exporting HTTP/REST API at:localhost:(\d+) \.\.\.", server.text)
+    assert found is not None
+    with urllib.request.urlopen(f"http://localhost:{found[1]}{_PATH}", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+def part(inputs: dict[str, Any], row: int) -> dict[str, Any]:
+    return {alias: value[row : row + 1] for alias, value in inputs.items()}
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "retrieve"])
+def test_answers_are_the_graph_s(served: LiveServer, graph: Any, signature: str) -> None:
+    direct = graph.signatures[signature]
+    given = [RECOMMEND, *(part(RECOMMEND, row) for row in (0, 1, 2, 1, 0))]
+    with ThreadPoolExecutor(len(given)) as pool:
+        for _ in range(5):
+            requests = [request_of(inputs, signature) for inputs in given]
+            responses = pool.map(lambda request: served.prediction.Predict(request, timeout=60), requests)
+            for inputs, response in zip(given, responses, strict=True):
+                assert (response.model_spec.name, response.model_spec.signature_name) == ("recommender", signature)
+                expected = direct(**inputs)
+                assert set(response.outputs) == set(expected)
+                for alias, value in expected.items():
+                    found = tf.make_ndarray(response.outputs[alias])
+                    if value.dtype == tf.string:
+                        # Of requests that share a run the longest list decides about the width.
+                        width = value.shape[1]
+                        assert found[:, :width].tolist() == value.numpy().tolist()
+                        assert set(found[:, width:].ravel().tolist()) <= {b""}
+                    else:
+                        np.testing.assert_allclose(found[:, : value.shape[1]], value.numpy(), rtol=1e-6)
+
+
+def test_versions_labels_filters_and_mistakes(served: LiveServer) -> None:
+    request = request_of(RECOMMEND)
+    request.model_spec.version.value = 1
+    assert served.prediction.Predict(request, timeout=30).model_spec.version.value == 1
+    request.model_spec.version.value = 2
+    code, details = failure(served.prediction.Predict, request)
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert details == "Servable not found for request: Specific(recommender, 2)"
+    filtered = served.prediction.Predict(request_of(RECOMMEND, "", ("scores",)), timeout=30)
+    assert list(filtered.outputs) == ["scores"]
+    bad = request_of(RECOMMEND | {"k": tf.constant([1, 2], tf.int32)})
+    assert failure(served.prediction.Predict, bad)[0] is grpc.StatusCode.INVALID_ARGUMENT
+    missing = request_of({"query": tf.constant(["x"])})
+    assert failure(served.prediction.Predict, missing)[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_requests_are_counted(served: LiveServer) -> None:
+    counted = ':tensorflow:serving:request_count{model_name="recommender",status="%s"}'
+    observed = ':tensorflow:serving:request_latency_count{model_name="recommender",API="Predict",entrypoint="GRPC"}'
+    run = ':tensorflow:serving:runtime_latency_%s{model_name="recommender",API="Predict",runtime="TF1"}'
+    for _ in range(3):
+        served.prediction.Predict(request_of(RECOMMEND), timeout=30)
+    served.prediction.Predict(request_of(RECOMMEND, "", ("scores",)), timeout=30)
+    failure(served.prediction.Predict, request_of({}))
+    found = metrics(served)
+    assert found[counted % "OK"] == 4
+    assert found[counted % "INVALID_ARGUMENT"] == 1
+    assert found[observed] == 4
+    assert found[run % "count"] == 4
+    # One is a sum of microseconds: some, and less than a minute.
+    assert 10 < found[run % "sum"] < 60e6
+
+
+def test_a_full_queue_and_a_deadline(served: LiveServer) -> None:
+    held = served.prediction.Predict.future(slow(1.5), timeout=60)
+    time.sleep(0.5)
+    # The queue takes eight rows.
+    fitting = [served.prediction.Predict.future(request_of(RECOMMEND), timeout=60) for _ in range(2)]
+    time.sleep(0.2)
+    code, details = failure(served.prediction.Predict, request_of(RECOMMEND))
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert "queue to which this task was submitted is full" in details
+    late = failure(served.prediction.Predict, request_of(part(RECOMMEND, 0)), 0.2)
+    assert late[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert held.result().outputs
+    assert all(call.result().outputs for call in fitting)
+
+
+def test_a_new_version_takes_over(served: LiveServer, exports: dict[int, Path], tmp_path: Path) -> None:
+    def score() -> float:
+        response = served.prediction.Predict(request_of(part(RECOMMEND, 0)), timeout=60)
+        return float(response.outputs["scores"].float_val[0])
+
+    assert score() < 100
+    copy_version(exports[2], tmp_path / "models" / "2")
+    served.wait_for_state(2, "AVAILABLE")
+    assert 100 < score() < 200
+    served.wait_for_state(1, "END")
+    (tmp_path / "models" / "2").rename(tmp_path / "gone")
+    served.wait_for_state(1, "AVAILABLE")
+    served.wait_for_state(2, "END")
+    assert score() < 100
+
+
+def test_logged_models_are_logged(start: Callable[..., LiveServer], exports: dict[int, Path], tmp_path: Path) -> None:
+    copy_version(exports[1], tmp_path / "logged" / "1")
+    config = tmp_path / "models.config"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "recommender" base_path: "{tmp_path}/logged" '
+        'model_platform: "tensorflow" logging_config { '
+        f'log_collector_config {{ type: "file" filename_prefix: "{tmp_path}/requests" }} '
+        "sampling_config { sampling_rate: 1 } } } }"
+    )
+    request = request_of(RECOMMEND)
+    with start(f"--model_config_file={config}") as server:
+        for _ in range(3):
+            server.prediction.Predict(request, timeout=30)
+        server.terminate()
+        assert server.wait() == 0
+    (path,) = tmp_path.glob("requests-*.tfrecord")
+    logs = [prediction_log_pb2.PredictionLog.FromString(item.numpy()) for item in tf.data.TFRecordDataset(str(path))]
+    assert [log.predict_log.request for log in logs] == [request] * 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ((), "it needs --enable_batching"),
+        (
+            ("--enable_batching", "--enable_signature_method_name_check"),
+            "it does not know --enable_signature_method_name_check",
+        ),
+    ],
+)
+def test_on_that_can_not_be_had_ends_the_start(
+    exports: dict[int, Path], tmp_path: Path, flags: tuple[str, ...], reason: str
+) -> None:
+    copy_version(exports[1], tmp_path / "1")
+    with LiveServer(tmp_path, "--native_predict=on", *flags) as server:
+        assert server.wait() == 1
+        assert f"--native_predict=on: {reason}" in server.text
+    with LiveServer(tmp_path, "--native_predict=auto", *flags) as server:
+        server.wait_for_log(f"Predict is answered in Python: {reason}")
+        assert server.prediction.Predict(request_of(RECOMMEND), timeout=30).outputs
