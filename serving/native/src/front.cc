@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "relay.h"
 
@@ -333,14 +334,21 @@ void Front::stopped(bool) {
 void Front::run_groups() {
   for (;;) {
     Group group;
+    // Freed here, where they were made: another thread would fight for the allocator's lock with this one's run.
+    Tensors spent;
     {
       std::unique_lock lock(mutex_);
-      work_.wait(lock, [this] { return !waiting_.empty() || is_closing_; });
-      if (waiting_.empty()) return;
+      work_.wait(lock, [this] { return !waiting_.empty() || !spent_.empty() || is_closing_; });
+      spent.swap(spent_);
+      if (waiting_.empty()) {
+        if (is_closing_) return;
+        continue;
+      }
       ++running_;
       group = take();
       if (!waiting_.empty() && running_ < options_.groups) work_.notify_one();
     }
+    spent.clear();
     run(group);
     {
       std::lock_guard lock(mutex_);
@@ -367,6 +375,9 @@ void Front::write_answers() {
       finished_.pop_front();
     }
     answer(group);
+    std::lock_guard lock(mutex_);
+    std::move(group.results.begin(), group.results.end(), std::back_inserter(spent_));
+    if (running_ == 0) work_.notify_one();
   }
 }
 

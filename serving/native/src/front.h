@@ -86,6 +86,7 @@ class Front {
   std::condition_variable work_, answers_, ended_;
   std::deque<Call*> waiting_;
   std::deque<Group> finished_;
+  Tensors spent_;  // of answers that are written
   int64_t waiting_rows_ = 0;
   int64_t in_flight_ = 0;  // Predict requests
   int64_t others_ = 0;     // other calls that are passed on
