@@ -447,14 +447,15 @@ void Front::answer(Group& group) {
   const Signature& signature = *group.calls.front()->signature;
   // The signature is the model's, which the last call that is sent would let go.
   const std::shared_ptr<Model> model = group.calls.front()->model;
-  const auto requests = static_cast<int64_t>(group.calls.size());
   std::optional<Rows> rows;
-  if (requests > 1) rows = Rows{0, 0};
+  if (group.calls.size() > 1) rows = Rows{0, 0};
   for (Call* call : group.calls) {
     if (rows) *rows = {rows->end, rows->end + call->rows};
-    send(call, write_response(signature, group.results, rows));
+    const std::string response = write_response(signature, group.results, rows);
+    // Before it is sent: who has an answer finds it counted.
+    counters->answered(micros_since(group.begun), group.run_micros);
+    send(call, response);
   }
-  counters->answered(requests, micros_since(group.begun), group.run_micros);
 }
 
 }  // namespace babelrec

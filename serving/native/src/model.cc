@@ -2,15 +2,15 @@
 
 namespace babelrec {
 
-void Histogram::observe(double micros, int64_t times) {
+void Histogram::observe(double micros) {
   double bound = 10;
   int index = 0;
   while (index < kBounds && micros > bound) {
     bound *= 1.8;
     ++index;
   }
-  counts_[index] += times;
-  sum_ += micros * static_cast<double>(times);
+  ++counts_[index];
+  sum_ += micros;
 }
 
 void Histogram::read(double* values) const {
@@ -18,11 +18,11 @@ void Histogram::read(double* values) const {
   *values = sum_;
 }
 
-void Counters::answered(int64_t requests, double request_micros, double run_micros) {
+void Counters::answered(double request_micros, double run_micros) {
   std::lock_guard lock(mutex_);
-  answered_ += requests;
-  requests_.observe(request_micros, requests);
-  runs_.observe(run_micros, requests);
+  ++answered_;
+  requests_.observe(request_micros);
+  runs_.observe(run_micros);
 }
 
 void Counters::refused() {

@@ -42,7 +42,7 @@ class Histogram {
   static constexpr int kBounds = 33;
   static constexpr int kValues = kBounds + 2;  // buckets, then the sum
 
-  void observe(double micros, int64_t times = 1);
+  void observe(double micros);
   void read(double* values) const;
 
  private:
@@ -55,7 +55,7 @@ class Counters {
  public:
   static constexpr int kValues = 2 + 2 * Histogram::kValues;
 
-  void answered(int64_t requests, double request_micros, double run_micros);
+  void answered(double request_micros, double run_micros);
   void refused();
   // Good answers, requests refused as UNAVAILABLE, latencies of requests and of runs.
   void read(double* values) const;
