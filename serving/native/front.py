@@ -160,7 +160,7 @@ class Front:
         )
 
     def drain(self, seconds: float) -> bool:
-        """Takes no new calls; returns whether all Predict requests have ended within so many seconds."""
+        """Takes no new calls; returns whether all have ended within so many seconds."""
         return bool(self._native.babelrec_front_drain(self._front, seconds))
 
     def close(self, seconds: float) -> bool:

@@ -171,7 +171,10 @@ class GrpcServer:
         self._executor = LeanExecutor(threads)
         self.server: grpc.Server = grpc.server(
             self._executor,  # type: ignore[arg-type]
-            options=channel_arguments(options, share_port=share_port),
+            # Behind a front all its calls share a connection, for which options of clients' connections are not meant.
+            options=channel_arguments((), share_port=False)
+            if front is not None
+            else channel_arguments(options, share_port=share_port),
             interceptors=None if max_concurrent is None else [_Limit(self._executor, max_concurrent)],
         )
         self._fast: FastPredict | None = None
@@ -231,7 +234,10 @@ class GrpcServer:
             # Of nobody but this user: TLS and limits are the front's.
             self._folder = tempfile.mkdtemp(prefix="babelrec-grpc-")
             behind = f"unix:{self._folder}/behind.sock"
-            self.server.add_insecure_port(behind)
+            try:
+                self.server.add_insecure_port(behind)
+            except RuntimeError as error:
+                raise OSError(f"cannot listen on {behind}: {error}. Remedy: a shorter TMPDIR") from None
         self.server.start()
         if self._fast is not None:
             self._fast.start()

@@ -98,17 +98,14 @@ struct Front::Other {
   }
 
   void on_arrival(bool is_good) {
-    if (is_good) {
+    if (is_good && front->takes(front->others_)) {
       front->ask_for_other();
-      {
-        std::lock_guard lock(front->mutex_);
-        ++front->others_;
-      }
       Front* of = front;
       relay(of->channel_, of->queue_, call, details.deadline, metadata, nullptr, false, details.method,
             [of] { of->other_ended(); });
     } else {
       grpc_metadata_array_destroy(&metadata);
+      if (call != nullptr) grpc_call_unref(call);
     }
     grpc_call_details_destroy(&details);
     delete this;
@@ -167,10 +164,19 @@ bool Front::drain(double seconds) {
     is_stopping_ = true;
     grpc_server_shutdown_and_notify(server_, queue_, &stopped_);
   }
-  return ended_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return in_flight_ == 0; });
+  return ended_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return in_flight_ == 0 && others_ == 0; });
+}
+
+// Counts a call that has arrived; false when the front closes, and it is too late for any.
+bool Front::takes(int64_t& count) {
+  std::lock_guard lock(mutex_);
+  if (is_closing_) return false;
+  ++count;
+  return true;
 }
 
 bool Front::close(double seconds) {
+  if (is_closed_) return true;
   if (!threads_.empty()) {
     drain(0);
     grpc_server_cancel_all_calls(server_);
@@ -198,6 +204,7 @@ bool Front::close(double seconds) {
   grpc_server_destroy(server_);
   grpc_completion_queue_destroy(queue_);
   grpc_shutdown();
+  is_closed_ = true;
   return true;
 }
 
@@ -229,11 +236,15 @@ void Front::ask_for_other() {
 }
 
 void Front::arrived(Call* call) {
+  if (!takes(in_flight_)) {
+    delete call;
+    return;
+  }
   ask_for_predict();
   int64_t in_flight;
   {
     std::lock_guard lock(mutex_);
-    in_flight = ++in_flight_;
+    in_flight = in_flight_;
   }
   if (options_.max_concurrent > 0 && in_flight > options_.max_concurrent) {
     refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED,
@@ -415,6 +426,16 @@ void Front::run(Group& group) {
   auto& calls = group.calls;
   calls.erase(std::remove_if(calls.begin(), calls.end(), is_late), calls.end());
   if (calls.empty()) return;
+  bool is_good = false;
+  try {
+    is_good = join_and_run(group);
+  } catch (const std::exception&) {  // no memory for all of them at once
+  }
+  if (!is_good) group.results.clear();
+}
+
+bool Front::join_and_run(Group& group) {
+  const auto& calls = group.calls;
   const Signature& signature = *calls.front()->signature;
   Tensors inputs;
   for (size_t index = 0; index < signature.inputs.size(); ++index) {
@@ -422,25 +443,24 @@ void Front::run(Group& group) {
     parts.reserve(calls.size());
     for (const Call* call : calls) parts.push_back(&call->inputs[index]);
     Tensor tensor = join(signature.inputs[index], parts, options_.pad);
-    if (tensor == nullptr) return;
+    if (tensor == nullptr) return false;
     inputs.push_back(std::move(tensor));
   }
   const auto start = Clock::now();
   group.results = calls.front()->model->run(signature, inputs);
   group.run_micros = micros_since(start);
-  const bool is_good = are_as_declared(signature, group.results) &&
-                       (calls.size() == 1 || have_rows(group.results, group.rows));
-  if (!is_good) group.results.clear();
+  return are_as_declared(signature, group.results) && (calls.size() == 1 || have_rows(group.results, group.rows));
 }
 
 void Front::answer(Group& group) {
   if (group.calls.empty()) return;
+  // A batch of nothing: its tag has the other thread take over.
+  const auto leave = [this](Call* call) {
+    if (grpc_call_start_batch(call->call, nullptr, 0, &call->passing, nullptr) != GRPC_CALL_OK) end(call);
+  };
   if (group.results.empty()) {
     // In a group the fault of one would be everybody's. The server behind finds out whose it is, and says it well.
-    for (Call* call : group.calls) {
-      // A batch of nothing: its tag has the other thread take over.
-      if (grpc_call_start_batch(call->call, nullptr, 0, &call->passing, nullptr) != GRPC_CALL_OK) end(call);
-    }
+    for (Call* call : group.calls) leave(call);
     return;
   }
   Counters* counters = group.calls.front()->counters;
@@ -451,7 +471,13 @@ void Front::answer(Group& group) {
   if (group.calls.size() > 1) rows = Rows{0, 0};
   for (Call* call : group.calls) {
     if (rows) *rows = {rows->end, rows->end + call->rows};
-    const std::string response = write_response(signature, group.results, rows);
+    std::string response;
+    try {
+      response = write_response(signature, group.results, rows);
+    } catch (const std::exception&) {  // no memory
+      leave(call);
+      continue;
+    }
     // Before it is sent: who has an answer finds it counted.
     counters->answered(micros_since(group.begun), group.run_micros);
     send(call, response);

@@ -36,7 +36,7 @@ class Front {
   // Begins to answer; `behind` is the address of the server in Python.
   void start(const char* behind);
 
-  // Takes no new calls. Returns whether all Predict requests have ended within so many seconds.
+  // Takes no new calls. Returns whether all have ended within so many seconds.
   bool drain(double seconds);
   // Ends what goes on, and the threads, once runs have ended. False when one goes on after so many seconds; the front
   // must then stay as it is.
@@ -60,6 +60,7 @@ class Front {
   void hear();
   void run_groups();
   void write_answers();
+  bool takes(int64_t& count);
   void ask_for_predict();
   void ask_for_other();
   void arrived(Call* call);
@@ -72,6 +73,7 @@ class Front {
   void stopped(bool);
   Group take();
   void run(Group& group);
+  bool join_and_run(Group& group);
   void answer(Group& group);
 
   const FrontOptions options_;
@@ -94,6 +96,7 @@ class Front {
   bool is_stopping_ = false;
   bool is_stopped_ = false;
   bool is_closing_ = false;
+  bool is_closed_ = false;
   std::vector<std::thread> threads_;
 };
 

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <system_error>
 #include <thread>
 
 #include "tensorflow.h"
@@ -17,11 +18,17 @@ namespace {
 
 template <typename Work>
 void nicely(int niceness, Work work) {
-  std::thread thread([&] {
-    // Linux sets it by thread. Without the right to, the work is done all the same.
-    setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), niceness);
+  std::thread thread;
+  try {
+    thread = std::thread([&] {
+      // Linux sets it by thread. Without the right to, the work is done all the same.
+      setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), niceness);
+      work();
+    });
+  } catch (const std::system_error&) {  // there can be no more threads
     work();
-  });
+    return;
+  }
   thread.join();
 }
 

@@ -1,7 +1,8 @@
 #include "messages.h"
 
 #include <algorithm>
-#include <cstring>
+#include <exception>
+#include <limits>
 #include <protozero/pbf_reader.hpp>
 #include <protozero/pbf_writer.hpp>
 
@@ -15,6 +16,7 @@ using protozero::pbf_writer;
 // Filling up may make a join larger than what was sent, but not without measure.
 constexpr int64_t kFreeCells = 1 << 16;
 constexpr int64_t kMostGrowth = 16;
+constexpr size_t kMostInputs = 1024;
 
 std::string_view view(pbf_reader& reader) {
   auto bytes = reader.get_view();
@@ -41,16 +43,27 @@ void append(std::string& numbers, Value value) {
   numbers.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
+// A field with its type on the wire: one of another type is not the field.
+constexpr uint32_t number(protozero::pbf_tag_type tag) { return protozero::tag_and_type(tag, pbf_wire_type::varint); }
+constexpr uint32_t bytes(protozero::pbf_tag_type tag) {
+  return protozero::tag_and_type(tag, pbf_wire_type::length_delimited);
+}
+
 bool read_shape(pbf_reader shape, std::vector<int64_t>& sizes) {
   while (shape.next()) {
-    if (shape.tag() != 2) return false;  // of unknown rank
+    if (shape.tag_and_type() != bytes(2)) return false;  // of unknown rank
     pbf_reader dimension = shape.get_message();
     int64_t size = 0;
     while (dimension.next()) {
-      if (dimension.tag() == 1) {
-        size = dimension.get_int64();
-      } else {
-        dimension.skip();
+      switch (dimension.tag_and_type()) {
+        case number(1):
+          size = dimension.get_int64();
+          break;
+        case bytes(2):  // its name
+          dimension.skip();
+          break;
+        default:
+          return false;
       }
     }
     if (size < 0) return false;
@@ -65,45 +78,44 @@ void append_all(std::string& numbers, const Range& range) {
   for (auto value : range) append(numbers, static_cast<Value>(value));
 }
 
-bool read_tensor(std::string_view bytes, const InputSpec& spec, Input& input) {
-  pbf_reader reader(bytes.data(), bytes.size());
+bool read_tensor(std::string_view proto, const InputSpec& spec, Input& input) {
+  pbf_reader reader(proto.data(), proto.size());
   int dtype = 0;
   std::string_view content;
   while (reader.next()) {
-    const bool is_packed = reader.wire_type() == pbf_wire_type::length_delimited;
-    switch (reader.tag()) {
-      case 1:
+    switch (reader.tag_and_type()) {
+      case number(1):
         dtype = reader.get_enum();
         break;
-      case 2:
+      case bytes(2):
         if (!input.shape.empty() || !read_shape(reader.get_message(), input.shape)) return false;
         break;
-      case 4:
+      case bytes(4):
         content = view(reader);
         break;
-      case 5:
-        if (spec.dtype != kFloat || !is_packed) return false;
+      case bytes(5):
+        if (spec.dtype != kFloat) return false;
         append_all<float>(input.numbers, reader.get_packed_float());
         break;
-      case 6:
-        if (spec.dtype != kDouble || !is_packed) return false;
+      case bytes(6):
+        if (spec.dtype != kDouble) return false;
         append_all<double>(input.numbers, reader.get_packed_double());
         break;
-      case 7:
-        if (spec.dtype != kInt32 || !is_packed) return false;
+      case bytes(7):
+        if (spec.dtype != kInt32) return false;
         append_all<int32_t>(input.numbers, reader.get_packed_int32());
         break;
-      case 8:
+      case bytes(8):
         if (spec.dtype != kString) return false;
         input.strings.push_back(view(reader));
         break;
-      case 10:
-        if (spec.dtype != kInt64 || !is_packed) return false;
+      case bytes(10):
+        if (spec.dtype != kInt64) return false;
         append_all<int64_t>(input.numbers, reader.get_packed_int64());
         break;
-      case 11:
-        if (spec.dtype != kBool || !is_packed) return false;
-        append_all<uint8_t>(input.numbers, reader.get_packed_bool());
+      case bytes(11):
+        if (spec.dtype != kBool) return false;
+        for (int64_t value : reader.get_packed_int64()) append<uint8_t>(input.numbers, value != 0);
         break;
       default:
         return false;
@@ -134,6 +146,7 @@ void write_shape(pbf_writer& tensor, const std::vector<int64_t>& sizes) {
 
 Tensor parse(const std::string& proto) {
   const TensorFlow& tf = tensorflow();
+  if (proto.size() > std::numeric_limits<int>::max()) return nullptr;  // more than a message may have
   // The type of the place-holder doesn't matter: parsing replaces the tensor in it.
   Tensor tensor(tf.AllocateTensor(kFloat, nullptr, 0, sizeof(float)));
   TF_Buffer buffer{proto.data(), proto.size(), nullptr};
@@ -210,62 +223,84 @@ void write_values(pbf_writer& tensor, int dtype, const char* data, int64_t begin
   }
 }
 
-std::optional<RawRequest> read_request_or_throw(std::string_view bytes) {
-  RawRequest request;
-  pbf_reader reader(bytes.data(), bytes.size());
-  while (reader.next()) {
-    if (reader.tag() == 1) {
-      pbf_reader spec = reader.get_message();
-      while (spec.next()) {
-        switch (spec.tag()) {
-          case 1:
-            request.model = view(spec);
-            break;
-          case 2: {
-            pbf_reader wrapped = spec.get_message();
-            int64_t version = 0;
-            while (wrapped.next()) {
-              if (wrapped.tag() != 1) return std::nullopt;
-              version = wrapped.get_int64();
-            }
-            request.version = version;
-            break;
-          }
-          case 3: {
-            std::string_view signature = view(spec);
-            if (!signature.empty()) request.signature = signature;
-            break;
-          }
-          default:
-            return std::nullopt;  // a version label, or what is newer than this
+// Fields that come twice would have to be merged, or the last one to win: nobody sends such.
+bool read_model_spec(pbf_reader spec, RawRequest& request) {
+  bool has_signature = false;
+  while (spec.next()) {
+    switch (spec.tag_and_type()) {
+      case bytes(1):
+        if (!request.model.empty()) return false;
+        request.model = view(spec);
+        break;
+      case bytes(2): {
+        if (request.version) return false;
+        pbf_reader wrapped = spec.get_message();
+        request.version = 0;
+        while (wrapped.next()) {
+          if (wrapped.tag_and_type() != number(1)) return false;
+          request.version = wrapped.get_int64();
         }
+        break;
       }
-    } else if (reader.tag() == 2) {
-      pbf_reader entry = reader.get_message();
-      auto& [alias, tensor] = request.inputs.emplace_back();
-      while (entry.next()) {
-        if (entry.tag() == 1) {
-          alias = view(entry);
-        } else if (entry.tag() == 2) {
-          tensor = view(entry);
-        } else {
-          return std::nullopt;
-        }
+      case bytes(3): {
+        if (has_signature) return false;
+        has_signature = true;
+        const std::string_view signature = view(spec);
+        if (!signature.empty()) request.signature = signature;
+        break;
       }
-    } else {
-      return std::nullopt;  // an output filter, or what is newer than this
+      default:
+        return false;  // a version label, or what is newer than this
     }
   }
-  if (request.model.empty()) return std::nullopt;
+  return !request.model.empty();
+}
+
+bool read_entry(pbf_reader entry, std::pair<std::string_view, std::string_view>& input) {
+  bool has_key = false, has_value = false;
+  while (entry.next()) {
+    if (entry.tag_and_type() == bytes(1) && !has_key) {
+      has_key = true;
+      input.first = view(entry);
+    } else if (entry.tag_and_type() == bytes(2) && !has_value) {
+      has_value = true;
+      input.second = view(entry);
+    } else {
+      return false;
+    }
+  }
+  return has_key && has_value;
+}
+
+std::optional<RawRequest> read_request_or_throw(std::string_view content) {
+  RawRequest request;
+  bool has_spec = false;
+  pbf_reader reader(content.data(), content.size());
+  while (reader.next()) {
+    switch (reader.tag_and_type()) {
+      case bytes(1):
+        if (has_spec || !read_model_spec(reader.get_message(), request)) return std::nullopt;
+        has_spec = true;
+        break;
+      case bytes(2):
+        if (request.inputs.size() == kMostInputs || !read_entry(reader.get_message(), request.inputs.emplace_back())) {
+          return std::nullopt;
+        }
+        break;
+      default:
+        return std::nullopt;  // an output filter, or what is newer than this
+    }
+  }
+  if (!has_spec) return std::nullopt;
   return request;
 }
 
 }  // namespace
 
-std::optional<RawRequest> read_request(std::string_view bytes) {
+std::optional<RawRequest> read_request(std::string_view content) {
   try {
-    return read_request_or_throw(bytes);
-  } catch (const protozero::exception&) {
+    return read_request_or_throw(content);
+  } catch (const std::exception&) {  // malformed, or no memory
     return std::nullopt;
   }
 }
@@ -280,7 +315,7 @@ std::optional<std::vector<Input>> read_inputs(const RawRequest& request, const S
       if (index == inputs.size() || !inputs[index].shape.empty()) return std::nullopt;  // unknown, or given twice
       if (!read_tensor(tensor, signature.inputs[index], inputs[index])) return std::nullopt;
     }
-  } catch (const protozero::exception&) {
+  } catch (const std::exception&) {  // malformed, or no memory
     return std::nullopt;
   }
   for (const Input& input : inputs) {
@@ -332,8 +367,8 @@ bool have_rows(const Tensors& results, int64_t rows) {
 
 std::string write_response(const Signature& signature, const Tensors& results, std::optional<Rows> rows) {
   const TensorFlow& tf = tensorflow();
-  std::string bytes;
-  pbf_writer response(bytes);
+  std::string content;
+  pbf_writer response(content);
   for (size_t index = 0; index < results.size(); ++index) {
     const void* result = results[index].get();
     std::vector<int64_t> shape;
@@ -355,8 +390,8 @@ std::string write_response(const Signature& signature, const Tensors& results, s
       write_values(tensor, signature.outputs[index].dtype, data, begin, end);
     }
   }
-  bytes.append(signature.spec_field);
-  return bytes;
+  content.append(signature.spec_field);
+  return content;
 }
 
 }  // namespace babelrec

@@ -12,16 +12,20 @@ std::string_view view(const grpc_slice& slice) {
   return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
 }
 
-// Headers of one connection; the other one has its own.
-bool is_of_connection(std::string_view key) {
-  return key == "user-agent" || key == "te" || key == "content-type" || key.substr(0, 1) == ":" ||
-         key.substr(0, 5) == "grpc-";
+// Whether a header is passed on: not if it is of one connection, and the other one has its own, nor if gRPC would
+// refuse to send it, though it was received.
+bool is_passed_on(const grpc_metadata& header) {
+  const std::string_view key = view(header.key);
+  if (key == "user-agent" || key == "te" || key == "content-type" || key.substr(0, 1) == ":") return false;
+  if (key.substr(0, 5) == "grpc-" && key != "grpc-status-details-bin") return false;
+  return grpc_header_key_is_legal(header.key) != 0 &&
+         (grpc_is_binary_header(header.key) != 0 || grpc_header_nonbin_value_is_legal(header.value) != 0);
 }
 
-void drop_headers_of_connection(grpc_metadata_array& headers) {
+void drop_other_headers(grpc_metadata_array& headers) {
   size_t kept = 0;
   for (size_t index = 0; index < headers.count; ++index) {
-    if (!is_of_connection(view(headers.metadata[index].key))) headers.metadata[kept++] = headers.metadata[index];
+    if (is_passed_on(headers.metadata[index])) headers.metadata[kept++] = headers.metadata[index];
   }
   headers.count = kept;  // the entries themselves are the call's
 }
@@ -37,7 +41,7 @@ class Relay {
 
   void begin(grpc_byte_buffer* first, bool is_unary) {
     ++pending_;  // of this very function, lest it end within
-    drop_headers_of_connection(metadata_);
+    drop_other_headers(metadata_);
     grpc_op open = operation(GRPC_OP_SEND_INITIAL_METADATA);
     open.data.send_initial_metadata.count = metadata_.count;
     open.data.send_initial_metadata.metadata = metadata_.metadata;
@@ -77,7 +81,10 @@ class Relay {
 
   void start(grpc_call* call, const grpc_op& op, Tag& tag) {
     ++pending_;
-    if (grpc_call_start_batch(call, &op, 1, &tag, nullptr) != GRPC_CALL_OK) --pending_;
+    if (grpc_call_start_batch(call, &op, 1, &tag, nullptr) == GRPC_CALL_OK) return;
+    --pending_;
+    // What was to come after it would never come: the call ends.
+    grpc_call_cancel_with_status(call, GRPC_STATUS_INTERNAL, "the call can't be passed on", nullptr);
   }
 
   // After each tag: the last one ends the relay.
@@ -138,7 +145,7 @@ class Relay {
   void send_close() { start(client_, operation(GRPC_OP_SEND_CLOSE_FROM_CLIENT), opened_); }
 
   void answered(bool) {
-    drop_headers_of_connection(initial_);
+    drop_other_headers(initial_);
     grpc_op op = operation(GRPC_OP_SEND_INITIAL_METADATA);
     op.data.send_initial_metadata.count = initial_.count;
     op.data.send_initial_metadata.metadata = initial_.metadata;
@@ -171,7 +178,7 @@ class Relay {
       start(server_, op, returned_);
     } else if (is_last_response_ && is_finished_) {
       is_finished_ = false;  // once
-      drop_headers_of_connection(trailing_);
+      drop_other_headers(trailing_);
       grpc_op op = operation(GRPC_OP_SEND_STATUS_FROM_SERVER);
       op.data.send_status_from_server.status = status_;
       op.data.send_status_from_server.status_details = &details_;

@@ -362,7 +362,15 @@ def test_a_lone_request_gets_what_has_no_rows(served: Served) -> None:
 
 def other_requests() -> dict[str, Any]:
     good = request_of(rows(2))
-    cases: dict[str, Any] = {"no_message": b"", "garbage": b"\xff\xff\xff\xff", "cut": good.SerializeToString()[:-3]}
+    wire = good.SerializeToString()
+    cases: dict[str, Any] = {
+        "no_message": b"",
+        "garbage": b"\xff\xff\xff\xff",
+        "cut": wire[:-3],
+        "twice": wire + wire,
+        "unknown_field": wire + b"\xf8\x07\x01",
+        "field_of_another_type": wire + b"\x0d\0\0\0\0",
+    }
 
     def case(name: str) -> Any:
         cases[name] = request = predict_pb2.PredictRequest()
@@ -529,6 +537,14 @@ def test_a_caller_that_goes_is_noticed_behind(served: Served, how: str) -> None:
     if how == "cancel":
         stream.cancel()
     assert served.behind.cancelled.wait(_SECONDS)
+
+
+def test_drains_what_is_passed_on_too(served: Served) -> None:
+    stream = served.channel.unary_stream("/test/Wait")(b"", timeout=_SECONDS)
+    assert next(stream) == b"waiting"
+    assert not served.front.drain(0.1)
+    stream.cancel()
+    assert served.front.drain(_SECONDS)
 
 
 def test_drains(serve: Callable[..., Served]) -> None:
