@@ -33,6 +33,7 @@ from benchmarks.program import measure_and_write
 from benchmarks.served import MODEL, Server
 from serving.client.encoding import recommend_inputs
 from serving.client.types import Query
+from serving.native.library import why_not
 from serving.protos import config_pb2, predict_pb2
 from serving.runtime.batching import BatchingOptions
 from serving.tensors import to_proto
@@ -84,6 +85,7 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     result: dict[str, Any] = {
         "environment": environment(_PACKAGES),
         "server_flags": _flags(options),
+        "native_front": why_not() or "yes",
         "batching": _text_proto(_batching(options)).split("\n")[:-1],
         "session": _session(options).split("\n")[:-1],
         "models": {},
