@@ -185,6 +185,7 @@ def post_slow(server: LiveServer, seconds: float) -> int:
 
 
 def rest_port(server: LiveServer) -> int:
+    server.wait_for_log("Exporting HTTP/REST API at:")  # after gRPC's line
     found = re.search(r"Exporting HTTP/REST API at:localhost:(\d+) \.\.\.", server.text)
     assert found is not None
     return int(found[1])

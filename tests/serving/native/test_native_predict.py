@@ -1,6 +1,5 @@
 """Predict of a live server that batches, with the native front and without: the same to every client."""
 
-import re
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving.native.library import why_not
 from tests.serving.live import LiveServer
 from tests.serving.models import copy_version
+from tests.serving.test_lifecycle import rest_port
 from tests.serving.test_rpc import RECOMMEND, failure, request_of, slow
 
 _BATCHING = """
@@ -65,9 +65,7 @@ def served(start: Callable[..., LiveServer], exports: dict[int, Path], tmp_path:
 
 
 def metrics(server: LiveServer) -> dict[str, float]:
-    found = re.search(r"Exporting HTTP/REST API at:localhost:(\d+) \.\.\.", server.text)
-    assert found is not None
-    with urllib.request.urlopen(f"http://localhost:{found[1]}{_PATH}", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://localhost:{rest_port(server)}{_PATH}", timeout=30) as answer:
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
