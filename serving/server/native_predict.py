@@ -12,7 +12,6 @@ from serving.server.core import ServerCore
 from serving.server.handlers import GRPC, RUNTIME
 from serving.server.metrics import Labels, Metrics
 from serving.server.predict import spec_field
-from serving.server.request_log import logged_models
 from serving.server.saved_model import SavedModelServable
 from serving.server.servable import Servable
 
@@ -43,7 +42,7 @@ class NativePredict:
     def _serve(self, name: str, versions: Mapping[int, Servable]) -> None:
         """Is told, under the manager's lock, of each change of a model's versions."""
         natives: dict[int, NativeModel | None] = {}
-        if name not in logged_models(self._core.config):
+        if self._core.logging_config(name) is None:
             for number, servable in versions.items():
                 try:
                     natives[number] = self._native(name, number, servable)
@@ -103,7 +102,7 @@ def _signatures(servable: SavedModelServable, name: str, version: int) -> dict[s
         outputs = [(alias, spec.dtype) for alias, spec in signature.outputs.items()]
         types = {dtype for _, dtype, _ in inputs} | {dtype for _, dtype in outputs}
         if inputs and outputs and types <= SUPPORTED_DTYPES and all(rank > 0 for _, _, rank in inputs):
-            feeds, fetches = servable.tensors(key)
+            feeds, fetches = servable.tensors(key, signature.outputs)
             found[key] = NativeSignature(inputs, feeds, outputs, fetches, spec_field(name, version, key))
     return found
 

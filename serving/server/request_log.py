@@ -179,11 +179,6 @@ class ServerRequestLogger:
         self._metrics.request_log_count.cell(name, code.name).add()
 
 
-def logged_models(config: Any) -> set[str]:
-    """Names of the models of a ``ModelServerConfig`` whose requests may be logged."""
-    return set(_logging_configs(config))
-
-
 def _logging_configs(config: Any) -> dict[str, list[Any]]:
     return {
         model.name: [model.logging_config]

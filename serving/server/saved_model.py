@@ -4,7 +4,7 @@ import contextlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,12 +90,12 @@ class SavedModelServable:
         """The ``RunOptions`` of batched runs."""
         return INLINE_OPTIONS
 
-    def tensors(self, key: str) -> tuple[list[Output], list[Output]]:
-        """A signature's inputs and outputs in the graph, in the order in which it names them."""
+    def tensors(self, key: str, outputs: Iterable[str]) -> tuple[list[Output], list[Output]]:
+        """All inputs of a signature, and some of its outputs, in the graph."""
         signature = self.signatures[key]
         return (
             [self._session.output(spec.name) for spec in signature.inputs.values()],
-            [self._session.output(spec.name) for spec in signature.outputs.values()],
+            [self._session.output(signature.outputs[alias].name) for alias in outputs],
         )
 
     @contextlib.contextmanager
@@ -262,12 +262,7 @@ class SavedModelServable:
         if batched:
             feeds, fetches = self._batched[key]
             return self._session.callable(feeds, [fetches[alias] for alias in outputs], inline=inline)
-        signature = self.signatures[key]
-        return self._session.callable(
-            [self._session.output(spec.name) for spec in signature.inputs.values()],
-            [self._session.output(signature.outputs[alias].name) for alias in outputs],
-            inline=inline,
-        )
+        return self._session.callable(*self.tensors(key, outputs), inline=inline)
 
     def _add_batching(self, key: str, options: BatchingOptions) -> None:
         signature = self.signatures[key]

@@ -4,7 +4,6 @@
 #include <grpc/grpc_security.h>
 
 #include <algorithm>
-#include <cstring>
 #include <iterator>
 
 #include "relay.h"
@@ -15,10 +14,6 @@ namespace {
 constexpr char kPredict[] = "/tensorflow.serving.PredictionService/Predict";
 // Calls that gRPC may hand over before the thread that takes them comes round.
 constexpr int kArmed = 16;
-
-std::string_view view(const grpc_slice& slice) {
-  return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
-}
 
 // A message in one piece; without copying when it came in one.
 grpc_slice whole(grpc_byte_buffer* message) {
@@ -34,13 +29,6 @@ grpc_slice whole(grpc_byte_buffer* message) {
   }
   grpc_byte_buffer_reader_destroy(&reader);
   return slice;
-}
-
-grpc_op operation(grpc_op_type type) {
-  grpc_op op;
-  std::memset(&op, 0, sizeof op);
-  op.op = type;
-  return op;
 }
 
 double micros_since(std::chrono::steady_clock::time_point start) {
@@ -98,7 +86,7 @@ struct Front::Other {
   }
 
   void on_arrival(bool is_good) {
-    if (is_good && front->takes(front->others_)) {
+    if (is_good && front->takes(front->others_) > 0) {
       front->ask_for_other();
       Front* of = front;
       relay(of->channel_, of->queue_, call, details.deadline, metadata, nullptr, false, details.method,
@@ -167,12 +155,10 @@ bool Front::drain(double seconds) {
   return ended_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return in_flight_ == 0 && others_ == 0; });
 }
 
-// Counts a call that has arrived; false when the front closes, and it is too late for any.
-bool Front::takes(int64_t& count) {
+// Counts a call that has arrived: how many there are then; 0 when the front closes, and it is too late for any.
+int64_t Front::takes(int64_t& count) {
   std::lock_guard lock(mutex_);
-  if (is_closing_) return false;
-  ++count;
-  return true;
+  return is_closing_ ? 0 : ++count;
 }
 
 bool Front::close(double seconds) {
@@ -236,16 +222,12 @@ void Front::ask_for_other() {
 }
 
 void Front::arrived(Call* call) {
-  if (!takes(in_flight_)) {
+  const int64_t in_flight = takes(in_flight_);
+  if (in_flight == 0) {
     delete call;
     return;
   }
   ask_for_predict();
-  int64_t in_flight;
-  {
-    std::lock_guard lock(mutex_);
-    in_flight = in_flight_;
-  }
   if (options_.max_concurrent > 0 && in_flight > options_.max_concurrent) {
     refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED,
            std::to_string(options_.max_concurrent) +
@@ -397,7 +379,7 @@ Front::Group Front::take() {
   Group group;
   group.begun = Clock::now();
   // Even shares: of one large and one small group at a time the small ones would pay for few what a run costs.
-  const int64_t most = options_.groups == 1 ? in_flight_ : (in_flight_ + options_.groups - 1) / options_.groups;
+  const int64_t most = (in_flight_ + options_.groups - 1) / options_.groups;
   std::deque<Call*> others;
   for (Call* call : waiting_) {
     const bool fits = group.calls.empty() || (call->signature == group.calls.front()->signature &&

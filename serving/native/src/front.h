@@ -11,9 +11,9 @@
 #include <thread>
 #include <vector>
 
+#include "core.h"
 #include "messages.h"
 #include "model.h"
-#include "tags.h"
 
 namespace babelrec {
 
@@ -60,7 +60,7 @@ class Front {
   void hear();
   void run_groups();
   void write_answers();
-  bool takes(int64_t& count);
+  int64_t takes(int64_t& count);
   void ask_for_predict();
   void ask_for_other();
   void arrived(Call* call);

@@ -188,6 +188,11 @@ std::vector<int64_t> joined_shape(const std::vector<const Input*>& parts, bool p
   return shape;
 }
 
+template <typename Value>
+const Value* typed(const char* data, int64_t index) {
+  return reinterpret_cast<const Value*>(data) + index;
+}
+
 void write_values(pbf_writer& tensor, int dtype, const char* data, int64_t begin, int64_t end) {
   switch (dtype) {
     case kString:
@@ -196,30 +201,16 @@ void write_values(pbf_writer& tensor, int dtype, const char* data, int64_t begin
         tensor.add_bytes(8, tensorflow().StringGetDataPointer(record), tensorflow().StringGetSize(record));
       }
       break;
-    case kFloat: {
-      auto values = reinterpret_cast<const float*>(data);
-      tensor.add_packed_float(5, values + begin, values + end);
-      break;
-    }
-    case kDouble: {
-      auto values = reinterpret_cast<const double*>(data);
-      tensor.add_packed_double(6, values + begin, values + end);
-      break;
-    }
-    case kInt32: {
-      auto values = reinterpret_cast<const int32_t*>(data);
-      tensor.add_packed_int32(7, values + begin, values + end);
-      break;
-    }
-    case kInt64: {
-      auto values = reinterpret_cast<const int64_t*>(data);
-      tensor.add_packed_int64(10, values + begin, values + end);
-      break;
-    }
-    default: {
-      auto values = reinterpret_cast<const bool*>(data);
-      tensor.add_packed_bool(11, values + begin, values + end);
-    }
+    case kFloat:
+      return tensor.add_packed_float(5, typed<float>(data, begin), typed<float>(data, end));
+    case kDouble:
+      return tensor.add_packed_double(6, typed<double>(data, begin), typed<double>(data, end));
+    case kInt32:
+      return tensor.add_packed_int32(7, typed<int32_t>(data, begin), typed<int32_t>(data, end));
+    case kInt64:
+      return tensor.add_packed_int64(10, typed<int64_t>(data, begin), typed<int64_t>(data, end));
+    default:
+      return tensor.add_packed_bool(11, typed<bool>(data, begin), typed<bool>(data, end));
   }
 }
 

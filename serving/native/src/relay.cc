@@ -1,16 +1,11 @@
 #include "relay.h"
 
-#include <cstring>
 #include <string_view>
 
-#include "tags.h"
+#include "core.h"
 
 namespace babelrec {
 namespace {
-
-std::string_view view(const grpc_slice& slice) {
-  return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
-}
 
 // Whether a header is passed on: not if it is of one connection, and the other one has its own, nor if gRPC would
 // refuse to send it, though it was received.
@@ -72,13 +67,6 @@ class Relay {
   }
 
  private:
-  static grpc_op operation(grpc_op_type type) {
-    grpc_op op;
-    std::memset(&op, 0, sizeof op);
-    op.op = type;
-    return op;
-  }
-
   void start(grpc_call* call, const grpc_op& op, Tag& tag) {
     ++pending_;
     if (grpc_call_start_batch(call, &op, 1, &tag, nullptr) == GRPC_CALL_OK) return;

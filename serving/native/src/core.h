@@ -1,0 +1,32 @@
+// What the front and its relays need of gRPC's C library beyond its own functions.
+#pragma once
+
+#include <grpc/grpc.h>
+
+#include <string_view>
+
+namespace babelrec {
+
+// What a completion queue hands back when an operation has ended.
+struct Tag {
+  void (*run)(void* owner, bool is_good);
+  void* owner;
+};
+
+// A tag that calls a method: `tag_of<&Call::sent>(call)`.
+template <auto Method, typename Owner>
+Tag tag_of(Owner* owner) {
+  return {[](void* of, bool is_good) { (static_cast<Owner*>(of)->*Method)(is_good); }, owner};
+}
+
+inline std::string_view view(const grpc_slice& slice) {
+  return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
+}
+
+inline grpc_op operation(grpc_op_type type) {
+  grpc_op op{};
+  op.op = type;
+  return op;
+}
+
+}  // namespace babelrec
