@@ -20,6 +20,7 @@ from serving.client import RecommenderClient
 ROOT = Path(__file__).resolve().parents[2]
 # Importing TensorFlow on a busy machine takes most of it. Running out of it is a failure, never a pass.
 START_SECONDS = 90.0
+_EXPORTING = "Exporting HTTP/REST API at:"
 _READY = re.compile(r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+) \.\.\.")
 
 
@@ -89,6 +90,14 @@ class LiveServer:
         wait_for(lambda: self._port is not None or self.process.poll() is not None, START_SECONDS, self.text)
         assert self._port is not None, f"the server ended with {self.process.poll()}\n{self.text}"
         return f"localhost:{self._port}"
+
+    @property
+    def rest_port(self) -> int:
+        """The port of the REST API, whose line in the log comes after gRPC's."""
+        self.wait_for_log(_EXPORTING)
+        found = re.search(rf"{_EXPORTING}localhost:(\d+) \.\.\.", self.text)
+        assert found is not None
+        return int(found[1])
 
     @property
     def channel(self) -> grpc.Channel:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import threading
@@ -178,17 +177,10 @@ def test_stops_by_draining(exports: dict[int, Path], tmp_path: Path) -> None:
 
 def post_slow(server: LiveServer, seconds: float) -> int:
     body = json.dumps({"signature_name": "slow", "inputs": {"seconds": [seconds]}}).encode()
-    url = f"http://localhost:{rest_port(server)}/v1/models/recommender:predict"
+    url = f"http://localhost:{server.rest_port}/v1/models/recommender:predict"
     with urllib.request.urlopen(url, body, timeout=30) as answer:
         answer.read()
         return int(answer.status)
-
-
-def rest_port(server: LiveServer) -> int:
-    server.wait_for_log("Exporting HTTP/REST API at:")  # after gRPC's line
-    found = re.search(r"Exporting HTTP/REST API at:localhost:(\d+) \.\.\.", server.text)
-    assert found is not None
-    return int(found[1])
 
 
 def test_memory_of_unloaded_versions_is_given_back(tmp_path: Path) -> None:
@@ -272,7 +264,7 @@ def test_several_models_labels_and_reloads(exports: dict[int, Path], tmp_path: P
         labels = 'version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 }'
         server.models.HandleReloadConfigRequest(reload_request(labelled % labels), timeout=30)
         assert (offset_of(server, "a", label="stable"), offset_of(server, "a", label="canary")) == (0, 100)
-        url = f"http://localhost:{rest_port(server)}/v1/models/a/labels/canary/metadata"
+        url = f"http://localhost:{server.rest_port}/v1/models/a/labels/canary/metadata"
         assert json.load(urllib.request.urlopen(url, timeout=30))["model_spec"]["version"] == "2"
         code, details = failure(
             server.models.HandleReloadConfigRequest,

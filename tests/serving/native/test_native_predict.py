@@ -16,7 +16,6 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving.native.library import why_not
 from tests.serving.live import LiveServer
 from tests.serving.models import copy_version
-from tests.serving.test_lifecycle import rest_port
 from tests.serving.test_rpc import RECOMMEND, failure, request_of, slow
 
 _BATCHING = """
@@ -65,7 +64,7 @@ def served(start: Callable[..., LiveServer], exports: dict[int, Path], tmp_path:
 
 
 def metrics(server: LiveServer) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://localhost:{rest_port(server)}{_PATH}", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://localhost:{server.rest_port}{_PATH}", timeout=30) as answer:
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 

@@ -1,22 +1,12 @@
 """The REST API of a server in a process of its own."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
 from tests.serving.live import LiveServer
 from tests.serving.rest.rest_models import Client, export_rest_model
-
-_EXPORTING = re.compile(r"Exporting HTTP/REST API at:localhost:(\d+) \.\.\.")
-
-
-def port_of(server: LiveServer) -> int:
-    server.wait_for_log("Exporting HTTP/REST API at:")
-    found = _EXPORTING.search(server.text)
-    assert found is not None
-    return int(found[1])
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +21,7 @@ def test_the_whole_way(base_path: Path, tmp_path: Path) -> None:
     monitoring.write_text('prometheus_config { enable: true path: "/metrics" }')
     flags = ["--rest_api_port=-1", f"--monitoring_config_file={monitoring}", "--rest_api_enable_cors_support=true"]
     with LiveServer(base_path, *flags, model_name="m") as server:
-        client = Client(port_of(server))
+        client = Client(server.rest_port)
         answer = client.predict({"instances": [1.0, 3.0]})
         assert (answer.status, answer.json) == (200, {"predictions": [1.5, 2.5]})
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
@@ -48,7 +38,7 @@ def test_the_whole_way(base_path: Path, tmp_path: Path) -> None:
 
 def test_timeouts(base_path: Path) -> None:
     with LiveServer(base_path, "--rest_api_port=-1", "--rest_api_timeout_in_ms=200", model_name="m") as server:
-        client = Client(port_of(server))
+        client = Client(server.rest_port)
         answer = client.predict({"signature_name": "spin", "inputs": [2**31 - 1]})
         assert answer.status == 504
         assert answer.error
