@@ -1,8 +1,10 @@
 """A recommender's graph called directly: in a loop, at several batch sizes, without any server."""
 
+import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,63 +24,110 @@ _BATCH_SIZES = (1, 8, 16, 32, 64, 128)
 # Between the requests of a single client its own work and the network's pass, in which caches and cores cool down.
 # The graph's own time for it is therefore measured with a pause of about that length too.
 _PAUSE_SECONDS = 0.0005
+_caller: "_Caller | None" = None
 
 
-def call_directly(version: Path, queries: Sequence[Query], seconds: float, session_config: str) -> list[dict[str, Any]]:
-    """The graph alone, in a session of the same settings: TensorFlow's C API, no batching, no server.
+class Direct:
+    """The graph alone, in a process of its own: TensorFlow's C API, no batching, no server.
 
-    Runs in a process of its own.
+    Between measurements the process waits, so that others can be measured in turn with it.
+
+    Args:
+        version: the version directory.
+        queries: what is asked for; batches are made of them.
+        session_config: a ``ConfigProto`` as text, the server's.
     """
-    ops.register()
-    session = SavedModelSession(version, ["serve"], text_format.Parse(session_config, config_pb2.ConfigProto()))
-    signature = session.meta_graph.signature_def["serving_default"]
-    aliases = sorted(signature.inputs)
-    call = session.callable(
-        [session.output(signature.inputs[alias].name) for alias in aliases],
-        [session.output(signature.outputs[alias].name) for alias in sorted(signature.outputs)],
-    )
-    rows = []
-    for size, pause in ((1, _PAUSE_SECONDS), *((size, 0.0) for size in _BATCH_SIZES)):
-        batches = []
-        for start in range(0, min(len(queries), 8 * size), size):
-            inputs = recommend_inputs(queries[start : start + size])
-            batches.append([tensor_from_proto(to_proto(inputs[alias])) for alias in aliases])
 
-        def run(index: int, batches: list[list[int]] = batches) -> None:
-            for tensor in call(batches[index % len(batches)]):
-                library().TF_DeleteTensor(tensor)
+    def __init__(self, version: Path, queries: Sequence[Query], session_config: str) -> None:
+        self._process = ProcessPoolExecutor(
+            1,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_load,
+            initargs=(version, queries, session_config),
+        )
 
-        for callers in (1,) if pause else (1, 2):
-            for index in range(3):
-                run(index)
-            taken: list[float] = []
+    def __enter__(self) -> "Direct":
+        return self
 
-            def loop(
-                end: float, taken: list[float] = taken, run: Callable[[int], None] = run, pause: float = pause
-            ) -> None:
-                index = 0
-                while (start := time.perf_counter()) < end:
-                    run(index)
-                    taken.append(time.perf_counter() - start)
-                    index += 1
-                    if pause:
-                        time.sleep(pause)
+    def __exit__(self, *_: object) -> None:
+        self._process.shutdown()
 
-            began, processor = time.perf_counter(), time.process_time()
-            threads = [threading.Thread(target=loop, args=(began + seconds / 2,)) for _ in range(callers)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            count = len(taken) * size
-            rows.append(
-                {
-                    "batch_size": size,
-                    "callers": callers,
-                    "pause_ms": 1e3 * pause,
-                    "throughput": round(count / (time.perf_counter() - began), 1),
-                    "cpu_ms": round(1e3 * (time.process_time() - processor) / count, 3),
-                    "p50_ms": round(1e3 * float(np.median(taken)), 3),
-                }
-            )
-    return rows
+    def table(self, seconds: float) -> list[dict[str, Any]]:
+        """Every batch size by one and two callers, so many seconds each; first a single caller that pauses."""
+        rows = [self.alone(seconds)]
+        rows += [self.measure(size, seconds, callers=callers) for size in _BATCH_SIZES for callers in (1, 2)]
+        return rows
+
+    def alone(self, seconds: float) -> dict[str, Any]:
+        """One row at a time, with a pause between."""
+        return self.measure(1, seconds, pause=_PAUSE_SECONDS)
+
+    def measure(self, size: int, seconds: float, *, callers: int = 1, pause: float = 0.0) -> dict[str, Any]:
+        """Calls with batches of ``size`` rows: throughput in rows a second, processor time a row, time a call."""
+        return self._process.submit(_measure, size, seconds, callers, pause).result()
+
+
+class _Caller:
+    def __init__(self, version: Path, queries: Sequence[Query], session_config: str) -> None:
+        ops.register()
+        session = SavedModelSession(version, ["serve"], text_format.Parse(session_config, config_pb2.ConfigProto()))
+        signature = session.meta_graph.signature_def["serving_default"]
+        self._aliases = sorted(signature.inputs)
+        self._call = session.callable(
+            [session.output(signature.inputs[alias].name) for alias in self._aliases],
+            [session.output(signature.outputs[alias].name) for alias in sorted(signature.outputs)],
+        )
+        self._queries = queries
+        self._batches: dict[int, list[list[int]]] = {}
+
+    def batches(self, size: int) -> list[list[int]]:
+        """Up to eight batches of so many rows."""
+        if size not in self._batches:
+            made = self._batches[size] = []
+            for start in range(0, min(len(self._queries), 8 * size), size):
+                inputs = recommend_inputs(self._queries[start : start + size])
+                made.append([tensor_from_proto(to_proto(inputs[alias])) for alias in self._aliases])
+        return self._batches[size]
+
+    def run(self, batch: list[int]) -> None:
+        for tensor in self._call(batch):
+            library().TF_DeleteTensor(tensor)
+
+
+def _load(version: Path, queries: Sequence[Query], session_config: str) -> None:
+    global _caller
+    _caller = _Caller(version, queries, session_config)
+
+
+def _measure(size: int, seconds: float, callers: int, pause: float) -> dict[str, Any]:
+    caller = _caller
+    assert caller is not None
+    batches = caller.batches(size)
+    for batch in batches[:3]:
+        caller.run(batch)
+    taken: list[float] = []
+
+    def loop(end: float) -> None:
+        index = 0
+        while (start := time.perf_counter()) < end:
+            caller.run(batches[index % len(batches)])
+            taken.append(time.perf_counter() - start)
+            index += 1
+            if pause:
+                time.sleep(pause)
+
+    began, processor = time.perf_counter(), time.process_time()
+    threads = [threading.Thread(target=loop, args=(began + seconds,)) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    count = len(taken) * size
+    return {
+        "batch_size": size,
+        "callers": callers,
+        "pause_ms": 1e3 * pause,
+        "throughput": round(count / (time.perf_counter() - began), 1),
+        "cpu_ms": round(1e3 * (time.process_time() - processor) / count, 3),
+        "p50_ms": round(1e3 * float(np.median(taken)), 3),
+    }

@@ -69,6 +69,18 @@ class Load:
         return result
 
 
+def together(loads: Sequence[Load]) -> Load:
+    """Several runs of one load as one; ``ends`` stay those of each."""
+    result = Load(started=loads[0].started)
+    for load in loads:
+        result.seconds += load.seconds
+        result.processor_seconds += load.processor_seconds
+        result.statuses += load.statuses
+        for name in ("latencies", "ends", "refusals"):
+            getattr(result, name).extend(getattr(load, name))
+    return result
+
+
 def closed_loop(address: str, requests: Sequence[bytes], clients: int, seconds: float) -> Load:
     """``clients`` at once, each sending its next request when the last is answered."""
     if clients == 1:

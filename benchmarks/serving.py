@@ -7,7 +7,8 @@ languages -> encoder -> index -> 200 candidates -> ranking -> 20 items.
 
 Load generator, server and whatever else the machine does share its cores. Ratios of processor seconds are therefore
 the figures to trust: ``cpu_ratio_32`` is the processor time that a request costs in the direct call at its best batch
-size over what it costs the whole server process with 32 clients.
+size over what it costs the whole server process with 32 clients. Closed loads take turns with direct calls, as the
+machine's speed changes meanwhile.
 """
 
 import argparse
@@ -26,9 +27,9 @@ from google.protobuf import text_format
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.direct import call_directly
+from benchmarks.direct import Direct
 from benchmarks.environment import environment
-from benchmarks.load import Load, closed_loop, open_loop
+from benchmarks.load import Load, closed_loop, open_loop, together
 from benchmarks.program import measure_and_write
 from benchmarks.served import MODEL, Server
 from serving.client.encoding import recommend_inputs
@@ -40,6 +41,8 @@ from serving.tensors import to_proto
 from trainer.errors import BabelrecError
 
 _PACKAGES = ("tensorflow", "grpcio", "protobuf", "numpy", "scann", "tensorflow-text")
+# Of a closed load, each beside direct calls.
+_ROUNDS = 5
 # Seconds of load before a new version appears.
 _SWAP_START = 8.0
 _CLIENTS = (1, 8, 32, 64)
@@ -105,13 +108,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--model-dir", type=Path, default=Path("models/recommender"), help="exported MovieLens model (make demo)")
     add("--synthetic", type=Path, default=Path("runs/bench/synthetic"), help="where the large catalogue is kept")
     add("--no-synthetic", action="store_true", help="leave the large catalogue out")
-    add("--seconds", type=float, default=8.0, help="length of each load")
+    add("--seconds", type=float, default=8.0, help="length of an open load, and of half the rounds of a closed one")
     add("--output", type=Path, default=Path("runs/bench/serving.json"))
     add("--threads", type=int, default=16, help="the server's --grpc_max_threads")
     add("--max-concurrent", type=int, default=160, help="the server's --max_concurrent_requests")
     add("--batch-threads", type=int, default=1, help="num_batch_threads")
     add("--batch-size", type=int, default=64, help="max_batch_size")
-    add("--timeout-micros", type=int, default=0, help="batch_timeout_micros")
+    add("--timeout-micros", type=int, default=4000, help="batch_timeout_micros")
     add("--intra", type=int, default=1, help="threads inside an op of the server; 0: TensorFlow's choice")
     add("--inter", type=int, default=2, help="threads between ops of the server; 0: TensorFlow's choice")
     add("--grappler", action="store_true", help="leave TensorFlow's graph optimiser on in the server")
@@ -151,33 +154,32 @@ def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> 
     queries = _queries(512)
     requests = [_request([query]) for query in queries]
     version, session = _versions(model_dir)[-1], _session(options)
-    direct = _in_process(call_directly, version, queries, options.seconds, session)
-    best = min(direct, key=lambda row: -row["throughput"] if row["callers"] == 1 and not row["pause_ms"] else 0.0)
-    alone = next(row for row in direct if row["pause_ms"])
-    _show_direct(direct, console)
-    result: dict[str, Any] = {"direct": direct, "direct_best": best}
     batching = _text_proto(_batching(options))
     with (
+        Direct(version, queries, session) as direct,
         tempfile.TemporaryDirectory() as folder,
         Server(version, Path(folder), _flags(options), batching=batching, session=session) as server,
     ):
+        table = direct.table(options.seconds / 2)
+        best = max((row for row in table if row["callers"] == 1), key=lambda row: row["throughput"])
+        _show_direct(table, console)
+        result: dict[str, Any] = {"direct": table, "direct_best": best}
         result["start_seconds"] = round(server.start_seconds, 1)
         _in_process(closed_loop, server.address, requests, 32, 2.0)  # warms both sides up
-        closed: dict[int, Load] = {}
+        closed = {}
         for clients in _CLIENTS:
-            before = server.processor_seconds()
-            load = closed[clients] = _in_process(closed_loop, server.address, requests, clients, options.seconds)
-            cpu = (server.processor_seconds() - before) / len(load.latencies)
-            result[f"closed_{clients}"] = load.summary() | {"server_cpu_ms": round(1e3 * cpu, 3)}
-            console.print(f"closed {clients:3}: {json.dumps(result[f'closed_{clients}'])}")
-        rate = 0.6 * closed[32].throughput
+            closed[clients] = _closed_beside_direct(server, requests, clients, direct, best["batch_size"], options)
+            result[f"closed_{clients}"] = closed[clients]
+            console.print(f"closed {clients:3}: {json.dumps(closed[clients])}")
+        throughput = closed[32]["throughput"]
+        rate = 0.6 * throughput
         memory = server.memory()
         quiet = _in_process(open_loop, server.address, requests, rate, options.seconds)
         result["open_60"] = quiet.summary() | {"rate": round(rate, 1)}
         console.print(f"open  60 %: {json.dumps(result['open_60'])}")
-        flood = _in_process(open_loop, server.address, requests, 2 * closed[32].throughput, options.seconds)
+        flood = _in_process(open_loop, server.address, requests, 2 * throughput, options.seconds)
         result["open_200"] = flood.summary() | {
-            "rate": round(2 * closed[32].throughput, 1),
+            "rate": round(2 * throughput, 1),
             "memory_mb_before": round(memory / 2**20),
             "memory_mb_after": round(server.memory() / 2**20),
         }
@@ -186,12 +188,11 @@ def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> 
         result["swap"] = swap
         console.print(f"swap: {json.dumps(swap)}")
         result["memory_mb"] = round(server.memory() / 2**20)
-    one = result["closed_1"]
     result |= {
-        "cpu_ratio_32": round(best["cpu_ms"] / result["closed_32"]["server_cpu_ms"], 3),
-        "ratio_closed_32": round(closed[32].throughput / best["throughput"], 3),
-        "ratio_64_to_32": round(closed[64].throughput / closed[32].throughput, 3),
-        "overhead_ms_p50": round(one["latency_ms"]["p50"] - alone["p50_ms"], 3),
+        "cpu_ratio_32": closed[32]["cpu_ratio"],
+        "ratio_closed_32": closed[32]["throughput_ratio"],
+        "ratio_64_to_32": round(closed[64]["throughput_ratio"] / closed[32]["throughput_ratio"], 3),
+        "overhead_ms_p50": closed[1]["overhead_ms_p50"],
         "open60_p99_over_p50": round(
             result["open_60"]["latency_ms"]["p99"] / result["open_60"]["latency_ms"]["p50"], 2
         ),
@@ -200,6 +201,52 @@ def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> 
         "swap_p99_ratio": swap["p99_ratio"],
     }
     return result
+
+
+def _closed_beside_direct(
+    server: Server, requests: Sequence[bytes], clients: int, direct: Direct, size: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    """A closed load in several rounds, the graph called directly before and after each.
+
+    The machine's speed changes within a minute. So each round is compared with the direct calls next to it (for a
+    single client those with pauses, else those at the best batch size), and the median of the rounds is the figure.
+    """
+
+    def call() -> dict[str, Any]:
+        return direct.alone(seconds / 2) if clients == 1 else direct.measure(size, seconds / 2)
+
+    seconds = 2 * options.seconds / _ROUNDS
+    calls, loads, processor = [call()], [], []
+    for _ in range(_ROUNDS):
+        before = server.processor_seconds()
+        load: Load = _in_process(closed_loop, server.address, requests, clients, seconds)
+        processor.append(1e3 * (server.processor_seconds() - before) / len(load.latencies))
+        loads.append(load)
+        calls.append(call())
+
+    def beside(figure: str) -> np.ndarray:
+        values = np.array([row[figure] for row in calls])
+        return (values[:-1] + values[1:]) / 2
+
+    def median(values: np.ndarray) -> float:
+        return round(float(np.median(values)), 3)
+
+    throughputs = np.array([load.throughput for load in loads])
+    result = together(loads).summary() | {
+        "server_cpu_ms": median(np.array(processor)),
+        "direct_cpu_ms": median(beside("cpu_ms")),
+        "direct_throughput": median(beside("throughput")),
+    }
+    if clients == 1:
+        p50 = np.array([1e3 * float(np.median(load.latencies)) for load in loads])
+        return result | {"overhead_ms_p50": median(p50 - beside("p50_ms"))}
+    ratios = beside("cpu_ms") / processor
+    return result | {
+        "cpu_ratio": median(ratios),
+        "cpu_ratios": ratios.round(3).tolist(),
+        "throughput_ratio": median(throughputs / beside("throughput")),
+        "throughput_ratios": (throughputs / beside("throughput")).round(3).tolist(),
+    }
 
 
 def _swap(server: Server, requests: Sequence[bytes], rate: float, options: argparse.Namespace) -> dict[str, Any]:

@@ -36,13 +36,13 @@ class NativeModel:
 
     Args:
         session: the ``TF_Session``, which must stay until ``close`` has returned.
-        run_options: a ``RunOptions``, serialized.
+        inline_options: a ``RunOptions``, serialized, that has a run stay in its thread.
         signatures: by key.
     """
 
-    def __init__(self, session: int, run_options: bytes, signatures: Mapping[str, NativeSignature]) -> None:
+    def __init__(self, session: int, inline_options: bytes, signatures: Mapping[str, NativeSignature]) -> None:
         native = functions()
-        self.handle: int | None = native.babelrec_model_new(session, run_options, len(run_options))
+        self.handle: int | None = native.babelrec_model_new(session, inline_options, len(inline_options))
         for key, signature in signatures.items():
             native.babelrec_model_add(
                 self.handle,
@@ -91,6 +91,7 @@ class Front:
         groups: groups of requests that are worked on at once.
         max_rows: rows of a group.
         max_waiting: rows that may wait; more are refused with UNAVAILABLE.
+        timeout_micros: how long an incomplete group waits, at most, for the clients of the one before to come back.
         max_concurrent: Predict requests in the server at once; more are refused with RESOURCE_EXHAUSTED. 0: no limit.
         pad: whether sizes that differ beyond the rows are filled up.
         channel_arguments: gRPC's own options.
@@ -105,6 +106,7 @@ class Front:
         groups: int,
         max_rows: int,
         max_waiting: int,
+        timeout_micros: int,
         max_concurrent: int,
         pad: bool,
         channel_arguments: Sequence[tuple[str, int | str]],
@@ -117,6 +119,7 @@ class Front:
             groups,
             max_rows,
             max_waiting,
+            timeout_micros,
             max_concurrent,
             pad,
             _texts([key for key, _ in channel_arguments]),

@@ -18,7 +18,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "babelrec_load": (c_int, [c_char_p]),
     "babelrec_front_new": (
         c_void_p,
-        [c_int, c_int64, c_int64, c_int64, c_int, POINTER(c_char_p), POINTER(c_char_p), POINTER(c_int), c_int],
+        [c_int, *[c_int64] * 4, c_int, POINTER(c_char_p), POINTER(c_char_p), POINTER(c_int), c_int],
     ),
     "babelrec_front_listen": (c_int, [c_void_p, c_char_p]),
     "babelrec_front_start": (None, [c_void_p, c_char_p]),

@@ -124,6 +124,7 @@ def _make_front(options: argparse.Namespace, bundle: Any) -> Front | None:
         groups=batching.num_batch_threads,
         max_rows=batching.max_batch_size,
         max_waiting=batching.max_batch_size * batching.max_enqueued_batches,
+        timeout_micros=batching.batch_timeout_micros,
         max_concurrent=options.max_concurrent_requests,
         pad=batching.pad_variable_length_inputs,
         channel_arguments=channel_arguments(options.grpc_channel_arguments, share_port=workers.is_worker()),

@@ -8,6 +8,7 @@ from typing import Any
 
 from serving.native.front import SUPPORTED_DTYPES, Front, NativeModel, NativeSignature
 from serving.native.library import why_not
+from serving.runtime.session import INLINE_OPTIONS
 from serving.server.core import ServerCore
 from serving.server.handlers import GRPC, RUNTIME
 from serving.server.metrics import Labels, Metrics
@@ -61,7 +62,7 @@ class NativePredict:
                 signatures = _signatures(servable, name, version)
                 if not signatures:
                     return None
-                self._models[servable] = NativeModel(servable.session, servable.run_options, signatures)
+                self._models[servable] = NativeModel(servable.session, INLINE_OPTIONS, signatures)
                 servable.before_close = self._release
             return self._models[servable]
 

@@ -14,8 +14,8 @@ from serving.runtime.batching import BatchingOptions, Input, add_batching
 from serving.runtime.c_api import Output, TensorFlowError, library
 from serving.runtime.joining import join, rows_of
 from serving.runtime.memory import give_back_when_quiet
-from serving.runtime.session import INLINE_OPTIONS, SavedModelSession
 from serving.runtime.session import Callable as SessionCallable
+from serving.runtime.session import SavedModelSession
 from serving.runtime.tensors import TensorCache, bytes_from_tensor, split_bytes_from_tensor
 from serving.server.errors import from_exception, invalid_argument
 from serving.server.servable import METHODS, Signature, read_signature
@@ -84,11 +84,6 @@ class SavedModelServable:
     def session(self) -> int:
         """The ``TF_Session``."""
         return self._session.pointer
-
-    @property
-    def run_options(self) -> bytes:
-        """The ``RunOptions`` of batched runs."""
-        return INLINE_OPTIONS
 
     def tensors(self, key: str, outputs: Iterable[str]) -> tuple[list[Output], list[Output]]:
         """All inputs of a signature, and some of its outputs, in the graph."""

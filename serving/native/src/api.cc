@@ -17,8 +17,8 @@ struct Handle {
 API int babelrec_load(const char* tensorflow_library) { return load_tensorflow(tensorflow_library) ? 1 : 0; }
 
 // keys, texts, numbers: gRPC's options; where texts has none the number counts.
-API Front* babelrec_front_new(int groups, int64_t max_rows, int64_t max_waiting, int64_t max_concurrent, int pad,
-                              const char** keys, const char** texts, const int* numbers, int count) {
+API Front* babelrec_front_new(int groups, int64_t max_rows, int64_t max_waiting, int64_t timeout_micros,
+                              int64_t max_concurrent, int pad, const char** keys, const char** texts, const int* numbers, int count) {
   std::vector<grpc_arg> arguments(static_cast<size_t>(count));
   for (int index = 0; index < count; ++index) {
     grpc_arg& argument = arguments[static_cast<size_t>(index)];
@@ -32,7 +32,7 @@ API Front* babelrec_front_new(int groups, int64_t max_rows, int64_t max_waiting,
     }
   }
   const grpc_channel_args all{arguments.size(), arguments.data()};
-  return new Front({groups, max_rows, max_waiting, max_concurrent, pad != 0}, &all);
+  return new Front({groups, max_rows, max_waiting, timeout_micros, max_concurrent, pad != 0}, &all);
 }
 
 API int babelrec_front_listen(Front* front, const char* address) { return front->listen(address); }
@@ -58,8 +58,8 @@ API int babelrec_front_count(Front* front, const char* name, double* counters) {
   return front->models.read(name, counters) ? 1 : 0;
 }
 
-API Handle* babelrec_model_new(void* session, const void* run_options, size_t length) {
-  return new Handle{std::make_shared<Model>(session, std::string(static_cast<const char*>(run_options), length))};
+API Handle* babelrec_model_new(void* session, const void* inline_options, size_t length) {
+  return new Handle{std::make_shared<Model>(session, std::string(static_cast<const char*>(inline_options), length))};
 }
 
 API void babelrec_model_add(Handle* handle, const char* key, const char** inputs, const int* input_types,

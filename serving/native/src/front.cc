@@ -14,6 +14,8 @@ namespace {
 constexpr char kPredict[] = "/tensorflow.serving.PredictionService/Predict";
 // Calls that gRPC may hand over before the thread that takes them comes round.
 constexpr int kArmed = 16;
+constexpr double kLongMicros = 6000;
+constexpr int64_t kDayMicros = 86'400'000'000;  // what is beyond overflows clocks
 
 // A message in one piece; without copying when it came in one.
 grpc_slice whole(grpc_byte_buffer* message) {
@@ -150,6 +152,7 @@ bool Front::drain(double seconds) {
   std::unique_lock lock(mutex_);
   if (!is_stopping_) {
     is_stopping_ = true;
+    work_.notify_all();
     grpc_server_shutdown_and_notify(server_, queue_, &stopped_);
   }
   return ended_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return in_flight_ == 0 && others_ == 0; });
@@ -255,7 +258,8 @@ void Front::arrived(Call* call) {
     if (waiting == 0 || waiting + call->rows <= options_.max_waiting) {
       waiting_.push_back(call);
       waiting_rows_ += call->rows;
-      if (running_ < options_.groups) work_.notify_one();
+      const bool is_enough = waiting_.size() >= awaited_ || waiting_rows_ >= options_.max_rows;
+      if (is_enough && running_ < options_.groups) work_.notify_one();
       return;
     }
   }
@@ -325,6 +329,7 @@ void Front::stopped(bool) {
 }
 
 void Front::run_groups() {
+  Before before;
   for (;;) {
     Group group;
     // Freed here, where they were made: another thread would fight for the allocator's lock with this one's run.
@@ -337,8 +342,11 @@ void Front::run_groups() {
         if (is_closing_) return;
         continue;
       }
+      wait_for_company(lock, before);
+      if (waiting_.empty()) continue;  // another thread has taken all
       ++running_;
       group = take();
+      group.is_spread = is_worth_spreading(group, before);
       if (!waiting_.empty() && running_ < options_.groups) work_.notify_one();
     }
     spent.clear();
@@ -346,6 +354,8 @@ void Front::run_groups() {
     {
       std::lock_guard lock(mutex_);
       --running_;
+      before = {group.calls.empty() ? nullptr : group.calls.front()->signature, group.calls.size() + waiting_.size(),
+                group.rows, group.run_micros};
       if (!waiting_.empty()) {
         // Somebody waits for this thread: another one writes the answers meanwhile.
         finished_.push_back(std::move(group));
@@ -372,6 +382,27 @@ void Front::write_answers() {
     std::move(group.results.begin(), group.results.end(), std::back_inserter(spent_));
     if (running_ == 0) work_.notify_one();
   }
+}
+
+// Clients that have just been answered are likely to ask again, and the larger a group the less a request costs. So a
+// thread waits until there are as many as were there before. Nobody waits who was alone before.
+void Front::wait_for_company(std::unique_lock<std::mutex>& lock, const Before& before) {
+  const auto is_other = [&](const Call* call) { return call->signature != before.signature; };
+  if (options_.timeout_micros == 0 || std::any_of(waiting_.begin(), waiting_.end(), is_other)) return;
+  awaited_ = before.requests;
+  const std::chrono::microseconds timeout(std::min(options_.timeout_micros, kDayMicros));
+  work_.wait_for(lock, timeout, [&] {
+    return waiting_.empty() || waiting_.size() >= before.requests || waiting_rows_ >= options_.max_rows || is_stopping_;
+  });
+  awaited_ = 1;
+}
+
+// Changes of threads cost some tenths of a millisecond of processor time a run. A long run is worth them where no other
+// group needs the processor. What the run before took tells how long this one will take at least. Holds the lock.
+bool Front::is_worth_spreading(const Group& group, const Before& before) const {
+  if (running_ > 1 || before.rows == 0 || group.calls.front()->signature != before.signature) return false;
+  const double share = std::min(1.0, static_cast<double>(group.rows) / static_cast<double>(before.rows));
+  return share * before.run_micros > kLongMicros;
 }
 
 // What waits for one signature, up to a group. Holds the lock.
@@ -429,7 +460,7 @@ bool Front::join_and_run(Group& group) {
     inputs.push_back(std::move(tensor));
   }
   const auto start = Clock::now();
-  group.results = calls.front()->model->run(signature, inputs);
+  group.results = calls.front()->model->run(signature, inputs, group.is_spread);
   group.run_micros = micros_since(start);
   return are_as_declared(signature, group.results) && (calls.size() == 1 || have_rows(group.results, group.rows));
 }

@@ -21,6 +21,7 @@ struct FrontOptions {
   int groups;              // groups of requests that are worked on at once
   int64_t max_rows;        // rows of a group
   int64_t max_waiting;     // rows that wait; more are refused with UNAVAILABLE
+  int64_t timeout_micros;  // how long, at most, an incomplete group waits for more
   int64_t max_concurrent;  // Predict requests in the server; more are refused with RESOURCE_EXHAUSTED. 0: no limit
   bool pad;                // whether sizes that differ beyond the rows are filled up
 };
@@ -52,9 +53,18 @@ class Front {
   struct Group {
     std::vector<Call*> calls;
     int64_t rows = 0;
+    bool is_spread = false;  // over the session's threads
     Clock::time_point begun;
     double run_micros = 0;
     Tensors results;  // none when it could not be run as one
+  };
+
+  // What a thread that runs groups did before.
+  struct Before {
+    const Signature* signature = nullptr;
+    size_t requests = 0;  // of the group, and waiting when it had been run
+    int64_t rows = 0;
+    double run_micros = 0;
   };
 
   void hear();
@@ -71,6 +81,8 @@ class Front {
   void end(Call* call);
   void other_ended();
   void stopped(bool);
+  void wait_for_company(std::unique_lock<std::mutex>& lock, const Before& before);
+  bool is_worth_spreading(const Group& group, const Before& before) const;
   Group take();
   void run(Group& group);
   bool join_and_run(Group& group);
@@ -93,6 +105,7 @@ class Front {
   int64_t in_flight_ = 0;  // Predict requests
   int64_t others_ = 0;     // other calls that are passed on
   int running_ = 0;
+  size_t awaited_ = 1;  // requests that are worth waking a thread for
   bool is_stopping_ = false;
   bool is_stopped_ = false;
   bool is_closing_ = false;

@@ -38,20 +38,21 @@ void Counters::read(double* values) const {
   runs_.read(values + 2 + Histogram::kValues);
 }
 
-Model::Model(void* session, std::string run_options) : session_(session), run_options_(std::move(run_options)) {}
+Model::Model(void* session, std::string inline_options)
+    : session_(session), inline_options_(std::move(inline_options)) {}
 
 const Signature* Model::find(std::string_view key) const {
   auto found = signatures_.find(key);
   return found == signatures_.end() ? nullptr : &found->second;
 }
 
-Tensors Model::run(const Signature& signature, const Tensors& inputs) const {
+Tensors Model::run(const Signature& signature, const Tensors& inputs, bool is_spread) const {
   const TensorFlow& tf = tensorflow();
   std::vector<void*> given;
   given.reserve(inputs.size());
   for (const Tensor& tensor : inputs) given.push_back(tensor.get());
   std::vector<void*> results(signature.fetches.size(), nullptr);
-  TF_Buffer options{run_options_.data(), run_options_.size(), nullptr};
+  TF_Buffer options{inline_options_.data(), is_spread ? 0 : inline_options_.size(), nullptr};
   void* status = tf.NewStatus();
   tf.SessionRun(session_, &options, signature.feeds.data(), given.data(), static_cast<int>(given.size()),
                 signature.fetches.data(), results.data(), static_cast<int>(results.size()), nullptr, 0, nullptr,

@@ -71,7 +71,8 @@ class Counters {
 // A version of a model. Its session must outlive it.
 class Model {
  public:
-  Model(void* session, std::string run_options);
+  // inline_options: a RunOptions, serialized, that has a run stay in the thread that starts it.
+  Model(void* session, std::string inline_options);
   ~Model() { gone_.set_value(); }
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
@@ -79,15 +80,15 @@ class Model {
   void add(std::string key, Signature signature) { signatures_.emplace(std::move(key), std::move(signature)); }
   const Signature* find(std::string_view key) const;
 
-  // Runs a signature; no tensors when it fails.
-  Tensors run(const Signature& signature, const Tensors& inputs) const;
+  // Runs a signature, in this thread or spread over those of the session; no tensors when it fails.
+  Tensors run(const Signature& signature, const Tensors& inputs, bool is_spread) const;
 
   // Ready once nothing uses the model any more.
   std::future<void> gone() { return gone_.get_future(); }
 
  private:
   void* session_;
-  std::string run_options_;
+  std::string inline_options_;
   std::map<std::string, Signature, std::less<>> signatures_;
   std::promise<void> gone_;
 };

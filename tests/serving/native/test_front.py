@@ -19,6 +19,8 @@ from serving.native.front import Front
 from serving.native.library import why_not
 from tests.serving.native.front_server import BEHIND, PREDICT, SECONDS, Served, request_of, rows
 
+# Longer than any call of these tests waits for its answer.
+_LONG_MICROS = int(10e6 * SECONDS)
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
@@ -94,6 +96,59 @@ def test_requests_share_a_run_and_each_gets_its_own_rows(served: Served) -> None
         assert sum(buckets) == 5
         assert len(buckets) == 34
         assert total > 0.2e6, "microseconds, of which the held one alone took more"
+
+
+def _after_two(served: Served) -> Served:
+    """Has answered two requests together."""
+    _, release = served.hold()
+    calls = [served.later(request_of(rows(1))) for _ in range(2)]
+    time.sleep(0.3)
+    release()
+    assert [check(predict_pb2.PredictResponse.FromString(one.result()), rows(1)) for one in calls] == [2, 2]
+    return served
+
+
+def test_a_group_waits_for_the_clients_of_the_one_before(serve: Callable[..., Served]) -> None:
+    served = _after_two(serve(timeout_micros=_LONG_MICROS))
+    first = served.later(request_of(rows(1)))
+    time.sleep(0.3)
+    assert not first.done()
+    assert check(served.predict(request_of(rows(1))), rows(1)) == 2
+    assert check(predict_pb2.PredictResponse.FromString(first.result()), rows(1)) == 2
+
+
+def test_a_full_group_does_not_wait(serve: Callable[..., Served]) -> None:
+    served = _after_two(serve(timeout_micros=_LONG_MICROS))
+    assert check(served.predict(request_of(rows(8))), rows(8)) == 8
+
+
+def test_the_wait_for_more_is_bounded(serve: Callable[..., Served]) -> None:
+    served = _after_two(serve(timeout_micros=200_000))
+    assert check(served.predict(request_of(rows(1))), rows(1)) == 1
+
+
+def test_nobody_waits_who_was_alone_or_asks_for_something_else(serve: Callable[..., Served]) -> None:
+    served = serve(timeout_micros=_LONG_MICROS)
+    for _ in range(3):
+        assert check(served.predict(request_of(rows(1))), rows(1)) == 1
+    _after_two(served)
+    assert served.predict(request_of({"x": np.array([1, 2], np.float32)}, "sum")).outputs["y"].float_val == [3]
+
+
+def test_draining_does_not_wait_for_more(serve: Callable[..., Served]) -> None:
+    served = _after_two(serve(timeout_micros=_LONG_MICROS))
+    call = served.later(request_of(rows(1)))
+    time.sleep(0.3)
+    assert served.front.drain(SECONDS)
+    assert call.result()
+
+
+def test_long_runs_use_the_session_s_threads(serve: Callable[..., Served]) -> None:
+    served = serve()
+    for _ in range(3):  # the first tells how long they are
+        call, release = served.hold()
+        release()
+        assert tf.make_ndarray(predict_pb2.PredictResponse.FromString(call.result()).outputs["turns"])[0] > 0
 
 
 @pytest.mark.parametrize("pad", [True, False])
@@ -332,15 +387,16 @@ def test_drains(serve: Callable[..., Served]) -> None:
 
 
 def test_an_address_that_is_taken(served: Served) -> None:
-    other = Front(groups=1, max_rows=1, max_waiting=1, max_concurrent=0, pad=False, channel_arguments=[])
-    taken = Front(
-        groups=1,
-        max_rows=1,
-        max_waiting=1,
-        max_concurrent=0,
-        pad=False,
-        channel_arguments=[("grpc.so_reuseport", 0), ("grpc.primary_user_agent", "text")],
-    )
+    limits: dict[str, Any] = {
+        "groups": 1,
+        "max_rows": 1,
+        "max_waiting": 1,
+        "timeout_micros": 0,
+        "max_concurrent": 0,
+        "pad": False,
+    }
+    other = Front(**limits, channel_arguments=[])
+    taken = Front(**limits, channel_arguments=[("grpc.so_reuseport", 0), ("grpc.primary_user_agent", "text")])
     port = other.listen("localhost:0")
     assert taken.listen(f"localhost:{port}") == 0
     assert other.close(1)

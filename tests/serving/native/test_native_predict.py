@@ -20,7 +20,7 @@ from tests.serving.test_rpc import RECOMMEND, failure, request_of, slow
 
 _BATCHING = """
 max_batch_size { value: 8 }
-batch_timeout_micros { value: 0 }
+batch_timeout_micros { value: 1000 }
 max_enqueued_batches { value: 1 }
 num_batch_threads { value: 1 }
 pad_variable_length_inputs: true
@@ -94,6 +94,19 @@ def test_answers_are_the_graph_s(served: LiveServer, graph: Any, signature: str)
                         assert set(found[:, width:].ravel().tolist()) <= {b""}
                     else:
                         np.testing.assert_allclose(found[:, : value.shape[1]], value.numpy(), rtol=1e-6)
+
+
+def test_a_lone_client_never_waits_for_company(
+    start: Callable[..., LiveServer], exports: dict[int, Path], tmp_path: Path
+) -> None:
+    parameters = tmp_path / "patient.config"
+    parameters.write_text(_BATCHING.replace("{ value: 1000 }", "{ value: 600000000 }"))
+    (tmp_path / "models").mkdir()
+    copy_version(exports[1], tmp_path / "models" / "1")
+    with start(f"--batching_parameters_file={parameters}") as server:
+        for row in (0, 1, 2):
+            response = server.prediction.Predict(request_of(part(RECOMMEND, row)), timeout=60)
+            assert response.model_spec.version.value == 1
 
 
 def test_versions_labels_filters_and_mistakes(served: LiveServer) -> None:
