@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=16, help="the server's --grpc_max_threads")
     add("--max-concurrent", type=int, default=160, help="the server's --max_concurrent_requests")
     add("--batch-threads", type=int, default=1, help="num_batch_threads")
-    add("--batch-size", type=int, default=64, help="max_batch_size")
+    add("--batch-size", type=int, default=32, help="max_batch_size")
     add("--timeout-micros", type=int, default=4000, help="batch_timeout_micros")
     add("--intra", type=int, default=1, help="threads inside an op of the server; 0: TensorFlow's choice")
     add("--inter", type=int, default=2, help="threads between ops of the server; 0: TensorFlow's choice")

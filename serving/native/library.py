@@ -50,6 +50,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     # TensorFlow's functions, with a niceness before their arguments.
     "babelrec_load_session": (c_void_p, [c_int, *SIGNATURES["TF_LoadSessionFromSavedModel"][1]]),
     "babelrec_run_session": (None, [c_int, *SIGNATURES["TF_SessionRun"][1]]),
+    "babelrec_delete_session": (None, [c_int, c_void_p, c_void_p, c_void_p]),
 }
 
 

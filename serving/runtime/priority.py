@@ -1,9 +1,9 @@
 """Loads that leave the cores to requests.
 
-Most of a load is TensorFlow's work on the graph. It is given to threads with a raised niceness: a pool of two, and,
-where the native library is there, one for each long call. The Python thread that loads is not nice itself: a thread
-of low priority that holds Python's global lock, or is next to get it, would make every request wait until the busy
-cores come round to it.
+Most of a load, and of an unload, is TensorFlow's work on the graph. It is given to threads with a raised niceness: a
+pool of two, and, where the native library is there, one for each long call. The Python thread that loads is not nice
+itself: a thread of low priority that holds Python's global lock, or is next to get it, would make every request wait
+until the busy cores come round to it.
 """
 
 import contextlib
@@ -87,6 +87,19 @@ def run_session(*arguments: Any) -> None:
         library().TF_SessionRun(*arguments)
     else:
         native.babelrec_run_session(_niceness(), *arguments)
+
+
+def delete_session(session: int, graph: int | None) -> None:
+    """Closes and deletes a session and its graph; where there was a considerate load, in a thread of low priority."""
+    native = _native_library() if _pool is not None else None
+    c = library()
+    with Status() as status:
+        if native is not None:
+            native.babelrec_delete_session(_niceness(), session, graph, status.pointer)
+            return
+        c.TF_CloseSession(session, status.pointer)
+        c.TF_DeleteSession(session, status.pointer)
+        c.TF_DeleteGraph(graph)
 
 
 def with_pool(config: Any) -> tuple[Any, int]:

@@ -108,15 +108,11 @@ class SavedModelSession:
 
     def close(self) -> None:
         """Frees graph and session; nothing may run any more."""
-        c = library()
         if self._session is not None:
-            with Status() as status:
-                c.TF_CloseSession(self._session, status.pointer)
-                c.TF_DeleteSession(self._session, status.pointer)
-            self._session = None
-        if self.graph is not None:
-            c.TF_DeleteGraph(self.graph)
-            self.graph = None
+            priority.delete_session(self._session, self.graph)
+        elif self.graph is not None:
+            library().TF_DeleteGraph(self.graph)
+        self._session = self.graph = None
 
 
 class Callable:

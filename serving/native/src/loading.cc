@@ -1,4 +1,4 @@
-// The two long calls of a load, in a thread of low priority.
+// The long calls of a load and of an unload, in a thread of low priority.
 //
 // It is no thread of Python's: one of low priority that holds Python's global lock, or is next to get it, would make
 // everybody wait until the busy cores come round to it. The caller waits, without that lock.
@@ -54,5 +54,13 @@ API void babelrec_run_session(int niceness, void* session, const TF_Buffer* run_
   nicely(niceness, [&] {
     tensorflow().SessionRun(session, run_options, inputs, input_values, input_count, outputs, output_values,
                             output_count, targets, target_count, metadata, status);
+  });
+}
+
+API void babelrec_delete_session(int niceness, void* session, void* graph, void* status) {
+  nicely(niceness, [&] {
+    tensorflow().CloseSession(session, status);
+    tensorflow().DeleteSession(session, status);
+    tensorflow().DeleteGraph(graph);
   });
 }

@@ -26,6 +26,8 @@ bool load_tensorflow(const char* path) {
          find(library, "TF_Dim", f.Dim) && find(library, "TF_TensorData", f.TensorData) &&
          find(library, "TF_StringGetDataPointer", f.StringGetDataPointer) &&
          find(library, "TF_StringGetSize", f.StringGetSize) && find(library, "TF_SessionRun", f.SessionRun) &&
+         find(library, "TF_CloseSession", f.CloseSession) && find(library, "TF_DeleteSession", f.DeleteSession) &&
+         find(library, "TF_DeleteGraph", f.DeleteGraph) &&
          find(library, "TF_LoadSessionFromSavedModel", f.LoadSessionFromSavedModel);
 }
 

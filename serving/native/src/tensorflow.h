@@ -45,6 +45,9 @@ struct TensorFlow {
                                      TF_Buffer*, void*);
   void (*SessionRun)(void*, const TF_Buffer*, const TF_Output*, void* const*, int, const TF_Output*, void**, int,
                      const void* const*, int, TF_Buffer*, void*);
+  void (*CloseSession)(void*, void*);
+  void (*DeleteSession)(void*, void*);
+  void (*DeleteGraph)(void*);
 };
 
 // Finds the functions in a library that is loaded; false when it lacks one.
