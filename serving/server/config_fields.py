@@ -148,7 +148,13 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
     ),
     # --batching_parameters_file
     ConfigField("BatchingParameters", "max_batch_size"),
-    ConfigField("BatchingParameters", "batch_timeout_micros"),
+    ConfigField(
+        "BatchingParameters",
+        "batch_timeout_micros",
+        "differs",
+        "gRPC's Predict waits no longer than this once a thread is free, and only for as many requests as there were "
+        "before",
+    ),
     ConfigField("BatchingParameters", "max_enqueued_batches"),
     ConfigField("BatchingParameters", "num_batch_threads"),
     ConfigField("BatchingParameters", "thread_pool_name", "differs", _INVISIBLE),
