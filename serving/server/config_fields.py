@@ -153,7 +153,7 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
         "batch_timeout_micros",
         "differs",
         "gRPC's Predict waits no longer than this once a thread is free, and only for as many requests as there were "
-        "before",
+        "before; without the native front a tenth of what the group before took, 5 ms at most",
     ),
     ConfigField("BatchingParameters", "max_enqueued_batches"),
     ConfigField("BatchingParameters", "num_batch_threads"),

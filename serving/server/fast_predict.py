@@ -41,6 +41,9 @@ _NO_FLAGS = 0
 NO_DEADLINE = 1e9
 # Calls that gRPC may hand over before the thread that takes them comes round.
 _ARMED = 4
+# How long a group may wait for more, as a share of what the group before took.
+_LINGER = 0.1
+_LONGEST_LINGER = 0.005  # seconds
 
 Answer = Callable[[Sequence[Any], float | None], Sequence[bytes | StatusError]]
 
@@ -78,7 +81,6 @@ class FastPredict:
         group: rows that a group may have.
         max_concurrent: requests in the server at once; more are refused with RESOURCE_EXHAUSTED. None: no limit.
         max_waiting: rows that wait for a thread; more are refused with UNAVAILABLE, as by a full batch queue.
-        timeout: seconds that an incomplete group waits, at most, for the clients of the one before to come back.
     """
 
     def __init__(
@@ -90,7 +92,6 @@ class FastPredict:
         group: int,
         max_concurrent: int | None,
         max_waiting: int,
-        timeout: float,
     ) -> None:
         self._answer = answer
         self._refused = refused
@@ -98,7 +99,6 @@ class FastPredict:
         self._group = group
         self._max_concurrent = max_concurrent
         self._max_waiting = max_waiting
-        self._timeout = timeout
         # Guards what follows; idle threads wait for it until they are needed.
         self._state = threading.Condition()
         self._waiting: deque[_Call] = deque()
@@ -107,9 +107,8 @@ class FastPredict:
         self._running = 0
         self._is_listening = False
         self._is_closing = False
-        # The last group that was answered: its model, and its requests with those that waited then. Whichever thread
-        # wrote last is as good as the other.
-        self._before = "", 0
+        # The last group that was answered: seconds, requests. Whichever thread wrote last is as good as the other.
+        self._last = 0.0, 0
         self._server: Any = None
         self._queue: Any = None
         self._threads = [
@@ -163,6 +162,7 @@ class FastPredict:
     def _work(self) -> None:
         while self._next():
             calls: list[_Call] = []
+            start = time.perf_counter()
             try:
                 calls = self._gather()
                 self._answer_all(calls)
@@ -171,7 +171,7 @@ class FastPredict:
                 for call in calls:
                     self._send(call, from_exception(error))
             if calls:
-                self._before = calls[0].model, len(calls) + len(self._waiting)
+                self._last = time.perf_counter() - start, len(calls)
             del calls
             with self._state:
                 self._running -= 1
@@ -271,26 +271,19 @@ class FastPredict:
             self._refused(call.model, error)
             self._send(call, error)
 
-    def _wait_for_company(self) -> None:
-        """Waits until as many requests are there as were before, or as a group may have.
-
-        Clients that have just been answered are likely to ask again, and the larger a group the less a request costs.
-        Nobody waits who was alone before, or while another model's requests wait.
-        """
-        model, requests = self._before
-        if self._timeout == 0 or any(call.model != model for call in list(self._waiting)):
-            return
-        until = time.time() + self._timeout
-        while len(self._waiting) < min(requests, self._group):
-            event = self._queue.poll(until)
-            if not self._hear(event) or event.completion_type == cygrpc.CompletionType.queue_timeout:
-                return
-
     def _gather(self) -> list[_Call]:
         """What waits for one model, and what comes in the next moment, up to a group."""
-        self._wait_for_company()
         # Even shares: of one large and one small group at a time the small ones would pay for few what a run costs.
         most = max(-(-self._in_flight // self._groups), 1)
+        took, size = self._last
+        if size > 1:
+            # The clients of the group before are about to come back. Waiting a little for them, a fraction of what a
+            # run takes, makes runs larger and thus cheaper; a lone client never waits.
+            until = time.time() + min(took * _LINGER, _LONGEST_LINGER)
+            while len(self._waiting) < min(most, self._group):
+                event = self._queue.poll(until)
+                if not self._hear(event) or event.completion_type == cygrpc.CompletionType.queue_timeout:
+                    break
         calls: list[_Call] = []
         others: deque[_Call] = deque()
         rows = 0

@@ -186,7 +186,6 @@ class GrpcServer:
                 group=batching.max_batch_size,
                 max_concurrent=max_concurrent,
                 max_waiting=batching.max_batch_size * batching.max_enqueued_batches,
-                timeout=1e-6 * batching.batch_timeout_micros,
             )
             self._fast = fast if fast.attach(self.server) else None
         predict = {"Predict": _method(handlers.predict_serialized, predict_pb2.PredictRequest)}
