@@ -161,7 +161,7 @@ def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> 
         Server(version, Path(folder), _flags(options), batching=batching, session=session) as server,
     ):
         table = direct.table(options.seconds / 2)
-        best = max((row for row in table if row["callers"] == 1), key=lambda row: row["throughput"])
+        best = direct.best(options.seconds / 2)
         _show_direct(table, console)
         result: dict[str, Any] = {"direct": table, "direct_best": best}
         result["start_seconds"] = round(server.start_seconds, 1)
