@@ -54,16 +54,17 @@ class Direct:
         self._process.shutdown()
 
     def table(self, seconds: float) -> list[dict[str, Any]]:
-        """Every batch size by one and two callers, so many seconds each; first a single caller that pauses."""
-        rows = [self.alone(seconds)]
-        rows += [self.measure(size, seconds, callers=callers) for size in _BATCH_SIZES for callers in (1, 2)]
-        return rows
+        """Every batch size by one and two callers, so many seconds each; first a single caller that pauses.
 
-    def best(self, seconds: float) -> dict[str, Any]:
-        """The batch size with the highest throughput of a single caller: the sizes in turns, the medians compared."""
-        passes = [[self.measure(size, seconds / _PASSES) for size in _BATCH_SIZES] for _ in range(_PASSES)]
-        middle = [sorted(rows, key=lambda row: row["throughput"])[_PASSES // 2] for rows in zip(*passes, strict=True)]
-        return max(middle, key=lambda row: row["throughput"])
+        In several passes, as the machine's speed changes meanwhile; a row is that of the median throughput.
+        """
+        part = seconds / _PASSES
+        passes = [
+            [self.alone(part)]
+            + [self.measure(size, part, callers=callers) for size in _BATCH_SIZES for callers in (1, 2)]
+            for _ in range(_PASSES)
+        ]
+        return [sorted(rows, key=lambda row: row["throughput"])[_PASSES // 2] for rows in zip(*passes, strict=True)]
 
     def alone(self, seconds: float) -> dict[str, Any]:
         """One row at a time, with a pause between."""

@@ -161,7 +161,7 @@ def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> 
         Server(version, Path(folder), _flags(options), batching=batching, session=session) as server,
     ):
         table = direct.table(options.seconds / 2)
-        best = direct.best(options.seconds / 2)
+        best = max((row for row in table if row["callers"] == 1), key=lambda row: row["throughput"])
         _show_direct(table, console)
         result: dict[str, Any] = {"direct": table, "direct_best": best}
         result["start_seconds"] = round(server.start_seconds, 1)
@@ -216,11 +216,11 @@ def _closed_beside_direct(
         return direct.alone(seconds / 2) if clients == 1 else direct.measure(size, seconds / 2)
 
     seconds = 2 * options.seconds / _ROUNDS
-    calls, loads, processor = [call()], [], []
+    calls, loads, costs = [call()], [], []
     for _ in range(_ROUNDS):
         before = server.processor_seconds()
         load: Load = _in_process(closed_loop, server.address, requests, clients, seconds)
-        processor.append(1e3 * (server.processor_seconds() - before) / len(load.latencies))
+        costs.append(1e3 * (server.processor_seconds() - before) / len(load.latencies))
         loads.append(load)
         calls.append(call())
 
@@ -231,22 +231,20 @@ def _closed_beside_direct(
     def median(values: np.ndarray) -> float:
         return round(float(np.median(values)), 3)
 
-    throughputs = np.array([load.throughput for load in loads])
     result = together(loads).summary() | {
-        "server_cpu_ms": median(np.array(processor)),
+        "server_cpu_ms": median(np.array(costs)),
         "direct_cpu_ms": median(beside("cpu_ms")),
         "direct_throughput": median(beside("throughput")),
     }
     if clients == 1:
         p50 = np.array([1e3 * float(np.median(load.latencies)) for load in loads])
         return result | {"overhead_ms_p50": median(p50 - beside("p50_ms"))}
-    ratios = beside("cpu_ms") / processor
-    return result | {
-        "cpu_ratio": median(ratios),
-        "cpu_ratios": ratios.round(3).tolist(),
-        "throughput_ratio": median(throughputs / beside("throughput")),
-        "throughput_ratios": (throughputs / beside("throughput")).round(3).tolist(),
+    ratios = {
+        "cpu_ratio": beside("cpu_ms") / costs,
+        "throughput_ratio": np.array([load.throughput for load in loads]) / beside("throughput"),
     }
+    result |= {name: median(values) for name, values in ratios.items()}
+    return result | {f"{name}s": values.round(3).tolist() for name, values in ratios.items()}
 
 
 def _swap(server: Server, requests: Sequence[bytes], rate: float, options: argparse.Namespace) -> dict[str, Any]:

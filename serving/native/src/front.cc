@@ -258,8 +258,7 @@ void Front::arrived(Call* call) {
     if (waiting == 0 || waiting + call->rows <= options_.max_waiting) {
       waiting_.push_back(call);
       waiting_rows_ += call->rows;
-      const bool is_enough = waiting_.size() >= awaited_ || waiting_rows_ >= options_.max_rows;
-      if (is_enough && running_ < options_.groups) work_.notify_one();
+      if (are_enough(awaited_) && running_ < options_.groups) work_.notify_one();
       return;
     }
   }
@@ -384,6 +383,11 @@ void Front::write_answers() {
   }
 }
 
+// Whether so many requests wait, or as many rows as a group may have. Holds the lock.
+bool Front::are_enough(size_t requests) const {
+  return waiting_.size() >= requests || waiting_rows_ >= options_.max_rows;
+}
+
 // Clients that have just been answered are likely to ask again, and the larger a group the less a request costs. So a
 // thread waits until there are as many as were there before. Nobody waits who was alone before.
 void Front::wait_for_company(std::unique_lock<std::mutex>& lock, const Before& before) {
@@ -391,9 +395,7 @@ void Front::wait_for_company(std::unique_lock<std::mutex>& lock, const Before& b
   if (options_.timeout_micros == 0 || std::any_of(waiting_.begin(), waiting_.end(), is_other)) return;
   awaited_ = before.requests;
   const std::chrono::microseconds timeout(std::min(options_.timeout_micros, kDayMicros));
-  work_.wait_for(lock, timeout, [&] {
-    return waiting_.empty() || waiting_.size() >= before.requests || waiting_rows_ >= options_.max_rows || is_stopping_;
-  });
+  work_.wait_for(lock, timeout, [&] { return waiting_.empty() || are_enough(before.requests) || is_stopping_; });
   awaited_ = 1;
 }
 

@@ -81,6 +81,7 @@ class Front {
   void end(Call* call);
   void other_ended();
   void stopped(bool);
+  bool are_enough(size_t requests) const;
   void wait_for_company(std::unique_lock<std::mutex>& lock, const Before& before);
   bool is_worth_spreading(const Group& group, const Before& before) const;
   Group take();

@@ -88,7 +88,31 @@ def rows(count: int, width: int = 2, offset: int = 0) -> dict[str, Any]:
     }
 
 
+def expected(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What the graph computes, worked out with NumPy."""
+    words = [b",".join(row) for row in inputs["words"]]
+    return {
+        "text": [text + b"|" + joined for text, joined in zip(inputs["text"], words, strict=True)],
+        "words": inputs["words"].tolist(),
+        "points": np.stack([inputs["points"], -inputs["points"]], 2).tolist(),
+        "exact": (inputs["exact"] / 3).tolist(),
+        "count": (inputs["count"] - 2**40).tolist(),
+        "small": (inputs["small"] * -7).tolist(),
+        "flag": (~inputs["flag"]).tolist(),
+    }
+
+
+def check(response: Any, inputs: Mapping[str, Any]) -> int:
+    """Compares an answer with what is expected; returns how many rows shared its run."""
+    found = {alias: tf.make_ndarray(proto).tolist() for alias, proto in response.outputs.items()}
+    together = found.pop("together")
+    assert found == expected(inputs)
+    assert len(set(together)) == 1
+    return int(together[0])
+
+
 def request_of(inputs: Mapping[str, Any], signature: str = "", model: str = "m") -> Any:
+    """A PredictRequest; an empty signature is the default one."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = signature

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,34 +17,9 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.native.front import Front
 from serving.native.library import why_not
-from tests.serving.native.front_server import BEHIND, PREDICT, SECONDS, Served, request_of, rows
+from tests.serving.native.front_server import BEHIND, SECONDS, Served, check, request_of, rows
 
-# Longer than any call of these tests waits for its answer.
-_LONG_MICROS = int(10e6 * SECONDS)
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
-
-
-def expected(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What the graph computes, worked out with NumPy."""
-    words = [b",".join(row) for row in inputs["words"]]
-    return {
-        "text": [text + b"|" + joined for text, joined in zip(inputs["text"], words, strict=True)],
-        "words": inputs["words"].tolist(),
-        "points": np.stack([inputs["points"], -inputs["points"]], 2).tolist(),
-        "exact": (inputs["exact"] / 3).tolist(),
-        "count": (inputs["count"] - 2**40).tolist(),
-        "small": (inputs["small"] * -7).tolist(),
-        "flag": (~inputs["flag"]).tolist(),
-    }
-
-
-def check(response: Any, inputs: Mapping[str, Any]) -> int:
-    """Compares an answer with what is expected; returns how many rows shared its run."""
-    found = {alias: tf.make_ndarray(proto).tolist() for alias, proto in response.outputs.items()}
-    together = found.pop("together")
-    assert found == expected(inputs)
-    assert len(set(together)) == 1
-    return int(together[0])
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])
@@ -75,110 +50,6 @@ def test_no_columns(served: Served) -> None:
     inputs = rows(2, width=0)
     check(served.predict(request_of(inputs)), inputs)
     assert served.behind.seen == []
-
-
-def test_requests_share_a_run_and_each_gets_its_own_rows(served: Served) -> None:
-    call, release = served.hold()
-    wanted = [rows(count, offset=10 * count) for count in (1, 3, 2, 2)]
-    calls = [served.later(request_of(inputs)) for inputs in wanted]
-    time.sleep(0.3)
-    release()
-    shared = [
-        check(predict_pb2.PredictResponse.FromString(one.result()), inputs)
-        for one, inputs in zip(calls, wanted, strict=True)
-    ]
-    assert shared == [8, 8, 8, 8]
-    assert call.result()
-    counts = served.front.count("m")
-    assert counts is not None
-    assert (counts.answered, counts.refused) == (5, 0)
-    for buckets, total in (counts.request_latency, counts.run_latency):
-        assert sum(buckets) == 5
-        assert len(buckets) == 34
-        assert total > 0.2e6, "microseconds, of which the held one alone took more"
-
-
-def _after_two(served: Served) -> Served:
-    """Has answered two requests together."""
-    _, release = served.hold()
-    calls = [served.later(request_of(rows(1))) for _ in range(2)]
-    time.sleep(0.3)
-    release()
-    assert [check(predict_pb2.PredictResponse.FromString(one.result()), rows(1)) for one in calls] == [2, 2]
-    return served
-
-
-def test_a_group_waits_for_the_clients_of_the_one_before(serve: Callable[..., Served]) -> None:
-    served = _after_two(serve(timeout_micros=_LONG_MICROS))
-    first = served.later(request_of(rows(1)))
-    time.sleep(0.3)
-    assert not first.done()
-    assert check(served.predict(request_of(rows(1))), rows(1)) == 2
-    assert check(predict_pb2.PredictResponse.FromString(first.result()), rows(1)) == 2
-
-
-def test_a_full_group_does_not_wait(serve: Callable[..., Served]) -> None:
-    served = _after_two(serve(timeout_micros=_LONG_MICROS))
-    assert check(served.predict(request_of(rows(8))), rows(8)) == 8
-
-
-def test_the_wait_for_more_is_bounded(serve: Callable[..., Served]) -> None:
-    served = _after_two(serve(timeout_micros=200_000))
-    assert check(served.predict(request_of(rows(1))), rows(1)) == 1
-
-
-def test_nobody_waits_who_was_alone_or_asks_for_something_else(serve: Callable[..., Served]) -> None:
-    served = serve(timeout_micros=_LONG_MICROS)
-    for _ in range(3):
-        assert check(served.predict(request_of(rows(1))), rows(1)) == 1
-    _after_two(served)
-    assert served.predict(request_of({"x": np.array([1, 2], np.float32)}, "sum")).outputs["y"].float_val == [3]
-
-
-def test_draining_does_not_wait_for_more(serve: Callable[..., Served]) -> None:
-    served = _after_two(serve(timeout_micros=_LONG_MICROS))
-    call = served.later(request_of(rows(1)))
-    time.sleep(0.3)
-    assert served.front.drain(SECONDS)
-    assert call.result()
-
-
-def test_long_runs_use_the_session_s_threads(serve: Callable[..., Served]) -> None:
-    served = serve()
-    for _ in range(3):  # the first tells how long they are
-        call, release = served.hold()
-        release()
-        assert tf.make_ndarray(predict_pb2.PredictResponse.FromString(call.result()).outputs["turns"])[0] > 0
-
-
-@pytest.mark.parametrize("pad", [True, False])
-def test_sizes_that_differ(serve: Callable[..., Served], pad: bool) -> None:
-    served = serve(pad=pad)
-    _, release = served.hold()
-    wanted = [rows(1, width=3), rows(1, width=1, offset=1)]
-    calls = [served.later(request_of(inputs)) for inputs in wanted]
-    time.sleep(0.3)
-    release()
-    if not pad:
-        for one in calls:
-            assert one.exception().details() == BEHIND
-        return
-    wide, narrow = (predict_pb2.PredictResponse.FromString(one.result()) for one in calls)
-    assert check(wide, wanted[0]) == 2
-    words = tf.make_ndarray(narrow.outputs["words"]).tolist()
-    assert words == [[b"w1.0", b"", b""]], "filled up with what is empty, as TensorFlow Serving leaves it"
-    assert tf.make_ndarray(narrow.outputs["points"])[0, :, 0].tolist() == [1, 0, 0]
-
-
-def test_one_bad_request_spoils_no_other_s_answer(served: Served) -> None:
-    _, release = served.hold()
-    calls = [served.later(request_of(rows(1) | {"small": np.array([small], np.int32)})) for small in (1, -1)]
-    time.sleep(0.3)
-    release()
-    # Whose fault it is finds out the server behind, which gets both.
-    assert [one.exception().details() for one in calls] == [BEHIND, BEHIND]
-    assert served.behind.seen == [PREDICT, PREDICT]
-    check(served.predict(request_of(rows(1))), rows(1))
 
 
 def test_a_lone_request_gets_what_has_no_rows(served: Served) -> None:
