@@ -1,14 +1,111 @@
-"""Reading YAML files that people write, other than configs, with errors that name the place and the remedy."""
+"""Reading YAML that people write: one strict reader for settings, headers and lists, with errors that name the line.
 
+It reads the core schema of YAML 1.2, where only ``true`` and ``false`` are booleans: ``no`` is Norwegian, ``12:30`` a
+time and ``2024-01-01`` a date as it was written. YAML 1.1 made a boolean, 750 seconds and a date object of them.
+"""
+
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
+from yaml.constructor import ConstructorError
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from trainer.errors import BabelrecError
 
 _Content = TypeVar("_Content")
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+# Of the document with every alias written out: nested aliases multiply ("billion laughs").
+_MAX_NODES: Final = 1_000_000
+_MAX_DEPTH: Final = 100
+_MERGE: Final = "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's reader without tags, and with the scalars of YAML 1.2."""
+
+    def get_event(self) -> Any:
+        event = super().get_event()
+        if getattr(event, "tag", None) is not None:
+            raise ConstructorError(None, None, f"the tag {event.tag!r}: tags are not supported", event.start_mark)
+        return event
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    # `010` is eight in YAML 1.1 and ten in 1.2: it stays text, which a setting that wants a number refuses.
+    ("int", r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F_]+", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*\.[0-9]*)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?[0-9]+[eE][-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """The content of one YAML document.
+
+    Args:
+        text: The document.
+        origin: What it is called in errors, such as its file.
+
+    Raises:
+        BabelrecError: broken YAML, a key that is repeated in one mapping, a tag, or a document without bounds.
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check(node)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        raise BabelrecError(_explain(error, origin)) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        # A number for text, bytes for bytes.
+        raise BabelrecError(
+            f"{origin}, line {line}: YAML does not allow the character U+{int(error.character):04X}. Remove it, or "
+            'write it as an escape such as "\\u0007" in double quotes.'
+        ) from error
+    except RecursionError as error:
+        raise BabelrecError(f"{origin} is nested more than {_MAX_DEPTH} levels deep. Make it flatter.") from error
+    except ValueError as error:
+        # Such as an integer of more digits than Python converts.
+        raise BabelrecError(f"{origin} is not valid YAML: {error}. Correct the value.") from error
+
+
+def load_yaml(path: Path, *, what: str) -> Any:
+    """The content of a YAML file in UTF-8; None where nothing is written in it.
+
+    Args:
+        path: The file.
+        what: What the file is to the user, for the error, such as ``the config``.
+
+    Raises:
+        BabelrecError: missing, no file, not UTF-8, or as of `parse_yaml`.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except IsADirectoryError as error:
+        raise BabelrecError(f"Can't read {what}: {path} is a directory. Give a YAML file in it.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BabelrecError(f"Can't read {what}: {path}: {reason}. Give an existing YAML file.") from error
+    if len(content) > MAX_BYTES:
+        raise BabelrecError(f"{path} is larger than {MAX_BYTES // 1024**2} MiB. Give {what}, not data.")
+    return parse_yaml(_decode(content, path), str(path))
 
 
 def read_yaml(path: Path, form: TypeAdapter[_Content], *, what: str, remedy: str) -> _Content:
@@ -21,17 +118,121 @@ def read_yaml(path: Path, form: TypeAdapter[_Content], *, what: str, remedy: str
         remedy: The form in words, for the error.
 
     Raises:
-        BabelrecError: unreadable, not YAML in UTF-8, or of another form.
+        BabelrecError: as of `load_yaml`, or the content is of another form.
     """
+    content = load_yaml(path, what=what)
     try:
-        return form.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise BabelrecError(f"Can't read {what}: {path}: {error.strerror}. Give an existing YAML file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BabelrecError(f"{path} is not valid YAML in UTF-8: {error}") from error
+        return form.validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the document"
         raise BabelrecError(
             f"{path}: {place}: {first['msg']}, received {first['input']!r:.80}. Remedy: {remedy}"
         ) from error
+
+
+def _decode(content: bytes, path: Path) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise BabelrecError(f"{path} is written in UTF-16. Save it as UTF-8.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BabelrecError(
+            f"{path}, line {line}: the byte 0x{content[error.start]:02X} is not UTF-8 (Latin-1 or Windows-1252?). Save "
+            "the file as UTF-8."
+        ) from error
+
+
+def _check(root: Node) -> None:
+    """Refuses repeated keys and documents that are endless or too large once their aliases are written out."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(node: Node, depth: int) -> int:
+        known = sizes.get(id(node))
+        if known is not None:
+            return known
+        if isinstance(node, ScalarNode):
+            return 1
+        if id(node) in open_nodes:
+            raise ConstructorError(None, None, "an anchor that contains itself", node.start_mark)
+        if depth > _MAX_DEPTH:
+            raise ConstructorError(None, None, f"nested more than {_MAX_DEPTH} levels deep", node.start_mark)
+        open_nodes.add(id(node))
+        if isinstance(node, MappingNode):
+            _refuse_repeated_keys(node)
+        total = 1 + sum(size(child, depth + 1) for child in _children(node))
+        if total > _MAX_NODES:
+            problem = f"more than {_MAX_NODES:,} values once its aliases are written out"
+            raise ConstructorError(None, None, problem, node.start_mark)
+        open_nodes.remove(id(node))
+        sizes[id(node)] = total
+        return total
+
+    size(root, 0)
+
+
+def _children(node: Node) -> Iterator[Node]:
+    if isinstance(node, SequenceNode):
+        yield from node.value
+    elif isinstance(node, MappingNode):
+        for key, value in node.value:
+            yield key
+            yield value
+
+
+def _refuse_repeated_keys(node: MappingNode) -> None:
+    first: dict[tuple[str, object], Node] = {}
+    for key, _ in node.value:
+        if not isinstance(key, ScalarNode):
+            continue
+        earlier = first.setdefault(_identity(key), key)
+        if earlier is not key:
+            remedy = (
+                "merge several anchors as `<<: [*a, *b]`" if key.tag == _MERGE else "put both into one, or remove one"
+            )
+            raise ConstructorError(
+                None,
+                None,
+                f"the key {key.value!r} is there already, in line {earlier.start_mark.line + 1}; one of the two would "
+                f"be lost: {remedy}",
+                key.start_mark,
+            )
+
+
+def _identity(key: ScalarNode) -> tuple[str, object]:
+    """Equal for keys that are equal in a Python dictionary: ``~`` and ``null``, ``1`` and ``1.0`` and ``true``."""
+    kind, text = key.tag.rpartition(":")[2], key.value
+    if kind == "null":
+        return kind, None
+    if kind == "bool":
+        return "number", float(text.lower() == "true")
+    if kind in ("int", "float"):
+        plain = text.replace("_", "")
+        try:
+            return "number", float(int(plain, 0)) if kind == "int" else float(plain.replace(".inf", "inf"))
+        except (ValueError, OverflowError):
+            return kind, plain
+    return kind, text
+
+
+def _explain(error: yaml.MarkedYAMLError, origin: str) -> str:
+    mark = error.problem_mark or error.context_mark
+    place = f"{origin}, line {mark.line + 1}, column {mark.column + 1}" if mark is not None else origin
+    problem = error.problem or error.context or "broken"
+    if isinstance(error, ConstructorError):
+        return f"{place}: {problem}."
+    if "'\\t'" in problem:
+        return f"{place}: a tab where YAML wants spaces. Indent with spaces."
+    if "single document" in str(error.context):
+        return f"{place}: a second document begins here (`---`). Keep one document in a file."
+    context = f" {error.context}" if error.context and error.context != problem else ""
+    hint = ""
+    if "mapping values are not allowed" in problem:
+        hint = " Write text that holds `: ` in quotes, and indent the keys of one section alike."
+    elif "could not find expected ':'" in problem:
+        hint = " A key is followed by a colon and a space (`epochs: 3`)."
+    elif "found undefined alias" in problem or "scanning an alias" in str(error.context):
+        hint = " Write text that begins with `*` in quotes."
+    return f"{place}: not valid YAML{context}: {problem}.{hint}"

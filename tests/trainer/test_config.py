@@ -112,6 +112,86 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_config(tmp_path / "nothing.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is empty"),
+        ("# nothing yet\n", "is empty"),
+        ("- name: x\n", "holds a list"),
+        ("name\n", "holds text"),
+        ("training:\nmodel: {}\n", "training is empty. Indent its settings below it"),
+        ("training: {histograms: no}\n", "training.histograms is 'no'.*Write false"),
+        ("training: {histograms: 'true'}\n", "Write true or false without quotes"),
+        ("training: {epochs: '3'}\n", "Write the number without quotes"),
+        ("training: {epochs: 010}\n", "without quotes and leading zeros"),
+        ("training: {epochs: 1e3}\n", "training.epochs is 1000.0"),
+        ("name: 2024\n", 'name is 2024.*Write it in quotes: "2024"'),
+        ("name: true\n", 'Write it in quotes: "true"'),
+        ("name: ~\n", "Write text"),
+        ("data: {source: {name: tabular, interactions: a.csv}}\n", "'data.source.items' is missing"),
+        ("1: 2\n", 'Write it in quotes: "1"'),
+    ],
+)
+def test_what_a_file_means_and_what_it_says(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(BabelrecError, match=says) as error:
+        load_config(tmp_path / "c.yaml")
+    assert "c.yaml" in str(error.value)
+
+
+def test_a_norwegian_catalogue_needs_no_quotes(tmp_path: Path) -> None:
+    source = "{name: tabular, interactions: a.csv, items: b.csv, language: no}"
+    (tmp_path / "c.yaml").write_text(f"data:\n  source: {source}\n", encoding="utf-8")
+    config = load_config(tmp_path / "c.yaml", ["text.preprocessing={no: [nfc], on: [nfkc]}"])
+    assert config.data.source.model_dump()["language"] == "no"
+    assert config.text.preprocessing == {"no": ["nfc"], "on": ["nfkc"]}
+    (tmp_path / "again.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "origins"),
+    [
+        (["training.epochs=0"], ["--set training.epochs=0: training.epochs"]),
+        (["training.epochs=3", "training.epochs=yes"], ["--set training.epochs=yes: training.epochs"]),
+        (["training={epochs: 0}"], ["--set training={epochs: 0}: training.epochs"]),
+        (["training.epoch=3"], ["--set training.epoch=3: unknown setting 'training.epoch'. Did you mean 'epochs'"]),
+        (["data.source=netflix"], ["--set data.source=netflix: data.source.name"]),
+        (["training.epochs=0", "name=x"], ["--set training.epochs=0: training.epochs"]),
+        (["name=x"], []),
+        (["data.source={name: tabular, items: b.csv}"], ["--set data.source={name: tabular, items: b.csv}: 'data.s"]),
+    ],
+)
+def test_a_fault_of_an_override_names_it_and_not_the_file(
+    tmp_path: Path, overrides: list[str], origins: list[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("model: {dimension: x}\n", encoding="utf-8")
+    with pytest.raises(BabelrecError) as error:
+        load_config(tmp_path / "c.yaml", overrides)
+    lines = str(error.value).splitlines()
+    of_the_file = [line for line in lines if line.startswith(f"{tmp_path / 'c.yaml'}: model.dimension is 'x'")]
+    assert len(of_the_file) == 1
+    others = [line for line in lines if line not in of_the_file]
+    assert len(others) == len(origins)
+    assert all(line.startswith(origin) for line, origin in zip(others, origins, strict=True))
+
+
+def test_an_override_fills_a_section_that_is_empty_and_leaves_anchors_alone(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("training:\n", encoding="utf-8")
+    assert load_config(tmp_path / "c.yaml", ["training.epochs=3"]).training.epochs == 3
+    shared = "model: {query: &d {feature_dropout: 0.1}, candidate: *d}\n"
+    (tmp_path / "c.yaml").write_text(shared, encoding="utf-8")
+    model = load_config(tmp_path / "c.yaml", ["model.query.feature_dropout=0.5"]).model
+    assert (model.query.feature_dropout, model.candidate.feature_dropout) == (0.5, 0.1)
+
+
+@pytest.mark.parametrize("override", ["a..b=1", ".a=1", "a.=1", "training.epochs=1\ntraining", "name={a: 1, a: 2}"])
+def test_a_malformed_override_is_named(tmp_path: Path, override: str) -> None:
+    (tmp_path / "c.yaml").write_text("{}", encoding="utf-8")
+    with pytest.raises(BabelrecError, match="--set"):
+        load_config(tmp_path / "c.yaml", [override])
+
+
 def test_defaults_are_valid() -> None:
     assert Config() == parse_config({}, "defaults")
 

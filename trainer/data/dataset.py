@@ -14,13 +14,15 @@ from trainer.data.faults import DatasetError, Origin, reading
 from trainer.data.fingerprint import fingerprint
 from trainer.data.tables import is_embedding
 from trainer.data.validation import validate_references, validate_table
+from trainer.documents import load_yaml
+from trainer.errors import BabelrecError
 from trainer.files import atomic_directory, write_text
 
 HEADER: Final = "dataset.yaml"
 TABLES: Final = ("interactions", "items", "users", "translations")
 # Rows a group: small enough that a reader of a few columns of one group stays within tens of MB.
 _ROW_GROUP = 262_144
-_HEADER_REMEDY: Final = "Remedy: mend it, or prepare the dataset anew."
+_HEADER_REMEDY: Final = "Remedy: correct it, or prepare the dataset anew."
 
 
 class DatasetExistsError(DatasetError, FileExistsError):
@@ -242,10 +244,9 @@ def _read_header(path: Path) -> _Header:
             f"{HEADER} and its Parquet tables (docs/data.md)."
         )
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise DatasetError(f"{file} is no YAML: {reason}. {_HEADER_REMEDY}") from error
+        content = load_yaml(file, what="the dataset's header")
+    except BabelrecError as error:
+        raise DatasetError(f"{error} {_HEADER_REMEDY}") from error
     if not isinstance(content, dict):
         raise DatasetError(f"{file} holds no mapping. {_HEADER_REMEDY}")
     try:

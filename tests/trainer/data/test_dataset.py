@@ -349,7 +349,7 @@ def test_changed_tables_do_not_match_the_fingerprint(whole: Dataset) -> None:
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
-        ("schema: [", "is no YAML"),
+        ("schema: [", "line 1, column 10: not valid YAML"),
         ("", "holds no mapping"),
         ("- a\n", "holds no mapping"),
         ("schema: 2\nname: x\ntables: {interactions: a, items: b}\n", "`schema`"),
