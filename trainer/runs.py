@@ -37,8 +37,7 @@ class Run:
         Raises:
             BabelrecError: the directory holds a run with other settings.
         """
-        if path.exists() and not path.is_dir():
-            raise BabelrecError(f"{path} is a file. Give a directory as --run-dir.")
+        cls.check_place(path)
         file = path / "config.yaml"
         if file.exists():
             before = load_config(file)
@@ -51,6 +50,12 @@ class Run:
         if not file.exists() or before != config:
             write_text(file, dump_config(config))
         return cls(path, config)
+
+    @staticmethod
+    def check_place(path: Path) -> None:
+        """Refuses a file where a run directory is wanted."""
+        if path.exists() and not path.is_dir():
+            raise BabelrecError(f"{path} is a file. Give a directory as --run-dir.")
 
     @classmethod
     def open(cls, path: Path, overrides: Sequence[str] = ()) -> "Run":
@@ -83,7 +88,7 @@ class Run:
             raise BabelrecError(
                 f"The data of {dataset.name} have changed since {self.path} was trained (fingerprint "
                 f"{dataset.fingerprint[:12]}, then {record['fingerprint'][:12]}). Train again in another --run-dir, "
-                "or bring back the data of then."
+                "or restore the data that it was trained on."
             )
         return dataset
 

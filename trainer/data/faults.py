@@ -20,10 +20,12 @@ class Origin:
     Attributes:
         file: File name or path as the user wrote it.
         columns: Column of the dataset format -> the user's column; columns not in it keep their name.
+        drops_unknown_items: The setting that leaves out rows of unknown items, where the source has one.
     """
 
     file: str
     columns: Mapping[str, str] = field(default_factory=dict)
+    drops_unknown_items: str | None = None
 
     def column(self, name: str) -> str:
         """The user's name for a column of the dataset format."""

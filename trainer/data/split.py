@@ -9,6 +9,7 @@ import polars as pl
 
 from trainer.config import DataConfig, SplitConfig
 from trainer.data.dataset import Dataset
+from trainer.data.split_remedies import of_no_positives, of_nothing_to_train_on
 from trainer.data.tables import EVENTS
 from trainer.errors import BabelrecError
 
@@ -75,14 +76,14 @@ def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives
         ),
     )
     found = dataset.interactions().filter(chosen).select(COLUMNS).collect(engine="streaming")
-    kept = found.unique(_PAIR, keep="first", maintain_order=True)
-    kept = kept.filter(pl.len().over("user_id") >= min_positives)
+    pairs = found.unique(_PAIR, keep="first", maintain_order=True)
+    kept = pairs.filter(pl.len().over("user_id") >= min_positives)
     if kept.is_empty():
         events = dataset.interactions().select(pl.col("event").unique().sort()).collect(engine="streaming")
         raise SplitError(
             f"The dataset {dataset.name} has no user with {min_positives} positives under `data.positives` = "
-            f"{dict(rules)}; its events are {', '.join(events['event'])}. Remedy: change `data.positives` or "
-            "`data.split.min_positives`."
+            f"{dict(rules)}; its events are {', '.join(events['event'])}. Remedy: "
+            f"{of_no_positives(dataset, rules, pairs)}."
         )
     return _ordered(kept)
 
@@ -106,21 +107,36 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
         if settings.cold_items > 0.0:
             raise SplitError("`data.split.cold_items` does not go with `kind: impressions`. Remedy: set it to 0.")
         return _by_impressions(dataset, everything, config)
-    hold_out = _last_of_each_user if settings.kind == "per_user" else _last_of_all
-    rest, test = hold_out(everything, settings.test_fraction)
-    held_items = cold_items(everything, settings.cold_items, settings.cold_seed)
-    cold = pl.col("item_id").is_in(held_items.implode())
-    test = _ordered(pl.concat([test, rest.filter(cold)]))
-    rest = rest.filter(~cold)
-    train, validation = hold_out(rest, settings.validation_fraction)
+    train, validation, test, held_items = _divide(everything, settings)
     if train.is_empty():
-        raise _nothing_left(everything.height, settings)
+        raise _nothing_left(dataset, everything, config)
+    cold = pl.col("item_id").is_in(held_items.implode())
     # What is held out for its item says nothing about time.
     observed = _observed(dataset, train, pl.concat([validation, test.filter(~cold)]), settings.kind)
     observed = observed.filter(~cold)
     return Split(
         kind=settings.kind, train=train, validation=validation, test=test, observed=observed, cold=frozenset(held_items)
     )
+
+
+def _divide(
+    everything: pl.DataFrame, settings: SplitConfig
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.Series]:
+    """Training, validation and test positives and the cold items, ``per_user`` or ``global``."""
+    hold_out = _last_of_each_user if settings.kind == "per_user" else _last_of_all
+    rest, test = hold_out(everything, settings.test_fraction)
+    held_items = cold_items(everything, settings.cold_items, settings.cold_seed)
+    cold = pl.col("item_id").is_in(held_items.implode())
+    test = _ordered(pl.concat([test, rest.filter(cold)]))
+    train, validation = hold_out(rest.filter(~cold), settings.validation_fraction)
+    return train, validation, test, held_items
+
+
+def _leaves_something(dataset: Dataset, everything: pl.DataFrame, settings: SplitConfig) -> bool:
+    if settings.kind != "impressions":
+        return not _divide(everything, settings)[0].is_empty()
+    begins = [moment for moment in impression_moments(dataset, settings) if moment is not None]
+    return not (begins and _cut(everything, min(begins))[0].is_empty())
 
 
 def impression_moments(dataset: Dataset, config: SplitConfig) -> tuple[int | None, int | None]:
@@ -220,7 +236,7 @@ def _by_impressions(dataset: Dataset, everything: pl.DataFrame, config: DataConf
     rest, test = (everything, everything.clear()) if test_begin is None else _cut(everything, test_begin)
     train, validation = (rest, rest.clear()) if validation_begin is None else _cut(rest, validation_begin)
     if train.is_empty():
-        raise _nothing_left(everything.height, config.split)
+        raise _nothing_left(dataset, everything, config)
     held_out = pl.concat([validation, test]).lazy().select(_PAIR)
     observed = dataset.interactions().join(held_out, on=_PAIR, how="anti", maintain_order="left")
     begins = [moment for moment in (validation_begin, test_begin) if moment is not None]
@@ -240,12 +256,11 @@ def _beginning(times: pl.Series, fraction: float) -> int | None:
     return int(times[times.len() - wanted]) if wanted else None
 
 
-def _nothing_left(positives: int, settings: SplitConfig) -> SplitError:
-    return SplitError(
-        f"The split leaves nothing to train on: {positives} positives, `data.split.test_fraction` = "
-        f"{settings.test_fraction}, `data.split.validation_fraction` = {settings.validation_fraction}. "
-        "Remedy: lower them."
+def _nothing_left(dataset: Dataset, everything: pl.DataFrame, config: DataConfig) -> SplitError:
+    reason, remedy = of_nothing_to_train_on(
+        config.split, everything, lambda settings: _leaves_something(dataset, everything, settings)
     )
+    return SplitError(f"The split leaves nothing to train on: {reason}. Remedy: {remedy}.")
 
 
 def _ordered(frame: pl.DataFrame) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import polars as pl
 
 from trainer.data.checks import Check, embedding_checks, value_checks
 from trainer.data.faults import DatasetError, Origin, reading
+from trainer.data.id_forms import explain
 from trainer.data.languages import LanguageError, normalise
 from trainer.data.tables import EMBEDDING, OPTIONAL, REQUIRED, TEXTS, is_embedding
 
@@ -53,10 +54,11 @@ def validate_table(table: str, frame: pl.LazyFrame, origin: Origin) -> int:
 
 
 def validate_references(frame: pl.LazyFrame, items: pl.LazyFrame, origin: Origin, items_file: str) -> None:
-    """Checks that every ``item_id`` of ``frame`` stands in ``items``.
+    """Checks that every ``item_id`` of ``frame`` is in ``items``.
 
     Raises:
-        DatasetError: Names the first row with an unknown item and counts all of them.
+        DatasetError: Names the first row with an unknown item, counts all of them, and says in what they differ from
+            known ids where they are only written in another way.
     """
     with reading(origin.file):
         unknown = unknown_items(frame, items)
@@ -65,10 +67,17 @@ def validate_references(frame: pl.LazyFrame, items: pl.LazyFrame, origin: Origin
         if count == 0:
             return
         first = unknown.sort(_ROW).head(1).collect(engine="streaming")
+        ids = unknown.select(pl.col("item_id").unique(maintain_order=True)).collect(engine="streaming")["item_id"]
+        known = items.select("item_id").collect(engine="streaming")["item_id"]
+    likeness, cure = explain(ids, known)
+    remedies = [cure, "add those items, or leave the rows out"] if cure else ["add those items, or leave the rows out"]
+    if origin.drops_unknown_items is not None:
+        remedies[-1] += f" (`{origin.drops_unknown_items}: true` does that and counts them)"
     raise origin.fault(
         "item_id",
-        f"{first['item_id'][0]!r} is not in {items_file}; {count:,} rows name {distinct:,} such items",
-        "add those items, or leave the rows out",
+        f"{first['item_id'][0]!r} is not in {items_file}; {count:,} rows name {distinct:,} such items"
+        + (f", of which {likeness}" if likeness else ""),
+        "; else ".join(remedies),
         int(first[_ROW][0]),
     )
 

@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import Config, check_goes_together
+from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare
 from trainer.data.split import split
 from trainer.errors import BabelrecError
 from trainer.evaluation.protocols import evaluate_p1, evaluate_p2
 from trainer.evaluation.report import EvaluationReport
 from trainer.files import write_text
+from trainer.locks import writing_alone
 from trainer.models.assembly import load_recommender
 from trainer.runs import Run
 from trainer.text.tuning import parameter_counts
-from trainer.training.fit import fit
+from trainer.training.fit import fit_locked
 from trainer.training.transfer import SourceModel, check_encoders, source_config
 
 _LOG = logging.getLogger(__name__)
@@ -77,21 +79,28 @@ def finetune(config: Config, source: Run, run_dir: Path) -> dict[str, Any]:
         BabelrecError: as of `fit`.
     """
     config = finetune_config(config, source)
+    # Rather now than when the training is over.
+    source_data = source.dataset()
     for name, each in (("the config", config), (str(source.path), source.config)):
-        # Rather now than when the training is over.
         if split(prepare(each.data.source), each.data).test.is_empty():
             raise BabelrecError(
                 f"{name} leaves no test part (data.split.test_fraction), by which finetune compares. Give it one, or "
                 "use fit with training.start_from, which compares nothing."
             )
-    run = fit(config, run_dir)
+    Run.check_place(run_dir)
+    with writing_alone(run_dir):
+        return _finetune(config, source, source_data, run_dir)
+
+
+def _finetune(config: Config, source: Run, source_data: Dataset, run_dir: Path) -> dict[str, Any]:
+    run = fit_locked(config, run_dir)
     model = load_recommender(run)
     other = SourceModel(source, run.config.text)
     other.follow(model)()
     after = other.save(run_dir / SOURCE_DIRECTORY)
     counts = parameter_counts(model.candidate_tower.encoder, run.config.text)
     del model, other
-    same_data = prepare(run.config.data.source).fingerprint == source.dataset().fingerprint
+    same_data = prepare(run.config.data.source).fingerprint == source_data.fingerprint
     transfer = run.path / "transfer.json"
     market: dict[str, dict[str, Any]] = {
         # On one dataset nothing is zero-shot: the same users were trained on.

@@ -23,6 +23,7 @@ from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.holdout import HoldOut
 from trainer.evaluation.impression_holdout import make_hold_out
+from trainer.locks import writing_alone
 from trainer.models.assembly import make_item_table, make_recommender, solve_linear
 from trainer.models.calibration import save_calibrations
 from trainer.models.ranking import RETRIEVAL
@@ -58,11 +59,20 @@ def fit(config: Config, run_dir: Path) -> Run:
         The finished run.
 
     Raises:
-        BabelrecError: bad data or settings, a non-finite loss, unusable checkpoints.
+        BabelrecError: bad data or settings, a non-finite loss, unusable checkpoints, data that have changed since the
+            run began, or another process that writes there.
     """
     check_goes_together(config)
+    Run.check_place(run_dir)
+    with writing_alone(run_dir):
+        return fit_locked(config, run_dir)
+
+
+def fit_locked(config: Config, run_dir: Path) -> Run:
+    """`fit` for a caller that holds the directory's lock (`writing_alone`) already."""
     run = Run.create(run_dir, config)
     if run.finished:
+        run.dataset()
         _LOG.info("%s is finished already; nothing to do.", run_dir)
         return run
     with open_loggers(run) as loggers:

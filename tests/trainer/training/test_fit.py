@@ -26,9 +26,11 @@ from trainer.errors import BabelrecError
 from trainer.evaluation.holdout import HoldOut
 from trainer.evaluation.protocols import evaluate_p1
 from trainer.export.export import export
+from trainer.locks import LOCK_FILE, writing_alone
 from trainer.models.assembly import load_recommender, make_item_table
 from trainer.runs import Run
 from trainer.training.blend import choose_blend
+from trainer.training.finetune import finetune
 from trainer.training.fit import fit
 from trainer.training.optimizer import WarmupCosine
 from trainer.training.state import WeightAverage
@@ -136,6 +138,16 @@ def test_a_diverging_loss_stops_with_a_remedy(tiny: Dataset, tmp_path: Path) -> 
         fit(config, tmp_path / "run")
 
 
+def test_a_second_writer_is_refused_by_name(tiny_run: Run, tmp_path: Path) -> None:
+    with writing_alone(tmp_path / "run"):
+        wanted = rf"written by another process \(pid {os.getpid()} on "
+        with pytest.raises(BabelrecError, match=wanted):
+            fit(tiny_run.config, tmp_path / "run")
+        with pytest.raises(BabelrecError, match=wanted):
+            finetune(tiny_run.config, tiny_run, tmp_path / "run")
+    assert [file.name for file in (tmp_path / "run").iterdir()] == [LOCK_FILE]
+
+
 def test_changed_data_are_noticed(tiny_run: Run, tmp_path: Path) -> None:
     import shutil
 
@@ -143,6 +155,8 @@ def test_changed_data_are_noticed(tiny_run: Run, tmp_path: Path) -> None:
     shutil.copytree(tiny_run.path, copy)
     record = json.loads((copy / "data.json").read_text())
     (copy / "data.json").write_text(json.dumps(record | {"fingerprint": "0" * 64}))
+    with pytest.raises(BabelrecError, match="have changed since"):
+        fit(tiny_run.config, copy)
     with pytest.raises(BabelrecError, match="have changed since"):
         Run.open(copy).dataset()
 

@@ -3,8 +3,9 @@
 import hashlib
 import logging
 import shutil
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,8 @@ from trainer.config import DatasetSource, Source
 from trainer.data.dataset import HEADER, Dataset
 from trainer.data.faults import DatasetError
 from trainer.data.sources import kmrd, mind, movielens, tabular
-from trainer.files import cache_root
+from trainer.data.sources.contents import contents
+from trainer.files import cache_root, fsync_directory
 
 __all__ = ["prepare"]
 
@@ -39,42 +41,49 @@ _ADAPTERS: Final = {
 def prepare(source: Source) -> Dataset:
     """Returns the source as a dataset, from the cache if it is there.
 
-    The cache entry is found by the settings of the source, the size and time of its input files and the
-    version of its adapter. An entry that no longer validates is remade.
+    The cache entry is found by the settings of the source, the content of its input files and the version of its
+    adapter. An entry that no longer validates is remade.
 
     Args:
         source: One of the sources of `trainer.config`.
 
     Raises:
-        BabelrecError: The source's files are missing, can't be downloaded or are broken.
+        BabelrecError: The source's files are missing, can't be downloaded, are broken or change while they are read.
     """
     if isinstance(source, DatasetSource):
         return Dataset.load(source.path)
     adapter = _ADAPTERS[source.name]
-    path = cache_root() / "datasets" / f"{source.name}-{_key(source, adapter)}"
+    key = _key(source, adapter)
+    path = cache_root() / "datasets" / f"{source.name}-{key}"
     if path.exists():
         try:
             return Dataset.load(path)
         except DatasetError as error:
-            _LOG.warning("The cached dataset is damaged and is made anew. %s", error)
+            _LOG.warning("The cached dataset is damaged and is made again. %s", error)
             _remove(path)
-    try:
-        return adapter.write(source, path)
-    except FileExistsError:
-        # Another process made it meanwhile.
-        return Dataset.load(path)
-
-
-def _key(source: Source, adapter: _Adapter) -> str:
-    digest = hashlib.sha256(f"{adapter.version}\n{source.model_dump_json()}".encode())
-    for file in adapter.inputs(source):
-        try:
-            status = file.stat()
-        except OSError as error:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as staging:
+        made = adapter.write(source, Path(staging) / path.name)
+        if _key(source, adapter) != key:
+            # What was read may be half of the old and half of the new.
             raise DatasetError(
-                f"{file} of the source `{source.name}` can't be read: {error.strerror}. Remedy: correct its path."
-            ) from error
-        digest.update(f"\n{file.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
+                f"The files of the source `{source.name}` changed while they were read. Remedy: run the command again "
+                "when they are complete."
+            )
+        try:
+            made.path.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+            # Another process made it meanwhile.
+            return Dataset.load(path)
+    fsync_directory(path.parent)
+    return replace(made, path=path)
+
+
+def _key(source: Any, adapter: _Adapter) -> str:
+    digest = hashlib.sha256(f"{adapter.version}\n{source.model_dump_json()}\n".encode())
+    digest.update(contents(adapter.inputs(source)).encode())
     return digest.hexdigest()[:16]
 
 

