@@ -1,11 +1,13 @@
 """Languages as BCP 47 tags: canonical form, and detection where nothing is given."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import langcodes
 import numpy as np
+import numpy.typing as npt
 from langcodes.tag_parser import LanguageTagError
 
 from trainer.errors import BabelrecError
@@ -23,10 +25,20 @@ DETECTED: Final = (
     *("bn", "el", "he", "hi", "sv"),
 )
 _CHUNK: Final = 8_192
-# Measured on English film titles with 2 % of Spanish and French ones: without the prior 74 % right, with this
-# floor 93 %; a lower floor gains little and loses the Spanish and French ones.
-_PRIOR_FLOOR: Final = 0.2
+# A language is in the collection when texts that need no context name it: of the texts of which the detector alone is
+# this sure, so large a share. Two at least: single ones are names.
+_SURE: Final = 0.95
+_SHARE_OF_SURE: Final = 0.02
+_LEAST_SURE: Final = 2
+# The least weight of a language against the most frequent one: of those in the collection, which keeps rare ones
+# visible, and of all others. Measured on catalogues of one to six languages (docs/data.md).
+_FLOOR: Final = 0.2
+_FLOOR_OF_OTHERS: Final = 0.01
 _PRIOR_STEPS: Final = 20
+# The detector's values are those of a text of about so many letters, however long it is.
+_LETTERS: Final = 20
+_LONGEST: Final = 5.0
+DOUBTFUL_BELOW: Final = 0.8
 
 
 class LanguageError(BabelrecError):
@@ -58,49 +70,81 @@ def normalise(tag: str) -> str:
     return canonical
 
 
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """What was detected of each text.
+
+    Attributes:
+        tags: One of `DETECTED` a text; ``und`` where there is nothing to tell by (no letters).
+        confidence: float32 [texts], the probability of that language; 0 of ``und``.
+    """
+
+    tags: list[str]
+    confidence: npt.NDArray[np.float32]
+
+    @property
+    def doubtful(self) -> npt.NDArray[np.bool_]:
+        """Bool [texts]: whether another language is about as likely, or there is nothing to tell by."""
+        return self.confidence < DOUBTFUL_BELOW
+
+
 def detect(texts: Sequence[str]) -> list[str]:
+    """The tags of `detect_with_confidence`."""
+    return detect_with_confidence(texts).tags
+
+
+def detect_with_confidence(texts: Sequence[str]) -> Detection:
     """Detects the language of each text of one collection, such as a catalogue's titles.
 
-    A title of two words fits several languages. So the collection's own mix of languages, estimated from all
-    of its texts, weighs in (naive Bayes with the prior fitted by expectation maximisation). No language is
-    weighed at less than a fifth of the most frequent one, which keeps rare languages visible.
+    A title of two words fits several languages. So the collection's own mix of languages, estimated from all of its
+    texts, weighs in (naive Bayes with the prior fitted by expectation maximisation). Languages that no sure text
+    names can hardly win; those that some do never weigh less than a fifth of the most frequent one, which keeps rare
+    languages visible.
 
     Args:
         texts: Titles or longer texts in any script.
-
-    Returns:
-        One tag of `DETECTED` a text, in the same order; ``und`` where there is nothing to tell by
-        (no letters).
     """
-    distinct = list(dict.fromkeys(texts))
-    if not distinct:
-        return []
-    fit = _confidences(distinct)
-    told = fit.sum(axis=1) > 0
-    chosen = (fit * _prior(fit[told])).argmax(axis=1)
-    tags = {
-        text: DETECTED[index] if known else UNDETERMINED
-        for text, index, known in zip(distinct, chosen, told, strict=True)
-    }
-    return [tags[text] for text in texts]
+    distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    fit = _by_length(_confidences(list(distinct)), list(distinct))
+    known = fit.sum(axis=1) > 0
+    weighed = fit * _prior(fit[known])
+    total = weighed.sum(axis=1)
+    confidence = np.divide(weighed.max(axis=1, initial=0.0), total, out=np.zeros_like(total), where=total > 0)
+    chosen = weighed.argmax(axis=1)
+    rows = np.array([distinct[text] for text in texts], np.int64)
+    return Detection(
+        [DETECTED[chosen[row]] if known[row] else UNDETERMINED for row in rows],
+        confidence[rows].astype(np.float32),
+    )
 
 
-def _prior(fit: np.ndarray) -> np.ndarray:
+def _prior(fit: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Shares of the languages, of shape (languages,), from each text's fit to each, (texts, languages)."""
+    sure = np.bincount(fit.argmax(axis=1)[fit.max(axis=1, initial=0.0) >= _SURE], minlength=fit.shape[1])
+    present = (sure >= _LEAST_SURE) & (sure >= _SHARE_OF_SURE * sure.sum())
+    floor = np.where(present, _FLOOR, _FLOOR_OF_OTHERS)
     prior = np.full(fit.shape[1], 1 / fit.shape[1])
     for _ in range(_PRIOR_STEPS if len(fit) else 0):
         share = fit * prior
         prior = (share / share.sum(axis=1, keepdims=True)).sum(axis=0)
-        prior = np.maximum(prior, _PRIOR_FLOOR * prior.max())
+        prior = np.maximum(prior, floor * prior.max())
         prior /= prior.sum()
     return prior
 
 
-def _confidences(texts: list[str]) -> np.ndarray:
+def _by_length(fit: npt.NDArray[np.float32], texts: list[str]) -> npt.NDArray[np.float64]:
+    """The fit with the weight of evidence that texts of several words have; rows sum to 1, or 0, as before."""
+    letters = np.array([sum(character.isalpha() for character in text) for text in texts], np.float64)
+    sharper = fit.astype(np.float64) ** np.clip(letters / _LETTERS, 1.0, _LONGEST)[:, None]
+    total = sharper.sum(axis=1, keepdims=True)
+    return np.divide(sharper, total, out=np.zeros_like(sharper), where=total > 0.0)
+
+
+def _confidences(texts: list[str]) -> npt.NDArray[np.float32]:
     """Each text's fit to each language of `DETECTED`: (texts, languages); rows sum to 1, or 0 if untold."""
     column = {tag: index for index, tag in enumerate(DETECTED)}
     fit = np.zeros((len(texts), len(DETECTED)), np.float32)
-    # In chunks, because the library answers with an object for every text and language.
+    # In batches, because the library answers with an object for every text and language.
     for start in range(0, len(texts), _CHUNK):
         answers = _detector().compute_language_confidence_values_in_parallel(texts[start : start + _CHUNK])
         for row, values in enumerate(answers, start):
