@@ -76,6 +76,7 @@ def module(name: str) -> Any:
 attr_value_pb2 = module("tensorflow.core.framework.attr_value_pb2")
 tensor_pb2 = module("tensorflow.core.framework.tensor_pb2")
 types_pb2 = module("tensorflow.core.framework.types_pb2")
+function_pb2 = module("tensorflow.core.framework.function_pb2")
 graph_pb2 = module("tensorflow.core.framework.graph_pb2")
 op_def_pb2 = module("tensorflow.core.framework.op_def_pb2")
 config_pb2 = module("tensorflow.core.protobuf.config_pb2")

@@ -1,8 +1,10 @@
 """The front in C++ (``src/front.h``): a gRPC server before the one in Python."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from ctypes import c_char_p, c_double, c_int, c_int64, c_void_p
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from serving.native.library import functions
@@ -10,6 +12,8 @@ from serving.runtime.c_api import Output, output_array
 
 SUPPORTED_DTYPES = frozenset({1, 2, 3, 7, 9, 10})
 """Types of tensors that the front can read and write: float, double, int32, string, int64, bool."""
+# Numbers that make up a histogram: those of `Counters` in src/model.h.
+_LATENCIES, _WAITS, _SIZES = 33 + 2, 52 + 2, 14 + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,18 @@ class Counts:
         refused: those that were refused as UNAVAILABLE.
         request_latency: (how many in each of TensorFlow Serving's latency buckets, their sum in microseconds).
         run_latency: the same for the model's runs.
+        queuing_latency: the same for what requests waited before their run.
+        input_rows: (how many inputs in each of its buckets of batch sizes, the sum of their rows).
+        groups: groups that were run, by their rows.
     """
 
     answered: int
     refused: int
     request_latency: tuple[list[int], float]
     run_latency: tuple[list[int], float]
+    queuing_latency: tuple[list[int], float]
+    input_rows: tuple[list[int], float]
+    groups: Mapping[int, int]
 
 
 class Front:
@@ -149,18 +159,27 @@ class Front:
 
     def count(self, name: str) -> Counts | None:
         """What has become of a model's requests; None when no such model was ever served."""
-        values = (c_double * self._native.babelrec_counter_values())()
-        if not self._native.babelrec_front_count(self._front, name.encode(), values):
+        native = self._native
+        counters = native.babelrec_front_counters(self._front, name.encode())
+        if not counters:
             return None
-        answered, refused, *latencies = list(values)
-        middle = len(latencies) // 2
-        requests, runs = latencies[:middle], latencies[middle:]
-        return Counts(
-            int(answered),
-            int(refused),
-            ([int(count) for count in requests[:-1]], requests[-1]),
-            ([int(count) for count in runs[:-1]], runs[-1]),
+        values = (c_double * native.babelrec_counter_values(counters))()
+        native.babelrec_counters_read(counters, values)
+        # Each a number for each bucket, then a sum.
+        parts = (_LATENCIES, _LATENCIES, _WAITS, _SIZES)
+        starts = [2, *(2 + end for end in itertools.accumulate(parts))]
+        requests, runs, waits, inputs = (
+            ([int(count) for count in values[start : end - 1]], values[end - 1]) for start, end in pairwise(starts)
         )
+        return Counts(int(values[0]), int(values[1]), requests, runs, waits, inputs, self._groups(counters))
+
+    def _groups(self, counters: int) -> dict[int, int]:
+        native = self._native
+        most = native.babelrec_counters_groups(counters, None, None, 0)
+        sizes, counts = (c_int64 * most)(), (c_int64 * most)()
+        # There may be more by now; what fits is what there was.
+        native.babelrec_counters_groups(counters, sizes, counts, most)
+        return dict(zip(sizes, counts, strict=True))
 
     def drain(self, seconds: float) -> bool:
         """Takes no new calls; returns whether all have ended within so many seconds."""

@@ -2,7 +2,8 @@
 
 The op holds the batch scheduler that TensorFlow Serving's batching session uses too, with the same parameters and
 errors. The part of the graph that a signature needs becomes a function; one ``BatchFunction`` operation in the same
-graph joins the runs of several threads into one call of it and hands each its rows.
+graph joins the runs of several threads into one call of it and hands each its rows. What it does is measured from
+within (``serving/runtime/probe.py``).
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serving.protos import types_pb2
-from serving.runtime import graphs
+from serving.runtime import graphs, probe
 from serving.runtime.c_api import Output, library
 from serving.runtime.graphs import Operation
 from serving.runtime.session import SavedModelSession
@@ -58,13 +59,32 @@ class Input:
     rank: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """The batched form of a signature.
+
+    Attributes:
+        operation: name of the ``BatchFunction``.
+        feeds: tensors to feed instead of the inputs.
+        tickets: tensor to feed with as many numbers as there are rows (``probe.Tickets``).
+        fetches: tensors to fetch instead of the outputs.
+        joined: tensor that tells how the queue has joined a run, for ``probe.read``.
+    """
+
+    operation: str
+    feeds: Sequence[Output]
+    tickets: Output
+    fetches: Sequence[Output]
+    joined: Output
+
+
 def add_batching(
     session: SavedModelSession,
     name: str,
     inputs: Sequence[Input],
     outputs: Sequence[Output],
     options: BatchingOptions,
-) -> tuple[list[Output], list[Output]]:
+) -> Batched:
     """Adds a batched form of ``outputs`` as a function of ``inputs`` to the session's graph.
 
     Args:
@@ -73,9 +93,6 @@ def add_batching(
         inputs: what a run feeds.
         outputs: what a run fetches.
         options: how to batch.
-
-    Returns:
-        The tensors to feed and to fetch instead.
 
     Raises:
         TensorFlowError: this part of the graph can't be batched.
@@ -101,13 +118,19 @@ def add_batching(
     output_types = [graphs.output_type(tensor) for tensor in outputs]
     captured_types = [graphs.output_type(tensor) for tensor in captured]
     own_feeds = [graphs.placeholder(graph, f"{name}_input_{index}", entry.dtype) for index, entry in enumerate(inputs)]
+    tickets = graphs.placeholder(graph, f"{name}_tickets", _INT64)
     batched = list(own_feeds)
-    if options.pad_variable_length_inputs:
-        batched = [
-            _rows_to_variants(graph, f"{name}_pack_{index}", feed, entry) if _is_ragged(entry) else feed
-            for index, (feed, entry) in enumerate(zip(own_feeds, inputs, strict=True))
-        ]
-        function = _add_padded(graph, name, function, inputs, captured_types, output_types)
+    is_padded = [options.pad_variable_length_inputs and _is_ragged(entry) for entry in inputs]
+    for index, entry in enumerate(inputs):
+        if is_padded[index]:
+            batched[index] = _rows_to_variants(graph, f"{name}_pack_{index}", own_feeds[index], entry)
+    if whole is not None and not any(is_padded):
+        definition = probe.add_to(graphs.function_definition(graph, function), f"{name}_joined", len(inputs))
+        graphs.import_function(graph, definition)
+        function = definition.signature.name
+    else:
+        function = _add_batch(graph, name, function, inputs, is_padded, captured_types, output_types)
+    batched.append(tickets)
     operation = (
         Operation(graph, "BatchFunction", f"{name}_batch")
         .inputs(batched)
@@ -123,11 +146,16 @@ def add_batching(
         .attribute("shared_name", name)
         .types("Tin", [graphs.output_type(tensor) for tensor in batched])
         .types("Tcaptured", captured_types)
-        .types("Tout", output_types)
+        .types("Tout", [*output_types, types_pb2.DT_DOUBLE])
         .finish()
     )
-    own_feeds = [own_feeds[order.index(index)] for index in range(len(inputs))]
-    return own_feeds, [Output(operation, index) for index in results]
+    return Batched(
+        graphs.operation_name(operation),
+        [own_feeds[order.index(index)] for index in range(len(inputs))],
+        tickets,
+        [Output(operation, index) for index in results],
+        Output(operation, len(output_types)),
+    )
 
 
 def _partition(feeds: Sequence[Output], outputs: Sequence[Output]) -> tuple[list[int], list[Output]]:
@@ -267,43 +295,48 @@ def _variants_to_rows(graph: int, name: str, variants: Output, entry: Input) -> 
     )
 
 
-def _add_padded(
+def _add_batch(
     graph: int,
     name: str,
     function: str,
     inputs: Sequence[Input],
+    is_padded: Sequence[bool],
     captured_types: Sequence[int],
     output_types: Sequence[int],
 ) -> str:
-    """Adds a function that unpacks rows and calls ``function`` with them; returns its name."""
+    """Adds the function that a batch runs, and returns its name: it unpacks rows, calls ``function`` and probes."""
     c = library()
     own = c.TF_NewGraph()
     try:
         arguments = [
-            graphs.placeholder(own, f"row_{index}", types_pb2.DT_VARIANT if _is_ragged(entry) else entry.dtype)
-            for index, entry in enumerate(inputs)
+            graphs.placeholder(own, f"row_{index}", types_pb2.DT_VARIANT if padded else entry.dtype)
+            for index, (entry, padded) in enumerate(zip(inputs, is_padded, strict=True))
         ]
+        tickets = graphs.placeholder(own, "tickets", _INT64)
         handles = [graphs.placeholder(own, f"handle_{index}", dtype) for index, dtype in enumerate(captured_types)]
+        joined, clock = probe.add(own, "joined", tickets)
         dense = [
-            _variants_to_rows(own, f"unpack_{index}", argument, entry) if _is_ragged(entry) else argument
-            for index, (argument, entry) in enumerate(zip(arguments, inputs, strict=True))
+            _variants_to_rows(own, f"unpack_{index}", argument, entry) if padded else argument
+            for index, (argument, entry, padded) in enumerate(zip(arguments, inputs, is_padded, strict=True))
         ]
         call = (
             Operation(own, "StatefulPartitionedCall", "call")
             .inputs([*dense, *handles])
+            .after(clock)
             .function("f", function)
             .types("Tin", [*(entry.dtype for entry in inputs), *captured_types])
             .types("Tout", output_types)
             .finish()
         )
-        fed = {tensor.oper for tensor in (*arguments, *handles)}
+        given = [*arguments, tickets, *handles]
+        fed = {tensor.oper for tensor in given}
         body = [operation for operation in graphs.operations(own) if operation not in fed]
-        results = [Output(call, index) for index in range(len(output_types))]
-        padded = f"{name}_padded"
-        graphs.add_function(own, graph, padded, body, [*arguments, *handles], results)
+        results = [*(Output(call, index) for index in range(len(output_types))), joined]
+        whole = f"{name}_joined"
+        graphs.add_function(own, graph, whole, body, given, results)
     finally:
         c.TF_DeleteGraph(own)
-    return padded
+    return whole
 
 
 def _is_ragged(entry: Input) -> bool:

@@ -4,9 +4,11 @@ The libraries lie in TensorFlow's wheel; the package itself is never imported. C
 global lock; the short ones keep it, since losing it to another thread costs more than they do.
 """
 
+import contextlib
 import ctypes
 import functools
 import importlib.util
+import os
 from collections.abc import Sequence
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_void_p
 from pathlib import Path
@@ -14,6 +16,9 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 _RUNTIME = "libtensorflow_cc.so.2"
+_ERRORS_ONLY = 3  # of TF_CPP_MIN_LOG_LEVEL, which counts from what is printed no more
+_ABSEIL_LEVEL = "_ZN4absl12lts_2025012714SetMinLogLevelENS0_18LogSeverityAtLeastE"
+_ABSEIL_ERROR = 2
 
 
 class Buffer(ctypes.Structure):
@@ -92,6 +97,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "TF_OperationOutputType": (c_int, [Output]),
     "TF_NewOperation": (c_void_p, [c_void_p, c_char_p, c_char_p]),
     "TF_AddInput": (None, [c_void_p, Output]),
+    "TF_AddControlInput": (None, [c_void_p, c_void_p]),
     "TF_AddInputList": (None, [c_void_p, _OUTPUTS, c_int]),
     "TF_SetAttrInt": (None, [c_void_p, c_char_p, c_int64]),
     "TF_SetAttrIntList": (None, [c_void_p, c_char_p, POINTER(c_int64), c_int]),
@@ -124,6 +130,11 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     ),
     "TF_GraphCopyFunction": (None, [c_void_p, c_void_p, c_void_p, c_void_p]),
     "TF_DeleteFunction": (None, [c_void_p]),
+    "TF_FunctionName": (c_char_p, [c_void_p]),
+    "TF_FunctionToFunctionDef": (None, [c_void_p, POINTER(Buffer), c_void_p]),
+    "TF_FunctionImportFunctionDef": (c_void_p, [c_char_p, c_size_t, c_void_p]),
+    "TF_GraphNumFunctions": (c_int, [c_void_p]),
+    "TF_GraphGetFunctions": (c_int, [c_void_p, _POINTERS, c_int, c_void_p]),
 }
 """Types of result and arguments, by name."""
 
@@ -172,7 +183,17 @@ def library() -> Any:
         function.restype = result
         function.argtypes = arguments
         setattr(functions, name, function)
+    _keep_quiet(long)
     return functions
+
+
+def _keep_quiet(loaded: ctypes.CDLL) -> None:
+    """Has those parts of TensorFlow that log by Abseil, and don't know TF_CPP_MIN_LOG_LEVEL, print errors only."""
+    if int(os.environ.get("TF_CPP_MIN_LOG_LEVEL") or 0) < _ERRORS_ONLY:
+        return
+    # The name has Abseil's release in it; in another TensorFlow it is another one, which would just be talkative.
+    with contextlib.suppress(AttributeError):
+        getattr(loaded, _ABSEIL_LEVEL)(_ABSEIL_ERROR)
 
 
 def buffer_of(content: bytes) -> Buffer:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from serving.protos import attr_value_pb2
+from serving.protos import attr_value_pb2, function_pb2
 from serving.runtime.c_api import Output, Status, library, output_array
 from serving.runtime.tensors import tensor_from_proto
 from serving.tensors import to_proto
@@ -28,6 +28,11 @@ class Operation:
     def inputs(self, tensors: Sequence[Output]) -> "Operation":
         """Adds an input that is a list."""
         self._c.TF_AddInputList(self._description, output_array(tensors), len(tensors))
+        return self
+
+    def after(self, operation: int) -> "Operation":
+        """Has it wait for an operation of which it takes nothing."""
+        self._c.TF_AddControlInput(self._description, operation)
         return self
 
     def attribute(self, name: str, value: int | bool | str | Sequence[int]) -> "Operation":
@@ -135,6 +140,50 @@ def add_function(
         )
         status.check()
         c.TF_GraphCopyFunction(target, function, None, status.pointer)
+        c.TF_DeleteFunction(function)
+        status.check()
+
+
+def function_definition(graph: int, name: str) -> Any:
+    """The ``FunctionDef`` of a function of the graph.
+
+    Raises:
+        KeyError: it has none of that name.
+        TensorFlowError: TensorFlow can't say.
+    """
+    c = library()
+    count = c.TF_GraphNumFunctions(graph)
+    functions = (c_void_p * count)()
+    buffer = c.TF_NewBuffer()
+    try:
+        with Status() as status:
+            c.TF_GraphGetFunctions(graph, functions, count, status.pointer)
+            status.check()
+            for function in functions:
+                if c.TF_FunctionName(function) == name.encode():
+                    c.TF_FunctionToFunctionDef(function, buffer, status.pointer)
+                    status.check()
+                    content = ctypes.string_at(buffer.contents.data, buffer.contents.length)
+                    return function_pb2.FunctionDef.FromString(content)
+    finally:
+        c.TF_DeleteBuffer(buffer)
+        for function in functions:
+            c.TF_DeleteFunction(function)
+    raise KeyError(name)
+
+
+def import_function(graph: int, definition: Any) -> None:
+    """Adds a ``FunctionDef`` to a graph.
+
+    Raises:
+        TensorFlowError: TensorFlow refuses it.
+    """
+    c = library()
+    content = definition.SerializeToString()
+    with Status() as status:
+        function = c.TF_FunctionImportFunctionDef(content, len(content), status.pointer)
+        status.check()
+        c.TF_GraphCopyFunction(graph, function, None, status.pointer)
         c.TF_DeleteFunction(function)
         status.check()
 

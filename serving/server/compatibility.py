@@ -83,7 +83,10 @@ ROUTES: Sequence[Row] = (
     Row("POST /v1/models/NAME[/versions/N | /labels/L]:classify", "works", "answers `results`, as the binary does"),
     Row("POST /v1/models/NAME[/versions/N | /labels/L]:regress", "works", "answers `results`, as the binary does"),
     Row("GET the path of the monitoring configuration", "differs", "full precision; process figures, states "
-        "of versions besides; what the runtime counts inside (`load_latency_by_stage`, batching `*_v2`) is missing"),
+        "of versions besides; what the runtime counts inside (`load_latency_by_stage`, `batching/*_v2`) is missing. "
+        "`batching_session/*` counts every batch, however it was formed, but no warm-up and, of the batches that "
+        "TensorFlow's queue forms (REST, Classify, `allowed_batch_sizes`), none that fails; `batching/*` shows the "
+        "settings of this server's batching, there those of BatchFunction operations within a model"),
     Row("OPTIONS (CORS preflight)", "works", "its refusal is worded after the public discussion, not the source"),
     Row("Content-Encoding: gzip", "works", "broken gzip has a message of its own"),
     Row("Accept-Encoding: gzip", "extra"),

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -45,7 +45,21 @@ _ARMED = 4
 _LINGER = 0.1
 _LONGEST_LINGER = 0.005  # seconds
 
-Answer = Callable[[Sequence[Any], float | None], Sequence[bytes | StatusError]]
+
+class Answer(Protocol):
+    """Answers a group of requests."""
+
+    def __call__(
+        self, requests: Sequence[Any], timeout: float | None = None, *, queued: Sequence[float]
+    ) -> Sequence[bytes | StatusError]:
+        """Responses or errors.
+
+        Args:
+            requests: ``PredictRequest``s.
+            timeout: seconds that the most patient client still waits.
+            queued: since when each has waited, seconds since 1970.
+        """
+        ...
 
 
 def is_available() -> bool:
@@ -57,12 +71,13 @@ def is_available() -> bool:
 class _Call:
     """One request on its way."""
 
-    __slots__ = ("call", "deadline", "model", "request", "rows")
+    __slots__ = ("call", "deadline", "model", "queued", "request", "rows")
 
     def __init__(self, call: Any, deadline: float) -> None:
         self.call = call
         self.deadline = deadline
         self.request: Any = None
+        self.queued = 0.0
         self.model = ""
         self.rows = 1
 
@@ -75,7 +90,7 @@ class FastPredict:
     one thread more than groups may be worked on at once, so that always somebody listens, and refuses.
 
     Args:
-        answer: (PredictRequests, seconds that the most patient client still waits) -> responses or errors.
+        answer: gives the responses.
         refused: told of each request that found no place to wait: its model's name and the error.
         groups: groups that are worked on at once.
         group: rows that a group may have.
@@ -254,6 +269,7 @@ class FastPredict:
         except DecodeError:
             self._send(call, StatusError(grpc.StatusCode.INTERNAL, "Exception deserializing request!"))
             return
+        call.queued = time.time()
         call.model = call.request.model_spec.name
         # Of any input: a request whose inputs differ runs alone. A shape is what the client says; whatever it is, a
         # request takes at least one place and at most all of a run.
@@ -303,7 +319,7 @@ class FastPredict:
 
     def _answer_all(self, calls: Sequence[_Call]) -> None:
         now = time.time()
-        taken, requests = [], []
+        taken, requests, queued = [], [], []
         longest = 0.0
         for call in calls:
             left = call.deadline - now
@@ -311,12 +327,13 @@ class FastPredict:
                 self._send(call, too_late())
                 continue
             requests.append(call.request)
+            queued.append(call.queued)
             taken.append(call)
             longest = max(longest, left)
             call.request = None
         if not taken:
             return
-        answers = self._answer(requests, longest if longest < NO_DEADLINE else None)
+        answers = self._answer(requests, longest if longest < NO_DEADLINE else None, queued=queued)
         for call, answer in zip(taken, answers, strict=True):
             self._send(call, answer)
 

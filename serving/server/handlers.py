@@ -91,9 +91,17 @@ class Handlers:
         return response
 
     def predict_together(
-        self, requests: Sequence[Any], timeout: float | None = None, entrypoint: str = GRPC
+        self,
+        requests: Sequence[Any],
+        timeout: float | None = None,
+        entrypoint: str = GRPC,
+        *,
+        queued: Sequence[float] = (),
     ) -> list[bytes | StatusError]:
-        """``predict_serialized`` for requests that came at the same time, in as few runs of models as can be."""
+        """``predict_serialized`` for requests that came at the same time, in as few runs of models as can be.
+
+        With ``queued`` each has waited since such a time (seconds since 1970).
+        """
         start = time.perf_counter()
         answers: list[bytes | StatusError | None] = [None] * len(requests)
         alike: dict[tuple[bytes, tuple[str, ...]], list[int]] = {}
@@ -102,7 +110,7 @@ class Handlers:
             alike.setdefault(key, []).append(index)
         for indices in alike.values():
             if len(indices) > 1:
-                self._predict_alike(requests, indices, answers, timeout, entrypoint)
+                self._predict_alike(requests, indices, answers, timeout, entrypoint, queued)
         # In a run of several the fault of one would be everybody's.
         run = partial(run_predict_serialized, alone=True)
         for index, request in enumerate(requests):
@@ -114,7 +122,7 @@ class Handlers:
                 self.count_failure(request.model_spec.name, error)
                 continue
             try:
-                answers[index] = self._predict(run, request, left, entrypoint)
+                answers[index] = self._predict(run, request, left, entrypoint, queued[index : index + 1])
             except StatusError as error:
                 answers[index] = error
         return [answer for answer in answers if answer is not None]
@@ -126,6 +134,7 @@ class Handlers:
         answers: list[bytes | StatusError | None],
         timeout: float | None,
         entrypoint: str,
+        queued: Sequence[float],
     ) -> None:
         start = time.perf_counter()
         spec = requests[indices[0]].model_spec
@@ -133,7 +142,7 @@ class Handlers:
             with self._core.acquire(spec) as (version, servable):
                 if not hasattr(servable, "run_together"):
                     return
-                timed = _Timed(servable)
+                timed = _Timed(servable, [queued[index] for index in indices] if queued else ())
                 responses = run_predict_together(
                     timed,
                     spec.name,
@@ -278,7 +287,9 @@ class Handlers:
                 response.metric.add(name=name, int64_value_increase=after[name] - before[name])
         return response
 
-    def _predict(self, run: Any, request: Any, timeout: float | None, entrypoint: str) -> Any:
+    def _predict(
+        self, run: Any, request: Any, timeout: float | None, entrypoint: str, queued: Sequence[float] = ()
+    ) -> Any:
         start = time.perf_counter()
         spec = request.model_spec
         name = spec.name
@@ -286,7 +297,7 @@ class Handlers:
             if not name and not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
             with self._core.acquire(spec) as (version, servable):
-                timed = _Timed(servable)
+                timed = _Timed(servable, queued)
                 response = run(
                     timed,
                     name,
@@ -376,12 +387,14 @@ _RUNS = frozenset({"run", "run_serialized", "run_together"})
 
 
 class _Timed:
-    """A servable that notes how long the model itself ran."""
+    """A servable that notes how long the model itself ran, and knows since when requests have waited for it."""
 
-    __slots__ = ("_servable", "seconds", "signatures")
+    __slots__ = ("_options", "_servable", "seconds", "signatures")
 
-    def __init__(self, servable: Any) -> None:
+    def __init__(self, servable: Any, queued: Sequence[float] = ()) -> None:
         self._servable = servable
+        # Only servables that join requests ask.
+        self._options = {"queued": queued} if queued and hasattr(servable, "run_together") else {}
         self.signatures = servable.signatures
         self.seconds = 0.0
 
@@ -391,7 +404,7 @@ class _Timed:
 
     def _time(self, run: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
-        results = run(*arguments, **options)
+        results = run(*arguments, **options, **self._options)
         self.seconds += time.perf_counter() - start
         return results
 

@@ -108,6 +108,10 @@ class ModelLoader:
                 servable.close()
             failure = from_exception(error)
             raise StatusError(failure.code, failure.message + ops.remedy(failure.message)) from error
+        if self._metrics is not None and isinstance(servable, SavedModelServable) and servable.batching is not None:
+            for operation in servable.batch_operations:
+                self._metrics.batching.configure(self._name, operation, servable.batching)
+            servable.batch_metrics = self._metrics.batching
         self._servable = servable
 
     def unload(self) -> None:

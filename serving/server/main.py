@@ -14,7 +14,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 # Before TensorFlow's library is loaded: its start-up notes would come between our one line per event.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Errors among them: it tries for a GPU whether or not there is one, and what goes wrong in a call the call returns.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # oneDNN's own allocator keeps the memory of unloaded models for ever, in pools that only ever double.
 os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 # For what needs TensorFlow's package after all: it imports a Keras whether or not anyone wants one, and version 2

@@ -1,149 +1,25 @@
 """What the server counts, under TensorFlow Serving's names and in its Prometheus text.
 
 Names, labels and bucket bounds are those of TensorFlow Serving 2.20 (``servables/tensorflow/util.cc``,
-``saved_model_warmup_util.cc``, ``core/request_logger.cc``, ``batching/batching_session.cc``) and of the
-TensorFlow runtime under it (``cc/saved_model/loader.cc``, ``core/framework/metrics.cc``); the text is what
-``util/prometheus_exporter.cc`` prints, so that dashboards and alerts go on working. Cells are plain Python
-numbers behind a lock: an observation costs less than a microsecond, prometheus_client's own several.
+``saved_model_warmup_util.cc``, ``core/request_logger.cc``, ``batching/batching_session.cc``,
+``batching/batching_util.h``) and of the runtime under it (``cc/saved_model/loader.cc``, ``core/framework/metrics.cc``,
+``core/kernels/batching_util/batch_resource_base.cc``); the text is what ``util/prometheus_exporter.cc`` prints, so
+that dashboards and alerts go on working.
 """
 
-import threading
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
+from serving.server.batch_metrics import BatchMetrics
 from serving.server.errors import StatusError
+from serving.server.figures import MAX_LABEL, Family, Histogram, Labels, Number, Snapshot, exponential, merge, total
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# Clients choose model names freely, so the number and length of what they can make us keep has a bound.
-MAX_CELLS = 4096
-MAX_LABEL = 256
-OTHER = "(other)"
-
-Labels = tuple[str, ...]
-# Raw metric name -> label values -> number, or (count of each bucket, sum).
-Snapshot = dict[str, dict[Labels, Any]]
 States = Callable[[], Mapping[str, Mapping[int, Any]]]
 
-
-class Number:
-    """One number; thread-safe."""
-
-    __slots__ = ("_lock", "value")
-
-    def __init__(self) -> None:
-        self.value: float = 0
-        self._lock = threading.Lock()
-
-    def add(self, amount: float = 1) -> None:
-        """Adds ``amount``."""
-        with self._lock:
-            self.value += amount
-
-    def set(self, value: float) -> None:
-        """Replaces the number."""
-        self.value = value
-
-    def read(self) -> float:
-        """The number as it is now."""
-        return self.value
-
-
-class Histogram:
-    """Counts of observations by bucket, and their sum; thread-safe.
-
-    Args:
-        bounds: inclusive upper bounds, rising; what lies above the last one has a bucket of its own.
-    """
-
-    __slots__ = ("_bounds", "_counts", "_lock", "_sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-        self._lock = threading.Lock()
-
-    def observe(self, value: float) -> None:
-        """Adds one observation."""
-        index = bisect_left(self._bounds, value)
-        with self._lock:
-            self._counts[index] += 1
-            self._sum += value
-
-    def read(self) -> tuple[list[int], float]:
-        """(observations in each bucket, their sum)."""
-        with self._lock:
-            return list(self._counts), self._sum
-
-
-Cell = TypeVar("Cell", Number, Histogram)
-
-
-class Family(Generic[Cell]):
-    """All cells of one metric, by the values of its labels.
-
-    Args:
-        name: TensorFlow's name, ``/tensorflow/serving/request_count``.
-        kind: Prometheus' type: ``counter``, ``gauge`` or ``histogram``.
-        labels: names of the labels.
-        make: makes a new cell.
-        bounds: of the histogram's buckets.
-    """
-
-    def __init__(
-        self, name: str, kind: str, labels: Sequence[str], make: Callable[[], Cell], bounds: Sequence[float] = ()
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        self.labels = tuple(labels)
-        self.bounds = bounds
-        self._make: Callable[[], Cell] = make
-        self._cells: dict[Labels, Cell] = {}
-        self._lock = threading.Lock()
-
-    def cell(self, *values: str) -> Cell:
-        """The cell of these label values, made at its first use; keep it where speed matters.
-
-        Once ``MAX_CELLS`` exist, new label values share one cell labelled ``(other)``.
-        """
-        cell = self._cells.get(values)
-        return cell if cell is not None else self._new(values)
-
-    def read(self) -> dict[Labels, Any]:
-        """Values of all cells by label values."""
-        with self._lock:
-            cells = list(self._cells.items())
-        return {labels: cell.read() for labels, cell in cells}
-
-    def total(self) -> float:
-        """Sum over all cells of a counter or gauge, or the number of a histogram's observations."""
-        return _total(self.read())
-
-    def _new(self, values: Labels) -> Cell:
-        if len(values) != len(self.labels):
-            raise ValueError(f"{self.name} has the labels {self.labels}, got the values {values}")
-        values = tuple(value[:MAX_LABEL] for value in values)
-        with self._lock:
-            if values not in self._cells and len(self._cells) >= MAX_CELLS:
-                values = (OTHER,) * len(values)
-            return self._cells.setdefault(values, self._make())
-
-
-def exponential(scale: float, growth: float, count: int) -> tuple[float, ...]:
-    """Bounds of TensorFlow's ``Buckets::Exponential``, made as it makes them: by repeated multiplication."""
-    bounds: list[float] = []
-    bound = scale
-    for _ in range(count):
-        bounds.append(bound)
-        bound *= growth
-    return tuple(bounds)
-
-
 _LATENCY = exponential(10, 1.8, 33)  # 10 us to about 20 minutes
-_QUEUING = exponential(100, 1.2, 52)  # 100 us to about 1 s
 _EXAMPLES = exponential(1, 2, 15)  # 1 to 16,384
 
 
@@ -179,19 +55,8 @@ class Metrics:
         )
         self.load_attempt_count = self._number("/tensorflow/cc/saved_model/load_attempt_count", "model_path", "status")
         self.load_latency = self._number("/tensorflow/cc/saved_model/load_latency", "model_path")
-        # Batching; filled by whatever forms the batches
-        self.queuing_latency = self._histogram(
-            "/tensorflow/serving/batching_session/queuing_latency", _QUEUING, "thread_pool_name"
-        )
-        self.wrapped_run_count = self._number("/tensorflow/serving/batching_session/wrapped_run_count")
-        self.max_batch_size = self._gauge("/tensorflow/serving/batching/max_batch_size", "model_name", "op_name")
-        self.batch_timeout_micros = self._gauge(
-            "/tensorflow/serving/batching/batch_timeout_micros", "model_name", "op_name"
-        )
-        self.max_enqueued_batches = self._gauge(
-            "/tensorflow/serving/batching/max_enqueued_batches", "model_name", "op_name"
-        )
-        self.num_batch_threads = self._gauge("/tensorflow/serving/batching/num_batch_threads", "model_name", "op_name")
+        self.batching = BatchMetrics()
+        self._families += self.batching.families
 
     def watch_states(self, states: States) -> None:
         """Has the text show the state of every version.
@@ -228,14 +93,14 @@ class Metrics:
         """Present totals of those of the named metrics (``/tensorflow/...``) that exist."""
         wanted = set(names)
         values = self._read()
-        return {family.name: int(_total(values[family.name])) for family in self._families if family.name in wanted}
+        return {family.name: int(total(values[family.name])) for family in self._families if family.name in wanted}
 
     def snapshot(self) -> Snapshot:
         """All values, as plain containers that can be pickled and handed to another process's ``render``."""
         values = self._read()
         runs = values["/tensorflow/serving/runtime_latency"].values()
         values["/tensorflow/core/graph_runs"] = {(): sum(sum(counts) for counts, _ in runs)}
-        values["/tensorflow/core/graph_run_time_usecs"] = {(): sum(total for _, total in runs)}
+        values["/tensorflow/core/graph_run_time_usecs"] = {(): sum(micros for _, micros in runs)}
         if self._states is not None:
             values["/babelrec/serving/model_version_state"] = {
                 (name[:MAX_LABEL], str(version), state.manager_state.name): 1
@@ -265,9 +130,9 @@ class Metrics:
         ]
         if self._states is not None:
             shapes.append(("/babelrec/serving/model_version_state", "gauge", ("model_name", "version", "state"), ()))
-        for name, kind, _, _ in shapes:
-            for other in others:
-                _merge(values[name], other.get(name, {}), kind)
+        kinds = {name: kind for name, kind, _, _ in shapes}
+        for other in others:
+            merge(values, other, kinds)
         lines: list[str] = []
         for name, kind, labels, bounds in sorted(shapes):
             _print(lines, name, kind, labels, bounds, values[name])
@@ -277,17 +142,13 @@ class Metrics:
         values = {family.name: family.read() for family in self._families}
         kinds = {family.name: family.kind for family in self._families}
         for source in self._sources:
-            for name, more in source().items():
-                _merge(values[name], more, kinds[name])
+            merge(values, source(), kinds)
         return values
 
-    def _number(self, name: str, *labels: str, kind: str = "counter") -> Family[Number]:
-        family = Family(name, kind, labels, Number)
+    def _number(self, name: str, *labels: str) -> Family[Number]:
+        family = Family(name, "counter", labels, Number)
         self._families.append(family)
         return family
-
-    def _gauge(self, name: str, *labels: str) -> Family[Number]:
-        return self._number(name, *labels, kind="gauge")
 
     def _histogram(self, name: str, bounds: Sequence[float], *labels: str) -> Family[Histogram]:
         family = Family(name, "histogram", labels, lambda: Histogram(bounds), bounds)
@@ -300,21 +161,6 @@ def prometheus_name(name: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c == "_") else ":" for c in name)
 
 
-def _total(values: Mapping[Labels, Any]) -> float:
-    return sum(sum(value[0]) if isinstance(value, tuple) else value for value in values.values())
-
-
-def _merge(values: dict[Labels, Any], more: Mapping[Labels, Any], kind: str) -> None:
-    for labels, value in more.items():
-        mine = values.get(labels)
-        if mine is None:
-            values[labels] = value
-        elif kind == "histogram":
-            values[labels] = ([a + b for a, b in zip(mine[0], value[0], strict=True)], mine[1] + value[1])
-        else:
-            values[labels] = max(mine, value) if kind == "gauge" else mine + value
-
-
 def _print(
     lines: list[str], name: str, kind: str, labels: Labels, bounds: Sequence[float], values: Mapping[Labels, Any]
 ) -> None:
@@ -325,13 +171,13 @@ def _print(
         if kind != "histogram":
             lines.append(f"{name}{{{pairs}}} {_figure(value)}")
             continue
-        counts, total = value
+        counts, amount = value
         comma = "," if pairs else ""
         cumulative = 0
         for bound, count in zip([*(f"{bound:g}" for bound in bounds), "+Inf"], counts, strict=True):
             cumulative += count
             lines.append(f'{name}_bucket{{{pairs}{comma}le="{bound}"}} {cumulative}')
-        lines.append(f"{name}_sum{{{pairs}}} {_figure(total)}")
+        lines.append(f"{name}_sum{{{pairs}}} {_figure(amount)}")
         lines.append(f"{name}_count{{{pairs}}} {cumulative}")
 
 

@@ -9,9 +9,11 @@ from typing import Any
 from serving.native.front import SUPPORTED_DTYPES, Front, NativeModel, NativeSignature
 from serving.native.library import why_not
 from serving.runtime.session import INLINE_OPTIONS
+from serving.server.batch_metrics import native_figures
 from serving.server.core import ServerCore
+from serving.server.figures import Snapshot, merge
 from serving.server.handlers import GRPC, RUNTIME
-from serving.server.metrics import Labels, Metrics
+from serving.server.metrics import Metrics
 from serving.server.predict import spec_field
 from serving.server.saved_model import SavedModelServable
 from serving.server.servable import Servable
@@ -72,25 +74,22 @@ class NativePredict:
         if model is not None:
             model.close()
 
-    def _counted(self) -> dict[str, dict[Labels, Any]]:
-        requests: dict[Labels, Any] = {}
-        latencies: dict[Labels, Any] = {}
-        runs: dict[Labels, Any] = {}
+    def _counted(self) -> Snapshot:
+        found: Snapshot = {}
         for name in list(self._names):
             counts = self._front.count(name)
             if counts is None:
                 continue
+            part: Snapshot = {"/tensorflow/serving/request_count": {}}
             if counts.answered:
-                requests[name, "OK"] = counts.answered
-                latencies[name, "Predict", GRPC] = counts.request_latency
-                runs[name, "Predict", RUNTIME] = counts.run_latency
+                part["/tensorflow/serving/request_count"][name, "OK"] = counts.answered
+                part["/tensorflow/serving/request_latency"] = {(name, "Predict", GRPC): counts.request_latency}
+                part["/tensorflow/serving/runtime_latency"] = {(name, "Predict", RUNTIME): counts.run_latency}
             if counts.refused:
-                requests[name, "UNAVAILABLE"] = counts.refused
-        return {
-            "/tensorflow/serving/request_count": requests,
-            "/tensorflow/serving/request_latency": latencies,
-            "/tensorflow/serving/runtime_latency": runs,
-        }
+                part["/tensorflow/serving/request_count"][name, "UNAVAILABLE"] = counts.refused
+            part |= native_figures(counts.queuing_latency, counts.input_rows, counts.groups)
+            merge(found, part, {})
+        return found
 
 
 def _signatures(servable: SavedModelServable, name: str, version: int) -> dict[str, NativeSignature]:

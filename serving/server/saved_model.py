@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -10,13 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from serving.protos import tensor_pb2
-from serving.runtime.batching import BatchingOptions, Input, add_batching
+from serving.runtime import probe
+from serving.runtime.batching import Batched, BatchingOptions, Input, add_batching
 from serving.runtime.c_api import Output, TensorFlowError, library
 from serving.runtime.joining import join, rows_of
 from serving.runtime.memory import give_back_when_quiet
 from serving.runtime.session import Callable as SessionCallable
 from serving.runtime.session import SavedModelSession
 from serving.runtime.tensors import TensorCache, bytes_from_tensor, split_bytes_from_tensor
+from serving.server.batch_metrics import BatchMetrics
 from serving.server.errors import from_exception, invalid_argument
 from serving.server.servable import METHODS, Signature, read_signature
 
@@ -53,7 +56,10 @@ class SavedModelServable:
         self.signature_defs: dict[str, Any] = dict(self._session.meta_graph.signature_def)
         self.signatures: dict[str, Signature] = {key: read_signature(d) for key, d in self.signature_defs.items()}
         self._batching = batching
-        self._batched: dict[str, tuple[list[Output], dict[str, Output]]] = {}
+        self._batched: dict[str, Batched] = {}
+        self._tickets = probe.Tickets()
+        # Where requests and runs of signatures that are batched are counted.
+        self.batch_metrics: BatchMetrics | None = None
         if batching is not None:
             for key in self.signatures:
                 self._add_batching(key, batching)
@@ -69,6 +75,16 @@ class SavedModelServable:
     def batched_signatures(self) -> Collection[str]:
         """Keys of the signatures whose concurrent requests are joined."""
         return self._batched.keys()
+
+    @property
+    def batching(self) -> BatchingOptions | None:
+        """How requests are joined; None: they aren't."""
+        return self._batching
+
+    @property
+    def batch_operations(self) -> Collection[str]:
+        """Names of the operations that join requests."""
+        return [batched.operation for batched in self._batched.values()]
 
     @property
     def max_batch_size(self) -> int:
@@ -117,8 +133,12 @@ class SavedModelServable:
         *,
         timeout: float | None = None,
         alone: bool = False,
+        queued: Sequence[float] = (),
     ) -> dict[str, bytes]:
-        """See ``Servable.run_serialized``."""
+        """See ``Servable.run_serialized``.
+
+        With ``queued`` the request has waited since that time (seconds since 1970).
+        """
 
         def take(alias: str) -> tuple[int, bool]:
             try:
@@ -126,11 +146,13 @@ class SavedModelServable:
             except TensorFlowError as error:
                 raise invalid_argument(f"tensor parsing error: {alias} ({error.message})") from None
 
+        rows = [next((rows_of(proto) or 0 for proto in inputs.values()), 0)]
+        queued = queued or [time.time()]
         joins = self._joins(signature, inputs, alone)
         if self._both_ways and not alone and self._may_join(signature, inputs):
-            for tensor in self._call(signature, take, outputs, timeout, batched=not joins):
+            for tensor in self._call(signature, take, outputs, timeout, rows, queued, batched=not joins):
                 library().TF_DeleteTensor(tensor)
-        results = self._call(signature, take, outputs, timeout, batched=joins)
+        results = self._call(signature, take, outputs, timeout, rows, queued, batched=joins)
         return dict(zip(outputs, _read(results, bytes_from_tensor), strict=True))
 
     def run_together(
@@ -141,6 +163,7 @@ class SavedModelServable:
         outputs: Sequence[str],
         *,
         timeout: float | None = None,
+        queued: Sequence[float] = (),
     ) -> list[dict[str, bytes]]:
         """Like ``run_serialized`` for several requests in one run; only for ``batched_signatures``.
 
@@ -153,6 +176,7 @@ class SavedModelServable:
             rows: the size of each one's first axis; all its inputs must have it.
             outputs: aliases of what to compute for all of them.
             timeout: seconds after which the run is cancelled; None waits.
+            queued: since when each has waited, seconds since 1970; empty: they come just now.
 
         Raises:
             UnjoinableError, TensorParseError: the inputs can't be joined.
@@ -165,7 +189,8 @@ class SavedModelServable:
             protos = [inputs[alias] for inputs in requests]
             return _cache.tensors.get_joined(protos, rows, partial(join, protos, rows=rows, pad=pad))
 
-        results = self._call(signature, take, outputs, timeout, batched=self.fills_up)
+        queued = queued or [time.time()] * len(rows)
+        results = self._call(signature, take, outputs, timeout, rows, queued, batched=self.fills_up)
         parts = _read(results, partial(split_bytes_from_tensor, rows=rows))
         return [dict(zip(outputs, answer, strict=True)) for answer in zip(*parts, strict=True)]
 
@@ -183,6 +208,8 @@ class SavedModelServable:
         take: Callable[[str], tuple[int, bool]],
         outputs: Sequence[str],
         timeout: float | None,
+        rows: Sequence[int],
+        queued: Sequence[float],
         *,
         batched: bool,
     ) -> list[int]:
@@ -193,6 +220,8 @@ class SavedModelServable:
             take: an input's alias -> its tensor, and whether that is to be freed after the run.
             outputs: aliases of what to compute.
             timeout: seconds after which the run is cancelled; None waits.
+            rows: those of each request in it.
+            queued: since when each has waited.
             batched: whether it goes by the batch queue.
         """
         tensors: list[int] = []
@@ -204,7 +233,16 @@ class SavedModelServable:
                 tensors.append(tensor)
                 if is_own:
                     own.append(tensor)
-            return self._callable(signature, tuple(outputs), batched=batched)(tensors, timeout)
+            call = self._callable(signature, tuple(outputs), batched=batched)
+            if not batched:
+                self._count(signature, rows, queued)
+                return call(tensors, timeout)
+            ticket = self._tickets.take(sum(rows))
+            own.append(probe.tensor(ticket, sum(rows)))
+            *results, joined = call([*tensors, own[-1]], timeout)
+            own.append(joined)
+            self._count(signature, rows, queued, probe.read(joined, ticket))
+            return results
         except TensorFlowError as error:
             raise from_exception(error) from None
         finally:
@@ -212,6 +250,19 @@ class SavedModelServable:
             for tensor in own:
                 library().TF_DeleteTensor(tensor)
             _cache.tensors.trim()
+
+    def _count(
+        self, key: str, rows: Sequence[int], queued: Sequence[float], joined: probe.Joined | None = None
+    ) -> None:
+        """Counts requests that shared a run: one of their own, which begins now, or what the queue made of it."""
+        if self.batch_metrics is None or key not in self._batched:
+            return
+        began = time.time() if joined is None else joined.began
+        inputs = len(self.signatures[key].inputs)
+        for count, since in zip(rows, queued, strict=True):
+            self.batch_metrics.request(began - since, count, inputs)
+        for size, real in [(sum(rows), sum(rows))] if joined is None else joined.runs:
+            self.batch_metrics.run(size, real)
 
     def _joins(self, key: str, inputs: Mapping[str, Any], alone: bool) -> bool:
         """Whether a request goes by the batch queue."""
@@ -255,8 +306,10 @@ class SavedModelServable:
         # the batch that is running.
         inline = self._batching is not None
         if batched:
-            feeds, fetches = self._batched[key]
-            return self._session.callable(feeds, [fetches[alias] for alias in outputs], inline=inline)
+            way = self._batched[key]
+            fetches = dict(zip(self.signatures[key].outputs, way.fetches, strict=True))
+            wanted = [*(fetches[alias] for alias in outputs), way.joined]
+            return self._session.callable([*way.feeds, way.tickets], wanted, inline=inline)
         return self._session.callable(*self.tensors(key, outputs), inline=inline)
 
     def _add_batching(self, key: str, options: BatchingOptions) -> None:
@@ -268,10 +321,8 @@ class SavedModelServable:
                 Input(self._session.output(spec.name), spec.dtype, None if spec.shape is None else len(spec.shape))
                 for spec in signature.inputs.values()
             ]
-            outputs = {alias: self._session.output(spec.name) for alias, spec in signature.outputs.items()}
-            feeds, fetches = add_batching(
-                self._session, f"babelrec_{_identifier(key)}", inputs, list(outputs.values()), options
-            )
+            outputs = [self._session.output(spec.name) for spec in signature.outputs.values()]
+            self._batched[key] = add_batching(self._session, f"babelrec_{_identifier(key)}", inputs, outputs, options)
         except TensorFlowError as error:
             _LOGGER.warning(
                 "signature %r of %s is not batched, its graph can't be made a function: %s",
@@ -279,8 +330,6 @@ class SavedModelServable:
                 self.path,
                 error.message,
             )
-            return
-        self._batched[key] = feeds, dict(zip(outputs, fetches, strict=True))
 
 
 def _identifier(key: str) -> str:

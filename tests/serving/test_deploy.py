@@ -26,7 +26,8 @@ import yaml
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from serving.server import config_files, flags
-from serving.server.metrics import Family, Metrics
+from serving.server.figures import Family
+from serving.server.metrics import Metrics
 from serving.server.states import ManagerState, ServableState
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -240,10 +241,10 @@ def queries() -> list[str]:
 def exposed() -> dict[str, set[str]]:
     """Labels by metric, of a page that shows every metric of the server."""
     metrics = Metrics()
-    for family in vars(metrics).values():
-        if isinstance(family, Family):
-            cell = family.cell(*("x" for _ in family.labels))
-            cell.observe(1) if family.kind == "histogram" else cell.add(1)
+    declared = [family for family in vars(metrics).values() if isinstance(family, Family)]
+    for family in (*declared, *metrics.batching.families):
+        cell = family.cell(*("x" for _ in family.labels))
+        cell.observe(1) if family.kind == "histogram" else cell.add(1)
     metrics.watch_states(lambda: {"x": {1: ServableState(ManagerState.AVAILABLE)}})
     # Read line by line: prometheus_client's own parser renames counters.
     labels: dict[str, set[str]] = {}

@@ -12,8 +12,10 @@ import pytest
 from prometheus_client import Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.runtime.batching import BatchingOptions
 from serving.server.errors import StatusError
-from serving.server.metrics import MAX_CELLS, Metrics, exponential, prometheus_name
+from serving.server.figures import MAX_CELLS, exponential
+from serving.server.metrics import Metrics, prometheus_name
 
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)")
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
@@ -75,6 +77,13 @@ def test_the_text_is_the_real_exporter_s() -> None:
         (":tensorflow:serving:model_warmup_latency", "histogram"),
         (":tensorflow:serving:batching_session:queuing_latency", "histogram"),
         (":tensorflow:serving:batching_session:wrapped_run_count", "counter"),
+        (":tensorflow:serving:batching_session:input_batch_size", "histogram"),
+        (":tensorflow:serving:batching_session:processed_batch_size", "histogram"),
+        (":tensorflow:serving:batching_session:padding_size", "histogram"),
+        (":tensorflow:serving:batching:max_batch_size", "gauge"),
+        (":tensorflow:serving:batching:batch_timeout_micros", "gauge"),
+        (":tensorflow:serving:batching:max_enqueued_batches", "gauge"),
+        (":tensorflow:serving:batching:num_batch_threads", "gauge"),
         (":tensorflow:cc:saved_model:load_attempt_count", "counter"),
         (":tensorflow:cc:saved_model:load_latency", "counter"),
         (":tensorflow:core:graph_runs", "counter"),
@@ -202,7 +211,7 @@ def test_pages_of_several_processes() -> None:
     parts = [Metrics() for _ in range(3)]
     for n, metrics in enumerate(parts, start=1):
         metrics.request_count.cell("m", "OK").add(n)
-        metrics.max_batch_size.cell("m", "batch").set(32)
+        metrics.batching.configure("m", "batch", BatchingOptions(max_batch_size=32 if n == 2 else 8))
         metrics.request_example_counts.cell("m").observe(n)
     parts[2].request_count.cell("other", "OK").add()
     others = (pickle.loads(pickle.dumps(metrics.snapshot())) for metrics in parts[1:])
@@ -214,6 +223,28 @@ def test_pages_of_several_processes() -> None:
     assert values[key(":tensorflow:serving:request_example_counts_count", model="m")] == 3
     assert values[key(":tensorflow:serving:request_example_counts_sum", model="m")] == 6
     assert parts[0].request_count.total() == 1
+
+
+def test_batches_are_counted_as_the_real_server_counts_them() -> None:
+    metrics = Metrics()
+    # Two requests of 3 and 2 rows, with two inputs each, in a batch that was filled up to 8.
+    for milliseconds, rows in ((0.05, 3), (2, 2)):
+        metrics.batching.request(milliseconds / 1000, rows, 2)
+    metrics.batching.run(8, 5)
+    values = samples(metrics.render())
+    session = ":tensorflow:serving:batching_session:"
+    assert values[key(f"{session}wrapped_run_count")] == 1
+    for name, labels, count, amount in (
+        ("queuing_latency", {"thread_pool_name": ""}, 2, 2050),
+        ("input_batch_size", {}, 4, 10),
+        ("processed_batch_size", {}, 1, 8),
+        ("padding_size", {"execution_batch_size": "8"}, 1, 3),
+    ):
+        assert values[key(f"{session}{name}_count", **labels)] == count
+        assert values[key(f"{session}{name}_sum", **labels)] == pytest.approx(amount)
+    buckets = [dict(k[1])["le"] for k in values if k[0] == f"{session}input_batch_size_bucket"]
+    assert buckets == [*(str(2**n) for n in range(14)), "+Inf"]
+    assert len([k for k in values if k[0] == f"{session}queuing_latency_bucket"]) == 53
 
 
 def test_names() -> None:

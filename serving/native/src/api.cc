@@ -52,10 +52,23 @@ API void babelrec_front_serve(Front* front, const char* name, const int64_t* ver
   front->models.serve(name, std::move(all));
 }
 
-API int babelrec_counter_values() { return Counters::kValues; }
+// Of a model's counters, or null when no such model was ever served; they stay as long as the front.
+API const Counters* babelrec_front_counters(Front* front, const char* name) { return front->models.counters(name); }
 
-API int babelrec_front_count(Front* front, const char* name, double* counters) {
-  return front->models.read(name, counters) ? 1 : 0;
+API size_t babelrec_counter_values(const Counters* counters) { return counters->values(); }
+
+API void babelrec_counters_read(const Counters* counters, double* values) { counters->read(values); }
+
+// Groups that were run: as many different sizes as fit, and how often each; returns how many there are.
+API size_t babelrec_counters_groups(const Counters* counters, int64_t* sizes, int64_t* counts, size_t most) {
+  const std::map<int64_t, int64_t> groups = counters->groups();
+  size_t index = 0;
+  for (const auto& [size, count] : groups) {
+    if (index == most) break;
+    sizes[index] = size;
+    counts[index++] = count;
+  }
+  return groups.size();
 }
 
 API Handle* babelrec_model_new(void* session, const void* inline_options, size_t length) {

@@ -33,8 +33,12 @@ grpc_slice whole(grpc_byte_buffer* message) {
   return slice;
 }
 
+double micros_between(std::chrono::steady_clock::time_point start, std::chrono::steady_clock::time_point end) {
+  return std::chrono::duration<double, std::micro>(end - start).count();
+}
+
 double micros_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+  return micros_between(start, std::chrono::steady_clock::now());
 }
 
 }  // namespace
@@ -74,6 +78,7 @@ struct Front::Call {
   const Signature* signature = nullptr;
   std::vector<Input> inputs;
   int64_t rows = 0;
+  Clock::time_point queued;
 
   Tag arrival = tag_of<&Call::on_arrival>(this);
   Tag passing = tag_of<&Call::on_passing>(this);
@@ -251,6 +256,7 @@ void Front::arrived(Call* call) {
   call->rows = call->inputs.front().shape[0];
   call->model = std::move(found.model);
   call->counters = found.counters;
+  call->queued = Clock::now();
   int64_t waiting;
   {
     std::lock_guard lock(mutex_);
@@ -435,6 +441,7 @@ void Front::run(Group& group) {
   auto is_late = [&](Call* call) {
     if (gpr_time_cmp(gpr_convert_clock_type(call->deadline, GPR_CLOCK_REALTIME), now) > 0) return false;
     group.rows -= call->rows;
+    call->counters->expired(micros_between(call->queued, group.begun));
     refuse(call, GRPC_STATUS_DEADLINE_EXCEEDED, "Deadline exceeded before the request was started");
     return true;
   };
@@ -461,6 +468,7 @@ bool Front::join_and_run(Group& group) {
     if (tensor == nullptr) return false;
     inputs.push_back(std::move(tensor));
   }
+  calls.front()->counters->ran(group.rows);
   const auto start = Clock::now();
   group.results = calls.front()->model->run(signature, inputs, group.is_spread);
   group.run_micros = micros_since(start);
@@ -493,8 +501,9 @@ void Front::answer(Group& group) {
       leave(call);
       continue;
     }
-    // Before it is sent: who has an answer finds it counted.
-    counters->answered(micros_since(group.begun), group.run_micros);
+    // Before it is sent: who has an answer finds it counted. What is passed on waits, and is counted, behind.
+    counters->answered({micros_between(call->queued, group.begun), micros_since(group.begun), group.run_micros,
+                        call->rows, static_cast<int64_t>(signature.inputs.size())});
     send(call, response);
   }
 }

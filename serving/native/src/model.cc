@@ -2,27 +2,30 @@
 
 namespace babelrec {
 
-void Histogram::observe(double micros) {
-  double bound = 10;
-  int index = 0;
-  while (index < kBounds && micros > bound) {
-    bound *= 1.8;
+void Histogram::observe(double value, int64_t times) {
+  double bound = first_;
+  size_t index = 0;
+  while (index + 1 < counts_.size() && value > bound) {
+    bound *= growth_;
     ++index;
   }
-  ++counts_[index];
-  sum_ += micros;
+  counts_[index] += times;
+  sum_ += value * static_cast<double>(times);
 }
 
-void Histogram::read(double* values) const {
+double* Histogram::read(double* values) const {
   for (int64_t count : counts_) *values++ = static_cast<double>(count);
   *values = sum_;
+  return values + 1;
 }
 
-void Counters::answered(double request_micros, double run_micros) {
+void Counters::answered(const Answer& answer) {
   std::lock_guard lock(mutex_);
   ++answered_;
-  requests_.observe(request_micros);
-  runs_.observe(run_micros);
+  waits_.observe(answer.queue_micros);
+  requests_.observe(answer.request_micros);
+  runs_.observe(answer.run_micros);
+  inputs_.observe(static_cast<double>(answer.rows), answer.inputs);
 }
 
 void Counters::refused() {
@@ -30,12 +33,30 @@ void Counters::refused() {
   ++refused_;
 }
 
+void Counters::expired(double queue_micros) {
+  std::lock_guard lock(mutex_);
+  waits_.observe(queue_micros);
+}
+
+void Counters::ran(int64_t rows) {
+  std::lock_guard lock(mutex_);
+  ++groups_[rows];
+}
+
+size_t Counters::values() const {
+  return 2 + requests_.values() + runs_.values() + waits_.values() + inputs_.values();
+}
+
 void Counters::read(double* values) const {
   std::lock_guard lock(mutex_);
   values[0] = static_cast<double>(answered_);
   values[1] = static_cast<double>(refused_);
-  requests_.read(values + 2);
-  runs_.read(values + 2 + Histogram::kValues);
+  inputs_.read(waits_.read(runs_.read(requests_.read(values + 2))));
+}
+
+std::map<int64_t, int64_t> Counters::groups() const {
+  std::lock_guard lock(mutex_);
+  return groups_;
 }
 
 Model::Model(void* session, std::string inline_options)
@@ -83,12 +104,10 @@ Found Models::find(std::string_view name, const int64_t* version) const {
   return {};
 }
 
-bool Models::read(std::string_view name, double* counters) const {
+const Counters* Models::counters(std::string_view name) const {
   std::lock_guard lock(mutex_);
   auto served = served_.find(name);
-  if (served == served_.end()) return false;
-  served->second.counters->read(counters);
-  return true;
+  return served == served_.end() ? nullptr : served->second.counters.get();
 }
 
 }  // namespace babelrec

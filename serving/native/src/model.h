@@ -1,7 +1,6 @@
 // What the front may answer by itself: signatures of models, by name and version.
 #pragma once
 
-#include <array>
 #include <condition_variable>
 #include <cstdint>
 #include <future>
@@ -36,36 +35,60 @@ struct Signature {
   std::string spec_field;  // PredictResponse.model_spec on the wire
 };
 
-// Latencies in microseconds by the buckets of TensorFlow Serving: 10 us x 1.8^n, and what lies above.
+// Observations by buckets whose upper bounds grow exponentially; the last bucket takes what lies above.
 class Histogram {
  public:
-  static constexpr int kBounds = 33;
-  static constexpr int kValues = kBounds + 2;  // buckets, then the sum
+  Histogram(double first, double growth, int bounds)
+      : first_(first), growth_(growth), counts_(static_cast<size_t>(bounds) + 1) {}
 
-  void observe(double micros);
-  void read(double* values) const;
+  void observe(double value, int64_t times = 1);
+  // Buckets, then the sum.
+  size_t values() const { return counts_.size() + 1; }
+  double* read(double* values) const;  // what follows them
 
  private:
-  std::array<int64_t, kBounds + 1> counts_{};
+  double first_;
+  double growth_;
+  std::vector<int64_t> counts_;
   double sum_ = 0;
 };
 
 // What has become of the requests of one model name. Thread-safe.
 class Counters {
  public:
-  static constexpr int kValues = 2 + 2 * Histogram::kValues;
+  struct Answer {
+    double queue_micros;
+    double request_micros;  // without the queue
+    double run_micros;
+    int64_t rows;
+    int64_t inputs;
+  };
 
-  void answered(double request_micros, double run_micros);
+  void answered(const Answer& answer);
+  // Refused as UNAVAILABLE, before it waited.
   void refused();
-  // Good answers, requests refused as UNAVAILABLE, latencies of requests and of runs.
+  // Its deadline passed while it waited.
+  void expired(double queue_micros);
+  // A group of so many rows was run.
+  void ran(int64_t rows);
+
+  // How many numbers `read` gives.
+  size_t values() const;
+  // Good answers, requests refused as UNAVAILABLE; latencies of requests, of runs, and of the queue; rows of inputs.
   void read(double* values) const;
+  // Groups that were run, by their rows.
+  std::map<int64_t, int64_t> groups() const;
 
  private:
   mutable std::mutex mutex_;
   int64_t answered_ = 0;
   int64_t refused_ = 0;
-  Histogram requests_;
-  Histogram runs_;
+  std::map<int64_t, int64_t> groups_;
+  // Bounds are those of TensorFlow Serving: `serving/server/metrics.py`.
+  Histogram requests_{10, 1.8, 33};
+  Histogram runs_{10, 1.8, 33};
+  Histogram waits_{100, 1.2, 52};
+  Histogram inputs_{1, 2, 14};
 };
 
 // A version of a model. Its session must outlive it.
@@ -108,8 +131,8 @@ class Models {
   void serve(const std::string& name, std::vector<Version> versions);
   // The newest version, or a certain one; none when it is not the front's to answer.
   Found find(std::string_view name, const int64_t* version) const;
-  // False when there never was such a name.
-  bool read(std::string_view name, double* counters) const;
+  // None when there never was such a name. It stays when versions go.
+  const Counters* counters(std::string_view name) const;
 
  private:
   struct Served {

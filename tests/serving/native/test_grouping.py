@@ -31,6 +31,13 @@ def test_requests_share_a_run_and_each_gets_its_own_rows(served: Served) -> None
     counts = served.front.count("m")
     assert counts is not None
     assert (counts.answered, counts.refused) == (5, 0)
+    assert counts.groups == {1: 1, 8: 1}
+    # The held one has one input, the others seven each; buckets end at 1, 2, 4 and so on.
+    sizes, total_rows = counts.input_rows
+    assert (sizes[:4], sum(sizes), total_rows) == ([8, 14, 7, 0], 29, 57)
+    waits, waited = counts.queuing_latency
+    assert (len(waits), sum(waits)) == (53, 5)
+    assert waited > 0
     for buckets, total in (counts.request_latency, counts.run_latency):
         assert sum(buckets) == 5
         assert len(buckets) == 34

@@ -138,6 +138,18 @@ def test_requests_are_counted(served: LiveServer) -> None:
     assert found[counted % "INVALID_ARGUMENT"] == 1
     assert found[observed] == 4
     assert found[run % "count"] == 4
+    session = ":tensorflow:serving:batching_session:"
+    # The fifth was refused before it came to a batch.
+    assert found[f"{session}wrapped_run_count{{}}"] == 4
+    assert found[f'{session}queuing_latency_count{{thread_pool_name=""}}'] == 4
+    size = len(RECOMMEND["query"])
+    assert found[f"{session}processed_batch_size_sum{{}}"] == 4 * size
+    assert found[f'{session}padding_size_count{{execution_batch_size="{size}"}}'] == 4
+    assert found[f'{session}padding_size_sum{{execution_batch_size="{size}"}}'] == 0
+    assert found[f"{session}input_batch_size_sum{{}}"] == 4 * size * len(RECOMMEND)
+    settings = [name for name in found if name.startswith(":tensorflow:serving:batching:max_batch_size")]
+    assert {found[name] for name in settings} == {8}
+    assert all('model_name="recommender"' in name for name in settings)
     # One is a sum of microseconds: some, and less than a minute.
     assert 10 < found[run % "sum"] < 60e6
 

@@ -1,6 +1,8 @@
 """Requests that share a run: the runtime's batch queue, and Predict without a thread for each request."""
 
+import dataclasses
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +16,7 @@ import tensorflow as tf
 from serving.protos import config_pb2, predict_pb2
 from serving.runtime.batching import BatchingOptions
 from serving.server import ops
+from serving.server.batch_metrics import BatchMetrics
 from serving.server.errors import StatusError
 from serving.server.grpc_server import GrpcServer
 from serving.server.handlers import Handlers
@@ -90,6 +93,56 @@ def test_threads_share_runs_and_get_their_own_rows(rows: SavedModelServable) -> 
         together = list(pool.map(ask, range(12)))
     assert max(together) > 2  # 18 rows, at most 16 in a run, and the first may have found the model idle
     assert max(together) <= 16
+
+
+@pytest.mark.parametrize("pad", [True, False])
+@pytest.mark.parametrize("sizes", [(), (2, 4, 16)], ids=["any size", "allowed sizes"])
+def test_what_the_queue_does_is_counted(model: Path, sizes: tuple[int, ...], pad: bool) -> None:
+    options = dataclasses.replace(_OPTIONS, allowed_batch_sizes=sizes, pad_variable_length_inputs=pad)
+    servable = servable_of(model, options)
+    metrics = BatchMetrics()
+    servable.batch_metrics = metrics
+    barrier = threading.Barrier(12)
+    asked = [1 + number % 2 for number in range(12)]
+    start = time.time()
+
+    def ask(number: int) -> int:
+        barrier.wait()
+        seed = number if pad else 3 * number  # of the same width
+        return check(seed, run_predict(servable, "m", 1, request(seed, asked[number])), asked[number])
+
+    with ThreadPoolExecutor(12) as pool:
+        together = list(pool.map(ask, range(12)))
+    most = time.time() - start
+    found = {family.name.rpartition("/")[2]: family.read() for family in metrics.families}
+    # Each answer says how large its run was, what fills it up included.
+    counts, processed = found["processed_batch_size"][()]
+    runs = int(found["wrapped_run_count"][()])
+    padding = {labels[0]: value for labels, value in found["padding_size"].items()}
+    assert runs == sum(counts) == sum(sum(value[0]) for value in padding.values())
+    assert set(padding) == {str(size) for size in together}
+    assert processed == sum(int(size) * sum(value[0]) for size, value in padding.items())
+    assert processed - sum(value[1] for value in padding.values()) == sum(asked)
+    if not sizes:
+        assert runs == round(sum(rows / size for rows, size in zip(asked, together, strict=True)))
+    assert set(together) <= (set(sizes) or set(range(1, 17)))
+    waits, waited = found["queuing_latency"]["",]
+    assert sum(waits) == 12
+    assert 0 <= waited <= 12 * most * 1e6
+    inputs, rows = found["input_batch_size"][()]
+    assert (sum(inputs), rows) == (24, 2 * sum(asked))
+    servable.close()
+
+
+def test_a_request_that_is_split_over_batches_is_counted_with_each(model: Path) -> None:
+    options = dataclasses.replace(_OPTIONS, allowed_batch_sizes=(2, 4), enable_large_batch_splitting=True)
+    servable = servable_of(model, options)
+    metrics = servable.batch_metrics = BatchMetrics()
+    check(2, run_predict(servable, "m", 1, request(2, 10)), 10)
+    found = {family.name.rpartition("/")[2]: family.read() for family in metrics.families}
+    assert found["wrapped_run_count"] == {(): 3}
+    assert {labels[0]: sum(value[0]) for labels, value in found["padding_size"].items()} == {"4": 2, "2": 1}
+    servable.close()
 
 
 def test_tf1_variables_and_tables_can_be_batched(tmp_path: Path) -> None:

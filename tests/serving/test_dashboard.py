@@ -1,0 +1,147 @@
+"""The Grafana board: each of its queries, put to a Prometheus that scrapes a live server, has an answer."""
+
+import json
+import math
+import shutil
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+from tensorflow_serving.apis import model_management_pb2
+
+from serving.native.library import why_not
+from tests.conformance.server import free_ports
+from tests.serving.live import LiveServer, wait_for
+from tests.serving.models import copy_version, write_warm_up
+from tests.serving.test_rpc import RECOMMEND, request_of
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("prometheus") is None, reason="there is no prometheus here. Remedy: apt-get install prometheus"
+)
+_DEPLOY = Path(__file__).resolve().parents[2] / "serving" / "deploy"
+_BATCHING = "max_batch_size { value: 8 } num_batch_threads { value: 1 } pad_variable_length_inputs: true"
+_SECONDS = 120.0
+_WAYS = [
+    pytest.param("on", marks=pytest.mark.skipif(why_not() is not None, reason=str(why_not()))),
+    "off",
+]
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    """Title of the panel, and what it asks."""
+    text = (_DEPLOY / "grafana" / "dashboards" / "model-server.json").read_text(encoding="utf-8")
+    for panel in json.loads(text)["panels"]:
+        for target in panel.get("targets", []):
+            query = target["expr"].replace("$__rate_interval", "1m").replace("$model", ".*")
+            yield panel["title"], query.replace("$job", "model-server")
+
+
+@contextmanager
+def prometheus(folder: Path, target: str) -> Iterator[str]:
+    """Prometheus as it is deployed, but for the address and how often it looks; gives its own address."""
+    settings = yaml.safe_load((_DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    settings["global"]["scrape_interval"] = "1s"
+    (job,) = settings["scrape_configs"]
+    assert job["job_name"] == "model-server"
+    job["static_configs"] = [{"targets": [target]}]
+    file = folder / "prometheus.yml"
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    (port,) = free_ports(1)
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={file}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(_SECONDS)
+
+
+def ask(address: str, query: str) -> Any:
+    """What Prometheus says to a query; nothing while it starts."""
+    url = f"{address}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            document = json.load(answer)
+    except (ConnectionError, urllib.error.URLError):
+        return []
+    assert document["status"] == "success", document
+    return document["data"]["result"]
+
+
+def send(server: LiveServer) -> None:
+    """Requests of every kind: good and bad, by gRPC and by REST."""
+    server.prediction.Predict(request_of(RECOMMEND), timeout=60)
+    with pytest.raises(grpc.RpcError):
+        server.prediction.Predict(request_of({}), timeout=60)
+    url = f"http://localhost:{server.rest_port}/v1/models/recommender:predict"
+    inputs = {name: value.numpy().tolist() for name, value in RECOMMEND.items()}
+    for body, status in ((inputs, 200), ({"query": 1}, 400)):
+        encoded = json.dumps({"inputs": body}, default=lambda value: value.decode()).encode()
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, encoded), timeout=60) as answer:
+                found = answer.status
+        except urllib.error.HTTPError as error:
+            found = error.code
+        assert found == status
+
+
+def reload(server: LiveServer) -> None:
+    request = model_management_pb2.ReloadConfigRequest()
+    request.config.model_config_list.config.add(
+        name="recommender", base_path=str(server.base_path), model_platform="tensorflow"
+    )
+    response = server.models.HandleReloadConfigRequest(request, timeout=60)
+    assert response.status.error_code == 0, response
+
+
+@pytest.mark.parametrize("native", _WAYS)
+def test_every_panel_has_data(exports: dict[int, Path], tmp_path: Path, native: str) -> None:
+    base = tmp_path / "models"
+    base.mkdir()
+    write_warm_up(copy_version(exports[1], base / "1"), [request_of(RECOMMEND)])
+    (tmp_path / "batching.config").write_text(_BATCHING)
+    with LiveServer(
+        base,
+        "--enable_batching",
+        f"--batching_parameters_file={tmp_path / 'batching.config'}",
+        f"--native_predict={native}",
+        "--rest_api_port=-1",
+        f"--monitoring_config_file={_DEPLOY / 'config' / 'monitoring.config'}",
+    ) as server:
+        send(server)
+        reload(server)
+        with prometheus(tmp_path, f"localhost:{server.rest_port}") as address:
+            for title, query in queries():
+                found: list[Any] = []
+
+                def is_answered(query: str = query, found: list[Any] = found, address: str = address) -> bool:
+                    # A rate needs two looks at a figure, and some traffic between them.
+                    send(server)
+                    found[:] = ask(address, query)
+                    return bool(found) and all(math.isfinite(float(sample["value"][1])) for sample in found)
+
+                try:
+                    wait_for(is_answered, _SECONDS, title)
+                except AssertionError:
+                    log = (tmp_path / "prometheus.log").read_text(encoding="utf-8", errors="replace")
+                    raise AssertionError(f"{title}: {query} gives {found}\n{log[-2000:]}") from None
+            # What the board's two variables offer.
+            (models,) = ask(address, "group by (job, model_name) (:tensorflow:serving:request_count)")
+            assert models["metric"] == {"job": "model-server", "model_name": "recommender"}
