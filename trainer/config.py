@@ -4,7 +4,9 @@ A run is one YAML file (see ``configs/``). Unknown keys are errors that name the
 values keep their types, and ``--set a.b=value`` overrides any key by its dotted path.
 """
 
+import codecs
 import difflib
+import zoneinfo
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,15 +67,91 @@ class ColumnMapping(Settings):
     users: dict[str, str] = {}
 
 
-class TabularSource(Settings):
+class TableFormat(Settings):
+    """How the files of a tabular source are written; null: sniffed where that is safe."""
+
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="Separator of the columns; null: by the ending and the header."
+    )
+    quote: str | None = Field(
+        None, max_length=1, description='Quote character, empty for none; null: `"` in CSV files, none in TSV files.'
+    )
+    encoding: str | None = Field(
+        None, description="Encoding such as `cp1252`, `latin-1` or `shift_jis`; null: the byte order mark's, or UTF-8."
+    )
+    decimal: Literal[".", ","] | None = Field(
+        None,
+        description="Decimal sign of numbers in text; when given, `1.299,00 €` is read too. null: `.`, and `,` where "
+        "the columns are separated by `;` and every value of a column fits.",
+    )
+    null_values: list[str] | None = Field(
+        None, description="Texts that stand for a missing value, in every column, besides the usual ones in numbers."
+    )
+    time_unit: Literal["s", "ms", "us", "ns", "excel_days", "days"] | None = Field(
+        None,
+        description="Unit of times that are numbers, since 1970 (`excel_days`: since 1899-12-30); null: s, ms, us or "
+        "ns, by their size.",
+    )
+    time_format: str | None = Field(
+        None, description="Form of times that are text, as of strftime: `%d.%m.%Y %H:%M`; null: ISO 8601."
+    )
+    time_zone: str | None = Field(
+        None, description="IANA zone of times that carry no offset, such as `Asia/Seoul`; null: UTC."
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                if not codecs.lookup(value)._is_text_encoding:
+                    raise LookupError
+            except LookupError:
+                raise ValueError(f"{value!r} names no encoding: try cp1252, utf-16, cp949 or shift_jis") from None
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                zoneinfo.ZoneInfo(value)
+            except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+                raise ValueError(f"{value!r} names no time zone: write one such as Europe/Berlin or UTC") from None
+        return value
+
+    @field_validator("time_format")
+    @classmethod
+    def _usable_format(cls, value: str | None) -> str | None:
+        if value is not None and "%" not in value:
+            raise ValueError(f"{value!r} holds no directive: write one such as %d.%m.%Y %H:%M")
+        if value is not None and "%Z" in value:
+            raise ValueError("names of zones (%Z) are ambiguous: write offsets (%z), or set time_zone")
+        return value
+
+
+class TableFormats(Settings):
+    """Settings of `TableFormat` that hold for one table and differ from the source's."""
+
+    interactions: TableFormat = TableFormat()
+    items: TableFormat = TableFormat()
+    users: TableFormat = TableFormat()
+
+
+class TabularSource(TableFormat):
     """The user's own tables: CSV, TSV, JSONL or Parquet, told by their ending."""
 
     name: Literal["tabular"] = "tabular"
-    interactions: _Path
+    interactions: _Path = Field(description="File, or directory of part files.")
     items: _Path
     users: _Path | None = None
-    columns: ColumnMapping = ColumnMapping()
+    columns: ColumnMapping = Field(
+        ColumnMapping(), description="By table: name in the dataset format -> name of the file's column."
+    )
     default_event: str | None = Field(None, description="Event of every interaction when there is no event column.")
+    formats: TableFormats = Field(
+        TableFormats(), description="By table: what differs from the following settings, `delimiter` to `time_zone`."
+    )
     list_separator: str = Field("|", min_length=1, description="Separator inside list columns of CSV files.")
     drop_unknown_items: bool = Field(
         False, description="Leave out (and count) interactions with items that the items table lacks; false: an error."
@@ -81,6 +159,16 @@ class TabularSource(Settings):
     language: str | None = Field(
         None, description="BCP 47 language of all items without one; null detects each item's language."
     )
+
+    def format_of(self, table: Literal["interactions", "items", "users"]) -> TableFormat:
+        """How a table's file is written: its own settings, else those of the source."""
+        own = getattr(self.formats, table)
+        return TableFormat(
+            **{
+                name: getattr(self, name) if getattr(own, name) is None else getattr(own, name)
+                for name in TableFormat.model_fields
+            }
+        )
 
 
 class DatasetSource(Settings):

@@ -31,7 +31,11 @@ def settings_markdown() -> str:
         doc = (source.__doc__ or "").strip().splitlines()[0]
         rows = [
             f"| `{key}` | {_type(field)} | `{_default(field)}` | {field.description or ''} |"
-            for key, field in source.model_fields.items()
+            for key, field in sorted(
+                # Its own settings before those that it inherits.
+                source.model_fields.items(),
+                key=lambda entry: entry[0] not in source.__annotations__,
+            )
             if key != "name"
         ]
         table = (
@@ -71,6 +75,8 @@ def _name(annotation: object) -> str:
         if all(_is_section(part) for part in arguments):
             return "a source, see below"
         return " or ".join(_name(part) for part in arguments)
+    if _is_section(annotation):
+        return "section"
     if origin is list:
         return f"list of {_name(arguments[0])}"
     if origin is dict:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import polars as pl
 import yaml
@@ -53,6 +53,7 @@ class _Header(Settings):
     tables: _Tables
     rows: dict[str, int] = Field(default={})
     dropped: dict[str, int] = Field(default={})
+    read: dict[str, dict[str, Any]] = Field(default={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Dataset:
         fingerprint: SHA-256 of the tables' content, independent of machine and file layout.
         rows: Number of rows of each table.
         dropped: What the source left out, as reason -> number of rows.
+        read: Table -> how a source read the user's file, with the number of its records; empty for other sources.
     """
 
     path: Path
@@ -79,6 +81,7 @@ class Dataset:
     rows: Mapping[str, int] = field(hash=False)
     dropped: Mapping[str, int] = field(hash=False)
     _files: Mapping[str, str] = field(hash=False, repr=False)
+    read: Mapping[str, Mapping[str, Any]] = field(hash=False, repr=False, default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> "Dataset":
@@ -110,6 +113,7 @@ class Dataset:
             rows=rows,
             dropped=header.dropped,
             _files=files,
+            read=header.read,
         )
 
     def interactions(self) -> pl.LazyFrame:
@@ -159,6 +163,7 @@ def write_dataset(
     translations: pl.LazyFrame | pl.DataFrame | None = None,
     dropped: Mapping[str, int] | None = None,
     origins: Mapping[str, Origin] | None = None,
+    read: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Dataset:
     """Writes a dataset directory: complete and valid, or not at all.
 
@@ -176,9 +181,11 @@ def write_dataset(
         translations: Further languages of items.
         dropped: What was left out on the way here, as reason -> number of rows.
         origins: Table -> how it is called in errors, where its owner knows another file than the one written.
+        read: Table -> how its file was read; `records` of it, less the rows that `dropped` counts by reason, must be
+            the rows of the table.
 
     Raises:
-        DatasetError: A table breaks the format.
+        DatasetError: A table breaks the format, or rows were lost on the way.
         FileExistsError: ``path`` exists, or another process made it while this one was writing.
     """
     path = Path(path)
@@ -194,7 +201,8 @@ def write_dataset(
             with reading(named[table].file):
                 frame.sink_parquet(temporary / files[table], row_group_size=_ROW_GROUP)
         rows, digest = _validate(temporary, files, named)
-        header = {
+        _reconcile(read or {}, rows, named)
+        header: dict[str, Any] = {
             "schema": 1,
             "name": name,
             "description": description,
@@ -205,6 +213,8 @@ def write_dataset(
             "rows": rows,
             "dropped": dict(dropped or {}),
         }
+        if read:
+            header["read"] = {table: dict(facts) | {"written": rows[table]} for table, facts in read.items()}
         write_text(temporary / HEADER, yaml.safe_dump(header, sort_keys=False, allow_unicode=True))
     return Dataset(
         path=path,
@@ -216,7 +226,19 @@ def write_dataset(
         rows=rows,
         dropped=dict(dropped or {}),
         _files=files,
+        read=dict(header.get("read", {})),
     )
+
+
+def _reconcile(read: Mapping[str, Mapping[str, Any]], rows: Mapping[str, int], origins: Mapping[str, Origin]) -> None:
+    for table, facts in read.items():
+        dropped = sum(facts["dropped"].values())
+        if facts["records"] != rows[table] + dropped:
+            raise DatasetError(
+                f"{origins[table].file} has {facts['records']:,} records, but {rows[table]:,} rows of it arrived and "
+                f"{dropped:,} were left out. Remedy: report it with the file, since this is a fault of Babelrec; "
+                "write the file as Parquet meanwhile."
+            )
 
 
 def _validate(path: Path, files: Mapping[str, str], origins: Mapping[str, Origin]) -> tuple[dict[str, int], str]:

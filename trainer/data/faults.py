@@ -1,12 +1,19 @@
 """How a fault in a user's file is reported: file, column, row and remedy."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import errno
+import gzip
+import logging
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
+import pyarrow as pa
 
 from trainer.errors import BabelrecError
+
+_LOG = logging.getLogger(__name__)
 
 
 class DatasetError(BabelrecError):
@@ -21,11 +28,15 @@ class Origin:
         file: File name or path as the user wrote it.
         columns: Column of the dataset format -> the user's column; columns not in it keep their name.
         drops_unknown_items: The setting that leaves out rows of unknown items, where the source has one.
+        place: Data row from 0 -> how it is called, such as ``row 7 (line 9)``.
+        notes: What was guessed or left unused while the table was read, for `dataset.yaml`.
     """
 
     file: str
     columns: Mapping[str, str] = field(default_factory=dict)
     drops_unknown_items: str | None = None
+    place: Callable[[int], str] = field(default=lambda row: f"row {row + 1}", compare=False)
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def column(self, name: str) -> str:
         """The user's name for a column of the dataset format."""
@@ -35,23 +46,52 @@ class Origin:
         """The error for one fault; ``row`` counts data rows from 0."""
         place = f"{self.file}, column `{self.column(column)}`"
         if row is not None:
-            place += f", row {row + 1}"
+            place += f", {self.place(row)}"
         return DatasetError(f"{place}: {problem}. Remedy: {remedy}.")
+
+    def note(self, column: str, text: str, level: int = logging.INFO) -> None:
+        """Logs a decision about a column and keeps it for the dataset's header."""
+        line = f"column `{self.column(column)}`: {text}"
+        self.notes.append(line)
+        _LOG.log(level, "%s, %s", self.file, line)
+
+
+_WHOLE = "get or write the file anew, it is truncated or damaged"
 
 
 @contextlib.contextmanager
 def reading(file: str) -> Iterator[None]:
-    """Turns any failure to read ``file`` into one `DatasetError`."""
+    """Turns any failure to read ``file`` into one `DatasetError` whose remedy suits the kind of failure."""
     try:
         yield
     except (
         pl.exceptions.PolarsError,
         pl.exceptions.PanicException,
+        pa.ArrowException,
         OSError,
+        EOFError,
+        zlib.error,
         ValueError,
         IndexError,
     ) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DatasetError(
-            f"{file} can't be read: {first_line}. Remedy: make or fetch it anew; it is missing, truncated or corrupted."
-        ) from error
+        problem, remedy = _explain(error)
+        raise DatasetError(f"{file} can't be read: {problem}. Remedy: {remedy}.") from error
+
+
+def _explain(error: BaseException) -> tuple[str, str]:
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    if isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile)):
+        return f"the gzip data are incomplete or damaged ({first_line})", _WHOLE
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not {error.encoding.upper()} ({error.reason})", "save it as UTF-8"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file", "correct its path"
+    if isinstance(error, IsADirectoryError):
+        return "it is a directory", "name a file"
+    if isinstance(error, PermissionError):
+        return "permission denied", "allow this user to read it (chmod, chown)"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full", "free space where temporary files and $BABELREC_CACHE are"
+    if isinstance(error, MemoryError):
+        return "out of memory", "free memory or split the file"
+    return first_line, f"check that it is what its name says, or {_WHOLE.partition(',')[0]} where it is damaged"

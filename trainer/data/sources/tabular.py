@@ -2,39 +2,75 @@
 
 import difflib
 import logging
+import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import polars as pl
 
-from trainer.config import TabularSource
+from trainer.config import TableFormat, TabularSource
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.faults import DatasetError, Origin, reading
 from trainer.data.languages import detect, normalise
-from trainer.data.sources import conversion
+from trainer.data.sources import conversion, delimited, jsonl, numbers, parquet
+from trainer.data.sources.lists import to_list
+from trainer.data.sources.opening import ending
+from trainer.data.sources.parts import part_files, read_parts
+from trainer.data.sources.times import to_seconds
 from trainer.data.sources.unknown_items import drop_unknown
 from trainer.data.tables import OPTIONAL, REQUIRED
 
-VERSION: Final = 1
-_ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-_COMPRESSIBLE: Final = _ENDINGS[:-1]
+VERSION: Final = 2
 # What no default can stand in for.
 _INDISPENSABLE: Final = {
     "interactions": ("user_id", "item_id", "timestamp"),
     "items": ("item_id", "title"),
     "users": ("user_id",),
 }
+_ROW: Final = "__row_of_file"
+_UNKNOWN_ITEMS: Final = "interactions with items that are not in the catalogue"
+_READERS: Final = {
+    ".csv": delimited.read,
+    ".tsv": delimited.read,
+    ".jsonl": jsonl.read,
+    ".ndjson": jsonl.read,
+    ".parquet": parquet.read,
+}
 _LOG = logging.getLogger(__name__)
+_TableName = Literal["interactions", "items", "users"]
+
+
+@dataclass(slots=True)
+class _Table:
+    """A table on its way from the user's file to the dataset's columns."""
+
+    name: _TableName
+    frame: pl.LazyFrame
+    origin: Origin
+    form: TableFormat
+    delimiter: str | None
+    mixed: frozenset[str] = frozenset()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns there are by now."""
+        return self.frame.collect_schema().names()
 
 
 def inputs(source: TabularSource) -> list[Path]:
-    """The user's files."""
-    return [file for file in (source.interactions, source.items, source.users) if file is not None]
+    """The user's files; of a directory every part."""
+    named = (file for file in (source.interactions, source.items, source.users) if file is not None)
+    return [part for file in named for part in part_files(file)]
 
 
 def write(source: TabularSource, path: Path) -> Dataset:
     """Makes the dataset at ``path`` from the user's files.
+
+    Text files are copied to Parquet first, column by column, next to ``path``. The rows that arrive in the dataset
+    are compared with the records that were counted in the files.
 
     Args:
         source: Files and mapping.
@@ -43,96 +79,134 @@ def write(source: TabularSource, path: Path) -> Dataset:
     Raises:
         DatasetError: Names the user's file, column and row.
     """
-    interactions, interactions_origin = _interactions(source)
-    items, items_origin = _items(source)
-    origins = {"interactions": interactions_origin, "items": items_origin}
-    users = None
-    if source.users is not None:
-        users, origins["users"] = _users(source, source.users)
-    dropped = {}
-    if source.drop_unknown_items:
-        with reading(interactions_origin.file):
-            interactions, lost = drop_unknown(interactions, items)
-        dropped["interactions with items that are not in the catalogue"] = lost
-    return write_dataset(
-        path,
-        name=source.interactions.name.split(".")[0],
-        description=f"Made from {', '.join(file.name for file in inputs(source))}.",
-        licence="",
-        homepage="",
-        interactions=interactions,
-        items=items,
-        users=users,
-        dropped=dropped,
-        origins=origins,
-    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=path.parent, prefix=f".{path.name}.read.", ignore_cleanup_errors=True
+    ) as folder:
+        interactions = _interactions(source, Path(folder))
+        tables = [interactions, _items(source, Path(folder))]
+        if source.users is not None:
+            tables.append(_users(source, source.users, Path(folder)))
+        if source.drop_unknown_items:
+            with reading(interactions.origin.file):
+                _drop_unknown_items(interactions, tables[1].frame)
+        frames = {table.name: table.frame for table in tables}
+        return write_dataset(
+            path,
+            name=source.interactions.name.split(".")[0],
+            description=f"Made from {', '.join(table.facts['file'] for table in tables)}.",
+            licence="",
+            homepage="",
+            interactions=frames["interactions"],
+            items=frames["items"],
+            users=frames.get("users"),
+            dropped=interactions.facts["dropped"],
+            origins={table.name: table.origin for table in tables},
+            read={table.name: table.facts | {"notes": table.origin.notes} for table in tables},
+        )
 
 
-def _interactions(source: TabularSource) -> tuple[pl.LazyFrame, Origin]:
-    frame, origin = _open(source.interactions, "interactions", source.columns.interactions)
-    schema = frame.collect_schema()
+def _drop_unknown_items(interactions: _Table, items: pl.LazyFrame) -> None:
+    numbered, place = interactions.frame.with_row_index(_ROW), interactions.origin.place
+    kept, lost = drop_unknown(numbered, items)
+    interactions.facts["dropped"] = {_UNKNOWN_ITEMS: lost}
+    interactions.frame = kept.drop(_ROW)
+    if lost:
+        # Faults are found later, among the rows that are left, and are to name those of the file.
+        interactions.origin = replace(
+            interactions.origin,
+            place=lambda row: place(int(kept.select(_ROW).slice(row, 1).collect(engine="streaming").item())),
+        )
+
+
+def _interactions(source: TabularSource, folder: Path) -> _Table:
+    table = _open(source, source.interactions, "interactions", folder)
+    origin = table.origin
     for name in ("user_id", "item_id"):
-        frame = conversion.to_id(frame, name, origin)
-    frame = conversion.to_seconds(frame, "timestamp", origin)
-    if "event" in schema:
-        frame = frame.with_columns(conversion.text("event"))
+        table.frame = conversion.to_id(table.frame, name, origin)
+    table.frame = to_seconds(table.frame, "timestamp", origin, table.form, table.facts)
+    given = table.columns
+    if "event" in given:
+        table.frame = conversion.to_text(table.frame, "event", origin)
     if source.default_event is not None:
-        given = pl.col("event") if "event" in schema else pl.lit(None, pl.String)
-        frame = frame.with_columns(given.fill_null(pl.lit(source.default_event)).alias("event"))
-    elif "event" not in schema:
+        event = pl.col("event") if "event" in given else pl.lit(None, pl.String)
+        table.frame = table.frame.with_columns(event.fill_null(pl.lit(source.default_event)).alias("event"))
+    elif "event" not in given:
         raise DatasetError(
             f"{origin.file} has no column `{origin.column('event')}`. Remedy: name its column in "
             "`data.source.columns.interactions.event`, or set `data.source.default_event`."
         )
-    frame = conversion.to_number(frame, "value", pl.Float64(), origin)
-    if "position" in schema:
-        frame = conversion.to_number(frame, "position", pl.Int32(), origin)
-    if "impression_id" in schema:
-        frame = conversion.to_id(frame, "impression_id", origin)
-    if "language" in schema:
-        frame = conversion.to_tag(frame, "language", origin)
-    return _further_columns(frame, "interactions", source, origin), origin
+    for name, dtype in (("value", pl.Float64()), ("position", pl.Int32())):
+        if name == "value" or name in given:
+            table.frame = numbers.to_number(table.frame, name, dtype, origin, table.form, table.delimiter)
+    if "impression_id" in given:
+        table.frame = conversion.to_id(table.frame, "impression_id", origin)
+    if "language" in given:
+        table.frame = conversion.to_tag(table.frame, "language", origin)
+    conversion.note_written_nothing(table.frame, ["user_id", "item_id"], origin)
+    return _further_columns(table)
 
 
-def _items(source: TabularSource) -> tuple[pl.LazyFrame, Origin]:
-    frame, origin = _open(source.items, "items", source.columns.items)
-    frame = conversion.to_id(frame, "item_id", origin)
-    frame = frame.with_columns(conversion.text("title").fill_null(""))
-    frame = _text_or_null(frame, "description")
-    frame = conversion.to_list(frame, "categories", source.list_separator, origin)
-    if "entities" in frame.collect_schema():
-        frame = conversion.to_list(frame, "entities", source.list_separator, origin)
-    frame = _with_language(frame, source.language, origin)
-    return _further_columns(frame, "items", source, origin), origin
+def _items(source: TabularSource, folder: Path) -> _Table:
+    table = _open(source, source.items, "items", folder)
+    origin = table.origin
+    table.frame = conversion.to_id(table.frame, "item_id", origin)
+    table.frame = conversion.to_text(table.frame, "title", origin, mixed="title" in table.mixed)
+    table.frame = table.frame.with_columns(pl.col("title").fill_null(""))
+    _text_or_null(table, "description", join=True)
+    table.frame = to_list(table.frame, "categories", source.list_separator, origin)
+    if "entities" in table.columns:
+        table.frame = to_list(table.frame, "entities", source.list_separator, origin)
+    conversion.note_written_nothing(table.frame, ["item_id", "title", "description"], origin)
+    table.frame = _with_language(table.frame, source.language, origin)
+    return _further_columns(table)
 
 
-def _users(source: TabularSource, file: Path) -> tuple[pl.LazyFrame, Origin]:
-    frame, origin = _open(file, "users", source.columns.users)
-    frame = conversion.to_id(frame, "user_id", origin)
-    frame = conversion.to_list(frame, "languages", source.list_separator, origin)
-    frame = conversion.to_tags(frame, "languages", origin)
-    frame = _text_or_null(frame, "country")
-    return _further_columns(frame, "users", source, origin), origin
+def _users(source: TabularSource, file: Path, folder: Path) -> _Table:
+    table = _open(source, file, "users", folder)
+    table.frame = conversion.to_id(table.frame, "user_id", table.origin)
+    table.frame = to_list(table.frame, "languages", source.list_separator, table.origin)
+    table.frame = conversion.to_tags(table.frame, "languages", table.origin)
+    _text_or_null(table, "country")
+    conversion.note_written_nothing(table.frame, ["user_id"], table.origin)
+    return _further_columns(table)
 
 
-def _open(file: Path, table: str, mapping: Mapping[str, str]) -> tuple[pl.LazyFrame, Origin]:
-    """Scans a file; its columns get the dataset format's names."""
-    origin = Origin(str(file), dict(mapping))
-    with reading(origin.file):
-        try:
-            frame = _scan(file)
-            names = frame.collect_schema().names()
-        except pl.exceptions.NoDataError as error:
-            raise DatasetError(
-                f"{file}: the table `{table}` is empty. Remedy: give a header and at least one row."
-            ) from error
+def _open(source: TabularSource, file: Path, name: _TableName, folder: Path) -> _Table:
+    """Reads a file; its columns get the dataset format's names."""
+    form = source.format_of(name)
+    mapping: Mapping[str, str] = getattr(source.columns, name)
+    known = [column for column in (*REQUIRED[name], *OPTIONAL[name]) if column not in mapping]
+    wanted = list(dict.fromkeys([*mapping.values(), *(column for column in known if column not in mapping.values())]))
+
+    def choose(names: list[str]) -> dict[str, str]:
+        return _choose(file, name, mapping, names)
+
+    raw = read_parts(
+        part_files(file),
+        lambda part, target: _READERS[ending(part)](part, name, form, wanted, choose, target),
+        folder / name,
+    )
+    unused = [column for column in raw.names if column not in choose(raw.names).values()]
+    if unused:
+        _LOG.info("%s: not used: %s (`data.source.columns.%s` maps none of them)", file, ", ".join(unused), name)
+    origin = Origin(str(file), dict(mapping), raw.place)
+    facts = {"file": file.name, **raw.facts, "records": raw.records, "dropped": {}, "unused": unused}
+    table = _Table(name, raw.frame, origin, form, raw.facts.get("delimiter"), raw.mixed, facts)
+    _apply_null_values(table)
+    return table
+
+
+def _choose(file: Path, table: str, mapping: Mapping[str, str], names: list[str]) -> dict[str, str]:
+    """The columns of the file to take, as name in the dataset format -> name in the file."""
+    shown = ", ".join(names)
     for name, column in mapping.items():
         if column not in names:
             near = difflib.get_close_matches(column, names, n=1)
             hint = f"did you mean `{near[0]}`? " if near else ""
             raise DatasetError(
                 f"{file} has no column `{column}`, which `data.source.columns.{table}.{name}` names; {hint}"
-                f"it has {', '.join(names)}. Remedy: correct the mapping or the file's header."
+                f"it has {shown}. Remedy: correct the mapping or the file's header{_or_delimiter(names)}."
             )
     known = {*REQUIRED[table], *OPTIONAL[table]}
     used = set(mapping.values())
@@ -143,41 +217,40 @@ def _open(file: Path, table: str, mapping: Mapping[str, str]) -> tuple[pl.LazyFr
             near = difflib.get_close_matches(name, names, n=1)
             hint = f" (`{near[0]}`?)" if near else ""
             raise DatasetError(
-                f"{file}: column `{name}` is missing; there are {', '.join(names)}. Remedy: name the file's "
-                f"column for it{hint} in `data.source.columns.{table}.{name}`."
+                f"{file}: column `{name}` is missing; there are {shown}. Remedy: name the file's "
+                f"column for it{hint} in `data.source.columns.{table}.{name}`{_or_delimiter(names)}."
             )
-    left_out = [name for name in names if name not in chosen.values()]
-    if left_out:
-        _LOG.info(
-            "%s: left out %s (to keep them, name them in `data.source.columns.%s`)",
-            file,
-            ", ".join(left_out),
-            table,
-        )
-    return frame.select(pl.col(column).alias(name) for name, column in chosen.items()), origin
+    return chosen
 
 
-def _scan(file: Path) -> pl.LazyFrame:
-    name = file.name.lower()
-    ending = next((ending for ending in _COMPRESSIBLE if name.endswith((ending, ending + ".gz"))), None)
-    if ending in (".csv", ".tsv"):
-        # Read as text, so that an id `007` stays one and a broken number can be named with its row.
-        return pl.scan_csv(file, separator="," if ending == ".csv" else "\t", infer_schema=False, glob=False)
-    if ending is not None:
-        return pl.scan_ndjson(file, infer_schema_length=None)
-    if name.endswith(".parquet"):
-        return pl.scan_parquet(file, glob=False)
-    raise DatasetError(
-        f"{file}: its ending tells no format. Remedy: give a file that ends in {', '.join(_ENDINGS)} (all "
-        "but Parquet also with .gz)."
+def _or_delimiter(names: list[str]) -> str:
+    return ", or set `data.source.delimiter` to what separates the columns" if len(names) == 1 else ""
+
+
+def _apply_null_values(table: _Table) -> None:
+    """Makes null of the texts that the settings name as missing values, and says how many."""
+    schema = table.frame.collect_schema()
+    names = [name for name, dtype in schema.items() if dtype == pl.String]
+    if not table.form.null_values or not names:
+        return
+    given = {name: pl.col(name).str.strip_chars().is_in(table.form.null_values) for name in names}
+    with reading(table.origin.file):
+        counts = table.frame.select(marked.sum().alias(name) for name, marked in given.items())
+        found = counts.collect(engine="streaming")
+    for name in names:
+        if found[name][0]:
+            table.origin.note(name, f"read as missing by `null_values`: {found[name][0]:,}")
+    table.frame = table.frame.with_columns(
+        pl.when(~marked).then(pl.col(name)).alias(name) for name, marked in given.items()
     )
 
 
-def _text_or_null(frame: pl.LazyFrame, name: str) -> pl.LazyFrame:
-    if name not in frame.collect_schema():
-        return frame.with_columns(pl.lit(None, pl.String).alias(name))
-    text = conversion.text(name)
-    return frame.with_columns(pl.when(text != "").then(text).alias(name))
+def _text_or_null(table: _Table, name: str, *, join: bool = False) -> None:
+    if name not in table.columns:
+        table.frame = table.frame.with_columns(pl.lit(None, pl.String).alias(name))
+        return
+    table.frame = conversion.to_text(table.frame, name, table.origin, join=join, mixed=name in table.mixed)
+    table.frame = table.frame.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)).alias(name))
 
 
 def _with_language(frame: pl.LazyFrame, given: str | None, origin: Origin) -> pl.LazyFrame:
@@ -205,11 +278,11 @@ def _with_language(frame: pl.LazyFrame, given: str | None, origin: Origin) -> pl
     )
 
 
-def _further_columns(frame: pl.LazyFrame, table: str, source: TabularSource, origin: Origin) -> pl.LazyFrame:
+def _further_columns(table: _Table) -> _Table:
     """Gives the columns beyond the format their types, and puts the format's own first."""
-    known = [*REQUIRED[table], *OPTIONAL[table]]
-    names = frame.collect_schema().names()
-    further = [name for name in names if name not in known]
+    known = [*REQUIRED[table.name], *OPTIONAL[table.name]]
+    further = [name for name in table.columns if name not in known]
     for name in further:
-        frame = conversion.to_natural(frame, name, source.list_separator, origin)
-    return frame.select(*(name for name in known if name in names), *further)
+        table.frame = numbers.to_natural(table.frame, name, table.origin, table.form, table.delimiter)
+    table.frame = table.frame.select(*(name for name in known if name in table.columns), *further)
+    return table

@@ -21,7 +21,7 @@ from trainer.files import cache_root
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TabularSource:
     monkeypatch.setenv("BABELREC_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp,event\nu,1,5,view\n")
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp,event\nu,1,1700000005,view\n")
     (tmp_path / "items.csv").write_text("item_id,title,language\n1,x,en\n")
     return TabularSource(interactions=tmp_path / "log.csv", items=tmp_path / "items.csv")
 
@@ -44,11 +44,11 @@ def test_it_is_made_once(source: TabularSource) -> None:
 
 def test_changed_input_makes_another(source: TabularSource) -> None:
     first = prepare(source)
-    source.interactions.write_text("user_id,item_id,timestamp,event\nu,1,6,view\n")
+    source.interactions.write_text("user_id,item_id,timestamp,event\nu,1,1700000006,view\n")
     os.utime(source.interactions, ns=(1, 1))
     second = prepare(source)
     assert second.path != first.path
-    assert second.interactions().collect()["timestamp"].to_list() == [6]
+    assert second.interactions().collect()["timestamp"].to_list() == [1_700_000_006]
 
 
 def test_changed_settings_make_another(source: TabularSource) -> None:

@@ -3,42 +3,21 @@
 import gzip
 import json
 import re
-from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 import yaml
 
+from tests.trainer.data.sources.making import CATALOGUE, LOG, fault, make
 from trainer.config import ColumnMapping, TabularSource
-from trainer.data.dataset import Dataset
 from trainer.data.faults import DatasetError
 from trainer.data.sources import prepare, tabular
 
 SHOP = Path(__file__).parent / "shop"
-LOG = "user_id,item_id,timestamp,event,value\nu1,007,1700000000,rating,4\nü2,8,1700000001,view,\n"
-CATALOGUE = "item_id,title,language,categories\n007,제임스 본드,ko,영화|고전\n8,Tea pot,en,\n"
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BABELREC_CACHE", str(tmp_path / "cache"))
-
-
-def make(folder: Path, log: str = LOG, catalogue: str = CATALOGUE, **settings: Any) -> Dataset:
-    (folder / "log.csv").write_text(log, encoding="utf-8")
-    (folder / "catalogue.csv").write_text(catalogue, encoding="utf-8")
-    source = {"interactions": folder / "log.csv", "items": folder / "catalogue.csv"} | settings
-    return prepare(TabularSource(**source))
-
-
-def fault(folder: Path, *args: str, **settings: Any) -> str:
-    with pytest.raises(DatasetError) as caught:
-        make(folder, *args, **settings)
-    assert "Remedy: " in str(caught.value)
-    assert not list((folder / "cache").glob("datasets/*"))
-    return str(caught.value)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_the_example_of_the_documentation() -> None:
@@ -78,7 +57,7 @@ def test_every_format_gives_the_same(tmp_path: Path, ending: str) -> None:
         {
             "user_id": [1, 2],
             "item_id": [10, 20],
-            "timestamp": [5, 6],
+            "timestamp": [1_700_000_005, 1_700_000_006],
             "event": ["view", "click"],
             "value": [0.5, None],
         }
@@ -103,11 +82,13 @@ def test_every_format_gives_the_same(tmp_path: Path, ending: str) -> None:
         )
         content = text.encode()
         file.write_bytes(gzip.compress(content) if ending.endswith(".gz") else content)
-    source = TabularSource(interactions=tmp_path / f"log.{ending}", items=tmp_path / f"catalogue.{ending}")
+    # Polars quotes TSV as CSV.
+    quote = '"' if ending.startswith("tsv") else None
+    source = TabularSource(interactions=tmp_path / f"log.{ending}", items=tmp_path / f"catalogue.{ending}", quote=quote)
     dataset = prepare(source)
     assert dataset.interactions().collect().rows() == [
-        ("1", "10", 5, "view", 0.5),
-        ("2", "20", 6, "click", None),
+        ("1", "10", 1_700_000_005, "view", 0.5),
+        ("2", "20", 1_700_000_006, "click", None),
     ]
     assert dataset.items().select("item_id", "title", "categories").collect().rows() == [
         ("10", "Eins\tund", ["a", "b"]),
@@ -115,58 +96,9 @@ def test_every_format_gives_the_same(tmp_path: Path, ending: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("written", "seconds"),
-    [
-        ("1700000000", 1_700_000_000),
-        ("1700000000.75", 1_700_000_000),
-        ("1700000000123", 1_700_000_000),
-        ("1700000000123456", 1_700_000_000),
-        ("1700000000123456789", 1_700_000_000),
-        ("2023-11-14T22:13:20Z", 1_700_000_000),
-        ("2023-11-14 22:13:20", 1_700_000_000),
-        ("2023-11-14T22:13:20.999+00:00", 1_700_000_000),
-        ("2023-11-15T07:13:20+09:00", 1_700_000_000),
-        ("2023-11-15T07:13:20+0900", 1_700_000_000),
-        ("2023-11-14T22:13", 1_700_000_000 - 20),
-        ("2023-11-14", 1_699_920_000),
-        ("0", 0),
-    ],
-)
-def test_times(tmp_path: Path, written: str, seconds: int) -> None:
-    log = f"user_id,item_id,timestamp,event\nu,8,{written},view\nu,007,{written},view\n"
-    assert make(tmp_path, log).interactions().collect()["timestamp"].to_list() == [seconds, seconds]
-
-
-@pytest.mark.parametrize(
-    ("values", "seconds"),
-    [
-        ([datetime(2023, 11, 14, 22, 13, 20), datetime(1970, 1, 1)], [1_700_000_000, 0]),
-        ([datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC), None], None),
-        ([date(2023, 11, 14), date(1970, 1, 2)], [1_699_920_000, 86_400]),
-        ([1_700_000_000_000, 1_700_000_001_000], [1_700_000_000, 1_700_000_001]),
-        ([1_700_000_000.5, 5.0], [1_700_000_000, 5]),
-    ],
-)
-def test_times_of_parquet(tmp_path: Path, values: list[Any], seconds: list[int] | None) -> None:
-    frame = pl.DataFrame({"user_id": ["u", "v"], "item_id": ["8", "8"], "timestamp": values, "event": ["view"] * 2})
-    frame.write_parquet(tmp_path / "log.parquet")
-    if seconds is None:
-        assert "`timestamp`, row 2: the value is missing" in fault(tmp_path, interactions=tmp_path / "log.parquet")
-    else:
-        dataset = make(tmp_path, interactions=tmp_path / "log.parquet")
-        assert dataset.interactions().collect()["timestamp"].to_list() == seconds
-
-
-def test_the_unit_of_times_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
-        make(tmp_path, LOG.replace("170000000", "170000000000"))
-    assert "log.csv, column `timestamp`: read as unix milliseconds" in caplog.text
-
-
 def log_with(**changes: str) -> str:
-    row = {"user_id": "u", "item_id": "8", "timestamp": "5", "event": "view", "value": "1"} | changes
-    good = {"user_id": "u", "item_id": "8", "timestamp": "5", "event": "view", "value": "1"}
+    row = {"user_id": "u", "item_id": "8", "timestamp": "1700000005", "event": "view", "value": "1"} | changes
+    good = {"user_id": "u", "item_id": "8", "timestamp": "1700000005", "event": "view", "value": "1"}
     header = ",".join(row)
     lines = [
         ",".join(good.get(name, changes[name] if name not in good else "") for name in row),
@@ -179,26 +111,23 @@ def log_with(**changes: str) -> str:
     ("changes", "wanted"),
     [
         ({"timestamp": "yesterday"}, "column `timestamp`, row 2: 'yesterday' is no time"),
-        ({"timestamp": "-4"}, "column `timestamp`, row 2: -4 is negative"),
+        (
+            {"timestamp": "-4"},
+            "column `timestamp`, row 2: '-4' is 1969-12-31T23:59:56Z (read as unix seconds",
+        ),
         ({"timestamp": ""}, "column `timestamp`, row 2: the value is missing"),
-        ({"timestamp": "1700000000000"}, "row 2: 1700000000000 looks like milliseconds"),
         ({"event": "klick"}, "column `event`, row 2: unknown event 'klick'"),
         ({"event": ""}, "column `event`, row 2: the value is missing"),
         ({"user_id": ""}, "column `user_id`, row 2: the id is missing"),
         ({"item_id": "99"}, "column `item_id`, row 2: '99' is not in"),
         ({"value": "much"}, "column `value`, row 2: 'much' is no number"),
-        ({"value": "nan"}, "column `value`, row 2: nan is not a finite number"),
+        ({"value": "inf"}, "column `value`, row 2: inf is not a finite number"),
     ],
 )
 def test_a_broken_row_of_the_log_is_named(tmp_path: Path, changes: dict[str, str], wanted: str) -> None:
     text = fault(tmp_path, log_with(**changes))
     assert str(tmp_path / "log.csv") in text
     assert wanted in text
-
-
-def test_a_broken_iso_time_is_named(tmp_path: Path) -> None:
-    log = "user_id,item_id,timestamp,event\nu,8,2023-11-14,view\nu,8,2023-13-14,view\nu,8,2023-11-15,view\n"
-    assert "row 2: '2023-13-14' is no time" in fault(tmp_path, log)
 
 
 @pytest.mark.parametrize(
@@ -219,32 +148,22 @@ def test_a_broken_catalogue_is_named(tmp_path: Path, catalogue: str, wanted: str
     assert wanted in text
 
 
-@pytest.mark.parametrize("content", [b"a,b\n1,\xff\xfe\n", b"a,b\n1,2,3\n", b"PAR1 nothing"])
-def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "bad.csv").write_bytes(content)
-    assert "bad.csv" in fault(tmp_path, interactions=tmp_path / "bad.csv")
-
-
-@pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv.gz"])
-def test_a_damaged_file_is_named(tmp_path: Path, ending: str) -> None:
-    (tmp_path / f"bad.{ending}").write_bytes(b'{"user_id": 1, "item')
-    assert f"bad.{ending}" in fault(tmp_path, interactions=tmp_path / f"bad.{ending}")
-
-
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     text = fault(tmp_path, interactions=tmp_path / "none.csv")
     assert "none.csv can't be read: No such file" in text
 
 
 def test_an_unknown_ending_is_named(tmp_path: Path) -> None:
-    (tmp_path / "log.xlsx").write_bytes(b"x")
-    assert ".jsonl" in fault(tmp_path, interactions=tmp_path / "log.xlsx")
+    (tmp_path / "log.txt").write_bytes(b"x")
+    assert ".jsonl" in fault(tmp_path, interactions=tmp_path / "log.txt")
 
 
 def test_faults_name_mapped_columns(tmp_path: Path) -> None:
     log = "wer,was,wann,event\nu,8,-1,view\n"
     mapping = ColumnMapping(interactions={"user_id": "wer", "item_id": "was", "timestamp": "wann"})
-    assert "log.csv, column `wann`, row 1: -1 is negative" in fault(tmp_path, log, columns=mapping)
+    assert "log.csv, column `wann`, row 1: '-1' is 1969-12-31T23:59:59Z as unix seconds" in fault(
+        tmp_path, log, columns=mapping
+    )
 
 
 def test_a_mapping_to_an_absent_column_is_named(tmp_path: Path) -> None:
@@ -256,17 +175,19 @@ def test_a_mapping_to_an_absent_column_is_named(tmp_path: Path) -> None:
 
 
 def test_the_event_needs_a_column_or_a_default(tmp_path: Path) -> None:
-    log = "user_id,item_id,timestamp\nu,8,5\n"
+    log = "user_id,item_id,timestamp\nu,8,1700000005\n"
     assert "default_event" in fault(tmp_path, log)
     assert make(tmp_path, log, default_event="play").interactions().collect()["event"].to_list() == ["play"]
 
 
 def test_an_unknown_default_event_is_refused(tmp_path: Path) -> None:
-    assert "unknown event 'wish'" in fault(tmp_path, "user_id,item_id,timestamp\nu,8,5\n", default_event="wish")
+    assert "unknown event 'wish'" in fault(
+        tmp_path, "user_id,item_id,timestamp\nu,8,1700000005\n", default_event="wish"
+    )
 
 
 def test_a_default_event_fills_gaps(tmp_path: Path) -> None:
-    log = "user_id,item_id,timestamp,event\nu,8,5,\nu,8,6,click\n"
+    log = "user_id,item_id,timestamp,event\nu,8,1700000005,\nu,8,1700000006,click\n"
     got = make(tmp_path, log, default_event="view").interactions().collect()["event"].to_list()
     assert got == ["view", "click"]
 
@@ -332,7 +253,7 @@ def fault_users(folder: Path) -> str:
 
 
 def test_decimal_ids_are_refused(tmp_path: Path) -> None:
-    pl.DataFrame({"user_id": [1.0], "item_id": ["8"], "timestamp": [5], "event": ["view"]}).write_parquet(
+    pl.DataFrame({"user_id": [1.0], "item_id": ["8"], "timestamp": [1_700_000_005], "event": ["view"]}).write_parquet(
         tmp_path / "log.parquet"
     )
     assert "`user_id`: ids of type Float64" in fault(tmp_path, interactions=tmp_path / "log.parquet")
@@ -352,4 +273,4 @@ def test_unknown_items_may_be_left_out(tmp_path: Path) -> None:
 def test_left_out_columns_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         make(tmp_path, LOG, "item_id,title,language,colour\n007,x,en,red\n8,y,en,blue\n")
-    assert "left out colour" in caplog.text
+    assert "not used: colour" in caplog.text

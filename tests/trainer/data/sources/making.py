@@ -1,0 +1,32 @@
+"""A shop's two tables, written and prepared by the tabular source."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.config import TabularSource
+from trainer.data.dataset import Dataset
+from trainer.data.faults import DatasetError
+from trainer.data.sources import prepare
+
+LOG = "user_id,item_id,timestamp,event,value\nu1,007,1700000000,rating,4\nü2,8,1700000001,view,\n"
+CATALOGUE = "item_id,title,language,categories\n007,제임스 본드,ko,영화|고전\n8,Tea pot,en,\n"
+
+
+def make(folder: Path, log: str = LOG, catalogue: str = CATALOGUE, **settings: Any) -> Dataset:
+    """The dataset of both texts; ``settings`` may name other files."""
+    (folder / "log.csv").write_text(log, encoding="utf-8", newline="")
+    (folder / "catalogue.csv").write_text(catalogue, encoding="utf-8", newline="")
+    source = {"interactions": folder / "log.csv", "items": folder / "catalogue.csv"} | settings
+    return prepare(TabularSource.model_validate(source))
+
+
+def fault(folder: Path, *args: str, **settings: Any) -> str:
+    """The error that `make` ends with; nothing is left in the cache."""
+    before = sorted((folder / "cache").glob("datasets/*"))
+    with pytest.raises(DatasetError) as caught:
+        make(folder, *args, **settings)
+    assert "Remedy: " in str(caught.value)
+    assert sorted((folder / "cache").glob("datasets/*")) == before
+    return str(caught.value)

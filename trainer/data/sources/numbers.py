@@ -1,0 +1,211 @@
+"""Numbers in a user's columns: decimal signs, spellings of nothing, and columns that hold something else."""
+
+import logging
+from typing import Final
+
+import polars as pl
+
+from trainer.config import TableFormat
+from trainer.data.faults import Origin, reading
+from trainer.data.sources.refusal import refuse
+from trainer.data.tables import EMBEDDING
+
+# How tools and people write that there is no number.
+_NOTHING: Final = ["", "-", "--", "–", "—", "n/a", "na", "#n/a", "<na>", "null", "none", "nan", "nil", "\\n", "?"]
+_TRUE: Final = ["true", "t", "yes", "y"]
+_FALSE: Final = ["false", "f", "no", "n"]
+# A column of which this share is numbers is meant to be one.
+_MEANT: Final = 0.9
+_CURRENCY: Final = r"(?:\p{Sc}|[A-Z]{3})"
+_GROUPS: Final = {",": r"[.' ’\x{a0}\x{202f}]", ".": r"[,' ’\x{a0}\x{202f}]"}
+_CODE: Final = r"^[+-]?0\d+$"
+
+
+def to_number(
+    frame: pl.LazyFrame, name: str, wanted: pl.DataType, origin: Origin, form: TableFormat, delimiter: str | None
+) -> pl.LazyFrame:
+    """Numbers of the wanted type, null where nothing stands; a missing column is added as null.
+
+    Raises:
+        DatasetError: A row holds something else.
+    """
+    schema = frame.collect_schema()
+    if name not in schema:
+        return frame.with_columns(pl.lit(None, wanted).alias(name))
+    dtype = schema[name]
+    if dtype.is_nested() or dtype.is_temporal() or dtype == pl.Binary:
+        raise origin.fault(name, f"type {dtype} where numbers are wanted", "write numbers")
+    if dtype == pl.String:
+        present, number = _numbers(frame, name, origin, form, delimiter)
+    else:
+        present = pl.col(name)
+        # By way of decimals, so that `3.0` counts as a whole number.
+        number = present.cast(pl.Float64, strict=False)
+    fits = number.is_not_null()
+    if wanted.is_integer():
+        fits = fits & (number == number.floor()) & (number.abs() < 2**31)
+    kind = "whole number" if wanted.is_integer() else "number"
+    refuse(frame, present.is_not_null() & ~fits, name, origin, f"is no {kind}", _remedy(form))
+    return frame.with_columns(number.cast(wanted, strict=False).alias(name))
+
+
+def _remedy(form: TableFormat) -> str:
+    remedy = "write a number or nothing, or name the spelling of a missing value in `null_values`"
+    return remedy if form.decimal else f"{remedy}; `decimal: ','` or `decimal: '.'` reads 1.299,00 € or $1,299.00"
+
+
+def to_natural(
+    frame: pl.LazyFrame, name: str, origin: Origin, form: TableFormat, delimiter: str | None
+) -> pl.LazyFrame:
+    """The type that a further column's content suggests.
+
+    Text becomes numbers, embeddings (bracketed lists of numbers) or truth values when every entry fits; lists and
+    arrays of numbers become embeddings. All else stays as it is, and is noted.
+
+    Raises:
+        DatasetError: Nearly all rows hold numbers, and some hold something else; or the type can't be kept.
+    """
+    dtype = frame.collect_schema()[name]
+    if isinstance(dtype, pl.Array):
+        dtype = pl.List(dtype.inner)
+        frame = frame.with_columns(pl.col(name).arr.to_list())
+    if isinstance(dtype, pl.List) and dtype.inner is not None and pl.List(dtype.inner).inner.is_numeric():
+        return frame.with_columns(pl.col(name).cast(EMBEDDING))
+    if isinstance(dtype, pl.Decimal) or dtype == pl.Int128:
+        return frame.with_columns(pl.col(name).cast(pl.Float64))
+    if dtype in (pl.Categorical, pl.Enum):
+        return frame.with_columns(pl.col(name).cast(pl.String))
+    if dtype.is_temporal():
+        origin.note(name, f"type {dtype}: kept as text, the model does not use it", logging.WARNING)
+        return frame.with_columns(pl.col(name).cast(pl.String))
+    if dtype != pl.String:
+        return frame
+    return _from_text(frame, name, origin, form, delimiter)
+
+
+def _from_text(
+    frame: pl.LazyFrame, name: str, origin: Origin, form: TableFormat, delimiter: str | None
+) -> pl.LazyFrame:
+    stripped = pl.col(name).str.strip_chars()
+    given = pl.when(stripped != "").then(stripped)
+    lowered = given.str.to_lowercase()
+    inside = given.str.extract(r"(?s)^\[(.*)\]$").str.split(",").list.eval(pl.element().str.strip_chars())
+    vector = inside.list.eval(pl.element().cast(pl.Float32, strict=False))
+    with reading(origin.file):
+        facts = frame.select(
+            present=_something(given).count(),
+            codes=given.str.contains(_CODE).sum(),
+            truths=lowered.is_in(_TRUE + _FALSE).sum(),
+            vectors=vector.list.eval(pl.element().is_not_null()).list.all().fill_null(False).sum(),
+        ).collect(engine="streaming")
+    present, codes, truths, vectors = facts.row(0)
+    if present and vectors == present:
+        return frame.with_columns(pl.when(given.str.starts_with("[")).then(vector).alias(name))
+    if present and truths == present:
+        origin.note(name, "read as true or false, which the model does not use")
+        truth = pl.when(lowered.is_in(_TRUE)).then(True).when(lowered.is_in(_FALSE)).then(False)
+        return frame.with_columns(truth.alias(name))
+    something, number = _numbers(frame, name, origin, form, delimiter, quiet=True)
+    with reading(origin.file):
+        numbers = frame.select(number.count()).collect(engine="streaming").item()
+        likely = frame.select(_any_decimal(given).sum()).collect(engine="streaming").item()
+    if codes and numbers:
+        origin.note(
+            name,
+            f"{codes:,} values begin with a zero, as codes do: kept as text, the model does not use it",
+            logging.WARNING,
+        )
+    elif present and numbers == present:
+        # Once more, for its notes.
+        _, number = _numbers(frame, name, origin, form, delimiter)
+        return frame.with_columns(number.alias(name))
+    elif max(likely, numbers) >= _MEANT * present > 0:
+        refuse(
+            frame,
+            something.is_not_null() & number.is_null(),
+            name,
+            origin,
+            f"is no number ({numbers:,} of {present:,} values are)",
+            f"{_remedy(form)}; or leave the column out of `data.source.columns`",
+        )
+    elif numbers:
+        _note_mixed(frame, name, origin, something, number, numbers, present)
+    elif present:
+        origin.note(name, "kept as text, the model does not use it")
+    return frame.with_columns(given.alias(name))
+
+
+def _note_mixed(
+    frame: pl.LazyFrame, name: str, origin: Origin, something: pl.Expr, number: pl.Expr, numbers: int, present: int
+) -> None:
+    with reading(origin.file):
+        rows = frame.select(something.alias("value"), number.alias("number")).with_row_index("row")
+        first = rows.filter(pl.col("value").is_not_null() & pl.col("number").is_null()).head(1).collect()
+    origin.note(
+        name,
+        f"{origin.place(first['row'][0])}: {first['value'][0]!r} is no number ({numbers:,} of {present:,} values are): "
+        "kept as text, the model does not use it",
+        logging.WARNING,
+    )
+
+
+def _something(given: pl.Expr) -> pl.Expr:
+    return pl.when(~given.str.to_lowercase().is_in(_NOTHING)).then(given)
+
+
+def _numbers(
+    frame: pl.LazyFrame,
+    name: str,
+    origin: Origin,
+    form: TableFormat,
+    delimiter: str | None,
+    *,
+    quiet: bool = False,
+) -> tuple[pl.Expr, pl.Expr]:
+    """What stands in a text column, without spellings of nothing, and the numbers in it."""
+    given = pl.col(name).str.strip_chars()
+    if form.decimal is not None:
+        something = _something(given)
+        return something, _localised(something, form.decimal)
+    plain = given.cast(pl.Float64, strict=False)
+    plain = pl.when(plain.is_not_nan()).then(plain)
+    with reading(origin.file):
+        facts = frame.select(present=(given != "").sum(), numbers=plain.count()).collect(engine="streaming")
+    if facts["present"][0] == facts["numbers"][0]:
+        return pl.when(given != "").then(given), plain
+    something = _something(given)
+    comma = _localised(something, ",")
+    nothing = given.str.to_lowercase().is_in(_NOTHING) & (given != "")
+    with reading(origin.file):
+        facts = frame.select(
+            present=something.count(),
+            numbers=plain.count(),
+            commas=comma.count(),
+            missing=nothing.sum(),
+            first=given.filter(nothing).first(),
+            row=pl.arg_where(nothing).first(),
+        ).collect(engine="streaming")
+    present, numbers, commas, missing, first, row = facts.row(0)
+    if missing and present and not quiet:
+        origin.note(name, f"{first!r} in {origin.place(row)} is read as missing ({missing:,} in all)")
+    if numbers < present and commas == present and delimiter == ";":
+        if not quiet:
+            origin.note(name, "read with a decimal comma")
+        return something, comma
+    return something, plain
+
+
+def _localised(given: pl.Expr, decimal: str) -> pl.Expr:
+    """Numbers with this decimal sign, thousands in groups, and a currency before or behind them; else null."""
+    group = _GROUPS[decimal]
+    sign = rf"\{decimal}"
+    number = rf"[+-]?(?:\d{{1,3}}(?:{group}\d{{3}})+|\d+)(?:{sign}\d*)?|[+-]?{sign}\d+"
+    inner = given.str.extract(rf"^(?:{_CURRENCY}\s*)?({number})(?:\s*{_CURRENCY})?$")
+    exponent = given.str.extract(rf"^([+-]?\d+(?:{sign}\d+)?[eE][+-]?\d+)$")
+    digits = inner.str.replace_all(group, "").fill_null(exponent)
+    return digits.str.replace(decimal, ".", literal=True).cast(pl.Float64, strict=False)
+
+
+def _any_decimal(given: pl.Expr) -> pl.Expr:
+    """Whether it is a number by one decimal sign or the other."""
+    return _localised(given, ",").is_not_null() | _localised(given, ".").is_not_null()

@@ -1,0 +1,41 @@
+"""Parquet files: typed already; their own footer counts the rows."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet
+
+from trainer.config import TableFormat
+from trainer.data.faults import DatasetError, reading
+from trainer.data.sources.opening import refuse_other_formats
+from trainer.data.sources.table import Choose, RawTable, called
+
+_MAGIC = b"PAR1"
+
+
+def read(path: Path, table: str, form: TableFormat, wanted: Collection[str], choose: Choose, target: Path) -> RawTable:
+    """Scans a Parquet file; the arguments are those of the readers of text, of which it needs ``choose`` alone.
+
+    Raises:
+        DatasetError: It is another format, truncated or damaged.
+    """
+    del table, form, wanted, target
+    with reading(str(path)), path.open("rb") as file:
+        head = file.read(4096)
+        size = file.seek(0, 2)
+        file.seek(max(size - len(_MAGIC), 0))
+        tail = file.read()
+    if not head.startswith(_MAGIC):
+        refuse_other_formats(path, head)
+        what = "is empty" if size == 0 else "is no Parquet file"
+        raise DatasetError(f"{path} {what}. Remedy: write it as Parquet, or give it the ending of its format.")
+    if tail != _MAGIC:
+        raise DatasetError(f"{path} is truncated: its Parquet footer is missing. Remedy: write or copy it anew.")
+    with reading(str(path)):
+        records = pyarrow.parquet.read_metadata(path).num_rows
+        frame = pl.scan_parquet(path, glob=False)
+        names = frame.collect_schema().names()
+    chosen = choose(names)
+    frame = frame.select(pl.col(column).alias(name) for name, column in chosen.items())
+    return RawTable(names, frame, records, lambda row: called(row, row, row), {})

@@ -1,0 +1,65 @@
+"""Refusing the rows of a user's column that don't fit: the first by value, all by number."""
+
+from collections.abc import Callable
+
+import polars as pl
+
+from trainer.data.faults import DatasetError, Origin, reading
+
+_SHOWN = 3
+
+
+def refuse(
+    frame: pl.LazyFrame,
+    bad: pl.Expr,
+    name: str,
+    origin: Origin,
+    problem: str | Callable[[object], str],
+    remedy: str,
+) -> None:
+    """Raises for the rows that ``bad`` marks, if there are any.
+
+    Args:
+        frame: The table, in the file's order.
+        bad: True for the rows that don't fit.
+        name: The column in the dataset format.
+        origin: How the table is called.
+        problem: What follows the value of the first such row, or what makes the whole problem of it.
+        remedy: What to do.
+
+    Raises:
+        DatasetError: Names the first row and its value, how many there are, and where the next ones are.
+    """
+    with reading(origin.file):
+        marked = frame.select(pl.col(name).alias("value"), bad.alias("bad")).with_row_index("row").filter("bad")
+        found = marked.select(
+            pl.len().alias("count"),
+            pl.col("row").bottom_k(_SHOWN + 1).sort().implode(),
+            pl.col("value").sort_by("row").first(),
+        ).collect(engine="streaming")
+    count = int(found["count"][0])
+    if count:
+        raise _fault(name, origin, problem, remedy, count, found["row"][0].to_list(), found["value"][0])
+
+
+def _fault(
+    name: str,
+    origin: Origin,
+    problem: str | Callable[[object], str],
+    remedy: str,
+    count: int,
+    rows: list[int],
+    value: object,
+) -> DatasetError:
+    first, *others = sorted(rows)
+    said = problem(value) if callable(problem) else f"{_shorten(value)} {problem}"
+    if others:
+        shown = ", ".join(str(row + 1) for row in others[:_SHOWN])
+        said += f"; so {'is' if count == 2 else 'are'} {count - 1:,} more row{'s' * (count > 2)} ({shown}"
+        said += ", ...)" if count - 1 > _SHOWN else ")"
+    return origin.fault(name, said, remedy, first)
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
