@@ -190,7 +190,8 @@ def _open(source: TabularSource, file: Path, name: _TableName, folder: Path) -> 
     unused = [column for column in raw.names if column not in choose(raw.names).values()]
     if unused:
         _LOG.info("%s: not used: %s (`data.source.columns.%s` maps none of them)", file, ", ".join(unused), name)
-    origin = Origin(str(file), dict(mapping), raw.place)
+    drops = "data.source.drop_unknown_items" if name == "interactions" else None
+    origin = Origin(str(file), dict(mapping), drops, raw.place)
     facts = {"file": file.name, **raw.facts, "records": raw.records, "dropped": {}, "unused": unused}
     table = _Table(name, raw.frame, origin, form, raw.facts.get("delimiter"), raw.mixed, facts)
     _apply_null_values(table)

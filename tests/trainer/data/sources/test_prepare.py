@@ -129,7 +129,7 @@ def test_a_change_while_the_files_are_read_leaves_no_entry(
 
     def meanwhile(settings: TabularSource, path: Path) -> Dataset:
         dataset = adapter.write(settings, path)
-        settings.interactions.write_text("user_id,item_id,timestamp,event\nu,1,6,view\n")
+        settings.interactions.write_text("user_id,item_id,timestamp,event\nu,1,1700000006,view\n")
         return dataset
 
     monkeypatch.setitem(sources._ADAPTERS, "tabular", sources._Adapter(adapter.inputs, meanwhile, adapter.version))
@@ -151,9 +151,9 @@ def forged(file: Path, content: bytes) -> None:
 
 def test_an_edit_of_the_same_size_and_time_is_noticed(source: TabularSource) -> None:
     first = prepare(source)
-    forged(source.interactions, b"user_id,item_id,timestamp,event\nu,1,7,view\n")
-    assert prepare(source).interactions().collect()["timestamp"].to_list() == [7]
-    forged(source.interactions, b"user_id,item_id,timestamp,event\nu,1,5,view\n")
+    forged(source.interactions, b"user_id,item_id,timestamp,event\nu,1,1700000007,view\n")
+    assert prepare(source).interactions().collect()["timestamp"].to_list() == [1_700_000_007]
+    forged(source.interactions, b"user_id,item_id,timestamp,event\nu,1,1700000005,view\n")
     assert prepare(source).path == first.path
 
 
