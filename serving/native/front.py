@@ -2,8 +2,8 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from ctypes import c_char_p, c_double, c_int, c_int64, c_void_p
-from dataclasses import dataclass
+from ctypes import c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +26,8 @@ class NativeSignature:
         outputs: (alias, number of the type) of each.
         fetches: their tensors.
         spec_field: the field ``model_spec`` of its responses on the wire.
+        rows: of inputs that a request may leave out, by alias, what each of its rows then has: a TensorProto on the
+            wire, with one row and all its values.
     """
 
     inputs: Sequence[tuple[str, int, int]]
@@ -33,6 +35,7 @@ class NativeSignature:
     outputs: Sequence[tuple[str, int]]
     fetches: Sequence[Output]
     spec_field: bytes
+    rows: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class NativeModel:
@@ -48,12 +51,15 @@ class NativeModel:
         native = functions()
         self.handle: int | None = native.babelrec_model_new(session, inline_options, len(inline_options))
         for key, signature in signatures.items():
+            rows = [signature.rows.get(alias) for alias, _, _ in signature.inputs]
             native.babelrec_model_add(
                 self.handle,
                 key.encode(),
                 _texts([alias for alias, _, _ in signature.inputs]),
                 _numbers([dtype for _, dtype, _ in signature.inputs]),
                 _numbers([rank for _, _, rank in signature.inputs]),
+                (c_char_p * len(rows))(*rows),
+                (c_size_t * len(rows))(*[len(row) if row is not None else 0 for row in rows]),
                 output_array(signature.feeds),
                 len(signature.inputs),
                 _texts([alias for alias, _ in signature.outputs]),

@@ -38,6 +38,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
             POINTER(c_char_p),
             POINTER(c_int),
             POINTER(c_int),
+            POINTER(c_char_p),
+            POINTER(c_size_t),
             POINTER(Output),
             c_int,
             POINTER(c_char_p),

@@ -36,8 +36,9 @@ RPCS: Sequence[Row] = (
     Row(
         "PredictionService.Predict",
         "works",
-        "versions, labels, output_filter, defaults of a signature; when a shape does not fit, the graph's message is "
-        "followed by a hint in brackets",
+        "versions, labels, output_filter; when a shape does not fit, the graph's message is followed by a hint in "
+        "brackets; a declared default of one row stands for each row of a request (fed as it is there, so that a "
+        "request of several rows can leave out an input only if the graph repeats it, and with batching none)",
     ),
     Row(
         "PredictionService.Classify",
@@ -77,7 +78,7 @@ ROUTES: Sequence[Row] = (
     Row(
         "POST /v1/models/NAME[/versions/N | /labels/L]:predict",
         "differs",
-        "half, bfloat16 and uint16 work (501 there); invalid UTF-8 is refused; of repeated keys the last counts (the "
+        "inputs with declared defaults may be left out (gRPC only there); half, bfloat16 and uint16 work (501 there); invalid UTF-8 is refused; of repeated keys the last counts (the "
         "first there); nesting beyond 1,000 levels is refused",
     ),
     Row("POST /v1/models/NAME[/versions/N | /labels/L]:classify", "works", "answers `results`, as the binary does"),

@@ -11,12 +11,14 @@ from serving.native.library import why_not
 from serving.runtime.session import INLINE_OPTIONS
 from serving.server.batch_metrics import native_figures
 from serving.server.core import ServerCore
+from serving.server.defaults import is_row
 from serving.server.figures import Snapshot, merge
 from serving.server.handlers import GRPC, RUNTIME
 from serving.server.metrics import Metrics
 from serving.server.predict import spec_field
 from serving.server.saved_model import SavedModelServable
-from serving.server.servable import Servable
+from serving.server.servable import Servable, Signature
+from serving.tensors import to_numpy, to_proto
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -103,8 +105,18 @@ def _signatures(servable: SavedModelServable, name: str, version: int) -> dict[s
         types = {dtype for _, dtype, _ in inputs} | {dtype for _, dtype in outputs}
         if inputs and outputs and types <= SUPPORTED_DTYPES and all(rank > 0 for _, _, rank in inputs):
             feeds, fetches = servable.tensors(key, signature.outputs)
-            found[key] = NativeSignature(inputs, feeds, outputs, fetches, spec_field(name, version, key))
+            rows = _default_rows(signature)
+            found[key] = NativeSignature(inputs, feeds, outputs, fetches, spec_field(name, version, key), rows)
     return found
+
+
+def _default_rows(signature: Signature) -> dict[str, bytes]:
+    """The defaults that the front can fill in, written out in full, which is the form it reads."""
+    return {
+        alias: to_proto(to_numpy(default)).SerializeToString()
+        for alias, default in signature.defaults.items()
+        if alias in signature.inputs and is_row(default, signature.inputs[alias])
+    }
 
 
 def obstacle(options: argparse.Namespace, bundle: Any) -> str | None:

@@ -8,6 +8,7 @@ import grpc
 
 from serving.protos import model_pb2, predict_pb2, tensor_pb2
 from serving.runtime.joining import UnjoinableError, rows_of
+from serving.server.defaults import filled, rows_given
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.servable import DEFAULT_SIGNATURE, METHODS, Servable, Signature, TensorSpec
 from serving.tensors import TensorParseError, dtype_name, to_content_proto, to_numpy, varint
@@ -91,7 +92,7 @@ def run_predict_serialized(
             f"Expected prediction signature method_name to be one of {{{', '.join(METHODS)}}}. "
             f"Was: {signature.method_name}",
         )
-    inputs = _inputs(signature, request.inputs)
+    inputs = _inputs(signature, request)
     aliases = _output_aliases(signature, request.output_filter)
     try:
         results = servable.run_serialized(signature_name, inputs, aliases, timeout=timeout, alone=alone)
@@ -138,7 +139,7 @@ def run_predict_together(
     if check_method_name and signature.method_name not in METHODS:
         return None
     try:
-        inputs = [_inputs(signature, request.inputs) for request in requests]
+        inputs = [_inputs(signature, request) for request in requests]
         aliases = _output_aliases(signature, requests[0].output_filter)
         # Of one input each: joining insists that the others have as many.
         first = next(iter(signature.inputs))
@@ -209,8 +210,8 @@ def _entry_key(alias: str) -> bytes:
     return _KEY + varint(len(text)) + text
 
 
-def _inputs(signature: Signature, given: Mapping[str, Any]) -> dict[str, Any]:
-    expected = signature.inputs
+def _inputs(signature: Signature, request: Any) -> dict[str, Any]:
+    given, expected = request.inputs, signature.inputs
     if len(given) > len(expected) or (len(given) < len(expected) and not signature.defaults):
         raise invalid_argument(
             f"input size does not match signature: {len(given)}!={len(expected)} "
@@ -220,13 +221,14 @@ def _inputs(signature: Signature, given: Mapping[str, Any]) -> dict[str, Any]:
         )
     inputs: dict[str, Any] = {}
     used = 0
+    rows = rows_given(given, request.ByteSize()) if len(given) < len(expected) else 1
     for position, (alias, spec) in enumerate(expected.items()):
         if alias in given:
             proto = given[alias]
             used += 1
+        elif alias in signature.defaults:
+            proto = filled(signature.defaults[alias], spec, rows)
         else:
-            proto = signature.defaults.get(alias)
-        if proto is None:
             raise invalid_argument(
                 f"Signature input alias: {alias}(feed name: {spec.name}) not found in request and no default "
                 f"value provided. Inputs expected to be in the request {{{_joined(given)}}}, or default "

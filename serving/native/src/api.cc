@@ -75,13 +75,16 @@ API Handle* babelrec_model_new(void* session, const void* inline_options, size_t
   return new Handle{std::make_shared<Model>(session, std::string(static_cast<const char*>(inline_options), length))};
 }
 
+// rows: of inputs that may be left out; null for others.
 API void babelrec_model_add(Handle* handle, const char* key, const char** inputs, const int* input_types,
-                            const int* ranks, const TF_Output* feeds, int input_count, const char** outputs,
+                            const int* ranks, const char** rows, const size_t* row_lengths, const TF_Output* feeds,
+                            int input_count, const char** outputs,
                             const int* output_types, const TF_Output* fetches, int output_count,
                             const void* spec_field, size_t length) {
   Signature signature;
   for (int index = 0; index < input_count; ++index) {
-    signature.inputs.push_back({inputs[index], input_types[index], ranks[index]});
+    InputSpec& input = signature.inputs.emplace_back(InputSpec{inputs[index], input_types[index], ranks[index], {}});
+    if (rows[index] != nullptr) input.row.emplace(rows[index], row_lengths[index]);
   }
   for (int index = 0; index < output_count; ++index) signature.outputs.push_back({outputs[index], output_types[index]});
   signature.feeds.assign(feeds, feeds + input_count);

@@ -250,8 +250,8 @@ void Front::arrived(Call* call) {
   if (found.model == nullptr) return pass_on(call);
   call->signature = found.model->find(request->signature);
   if (call->signature == nullptr) return pass_on(call);
-  std::optional<std::vector<Input>> inputs = read_inputs(*request, *call->signature);
-  if (!inputs || inputs->front().shape[0] > options_.max_rows) return pass_on(call);
+  std::optional<std::vector<Input>> inputs = read_inputs(*request, *call->signature, options_.max_rows);
+  if (!inputs) return pass_on(call);
   call->inputs = std::move(*inputs);
   call->rows = call->inputs.front().shape[0];
   call->model = std::move(found.model);

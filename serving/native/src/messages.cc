@@ -136,6 +136,19 @@ bool read_tensor(std::string_view proto, const InputSpec& spec, Input& input) {
   return input.numbers.size() % width == 0 && static_cast<int64_t>(input.numbers.size() / width) == count;
 }
 
+// A row, as often as there are rows.
+bool read_row(std::string_view proto, const InputSpec& spec, int64_t rows, Input& input) {
+  if (!read_tensor(proto, spec, input) || input.shape[0] != 1) return false;
+  const size_t strings = input.strings.size(), numbers = input.numbers.size();
+  input.strings.reserve(strings * static_cast<size_t>(rows));
+  input.numbers.reserve(numbers * static_cast<size_t>(rows));
+  for (input.shape[0] = 1; input.shape[0] < rows; ++input.shape[0]) {
+    for (size_t index = 0; index < strings; ++index) input.strings.push_back(input.strings[index]);
+    input.numbers.append(input.numbers, 0, numbers);
+  }
+  return true;
+}
+
 void write_shape(pbf_writer& tensor, const std::vector<int64_t>& sizes) {
   pbf_writer shape(tensor, 2);
   for (int64_t size : sizes) {
@@ -296,21 +309,28 @@ std::optional<RawRequest> read_request(std::string_view content) {
   }
 }
 
-std::optional<std::vector<Input>> read_inputs(const RawRequest& request, const Signature& signature) {
-  if (request.inputs.size() != signature.inputs.size()) return std::nullopt;
+std::optional<std::vector<Input>> read_inputs(const RawRequest& request, const Signature& signature,
+                                              int64_t max_rows) {
+  if (request.inputs.empty() || request.inputs.size() > signature.inputs.size()) return std::nullopt;
   std::vector<Input> inputs(signature.inputs.size());
+  int64_t rows = 0;
   try {
     for (const auto& [alias, tensor] : request.inputs) {
       size_t index = 0;
       while (index < inputs.size() && signature.inputs[index].alias != alias) ++index;
       if (index == inputs.size() || !inputs[index].shape.empty()) return std::nullopt;  // unknown, or given twice
       if (!read_tensor(tensor, signature.inputs[index], inputs[index])) return std::nullopt;
+      if (rows == 0) rows = inputs[index].shape[0];
+      if (rows < 1 || rows > max_rows || rows != inputs[index].shape[0]) return std::nullopt;
+    }
+    for (size_t index = 0; index < inputs.size(); ++index) {
+      const InputSpec& spec = signature.inputs[index];
+      if (inputs[index].shape.empty() && !(spec.row && read_row(*spec.row, spec, rows, inputs[index]))) {
+        return std::nullopt;
+      }
     }
   } catch (const std::exception&) {  // malformed, or no memory
     return std::nullopt;
-  }
-  for (const Input& input : inputs) {
-    if (input.shape[0] < 1 || input.shape[0] != inputs.front().shape[0]) return std::nullopt;
   }
   return inputs;
 }

@@ -32,9 +32,11 @@ struct Input {
 // nullopt: not understood.
 std::optional<RawRequest> read_request(std::string_view bytes);
 
-// The inputs in the order of the signature, all with the same number of rows (at least one). nullopt: not understood,
-// or not what the signature declares.
-std::optional<std::vector<Input>> read_inputs(const RawRequest& request, const Signature& signature);
+// The inputs in the order of the signature, all with the same number of rows (at least one); those that the request
+// leaves out by their defaults. They have views into the request and the signature. nullopt: not understood, not what
+// the signature declares, or more rows than max_rows.
+std::optional<std::vector<Input>> read_inputs(const RawRequest& request, const Signature& signature,
+                                              int64_t max_rows);
 
 // Joins one input of several requests along the rows. Sizes beyond them that differ are filled up with zeros or empty
 // strings where `pad` allows it. Null when they can't be joined.

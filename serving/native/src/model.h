@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,6 +21,7 @@ struct InputSpec {
   std::string alias;
   int dtype;
   int rank;
+  std::optional<std::string> row;  // of a request that leaves it out: a TensorProto with one row, for each of its rows
 };
 
 struct OutputSpec {

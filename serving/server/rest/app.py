@@ -15,7 +15,7 @@ import grpc
 
 from serving.protos import get_model_metadata_pb2, get_model_status_pb2
 from serving.server.errors import StatusError, from_exception, invalid_argument
-from serving.server.rest import json_decode, json_encode, json_examples, routes
+from serving.server.rest import json_decode, json_defaults, json_encode, json_examples, routes
 from serving.server.rest.body import BodyError, read_body
 from serving.server.rest.statuses import HTTP_STATUS
 from serving.server.servable import DEFAULT_SIGNATURE
@@ -182,7 +182,7 @@ class RestApp:
     def _infer(self, route: routes.Route, body: bytes, deadline: float | None) -> bytes:
         try:
             if route.method == "predict":
-                request, layout = json_decode.predict_request(body, route.spec, self._input_types)
+                request, layout = json_decode.predict_request(body, route.spec, self._inputs)
             elif route.method == "classify":
                 request = json_examples.classification_request(body, route.spec)
             else:
@@ -200,12 +200,15 @@ class RestApp:
         response = self._handlers.regress(request, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
         return json_encode.regression_response(response.result)
 
-    def _input_types(self, spec: Any) -> dict[str, int]:
+    def _inputs(self, spec: Any) -> json_defaults.Inputs:
         name = spec.signature_name or DEFAULT_SIGNATURE
         signatures = self._signatures(spec)
         if name not in signatures:
             raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
-        return {alias: info.dtype for alias, info in signatures[name].inputs.items()}
+        signature = signatures[name]
+        return json_defaults.Inputs(
+            {alias: info.dtype for alias, info in signature.inputs.items()}, dict(signature.defaults)
+        )
 
     def _signatures(self, spec: Any) -> Mapping[str, Any]:
         # Straight from the loaded version where the handlers offer it: no copy of all signatures.

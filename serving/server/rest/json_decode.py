@@ -15,6 +15,7 @@ import numpy as np
 from serving.protos import predict_pb2, tensor_pb2, types_pb2
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.rest import json_text
+from serving.server.rest.json_defaults import Inputs, filled_rows
 from serving.server.rest.json_text import format_error, is_base64, value_text
 from serving.server.rest.statuses import unimplemented
 from serving.tensors import dtype_name, numpy_dtype, to_proto
@@ -48,8 +49,8 @@ _FLOATS: dict[int, tuple[float, int]] = {
 }
 _NUMBER_KINDS = {int, float}
 
-# Alias -> DataType of the inputs of a request's signature, by its ModelSpec.
-InputTypes = Callable[[Any], Mapping[str, int]]
+# The inputs of a request's signature, by its ModelSpec.
+FindInputs = Callable[[Any], Inputs]
 
 
 class Format(Enum):
@@ -59,25 +60,25 @@ class Format(Enum):
     COLUMNAR = "columnar"
 
 
-def predict_request(body: bytes, spec: Any, input_types: InputTypes) -> tuple[Any, Format]:
+def predict_request(body: bytes, spec: Any, find_inputs: FindInputs) -> tuple[Any, Format]:
     """Reads a predict request.
 
     Args:
         body: the JSON document.
         spec: ModelSpec from the URL; the request gets a copy with the document's signature name.
-        input_types: gives the inputs of the signature; asked once the document says which it is.
+        find_inputs: gives the inputs of the signature; asked once the document says which it is.
 
     Returns:
         The ``PredictRequest`` and the format it came in.
 
     Raises:
-        StatusError: the document is wrong, in the real server's words; or whatever ``input_types`` raises.
+        StatusError: the document is wrong, in the real server's words; or whatever ``find_inputs`` raises.
     """
     document = json_text.parse(body)
     request = predict_pb2.PredictRequest(model_spec=spec)
     fill_signature(document, request)
-    types = input_types(request.model_spec)
-    if not types:
+    inputs = find_inputs(request.model_spec)
+    if not inputs.types:
         raise invalid_argument(
             f"Failed to get input map for signature: {request.model_spec.signature_name or 'DEFAULT'}"
         )
@@ -91,10 +92,10 @@ def predict_request(body: bytes, spec: Any, input_types: InputTypes) -> tuple[An
             raise format_error(document, "Excepting 'instances' to be an list/array")
         if not instances:
             raise format_error(document, "No values in 'instances' array")
-        _fill_from_instances(instances, types, request.inputs)
+        _fill_from_instances(instances, inputs, request.inputs)
         return request, Format.ROW
     if "inputs" in document:
-        _fill_from_inputs(document["inputs"], types, request.inputs)
+        _fill_from_inputs(document["inputs"], inputs, request.inputs)
         return request, Format.COLUMNAR
     raise invalid_argument("Missing 'inputs' or 'instances' key")
 
@@ -120,7 +121,8 @@ def lossy_error(value: float, target: str) -> StatusError:
     return invalid_argument(f"Cannot convert JSON value: {value_text(value)} to {target} without loss of precision.")
 
 
-def _fill_from_inputs(value: Any, types: Mapping[str, int], tensors: Any) -> None:
+def _fill_from_inputs(value: Any, inputs: Inputs, tensors: Any) -> None:
+    types = inputs.types
     if type(value) is not dict or is_base64(value):
         if len(types) > 1:
             raise invalid_argument(
@@ -131,29 +133,32 @@ def _fill_from_inputs(value: Any, types: Mapping[str, int], tensors: Any) -> Non
         tensors[alias].CopyFrom(_tensor(value, types[alias]))
         return
     for alias in sorted(types):
-        if alias not in value:
+        if alias in value:
+            tensors[alias].CopyFrom(_tensor(value[alias], types[alias]))
+        elif alias not in inputs.defaults:
             raise invalid_argument(f"Missing named input: {alias} in 'inputs' object.")
-        tensors[alias].CopyFrom(_tensor(value[alias], types[alias]))
 
 
-def _fill_from_instances(instances: list[Any], types: Mapping[str, int], tensors: Any) -> None:
-    first = instances[0]
+def _fill_from_instances(instances: list[Any], inputs: Inputs, tensors: Any) -> None:
+    first, types = instances[0], inputs.types
     if type(first) is not dict and len(types) > 1:
         raise invalid_argument(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
         )
+    columns: dict[str, Any] = {"": None}
     if not (named := _is_object(first)):
         # A list of base64 objects also gets here with several inputs; that some are missing shows later on.
         alias = min(types)
-        tensor = None if any(map(_is_object, instances)) else _dense(instances, types[alias])
-        columns = {alias: tensor}
-    elif all(map(_is_object, instances)) and all(element.keys() == types.keys() for element in instances):
-        columns = {alias: _dense([element[alias] for element in instances], types[alias]) for alias in types}
-    else:
-        columns = {"": None}
+        columns = {alias: None if any(map(_is_object, instances)) else _dense(instances, types[alias])}
+    elif all(map(_is_object, instances)):
+        rows = filled_rows(instances, inputs) if inputs.defaults else instances
+        aliases = rows[0].keys()
+        if inputs.required <= aliases <= types.keys() and all(row.keys() == aliases for row in rows):
+            instances = rows
+            columns = {alias: _dense([row[alias] for row in rows], types[alias]) for alias in aliases}
     if any(column is None for column in columns.values()):
-        columns = _walk_instances(instances, types, named)
+        columns = _walk_instances(instances, inputs, named)
     for alias, column in columns.items():
         tensors[alias].CopyFrom(column)
 
@@ -162,9 +167,9 @@ def _is_object(value: Any) -> bool:
     return type(value) is dict and not is_base64(value)
 
 
-def _walk_instances(instances: list[Any], types: Mapping[str, int], named: bool) -> dict[str, Any]:
+def _walk_instances(instances: list[Any], inputs: Inputs, named: bool) -> dict[str, Any]:
     """One element after the other, for its errors. What it lets pass is right, too."""
-    names = ",".join(sorted(types))
+    types = inputs.types
     seen: dict[str, tuple[list[Any], list[int]]] = {}
     for position, element in enumerate(instances):
         if not named:
@@ -186,10 +191,11 @@ def _walk_instances(instances: list[Any], types: Mapping[str, int], named: bool)
                 raise invalid_argument(
                     f"Failed to process element: {position} key: {alias} of 'instances' list. Error: {error}"
                 ) from None
-        if element.keys() != types.keys():
+        if not inputs.required <= element.keys() or element.keys() != instances[0].keys():
+            optional = f" (may be left out: {','.join(sorted(inputs.defaults))})" if inputs.defaults else ""
             raise invalid_argument(
                 f"Failed to process element: {position} of 'instances' list. JSON object: {value_text(element)} "
-                f"keys must be equal to: {names}"
+                f"keys must be equal to: {','.join(sorted(types))}{optional}"
             )
     return {alias: _built(values, types[alias], [len(instances), *shape]) for alias, (values, shape) in seen.items()}
 

@@ -172,7 +172,7 @@ class Served:
     session: SavedModelSession
     folder: Path
 
-    def model(self, version: int) -> NativeModel:
+    def model(self, version: int, rows: Mapping[str, bytes] | None = None) -> NativeModel:
         signatures = {}
         for key, definition in self.session.meta_graph.signature_def.items():
             inputs, outputs = sorted(definition.inputs.items()), sorted(definition.outputs.items())
@@ -182,6 +182,7 @@ class Served:
                 [(alias, info.dtype) for alias, info in outputs],
                 [self.session.output(info.name) for _, info in outputs],
                 spec_field("m", version, key),
+                rows or {},
             )
         return NativeModel(self.session.pointer, INLINE_OPTIONS, signatures)
 

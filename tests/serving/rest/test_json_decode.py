@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from serving.protos import classification_pb2, model_pb2, predict_pb2, regression_pb2, types_pb2
 from serving.server.errors import StatusError
 from serving.server.rest.json_decode import Format, predict_request
+from serving.server.rest.json_defaults import Inputs
 from serving.server.rest.json_examples import classification_request, regression_request
 from serving.server.rest.json_text import base64_bytes, parse, value_text
 
@@ -29,7 +30,7 @@ STRINGS = {"default": STRING}
 
 def decoded(body: str | bytes, types: dict[str, int]) -> tuple[Any, Format]:
     raw = body if isinstance(body, bytes) else body.encode()
-    return predict_request(raw, model_pb2.ModelSpec(name="m"), lambda spec: types)
+    return predict_request(raw, model_pb2.ModelSpec(name="m"), lambda spec: Inputs(types))
 
 
 def refusal(body: str | bytes, types: dict[str, int]) -> str:
@@ -173,12 +174,12 @@ def test_tensors(body: str, types: dict[str, int], form: Format, tensors: str) -
 def test_the_signature_is_asked_for_by_its_name() -> None:
     asked: list[Any] = []
 
-    def types(spec: Any) -> dict[str, int]:
+    def inputs(spec: Any) -> Inputs:
         asked.append(spec)
-        return INTS
+        return Inputs(INTS)
 
     spec = model_pb2.ModelSpec(name="m", version_label="neu")
-    request, _ = predict_request('{"signature_name": "预测", "instances": [[1,2]]}'.encode(), spec, types)
+    request, _ = predict_request('{"signature_name": "预测", "instances": [[1,2]]}'.encode(), spec, inputs)
     assert request.model_spec == model_pb2.ModelSpec(name="m", version_label="neu", signature_name="预测")
     assert asked == [request.model_spec]
     assert spec.signature_name == ""

@@ -1,0 +1,76 @@
+"""Inputs that a JSON request leaves out and its signature declares defaults for.
+
+TensorFlow Serving 2.20 reads JSON by the signature's inputs alone and wants all of them (``FillTensorMapFromInputsMap``
+and ``FillTensorMapFromInstancesList`` in ``util/json_tensor.cc``), though its gRPC API knows defaults.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.protos import types_pb2
+from serving.runtime.joining import rows_of
+from serving.tensors import TensorParseError, to_numpy
+
+_SMALL_FLOATS = (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The inputs of a signature.
+
+    Attributes:
+        types: DataTypes by alias.
+        defaults: TensorProtos, by alias, of those that may be left out.
+    """
+
+    types: Mapping[str, int]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Aliases of those that have to be given."""
+        return frozenset(self.types.keys() - self.defaults.keys())
+
+
+def filled_rows(rows: Sequence[dict[str, Any]], inputs: Inputs) -> list[dict[str, Any]]:
+    """Rows of a request, each with a value for every input that some row gives.
+
+    An input that no row gives is left to whoever runs the request. If no row gives anything, all are filled in: they
+    say how many rows there are.
+
+    Args:
+        rows: objects whose keys are inputs of the signature.
+        inputs: the signature's.
+
+    Returns:
+        The rows; a value is still missing where a default is no single row, and so none of several.
+    """
+    given = set[str]().union(*rows) or set(inputs.defaults)
+    defaults = {alias: _row(inputs.defaults[alias]) for alias in given & inputs.defaults.keys()}
+    values = {alias: found[0] for alias, found in defaults.items() if found}
+    return [row if row.keys() == given else values | row for row in rows]
+
+
+def _row(default: Any) -> list[Any]:
+    """The only row of a TensorProto as a JSON value; nothing when it has none or several."""
+    if rows_of(default) != 1:
+        return []
+    try:
+        array = to_numpy(default)
+    except TensorParseError:
+        return []
+    if default.dtype in _SMALL_FLOATS:
+        array = array.astype(float)
+    values: list[Any] = array.tolist()
+    return _texts(values) if array.dtype.hasobject else values
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_texts(item) for item in value]
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"b64": b64encode(value).decode()}
