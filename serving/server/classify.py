@@ -83,14 +83,10 @@ def classification_outputs(servable: Servable, name: str, *, check_method_name: 
     if len(signature.outputs) not in (1, 2):
         raise invalid_argument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
     if INPUTS not in signature.inputs:
-        raise StatusError(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"No classification inputs found in SignatureDef: {servable.signature_defs[name]}",
-        )
+        raise invalid_argument(f"No classification inputs found in SignatureDef: {servable.signature_defs[name]}")
     aliases = [alias for alias in (CLASSES, SCORES) if alias in signature.outputs]
     if not aliases:
-        raise StatusError(
-            grpc.StatusCode.FAILED_PRECONDITION,
+        raise invalid_argument(
             f'Expected classification signature outputs to contain at least one of "{CLASSES}" or "{SCORES}". '
             f"Signature was: {servable.signature_defs[name]}",
         )

@@ -78,8 +78,9 @@ ROUTES: Sequence[Row] = (
     Row(
         "POST /v1/models/NAME[/versions/N | /labels/L]:predict",
         "differs",
-        "inputs with declared defaults may be left out (gRPC only there); half, bfloat16 and uint16 work (501 there); invalid UTF-8 is refused; of repeated keys the last counts (the "
-        "first there); nesting beyond 1,000 levels is refused",
+        "inputs with declared defaults may be left out (gRPC only there); half, bfloat16 and uint16 work (501 there); "
+        "invalid UTF-8 is refused; of repeated keys the last counts (the first there); nesting beyond 1,000 levels is "
+        "refused (deep lists end the process there); quoted JSON is cut after 256 bytes, there near them",
     ),
     Row("POST /v1/models/NAME[/versions/N | /labels/L]:classify", "works", "answers `results`, as the binary does"),
     Row("POST /v1/models/NAME[/versions/N | /labels/L]:regress", "works", "answers `results`, as the binary does"),
@@ -88,7 +89,8 @@ ROUTES: Sequence[Row] = (
         "`batching_session/*` counts every batch, however it was formed, but no warm-up and, of the batches that "
         "TensorFlow's queue forms (REST, Classify, `allowed_batch_sizes`), none that fails; `batching/*` shows the "
         "settings of this server's batching, there those of BatchFunction operations within a model"),
-    Row("OPTIONS (CORS preflight)", "works", "its refusal is worded after the public discussion, not the source"),
+    Row("OPTIONS (CORS preflight)"),
+    Row("A version that is no number, or a name that can't be decoded", "differs", "400 with a reason; without there"),
     Row("Content-Encoding: gzip", "works", "broken gzip has a message of its own"),
     Row("Accept-Encoding: gzip", "extra"),
     Row("Bodies above --rest_api_max_body_bytes", "differs", "413; there is no limit for plain bodies there"),

@@ -45,8 +45,8 @@ class Handlers:
     """The RPCs of PredictionService and ModelService. Thread-safe.
 
     Every method takes ``timeout``, the seconds that the caller will still wait (None: for ever), and the
-    inference methods ``entrypoint``, the skin the request came through (``GRPC`` or ``REST``), for the
-    metrics.
+    inference methods ``entrypoint``, the skin the request came through (``GRPC`` or ``REST``). The REST API counts its
+    requests itself, with those that never come here.
 
     Args:
         core: models and their states.
@@ -77,9 +77,9 @@ class Handlers:
         self._check_method_names = check_method_names
         # The config whose logging is in force. The core replaces its config as a whole, so identity tells.
         self._followed: Any = None
-        # (entry point, method, model) -> what adds to the count of good answers, and observes their latency and
-        # the model's own.
-        self._cells: dict[tuple[str, str, str], tuple[Any, Any, Any]] = {}
+        # (entry point, method, model) -> what observes the model's own latency and, where requests are counted here,
+        # what adds to the count of good answers and observes their latency.
+        self._cells: dict[tuple[str, str, str], tuple[Any, tuple[Any, Any] | None]] = {}
 
     def predict(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
         """``PredictRequest`` -> ``PredictResponse``."""
@@ -119,7 +119,7 @@ class Handlers:
             left = None if timeout is None else timeout - (time.perf_counter() - start)
             if left is not None and left <= 0:
                 answers[index] = error = too_late()
-                self.count_failure(request.model_spec.name, error)
+                self._count_failure(request.model_spec.name, error, entrypoint)
                 continue
             try:
                 answers[index] = self._predict(run, request, left, entrypoint, queued[index : index + 1])
@@ -155,7 +155,7 @@ class Handlers:
         except StatusError as error:
             for index in indices:
                 answers[index] = error
-                self.count_failure(spec.name, error)
+                self._count_failure(spec.name, error, entrypoint)
             return
         if responses is None:
             return
@@ -190,7 +190,7 @@ class Handlers:
                     timed, version, request, check_method_name=self._check_method_names, timeout=timeout
                 )
         except Exception as error:
-            self._fail(name, error)
+            self._fail(name, error, entrypoint)
         self._succeed(entrypoint, "MultiInference", name, start, timed.seconds)
         self.metrics.record_examples(name, count)
         if self._logger is not None:
@@ -308,7 +308,7 @@ class Handlers:
                     timeout=timeout,
                 )
         except Exception as error:
-            self._fail(name, error)
+            self._fail(name, error, entrypoint)
         self._succeed(entrypoint, "Predict", name, start, timed.seconds)
         if self._logger is not None:
             self._log(self._logger, request, response, name, version, spec.signature_name)
@@ -327,7 +327,7 @@ class Handlers:
                     timed, name, version, request, check_method_name=self._check_method_names, timeout=timeout
                 )
         except Exception as error:
-            self._fail(name, error)
+            self._fail(name, error, entrypoint)
         self._succeed(entrypoint, method, name, start, timed.seconds)
         self.metrics.record_examples(name, count)
         if self._logger is not None:
@@ -360,23 +360,31 @@ class Handlers:
     def _succeed(self, entrypoint: str, method: str, name: str, start: float, run_seconds: float) -> None:
         cells = self._cells.get((entrypoint, method, name))
         if cells is None:
-            # The real server's REST API takes the method's name from the URL.
-            api = method if entrypoint == GRPC else method.lower()
-            cells = (
-                self.metrics.request_count.cell(name, "OK").add,
-                self.metrics.request_latency.cell(name, api, entrypoint).observe,
-                self.metrics.runtime_latency.cell(name, method, RUNTIME).observe,
-            )
+            cells = self._cells_of(entrypoint, method, name)
             if len(self._cells) < _CACHED_MODELS:
                 self._cells[entrypoint, method, name] = cells
-        add, observe_request, observe_run = cells
-        add()
+        observe_run, requests = cells
         observe_run(run_seconds * 1e6)
-        observe_request((time.perf_counter() - start) * 1e6)
+        if requests is not None:
+            add, observe = requests
+            add()
+            observe((time.perf_counter() - start) * 1e6)
 
-    def _fail(self, name: str, error: Exception) -> NoReturn:
+    def _cells_of(self, entrypoint: str, method: str, name: str) -> tuple[Any, tuple[Any, Any] | None]:
+        metrics = self.metrics
+        observe_run = metrics.runtime_latency.cell(name, method, RUNTIME).observe
+        if entrypoint == REST:
+            return observe_run, None
+        latency = metrics.request_latency.cell(name, method, entrypoint)
+        return observe_run, (metrics.request_count.cell(name, "OK").add, latency.observe)
+
+    def _count_failure(self, name: str, error: StatusError, entrypoint: str) -> None:
+        if entrypoint != REST:
+            self.count_failure(name, error)
+
+    def _fail(self, name: str, error: Exception, entrypoint: str) -> NoReturn:
         failure = from_exception(error)
-        self.count_failure(name, failure)
+        self._count_failure(name, failure, entrypoint)
         if failure is error:
             raise error
         _LOGGER.exception("unexpected failure")

@@ -20,7 +20,7 @@ def run_multi_inference(
     check_method_name: bool = False,
     timeout: float | None = None,
 ) -> tuple[Any, int]:
-    """Answers several classification and regression tasks about the same examples.
+    """Answers several classification and regression tasks about the same examples, which each signature reads.
 
     Each task runs its signature, one after the other; TensorFlow Serving fetches the outputs of all in one run.
 
@@ -62,7 +62,6 @@ def run_multi_inference(
 def _checked(servable: Servable, request: Any, *, check_method_name: bool) -> dict[str, list[str]]:
     """Outputs to ask for, by signature, in the order of the tasks."""
     model_name = ""
-    input_name = ""
     wanted: dict[str, list[str]] = {}
     for task in request.tasks:
         spec = task.model_spec
@@ -83,9 +82,5 @@ def _checked(servable: Servable, request: Any, *, check_method_name: bool) -> di
             aliases = [regress.OUTPUTS]
         else:
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
-        tensor = servable.signatures[signature_name].inputs[classify.INPUTS].name
-        input_name = input_name or tensor
-        if tensor != input_name:
-            raise invalid_argument("Input tensor must be the same for all Signatures.")
         wanted[signature_name] = aliases
     return wanted

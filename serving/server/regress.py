@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import grpc
-
 from serving.protos import regression_pb2, types_pb2
 from serving.server import wire
-from serving.server.errors import StatusError, invalid_argument
+from serving.server.errors import invalid_argument
 from serving.server.examples import serialized_examples
 from serving.server.servable import DEFAULT_SIGNATURE, REGRESS_METHOD, Servable
 from serving.tensors import to_numpy
@@ -72,10 +70,7 @@ def check_regression(servable: Servable, name: str, *, check_method_name: bool) 
         raise invalid_argument("Expected one output Tensor.")
     for alias, kind, there in ((INPUTS, "inputs", signature.inputs), (OUTPUTS, "outputs", signature.outputs)):
         if alias not in there:
-            raise StatusError(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"No regression {kind} found in SignatureDef: {servable.signature_defs[name]}",
-            )
+            raise invalid_argument(f"No regression {kind} found in SignatureDef: {servable.signature_defs[name]}")
 
 
 def regression_result(output: Any, count: int) -> Any:

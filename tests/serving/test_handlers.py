@@ -1,6 +1,7 @@
 """Handlers over a real model: what is answered, counted and logged, and how failures come out."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,9 @@ def test_method_names_are_checked_only_when_asked_to(core: OneModelCore, handler
 
 def test_requests_are_counted(handlers: Handlers) -> None:
     handlers.predict(predict_request())
+    # The REST API counts its own (test_rest.py).
     handlers.predict(predict_request(), entrypoint=REST)
+    failure(partial(handlers.predict, entrypoint=REST), predict_request(spec_of("nothing")))
     handlers.classify(classify_request())
     handlers.regress(regress_request())
     handlers.multi_inference(multi_request())
@@ -160,14 +163,13 @@ def test_requests_are_counted(handlers: Handlers) -> None:
     failure(handlers.regress, regress_request(spec_of(name="other")))
     metrics = handlers.metrics
     assert metrics.request_count.read() == {
-        ("m", "OK"): 5,
+        ("m", "OK"): 4,
         ("m", "FAILED_PRECONDITION"): 1,
         ("other", "NOT_FOUND"): 2,
     }
     latencies = metrics.request_latency.read()
     assert {labels: sum(counts) for labels, (counts, _) in latencies.items()} == {
         ("m", "Predict", "GRPC"): 1,
-        ("m", "predict", "REST"): 1,
         ("m", "Classify", "GRPC"): 1,
         ("m", "Regress", "GRPC"): 1,
         ("m", "MultiInference", "GRPC"): 1,
@@ -397,7 +399,7 @@ def test_the_whole_way_by_grpc(tmp_path: Path) -> None:
                 (
                     stub.Classify,
                     classify_request(spec_of("classify_other_output")),
-                    grpc.StatusCode.FAILED_PRECONDITION,
+                    INVALID,
                     "Expected classification signature outputs",
                 ),
                 (stub.MultiInference, multi_request("other"), NOT_FOUND, "Servable not found for request: Latest("),
@@ -421,7 +423,7 @@ def test_the_whole_way_by_grpc(tmp_path: Path) -> None:
         f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{version}",status="success"}} 1',
         f':tensorflow:serving:model_warmup_latency_count{{model_path="{version}",status="OK"}} 1',
         ':tensorflow:serving:request_count{model_name="m",status="OK"} 5',
-        ':tensorflow:serving:request_count{model_name="m",status="INVALID_ARGUMENT"} 2',
+        ':tensorflow:serving:request_count{model_name="m",status="INVALID_ARGUMENT"} 3',
         ':tensorflow:serving:request_count{model_name="other",status="NOT_FOUND"} 1',
         ':tensorflow:serving:request_log_count{model_name="m",status_code="OK"} 4',
         ':babelrec:serving:model_version_state{model_name="m",version="7",state="AVAILABLE"} 1',

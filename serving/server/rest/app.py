@@ -66,6 +66,7 @@ class Metrics(Protocol):
     """What the REST API needs of ``serving.server.metrics.Metrics``."""
 
     request_count: Any  # a family of counters with the labels model_name and status
+    request_latency: Any  # a family of histograms with the labels model_name, API and entrypoint
 
     def render(self) -> bytes:
         """Prometheus' text."""
@@ -91,6 +92,14 @@ class AppOptions:
     metrics_path: str | None = None
     max_body_bytes: int = 1 << 28
     gzip_min_bytes: int | None = 1024
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What a request asks for, as the metrics name it: the method's name is empty for all but inference."""
+
+    model: str = ""
+    api: str = ""
 
 
 @dataclass(slots=True)
@@ -139,17 +148,29 @@ class RestApp:
             return self._metrics_page(path)
         if not routes.is_api(path):
             return _page("404 Not Found")
-        headers = [_JSON, *_CORS] if self._options.cors else [_JSON]
-        try:
-            if self._options.cors and method == "OPTIONS":
-                _check_preflight(environ)
-                return _Response("200 OK", headers, b"")
-            return _Response("200 OK", headers, self._answer(method, path, body))
-        except Exception as error:
-            failure = error if isinstance(error, StatusError) else from_exception(error)
-            if failure is not error:
-                _LOGGER.exception("unexpected failure of %s %s", method, path)
-            return _Response(HTTP_STATUS[failure.code], headers, json_encode.error_response(failure.message))
+        start = time.perf_counter()
+        cors = _CORS if self._options.cors else []
+        request = _Asked()
+        code = grpc.StatusCode.OK
+        if method == "OPTIONS":
+            if not _is_preflight(environ):
+                code = grpc.StatusCode.FAILED_PRECONDITION
+            response = _Response(HTTP_STATUS[code], [*cors], b"")
+        else:
+            try:
+                response = _Response(HTTP_STATUS[code], [_JSON, *cors], self._answer(method, path, body, request))
+            except Exception as error:
+                failure = error if isinstance(error, StatusError) else from_exception(error)
+                if failure is not error:
+                    _LOGGER.exception("unexpected failure of %s %s", method, path)
+                code = failure.code
+                text = json_encode.error_response(failure.message)
+                response = _Response(HTTP_STATUS[code], [_JSON, *cors], text)
+        self._metrics.request_count.cell(request.model, code.name).add()
+        if code is grpc.StatusCode.OK:
+            latency = self._metrics.request_latency.cell(request.model, request.api, _ENTRYPOINT)
+            latency.observe((time.perf_counter() - start) * 1e6)
+        return response
 
     def _metrics_page(self, path: str) -> _Response:
         headers = [("Content-Type", "text/plain")]
@@ -158,9 +179,10 @@ class RestApp:
             return _Response("400 Bad Request", headers, message.encode("latin-1"))
         return _Response("200 OK", headers, self._metrics.render())
 
-    def _answer(self, method: str, path: str, body: bytes) -> bytes:
+    def _answer(self, method: str, path: str, body: bytes, request: "_Asked") -> bytes:
         deadline = None if self._options.timeout is None else time.monotonic() + self._options.timeout
         route = routes.parse(method, path)
+        request.model = route.spec.name
         if route.method == "status":
             status = get_model_status_pb2.GetModelStatusRequest(model_spec=route.spec)
             return json_encode.status_response(self._handlers.get_model_status(status))
@@ -169,6 +191,7 @@ class RestApp:
                 model_spec=route.spec, metadata_field=["signature_def"]
             )
             return json_encode.metadata_response(self._handlers.get_model_metadata(metadata))
+        request.api = route.method
         if not self._slots.acquire(timeout=_left(deadline)):
             raise StatusError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -180,23 +203,15 @@ class RestApp:
             self._slots.release()
 
     def _infer(self, route: routes.Route, body: bytes, deadline: float | None) -> bytes:
-        try:
-            if route.method == "predict":
-                request, layout = json_decode.predict_request(body, route.spec, self._inputs)
-            elif route.method == "classify":
-                request = json_examples.classification_request(body, route.spec)
-            else:
-                request = json_examples.regression_request(body, route.spec)
-        except StatusError as error:
-            # The handlers count the requests that reach them.
-            self._metrics.request_count.cell(route.spec.name, error.code.name).add()
-            raise
         if route.method == "predict":
+            request, layout = json_decode.predict_request(body, route.spec, self._inputs)
             response = self._handlers.predict(request, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
             return json_encode.predict_response(response.outputs, layout)
         if route.method == "classify":
+            request = json_examples.classification_request(body, route.spec)
             response = self._handlers.classify(request, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
             return json_encode.classification_response(response.result)
+        request = json_examples.regression_request(body, route.spec)
         response = self._handlers.regress(request, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
         return json_encode.regression_response(response.result)
 
@@ -232,10 +247,9 @@ class RestApp:
             response.headers.append(("Content-Encoding", "gzip"))
 
 
-def _check_preflight(environ: Mapping[str, Any]) -> None:
+def _is_preflight(environ: Mapping[str, Any]) -> bool:
     origin = environ.get("HTTP_ORIGIN", "")
-    if "http://" not in origin and "https://" not in origin:
-        raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "Origin header is missing in CORS preflight")
+    return "http://" in origin or "https://" in origin
 
 
 def _accepts_gzip(header: str) -> bool:

@@ -11,11 +11,9 @@ import numpy as np
 from serving.protos import classification_pb2, regression_pb2
 from serving.server.errors import invalid_argument
 from serving.server.rest import json_text
-from serving.server.rest.json_decode import fill_signature, lossless, lossy_error
+from serving.server.rest.json_decode import fill_signature
 from serving.server.rest.json_text import format_error
 
-_MAX_FLOAT = float(np.finfo(np.float32).max)
-_MAX_EXACT = (1 << 24) - 1
 _INT64 = range(-(1 << 63), 1 << 63)
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 
@@ -78,8 +76,8 @@ def _fill_feature(name: str, values: list[Any], feature: Any) -> None:
     kinds = set(map(type, values))
     if kinds == {str}:
         feature.bytes_list.value.extend(map(str.encode, values))
-    elif kinds == {float} and all(lossless(value, _MAX_FLOAT, _MAX_EXACT) for value in values):
-        feature.float_list.value.extend(values)
+    elif kinds == {float}:
+        feature.float_list.value.extend(_floats(values))
     elif kinds and kinds <= {int, bool} and all(value in _INT64 for value in values):
         feature.int64_list.value.extend(map(int, values))
     else:
@@ -93,17 +91,21 @@ def _add_value(name: str, value: Any, feature: Any) -> None:
     elif json_text.is_base64(value):
         _list_of("bytes_list", name, feature).append(json_text.base64_bytes(value))
     elif type(value) is float:
-        numbers = _list_of("float_list", name, feature)
-        if not lossless(value, _MAX_FLOAT, _MAX_EXACT):
-            raise lossy_error(value, "float")
-        numbers.append(value)
+        _list_of("float_list", name, feature).extend(_floats([value]))
     elif type(value) in (int, bool):
         integers = _list_of("int64_list", name, feature)
         if value not in _INT64:
-            raise invalid_argument(f"Feature: {name} has uint64 element. Only int64 is supported.")
+            raise invalid_argument(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
         integers.append(int(value))
     else:
         raise invalid_argument(f"Feature: {name} has element with unexpected JSON type: {json_text.type_name(value)}")
+
+
+def _floats(values: list[float]) -> list[float]:
+    """Numbers as a float holds them; what is out of its range is infinite."""
+    with np.errstate(over="ignore"):
+        rounded: list[float] = np.array(values, np.float64).astype(np.float32).tolist()
+    return rounded
 
 
 def _list_of(kind: str, name: str, feature: Any) -> Any:

@@ -17,11 +17,10 @@ from serving.server.rest.json_numbers import decimal32, decimal64
 # C numbers: an integer too large for 64 bits becomes a double, as in C++.
 _NUMBERS = rapidjson.NM_NATIVE | rapidjson.NM_NAN
 _UTF8_BOM = b"\xef\xbb\xbf"
+_MORE = "The document root must not be followed by other values."
 _ERROR = re.compile(r"Parse error at offset (\d+): (.*)", re.DOTALL)
-# Longer values are cut in messages; the real server repeats all of them, whatever the size.
-_MAX_TEXT = 16 * 1024
-# So deep a value fills that by its indentation alone.
-_MAX_DEPTH = 100
+# Longer values are cut in messages.
+_MAX_BYTES = 256
 _MAX_FLOAT = 3.4028234e38
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 _TYPE_NAMES: dict[type, str] = {dict: "Object", list: "Array", str: "String"}
@@ -31,12 +30,14 @@ _SPACE = re.compile(r"[ \t\n\v\f\r]+")
 def parse(body: bytes) -> dict[str, Any]:
     """Reads a request's document: strict JSON in UTF-8, plus NaN, Infinity and -Infinity.
 
+    What comes after the document is ignored.
+
     Raises:
         StatusError: INVALID_ARGUMENT with RapidJSON's message and offset.
     """
     start = len(_UTF8_BOM) if body.startswith(_UTF8_BOM) else 0
     try:
-        document = rapidjson.loads(body[start:] if start else body, number_mode=_NUMBERS)
+        document = _first_value(body[start:] if start else body)
     except UnicodeDecodeError as error:
         raise _parse_error("Invalid encoding in string.", start + error.start) from None
     except rapidjson.JSONDecodeError as error:
@@ -59,11 +60,11 @@ def format_error(value: Any, problem: str) -> StatusError:
 
 
 def value_text(value: Any) -> str:
-    """A parsed value as the real server prints it in messages (pretty-printed, 4 spaces)."""
+    """A parsed value as the real server prints it in messages: in one line, and no more than its beginning."""
     if type(value) is float:
         return decimal32(value) if -_MAX_FLOAT <= value <= _MAX_FLOAT else decimal64(value)
-    text = str(rapidjson.dumps(_pruned(value, [_MAX_TEXT], 0), indent=4, ensure_ascii=False, number_mode=_NUMBERS))
-    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "...TRUNCATED"
+    text = str(rapidjson.dumps(_pruned(value, [_MAX_BYTES], 0), ensure_ascii=False, number_mode=_NUMBERS)).encode()
+    return text.decode() if len(text) <= _MAX_BYTES else text[:_MAX_BYTES].decode(errors="ignore") + "..."
 
 
 def type_name(value: Any) -> str:
@@ -102,13 +103,23 @@ def base64_bytes(value: Any) -> bytes:
         raise invalid_argument("Unable to base64 decode") from None
 
 
+def _first_value(text: bytes) -> Any:
+    try:
+        return rapidjson.loads(text, number_mode=_NUMBERS)
+    except rapidjson.JSONDecodeError as error:
+        found = _ERROR.match(str(error))
+        if found is None or found[2] != _MORE:
+            raise
+        return rapidjson.loads(text[: int(found[1])], number_mode=_NUMBERS)
+
+
 def _pruned(value: Any, budget: list[int], depth: int) -> Any:
     """As much of a value as fills the text of a message: each part of it takes a character at least."""
     budget[0] -= 1
     if type(value) is str:
         budget[0] -= len(value)
-        return value[: _MAX_TEXT + 1]
-    if depth > _MAX_DEPTH or type(value) not in (list, dict):
+        return value[: _MAX_BYTES + 1]
+    if depth > _MAX_BYTES or type(value) not in (list, dict):
         return value if type(value) not in (list, dict) else type(value)()
     if type(value) is list:
         return [_pruned(item, budget, depth + 1) for item in takewhile(lambda _: budget[0] > 0, value)]
@@ -117,7 +128,7 @@ def _pruned(value: Any, budget: list[int], depth: int) -> Any:
         if budget[0] <= 0:
             break
         budget[0] -= len(key)
-        pruned[key[: _MAX_TEXT + 1]] = _pruned(item, budget, depth + 1)
+        pruned[key[: _MAX_BYTES + 1]] = _pruned(item, budget, depth + 1)
     return pruned
 
 

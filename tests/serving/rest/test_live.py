@@ -27,7 +27,8 @@ def test_the_whole_way(base_path: Path, tmp_path: Path) -> None:
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
         assert client.get("/v1/models/m").json["model_version_status"][0]["state"] == "AVAILABLE"
         assert "serving_default" in json.dumps(client.get("/v1/models/m/metadata").json)
-        assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 1' in client.get("/metrics").text
+        # Status and metadata count as well.
+        assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 3' in client.get("/metrics").text
         missing = client.predict({"instances": [1.0]}, "other")
         assert (missing.status, missing.error) == (404, "Servable not found for request: Latest(other)")
         client.close()
