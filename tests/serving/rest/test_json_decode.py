@@ -330,7 +330,7 @@ def test_numbers_are_rounded_to_floats_and_what_is_out_of_range_is_infinite() ->
         with np.errstate(over="ignore"):
             expected_values = np.array(values, np.float64).astype(wanted)
         # RapidJSON's parser is good to the last bit or two.
-        np.testing.assert_allclose(tf.make_ndarray(request.inputs["x"]), expected_values, rtol=1e-15)
+        np.testing.assert_allclose(tf.make_ndarray(request.inputs["x"]).tolist(), expected_values.tolist(), rtol=1e-15)
         rows, _ = decoded(f'{{"instances": {numbers}}}', {"x": name})
         assert rows.inputs["x"] == request.inputs["x"]
     request, _ = decoded('{"inputs": [65504, 65520, 1e300]}', {"x": types_pb2.DT_HALF})
