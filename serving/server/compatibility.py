@@ -89,6 +89,8 @@ ROUTES: Sequence[Row] = (
         "`batching_session/*` counts every batch, however it was formed, but no warm-up and, of the batches that "
         "TensorFlow's queue forms (REST, Classify, `allowed_batch_sizes`), none that fails; `batching/*` shows the "
         "settings of this server's batching, there those of BatchFunction operations within a model"),
+    Row("GET /healthz", "extra", "200 from when the port opens, which is after the first loads, until the server "
+        "begins to stop; then 503"),
     Row("OPTIONS (CORS preflight)"),
     Row("A version that is no number, or a name that can't be decoded", "differs", "400 with a reason; without there"),
     Row("Content-Encoding: gzip", "works", "broken gzip has a message of its own"),

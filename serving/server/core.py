@@ -25,6 +25,7 @@ from serving.server.states import ManagerState, ServableStateMonitor
 _LOGGER = logging.getLogger(__name__)
 S = TypeVar("S")
 _LIST = "model_config_list"
+_MARGIN_SHARE, _LONGEST_MARGIN_SECONDS = 0.1, 1.0
 _Labels = Mapping[str, Mapping[str, int]]
 
 # (model name, version directory, ModelConfig) -> a loader that has not loaded yet.
@@ -86,6 +87,7 @@ class ServerCore(Generic[S]):
             options.file_system_poll_wait_seconds,
             self._set_aspired_versions,
             servable_versions_always_present=options.servable_versions_always_present,
+            complain=lambda _: self.manager.wake(),
         )
         # One change of configuration at a time. What follows is replaced as a whole, never changed, so that
         # requests read it without a lock.
@@ -169,16 +171,16 @@ class ServerCore(Generic[S]):
         """Changes the configuration and waits until its new and changed models are available.
 
         Models that are left out are unloaded (which is not waited for). A base path or version policy that
-        changed is realised too.
+        changed is realised too. A base path that is not there ends the wait, although the model is loaded once it is.
 
         Args:
             config: a ``ModelServerConfig`` with a ``model_config_list``.
-            timeout: seconds; None waits for ever.
+            timeout: seconds that the caller waits, who is answered a little earlier; None waits for ever.
 
         Raises:
             StatusError: FAILED_PRECONDITION or INVALID_ARGUMENT when the configuration is refused, and the
                 former one stays in force. When it is in force but not realised: UNKNOWN when a model can't be
-                loaded, DEADLINE_EXCEEDED when ``timeout`` is over, ABORTED when a later configuration has taken
+                loaded, DEADLINE_EXCEEDED when there is no time left, ABORTED when a later configuration has taken
                 a model away again.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -188,13 +190,32 @@ class ServerCore(Generic[S]):
             awaited = self._apply_locked(config)
         finally:
             self._reloading.release()
-        left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-        if not self._wait(awaited, left):
-            waiting = ", ".join(sorted(name for name, model in awaited.items() if not self._wait({name: model}, 0)))
+        # An answer that comes with the deadline comes too late.
+        left = None if deadline is None else max(deadline - time.monotonic() - _margin(timeout), 0.0)
+
+        def is_missing(name: str, model: Any) -> bool:
+            return self._models.get(name) == model and self._source.is_missing(name)
+
+        def is_over(outcome: OutcomeOf) -> bool:
+            return self._are_settled(awaited, outcome) or any(is_missing(name, m) for name, m in awaited.items())
+
+        in_time = self.manager.wait_until(is_over, left)
+        missing = [name for name, model in awaited.items() if is_missing(name, model)]
+        if missing:
+            raise StatusError(
+                grpc.StatusCode.UNKNOWN,
+                "the configuration is in force, but there is nothing to load: "
+                + "; ".join(self._source.complaint(name) for name in sorted(missing)),
+            )
+        if not in_time:
+            waiting = sorted(name for name, model in awaited.items() if not self._wait({name: model}, 0))
+            complaints = [complaint for name in waiting if (complaint := self._source.complaint(name))]
             raise StatusError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"the configuration is in force, but these models are not available yet: {waiting}. Remedy: see the "
-                "server's log and GetModelStatus; no version directory may be there yet",
+                "the configuration is in force, but these models are not available yet: "
+                + ", ".join(waiting)
+                + ". "
+                + (" ".join(complaints) or "They are still loading, see GetModelStatus"),
             )
         if any(self._models.get(name) != model for name, model in awaited.items()):
             raise StatusError(grpc.StatusCode.ABORTED, "a later configuration has taken the place of this one")
@@ -268,10 +289,16 @@ class ServerCore(Generic[S]):
                 is_free = self._options.allow_version_labels_for_unavailable_models and former == version
                 state = states.get(version)
                 if not is_free and (state is None or state.manager_state is not ManagerState.AVAILABLE):
+                    remedy = (
+                        "give a version that is available, or start the server with "
+                        "--allow_version_labels_for_unavailable_models, which lets new labels point to others"
+                        if former == version and not self._options.allow_version_labels_for_unavailable_models
+                        else "load that version first; a label that is in use can't be moved to one that is not there"
+                    )
                     raise StatusError(
                         grpc.StatusCode.FAILED_PRECONDITION,
                         f"Request to assign label to version {version} of model {name}, "
-                        "which is not currently available for inference",
+                        f"which is not currently available for inference (label {label!r}). Remedy: {remedy}",
                     )
                 labels.setdefault(name, {})[label] = version
         return labels
@@ -292,10 +319,10 @@ class ServerCore(Generic[S]):
         self.manager.wake()
 
     def _wait(self, awaited: Mapping[str, Any], timeout: float | None) -> bool:
-        return self.manager.wait_until(
-            lambda outcome: all(self._models.get(n) != m or self._is_settled(n, outcome) for n, m in awaited.items()),
-            timeout,
-        )
+        return self.manager.wait_until(lambda outcome: self._are_settled(awaited, outcome), timeout)
+
+    def _are_settled(self, awaited: Mapping[str, Any], outcome: OutcomeOf) -> bool:
+        return all(self._models.get(n) != m or self._is_settled(n, outcome) for n, m in awaited.items())
 
     def _is_settled(self, name: str, outcome: OutcomeOf) -> bool:
         """Whether what the source reported of a model is realised, or can't be for now."""
@@ -314,3 +341,8 @@ class ServerCore(Generic[S]):
         if failed:
             reasons = "".join(f"{{{{name: {n} version: {v}}} due to error: {error}}}, " for n, v, error in failed)
             raise StatusError(grpc.StatusCode.UNKNOWN, f"{len(failed)} {what} did not become available: {{{reasons}}}")
+
+
+def _margin(timeout: float | None) -> float:
+    """Seconds before a deadline at which to answer."""
+    return 0.0 if timeout is None else min(_MARGIN_SHARE * timeout, _LONGEST_MARGIN_SECONDS)

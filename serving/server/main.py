@@ -24,7 +24,7 @@ if importlib.util.find_spec("tf_keras") is not None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
-from serving.server import config_files, flags, workers
+from serving.server import addresses, config_files, flags, workers
 from serving.server.config_files import ConfigFileError, ConfigFilePoller
 from serving.server.errors import StatusError
 from serving.server.workers import run_workers
@@ -118,6 +118,7 @@ class _Server:
         self._grpc: GrpcServer | None = None
         self._rest: RestServer | None = None
         self._snapshots: workers.SharedSnapshots | None = None
+        self._is_serving = True  # until it begins to stop
 
     def run(self) -> int:
         """Serves until asked to stop; returns the exit status.
@@ -145,6 +146,8 @@ class _Server:
         config = config_files.model_server_config(options)
         bundle = config_files.session_bundle_config(options)
         config_files.monitoring_config(options)
+        if not workers.is_worker():
+            addresses.check(options)
 
         from serving.server import assembly
         from serving.server.handlers import Handlers
@@ -189,7 +192,7 @@ class _Server:
         if options.rest_api_port:
             from serving.server.rest import start_rest
 
-            self._rest = start_rest(options, handlers, metrics)
+            self._rest = start_rest(options, handlers, metrics, lambda: self._is_serving)
         if workers.is_worker():
             self._snapshots = workers.SharedSnapshots(metrics.snapshot)
             metrics.watch_others(self._snapshots.others)
@@ -198,12 +201,14 @@ class _Server:
     def _drain(self) -> bool:
         """Lets running requests finish, then unloads everything; returns whether all of it is gone."""
         options = self._options
+        self._is_serving = False
         for shutdown in self._shutdowns:
             shutdown()
         if self._grpc is not None and self._stop.requested and options.shutdown_delay_seconds:
             _LOGGER.info("serving on for %g s, until balancers have noticed", options.shutdown_delay_seconds)
             self._stop.pause(options.shutdown_delay_seconds)
-        _LOGGER.info("stopping: waiting up to %g s for running requests", options.shutdown_grace_seconds)
+        if self._core is not None:
+            _LOGGER.info("stopping: waiting up to %g s for running requests", options.shutdown_grace_seconds)
         deadline = time.monotonic() + options.shutdown_grace_seconds
         if self._poller is not None:
             self._poller.stop()

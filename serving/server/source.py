@@ -51,6 +51,7 @@ class FileSystemSource:
             number never, which TensorFlow Serving keeps for tests.
         callback: receives (model name, aspired versions); called from the polling thread and by ``update``.
         servable_versions_always_present: take an empty base path for a mistake, and change nothing.
+        complain: told the name of a model that is found to have nothing to load.
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class FileSystemSource:
         callback: AspiredVersionsCallback,
         *,
         servable_versions_always_present: bool = False,
+        complain: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._poll_wait_seconds = poll_wait_seconds
         self._callback = callback
+        self._complain_of = complain
         self._always_present = servable_versions_always_present
         # Guards what follows, and is held while the callback runs: a model that was left out by `update` is
         # never reported afterwards.
@@ -72,6 +75,9 @@ class FileSystemSource:
         self._poll_at_once = False
         self._thread = threading.Thread(target=self._run, name="file-system-source", daemon=True)
         self._warned: dict[tuple[str, str], tuple[str, float]] = {}
+        # What the last look at a model's present base path found wrong with it.
+        self._complaints: dict[str, str] = {}
+        self._missing: set[str] = set()
 
     def start(self) -> None:
         """Starts polling in a thread of its own."""
@@ -88,11 +94,23 @@ class FileSystemSource:
             between()
             kept = {model.name: model for model in models}
             gone = [name for name in self._models if name not in kept]
+            for name, model in self._models.items():
+                if kept.get(name) != model:
+                    self._complaints.pop(name, None)
+                    self._missing.discard(name)
             self._models = kept
             for name in gone:
                 self._callback(name, [])
             self._poll_at_once = True
             self._changed.notify_all()
+
+    def is_missing(self, name: str) -> bool:
+        """Whether a model's base path was not there, or unreadable, when it was last looked at."""
+        return name in self._missing
+
+    def complaint(self, name: str) -> str:
+        """Why a model has nothing to load; empty when it has, or was not looked at yet."""
+        return self._complaints.get(name, "")
 
     def stop(self) -> None:
         """Stops polling; returns when no callback is under way any more."""
@@ -131,12 +149,12 @@ class FileSystemSource:
         try:
             found = find_versions(model.base_path, lambda message: self._warn(model, "duplicates", message))
         except OSError as error:
-            self._warn(
-                model,
-                "base path",
+            message = (
                 f"Could not find base path {model.base_path} for servable {model.name}: "
-                f"{error.strerror or error}. Waiting for it to appear",
+                f"{error.strerror or error}. Waiting for it to appear"
             )
+            self._warn(model, "base path", message)
+            self._note(model, message, is_missing=True)
             return
         self._settled(model, "base path")
         wanted = set(model.policy.select(list(found)))
@@ -167,6 +185,20 @@ class FileSystemSource:
             self._warn(model, "versions", message)
         else:
             self._settled(model, "versions")
+        self._note(model, message, is_missing=False)
+
+    def _note(self, model: WatchedModel, message: str, *, is_missing: bool) -> None:
+        with self._changed:
+            if self._models.get(model.name) != model:
+                return  # meanwhile it is watched elsewhere
+            is_new = is_missing and model.name not in self._missing
+            (self._missing.add if is_missing else self._missing.discard)(model.name)
+            if message:
+                self._complaints[model.name] = message
+            else:
+                self._complaints.pop(model.name, None)
+            if is_new:
+                self._complain_of(model.name)
 
     def _warn(self, model: WatchedModel, kind: str, message: str) -> None:
         now = time.monotonic()

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serving.server import addresses
+
 _LOGGER = logging.getLogger(__name__)
 _INDEX = "BABELREC_WORKER"
 _READY = "BABELREC_WORKER_READY"
@@ -57,6 +59,8 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stoppi
     Raises:
         OSError: a port can't be had.
     """
+    # Ports that are shared among workers could be shared with whoever has them already.
+    addresses.check(options)
     with contextlib.ExitStack() as stack:
         port = _reserve(stack, options.port)
         rest = options.rest_api_port and _reserve(stack, max(options.rest_api_port, 0))
@@ -134,24 +138,11 @@ def _reserve(stack: contextlib.ExitStack, port: int) -> int:
     """Binds a port without listening on it, so that it stays ours while workers come and go."""
     holder = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
     try:
-        if not _is_free(port):
-            raise OSError("it is in use")
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind(("0.0.0.0", port))
     except OSError as error:
         raise OSError(f"cannot listen on 0.0.0.0:{port}: {error}") from None
     return int(holder.getsockname()[1])
-
-
-def _is_free(port: int) -> bool:
-    # Sharing would join whoever shares the port already, another server of the same user above all.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0", port))
-        except OSError:
-            return False
-        return True
 
 
 def _is_told(ready: int) -> bool:

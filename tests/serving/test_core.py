@@ -12,7 +12,7 @@ import pytest
 from google.protobuf import text_format
 
 from serving.protos import model_pb2, model_server_config_pb2
-from serving.server.core import CoreOptions, ServerCore
+from serving.server.core import CoreOptions, ServerCore, _margin
 from serving.server.errors import StatusError
 from serving.server.source import StoragePath
 from tests.serving.live import wait_for
@@ -252,12 +252,38 @@ def test_the_start_fails_when_a_model_cannot_be_loaded(core: ServerCore[str], tm
 def test_a_reload_gives_up_after_its_time_but_stays_in_force(core: ServerCore[str], tmp_path: Path) -> None:
     write(tmp_path / "a", 1)
     core.start(config_of(entry("a", tmp_path / "a")))
-    both = config_of(entry("a", tmp_path / "a"), entry("b", tmp_path / "missing"))
-    failed = refusal(core.reload, both, 0.2)
+    (tmp_path / "empty").mkdir()
+    both = config_of(entry("a", tmp_path / "a"), entry("b", tmp_path / "empty"))
+    failed = refusal(core.reload, both, 1.0)
     assert failed.startswith("DEADLINE_EXCEEDED: ")
-    assert failed.partition("not available yet: ")[2].startswith("b. ")
-    write(tmp_path / "missing", 1)
-    wait_for(lambda: states(core, "b") == {1: "AVAILABLE"}, 5, "b")
+    assert failed.partition("not available yet: ")[2].startswith(
+        f"b. No versions of servable b found under base path {tmp_path / 'empty'}. Did you forget"
+    )
+    write(tmp_path / "empty", 1)
+    wait_for(lambda: states(core, "b") == {1: "AVAILABLE"}, 60, "b")
+
+
+def test_a_reload_of_a_path_that_is_not_there_says_so_at_once(core: ServerCore[str], tmp_path: Path) -> None:
+    write(tmp_path / "a", 1)
+    core.start(config_of(entry("a", tmp_path / "a")))
+    missing = tmp_path / "没有" / "nothere"
+    both = config_of(entry("a", tmp_path / "a"), entry("z", missing))
+    # Nobody waits for ever, although no deadline is given.
+    assert refusal(core.reload, both, None) == (
+        "UNKNOWN: the configuration is in force, but there is nothing to load: "
+        f"Could not find base path {missing} for servable z: No such file or directory. Waiting for it to appear"
+    )
+    assert ask(core, "a") == "a/1"
+    write(missing, 3)
+    wait_for(lambda: states(core, "z") == {3: "AVAILABLE"}, 60, "z")
+    # What was wrong before counts for nothing.
+    core.reload(config_of(entry("z", tmp_path / "a")), 60)
+    assert ask(core, "z") == "a/1"
+
+
+def test_a_client_is_answered_before_its_deadline() -> None:
+    # A tenth of its time before, a second at most.
+    assert [_margin(seconds) for seconds in (None, 1.0, 8.0, 300.0)] == pytest.approx([0, 0.1, 0.8, 1.0])
 
 
 def test_a_reload_that_waits_for_nothing_is_overtaken(core: ServerCore[str], tmp_path: Path) -> None:
@@ -265,7 +291,8 @@ def test_a_reload_that_waits_for_nothing_is_overtaken(core: ServerCore[str], tmp
     write(tmp_path / "a", 1)
     core.start(config_of(entry("a", tmp_path / "a")))
     with ThreadPoolExecutor(1) as pool:
-        mistaken = pool.submit(core.reload, config_of(entry("b", tmp_path / "missing")), None)
+        (tmp_path / "empty").mkdir()
+        mistaken = pool.submit(core.reload, config_of(entry("b", tmp_path / "empty")), None)
         wait_for(lambda: core.model_config("b") is not None, 5, "the first reload")
         core.reload(config_of(entry("b", tmp_path / "a")), 10)
         assert refusal(mistaken.result, 10).startswith("ABORTED: ")
@@ -405,8 +432,12 @@ def test_labels_point_to_available_versions(core: ServerCore[str], tmp_path: Pat
     (tmp_path / "m" / "3").mkdir()
     assert refusal(core.reload, labelled(tmp_path / "m", stable=3), 5) == (
         "FAILED_PRECONDITION: Request to assign label to version 3 of model m, which is not currently available for "
-        "inference"
+        "inference (label 'stable'). Remedy: load that version first; a label that is in use can't be moved to one "
+        "that is not there"
     )
+    new = refusal(core.reload, labelled(tmp_path / "m", stable=2, 新的=9), 5)
+    assert "(label '新的')" in new
+    assert new.endswith("--allow_version_labels_for_unavailable_models, which lets new labels point to others")
     assert ask(core, "m", label="stable") == "m/2"
     assert refusal(ask, core, "m", None, "") == "INVALID_ARGUMENT: Unrecognized servable version label: "
 

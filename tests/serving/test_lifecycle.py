@@ -1,11 +1,14 @@
 """Versions coming and going under a live server."""
 
+import argparse
 import json
 import os
+import re
 import signal
 import socket
 import threading
 import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +23,7 @@ from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.client import ServingError
+from serving.server import addresses
 from tests.serving.live import LiveServer, wait_for
 from tests.serving.models import copy_version, export_big, export_contract, write_warm_up
 from tests.serving.test_rpc import RECOMMEND, failure, request_of, slow
@@ -271,7 +275,7 @@ def test_several_models_labels_and_reloads(exports: dict[int, Path], tmp_path: P
             reload_request(labelled % 'version_labels { key: "stable" value: 7 }'),
         )
         assert code is grpc.StatusCode.FAILED_PRECONDITION
-        assert details == (
+        assert details.startswith(
             "Request to assign label to version 7 of model a, which is not currently available for inference"
         )
         assert offset_of(server, "a", label="stable") == 0
@@ -347,13 +351,49 @@ def test_a_server_that_cannot_start_says_why_and_fails(flag: str, text: str, sai
         assert "Traceback" not in server.text
 
 
-def test_a_port_in_use_is_a_failed_start(exports: dict[int, Path], tmp_path: Path) -> None:
-    copy_version(exports[1], tmp_path / "1")
-    with socket.create_server(("0.0.0.0", 0)) as taken:
-        port = taken.getsockname()[1]
-        with LiveServer(tmp_path, f"--port={port}") as server:
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("flag", ["port", "rest_api_port", "grpc_socket_path"])
+def test_an_address_in_use_is_told_before_anything_is_loaded(tmp_path: Path, flag: str, workers: int) -> None:
+    # A version that can't be loaded: whoever gets that far fails with another message.
+    (tmp_path / "1").mkdir()
+    with socket.create_server(("0.0.0.0", 0)) as port, socket.socket(socket.AF_UNIX) as path:
+        path.bind(str(tmp_path / "socket"))
+        path.listen()
+        taken = str(tmp_path / "socket") if flag == "grpc_socket_path" else str(port.getsockname()[1])
+        with LiveServer(tmp_path, f"--{flag}={taken}", f"--workers={workers}") as server:
             assert server.wait() == 1
-            assert f"cannot listen on 0.0.0.0:{port}" in server.text
+            (line,) = server.text.splitlines()
+            assert "Failed to start server. Error: cannot listen on " in line
+            assert taken in line
+            assert f"(--{flag}): " in line
+            assert "Remedy: stop " in line
+
+
+def test_addresses_that_can_not_be_had(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for flags, said in (
+        ({"port": 8500, "rest_api_port": 8500}, "--port and --rest_api_port are both 8500"),
+        ({"grpc_socket_path": str(tmp_path / "file")}, "there is something else, no socket"),
+        ({"grpc_socket_path": str(tmp_path / "no" / "socket")}, f"there is no directory {tmp_path / 'no'}"),
+    ):
+        with pytest.raises(OSError, match=re.escape(said)):
+            addresses.check(argparse.Namespace(**{"port": 0, "rest_api_port": 0, "grpc_socket_path": ""} | flags))
+    # What a server that has gone leaves is no hindrance, and -1 is a free port.
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "left"))
+    addresses.check(argparse.Namespace(port=0, rest_api_port=-1, grpc_socket_path=str(tmp_path / "left")))
+
+
+def test_a_healthy_start_has_nothing_to_complain_of(exports: dict[int, Path], tmp_path: Path) -> None:
+    write_warm_up(copy_version(exports[1], tmp_path / "1"), [request_of(RECOMMEND)])
+    with LiveServer(tmp_path, "--enable_batching", "--rest_api_port=-1") as server:
+        assert offset_of(server, "recommender") == 0
+        server.terminate()
+        assert server.wait() == 0
+        lines = server.text.splitlines()
+        assert [
+            line for line in lines if not re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} I serving\.", line)
+        ] == []
 
 
 def test_the_server_process_does_not_load_tensorflow_s_package(exports: dict[int, Path], tmp_path: Path) -> None:
@@ -372,6 +412,9 @@ def test_health_turns_before_the_server_goes(exports: dict[int, Path], tmp_path:
     with LiveServer(tmp_path, *flags) as server:
         health = health_pb2_grpc.HealthStub(server.channel)
         states = health_pb2.HealthCheckResponse
+        page = f"http://localhost:{server.rest_port}/healthz"
+        with urllib.request.urlopen(page, timeout=30) as answer:
+            assert (answer.status, answer.read()) == (200, b"ok\n")
         for service in ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"):
             request = health_pb2.HealthCheckRequest(service=service)
             assert health.Check(request, timeout=10).status == states.SERVING
@@ -379,6 +422,9 @@ def test_health_turns_before_the_server_goes(exports: dict[int, Path], tmp_path:
         server.terminate()
         server.wait_for_log("serving on for 20 s")
         assert health.Check(health_pb2.HealthCheckRequest(), timeout=10).status == states.NOT_SERVING
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(page, timeout=30)
+        assert refused.value.code == 503
         assert offset_of(server, "recommender") == 0
         server.terminate()  # again: don't wait for balancers
         assert server.wait(15) == 0

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from collections.abc import Callable
 
 from serving.server import workers
 from serving.server.config_files import monitoring_config
@@ -14,7 +15,12 @@ _LOGGER = logging.getLogger(__name__)
 _DEFAULTS = AppOptions()
 
 
-def start_rest(options: argparse.Namespace, handlers: Handlers, metrics: Metrics) -> RestServer:
+def start_rest(
+    options: argparse.Namespace,
+    handlers: Handlers,
+    metrics: Metrics,
+    is_serving: Callable[[], bool] = lambda: True,
+) -> RestServer:
     """Starts the REST API on ``--rest_api_port`` (-1 or 0: a free port).
 
     Args:
@@ -23,6 +29,7 @@ def start_rest(options: argparse.Namespace, handlers: Handlers, metrics: Metrics
             ``rest_api_max_body_bytes`` and ``rest_api_gzip_min_bytes`` (negative: answers are never compressed).
         handlers: answers requests.
         metrics: for the metrics page, if the monitoring configuration enables it.
+        is_serving: whether new requests are welcome, for ``/healthz``.
 
     Raises:
         ConfigFileError: the monitoring configuration is malformed.
@@ -41,6 +48,7 @@ def start_rest(options: argparse.Namespace, handlers: Handlers, metrics: Metrics
             max_body_bytes=getattr(options, "rest_api_max_body_bytes", _DEFAULTS.max_body_bytes),
             gzip_min_bytes=gzip_min_bytes if gzip_min_bytes >= 0 else None,
         ),
+        is_serving,
     )
     server = _listen(max(options.rest_api_port, 0), app, options.rest_api_num_threads, workers.is_worker())
     _LOGGER.info("Exporting HTTP/REST API at:localhost:%d ...", server.port)

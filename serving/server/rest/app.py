@@ -31,6 +31,7 @@ _CORS = [
 # Those that the real server's HTTP library lets through to its routes.
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _ENTRYPOINT = "REST"
+_HEALTH_PATH = "/healthz"
 # Speed matters more than the last bytes.
 _GZIP_LEVEL = 1
 
@@ -116,12 +117,20 @@ class RestApp:
         handlers: answers requests.
         metrics: for the metrics page.
         options: settings.
+        is_serving: whether new requests are welcome, for ``/healthz``.
     """
 
-    def __init__(self, handlers: Handlers, metrics: Metrics, options: AppOptions) -> None:
+    def __init__(
+        self,
+        handlers: Handlers,
+        metrics: Metrics,
+        options: AppOptions,
+        is_serving: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._handlers = handlers
         self._metrics = metrics
         self._options = options
+        self._is_serving = is_serving
         # Threads that wait for slow clients take none of these.
         self._slots = threading.BoundedSemaphore(options.threads)
 
@@ -146,6 +155,8 @@ class RestApp:
         bare_path = path.partition("?")[0]
         if bare_path == self._options.metrics_path:
             return self._metrics_page(path)
+        if bare_path == _HEALTH_PATH and method in ("GET", "HEAD"):
+            return self._health_page()
         if not routes.is_api(path):
             return _page("404 Not Found")
         start = time.perf_counter()
@@ -171,6 +182,13 @@ class RestApp:
             latency = self._metrics.request_latency.cell(request.model, request.api, _ENTRYPOINT)
             latency.observe((time.perf_counter() - start) * 1e6)
         return response
+
+    def _health_page(self) -> _Response:
+        """For probes; TensorFlow Serving has none."""
+        headers = [("Content-Type", "text/plain"), ("Cache-Control", "no-store")]
+        if self._is_serving():
+            return _Response("200 OK", headers, b"ok\n")
+        return _Response("503 Service Unavailable", headers, b"the server is stopping\n")
 
     def _metrics_page(self, path: str) -> _Response:
         headers = [("Content-Type", "text/plain")]

@@ -334,6 +334,22 @@ ALLOWED = {
 }
 
 
+def test_health(client: Client, handlers: Handlers, metrics: Metrics) -> None:
+    found = client.get("/healthz")
+    assert (found.status, found.text, found.headers["Content-Type"]) == (200, "ok\n", "text/plain")
+    assert client.get("/healthz?verbose=1").status == 200
+    assert client.get("/healthz/more").status == 404
+    assert client.request("POST", "/healthz", {}).status == 404
+    server = start_rest(rest_options(), handlers, metrics, lambda: False)
+    stopping = Client(server.port)
+    try:
+        found = stopping.get("/healthz")
+        assert (found.status, found.text) == (503, "the server is stopping\n")
+    finally:
+        stopping.close()
+        server.stop(5.0)
+
+
 def test_cors(cors: Client) -> None:
     preflight = cors.request("OPTIONS", "/v1/models/m:predict", headers={"Origin": "https://example.org"})
     assert (preflight.status, preflight.body, cors_headers(preflight)) == (200, b"", ALLOWED)

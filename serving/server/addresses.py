@@ -1,0 +1,75 @@
+"""Whether the server can have the addresses that it is to listen on: asked before a model is loaded."""
+
+import argparse
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+
+_WHO = "`ss -ltnp 'sport = :{port}'` tells who has it"
+
+
+def check(options: argparse.Namespace) -> None:
+    """Looks at the ports and the socket of the flags.
+
+    Args:
+        options: ``port``, ``rest_api_port``, ``grpc_socket_path``.
+
+    Raises:
+        OSError: one can't be had; names its flag and the remedy.
+    """
+    if options.port and options.port == options.rest_api_port:
+        raise OSError(f"--port and --rest_api_port are both {options.port}. Remedy: give each a port of its own")
+    for flag in ("port", "rest_api_port"):
+        check_port(getattr(options, flag), flag)
+    if options.grpc_socket_path:
+        _check_socket(options.grpc_socket_path)
+
+
+def check_port(port: int, flag: str) -> None:
+    """Looks at a TCP port; 0 and less mean a free one.
+
+    Raises:
+        OSError: it can't be had.
+    """
+    if port <= 0:
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do; a port of connections that have just ended is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+            # Two may be bound to a port that nobody listens on yet.
+            probe.listen()
+        except OSError as error:
+            raise OSError(f"cannot listen on 0.0.0.0:{port} (--{flag}): {_reason(error, port, flag)}") from None
+
+
+def _reason(error: OSError, port: int, flag: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"the port is in use. Remedy: stop what has it ({_WHO.format(port=port)}), or give another --{flag}"
+    if error.errno == errno.EACCES:
+        return f"not permitted. Remedy: a --{flag} of 1024 or more, or the capability CAP_NET_BIND_SERVICE"
+    return error.strerror or str(error)
+
+
+def _check_socket(path: str) -> None:
+    what = f"cannot listen on unix:{path} (--grpc_socket_path): "
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise OSError(f"{what}there is no directory {folder}. Remedy: make it, or name another path")
+    if not os.access(folder, os.W_OK):
+        raise OSError(f"{what}the directory {folder} can't be written to. Remedy: name another path")
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(f"{what}there is something else, no socket. Remedy: take it away, or name another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return  # left by a server that has gone: it will be replaced
+    raise OSError(f"{what}a server listens there. Remedy: stop it (`fuser {path}` tells which), or name another path")
