@@ -134,6 +134,28 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
     ConfigField(
         "SessionBundleConfig", "enable_saved_model_config", "refused", "assets.extra/saved_model_config.pb is not read"
     ),
+    ConfigField(
+        "SessionBundleConfig",
+        "mixed_precision",
+        "differs",
+        "as the flag: another value than bfloat16 is refused, where TensorFlow Serving takes no notice of it",
+    ),
+    ConfigField(
+        "SessionBundleConfig",
+        "in_graph_batching_parameters",
+        "refused",
+        "batching operations inside a graph keep the parameters that they were exported with",
+    ),
+    *(
+        ConfigField("BatchingOptions", name, "refused", "see in_graph_batching_parameters")
+        for name in (
+            "num_batch_threads",
+            "max_batch_size",
+            "batch_timeout_micros",
+            "allowed_batch_sizes",
+            "max_enqueued_batches",
+        )
+    ),
     ConfigField("ModelWarmupOptions", "num_request_iterations"),
     ConfigField(
         "ModelWarmupOptions", "num_model_warmup_threads", "differs", "requests are replayed one after the other"

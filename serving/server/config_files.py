@@ -24,6 +24,7 @@ _LOGGER = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 PLATFORM = "tensorflow"
 _REWRITER_ON = 1  # tensorflow.RewriterConfig.Toggle.ON
+_BFLOAT16 = "bfloat16"
 DEFAULT_PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
 # Some of protobuf's messages begin with their position, or with the line they are about.
 _POSITION = re.compile(r"^(\d+:\d+)\s*:\s*")
@@ -108,8 +109,7 @@ def session_bundle_config(options: argparse.Namespace) -> Any:
     elif options.tensorflow_session_parallelism:
         session.intra_op_parallelism_threads = options.tensorflow_session_parallelism
         session.inter_op_parallelism_threads = options.tensorflow_session_parallelism
-    if options.mixed_precision == "bfloat16":
-        session.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = _REWRITER_ON
+    bundle.mixed_precision = options.mixed_precision
     bundle.saved_model_tags.extend(filter(None, (tag.strip() for tag in options.saved_model_tags.split(","))))
     bundle.enable_model_warmup = options.enable_model_warmup
     if options.num_request_iterations_for_warmup > 0:
@@ -118,7 +118,7 @@ def session_bundle_config(options: argparse.Namespace) -> Any:
     bundle.prefer_tflite_model = options.prefer_tflite_model
     bundle.num_tflite_pools = options.num_tflite_pools
     bundle.num_tflite_interpreters_per_pool = options.num_tflite_interpreters_per_pool
-    return bundle
+    return _with_precision(bundle)
 
 
 def ssl_config(options: argparse.Namespace) -> Any:
@@ -251,4 +251,14 @@ def _from_platform_config(path: str) -> Any:
 def _check(bundle: Any, path: str) -> Any:
     for refused in refused_fields(bundle):
         raise ConfigFileError(f"{path}: {refused}. This can't be honoured here; remedy: take it out")
+    if bundle.mixed_precision not in ("", _BFLOAT16):
+        raise ConfigFileError(
+            f"{path}: mixed_precision: {bundle.mixed_precision!r} is none of '', {_BFLOAT16!r}. Remedy: take it out"
+        )
+    return _with_precision(bundle)
+
+
+def _with_precision(bundle: Any) -> Any:
+    if bundle.mixed_precision == _BFLOAT16:
+        bundle.session_config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = _REWRITER_ON
     return bundle

@@ -178,7 +178,11 @@ FLAGS: Sequence[Flag] = (
     Flag(
         "saved_model_tags", "string", "serve", "comma-separated tags of the meta graph to load",
     ),
-    Flag("prefer_tflite_model", "bool", False, "serve model.tflite of a version directory where there is one"),
+    Flag("prefer_tflite_model", "bool", False, "serve model.tflite of a version directory where there is one",
+         "differs",
+         "shapes that contradict those of the model are refused (there its interpreter takes what it can, and may "
+         "compute nonsense); ParseExample and ParseExampleV2, which TensorFlow Serving adds to the built-in "
+         "operations, are refused at the load: LiteRT has no kernel of them"),
     Flag("num_tflite_pools", "int", _CPUS, "pools of TFLite interpreters of a model", "differs",
          "a model has --num_tflite_pools x --num_tflite_interpreters_per_pool interpreters, in one pool",
          check=_at_least(1)),

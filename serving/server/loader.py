@@ -13,6 +13,7 @@ from serving.runtime.batching import BatchingOptions
 from serving.runtime.priority import considerate
 from serving.server import ops
 from serving.server.errors import StatusError, from_exception
+from serving.server.figures import MAX_LABEL
 from serving.server.metrics import Metrics
 from serving.server.saved_model import SavedModelServable
 from serving.server.servable import Servable
@@ -20,6 +21,8 @@ from serving.server.warmup import warm_up
 
 _LOGGER = logging.getLogger(__name__)
 _TFLITE_MODEL = "model.tflite"
+# The key of the version in ML Metadata, which TensorFlow Extended's Pusher leaves there.
+_UUID = Path("assets.extra") / "mlmd_uuid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class ModelLoader:
         try:
             servable = self._open()
             _LOGGER.info("%s loaded in %.3f s", self._path, time.monotonic() - start)
+            self._show_uuid()
             if self._options.warm_up:
                 both = servable.warming_up() if isinstance(servable, SavedModelServable) else contextlib.nullcontext()
                 with both:
@@ -113,6 +117,19 @@ class ModelLoader:
                 self._metrics.batching.configure(self._name, operation, servable.batching)
             servable.batch_metrics = self._metrics.batching
         self._servable = servable
+
+    def _show_uuid(self) -> None:
+        """As ``MaybePublishMLMDStreamz`` in ``servables/tensorflow/machine_learning_metadata.cc``."""
+        path = self._path / _UUID
+        if self._metrics is None or not path.exists():
+            return
+        try:
+            with path.open("rb") as file:
+                uuid = file.read(MAX_LABEL).decode(errors="replace")
+        except OSError as error:
+            _LOGGER.warning("%s can't be read: %s", path, error)
+            return
+        self._metrics.record_uuid(self._name, self._version, uuid)
 
     def unload(self) -> None:
         """Gives the memory back."""

@@ -1,8 +1,9 @@
 """What the server counts, under TensorFlow Serving's names and in its Prometheus text.
 
 Names, labels and bucket bounds are those of TensorFlow Serving 2.20 (``servables/tensorflow/util.cc``,
-``saved_model_warmup_util.cc``, ``core/request_logger.cc``, ``batching/batching_session.cc``,
-``batching/batching_util.h``) and of the runtime under it (``cc/saved_model/loader.cc``, ``core/framework/metrics.cc``,
+``saved_model_warmup_util.cc``, ``machine_learning_metadata.cc``, ``core/request_logger.cc``,
+``batching/batching_session.cc``, ``batching/batching_util.h``) and of the runtime under it
+(``cc/saved_model/loader.cc``, ``core/framework/metrics.cc``,
 ``core/kernels/batching_util/batch_resource_base.cc``); the text is what ``util/prometheus_exporter.cc`` prints, so
 that dashboards and alerts go on working.
 """
@@ -53,6 +54,9 @@ class Metrics:
         self.model_warmup_latency = self._histogram(
             "/tensorflow/serving/model_warmup_latency", _LATENCY, "model_path", "status"
         )
+        self.model_warmup_records_read = self._number("/tensorflow/serving/model_warmup_records_read", "model_path")
+        # The real server's gauge holds a text, which Prometheus can't show.
+        self.mlmd_map = self._number("/tensorflow/serving/mlmd_map", "model_name", "version", "uuid", kind="gauge")
         self.load_attempt_count = self._number("/tensorflow/cc/saved_model/load_attempt_count", "model_path", "status")
         self.load_latency = self._number("/tensorflow/cc/saved_model/load_latency", "model_path")
         self.batching = BatchMetrics()
@@ -83,6 +87,10 @@ class Metrics:
     def record_warm_up(self, path: str, seconds: float, error: StatusError | None = None) -> None:
         """Counts one warm-up of the model at ``path``."""
         self.model_warmup_latency.cell(path, "OK" if error is None else str(error)).observe(int(seconds * 1e6))
+
+    def record_uuid(self, model: str, version: int, uuid: str) -> None:
+        """Shows the key that a loaded version has in ML Metadata."""
+        self.mlmd_map.cell(model, str(version), uuid).set(1)
 
     def record_examples(self, model: str, count: int) -> None:
         """Counts the ``tf.Example``s of one Classify, Regress or MultiInference request."""
@@ -145,8 +153,8 @@ class Metrics:
             merge(values, source(), kinds)
         return values
 
-    def _number(self, name: str, *labels: str) -> Family[Number]:
-        family = Family(name, "counter", labels, Number)
+    def _number(self, name: str, *labels: str, kind: str = "counter") -> Family[Number]:
+        family = Family(name, kind, labels, Number)
         self._families.append(family)
         return family
 

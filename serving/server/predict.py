@@ -144,7 +144,7 @@ def run_predict_together(
         # Of one input each: joining insists that the others have as many.
         first = next(iter(signature.inputs))
         rows = [rows_of(given[first]) or 0 for given in inputs]
-        if sum(rows) > servable.max_batch_size:
+        if not 0 < sum(rows) <= servable.max_batch_size:
             return None
         results = servable.run_together(signature_name, inputs, rows, aliases, timeout=timeout)
     except (TensorParseError, UnjoinableError):

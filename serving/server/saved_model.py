@@ -280,8 +280,12 @@ class SavedModelServable:
         return not is_alone
 
     def _may_join(self, key: str, inputs: Mapping[str, Any]) -> bool:
-        """Whether the batch queue takes such inputs: padding needs the ranks that the signature declares."""
-        if key not in self._batched:
+        """Whether the batch queue takes such inputs.
+
+        Padding needs the ranks that the signature declares. No rows at all have no part in a batch: the operation would
+        answer them with empty vectors, whatever the outputs' ranks.
+        """
+        if key not in self._batched or any(rows_of(proto) == 0 for proto in inputs.values()):
             return False
         assert self._batching is not None
         return not self._batching.pad_variable_length_inputs or all(

@@ -6,6 +6,7 @@ Follows ``servables/tensorflow/saved_model_warmup_util.cc``, ``saved_model_warmu
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,8 @@ def warm_up(
     start = time.monotonic()
     failure: StatusError | None = None
     try:
-        count = _replay(servable, name, version, path, iterations, check_method_names, predict_alone)
+        read = metrics.model_warmup_records_read.cell(str(servable.path)).add if metrics is not None else int
+        count = _replay(servable, name, version, path, iterations, check_method_names, predict_alone, read)
     except StatusError as error:
         failure = error
         raise
@@ -78,7 +80,14 @@ def warm_up(
 
 
 def _replay(
-    servable: "Servable", name: str, version: int, path: Path, iterations: int, check: bool, alone: bool
+    servable: "Servable",
+    name: str,
+    version: int,
+    path: Path,
+    iterations: int,
+    check: bool,
+    alone: bool,
+    read: Callable[[], object],
 ) -> int:
     count = 0
     try:
@@ -87,6 +96,7 @@ def _replay(
                 if count >= MAX_RECORDS:
                     raise invalid_argument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
                 count += 1
+                read()
                 log = _parse(record, path)
                 for _ in range(max(iterations, 1)):
                     _run(servable, name, version, log, check, alone)

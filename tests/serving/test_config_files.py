@@ -160,6 +160,7 @@ def test_flags_alone() -> None:
         prefer_tflite_model: true
         num_tflite_pools: 5
         num_tflite_interpreters_per_pool: 2
+        mixed_precision: "bfloat16"
         """,
         session_bundle_config_pb2.SessionBundleConfig(),
     )
@@ -265,6 +266,18 @@ def test_a_platform_config_replaces_the_flags(adapter: str, field: str, tmp_path
             "session_target: models run in this process only. This can't be honoured here",
         ),
         (
+            'platform_configs { key: "tensorflow" value { source_adapter_config { '
+            "[type.googleapis.com/tensorflow.serving.SessionBundleSourceAdapterConfig] { "
+            "config { in_graph_batching_parameters { max_batch_size { value: 8 } } } } } } }",
+            "in_graph_batching_parameters: batching operations inside a graph keep the parameters",
+        ),
+        (
+            'platform_configs { key: "tensorflow" value { source_adapter_config { '
+            "[type.googleapis.com/tensorflow.serving.SessionBundleSourceAdapterConfig] { "
+            'config { mixed_precision: "float16" } } } } }',
+            "mixed_precision: 'float16' is none of '', 'bfloat16'. Remedy: take it out",
+        ),
+        (
             'platform_configs { key: "tensorflow" value { source_adapter_config { [type.googleapis.com/x.Y] {} } } }',
             "Error parsing text-format tensorflow.serving.PlatformConfigMap: ",
         ),
@@ -273,6 +286,17 @@ def test_a_platform_config_replaces_the_flags(adapter: str, field: str, tmp_path
 def test_platform_configs_that_are_refused(text: str, said: str, tmp_path: Path) -> None:
     path = write(tmp_path / "platform.config", text)
     assert said in refusal(config_files.session_bundle_config, options(f"--platform_config_file={path}"))
+
+
+def test_precision_of_the_platform_s_file(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "platform.config",
+        'platform_configs { key: "tensorflow" value { source_adapter_config { '
+        "[type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig] { "
+        'legacy_config { mixed_precision: "bfloat16" } } } } }',
+    )
+    bundle = config_files.session_bundle_config(options(f"--platform_config_file={path}"))
+    assert bundle.session_config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 == 1
 
 
 def test_monitoring(tmp_path: Path) -> None:

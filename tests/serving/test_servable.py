@@ -11,6 +11,7 @@ import tensorflow as tf
 from serving.server import ops
 from serving.server.errors import StatusError
 from serving.server.loader import LoaderOptions, ModelLoader
+from serving.server.metrics import Metrics
 from serving.server.predict import run_predict
 from serving.server.servable import Servable
 from tests.serving.models import export_tf1, write_warm_up
@@ -37,6 +38,30 @@ def tf1(tmp_path_factory: pytest.TempPathFactory) -> Servable:
 def test_tf1_model(tf1: Servable) -> None:
     got = outputs(tf1, {"x": tf.constant([[2.0], [4.0]])})
     np.testing.assert_array_equal(got["y"], [[3.0], [4.0]])
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        ("3f2a-测试".encode(), '"3f2a-测试"'),
+        (b"", '""'),
+        (b'"\\\n', '"\\"\\\\\\n"'),
+        (b"x" * 100_000, '"' + "x" * 256 + '"'),
+        (b"\xff", '"\ufffd"'),
+    ],
+    ids=["uuid", "empty", "escapes", "long", "no text"],
+)
+def test_the_key_in_ml_metadata_is_shown(tmp_path: Path, content: bytes, shown: str) -> None:
+    # MaybePublishMLMDStreamz in servables/tensorflow/machine_learning_metadata.cc.
+    metrics = Metrics()
+    path = export_tf1(tmp_path / "7")
+    ModelLoader("modèle", 7, path, LoaderOptions(), metrics).load()
+    assert ":tensorflow:serving:mlmd_map{" not in metrics.render().decode()
+    (path / "assets.extra").mkdir(exist_ok=True)
+    (path / "assets.extra" / "mlmd_uuid").write_bytes(content)
+    ModelLoader("modèle", 7, path, LoaderOptions(), metrics).load()
+    line = f':tensorflow:serving:mlmd_map{{model_name="modèle",version="7",uuid={shown}}} 1\n'
+    assert line in metrics.render().decode()
 
 
 def test_tf1_model_takes_another_rank_than_its_placeholder_as_the_real_server_does(

@@ -335,6 +335,19 @@ def test_ops_beyond_the_builtin_ones(tmp_path: Path) -> None:
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_examples_are_not_parsed(tmp_path: Path) -> None:
+    # TensorFlow Serving registers a kernel for it: TfLiteSession::Create in servables/tensorflow/tflite_session.cc.
+    def parse(serialized: tf.Tensor) -> tf.Tensor:
+        return tf.io.parse_example(serialized, {"x": tf.io.FixedLenFeature([1], tf.float32, [0.0])})["x"]
+
+    function = tf.function(parse).get_concrete_function(tf.TensorSpec([None], tf.string))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    converter.allow_custom_ops = True
+    with pytest.raises(StatusError, match="custom op: ParseExampleV2") as caught:
+        _open(tmp_path, converter.convert())
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_loader_prefers_the_tflite_model(version: Path) -> None:
     loader = ModelLoader("m", 1, version, LoaderOptions(prefer_tflite=True, tflite_interpreters=2))
     loader.load()

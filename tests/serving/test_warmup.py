@@ -166,6 +166,19 @@ def test_time_and_outcome_are_recorded(servable: SessionServable) -> None:
     assert sorted(status[:9] for _, status in metrics.model_warmup_latency.read()) == ["DATA_LOSS", "OK"]
 
 
+def test_records_are_counted(servable: SessionServable) -> None:
+    metrics = Metrics()
+    write(servable, [regress_log().SerializeToString()] * 3)
+    warm_up(servable, "m", 1, iterations=4, metrics=metrics)
+    assert metrics.model_warmup_records_read.read() == {(str(servable.path),): 3}
+    write(servable, [regress_log().SerializeToString(), b"\xff\xff\xff", regress_log().SerializeToString()])
+    with pytest.raises(StatusError):
+        warm_up(servable, "m", 1, metrics=metrics)
+    assert metrics.model_warmup_records_read.read() == {(str(servable.path),): 5}
+    shown = f':tensorflow:serving:model_warmup_records_read{{model_path="{servable.path}"}} 5'
+    assert shown in metrics.render().decode()
+
+
 RECORDS = (b"hello", b"", b"world!!", "流浪地球".encode() * 5000)
 
 

@@ -178,6 +178,31 @@ def test_several_requests_in_one_run(rows: SavedModelServable) -> None:
     assert run_predict_together(rows, "m", 1, [request(1, 8), request(2, 9)]) is None
 
 
+@pytest.mark.parametrize("sizes", [(), (2, 4, 16)], ids=["any size", "allowed sizes"])
+def test_no_rows_keep_the_shapes_of_the_outputs(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])  # type: ignore[untyped-decorator]
+    def pairs(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"pairs": tf.stack([x, -x], 2), "text": tf.strings.as_string(x)}
+
+    module = tf.Module()
+    module.pairs = pairs
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": pairs})
+    servable = servable_of(tmp_path / "1", dataclasses.replace(_OPTIONS, allowed_batch_sizes=sizes))
+    nothing = request_of({"x": np.zeros((0, 3), np.float32)})
+    for response in (run_predict(servable, "m", 1, nothing), run_predict(servable, "m", 1, nothing)):
+        shapes = {alias: tf.make_ndarray(proto).shape for alias, proto in response.outputs.items()}
+        assert shapes == {"pairs": (0, 3, 2), "text": (0, 3)}
+    # Such requests alone share no run; with others they do.
+    assert run_predict_together(servable, "m", 1, [nothing, nothing]) is None
+    answers = run_predict_together(servable, "m", 1, [nothing, request_of({"x": np.ones((2, 3), np.float32)})])
+    assert answers is not None
+    joined = [
+        tf.make_ndarray(predict_pb2.PredictResponse.FromString(answer).outputs["pairs"]).shape for answer in answers
+    ]
+    assert joined == [(0, 3, 2), (2, 3, 2)]
+    servable.close()
+
+
 @pytest.fixture(scope="module")
 def server(rows: SavedModelServable) -> Iterator[str]:
     handlers = Handlers(OneModelCore("recommender", 1, rows))  # type: ignore[arg-type]
