@@ -10,6 +10,7 @@ import polars as pl
 
 from trainer.config import TableFormat
 from trainer.data.faults import DatasetError, Origin, reading
+from trainer.data.sources.iso_times import local_and_offset
 from trainer.data.sources.refusal import refuse
 
 _LOG = logging.getLogger(__name__)
@@ -28,14 +29,6 @@ _NAMES: Final = {
 }
 # Numbers that are digits of a date: their length -> the form.
 _DIGITS: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-_ZONE: Final = r"(?:\s*(?P<z>[Zz]|UTC|GMT|[+-](?:0\d|1[0-4])(?::?[0-5]\d)?)(?:\s?UTC|\[[^\]]*\])?)?"
-_ISO: Final = (
-    r"^(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})"
-    r"(?:(?:[Tt]|\s+)(?P<h>\d{1,2}):(?P<min>\d{2})(?::(?P<s>\d{2})(?:[.,]\d+)?)?)?" + _ZONE + "$"
-)
-_BASIC: Final = (
-    r"^(?P<y>\d{4})(?P<m>\d{2})(?P<d>\d{2})[Tt](?P<h>\d{2})(?P<min>\d{2})(?:(?P<s>\d{2})(?:[.,]\d+)?)?" + _ZONE + "$"
-)
 _REMEDY: Final = (
     "write unix seconds or ISO 8601 such as 2026-11-23T18:30:00Z, or set `time_format` (such as `%d.%m.%Y %H:%M`) or "
     "`time_unit` in `data.source`"
@@ -106,10 +99,14 @@ def _check(frame: pl.LazyFrame, name: str, origin: Origin, times: _Times) -> tup
     """The first and the last time, after one pass that finds rows without a plausible time."""
     low, high = bounds()
     broken = times.given.is_not_null() & times.seconds.is_null()
+    # Two steps, so that the seconds are computed once.
+    columns = frame.select(given=times.given.is_not_null(), seconds=times.seconds)
     with reading(origin.file):
-        found = frame.select(broken=broken.sum(), first=times.seconds.min(), last=times.seconds.max()).collect(
-            engine="streaming"
-        )
+        found = columns.select(
+            broken=(pl.col("given") & pl.col("seconds").is_null()).sum(),
+            first=pl.col("seconds").min(),
+            last=pl.col("seconds").max(),
+        ).collect(engine="streaming")
     count, first, last = found.row(0)
     if count:
         refuse(frame, broken, name, origin, times.problem, times.remedy)
@@ -294,25 +291,10 @@ def _refuse_outside(frame: pl.LazyFrame, name: str, origin: Origin, times: _Time
 
 
 def _iso_seconds(frame: pl.LazyFrame, name: str, origin: Origin, given: pl.Expr, zone: str) -> pl.Expr:
-    extended, basic = given.str.extract_groups(_ISO), given.str.extract_groups(_BASIC)
-    part = {
-        group: extended.struct.field(group).fill_null(basic.struct.field(group))
-        for group in ("y", "m", "d", "h", "min", "s", "z")
-    }
-    naive = pl.concat_str(
-        part["y"],
-        part["m"].str.zfill(2),
-        part["d"].str.zfill(2),
-        part["h"].fill_null("00").str.zfill(2),
-        part["min"].fill_null("00"),
-        part["s"].fill_null("00"),
-    ).str.to_datetime("%Y%m%d%H%M%S", strict=False, time_unit="us")
-    offset = part["z"].str.replace_all(":", "", literal=True)
-    minutes = offset.str.slice(1, 2).cast(pl.Int64, strict=False) * 60 + offset.str.slice(3, 2).cast(
-        pl.Int64, strict=False
-    ).fill_null(0)
-    sign = pl.when(offset.str.starts_with("-")).then(-1).otherwise(1)
-    behind = pl.when(offset.str.contains(r"^[+-]")).then(sign * minutes * 60).otherwise(0)
-    has_offset = part["z"].is_not_null()
-    local = _localised(frame, name, origin, pl.when(~has_offset).then(naive), zone)
-    return pl.when(has_offset).then(naive.dt.epoch("s") - behind).otherwise(local)
+    naive, offset = local_and_offset(frame, given, origin)
+    if offset is None:
+        return _localised(frame, name, origin, naive, zone)
+    if zone == "UTC":
+        return naive.dt.epoch("s") - offset.fill_null(0)
+    local = _localised(frame, name, origin, pl.when(offset.is_null()).then(naive), zone)
+    return pl.when(offset.is_not_null()).then(naive.dt.epoch("s") - offset).otherwise(local)
