@@ -13,6 +13,8 @@ from trainer.data.tables import TEXTS
 
 _ROW: Final = "__row"
 # What tools write for nothing, when a column was turned into text before.
+# An id of more digits that a spreadsheet has turned into a number.
+_SPREADSHEET: Final = r"^\d(?:[.,]\d+)?[eE]\+\d+$"
 _WRITTEN_NOTHING: Final = ["nan", "NaN", "None", "NULL", "null", "<NA>", "NaT"]
 
 
@@ -74,8 +76,20 @@ def _decode(values: pl.Series) -> pl.Series:
     return pl.Series(values.name, out, pl.String)
 
 
-def note_written_nothing(frame: pl.LazyFrame, names: list[str], origin: Origin) -> None:
-    """Warns of texts and ids such as `nan` and `None`, which are most likely missing values."""
+def note_odd_texts(frame: pl.LazyFrame, names: list[str], origin: Origin) -> None:
+    """Warns of texts such as `nan`, which are most likely missing values, and of ids such as `1.23457E+12`."""
+    for name in names:
+        if name.endswith("_id"):
+            marked = frame.filter(pl.col(name).str.contains(_SPREADSHEET)).select(pl.col(name).first(), count=pl.len())
+            with reading(origin.file):
+                value, count = marked.collect(engine="streaming").row(0)
+            if count:
+                origin.note(
+                    name,
+                    f"{count:,} ids such as {value!r} look like numbers that a spreadsheet rounded: several may "
+                    "have become one; export the column as text",
+                    logging.WARNING,
+                )
     with reading(origin.file):
         counts = frame.select(pl.col(name).is_in(_WRITTEN_NOTHING).sum() for name in names)
         found = counts.collect(engine="streaming")

@@ -27,8 +27,17 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON; write null")
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in row if names.count(name) > 1)
+        raise ValueError(f"the key `{repeated}` is there more than once, and only one value could be kept")
+    return row
+
+
 # Not `json.loads`, so that text after the object is seen; NaN and Infinity are no JSON.
-_SCAN: Final = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
+_SCAN: Final = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique).raw_decode
 
 
 @dataclass(slots=True)

@@ -105,6 +105,15 @@ def _from_text(
         origin.note(name, "read as true or false, which the model does not use")
         truth = pl.when(lowered.is_in(_TRUE)).then(True).when(lowered.is_in(_FALSE)).then(False)
         return frame.with_columns(truth.alias(name))
+    if vectors >= _MEANT * present > 0:
+        refuse(
+            frame,
+            _something(given).is_not_null() & ~vector.list.eval(pl.element().is_not_null()).list.all().fill_null(False),
+            name,
+            origin,
+            f"is no list of numbers ({vectors:,} of {present:,} values are)",
+            "write null in place of the whole embedding, or leave the column out of `data.source.columns`",
+        )
     something, number = _numbers(frame, name, origin, form, delimiter, quiet=True)
     with reading(origin.file):
         numbers = frame.select(number.count()).collect(engine="streaming").item()

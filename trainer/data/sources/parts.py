@@ -26,8 +26,10 @@ def part_files(path: Path) -> list[Path]:
         parts = sorted(
             file
             for file in path.rglob("*")
-            if file.is_file() and not any(name.startswith(("_", ".")) for name in file.relative_to(path).parts)
+            if not file.is_dir() and not any(name.startswith(("_", ".")) for name in file.relative_to(path).parts)
         )
+    # Spark writes an empty file for a partition without rows.
+    parts = [part for part in parts if part.is_symlink() or part.stat().st_size] or parts
     if not parts:
         raise DatasetError(f"{path} is a directory without files. Remedy: name a file, or a directory of part files.")
     endings = {ending(part) for part in parts}

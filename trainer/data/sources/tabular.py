@@ -143,7 +143,7 @@ def _interactions(source: TabularSource, folder: Path) -> _Table:
         table.frame = conversion.to_id(table.frame, "impression_id", origin)
     if "language" in given:
         table.frame = conversion.to_tag(table.frame, "language", origin)
-    conversion.note_written_nothing(table.frame, ["user_id", "item_id"], origin)
+    conversion.note_odd_texts(table.frame, ["user_id", "item_id"], origin)
     return _further_columns(table)
 
 
@@ -157,7 +157,7 @@ def _items(source: TabularSource, folder: Path) -> _Table:
     table.frame = to_list(table.frame, "categories", source.list_separator, origin)
     if "entities" in table.columns:
         table.frame = to_list(table.frame, "entities", source.list_separator, origin)
-    conversion.note_written_nothing(table.frame, ["item_id", "title", "description"], origin)
+    conversion.note_odd_texts(table.frame, ["item_id", "title", "description"], origin)
     table.frame = _with_language(table.frame, source.language, origin)
     return _further_columns(table)
 
@@ -168,7 +168,7 @@ def _users(source: TabularSource, file: Path, folder: Path) -> _Table:
     table.frame = to_list(table.frame, "languages", source.list_separator, table.origin)
     table.frame = conversion.to_tags(table.frame, "languages", table.origin)
     _text_or_null(table, "country")
-    conversion.note_written_nothing(table.frame, ["user_id"], table.origin)
+    conversion.note_odd_texts(table.frame, ["user_id"], table.origin)
     return _further_columns(table)
 
 
@@ -231,10 +231,17 @@ def _or_delimiter(names: list[str]) -> str:
 def _apply_null_values(table: _Table) -> None:
     """Makes null of the texts that the settings name as missing values, and says how many."""
     schema = table.frame.collect_schema()
-    names = [name for name, dtype in schema.items() if dtype == pl.String]
-    if not table.form.null_values or not names:
+    wanted = table.form.null_values or []
+    numbers_wanted = pl.Series(wanted, dtype=pl.String).cast(pl.Float64, strict=False).drop_nulls().to_list()
+    given = {name: pl.col(name).str.strip_chars().is_in(wanted) for name, dtype in schema.items() if dtype == pl.String}
+    given |= {
+        name: pl.col(name).cast(pl.Float64, strict=False).is_in(numbers_wanted)
+        for name, dtype in schema.items()
+        if dtype.is_numeric() and numbers_wanted
+    }
+    names = list(given)
+    if not wanted or not names:
         return
-    given = {name: pl.col(name).str.strip_chars().is_in(table.form.null_values) for name in names}
     with reading(table.origin.file):
         counts = table.frame.select(marked.sum().alias(name) for name, marked in given.items())
         found = counts.collect(engine="streaming")

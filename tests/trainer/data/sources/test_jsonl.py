@@ -66,6 +66,7 @@ def test_what_json_writes_is_read(tmp_path: Path, rows: list[dict[str, Any]], bl
         ([f"[{GOOD},", f"{GOOD}]"], "line 1: one JSON document over several lines. Remedy: write one object a line"),
         (["{", '  "item_id": 1', "}"], "line 1: one JSON document over several lines"),
         ([f"[{GOOD}]"], "line 1: a JSON array where an object is wanted"),
+        ([GOOD, '{"item_id": 2, "tags": "a", "tags": "b"}'], "line 2: the key `tags` is there more than once"),
         ([GOOD, "5"], "line 2: 5 where an object is wanted"),
         ([GOOD, '"text"'], 'line 2: "text" where an object is wanted'),
         ([GOOD + ","], "line 1: ',' follows the object"),

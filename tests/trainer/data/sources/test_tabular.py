@@ -274,3 +274,36 @@ def test_left_out_columns_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixt
     with caplog.at_level("INFO"):
         make(tmp_path, LOG, "item_id,title,language,colour\n007,x,en,red\n8,y,en,blue\n")
     assert "not used: colour" in caplog.text
+
+
+def test_ids_and_texts_that_tools_have_spoilt_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = "user_id,item_id,timestamp,event\nnan,8,1700000000,view\nnan,1.23457E+12,1700000000,view\n"
+    catalogue = "item_id,title,language\n8,None,en\n1.23457E+12,y,en\n"
+    with caplog.at_level("WARNING"):
+        dataset = make(tmp_path, log, catalogue)
+    assert "column `user_id`: 2 values are the text 'nan': set `null_values: [nan]`" in caplog.text
+    assert "column `title`: 1 values are the text 'None'" in caplog.text
+    assert "column `item_id`: 1 ids such as '1.23457E+12' look like numbers that a spreadsheet" in caplog.text
+    assert len(dataset.read["interactions"]["notes"]) == 2
+
+
+def test_null_values_of_typed_columns(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"item_id": ["007", "8"], "title": "x", "language": "en", "price": [-999, 5]})
+    frame.write_parquet(tmp_path / "c.parquet")
+    mapping = ColumnMapping(items={"price": "price"})
+    items = make(tmp_path, items=tmp_path / "c.parquet", columns=mapping, null_values=["-999"]).items().collect()
+    assert items["price"].to_list() == [None, 5]
+
+
+def test_one_broken_embedding_is_named(tmp_path: Path) -> None:
+    rows = [f'{item},x,en,"[0.5, {item}]"' for item in range(1, 20)] + ["20,x,en,[0.5; 1]", "8x,x,en,"]
+    catalogue = "item_id,title,language,v\n" + "\n".join(rows)
+    text = fault(
+        tmp_path, "user_id,item_id,timestamp,event\nu,1,1700000000,view\n", catalogue, columns={"items": {"v": "v"}}
+    )
+    assert "column `v`, row 20: '[0.5; 1]' is no list of numbers (19 of 20 values are)" in text
+
+
+def test_rows_keep_their_numbers_when_others_are_left_out(tmp_path: Path) -> None:
+    log = "user_id,item_id,timestamp,event\nu,404,1700000000,view\nu,8,1700000000,view\nu,8,1700000000,klick\n"
+    assert "column `event`, row 3: unknown event 'klick'" in fault(tmp_path, log, drop_unknown_items=True)
