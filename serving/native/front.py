@@ -187,6 +187,10 @@ class Front:
         native.babelrec_counters_groups(counters, sizes, counts, most)
         return dict(zip(sizes, counts, strict=True))
 
+    def waiting(self) -> int:
+        """Rows that wait for a run."""
+        return int(self._native.babelrec_front_waiting(self._front))
+
     def drain(self, seconds: float) -> bool:
         """Takes no new calls; returns whether all have ended within so many seconds."""
         return bool(self._native.babelrec_front_drain(self._front, seconds))

@@ -82,7 +82,7 @@ def export_numbered(directory: Path, number: int) -> Path:
         offset = v1.get_variable("number", initializer=float(number))
         x = v1.placeholder(tf.float32, None, name="x")
         started, released = _paths()
-        wait = _wait(started, released)
+        wait = wait_for_file(started, released)
         return {
             "serving_default": _signature({"x": x}, {"y": x + offset}, PREDICT),
             "wait": _signature({"started": started, "released": released}, {"y": wait + offset}, PREDICT),
@@ -100,7 +100,7 @@ def export_gate(directory: Path) -> Path:
 
     def build() -> dict[str, Any]:
         started, released = _paths()
-        done = _wait(started, released)
+        done = wait_for_file(started, released)
         rows = tf.shape(started)[:1]
         touched = v1.placeholder(tf.string, [None], name="path")
         with tf.control_dependencies([tf.io.write_file(touched[0], "touched")]):
@@ -430,8 +430,8 @@ def _paths() -> Sequence[Any]:
     return [v1.placeholder(tf.string, [None], name=name) for name in ("started", "released")]
 
 
-def _wait(started: Any, released: Any) -> Any:
-    """0, once the file of the first path of ``released`` exists."""
+def wait_for_file(started: Any, released: Any) -> Any:
+    """Writes the file that ``started`` begins with, and gives 0 once that of the first path of ``released`` exists."""
 
     def pause() -> Any:
         # The only thing in TensorFlow that waits without computing. (microseconds)

@@ -19,7 +19,7 @@ from serving.client import RecommenderClient
 
 ROOT = Path(__file__).resolve().parents[2]
 # Importing TensorFlow on a busy machine takes most of it. Running out of it is a failure, never a pass.
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 _EXPORTING = "Exporting HTTP/REST API at:"
 _READY = re.compile(r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+) \.\.\.")
 
@@ -73,7 +73,7 @@ class LiveServer:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -8,6 +8,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from tests.conformance.models import wait_for_file
+
 ITEMS: tuple[tuple[str, str, str, str, float], ...] = (
     # id, language, title, category, popularity
     ("1", "en", "Toy Story", "animation", 0.90),
@@ -108,6 +110,10 @@ class ContractModel(tf.Module):  # type: ignore[misc]
         now = tf.while_loop(lambda now: now < end, lambda _: tf.timestamp(), [tf.timestamp()])[0]
         return {"offset": self.offset + tf.cast(tf.minimum(now, 0.0), tf.float32)}
 
+    def wait(self, started: tf.Tensor, released: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Held by a test: see ``tests.conformance.models.export_gate``."""
+        return {"offset": tf.fill(tf.shape(started), self.offset + wait_for_file(started, released))}
+
     def echo(self, **tensors: tf.Tensor) -> dict[str, tf.Tensor]:
         return {name: tf.identity(value) for name, value in tensors.items()}
 
@@ -143,6 +149,7 @@ def export_contract(directory: Path, offset: float = 0.0) -> Path:
         "rank": _concrete(model.rank, ranked),
         "encode_text": _concrete(model.encode_text, {"text": _TEXT}),
         "slow": _concrete(model.slow, {"seconds": tf.TensorSpec([None], tf.float64)}),
+        "wait": _concrete(model.wait, {"started": _TEXT, "released": _TEXT}),
         "echo": _concrete(model.echo, echoed),
     }
     temporary = directory.parent / f".{directory.name}.tmp"

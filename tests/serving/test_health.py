@@ -17,7 +17,7 @@ from serving.server.states import ManagerState, ServableState, ServableStateMoni
 _PREDICTION = "tensorflow.serving.PredictionService"
 _MODELS = "tensorflow.serving.ModelService"
 _ANSWERS = health_pb2.HealthCheckResponse
-_LIMIT = 20.0
+_LIMIT = 60.0
 
 
 @dataclass

@@ -48,13 +48,13 @@ class FakeLoader:
 
     def load(self) -> None:
         self.tries += 1
-        assert self.may_load.wait(10)
+        assert self.may_load.wait(60)
         if self.tries <= self.failures:
             raise StatusError(grpc.StatusCode.DATA_LOSS, f"failure {self.tries}")
 
     def unload(self) -> None:
         self.is_unloading = True
-        assert self.may_unload.wait(10)
+        assert self.may_unload.wait(60)
         self.unloaded = True
 
 
@@ -176,7 +176,7 @@ def test_a_failed_load_is_tried_again_and_shows_its_error_meanwhile() -> None:
     rig = Rig(retries=3, interval=0.3)
     rig.prepare = lambda loader: setattr(loader, "failures", 2)
     rig.aspire(1)
-    wait_for(lambda: rig.monitor.versions("m")[1].error is not None, 5, "an error")
+    wait_for(lambda: rig.monitor.versions("m")[1].error is not None, 60, "an error")
     assert rig.states() == {1: "LOADING"}
     assert not rig.monitor.versions("m")[1].error_is_final
     rig.wait({1: "AVAILABLE"})
@@ -196,7 +196,7 @@ def test_a_newer_version_does_not_wait_for_the_retries_of_a_broken_one() -> None
     rig = Rig(retries=5, interval=3600.0)
     rig.prepare = lambda loader: setattr(loader, "failures", 99)
     rig.aspire(1)
-    wait_for(lambda: rig.loaders[1].tries == 1, 5, "a try")
+    wait_for(lambda: rig.loaders[1].tries == 1, 60, "a try")
     rig.prepare = lambda loader: None
     rig.aspire(2)
     rig.wait({1: "END", 2: "AVAILABLE"})
@@ -207,7 +207,7 @@ def test_a_version_that_goes_and_comes_back_between_retries_starts_afresh() -> N
     rig = Rig(retries=5, interval=3600.0)
     rig.prepare = lambda loader: setattr(loader, "failures", 1)
     rig.aspire(1)
-    wait_for(lambda: rig.loaders[1].tries == 1, 5, "a try")
+    wait_for(lambda: rig.loaders[1].tries == 1, 60, "a try")
     rig.prepare = lambda loader: None
     rig.aspire()
     rig.aspire(1)  # too early, as the first load has not ended yet; it must come without being asked for again
@@ -262,7 +262,7 @@ def test_a_version_that_comes_back_while_it_is_unloaded_is_loaded_again() -> Non
     rig.wait({1: "AVAILABLE"})
     first = rig.loaders[1]
     rig.aspire()
-    wait_for(lambda: first.is_unloading, 5, "the unload")
+    wait_for(lambda: first.is_unloading, 60, "the unload")
     rig.aspire(1)
     time.sleep(0.05)
     assert len(rig.made) == 1
@@ -278,7 +278,7 @@ def test_what_was_loaded_for_nothing_never_answers() -> None:
     rig.monitor.subscribe(lambda name, version, state: published.append(state.manager_state.name))
     rig.prepare = lambda loader: loader.may_load.clear()
     rig.aspire(1)
-    wait_for(lambda: rig.loaders[1].tries == 1, 5, "the load")
+    wait_for(lambda: rig.loaders[1].tries == 1, 60, "the load")
     rig.aspire()
     rig.loaders[1].may_load.set()
     rig.wait({1: "END"})
@@ -295,12 +295,12 @@ def test_a_version_moves_to_another_directory_without_a_gap() -> None:
     rig.prepare = lambda loader: loader.may_load.clear()
     rig.aspire(1, base_path="/b")
     old, new = rig.made
-    wait_for(lambda: new.tries == 1, 5, "the load")
+    wait_for(lambda: new.tries == 1, 60, "the load")
     with rig.manager.acquire("m", 1):
         new.may_load.set()
-        wait_for(lambda: rig.manager._serving["m"].by_version[1].loader is new, 5, "the new one")
+        wait_for(lambda: rig.manager._serving["m"].by_version[1].loader is new, 60, "the new one")
         assert not old.unloaded
-    wait_for(lambda: old.unloaded, 5, "the unload")
+    wait_for(lambda: old.unloaded, 60, "the unload")
     assert set(published) == {"AVAILABLE"}
 
 
@@ -310,7 +310,7 @@ def test_a_move_to_a_broken_directory_keeps_the_old_one_and_shows_the_error() ->
     rig.wait({1: "AVAILABLE"})
     rig.prepare = lambda loader: setattr(loader, "failures", 99)
     rig.aspire(1, base_path="/b")
-    wait_for(lambda: rig.monitor.versions("m")[1].error is not None, 5, "the error")
+    wait_for(lambda: rig.monitor.versions("m")[1].error is not None, 60, "the error")
     assert rig.states() == {1: "AVAILABLE"}
     assert rig.latest() == "m/1"
     rig.aspire(1, base_path="/a")  # taken back
@@ -326,7 +326,7 @@ def test_resource_preserving_unloads_before_it_loads() -> None:
     rig.wait({1: "AVAILABLE"})
     rig.aspire(2)
     rig.wait({1: "UNLOADING", 2: "START"})
-    wait_for(lambda: rig.loaders[1].is_unloading, 5, "the unload")
+    wait_for(lambda: rig.loaders[1].is_unloading, 60, "the unload")
     with pytest.raises(StatusError):
         rig.latest()
     assert rig.loaders[2].tries == 0
@@ -343,17 +343,17 @@ def test_loads_at_once_are_limited_but_waiting_for_a_retry_takes_no_place() -> N
 
     rig.prepare = hold_and_fail
     rig.aspire(*range(1, 6))
-    wait_for(lambda: sum(loader.tries for loader in rig.made) == 2, 5, "two loads")
+    wait_for(lambda: sum(loader.tries for loader in rig.made) == 2, 60, "two loads")
     time.sleep(0.05)
     assert sum(loader.tries for loader in rig.made) == 2
     for loader in rig.made:
         loader.may_load.set()
     # All fail, and wait an hour for their second attempt, but all have had their first.
-    wait_for(lambda: [loader.tries for loader in rig.made] == [1] * 5, 5, "five loads")
+    wait_for(lambda: [loader.tries for loader in rig.made] == [1] * 5, 60, "five loads")
     rig.manager.set_num_load_threads(0)
     rig.prepare = lambda loader: None
     rig.aspire(*range(1, 7))
-    wait_for(lambda: rig.states()[6] == "AVAILABLE", 5, "the sixth")
+    wait_for(lambda: rig.states()[6] == "AVAILABLE", 60, "the sixth")
     assert rig.manager.stop(5)
 
 
@@ -364,7 +364,7 @@ def test_unloads_at_once_are_limited_but_waiting_for_requests_takes_no_place() -
     rig.wait({1: "AVAILABLE", 2: "AVAILABLE", 3: "AVAILABLE"})
     with rig.manager.acquire("m", 1):
         rig.aspire()
-        wait_for(lambda: sum(loader.is_unloading for loader in rig.made) == 1, 5, "an unload")
+        wait_for(lambda: sum(loader.is_unloading for loader in rig.made) == 1, 60, "an unload")
         time.sleep(0.05)
         assert sum(loader.is_unloading for loader in rig.made) == 1
         for loader in rig.made:
@@ -410,7 +410,7 @@ def test_any_course_of_events_ends_where_the_last_aspiration_points(
             return None  # not at rest yet
         return {harness.storage.path for harness in harnesses}
 
-    wait_for(lambda: served() == expected, 10, f"{expected}, got {served()}")
+    wait_for(lambda: served() == expected, 60, f"{expected}, got {served()}")
     assert set(rig.manager.available().get("m", [])) == versions
     assert {v for v, state in rig.states().items() if state == "AVAILABLE"} == versions
     assert sum(not loader.unloaded and loader.tries > 0 for loader in rig.made) == len(versions)
@@ -451,12 +451,12 @@ def test_many_threads_over_many_swaps_never_meet_an_unloaded_version() -> None:
         user.start()
     for version in range(2, 40):
         rig.aspire(version)
-        wait_for(lambda v=version: rig.states()[v] == "AVAILABLE", 10, "swap")  # type: ignore[misc]
+        wait_for(lambda v=version: rig.states()[v] == "AVAILABLE", 60, "swap")  # type: ignore[misc]
     stop.set()
     for user in users:
         user.join()
     assert not faults
-    wait_for(lambda: all(rig.loaders[v].unloaded for v in range(1, 39)), 10, "unloads")
+    wait_for(lambda: all(rig.loaders[v].unloaded for v in range(1, 39)), 60, "unloads")
 
 
 def snapshot(version: int, phase: str, aspired: bool = True) -> VersionSnapshot:
@@ -557,16 +557,16 @@ def test_source_keeps_what_is_served_when_the_base_path_is_gone(
         lambda name, versions: calls.append((name, [storage.version for storage in versions])),
     )
     source.start()
-    wait_for(lambda: ("m", [1]) in calls, 5, "version 1")
+    wait_for(lambda: ("m", [1]) in calls, 60, "version 1")
     (base_path / "2").mkdir()
-    wait_for(lambda: ("m", [2]) in calls, 5, "version 2")
+    wait_for(lambda: ("m", [2]) in calls, 60, "version 2")
     base_path.rename(tmp_path / "away")
-    wait_for(lambda: "Could not find base path" in caplog.text, 5, "the warning")
+    wait_for(lambda: "Could not find base path" in caplog.text, 60, "the warning")
     assert ("m", []) not in calls
     time.sleep(0.1)
     assert caplog.text.count("Could not find base path") == 1  # not at every poll
     base_path.mkdir()
-    wait_for(lambda: ("m", []) in calls, 5, "no version")
+    wait_for(lambda: ("m", []) in calls, 60, "no version")
     source.stop()
     assert "No versions of servable m found under base path" in caplog.text
 
@@ -576,7 +576,7 @@ def test_source_polls_once_when_told_so(tmp_path: Path) -> None:
     calls: list[str] = []
     source = FileSystemSource([WatchedModel("m", tmp_path, Latest())], 0, lambda name, versions: calls.append(name))
     source.start()
-    wait_for(lambda: calls == ["m"], 5, "the poll")
+    wait_for(lambda: calls == ["m"], 60, "the poll")
     time.sleep(0.05)
     source.stop()
     assert calls == ["m"]
@@ -604,7 +604,7 @@ def test_source_takes_other_models(tmp_path: Path) -> None:
         lambda name, versions: latest.__setitem__(name, [storage.path for storage in versions]),
     )
     source.start()
-    wait_for(lambda: latest == {"a": [tmp_path / "a/1"], "b": [tmp_path / "b/2"]}, 5, "the first models")
+    wait_for(lambda: latest == {"a": [tmp_path / "a/1"], "b": [tmp_path / "b/2"]}, 60, "the first models")
     source.update([WatchedModel("b", tmp_path / "elsewhere", All()), WatchedModel("c", tmp_path / "b", Latest())])
     assert latest["a"] == []
     wait_for(
@@ -631,9 +631,9 @@ def test_source_refuses_to_unload_everything_when_versions_are_always_present(
         servable_versions_always_present=True,
     )
     source.start()
-    wait_for(lambda: calls[-1:] == [[1]], 5, "version 1")
+    wait_for(lambda: calls[-1:] == [[1]], 60, "version 1")
     (tmp_path / "1").rmdir()
-    wait_for(lambda: "Refusing to unload all versions for Servable: m" in caplog.text, 5, "the refusal")
+    wait_for(lambda: "Refusing to unload all versions for Servable: m" in caplog.text, 60, "the refusal")
     assert [] not in calls
     time.sleep(0.1)
     source.stop()
@@ -650,7 +650,7 @@ def test_source_names_specific_versions_that_are_missing(tmp_path: Path, caplog:
         lambda name, versions: calls.append([storage.version for storage in versions]),
     )
     source.start()
-    wait_for(lambda: calls == [[2]], 5, "version 2")
+    wait_for(lambda: calls == [[2]], 60, "version 2")
     source.stop()
     assert "Version 5, 9 of servable m, which was requested to be served as a 'specific' version" in caplog.text
 

@@ -52,6 +52,8 @@ API void babelrec_front_serve(Front* front, const char* name, const int64_t* ver
   front->models.serve(name, std::move(all));
 }
 
+API int64_t babelrec_front_waiting(Front* front) { return front->waiting(); }
+
 // Of a model's counters, or null when no such model was ever served; they stay as long as the front.
 API const Counters* babelrec_front_counters(Front* front, const char* name) { return front->models.counters(name); }
 

@@ -202,6 +202,11 @@ bool Front::close(double seconds) {
   return true;
 }
 
+int64_t Front::waiting() {
+  std::lock_guard lock(mutex_);
+  return waiting_rows_;
+}
+
 void Front::hear() {
   for (;;) {
     grpc_event event = grpc_completion_queue_next(queue_, gpr_inf_future(GPR_CLOCK_REALTIME), nullptr);

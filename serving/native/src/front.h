@@ -43,6 +43,9 @@ class Front {
   // must then stay as it is.
   bool close(double seconds);
 
+  // Rows that wait for a run.
+  int64_t waiting();
+
   Models models;
 
  private:

@@ -16,16 +16,18 @@ from tensorflow_serving.apis import predict_pb2
 from serving.native.front import Front, NativeModel, NativeSignature
 from serving.runtime.session import INLINE_OPTIONS, SavedModelSession
 from serving.server.predict import spec_field
+from tests.conformance.models import wait_for_file
+from tests.serving.live import wait_for
 
 v1 = tf.compat.v1
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 BEHIND = "it was passed on"
-SECONDS = 30.0
+SECONDS = 60.0
 _TEXTS = ["", "Känguru 🦘", "科幻电影", "เที่ยวทะเล", "فيلم", "한국" * 4000]
 
 
 def export(path: Path) -> Path:
-    """Rows in, rows out, in every type that the front knows; a negative ``small`` fails; ``hold`` waits for a file."""
+    """Rows in, rows out, in every type that the front knows; a negative ``small`` fails; ``hold`` is held by files."""
     with tf.Graph().as_default(), v1.Session() as session:
         inputs = {
             "text": v1.placeholder(tf.string, [None]),
@@ -48,16 +50,12 @@ def export(path: Path) -> Path:
             "flag": ~inputs["flag"],
             "together": tf.fill(tf.shape(small), tf.size(small)),
         }
-        held = v1.placeholder(tf.string, [None])
-
-        def is_missing(_: Any) -> Any:
-            return tf.equal(tf.size(tf.io.matching_files(held[0])), 0)
-
-        waited = tf.while_loop(is_missing, lambda turn: turn + 1, [0])[0]
+        paths = {name: v1.placeholder(tf.string, [None]) for name in ("started", "released")}
+        done = tf.fill(tf.shape(paths["started"]), wait_for_file(paths["started"], paths["released"]))
         lone = v1.placeholder(tf.float32, [None])
         signatures = {
             "serving_default": (inputs, outputs),
-            "hold": ({"path": held}, {"turns": tf.fill(tf.shape(held), waited)}),
+            "hold": (paths, {"done": done}),
             "sum": ({"x": lone}, {"y": tf.reduce_sum(lone)}),
         }
         builder = v1.saved_model.Builder(str(path))
@@ -211,9 +209,13 @@ class Served:
 
     def hold(self) -> tuple[Any, Callable[[], None]]:
         """A request inside the model, and what lets it go."""
-        path = self.folder / f"held-{time.monotonic_ns()}"
-        before = self.front.count("m")
-        call = self.later(request_of({"path": [str(path)]}, "hold"))
-        assert before is not None
-        time.sleep(0.3)  # nothing tells that it is inside; were it not, the tests below would still have to pass
-        return call, path.touch
+        name = f"held-{time.monotonic_ns()}"
+        started, released = self.folder / f"{name}-started", self.folder / f"{name}-released"
+        call = self.later(request_of({"started": [str(started)], "released": [str(released)]}, "hold"))
+        wait_for(lambda: started.exists() or call.done(), SECONDS, "a request in the model")
+        assert not call.done(), call.exception()
+        return call, released.touch
+
+    def wait_for_waiting(self, rows: int) -> None:
+        """Waits until so many rows wait for a run."""
+        wait_for(lambda: self.front.waiting() == rows, SECONDS, f"{rows} waiting rows, {self.front.waiting()} of them")

@@ -163,7 +163,7 @@ def test_too_many_wait(serve: Callable[..., Served]) -> None:
     served = serve(max_waiting=3)
     _, release = served.hold()
     first = served.later(request_of(rows(2)))
-    time.sleep(0.3)
+    served.wait_for_waiting(2)
     error = served.refusal(request_of(rows(2)))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert error.details() == (
@@ -190,9 +190,10 @@ def test_too_many_at_once(serve: Callable[..., Served]) -> None:
 
 def test_a_request_whose_time_is_over_is_not_run(served: Served) -> None:
     _, release = served.hold()
-    late = served.later(request_of(rows(1)), timeout=0.3)
+    late = served.later(request_of(rows(1)), timeout=2.0)
+    served.wait_for_waiting(1)
+    time.sleep(2.1)  # the server's clock began when the request arrived
     assert late.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    time.sleep(0.5)  # the server's clock begins when the request arrives
     release()
     check(served.predict(request_of(rows(2))), rows(2))
     counts = served.front.count("m")

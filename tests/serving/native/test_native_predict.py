@@ -1,6 +1,5 @@
 """Predict of a live server that batches, with the native front and without: the same to every client."""
 
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +13,10 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.native.library import why_not
-from tests.serving.live import LiveServer
+from tests.conformance.server import held
+from tests.serving.live import LiveServer, wait_for
 from tests.serving.models import copy_version
-from tests.serving.test_rpc import RECOMMEND, failure, request_of, slow
+from tests.serving.test_rpc import RECOMMEND, failure, request_of
 
 _BATCHING = """
 max_batch_size { value: 8 }
@@ -64,7 +64,7 @@ def served(start: Callable[..., LiveServer], exports: dict[int, Path], tmp_path:
 
 
 def metrics(server: LiveServer) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://localhost:{server.rest_port}{_PATH}", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://localhost:{server.rest_port}{_PATH}", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
@@ -112,12 +112,12 @@ def test_a_lone_client_never_waits_for_company(
 def test_versions_labels_filters_and_mistakes(served: LiveServer) -> None:
     request = request_of(RECOMMEND)
     request.model_spec.version.value = 1
-    assert served.prediction.Predict(request, timeout=30).model_spec.version.value == 1
+    assert served.prediction.Predict(request, timeout=60).model_spec.version.value == 1
     request.model_spec.version.value = 2
     code, details = failure(served.prediction.Predict, request)
     assert code is grpc.StatusCode.NOT_FOUND
     assert details == "Servable not found for request: Specific(recommender, 2)"
-    filtered = served.prediction.Predict(request_of(RECOMMEND, "", ("scores",)), timeout=30)
+    filtered = served.prediction.Predict(request_of(RECOMMEND, "", ("scores",)), timeout=60)
     assert list(filtered.outputs) == ["scores"]
     bad = request_of(RECOMMEND | {"k": tf.constant([1, 2], tf.int32)})
     assert failure(served.prediction.Predict, bad)[0] is grpc.StatusCode.INVALID_ARGUMENT
@@ -130,8 +130,8 @@ def test_requests_are_counted(served: LiveServer) -> None:
     observed = ':tensorflow:serving:request_latency_count{model_name="recommender",API="Predict",entrypoint="GRPC"}'
     run = ':tensorflow:serving:runtime_latency_%s{model_name="recommender",API="Predict",runtime="TF1"}'
     for _ in range(3):
-        served.prediction.Predict(request_of(RECOMMEND), timeout=30)
-    served.prediction.Predict(request_of(RECOMMEND, "", ("scores",)), timeout=30)
+        served.prediction.Predict(request_of(RECOMMEND), timeout=60)
+    served.prediction.Predict(request_of(RECOMMEND, "", ("scores",)), timeout=60)
     failure(served.prediction.Predict, request_of({}))
     found = metrics(served)
     assert found[counted % "OK"] == 4
@@ -154,19 +154,18 @@ def test_requests_are_counted(served: LiveServer) -> None:
     assert 10 < found[run % "sum"] < 60e6
 
 
-def test_a_full_queue_and_a_deadline(served: LiveServer) -> None:
-    held = served.prediction.Predict.future(slow(1.5), timeout=60)
-    time.sleep(0.5)
-    # The queue takes eight rows.
-    fitting = [served.prediction.Predict.future(request_of(RECOMMEND), timeout=60) for _ in range(2)]
-    time.sleep(0.2)
-    code, details = failure(served.prediction.Predict, request_of(RECOMMEND))
-    assert code is grpc.StatusCode.UNAVAILABLE
-    assert "queue to which this task was submitted is full" in details
-    late = failure(served.prediction.Predict, request_of(part(RECOMMEND, 0)), 0.2)
-    assert late[0] is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert held.result().outputs
-    assert all(call.result().outputs for call in fitting)
+def test_a_full_queue_and_a_deadline(served: LiveServer, tmp_path: Path) -> None:
+    with held(served, tmp_path, "recommender") as inside:
+        # The queue takes eight rows: two requests of three.
+        waiting = [served.prediction.Predict.future(request_of(RECOMMEND), timeout=120) for _ in range(5)]
+        wait_for(lambda: sum(call.done() for call in waiting) == 3, 60, "refused requests")
+        refused = [call for call in waiting if call.done()]
+        assert {call.code() for call in refused} == {grpc.StatusCode.UNAVAILABLE}
+        assert all("queue to which this task was submitted is full" in call.details() for call in refused)
+        late = failure(served.prediction.Predict, request_of(part(RECOMMEND, 0)), 0.2)
+        assert late[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert inside.result().outputs
+    assert all(call.result().outputs for call in waiting if call not in refused)
 
 
 def test_a_new_version_takes_over(served: LiveServer, exports: dict[int, Path], tmp_path: Path) -> None:
@@ -197,7 +196,7 @@ def test_logged_models_are_logged(start: Callable[..., LiveServer], exports: dic
     request = request_of(RECOMMEND)
     with start(f"--model_config_file={config}") as server:
         for _ in range(3):
-            server.prediction.Predict(request, timeout=30)
+            server.prediction.Predict(request, timeout=60)
         server.terminate()
         assert server.wait() == 0
     (path,) = tmp_path.glob("requests-*.tfrecord")
@@ -224,4 +223,4 @@ def test_on_that_can_not_be_had_ends_the_start(
         assert f"--native_predict=on: {reason}" in server.text
     with LiveServer(tmp_path, "--native_predict=auto", *flags) as server:
         server.wait_for_log(f"Predict is answered in Python: {reason}")
-        assert server.prediction.Predict(request_of(RECOMMEND), timeout=30).outputs
+        assert server.prediction.Predict(request_of(RECOMMEND), timeout=60).outputs

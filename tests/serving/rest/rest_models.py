@@ -11,6 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tests.conformance.models import wait_for_file
+
 DTYPES = (
     "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string",
     "float16", "bfloat16", "complex64",
@@ -19,8 +21,11 @@ PREDICT = "tensorflow/serving/predict"
 
 
 def export_rest_model(directory: Path, offset: float = 2.0) -> Path:
-    """A TF1 SavedModel: ``serving_default`` is x / 2 + offset, ``named`` has two inputs and four outputs, ``spin``
-    runs until it is cancelled or has counted to n, and there is an identity for each of ``DTYPES``."""
+    """A TF1 SavedModel.
+
+    ``serving_default`` is x / 2 + offset, ``named`` has two inputs and four outputs, ``spin`` runs until it is
+    cancelled or has counted to n, ``wait`` until a test releases it, and there is an identity for each of ``DTYPES``.
+    """
     v1 = tf.compat.v1
     signatures: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     with tf.Graph().as_default(), v1.Session() as session:
@@ -39,6 +44,8 @@ def export_rest_model(directory: Path, offset: float = 2.0) -> Path:
         n = v1.placeholder(tf.int32, name="n")
         count = tf.while_loop(lambda i: i < tf.reduce_max(n), lambda i: i + 1, [tf.constant(0)])
         signatures["spin"] = ({"n": n}, {"count": n + count})
+        paths = {name: v1.placeholder(tf.string, [None], name=name) for name in ("started", "released")}
+        signatures["wait"] = (paths, {"done": wait_for_file(paths["started"], paths["released"])})
         signatures["no_inputs"] = ({}, {"two": tf.constant([1.0, 2.0])})
         for dtype in DTYPES:
             value = v1.placeholder(dtype, name=f"value_{dtype}")
@@ -87,7 +94,7 @@ class Answer:
 class Client:
     """One kept-alive connection, by Python's own HTTP client."""
 
-    def __init__(self, port: int, timeout: float = 20.0) -> None:
+    def __init__(self, port: int, timeout: float = 120.0) -> None:
         self.port = port
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
@@ -112,7 +119,7 @@ class Client:
         self._connection.close()
 
 
-def exchange(port: int, data: bytes, timeout: float = 10.0) -> bytes:
+def exchange(port: int, data: bytes, timeout: float = 120.0) -> bytes:
     """Sends bytes, ends the sending side, and returns all that comes until the server closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as sock:
         try:

@@ -29,23 +29,23 @@ def nice_threads() -> set[str]:
     return {task for task in os.listdir(_TASKS) if os.getpriority(os.PRIO_PROCESS, int(task)) > usual}
 
 
-def sleeps(task: str) -> int:
-    """How often a thread has gone to sleep: once more after each piece of work."""
-    for line in (Path(_TASKS) / task / "status").read_text().splitlines():
-        if line.startswith("voluntary_ctxt_switches"):
-            return int(line.split()[1])
-    raise AssertionError(task)
+def sleeps(task: str) -> tuple[bool, int]:
+    """Whether a thread sleeps, and how often it has gone to sleep: once more after each piece of work."""
+    status = dict(line.split(":", 1) for line in (Path(_TASKS) / task / "status").read_text().splitlines())
+    return status["State"].split()[0] == "S", int(status["voluntary_ctxt_switches"])
 
 
 def settled(pool: set[str]) -> dict[str, int]:
-    """How often each thread has slept, once all have: after a piece of work they wait awake for a while."""
-    deadline = time.monotonic() + 30
-    counts = {task: sleeps(task) for task in pool}
+    """How often each thread has slept, once all do: after a piece of work they wait awake for a while."""
+    deadline = time.monotonic() + 120
+    former: dict[str, tuple[bool, int]] = {}
     while time.monotonic() < deadline:
+        found = {task: sleeps(task) for task in pool}
+        # Between two looks nobody woke up.
+        if found == former and all(is_asleep for is_asleep, _ in found.values()):
+            return {task: count for task, (_, count) in found.items()}
+        former = found
         time.sleep(0.3)
-        former, counts = counts, {task: sleeps(task) for task in pool}
-        if counts == former:
-            return counts
     raise AssertionError("the pool does not come to rest")
 
 
