@@ -49,7 +49,8 @@ RPCS: Sequence[Row] = (
     Row(
         "PredictionService.MultiInference",
         "differs",
-        "each task runs its signature in turn, where one run yields all outputs there; answers are the same",
+        "each task runs its signature in turn, where one run yields all outputs there; answers are the same; counted "
+        "among the requests and in the latencies, as it is not there",
     ),
     Row("PredictionService.GetModelMetadata", "works", "signature_def"),
     Row(

@@ -2,7 +2,8 @@
 
 import grpc
 
-# What TensorFlow Serving cuts messages at: status messages travel in HTTP/2 headers of limited size.
+# Bytes that TensorFlow Serving cuts messages at (``ToGRPCStatus`` in ``model_servers/grpc_status_util.cc``): they
+# travel in HTTP/2 headers of limited size.
 _MESSAGE_LIMIT = 1024
 
 _BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
@@ -33,9 +34,10 @@ class StatusError(Exception):
     @property
     def grpc_details(self) -> str:
         """The message, cut to what fits into a response header."""
-        if len(self.message) <= _MESSAGE_LIMIT:
+        text = self.message.encode(errors="replace")
+        if len(text) <= _MESSAGE_LIMIT:
             return self.message
-        return self.message[:_MESSAGE_LIMIT] + "...TRUNCATED"
+        return text[:_MESSAGE_LIMIT].decode(errors="ignore") + "...TRUNCATED"
 
 
 def invalid_argument(message: str) -> StatusError:

@@ -303,6 +303,16 @@ def test_numbers_are_rounded_to_what_a_type_can_hold(server: Target) -> None:
     assert server.rest("POST", "/v1/models/echo:predict", body).json == {"predictions": [2.0**53]}
 
 
+@pytest.mark.babelrec_only
+def test_inputs_with_defaults_may_be_left_out(server: Target) -> None:
+    # TensorFlow Serving wants all of them in JSON: FillTensorMapFromInputsMap in util/json_tensor.cc.
+    path = "/v1/models/defaults:predict"
+    assert server.post(path, {"inputs": {"x": [2.0, 0.0]}}) == {"outputs": [7.0, 1.0]}
+    assert server.post(path, {"inputs": {"x": [2.0], "shift": 5.0}}) == {"outputs": [11.0]}
+    assert server.post(path, {"instances": [{"x": 2.0}, {"x": 3.0}]}) == {"predictions": [7.0, 10.0]}
+    assert "x" in _refused(server.rest("POST", path, {"inputs": {"scale": 1.0}}))
+
+
 def test_text_after_the_document_is_ignored(server: Target) -> None:
     # ParseJson in util/json_tensor.cc, since 2.18.
     assert server.rest("POST", f"{_HALF}:predict", '{"instances": [1.0]} {"instances": 2').json == {

@@ -661,6 +661,9 @@ def test_errors_keep_their_code_and_fit_into_a_header() -> None:
     error = from_exception(tf.errors.InvalidArgumentError(None, None, "x" * 5000))
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
     assert error.grpc_details == "x" * 1024 + "...TRUNCATED"
+    # In bytes, which is what a header has room for, and whole letters.
+    assert StatusError(grpc.StatusCode.INTERNAL, "帐" * 341).grpc_details == "帐" * 341
+    assert StatusError(grpc.StatusCode.INTERNAL, "帐" * 342).grpc_details == "帐" * 341 + "...TRUNCATED"
     assert from_exception(MemoryError()).code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert str(from_exception(KeyError("a"))) == "INTERNAL: KeyError: 'a'"
     assert ManagerState(30) is ManagerState.AVAILABLE
