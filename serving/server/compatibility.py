@@ -90,7 +90,8 @@ ROUTES: Sequence[Row] = (
         "`batching_session/*` counts every batch, however it was formed, but no warm-up and, of the batches that "
         "TensorFlow's queue forms (REST, Classify, `allowed_batch_sizes`), none that fails; `batching/*` shows the "
         "settings of this server's batching, there those of BatchFunction operations within a model; `mlmd_map` shows "
-        "the key as a label (there a text, which Prometheus does not show)"),
+        "the key as a label (there a text, which Prometheus does not show); `model_warmup_latency` has warm-ups that a "
+        "request failed as well"),
     Row("GET /healthz", "extra", "200 from when the port opens, which is after the first loads, until the server "
         "begins to stop; then 503"),
     Row("OPTIONS (CORS preflight)"),

@@ -1,6 +1,7 @@
 """Inputs with declared defaults: what requests leave out, on every way into the server."""
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -12,12 +13,14 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.native.library import why_not
 from serving.server.defaults import filled, is_row, rows_given
 from serving.server.servable import TensorSpec
 from tests.serving.default_models import PREFIX, expected, export_declared
-from tests.serving.live import LiveServer
+from tests.serving.live import ROOT, LiveServer
+from tests.serving.models import copy_version
 from tests.serving.test_rpc import failure, request_of
 
 _DTYPES = {"query": tf.string, "prefix": tf.string, "history": tf.string, "weights": tf.float32, "k": tf.int64}
@@ -221,3 +224,50 @@ def test_rows_are_those_that_all_inputs_have() -> None:
     )
     # A shape of a few bytes that asks for terabytes.
     assert rows_given({"a": proto(1 << 40)}, 100) == rows_given({"a": proto(-1)}, 100) == 1
+
+
+@pytest.fixture(scope="module")
+def recommender(exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A model by the exporter's contract, with defaults written into its signature afterwards."""
+    base = tmp_path_factory.mktemp("recommender")
+    copy_version(exports[1], base / "1")
+    path = base / "1" / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    signature = saved.meta_graphs[0].signature_def["serving_default"]
+    neutral: dict[int, Any] = {tf.string.as_datatype_enum: "", tf.bool.as_datatype_enum: False}
+    for alias, info in signature.inputs.items():
+        value = np.full([1] * len(info.tensor_shape.dim), neutral.get(info.dtype, 3 if alias == "k" else 0))
+        signature.defaults[alias].CopyFrom(tf.make_tensor_proto(value, info.dtype))
+    path.write_bytes(saved.SerializeToString())
+    with LiveServer(base, "--rest_api_port=-1") as server:
+        yield server
+
+
+def test_what_the_docs_begin_with(recommender: LiveServer) -> None:
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    title, command = text.splitlines()[0], text.splitlines()[2].strip()
+    assert title == "# Serving"
+    first = re.fullmatch(r"curl -d '(.*)' http://localhost:8501/v1/models/recommender:predict", command)
+    assert first is not None
+    answer = post(recommender, json.loads(first[1]))["outputs"]
+    # The three of greatest popularity (models.ITEMS): no title is "tent".
+    assert answer["item_ids"] == [["1", "2", "3"]]
+    assert len(answer["scores"][0]) == 3
+    beginning = text.partition("\n## ")[0]
+    (columns,) = re.findall(r'`({"inputs": {"user_id".*?})`', beginning)
+    assert post(recommender, json.loads(columns))["outputs"]["item_ids"] == [["1", "2", "3"]] * 2
+    (rows,) = re.findall(r'^ {4}({"instances": .*})$', beginning, re.MULTILINE)
+    found = [row["item_ids"] for row in post(recommender, json.loads(rows))["predictions"]]
+    # The first asks for five and speaks Chinese, which lifts the item in that language by 0.25; rows are as wide as
+    # the widest.
+    assert found == [["2", "1", "3", "4", "5"], ["1", "2", "3", "", ""]]
+
+
+def test_a_request_that_leaves_out_everything(recommender: LiveServer) -> None:
+    best = [b"1", b"2", b"3"]
+    response = recommender.prediction.Predict(request_of({}), timeout=60)
+    assert tf.make_ndarray(response.outputs["item_ids"]).tolist() == [best]
+    texts = [text.decode() for text in best]
+    assert post(recommender, {"inputs": {}})["outputs"]["item_ids"] == [texts]
+    found = post(recommender, {"instances": [{}, {}]})["predictions"]
+    assert [row["item_ids"] for row in found] == [texts, texts]
