@@ -16,7 +16,9 @@ _TRUE: Final = ["true", "t", "yes", "y"]
 _FALSE: Final = ["false", "f", "no", "n"]
 # A column of which this share is numbers is meant to be one.
 _MEANT: Final = 0.9
-_CURRENCY: Final = r"(?:\p{Sc}|[A-Z]{3})"
+_CURRENCY: Final = r"(?:\p{Sc}|[A-Z]{3}|%)"
+# Thousands by one convention, three decimals by another.
+_THOUSANDS: Final = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
 _GROUPS: Final = {",": r"[.' ’\x{a0}\x{202f}]", ".": r"[,' ’\x{a0}\x{202f}]"}
 _CODE: Final = r"^[+-]?0\d+$"
 
@@ -141,6 +143,8 @@ def _from_text(
         _note_mixed(frame, name, origin, something, number, numbers, present)
     elif present:
         origin.note(name, "kept as text, the model does not use it")
+    else:
+        origin.note(name, "no row has a value", logging.WARNING)
     return frame.with_columns(given.alias(name))
 
 
@@ -181,6 +185,8 @@ def _numbers(
     with reading(origin.file):
         facts = frame.select(present=(given != "").sum(), numbers=plain.count()).collect(engine="streaming")
     if facts["present"][0] == facts["numbers"][0]:
+        if not quiet:
+            _doubt_thousands(frame, name, origin, given, delimiter)
         return pl.when(given != "").then(given), plain
     something = _something(given)
     comma = _localised(something, ",")
@@ -202,6 +208,34 @@ def _numbers(
             origin.note(name, "read with a decimal comma")
         return something, comma
     return something, plain
+
+
+def _doubt_thousands(frame: pl.LazyFrame, name: str, origin: Origin, given: pl.Expr, delimiter: str | None) -> None:
+    """Refuses `1.299` where `;` separates, as in countries of the decimal comma, and warns of it elsewhere."""
+    thousands = given.str.contains(_THOUSANDS)
+    with reading(origin.file):
+        facts = frame.select(
+            dotted=given.str.contains(r"[.eE]").sum(), thousands=thousands.sum(), first=given.filter(thousands).first()
+        ).collect(engine="streaming")
+    dotted, count, first = facts.row(0)
+    if not count or dotted != count:
+        return
+    if delimiter == ";":
+        refuse(
+            frame,
+            thousands,
+            name,
+            origin,
+            "is one thousand and more, or has three decimals; no value tells which",
+            "set `decimal: ','` or `decimal: '.'` in `data.source`",
+        )
+    if count > 1:
+        origin.note(
+            name,
+            f"all {count:,} values with a point have three digits behind it, such as {first!r}: read as decimals; set "
+            "`decimal: ','` if the point separates thousands",
+            logging.WARNING,
+        )
 
 
 def _localised(given: pl.Expr, decimal: str) -> pl.Expr:

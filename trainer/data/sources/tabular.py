@@ -203,11 +203,11 @@ def _choose(file: Path, table: str, mapping: Mapping[str, str], names: list[str]
     shown = ", ".join(names)
     for name, column in mapping.items():
         if column not in names:
-            near = difflib.get_close_matches(column, names, n=1)
-            hint = f"did you mean `{near[0]}`? " if near else ""
+            near = _near(column, names)
+            hint = f"did you mean `{near}`? " if near else ""
             raise DatasetError(
                 f"{file} has no column `{column}`, which `data.source.columns.{table}.{name}` names; {hint}"
-                f"it has {shown}. Remedy: correct the mapping or the file's header{_or_delimiter(names)}."
+                f"it has {shown}. Remedy: correct the mapping or the file's header{_or_else(names)}."
             )
     known = {*REQUIRED[table], *OPTIONAL[table]}
     used = set(mapping.values())
@@ -215,17 +215,28 @@ def _choose(file: Path, table: str, mapping: Mapping[str, str], names: list[str]
     chosen = dict(mapping) | {name: name for name in same}
     for name in _INDISPENSABLE[table]:
         if name not in chosen:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f" (`{near[0]}`?)" if near else ""
+            near = _near(name, names)
+            hint = f" (`{near}`?)" if near else ""
             raise DatasetError(
                 f"{file}: column `{name}` is missing; there are {shown}. Remedy: name the file's "
-                f"column for it{hint} in `data.source.columns.{table}.{name}`{_or_delimiter(names)}."
+                f"column for it{hint} in `data.source.columns.{table}.{name}`{_or_else(names)}."
             )
     return chosen
 
 
-def _or_delimiter(names: list[str]) -> str:
-    return ", or set `data.source.delimiter` to what separates the columns" if len(names) == 1 else ""
+def _near(name: str, names: list[str]) -> str | None:
+    """The name that is most like it, whatever its case and separators."""
+    folded = {other.strip().casefold().replace(" ", "_").replace("-", "_"): other for other in reversed(names)}
+    near = difflib.get_close_matches(name.casefold(), list(folded), n=1)
+    return folded[near[0]] if near else None
+
+
+def _or_else(names: list[str]) -> str:
+    if len(names) == 1:
+        return ", or set `data.source.delimiter` to what separates the columns"
+    if any(name.strip().lstrip("+-").replace(".", "", 1).isdecimal() for name in names):
+        return ", or, if this is the first row of values, put a header above it"
+    return ""
 
 
 def _apply_null_values(table: _Table) -> None:

@@ -185,16 +185,28 @@ def _by_format(frame: pl.LazyFrame, name: str, origin: Origin, dtype: pl.DataTyp
 
 def _guess(frame: pl.LazyFrame, name: str, origin: Origin, given: pl.Expr, form: TableFormat, zone: str) -> _Times:
     unit: str | None = form.time_unit
-    plain = given
+    plain, text = given, pl.lit(None, pl.String)
+    if frame.collect_schema()[name] == pl.String:
+        text = given
     if form.decimal == "," and frame.collect_schema()[name] == pl.String:
         plain = given.str.replace(",", ".", literal=True)
     number = plain.cast(pl.Float64, strict=False)
     ranges = _ranges()
     with reading(origin.file):
         facts = frame.select(
-            present=given.count(), numbers=number.count(), least=number.min(), greatest=number.max()
+            present=given.count(),
+            numbers=number.count(),
+            least=number.min(),
+            greatest=number.max(),
+            rounded=(text.str.contains(r"^\d(?:\.\d+)?[eE]\+\d+$") & number.is_not_null()).sum(),
         ).collect(engine="streaming")
-    present, numbers, least, greatest = facts.row(0)
+    present, numbers, least, greatest, rounded = facts.row(0)
+    if rounded:
+        origin.note(
+            name,
+            f"{rounded:,} times are in scientific notation, as spreadsheets write them: digits may be lost",
+            logging.WARNING,
+        )
     if unit is None and numbers * 2 < present:
         return _Times(given, _iso_seconds(frame, name, origin, given, zone), "ISO 8601")
     if unit is None and numbers:

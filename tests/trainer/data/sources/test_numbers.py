@@ -167,3 +167,27 @@ def test_types_of_parquet(tmp_path: Path) -> None:
         ("8", "y", "ko", None, "2023-01-02"),
     ]
     assert "column `since`: type Date: kept as text, the model does not use it" in dataset.read["items"]["notes"]
+
+
+def test_thousands_and_three_decimals_look_alike(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = ["1.299", "2.500", "7"]
+    text = fault(tmp_path, LOG, catalogue(values, ";"), columns={"items": {"price": "price"}})
+    assert "column `price`, row 1: '1.299' is one thousand and more, or has three decimals" in text
+    assert "`decimal: ','`" in text
+    assert prices(tmp_path, values, ";", decimal=",") == [1299.0, 2500.0, 7.0]
+    assert prices(tmp_path, values, ";", decimal=".") == [1.299, 2.5, 7.0]
+    assert prices(tmp_path, ["1.299", "2.50"], ";") == [1.299, 2.5]
+    with caplog.at_level("WARNING"):
+        assert prices(tmp_path, values) == [1.299, 2.5, 7.0]
+    assert "all 2 values with a point have three digits behind it, such as '1.299': read as decimals" in caplog.text
+
+
+def test_a_column_without_any_value_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING"):
+        shop(tmp_path, ["-", "n/a"])
+    assert "column `price`: no row has a value" in caplog.text
+
+
+def test_percentages(tmp_path: Path) -> None:
+    assert "row 1: '10%' is no number" in refused(tmp_path, ["10%", "20 %"])
+    assert prices(tmp_path, ["10%", "20,5 %"], decimal=",") == [10.0, 20.5]

@@ -307,3 +307,17 @@ def test_one_broken_embedding_is_named(tmp_path: Path) -> None:
 def test_rows_keep_their_numbers_when_others_are_left_out(tmp_path: Path) -> None:
     log = "user_id,item_id,timestamp,event\nu,404,1700000000,view\nu,8,1700000000,view\nu,8,1700000000,klick\n"
     assert "column `event`, row 3: unknown event 'klick'" in fault(tmp_path, log, drop_unknown_items=True)
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"),
+    [
+        ("User ID,Item_ID,Timestamp", "name the file's column for it (`User ID`?)"),
+        ("u,1,1700000000", "if this is the first row of values, put a header above it"),
+        ("user_id item_id timestamp", "set `data.source.delimiter`"),
+    ],
+)
+def test_a_header_that_is_not_found_is_helped_with(tmp_path: Path, header: str, wanted: str) -> None:
+    text = fault(tmp_path, f"{header}\n")
+    assert "column `user_id` is missing" in text
+    assert wanted in text

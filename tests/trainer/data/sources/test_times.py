@@ -190,3 +190,9 @@ def test_what_was_read_is_said_and_kept(tmp_path: Path, caplog: pytest.LogCaptur
     assert kept["times"] == "unix milliseconds"
     assert kept["time_zone"] == "UTC"
     assert (kept["first_time"], kept["last_time"]) == ("2023-11-14T22:13:20Z", "2023-11-14T22:14:21Z")
+
+
+def test_times_that_a_spreadsheet_rounded_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING"):
+        assert seconds(tmp_path, "1.7E+12", "1700000060000") == [1_700_000_000, 1_700_000_060]
+    assert "column `timestamp`: 1 times are in scientific notation" in caplog.text
