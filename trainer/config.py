@@ -6,15 +6,15 @@ values keep their types, and ``--set a.b=value`` overrides any key by its dotted
 
 import codecs
 import difflib
+import re
 import zoneinfo
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from trainer.documents import load_yaml, parse_yaml
+from trainer.documents import dump_yaml, load_yaml, parse_yaml
 from trainer.errors import BabelrecError
 
 
@@ -57,6 +57,13 @@ class MindSource(Settings):
     item_language: str | None = Field(
         None, description="Show articles in this language where a translation exists; null keeps the original."
     )
+
+
+# Labels that exports write where an item has no category.
+PLACEHOLDERS = [
+    *("(no genres listed)", "n/a", "#n/a", "none", "null", "nan", "nil", "undefined", "unknown", "uncategorized"),
+    *("not specified", "no category", "(none)", "(unknown)", "-", "--", "–", "—", "?", ".", "\\N"),
+]
 
 
 class ColumnMapping(Settings):
@@ -159,6 +166,32 @@ class TabularSource(TableFormat):
     language: str | None = Field(
         None, description="BCP 47 language of all items without one; null detects each item's language."
     )
+    title_pattern: str | None = Field(
+        None,
+        description="`film` reads `Usual Suspects, The (1995)` as the title `The Usual Suspects` and the number "
+        "`year`; or a regular expression that whole titles fit, with the group `title` and perhaps `year`; null: none.",
+    )
+    category_placeholders: list[str] = Field(
+        PLACEHOLDERS,
+        description="Category labels that say that there is none, and are left out; case makes no difference. `[]` "
+        "keeps every label.",
+    )
+
+    @field_validator("title_pattern")
+    @classmethod
+    def _usable_pattern(cls, value: str | None) -> str | None:
+        if value is None or value == "film":
+            return value
+        try:
+            groups = set(re.compile(value).groupindex)
+        except re.error as error:
+            raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        if "title" not in groups or groups - {"title", "year"}:
+            raise ValueError(
+                f"{value!r} names the groups {sorted(groups) or 'none'}: write film, or an expression with "
+                "(?P<title>...) and perhaps (?P<year>...)"
+            )
+        return value
 
     def format_of(self, table: Literal["interactions", "items", "users"]) -> TableFormat:
         """How a table's file is written: its own settings, else those of the source."""
@@ -745,7 +778,7 @@ def parse_config(raw: dict[str, Any], origin: str) -> Config:
 
 def dump_config(config: Config) -> str:
     """The resolved settings as YAML, each default spelled out; `load_config` reads it back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
 def flat_settings(config: Config) -> dict[str, str | int | float | bool]:

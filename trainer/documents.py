@@ -35,6 +35,10 @@ class _Loader(yaml.SafeLoader):
         return event
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's writer, which also quotes what YAML 1.2 alone takes for a number, such as the text ``1e3``."""
+
+
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -46,7 +50,8 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", r"<<", "<"),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
 def parse_yaml(text: str, origin: str) -> Any:
@@ -83,6 +88,11 @@ def parse_yaml(text: str, origin: str) -> Any:
     except ValueError as error:
         # Such as an integer of more digits than Python converts.
         raise BabelrecError(f"{origin} is not valid YAML: {error}. Correct the value.") from error
+
+
+def dump_yaml(content: Any) -> str:
+    """Block-style YAML that `parse_yaml`, and readers of YAML 1.1, read back as it was."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def load_yaml(path: Path, *, what: str) -> Any:

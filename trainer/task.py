@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.table import Table
 
 from trainer import __version__
 from trainer.config import load_config
 from trainer.errors import BabelrecError
+from trainer.files import cache_root
 
 _LOG = logging.getLogger("trainer")
 
@@ -61,8 +61,16 @@ def _parser() -> argparse.ArgumentParser:
 
     _verb(verbs, "settings", _settings, "print every setting with its default and meaning")
 
-    data = _verb(verbs, "data", _data, "prepare and check a config's dataset, and describe it")
+    data = _verb(
+        verbs, "data", _data, "prepare and check a config's dataset, and say what is in it and what the settings leave"
+    )
     _add_config(data)
+    data.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="file or directory for the HTML page with plots (default: reports/NAME.html in the cache)",
+    )
 
     fit = _verb(verbs, "fit", _fit, "train a model; go on where a killed run stopped")
     _add_config(fit)
@@ -153,23 +161,23 @@ def _settings(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
+    from trainer.data.description import describe
     from trainer.data.sources import prepare
-    from trainer.data.split import split
+    from trainer.evaluation.data_report import print_description, write_page
 
     config = load_config(options.config, options.overrides)
-    dataset = prepare(config.data.source)
-    parts = split(dataset, config.data)
-    table = Table(title=dataset.name, show_header=False, title_justify="left")
-    table.add_row("description", dataset.description)
-    table.add_row("licence", dataset.licence)
-    table.add_row("directory", str(dataset.path))
-    table.add_row("fingerprint", dataset.fingerprint)
-    table.add_row("rows", ", ".join(f"{name} {count:,}" for name, count in dataset.rows.items()))
-    if dataset.dropped:
-        table.add_row("left out", ", ".join(f"{reason} {count:,}" for reason, count in dataset.dropped.items()))
-    counts = {"training": parts.train, "validation": parts.validation, "test": parts.test}
-    table.add_row("positives", ", ".join(f"{name} {part.height:,}" for name, part in counts.items()))
-    Console().print(table)
+    facts = describe(prepare(config.data.source), config)
+    print_description(facts)
+    report: Path = options.report or cache_root() / "reports" / f"{config.name}.html"
+    if report.is_dir():
+        report = report / f"{config.name}.html"
+    try:
+        write_page(facts, report)
+    except OSError as error:
+        raise BabelrecError(f"Can't write the report {report}: {error.strerror}. Give another --report.") from error
+    print(f"The report with plots: {report.absolute()}", flush=True)
+    if facts.fault:
+        raise BabelrecError(facts.fault)
 
 
 def _fit(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from trainer.documents import MAX_BYTES, load_yaml, parse_yaml, read_yaml
+from trainer.documents import MAX_BYTES, dump_yaml, load_yaml, parse_yaml, read_yaml
 from trainer.errors import BabelrecError
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -184,3 +184,20 @@ def test_content_of_another_form_is_named_with_the_remedy(tmp_path: Path) -> Non
     (tmp_path / "c.yaml").write_text("a: [1, x]\n")
     with pytest.raises(BabelrecError, match=r"c\.yaml: a\.1: .*received 'x'.*as in the example"):
         read_yaml(tmp_path / "c.yaml", TypeAdapter(dict[str, list[int]]), what="it", remedy="as in the example.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1e3", "no", "on", "~", "null", "", "010", "0o7", "0x1F", "12:30", "2024-01-01", "<<", "=", "true", "1_000", ".5",
+     "\ufeff", "a: b", "# x", "- x", "*x", "&x", "\x07\x85", "日本\n語 🎬", "\u2028", "'", '"', " x ", "1.5e-3", "-"],
+)  # fmt: skip
+def test_text_is_written_so_that_it_stays_text(text: str) -> None:
+    for value in (text, {text: [text]}, {"a": {"b": text}}):
+        assert parse_yaml(dump_yaml(value), "here") == value
+        assert yaml.safe_load(dump_yaml(value)) == value
+
+
+def test_numbers_are_written_so_that_they_stay_numbers() -> None:
+    values = [0, -1, 10**18, 0.0, -0.5, 1e-05, 1e22, 1.7976931348623157e308, float("inf"), True, None]
+    assert parse_yaml(dump_yaml(values), "here") == values
+    assert yaml.safe_load(dump_yaml(values)) == values

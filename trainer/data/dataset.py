@@ -6,7 +6,6 @@ from pathlib import Path, PurePath
 from typing import Any, Final, Literal
 
 import polars as pl
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from trainer.config import Settings
@@ -14,7 +13,7 @@ from trainer.data.faults import DatasetError, Origin, reading
 from trainer.data.fingerprint import fingerprint
 from trainer.data.tables import is_embedding
 from trainer.data.validation import validate_references, validate_table
-from trainer.documents import load_yaml
+from trainer.documents import dump_yaml, load_yaml
 from trainer.errors import BabelrecError
 from trainer.files import atomic_directory, write_text
 
@@ -215,7 +214,7 @@ def write_dataset(
         }
         if read:
             header["read"] = {table: dict(facts) | {"written": rows[table]} for table, facts in read.items()}
-        write_text(temporary / HEADER, yaml.safe_dump(header, sort_keys=False, allow_unicode=True))
+        write_text(temporary / HEADER, dump_yaml(header))
     return Dataset(
         path=path,
         name=name,

@@ -49,6 +49,18 @@ class Split:
         return _ordered(pl.concat([self.train, self.validation]))
 
 
+def counts_as_positive(rules: Mapping[str, float | None]) -> pl.Expr:
+    """Marks the interactions that count as positive: event -> smallest value; None takes every such event."""
+    return pl.any_horizontal(
+        pl.lit(False),
+        *(
+            (pl.col("event") == event)
+            & (pl.lit(True) if least is None else (pl.col("value") >= least).fill_null(False))
+            for event, least in rules.items()
+        ),
+    )
+
+
 def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives: int = 1) -> pl.DataFrame:
     """The interactions that count as positive, one row a (user, item).
 
@@ -68,14 +80,7 @@ def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives
     unknown = sorted(set(rules) - set(EVENTS))
     if unknown:
         raise SplitError(f"`data.positives` names the unknown event {unknown[0]!r}. Remedy: use {', '.join(EVENTS)}.")
-    chosen = pl.any_horizontal(
-        pl.lit(False),
-        *(
-            (pl.col("event") == event) & (pl.lit(True) if least is None else (pl.col("value") >= least))
-            for event, least in rules.items()
-        ),
-    )
-    found = dataset.interactions().filter(chosen).select(COLUMNS).collect(engine="streaming")
+    found = dataset.interactions().filter(counts_as_positive(rules)).select(COLUMNS).collect(engine="streaming")
     pairs = found.unique(_PAIR, keep="first", maintain_order=True)
     kept = pairs.filter(pl.len().over("user_id") >= min_positives)
     if kept.is_empty():

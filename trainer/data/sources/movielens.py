@@ -18,6 +18,7 @@ from trainer.config import MovieLens100kSource
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.faults import DatasetError, reading
 from trainer.data.sources.download import DownloadError, RemoteFile, Wheel, fetch, fetch_wheel
+from trainer.data.sources.titles import natural_title, title_and_year
 from trainer.errors import BabelrecError
 from trainer.files import data_mirror
 
@@ -54,8 +55,6 @@ _GENRES: Final = (
     "Western",
 )
 _SIZES: Final = {"ratings": 100_000, "users": 943, "films": 1_682}
-_ARTICLES: Final = "The|A|An|La|Le|Les|L'|Il|Lo|I|Gli|Der|Die|Das|Den|Det|El|Los|Las|O|Os|As|Een|Ein|Eine|Un|Une|Una"
-_INVERTED = re.compile(rf"^(?P<title>.+), (?P<article>{_ARTICLES})$")
 _LOG = logging.getLogger(__name__)
 
 
@@ -139,28 +138,6 @@ def build(raw: RawTables, path: Path, sizes: Mapping[str, int] | None = None) ->
     )
 
 
-def natural_title(title: str) -> str:
-    """Puts the article back where it is spoken: ``Godfather, The`` -> ``The Godfather``.
-
-    Sentence encoders know titles as they are said, not as they are filed. Titles in brackets are treated
-    alike: ``Hate (Haine, La)`` -> ``Hate (La Haine)``.
-    """
-    outside, *inside = re.split(r" \(", " ".join(title.split()))
-    parts = [_uninvert(outside)]
-    for part in inside:
-        head, bracket, rest = part.partition(")")
-        parts.append(_uninvert(head) + bracket + rest)
-    return " (".join(parts)
-
-
-def _uninvert(title: str) -> str:
-    match = _INVERTED.match(title)
-    if match is None:
-        return title
-    article = match["article"]
-    return f"{article}{match['title']}" if article.endswith("'") else f"{article} {match['title']}"
-
-
 def read_folder(folder: Path) -> RawTables:
     """Reads GroupLens' files (u.data, u.item, u.user) or RecBole's (ml-100k.inter, .item, .user).
 
@@ -217,7 +194,7 @@ def _grouplens(data: bytes, item: bytes, user: bytes) -> RawTables:
     # The archive is older than UTF-8's spread.
     films = [line.split("|") for line in item.decode("latin-1").splitlines() if line]
     people = [line.split("|") for line in _lines(user)]
-    titles, years = zip(*(_title_and_year(film[1]) for film in films), strict=True)
+    titles, years = zip(*(title_and_year(film[1]) for film in films), strict=True)
     genres = [[genre for genre, flag in zip(_GENRES, film[5:], strict=True) if flag.strip() == "1"] for film in films]
     return _tables(ratings, [film[0] for film in films], list(titles), list(years), genres, people)
 
@@ -231,18 +208,10 @@ def _recbole(inter: bytes, item: bytes, user: bytes) -> RawTables:
         # The wheel took the year off by position, so that of `... (1995) (V)` the year stayed in the
         # title, and it misspells the name of the film `unknown`.
         title = "unknown" if title == "unkonwn" else title
-        stripped, inner = _title_and_year(title)
+        stripped, inner = title_and_year(title)
         titles.append(stripped)
         years.append(int(year) if re.fullmatch(r"\d{4}", year) else inner)
     return _tables(ratings, [film[0] for film in films], titles, years, [film[3].split() for film in films], people)
-
-
-def _title_and_year(title: str) -> tuple[str, int | None]:
-    """``Toy Story (1995)`` -> (``Toy Story``, 1995); marks after the year, such as ``(V)``, go with it."""
-    match = re.search(r"\s*\((\d{4})\)(\s*\([A-Z]+\))?\s*$", title)
-    if match is None:
-        return title.strip(), None
-    return title[: match.start()].strip(), int(match[1])
 
 
 def _tables(

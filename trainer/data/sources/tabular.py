@@ -13,16 +13,19 @@ import polars as pl
 from trainer.config import TableFormat, TabularSource
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.faults import DatasetError, Origin, reading
-from trainer.data.languages import detect, normalise
 from trainer.data.sources import conversion, delimited, jsonl, numbers, parquet
+from trainer.data.sources.id_checks import refuse_if_none_is_left, warn_of_look_alikes
+from trainer.data.sources.item_languages import fill_languages
 from trainer.data.sources.lists import to_list
 from trainer.data.sources.opening import ending
 from trainer.data.sources.parts import part_files, read_parts
+from trainer.data.sources.placeholders import drop_placeholders
 from trainer.data.sources.times import to_seconds
+from trainer.data.sources.titles import apply_pattern
 from trainer.data.sources.unknown_items import drop_unknown
 from trainer.data.tables import OPTIONAL, REQUIRED
 
-VERSION: Final = 2
+VERSION: Final = 3
 # What no default can stand in for.
 _INDISPENSABLE: Final = {
     "interactions": ("user_id", "item_id", "timestamp"),
@@ -90,7 +93,8 @@ def write(source: TabularSource, path: Path) -> Dataset:
         if source.drop_unknown_items:
             with reading(interactions.origin.file):
                 _drop_unknown_items(interactions, tables[1].frame)
-        frames = {table.name: table.frame for table in tables}
+        frames: dict[str, pl.LazyFrame] = {table.name: table.frame for table in tables}
+        warn_of_look_alikes(frames, {table.name: table.origin for table in tables})
         return write_dataset(
             path,
             name=source.interactions.name.split(".")[0],
@@ -109,6 +113,8 @@ def write(source: TabularSource, path: Path) -> Dataset:
 def _drop_unknown_items(interactions: _Table, items: pl.LazyFrame) -> None:
     numbered, place = interactions.frame.with_row_index(_ROW), interactions.origin.place
     kept, lost = drop_unknown(numbered, items)
+    if lost:
+        refuse_if_none_is_left(interactions.frame, items, lost, interactions.origin)
     interactions.facts["dropped"] = {_UNKNOWN_ITEMS: lost}
     interactions.frame = kept.drop(_ROW)
     if lost:
@@ -158,7 +164,9 @@ def _items(source: TabularSource, folder: Path) -> _Table:
     if "entities" in table.columns:
         table.frame = to_list(table.frame, "entities", source.list_separator, origin)
     conversion.note_odd_texts(table.frame, ["item_id", "title", "description"], origin)
-    table.frame = _with_language(table.frame, source.language, origin)
+    table.frame = drop_placeholders(table.frame, source.category_placeholders, origin)
+    table.frame = apply_pattern(table.frame, source.title_pattern, origin)
+    table.frame, table.facts["languages"] = fill_languages(table.frame, source.language, origin)
     return _further_columns(table)
 
 
@@ -270,31 +278,6 @@ def _text_or_null(table: _Table, name: str, *, join: bool = False) -> None:
         return
     table.frame = conversion.to_text(table.frame, name, table.origin, join=join, mixed=name in table.mixed)
     table.frame = table.frame.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)).alias(name))
-
-
-def _with_language(frame: pl.LazyFrame, given: str | None, origin: Origin) -> pl.LazyFrame:
-    """Fills the languages: from the column, else the setting, else detected from title and description."""
-    if "language" in frame.collect_schema():
-        frame = conversion.to_tag(frame, "language", origin)
-    else:
-        frame = frame.with_columns(pl.lit(None, pl.String).alias("language"))
-    if given is not None:
-        return frame.with_columns(pl.col("language").fill_null(normalise(given)))
-    with reading(origin.file):
-        told_by = pl.concat_str("title", "description", separator="\n", ignore_nulls=True)
-        unknown = frame.filter(pl.col("language").is_null()).select("item_id", told_by.alias("text"))
-        texts = unknown.unique("item_id", keep="first", maintain_order=True).collect(engine="streaming")
-    if texts.is_empty():
-        return frame
-    detected = texts.select("item_id", pl.Series("detected", detect(texts["text"].to_list()), pl.String))
-    counts = detected["detected"].value_counts(sort=True).head(5).rows()
-    shown = ", ".join(f"{language} {count:,}" for language, count in counts)
-    _LOG.info("%s: language of %s items detected (%s)", origin.file, f"{texts.height:,}", shown)
-    return (
-        frame.join(detected.lazy(), on="item_id", how="left", maintain_order="left")
-        .with_columns(pl.col("language").fill_null(pl.col("detected")).fill_null("und"))
-        .drop("detected")
-    )
 
 
 def _further_columns(table: _Table) -> _Table:

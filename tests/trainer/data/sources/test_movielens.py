@@ -13,6 +13,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.faults import DatasetError
 from trainer.data.sources import movielens, prepare
 from trainer.data.sources.download import DownloadError, RemoteFile, Wheel
+from trainer.data.sources.titles import natural_title
 
 GENRES = [
     "unknown",
@@ -125,7 +126,7 @@ def test_both_layouts_give_one_dataset(tmp_path: Path) -> None:
     ],
 )
 def test_articles_go_where_they_are_spoken(filed: str, spoken: str) -> None:
-    assert movielens.natural_title(filed) == spoken
+    assert natural_title(filed) == spoken
 
 
 def test_a_mirror_goes_before_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

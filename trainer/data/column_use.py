@@ -1,0 +1,109 @@
+"""What becomes of each column of a dataset's tables: whether a model learns from it, and if not, why."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import polars as pl
+
+from trainer.config import CandidateTowerConfig, ModelConfig
+from trainer.data.tables import is_embedding
+
+Use = Literal["used", "in part", "unused"]
+
+_FORMAT: Final[dict[tuple[str, str], tuple[Use, str]]] = {
+    ("interactions", "user_id"): ("used", "user"),
+    ("interactions", "item_id"): ("used", "item"),
+    ("interactions", "timestamp"): ("used", "order of histories, splits, time of the query"),
+    ("interactions", "event"): ("used", "positives (`data.positives`) and ranking heads"),
+    ("interactions", "value"): ("in part", "of ratings only: what counts as positive, and the head for ratings"),
+    ("interactions", "impression_id"): ("in part", "the split `impressions` and protocol P3; no feature of the model"),
+    ("interactions", "position"): ("unused", "kept; no part of the model reads it"),
+    ("interactions", "language"): ("used", "language of the query"),
+    ("items", "item_id"): ("used", "item"),
+    ("items", "language"): ("used", "language of the item"),
+    ("items", "title"): ("used", "text of the item"),
+    ("items", "description"): ("used", "text of the item"),
+    ("items", "categories"): ("used", "categories of the item, typed queries, filters"),
+    ("items", "entities"): ("unused", "kept; no part of the model reads it"),
+    ("users", "user_id"): ("used", "user"),
+    ("users", "languages"): ("in part", "the first one is the language of the query"),
+    ("users", "country"): ("used", "country of the query"),
+    ("translations", "item_id"): ("used", "item"),
+    ("translations", "language"): ("used", "language of a further text"),
+    ("translations", "title"): ("in part", "protocols P3 and P4; training with `training.alignment` or `augmentation`"),
+    ("translations", "description"): ("in part", "as the title"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnUse:
+    """One column.
+
+    Attributes:
+        table: Its table.
+        name: Its name in the dataset.
+        type: What it holds.
+        filled: Share of the rows in which it holds something, 0 to 1.
+        use: Whether a model reads it.
+        reason: As what, or why not.
+    """
+
+    table: str
+    name: str
+    type: str
+    filled: float
+    use: Use
+    reason: str
+
+
+def column_uses(table: str, frame: pl.LazyFrame, model: ModelConfig) -> list[ColumnUse]:
+    """The columns of one table and what the model of the settings makes of them."""
+    schema = frame.collect_schema()
+    there = [_holds_something(name, dtype).mean().alias(name) for name, dtype in schema.items()]
+    filled = frame.select(there).collect(engine="streaming")
+    found = []
+    for name, dtype in schema.items():
+        share = float(filled[name][0] or 0.0)
+        use, reason = _use(table, name, dtype, model.candidate)
+        if share == 0.0 and use != "unused":
+            use, reason = "unused", "it is empty"
+        found.append(ColumnUse(table, name, _kind(dtype), share, use, reason))
+    return found
+
+
+def _use(table: str, name: str, dtype: pl.DataType, candidate: CandidateTowerConfig) -> tuple[Use, str]:
+    switched_off = {"language": candidate.language, "categories": candidate.categories}
+    if table == "items" and not switched_off.get(name, True):
+        return "in part", f"filters and reports alone: `model.candidate.{name}` is false"
+    known = _FORMAT.get((table, name))
+    if known is not None:
+        return known
+    if table == "items" and (dtype.is_numeric() or is_embedding(dtype)):
+        setting, wanted = ("numeric", candidate.numeric) if dtype.is_numeric() else ("embeddings", candidate.embeddings)
+        if wanted is None or name in wanted:
+            return "used", "number of the item" if setting == "numeric" else "vector of the item"
+        return "unused", f"`model.candidate.{setting}` does not name it"
+    if table == "items":
+        return "unused", "kept; the model reads further columns of items only if they are numbers or vectors"
+    if table == "users":
+        return "unused", "kept; the model reads no profile of users but their languages and country"
+    return "unused", "kept; the model reads no further columns of interactions"
+
+
+def _holds_something(name: str, dtype: pl.DataType) -> pl.Expr:
+    column = pl.col(name)
+    if dtype == pl.String:
+        return (column.is_not_null() & (column != "")).fill_null(False)
+    if isinstance(dtype, pl.List):
+        return (column.list.len() > 0).fill_null(False)
+    return column.is_not_null()
+
+
+def _kind(dtype: pl.DataType) -> str:
+    if is_embedding(dtype):
+        return "vector"
+    if isinstance(dtype, pl.List):
+        return "list of texts"
+    if dtype.is_numeric():
+        return "number"
+    return "true or false" if dtype == pl.Boolean else "text"

@@ -1,0 +1,115 @@
+"""What a person should know of a dataset before a model learns from it, in sentences with numbers and settings."""
+
+from collections.abc import Iterator
+
+from trainer.data.description import Description
+
+_FEW_COLUMNS = 8
+
+
+def findings(facts: Description) -> list[str]:
+    """Sentences, the weightiest first; each names the setting that decides it or what to do."""
+    return [*_lost(facts), *_split(facts), *_ids(facts), *_columns(facts), *_texts(facts), *_repeats(facts)]
+
+
+def _lost(facts: Description) -> Iterator[str]:
+    start, positive, _, enough = facts.stages[:4]
+    if facts.fault:
+        yield facts.fault
+    for table in facts.tables:
+        for reason, count in table.dropped.items():
+            yield f"{count:,} rows of {table.name} were left out: {reason}."
+    if start.users > positive.users:
+        yield (
+            f"{_of(start.users - positive.users, start.users)} users have no positive: no query of theirs is "
+            f"trained or tested (`{positive.setting}`)."
+        )
+    if positive.users > enough.users:
+        lost = positive.users - enough.users
+        by_kept = {kept: n for n, kept in facts.kept_by_least.items() if n < facts.least and kept > enough.users}
+        others = [f"{n} would keep {kept:,}" for kept, n in by_kept.items()]
+        hint = f" {'; '.join(others)}." if others else ""
+        yield (
+            f"{_of(lost, positive.users)} users with a positive have fewer than {facts.least} and fall out "
+            f"(`{enough.setting}`).{hint}"
+        )
+    ignored = [f"`{event.event}` ({event.rows:,})" for event in facts.events if event.positive == 0]
+    if ignored:
+        yield f"Events that never count as positive (`data.positives`): {', '.join(ignored)}."
+
+
+def _split(facts: Description) -> Iterator[str]:
+    for part, wanted in (("validation", "early stopping"), ("test", "evaluate")):
+        if facts.parts and not facts.parts[part]:
+            yield f"The {part} part is empty: {wanted} has nothing to measure on (`data.split.{part}_fraction`)."
+    items, rows = facts.new_in_test
+    if items:
+        yield (
+            f"{items:,} items of the test part ({_of(rows, facts.parts['test'])} of its positives) have no earlier "
+            "positive: they are found by their content alone."
+        )
+    if facts.never:
+        yield f"{_of(facts.never, facts.catalogue)} items have no interaction: content alone places them."
+    if facts.first == facts.last:
+        yield "All interactions have the same time: which came last is not known, and splits go by item id."
+    elif facts.whole_days:
+        yield "All times are whole days: the order of a user's interactions within a day is that of the item ids."
+
+
+def _ids(facts: Description) -> Iterator[str]:
+    for place, found in facts.look_alikes.items():
+        for each in found:
+            yield f"Of the {place} {each}. Remedy: {each.remedy}."
+    if facts.profiles is not None and facts.profiles < facts.stages[0].users:
+        missing = facts.stages[0].users - facts.profiles
+        yield f"{_of(missing, facts.stages[0].users)} users of the interactions are not in the users table."
+
+
+def _columns(facts: Description) -> Iterator[str]:
+    for table in facts.tables:
+        if table.unused:
+            why = f"The model has no use for further columns of {table.name}."
+            if table.name == "items":
+                why = "Of these, numbers and vectors alone would help it, once `data.source.columns.items` names them."
+            yield f"{table.file or table.name}: columns that no model sees: {_some(table.unused)}. {why}"
+    unread = [f"{each.table}.{each.name}" for each in facts.columns if each.use == "unused" and each.filled > 0.0]
+    if unread:
+        yield f"Columns of the dataset that no model reads: {_some(unread)}."
+    empty = [f"{each.table}.{each.name}" for each in facts.columns if each.filled == 0.0]
+    if empty:
+        yield f"Empty columns: {_some(empty)}."
+
+
+def _texts(facts: Description) -> Iterator[str]:
+    detected, doubtful = facts.detection.get("detected", 0), facts.detection.get("doubtful", 0)
+    if doubtful:
+        yield (
+            f"The languages of {_of(doubtful, detected)} items were detected with doubt. Give a column `language`, or "
+            "`data.source.language` where all are in one."
+        )
+    if facts.without_title:
+        yield f"{_of(facts.without_title, facts.catalogue)} items have no title."
+    if facts.without_category:
+        yield f"{_of(facts.without_category, facts.catalogue)} items have no category."
+
+
+def _repeats(facts: Description) -> Iterator[str]:
+    if facts.repeated_rows:
+        yield f"{facts.repeated_rows:,} rows of the interactions repeat an earlier row in every column."
+    if facts.repeated_pairs > facts.repeated_rows:
+        yield (
+            f"{facts.repeated_pairs:,} rows repeat a user and item; of positive ones the first counts, the others are "
+            "history."
+        )
+    if facts.repeated_title_items:
+        title, count = facts.repeated_titles[0]
+        yield f"{facts.repeated_title_items:,} items share their title with another; {title!r} stands for {count:,}."
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part:,} of {whole:,}"
+
+
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    shown = ", ".join(names[:_FEW_COLUMNS])
+    return shown if len(names) <= _FEW_COLUMNS else f"{shown} and {len(names) - _FEW_COLUMNS} more"

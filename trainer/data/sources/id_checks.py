@@ -1,0 +1,74 @@
+"""Warnings about ids that a table has in another form than the table that they point to."""
+
+import logging
+from collections.abc import Mapping
+
+import polars as pl
+
+from trainer.data.faults import Origin, reading
+from trainer.data.id_forms import explain, look_alikes, mismatches
+from trainer.data.validation import unknown_items
+
+_LOG = logging.getLogger(__name__)
+
+
+def refuse_if_none_is_left(interactions: pl.LazyFrame, items: pl.LazyFrame, lost: int, origin: Origin) -> None:
+    """Judges rows that are left out since the catalogue lacks their items.
+
+    A warning says of how many only the way of writing the id differs.
+
+    Raises:
+        DatasetError: No row is left.
+    """
+    with reading(origin.file):
+        rows = interactions.select(pl.len()).collect(engine="streaming").item()
+        unknown = unknown_items(interactions, items).select(pl.col("item_id").unique(maintain_order=True))
+        ids = unknown.collect(engine="streaming")["item_id"]
+        known = items.select("item_id").collect(engine="streaming")["item_id"]
+    likeness, cure = explain(ids, known)
+    if lost == rows:
+        raise origin.fault(
+            "item_id",
+            f"none of the {rows:,} rows has an item of the catalogue"
+            + (f"; of their {len(ids):,} items {likeness}" if likeness else f"; the first is {ids[0]!r}"),
+            cure or "check that both files name items by the same ids",
+        )
+    if likeness:
+        text = f"{lost:,} rows of {len(ids):,} unknown items are left out, though of these items {likeness}: {cure}"
+        origin.note("item_id", text, logging.WARNING)
+
+
+def warn_of_look_alikes(frames: Mapping[str, pl.LazyFrame], origins: Mapping[str, Origin]) -> None:
+    """Logs ids of one table that differ only in how they are written, and users that the users table has otherwise.
+
+    Args:
+        frames: Table -> its rows; ``users`` may be missing.
+        origins: Table -> how it is called.
+    """
+
+    def ids(table: str, column: str) -> pl.Series:
+        with reading(origins[table].file):
+            distinct = frames[table].select(pl.col(column).unique(maintain_order=True))
+            return distinct.collect(engine="streaming")[column]
+
+    users = ids("interactions", "user_id")
+    for table, column, values in (("interactions", "user_id", users), ("items", "item_id", ids("items", "item_id"))):
+        for found in look_alikes(values):
+            _LOG.warning(
+                "%s, column `%s`: %s; they count as different ones. Remedy: %s.",
+                origins[table].file,
+                origins[table].column(column),
+                found,
+                found.remedy,
+            )
+    if "users" in frames:
+        profiles = ids("users", "user_id")
+        for found in mismatches(users.filter(~users.is_in(profiles.implode())), profiles):
+            _LOG.warning(
+                "%s, column `%s`: of the users without a row in %s %s. Remedy: %s.",
+                origins["interactions"].file,
+                origins["interactions"].column("user_id"),
+                origins["users"].file,
+                found,
+                found.remedy,
+            )

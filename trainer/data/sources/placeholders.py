@@ -1,0 +1,38 @@
+"""Category labels that say that there is no category."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from trainer.data.faults import Origin, reading
+
+
+def drop_placeholders(frame: pl.LazyFrame, placeholders: Sequence[str], origin: Origin) -> pl.LazyFrame:
+    """Removes placeholders from the lists of ``categories``; case and surrounding blanks make no difference.
+
+    How often each of them was removed is noted.
+
+    Args:
+        frame: With a column ``categories``, List(String).
+        placeholders: Labels to remove.
+        origin: How the table is called.
+    """
+    wanted = [label.strip().lower() for label in placeholders]
+    if not wanted:
+        return frame
+    is_placeholder = pl.element().str.strip_chars().str.to_lowercase().is_in(wanted)
+    with reading(origin.file):
+        found = (
+            frame.select(pl.col("categories").list.eval(pl.element().filter(is_placeholder)))
+            .explode("categories", empty_as_null=True)
+            .drop_nulls()
+            .group_by("categories")
+            .len()
+            .sort("len", "categories", descending=[True, False])
+            .collect(engine="streaming")
+        )
+    if found.is_empty():
+        return frame
+    shown = ", ".join(f"{label!r} {count:,}" for label, count in found.head(5).iter_rows())
+    origin.note("categories", f"placeholders left out ({shown}); `data.source.category_placeholders` lists them")
+    return frame.with_columns(pl.col("categories").list.eval(pl.element().filter(~is_placeholder)))
