@@ -1,43 +1,42 @@
-"""Fonts for plots: labels may be in any script, and a machine has the fonts that it has."""
+"""Fonts for plots: labels may be in any language, and come out the same on every machine.
 
+matplotlib brings DejaVu Sans (Latin, Greek, Cyrillic, Arabic, Hebrew, Georgian, Armenian); ``font_files`` holds subsets
+of Noto for Chinese, Japanese, Korean, Thai, the scripts of India, Khmer, Lao and emoji. matplotlib itself joins Arabic
+letters and draws them from right to left.
+"""
+
+import dataclasses
 import functools
+from pathlib import Path
+from typing import Final
 
 from matplotlib import font_manager
 
-# Drawn from in this order, where installed; matplotlib ships the first one.
-_FAMILIES = (
-    "DejaVu Sans",
-    "Noto Sans CJK SC",
-    "Noto Sans CJK KR",
-    "Noto Sans CJK JP",
-    "Noto Sans SC",
-    "Noto Sans KR",
-    "WenQuanYi Zen Hei",
-    "NanumGothic",
-    "Microsoft YaHei",
-    "Malgun Gothic",
-    "PingFang SC",
-    "Noto Sans Thai",
-    "Noto Sans Arabic",
-    "Arial Unicode MS",
-)
-_LONGEST_LABEL = 48
+DIRECTORY: Final = Path(__file__).with_name("font_files")
+_FIRST: Final = "DejaVu Sans"
+_LONGEST_LABEL: Final = 48
 
 
 @functools.cache
 def font_families() -> tuple[str, ...]:
-    """The installed families to draw text with, for matplotlib's `font.family`."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return tuple(name for name in _FAMILIES if name in installed)
+    """The families to draw text with, for matplotlib's `font.family`; the first that has a character draws it."""
+    families = [_FIRST]
+    for path in sorted(DIRECTORY.glob("*.[ot]tf")):
+        font_manager.fontManager.addfont(path)
+        entries = font_manager.fontManager.ttflist
+        # Bold text is drawn by the same files; otherwise each title would log that there are no bold ones.
+        entries.append(dataclasses.replace(entries[-1], weight=700))
+        families.append(entries[-1].name)
+    return tuple(families)
 
 
 @functools.cache
 def _drawable() -> frozenset[str]:
-    paths = (font_manager.findfont(name) for name in font_families())
+    paths = (font_manager.findfont(name, fallback_to_default=False) for name in font_families())
     return frozenset(chr(code) for path in paths for code in font_manager.get_font(path).get_charmap())
 
 
 def printable(text: str) -> str:
-    """`text` as it can be drawn: lines cut at 48 characters, `?` for what no installed font has."""
+    """`text` as it can be drawn: lines cut at 48 characters, `?` for what no font has."""
     lines = ("".join(c if c in _drawable() else "?" for c in line) for line in text.split("\n"))
     return "\n".join(line if len(line) <= _LONGEST_LABEL else line[: _LONGEST_LABEL - 1] + "\u2026" for line in lines)
