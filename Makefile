@@ -48,7 +48,7 @@ fuzz: $(VENV)/.installed-dev ## the tests that draw their inputs, with new rando
 	$(BIN)/python -m pytest --hypothesis-profile=random -m hypothesis --durations=0
 
 tensorboard: $(VENV)/.installed ## open TensorBoard on runs/
-	$(BIN)/tensorboard --logdir runs
+	$(BIN)/python -m trainer.watch --logdir runs
 
 serve: $(VENV)/.installed ## serve the newest exported version on port 8500
 	$(BIN)/python -m serving.server --port=8500 --model_name=$(notdir $(MODELS)) --model_base_path=$(abspath $(MODELS))

@@ -20,14 +20,13 @@ class Run:
 
     ``config.yaml`` (resolved), ``data.json`` (name and fingerprint), ``vocabulary.json``,
     ``blend.json``, ``weights/`` (the finished model), ``checkpoints/`` (to resume from),
-    ``tensorboard/``, ``history.json``, and later ``evaluation.*``.
+    ``history.json``, TensorBoard's events and ``projector/``, and later ``evaluation.*``.
     """
 
     def __init__(self, path: Path, config: Config) -> None:
         self.path = path
         self.config = config
         self.vocabulary = path / "vocabulary.json"
-        self.tensorboard = path / "tensorboard"
         self._weights = path / "weights"
 
     @classmethod

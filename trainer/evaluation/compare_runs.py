@@ -125,10 +125,7 @@ def compare_runs(paths: Sequence[Path], *, stem: str = DEFAULT_STEM) -> Comparis
 
 def validation_curve(run: Run) -> Curve | None:
     """What early stopping went by after each epoch, from TensorBoard's events; of an epoch told twice, the last."""
-    directory = run.tensorboard / "select" / "quality"
-    if not directory.is_dir():
-        return None
-    events = EventAccumulator(str(directory), size_guidance={"tensors": 0}).Reload()
+    events = EventAccumulator(str(run.path), size_guidance={"tensors": 0}).Reload()
     tags = events.Tags()["tensors"]
     for metric in _MONITORS:
         tag = f"validation/{metric}"

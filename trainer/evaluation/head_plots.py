@@ -1,6 +1,7 @@
 """Plots of the ranking heads: precision over recall, and reliability before and after calibration."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,12 +18,23 @@ METHOD_LABELS = {
 }
 
 
-def precision_recall_figure(heads: Mapping[str, HeadResult], dataset: str) -> Figure | None:
-    """Precision over recall of each binary head that met both classes."""
+# TensorBoard shows pictures about 340 pixels wide: on this many inches, text of 10 points has 12 pixels there.
+_CARD_WIDTH: Final = 3.8
+
+
+def precision_recall_figure(heads: Mapping[str, HeadResult], dataset: str, *, card: bool = False) -> Figure | None:
+    """Precision over recall of each binary head that met both classes.
+
+    Args:
+        heads: What was measured, by head.
+        dataset: For the title.
+        card: For one head and TensorBoard's small pictures, whose own titles say the rest.
+    """
     drawn = {name: head for name, head in heads.items() if head.precision_recall}
     if not drawn:
         return None
-    figure, panels = new_figure(4.6 * len(drawn) + 1.0, 4.4, columns=len(drawn))
+    width, height = (_CARD_WIDTH, 3.4) if card else (4.6 * len(drawn) + 1.0, 4.4)
+    figure, panels = new_figure(width, height, columns=len(drawn))
     for axes, head in zip(panels, drawn.values(), strict=True):
         recall, precision = zip(*head.precision_recall, strict=True)
         axes.step(recall, precision, where="post", color=MODEL_COLOUR, linewidth=2.0, label=printable(head.output))
@@ -35,24 +47,36 @@ def precision_recall_figure(heads: Mapping[str, HeadResult], dataset: str) -> Fi
         axes.set_title(f"AP {found.value:.3f}, AUC {head.metrics['auc'].value:.3f}", fontsize=10, fontweight="normal")
         axes.legend(loc="lower left")
     panels[0].set_ylabel("Precision")
-    figure.suptitle(printable(f"Ranking heads on held-out events, {dataset}"), x=0.01, ha="left", fontweight="bold")
+    _title(figure, dataset if card else f"Ranking heads on held-out events, {dataset}")
     return figure
 
 
-def reliability_figure(heads: Mapping[str, HeadResult], dataset: str) -> Figure | None:
-    """Share of positives over predicted probability, before and after calibration, above the pairs in each bin."""
+def reliability_figure(heads: Mapping[str, HeadResult], dataset: str, *, card: bool = False) -> Figure | None:
+    """Share of positives over predicted probability, before and after calibration, above the pairs in each bin.
+
+    Args:
+        heads: What was measured, by head.
+        dataset: For the title.
+        card: For one head and TensorBoard's small pictures, whose own titles say the rest.
+    """
     drawn = [head for head in heads.values() if head.reliability]
     if not drawn:
         return None
     columns = len(drawn)
-    figure, panels = new_figure(4.8 * columns + 1.0, 5.6, columns=columns, rows=2, share_y=False, heights=(3.0, 1.0))
+    width, height = (_CARD_WIDTH, 4.4) if card else (4.8 * columns + 1.0, 5.6)
+    figure, panels = new_figure(width, height, columns=columns, rows=2, share_y=False, heights=(3.0, 1.0))
     for above, below, head in zip(panels[:columns], panels[columns:], drawn, strict=True):
         _reliability(above, below, head)
     panels[0].set_ylabel("Share of positives")
     panels[columns].set_ylabel("Pairs")
-    figure.suptitle(printable(f"Reliability on held-out events, {dataset}"), x=0.01, ha="left", fontweight="bold")
-    caption(figure, "Points: 15 bins of equal width. On the dashed line a prediction means what it says.")
+    _title(figure, dataset if card else f"Reliability on held-out events, {dataset}")
+    if not card:
+        caption(figure, "Points: 15 bins of equal width. On the dashed line a prediction means what it says.")
     return figure
+
+
+def _title(figure: Figure, text: str) -> None:
+    figure.suptitle(printable(text), x=0.01, ha="left", fontweight="bold")
 
 
 def _reliability(above: Axes, below: Axes, head: HeadResult) -> None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from trainer.errors import BabelrecError
 from trainer.training.state import TrainingState
-from trainer.training.tensorboard import recording
+from trainer.training.tensorboard import write_histogram
 
 Metrics = dict[str, float]
 
@@ -91,11 +91,54 @@ class Validation(tf.keras.callbacks.Callback):
         """Validates and decides."""
         with self._state.averaged():
             metrics = self._measure()
-        with recording(self._writer):
+        with self._writer.as_default(step=epoch):
             for name, value in metrics.items():
-                tf.summary.scalar(f"validation/{name}", value, step=epoch)
+                tf.summary.scalar(name if "/" in name else f"validation/{name}", value)
         if logs is not None:
             logs.update({f"val_{name}": value for name, value in metrics.items() if "/" not in name})
         self._state.offer(metrics[self._monitor], epoch + 1)
         if epoch + 1 - int(self._state.best_epoch.numpy()) >= self._patience:
             self.model.stop_training = True
+
+
+class TensorBoardCurves(tf.keras.callbacks.Callback):
+    """Losses, learning rate and histograms of the weights for TensorBoard.
+
+    Unlike Keras's callback it writes into one directory, and leaves the recording of other summaries alone.
+
+    Args:
+        writer: Of the run.
+        prefix: Stands before each tag, such as ``refit/``.
+        start: Step that the first batch has.
+        histograms: Whether to write the weights' histograms after each epoch.
+    """
+
+    _EVERY = 20
+
+    def __init__(self, writer: tf.summary.SummaryWriter, *, prefix: str, start: int, histograms: bool) -> None:
+        super().__init__()
+        self._writer = writer
+        self._prefix = prefix
+        self._done = start
+        self._histograms = histograms
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes the losses of the epoch so far, every 20 steps, by step."""
+        self._done += 1
+        if self._done % self._EVERY == 0:
+            self._scalars("batch", logs or {}, self._done)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes the epoch's losses and the learning rate, by epoch."""
+        losses = {name: value for name, value in (logs or {}).items() if not name.startswith("val_")}
+        self._scalars("epoch", losses | {"learning_rate": float(self.model.optimizer.learning_rate)}, epoch)
+        if self._histograms:
+            with self._writer.as_default():
+                for weight in self.model.trainable_weights:
+                    write_histogram(f"{self._prefix}weights/{weight.name.split(':')[0]}", weight.numpy(), epoch)
+        self._writer.flush()
+
+    def _scalars(self, group: str, values: dict[str, Any], step: int) -> None:
+        with self._writer.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(f"{self._prefix}{group}/{name}", value)

@@ -5,7 +5,6 @@ With every option off nothing is read and the model is left as it is. See docs/c
 
 import functools
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +26,6 @@ from trainer.models.recommender import Recommender
 from trainer.runs import Run
 from trainer.text.alignment import TextPairs, co_consumed_texts, parallel_texts
 from trainer.text.vectors import encode_texts
-from trainer.training.tensorboard import recording
 from trainer.training.terms import AdversarialTerm, AlignmentTerm, Term, Terms, TwoViewsTerm
 
 if TYPE_CHECKING:
@@ -137,17 +135,19 @@ class CrossLingual:
         if terms:
             model.add_terms(Terms(terms))
 
-    def report(self, model: Recommender, vocabulary: Vocabulary, run: Run, logs: Path, step: int) -> None:
+    def report(
+        self, model: Recommender, vocabulary: Vocabulary, run: Run, writer: tf.summary.SummaryWriter, step: int
+    ) -> None:
         """Writes accuracy@1 on held-out pairs and the plot of affinities, each where its option is on.
 
         Args:
             model: Trained.
             vocabulary: The model's.
             run: ``alignment.json`` and ``language_affinities.png`` are written there.
-            logs: TensorBoard directory for the same.
+            writer: Of TensorBoard events, for the same.
             step: Epoch that they belong to.
         """
-        with recording(tf.summary.create_file_writer(str(logs))):
+        with writer.as_default():
             if len(self._held) > 1:
                 found = aligned_titles(model, vocabulary, self._config.text, self._held)
                 run.write("alignment.json", found)

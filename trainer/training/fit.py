@@ -1,5 +1,6 @@
 """`fit`: from settings to a trained model in a run directory."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -31,14 +32,21 @@ from trainer.models.recommender import Recommender
 from trainer.runs import Run
 from trainer.towers.items import ItemTable
 from trainer.training.blend import choose_blend
-from trainer.training.callbacks import Checkpoints, FiniteLossGuard, Validation
+from trainer.training.callbacks import Checkpoints, FiniteLossGuard, TensorBoardCurves, Validation
 from trainer.training.crosslingual import CrossLingual
 from trainer.training.head_quality import calibrate_on_validation, draw_quality
 from trainer.training.loggers import EpochLogger, RunLoggers, open_loggers
 from trainer.training.optimizer import make_optimizer
 from trainer.training.settled import settle_factor
 from trainer.training.state import TrainingState, WeightAverage
-from trainer.training.tensorboard import write_config_page, write_hyperparameters, write_projector
+from trainer.training.tensorboard import (
+    open_writer,
+    write_config_page,
+    write_graph,
+    write_hyperparameters,
+    write_projector,
+    write_selected,
+)
 from trainer.training.transfer import Transfer
 from trainer.training.wishes import tune_wishes
 
@@ -75,13 +83,15 @@ def fit_locked(config: Config, run_dir: Path) -> Run:
         run.dataset()
         _LOG.info("%s is finished already; nothing to do.", run_dir)
         return run
-    with open_loggers(run) as loggers:
-        _fit(run, loggers)
+    with open_loggers(run) as loggers, contextlib.closing(open_writer(run)) as writer:
+        write_config_page(writer, config)
+        write_hyperparameters(writer, run)
+        _fit(run, loggers, writer)
         loggers.artifacts([run.path / "history.json"])
     return run
 
 
-def _fit(run: Run, loggers: RunLoggers) -> None:
+def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> None:
     config = run.config
     started = time.monotonic()
     dataset = prepare(config.data.source)
@@ -96,7 +106,7 @@ def _fit(run: Run, loggers: RunLoggers) -> None:
         everything.validation.height,
         everything.test.height,
     )
-    selection = _Phase("select", run, dataset, catalogue, everything, loggers)
+    selection = _Phase("select", run, dataset, catalogue, everything, loggers, writer)
     _check_blend(config, selection.heads)
     epochs = selection.best_epoch_if_done()
     model: Recommender | None = None
@@ -108,7 +118,9 @@ def _fit(run: Run, loggers: RunLoggers) -> None:
         _LOG.info("Training again on training + validation for %d epochs.", epochs)
         # Its catalogue would stay in memory beside the next one.
         del selection, model
-        last = _Phase("final", run, dataset, catalogue, split(dataset, without_validation(config.data)), loggers)
+        last = _Phase(
+            "final", run, dataset, catalogue, split(dataset, without_validation(config.data)), loggers, writer
+        )
         model = last.train(epochs, hold_out=False)
     else:
         last = selection
@@ -119,7 +131,7 @@ def _fit(run: Run, loggers: RunLoggers) -> None:
     last.vocabulary.save(run.vocabulary)
     # The towers' own numbers: beside them, unlearned content would be most of what is seen.
     vectors = model.candidate_vectors(last.items).numpy()[:, : config.model.dimension]
-    write_projector(last.quality_logs, catalogue, vectors, config.training.projector_items)
+    write_projector(run, catalogue, vectors, config.training.projector_items)
     run.write(
         "history.json", {"seconds": round(time.monotonic() - started, 1), "epochs": epochs, "phases": last.history}
     )
@@ -159,10 +171,18 @@ class _Phase:
     """One training from scratch on one training part, with its own checkpoints."""
 
     def __init__(
-        self, name: str, run: Run, dataset: Dataset, catalogue: Catalogue, parts: Split, loggers: RunLoggers
+        self,
+        name: str,
+        run: Run,
+        dataset: Dataset,
+        catalogue: Catalogue,
+        parts: Split,
+        loggers: RunLoggers,
+        writer: tf.summary.SummaryWriter,
     ) -> None:
         self.name = name
         self._loggers = loggers
+        self._writer = writer
         self.run = run
         self.history: dict[str, Any] = {}
         config = run.config
@@ -185,14 +205,6 @@ class _Phase:
         """Float32 [N]: training positives of each item."""
         return self._data.item_counts
 
-    @property
-    def quality_logs(self) -> Path:
-        """TensorBoard directory of what Keras's own callback doesn't write.
-
-        It holds events of its own: the projector looks nowhere else.
-        """
-        return self.run.tensorboard / self.name / "quality"
-
     def best_epoch_if_done(self) -> int | None:
         """The best epoch of a phase that a former process has finished."""
         record = self.run.path / f"{self.name}.json"
@@ -206,9 +218,7 @@ class _Phase:
         events, found = calibrate_on_validation(
             model, ranker, self._dataset, self._catalogue, self.vocabulary, self._parts
         )
-        writer = tf.summary.create_file_writer(str(self.quality_logs))
-        draw_quality(model, events, found, writer=writer, step=self._best_epoch)
-        writer.close()
+        draw_quality(model, events, found, writer=self._writer, step=self._best_epoch)
         save_calibrations(self.run, found)
 
     def finish(self, blend: dict[str, float]) -> int:
@@ -238,13 +248,12 @@ class _Phase:
         average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
         state = TrainingState(self.run.path / "checkpoints" / self.name, model, average)
         start = state.resume()
+        if self.name == "select":
+            write_graph(self._writer, model, self._data.batches(start=0, stop=1))
         if transfer is not None:
             transfer.restrain(start)
         if start:
             _LOG.info("Resuming %s at step %d of %d.", self.name, start, epochs * per_epoch)
-        writer = tf.summary.create_file_writer(str(self.quality_logs))
-        write_config_page(writer, self._config)
-        write_hyperparameters(writer, self._config)
         callbacks: list[tf.keras.callbacks.Callback] = [FiniteLossGuard()]
         measure = None
         if hold_out and self.hold_out is not None:
@@ -255,17 +264,17 @@ class _Phase:
                     state,
                     monitor=self.hold_out.monitor,
                     patience=settings.patience,
-                    writer=writer,
+                    writer=self._writer,
                 )
             )
         callbacks.append(EpochLogger(self._loggers, self.name))
         callbacks.append(Checkpoints(state, start, settings.checkpoint_steps, per_epoch))
         callbacks.append(
-            tf.keras.callbacks.TensorBoard(
-                str(self.run.tensorboard / self.name),
-                histogram_freq=int(settings.histograms),
-                write_graph=False,
-                update_freq=20,
+            TensorBoardCurves(
+                self._writer,
+                prefix="" if self.name == "select" else "refit/",
+                start=start,
+                histograms=settings.histograms,
             )
         )
         if not done and not (hold_out and start // per_epoch - int(state.best_epoch.numpy()) >= settings.patience):
@@ -277,9 +286,10 @@ class _Phase:
             transfer.settle(self.run, measure)
         self._settle(model, measure)
         self._best_epoch = int(state.best_epoch.numpy()) or epochs
-        self._crosslingual.report(model, self.vocabulary, self.run, self.quality_logs, self._best_epoch)
+        self._crosslingual.report(model, self.vocabulary, self.run, self._writer, self._best_epoch)
         self._best_value = float(state.best_value.numpy())
-        writer.close()
+        if measure is not None:
+            write_selected(self._writer, measure(), self._best_epoch)
         return model
 
     def _settle(self, model: Recommender, measure: Callable[[], dict[str, float]] | None) -> None:

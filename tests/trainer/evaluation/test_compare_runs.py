@@ -27,8 +27,7 @@ from trainer.task import main
 def _write_curve(logs: Path, values: dict[int, float], suffix: str = "") -> None:
     """TensorBoard events of one validation metric: step -> value."""
     writer = tf.summary.create_file_writer(str(logs), filename_suffix=suffix)
-    # Said outright: a training of another test that was broken off leaves recording turned off (Keras's callback).
-    with writer.as_default(), tf.summary.record_if(True):
+    with writer.as_default():
         for step, value in values.items():
             tf.summary.scalar("validation/recall@10", value, step=step)
     writer.close()
@@ -40,7 +39,7 @@ def _run(path: Path, recalls: list[float], curve: list[float], **settings: objec
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     (path / "history.json").write_text(json.dumps({"seconds": 12.5, "epochs": 2, "phases": {}}))
-    _write_curve(path / "tensorboard" / "select" / "quality", dict(enumerate(curve)))
+    _write_curve(path, dict(enumerate(curve)))
     users = pl.DataFrame({"user_id": [f"u{n}" for n in range(len(recalls))], "recall@10": recalls})
     mean = float(np.mean(recalls))
     report = EvaluationReport(
@@ -146,7 +145,7 @@ def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) ->
 
 def test_an_epoch_told_twice_counts_once(runs: list[Path], tmp_path: Path) -> None:
     resumed = Path(shutil.copytree(runs[0], tmp_path / "resumed"))
-    _write_curve(resumed / "tensorboard" / "select" / "quality", {1: 0.3}, suffix=".later")
+    _write_curve(resumed, {1: 0.3}, suffix=".later")
     curve = validation_curve(Run.open(resumed))
     assert curve is not None
     assert [value for _, value in curve.values] == pytest.approx([0.1, 0.3])

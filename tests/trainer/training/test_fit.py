@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 import pytest
 import tensorflow as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config import dump_config
@@ -55,29 +54,10 @@ def test_a_run_directory_holds_what_later_steps_need(tiny_run: Run, tiny: Datase
         "blend.json",
         "history.json",
         "weights",
-        "tensorboard",
+        "projector",
     } <= names
     assert json.loads((tiny_run.path / "data.json").read_text())["fingerprint"] == tiny.fingerprint
     assert (tiny_run.path / "config.yaml").read_text(encoding="utf-8") == dump_config(tiny_run.config)
-
-
-def test_tensorboard_shows_losses_rate_validation_by_language_and_settings(tiny_run: Run) -> None:
-    logs = tiny_run.tensorboard / "select"
-    train = EventAccumulator(str(logs / "train")).Reload()
-    assert {"epoch_loss", "epoch_retrieval_loss", "epoch_ranking_loss", "epoch_learning_rate"} <= set(
-        train.Tags()["tensors"]
-    )
-    validation = EventAccumulator(str(logs / "quality")).Reload()
-    tags = set(validation.Tags()["tensors"])
-    assert {"validation/recall@10", "validation/item_language/ko/ndcg@10", "config"} <= tags
-    assert any(tag.startswith("_hparams_") for tag in tags)
-    words = (tiny_run.tensorboard / "final" / "quality" / "items.tsv").read_text(encoding="utf-8").splitlines()
-    assert words[0] == "item_id\ttitle\tlanguage\tcategories"
-    assert any("우주선" in line and "\tko\t" in line for line in words)
-    vectors = np.loadtxt(tiny_run.tensorboard / "final" / "quality" / "item_vectors.tsv")
-    assert vectors.shape == (61, 16)
-    assert len(words) == 62
-    assert list((tiny_run.tensorboard / "final" / "quality").glob("events.out.*")), "the projector looks beside events"
 
 
 def test_a_finished_run_is_left_alone(tiny_run: Run) -> None:
