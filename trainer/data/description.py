@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from trainer.config import Config
+from trainer.config import Config, SplitConfig
 from trainer.data.column_use import ColumnUse, column_uses
 from trainer.data.dataset import Dataset
 from trainer.data.id_forms import Mismatch, look_alikes, mismatches
-from trainer.data.split import Split, SplitError, counts_as_positive, split
+from trainer.data.split import Split, SplitError, counts_as_positive, some_users, split
 
 _MOST: Final = 10
 
@@ -104,6 +104,7 @@ class Description:
         stages: From all interactions to the positives that are split, each with its setting.
         parts: ``training``, ``validation``, ``test`` -> positives; empty where there is no split.
         new_in_test: Items of the test part without a training or validation positive, and their test positives.
+        cold: Items that are held out wholly by `data.split.cold_items`.
         fault: Why there is no split; "" where there is one.
         kept_by_least: Smallest number of positives -> users that it would keep, for `data.split.min_positives`.
         least: That setting.
@@ -135,6 +136,7 @@ class Description:
     stages: tuple[Stage, ...]
     parts: Mapping[str, int]
     new_in_test: tuple[int, int]
+    cold: int
     fault: str
     kept_by_least: Mapping[int, int]
     least: int
@@ -214,6 +216,7 @@ def describe(dataset: Dataset, config: Config) -> Description:
         stages=tuple(_stages(config, interactions, positive, pairs, parts)),
         parts={} if parts is None else _heights(parts),
         new_in_test=(0, 0) if parts is None else _new_in_test(parts),
+        cold=0 if parts is None else len(parts.cold),
         fault=fault,
         kept_by_least={n: int((by_user >= n).sum()) for n in sorted({1, 2, 3, 5, 10, 20, least})},
         least=least,
@@ -279,9 +282,19 @@ def _stages(
         _stage("of users with enough of them", f"data.split.min_positives: {settings.min_positives}", enough.lazy()),
     ]
     if parts is not None:
-        train = parts.train.lazy()
-        stages.append(_stage("to learn from", f"data.split.kind: {settings.kind}", train))
+        stages.append(_stage("to learn from", _split_settings(settings), parts.train.lazy()))
+        if settings.train_users < 1.0:
+            chosen = some_users(parts, settings.train_users, config.seed).train.lazy()
+            stages.append(
+                _stage("of a share of the users", f"data.split.train_users: {settings.train_users:g}", chosen)
+            )
     return stages
+
+
+def _split_settings(settings: SplitConfig) -> str:
+    parts = f"test {settings.test_fraction:g}, validation {settings.validation_fraction:g}"
+    cold = f", cold_items: {settings.cold_items:g}" if settings.cold_items else ""
+    return f"data.split.kind: {settings.kind}, {parts}{cold}"
 
 
 def _stage(name: str, setting: str, frame: pl.LazyFrame) -> Stage:

@@ -42,6 +42,8 @@ def _split(facts: Description) -> Iterator[str]:
     for part, wanted in (("validation", "early stopping"), ("test", "evaluate")):
         if facts.parts and not facts.parts[part]:
             yield f"The {part} part is empty: {wanted} has nothing to measure on (`data.split.{part}_fraction`)."
+    if facts.cold:
+        yield f"{facts.cold:,} items are held out with all their positives (`data.split.cold_items`)."
     items, rows = facts.new_in_test
     if items:
         yield (
@@ -87,6 +89,8 @@ def _texts(facts: Description) -> Iterator[str]:
             f"The languages of {_of(doubtful, detected)} items were detected with doubt. Give a column `language`, or "
             "`data.source.language` where all are in one."
         )
+    if unknown := facts.languages.get("und", 0):
+        yield f"{_of(unknown, facts.catalogue)} items have no known language (`und`)."
     if facts.without_title:
         yield f"{_of(facts.without_title, facts.catalogue)} items have no title."
     if facts.without_category:

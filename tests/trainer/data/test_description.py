@@ -174,6 +174,27 @@ def test_new_items_of_the_test_part_are_counted(tmp_path: Path) -> None:
     assert "2 items of the test part (2 of 2 of its positives) have no earlier positive" in "\n".join(findings(found))
 
 
+def test_cold_items_and_a_share_of_the_users_are_stages(dataset: Dataset) -> None:
+    settings = config(split={"cold_items": 0.25, "train_users": 0.5})
+    found = describe(dataset, settings)
+    parts = split(dataset, settings.data)
+    positive_items = found.stages[3].items
+    assert found.cold == len(parts.cold) == -(-positive_items // 4)
+    learned, share = found.stages[4:]
+    assert learned.setting.endswith("cold_items: 0.25")
+    assert (learned.users, learned.rows) == (parts.train["user_id"].n_unique(), parts.train.height)
+    assert share.setting == "data.split.train_users: 0.5"
+    assert share.users == -(-learned.users // 2)
+    assert f"{found.cold} items are held out with all their positives (`data.split.cold_items`)." in findings(found)
+
+
+def test_items_of_unknown_language_are_counted(tmp_path: Path) -> None:
+    items = builders.items(language=["en", "und", "und"])
+    assert "2 of 3 items have no known language (`und`)." in findings(
+        describe(builders.write(tmp_path / "d", items=items), config())
+    )
+
+
 @pytest.mark.parametrize(
     ("times", "says"),
     [([START] * 4, "All interactions have the same time"), ([START + DAY * n for n in range(4)], "whole days")],
