@@ -10,6 +10,11 @@ from typing import Any
 from serving.native.library import functions
 from serving.runtime.c_api import Output, output_array
 
+# gRPC 1.51 ends all requests of a connection when one brings more metadata than its limit, of 8 KiB by default. What is
+# more than usual is passed on: gRPC for Python refuses nothing but the request.
+_MAX_METADATA = "grpc.max_metadata_size"
+_MOST_METADATA = 1 << 20
+
 SUPPORTED_DTYPES = frozenset({1, 2, 3, 7, 9, 10})
 """Types of tensors that the front can read and write: float, double, int32, string, int64, bool."""
 # Numbers that make up a histogram: those of `Counters` in src/model.h.
@@ -128,6 +133,10 @@ class Front:
         channel_arguments: Sequence[tuple[str, int | str]],
     ) -> None:
         self._native = functions()
+        given = dict(channel_arguments)
+        channel_arguments = list(
+            (given | {_MAX_METADATA: max(int(given.get(_MAX_METADATA, 0)), _MOST_METADATA)}).items()
+        )
         texts = (c_char_p * len(channel_arguments))(
             *[value.encode() if isinstance(value, str) else None for _, value in channel_arguments]
         )

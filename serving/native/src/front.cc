@@ -15,7 +15,18 @@ constexpr char kPredict[] = "/tensorflow.serving.PredictionService/Predict";
 // Calls that gRPC may hand over before the thread that takes them comes round.
 constexpr int kArmed = 16;
 constexpr double kLongMicros = 6000;
+constexpr size_t kUsualMetadata = 8 << 10;  // bytes of a request; what is more is passed on to a gRPC that limits it
+constexpr int kMostMetadata = 1 << 20;      // bytes of an answer from behind
 constexpr int64_t kDayMicros = 86'400'000'000;  // what is beyond overflows clocks
+
+// As HTTP/2 counts headers.
+size_t size_of(const grpc_metadata_array& metadata) {
+  size_t size = 0;
+  for (size_t index = 0; index < metadata.count; ++index) {
+    size += GRPC_SLICE_LENGTH(metadata.metadata[index].key) + GRPC_SLICE_LENGTH(metadata.metadata[index].value) + 32;
+  }
+  return size;
+}
 
 // A message in one piece; without copying when it came in one.
 grpc_slice whole(grpc_byte_buffer* message) {
@@ -132,14 +143,15 @@ int Front::listen(const char* address) {
 
 void Front::start(const char* behind) {
   char unlimited_receive[] = GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, unlimited_send[] = GRPC_ARG_MAX_SEND_MESSAGE_LENGTH;
-  char retries[] = GRPC_ARG_ENABLE_RETRIES, proxy[] = GRPC_ARG_ENABLE_HTTP_PROXY;
-  grpc_arg arguments[4];
+  char retries[] = GRPC_ARG_ENABLE_RETRIES, proxy[] = GRPC_ARG_ENABLE_HTTP_PROXY, metadata[] = GRPC_ARG_MAX_METADATA_SIZE;
+  grpc_arg arguments[5];
   for (grpc_arg& argument : arguments) argument.type = GRPC_ARG_INTEGER;
   arguments[0].key = unlimited_receive, arguments[0].value.integer = -1;
   arguments[1].key = unlimited_send, arguments[1].value.integer = -1;
   arguments[2].key = retries, arguments[2].value.integer = 0;
   arguments[3].key = proxy, arguments[3].value.integer = 0;
-  grpc_channel_args all{4, arguments};
+  arguments[4].key = metadata, arguments[4].value.integer = kMostMetadata;
+  grpc_channel_args all{5, arguments};
   grpc_channel_credentials* credentials = grpc_insecure_credentials_create();
   channel_ = grpc_channel_create(behind, credentials, &all);
   grpc_channel_credentials_release(credentials);
@@ -247,7 +259,7 @@ void Front::arrived(Call* call) {
                " requests are in the server already (--max_concurrent_requests); try again later");
     return;
   }
-  if (call->message == nullptr) return pass_on(call);
+  if (call->message == nullptr || size_of(call->metadata) > kUsualMetadata) return pass_on(call);
   call->bytes = whole(call->message);
   std::optional<RawRequest> request = read_request(view(call->bytes));
   if (!request) return pass_on(call);

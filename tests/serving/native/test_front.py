@@ -126,6 +126,28 @@ def test_damaged_requests(served: Served, edits: list[tuple[int, int, bytes]]) -
     check(served.raw(_WIRE), rows(2))
 
 
+@pytest.mark.parametrize("size", [9_000, 100_000, 900_000])
+def test_large_metadata_ends_no_other_request(served: Served, size: int) -> None:
+    call, release = served.hold()
+    waiting = served.later(request_of(rows(2)))
+    metadata = [("authorization", "Bearer " + "x" * size)]
+    with pytest.raises(grpc.RpcError) as caught:
+        served.predict(request_of(rows(1)), metadata=metadata)
+    # Whether it is refused is up to the gRPC behind.
+    assert caught.value.code() in (grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    with pytest.raises(grpc.RpcError):
+        served.channel.unary_unary("/test/Unknown")(b"", timeout=SECONDS, metadata=metadata)
+    release()
+    assert call.result()
+    check(predict_pb2.PredictResponse.FromString(waiting.result()), rows(2))
+    check(served.predict(request_of(rows(1))), rows(1))
+
+
+def test_usual_metadata_changes_nothing(served: Served) -> None:
+    check(served.predict(request_of(rows(1)), metadata=[("authorization", "Bearer " + "x" * 7_000)]), rows(1))
+    assert served.behind.seen == []
+
+
 def test_certain_versions(served: Served) -> None:
     request = request_of(rows(1))
     request.model_spec.version.value = 5
