@@ -107,7 +107,7 @@ def _repeats(facts: Description) -> Iterator[str]:
         )
     if facts.repeated_title_items:
         title, count = facts.repeated_titles[0]
-        yield f"{facts.repeated_title_items:,} items share their title with another; {title!r} stands for {count:,}."
+        yield f"{facts.repeated_title_items:,} items share their title with another; {count:,} are titled {title!r}."
 
 
 def _of(part: int, whole: int) -> str:

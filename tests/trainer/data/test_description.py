@@ -20,7 +20,7 @@ START = 1_700_006_400
 
 
 def log() -> list[Row]:
-    """386 users: most have few purchases, some look only, pairs repeat, one row stands twice."""
+    """386 users: most have few purchases, some look only, pairs repeat, two rows are written twice."""
     rows: list[Row] = []
     for user in range(386):
         for n in range(1 + user % 9):
@@ -147,7 +147,7 @@ def test_the_findings_name_settings_and_numbers(facts: Description) -> None:
     assert f"(`data.split.min_positives: 5`). 1 would keep {len(buyers):,};" in said
     assert "`view` (" in said
     assert "2 rows of the interactions repeat an earlier row in every column" in said
-    assert "5 items share their title with another; 'Tea 0' stands for 3" in said
+    assert "5 items share their title with another; 3 are titled 'Tea 0'" in said
     assert "Columns of the dataset that no model reads: items.colour, users.age" in said
     assert "385 of 386 users of the interactions are not in the users table" in said
 
