@@ -193,7 +193,7 @@ def _validate_unique(frame: pl.LazyFrame, key: tuple[str, ...], origin: Origin) 
     value = ", ".join(repr(first[name][0]) for name in key)
     raise origin.fault(
         key[0],
-        f"{value} is a duplicate of row {earlier + 1}",
+        f"{value} is a duplicate of {origin.place(earlier)}",
         f"keep one row a {' and '.join(origin.column(name) for name in key)}",
         later,
     )

@@ -75,10 +75,12 @@ def read(path: Path, table: str, form: TableFormat, wanted: Collection[str], cho
                 records += len(rows)
                 blank += skipped
                 for row in rows:
-                    if row.keys() - keys.keys():
+                    if not row.keys() <= keys.keys():
                         keys.update(dict.fromkeys(row))
                 texts = [
                     _array(_texts([row.get(name) for row in rows], column, name, path, lines), name, path, lines)
+                    if name in keys
+                    else pa.nulls(len(rows), pa.string())
                     for name, column in columns.items()
                 ]
                 writer.write_batch(pa.record_batch(texts, schema=schema))
@@ -158,8 +160,8 @@ def _texts(values: list[Any], column: _Column, name: str, path: Path, lines: lis
     column.kinds |= kinds
     if kinds <= {str}:
         texts = values
-    elif kinds <= {int}:
-        texts = [None if value is None else str(value) for value in values]
+    elif kinds <= _NUMBERS:
+        texts = [None if value is None else repr(value) for value in values]
     else:
         texts = [_text(value, column, name, path, line) for value, line in zip(values, lines, strict=True)]
     return texts

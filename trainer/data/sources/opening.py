@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import io
+import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import IO, Any, Final, cast
 
 from trainer.data.faults import DatasetError, reading
 
+_LOG = logging.getLogger(__name__)
 TEXT_ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson")
 ENDINGS: Final = (*TEXT_ENDINGS, ".parquet")
 SAMPLE_BYTES: Final = 1 << 20
@@ -63,13 +65,11 @@ class TextFile:
     Attributes:
         path: The file.
         encoding: Python's name of its encoding.
-        sniffed: Whether a byte order mark told it.
         compressed: Whether it is gzip.
     """
 
     path: Path
     encoding: str
-    sniffed: bool
     compressed: bool
 
     @contextmanager
@@ -129,7 +129,9 @@ def open_text(file: Path, encoding: str | None) -> TextFile:
     refuse_other_formats(file, head)
     for mark, name in _BOMS:
         if head.startswith(mark):
-            return TextFile(file, name, sniffed=encoding is None, compressed=named_gzip)
+            if name != "utf-8-sig":
+                _LOG.info("%s: read as %s, by its byte order mark", file, name.upper())
+            return TextFile(file, name, named_gzip)
     if encoding is None and b"\x00" in head:
         for offset, name in ((1, "utf-16-le"), (0, "utf-16-be")):
             zeros = head[offset : 2 * (len(head) // 2) : 2].count(0)
@@ -138,7 +140,7 @@ def open_text(file: Path, encoding: str | None) -> TextFile:
                     f"{file} looks like UTF-16 without a byte order mark. Remedy: set `encoding: {name}` in "
                     "`data.source`, or save it as UTF-8."
                 )
-    return TextFile(file, encoding or "utf-8", sniffed=False, compressed=named_gzip)
+    return TextFile(file, encoding or "utf-8", named_gzip)
 
 
 def refuse_other_formats(file: Path, head: bytes) -> None:

@@ -54,7 +54,7 @@ def _fault(
     first, *others = sorted(rows)
     said = problem(value) if callable(problem) else f"{_shorten(value)} {problem}"
     if others:
-        shown = ", ".join(str(row + 1) for row in others[:_SHOWN])
+        shown = ", ".join(origin.place(row).removeprefix("row ") for row in others[:_SHOWN])
         said += f"; so {'is' if count == 2 else 'are'} {count - 1:,} more row{'s' * (count > 2)} ({shown}"
         said += ", ...)" if count - 1 > _SHOWN else ")"
     return origin.fault(name, said, remedy, first)

@@ -224,7 +224,7 @@ def test_a_delimiter_that_nobody_guesses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "cp949", "shift_jis"])
-def test_encodings(tmp_path: Path, encoding: str) -> None:
+def test_encodings(tmp_path: Path, encoding: str, caplog: pytest.LogCaptureFixture) -> None:
     title = {"cp1252": "Café “noir” €", "cp949": "오래된 책", "shift_jis": "南部鉄器の急須"}.get(encoding, "안녕 ☕ é")
     data = f"item_id,title,language\r\n007,{title},en\r\n8,y,en\r\n".encode(encoding)
     if encoding == "utf-16-be":
@@ -239,7 +239,10 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
             assert "row 1: " in text
             assert "is not UTF-8" in text
     form: dict[str, Any] = {} if known else {"items": {"encoding": encoding}}
-    dataset = make(tmp_path, items=tmp_path / "c.csv", formats=form)
+    with caplog.at_level("INFO"):
+        dataset = make(tmp_path, items=tmp_path / "c.csv", formats=form)
+    assert ("c.csv: read as UTF-16, by its byte order mark" in caplog.text) == (encoding in ("utf-16", "utf-16-be"))
+    assert dataset.read["items"]["encoding"] == ("utf-16" if encoding == "utf-16-be" else encoding)
     assert dataset.items().collect()["title"].to_list() == [title, "y"]
 
 
@@ -341,6 +344,10 @@ def test_a_directory_of_parts(tmp_path: Path) -> None:
     (folder / "day=1" / "part-2.csv").write_text("")
     text = fault(tmp_path, interactions=folder)
     assert "column `timestamp`, part-1.csv, row 2: 'x' is no time" in text
+    (folder / "day=1" / "part-1.csv").write_text("item_id,user_id,timestamp,event\n007,v,x,view\n8,w,x,view\n")
+    assert "part-1.csv, row 1: 'x' is no time; so is 1 more row (part-1.csv, row 2)" in fault(
+        tmp_path, interactions=folder, time_unit="s"
+    )
     (folder / "day=1" / "part-1.csv").write_text("item_id,user_id,timestamp,event\n007,v,1700000001,view\n")
     dataset = make(tmp_path, interactions=folder)
     assert dataset.interactions().select("user_id", "item_id").collect().rows() == [("u", "8"), ("v", "007")]
