@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit fuzz tensorboard serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-ablations clean
+.PHONY: help setup demo test lint types unit fuzz tensorboard serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-ablations bench-text clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,8 +80,8 @@ bench-quality: $(VENV)/.installed-bench ## quality beside peers (hours; goes on 
 bench-ablations: $(VENV)/.installed ## what each option is worth: trains the variants of configs/ablations.yaml
 	$(BIN)/python -m benchmarks.ablations
 
-bench-wishes: $(VENV)/.installed ## forty typed wishes in 16 languages; needs the run of configs/wishes.yaml in runs/wishes
-	$(BIN)/python -m benchmarks.wishes
+bench-text: $(VENV)/.installed ## typed text: kinds of product, titles, typos, forty queries in 16 languages; needs the run of make demo
+	$(BIN)/python -m benchmarks.text
 
 clean: ## remove caches of tools; runs/, models/ and .venv stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -5,8 +5,8 @@ the space that all languages share, (b) translate it into English first. Compare
 
 * MovieLens's titles, translated from English by the same translator: accuracy@1 of the nearest English title. The
   way back knows its own way there, which favours (b); so the same is given for the titles that the translator changed;
-* forty wishes translated by people (benchmarks/wishes.yaml): overlap@10 with what the English wish finds among
-  MovieLens's films (title and genres), NDCG@10 by genre labels, and accuracy@1 among the English wishes.
+* forty queries translated by people (benchmarks/text_queries.yaml): overlap@10 with what the English query finds among
+  MovieLens's films (title and genres), NDCG@10 by genre labels, and accuracy@1 among the English queries.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.sources import prepare
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.evaluation.parallel_titles import nearest_is_translation
-from trainer.evaluation.wishes import Wish, genre_gains, load_wishes
+from trainer.evaluation.text_queries import TextQuery, genre_gains, load_text_queries
 from trainer.text.translation.apertium import Apertium
 from trainer.text.translation.base import Translator
 from trainer.text.translation.catalogue import make_translator, translate_texts, translation_store
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         help="config whose text section names encoder and translator; else Apertium",
     )
     parser.add_argument(
-        "--wishes", type=Path, default=Path(__file__).parent / "wishes.yaml", help="default: %(default)s"
+        "--queries", type=Path, default=Path(__file__).parent / "text_queries.yaml", help="default: %(default)s"
     )
     parser.add_argument(
         "--languages", nargs="+", default=list(LANGUAGES), metavar="TAG", help="default: those of the encoder"
@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         settings = TranslationConfig(translator="apertium")
     translator = make_translator(settings)
     catalogue = Catalogue.from_dataset(prepare(MovieLens100kSource()))
-    wishes = load_wishes(options.wishes)
+    queries = load_text_queries(options.queries)
     routes = {
         language: {
             "to": translator.identity(language, _TARGET) if translator.offers(language, _TARGET) else None,
@@ -93,10 +93,10 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             if settings.translator == "apertium":
                 unknown[f"titles, {_TARGET} to {language}"] = unknown_share(titles, _TARGET, language, settings)
         if route["to"] and settings.translator == "apertium":
-            own = [wish.texts[language] for wish in wishes]
-            unknown[f"wishes, {language} to {_TARGET}"] = unknown_share(own, language, _TARGET, settings)
-    console.print("Wishes")
-    rows += wish_rows(catalogue, wishes, options.languages, translator, text)
+            own = [query.texts[language] for query in queries]
+            unknown[f"queries, {language} to {_TARGET}"] = unknown_share(own, language, _TARGET, settings)
+    console.print("Queries")
+    rows += query_rows(catalogue, queries, options.languages, translator, text)
     translator.close()
     return {
         "schema": 1,
@@ -138,23 +138,25 @@ def unknown_share(texts: list[str], source: str, target: str, settings: Translat
     return sum("*" in word for word in words) / len(words)
 
 
-def wish_rows(
+def query_rows(
     catalogue: Catalogue,
-    wishes: Sequence[Wish],
+    queries: Sequence[TextQuery],
     languages: Sequence[str],
     translator: Translator,
     text: TextConfig,
 ) -> list[Row]:
-    """Overlap with the English result, NDCG by genres and accuracy@1 of wishes translated by people."""
+    """Overlap with the English result, NDCG by genres and accuracy@1 of queries translated by people."""
     described = [" ".join([title, *catalogue.labels(row)]) for row, title in enumerate(catalogue.texts)]
     films = encode_texts(described, text, progress=False)
-    gains = genre_gains(wishes, catalogue)
-    english = [wish.texts[_TARGET] for wish in wishes]
+    gains = genre_gains(queries, catalogue)
+    english = [query.texts[_TARGET] for query in queries]
     english_vectors = encode_texts(english, text, progress=False)
     reference = _best(english_vectors, films)
-    rows = _rows(_ndcg(reference, gains)[:, None], ["English"], data="wishes", language=_TARGET, metric=f"ndcg@{_K}")
+    rows = _rows(
+        _ndcg(reference, gains)[:, None], ["English"], data="text_queries", language=_TARGET, metric=f"ndcg@{_K}"
+    )
     for language in languages:
-        texts = [wish.texts[language] for wish in wishes]
+        texts = [query.texts[language] for query in queries]
         ways = {"shared space": texts}
         if translator.offers(language, _TARGET):
             ways["translated"] = _translate(texts, language, _TARGET, translator)
@@ -169,7 +171,7 @@ def wish_rows(
             ],
         }
         for metric, values in figures.items():
-            rows += _rows(np.stack(values, axis=1), list(ways), data="wishes", language=language, metric=metric)
+            rows += _rows(np.stack(values, axis=1), list(ways), data="text_queries", language=language, metric=metric)
     return rows
 
 
@@ -216,7 +218,7 @@ def markdown(result: dict[str, Any]) -> str:
             lines.append(f"| {language} | {cells.get('shared space', '')} | {cells.get('translated', 'no way')} |")
         parts.append("\n".join(lines))
     english = next(row for row in result["rows"] if row["way"] == "English")
-    parts.append(f"English wishes: {english['metric']} {_figure(english)}.")
+    parts.append(f"English queries: {english['metric']} {_figure(english)}.")
     if result.get("unknown_words"):
         shares = ", ".join(f"{name} {share:.1%}" for name, share in result["unknown_words"].items())
         parts.append(f"Words that the dictionaries lack: {shares}.")

@@ -6,6 +6,7 @@ values keep their types, and ``--set a.b=value`` overrides any key by its dotted
 
 import codecs
 import difflib
+import logging
 import re
 import zoneinfo
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from trainer.documents import dump_yaml, load_yaml, parse_yaml
 from trainer.errors import BabelrecError
+
+_LOG = logging.getLogger(__name__)
 
 
 class Settings(BaseModel):
@@ -256,8 +259,8 @@ class DataConfig(Settings):
     split: SplitConfig = SplitConfig()
     category_names: _Path | None = Field(
         None,
-        description="YAML file of category label -> language -> names, which typed training queries take in place of "
-        "the label (`configs/categories/movielens.yaml`).",
+        description="YAML file of category label -> language -> names: what people type for a label, in training "
+        "queries and in search (`configs/categories/movielens.yaml`).",
     )
 
     @field_validator("source", mode="before")
@@ -472,20 +475,31 @@ class RankingConfig(Settings):
     )
 
 
-class WishesConfig(Settings):
-    """Typed text read through the catalogue's categories, learned after everything else (docs/model.md)."""
+class SearchConfig(Settings):
+    """How typed text finds items: by meaning, spelling and popularity; the towers re-order what fits (docs/search.md).
 
-    enabled: bool = Field(False, description="Whether typed texts have this second reading.")
-    titles_kept: _Fraction = Field(
-        0.6, description="Share of the catalogue's texts that are read as titles rather than as wishes when typed."
+    Each list holds the weights to choose from on the validation part; without one the first of each is taken.
+    """
+
+    enabled: bool = Field(True, description="Whether text queries are answered so; false leaves them to the towers.")
+    dimension: int = Field(
+        192, ge=1, description="Principal directions of the items' sentence vectors that a query is compared in."
     )
-    steps: int = Field(150, ge=1)
-    batch_size: int = Field(192, ge=8)
-    learning_rate: float = Field(1e-2, gt=0.0)
-    titles: _Fraction = Field(0.3, description="Share of the examples that are items' own texts.")
-    noise: float = Field(0.7, ge=0.0, description="Norm of the Gaussian noise added to unit sentence vectors.")
-    mixing: float = Field(1.0, ge=0.0, description="Largest share of some item's text mixed into a category's name.")
-    l2: float = Field(3e-4, ge=0.0, description="Weight of the squared weights from sentence to categories.")
+    category_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
+        [1.0, 0.5, 0.0, 2.0],
+        min_length=1,
+        description="Of the similarity of the query to an item's category labels, where that to its text weighs 1.",
+    )
+    lexical_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
+        [0.4, 0.2, 0.8], min_length=1, description="Of the squared share of the query's n-grams that an item has."
+    )
+    popularity_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
+        [0.05, 0.0, 0.1], min_length=1, description="Of an item's popularity, in standard deviations."
+    )
+    tower_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
+        [0.1, 0.0, 0.2], min_length=1, description="Most that the towers add to an item's score or take from it."
+    )
+    queries: int = Field(500, ge=1, description="Held-out positives that validation queries are made of, at most.")
 
 
 class LinearConfig(Settings):
@@ -546,7 +560,16 @@ class ModelConfig(Settings):
     text_queries_by_category: _Fraction = Field(
         0.5, description="Share of the text queries that type a category of the item and not its title."
     )
-    wishes: WishesConfig = WishesConfig()
+    search: SearchConfig = SearchConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wishes(cls, value: Any) -> Any:
+        """Reads settings of earlier versions, whose ``wishes`` are what ``search`` does now."""
+        if not isinstance(value, dict) or "wishes" not in value:
+            return value
+        _LOG.warning("model.wishes is no more: text queries are answered by model.search (docs/search.md).")
+        return {key: each for key, each in value.items() if key != "wishes"}
 
 
 class TransferConfig(Settings):
@@ -719,15 +742,6 @@ def check_goes_together(config: Config) -> None:
         BabelrecError: with the settings and the remedy.
     """
     model, training = config.model, config.training
-    if model.wishes.enabled and config.text.tuning.mode != "frozen":
-        raise BabelrecError(
-            "model.wishes needs the vectors of a frozen encoder. Set text.tuning.mode: frozen, or "
-            "model.wishes.enabled: false."
-        )
-    if model.wishes.enabled and model.conversion.bottleneck is not None:
-        raise BabelrecError(
-            "model.wishes reads sentence vectors as they are, without model.conversion. Leave one of them out."
-        )
     if training.popularity_factors and not model.candidate.popularity:
         raise BabelrecError(
             "training.popularity_factors are chosen for model.candidate.popularity, which is off. Set it to true, or "

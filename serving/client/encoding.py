@@ -1,6 +1,5 @@
 """Queries -> the batch-major input tensors of the model's signatures, and output tensors -> rows."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +15,9 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 _TEXTS = ("user_id", "query", "language", "country")
 _FILTERS = ("exclude", "languages", "categories")
+
+# The lowest finite float32 (or -inf, of earlier exports): an item that the model doesn't know.
+_NO_SCORE = -3.4028234663852886e38
 
 
 def query_inputs(queries: Sequence[Query]) -> Arrays:
@@ -89,7 +91,7 @@ def ranked(outputs: Mapping[str, npt.NDArray[Any]], items: Sequence[Sequence[str
         ranking: list[RankedItem] = []
         for column, item_id in enumerate(wanted):
             score = float(scores[row, column])
-            if math.isinf(score) and score < 0:
+            if score <= _NO_SCORE:
                 ranking.append(RankedItem(item_id, None))
             else:
                 ranking.append(

@@ -254,7 +254,7 @@ def test_measurements_hold_in_another_folder_and_beside_settings_that_are_off(tm
     elsewhere = [f"data.category_names={names}", "model.content.enabled=false"]
 
     def facts(*overrides: str) -> Mapping[str, Any]:
-        return ours("configs/wishes.yaml", lambda run, seed: {}, overrides).facts()
+        return ours("configs/quickstart.yaml", lambda run, seed: {}, overrides).facts()
 
     here = facts()
     assert facts(*elsewhere) == here

@@ -12,7 +12,7 @@ from benchmarks import preprocessing, translation
 from trainer.config import TextConfig
 from trainer.data.catalogue import Catalogue
 from trainer.evaluation.parallel_titles import ParallelTitles
-from trainer.evaluation.wishes import Wish
+from trainer.evaluation.text_queries import TextQuery
 from trainer.text.translation.base import Translator
 
 
@@ -65,17 +65,17 @@ def test_titles_that_only_a_translation_finds(text: TextConfig) -> None:
     assert [row["n"] for row in rows] == [4, 4, 3, 3]
 
 
-def test_wishes(text: TextConfig) -> None:
+def test_text_queries(text: TextConfig) -> None:
     letters = [chr(code) * 3 for code in range(ord("a"), ord("a") + 20)]
     genres = np.array([[row % 2] for row in range(20)], np.int32)
     catalogue = Catalogue([f"i{row}" for row in range(20)], letters, letters, ["en"] * 20, ["A", "B"], genres, {}, {})
-    wishes = [
-        Wish(id="1", genres=["A"], texts={"en": "acegikmoqs", "es": "bdfhjlnprt", "ko": "acegikmoqs"}),
-        Wish(id="2", genres=["A", "B"], texts={"en": "abcdefghij", "es": "bcdefghijk", "ko": "zzzzzzzzzz"}),
+    queries = [
+        TextQuery(id="1", genres=["A"], texts={"en": "acegikmoqs", "es": "bdfhjlnprt", "ko": "acegikmoqs"}),
+        TextQuery(id="2", genres=["A", "B"], texts={"en": "abcdefghij", "es": "bcdefghijk", "ko": "zzzzzzzzzz"}),
     ]
-    rows = translation.wish_rows(catalogue, wishes, ["es", "ko"], Shifting(), text)
-    # Films at even places have genre A and the letters of the first wish; labels add no lower case. Any film has half
-    # of the second wish's genres.
+    rows = translation.query_rows(catalogue, queries, ["es", "ko"], Shifting(), text)
+    # Films at even places have genre A and the letters of the first query; labels add no lower case. Any film has half
+    # of the second query's genres.
     assert figures(rows, metric="ndcg@10", language="en") == {"English": pytest.approx(1.0)}
     overlap = figures(rows, metric="overlap@10", language="es")
     assert overlap["shared space"] == pytest.approx((0.0 + 0.9) / 2)

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-from trainer.config import DataConfig, SplitConfig
+from trainer.config import Config, DataConfig, SplitConfig
 from trainer.data.dataset import Dataset
 from trainer.data.split_remedies import of_no_positives, of_nothing_to_train_on
 from trainer.data.tables import EVENTS
@@ -216,6 +216,12 @@ def cold_items(positives: pl.DataFrame, share: float, seed: int) -> pl.Series:
 def without_validation(config: DataConfig) -> DataConfig:
     """The same data with the validation part given back to training."""
     return config.model_copy(update={"split": config.split.model_copy(update={"validation_fraction": 0.0})})
+
+
+def training_part(dataset: Dataset, config: Config) -> Split:
+    """The split that the finished model was trained on: with ``refit``, validation belongs to it."""
+    data = without_validation(config.data) if config.training.refit else config.data
+    return some_users(split(dataset, data), config.data.split.train_users, config.seed)
 
 
 def some_users(parts: Split, share: float, seed: int) -> Split:

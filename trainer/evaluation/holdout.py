@@ -14,7 +14,7 @@ from trainer.evaluation.metrics import ranking_metrics
 from trainer.evaluation.ranking import Rankings
 from trainer.evaluation.slices import language_labels, slice_by_items
 from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker
+from trainer.models.requests import CatalogueRanker, newest_first
 from trainer.towers.items import ItemTable
 
 _CUT_OFF = 10
@@ -52,6 +52,7 @@ class HoldOut:
         self.user_ids = users
         self._indptr, self._history = group_by_user(history, catalogue, users)
         test_indptr, test = group_by_user(held_out, catalogue, users)
+        self._held_out_indptr, self._held_out = test_indptr, test
         self.candidate_rows = np.union1d(catalogue.rows(history["item_id"]), test).astype(np.int64)
         self._allowed = np.zeros(len(catalogue), bool)
         self._allowed[self.candidate_rows] = True
@@ -105,6 +106,27 @@ class HoldOut:
             return ranking_metrics(rankings, self.test, ks=(_CUT_OFF,)).means()[f"ndcg@{_CUT_OFF}"]
 
         return retrieval, outputs, quality
+
+    def sample_positives(
+        self, most: int, draws: np.random.Generator
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """At most so many held-out positives: int64 [n] places of their users, and int64 [n] item rows."""
+        chosen = np.sort(draws.permutation(len(self._held_out))[:most])
+        users = np.searchsorted(self._held_out_indptr, chosen, side="right") - 1
+        return users, self._held_out[chosen].astype(np.int64)
+
+    def barred(self, users: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Bool [n, N]: items that may not answer users at these places: no candidates, or of the user's history."""
+        barred = np.tile(~self._allowed, (len(users), 1))
+        for place, user in enumerate(users):
+            barred[place, self._history[self._indptr[user] : self._indptr[user + 1]]] = True
+        return barred
+
+    def histories(
+        self, users: npt.NDArray[np.int64], length: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """The newest items of users at these places, int32 [n, length] (-1 pads), and their vocabulary indices [n]."""
+        return newest_first(self._indptr, self._history, length)[users], self._users[users]
 
     def metrics(self, ranker: CatalogueRanker, ks: Sequence[int] = (10,)) -> dict[str, float]:
         """Recall and NDCG, overall and as ``item_language/<tag>/<metric>``; recall by pair of languages.

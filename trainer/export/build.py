@@ -4,14 +4,19 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from trainer.config import Config
 from trainer.export.index import BruteForceIndex, Index, IndexSettings, ScannIndex, choose_index, recall_of_exact
 from trainer.export.portable import PortableIndex
+from trainer.export.text_search import ExactTextRetrieval, IndexedTextRetrieval, TextRetrieval
+from trainer.models.text_search import TextSearch
 
 _LOG = logging.getLogger(__name__)
 _RECALL_AT = 100
+# Items whose own texts an index of texts is measured with.
+_TEXT_QUERIES = 512
 # Above this share of the leaves a partitioned search of a batch is no faster than exact search (benchmarks/index.py: at
 # 7 % it takes 0.7 of exact search's processor time for one query, and 0.94 for 32).
 _LARGEST_SHARE = 0.08
@@ -62,6 +67,23 @@ def make_index(config: Config, vectors: tf.Variable, queries: tf.Tensor) -> tupl
             index, settings = BruteForceIndex(vectors), IndexSettings("portable")
             recall = recall_of_exact(index, queries, vectors.value(), count)
     return index, asdict(settings) | {"recall": {"at": count, "value": recall, "queries": int(queries.shape[0])}}
+
+
+def make_text_retrieval(config: Config, search: TextSearch) -> tuple[TextSearch, TextRetrieval]:
+    """How text queries are answered: exactly where other requests are, else by an index of the same kind."""
+    settings = choose_index(config.export, search.size)
+    if settings.leaves is None:
+        return search, ExactTextRetrieval(search)
+    vectors = tf.Variable(search.index_vectors(), trainable=False, name="text_vectors")
+    index = _approximate(config, settings, vectors)
+    # Items' own texts with the error of a translation would be nearer to what people type; titles are there.
+    sample = np.random.default_rng(config.seed).permutation(search.size)[:_TEXT_QUERIES]
+    queries = tf.concat([tf.gather(search.vectors, sample), tf.ones([len(sample), 1])], axis=1)
+    count = min(_RECALL_AT, search.size)
+    target = 0.0 if config.export.leaves_to_search else config.export.recall_target
+    recall = index.tune(queries, vectors.value(), count=count, target=target)
+    _LOG.info("Index of texts: %s, recall@%d %.4f.", index.settings, count, recall)
+    return search, IndexedTextRetrieval(search, index, config.export.exact_limit)
 
 
 def _approximate(config: Config, settings: IndexSettings, vectors: tf.Variable) -> ScannIndex | PortableIndex:

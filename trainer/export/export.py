@@ -16,16 +16,16 @@ import tensorflow as tf
 from trainer.config import Config
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.dataset import Dataset
-from trainer.data.split import Split, some_users, split, without_validation
+from trainer.data.split import Split, training_part
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
-from trainer.export.build import make_index
+from trainer.export.build import make_index, make_text_retrieval
 from trainer.export.popularity import popularity_by_audience
 from trainer.export.servable import Servable
 from trainer.export.users import UserTable
 from trainer.export.warmup import write_warmup
 from trainer.files import atomic_directory
-from trainer.models.assembly import load_recommender, make_item_table
+from trainer.models.assembly import item_table_of_run, load_recommender, make_text_search
 from trainer.models.calibration import load_calibrations
 from trainer.models.requests import CatalogueRanker
 from trainer.provenance import source_commit
@@ -58,13 +58,15 @@ def export(run: Run, model_dir: Path) -> Path:
     dataset = run.dataset()
     catalogue = Catalogue.from_dataset(dataset)
     vocabulary = Vocabulary.load(run.vocabulary)
-    items = make_item_table(catalogue, vocabulary, config.text)
+    items = item_table_of_run(run, catalogue, vocabulary)
     model = load_recommender(run, items)
     parts = training_part(dataset, config)
     histories = group_by_user(parts.train, catalogue, vocabulary.users)
     vectors = tf.Variable(model.candidate_vectors(items), trainable=False, name="item_vectors")
     queries = _sample_queries(CatalogueRanker(model, items, {}, candidates=1), histories, vocabulary, config.seed)
     index, record = make_index(config, vectors, queries)
+    counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue))
+    search = make_text_search(run, model, items, counts, vectors)
     languages, popularity = popularity_by_audience(dataset, catalogue, parts)
     servable = Servable(
         model,
@@ -80,6 +82,7 @@ def export(run: Run, model_dir: Path) -> Path:
         candidates=config.export.candidates,
         exact_limit=config.export.exact_limit,
         preprocessor=query_preprocessor(config.text),
+        text_search=None if search is None else make_text_retrieval(config, search),
         calibrations={name: found.applied for name, found in load_calibrations(run).items()},
     )
     signatures = servable.signatures()
@@ -110,12 +113,6 @@ def export(run: Run, model_dir: Path) -> Path:
             # Another export took the number; the next one is free.
             continue
         return version
-
-
-def training_part(dataset: Dataset, config: Config) -> Split:
-    """The split that the finished model was trained on: with ``refit``, validation belongs to it."""
-    data = without_validation(config.data) if config.training.refit else config.data
-    return some_users(split(dataset, data), config.data.split.train_users, config.seed)
 
 
 def _sample_queries(
@@ -190,7 +187,7 @@ def _model_card(
                 "inputs": {spec.name: _shape(spec) for spec in _inputs(function)},
                 "outputs": {key: _shape(spec) for key, spec in sorted(function.structured_outputs.items())},
             }
-            for name, function in signatures.items()
+            for name, function in ((name, each.get_concrete_function()) for name, each in signatures.items())
         },
     }
 

@@ -95,3 +95,15 @@ def contains(rows: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
     padded = tf.concat([ordered, tf.fill([tf.shape(ordered)[0], 1], tf.int32.max)], axis=1)
     place = tf.minimum(tf.searchsorted(padded, rows), width)
     return (tf.gather(padded, place, batch_dims=1) == rows) & (rows >= 0)
+
+
+def best_rows(rows: tf.Tensor, scores: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The ``count`` highest scores among rows >= 0, padded with -1 and -inf where there are fewer."""
+    width = tf.shape(scores)[1]
+    best = tf.math.top_k(tf.where(rows >= 0, scores, -np.inf), tf.minimum(count, width))
+    rows = tf.gather(rows, best.indices, batch_dims=1)
+    missing = [[0, 0], [0, count - tf.minimum(count, width)]]
+    return (
+        tf.pad(rows, missing, constant_values=-1),
+        tf.pad(best.values, missing, constant_values=-np.inf),
+    )

@@ -1,5 +1,6 @@
 """The graph that serves: text, towers, index, filters and ranking behind four signatures."""
 
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,15 @@ import tensorflow as tf
 
 from trainer.data.catalogue import Catalogue
 from trainer.data.vocabulary import Vocabulary
-from trainer.export.filters import category_postings, contains, language_postings, string_table
+from trainer.export.filters import best_rows, category_postings, contains, language_postings, string_table
 from trainer.export.index import Index
+from trainer.export.text_search import TextRetrieval
 from trainer.export.users import UserTable, variable
 from trainer.models.calibration import Calibration
 from trainer.models.ranking import blend
 from trainer.models.recommender import Recommender
 from trainer.models.requests import membership
+from trainer.models.text_search import TextQueries, TextSearch
 from trainer.text.preprocessing import Preprocessor
 
 QUERY_INPUTS = {
@@ -34,6 +37,10 @@ FILTER_INPUTS = {
     "include_seen": tf.TensorSpec([None], tf.bool, "include_seen"),
 }
 Tensors = dict[str, tf.Tensor]
+# Of places without an item.
+_NO_SCORE = tf.float32.min
+# What an input that a request leaves out is taken to be: nothing said, ten items.
+_UNSAID = {tf.string: "", tf.int32: 10, tf.int64: 0, tf.bool: False}
 
 
 class Servable(tf.Module):
@@ -54,6 +61,7 @@ class Servable(tf.Module):
         weights: Blend of the final score.
         candidates: Items that retrieval hands to ranking.
         exact_limit: Filters that let through at most so many items are searched exactly.
+        text_search: What text queries are answered by, and how their items are found; None leaves them to the towers.
         calibrations: Head -> calibration of its predicted probability. The order of the answers doesn't depend on it:
             the blend's weights were chosen for raw outputs.
     """
@@ -74,6 +82,7 @@ class Servable(tf.Module):
         candidates: int,
         exact_limit: int,
         preprocessor: Preprocessor | None = None,
+        text_search: tuple[TextSearch, TextRetrieval] | None = None,
         calibrations: Mapping[str, Calibration] | None = None,
     ) -> None:
         super().__init__(name="servable")
@@ -94,6 +103,8 @@ class Servable(tf.Module):
         self._index = index
         self._encoder = encoder
         self._preprocessor = preprocessor
+        self._text_search = None if text_search is None else text_search[0]
+        self._text_retrieval = None if text_search is None else text_search[1]
         self._users = users
         self._item_rows = string_table(catalogue.item_ids)
         self._language_indices = string_table([tag.lower() for tag in vocabulary.languages])
@@ -108,18 +119,20 @@ class Servable(tf.Module):
         self._by_category = category_postings(catalogue)
 
     def signatures(self) -> dict[str, Any]:
-        """Concrete functions by signature name, to be saved."""
-        request = list((QUERY_INPUTS | FILTER_INPUTS).values())
-        recommend = tf.function(self.recommend, input_signature=request).get_concrete_function()
-        ids = tf.TensorSpec([None, None], tf.string, "item_ids")
+        """Functions by signature name, to be saved.
+
+        Every input but what is asked about has a default of one row that says nothing, which TensorFlow Serving fills
+        in where a request leaves the input out.
+        """
+        request = QUERY_INPUTS | FILTER_INPUTS
+        ids = {"item_ids": tf.TensorSpec([None, None], tf.string, "item_ids")}
+        recommend = _with_defaults(self.recommend, request, request)
         return {
             "serving_default": recommend,
             "recommend": recommend,
-            "retrieve": tf.function(self.retrieve, input_signature=request).get_concrete_function(),
-            "rank": tf.function(self.rank, input_signature=[*QUERY_INPUTS.values(), ids]).get_concrete_function(),
-            "encode_text": tf.function(
-                self.encode_text, input_signature=[tf.TensorSpec([None], tf.string, "text")]
-            ).get_concrete_function(),
+            "retrieve": _with_defaults(self.retrieve, request, request),
+            "rank": _with_defaults(self.rank, ids | QUERY_INPUTS, QUERY_INPUTS),
+            "encode_text": tf.function(self.encode_text, input_signature=[tf.TensorSpec([None], tf.string, "text")]),
         }
 
     def recommend(
@@ -143,8 +156,10 @@ class Servable(tf.Module):
         most = self._most(k)
         count = tf.minimum(tf.maximum(most, self._candidates), self._size)
         rows, retrieval = self._retrieve(request, language, count, k, exclude, languages, categories, include_seen)
-        outputs = self._ranking_model(request["queries"], tf.gather(self._vectors, tf.maximum(rows, 0)))
+        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
+        outputs = self._ranking_model(request["queries"], vectors)
         scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
+        scores = self._reorder_found_by_text(request, scores, retrieval, vectors)
         scores = tf.where(request["nothing"][:, tf.newaxis], retrieval, scores)
         scores = tf.where(rows >= 0, scores, -np.inf)
         best = tf.math.top_k(scores, tf.minimum(most, count))
@@ -181,25 +196,26 @@ class Servable(tf.Module):
 
     def rank(
         self,
+        item_ids: tf.Tensor,
         user_id: tf.Tensor,
         history: tf.Tensor,
         query: tf.Tensor,
         language: tf.Tensor,
         country: tf.Tensor,
         timestamp: tf.Tensor,
-        item_ids: tf.Tensor,
     ) -> Tensors:
-        """Scores the given items, in the given order; an unknown item scores -inf."""
+        """Scores the given items, in the given order; an unknown item has the lowest finite score."""
         request = self._understand(user_id, history, query, language, country, timestamp)
         rows = self._item_rows.lookup(item_ids)
         vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
         retrieval = tf.einsum("bd,bcd->bc", request["queries"], vectors)
         outputs = self._ranking_model(request["queries"], vectors)
         scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
+        scores = self._reorder_found_by_text(request, scores, self._fit_of(request, rows), vectors)
         popular = tf.gather(self._shares(language), tf.maximum(rows, 0), batch_dims=1)
         scores = tf.where(request["nothing"][:, tf.newaxis], popular, scores)
         predictions = self._ranking_model.predictions(outputs, self._calibrations)
-        return {"item_ids": item_ids, "scores": tf.where(rows >= 0, scores, -np.inf)} | {
+        return {"item_ids": item_ids, "scores": tf.where(rows >= 0, scores, _NO_SCORE)} | {
             name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()
         }
 
@@ -240,7 +256,7 @@ class Servable(tf.Module):
         spoken = _lookup_language(self._language_indices, language) + 1
         sentences = self._encode(tf.gather_nd(query, place), tf.gather_nd(language, place))
         sentences = self._candidate_tower.convert(sentences, tf.gather_nd(spoken, place))
-        vectors = self._query_vectors.read_text(sentences, self._candidate_tower.embed_text(sentences))
+        vectors = self._candidate_tower.embed_text(sentences)
         shape = tf.stack([tf.size(query, out_type=tf.int64), tf.shape(vectors, out_type=tf.int64)[1]])
         text = tf.scatter_nd(place, vectors, shape)
         mask = newest >= 0
@@ -261,6 +277,9 @@ class Servable(tf.Module):
             "nothing": (users == 0) & ~tf.reduce_any(mask, axis=1) & ~typed,
             "told": told,
             "users": users,
+            "typed": typed,
+            "sentences": sentences,
+            "texts": tf.gather_nd(query, place),
         }
 
     def _retrieve(
@@ -282,17 +301,98 @@ class Servable(tf.Module):
         seen = tf.where(include_seen[:, tf.newaxis], -1, tf.concat([request["told"], remembered], axis=1))
         barred = tf.concat([self._item_rows.lookup(exclude), seen], axis=1)
         asks = tf.reduce_any(tf.strings.length(languages) > 0) | tf.reduce_any(tf.strings.length(categories) > 0)
-        rows, scores = tf.cond(
-            asks,
-            lambda: self._search_filtered(request["queries"], count, k, barred, languages, categories),
-            lambda: self._search(request["queries"], count, k, barred),
-        )
+
+        def by_towers() -> tuple[tf.Tensor, tf.Tensor]:
+            return tf.cond(  # type: ignore[no-any-return]
+                asks,
+                lambda: self._search_filtered(request["queries"], count, k, barred, languages, categories),
+                lambda: self._search(request["queries"], count, k, barred),
+            )
+
+        if self._text_retrieval is None:
+            rows, scores = by_towers()
+        else:
+            typed = request["typed"]
+            rows, scores = tf.cond(
+                tf.reduce_all(typed),
+                lambda: self._search_text(request, count, barred, languages, categories, asks),
+                lambda: tf.cond(
+                    tf.reduce_any(typed),
+                    lambda: self._with_found_by_text(
+                        request, *by_towers(), *self._search_text(request, count, barred, languages, categories, asks)
+                    ),
+                    by_towers,
+                ),
+            )
         nothing = request["nothing"]
         return tf.cond(
             tf.reduce_any(nothing),
             lambda: self._with_popular(nothing, language, rows, scores, count, barred, languages, categories),
             lambda: (rows, scores),
         )
+
+    def _text_queries(self, request: Tensors) -> TextQueries:
+        assert self._text_search is not None
+        return self._text_search.read(request["sentences"], request["texts"])
+
+    def _search_text(
+        self,
+        request: Tensors,
+        count: tf.Tensor,
+        barred: tf.Tensor,
+        languages: tf.Tensor,
+        categories: tf.Tensor,
+        asks: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The T requests with text: int32 rows [T, count] of the items that fit, and their fit."""
+        assert self._text_retrieval is not None
+        lines = tf.where(request["typed"])[:, 0]
+
+        def allowed(places: tf.Tensor) -> tf.Tensor:
+            own = tf.gather(lines, places)
+            there = ~membership(tf.gather(barred, own), self._size)
+            return tf.cond(
+                asks,
+                lambda: (
+                    there
+                    & self._by_language.mask(tf.gather(languages, own))
+                    & self._by_category.mask(tf.gather(categories, own))
+                ),
+                lambda: there,
+            )
+
+        return self._text_retrieval.search(self._text_queries(request), count, allowed)
+
+    @staticmethod
+    def _with_found_by_text(
+        request: Tensors, rows: tf.Tensor, scores: tf.Tensor, found: tf.Tensor, fit: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Rows and scores of all lines, those of the lines with text replaced."""
+        places = tf.where(request["typed"])
+        return tf.tensor_scatter_nd_update(rows, places, found), tf.tensor_scatter_nd_update(scores, places, fit)
+
+    def _reorder_found_by_text(
+        self, request: Tensors, scores: tf.Tensor, fit: tf.Tensor, vectors: tf.Tensor
+    ) -> tf.Tensor:
+        """Final scores [B, C]: of the lines with text their fit, moved by the towers; ``vectors`` are the items'."""
+        search = self._text_search
+        if search is None:
+            return scores
+        typed = request["typed"]
+        return tf.cond(  # type: ignore[no-any-return]
+            tf.reduce_any(typed),
+            lambda: tf.where(typed[:, tf.newaxis], search.reorder(fit, request["queries"], vectors), scores),
+            lambda: scores,
+        )
+
+    def _fit_of(self, request: Tensors, rows: tf.Tensor) -> tf.Tensor:
+        """How well given items fit the lines with text, float32 [B, C]; 0 in the other lines."""
+        if self._text_retrieval is None:
+            return tf.zeros_like(rows, tf.float32)
+        places = tf.where(request["typed"])
+        asked = tf.maximum(tf.gather_nd(rows, places), 0)
+        fit = self._text_retrieval.scores_of(self._text_queries(request), asked)
+        return tf.scatter_nd(places, fit, tf.shape(rows, out_type=tf.int64))
 
     def _search(
         self, queries: tf.Tensor, count: tf.Tensor, k: tf.Tensor, barred: tf.Tensor
@@ -321,7 +421,7 @@ class Servable(tf.Module):
         """Like `_search_all` without ``barred``: fetches as many more as may be barred."""
         most_barred = tf.reduce_max(tf.concat([[0], tf.reduce_sum(tf.cast(barred >= 0, tf.int32), axis=1)], axis=0))
         scores, rows = self._index.search(queries, tf.minimum(count + most_barred, self._size))
-        return (*_best(tf.where(contains(rows, barred), -1, rows), scores, count), self._size - most_barred)
+        return (*best_rows(tf.where(contains(rows, barred), -1, rows), scores, count), self._size - most_barred)
 
     def _search_filtered(
         self,
@@ -373,7 +473,7 @@ class Servable(tf.Module):
         fetch = tf.cast(tf.minimum(2.0 * share * tf.cast(count, tf.float32), float(self._size)), tf.int32)
         scores, rows = self._index.search(query[tf.newaxis], fetch)
         kept = tf.where((rows >= 0) & tf.gather(mask, tf.maximum(rows, 0)), rows, -1)
-        kept, scores = _best(kept, scores, count)
+        kept, scores = best_rows(kept, scores, count)
         return tf.cond(
             tf.reduce_sum(tf.cast(kept >= 0, tf.int32)) >= wanted,
             lambda: (kept[0], scores[0]),
@@ -382,7 +482,7 @@ class Servable(tf.Module):
 
     def _search_exactly(self, queries: tf.Tensor, count: tf.Tensor, allowed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         scores = tf.matmul(queries, self._vectors, transpose_b=True)
-        return _best(tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), scores, count)
+        return best_rows(tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), scores, count)
 
     def _with_popular(
         self,
@@ -403,7 +503,7 @@ class Servable(tf.Module):
         )
         allowed &= ~membership(tf.gather(barred, lines), self._size)
         shares = self._shares(tf.gather(language, lines))
-        popular_rows, popular_scores = _best(tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), shares, count)
+        popular_rows, popular_scores = best_rows(tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), shares, count)
         return (
             tf.tensor_scatter_nd_update(rows, places, popular_rows),
             tf.tensor_scatter_nd_update(scores, places, popular_scores),
@@ -429,10 +529,25 @@ class Servable(tf.Module):
         places = rows + 1
         return {
             "item_ids": tf.gather(self._item_ids, places),
-            "scores": scores,
+            # JSON has no infinity.
+            "scores": tf.maximum(scores, _NO_SCORE),
             "languages": tf.gather(self._item_languages, places),
             "titles": tf.gather(self._titles, places),
         }
+
+
+def _with_defaults(method: Any, inputs: Mapping[str, tf.TensorSpec], optional: Mapping[str, tf.TensorSpec]) -> Any:
+    """A `tf.function` of a bound method whose last inputs have defaults, which TensorFlow writes into the signature."""
+    defaults = tuple(
+        tf.fill([1], tf.constant(_UNSAID[spec.dtype], spec.dtype))
+        if spec.shape.rank == 1
+        else tf.zeros([1, 0], spec.dtype)
+        for spec in optional.values()
+    )
+    own = method.__func__
+    # A copy: the class's method keeps its arguments without defaults.
+    function = types.FunctionType(own.__code__, own.__globals__, own.__name__, defaults, own.__closure__)
+    return tf.function(types.MethodType(function, method.__self__), input_signature=list(inputs.values()))
 
 
 def _lookup_language(table: tf.lookup.StaticHashTable, tags: tf.Tensor) -> tf.Tensor:
@@ -451,18 +566,6 @@ def _same_batch(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
     differs = sizes != sizes[0]
     return tf.raw_ops.Assert(
         condition=~tf.reduce_any(differs), data=[tf.gather(messages, tf.argmax(tf.cast(differs, tf.int32))), sizes]
-    )
-
-
-def _best(rows: tf.Tensor, scores: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The ``count`` highest scores among rows >= 0, padded with -1 and -inf where there are fewer."""
-    width = tf.shape(scores)[1]
-    best = tf.math.top_k(tf.where(rows >= 0, scores, -np.inf), tf.minimum(count, width))
-    rows = tf.gather(rows, best.indices, batch_dims=1)
-    missing = [[0, 0], [0, count - tf.minimum(count, width)]]
-    return (
-        tf.pad(rows, missing, constant_values=-1),
-        tf.pad(best.values, missing, constant_values=-np.inf),
     )
 
 

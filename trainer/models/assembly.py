@@ -14,6 +14,7 @@ from trainer.data.pipeline import Batch
 from trainer.data.variants import TextVariants
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.models.recommender import Recommender
+from trainer.models.text_search import SEARCH_RECORD, SearchFeatures, SearchWeights, TextSearch, default_weights
 from trainer.runs import Run
 from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.tuning import text_features, trained_part
@@ -47,9 +48,36 @@ def make_item_table(
         shown = ItemVariants(len(catalogue), variants.rows, others, places)
     typed = None
     if names is not None:
-        typed = encode_texts(prepare_labels(names.texts, text), text, progress=False), names.splits
+        typed = names, encode_texts(prepare_labels(names.texts, text), text, progress=False)
     features = text_features(texts, text)
     return ItemTable(catalogue, vocabulary, texts if features is None else features, labels, shown, typed)
+
+
+def item_table_of_run(run: Run, catalogue: Catalogue, vocabulary: Vocabulary) -> ItemTable:
+    """The catalogue that a run was trained on, with the names that its categories have in the run's settings."""
+    names = CategoryNames.load(run.config.data.category_names, catalogue.category_labels)
+    return make_item_table(catalogue, vocabulary, run.config.text, names=names)
+
+
+def make_text_search(
+    run: Run, model: Recommender, items: ItemTable, counts: np.ndarray, vectors: tf.Tensor
+) -> TextSearch | None:
+    """What answers text queries; None where ``model.search`` is off.
+
+    Args:
+        run: A finished run.
+        model: Its model.
+        items: The catalogue, N items.
+        counts: [N] training positives.
+        vectors: Float32 [N, D], the candidate tower's vectors of the items.
+    """
+    settings = run.config.model.search
+    if not settings.enabled:
+        return None
+    weights = (
+        SearchWeights(**run.read(SEARCH_RECORD)) if (run.path / SEARCH_RECORD).exists() else default_weights(settings)
+    )
+    return TextSearch(SearchFeatures.of(model, items, counts), weights, settings.dimension, vectors)
 
 
 def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig) -> tf.Tensor:
@@ -165,7 +193,7 @@ def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.T
     vocabulary = Vocabulary.load(run.vocabulary)
     source = None
     if items is None:
-        items = make_item_table(Catalogue.from_dataset(run.dataset()), vocabulary, run.config.text)
+        items = item_table_of_run(run, Catalogue.from_dataset(run.dataset()), vocabulary)
     elif run.config.model.candidate.neighbours.enabled:
         source = Catalogue.from_dataset(run.dataset())
     counts = tf.zeros([items.size]) if item_counts is None else item_counts
@@ -201,7 +229,5 @@ def _build(model: Recommender, items: ItemTable) -> None:
         labels=tf.zeros([1, len(model.heads)]),
     )
     queries = model.query_vectors(batch, items, vectors)
-    if model.query_tower.wishes is not None:
-        model.query_tower.read_text(items.category_vectors[:1], queries[:, : model.config.dimension])
     if model.heads:
         model.ranking_model(queries, vectors[tf.newaxis])

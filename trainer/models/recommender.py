@@ -64,7 +64,6 @@ class Recommender(tfrs.Model):
             config.query,
             config.dimension,
             normalize=cosine,
-            wishes=config.wishes,
             popularity=config.candidate.popularity,
             linear_rank=config.linear.rank,
             content=config.content,

@@ -1,6 +1,6 @@
 """Whole requests against a catalogue in memory: retrieve, then rank, then order."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ import tensorflow as tf
 from trainer.data.pipeline import Batch
 from trainer.models.ranking import blend
 from trainer.models.recommender import Recommender
+from trainer.models.text_search import TextSearch
 from trainer.towers.items import ItemTable
 from trainer.towers.query import QueryFeatures
 
@@ -28,6 +29,7 @@ class CatalogueRanker:
         weights: Blend of the final score, see `trainer.models.ranking.blend`.
         candidates: Items that retrieval hands to ranking.
         allowed: Bool [N], the items that may be answered; None: all.
+        text_search: Answers text queries; None leaves them to the towers.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class CatalogueRanker:
         *,
         candidates: int,
         allowed: npt.NDArray[np.bool_] | None = None,
+        text_search: TextSearch | None = None,
     ) -> None:
         self._model = model
+        self._text_search = text_search
         self._items = items
         self._weights = dict(weights)
         self._candidates = candidates
@@ -95,11 +99,30 @@ class CatalogueRanker:
             rankings[start:stop, : rows.shape[1]] = rows.numpy()
         return rankings
 
-    def rank_texts(self, sentences: tf.Tensor, k: int) -> npt.NDArray[np.int64]:
-        """The k best items of strangers who only type: sentence vectors [n, T] -> item rows [n, k], -1 pads."""
-        queries = typed_queries(self._model, sentences)
-        nothing = tf.fill([tf.shape(sentences)[0], 1], -1)
-        rows: npt.NDArray[np.int64] = self._order(*self._search(queries, nothing), tf.constant(k)).numpy()
+    def rank_texts(self, sentences: tf.Tensor, texts: Sequence[str], k: int) -> npt.NDArray[np.int64]:
+        """The k best items for text queries of unknown users.
+
+        Args:
+            sentences: Float32 [n, T], their sentence vectors.
+            texts: The n texts.
+            k: Length of the lists.
+
+        Returns:
+            Int64 [n, k] item rows, best first; -1 pads.
+        """
+        sentences = self._model.candidate_tower.convert(sentences, tf.zeros([len(texts)], tf.int32))
+        queries = text_query_vectors(self._model, sentences)
+        if self._text_search is None:
+            nothing = tf.fill([len(texts), 1], -1)
+            rows = self._order(*self._search(queries, nothing), tf.constant(k)).numpy()
+        else:
+            fit = self._text_search.scores(self._text_search.read(sentences, tf.constant(list(texts), tf.string)))
+            top = tf.math.top_k(tf.where(self._allowed, fit, -np.inf), min(self._candidates, self._items.size))
+            scores = self._text_search.reorder(top.values, queries, tf.gather(self._vectors, top.indices))
+            scores = tf.where(tf.math.is_finite(top.values), scores, -np.inf)
+            best = tf.math.top_k(scores, min(k, int(scores.shape[1])))
+            rows = tf.gather(top.indices, best.indices, batch_dims=1).numpy()
+            rows = np.where(np.isfinite(best.values.numpy()), rows, -1).astype(np.int64)
         return np.pad(rows, [(0, 0), (0, k - rows.shape[1])], constant_values=-1)
 
     def parts(self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints | None) -> tuple[tf.Tensor, ...]:
@@ -191,20 +214,37 @@ class CatalogueRanker:
         return rows, top.values, outputs
 
 
-def typed_queries(model: Recommender, sentences: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """Query vectors float32 [n, D] of strangers who only type; sentence vectors [n, T] of no known language."""
-    tower = model.candidate_tower
+def text_query_vectors(
+    model: Recommender,
+    sentences: tf.Tensor,
+    vectors: tf.Tensor | None = None,
+    history: npt.NDArray[np.int32] | None = None,
+    users: npt.NDArray[np.int32] | None = None,
+) -> tf.Tensor:
+    """The query tower's vectors of requests with text, float32 [n, D].
+
+    Args:
+        model: The model.
+        sentences: Float32 [n, T], vectors of the texts.
+        vectors: Candidate vectors float32 [N, D] that ``history`` points into.
+        history: Int32 [n, H] item rows, newest first, -1 pads; None: nobody has one.
+        users: Int32 [n] vocabulary indices; None: all are unknown.
+    """
     size = tf.shape(sentences)[0]
     absent = tf.zeros([size], tf.int32)
-    sentences = tower.convert(sentences, absent)
     length = model.config.query.history_length
+    there = tf.zeros([size, length], tf.bool) if history is None else tf.constant(history >= 0)
+    if vectors is None or history is None:
+        of_history = tf.zeros([size, length, model.width])
+    else:
+        of_history = tf.gather(vectors, tf.maximum(history, 0))
     features = QueryFeatures(
-        user=absent,
+        user=absent if users is None else tf.constant(users, tf.int32),
         language=absent,
         country=absent,
-        history=tf.zeros([size, length, model.width]),
-        history_mask=tf.zeros([size, length], tf.bool),
-        text=model.query_tower.read_text(sentences, tower.embed_text(sentences), training),
+        history=of_history,
+        history_mask=there,
+        text=model.candidate_tower.embed_text(sentences),
         text_mask=tf.ones([size], tf.bool),
         timestamp=tf.zeros([size], tf.int64),
     )

@@ -12,7 +12,6 @@ from trainer.models.ranking import RankingModel
 from trainer.text.conversion import LanguageConversion
 from trainer.towers.layers import IdEmbedding
 from trainer.towers.neighbours import NeighbourIds
-from trainer.towers.wishes import WishReader
 
 _Layer = TypeVar("_Layer")
 
@@ -43,7 +42,7 @@ def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
 
     Users, items, languages and categories of two vocabularies are different things under the same index, and so are the
     outputs of other ranking heads. How much longer the means of unknown items' neighbours must be belongs to the
-    vectors that they are means of, and a reader of wishes to the categories that it knows. Layers over numbers and
+    vectors that they are means of. Layers over numbers and
     embedding columns are shared by place: two markets are taken to mean the same by their columns.
     Places are attribute paths and not the weights' names: Keras numbers the names of unnamed layers through
     a whole process, so the same layer of two models has two names.
@@ -52,7 +51,7 @@ def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
         BabelrecError: nothing is shared.
     """
     there = weight_paths(target)
-    kinds: tuple[type[tf.keras.layers.Layer], ...] = (IdEmbedding, LanguageConversion, WishReader)
+    kinds: tuple[type[tf.keras.layers.Layer], ...] = (IdEmbedding, LanguageConversion)
     own = {id(weight) for kind in kinds for layer in _layers(target, kind) for weight in layer.weights}
     if _heads(source) != _heads(target):
         own |= {id(weight) for layer in _layers(target, RankingModel) for weight in layer.of_heads}

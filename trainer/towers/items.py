@@ -1,6 +1,5 @@
 """The catalogue as tensors that live in the graph: features of an item by its row."""
 
-from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.data.catalogue import Catalogue
+from trainer.data.category_names import CategoryNames
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.towers.variants import ItemVariants
 
@@ -48,8 +48,7 @@ class ItemTable(tf.Module):
             encoder that is trained as a whole.
         category_vectors: float32 [K, T], vectors of ``catalogue.category_labels``.
         variants: Further texts that training shows in place of an item's own.
-        names: Vectors float32 [M, T] of the names of categories and int [K + 1] bounds of each label's own
-            (`trainer.data.category_names`); None: a label is its only name.
+        names: The names of categories, and their vectors float32 [M, T]; None: a label is its only name.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class ItemTable(tf.Module):
         texts: npt.NDArray[np.float32] | list[str],
         category_vectors: npt.NDArray[np.float32],
         variants: ItemVariants | None = None,
-        names: tuple[npt.NDArray[np.float32], Sequence[int]] | None = None,
+        names: tuple[CategoryNames, npt.NDArray[np.float32]] | None = None,
     ) -> None:
         super().__init__(name="item_table")
         self.size = len(catalogue)
@@ -82,7 +81,8 @@ class ItemTable(tf.Module):
         self.category_vectors = _constant(
             np.concatenate([np.zeros((1, width), np.float32), category_vectors]), tf.float32
         )
-        self._names = None if names is None else (_constant(names[0], tf.float32), _constant(names[1], tf.int32))
+        self._label_names = CategoryNames(catalogue.category_labels) if names is None else names[0]
+        self._names = None if names is None else (_constant(names[1], tf.float32), _constant(names[0].splits, tf.int32))
         columns = [catalogue.numeric.get(name) for name in vocabulary.numeric]
         absent = np.full(self.size, np.nan, np.float32)
         self.numeric = _constant(
@@ -114,6 +114,11 @@ class ItemTable(tf.Module):
             vectors = self.category_vectors.numpy()[1:]
             return vectors, np.arange(len(vectors) + 1, dtype=np.int32)
         return self._names[0].numpy(), self._names[1].numpy()
+
+    def names_of(self, label: int) -> list[str]:
+        """What a category label is called, its own text first."""
+        first, end = self._label_names.splits[label : label + 2]
+        return self._label_names.texts[first:end]
 
     def label(self, labels: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Vectors float32 [n, T] of the category labels at int32 ``labels`` [n]; in training of any of their names."""

@@ -113,12 +113,12 @@ class Content:
     def __init__(
         self, catalogue: Catalogue, text_vectors: _Floats, category_vectors: _Floats, year_column: str
     ) -> None:
-        self.text = _unit(_centred(_unit(text_vectors), catalogue.languages))
+        self.text = unit(centred_by_language(unit(text_vectors), catalogue.languages))
         labels = np.concatenate([np.zeros((1, text_vectors.shape[1]), np.float32), category_vectors])
-        mean = _unit(labels[catalogue.categories + 1].sum(axis=1))
+        mean = unit(labels[catalogue.categories + 1].sum(axis=1))
         there: npt.NDArray[np.bool_] = np.any(catalogue.categories >= 0, axis=1)
         if there.any():
-            mean = np.where(there[:, np.newaxis], _unit(mean - mean[there].mean(axis=0)), np.float32(0.0))
+            mean = np.where(there[:, np.newaxis], unit(mean - mean[there].mean(axis=0)), np.float32(0.0))
         self.categories: _Floats = mean
         self.year: _Floats = catalogue.numeric.get(year_column, np.full(len(catalogue), np.nan, np.float32))
 
@@ -129,7 +129,7 @@ class Content:
         return part
 
 
-def _centred(vectors: _Floats, languages: Sequence[str]) -> _Floats:
+def centred_by_language(vectors: _Floats, languages: Sequence[str]) -> _Floats:
     """Without the mean of the item's language, which a small language shares with the whole catalogue."""
     overall = vectors.mean(axis=0)
     names, codes = np.unique(np.asarray(languages, dtype=object), return_inverse=True)
@@ -148,6 +148,7 @@ def _crowding(similarity: _Floats) -> _Floats:
     return (np.where(there, nearest, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)).astype(np.float32)
 
 
-def _unit(matrix: _Floats) -> _Floats:
+def unit(matrix: _Floats) -> _Floats:
+    """Rows scaled to length 1; rows of zeros stay."""
     norms = np.linalg.norm(matrix, axis=1, keepdims=True)
     return (matrix / np.where(norms > 0, norms, 1.0)).astype(np.float32)

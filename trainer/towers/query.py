@@ -4,13 +4,12 @@ from typing import TypedDict
 
 import tensorflow as tf
 
-from trainer.config import ContentConfig, QueryTowerConfig, WishesConfig
+from trainer.config import ContentConfig, QueryTowerConfig
 from trainer.data.vocabulary import Vocabulary
 from trainer.towers.content import ContentHistory
 from trainer.towers.layers import Adapter, HistoryAttention, IdEmbedding, TimeFeatures
 from trainer.towers.linear import LinearHistory
 from trainer.towers.popularity import PopularityWeight
-from trainer.towers.wishes import WishReader
 
 
 class QueryFeatures(TypedDict):
@@ -43,7 +42,6 @@ class QueryTower(tf.keras.layers.Layer):
         config: Which features are used and how often they are hidden in training.
         dimension: Size of the shared space.
         normalize: Whether the vectors have unit length.
-        wishes: How typed text is read a second way; None or disabled: not at all.
         popularity: Whether items' vectors end in their popularity; the query's then end in its weight.
         linear_rank: Numbers of the linear item-item model behind the items' own; 0: none.
         content: Of the likeness of items to the history; None or disabled: it doesn't count.
@@ -56,7 +54,6 @@ class QueryTower(tf.keras.layers.Layer):
         dimension: int,
         *,
         normalize: bool,
-        wishes: WishesConfig | None = None,
         popularity: bool = False,
         linear_rank: int = 0,
         content: ContentConfig | None = None,
@@ -85,12 +82,6 @@ class QueryTower(tf.keras.layers.Layer):
         identity = tf.keras.initializers.Identity()
         self._history = tf.keras.layers.Dense(dimension, use_bias=False, kernel_initializer=identity, name="history")
         self._text = Adapter(dimension, start_as_identity=True, name="text")
-        self.wishes = (
-            WishReader(max(1, len(vocabulary.categories)), dimension) if wishes is not None and wishes.enabled else None
-        )
-        if self.wishes is not None:
-            # Learned when the rest is finished: trainer.training.wishes.
-            self.wishes.trainable = False
         self._time = TimeFeatures(name="time_features") if config.time else None
         self._time_projection = tf.keras.layers.Dense(dimension, name="time") if config.time else None
         self._fusion = tf.keras.Sequential(
@@ -100,10 +91,6 @@ class QueryTower(tf.keras.layers.Layer):
             ],
             name="fusion",
         )
-
-    def read_text(self, sentences: tf.Tensor, texts: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """What is typed: sentence vectors [n, T] and their readings as an item's text [n, D] -> float32 [n, D]."""
-        return texts if self.wishes is None else self.wishes(sentences, texts, training=training)
 
     def call(self, features: QueryFeatures, training: bool = False) -> tf.Tensor:
         """Vectors of B requests; a request with nothing in it gets an arbitrary one."""

@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from trainer.models.assembly import make_item_table, make_recommender, solve_lin
 from trainer.models.calibration import save_calibrations
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
+from trainer.models.text_search import SEARCH_RECORD, default_weights
 from trainer.runs import Run
 from trainer.towers.items import ItemTable
 from trainer.training.blend import choose_blend
@@ -47,8 +49,8 @@ from trainer.training.tensorboard import (
     write_projector,
     write_selected,
 )
+from trainer.training.text_search import choose_search_weights
 from trainer.training.transfer import Transfer
-from trainer.training.wishes import tune_wishes
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,6 +115,7 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> Non
     if epochs is None:
         model = selection.train(config.training.epochs, hold_out=True)
         selection.calibrate(model)
+        selection.choose_search(model)
         epochs = selection.finish(_blend(selection, model))
     if config.training.refit and not everything.validation.is_empty():
         _LOG.info("Training again on training + validation for %d epochs.", epochs)
@@ -126,8 +129,6 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> Non
         last = selection
         if model is None:
             model = selection.train(config.training.epochs, hold_out=True, done=True)
-    if config.model.wishes.enabled:
-        tune_wishes(model, last.items, last.item_counts, config.model.wishes, config.seed)
     last.vocabulary.save(run.vocabulary)
     # The towers' own numbers: beside them, unlearned content would be most of what is seen.
     vectors = model.candidate_vectors(last.items).numpy()[:, : config.model.dimension]
@@ -220,6 +221,17 @@ class _Phase:
         )
         draw_quality(model, events, found, writer=self._writer, step=self._best_epoch)
         save_calibrations(self.run, found)
+
+    def choose_search(self, model: Recommender) -> None:
+        """Notes the weights of text search, chosen on the validation part where there is one."""
+        if not self._config.model.search.enabled:
+            return
+        if self.hold_out is None:
+            weights = default_weights(self._config.model.search)
+        else:
+            ranker = self.hold_out.ranker(model, self.items, {RETRIEVAL: 1.0})
+            weights = choose_search_weights(self._config, model, ranker, self.item_counts, self.hold_out)
+        self.run.write(SEARCH_RECORD, asdict(weights))
 
     def finish(self, blend: dict[str, float]) -> int:
         """Notes the blend and the best epoch; a later process need not train this phase again."""

@@ -1,8 +1,9 @@
 """What a model may have besides the two towers, in the served graph: it answers as the model in Python does.
 
-Popularity, neighbours, the linear model, the second reading of typed text, and preprocessing, all in one model.
+Popularity, neighbours, the linear model, text search and preprocessing, all in one model.
 """
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -13,12 +14,13 @@ from tests.trainer.export.test_export import Answer, asker, ids
 from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config import dump_config
 from trainer.data.catalogue import Catalogue, group_by_user
-from trainer.data.split import split
+from trainer.data.split import split, training_part
 from trainer.data.vocabulary import Vocabulary
 from trainer.export.export import export
-from trainer.models.assembly import load_recommender, make_item_table, make_recommender, solve_linear
+from trainer.models.assembly import load_recommender, make_item_table, make_recommender, make_text_search, solve_linear
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker
+from trainer.models.text_search import SEARCH_RECORD
 from trainer.runs import Run
 from trainer.text.preprocessing import Steps, preprocess
 from trainer.text.vectors import encode_texts
@@ -43,7 +45,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             "candidate": {"popularity": True, "neighbours": {"enabled": True}},
             "linear": {"rank": 6},
             "content": {"enabled": True},
-            "wishes": {"enabled": True},
         },
         export={"index": "brute_force", "candidates": _ITEMS + 1},
     )
@@ -67,6 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     linear.factor.assign(3.0)
     content.factor.assign(10.0)
     run.write("blend.json", {"retrieval": 1.0})
+    run.write(SEARCH_RECORD, {"categories": 1.0, "lexical": 0.4, "popularity": 0.05, "towers": 0.1})
     run.save_weights(model)
     return run
 
@@ -128,15 +130,69 @@ def test_either_part_changes_what_is_answered(model: Recommender, part: str) -> 
     assert np.abs(scores - without).max() > 0.1
 
 
+_TYPED = ["ＳＰＡＣＥ Ship 12", "태극기", "Romance", "رسالة حب", "spcae shpi 12", "🎉", "宇宙"]
+
+
+def _answers(run: Run, model: Recommender, texts: list[str]) -> list[list[str]]:
+    """The ten best items for typed texts by the run's model, in memory."""
+    sentences = encode_texts(preprocess(texts, ["und"] * len(texts), _STEPS), run.config.text, progress=False)
+    items = model.items
+    parts = training_part(run.dataset(), run.config)
+    counts = np.bincount(items.catalogue.rows(parts.train["item_id"]), minlength=items.size)
+    search = make_text_search(run, model, items, counts, model.candidate_vectors(items))
+    ranker = CatalogueRanker(model, items, {"retrieval": 1.0}, candidates=_ITEMS + 1, text_search=search)
+    rows = ranker.rank_texts(tf.constant(sentences), texts, 10)
+    return [[items.catalogue.item_ids[row] for row in line] for line in rows]
+
+
+@pytest.mark.parametrize("asked", ["ask", "ask_scann", "ask_portable"])
 def test_the_graph_answers_typed_texts_as_the_model_does(
-    run: Run, model: Recommender, ask: Callable[..., Answer]
+    request: pytest.FixtureRequest, asked: str, run: Run, model: Recommender
 ) -> None:
-    typed = ["ＳＰＡＣＥ Ship 12", "태극기", "Romance", "رسالة حب"]
-    sentences = encode_texts(preprocess(typed, ["und"] * len(typed), _STEPS), run.config.text, progress=False)
-    rows = _ranker(model).rank_texts(tf.constant(sentences), 10)
-    answer = ask(query=typed, k=[10] * len(typed))
-    for line in range(len(typed)):
-        assert ids(answer, line) == [model.items.catalogue.item_ids[row] for row in rows[line]]
+    ask = request.getfixturevalue(asked)
+    expected = _answers(run, model, _TYPED)
+    answer = ask(query=_TYPED, k=[10] * len(_TYPED))
+    assert [ids(answer, line) for line in range(len(_TYPED))] == expected
+    # Whoever else is in the batch, and whether anybody is.
+    mixed = ask(query=["", _TYPED[0], ""], user_id=["", "", "somebody"], k=[10, 10, 10])
+    assert ids(mixed, 1) == expected[0]
+    assert ids(ask(query=[_TYPED[1]], k=[10])) == expected[1]
+
+
+@pytest.mark.parametrize("asked", ["ask", "ask_scann"])
+def test_filters_and_exclusions_hold_for_typed_texts(
+    request: pytest.FixtureRequest, asked: str, model: Recommender
+) -> None:
+    ask, catalogue = request.getfixturevalue(asked), model.items.catalogue
+    best = ids(ask(query=["Romance"], k=[10]))
+    without = ids(ask(query=["Romance"], exclude=[best[:3]], k=[7]))
+    assert without == best[3:]
+    label = catalogue.category_labels[0]
+    row_of = {item: row for row, item in enumerate(catalogue.item_ids)}
+    inside = ids(ask(query=["Romance"], categories=[[label]], k=[5]))
+    assert len(inside) == 5
+    assert all(label in catalogue.labels(row_of[item]) for item in inside)
+    korean = ids(ask(query=["Romance"], languages=[["ko"]], k=[5]))
+    assert korean
+    assert all(catalogue.languages[row_of[item]] == "ko" for item in korean)
+
+
+@pytest.mark.parametrize("asked", ["ask", "ask_scann"])
+def test_given_items_score_as_when_they_are_found(request: pytest.FixtureRequest, asked: str) -> None:
+    ask = request.getfixturevalue(asked)
+    found = ask(query=[_TYPED[0], ""], user_id=["", ""], k=[10, 10])
+    given = [ids(found, 0), ids(found, 1)]
+    ranked = ask("rank", query=[_TYPED[0], ""], item_ids=given)
+    np.testing.assert_allclose(ranked["scores"], found["scores"], rtol=1e-4, atol=1e-4)
+
+
+def test_towers_re_order_what_fits_and_bring_nothing_in(run: Run, ask: Callable[..., Answer]) -> None:
+    weight = json.loads((run.path / SEARCH_RECORD).read_text())["towers"]
+    history = [[ids(ask(k=[3]))[0]]]
+    alone, known = ask(query=["Space Ship 12"], k=[60]), ask(query=["Space Ship 12"], history=history, k=[60])
+    first, second = (dict(zip(ids(answer), answer["scores"][0], strict=False)) for answer in (alone, known))
+    assert ids(alone) != ids(known)
+    assert max(abs(first[item] - second[item]) for item in first.keys() & second.keys()) <= 2 * weight + 1e-5
 
 
 def test_the_graph_prepares_what_is_typed(run: Run, ask: Callable[..., Answer]) -> None:
@@ -152,9 +208,15 @@ def test_the_graph_prepares_what_is_typed(run: Run, ask: Callable[..., Answer]) 
     assert np.abs(unprepared[:3] - expected[:3]).max(axis=1).min() > 1e-3
 
 
-def test_the_language_of_a_request_chooses_the_steps(ask: Callable[..., Answer]) -> None:
-    def scores(query: str, language: str) -> np.ndarray:
-        return ask("retrieve", query=[query], language=[language], include_seen=[True])["scores"][0]
+def test_the_language_of_a_request_chooses_the_steps(ask: Callable[..., Answer], model: Recommender) -> None:
+    items = [model.items.catalogue.item_ids[:20]]
 
-    np.testing.assert_allclose(scores("The SPACE of a ship", "en-US"), scores("space ship", "en-US"), rtol=1e-5)
-    assert np.abs(scores("The SPACE of a ship", "fr") - scores("space ship", "fr")).max() > 1e-3
+    def predictions(query: str, language: str) -> np.ndarray:
+        # Heads see the query's vector alone; shared letters count as they are typed.
+        answer = ask("rank", query=[query], language=[language], item_ids=items)
+        return np.stack([answer[head.output][0] for head in model.heads])
+
+    np.testing.assert_allclose(
+        predictions("The SPACE of a ship", "en-US"), predictions("space ship", "en-US"), rtol=1e-4
+    )
+    assert np.abs(predictions("The SPACE of a ship", "fr") - predictions("space ship", "fr")).max() > 1e-4

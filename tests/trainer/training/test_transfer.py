@@ -31,7 +31,6 @@ from trainer.models.sharing import shared_weights, weight_paths
 from trainer.runs import Run
 from trainer.task import main
 from trainer.towers.neighbours import NeighbourIds
-from trainer.towers.wishes import WishReader
 from trainer.training.finetune import finetune, finetune_config, finetune_markdown, forgetting
 from trainer.training.fit import fit
 from trainer.training.optimizer import make_optimizer
@@ -90,10 +89,8 @@ class _Parts(tf.keras.Model):  # type: ignore[misc]
     def __init__(self, events: dict[str, float | None]) -> None:
         super().__init__()
         self.ids = NeighbourIds(3, 4, dropout=0.0, name="item")
-        self.wishes = WishReader(5, 4)
         self.heads = RankingModel(choose_heads(list(events), events), RankingConfig(), 4)
         self.ids(tf.constant([0]), tf.zeros([1, 3]))
-        self.wishes(tf.zeros([1, 16]), tf.zeros([1, 4]))
         self.heads(tf.zeros([1, 4]), tf.zeros([1, 1, 4]))
 
 
@@ -268,11 +265,6 @@ def test_settings_are_judged_when_the_sources_model_is_known(tiny_run: Run, mark
     assert finetune_config(factors, popular).model.candidate.popularity
     with pytest.raises(BabelrecError, match=r"model\.candidate\.popularity, which is off"):
         finetune_config(factors, tiny_run)
-    wishful = Run.open(tiny_run.path, ["model.wishes.enabled=true"])
-    for model in ({}, {"model": {"dimension": 16}}):
-        lora = parse_config({**raw, **model, "text": {"tuning": {"mode": "lora"}}}, "here")
-        with pytest.raises(BabelrecError, match=r"text\.tuning\.mode: frozen"):
-            finetune_config(lora, wishful)
 
 
 def test_what_cannot_be_compared_is_refused_before_training(tiny_run: Run, market: Dataset, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Wishes: files, measures against figures worked by hand, and the repository's own files."""
+"""Queries: files, measures against figures worked by hand, and the repository's own files."""
 
 from pathlib import Path
 
@@ -6,22 +6,24 @@ import numpy as np
 import pytest
 
 from trainer.errors import BabelrecError
-from trainer.evaluation.wishes import judge, load_wishes, to_markdown
+from trainer.evaluation.text_queries import judge, load_text_queries, to_markdown
 
 _ROOT = Path(__file__).resolve().parents[3]
 _LANGUAGES = {"en", "ar", "de", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh", "zh-TW"}
 
 
-@pytest.mark.parametrize(("name", "count"), [("wishes", 40), ("wishes_development", 20)])
+@pytest.mark.parametrize(("name", "count"), [("text_queries", 40), ("text_queries_development", 20)])
 def test_files_of_wishes_have_every_language(name: str, count: int) -> None:
-    wishes = load_wishes(_ROOT / "benchmarks" / f"{name}.yaml")
-    assert len(wishes) == count
-    assert all(wish.texts.keys() == _LANGUAGES and all(wish.texts.values()) for wish in wishes)
+    queries = load_text_queries(_ROOT / "benchmarks" / f"{name}.yaml")
+    assert len(queries) == count
+    assert all(query.texts.keys() == _LANGUAGES and all(query.texts.values()) for query in queries)
 
 
 def test_no_wish_is_both_chosen_on_and_tested() -> None:
-    test, development = (load_wishes(_ROOT / "benchmarks" / f"{n}.yaml") for n in ("wishes", "wishes_development"))
-    texts = [{text for wish in part for text in wish.texts.values()} for part in (test, development)]
+    test, development = (
+        load_text_queries(_ROOT / "benchmarks" / f"{n}.yaml") for n in ("text_queries", "text_queries_development")
+    )
+    texts = [{text for query in part for text in query.texts.values()} for part in (test, development)]
     assert not texts[0] & texts[1]
 
 
@@ -48,14 +50,14 @@ def test_a_missing_item_is_no_overlap() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "no wish"),
+        ("[]", "no query"),
         ("- {id: a, genres: [], texts: {en: x}}", "genres"),
         ("- {id: a, genres: [War], texts: {de: x}}", "needs en"),
         ("- &w {id: a, genres: [War], texts: {en: x}}\n- *w", "twice"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "wishes.yaml"
+    file = tmp_path / "text_queries.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(BabelrecError, match=message):
-        load_wishes(file)
+        load_text_queries(file)

@@ -1,4 +1,4 @@
-"""Typed wishes in many languages: whether translations are answered alike, and by items of the wished categories."""
+"""Typed queries in many languages: whether translations are answered alike, and by items of the wanted categories."""
 
 import functools
 import json
@@ -15,43 +15,44 @@ from pydantic import Field, TypeAdapter
 from trainer.config import Settings
 from trainer.data.catalogue import Catalogue
 from trainer.data.languages import UNDETERMINED
+from trainer.data.split import training_part
 from trainer.data.vocabulary import Vocabulary
 from trainer.documents import read_yaml
 from trainer.errors import BabelrecError
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.evaluation.style import COLOURS, MODEL_COLOUR, new_figure, png
 from trainer.files import atomic_file, write_text
-from trainer.models.assembly import load_recommender, make_item_table, text_inputs
+from trainer.models.assembly import item_table_of_run, load_recommender, make_text_search, text_inputs
 from trainer.models.requests import CatalogueRanker
 from trainer.runs import Run
 from trainer.text.vectors import encode_texts
 
-PROTOCOL = "wishes"
+PROTOCOL = "text_queries"
 PIVOT = "en"
 K = 10
 _Rows = NDArray[np.int64]
 
 
-class Wish(Settings):
-    """One wish: what is typed in each language, and the category labels that satisfy it."""
+class TextQuery(Settings):
+    """One query: what is typed in each language, and the category labels that satisfy it."""
 
     id: str = Field(min_length=1)
     genres: list[str] = Field(min_length=1)
     texts: dict[str, str]
 
 
-_FILE: TypeAdapter[list[Wish]] = TypeAdapter(list[Wish])
+_FILE: TypeAdapter[list[TextQuery]] = TypeAdapter(list[TextQuery])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WishResult:
+class TextQueryResult:
     """One model's answers.
 
     Attributes:
         model: its name.
         languages: L tags, as in the file.
-        overlap: [W, L], share of each wish's ten items that are among those of the English wording.
-        ndcg: [W, L], NDCG@10 with the share of the wish's genres that an item has as its gain.
+        overlap: [W, L], share of each query's ten items that are among those of the English wording.
+        ndcg: [W, L], NDCG@10 with the share of the query's genres that an item has as its gain.
     """
 
     model: str
@@ -60,7 +61,7 @@ class WishResult:
     ndcg: NDArray[np.float64]
 
     def metrics(self) -> dict[str, float]:
-        """Means over wishes: overlap but of English, NDCG, the worst language of each, and each by language."""
+        """Means over queries: overlap but of English, NDCG, the worst language of each, and each by language."""
         overlap, ndcg = self.overlap.mean(axis=0), self.ndcg.mean(axis=0)
         others = [place for place, tag in enumerate(self.languages) if tag != PIVOT]
         named = {
@@ -76,7 +77,7 @@ class WishResult:
         return named
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % bootstrap intervals over wishes of the two means."""
+        """95 % bootstrap intervals over queries of the two means."""
         others = [place for place, tag in enumerate(self.languages) if tag != PIVOT]
         values = np.stack([self.overlap[:, others].mean(axis=1), self.ndcg.mean(axis=1)], axis=1)
         low_high = bootstrap_interval(values)
@@ -86,49 +87,49 @@ class WishResult:
         }
 
 
-def load_wishes(path: Path) -> list[Wish]:
-    """Reads a file of wishes (see ``benchmarks/wishes.yaml``).
+def load_text_queries(path: Path) -> list[TextQuery]:
+    """Reads a file of queries (see ``benchmarks/text_queries.yaml``).
 
     Raises:
         BabelrecError: unreadable, of another form, an id twice, English missing, or not all in the same languages.
     """
-    wishes = read_yaml(path, _FILE, what="the wishes", remedy="id, genres and texts by language.")
-    if not wishes:
-        raise BabelrecError(f"{path} holds no wish. Give at least one.")
+    queries = read_yaml(path, _FILE, what="the queries", remedy="id, genres and texts by language.")
+    if not queries:
+        raise BabelrecError(f"{path} holds no query. Give at least one.")
     seen: set[str] = set()
-    for wish in wishes:
-        if wish.id in seen:
-            raise BabelrecError(f"{path}: {wish.id!r} stands there twice. Rename one.")
-        seen.add(wish.id)
-        if PIVOT not in wish.texts or wish.texts.keys() != wishes[0].texts.keys():
+    for query in queries:
+        if query.id in seen:
+            raise BabelrecError(f"{path}: {query.id!r} stands there twice. Rename one.")
+        seen.add(query.id)
+        if PIVOT not in query.texts or query.texts.keys() != queries[0].texts.keys():
             raise BabelrecError(
-                f"{path}: {wish.id!r} is in {', '.join(wish.texts)}; every wish needs {PIVOT} and the languages of the "
-                f"first, {', '.join(wishes[0].texts)}."
+                f"{path}: {query.id!r} is in {', '.join(query.texts)}; every query needs {PIVOT} and the languages of "
+                f"the first, {', '.join(queries[0].texts)}."
             )
-    return wishes
+    return queries
 
 
-def genre_gains(wishes: Sequence[Wish], catalogue: Catalogue) -> NDArray[np.float64]:
-    """[W, N]: the share of each wish's genres that each item has.
+def genre_gains(queries: Sequence[TextQuery], catalogue: Catalogue) -> NDArray[np.float64]:
+    """[W, N]: the share of each query's genres that each item has.
 
     Raises:
         BabelrecError: a genre that no item has.
     """
-    gains = np.zeros((len(wishes), len(catalogue)))
-    for place, wish in enumerate(wishes):
-        for genre in wish.genres:
+    gains = np.zeros((len(queries), len(catalogue)))
+    for place, query in enumerate(queries):
+        for genre in query.genres:
             if genre not in catalogue.category_labels:
                 raise BabelrecError(
-                    f"Wish {wish.id!r}: no item has the category {genre!r}. There are "
+                    f"Query {query.id!r}: no item has the category {genre!r}. There are "
                     f"{', '.join(catalogue.category_labels) or 'none'}."
                 )
             label = catalogue.category_labels.index(genre)
             gains[place] += (catalogue.categories == label).any(axis=1)
-        gains[place] /= len(wish.genres)
+        gains[place] /= len(query.genres)
     return gains
 
 
-def judge(model: str, languages: Sequence[str], rows: _Rows, gains: NDArray[np.float64]) -> WishResult:
+def judge(model: str, languages: Sequence[str], rows: _Rows, gains: NDArray[np.float64]) -> TextQueryResult:
     """Measures answers.
 
     DCG@10 is the sum of gain / log2(rank + 1) over the ten places, divided by that of the ten largest gains of the
@@ -148,18 +149,18 @@ def judge(model: str, languages: Sequence[str], rows: _Rows, gains: NDArray[np.f
     found = np.where(rows >= 0, np.take_along_axis(gains[:, np.newaxis], np.maximum(rows, 0), axis=2), 0.0)
     best = -np.sort(-gains, axis=1)[:, :K]
     ideal = best @ discounts[: best.shape[1]]
-    return WishResult(model, list(languages), overlap.sum(axis=-1) / K, (found @ discounts) / ideal[:, np.newaxis])
+    return TextQueryResult(model, list(languages), overlap.sum(axis=-1) / K, (found @ discounts) / ideal[:, np.newaxis])
 
 
-def evaluate_wishes(run: Run, wishes: Sequence[Wish], *, peers: bool = True) -> list[WishResult]:
-    """Asks each wish in each language, as a stranger's text alone, over the run's whole catalogue.
+def evaluate_text_queries(run: Run, queries: Sequence[TextQuery], *, peers: bool = True) -> list[TextQueryResult]:
+    """Asks each query in each language, as a stranger's text alone, over the run's whole catalogue.
 
     The way is that of the exported graph: encoder, candidate tower, query tower, retrieval, ranking, blend.
 
     Args:
         run: A finished run.
-        wishes: From `load_wishes`.
-        peers: Also judge the encoder's own cosine between wish and item (title with its categories), and chance.
+        queries: From `load_text_queries`.
+        peers: Also judge the encoder's own cosine between query and item (title with its categories), and chance.
 
     Returns:
         The run's model, named ``babelrec``, then the peers.
@@ -169,32 +170,44 @@ def evaluate_wishes(run: Run, wishes: Sequence[Wish], *, peers: bool = True) -> 
     """
     dataset = run.dataset()
     catalogue = Catalogue.from_dataset(dataset)
-    gains = genre_gains(wishes, catalogue)
-    languages = list(wishes[0].texts)
-    texts = [wish.texts[tag] for wish in wishes for tag in languages]
-    items = make_item_table(catalogue, Vocabulary.load(run.vocabulary), run.config.text)
+    gains = genre_gains(queries, catalogue)
+    languages = list(queries[0].texts)
+    texts = [query.texts[tag] for query in queries for tag in languages]
+    vocabulary = Vocabulary.load(run.vocabulary)
+    items = item_table_of_run(run, catalogue, vocabulary)
     model = load_recommender(run, items)
-    ranker = CatalogueRanker(model, items, run.read("blend.json"), candidates=run.config.export.candidates)
+    vectors = model.candidate_vectors(items)
+    trained = catalogue.rows(training_part(dataset, run.config).train["item_id"])
+    counts = np.bincount(trained, minlength=len(catalogue))
+    ranker = CatalogueRanker(
+        model,
+        items,
+        run.read("blend.json"),
+        candidates=run.config.export.candidates,
+        text_search=make_text_search(run, model, items, counts, vectors),
+    )
     typed = text_inputs(texts, [UNDETERMINED] * len(texts), run.config.text)
-    answers = {"babelrec": ranker.rank_texts(model.candidate_tower.text_vectors(typed), K)}
+    answers = {"babelrec": ranker.rank_texts(model.candidate_tower.text_vectors(typed), texts, K)}
     if peers:
         answers["mUSE cosine"] = _by_cosine(run, catalogue, texts)
         chance = np.random.default_rng(run.config.seed)
         answers["random"] = np.stack([chance.permutation(len(catalogue))[:K] for _ in texts])
-    shape = (len(wishes), len(languages), -1)
+    shape = (len(queries), len(languages), -1)
     return [judge(name, languages, rows.reshape(shape), gains) for name, rows in answers.items()]
 
 
-def rows(run: Run, wishes: Sequence[Wish], *, data: str) -> list[dict[str, Any]]:
+def rows(run: Run, queries: Sequence[TextQuery], *, data: str) -> list[dict[str, Any]]:
     """Rows of the quality table: ``data``, ``protocol``, ``model``, ``metric``, ``value``."""
     return [
         {"data": data, "protocol": PROTOCOL, "model": result.model, "metric": metric, "value": value}
-        for result in evaluate_wishes(run, wishes)
+        for result in evaluate_text_queries(run, queries)
         for metric, value in result.metrics().items()
     ]
 
 
-def write_wishes(results: Sequence[WishResult], directory: Path, *, stem: str, facts: Mapping[str, Any]) -> list[Path]:
+def write_text_queries(
+    results: Sequence[TextQueryResult], directory: Path, *, stem: str, facts: Mapping[str, Any]
+) -> list[Path]:
     """Writes JSON, Markdown and a plot by language, each atomically; returns the files."""
     data, page, plot = (directory / f"{stem}{ending}" for ending in (".json", ".md", ".png"))
     picture = png(functools.partial(_plot, results))
@@ -206,14 +219,14 @@ def write_wishes(results: Sequence[WishResult], directory: Path, *, stem: str, f
         "schema": 1,
         "protocol": PROTOCOL,
         **facts,
-        "wishes": len(results[0].overlap),
+        "queries": len(results[0].overlap),
         "models": {result.model: {"metrics": result.metrics(), "ci95": result.intervals()} for result in results},
     }
     write_text(data, json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     return [data, page, plot]
 
 
-def to_markdown(results: Sequence[WishResult]) -> str:
+def to_markdown(results: Sequence[TextQueryResult]) -> str:
     """One table over the models, one over the languages of the first."""
     lines = [
         "| model | overlap@10 | worst language | NDCG@10 by genre | worst language |",
@@ -247,7 +260,7 @@ def _by_cosine(run: Run, catalogue: Catalogue, texts: Sequence[str]) -> _Rows:
     return np.argsort(-scores, axis=1, kind="stable")[:, :K]
 
 
-def _plot(results: Sequence[WishResult]) -> Figure | None:
+def _plot(results: Sequence[TextQueryResult]) -> Figure | None:
     languages = results[0].languages
     figure, axes = new_figure(9.0, 6.0, rows=2)
     for axis, name, title in zip(

@@ -1,0 +1,111 @@
+"""Choosing the weights of text search: what the queries are made of, and what the choice keeps."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from trainer.config import Config
+from trainer.data.catalogue import Catalogue
+from trainer.data.split import split
+from trainer.data.vocabulary import Vocabulary
+from trainer.evaluation.holdout import HoldOut
+from trainer.models.assembly import item_table_of_run, load_recommender
+from trainer.models.requests import CatalogueRanker
+from trainer.models.text_search import CHOICES, SearchWeights
+from trainer.runs import Run
+from trainer.training.text_search import _KEPT, _ValidationQueries, choose_search_weights, misspell
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+@pytest.fixture(scope="module")
+def validation(tiny_run: Run) -> tuple[CatalogueRanker, HoldOut, np.ndarray]:
+    dataset = tiny_run.dataset()
+    catalogue = Catalogue.from_dataset(dataset)
+    vocabulary = Vocabulary.load(tiny_run.vocabulary)
+    items = item_table_of_run(tiny_run, catalogue, vocabulary)
+    parts = split(dataset, tiny_run.config.data)
+    hold_out = HoldOut(catalogue, vocabulary, parts.train, parts.validation, candidates=20)
+    counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue))
+    return hold_out.ranker(load_recommender(tiny_run, items), items, {"retrieval": 1.0}), hold_out, counts
+
+
+def _with_lists(config: Config, **lists: Sequence[float]) -> Config:
+    search = config.model.search.model_copy(update=lists)
+    return config.model_copy(update={"model": config.model.model_copy(update={"search": search})})
+
+
+def test_a_run_records_weights_that_were_offered(tiny_run: Run) -> None:
+    chosen = tiny_run.read("search.json")
+    for field, setting in CHOICES:
+        assert chosen[field] in getattr(tiny_run.config.model.search, setting)
+
+
+def test_the_choice_is_the_best_that_keeps_what_the_encoder_finds(
+    tiny_run: Run, validation: tuple[CatalogueRanker, HoldOut, np.ndarray]
+) -> None:
+    ranker, hold_out, counts = validation
+    lists: dict[str, Sequence[float]] = {
+        "category_weights": [0.0, 2.0],
+        "lexical_weights": [0.4],
+        "popularity_weights": [0.0, 50.0],
+        "tower_weights": [0.0, 0.1],
+    }
+    config = _with_lists(tiny_run.config, **lists)
+    chosen = choose_search_weights(config, ranker.model, ranker, counts, hold_out)
+    # Nothing else than popularity is seen with a weight of 50.
+    assert chosen.popularity == 0.0
+    queries = _ValidationQueries(config, ranker.model, ranker, counts, hold_out)
+    alone, best = queries.quality(SearchWeights(0.0, 0.0, 0.0, 0.0)), queries.quality(chosen)
+    assert (best.recall >= _KEPT * alone.recall).all()
+    for categories in (0.0, 2.0):
+        for towers in (0.0, 0.1):
+            other = queries.quality(SearchWeights(categories, 0.4, 0.0, towers))
+            if (other.recall >= _KEPT * alone.recall).all():
+                assert np.log(np.maximum(best.ndcg, 1e-6)).mean() >= np.log(np.maximum(other.ndcg, 1e-6)).mean() - 1e-9
+
+
+def test_the_same_seed_chooses_the_same(tiny_run: Run, validation: tuple[CatalogueRanker, HoldOut, np.ndarray]) -> None:
+    ranker, hold_out, counts = validation
+    first, second = (choose_search_weights(tiny_run.config, ranker.model, ranker, counts, hold_out) for _ in range(2))
+    assert asdict(first) == asdict(second)
+
+
+def test_queries_are_of_held_out_items_and_bar_what_serving_bars(
+    validation: tuple[CatalogueRanker, HoldOut, np.ndarray],
+) -> None:
+    _, hold_out, _ = validation
+    users, rows = hold_out.sample_positives(1_000, np.random.default_rng(0))
+    there = np.zeros((len(hold_out.user_ids), len(hold_out.candidate_rows)), bool)
+    there[users, np.searchsorted(hold_out.candidate_rows, rows)] = True
+    np.testing.assert_array_equal(np.flatnonzero(there), np.sort(hold_out.test.keys()))
+    barred = hold_out.barred(users)
+    assert not barred[np.arange(len(rows)), rows].any()
+    history, known = hold_out.histories(users, 4)
+    assert history.shape == (len(users), 4)
+    assert (known > 0).all()
+    for line, seen in zip(barred, history, strict=True):
+        assert line[seen[seen >= 0]].all()
+    some, _ = hold_out.sample_positives(5, np.random.default_rng(0))
+    assert len(some) == 5
+
+
+def _edits(text: str) -> set[str]:
+    """Every text one deletion, replacement, insertion or exchange of neighbours away."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    places = range(len(text))
+    deleted = {text[:i] + text[i + 1 :] for i in places}
+    replaced = {text[:i] + letter + text[i + 1 :] for i in places for letter in letters}
+    inserted = {text[:i] + letter + text[i:] for i in places for letter in letters}
+    exchanged = {text[:i] + text[i + 1] + text[i] + text[i + 2 :] for i in places if i + 1 < len(text)}
+    return deleted | replaced | inserted | exchanged | {text}
+
+
+@pytest.mark.parametrize("text", ["Toy Story", "캠핑 텐트", "a", "头戴式耳机", "🎉🎊"])
+def test_misspelling_changes_one_place(text: str) -> None:
+    draws = np.random.default_rng(0)
+    found = {misspell(text, draws) for _ in range(100)}
+    assert found <= _edits(text)
+    assert len(found) > 5

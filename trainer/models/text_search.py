@@ -1,0 +1,301 @@
+"""How typed text finds items: what it means, how it is spelled, what is popular; then the towers re-order what fits.
+
+The towers learn what people choose, and from few interactions at first; what a text says is known without any. So a
+text query is answered by the sentence encoder's own similarity, which needs no training and holds in every language,
+and by shared n-grams, which know names. What the towers know of the person and of the text moves an item up or down by
+a bounded amount: it re-orders items that fit and never brings in one that doesn't (hybrid retrieval by a weighted sum
+of scores, Bruch et al., 2023, doi 10.1145/3596512).
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trainer.config import SearchConfig
+from trainer.models.recommender import Recommender
+from trainer.text.lexical import LexicalIndex
+from trainer.towers.items import ItemTable
+from trainer.towers.neighbours import centred_by_language, unit
+
+_Floats = npt.NDArray[np.float32]
+# Standard deviations of the towers' scores within which their influence is about linear.
+_LINEAR_RANGE = 2.0
+_BLOCK = 4_096
+# Fit by meaning and letters from which on the best item counts as named, and up to which none does: between what
+# translated titles (KMRD, English to Korean) and benchmarks/text_queries_development.yaml have.
+_NAMES_AN_ITEM = 0.45
+_NAMES_NONE = 0.25
+# The file of a run that holds its weights.
+SEARCH_RECORD = "search.json"
+# Fields of `SearchWeights` and the settings that list what to choose from.
+CHOICES: Final = (
+    ("categories", "category_weights"),
+    ("lexical", "lexical_weights"),
+    ("popularity", "popularity_weights"),
+    ("towers", "tower_weights"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchWeights:
+    """Weights of the scores that answer a text query; the cosine of sentence vectors weighs 1.
+
+    Attributes:
+        categories: Similarity of a query that names no item to an item's category labels.
+        lexical: Square of the share of the query's n-grams that an item's text has.
+        popularity: An item's popularity in standard deviations of its logarithm.
+        towers: Largest amount by which the towers move an item that fits.
+    """
+
+    categories: float
+    lexical: float
+    popularity: float
+    towers: float
+
+
+def default_weights(config: SearchConfig) -> SearchWeights:
+    """The first of each list of choices, for runs without a validation part."""
+    return SearchWeights(**{field: getattr(config, setting)[0] for field, setting in CHOICES})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchFeatures:
+    """What N items are found by.
+
+    Attributes:
+        text: Float32 [N, T], unit sentence vectors less the mean of the item's language; zero for a blank text.
+        labels: Float32 [K, T], unit vectors of the category labels less what they have in common.
+        categories: Int32 [N, C], each item's labels, -1 pads.
+        popularity: Float32 [N], logarithm of the training positives, standardised; zero where all are alike.
+        lexical: Index of the items' texts.
+    """
+
+    text: _Floats
+    labels: _Floats
+    categories: npt.NDArray[np.int32]
+    popularity: _Floats
+    lexical: LexicalIndex
+
+    @classmethod
+    def of(cls, model: Recommender, items: ItemTable, counts: npt.NDArray[np.floating]) -> "SearchFeatures":
+        """Features of a catalogue.
+
+        Centring without scaling anew adds a constant to all items of a language: within one language the order is that
+        of the plain cosine, and across languages no item has an advantage for its language alone.
+
+        Args:
+            model: Its text encoder's trained part and its conversion between languages apply to the items' texts.
+            items: The catalogue, N items.
+            counts: [N] training positives.
+        """
+        catalogue, tower = items.catalogue, model.candidate_tower
+        blocks = []
+        for start in range(0, items.size, _BLOCK):
+            texts, languages = items.text(tf.range(start, min(start + _BLOCK, items.size)))
+            blocks.append(tower.convert(tower.text_vectors(texts), languages).numpy())
+        written = np.array([bool(text.strip()) for text in catalogue.texts])[:, np.newaxis]
+        text = centred_by_language(unit(np.concatenate(blocks)), catalogue.languages) * written
+        logarithm = np.log1p(counts).astype(np.float32)
+        spread = float(logarithm.std())
+        return cls(
+            text=text.astype(np.float32),
+            labels=_label_vectors(items, text.shape[1]),
+            categories=catalogue.categories,
+            popularity=(logarithm - logarithm.mean()) / spread if spread > 0.0 else np.zeros_like(logarithm),
+            lexical=LexicalIndex(catalogue.texts),
+        )
+
+    def projected(self, dimension: int) -> tuple[_Floats, _Floats]:
+        """Items' texts [N, S] in their ``dimension`` principal directions, and the map [T, S] into them.
+
+        Directions are about the origin, so that dot products stay.
+        """
+        values, directions = np.linalg.eigh((self.text.T @ self.text).astype(np.float64))
+        projection = directions[:, np.argsort(-values, kind="stable")[:dimension]].astype(np.float32)
+        return self.text @ projection, projection
+
+    def category_scores(self, sentences: _Floats) -> _Floats:
+        """Similarity of unit sentence vectors [n, T] to the items' categories, float32 [n, N]: see `TextSearch`."""
+        likely = np.maximum(sentences @ self.labels.T, 0.0)
+        padded = np.concatenate([likely, np.zeros((len(likely), 1), np.float32)], axis=1)
+        total = np.zeros((len(sentences), len(self.text)), np.float32)
+        for column in self.categories.T:
+            total += padded[:, column]
+        return total * label_norm(self.categories)
+
+
+class TextQueries(NamedTuple):
+    """T text queries.
+
+    Attributes:
+        vectors: Float32 [T, S], sentence vectors in the items' principal directions.
+        labels: Float32 [T, K + 1], similarity to each category label where it is positive; 0 behind the last.
+        texts: String [T].
+    """
+
+    vectors: tf.Tensor
+    labels: tf.Tensor
+    texts: tf.Tensor
+
+
+class TextSearch(tf.Module):
+    """Scores items for text queries, and re-orders what fits by the towers.
+
+    An item's fit is the sum of
+
+    * the cosine of the sentence vectors, centred by language,
+    * ``lexical`` times the square of the share of the query's n-grams that its text has,
+    * ``popularity`` times its standardised popularity, and
+    * ``categories`` times the sum of its labels' positive similarities to the query, over the square root of their
+      number. A query that names an item (one that is near in meaning or in letters) describes no kind: this part fades
+      as the first two together reach 0.45 for the best item.
+
+    Args:
+        features: Of N items.
+        weights: Of the parts.
+        dimension: Principal directions of the sentence vectors that are kept.
+        tower_vectors: Float32 [N, D], the candidate tower's vectors.
+    """
+
+    def __init__(
+        self, features: SearchFeatures, weights: SearchWeights, dimension: int, tower_vectors: tf.Tensor
+    ) -> None:
+        super().__init__(name="text_search")
+        self.weights = weights
+        self.size = len(features.text)
+        vectors, projection = features.projected(dimension)
+        with tf.device("CPU:0"):
+            self.vectors = tf.Variable(vectors, trainable=False, name="vectors")
+            self.popularity = tf.Variable(weights.popularity * features.popularity, trainable=False, name="popularity")
+            self._projection = tf.Variable(projection, trainable=False, name="projection")
+            self._labels = tf.Variable(features.labels, trainable=False, name="labels")
+            # -1, "no label", is the number behind the last.
+            rows = np.where(features.categories >= 0, features.categories, len(features.labels))
+            self._categories = tf.Variable(rows, trainable=False, name="categories")
+            norm = weights.categories * label_norm(features.categories)
+            self._label_norm = tf.Variable(norm, trainable=False, name="label_norm")
+        self._lexical = features.lexical if weights.lexical else None
+        self._reads_categories = bool(weights.categories and len(features.labels))
+        self._scale = TowerScale(tower_vectors) if weights.towers else None
+
+    def read(self, sentences: tf.Tensor, texts: tf.Tensor) -> TextQueries:
+        """Sentence vectors float32 [T, E] and the texts string [T] that they are of."""
+        sentences = tf.math.l2_normalize(sentences, axis=1)
+        labels = tf.nn.relu(tf.matmul(sentences, self._labels, transpose_b=True))
+        return TextQueries(tf.matmul(sentences, self._projection), tf.pad(labels, [[0, 0], [0, 1]]), texts)
+
+    def index_query(self, queries: TextQueries) -> tf.Tensor:
+        """What an index of `index_vectors` is asked with, float32 [T, S + 1]."""
+        return tf.concat([queries.vectors, tf.ones_like(queries.vectors[:, :1])], axis=1)
+
+    def index_vectors(self) -> tf.Tensor:
+        """Items' vectors float32 [N, S + 1]: their dot products are similarity of meaning plus popularity."""
+        return tf.concat([self.vectors, self.popularity[:, tf.newaxis]], axis=1)
+
+    def scores(self, queries: TextQueries) -> tf.Tensor:
+        """How well every item fits, float32 [T, N]."""
+        named = tf.matmul(queries.vectors, self.vectors, transpose_b=True) + self.lexical(queries.texts)
+        fit = named + self.popularity
+        if self._reads_categories:
+            similar = tf.reduce_sum(tf.gather(queries.labels, self._categories, axis=1), axis=2)
+            fit += names_no_item(tf.reduce_max(named, axis=1, keepdims=True)) * similar * self._label_norm
+        return fit
+
+    def lexical(self, texts: tf.Tensor) -> tf.Tensor:
+        """The part of the scores that spelling has, float32 [T, N]; a scalar 0 where it has none."""
+        if self._lexical is None:
+            return tf.constant(0.0)
+        return self.weights.lexical * tf.square(self._lexical(texts))
+
+    def scores_of(self, queries: TextQueries, rows: tf.Tensor, lexical: tf.Tensor) -> tf.Tensor:
+        """How well some items fit.
+
+        Args:
+            queries: T queries.
+            rows: Int32 [T, C] item rows, among them those that are nearest.
+            lexical: Float32 [T, C], their part of `lexical`.
+
+        Returns:
+            Float32 [T, C], the same numbers as of `scores` for these items.
+        """
+        named = tf.einsum("ts,tcs->tc", queries.vectors, tf.gather(self.vectors, rows)) + lexical
+        fit = named + tf.gather(self.popularity, rows)
+        if self._reads_categories:
+            labels = tf.gather(queries.labels, tf.gather(self._categories, rows), batch_dims=1)
+            similar = tf.reduce_sum(labels, axis=2) * tf.gather(self._label_norm, rows)
+            fit += names_no_item(tf.reduce_max(named, axis=1, keepdims=True)) * similar
+        return fit
+
+    def reorder(self, fit: tf.Tensor, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        """Final scores: the fit plus what the towers make of it.
+
+        Args:
+            fit: Float32 [B, C].
+            queries: Float32 [B, D], the query tower's vectors of the whole requests.
+            candidates: Float32 [B, C, D], the candidate tower's vectors.
+
+        Returns:
+            Float32 [B, C], within ``weights.towers`` of ``fit``.
+        """
+        if self._scale is None:
+            return fit
+        return fit + self.weights.towers * bounded(self._scale(queries, tf.einsum("bd,bcd->bc", queries, candidates)))
+
+
+class TowerScale(tf.Module):
+    """Dot products of the towers' vectors in standard deviations over the whole catalogue.
+
+    Mean and deviation of a query's dot products follow from mean and covariance of the items' vectors; the products
+    themselves are not needed.
+
+    Args:
+        vectors: Float32 [N, D].
+    """
+
+    def __init__(self, vectors: tf.Tensor) -> None:
+        super().__init__(name="tower_scale")
+        values = tf.convert_to_tensor(vectors)
+        mean = tf.reduce_mean(values, axis=0)
+        centred = values - mean
+        with tf.device("CPU:0"):
+            self._mean = tf.Variable(mean, trainable=False, name="mean")
+            self._covariance = tf.Variable(
+                tf.matmul(centred, centred, transpose_a=True) / float(values.shape[0]),
+                trainable=False,
+                name="covariance",
+            )
+
+    def __call__(self, queries: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
+        """Queries [B, D] and dot products [B, C] of them -> [B, C]; zero for a query that all items are alike to."""
+        mean = tf.linalg.matvec(queries, self._mean)[:, tf.newaxis]
+        variance = tf.reduce_sum(tf.matmul(queries, self._covariance) * queries, axis=1, keepdims=True)
+        return tf.math.divide_no_nan(products - mean, tf.sqrt(tf.maximum(variance, 0.0)))
+
+
+def bounded(deviations: tf.Tensor) -> tf.Tensor:
+    """Standard deviations squashed to (-1, 1)."""
+    return tf.tanh(deviations / _LINEAR_RANGE)
+
+
+def names_no_item(best: tf.Tensor) -> tf.Tensor:
+    """How much queries whose best item is this near, float32 [...], are read as descriptions: 0 to 1."""
+    return tf.clip_by_value((_NAMES_AN_ITEM - best) / (_NAMES_AN_ITEM - _NAMES_NONE), 0.0, 1.0)
+
+
+def label_norm(categories: npt.NDArray[np.int32]) -> _Floats:
+    """1 / sqrt(number of labels) of each item, float32 [N]; zero without labels."""
+    count = (categories >= 0).sum(axis=1)
+    return np.where(count > 0, 1.0 / np.sqrt(np.maximum(count, 1)), 0.0).astype(np.float32)
+
+
+def _label_vectors(items: ItemTable, width: int) -> _Floats:
+    """Float32 [K, T]: what tells the labels apart; a label is the mean of its names in all languages."""
+    names, splits = items.names
+    if len(splits) < 2:
+        return np.zeros((0, width), np.float32)
+    labels = unit(np.stack([unit(names[first:end]).mean(axis=0) for first, end in itertools.pairwise(splits)]))
+    return unit(labels - labels.mean(axis=0))

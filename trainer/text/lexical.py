@@ -1,0 +1,167 @@
+"""Character n-grams of texts with BM25 weights, in the graph: names, model numbers, and words with a typo.
+
+A sentence encoder knows what words mean, and little of how they are spelled: a name, a model number or a mistyped title
+is found by the characters that it shares with an item's text. Items are indexed by the trigrams of their words under
+BM25 (Robertson and Zaragoza, 2009, doi 10.1561/1500000019); scripts with a character for a syllable or a word (Han,
+kana, Hangul) by bigrams. Case, accents and compatibility forms (full-width letters, ligatures) make no difference.
+"""
+
+import functools
+import unicodedata
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+# BM25's saturation of repeated n-grams and how far a text's length counts.
+_K1: Final = 1.2
+_B: Final = 0.75
+# Characters of a text that are read: titles and the beginning of descriptions; queries are shorter.
+_LONGEST: Final = 256
+# An n-gram of more items than this, and of more than a fiftieth of the catalogue, tells hardly anything and costs most.
+_COMMON: Final = 2_000
+_MIN_BUCKETS: Final = 1 << 14
+_MAX_BUCKETS: Final = 1 << 22
+_TEXTS_AT_ONCE: Final = 8_192
+# Planes 0 to 3 hold all scripts that are in use; characters beyond them separate words.
+_CODE_POINTS: Final = 0x40000
+_SEPARATOR: Final = 0
+_DROPPED: Final = -1
+# Han, kana and Hangul syllables: first and last code points.
+_SYLLABIC: Final = (
+    (0x3040, 0x30FF),
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xAC00, 0xD7A3),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x323AF),
+)
+# Accents and the vowel signs of Arabic and Hebrew, which writers leave out.
+_OPTIONAL_MARKS: Final = ((0x0300, 0x036F), (0x0591, 0x05C7), (0x064B, 0x065F))
+# Odd factors of xxHash, which spread code points over 32 bits and more.
+_FACTORS: Final = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)
+
+
+class Grams(NamedTuple):
+    """N-grams of B texts: int32 [E] hash buckets, and the int32 [E] text that each is of."""
+
+    buckets: tf.Tensor
+    lines: tf.Tensor
+
+
+class LexicalIndex(tf.Module):
+    """How well texts cover a query's n-grams, for every item of a catalogue.
+
+    The score of an item is its BM25 sum over the query's n-grams, divided by what a text of average length that holds
+    each once would reach, and 1 at most. N-grams that no item has count with the largest weight, so the shared letters
+    of a foreign text weigh little.
+
+    Args:
+        texts: N texts, one an item.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        super().__init__(name="lexical_index")
+        self.size = len(texts)
+        length = float(sum(min(len(text), _LONGEST) for text in texts))
+        # A bucket for each n-gram that texts of this length can hold; few of them are distinct.
+        wanted = 1 << max(0, int(np.ceil(np.log2(max(length, 1.0)))))
+        self._buckets = int(np.clip(wanted, _MIN_BUCKETS, _MAX_BUCKETS))
+        with tf.device("CPU:0"):
+            self._characters = tf.Variable(_folded_characters(), trainable=False, name="characters")
+        items, buckets = self._grams_of(texts)
+        keys, counts = np.unique(buckets * self.size + items, return_counts=True)
+        buckets, rows = np.divmod(keys, max(self.size, 1))
+        spread = np.bincount(buckets, minlength=self._buckets)
+        lengths = np.bincount(items, minlength=self.size).astype(np.float32)
+        weight = np.log1p((self.size - spread + 0.5) / (spread + 0.5)).astype(np.float32)
+        weight[spread > max(_COMMON, self.size // 50)] = 0.0
+        norm = _K1 * (1.0 - _B + _B * lengths / max(float(lengths.mean()) if self.size else 0.0, 1.0))
+        scores = weight[buckets] * (counts * (_K1 + 1.0) / (counts + norm[rows]))
+        kept = weight[buckets] > 0.0
+        splits = np.concatenate([[0], np.cumsum(np.bincount(buckets[kept], minlength=self._buckets))])
+        with tf.device("CPU:0"):
+            # Variables and not constants: a GraphDef may not exceed 2 GB.
+            self._splits = tf.Variable(splits.astype(np.int32), trainable=False, name="splits")
+            self._rows = tf.Variable(rows[kept].astype(np.int32), trainable=False, name="rows")
+            self._scores = tf.Variable(scores[kept].astype(np.float32), trainable=False, name="scores")
+            self._weights = tf.Variable(weight, trainable=False, name="weights")
+
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
+        """Scores of string [B] against every item, float32 [B, N] in [0, 1]; zero for a blank text."""
+        return self.scores(self.grams(texts), tf.size(texts))
+
+    def grams(self, texts: tf.Tensor) -> Grams:
+        """The n-grams of string [B]; bytes that are not UTF-8 separate words."""
+        padded = tf.strings.join([" ", texts, " "])
+        decoded = tf.strings.unicode_decode(padded, "UTF-8", errors="replace")[:, :_LONGEST]
+        codes, lines = decoded.flat_values, _row_ids(decoded)
+        inside = codes < _CODE_POINTS
+        folded = tf.where(inside, tf.gather(self._characters, tf.where(inside, codes, 0)), _SEPARATOR)
+        kept = folded != _DROPPED
+        folded, lines = tf.boolean_mask(folded, kept), tf.boolean_mask(lines, kept)
+        # Windows of three characters around each that is inside a word; of a syllable the one before doesn't count.
+        middle = folded[1:-1]
+        whole = (lines[:-2] == lines[2:]) & (middle != _SEPARATOR)
+        syllable = middle < 0
+        before = tf.where(syllable, 0, folded[:-2])
+        total = tf.zeros_like(middle, tf.int64)
+        for factor, character in zip(_FACTORS, (before, middle, folded[2:]), strict=True):
+            total += factor * tf.cast(tf.abs(character), tf.int64)
+        # Of a product the upper bits depend on all of a factor's; they are brought down to where the bucket is read.
+        mixed = tf.bitwise.bitwise_xor(total, tf.bitwise.right_shift(total, tf.constant(17, tf.int64)))
+        buckets = tf.cast(tf.bitwise.bitwise_and(mixed, self._buckets - 1), tf.int32)
+        return Grams(tf.boolean_mask(buckets, whole), tf.boolean_mask(lines[1:-1], whole))
+
+    def scores(self, grams: Grams, count: tf.Tensor) -> tf.Tensor:
+        """Scores of the ``count`` queries that the n-grams are of, float32 [count, N]."""
+        starts = tf.gather(self._splits, grams.buckets)
+        places = tf.ragged.range(starts, tf.gather(self._splits, grams.buckets + 1))
+        owners = tf.gather(grams.lines, _row_ids(places))
+        found = owners * self.size + tf.gather(self._rows, places.flat_values)
+        sums = tf.math.unsorted_segment_sum(tf.gather(self._scores, places.flat_values), found, count * self.size)
+        whole = tf.math.unsorted_segment_sum(tf.gather(self._weights, grams.buckets), grams.lines, count)
+        sums = tf.reshape(sums, [count, self.size])
+        return tf.minimum(tf.math.divide_no_nan(sums, whole[:, tf.newaxis]), 1.0)
+
+    def _grams_of(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Items [E] and buckets [E] of all n-grams of the texts, by the very operations that read a query."""
+        items, buckets = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            grams = self.grams(tf.constant(list(texts[start : start + _TEXTS_AT_ONCE]), tf.string))
+            items.append(grams.lines.numpy().astype(np.int64) + start)
+            buckets.append(grams.buckets.numpy().astype(np.int64))
+        return np.concatenate(items), np.concatenate(buckets)
+
+
+def _row_ids(ragged: tf.RaggedTensor) -> tf.Tensor:
+    """The row of each value, int32 [total]: as ``ragged.value_rowids()``, which takes eight times as long."""
+    total = tf.cast(ragged.row_splits[-1], tf.int32)
+    starts = tf.cast(ragged.row_splits[1:-1], tf.int32)[:, tf.newaxis]
+    # Rows at the end may be empty: they start behind the last value.
+    begun = tf.scatter_nd(starts, tf.ones_like(starts[:, 0]), [total + 1])
+    return tf.cumsum(begun[:total])
+
+
+@functools.cache
+def _folded_characters() -> npt.NDArray[np.int32]:
+    """What each code point counts as, int32 [0x40000]: a letter or digit, negative for a syllable; 0 separates words.
+
+    A letter is folded to the first one of its compatibility decomposition in lower case.
+    """
+    table = np.zeros(_CODE_POINTS, np.int32)
+    for code in range(_CODE_POINTS):
+        character = chr(code)
+        if unicodedata.category(character)[0] in "LNM":
+            folded = unicodedata.normalize("NFKD", character).casefold()[:1]
+            syllable = _within(code, _SYLLABIC)
+            table[code] = -code if syllable else ord(folded) if folded and ord(folded) < _CODE_POINTS else code
+    for first, last in _OPTIONAL_MARKS:
+        table[first : last + 1] = _DROPPED
+    return table
+
+
+def _within(code: int, ranges: Sequence[tuple[int, int]]) -> bool:
+    return any(first <= code <= last for first, last in ranges)
