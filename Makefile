@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit fuzz tensorboard serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-ablations bench-text clean
+.PHONY: help setup demo test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-ablations bench-text clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ fuzz: $(VENV)/.installed-dev ## the tests that draw their inputs, with new rando
 
 tensorboard: $(VENV)/.installed ## open TensorBoard on runs/
 	$(BIN)/python -m trainer.watch --logdir runs
+
+notebook: $(VENV)/.installed-dev ## execute the notebooks and store their outputs (minutes)
+	$(BIN)/python notebooks/execute.py
 
 serve: $(VENV)/.installed ## serve the newest exported version on port 8500
 	$(BIN)/python -m serving.server --port=8500 --model_name=$(notdir $(MODELS)) --model_base_path=$(abspath $(MODELS))

@@ -1,0 +1,43 @@
+"""Executes the notebooks and stores their outputs: ``python notebooks/execute.py``, from the project's directory.
+
+What the kernel says on stderr (progress and warnings of this machine) is printed here and not stored.
+"""
+
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+_HERE = Path(__file__).resolve().parent
+
+
+def execute(path: Path) -> None:
+    """Runs one notebook from top to bottom and overwrites it."""
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(_HERE.parent)}}
+    NotebookClient(notebook, timeout=3600, kernel_name="python3", resources=resources).execute()
+    for cell in notebook.cells:
+        # When each cell ran.
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            for output in cell.outputs:
+                if output.output_type == "stream" and output.name == "stderr":
+                    print(f"{path.name}, {cell.id}: {output.text}")
+            cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
+    # Kept as it is in the repository: the kernel adds the versions of this machine.
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    nbformat.write(notebook, path)
+
+
+def main() -> None:
+    """Executes every notebook here."""
+    for path in sorted(_HERE.glob("*.ipynb")):
+        execute(path)
+        print(f"{path.name}: executed.")
+
+
+if __name__ == "__main__":
+    main()
