@@ -155,10 +155,10 @@ def from_status(
         return _unreachable(code, details, target)
     if code is status.DEADLINE_EXCEEDED:
         limit = f"{timeout:g} s" if timeout is not None else "the deadline"
-        said = "" if details.lower() in ("", "deadline exceeded") else f" ({details})"
-        return DeadlineExceededError(
-            f"{target} did not answer within {limit}{said}. Allow more time with `timeout` (--timeout)", code
-        )
+        more = "Allow more time with `timeout` (--timeout)"
+        # What the server says of it, where it does, is the reason.
+        said = more if details.lower() in ("", "deadline exceeded") else f"{details}. If it only needs time: {more}"
+        return DeadlineExceededError(f"{target} did not answer within {limit}. {said}", code)
     if code is status.NOT_FOUND:
         return ModelNotFoundError(
             f"{target} does not serve this: {details}. Check the model name ({model_name!r} was asked for) "

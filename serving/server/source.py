@@ -173,6 +173,8 @@ class FileSystemSource:
                 f"No versions of servable {model.name} found under base path {model.base_path}. "
                 "Did you forget to name your leaf directory as a number (eg. '/1/')?"
             )
+            if (model.base_path / "saved_model.pb").exists():
+                message += f" It holds a saved_model.pb itself: give the directory above it, {model.base_path.parent}."
         elif isinstance(model.policy, Specific) and wanted != model.policy.wanted:
             missing = ", ".join(str(version) for version in sorted(model.policy.wanted - wanted))
             message = (

@@ -618,6 +618,21 @@ def test_source_takes_other_models(tmp_path: Path) -> None:
     source.stop()
 
 
+def test_a_version_directory_in_place_of_a_base_path_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    version = tmp_path / "模型" / "7"
+    version.mkdir(parents=True)
+    (version / "saved_model.pb").touch()
+    complained: list[str] = []
+    source = FileSystemSource([WatchedModel("m", version, Latest())], 0, lambda *_: complained.append("looked at"))
+    source.start()
+    wait_for(lambda: bool(complained), 60, "the poll")
+    source.stop()
+    assert f"It holds a saved_model.pb itself: give the directory above it, {version.parent}." in caplog.text
+    assert source.complaint("m") in caplog.text
+    assert not source.is_missing("m")
+
+
 def test_source_refuses_to_unload_everything_when_versions_are_always_present(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
