@@ -494,7 +494,7 @@ class SearchConfig(Settings):
         [0.4, 0.2, 0.8], min_length=1, description="Of the squared share of the query's n-grams that an item has."
     )
     popularity_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
-        [0.05, 0.0, 0.1], min_length=1, description="Of an item's popularity, in standard deviations."
+        [0.05, 0.0, 0.02, 0.1], min_length=1, description="Of an item's popularity, in standard deviations."
     )
     tower_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
         [0.1, 0.0, 0.2], min_length=1, description="Most that the towers add to an item's score or take from it."

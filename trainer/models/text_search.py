@@ -70,7 +70,8 @@ class SearchFeatures:
         text: Float32 [N, T], unit sentence vectors less the mean of the item's language; zero for a blank text.
         labels: Float32 [K, T], unit vectors of the category labels less what they have in common.
         categories: Int32 [N, C], each item's labels, -1 pads.
-        popularity: Float32 [N], logarithm of the training positives, standardised; zero where all are alike.
+        popularity: Float32 [N], logarithm of the training positives, standardised over the items that have some; zero
+            for the others, of which nothing is known yet.
         lexical: Index of the items' texts.
     """
 
@@ -99,13 +100,11 @@ class SearchFeatures:
             blocks.append(tower.convert(tower.text_vectors(texts), languages).numpy())
         written = np.array([bool(text.strip()) for text in catalogue.texts])[:, np.newaxis]
         text = centred_by_language(unit(np.concatenate(blocks)), catalogue.languages) * written
-        logarithm = np.log1p(counts).astype(np.float32)
-        spread = float(logarithm.std())
         return cls(
             text=text.astype(np.float32),
             labels=_label_vectors(items, text.shape[1]),
             categories=catalogue.categories,
-            popularity=(logarithm - logarithm.mean()) / spread if spread > 0.0 else np.zeros_like(logarithm),
+            popularity=standard_popularity(counts),
             lexical=LexicalIndex(catalogue.texts),
         )
 
@@ -290,6 +289,16 @@ def label_norm(categories: npt.NDArray[np.int32]) -> _Floats:
     """1 / sqrt(number of labels) of each item, float32 [N]; zero without labels."""
     count = (categories >= 0).sum(axis=1)
     return np.where(count > 0, 1.0 / np.sqrt(np.maximum(count, 1)), 0.0).astype(np.float32)
+
+
+def standard_popularity(counts: npt.NDArray[np.floating]) -> _Floats:
+    """Counts [N] -> standardised logarithms of those that are not zero, float32 [N]; zero for the others."""
+    known = counts > 0
+    logarithm = np.log(np.where(known, counts, 1.0))
+    spread = float(logarithm[known].std()) if known.any() else 0.0
+    if not spread > 0.0:
+        return np.zeros(len(counts), np.float32)
+    return np.where(known, (logarithm - logarithm[known].mean()) / spread, 0.0).astype(np.float32)
 
 
 def _label_vectors(items: ItemTable, width: int) -> _Floats:

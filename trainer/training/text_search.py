@@ -1,8 +1,8 @@
 """Chooses the weights of text search on the validation part, from text queries that the catalogue itself yields.
 
-Nobody has typed anything yet when a model is trained. But each held-out positive is an item that somebody wanted, and
-what such a person might have typed is known: its title as a translation would say it (a blurred sentence vector, with
-no letter in common), its title with a typo, or the name of one of its categories. The wanted item should come first.
+Nobody has typed anything yet when a model is trained, but each held-out positive is an item that somebody wanted. What
+such a person might have typed is known: its title as a translation would say it (a blurred sentence vector, with no
+letter in common), its title with a typo, or the name of one of its categories. The wanted item should come first.
 """
 
 import itertools
@@ -37,9 +37,9 @@ from trainer.towers.neighbours import unit
 _LOG = logging.getLogger(__name__)
 _Floats = npt.NDArray[np.float32]
 _CUT_OFF = 10
-# Lengths of the noise that stands for a translation, drawn log-uniformly: they leave cosines of 0.78 to 0.2, as
-# KMRD's English and Korean titles have them (quartiles 0.31, 0.49, 0.64).
-_TRANSLATION_NOISE = (0.8, 5.0)
+# Lengths of the noise that stands for a translation, drawn log-uniformly: they leave cosines of 0.78 to 0.37, as the
+# better half of KMRD's English and Korean titles have them; the rest is hardly found by its meaning.
+_TRANSLATION_NOISE = (0.8, 2.5)
 # Numbers of one matrix of queries x items.
 _LARGEST = 8_000_000
 # Share of the sentence encoder's recall that each kind of query must keep.
@@ -79,7 +79,7 @@ def choose_search_weights(
         judged = float(np.mean(np.log(np.maximum(quality.ndcg, 1e-6))))
         if judged > value and np.all(quality.recall >= _KEPT * alone.recall):
             best, value, reached = weights, judged, quality
-    _LOG.info("Text search: %s, chosen on queries for %d held-out positives.", best, queries.size)
+    _LOG.info("Text search: %s, chosen on %d queries of each kind at most.", best, queries.size)
     for kind, name in enumerate(queries.kinds):
         _LOG.info(
             "  %s: recall@10 %.3f, ndcg@10 %.3f (sentence encoder alone %.3f, %.3f)",
@@ -99,8 +99,29 @@ class _Quality(NamedTuple):
     ndcg: npt.NDArray[np.float64]
 
 
+class _Asked(NamedTuple):
+    """Queries of one kind: who asks (places in the hold-out), for which item rows, in which words."""
+
+    users: npt.NDArray[np.int64]
+    wanted: npt.NDArray[np.int64]
+    texts: list[str]
+    translated: bool
+
+
+class _Scored(NamedTuple):
+    """Queries of one kind, and every part of the score of every item for each, [n, N]."""
+
+    wanted: npt.NDArray[np.int64]
+    languages: npt.NDArray[np.intp]
+    barred: npt.NDArray[np.bool_]
+    text: _Floats
+    categories: _Floats
+    lexical: _Floats
+    towers: _Floats
+
+
 class _ValidationQueries:
-    """Text queries for held-out positives, and every part of the score of every item for each."""
+    """Text queries that the catalogue and the held-out positives yield, and how well weights answer them."""
 
     def __init__(
         self,
@@ -111,38 +132,35 @@ class _ValidationQueries:
         hold_out: HoldOut,
     ) -> None:
         items = ranker.items
-        catalogue = items.catalogue
         draws = np.random.default_rng(config.seed)
         features = SearchFeatures.of(model, items, counts)
-        most = min(config.model.search.queries, max(50, _LARGEST // items.size))
-        users, self._wanted = hold_out.sample_positives(most, draws)
-        self._barred = hold_out.barred(users)
-        self._languages = np.unique([catalogue.languages[row] for row in self._wanted], return_inverse=True)[1]
+        self.size = min(config.model.search.queries, max(50, _LARGEST // items.size))
         self._popularity = features.popularity
         scale = TowerScale(ranker.vectors)
-        self._parts: dict[str, tuple[npt.NDArray[np.intp], _Floats, _Floats, _Floats, _Floats]] = {}
-        for kind, (places, texts, translated) in self._asked(items, draws).items():
-            if not len(places):
+        self._parts: dict[str, _Scored] = {}
+        for kind, asked in self._asked(items, hold_out, draws).items():
+            if not asked.texts:
                 continue
-            sentences = model.candidate_tower.convert(_read(texts, config, model), tf.zeros([len(texts)], tf.int32))
-            vectors = unit(sentences.numpy())
-            if translated:
-                shortest, longest = _TRANSLATION_NOISE
-                lengths = np.exp(draws.uniform(math.log(shortest), math.log(longest), (len(texts), 1))).astype(
-                    np.float32
-                )
-                vectors = unit(vectors + lengths * _like(features.text, len(texts), draws))
-            history, known = hold_out.histories(users[places], model.config.query.history_length)
+            unknown = tf.zeros([len(asked.texts)], tf.int32)
+            vectors = unit(model.candidate_tower.convert(_read(asked.texts, config, model), unknown).numpy())
+            if asked.translated:
+                shortest, longest = np.log(_TRANSLATION_NOISE)
+                lengths = np.exp(draws.uniform(shortest, longest, (len(vectors), 1))).astype(np.float32)
+                vectors = unit(vectors + lengths * _like(features.text, len(vectors), draws))
+            history, known = hold_out.histories(asked.users, model.config.query.history_length)
             # Every second person is unknown.
             history[::2], known[::2] = -1, UNKNOWN
             queries = text_query_vectors(model, tf.constant(vectors), ranker.vectors, history, known)
             products = tf.matmul(queries, ranker.vectors, transpose_b=True)
-            self._parts[kind] = (
-                places,
-                vectors @ features.text.T,
-                features.category_scores(vectors),
-                np.square(features.lexical(tf.constant([""] * len(texts) if translated else texts, tf.string)).numpy()),
-                bounded(scale(queries, products)).numpy(),
+            letters = [""] * len(asked.texts) if asked.translated else asked.texts
+            self._parts[kind] = _Scored(
+                wanted=asked.wanted,
+                languages=np.unique([items.catalogue.languages[row] for row in asked.wanted], return_inverse=True)[1],
+                barred=hold_out.barred(asked.users),
+                text=vectors @ features.text.T,
+                categories=features.category_scores(vectors),
+                lexical=np.square(features.lexical(tf.constant(letters, tf.string)).numpy()),
+                towers=bounded(scale(queries, products)).numpy(),
             )
 
     @property
@@ -150,41 +168,38 @@ class _ValidationQueries:
         """Kinds of query that there are."""
         return list(self._parts)
 
-    @property
-    def size(self) -> int:
-        """How many positives the queries are made of."""
-        return len(self._wanted)
-
     def quality(self, weights: SearchWeights) -> _Quality:
         """How well the wanted items are found, averaged over the items' languages."""
         recall, ndcg = [], []
-        for places, text, categories, lexical, towers in self._parts.values():
-            scores = text + weights.lexical * lexical
+        for part in self._parts.values():
+            scores = part.text + weights.lexical * part.lexical
             if weights.categories:
-                scores += weights.categories * names_no_item(scores.max(axis=1, keepdims=True)).numpy() * categories
-            scores += weights.popularity * self._popularity + weights.towers * towers
-            own = scores[np.arange(len(places)), self._wanted[places]][:, np.newaxis]
-            ranks = ((scores > own) & ~self._barred[places]).sum(axis=1)
+                described = names_no_item(scores.max(axis=1, keepdims=True)).numpy()
+                scores += weights.categories * described * part.categories
+            scores += weights.popularity * self._popularity + weights.towers * part.towers
+            own = scores[np.arange(len(scores)), part.wanted][:, np.newaxis]
+            ranks = ((scores > own) & ~part.barred).sum(axis=1)
             found = ranks < _CUT_OFF
-            languages = self._languages[places]
-            recall.append(_mean_over_groups(found.astype(np.float64), languages))
-            ndcg.append(_mean_over_groups(np.where(found, 1.0 / np.log2(ranks + 2.0), 0.0), languages))
+            recall.append(_mean_over_groups(found.astype(np.float64), part.languages))
+            ndcg.append(_mean_over_groups(np.where(found, 1.0 / np.log2(ranks + 2.0), 0.0), part.languages))
         return _Quality(np.array(recall), np.array(ndcg))
 
-    def _asked(
-        self, items: ItemTable, draws: np.random.Generator
-    ) -> dict[str, tuple[npt.NDArray[np.intp], list[str], bool]]:
-        """Kind -> places among the wanted items, texts, whether they are in another language."""
+    def _asked(self, items: ItemTable, hold_out: HoldOut, draws: np.random.Generator) -> dict[str, _Asked]:
+        """Kind -> queries for held-out positives: what is chosen often is asked for often."""
         catalogue = items.catalogue
-        titles = [catalogue.titles[row] for row in self._wanted]
-        written = np.flatnonzero([bool(title.strip()) for title in titles])
-        labels = [row[row >= 0] for row in catalogue.categories[self._wanted]]
+        users, rows = hold_out.sample_positives(self.size, draws)
+        titled = np.flatnonzero([bool(catalogue.titles[row].strip()) for row in rows])
+        people, named = users[titled], rows[titled]
+        titles = [catalogue.titles[row] for row in named]
+        labels = [row[row >= 0] for row in catalogue.categories[rows]]
         labelled = np.flatnonzero([len(row) > 0 for row in labels])
         names = [items.names_of(int(draws.choice(labels[place]))) for place in labelled]
         return {
-            "translated title": (written, [titles[place] for place in written], True),
-            "title with a typo": (written, [misspell(titles[place], draws) for place in written], False),
-            "category": (labelled, [own[int(draws.integers(len(own)))] for own in names], False),
+            "translated title": _Asked(people, named, titles, True),
+            "title with a typo": _Asked(people, named, [misspell(title, draws) for title in titles], False),
+            "category": _Asked(
+                users[labelled], rows[labelled], [own[int(draws.integers(len(own)))] for own in names], False
+            ),
         }
 
 

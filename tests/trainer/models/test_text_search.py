@@ -13,6 +13,7 @@ from trainer.models.text_search import (
     TowerScale,
     default_weights,
     names_no_item,
+    standard_popularity,
 )
 from trainer.text.lexical import LexicalIndex
 
@@ -135,6 +136,16 @@ def test_parts_without_weight_do_not_count(features: SearchFeatures, towers: np.
 
 def test_descriptions_fade_where_an_item_is_named() -> None:
     np.testing.assert_allclose(names_no_item(tf.constant([0.0, 0.25, 0.35, 0.45, 0.9])), [1, 1, 0.5, 0, 0], atol=1e-6)
+
+
+def test_popularity_is_standardised_over_the_items_that_anybody_chose() -> None:
+    counts = np.array([0, 1, 10, 100, 0])
+    logarithms = np.log([1, 10, 100])
+    expected = (logarithms - logarithms.mean()) / logarithms.std()
+    found = standard_popularity(counts)
+    np.testing.assert_allclose(found, [0.0, *expected, 0.0], atol=1e-6)
+    for alike in ([0, 0, 0], [0, 7, 7]):
+        assert not standard_popularity(np.array(alike)).any()
 
 
 def test_defaults_are_the_first_choices() -> None:
