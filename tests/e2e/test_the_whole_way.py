@@ -115,7 +115,7 @@ def test_grpc_and_the_graph_called_directly_agree(version: Path, address: str) -
         np.testing.assert_allclose([item.score for item in answer], direct["scores"].numpy()[line], rtol=1e-5)
 
 
-def test_the_client_answers_wishes_in_many_languages(address: str) -> None:
+def test_the_client_answers_text_queries_in_many_languages(address: str) -> None:
     command = [
         sys.executable,
         "-m",

@@ -69,14 +69,6 @@ def test_overrides_reach_any_depth(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "says"),
     [
-        (
-            {"model": {"wishes": {"enabled": True}}, "text": {"tuning": {"mode": "lora"}}},
-            "needs the vectors of a frozen encoder",
-        ),
-        (
-            {"model": {"wishes": {"enabled": True}, "conversion": {"bottleneck": 8}}},
-            "without model.conversion",
-        ),
         ({"training": {"popularity_factors": [2.0]}}, "model.candidate.popularity, which is off"),
         ({"model": {"linear": {"rank": 8, "new_items": 2.0}}}, "model.candidate.neighbours.enabled, or leave it out"),
         ({"training": {"alignment": {"co_consumed": 3}}}, "nothing is aligned"),
@@ -90,6 +82,12 @@ def test_settings_that_cannot_hold_together_are_refused_before_a_run_begins(
     with pytest.raises(BabelrecError, match=says):
         fit(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_of_text_queries_of_earlier_versions_are_read(caplog: pytest.LogCaptureFixture) -> None:
+    old = {"model": {"wishes": {"enabled": True, "titles_kept": 0.3}}}
+    assert parse_config(old, "here") == parse_config({}, "here")
+    assert "model.search" in caplog.text
 
 
 @pytest.mark.parametrize("override", ["training.epochs", "=3", "name.x=3", "training.epochs=[", "training.epoch=3"])

@@ -13,7 +13,7 @@ _LANGUAGES = {"en", "ar", "de", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", 
 
 
 @pytest.mark.parametrize(("name", "count"), [("text_queries", 40), ("text_queries_development", 20)])
-def test_files_of_wishes_have_every_language(name: str, count: int) -> None:
+def test_files_of_text_queries_have_every_language(name: str, count: int) -> None:
     queries = load_text_queries(_ROOT / "benchmarks" / f"{name}.yaml")
     assert len(queries) == count
     assert all(query.texts.keys() == _LANGUAGES and all(query.texts.values()) for query in queries)
