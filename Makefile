@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-ablations bench-text clean
+.PHONY: help setup demo test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-ablations bench-text bench-small clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 
 bench-quality: $(VENV)/.installed-bench ## quality beside peers (hours; goes on where it stopped); ARGS='--data kmrd' runs a part
 	$(BIN)/python -m benchmarks.quality $(ARGS)
+
+bench-small: $(VENV)/.installed-bench ## default settings on five small data sets beside popularity, item-kNN and EASE
+	$(BIN)/python -m benchmarks.small $(ARGS)
 
 bench-ablations: $(VENV)/.installed ## what each option is worth: trains the variants of configs/ablations.yaml
 	$(BIN)/python -m benchmarks.ablations

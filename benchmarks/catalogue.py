@@ -57,6 +57,7 @@ def export_catalogue(folder: Path, *, items: int = ITEMS, index: str = "scann") 
 data:
   source: {{name: dataset, path: {dataset.resolve()}}}
   positives: {{view: null}}
+model: {{linear: {{rank: 0}}}}
 training: {{epochs: 1}}
 export: {{index: {index}}}
 """,
@@ -83,7 +84,8 @@ def _write(path: Path, items: int) -> None:
             "user_id": [f"u{user}" for user in users],
             "item_id": [f"i{item}" for item in chosen],
             "timestamp": 1_600_000_000 + np.arange(len(users)) * 60,
-            "event": "view",
+            # What was shown and not looked at gives the ranking head something to tell apart.
+            "event": np.where(np.arange(len(users)) % 5 == 4, "impression", "view"),
             "value": 1.0,
         }
     )

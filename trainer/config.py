@@ -505,12 +505,19 @@ class SearchConfig(Settings):
 class LinearConfig(Settings):
     """A linear item-item model beside the towers (EASE, Steck, 2019, arXiv 1905.03375; docs/model.md)."""
 
-    rank: int = Field(
-        0, ge=0, description="Numbers that the vectors grow by; 0: none. 128 for catalogues of up to 20,000 items."
+    rank: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto",
+        description="Numbers that the vectors grow by; 0: none. `auto`: an eighth of the known users or items, 128 to "
+        "512, where at most 6,000 items are known, and none beyond. A number is good for up to 20,000 items.",
     )
-    regularization: float = Field(300.0, gt=0.0, description="Positives that each item is shrunk by.")
+    regularization: float | None = Field(
+        None,
+        gt=0.0,
+        description="Positives that each item is shrunk by; null: the best of 30, 100, 300, 1,000 and 3,000 on the "
+        "validation part (above 2,500 items of the middle three), and 300 where there is none.",
+    )
     factors: list[Annotated[float, Field(ge=0.0)]] = Field(
-        [0.3, 0.0, 0.15, 0.5, 0.8, 1.2],
+        [0.3, 0.0, 0.15, 0.5, 0.8, 1.2, 2.0, 4.0, 8.0, 16.0],
         min_length=1,
         description="Weights to choose from on the validation part when the towers are trained, in standard deviations "
         "of its scores; the first where there is no validation part.",
@@ -650,18 +657,30 @@ class TrainingConfig(Settings):
     epoch_steps: int | None = Field(
         None,
         ge=1,
-        description="Steps of an epoch, and so between validations; null: what sees each positive once.",
+        description="Steps of an epoch, and so between validations; null: what sees each positive once, at least "
+        "`min_epoch_steps`.",
     )
-    batch_size: int = Field(512, ge=2)
+    batch_size: int = Field(512, ge=2, description="Positives of a step, at most: see `min_epoch_steps`.")
+    min_epoch_steps: int = Field(
+        20,
+        ge=1,
+        description="Steps of an epoch at least. With few positives batches get smaller, down to 32, and where that "
+        "does not suffice an epoch shows positives more than once. 1: no minimum.",
+    )
     history: Literal["leave_one_out", "causal"] = Field(
         "causal", description="A training query's history: the user's earlier positives, or all others."
     )
     learning_rate: float = Field(3e-3, gt=0.0)
     weight_decay: float = Field(1e-2, ge=0.0)
-    warmup_steps: int = Field(50, ge=0)
+    warmup: _Fraction = Field(0.05, description="Share of the planned steps in which the learning rate rises.")
+    warmup_steps: int | None = Field(
+        None, ge=0, description="Steps in place of that share; never more than half of the planned ones."
+    )
     clip_norm: float = Field(1.0, gt=0.0)
     ema_decay: float | None = Field(None, gt=0.0, lt=1.0, description="Exponential moving average of the weights.")
-    patience: int = Field(5, ge=1, description="Epochs without a better validation recall before stopping.")
+    patience: int = Field(
+        5, ge=1, description="Epochs after the warm-up without a better validation recall before stopping."
+    )
     start_from: _Path | None = Field(
         None, description="Run directory whose weights to start from; vectors of ids start anew. Set by `finetune`."
     )

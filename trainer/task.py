@@ -2,10 +2,12 @@
 
 import argparse
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -14,6 +16,10 @@ from trainer import __version__
 from trainer.config import load_config
 from trainer.errors import BabelrecError
 from trainer.files import cache_root
+
+if TYPE_CHECKING:
+    from trainer.evaluation.report import EvaluationReport
+    from trainer.runs import Run
 
 _LOG = logging.getLogger("trainer")
 
@@ -186,7 +192,8 @@ def _fit(options: argparse.Namespace) -> None:
     config = load_config(options.config, options.overrides)
     started = time.monotonic()
     fit(config, options.run_dir)
-    print(f"The run is in {options.run_dir} ({time.monotonic() - started:.0f} s).")
+    print(f"The run is in {options.run_dir} ({time.monotonic() - started:.0f} s). Next:")
+    print(f"  python -m trainer.task evaluate --run-dir {shlex.quote(str(options.run_dir))}")
 
 
 def _finetune(options: argparse.Namespace) -> None:
@@ -231,6 +238,23 @@ def _evaluate(options: argparse.Namespace) -> None:
     files = write(report, run.path, stem=stem)
     log_files(run, files, {f"{stem}/{name}": metric.value for name, metric in report.metrics.items()})
     print("Written: " + ", ".join(str(file) for file in files))
+    if options.protocol == "p1":
+        _advise(report, run)
+        where = shlex.quote(str(options.run_dir))
+        print("Next:")
+        print(f"  python -m trainer.task export --run-dir {where} --model-dir models/{run.config.name}")
+
+
+def _advise(report: "EvaluationReport", run: "Run") -> None:
+    from trainer.evaluation.advice import below_popularity
+
+    popular = next((result for result in report.baselines if result.model == "popularity"), None)
+    if popular is None:
+        return
+    ours, theirs = ({name: metric.value for name, metric in each.metrics.items()} for each in (report, popular))
+    warning = below_popularity(ours, theirs, "test part", run.config)
+    if warning is not None:
+        _LOG.warning("%s", warning)
 
 
 def _refuse_target(options: argparse.Namespace) -> None:

@@ -59,12 +59,16 @@ def trained(path: str, seed: int, overrides: Sequence[str] = (), *, start: str |
 
     A run that other sources trained is made anew.
     """
+    if start is not None:
+        trained(start, seed)
+    return run_of(configured(path, seed, overrides, start=start))
+
+
+def run_of(config: Config) -> Run:
+    """The finished run of these settings, as of `trained`."""
     # TensorFlow takes seconds to import.
     from trainer.training.fit import fit
 
-    if start is not None:
-        trained(start, seed)
-    config = configured(path, seed, overrides, start=start)
     directory, sources = run_directory(config), digest(LEARNING)
     record = directory / _SOURCES_FILE
     if directory.exists() and (not record.exists() or record.read_text(encoding="utf-8") != sources):

@@ -82,8 +82,20 @@ def tiny_config(dataset: Path, **sections: dict[str, object]) -> Config:
     """Small and quick settings; sections are merged over them."""
     base: dict[str, dict[str, object]] = {
         "data": {"source": {"name": "dataset", "path": str(dataset)}},
-        "model": {"dimension": 16, "retrieval": {"uniform_negatives": 16}, "query": {"history_length": 8}},
-        "training": {"epochs": 3, "batch_size": 64, "learning_rate": 0.01, "warmup_steps": 5, "checkpoint_steps": 4},
+        "model": {
+            "dimension": 16,
+            "linear": {"rank": 0},
+            "retrieval": {"uniform_negatives": 16},
+            "query": {"history_length": 8},
+        },
+        "training": {
+            "epochs": 3,
+            "batch_size": 64,
+            "min_epoch_steps": 1,
+            "learning_rate": 0.01,
+            "warmup_steps": 5,
+            "checkpoint_steps": 4,
+        },
         "export": {"candidates": 20},
     }
     merged = {name: base.get(name, {}) | sections.get(name, {}) for name in base.keys() | sections.keys()}

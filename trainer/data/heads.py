@@ -1,6 +1,6 @@
 """Ranking heads and their labels, decided by the events of the training part."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,8 +29,14 @@ class Head:
         return f"probability_{self.name}" if self.kind == "binary" else f"predicted_{self.name}"
 
 
-def choose_heads(events: list[str], positives: Mapping[str, float | None]) -> list[Head]:
-    """One probability for each positive event, and a regression where there are ratings."""
+def choose_heads(events: list[str], positives: Mapping[str, float | None], without: Collection[str] = ()) -> list[Head]:
+    """One probability for each positive event, and a regression where there are ratings.
+
+    Args:
+        events: Of the training part.
+        positives: Event -> smallest value that counts as positive.
+        without: Names of heads to leave out: those of `constant_heads`.
+    """
     heads: list[Head] = []
     for event in events:
         if event == "rating":
@@ -38,7 +44,26 @@ def choose_heads(events: list[str], positives: Mapping[str, float | None]) -> li
             heads.append(Head("rating", event, "regression"))
         elif event in positives:
             heads.append(Head(event, event, "binary", positives[event]))
-    return heads
+    return [head for head in heads if head.name not in without]
+
+
+def constant_heads(observed: pl.DataFrame, heads: list[Head]) -> dict[str, float | None]:
+    """Heads whose labels are all equal, and that label (None: there is none).
+
+    Such a head has nothing to tell apart: a shop that records purchases alone would learn that whatever it observed
+    was bought.
+
+    Args:
+        observed: Events of the training part: user_id, item_id, timestamp, event, value.
+        heads: That could be trained.
+    """
+    labels = label_table(observed, heads)
+    found: dict[str, float | None] = {}
+    for head in heads:
+        known = labels[f"label_{head.name}"].drop_nulls()
+        if known.n_unique() <= 1:
+            found[head.name] = float(known[0]) if known.len() else None
+    return found
 
 
 def label_table(observed: pl.DataFrame, heads: list[Head]) -> pl.DataFrame:

@@ -16,8 +16,9 @@ import tensorflow as tf
 from trainer.config import Config
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.dataset import Dataset
-from trainer.data.heads import Head, label_table
+from trainer.data.heads import Head, choose_heads, label_table
 from trainer.data.split import Split
+from trainer.data.steps import Steps
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.errors import BabelrecError
 
@@ -97,7 +98,7 @@ class TrainingData:
                 "The training part has no positives. Check data.positives (event -> smallest value) against the "
                 "dataset's events, and data.split.min_positives against its users."
             )
-        if not heads or split.observed.is_empty():
+        if not choose_heads(vocabulary.events, config.data.positives):
             raise BabelrecError(
                 "The training part holds no event that a ranking head could learn from. Check data.positives: it must "
                 f"name an event of the dataset (here: {', '.join(vocabulary.events) or 'none'})."
@@ -110,6 +111,7 @@ class TrainingData:
         labels = label_table(split.observed, heads)
         self.positives = builder.build(split.train, split.train, labels)
         self.observed = builder.build(labels, split.train, labels)
+        self._steps = Steps.plan(len(self.positives), config.training)
         self.item_counts = np.bincount(self.positives.item, minlength=len(catalogue)).astype(np.float32)
         """Float32 [N]: training positives of each item."""
 
@@ -120,13 +122,12 @@ class TrainingData:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches that see each positive once, on average, or as many as are set."""
-        settings = self._config.training
-        return settings.epoch_steps or max(1, len(self.positives) // settings.batch_size)
+        """Batches of an epoch: see `trainer.data.steps`."""
+        return self._steps.per_epoch
 
     def batches(self, *, start: int, stop: int) -> tf.data.Dataset:
         """The batches of steps ``start`` to ``stop - 1``, each a `TrainingBatch`."""
-        size = self._config.training.batch_size
+        size = self._steps.batch_size
         seed = self._config.seed
         positives = _Stream(self, self.positives, size, seed, text_queries=self._config.model.text_queries)
         observed = _Stream(self, self.observed, size, seed + 1, text_queries=0.0)
@@ -207,7 +208,7 @@ class _ExampleBuilder:
             start=start,
             length=length,
             skip=skip,
-            labels=table.select(names).to_numpy().astype(np.float32),
+            labels=table.select(names).to_numpy().astype(np.float32).reshape(table.height, len(names)),
         )
 
     def _earlier(self, positives: pl.DataFrame, table: pl.DataFrame) -> _Ints:

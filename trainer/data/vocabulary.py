@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import polars as pl
 from trainer.config import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
+from trainer.data.heads import Head, choose_heads, constant_heads
 from trainer.data.split import Split
 from trainer.errors import BabelrecError
 from trainer.files import write_text
@@ -32,6 +33,7 @@ class Vocabulary:
         numeric: column -> increasing bin edges (quantiles over training items).
         embeddings: column -> dimension.
         events: events of the training part, sorted; they decide the ranking heads.
+        constant_heads: heads that are left out, because their labels are all equal, and that label.
     """
 
     users: list[str]
@@ -42,6 +44,7 @@ class Vocabulary:
     numeric: dict[str, list[float]]
     embeddings: dict[str, int]
     events: list[str]
+    constant_heads: dict[str, float | None] = field(default_factory=dict)
 
     @classmethod
     def from_training(
@@ -73,6 +76,7 @@ class Vocabulary:
         if "language" in split.observed.columns:
             languages |= set(split.observed["language"].drop_nulls())
         candidate = config.model.candidate
+        events = sorted(split.observed["event"].unique())
         return cls(
             users=users,
             items=items,
@@ -87,8 +91,13 @@ class Vocabulary:
                 name: int(catalogue.embeddings[name].shape[1])
                 for name in _chosen(candidate.embeddings, catalogue.embeddings, "embedding")
             },
-            events=sorted(split.observed["event"].unique()),
+            events=events,
+            constant_heads=constant_heads(split.observed, choose_heads(events, config.data.positives)),
         )
+
+    def heads(self, positives: Mapping[str, float | None]) -> list[Head]:
+        """The ranking heads of a model with this vocabulary; ``positives`` as of `choose_heads`."""
+        return choose_heads(self.events, positives, self.constant_heads)
 
     def save(self, path: Path) -> None:
         """Writes JSON, atomically."""

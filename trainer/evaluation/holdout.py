@@ -8,10 +8,11 @@ import polars as pl
 
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+from trainer.evaluation.baselines import popularity
 from trainer.evaluation.item_sets import ItemSets
 from trainer.evaluation.language_pairs import slice_by_language_pair
 from trainer.evaluation.metrics import ranking_metrics
-from trainer.evaluation.ranking import Rankings
+from trainer.evaluation.ranking import Rankings, rank_in_blocks
 from trainer.evaluation.slices import language_labels, slice_by_items
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker, newest_first
@@ -145,6 +146,13 @@ class HoldOut:
             part_means = part.metrics.means()
             found |= {f"language_pair/{reader}_to_{language}/recall@{k}": part_means[f"recall@{k}"] for k in ks}
         return found
+
+    def popularity(self) -> dict[str, float]:
+        """Recall@10 and NDCG@10 of the most popular items for everybody."""
+        scorer = popularity(self.train, self.training_counts)
+        rankings = rank_in_blocks(scorer, self.train.num_users, self.train.num_items, self.train, _CUT_OFF)
+        means = ranking_metrics(rankings, self.test, ks=(_CUT_OFF,)).means()
+        return {name: means[name] for name in (f"recall@{_CUT_OFF}", f"ndcg@{_CUT_OFF}")}
 
     def _sets(self, indptr: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]) -> ItemSets:
         users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))

@@ -138,7 +138,7 @@ def _evaluate(
             report, problem, lambda only: hold_out.rankings(hold_out.ranker(model, items, blend, only), length)
         )
     report = replace(report, users=pl.DataFrame({"user_id": hold_out.user_ids, **each.values}))
-    if not known_users:
+    if not known_users or not model.heads:
         return report
     events = head_events(
         ranker,

@@ -9,7 +9,6 @@ import tensorflow as tf
 from trainer.config import Config, LinearConfig, TextConfig
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
-from trainer.data.heads import choose_heads
 from trainer.data.pipeline import Batch
 from trainer.data.variants import TextVariants
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
@@ -142,7 +141,7 @@ def make_recommender(
     """
     relate_items(config, vocabulary, items, source)
     encoder = trained_part(config.text)
-    heads = choose_heads(vocabulary.events, config.data.positives)
+    heads = vocabulary.heads(config.data.positives)
     model = Recommender(vocabulary, config.model, heads, items, item_counts, encoder)
     _build(model, items)
     popularity = model.candidate_tower.popularity
@@ -154,7 +153,11 @@ def make_recommender(
 
 
 def solve_linear(
-    config: LinearConfig, model: Recommender, histories: tuple[np.ndarray, np.ndarray], known: int
+    config: LinearConfig,
+    model: Recommender,
+    histories: tuple[np.ndarray, np.ndarray],
+    known: int,
+    regularization: float,
 ) -> None:
     """Gives a model its linear part, solved from the training positives; without one nothing happens.
 
@@ -163,14 +166,15 @@ def solve_linear(
         model: With an item table whose rows ``histories`` hold.
         histories: Of training, as of `trainer.data.catalogue.group_by_user`.
         known: Items of the vocabulary.
+        regularization: As of `fit_linear`.
     """
     items, history = model.candidate_tower.linear, model.query_tower.linear
     if items is None or history is None:
         return
     indptr, rows = histories
     indices = model.items.ids.numpy()[rows] - 1
-    table, signs = fit_linear(indptr, indices, known, rank=config.rank, regularization=config.regularization)
-    items.table.assign(np.concatenate([np.zeros((1, config.rank), np.float32), table]))
+    table, signs = fit_linear(indptr, indices, known, rank=history.rank, regularization=regularization)
+    items.table.assign(np.concatenate([np.zeros((1, history.rank), np.float32), table]))
     history.signs.assign(signs)
     ids, neighbours = model.items.ids.numpy(), model.items.neighbours.numpy()
     if neighbours.shape[1]:

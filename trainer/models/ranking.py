@@ -20,7 +20,7 @@ class RankingModel(tf.keras.layers.Layer):
     vectors and their elementwise product, whose sum is the retrieval score.
 
     Args:
-        heads: Outputs, in order.
+        heads: Outputs, in order; without any there is no network, and retrieval alone orders the items.
         config: Size of the network.
         dimension: D, size of the two vectors.
     """
@@ -31,13 +31,13 @@ class RankingModel(tf.keras.layers.Layer):
         self._dimension = dimension
         self._cross = [
             tfrs.layers.dcn.Cross(projection_dim=max(1, dimension // 2), name=f"cross_{layer}")
-            for layer in range(config.cross_layers)
+            for layer in range(config.cross_layers if heads else 0)
         ]
         self._hidden = [
             tf.keras.layers.Dense(units, activation="gelu", name=f"hidden_{layer}")
-            for layer, units in enumerate(config.hidden)
+            for layer, units in enumerate(config.hidden if heads else [])
         ]
-        self._logits = tf.keras.layers.Dense(len(self.heads), name="logits")
+        self._logits = tf.keras.layers.Dense(len(self.heads), name="logits") if heads else None
         # Mean and standard deviation of each regression label; (0, 1) for binary heads.
         self.scale = self.add_weight(
             name="label_scale", shape=(len(self.heads), 2), initializer=_unit_scale, trainable=False
@@ -46,7 +46,7 @@ class RankingModel(tf.keras.layers.Layer):
     @property
     def of_heads(self) -> list[tf.Variable]:
         """Trained weights of which each head has its own."""
-        return list(self._logits.weights)
+        return [] if self._logits is None else list(self._logits.weights)
 
     def set_label_scale(self, labels: np.ndarray) -> None:
         """Takes mean and deviation of the regression heads from float [E, heads], NaN ignored."""
@@ -63,6 +63,8 @@ class RankingModel(tf.keras.layers.Layer):
         A binary head's output is a logit; a regression head's is in standard deviations. What stands behind the first D
         numbers of the vectors is for retrieval alone and is left out.
         """
+        if self._logits is None:
+            return tf.zeros([*tf.unstack(tf.shape(candidates)[:2]), 0])
         queries, candidates = queries[:, : self._dimension], candidates[..., : self._dimension]
         queries = tf.broadcast_to(queries[:, tf.newaxis, :], tf.shape(candidates))
         inputs = tf.concat([queries, candidates, queries * candidates], axis=-1)
@@ -113,7 +115,7 @@ class RankingModel(tf.keras.layers.Layer):
                 each = tf.square(raw - (label - self.scale[column, 0]) / self.scale[column, 1])
             weight = tf.cast(known, tf.float32)
             losses.append(tf.math.divide_no_nan(tf.reduce_sum(each * weight), tf.reduce_sum(weight)))
-        return tf.add_n(losses)
+        return tf.add_n(losses) if losses else tf.zeros([])
 
 
 def blend(

@@ -16,6 +16,7 @@ from trainer.models.further import FurtherTerms, TrainingStep
 from trainer.models.ranking import RankingModel
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.items import ItemTable
+from trainer.towers.linear import linear_rank
 from trainer.towers.query import QueryFeatures, QueryTower
 
 _Value = TypeVar("_Value")
@@ -49,6 +50,7 @@ class Recommender(tfrs.Model):
         # Hidden from Keras, which would checkpoint the catalogue and count it among the weights.
         self._tables = _Untracked(items)
         cosine = config.retrieval.similarity == "cosine"
+        self._linear_rank = linear_rank(config.linear, len(vocabulary.users), len(vocabulary.items))
         self.candidate_tower = CandidateTower(
             vocabulary,
             config.candidate,
@@ -56,7 +58,7 @@ class Recommender(tfrs.Model):
             normalize=cosine,
             encoder=encoder,
             conversion=config.conversion,
-            linear_rank=config.linear.rank,
+            linear_rank=self._linear_rank,
             compares=config.content.enabled,
         )
         self.query_tower = QueryTower(
@@ -65,7 +67,7 @@ class Recommender(tfrs.Model):
             config.dimension,
             normalize=cosine,
             popularity=config.candidate.popularity,
-            linear_rank=config.linear.rank,
+            linear_rank=self._linear_rank,
             content=config.content,
         )
         self.ranking_model = RankingModel(heads, config.ranking, config.dimension)
@@ -92,7 +94,7 @@ class Recommender(tfrs.Model):
     @property
     def width(self) -> int:
         """Numbers of the vectors that are compared: the towers' own, the linear model's, content, the popularity."""
-        numbers = self.config.dimension + self.config.linear.rank + self.items.content.shape[1]
+        numbers = self.config.dimension + self._linear_rank + self.items.content.shape[1]
         return int(numbers) + self.config.candidate.popularity
 
     def add_terms(self, terms: FurtherTerms) -> None:
@@ -177,10 +179,13 @@ class Recommender(tfrs.Model):
         vectors = self.candidate_tower(features, training=training)
         queries, candidates = queries_and_candidates(vectors, training)
         retrieval = retrieval_loss(queries, candidates)
-        sampled = self._sampled_ranking_loss(positives, queries, candidates, candidate_rows, own)
-        observed_queries = self.query_vectors(observed, self.items, vectors, in_history[size:], training)
-        outputs = self.ranking_model(observed_queries, tf.gather(vectors, seen)[:, tf.newaxis, :])
-        ranking = sampled + self.ranking_model.loss(outputs[:, 0], observed["labels"])
+        if self.heads:
+            sampled = self._sampled_ranking_loss(positives, queries, candidates, candidate_rows, own)
+            observed_queries = self.query_vectors(observed, self.items, vectors, in_history[size:], training)
+            outputs = self.ranking_model(observed_queries, tf.gather(vectors, seen)[:, tf.newaxis, :])
+            ranking = sampled + self.ranking_model.loss(outputs[:, 0], observed["labels"])
+        else:
+            ranking = tf.zeros([])
         self._retrieval_loss.update_state(retrieval)
         self._ranking_loss.update_state(ranking)
         total = self.config.retrieval.loss_weight * retrieval + self.config.ranking.loss_weight * ranking

@@ -14,11 +14,35 @@ import scipy.linalg
 import scipy.sparse
 import tensorflow as tf
 
+from trainer.config import LinearConfig
 from trainer.errors import BabelrecError
 
 _Floats = npt.NDArray[np.float32]
 # The closed form inverts a matrix of items x items; beyond this it takes many minutes and gigabytes.
 _LARGEST: Final = 20_000
+# With `rank: auto`, catalogues beyond this do without: the inverse takes time that grows with the cube of the items.
+_AUTO_ITEMS: Final = 6_000
+_AUTO_RANKS: Final = (128, 512)
+# All eigenvalues of a matrix of this size take a moment.
+_SMALL: Final = 500
+# Multiplications of the subspace; each makes the smaller eigenvalues' share of it smaller.
+_POWER: Final = 8
+# Where nothing could be measured: the best or second best on each data set that was tried.
+DEFAULT_REGULARIZATION: Final = 300.0
+
+
+def linear_rank(config: LinearConfig, users: int, items: int) -> int:
+    """Numbers of the linear model's vectors for so many known users and items; 0: there is none.
+
+    ``auto`` takes an eighth of the smaller of the two: what few people did has few independent directions, and what
+    many did with many items loses quality when it is cut to few.
+    """
+    if config.rank != "auto":
+        return config.rank
+    if items > _AUTO_ITEMS:
+        return 0
+    least, most = _AUTO_RANKS
+    return min(items, most, max(least, min(users, items) // 8))
 
 
 class LinearItems(tf.keras.layers.Layer):
@@ -90,20 +114,10 @@ def fit_linear(
     Raises:
         BabelrecError: more than 20,000 items.
     """
-    if size > _LARGEST:
-        raise BabelrecError(
-            f"model.linear solves for {size:,} x {size:,} weights; it is meant for up to {_LARGEST:,} items. "
-            "Switch it off with model.linear.rank=0."
-        )
     kept = min(rank, size)
-    matrix = _choices(indptr, items, size)
-    gram = (matrix.T @ matrix).toarray()
-    gram[np.diag_indices(size)] += regularization
-    inverse = np.linalg.inv(gram)
-    scale = np.sqrt(np.diag(inverse))
-    similarity = -inverse / np.outer(scale, scale)
-    np.fill_diagonal(similarity, 0.0)
-    values, vectors = scipy.linalg.eigh(similarity)
+    matrix = choices(indptr, items, size)
+    similarity = partial_correlations(matrix, regularization)
+    values, vectors = _largest(similarity, kept)
     largest = np.argsort(-np.abs(values), kind="stable")[:kept]
     found = vectors[:, largest] * np.sqrt(np.abs(values[largest]))
     signs = np.sign(values[largest])
@@ -111,6 +125,47 @@ def fit_linear(
     table = np.zeros((size, rank), np.float32)
     table[:, :kept] = found / np.sqrt(max(deviation, 1e-9))
     return table, np.concatenate([signs, np.ones(rank - kept)]).astype(np.float32)
+
+
+def partial_correlations(matrix: scipy.sparse.csr_array, regularization: float) -> npt.NDArray[np.float64]:
+    """Similarity of items that `fit_linear` cuts to its rank: users x items [U, V] -> [V, V], 0 on the diagonal.
+
+    Raises:
+        BabelrecError: more than 20,000 items.
+    """
+    size = matrix.shape[1]
+    if size > _LARGEST:
+        raise BabelrecError(
+            f"model.linear solves for {size:,} x {size:,} weights; it is meant for up to {_LARGEST:,} items. "
+            "Switch it off with model.linear.rank=0."
+        )
+    gram = (matrix.T @ matrix).toarray()
+    gram[np.diag_indices(size)] += regularization
+    # By Cholesky, at half the cost of a general inverse.
+    factor = scipy.linalg.cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
+    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
+    inverse = np.tril(lower) + np.tril(lower, -1).T
+    scale = np.sqrt(np.diag(inverse))
+    similarity: npt.NDArray[np.float64] = -inverse / np.outer(scale, scale)
+    np.fill_diagonal(similarity, 0.0)
+    return similarity
+
+
+def _largest(similarity: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.float64], ...]:
+    """Eigenvalues and vectors of a symmetric matrix, at least the ``count`` largest by magnitude.
+
+    Of a large matrix they come from a random subspace that is multiplied by it several times (Halko et al., 2011,
+    arXiv 0909.4061, algorithm 4.4): a few products of matrices in place of a decomposition, which takes minutes for
+    some thousand items.
+    """
+    size = len(similarity)
+    if size < _SMALL or 4 * count > size:
+        return tuple(scipy.linalg.eigh(similarity))
+    basis = np.random.default_rng(0).normal(size=(size, count + count // 2))
+    for _ in range(_POWER):
+        basis, _ = np.linalg.qr(similarity @ basis)
+    values, inner = scipy.linalg.eigh(basis.T @ similarity @ basis)
+    return values, basis @ inner
 
 
 def stretch_of_means(
@@ -133,7 +188,7 @@ def stretch_of_means(
     Returns:
         Ratio of the two root mean squares of the users' scores; 1 where there are no scores.
     """
-    histories = _histories(_choices(indptr, items, len(table)), table, signs)
+    histories = _histories(choices(indptr, items, len(table)), table, signs)
     own, means = (_sum_of_squares(histories, each) for each in (table, neighbours @ table))
     return float(np.sqrt(own / means)) if own > 0.0 and means > 0.0 else 1.0
 
@@ -165,7 +220,7 @@ def _spread(vectors: npt.NDArray[np.float64], signs: _Floats) -> float:
     return float(np.sqrt(_sum_of_squares(histories, apart))) / max(len(vectors), 1)
 
 
-def _choices(indptr: npt.NDArray[np.integer], items: npt.NDArray[np.integer], size: int) -> scipy.sparse.csr_array:
+def choices(indptr: npt.NDArray[np.integer], items: npt.NDArray[np.integer], size: int) -> scipy.sparse.csr_array:
     """[U, V]: 1 where a user has an item."""
     return scipy.sparse.csr_array((np.ones(len(items)), items, indptr), shape=(len(indptr) - 1, size))
 

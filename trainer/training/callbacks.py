@@ -13,6 +13,11 @@ from trainer.training.tensorboard import write_histogram
 Metrics = dict[str, float]
 
 
+def patience_is_over(epochs: int, best_epoch: int, warm: int, patience: int) -> bool:
+    """Whether training stops after so many epochs, the best of which was ``best_epoch``; see `Validation`."""
+    return epochs - max(best_epoch, warm) >= patience
+
+
 class FiniteLossGuard(tf.keras.callbacks.Callback):
     """Stops with a clear message when the loss is not a number any more."""
 
@@ -23,7 +28,7 @@ class FiniteLossGuard(tf.keras.callbacks.Callback):
             rate = float(self.model.optimizer.learning_rate)
             raise BabelrecError(
                 f"The loss became {loss} at batch {batch + 1} of this epoch. Lower training.learning_rate "
-                f"(now {rate:.2g}) or training.clip_norm, lengthen training.warmup_steps, or look for extreme values "
+                f"(now {rate:.2g}) or training.clip_norm, raise training.warmup, or look for extreme values "
                 "in numeric and embedding columns. The last good checkpoint is kept."
             )
 
@@ -68,6 +73,8 @@ class Validation(tf.keras.callbacks.Callback):
         state: Keeps the best weights.
         monitor: The metric that decides.
         patience: Epochs without a better value before training stops.
+        warm: Epoch, from 1, in which the warm-up ends: patience counts from it, because a learning rate that still
+            rises says nothing about what more training is worth.
         writer: TensorBoard writer.
     """
 
@@ -78,6 +85,7 @@ class Validation(tf.keras.callbacks.Callback):
         *,
         monitor: str,
         patience: int,
+        warm: int,
         writer: tf.summary.SummaryWriter,
     ) -> None:
         super().__init__()
@@ -85,6 +93,9 @@ class Validation(tf.keras.callbacks.Callback):
         self._state = state
         self._monitor = monitor
         self._patience = patience
+        self._warm = warm
+        self.gain = 0.0
+        """Of the last epoch over the best one before it, as a share; 0 where it was not better."""
         self._writer = writer
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -96,8 +107,10 @@ class Validation(tf.keras.callbacks.Callback):
                 tf.summary.scalar(name if "/" in name else f"validation/{name}", value)
         if logs is not None:
             logs.update({f"val_{name}": value for name, value in metrics.items() if "/" not in name})
-        self._state.offer(metrics[self._monitor], epoch + 1)
-        if epoch + 1 - int(self._state.best_epoch.numpy()) >= self._patience:
+        value, before = metrics[self._monitor], float(self._state.best_value.numpy())
+        better = self._state.offer(value, epoch + 1)
+        self.gain = value / before - 1.0 if better and before > 0.0 else 0.0
+        if patience_is_over(epoch + 1, int(self._state.best_epoch.numpy()), self._warm, self._patience):
             self.model.stop_training = True
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-import sys
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,12 +17,13 @@ from trainer.config import Config, check_goes_together
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
 from trainer.data.dataset import Dataset
-from trainer.data.heads import Head, choose_heads
+from trainer.data.heads import Head
 from trainer.data.pipeline import TrainingData
 from trainer.data.sources import prepare
 from trainer.data.split import Split, some_users, split, without_validation
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
+from trainer.evaluation.advice import below_popularity, still_improving
 from trainer.evaluation.holdout import HoldOut
 from trainer.evaluation.impression_holdout import make_hold_out
 from trainer.locks import writing_alone
@@ -34,11 +35,19 @@ from trainer.models.text_search import SEARCH_RECORD, default_weights
 from trainer.runs import Run
 from trainer.towers.items import ItemTable
 from trainer.training.blend import choose_blend
-from trainer.training.callbacks import Checkpoints, FiniteLossGuard, TensorBoardCurves, Validation
+from trainer.training.callbacks import (
+    Checkpoints,
+    FiniteLossGuard,
+    TensorBoardCurves,
+    Validation,
+    patience_is_over,
+)
 from trainer.training.crosslingual import CrossLingual
 from trainer.training.head_quality import calibrate_on_validation, draw_quality
+from trainer.training.linear import choose_regularization
 from trainer.training.loggers import EpochLogger, RunLoggers, open_loggers
-from trainer.training.optimizer import make_optimizer
+from trainer.training.optimizer import make_optimizer, warmup_steps
+from trainer.training.progress import TrainingProgress
 from trainer.training.settled import settle_factor
 from trainer.training.state import TrainingState, WeightAverage
 from trainer.training.tensorboard import (
@@ -53,6 +62,8 @@ from trainer.training.text_search import choose_search_weights
 from trainer.training.transfer import Transfer
 
 _LOG = logging.getLogger(__name__)
+_SELECT = "select"
+_TITLES = {_SELECT: "Training", "final": "Training again"}
 
 
 def fit(config: Config, run_dir: Path) -> Run:
@@ -108,15 +119,15 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> Non
         everything.validation.height,
         everything.test.height,
     )
-    selection = _Phase("select", run, dataset, catalogue, everything, loggers, writer)
-    _check_blend(config, selection.heads)
+    selection = _Phase(_SELECT, run, dataset, catalogue, everything, loggers, writer)
+    _check_heads(config, selection.vocabulary, selection.heads)
     epochs = selection.best_epoch_if_done()
     model: Recommender | None = None
     if epochs is None:
         model = selection.train(config.training.epochs, hold_out=True)
         selection.calibrate(model)
         selection.choose_search(model)
-        epochs = selection.finish(_blend(selection, model))
+        epochs = selection.finish(model, _blend(selection, model))
     if config.training.refit and not everything.validation.is_empty():
         _LOG.info("Training again on training + validation for %d epochs.", epochs)
         # Its catalogue would stay in memory beside the next one.
@@ -137,11 +148,22 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> Non
         "history.json", {"seconds": round(time.monotonic() - started, 1), "epochs": epochs, "phases": last.history}
     )
     run.save_weights(model)
+    for warning in run.read(f"{_SELECT}.json").get("warnings", []):
+        _LOG.warning("%s", warning)
 
 
-def _check_blend(config: Config, heads: list[Head]) -> None:
+def _check_heads(config: Config, vocabulary: Vocabulary, heads: list[Head]) -> None:
+    """Says which heads are left out, and refuses a blend of others than are there."""
     names = [RETRIEVAL, *(head.name for head in heads)]
+    for name, label in vocabulary.constant_heads.items():
+        said = "it has no label" if label is None else f"each of its labels is {label:g}"
+        _LOG.info("No ranking head for %r: in the training part %s, so there is nothing to tell apart.", name, said)
     for name in config.model.ranking.blend or {}:
+        if name in vocabulary.constant_heads:
+            raise BabelrecError(
+                f"model.ranking.blend weighs {name!r}, whose labels are all equal, so that it is not trained. Leave it "
+                "out, or give events that were not positive (views, impressions, low ratings)."
+            )
         if name not in names:
             raise BabelrecError(f"model.ranking.blend weighs {name!r}; there are {', '.join(names)}.")
 
@@ -193,7 +215,7 @@ class _Phase:
         self._crosslingual = CrossLingual(config, dataset, catalogue, parts)
         texts = self._crosslingual.languages
         self.vocabulary = Vocabulary.from_training(dataset, catalogue, parts, config, texts)
-        self.heads = choose_heads(self.vocabulary.events, config.data.positives)
+        self.heads = self.vocabulary.heads(config.data.positives)
         names = CategoryNames.load(config.data.category_names, catalogue.category_labels)
         self.items: ItemTable = make_item_table(
             catalogue, self.vocabulary, config.text, self._crosslingual.variants, names
@@ -213,7 +235,7 @@ class _Phase:
 
     def calibrate(self, model: Recommender) -> None:
         """Fits the heads' calibration on the validation part, where there is one."""
-        if self.hold_out is None:
+        if self.hold_out is None or not model.heads:
             return
         ranker = self.hold_out.ranker(model, self.items, {RETRIEVAL: 1.0})
         events, found = calibrate_on_validation(
@@ -233,11 +255,20 @@ class _Phase:
             weights = choose_search_weights(self._config, model, ranker, self.item_counts, self.hold_out)
         self.run.write(SEARCH_RECORD, asdict(weights))
 
-    def finish(self, blend: dict[str, float]) -> int:
-        """Notes the blend and the best epoch; a later process need not train this phase again."""
+    def finish(self, model: Recommender, blend: dict[str, float]) -> int:
+        """Notes blend, best epoch and warnings; a later process need not train this phase again."""
         self.run.write("blend.json", blend)
-        self.run.write(f"{self.name}.json", {"best_epoch": self._best_epoch, "best": self._best_value})
+        record = {"best_epoch": self._best_epoch, "best": self._best_value, "warnings": self._warnings(model, blend)}
+        self.run.write(f"{self.name}.json", record)
         return self._best_epoch
+
+    def _warnings(self, model: Recommender, blend: dict[str, float]) -> list[str]:
+        found = [still_improving(self._best_epoch, self._config.training.epochs, self._gain, self._config)]
+        # Impressions are another task: lists that are given.
+        if self.hold_out is not None and self.hold_out.monitor == HoldOut.monitor:
+            ours = self.hold_out.metrics(self.hold_out.ranker(model, self.items, blend))
+            found.append(below_popularity(ours, self.hold_out.popularity(), "validation part", self._config))
+        return [each for each in found if each is not None]
 
     def train(self, epochs: int, *, hold_out: bool, done: bool = False) -> Recommender:
         """Trains for at most ``epochs`` epochs and returns the model with its best weights.
@@ -250,11 +281,12 @@ class _Phase:
         settings = self._config.training
         tf.keras.utils.set_random_seed(self._config.seed)
         model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
-        solve_linear(self._config.model.linear, model, self._data.histories, len(self.vocabulary.items))
+        self._solve_linear(model)
         self._crosslingual.enter(model, self.vocabulary)
         transfer = None if settings.start_from is None else Transfer(self._config, model)
         model.ranking_model.set_label_scale(self._data.observed.labels)
         per_epoch = self._data.steps_per_epoch
+        warm = math.ceil(warmup_steps(settings, epochs * per_epoch) / per_epoch)
         fresh = [] if transfer is None else transfer.fresh
         model.compile(optimizer=make_optimizer(settings, epochs * per_epoch, fresh))
         average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
@@ -267,30 +299,33 @@ class _Phase:
         if start:
             _LOG.info("Resuming %s at step %d of %d.", self.name, start, epochs * per_epoch)
         callbacks: list[tf.keras.callbacks.Callback] = [FiniteLossGuard()]
-        measure = None
+        measure = validation = None
         if hold_out and self.hold_out is not None:
             measure = _validator(self.hold_out, model, self.items)
-            callbacks.append(
-                Validation(
-                    measure,
-                    state,
-                    monitor=self.hold_out.monitor,
-                    patience=settings.patience,
-                    writer=self._writer,
-                )
+            validation = Validation(
+                measure,
+                state,
+                monitor=self.hold_out.monitor,
+                patience=settings.patience,
+                warm=warm,
+                writer=self._writer,
             )
+            callbacks.append(validation)
         callbacks.append(EpochLogger(self._loggers, self.name))
         callbacks.append(Checkpoints(state, start, settings.checkpoint_steps, per_epoch))
         callbacks.append(
             TensorBoardCurves(
                 self._writer,
-                prefix="" if self.name == "select" else "refit/",
+                prefix="" if self.name == _SELECT else "refit/",
                 start=start,
                 histograms=settings.histograms,
             )
         )
-        if not done and not (hold_out and start // per_epoch - int(state.best_epoch.numpy()) >= settings.patience):
-            self._run_epochs(model, callbacks, start, epochs)
+        best = int(state.best_epoch.numpy())
+        if not done and not (hold_out and patience_is_over(start // per_epoch, best, warm, settings.patience)):
+            with TrainingProgress(_TITLES[self.name], start, per_epoch, epochs) as progress:
+                self._run_epochs(model, [*callbacks, progress], start, epochs)
+        self._gain = 0.0 if validation is None else validation.gain
         if average is not None:
             average.write()
         state.restore_best()
@@ -303,6 +338,15 @@ class _Phase:
         if measure is not None:
             write_selected(self._writer, measure(), self._best_epoch)
         return model
+
+    def _solve_linear(self, model: Recommender) -> None:
+        if model.query_tower.linear is None:
+            return
+        linear, known = self._config.model.linear, len(self.vocabulary.items)
+        ids, (indptr, rows) = self.items.ids.numpy(), self._data.histories
+        histories = (indptr, ids[rows] - 1)
+        regularization = choose_regularization(self.run, linear, self.hold_out, ids, histories, known)
+        solve_linear(linear, model, self._data.histories, known, regularization)
 
     def _settle(self, model: Recommender, measure: Callable[[], dict[str, float]] | None) -> None:
         """Chooses the factors of popularity, of the linear model and of content, one after the other."""
@@ -339,8 +383,7 @@ class _Phase:
                 epochs=last,
                 steps_per_epoch=steps,
                 callbacks=callbacks,
-                # A bar for people, a line an epoch for log files.
-                verbose=1 if sys.stdout.isatty() else 2,
+                verbose=0,
             )
             for name, values in result.history.items():
                 self.history.setdefault(name, []).extend(float(np.mean(value)) for value in values)

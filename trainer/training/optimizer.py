@@ -65,6 +65,12 @@ class TwoRateAdamW(tf.keras.optimizers.AdamW):
         self._factor = 1.0
 
 
+def warmup_steps(config: TrainingConfig, total_steps: int) -> int:
+    """Steps of the warm-up: as set, or a share of all; at most half of all, so that the peak is reached in time."""
+    wanted = config.warmup_steps if config.warmup_steps is not None else round(config.warmup * total_steps)
+    return min(wanted, total_steps // 2)
+
+
 def make_optimizer(
     config: TrainingConfig, total_steps: int, fresh: Sequence[tf.Variable] = ()
 ) -> tf.keras.optimizers.Optimizer:
@@ -76,7 +82,7 @@ def make_optimizer(
         fresh: Weights trained at ``transfer.new_rate`` times the learning rate.
     """
     settings = {
-        "learning_rate": WarmupCosine(config.learning_rate, config.warmup_steps, total_steps),
+        "learning_rate": WarmupCosine(config.learning_rate, warmup_steps(config, total_steps), total_steps),
         "weight_decay": config.weight_decay,
         "global_clipnorm": config.clip_norm,
     }

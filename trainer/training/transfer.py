@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from trainer.config import Config, TextConfig
 from trainer.data.catalogue import Catalogue
-from trainer.data.heads import choose_heads
 from trainer.data.pipeline import TrainingBatch, TrainingData
 from trainer.data.split import some_users, split
 from trainer.data.vocabulary import Vocabulary
@@ -56,7 +55,7 @@ class SourceModel:
         self.parts = some_users(
             split(self.dataset, source.config.data), source.config.data.split.train_users, source.config.seed
         )
-        heads = choose_heads(self.vocabulary.events, source.config.data.positives)
+        heads = self.vocabulary.heads(source.config.data.positives)
         self._data = TrainingData(self.dataset, self.catalogue, self.vocabulary, self.parts, heads, self.config)
         items = make_item_table(self.catalogue, self.vocabulary, text)
         self.model: Recommender = make_recommender(self.config, self.vocabulary, items, self._data.item_counts)

@@ -58,7 +58,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue)).astype(np.float32)
     model = make_recommender(config, vocabulary, items, tf.constant(counts))
     users = sorted(set(parts.train["user_id"]))
-    solve_linear(config.model.linear, model, group_by_user(parts.train, catalogue, users), len(vocabulary.items))
+    histories = group_by_user(parts.train, catalogue, users)
+    solve_linear(config.model.linear, model, histories, len(vocabulary.items), 300.0)
     popularity, linear = model.query_tower.popularity, model.query_tower.linear
     content = model.query_tower.content
     assert popularity is not None

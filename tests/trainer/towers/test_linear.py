@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from trainer.config import LinearConfig
 from trainer.errors import BabelrecError
-from trainer.towers.linear import LinearHistory, LinearItems, fit_linear, stretch_of_means, stretch_of_strangers
+from trainer.towers.linear import (
+    LinearHistory,
+    LinearItems,
+    fit_linear,
+    linear_rank,
+    stretch_of_means,
+    stretch_of_strangers,
+)
 
 _USERS = [[0, 1, 2], [0, 1], [1, 2, 3], [3, 4], [0, 4], [2]]
 
@@ -107,3 +115,44 @@ def test_a_strange_catalogue_tells_its_items_apart_as_much_as_the_known_one() ->
 def test_a_catalogue_that_is_too_large_is_refused() -> None:
     with pytest.raises(BabelrecError, match=r"model\.linear\.rank=0"):
         fit_linear(np.array([0, 1]), np.array([0]), 20_001, rank=2, regularization=1.0)
+
+
+@pytest.mark.parametrize(
+    ("rank", "users", "items", "expected"),
+    [
+        ("auto", 390, 300, 128),  # 300 / 8 = 37 is below 128
+        ("auto", 390, 100, 100),  # never more numbers than items
+        ("auto", 2_000, 3_746, 250),
+        ("auto", 9_000, 5_000, 512),
+        ("auto", 9_000, 6_000, 512),
+        ("auto", 9_000, 6_001, 0),
+        (64, 9_000, 19_000, 64),
+        (0, 390, 300, 0),
+    ],
+)
+def test_the_rank_follows_users_and_items(rank: int | str, users: int, items: int, expected: int) -> None:
+    assert linear_rank(LinearConfig.model_validate({"rank": rank}), users, items) == expected
+
+
+def test_large_catalogues_are_cut_to_their_largest_directions() -> None:
+    # 12 groups of 60 items; users choose within two groups: far fewer directions than items.
+    rng = np.random.default_rng(5)
+    chosen = [
+        np.concatenate([60 * group + rng.choice(60, 8, replace=False) for group in rng.choice(12, 2, replace=False)])
+        for _ in range(900)
+    ]
+    indptr = np.cumsum([0, *map(len, chosen)])
+    matrix = np.zeros((900, 720))
+    for user, items in enumerate(chosen):
+        matrix[user, items] = 1.0
+    inverse = np.linalg.inv(matrix.T @ matrix + 100.0 * np.eye(720))
+    similarity = -inverse / np.sqrt(np.outer(np.diag(inverse), np.diag(inverse)))
+    np.fill_diagonal(similarity, 0.0)
+    values, vectors = np.linalg.eigh(similarity)
+    kept = np.argsort(-np.abs(values))[:40]
+    best = (vectors[:, kept] * values[kept]) @ vectors[:, kept].T
+    table, signs = fit_linear(indptr, np.concatenate(chosen), 720, rank=40, regularization=100.0)
+    found = (table * signs) @ table.T
+    found *= np.sum(found * similarity) / np.sum(found * found)
+    # What is left of the similarity, beside what no approximation of this rank can avoid.
+    assert np.linalg.norm(similarity - found) < 1.02 * np.linalg.norm(similarity - best)

@@ -211,7 +211,7 @@ def _check_typed(served: object, model: Recommender, config: Config, run: Run) -
                 "user": zero,
                 "language": tf.constant([index]),
                 "country": zero,
-                "history": tf.zeros([1, 8, 16]),
+                "history": tf.zeros([1, 8, model.width]),
                 "history_mask": tf.zeros([1, 8], tf.bool),
                 "text": text,
                 "text_mask": tf.constant([True]),

@@ -1,0 +1,198 @@
+"""Default settings on five small data sets beside popularity, item-kNN and EASE: same split, same measuring code.
+
+A run has the settings of a YAML file with nothing but a `data` section. A peer's settings are chosen on the validation
+part from the grids below, then it learns from training and validation part; the figures are those of the test part,
+against the whole catalogue. Babelrec has to be as good as the best of the peers: the ratio of NDCG@10 is at least 1, or
+at least 0.98 with a paired 95 % interval of the difference, over users, that holds 0.
+"""
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
+from benchmarks.environment import environment
+from benchmarks.peers.config import parse
+from benchmarks.peers.neighbours import ITEM_KNN
+from benchmarks.peers.problem import Problem, test_problem, validation_problem
+from benchmarks.peers.settings import Peer
+from benchmarks.peers.simple import EASE, POPULARITY
+from benchmarks.program import measure_and_write
+from benchmarks.small_data import ALL, SmallData
+from benchmarks.suites.ours import run_of
+from trainer.config import Config, Settings, parse_config
+from trainer.evaluation.intervals import bootstrap_interval
+from trainer.evaluation.metrics import ranking_metrics
+from trainer.evaluation.protocols import evaluate_p1
+from trainer.evaluation.ranking import rank_in_blocks
+
+_METRICS = ("recall@10", "ndcg@10")
+_CRITERION = "ndcg@10"
+_LEAST = 0.98
+_GRIDS: tuple[tuple[Peer, dict[str, tuple[Any, ...]]], ...] = (
+    (POPULARITY, {}),
+    (ITEM_KNN, {"weighting": ("cosine", "tfidf", "bm25"), "neighbours": (10, 50, 200, 1000)}),
+    (EASE, {"regularization": (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)}),
+)
+_Users = dict[str, npt.NDArray[np.float64]]
+OURS = "babelrec"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains, measures, writes and prints; returns 0, 1 where a bar does not hold, 2 for errors."""
+    options = _parser().parse_args(arguments)
+    found: dict[str, Any] = {}
+
+    def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+        found.update(_measure(options, console))
+        return found
+
+    code = measure_and_write(options, measure, show)
+    return code or int(not all(bar["holds"] for bar in found["bars"]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.small", description=__doc__.splitlines()[0])
+    names = [each.name for each in ALL]
+    parser.add_argument(
+        "--data", nargs="+", choices=names, default=names, metavar="NAME", help=f"of {', '.join(names)}"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42], help="of the trainings (default: 42)")
+    parser.add_argument("--output", type=Path, default=Path("runs/bench/small.json"), help="default: %(default)s")
+    return parser
+
+
+def _measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    rows, bars = [], []
+    for each in ALL:
+        if each.name not in options.data:
+            continue
+        console.print(f"{each.name}: {each.what}", highlight=False)
+        row = measure_data(each, options.output.parent / "small", options.seeds)
+        rows.append(row)
+        bars.append(bar_of(row))
+    return {
+        "schema": 1,
+        "benchmark": "small",
+        "environment": environment(("tensorflow", "numpy", "scipy", "implicit")),
+        "data": rows,
+        "bars": bars,
+    }
+
+
+def measure_data(data: SmallData, folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """One data set: every peer, and Babelrec as the mean over seeds.
+
+    Args:
+        data: What to measure on.
+        folder: Where the data are kept.
+        seeds: Of Babelrec's trainings.
+    """
+    configs = [parse_config({**data.config(folder / "data"), "seed": seed}, data.name) for seed in seeds]
+    problem = test_problem(configs[0].data, seeds[0])
+    models: dict[str, dict[str, Any]] = {}
+    users: dict[str, _Users] = {}
+    for peer, grid in _GRIDS:
+        started = time.monotonic()
+        chosen = choose(peer, grid, validation_problem(configs[0].data, seeds[0]), seeds[0])
+        users[peer.name] = per_user(problem, peer.fit(problem, chosen, seeds[0]))
+        models[peer.name] = {"settings": chosen.model_dump(), "seconds": round(time.monotonic() - started, 1)}
+    ours, seconds = zip(*(_ours(config) for config in configs), strict=True)
+    users[OURS] = {metric: np.mean([each[metric] for each in ours], axis=0) for metric in _METRICS}
+    models[OURS] = {"settings": {}, "seconds": max(seconds), "seeds": list(seeds)}
+    for name, values in users.items():
+        models[name] |= {metric: float(values[metric].mean()) for metric in _METRICS}
+    best = max((peer.name for peer, _ in _GRIDS), key=lambda name: models[name][_CRITERION])
+    difference = users[OURS][_CRITERION] - users[best][_CRITERION]
+    return {
+        "data": data.name,
+        "what": data.what,
+        "users": problem.test.num_users,
+        "items": problem.test.num_items,
+        "models": models,
+        "best_peer": best,
+        "ratio": models[OURS][_CRITERION] / models[best][_CRITERION],
+        "difference": float(difference.mean()),
+        "interval": [float(end) for end in bootstrap_interval(difference[:, np.newaxis])[0]],
+    }
+
+
+def choose(peer: Peer, grid: Mapping[str, Sequence[Any]], problem: Problem, seed: int) -> Settings:
+    """The settings of the grid with the best NDCG@10 on a validation part; of equally good ones the first."""
+    candidates = [parse(peer, dict(zip(grid, values, strict=True))) for values in itertools.product(*grid.values())]
+    if len(candidates) == 1:
+        return candidates[0]
+    quality = [per_user(problem, peer.fit(problem, each, seed))[_CRITERION].mean() for each in candidates]
+    return candidates[int(np.argmax(quality))]
+
+
+def per_user(problem: Problem, score: Any) -> _Users:
+    """Metric -> float [U], by the code that measures Babelrec."""
+    rankings = rank_in_blocks(score, problem.test.num_users, problem.test.num_items, problem.train, 10)
+    values = ranking_metrics(rankings, problem.test, ks=(10,)).values
+    return {metric: values[metric] for metric in _METRICS}
+
+
+def _ours(config: Config) -> tuple[_Users, float]:
+    run = run_of(config)
+    report = evaluate_p1(run)
+    assert report.users is not None
+    # In the order of the problem's users: both are sorted by id.
+    return {metric: report.users[metric].to_numpy() for metric in _METRICS}, float(run.read("history.json")["seconds"])
+
+
+def bar_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether Babelrec is as good as the best peer, within what chance explains."""
+    low, high = row["interval"]
+    holds = row["ratio"] >= 1.0 or (row["ratio"] >= _LEAST and low <= 0.0 <= high)
+    return {
+        "name": f"{row['data']}: NDCG@10 / {row['best_peer']}'s",
+        "value": row["ratio"],
+        "comparison": ">=",
+        "bar": 1.0 if not low <= 0.0 <= high else _LEAST,
+        "holds": bool(holds),
+    }
+
+
+def show(result: Mapping[str, Any], console: Console) -> None:
+    """Figures and bars as tables."""
+    names = [*(peer.name for peer, _ in _GRIDS), OURS]
+    table = Table(title="NDCG@10 on the test part", box=SIMPLE_HEAD, title_justify="left")
+    table.add_column("data")
+    for column in ("users", "items", *names, "fit s"):
+        table.add_column(column, justify="right")
+    changes = Table(title="Babelrec less the best peer, with a paired 95 % interval", box=SIMPLE_HEAD)
+    for column in ("data", "best peer", "NDCG@10", "Recall@10"):
+        changes.add_column(column)
+    for row in result["data"]:
+        figures = [f"{row['models'][name]['ndcg@10']:.4f}" for name in names]
+        sizes = (f"{row['users']:,}", f"{row['items']:,}")
+        table.add_row(row["data"], *sizes, *figures, f"{row['models'][OURS]['seconds']:.0f}")
+        low, high = row["interval"]
+        recall = row["models"][OURS]["recall@10"] - row["models"][row["best_peer"]]["recall@10"]
+        change = f"{row['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
+        changes.add_row(row["data"], row["best_peer"], change, f"{recall:+.4f}")
+    console.print(table)
+    console.print(changes)
+    bars = Table(title="Bars", box=SIMPLE_HEAD, title_justify="left")
+    for column in ("bar", "value", "at least", ""):
+        bars.add_column(column)
+    for bar in result["bars"]:
+        style = "green" if bar["holds"] else "bold red"
+        verdict = "holds" if bar["holds"] else "does not hold"
+        bars.add_row(bar["name"], f"{bar['value']:.3f}", f"{bar['bar']:.2f}", verdict, style=style)
+    console.print(bars)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
