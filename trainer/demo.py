@@ -24,8 +24,8 @@ from trainer.evaluation.report import EvaluationReport, load
 from trainer.runs import Run
 from trainer.task import main as task
 
-# One wish, said as people of each language would say it.
-WISH = {
+# One description, as people of each language would type it.
+DESCRIPTION = {
     "en": ("English", "science fiction in outer space"),
     "zh": ("Chinese", "外太空科幻片"),
     "ar": ("Arabic", "خيال علمي في الفضاء الخارجي"),
@@ -38,6 +38,8 @@ WISH = {
     "fr": ("French", "science-fiction dans l'espace"),
     "tr": ("Turkish", "uzayda geçen bilim kurgu"),
 }
+# Titles as people type them: with a typo, in another script, in translation.
+NAMES = ("toy stroy", "Terminatr", "jurasic prak", "스타워즈", "Le Silence des agneaux", "玩具总动员")
 _USER = "42"
 _SHOWN = 10
 _START_SECONDS = 180.0
@@ -167,24 +169,34 @@ def _show(run: Run, report: EvaluationReport, model_dir: Path, client: Recommend
     for place, item in enumerate(for_user, start=1):
         listing.add_row(str(place), item.title, *(f"{item.heads[head]:.2f}" for head in heads))
     console.print(listing)
-    _show_wishes(console, client)
+    _show_descriptions(console, client)
+    _show_names(console, client)
     console.print(
         f"\nDone in {seconds:.0f} s. Next: [bold]make serve[/] and `python -m serving.client recommend --user 7`, "
         "[bold]make tensorboard[/], or your own data (README.md)."
     )
 
 
-def _show_wishes(console: Console, client: RecommenderClient) -> None:
-    answers = client.recommend_batch([Query(query=text, k=_SHOWN) for _, text in WISH.values()])
-    english = _ids(answers[list(WISH).index("en")])
-    table = Table(title="One wish in eleven languages (the films' titles are English)", title_justify="left")
+def _show_descriptions(console: Console, client: RecommenderClient) -> None:
+    answers = client.recommend_batch([Query(query=text, k=_SHOWN) for _, text in DESCRIPTION.values()])
+    english = _ids(answers[list(DESCRIPTION).index("en")])
+    table = Table(title="One description in eleven languages (the films' titles are English)", title_justify="left")
     table.add_column("language")
     table.add_column("typed")
     table.add_column("first three films", ratio=1)
     table.add_column(f"of {_SHOWN} as in English", justify="right")
-    for (name, text), answer in zip(WISH.values(), answers, strict=True):
+    for (name, text), answer in zip(DESCRIPTION.values(), answers, strict=True):
         titles = " · ".join(textwrap.shorten(item.title, 24, placeholder=" …") for item in answer[:3])
         table.add_row(name, text, titles, str(len(english & _ids(answer))))
+    console.print(table)
+
+
+def _show_names(console: Console, client: RecommenderClient) -> None:
+    table = Table(title="Titles, as people type them", title_justify="left")
+    table.add_column("typed")
+    table.add_column("first three films")
+    for text, answer in zip(NAMES, client.recommend_batch([Query(query=text, k=3) for text in NAMES]), strict=True):
+        table.add_row(text, " · ".join(textwrap.shorten(item.title, 30, placeholder=" …") for item in answer))
     console.print(table)
 
 
