@@ -340,9 +340,15 @@ class _Phase:
         return model
 
     def _solve_linear(self, model: Recommender) -> None:
-        if model.query_tower.linear is None:
-            return
         linear, known = self._config.model.linear, len(self.vocabulary.items)
+        if model.query_tower.linear is None:
+            if linear.rank == "auto":
+                _LOG.info(
+                    "No linear item-item model: %s known items are more than model.linear.rank: auto solves for. A "
+                    "number, such as 256, asks for it.",
+                    f"{known:,}",
+                )
+            return
         ids, (indptr, rows) = self.items.ids.numpy(), self._data.histories
         histories = (indptr, ids[rows] - 1)
         regularization = choose_regularization(self.run, linear, self.hold_out, ids, histories, known)
