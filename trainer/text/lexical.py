@@ -95,7 +95,8 @@ class LexicalIndex(tf.Module):
 
     def grams(self, texts: tf.Tensor) -> Grams:
         """The n-grams of string [B]; bytes that are not UTF-8 separate words."""
-        padded = tf.strings.join([" ", texts, " "])
+        # A character has four bytes at most: what is beyond is not even decoded.
+        padded = tf.strings.join([" ", tf.strings.substr(texts, 0, 4 * _LONGEST), " "])
         decoded = tf.strings.unicode_decode(padded, "UTF-8", errors="replace")[:, :_LONGEST]
         codes, lines = decoded.flat_values, _row_ids(decoded)
         inside = codes < _CODE_POINTS
