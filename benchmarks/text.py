@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
-import tensorflow_text  # noqa: F401  (registers the exported graph's operations)
 from rich.console import Console
 from rich.table import Table
 
@@ -223,6 +221,9 @@ def _cost(run_dir: Path, folder: Path) -> dict[str, Any]:
 
 
 def _graph(version: Path) -> Callable[[list[str]], None]:
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  (registers the graph's operations)
+
     loaded = tf.saved_model.load(str(version))
     recommend = loaded.signatures["recommend"]
 
