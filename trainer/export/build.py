@@ -83,7 +83,7 @@ def make_text_retrieval(config: Config, search: TextSearch) -> tuple[TextSearch,
     target = 0.0 if config.export.leaves_to_search else config.export.recall_target
     recall = index.tune(queries, vectors.value(), count=count, target=target)
     _LOG.info("Index of texts: %s, recall@%d %.4f.", index.settings, count, recall)
-    return search, IndexedTextRetrieval(search, index, config.export.exact_limit)
+    return search, IndexedTextRetrieval(search, index, config.export.exact_limit, least=config.export.candidates)
 
 
 def _approximate(config: Config, settings: IndexSettings, vectors: tf.Variable) -> ScannIndex | PortableIndex:

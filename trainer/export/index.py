@@ -1,6 +1,7 @@
 """Approximate and exact nearest neighbours inside the graph."""
 
 import math
+import uuid
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -133,17 +134,32 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
         self.settings = settings
         self._size = int(vectors.shape[0])
         self._usual = usual
+        # Two searchers of one graph that have no name of their own are one resource: the first answers for both.
+        self._resource = f"scann-{uuid.uuid4()}"
         self.index(tf.convert_to_tensor(vectors))
 
     def search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Index.search`."""
-        from scann import scann_ops
+        from scann.scann_ops.py import scann_ops
 
         settings = self.settings
         growth = tf.maximum(1.0, tf.cast(count, tf.float32) / self._usual)
         leaves = tf.minimum(tf.cast(tf.math.ceil(growth * settings.leaves_to_search), tf.int32), settings.leaves)
         reorder = tf.minimum(tf.maximum(settings.reorder, 2 * count), self._size)
-        found = scann_ops.searcher_from_module(self._serialized_searcher).search_batched_parallel(
+        state = self._serialized_searcher
+        handle = scann_ops.tensors_to_scann(
+            state.dataset,
+            state.scann_config,
+            state.serialized_partitioner,
+            state.datapoint_to_token,
+            state.ah_codebook,
+            state.hashed_dataset,
+            state.int8_dataset,
+            state.int8_multipliers,
+            state.dp_norms,
+            shared_name=self._resource,
+        )
+        found = scann_ops.ScannSearcher(handle).search_batched_parallel(
             queries, final_num_neighbors=count, pre_reorder_num_neighbors=reorder, leaves_to_search=leaves
         )
         # Searched leaves may hold fewer points than asked for: ScaNN then answers with fewer columns

@@ -1,7 +1,7 @@
 """The graph that serves: text, towers, index, filters and ranking behind four signatures."""
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,7 @@ class Servable(tf.Module):
         vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
         outputs = self._ranking_model(request["queries"], vectors)
         scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
-        scores = self._reorder_found_by_text(request, scores, retrieval, vectors)
+        scores = self._reorder_found_by_text(request, scores, lambda: retrieval, vectors)
         scores = tf.where(request["nothing"][:, tf.newaxis], retrieval, scores)
         scores = tf.where(rows >= 0, scores, -np.inf)
         best = tf.math.top_k(scores, tf.minimum(most, count))
@@ -211,7 +211,7 @@ class Servable(tf.Module):
         retrieval = tf.einsum("bd,bcd->bc", request["queries"], vectors)
         outputs = self._ranking_model(request["queries"], vectors)
         scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
-        scores = self._reorder_found_by_text(request, scores, self._fit_of(request, rows), vectors)
+        scores = self._reorder_found_by_text(request, scores, lambda: self._fit_of(request, rows), vectors)
         popular = tf.gather(self._shares(language), tf.maximum(rows, 0), batch_dims=1)
         scores = tf.where(request["nothing"][:, tf.newaxis], popular, scores)
         predictions = self._ranking_model.predictions(outputs, self._calibrations)
@@ -372,7 +372,7 @@ class Servable(tf.Module):
         return tf.tensor_scatter_nd_update(rows, places, found), tf.tensor_scatter_nd_update(scores, places, fit)
 
     def _reorder_found_by_text(
-        self, request: Tensors, scores: tf.Tensor, fit: tf.Tensor, vectors: tf.Tensor
+        self, request: Tensors, scores: tf.Tensor, fit: Callable[[], tf.Tensor], vectors: tf.Tensor
     ) -> tf.Tensor:
         """Final scores [B, C]: of the lines with text their fit, moved by the towers; ``vectors`` are the items'."""
         search = self._text_search
@@ -381,7 +381,7 @@ class Servable(tf.Module):
         typed = request["typed"]
         return tf.cond(  # type: ignore[no-any-return]
             tf.reduce_any(typed),
-            lambda: tf.where(typed[:, tf.newaxis], search.reorder(fit, request["queries"], vectors), scores),
+            lambda: tf.where(typed[:, tf.newaxis], search.reorder(fit(), request["queries"], vectors), scores),
             lambda: scores,
         )
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Protocol
 
-import numpy as np
 import tensorflow as tf
 
 from trainer.export.filters import best_rows
 from trainer.export.index import Index
-from trainer.models.text_search import TextQueries, TextSearch
+from trainer.models.text_search import TextQueries, TextSearch, names_no_item
 
+# Items among which the one that a query names most is looked for.
+_NEAREST = 32
 # Int32 lines [n] of the T queries -> bool [n, N], the items that may answer them.
 Allowed = Callable[[tf.Tensor], tf.Tensor]
 
@@ -57,10 +58,12 @@ class IndexedTextRetrieval(tf.Module):
         search: The scores.
         index: Of ``search.index_vectors``.
         exact_limit: Filters that let through at most so many items are searched exactly.
+        least: Candidates of each list, even where fewer items are asked for.
     """
 
-    def __init__(self, search: TextSearch, index: Index, exact_limit: int) -> None:
+    def __init__(self, search: TextSearch, index: Index, exact_limit: int, *, least: int) -> None:
         super().__init__(name="indexed_text_retrieval")
+        self._least = min(least, search.size)
         self._search = search
         self._index = index
         self._exact_limit = exact_limit
@@ -69,57 +72,98 @@ class IndexedTextRetrieval(tf.Module):
         """See `TextRetrieval.search`."""
 
         def line(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            # One line's N numbers at a time, and not T times N.
             own = TextQueries(*(part[place : place + 1] for part in queries))
             mask = allowed(place[tf.newaxis])[0]
             total = tf.reduce_sum(tf.cast(mask, tf.int32))
             lexical = self._lexical(own)
+            best = self._best(own, lexical)
             rows = tf.cond(
                 total <= self._exact_limit,
                 lambda: tf.cast(tf.where(mask)[:, 0], tf.int32),
-                lambda: self._candidates(own, lexical, mask, total, count),
+                lambda: self._candidates(own, lexical, best, mask, total, tf.maximum(count, self._least)),
             )
-            scores = self._search.scores_of(own, rows[tf.newaxis], tf.gather(lexical, rows)[tf.newaxis])
-            found, best = best_rows(rows[tf.newaxis], scores, count)
-            return found[0], best[0]
+            scores = self._search.scores_of(own, rows[tf.newaxis], tf.gather(lexical, rows)[tf.newaxis], best)
+            found, fit = best_rows(rows[tf.newaxis], scores, count)
+            return found[0], fit[0]
 
-        rows = tf.TensorSpec([None], tf.int32)
-        scores = tf.TensorSpec([None], tf.float32)
+        signature = (tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32))
         lines = tf.range(tf.size(queries.texts))
-        found: tuple[tf.Tensor, tf.Tensor] = tf.map_fn(line, lines, fn_output_signature=(rows, scores))
-        return tf.ensure_shape(found[0], [None, None]), tf.ensure_shape(found[1], [None, None])
+        # One line's N numbers at a time, and not T times N.
+        rows, scores = tf.cond(
+            tf.size(lines) > 0,
+            lambda: tf.map_fn(line, lines, fn_output_signature=signature, parallel_iterations=1),
+            lambda: (tf.zeros([0, count], tf.int32), tf.zeros([0, count])),
+        )
+        return tf.ensure_shape(rows, [None, None]), tf.ensure_shape(scores, [None, None])
 
     def scores_of(self, queries: TextQueries, rows: tf.Tensor) -> tf.Tensor:
         """See `TextRetrieval.scores_of`."""
 
         def line(place: tf.Tensor) -> tf.Tensor:
             own = TextQueries(*(part[place : place + 1] for part in queries))
-            lexical = tf.gather(self._lexical(own), rows[place])
-            return self._search.scores_of(own, rows[place : place + 1], lexical[tf.newaxis])[0]
+            lexical = self._lexical(own)
+            spelled = tf.gather(lexical, rows[place])[tf.newaxis]
+            return self._search.scores_of(own, rows[place : place + 1], spelled, self._best(own, lexical))[0]
 
+        signature = tf.TensorSpec([None], tf.float32)
         lines = tf.range(tf.size(queries.texts))
-        return tf.map_fn(line, lines, fn_output_signature=tf.TensorSpec([None], tf.float32))
+        return tf.cond(  # type: ignore[no-any-return]
+            tf.size(lines) > 0,
+            lambda: tf.map_fn(line, lines, fn_output_signature=signature, parallel_iterations=1),
+            lambda: tf.zeros([0, tf.shape(rows)[1]]),
+        )
 
     def _lexical(self, query: TextQueries) -> tf.Tensor:
         """What spelling adds to every item's score for one query, float32 [N]."""
         scores = self._search.lexical(query.texts)
         return tf.zeros([self._search.size]) + tf.reshape(scores, [-1])
 
+    def _best(self, query: TextQueries, lexical: tf.Tensor) -> tf.Tensor:
+        """How much one query names the item that it names most, of the whole catalogue, float32 [1]."""
+        few = tf.constant(min(_NEAREST, self._search.size))
+        _, near = self._index.search(self._search.index_query(query), few)
+        rows = tf.concat([tf.maximum(near[0], 0), tf.math.top_k(lexical, few).indices], axis=0)[tf.newaxis]
+        return tf.reduce_max(self._search.named(query, rows, tf.gather(lexical, rows)), axis=1)
+
     def _candidates(
-        self, query: TextQueries, lexical: tf.Tensor, mask: tf.Tensor, total: tf.Tensor, count: tf.Tensor
+        self,
+        query: TextQueries,
+        lexical: tf.Tensor,
+        best: tf.Tensor,
+        mask: tf.Tensor,
+        total: tf.Tensor,
+        count: tf.Tensor,
     ) -> tf.Tensor:
-        """Allowed rows that are near in meaning or in letters, each once, int32 [C]."""
+        """Allowed rows that are near in meaning, in letters or by their categories, each once, int32 [C]."""
         size = self._search.size
         # Twice what would do if allowed items were spread evenly over the ranking.
         share = tf.cast(size, tf.float32) / tf.cast(total, tf.float32)
         spread = tf.where(share > 1.0, 2.0 * share, 1.0)
         fetch = tf.cast(tf.minimum(spread * tf.cast(count, tf.float32), float(size)), tf.int32)
         _, near = self._index.search(self._search.index_query(query), fetch)
-        spelled = tf.math.top_k(tf.where(mask, lexical, -np.inf), tf.minimum(count, size))
-        spelled_alike = tf.where(spelled.values > 0.0, spelled.indices, -1)
-        rows = tf.unique(tf.concat([near[0], spelled_alike], axis=0)).y
+        lists = [near[0], self._top(tf.where(mask, lexical, 0.0), count)]
+        if self._search.reads_categories:
+            lists.append(
+                tf.cond(
+                    names_no_item(best)[0] > 0.0,
+                    lambda: self._top(tf.where(mask, self._described(query), 0.0), count),
+                    lambda: tf.zeros([0], tf.int32),
+                )
+            )
+        rows = tf.unique(tf.concat(lists, axis=0)).y
         rows = tf.boolean_mask(rows, (rows >= 0) & tf.gather(mask, tf.maximum(rows, 0)))
         # An index that finds too few of a filter's items leaves the request short: then all of them are scored.
         return tf.cond(
             tf.size(rows) >= tf.minimum(count, total), lambda: rows, lambda: tf.cast(tf.where(mask)[:, 0], tf.int32)
         )
+
+    def _described(self, query: TextQueries) -> tf.Tensor:
+        """Items by their categories, those of one category by popularity, float32 [N]; 0 where no category is meant."""
+        similar = self._search.described(query)[0]
+        return tf.where(similar > 0.0, tf.nn.relu(similar + self._search.popularity), 0.0)
+
+    @staticmethod
+    def _top(scores: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        """The rows of the largest positive scores of [N], int32 [count]; -1 where there are fewer."""
+        found = tf.math.top_k(scores, tf.minimum(count, tf.size(scores)))
+        return tf.where(found.values > 0.0, found.indices, -1)

@@ -110,6 +110,13 @@ class CatalogueRanker:
         Returns:
             Int64 [n, k] item rows, best first; -1 pads.
         """
+        blocks = [
+            self._rank_texts(sentences[start : start + _BLOCK], texts[start : start + _BLOCK], k)
+            for start in range(0, len(texts), _BLOCK)
+        ]
+        return np.concatenate([np.zeros((0, k), np.int64), *blocks])
+
+    def _rank_texts(self, sentences: tf.Tensor, texts: Sequence[str], k: int) -> npt.NDArray[np.int64]:
         sentences = self._model.candidate_tower.convert(sentences, tf.zeros([len(texts)], tf.int32))
         queries = text_query_vectors(self._model, sentences)
         if self._text_search is None:

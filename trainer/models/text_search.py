@@ -94,6 +94,8 @@ class SearchFeatures:
             counts: [N] training positives.
         """
         catalogue, tower = items.catalogue, model.candidate_tower
+        # Vectors of labels are those of the encoder as it was: other queries can't be compared with them.
+        comparable = tower.encoder is None and tower.conversion is None
         blocks = []
         for start in range(0, items.size, _BLOCK):
             texts, languages = items.text(tf.range(start, min(start + _BLOCK, items.size)))
@@ -102,8 +104,8 @@ class SearchFeatures:
         text = centred_by_language(unit(np.concatenate(blocks)), catalogue.languages) * written
         return cls(
             text=text.astype(np.float32),
-            labels=_label_vectors(items, text.shape[1]),
-            categories=catalogue.categories,
+            labels=_label_vectors(items, text.shape[1]) if comparable else np.zeros((0, text.shape[1]), np.float32),
+            categories=catalogue.categories if comparable else np.full_like(catalogue.categories, -1),
             popularity=standard_popularity(counts),
             lexical=LexicalIndex(catalogue.texts),
         )
@@ -177,6 +179,11 @@ class TextSearch(tf.Module):
             self._categories = tf.Variable(rows, trainable=False, name="categories")
             norm = weights.categories * label_norm(features.categories)
             self._label_norm = tf.Variable(norm, trainable=False, name="label_norm")
+            # Who has which label, for scoring everybody at once.
+            who, place = np.nonzero(features.categories >= 0)
+            pairs = np.stack([who, features.categories[who, place]], axis=1).astype(np.int64)
+            self._pairs = tf.Variable(pairs, trainable=False, name="label_pairs")
+            self._pair_weights = tf.Variable(norm[who], trainable=False, name="label_pair_weights")
         self._lexical = features.lexical if weights.lexical else None
         self._reads_categories = bool(weights.categories and len(features.labels))
         self._scale = TowerScale(tower_vectors) if weights.towers else None
@@ -200,9 +207,23 @@ class TextSearch(tf.Module):
         named = tf.matmul(queries.vectors, self.vectors, transpose_b=True) + self.lexical(queries.texts)
         fit = named + self.popularity
         if self._reads_categories:
-            similar = tf.reduce_sum(tf.gather(queries.labels, self._categories, axis=1), axis=2)
-            fit += names_no_item(tf.reduce_max(named, axis=1, keepdims=True)) * similar * self._label_norm
+            fit += names_no_item(tf.reduce_max(named, axis=1, keepdims=True)) * self.described(queries)
         return fit
+
+    @property
+    def reads_categories(self) -> bool:
+        """Whether categories count."""
+        return self._reads_categories
+
+    def described(self, queries: TextQueries) -> tf.Tensor:
+        """How similar every item's categories are to the queries, weighted, float32 [T, N]."""
+        shape = tf.constant([self.size, int(self._labels.shape[0]) + 1], tf.int64)
+        having = tf.SparseTensor(self._pairs, self._pair_weights, shape)
+        return tf.transpose(tf.sparse.sparse_dense_matmul(having, queries.labels, adjoint_b=True))
+
+    def named(self, queries: TextQueries, rows: tf.Tensor, lexical: tf.Tensor) -> tf.Tensor:
+        """How much the queries name some items, by meaning and spelling: arguments and result as of `scores_of`."""
+        return tf.einsum("ts,tcs->tc", queries.vectors, tf.gather(self.vectors, rows)) + lexical
 
     def lexical(self, texts: tf.Tensor) -> tf.Tensor:
         """The part of the scores that spelling has, float32 [T, N]; a scalar 0 where it has none."""
@@ -210,23 +231,23 @@ class TextSearch(tf.Module):
             return tf.constant(0.0)
         return self.weights.lexical * tf.square(self._lexical(texts))
 
-    def scores_of(self, queries: TextQueries, rows: tf.Tensor, lexical: tf.Tensor) -> tf.Tensor:
+    def scores_of(self, queries: TextQueries, rows: tf.Tensor, lexical: tf.Tensor, best: tf.Tensor) -> tf.Tensor:
         """How well some items fit.
 
         Args:
             queries: T queries.
-            rows: Int32 [T, C] item rows, among them those that are nearest.
+            rows: Int32 [T, C] item rows.
             lexical: Float32 [T, C], their part of `lexical`.
+            best: Float32 [T], the largest `named` of the whole catalogue.
 
         Returns:
             Float32 [T, C], the same numbers as of `scores` for these items.
         """
-        named = tf.einsum("ts,tcs->tc", queries.vectors, tf.gather(self.vectors, rows)) + lexical
-        fit = named + tf.gather(self.popularity, rows)
+        fit = self.named(queries, rows, lexical) + tf.gather(self.popularity, rows)
         if self._reads_categories:
             labels = tf.gather(queries.labels, tf.gather(self._categories, rows), batch_dims=1)
             similar = tf.reduce_sum(labels, axis=2) * tf.gather(self._label_norm, rows)
-            fit += names_no_item(tf.reduce_max(named, axis=1, keepdims=True)) * similar
+            fit += names_no_item(best)[:, tf.newaxis] * similar
         return fit
 
     def reorder(self, fit: tf.Tensor, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:

@@ -3,7 +3,8 @@
 A sentence encoder knows what words mean, and little of how they are spelled: a name, a model number or a mistyped title
 is found by the characters that it shares with an item's text. Items are indexed by the trigrams of their words under
 BM25 (Robertson and Zaragoza, 2009, doi 10.1561/1500000019); scripts with a character for a syllable or a word (Han,
-kana, Hangul) by bigrams. Case, accents and compatibility forms (full-width letters, ligatures) make no difference.
+kana, Hangul) by bigrams. Case, accents and compatibility forms (full-width letters, Roman
+numerals) make no difference.
 """
 
 import functools
@@ -20,7 +21,7 @@ _K1: Final = 1.2
 _B: Final = 0.75
 # Characters of a text that are read: titles and the beginning of descriptions; queries are shorter.
 _LONGEST: Final = 256
-# An n-gram of more items than this, and of more than a fiftieth of the catalogue, tells hardly anything and costs most.
+# An n-gram of more items than this, and of more than a twentieth of the catalogue, says little and costs most.
 _COMMON: Final = 2_000
 _MIN_BUCKETS: Final = 1 << 14
 _MAX_BUCKETS: Final = 1 << 22
@@ -29,6 +30,7 @@ _TEXTS_AT_ONCE: Final = 8_192
 _CODE_POINTS: Final = 0x40000
 _SEPARATOR: Final = 0
 _DROPPED: Final = -1
+_KANA: Final = ((0x3040, 0x30FF),)
 # Han, kana and Hangul syllables: first and last code points.
 _SYLLABIC: Final = (
     (0x3040, 0x30FF),
@@ -38,8 +40,12 @@ _SYLLABIC: Final = (
     (0xF900, 0xFAFF),
     (0x20000, 0x323AF),
 )
-# Accents and the vowel signs of Arabic and Hebrew, which writers leave out.
-_OPTIONAL_MARKS: Final = ((0x0300, 0x036F), (0x0591, 0x05C7), (0x064B, 0x065F))
+# Accents, the vowel signs of Arabic and Hebrew, the dots of Indic letters and of kana, and variation selectors: writers
+# leave them out, or write them as a part of the letter.
+_OPTIONAL_MARKS: Final = (
+    *((0x0300, 0x036F), (0x0591, 0x05C7), (0x064B, 0x065F), (0x093C, 0x093C), (0x09BC, 0x09BC), (0x0A3C, 0x0A3C)),
+    *((0x3099, 0x309C), (0xFE00, 0xFE0F), (0xFF9E, 0xFF9F)),
+)
 # Odd factors of xxHash, which spread code points over 32 bits and more.
 _FACTORS: Final = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)
 
@@ -77,7 +83,7 @@ class LexicalIndex(tf.Module):
         spread = np.bincount(buckets, minlength=self._buckets)
         lengths = np.bincount(items, minlength=self.size).astype(np.float32)
         weight = np.log1p((self.size - spread + 0.5) / (spread + 0.5)).astype(np.float32)
-        weight[spread > max(_COMMON, self.size // 50)] = 0.0
+        weight[spread > max(_COMMON, self.size // 20)] = 0.0
         norm = _K1 * (1.0 - _B + _B * lengths / max(float(lengths.mean()) if self.size else 0.0, 1.0))
         scores = weight[buckets] * (counts * (_K1 + 1.0) / (counts + norm[rows]))
         kept = weight[buckets] > 0.0
@@ -156,9 +162,14 @@ def _folded_characters() -> npt.NDArray[np.int32]:
     for code in range(_CODE_POINTS):
         character = chr(code)
         if unicodedata.category(character)[0] in "LNM":
-            folded = unicodedata.normalize("NFKD", character).casefold()[:1]
-            syllable = _within(code, _SYLLABIC)
-            table[code] = -code if syllable else ord(folded) if folded and ord(folded) < _CODE_POINTS else code
+            letter = ord(unicodedata.normalize("NFKC", character)[:1])
+            # Hangul syllables stay whole; a kana is its letter without the dots.
+            if _within(letter, _SYLLABIC):
+                base = unicodedata.normalize("NFD", chr(letter))[:1] if _within(letter, _KANA) else chr(letter)
+                table[code] = -ord(base)
+            else:
+                folded = unicodedata.normalize("NFKD", character).casefold()[:1]
+                table[code] = ord(folded) if folded and ord(folded) < _CODE_POINTS else code
     for first, last in _OPTIONAL_MARKS:
         table[first : last + 1] = _DROPPED
     return table

@@ -1,8 +1,8 @@
 """Chooses the weights of text search on the validation part, from text queries that the catalogue itself yields.
 
-Nobody has typed anything yet when a model is trained, but each held-out positive is an item that somebody wanted. What
-such a person might have typed is known: its title as a translation would say it (a blurred sentence vector, with no
-letter in common), its title with a typo, or the name of one of its categories. The wanted item should come first.
+Nobody has typed anything yet when a model is trained, but what people type is known: the title of an item as a
+translation would say it (a blurred sentence vector, with no letter in common), its title with a typo, or the name of a
+category before they choose one of its items, which a held-out positive shows. The wanted item should come first.
 """
 
 import itertools
@@ -67,18 +67,24 @@ def choose_search_weights(
         counts: [N] training positives of each item.
         hold_out: The validation part.
     """
+    fields, settings = zip(*CHOICES, strict=True)
+    choices = list(itertools.product(*(getattr(config.model.search, setting) for setting in settings)))
+    if len(choices) == 1:
+        return default_weights(config.model.search)
     queries = _ValidationQueries(config, model, ranker, counts, hold_out)
     if not queries.kinds:
         return default_weights(config.model.search)
     alone = queries.quality(SearchWeights(0.0, 0.0, 0.0, 0.0))
-    best, value, reached = default_weights(config.model.search), -math.inf, alone
-    fields, settings = zip(*CHOICES, strict=True)
-    for choice in itertools.product(*(getattr(config.model.search, setting) for setting in settings)):
+    best, value = default_weights(config.model.search), -math.inf
+    for choice in choices:
         weights = SearchWeights(**dict(zip(fields, choice, strict=True)))
         quality = queries.quality(weights)
         judged = float(np.mean(np.log(np.maximum(quality.ndcg, 1e-6))))
         if judged > value and np.all(quality.recall >= _KEPT * alone.recall):
-            best, value, reached = weights, judged, quality
+            best, value = weights, judged
+    if value == -math.inf:
+        _LOG.warning("No weights of text search keep what the sentence encoder alone finds; the defaults are taken.")
+    reached = queries.quality(best)
     _LOG.info("Text search: %s, chosen on %d queries of each kind at most.", best, queries.size)
     for kind, name in enumerate(queries.kinds):
         _LOG.info(
@@ -134,6 +140,8 @@ class _ValidationQueries:
         items = ranker.items
         draws = np.random.default_rng(config.seed)
         features = SearchFeatures.of(model, items, counts)
+        # As they are compared in serving.
+        texts, projection = features.projected(config.model.search.dimension)
         self.size = min(config.model.search.queries, max(50, _LARGEST // items.size))
         self._popularity = features.popularity
         scale = TowerScale(ranker.vectors)
@@ -152,12 +160,14 @@ class _ValidationQueries:
             history[::2], known[::2] = -1, UNKNOWN
             queries = text_query_vectors(model, tf.constant(vectors), ranker.vectors, history, known)
             products = tf.matmul(queries, ranker.vectors, transpose_b=True)
+            barred = hold_out.barred(asked.users)
+            barred[np.arange(len(barred)), asked.wanted] = False
             letters = [""] * len(asked.texts) if asked.translated else asked.texts
             self._parts[kind] = _Scored(
                 wanted=asked.wanted,
                 languages=np.unique([items.catalogue.languages[row] for row in asked.wanted], return_inverse=True)[1],
-                barred=hold_out.barred(asked.users),
-                text=vectors @ features.text.T,
+                barred=barred,
+                text=((vectors @ projection) @ texts.T).astype(np.float32),
                 categories=features.category_scores(vectors),
                 lexical=np.square(features.lexical(tf.constant(letters, tf.string)).numpy()),
                 towers=bounded(scale(queries, products)).numpy(),
@@ -185,11 +195,13 @@ class _ValidationQueries:
         return _Quality(np.array(recall), np.array(ndcg))
 
     def _asked(self, items: ItemTable, hold_out: HoldOut, draws: np.random.Generator) -> dict[str, _Asked]:
-        """Kind -> queries for held-out positives: what is chosen often is asked for often."""
+        """Kind -> queries: titles of any item, and categories of what held-out positives show was chosen."""
         catalogue = items.catalogue
         users, rows = hold_out.sample_positives(self.size, draws)
-        titled = np.flatnonzero([bool(catalogue.titles[row].strip()) for row in rows])
-        people, named = users[titled], rows[titled]
+        # Rare items are asked for by name as well: their titles are drawn from all that may be answered.
+        titled = np.array([row for row in hold_out.candidate_rows if catalogue.titles[row].strip()], np.int64)
+        named = draws.permutation(titled)[: self.size]
+        people = draws.choice(users, len(named))
         titles = [catalogue.titles[row] for row in named]
         labels = [row[row >= 0] for row in catalogue.categories[rows]]
         labelled = np.flatnonzero([len(row) > 0 for row in labels])

@@ -97,6 +97,16 @@ def test_case_width_and_accents_make_no_difference() -> None:
     np.testing.assert_allclose(index(tf.constant(["creme"])).numpy(), decomposed)
 
 
+@pytest.mark.parametrize(
+    ("plain", "other"),
+    [("カメラ", "ｶﾒﾗ"), ("バッグ", "バッグ"), ("豈", "\uf900"), ("হয়", "হ\u09df"), ("Ⅳ", "ⅳ")],
+)
+def test_other_forms_of_the_same_letters_are_found(plain: str, other: str) -> None:
+    index = LexicalIndex([plain, "something else"])
+    np.testing.assert_allclose(index(tf.constant([plain])).numpy(), index(tf.constant([other])).numpy())
+    assert index(tf.constant([other])).numpy()[0].argmax() == 0
+
+
 def test_lines_of_a_batch_are_scored_each_by_itself() -> None:
     index = LexicalIndex(_TEXTS)
     queries = ["", "running", "", "캠핑 텐트", "tent", ""]
