@@ -116,12 +116,12 @@ class HoldOut:
         users = np.searchsorted(self._held_out_indptr, chosen, side="right") - 1
         return users, self._held_out[chosen].astype(np.int64)
 
-    def barred(self, users: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Bool [n, N]: items that may not answer users at these places: no candidates, or of the user's history."""
-        barred = np.tile(~self._allowed, (len(users), 1))
+    def seen(self, users: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Bool [n, N]: items of the histories of users at these places, which don't answer them."""
+        seen = np.zeros((len(users), len(self._allowed)), bool)
         for place, user in enumerate(users):
-            barred[place, self._history[self._indptr[user] : self._indptr[user + 1]]] = True
-        return barred
+            seen[place, self._history[self._indptr[user] : self._indptr[user + 1]]] = True
+        return seen
 
     def histories(
         self, users: npt.NDArray[np.int64], length: int

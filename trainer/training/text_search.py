@@ -43,7 +43,7 @@ _TRANSLATION_NOISE = (0.8, 2.5)
 # Numbers of one matrix of queries x items.
 _LARGEST = 8_000_000
 # Share of the sentence encoder's recall that each kind of query must keep.
-_KEPT = 0.95
+_KEPT = 0.98
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -58,7 +58,7 @@ def choose_search_weights(
 
     The geometric mean makes an item of a named category, which is one of hundreds, count as much as one whose title is
     typed. Weights with which any kind of query finds its item among the first ten less often than with the sentence
-    encoder's similarity alone, by more than a twentieth, are not considered.
+    encoder's similarity alone, by more than a fiftieth, are not considered.
 
     Args:
         config: Of the run.
@@ -160,7 +160,7 @@ class _ValidationQueries:
             history[::2], known[::2] = -1, UNKNOWN
             queries = text_query_vectors(model, tf.constant(vectors), ranker.vectors, history, known)
             products = tf.matmul(queries, ranker.vectors, transpose_b=True)
-            barred = hold_out.barred(asked.users)
+            barred = hold_out.seen(asked.users)
             barred[np.arange(len(barred)), asked.wanted] = False
             letters = [""] * len(asked.texts) if asked.translated else asked.texts
             self._parts[kind] = _Scored(
@@ -198,8 +198,8 @@ class _ValidationQueries:
         """Kind -> queries: titles of any item, and categories of what held-out positives show was chosen."""
         catalogue = items.catalogue
         users, rows = hold_out.sample_positives(self.size, draws)
-        # Rare items are asked for by name as well: their titles are drawn from all that may be answered.
-        titled = np.array([row for row in hold_out.candidate_rows if catalogue.titles[row].strip()], np.int64)
+        # Rare items, and those that nobody has chosen yet, are asked for by name as well.
+        titled = np.flatnonzero([bool(title.strip()) for title in catalogue.titles])
         named = draws.permutation(titled)[: self.size]
         people = draws.choice(users, len(named))
         titles = [catalogue.titles[row] for row in named]

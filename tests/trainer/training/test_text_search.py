@@ -81,7 +81,7 @@ def test_queries_are_of_held_out_items_and_bar_what_serving_bars(
     there = np.zeros((len(hold_out.user_ids), len(hold_out.candidate_rows)), bool)
     there[users, np.searchsorted(hold_out.candidate_rows, rows)] = True
     np.testing.assert_array_equal(np.flatnonzero(there), np.sort(hold_out.test.keys()))
-    barred = hold_out.barred(users)
+    barred = hold_out.seen(users)
     assert not barred[np.arange(len(rows)), rows].any()
     history, known = hold_out.histories(users, 4)
     assert history.shape == (len(users), 4)
