@@ -491,7 +491,7 @@ class SearchConfig(Settings):
         description="Of the similarity of the query to an item's category labels, where that to its text weighs 1.",
     )
     lexical_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
-        [0.4, 0.2, 0.8], min_length=1, description="Of the squared share of the query's n-grams that an item has."
+        [0.4, 0.2], min_length=1, description="Of the squared share of the query's n-grams that an item has."
     )
     popularity_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
         [0.05, 0.0, 0.02, 0.1], min_length=1, description="Of an item's popularity, in standard deviations."
