@@ -4,6 +4,7 @@ What the kernel says on stderr (progress and warnings of this machine) is printe
 """
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -23,13 +24,20 @@ def execute(path: Path) -> None:
             for output in cell.outputs:
                 if output.output_type == "stream" and output.name == "stderr":
                     print(f"{path.name}, {cell.id}: {output.text}")
-            cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
+            cell.outputs = [each for each in cell.outputs if _is_for_readers(each)]
     # Kept as it is in the repository: the kernel adds the versions of this machine.
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
     nbformat.write(notebook, path)
+
+
+def _is_for_readers(output: Any) -> bool:
+    """Whether an output is a result: not a log line, a warning, or the remains of a progress bar."""
+    if output.output_type == "stream":
+        return output.name != "stderr" and not output.text.startswith(("WARNING:", "INFO:"))
+    return bool(output.output_type != "display_data" or "image/png" in output.data)
 
 
 def main() -> None:
