@@ -74,14 +74,15 @@ class HoldOut:
         model: Recommender,
         items: ItemTable,
         weights: Mapping[str, float],
-        only: npt.NDArray[np.bool_] | None = None,
     ) -> CatalogueRanker:
-        """Answers whole requests over the candidates, or over those that ``only`` [I] marks."""
-        allowed = self._allowed
-        if only is not None:
-            allowed = np.zeros_like(allowed)
-            allowed[self.candidate_rows[only]] = True
-        return CatalogueRanker(model, items, weights, candidates=self._size, allowed=allowed)
+        """Answers whole requests over the candidates."""
+        return CatalogueRanker(model, items, weights, candidates=self._size, allowed=self._allowed)
+
+    def among(self, ranker: CatalogueRanker, only: npt.NDArray[np.bool_]) -> CatalogueRanker:
+        """The ranker over the candidates that bool ``only`` [I] marks."""
+        allowed = np.zeros_like(self._allowed)
+        allowed[self.candidate_rows[only]] = True
+        return ranker.restricted(allowed)
 
     def rankings(self, ranker: CatalogueRanker, k: int) -> Rankings:
         """The k best candidates of each user, int64 [U, k] positions in ``candidate_rows``, -1 pads."""

@@ -111,8 +111,7 @@ def _evaluate(
     )
     started = time.monotonic()
     length = max(_CURVE_LENGTH, *config.evaluation.ks)
-    blend = run.read("blend.json")
-    ranker = hold_out.ranker(model, items, blend)
+    ranker = hold_out.ranker(model, items, run.read("blend.json"))
     rankings = hold_out.rankings(ranker, length)
     seconds = time.monotonic() - started
     trained = set(vocabulary.items) if known_users else set()
@@ -135,7 +134,7 @@ def _evaluate(
     each = ranking_metrics(rankings, hold_out.test, ks=config.evaluation.ks, training_counts=hold_out.training_counts)
     if config.data.split.cold_items > 0.0 and known_users:
         report = with_groups_alone(
-            report, problem, lambda only: hold_out.rankings(hold_out.ranker(model, items, blend, only), length)
+            report, problem, lambda only: hold_out.rankings(hold_out.among(ranker, only), length)
         )
     report = replace(report, users=pl.DataFrame({"user_id": hold_out.user_ids, **each.values}))
     if not known_users or not model.heads:

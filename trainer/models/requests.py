@@ -1,5 +1,6 @@
 """Whole requests against a catalogue in memory: retrieve, then rank, then order."""
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -49,6 +50,15 @@ class CatalogueRanker:
         self._candidates = candidates
         self._allowed = tf.constant(np.ones(items.size, bool) if allowed is None else allowed)
         self._vectors = tf.Variable(model.candidate_vectors(items), trainable=False)
+        # Held by the object, not decorated: `blended` and `restricted` share one trace.
+        self._retrieve_and_rank = tf.function(
+            self._retrieve_and_rank_eagerly,
+            input_signature=[
+                _batch_signature(model),
+                tf.TensorSpec([None, None], tf.int32, "excluded"),
+                tf.TensorSpec([items.size], tf.bool, "allowed"),
+            ],
+        )
 
     @property
     def model(self) -> Recommender:
@@ -68,6 +78,18 @@ class CatalogueRanker:
     def refresh(self) -> None:
         """Takes in the model's weights as they are now."""
         self._vectors.assign(self._model.candidate_vectors(self._items))
+
+    def blended(self, weights: Mapping[str, float]) -> "CatalogueRanker":
+        """The same ranker with another blend; candidate vectors and traced graph are shared."""
+        other = copy.copy(self)
+        other._weights = dict(weights)
+        return other
+
+    def restricted(self, allowed: npt.NDArray[np.bool_]) -> "CatalogueRanker":
+        """The same ranker over the items that bool ``allowed`` [N] marks; vectors and traced graph are shared."""
+        other = copy.copy(self)
+        other._allowed = tf.constant(allowed)
+        return other
 
     def rank(
         self,
@@ -95,8 +117,9 @@ class CatalogueRanker:
             batch, excluded = self._requests(
                 indptr[start : stop + 1], history, None if users is None else users[start:stop]
             )
-            rows = self._answer(batch, excluded, tf.constant(k))
-            rankings[start:stop, : rows.shape[1]] = rows.numpy()
+            rows, retrieval, outputs = self._retrieve_and_rank(batch, excluded, self._allowed)
+            best = self._order(rows, retrieval, outputs, k).numpy()
+            rankings[start:stop, : best.shape[1]] = best
         return rankings
 
     def rank_texts(self, sentences: tf.Tensor, texts: Sequence[str], k: int) -> npt.NDArray[np.int64]:
@@ -121,7 +144,7 @@ class CatalogueRanker:
         queries = text_query_vectors(self._model, sentences)
         if self._text_search is None:
             nothing = tf.fill([len(texts), 1], -1)
-            rows = self._order(*self._search(queries, nothing), tf.constant(k)).numpy()
+            rows = self._order(*self._search(queries, nothing, self._allowed), k).numpy()
         else:
             fit = self._text_search.scores(self._text_search.read(sentences, tf.constant(list(texts), tf.string)))
             top = tf.math.top_k(tf.where(self._allowed, fit, -np.inf), min(self._candidates, self._items.size))
@@ -138,7 +161,8 @@ class CatalogueRanker:
         for start in range(0, len(indptr) - 1, _BLOCK):
             stop = min(start + _BLOCK, len(indptr) - 1)
             some = None if users is None else users[start:stop]
-            blocks.append(self._retrieve_and_rank(*self._requests(indptr[start : stop + 1], history, some)))
+            requests = self._requests(indptr[start : stop + 1], history, some)
+            blocks.append(self._retrieve_and_rank(*requests, self._allowed))
         return tuple(tf.concat(parts, axis=0) for parts in zip(*blocks, strict=True))
 
     def query_vectors(self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints | None) -> tf.Tensor:
@@ -196,29 +220,42 @@ class CatalogueRanker:
         )
         return batch, excluded.to_tensor(-1)
 
-    @tf.function(reduce_retracing=True)
-    def _answer(self, batch: Batch, excluded: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-        rows, retrieval, outputs = self._retrieve_and_rank(batch, excluded)
-        return self._order(rows, retrieval, outputs, k)
-
-    def _order(self, rows: tf.Tensor, retrieval: tf.Tensor, outputs: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+    def _order(self, rows: tf.Tensor, retrieval: tf.Tensor, outputs: tf.Tensor, k: int) -> tf.Tensor:
         scores = blend(retrieval, outputs, self._model.heads, self._weights)
         scores = tf.where(rows >= 0, scores, -np.inf)
-        order = tf.math.top_k(scores, tf.minimum(k, tf.shape(scores)[1])).indices
+        order = tf.math.top_k(scores, min(k, int(scores.shape[1]))).indices
         return tf.cast(tf.gather(rows, order, batch_dims=1), tf.int64)
 
-    @tf.function(reduce_retracing=True)
-    def _retrieve_and_rank(self, batch: Batch, excluded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return self._search(self._model.query_vectors(batch, self._items, self._vectors), excluded)
+    def _retrieve_and_rank_eagerly(
+        self, batch: Batch, excluded: tf.Tensor, allowed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return self._search(self._model.query_vectors(batch, self._items, self._vectors), excluded, allowed)
 
-    def _search(self, queries: tf.Tensor, excluded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _search(
+        self, queries: tf.Tensor, excluded: tf.Tensor, allowed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         model = self._model
         scores = tf.matmul(queries, self._vectors, transpose_b=True) / model.config.retrieval.temperature
-        barred = membership(excluded, self._items.size) | ~self._allowed
+        barred = membership(excluded, self._items.size) | ~allowed
         top = tf.math.top_k(tf.where(barred, -np.inf, scores), min(self._candidates, self._items.size))
         rows = tf.where(tf.math.is_finite(top.values), top.indices, -1)
         outputs = model.ranking_model(queries, tf.gather(self._vectors, top.indices))
         return rows, top.values, outputs
+
+
+def _batch_signature(model: Recommender) -> Batch:
+    """Of a batch of requests of any size, so that a ranker is traced once."""
+    index, length = tf.TensorSpec([None], tf.int32), model.config.query.history_length
+    return Batch(
+        user=index,
+        language=index,
+        country=index,
+        history=tf.TensorSpec([None, length], tf.int32),
+        item=index,
+        timestamp=tf.TensorSpec([None], tf.int64),
+        text=index,
+        labels=tf.TensorSpec([None, len(model.heads)], tf.float32),
+    )
 
 
 def text_query_vectors(

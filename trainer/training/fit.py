@@ -31,6 +31,7 @@ from trainer.models.assembly import make_item_table, make_recommender, solve_lin
 from trainer.models.calibration import save_calibrations
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
+from trainer.models.requests import CatalogueRanker
 from trainer.models.text_search import SEARCH_RECORD, default_weights
 from trainer.runs import Run
 from trainer.towers.items import ItemTable
@@ -176,18 +177,7 @@ def _blend(phase: "_Phase", model: Recommender) -> dict[str, float]:
         return given
     if phase.hold_out is None:
         return {RETRIEVAL: 1.0}
-    return choose_blend(phase.hold_out.ranker(model, phase.items, {RETRIEVAL: 1.0}), phase.hold_out, model.heads)
-
-
-def _validator(hold_out: HoldOut, model: Recommender, items: ItemTable) -> Callable[[], dict[str, float]]:
-    """Measures retrieval on the validation part with the model's weights of the moment."""
-    ranker = hold_out.ranker(model, items, {RETRIEVAL: 1.0})
-
-    def measure() -> dict[str, float]:
-        ranker.refresh()
-        return hold_out.metrics(ranker)
-
-    return measure
+    return choose_blend(phase.ranker(model), phase.hold_out, model.heads)
 
 
 class _Phase:
@@ -222,11 +212,21 @@ class _Phase:
         )
         self._data = TrainingData(dataset, catalogue, self.vocabulary, parts, self.heads, config)
         self.hold_out = make_hold_out(dataset, catalogue, self.vocabulary, parts, config)
+        self._ranker: CatalogueRanker | None = None
 
     @property
     def item_counts(self) -> npt.NDArray[np.float32]:
         """Float32 [N]: training positives of each item."""
         return self._data.item_counts
+
+    def ranker(self, model: Recommender) -> CatalogueRanker:
+        """Answers the validation part by retrieval with the weights that the model has now."""
+        assert self.hold_out is not None
+        if self._ranker is None or self._ranker.model is not model:
+            self._ranker = self.hold_out.ranker(model, self.items, {RETRIEVAL: 1.0})
+        else:
+            self._ranker.refresh()
+        return self._ranker
 
     def best_epoch_if_done(self) -> int | None:
         """The best epoch of a phase that a former process has finished."""
@@ -237,7 +237,7 @@ class _Phase:
         """Fits the heads' calibration on the validation part, where there is one."""
         if self.hold_out is None or not model.heads:
             return
-        ranker = self.hold_out.ranker(model, self.items, {RETRIEVAL: 1.0})
+        ranker = self.ranker(model)
         events, found = calibrate_on_validation(
             model, ranker, self._dataset, self._catalogue, self.vocabulary, self._parts
         )
@@ -251,7 +251,7 @@ class _Phase:
         if self.hold_out is None:
             weights = default_weights(self._config.model.search)
         else:
-            ranker = self.hold_out.ranker(model, self.items, {RETRIEVAL: 1.0})
+            ranker = self.ranker(model)
             weights = choose_search_weights(self._config, model, ranker, self.item_counts, self.hold_out)
         self.run.write(SEARCH_RECORD, asdict(weights))
 
@@ -266,7 +266,7 @@ class _Phase:
         found = [still_improving(self._best_epoch, self._config.training.epochs, self._gain, self._config)]
         # Impressions are another task: lists that are given.
         if self.hold_out is not None and self.hold_out.monitor == HoldOut.monitor:
-            ours = self.hold_out.metrics(self.hold_out.ranker(model, self.items, blend))
+            ours = self.hold_out.metrics(self.ranker(model).blended(blend))
             found.append(below_popularity(ours, self.hold_out.popularity(), "validation part", self._config))
         return [each for each in found if each is not None]
 
@@ -301,7 +301,11 @@ class _Phase:
         callbacks: list[tf.keras.callbacks.Callback] = [FiniteLossGuard()]
         measure = validation = None
         if hold_out and self.hold_out is not None:
-            measure = _validator(self.hold_out, model, self.items)
+            held_out = self.hold_out
+
+            def measure() -> dict[str, float]:
+                return held_out.metrics(self.ranker(model))
+
             validation = Validation(
                 measure,
                 state,

@@ -60,6 +60,28 @@ def test_a_run_directory_holds_what_later_steps_need(tiny_run: Run, tiny: Datase
     assert (tiny_run.path / "config.yaml").read_text(encoding="utf-8") == dump_config(tiny_run.config)
 
 
+def test_one_process_that_does_it_all_traces_nothing_in_vain(tiny: Dataset, tmp_path: Path) -> None:
+    # In a process of its own: TensorFlow warns of retracing twice at most, and other tests trace as well.
+    settings = tmp_path / "tiny.yaml"
+    split = {"cold_items": 0.1}
+    settings.write_text(dump_config(tiny_config(tiny.path, data={"split": split}, training={"epochs": 2})), "utf-8")
+    program = """
+import sys
+from pathlib import Path
+from trainer.config import load_config
+from trainer.evaluation.protocols import evaluate_p1
+from trainer.export.export import export
+from trainer.training.fit import fit
+run = fit(load_config(Path(sys.argv[1])), Path(sys.argv[2]))
+evaluate_p1(run)
+export(run, Path(sys.argv[3]))
+"""
+    command = [sys.executable, "-c", program, str(settings), str(tmp_path / "run"), str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "retracing" not in done.stderr
+    assert "pkg_resources" not in done.stderr
+
+
 def test_a_finished_run_is_left_alone(tiny_run: Run) -> None:
     before = tiny_run.weights_digest()
     fit(tiny_run.config, tiny_run.path)
