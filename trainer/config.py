@@ -483,7 +483,7 @@ class SearchConfig(Settings):
 
     enabled: bool = Field(True, description="Whether text queries are answered so; false leaves them to the towers.")
     dimension: int = Field(
-        192, ge=1, description="Principal directions of the items' sentence vectors that a query is compared in."
+        256, ge=1, description="Principal directions of the items' sentence vectors that a query is compared in."
     )
     category_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
         [1.0, 0.5, 0.0, 2.0],
