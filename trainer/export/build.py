@@ -1,4 +1,4 @@
-"""Makes the index that an export asks for, and measures it with the model's own queries."""
+"""Makes the indexes that an export asks for, and measures them with queries like those that will be asked."""
 
 import logging
 from dataclasses import asdict
@@ -22,8 +22,10 @@ _TEXT_QUERIES = 512
 _LARGEST_SHARE = 0.08
 
 
-def make_index(config: Config, vectors: tf.Variable, queries: tf.Tensor) -> tuple[Index, dict[str, Any]]:
-    """The index and what the model card tells of it.
+def make_index(
+    config: Config, vectors: tf.Variable, queries: tf.Tensor, *, name: str = "index"
+) -> tuple[Index, dict[str, Any]]:
+    """An index, and its description for the model card.
 
     A portable index that needs more than a twelfth of its leaves for the wanted recall is replaced by exact search,
     which is no slower then, unless ``export.leaves`` or ``export.leaves_to_search`` insists.
@@ -31,7 +33,8 @@ def make_index(config: Config, vectors: tf.Variable, queries: tf.Tensor) -> tupl
     Args:
         config: Of the run; ``config.export`` chooses.
         vectors: The catalogue, variable float32 [N, D].
-        queries: Float32 [Q, D], the model's own query vectors.
+        queries: Float32 [Q, D], like those that will be asked.
+        name: What log messages call it.
 
     Raises:
         BabelrecError: the settings don't fit the catalogue.
@@ -49,8 +52,9 @@ def make_index(config: Config, vectors: tf.Variable, queries: tf.Tensor) -> tupl
         index, settings = approximate, approximate.settings
         if recall < target:
             _LOG.warning(
-                "The index reaches recall@%d %.4f with all leaves searched, below export.recall_target %.2f; "
+                "The %s reaches recall@%d %.4f with all leaves searched, below export.recall_target %.2f; "
                 "raise export.reorder or lower export.dimensions_per_block.",
+                name,
                 count,
                 recall,
                 target,
@@ -58,32 +62,29 @@ def make_index(config: Config, vectors: tf.Variable, queries: tf.Tensor) -> tupl
         insists = config.export.leaves is not None or config.export.leaves_to_search is not None
         if settings.kind == "portable" and not insists and _share(settings) > _LARGEST_SHARE:
             _LOG.info(
-                "Recall@%d %.4f takes %d of %d leaves, which is no faster than exact search: exporting exact search.",
-                count,
-                recall,
+                "The %s takes %d of %d leaves for recall@%d %.4f, which is no faster than exact search: "
+                "exporting exact search.",
+                name,
                 settings.leaves_to_search,
                 settings.leaves,
+                count,
+                recall,
             )
             index, settings = BruteForceIndex(vectors), IndexSettings("portable")
             recall = recall_of_exact(index, queries, vectors.value(), count)
     return index, asdict(settings) | {"recall": {"at": count, "value": recall, "queries": int(queries.shape[0])}}
 
 
-def make_text_retrieval(config: Config, search: TextSearch) -> tuple[TextSearch, TextRetrieval]:
-    """How text queries are answered: exactly where other requests are, else by an index of the same kind."""
-    settings = choose_index(config.export, search.size)
-    if settings.leaves is None:
-        return search, ExactTextRetrieval(search)
+def make_text_retrieval(config: Config, search: TextSearch) -> tuple[TextRetrieval, dict[str, Any]]:
+    """How text queries are answered, by an index or exactly as `make_index` finds, and its description."""
     vectors = tf.Variable(search.index_vectors(), trainable=False, name="text_vectors")
-    index = _approximate(config, settings, vectors)
-    # Items' own texts with the error of a translation would be nearer to what people type; titles are there.
+    # Items' own texts with the error of a translation would be closer to what people type; titles are at hand.
     sample = np.random.default_rng(config.seed).permutation(search.size)[:_TEXT_QUERIES]
     queries = tf.concat([tf.gather(search.vectors, sample), tf.ones([len(sample), 1])], axis=1)
-    count = min(_RECALL_AT, search.size)
-    target = 0.0 if config.export.leaves_to_search else config.export.recall_target
-    recall = index.tune(queries, vectors.value(), count=count, target=target)
-    _LOG.info("Index of texts: %s, recall@%d %.4f.", index.settings, count, recall)
-    return search, IndexedTextRetrieval(search, index, config.export.exact_limit, least=config.export.candidates)
+    index, record = make_index(config, vectors, queries, name="index of texts")
+    if isinstance(index, BruteForceIndex):
+        return ExactTextRetrieval(search), record
+    return IndexedTextRetrieval(search, index, config.export.exact_limit, least=config.export.candidates), record
 
 
 def _approximate(config: Config, settings: IndexSettings, vectors: tf.Variable) -> ScannIndex | PortableIndex:

@@ -67,6 +67,10 @@ def export(run: Run, model_dir: Path) -> Path:
     index, record = make_index(config, vectors, queries)
     counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue))
     search = make_text_search(run, model, items, counts, vectors)
+    text_search = text_record = None
+    if search is not None:
+        retrieval, text_record = make_text_retrieval(config, search)
+        text_search = search, retrieval
     languages, popularity = popularity_by_audience(dataset, catalogue, parts)
     servable = Servable(
         model,
@@ -82,11 +86,11 @@ def export(run: Run, model_dir: Path) -> Path:
         candidates=config.export.candidates,
         exact_limit=config.export.exact_limit,
         preprocessor=query_preprocessor(config.text),
-        text_search=None if search is None else make_text_retrieval(config, search),
+        text_search=text_search,
         calibrations={name: found.applied for name, found in load_calibrations(run).items()},
     )
     signatures = servable.signatures()
-    card = _model_card(run, dataset, catalogue, vocabulary, signatures, record)
+    card = _model_card(run, dataset, catalogue, vocabulary, signatures, {"index": record, "text_index": text_record})
     _remove_leftovers(model_dir)
     while True:
         version = model_dir / str(_newest_version(model_dir) + 1)
@@ -153,7 +157,7 @@ def _model_card(
     catalogue: Catalogue,
     vocabulary: Vocabulary,
     signatures: dict[str, Any],
-    index: dict[str, Any],
+    indexes: dict[str, Any],
 ) -> dict[str, Any]:
     """What is inside, on what it was trained, how good it was."""
     evaluation = run.path / "evaluation.json"
@@ -181,7 +185,7 @@ def _model_card(
         "calibration": {
             name: {"method": found.method} | asdict(found.applied) for name, found in load_calibrations(run).items()
         },
-        "index": index,
+        **indexes,
         "signatures": {
             name: {
                 "inputs": {spec.name: _shape(spec) for spec in _inputs(function)},

@@ -389,7 +389,9 @@ def test_versions_count_up_and_the_card_tells_what_is_inside(tiny_run: Run, vers
     assert card["config"] == tiny_run.config.model_dump(mode="json")
     assert card["signatures"]["recommend"]["inputs"]["k"] == "int32 [None]"
     assert card["weights"] == tiny_run.weights_digest()
-    assert set(card["index"]) >= {"kind", "recall"}
+    for name in ("index", "text_index"):
+        assert card[name]["kind"] == "brute_force"
+        assert card[name]["recall"]["value"] == 1.0
 
 
 def test_warmup_requests_are_answered_by_the_graph(version: Path) -> None:

@@ -17,12 +17,15 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config import Config, ExportConfig
 from trainer.data.catalogue import Catalogue
-from trainer.export.build import make_index
+from trainer.export.build import make_index, make_text_retrieval
 from trainer.export.export import export
 from trainer.export.index import BruteForceIndex, IndexSettings, choose_index
 from trainer.export.partitions import partition
 from trainer.export.portable import PortableIndex
+from trainer.export.text_search import ExactTextRetrieval, IndexedTextRetrieval
+from trainer.models.text_search import SearchFeatures, SearchWeights, TextSearch
 from trainer.runs import Run
+from trainer.text.lexical import LexicalIndex
 from trainer.training.fit import fit
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -216,6 +219,17 @@ def test_the_card_names_the_partitions(run: Run, partitioned: Path, exact: Path)
     assert (plain["kind"], plain["leaves"], plain["recall"]["value"]) == ("portable", None, 1.0)
 
 
+def test_the_card_describes_the_index_of_texts_too(partitioned: Path, exact: Path) -> None:
+    card = json.loads((partitioned / "assets.extra" / "model_card.json").read_text(encoding="utf-8"))["text_index"]
+    assert card["kind"] == "portable"
+    assert 1 <= card["leaves_to_search"] <= card["leaves"]
+    # Of 512 items' own texts, as `export.recall_target` asks.
+    assert (card["recall"]["at"], card["recall"]["queries"]) == (100, 512)
+    assert card["recall"]["value"] >= 0.99
+    plain = json.loads((exact / "assets.extra" / "model_card.json").read_text(encoding="utf-8"))["text_index"]
+    assert (plain["kind"], plain["leaves"], plain["recall"]["value"]) == ("portable", None, 1.0)
+
+
 def catalogue(size: int, *, topics: int, noise: float, unit: bool = True, seed: int = 0) -> Vectors:
     """Items around topics, float32 [size, 24]."""
     rng = np.random.default_rng(seed)
@@ -364,3 +378,33 @@ def test_a_catalogue_without_structure_is_searched_exactly() -> None:
     assert isinstance(index, PortableIndex)
     assert card["leaves_to_search"] < card["leaves"] / 12
     assert card["recall"]["value"] >= config.export.recall_target
+
+
+def text_search(vectors: Vectors) -> TextSearch:
+    """By the vectors alone."""
+    size, width = vectors.shape
+    features = SearchFeatures(
+        text=vectors,
+        labels=np.zeros((0, width), np.float32),
+        categories=np.full((size, 1), -1, np.int32),
+        popularity=np.zeros(size, np.float32),
+        lexical=LexicalIndex(["item"] * size),
+    )
+    weights = SearchWeights(categories=0.0, lexical=0.0, popularity=0.0, towers=0.0)
+    return TextSearch(features, weights, width, tf.zeros([size, 1]))
+
+
+def test_texts_are_searched_exactly_where_an_index_is_no_faster() -> None:
+    def made(vectors: Vectors, **settings: object) -> tuple[type, object, dict[str, object]]:
+        config = Config.model_validate({"export": {"index": "portable", **settings}})
+        retrieval, card = make_text_retrieval(config, text_search(vectors))
+        return type(retrieval), card["leaves"], card["recall"]
+
+    scattered = np.random.default_rng(0).normal(size=(20_500, 24)).astype(np.float32)
+    assert made(scattered) == (ExactTextRetrieval, None, {"at": 100, "value": 1.0, "queries": 512})
+    assert made(scattered[:300]) == (ExactTextRetrieval, None, {"at": 100, "value": 1.0, "queries": 300})
+    kind, leaves, _ = made(catalogue(20_500, topics=300, noise=0.3))
+    assert kind is IndexedTextRetrieval
+    assert leaves
+    # A number of leaves that is asked for is kept.
+    assert made(scattered[:3_000], leaves=10)[0] is IndexedTextRetrieval
