@@ -4,7 +4,9 @@ Popularity, neighbours, the linear model, text search and preprocessing, all in 
 """
 
 import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,6 +187,37 @@ def test_given_items_score_as_when_they_are_found(request: pytest.FixtureRequest
     given = [ids(found, 0), ids(found, 1)]
     ranked = ask("rank", query=[_TYPED[0], ""], item_ids=given)
     np.testing.assert_allclose(ranked["scores"], found["scores"], rtol=1e-4, atol=1e-4)
+
+
+def test_without_text_search_the_towers_answer_typed_texts(
+    run: Run, model: Recommender, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    changed = Run.open(run.path, ["model.search.enabled=false"])
+    version = export(changed, tmp_path_factory.mktemp("models") / "towers")
+    card = json.loads((version / "assets.extra" / "model_card.json").read_text(encoding="utf-8"))
+    assert card["text_index"] is None
+    assert card["index"]["kind"] == "brute_force"
+    ask = asker(version)
+    expected = _answers(changed, model, _TYPED)
+    assert expected != _answers(run, model, _TYPED)
+    answer = ask(query=_TYPED, k=[10] * len(_TYPED))
+    assert [ids(answer, line) for line in range(len(_TYPED))] == expected
+    ranked = ask("rank", query=[_TYPED[0]], item_ids=[expected[0]])
+    np.testing.assert_allclose(ranked["scores"][0], answer["scores"][0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_without_weights_of_text_search_is_exported_with_the_first_of_each_choice(
+    run: Run, model: Recommender, tmp_path: Path
+) -> None:
+    older = tmp_path / "run"
+    shutil.copytree(run.path, older, ignore=shutil.ignore_patterns(SEARCH_RECORD))
+    lists = {"category_weights": [0.5, 9.0], "lexical_weights": [0.2, 9.0], "popularity_weights": [0.3, 9.0]}
+    changed = Run.open(older, [f"model.search.{name}={values}" for name, values in lists.items()])
+    answer = asker(export(changed, tmp_path / "models"))(query=_TYPED, k=[10] * len(_TYPED))
+    found = [ids(answer, line) for line in range(len(_TYPED))]
+    changed.write(SEARCH_RECORD, {"categories": 0.5, "lexical": 0.2, "popularity": 0.3, "towers": 0.1})
+    assert found == _answers(changed, model, _TYPED)
+    assert found != _answers(run, model, _TYPED)
 
 
 def test_towers_re_order_what_fits_and_bring_nothing_in(run: Run, ask: Callable[..., Answer]) -> None:
