@@ -182,6 +182,15 @@ class _ValidationQueries:
     def quality(self, weights: SearchWeights) -> _Quality:
         """How well the wanted items are found, averaged over the items' languages."""
         recall, ndcg = [], []
+        for part, ranks in zip(self._parts.values(), self.ranks(weights), strict=True):
+            found = ranks < _CUT_OFF
+            recall.append(_mean_over_groups(found.astype(np.float64), part.languages))
+            ndcg.append(_mean_over_groups(np.where(found, 1.0 / np.log2(ranks + 2.0), 0.0), part.languages))
+        return _Quality(np.array(recall), np.array(ndcg))
+
+    def ranks(self, weights: SearchWeights) -> list[npt.NDArray[np.int64]]:
+        """Of each kind of query: how many items come before each wanted one [n]."""
+        found = []
         for part in self._parts.values():
             scores = part.text + weights.lexical * part.lexical
             if weights.categories:
@@ -189,11 +198,8 @@ class _ValidationQueries:
                 scores += weights.categories * described * part.categories
             scores += weights.popularity * self._popularity + weights.towers * part.towers
             own = scores[np.arange(len(scores)), part.wanted][:, np.newaxis]
-            ranks = ((scores > own) & ~part.barred).sum(axis=1)
-            found = ranks < _CUT_OFF
-            recall.append(_mean_over_groups(found.astype(np.float64), part.languages))
-            ndcg.append(_mean_over_groups(np.where(found, 1.0 / np.log2(ranks + 2.0), 0.0), part.languages))
-        return _Quality(np.array(recall), np.array(ndcg))
+            found.append(((scores > own) & ~part.barred).sum(axis=1))
+        return found
 
     def _asked(self, items: ItemTable, hold_out: HoldOut, draws: np.random.Generator) -> dict[str, _Asked]:
         """Kind -> queries: titles of any item, and categories of what held-out positives show was chosen."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from trainer.config import Config
 from trainer.data.catalogue import Catalogue
@@ -12,8 +14,9 @@ from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.holdout import HoldOut
 from trainer.models.assembly import item_table_of_run, load_recommender
-from trainer.models.requests import CatalogueRanker
-from trainer.models.text_search import CHOICES, SearchWeights
+from trainer.models.recommender import Recommender
+from trainer.models.requests import CatalogueRanker, text_query_vectors
+from trainer.models.text_search import CHOICES, SearchFeatures, SearchWeights, TextSearch
 from trainer.runs import Run
 from trainer.training.text_search import _KEPT, _ValidationQueries, choose_search_weights, misspell
 
@@ -90,6 +93,50 @@ def test_queries_are_of_held_out_items_and_bar_what_serving_bars(
         assert line[seen[seen >= 0]].all()
     some, _ = hold_out.sample_positives(5, np.random.default_rng(0))
     assert len(some) == 5
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        SearchWeights(categories=0.0, lexical=0.0, popularity=0.0, towers=0.0),
+        SearchWeights(categories=2.0, lexical=0.4, popularity=0.05, towers=0.3),
+        SearchWeights(categories=0.5, lexical=1.5, popularity=0.0, towers=0.1),
+    ],
+    ids=["meaning", "all", "no popularity"],
+)
+def test_weights_are_judged_by_the_order_in_which_text_search_answers(
+    tiny_run: Run,
+    validation: tuple[CatalogueRanker, HoldOut, np.ndarray],
+    weights: SearchWeights,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ranker, hold_out, counts = validation
+    read: list[tuple[tf.Tensor, tf.Tensor]] = []
+
+    def watched(model: Recommender, sentences: tf.Tensor, *others: Any) -> tf.Tensor:
+        read.append((sentences, text_query_vectors(model, sentences, *others)))
+        return read[-1][1]
+
+    monkeypatch.setattr("trainer.training.text_search.text_query_vectors", watched)
+    queries = _ValidationQueries(tiny_run.config, ranker.model, ranker, counts, hold_out)
+    # Of each kind the texts that were made; a translated title has no letter in common with its item.
+    made = queries._asked(ranker.items, hold_out, np.random.default_rng(tiny_run.config.seed))
+    features = SearchFeatures.of(ranker.model, ranker.items, counts)
+    search = TextSearch(features, weights, tiny_run.config.model.search.dimension, ranker.vectors)
+    assert queries.kinds == list(made)
+    for (kind, asked), (sentences, vectors), ranks in zip(made.items(), read, queries.ranks(weights), strict=True):
+        texts = [""] * len(asked.texts) if asked.translated else asked.texts
+        fit = search.scores(search.read(sentences, tf.constant(texts)))
+        everything = tf.tile(ranker.vectors.value()[tf.newaxis], [len(texts), 1, 1])
+        scores = search.reorder(fit, vectors, everything).numpy()
+        lines = np.arange(len(texts))
+        own = scores[lines, asked.wanted][:, np.newaxis]
+        barred = hold_out.seen(asked.users)
+        # Equal scores come in either order.
+        first, last = (((scores > own + margin) & ~barred).sum(axis=1) for margin in (1e-5, -1e-5))
+        last -= ~barred[lines, asked.wanted]
+        assert ((first <= ranks) & (ranks <= last)).all(), kind
+        assert (first == last).mean() > 0.9, kind
 
 
 def _edits(text: str) -> set[str]:
