@@ -19,13 +19,9 @@ from benchmarks.program import measure_and_write
 from benchmarks.shop import Shop, make_shop, write_shop
 from trainer.config import load_config
 from trainer.data.catalogue import Catalogue
-from trainer.data.languages import UNDETERMINED
-from trainer.data.split import training_part
-from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.text_queries import evaluate_text_queries, load_text_queries
 from trainer.export.export import export
-from trainer.models.assembly import item_table_of_run, load_recommender, make_text_search, text_inputs
-from trainer.models.requests import CatalogueRanker
+from trainer.models.assembly import text_ranker, typed_vectors
 from trainer.runs import Run
 from trainer.text.vectors import encode_texts
 from trainer.towers.neighbours import unit
@@ -48,23 +44,11 @@ class Searched:
         self.run = run
         dataset = run.dataset()
         self.catalogue = Catalogue.from_dataset(dataset)
-        items = item_table_of_run(run, self.catalogue, Vocabulary.load(run.vocabulary))
-        self._model = load_recommender(run, items)
-        trained = self.catalogue.rows(training_part(dataset, run.config).train["item_id"])
-        counts = np.bincount(trained, minlength=len(self.catalogue))
-        search = make_text_search(run, self._model, items, counts, self._model.candidate_vectors(items))
-        self._ranker = CatalogueRanker(
-            self._model,
-            items,
-            run.read("blend.json"),
-            candidates=run.config.export.candidates,
-            text_search=search,
-        )
+        self._ranker = text_ranker(run, dataset, self.catalogue)
 
     def find(self, texts: Sequence[str], k: int) -> npt.NDArray[np.int64]:
         """The k best rows for each text [n, k], as they are served to people of whom nothing else is known."""
-        typed = text_inputs(texts, [UNDETERMINED] * len(texts), self.run.config.text)
-        return self._ranker.rank_texts(self._model.candidate_tower.text_vectors(typed), texts, k)
+        return self._ranker.rank_texts(typed_vectors(self._ranker.model, texts, self.run.config.text), texts, k)
 
     def by_cosine(self, texts: Sequence[str], k: int) -> npt.NDArray[np.int64]:
         """The k rows whose titles' sentence vectors have the largest cosine, [n, k]."""

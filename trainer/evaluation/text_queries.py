@@ -14,16 +14,12 @@ from pydantic import Field, TypeAdapter
 
 from trainer.config import Settings
 from trainer.data.catalogue import Catalogue
-from trainer.data.languages import UNDETERMINED
-from trainer.data.split import training_part
-from trainer.data.vocabulary import Vocabulary
 from trainer.documents import read_yaml
 from trainer.errors import BabelrecError
 from trainer.evaluation.intervals import bootstrap_interval
 from trainer.evaluation.style import COLOURS, MODEL_COLOUR, new_figure, png
 from trainer.files import atomic_file, write_text
-from trainer.models.assembly import item_table_of_run, load_recommender, make_text_search, text_inputs
-from trainer.models.requests import CatalogueRanker
+from trainer.models.assembly import text_ranker, typed_vectors
 from trainer.runs import Run
 from trainer.text.vectors import encode_texts
 
@@ -173,36 +169,15 @@ def evaluate_text_queries(run: Run, queries: Sequence[TextQuery], *, peers: bool
     gains = genre_gains(queries, catalogue)
     languages = list(queries[0].texts)
     texts = [query.texts[tag] for query in queries for tag in languages]
-    vocabulary = Vocabulary.load(run.vocabulary)
-    items = item_table_of_run(run, catalogue, vocabulary)
-    model = load_recommender(run, items)
-    vectors = model.candidate_vectors(items)
-    trained = catalogue.rows(training_part(dataset, run.config).train["item_id"])
-    counts = np.bincount(trained, minlength=len(catalogue))
-    ranker = CatalogueRanker(
-        model,
-        items,
-        run.read("blend.json"),
-        candidates=run.config.export.candidates,
-        text_search=make_text_search(run, model, items, counts, vectors),
-    )
-    typed = text_inputs(texts, [UNDETERMINED] * len(texts), run.config.text)
-    answers = {"babelrec": ranker.rank_texts(model.candidate_tower.text_vectors(typed), texts, K)}
+    ranker = text_ranker(run, dataset, catalogue)
+    sentences = typed_vectors(ranker.model, texts, run.config.text)
+    answers = {"babelrec": ranker.rank_texts(sentences, texts, K)}
     if peers:
         answers["mUSE cosine"] = _by_cosine(run, catalogue, texts)
         chance = np.random.default_rng(run.config.seed)
         answers["random"] = np.stack([chance.permutation(len(catalogue))[:K] for _ in texts])
     shape = (len(queries), len(languages), -1)
     return [judge(name, languages, rows.reshape(shape), gains) for name, rows in answers.items()]
-
-
-def rows(run: Run, queries: Sequence[TextQuery], *, data: str) -> list[dict[str, Any]]:
-    """Rows of the quality table: ``data``, ``protocol``, ``model``, ``metric``, ``value``."""
-    return [
-        {"data": data, "protocol": PROTOCOL, "model": result.model, "metric": metric, "value": value}
-        for result in evaluate_text_queries(run, queries)
-        for metric, value in result.metrics().items()
-    ]
 
 
 def write_text_queries(

@@ -9,10 +9,14 @@ import tensorflow as tf
 from trainer.config import Config, LinearConfig, TextConfig
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
+from trainer.data.dataset import Dataset
+from trainer.data.languages import UNDETERMINED
 from trainer.data.pipeline import Batch
+from trainer.data.split import training_part
 from trainer.data.variants import TextVariants
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.models.recommender import Recommender
+from trainer.models.requests import CatalogueRanker
 from trainer.models.text_search import SEARCH_RECORD, SearchFeatures, SearchWeights, TextSearch, default_weights
 from trainer.runs import Run
 from trainer.text.preparation import prepare_labels, prepare_texts
@@ -77,6 +81,35 @@ def make_text_search(
         SearchWeights(**run.read(SEARCH_RECORD)) if (run.path / SEARCH_RECORD).exists() else default_weights(settings)
     )
     return TextSearch(SearchFeatures.of(model, items, counts), weights, settings.dimension, vectors)
+
+
+def text_ranker(run: Run, dataset: Dataset, catalogue: Catalogue) -> CatalogueRanker:
+    """Answers text queries over the whole catalogue as the exported graph does.
+
+    Args:
+        run: A finished run.
+        dataset: Of the run.
+        catalogue: Of the dataset.
+
+    Raises:
+        BabelrecError: the run is not finished.
+    """
+    items = item_table_of_run(run, catalogue, Vocabulary.load(run.vocabulary))
+    model = load_recommender(run, items)
+    trained = catalogue.rows(training_part(dataset, run.config).train["item_id"])
+    counts = np.bincount(trained, minlength=len(catalogue))
+    return CatalogueRanker(
+        model,
+        items,
+        run.read("blend.json"),
+        candidates=run.config.export.candidates,
+        text_search=make_text_search(run, model, items, counts, model.candidate_vectors(items)),
+    )
+
+
+def typed_vectors(model: Recommender, texts: Sequence[str], text: TextConfig) -> tf.Tensor:
+    """Sentence vectors float32 [n, T] of typed texts, whose language nobody has said, as they are in serving."""
+    return model.candidate_tower.text_vectors(text_inputs(texts, [UNDETERMINED] * len(texts), text))
 
 
 def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig) -> tf.Tensor:

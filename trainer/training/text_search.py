@@ -8,7 +8,6 @@ category before they choose one of its items, which a held-out positive shows. T
 import itertools
 import logging
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +15,9 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.config import Config
-from trainer.data.languages import UNDETERMINED
 from trainer.data.vocabulary import UNKNOWN
 from trainer.evaluation.holdout import HoldOut
-from trainer.models.assembly import text_inputs
+from trainer.models.assembly import typed_vectors
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker, text_query_vectors
 from trainer.models.text_search import (
@@ -151,7 +149,9 @@ class _ValidationQueries:
             if not asked.texts:
                 continue
             unknown = tf.zeros([len(asked.texts)], tf.int32)
-            vectors = unit(model.candidate_tower.convert(_read(asked.texts, config, model), unknown).numpy())
+            vectors = unit(
+                model.candidate_tower.convert(typed_vectors(model, asked.texts, config.text), unknown).numpy()
+            )
             if asked.translated:
                 shortest, longest = np.log(_TRANSLATION_NOISE)
                 lengths = np.exp(draws.uniform(shortest, longest, (len(vectors), 1))).astype(np.float32)
@@ -227,12 +227,6 @@ def _like(vectors: _Floats, count: int, draws: np.random.Generator) -> _Floats:
     mixed = draws.normal(size=(count, len(vectors))).astype(np.float32) @ vectors
     length = np.sqrt(np.mean(np.sum(np.square(mixed), axis=1)))
     return mixed / length if length > 0.0 else mixed
-
-
-def _read(texts: Sequence[str], config: Config, model: Recommender) -> tf.Tensor:
-    """Sentence vectors as typed texts get them in serving."""
-    inputs = text_inputs(texts, [UNDETERMINED] * len(texts), config.text)
-    return model.candidate_tower.text_vectors(inputs)
 
 
 def misspell(text: str, draws: np.random.Generator) -> str:

@@ -16,10 +16,17 @@ from tests.trainer.export.test_export import Answer, asker, ids
 from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config import dump_config
 from trainer.data.catalogue import Catalogue, group_by_user
-from trainer.data.split import split, training_part
+from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.export.export import export
-from trainer.models.assembly import load_recommender, make_item_table, make_recommender, make_text_search, solve_linear
+from trainer.models.assembly import (
+    load_recommender,
+    make_item_table,
+    make_recommender,
+    solve_linear,
+    text_ranker,
+    typed_vectors,
+)
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker
 from trainer.models.text_search import SEARCH_RECORD
@@ -136,24 +143,21 @@ def test_either_part_changes_what_is_answered(model: Recommender, part: str) -> 
 _TYPED = ["ＳＰＡＣＥ Ship 12", "태극기", "Romance", "رسالة حب", "spcae shpi 12", "🎉", "宇宙"]
 
 
-def _answers(run: Run, model: Recommender, texts: list[str]) -> list[list[str]]:
+def _answers(run: Run, texts: list[str]) -> list[list[str]]:
     """The ten best items for typed texts by the run's model, in memory."""
     sentences = encode_texts(preprocess(texts, ["und"] * len(texts), _STEPS), run.config.text, progress=False)
-    items = model.items
-    parts = training_part(run.dataset(), run.config)
-    counts = np.bincount(items.catalogue.rows(parts.train["item_id"]), minlength=items.size)
-    search = make_text_search(run, model, items, counts, model.candidate_vectors(items))
-    ranker = CatalogueRanker(model, items, {"retrieval": 1.0}, candidates=_ITEMS + 1, text_search=search)
+    dataset = run.dataset()
+    catalogue = Catalogue.from_dataset(dataset)
+    ranker = text_ranker(run, dataset, catalogue)
+    np.testing.assert_allclose(typed_vectors(ranker.model, texts, run.config.text), sentences, atol=1e-5)
     rows = ranker.rank_texts(tf.constant(sentences), texts, 10)
-    return [[items.catalogue.item_ids[row] for row in line] for line in rows]
+    return [[catalogue.item_ids[row] for row in line] for line in rows]
 
 
 @pytest.mark.parametrize("asked", ["ask", "ask_scann", "ask_portable"])
-def test_the_graph_answers_typed_texts_as_the_model_does(
-    request: pytest.FixtureRequest, asked: str, run: Run, model: Recommender
-) -> None:
+def test_the_graph_answers_typed_texts_as_the_model_does(request: pytest.FixtureRequest, asked: str, run: Run) -> None:
     ask = request.getfixturevalue(asked)
-    expected = _answers(run, model, _TYPED)
+    expected = _answers(run, _TYPED)
     answer = ask(query=_TYPED, k=[10] * len(_TYPED))
     assert [ids(answer, line) for line in range(len(_TYPED))] == expected
     # Whoever else is in the batch, and whether anybody is.
@@ -189,17 +193,15 @@ def test_given_items_score_as_when_they_are_found(request: pytest.FixtureRequest
     np.testing.assert_allclose(ranked["scores"], found["scores"], rtol=1e-4, atol=1e-4)
 
 
-def test_without_text_search_the_towers_answer_typed_texts(
-    run: Run, model: Recommender, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_without_text_search_the_towers_answer_typed_texts(run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
     changed = Run.open(run.path, ["model.search.enabled=false"])
     version = export(changed, tmp_path_factory.mktemp("models") / "towers")
     card = json.loads((version / "assets.extra" / "model_card.json").read_text(encoding="utf-8"))
     assert card["text_index"] is None
     assert card["index"]["kind"] == "brute_force"
     ask = asker(version)
-    expected = _answers(changed, model, _TYPED)
-    assert expected != _answers(run, model, _TYPED)
+    expected = _answers(changed, _TYPED)
+    assert expected != _answers(run, _TYPED)
     answer = ask(query=_TYPED, k=[10] * len(_TYPED))
     assert [ids(answer, line) for line in range(len(_TYPED))] == expected
     ranked = ask("rank", query=[_TYPED[0]], item_ids=[expected[0]])
@@ -207,7 +209,7 @@ def test_without_text_search_the_towers_answer_typed_texts(
 
 
 def test_a_run_without_weights_of_text_search_is_exported_with_the_first_of_each_choice(
-    run: Run, model: Recommender, tmp_path: Path
+    run: Run, tmp_path: Path
 ) -> None:
     older = tmp_path / "run"
     shutil.copytree(run.path, older, ignore=shutil.ignore_patterns(SEARCH_RECORD))
@@ -216,8 +218,8 @@ def test_a_run_without_weights_of_text_search_is_exported_with_the_first_of_each
     answer = asker(export(changed, tmp_path / "models"))(query=_TYPED, k=[10] * len(_TYPED))
     found = [ids(answer, line) for line in range(len(_TYPED))]
     changed.write(SEARCH_RECORD, {"categories": 0.5, "lexical": 0.2, "popularity": 0.3, "towers": 0.1})
-    assert found == _answers(changed, model, _TYPED)
-    assert found != _answers(run, model, _TYPED)
+    assert found == _answers(changed, _TYPED)
+    assert found != _answers(run, _TYPED)
 
 
 def test_towers_re_order_what_fits_and_bring_nothing_in(run: Run, ask: Callable[..., Answer]) -> None:
