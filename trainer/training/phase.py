@@ -1,0 +1,265 @@
+"""One training from scratch: what the phases of `fit` have in common."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trainer.data.catalogue import Catalogue
+from trainer.data.category_names import CategoryNames
+from trainer.data.dataset import Dataset
+from trainer.data.pipeline import TrainingData
+from trainer.data.split import Split, some_users
+from trainer.data.vocabulary import Vocabulary
+from trainer.evaluation.advice import below_popularity, still_improving
+from trainer.evaluation.holdout import HoldOut
+from trainer.evaluation.impression_holdout import make_hold_out
+from trainer.models.assembly import make_item_table, make_recommender, solve_linear
+from trainer.models.calibration import save_calibrations
+from trainer.models.ranking import RETRIEVAL
+from trainer.models.recommender import Recommender
+from trainer.models.requests import CatalogueRanker
+from trainer.models.text_search import SEARCH_RECORD, default_weights
+from trainer.runs import Run
+from trainer.towers.items import ItemTable
+from trainer.training.callbacks import Checkpoints, FiniteLossGuard, TensorBoardCurves, Validation, patience_is_over
+from trainer.training.crosslingual import CrossLingual
+from trainer.training.head_quality import calibrate_on_validation, draw_quality
+from trainer.training.linear import choose_regularization
+from trainer.training.loggers import EpochLogger, RunLoggers
+from trainer.training.optimizer import make_optimizer, warmup_steps
+from trainer.training.progress import TrainingProgress
+from trainer.training.settled import settle_factor
+from trainer.training.state import TrainingState, WeightAverage
+from trainer.training.tensorboard import write_graph, write_selected
+from trainer.training.text_search import choose_search_weights
+from trainer.training.transfer import Transfer
+
+_LOG = logging.getLogger(__name__)
+# Names of the phases: with a validation part, and on all that isn't tested.
+SELECT, FINAL = "select", "final"
+_TITLES = {SELECT: "Training", FINAL: "Training again"}
+
+
+class Phase:
+    """One training from scratch on one training part, with its own checkpoints."""
+
+    def __init__(
+        self,
+        name: str,
+        run: Run,
+        dataset: Dataset,
+        catalogue: Catalogue,
+        parts: Split,
+        loggers: RunLoggers,
+        writer: tf.summary.SummaryWriter,
+    ) -> None:
+        self.name = name
+        self._loggers = loggers
+        self._writer = writer
+        self.run = run
+        self.history: dict[str, Any] = {}
+        config = run.config
+        self._config = config
+        parts = some_users(parts, config.data.split.train_users, config.seed)
+        self._dataset, self._catalogue, self._parts = dataset, catalogue, parts
+        self._crosslingual = CrossLingual(config, dataset, catalogue, parts)
+        texts = self._crosslingual.languages
+        self.vocabulary = Vocabulary.from_training(dataset, catalogue, parts, config, texts)
+        self.heads = self.vocabulary.heads(config.data.positives)
+        names = CategoryNames.load(config.data.category_names, catalogue.category_labels)
+        self.items: ItemTable = make_item_table(
+            catalogue, self.vocabulary, config.text, self._crosslingual.variants, names
+        )
+        self._data = TrainingData(dataset, catalogue, self.vocabulary, parts, self.heads, config)
+        self.hold_out = make_hold_out(dataset, catalogue, self.vocabulary, parts, config)
+        self._ranker: CatalogueRanker | None = None
+
+    @property
+    def item_counts(self) -> npt.NDArray[np.float32]:
+        """Float32 [N]: training positives of each item."""
+        return self._data.item_counts
+
+    def ranker(self, model: Recommender) -> CatalogueRanker:
+        """Answers the validation part by retrieval with the weights that the model has now."""
+        assert self.hold_out is not None
+        if self._ranker is None or self._ranker.model is not model:
+            self._ranker = self.hold_out.ranker(model, self.items, {RETRIEVAL: 1.0})
+        else:
+            self._ranker.refresh()
+        return self._ranker
+
+    def best_epoch_if_done(self) -> int | None:
+        """The best epoch of a phase that a former process has finished."""
+        record = self.run.path / f"{self.name}.json"
+        return int(self.run.read(record.name)["best_epoch"]) if record.exists() else None
+
+    def calibrate(self, model: Recommender) -> None:
+        """Fits the heads' calibration on the validation part, where there is one."""
+        if self.hold_out is None or not model.heads:
+            return
+        ranker = self.ranker(model)
+        events, found = calibrate_on_validation(
+            model, ranker, self._dataset, self._catalogue, self.vocabulary, self._parts
+        )
+        draw_quality(model, events, found, writer=self._writer, step=self._best_epoch)
+        save_calibrations(self.run, found)
+
+    def choose_search(self, model: Recommender) -> None:
+        """Notes the weights of text search, chosen on the validation part where there is one."""
+        if not self._config.model.search.enabled:
+            return
+        if self.hold_out is None:
+            weights = default_weights(self._config.model.search)
+        else:
+            ranker = self.ranker(model)
+            weights = choose_search_weights(self._config, model, ranker, self.item_counts, self.hold_out)
+        self.run.write(SEARCH_RECORD, asdict(weights))
+
+    def finish(self, model: Recommender, blend: dict[str, float]) -> int:
+        """Notes blend, best epoch and warnings; a later process need not train this phase again."""
+        self.run.write("blend.json", blend)
+        record = {"best_epoch": self._best_epoch, "best": self._best_value, "warnings": self._warnings(model, blend)}
+        self.run.write(f"{self.name}.json", record)
+        return self._best_epoch
+
+    def _warnings(self, model: Recommender, blend: dict[str, float]) -> list[str]:
+        found = [still_improving(self._best_epoch, self._config.training.epochs, self._gain, self._config)]
+        # Impressions are another task: lists that are given.
+        if self.hold_out is not None and self.hold_out.monitor == HoldOut.monitor:
+            ours = self.hold_out.metrics(self.ranker(model).blended(blend))
+            found.append(below_popularity(ours, self.hold_out.popularity(), "validation part", self._config))
+        return [each for each in found if each is not None]
+
+    def train(self, epochs: int, *, hold_out: bool, done: bool = False) -> Recommender:
+        """Trains for at most ``epochs`` epochs and returns the model with its best weights.
+
+        Args:
+            epochs: At most so many, counting those of a former process.
+            hold_out: Whether to validate and to stop early.
+            done: A former process has finished the phase: only bring back its weights.
+        """
+        settings = self._config.training
+        tf.keras.utils.set_random_seed(self._config.seed)
+        model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
+        self._solve_linear(model)
+        self._crosslingual.enter(model, self.vocabulary)
+        transfer = None if settings.start_from is None else Transfer(self._config, model)
+        model.ranking_model.set_label_scale(self._data.observed.labels)
+        per_epoch = self._data.steps_per_epoch
+        warm = math.ceil(warmup_steps(settings, epochs * per_epoch) / per_epoch)
+        fresh = [] if transfer is None else transfer.fresh
+        model.compile(optimizer=make_optimizer(settings, epochs * per_epoch, fresh))
+        average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
+        state = TrainingState(self.run.path / "checkpoints" / self.name, model, average)
+        start = state.resume()
+        if self.name == SELECT:
+            write_graph(self._writer, model, self._data.batches(start=0, stop=1))
+        if transfer is not None:
+            transfer.restrain(start)
+        if start:
+            _LOG.info("Resuming %s at step %d of %d.", self.name, start, epochs * per_epoch)
+        callbacks: list[tf.keras.callbacks.Callback] = [FiniteLossGuard()]
+        measure = validation = None
+        if hold_out and self.hold_out is not None:
+            held_out = self.hold_out
+
+            def measure() -> dict[str, float]:
+                return held_out.metrics(self.ranker(model))
+
+            validation = Validation(
+                measure,
+                state,
+                monitor=self.hold_out.monitor,
+                patience=settings.patience,
+                warm=warm,
+                writer=self._writer,
+            )
+            callbacks.append(validation)
+        callbacks.append(EpochLogger(self._loggers, self.name))
+        callbacks.append(Checkpoints(state, start, settings.checkpoint_steps, per_epoch))
+        callbacks.append(
+            TensorBoardCurves(
+                self._writer,
+                prefix="" if self.name == SELECT else "refit/",
+                start=start,
+                histograms=settings.histograms,
+            )
+        )
+        best = int(state.best_epoch.numpy())
+        if not done and not (hold_out and patience_is_over(start // per_epoch, best, warm, settings.patience)):
+            with TrainingProgress(_TITLES[self.name], start, per_epoch, epochs) as progress:
+                self._run_epochs(model, [*callbacks, progress], start, epochs)
+        self._gain = 0.0 if validation is None else validation.gain
+        if average is not None:
+            average.write()
+        state.restore_best()
+        if transfer is not None:
+            transfer.settle(self.run, measure)
+        self._settle(model, measure)
+        self._best_epoch = int(state.best_epoch.numpy()) or epochs
+        self._crosslingual.report(model, self.vocabulary, self.run, self._writer, self._best_epoch)
+        self._best_value = float(state.best_value.numpy())
+        if measure is not None:
+            write_selected(self._writer, measure(), self._best_epoch)
+        return model
+
+    def _solve_linear(self, model: Recommender) -> None:
+        linear, known = self._config.model.linear, len(self.vocabulary.items)
+        if model.query_tower.linear is None:
+            if linear.rank == "auto":
+                _LOG.info(
+                    "No linear item-item model: %s known items are more than model.linear.rank: auto solves for. A "
+                    "number, such as 256, asks for it.",
+                    f"{known:,}",
+                )
+            return
+        ids, (indptr, rows) = self.items.ids.numpy(), self._data.histories
+        histories = (indptr, ids[rows] - 1)
+        regularization = choose_regularization(self.run, linear, self.hold_out, ids, histories, known)
+        solve_linear(linear, model, self._data.histories, known, regularization)
+
+    def _settle(self, model: Recommender, measure: Callable[[], dict[str, float]] | None) -> None:
+        """Chooses the factors of popularity, of the linear model and of content, one after the other."""
+        popularity, choices = model.query_tower.popularity, self._config.training.popularity_factors
+        if popularity is not None and choices:
+            # The factor that it was trained with is preferred, then those near to it.
+            ordered = sorted({1.0, *choices}, key=lambda each: (max(each, 1.0 / each), each))
+            settle_factor(self.run, "popularity", popularity.factor, ordered, measure, metric="recall@10")
+        linear = model.query_tower.linear
+        if linear is not None:
+            factors = self._config.model.linear.factors
+            settle_factor(self.run, "linear", linear.factor, factors, measure, metric="ndcg@10")
+        content = model.query_tower.content
+        if content is not None:
+            factors = self._config.model.content.factors
+            settle_factor(self.run, "content", content.factor, factors, measure, metric="ndcg@10")
+
+    def _run_epochs(
+        self, model: Recommender, callbacks: list[tf.keras.callbacks.Callback], start: int, epochs: int
+    ) -> None:
+        """Calls `fit` for the epochs from step ``start`` on; the first one may be a part of an epoch."""
+        per_epoch = self._data.steps_per_epoch
+        epoch, within = divmod(start, per_epoch)
+        spans = [(epoch, epoch + 1, per_epoch - within)] if within else []
+        spans.append((epoch + bool(within), epochs, per_epoch))
+        for first, last, steps in spans:
+            if first >= last or model.stop_training:
+                continue
+            begin = start if steps != per_epoch else first * per_epoch
+            batches = self._data.batches(start=begin, stop=last * per_epoch)
+            result = model.fit(
+                batches,
+                initial_epoch=first,
+                epochs=last,
+                steps_per_epoch=steps,
+                callbacks=callbacks,
+                verbose=0,
+            )
+            for name, values in result.history.items():
+                self.history.setdefault(name, []).extend(float(np.mean(value)) for value in values)
