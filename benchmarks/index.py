@@ -25,6 +25,7 @@ from rich.table import Table
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
 from benchmarks.environment import environment, percentiles
 from benchmarks.program import measure_and_write
+from trainer.text.unit_vectors import unit
 
 _PACKAGES = ("tensorflow", "scann", "tensorflow-recommenders", "numpy")
 _BATCH_SIZES = (1, 32)
@@ -83,7 +84,7 @@ def _vectors(items: int, dimension: int, noise: float | None) -> tuple[Vectors, 
         return rng.normal(size=(count, dimension)) * (1.0 if noise is None else scale)
 
     if noise is None:
-        return _unit(normal(items)), _unit(normal(queries))
+        return unit(normal(items)).astype(np.float32), unit(normal(queries)).astype(np.float32)
     topics = max(1, items // 100)
     share = 1 / np.arange(1, topics + 1) ** 0.7
     share /= share.sum()
@@ -91,11 +92,7 @@ def _vectors(items: int, dimension: int, noise: float | None) -> tuple[Vectors, 
     catalogue = centres[rng.choice(topics, items, p=share)] + noise * normal(items)
     asked, weight = rng.choice(topics, (queries, 2), p=share), rng.random((queries, 1))
     mixed = weight * centres[asked[:, 0]] + (1 - weight) * centres[asked[:, 1]]
-    return _unit(catalogue), _unit(mixed + 0.4 * normal(queries))
-
-
-def _unit(vectors: npt.NDArray[np.float64]) -> Vectors:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+    return unit(catalogue).astype(np.float32), unit(mixed + 0.4 * normal(queries)).astype(np.float32)
 
 
 def _measure(vectors: Vectors, queries: Vectors, options: argparse.Namespace) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from trainer.evaluation.text_queries import evaluate_text_queries, load_text_que
 from trainer.export.export import export
 from trainer.models.assembly import text_ranker, typed_vectors
 from trainer.runs import Run
+from trainer.text.unit_vectors import unit
 from trainer.text.vectors import encode_texts
-from trainer.towers.neighbours import unit
 from trainer.training.fit import fit
 from trainer.training.text_search import misspell
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from trainer.evaluation.item_sets import ItemSets
 from trainer.evaluation.ranking import BlockScorer, Rankings, rank_in_blocks
+from trainer.text.unit_vectors import unit
 
 
 def popularity(train: ItemSets, counts: NDArray[np.integer] | None = None) -> BlockScorer:
@@ -53,7 +54,7 @@ def mean_history(train: ItemSets, item_vectors: NDArray[np.floating]) -> BlockSc
     """
     if item_vectors.ndim != 2 or item_vectors.shape[0] != train.num_items:
         raise ValueError(f"expected [{train.num_items}, D] vectors, received shape {item_vectors.shape}")
-    vectors = _unit_rows(np.asarray(item_vectors, dtype=np.float32))
+    vectors = unit(np.asarray(item_vectors, dtype=np.float32))
 
     def score(users: slice) -> NDArray[np.floating]:
         profiles = np.zeros((users.stop - users.start, vectors.shape[1]), dtype=np.float32)
@@ -64,7 +65,7 @@ def mean_history(train: ItemSets, item_vectors: NDArray[np.floating]) -> BlockSc
         if filled.size:
             starts = np.searchsorted(rows, filled)
             profiles[filled] = np.add.reduceat(vectors[items], starts, axis=0)
-        return _unit_rows(profiles) @ vectors.T
+        return unit(profiles) @ vectors.T
 
     return score
 
@@ -95,8 +96,3 @@ def baseline_rankings(
     return {
         name: rank_in_blocks(scorer, train.num_users, train.num_items, left_out, k) for name, scorer in scorers.items()
     }
-
-
-def _unit_rows(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return (matrix / np.where(norms > 0, norms, 1.0)).astype(np.float32)

@@ -15,6 +15,7 @@ from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.models.ranking import blend
 from trainer.models.recommender import Recommender
 from trainer.models.requests import newest_first
+from trainer.text.unit_vectors import unit
 from trainer.towers.items import ItemTable
 
 _Floats = npt.NDArray[np.float64]
@@ -166,11 +167,11 @@ def mean_history_scores(
         history_vectors: [N, T] sentence vectors of the items as the histories hold them.
         candidate_vectors: [N, T], as they are ranked.
     """
-    history, candidates = _unit(history_vectors), _unit(candidate_vectors)
+    history, candidates = unit(history_vectors), unit(candidate_vectors)
     owner = np.repeat(np.arange(len(histories.indptr) - 1), np.diff(histories.indptr))
     sums = np.zeros((len(histories.indptr) - 1, history.shape[1]))
     np.add.at(sums, owner, history[histories.items])
-    profiles = _unit(sums)[histories.rows(impressions)]
+    profiles = unit(sums)[histories.rows(impressions)]
     scores: _Floats = np.einsum("ed,ed->e", profiles[impressions.owners], candidates[impressions.items])
     return scores
 
@@ -188,9 +189,3 @@ def click_through(impressions: Impressions, training: Impressions, size: int) ->
     mean = clicks.sum() / max(shown.sum(), 1)
     rates: _Floats = (clicks + _PRIOR * mean) / (shown + _PRIOR)
     return rates[impressions.items]
-
-
-def _unit(vectors: npt.NDArray[np.floating]) -> _Floats:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: _Floats = vectors / np.where(norms > 0, norms, 1.0)
-    return unit

@@ -20,6 +20,7 @@ from trainer.evaluation.intervals import RESAMPLES, bootstrap_interval
 from trainer.evaluation.metrics import Metric
 from trainer.evaluation.report import EvaluationReport, ReferenceResult
 from trainer.text.preparation import prepare_texts
+from trainer.text.unit_vectors import unit
 from trainer.text.vectors import encode_texts
 
 # Similarities held at once: 16 Mi float32 are 64 MiB.
@@ -140,7 +141,7 @@ def nearest_is_translation(
     Returns:
         [N].
     """
-    queries, candidates = _unit(queries), _unit(candidates)
+    queries, candidates = unit(queries), unit(candidates)
     hits = np.empty(len(queries), np.bool_)
     step = max(1, _BLOCK // len(candidates))
     for begin in range(0, len(queries), step):
@@ -196,12 +197,6 @@ def _references(titles: ParallelTitles) -> tuple[ReferenceResult, ...]:
         return ()
     metrics = {name: Metric(value) for name, value in figures.items()}
     return (ReferenceResult("mUSE v3", "first rebuild in TensorFlow, one run", metrics),)
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
-    return unit
 
 
 def _existing(path: Path) -> Path:

@@ -21,6 +21,7 @@ from trainer.evaluation.style import COLOURS, MODEL_COLOUR, new_figure, png
 from trainer.files import atomic_file, write_text
 from trainer.models.assembly import text_ranker, typed_vectors
 from trainer.runs import Run
+from trainer.text.unit_vectors import unit
 from trainer.text.vectors import encode_texts
 
 PROTOCOL = "text_queries"
@@ -229,8 +230,7 @@ def _by_cosine(run: Run, catalogue: Catalogue, texts: Sequence[str]) -> _Rows:
         ". ".join(part for part in (text, ", ".join(catalogue.labels(row))) if part)
         for row, text in enumerate(catalogue.texts)
     ]
-    both = encode_texts([*texts, *described], run.config.text, progress=False)
-    both = both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    both = unit(encode_texts([*texts, *described], run.config.text, progress=False))
     scores = both[: len(texts)] @ both[len(texts) :].T
     return np.argsort(-scores, axis=1, kind="stable")[:, :K]
 

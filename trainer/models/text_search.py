@@ -18,8 +18,9 @@ import tensorflow as tf
 from trainer.config import SearchConfig
 from trainer.models.recommender import Recommender
 from trainer.text.lexical import LexicalIndex
+from trainer.text.unit_vectors import unit
 from trainer.towers.items import ItemTable
-from trainer.towers.neighbours import centred_by_language, unit
+from trainer.towers.neighbours import centred_by_language
 
 _Floats = npt.NDArray[np.float32]
 # Standard deviations of the towers' scores within which their influence is about linear.

@@ -16,6 +16,7 @@ import tensorflow as tf
 from trainer.config import NeighboursConfig
 from trainer.data.catalogue import Catalogue
 from trainer.errors import BabelrecError
+from trainer.text.unit_vectors import unit
 from trainer.towers.layers import IdEmbedding
 
 _Floats = npt.NDArray[np.float32]
@@ -146,9 +147,3 @@ def _crowding(similarity: _Floats) -> _Floats:
     nearest = np.partition(similarity, similarity.shape[1] - count, axis=1)[:, -count:]
     there = np.isfinite(nearest)
     return (np.where(there, nearest, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)).astype(np.float32)
-
-
-def unit(matrix: _Floats) -> _Floats:
-    """Rows scaled to length 1; rows of zeros stay."""
-    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return (matrix / np.where(norms > 0, norms, 1.0)).astype(np.float32)

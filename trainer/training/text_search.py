@@ -29,8 +29,8 @@ from trainer.models.text_search import (
     default_weights,
     names_no_item,
 )
+from trainer.text.unit_vectors import unit
 from trainer.towers.items import ItemTable
-from trainer.towers.neighbours import unit
 
 _LOG = logging.getLogger(__name__)
 _Floats = npt.NDArray[np.float32]
