@@ -435,6 +435,11 @@ class ConversionConfig(Settings):
         1.0, gt=0.0, description="How much such a rotation is held to the identity, in pairs of texts."
     )
 
+    @property
+    def rotates(self) -> bool:
+        """Whether it starts from rotations."""
+        return self.bottleneck is not None and self.start == "procrustes"
+
 
 class RetrievalConfig(Settings):
     """In-batch softmax with logQ correction (Yi et al., 2019, doi 10.1145/3298689.3346996), or a full one."""
@@ -750,6 +755,11 @@ class Config(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
 
+    @property
+    def learns_from_pairs(self) -> bool:
+        """Whether training reads parallel texts."""
+        return self.training.alignment.weight > 0.0 or self.model.conversion.rotates
+
 
 def check_goes_together(config: Config) -> None:
     """Refuses settings that can't hold together, before anything is trained by them.
@@ -771,8 +781,7 @@ def check_goes_together(config: Config) -> None:
             "model.linear.new_items stretches what model.candidate.neighbours gives new items of the linear model. "
             "Set model.linear.rank and model.candidate.neighbours.enabled, or leave it out."
         )
-    rotates = model.conversion.bottleneck is not None and model.conversion.start == "procrustes"
-    if training.alignment.co_consumed is not None and not (training.alignment.weight > 0.0 or rotates):
+    if training.alignment.co_consumed is not None and not config.learns_from_pairs:
         raise BabelrecError(
             "training.alignment.co_consumed adds pairs to align, and nothing is aligned. Set "
             "training.alignment.weight, or leave it out."

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.config import Config, dump_config, load_config
+from trainer.data.category_names import names_digest
 from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
@@ -18,7 +19,7 @@ from trainer.files import write_text
 class Run:
     """Paths and small records of one run.
 
-    ``config.yaml`` (resolved), ``data.json`` (name and fingerprint), ``vocabulary.json``,
+    ``config.yaml`` (resolved), ``data.json`` (name and fingerprints), ``vocabulary.json``,
     ``blend.json``, ``weights/`` (the finished model), ``checkpoints/`` (to resume from),
     ``history.json``, TensorBoard's events and ``projector/``, and later ``evaluation.*``.
     """
@@ -79,27 +80,48 @@ class Run:
         """The dataset of the run.
 
         Raises:
-            BabelrecError: the data are not those that the run was trained on.
+            BabelrecError: the data, or the names of their categories, are not those that the run was trained on.
         """
         dataset = prepare(self.config.data.source)
-        record = self.read("data.json")
-        if record["fingerprint"] != dataset.fingerprint:
-            raise BabelrecError(
-                f"The data of {dataset.name} have changed since {self.path} was trained (fingerprint "
-                f"{dataset.fingerprint[:12]}, then {record['fingerprint'][:12]}). Train again in another --run-dir, "
-                "or restore the data that it was trained on."
-            )
+        self._check_unchanged(f"The data of {dataset.name}", "fingerprint", dataset.fingerprint)
+        names = self.config.data.category_names
+        self._check_unchanged(f"The names of categories in {names}", "category_names", names_digest(names))
         return dataset
+
+    def check_training_data(self) -> None:
+        """Refuses other data than the run was trained on, also those that training alone reads.
+
+        Raises:
+            BabelrecError: as `dataset`, or for the data of ``training.alignment.source``.
+        """
+        self.dataset()
+        self._check_unchanged("The data of training.alignment.source", "alignment", _pairs_fingerprint(self.config))
 
     def record_data(self, dataset: Dataset) -> None:
         """Notes which data the run is trained on, or checks that they are still the same."""
         if (self.path / "data.json").exists():
-            self.dataset()
+            self.check_training_data()
             return
         self.write(
             "data.json",
-            {"name": dataset.name, "fingerprint": dataset.fingerprint, "licence": dataset.licence},
+            {
+                "name": dataset.name,
+                "fingerprint": dataset.fingerprint,
+                "licence": dataset.licence,
+                "category_names": names_digest(self.config.data.category_names),
+                "alignment": _pairs_fingerprint(self.config),
+            },
         )
+
+    def _check_unchanged(self, what: str, entry: str, now: str | None) -> None:
+        record = self.read("data.json")
+        # Runs of former versions have not noted everything.
+        if entry in record and record[entry] != now:
+            before, after = ("none" if each is None else each[:12] for each in (record[entry], now))
+            raise BabelrecError(
+                f"{what} have changed since {self.path} was trained (fingerprint {after}, then {before}). Train again "
+                "in another --run-dir, or restore what it was trained on."
+            )
 
     def write(self, name: str, value: Any) -> None:
         """Writes a JSON record into the directory, atomically."""
@@ -161,6 +183,12 @@ def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
             f"The checkpoint {path or ''} can't be used: {reason}. It is damaged or of other settings. "
             "Remove the run directory and run `fit` again, or restore the files from a copy."
         ) from error
+
+
+def _pairs_fingerprint(config: Config) -> str | None:
+    """Of the dataset whose parallel texts are learned from, where it is another than the run's."""
+    source = config.training.alignment.source
+    return None if source is None or not config.learns_from_pairs else prepare(source).fingerprint
 
 
 def _learned_by(config: Config) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Rows of Babelrec itself: one config file, trained once a seed into runs/bench/quality/runs/ and then measured."""
 
 import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from benchmarks.sources import digest
 from benchmarks.suites.suite import OURS, Model
 from trainer.config import Config, dump_config, load_config
-from trainer.data.category_names import read_names
+from trainer.data.category_names import names_digest
 from trainer.files import write_text
 from trainer.runs import Run
 
@@ -94,13 +93,8 @@ def _settings(config: Config) -> dict[str, Any]:
     # Its kind is told apart by its name, which is a default of the kind.
     settings.setdefault("data", {})["source"] = config.data.source.model_dump(mode="json")
     if config.data.category_names is not None:
-        settings["data"]["category_names"] = _digest_of_names(config.data.category_names)
+        settings["data"]["category_names"] = names_digest(config.data.category_names)
     return settings
-
-
-def _digest_of_names(path: Path) -> str:
-    """Of what a file of categories' names says, whatever its comments."""
-    return hashlib.sha256(json.dumps(read_names(path), sort_keys=True).encode()).hexdigest()
 
 
 _ANY_SOURCE = False

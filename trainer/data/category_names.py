@@ -1,5 +1,7 @@
 """What categories are called in many languages: texts that stand for a label when somebody types a wish."""
 
+import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +72,11 @@ def read_names(path: Path) -> _Names:
             if not all(name.strip() for name in spoken):
                 raise BabelrecError(f"{path}: {label}.{tag} has an empty name. Remove it.")
     return names
+
+
+def names_digest(path: Path | None) -> str | None:
+    """SHA-256 of the names in a file, whatever its comments and order; None without a file."""
+    return None if path is None else hashlib.sha256(json.dumps(read_names(path), sort_keys=True).encode()).hexdigest()
 
 
 def _some(labels: Any) -> str:

@@ -75,7 +75,7 @@ class CrossLingual:
         training = config.training
         conversion = config.model.conversion
         aligned = training.alignment.weight > 0.0
-        self._rotates = conversion.bottleneck is not None and conversion.start == "procrustes"
+        self._rotates = conversion.rotates
         self._aligned = aligned
         fixed = conversion.bottleneck is None and config.text.tuning.mode == "frozen"
         if aligned and training.alignment.space == "text" and fixed:
@@ -89,7 +89,7 @@ class CrossLingual:
                 f"is {config.text.tuning.mode!r}. Remedy: set training.adversarial.at to `candidate`."
             )
         self._pairs, self._held = TextPairs.none(), TextPairs.none()
-        if aligned or self._rotates:
+        if config.learns_from_pairs:
             self._pairs, self._held = alignment_pairs(config, dataset, catalogue)
             if training.alignment.co_consumed is not None:
                 self._pairs += co_consumed_texts(catalogue, self._together, training.alignment.co_consumed)

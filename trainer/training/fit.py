@@ -53,7 +53,7 @@ def fit_locked(config: Config, run_dir: Path) -> Run:
     """`fit` for a caller that holds the directory's lock (`writing_alone`) already."""
     run = Run.create(run_dir, config)
     if run.finished:
-        run.dataset()
+        run.check_training_data()
         _LOG.info("%s is finished already; nothing to do.", run_dir)
         return run
     with open_loggers(run) as loggers, contextlib.closing(open_writer(run)) as writer:

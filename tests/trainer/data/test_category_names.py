@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.category_names import CategoryNames
+from trainer.data.category_names import CategoryNames, names_digest
 from trainer.errors import BabelrecError
 
 
@@ -30,3 +30,14 @@ def test_bad_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(BabelrecError, match=message):
         CategoryNames.load(file, ["War"])
+
+
+def test_the_digest_tells_names_and_not_how_they_are_written(tmp_path: Path) -> None:
+    def digest(text: str) -> str | None:
+        file = tmp_path / "names.yaml"
+        file.write_text(text, encoding="utf-8")
+        return names_digest(file)
+
+    first = digest("War: {en: [War], ko: [전쟁]}\n")
+    assert digest("# Of films.\nWar:\n  ko:\n  - 전쟁\n  en: [War]\n") == first
+    assert len({first, digest("War: {en: [War]}\n"), digest("War: {en: [War], ko: [전투]}\n"), names_digest(None)}) == 4
