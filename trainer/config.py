@@ -95,7 +95,8 @@ class TableFormat(Settings):
         "the columns are separated by `;` and every value of a column fits.",
     )
     null_values: list[str] | None = Field(
-        None, description="Texts that stand for a missing value, in every column, besides the usual ones in numbers."
+        None,
+        description="Texts that stand for a missing value, in every column, in addition to the usual ones in numbers.",
     )
     time_unit: Literal["s", "ms", "us", "ns", "excel_days", "days"] | None = Field(
         None,
@@ -149,7 +150,7 @@ class TableFormats(Settings):
 
 
 class TabularSource(TableFormat):
-    """The user's own tables: CSV, TSV, JSONL or Parquet, told by their ending."""
+    """The user's own tables: CSV, TSV, JSONL or Parquet, recognised by their ending."""
 
     name: Literal["tabular"] = "tabular"
     interactions: _Path = Field(description="File, or directory of part files.")
@@ -382,11 +383,11 @@ class QueryTowerConfig(Settings):
 
 
 class NeighboursConfig(Settings):
-    """Items without a learned vector take after known items of like content (docs/crosslingual.md)."""
+    """Items without a learned vector get one from known items with similar content (docs/crosslingual.md)."""
 
     enabled: bool = False
     temperature: float = Field(0.15, gt=0.0, description="Of the softmax over known items; small: the nearest alone.")
-    category_weight: float = Field(0.1, ge=0.0, description="Of the categories' cosine, beside the texts'.")
+    category_weight: float = Field(0.1, ge=0.0, description="Of the categories' cosine, compared with the texts'.")
     year_column: str = Field("year", description="Numeric column whose differences count.")
     year_weight: float = Field(0.03, ge=0.0, description="Similarity lost for each year between two items.")
     year_limit: float = Field(5.0, ge=0.0, description="Years beyond which no more is lost.")
@@ -473,15 +474,15 @@ class RankingConfig(Settings):
     loss_weight: float = Field(0.2, ge=0.0)
     cross_layers: int = Field(2, ge=1)
     hidden: list[Annotated[int, Field(ge=1)]] = [64]
-    negatives: int = Field(8, ge=1, description="Sampled negatives beside each positive.")
+    negatives: int = Field(8, ge=1, description="Sampled negatives for each positive.")
     blend: dict[str, float] | None = Field(
         None,
-        description="Weight of each head in the final score, beside `retrieval`; null chooses them on validation.",
+        description="Weight of each head in the final score, in addition to `retrieval`; null: chosen on validation.",
     )
 
 
 class SearchConfig(Settings):
-    """How typed text finds items: by meaning, spelling and popularity; the towers re-order what fits (docs/search.md).
+    """How typed text finds items: meaning, spelling, popularity, categories (docs/search.md).
 
     Each list holds the weights to choose from on the validation part; without one the first of each is taken.
     """
@@ -508,7 +509,7 @@ class SearchConfig(Settings):
 
 
 class LinearConfig(Settings):
-    """A linear item-item model beside the towers (EASE, Steck, 2019, arXiv 1905.03375; docs/model.md)."""
+    """A linear item-item model next to the towers (EASE, Steck, 2019, arXiv 1905.03375; docs/model.md)."""
 
     rank: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
@@ -536,7 +537,7 @@ class LinearConfig(Settings):
 
 
 class ContentConfig(Settings):
-    """Likeness of an item's text and categories to the history's, beside the towers (docs/model.md)."""
+    """Similarity of an item's text and categories to the history's, next to the towers (docs/model.md)."""
 
     enabled: bool = Field(
         False,
@@ -549,7 +550,9 @@ class ContentConfig(Settings):
         description="Weights to choose from on the validation part when the rest is trained, of the dot product of the "
         "history's unit vector and an item's text and categories; the first where there is no validation part.",
     )
-    category_weight: float = Field(0.5, ge=0.0, description="Length of the categories' vector, beside the text's of 1.")
+    category_weight: float = Field(
+        0.5, ge=0.0, description="Length of the categories' vector, compared with the text's of 1."
+    )
     recency: float = Field(
         1.0, ge=0.0, description="An item of the history before n newer ones weighs (1 + n)^-recency."
     )
@@ -593,7 +596,7 @@ class TransferConfig(Settings):
     new_rate: float = Field(
         10.0,
         gt=0.0,
-        description="Learning rate of weights that start anew, as a multiple: the shared ones are trained already.",
+        description="Learning rate of new weights, as a multiple: the shared ones are trained already.",
     )
     max_forgetting: float | None = Field(
         0.02,
@@ -687,13 +690,14 @@ class TrainingConfig(Settings):
         5, ge=1, description="Epochs after the warm-up without a better validation recall before stopping."
     )
     start_from: _Path | None = Field(
-        None, description="Run directory whose weights to start from; vectors of ids start anew. Set by `finetune`."
+        None,
+        description="Run directory whose weights to start from; vectors of ids start from scratch. Set by `finetune`.",
     )
     transfer: TransferConfig = TransferConfig()
     popularity_factors: list[Annotated[float, Field(gt=0.0)]] = Field(
         [],
         description="With `model.candidate.popularity`: factors of popularity to choose from on the validation part "
-        "when training is over, beside 1. For few interactions.",
+        "when training is over, in addition to 1. For few interactions.",
     )
     refit: bool = Field(
         True, description="Train once more on training + validation for the best number of epochs before testing."
@@ -856,7 +860,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> tuple[str, ...]:
             inner = section["source"] = {"name": inner}
         if not isinstance(inner, dict):
             raise BabelrecError(f"--set {override!r}: {parent!r} is a value, not a section.")
-        # An anchor's section may stand in several places of the file: only this one is meant.
+        # An anchor's section may appear in several places of the file: only this one is meant.
         inner = section[parent] = dict(inner)
         section = inner
     section[leaf] = value
@@ -881,7 +885,7 @@ def _origin(entry: Any, file: str, overrides: Mapping[tuple[str, ...], str]) -> 
 
 
 def _place(entry: Any) -> tuple[str, ...]:
-    # The tag of the source union stands in the location but not in the file.
+    # The tag of the source union is part of the location but not in the file.
     return tuple(str(part) for part in entry["loc"] if part not in _SOURCE_NAMES)
 
 
@@ -889,7 +893,7 @@ def _explain(entry: Any, origin: str) -> str:
     path = _place(entry)
     dotted = ".".join(path)
     if entry["type"] == "extra_forbidden":
-        valid = _keys_beside(entry["loc"])
+        valid = _keys_next_to(entry["loc"])
         near = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.5)
         remedy = f"Did you mean {near[0]!r}?" if near else f"Valid here: {', '.join(valid)}."
         return f"{origin}: unknown setting {dotted!r}. {remedy}"
@@ -930,8 +934,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the section in which the location's last key stands."""
+def _keys_next_to(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the section in which the location's last key belongs."""
     model: type[BaseModel] = Config
     for part in location[:-1]:
         if model is DataConfig and part == "source":

@@ -107,8 +107,9 @@ def render() -> str:
     lines = [
         "# Compatibility with TensorFlow Serving 2.20",
         "",
-        "Made by `python -m serving.server.compatibility`; a test keeps it true to the server's own tables. "
-        "*works*: as there. *differs*: how is said. *refused*: an error that says why, no silence. *extra*: only here.",
+        "Made by `python -m serving.server.compatibility`; a test compares it with the server's own tables.\n"
+        "*works*: as in TensorFlow Serving. *differs*: the note says how.\n"
+        "*refused*: an error says why. *extra*: only here.",
         "",
     ]
     lines += _table("RPCs", "RPC", ((row.name, row.support, row.note) for row in RPCS))
