@@ -47,7 +47,7 @@ _ROUNDS = 5
 _SWAP_START = 8.0
 _CLIENTS = (1, 8, 32, 64)
 _LANGUAGES = ("en", "es", "zh", "ru", "ko", "ja", "ar", "de")
-_WISHES = (
+_TEXTS = (
     "space adventure with robots",
     "comedia romántica en París",
     "科幻电影 太空",
@@ -279,7 +279,7 @@ def _swap(server: Server, requests: Sequence[bytes], rate: float, options: argpa
 def _queries(count: int) -> list[Query]:
     """Wishes of all kinds, no two alike."""
     return [
-        Query(query=f"{_WISHES[index % len(_WISHES)]} {index}", language=_LANGUAGES[index % len(_LANGUAGES)], k=20)
+        Query(query=f"{_TEXTS[index % len(_TEXTS)]} {index}", language=_LANGUAGES[index % len(_LANGUAGES)], k=20)
         for index in range(count)
     ]
 

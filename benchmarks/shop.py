@@ -45,7 +45,7 @@ class Shop:
 def make_shop(seed: int = 0) -> Shop:
     """The same shop for the same seed.
 
-    A customer reads one language well and buys half of the time in it, and has three kinds of product in mind; some
+    A customer reads one language well and buys half of the time in it, and wants three kinds of product; some
     products are bought far more than others. Titles are brand, kind and a detail, in the listing's language.
     """
     words = yaml.safe_load(_WORDS.read_text(encoding="utf-8"))

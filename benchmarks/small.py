@@ -1,9 +1,9 @@
-"""Default settings on five small data sets beside popularity, item-kNN and EASE: same split, same measuring code.
+"""Default settings on five small data sets, compared with popularity, item-kNN and EASE: same split, same metrics.
 
-A run has the settings of a YAML file with nothing but a `data` section. A peer's settings are chosen on the validation
-part from the grids below, then it learns from training and validation part; the figures are those of the test part,
-against the whole catalogue. Babelrec has to be as good as the best of the peers: the ratio of NDCG@10 is at least 1, or
-at least 0.98 with a paired 95 % interval of the difference, over users, that holds 0.
+A run has the settings of a YAML file with only a `data` section. A baseline's settings are chosen from the grids below
+on the validation part, then it learns from training and validation part. The figures are those of the test part, with
+the whole catalogue ranked. Babelrec has to be as good as the best baseline: the ratio of NDCG@10 is at least 1, or at
+least 0.98 with a paired 95 % interval of the difference, over users, that contains 0.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def _measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def measure_data(data: SmallData, folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """One data set: every peer, and Babelrec as the mean over seeds.
+    """One data set: every baseline, and Babelrec as the mean over seeds.
 
     Args:
         data: What to measure on.
@@ -128,7 +128,7 @@ def measure_data(data: SmallData, folder: Path, seeds: Sequence[int]) -> dict[st
 
 
 def choose(peer: Peer, grid: Mapping[str, Sequence[Any]], problem: Problem, seed: int) -> Settings:
-    """The settings of the grid with the best NDCG@10 on a validation part; of equally good ones the first."""
+    """The settings of the grid with the best NDCG@10 on a validation part; the first of equally good ones."""
     candidates = [parse(peer, dict(zip(grid, values, strict=True))) for values in itertools.product(*grid.values())]
     if len(candidates) == 1:
         return candidates[0]
@@ -152,7 +152,7 @@ def _ours(config: Config) -> tuple[_Users, float]:
 
 
 def bar_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether Babelrec is as good as the best peer, within what chance explains."""
+    """Whether Babelrec is as good as the best baseline, within what chance explains."""
     low, high = row["interval"]
     holds = row["ratio"] >= 1.0 or (row["ratio"] >= _LEAST and low <= 0.0 <= high)
     return {
@@ -171,8 +171,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     table.add_column("data")
     for column in ("users", "items", *names, "fit s"):
         table.add_column(column, justify="right")
-    changes = Table(title="Babelrec less the best peer, with a paired 95 % interval", box=SIMPLE_HEAD)
-    for column in ("data", "best peer", "NDCG@10", "Recall@10"):
+    changes = Table(title="Babelrec minus the best baseline, with a paired 95 % interval", box=SIMPLE_HEAD)
+    for column in ("data", "best baseline", "NDCG@10", "Recall@10"):
         changes.add_column(column)
     for row in result["data"]:
         figures = [f"{row['models'][name]['ndcg@10']:.4f}" for name in names]

@@ -58,22 +58,23 @@ class SmallData:
 
 
 def make_shop(path: Path, *, products: int = 300, customers: int = 390, seed: int = _SEED) -> None:
-    """A shop in five languages: customers buy mostly of a few kinds, popular products more often than others.
+    """A shop in five languages: customers buy mostly a few kinds of product, and popular ones more often.
 
-    Each kind of product has four styles that people keep to, so that there is more to learn than kinds and popularity.
+    Each kind of product has four styles, and customers prefer some of them, so that there is more to learn than kinds
+    and popularity.
     """
     rng = np.random.default_rng(seed)
     languages = list(_KINDS)
     kinds = rng.integers(len(_LABELS), size=products)
     styles = rng.integers(4, size=products)
-    spoken = rng.integers(len(languages), size=products)
+    language_of = rng.integers(len(languages), size=products)
     appeal = rng.permutation(products) + 1.0
     items = pl.DataFrame(
         [
             {
                 "item_id": f"p{row}",
-                "language": languages[spoken[row]],
-                "title": f"{_KINDS[languages[spoken[row]]][kinds[row]]} {row}",
+                "language": languages[language_of[row]],
+                "title": f"{_KINDS[languages[language_of[row]]][kinds[row]]} {row}",
                 "description": None,
                 "categories": [_LABELS[kinds[row]]],
             }
@@ -173,7 +174,7 @@ def _mirror(folder: str) -> Path:
 def _sample(
     path: Path, name: str, events: pl.DataFrame, items: pl.DataFrame, *, users: int, least: float | None = None
 ) -> None:
-    """Keeps users who have at least the five positives that the default split asks for, and the items they touched."""
+    """Keeps users with at least the five positives that the default split needs, and the items of their events."""
     positive = events if least is None else events.filter(pl.col("value") >= least)
     counts = positive.unique(["user_id", "item_id"]).group_by("user_id").len().filter(pl.col("len") >= 5)
     chosen = counts.select(pl.col("user_id").sort()).sample(min(users, counts.height), seed=_SEED, shuffle=True)

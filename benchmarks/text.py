@@ -1,4 +1,4 @@
-"""Typed text: a multilingual shop, titles with typos and in another language, forty queries in 16 languages, cost."""
+"""Text search: a multilingual shop, titles with typos or in another language, forty queries in 16 languages, cost."""
 
 import argparse
 import statistics
@@ -34,7 +34,7 @@ _BATCHES = (1, 32)
 
 
 class Searched:
-    """A finished run, and what it and the sentence encoder alone find for typed texts.
+    """What a finished run, and the sentence encoder alone, find for typed texts.
 
     Args:
         run: The run.
@@ -47,7 +47,7 @@ class Searched:
         self._ranker = text_ranker(run, dataset, self.catalogue)
 
     def find(self, texts: Sequence[str], k: int) -> npt.NDArray[np.int64]:
-        """The k best rows for each text [n, k], as they are served to people of whom nothing else is known."""
+        """The k best rows for each text [n, k], as they are served to unknown users."""
         return self._ranker.rank_texts(typed_vectors(self._ranker.model, texts, self.run.config.text), texts, k)
 
     def by_cosine(self, texts: Sequence[str], k: int) -> npt.NDArray[np.int64]:
@@ -68,14 +68,14 @@ def share_found(rows: npt.NDArray[np.int64], wanted: Sequence[int], titles: Sequ
 
 
 def share_of_kind(rows: npt.NDArray[np.int64], kinds: Sequence[str], asked: Sequence[str]) -> float:
-    """Share of all places in the lines [n, k] that hold an item of the kind that the line asked for."""
+    """Share of all places in the lines [n, k] that hold an item of the wanted kind."""
     return float(
         np.mean([[row >= 0 and kinds[row] == kind for row in line] for line, kind in zip(rows, asked, strict=True)])
     )
 
 
 def measure(options: Namespace, console: Console) -> dict[str, Any]:
-    """Everything that is asked for, with its bars."""
+    """All figures, with their bars."""
     folder: Path = options.output.parent / "text"
     movielens = Searched(Run.open(options.run_dir))
     console.print("A shop in six languages, default settings")
@@ -177,7 +177,7 @@ def _dataset(config: Any) -> Any:
 
 
 def _cost(run_dir: Path, folder: Path) -> dict[str, Any]:
-    """Processor time of text requests with and without text search, both graphs in turns."""
+    """Processor time of text requests with and without text search, both graphs taking turns."""
     graphs = {
         name: _graph(export(Run.open(run_dir, [f"model.search.enabled={value}"]), folder / "models" / name))
         for name, value in (("on", "true"), ("off", "false"))
@@ -238,7 +238,7 @@ def show(result: dict[str, Any], console: Console) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, writes and shows; 1 while a bar does not hold."""
+    """Measures, writes and shows; returns 1 where a bar does not hold."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.text", description=__doc__)
     parser.add_argument(
         "--run-dir", type=Path, default=Path("runs/quickstart"), metavar="DIR", help="the run of make demo"

@@ -1,4 +1,4 @@
-"""What categories are called in many languages: texts that stand for a label when somebody types a wish."""
+"""Names of categories in many languages: what users type to search for a category."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ class CategoryNames:
         self.texts: list[str] = []
         self.splits = [0]
         for label in labels:
-            others = [name for spoken in (names or {}).get(label, {}).values() for name in spoken]
+            others = [name for names_of_language in (names or {}).get(label, {}).values() for name in names_of_language]
             self.texts += dict.fromkeys([label, *others])
             self.splits.append(len(self.texts))
 
@@ -68,8 +68,8 @@ def read_names(path: Path) -> _Names:
         "names that YAML reads otherwise.",
     )
     for label, languages in names.items():
-        for tag, spoken in languages.items():
-            if not all(name.strip() for name in spoken):
+        for tag, names_of_language in languages.items():
+            if not all(name.strip() for name in names_of_language):
                 raise BabelrecError(f"{path}: {label}.{tag} has an empty name. Remove it.")
     return names
 

@@ -21,7 +21,7 @@ HEADER: Final = "dataset.yaml"
 TABLES: Final = ("interactions", "items", "users", "translations")
 # Rows a group: small enough that a reader of a few columns of one group stays within tens of MB.
 _ROW_GROUP = 262_144
-_HEADER_REMEDY: Final = "Remedy: correct it, or prepare the dataset anew."
+_HEADER_REMEDY: Final = "Remedy: correct it, or prepare the dataset again."
 
 
 class DatasetExistsError(DatasetError, FileExistsError):

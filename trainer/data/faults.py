@@ -56,7 +56,7 @@ class Origin:
         _LOG.log(level, "%s, %s", self.file, line)
 
 
-_WHOLE = "get or write the file anew, it is truncated or damaged"
+_WHOLE = "get or write the file again, it is truncated or damaged"
 
 
 @contextlib.contextmanager

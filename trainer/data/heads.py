@@ -50,7 +50,7 @@ def choose_heads(events: list[str], positives: Mapping[str, float | None], witho
 def constant_heads(observed: pl.DataFrame, heads: list[Head]) -> dict[str, float | None]:
     """Heads whose labels are all equal, and that label (None: there is none).
 
-    Such a head has nothing to tell apart: a shop that records purchases alone would learn that whatever it observed
+    Such a head has nothing to learn: a shop that records purchases alone would learn that whatever it observed
     was bought.
 
     Args:

@@ -44,7 +44,7 @@ class Impressions:
     ) -> "Impressions":
         """Reads the impressions whose outcome is known.
 
-        A candidate that stands in an impression twice counts once, as clicked if either was.
+        A candidate that appears in an impression twice counts once, as clicked if either was.
 
         Args:
             dataset: Its interactions with an ``impression_id`` and a value are read.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 UNDETERMINED: Final = "und"
 
 # The languages of mUSE v3 first (Chinese in both scripts is zh), then those of xMIND that the detector knows, then
-# a few that cost little, most of them told by their script. More Latin ones would cost accuracy on short titles.
+# a few that cost little, most of them recognised by their script. More Latin ones would cost accuracy on short titles.
 DETECTED: Final = (
     *("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh"),
     *("fi", "id", "ka", "ro", "so", "sw", "ta", "vi"),
@@ -75,7 +75,7 @@ class Detection:
     """What was detected of each text.
 
     Attributes:
-        tags: One of `DETECTED` a text; ``und`` where there is nothing to tell by (no letters).
+        tags: One of `DETECTED` a text; ``und`` where nothing can be detected (no letters).
         confidence: float32 [texts], the probability of that language; 0 of ``und``.
     """
 
@@ -84,7 +84,7 @@ class Detection:
 
     @property
     def doubtful(self) -> npt.NDArray[np.bool_]:
-        """Bool [texts]: whether another language is about as likely, or there is nothing to tell by."""
+        """Bool [texts]: whether another language is about as likely, or nothing can be detected."""
         return self.confidence < DOUBTFUL_BELOW
 
 
@@ -141,7 +141,7 @@ def _by_length(fit: npt.NDArray[np.float32], texts: list[str]) -> npt.NDArray[np
 
 
 def _confidences(texts: list[str]) -> npt.NDArray[np.float32]:
-    """Each text's fit to each language of `DETECTED`: (texts, languages); rows sum to 1, or 0 if untold."""
+    """Each text's fit to each language of `DETECTED`: (texts, languages); rows sum to 1, or 0 if undetermined."""
     column = {tag: index for index, tag in enumerate(DETECTED)}
     fit = np.zeros((len(texts), len(DETECTED)), np.float32)
     # In batches, because the library answers with an object for every text and language.

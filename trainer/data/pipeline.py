@@ -2,7 +2,7 @@
 
 Every batch is a pure function of (seed, step). There is no shuffle buffer to fill or to save: the
 order of an epoch is a pseudo-random permutation that is computed index by index, so a run that was
-killed goes on with the batch it would have seen.
+killed continues with the batch it would have seen.
 """
 
 from dataclasses import dataclass
@@ -196,7 +196,7 @@ class _ExampleBuilder:
         timestamp = table["timestamp"].to_numpy()
         skip = table["place"].fill_null(-1).cast(pl.Int32).to_numpy()
         if self._causal:
-            # A positive's history is what stands before it in the user's order; many share one second.
+            # A positive's history is what comes before it in the user's order; many share one second.
             length = np.where(skip >= 0, skip, self._earlier(positives, table)).astype(np.int32)
             skip = np.full_like(skip, -1)
         return _Examples(
@@ -280,10 +280,10 @@ class _Stream:
         history = self._histories(rows, step)
         text = self._texts(columns["item"], draws)
         typed = text >= 0
-        # Half of the typed requests come from a stranger: the text has to do alone.
-        stranger = typed & (draws[3] < 0.5)
-        columns["user"] = tf.where(stranger, UNKNOWN, columns["user"])
-        history = tf.where(stranger[:, tf.newaxis], -1, history)
+        # Half of the typed requests come from unknown users: the text alone has to do.
+        unknown = typed & (draws[3] < 0.5)
+        columns["user"] = tf.where(unknown, UNKNOWN, columns["user"])
+        history = tf.where(unknown[:, tf.newaxis], -1, history)
         return Batch(history=history, text=text, labels=tf.gather(self._labels, rows), **columns)  # type: ignore[typeddict-item]
 
     def _histories(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:

@@ -33,7 +33,7 @@ class Split:
         observed: Every event of the training part, positive or not, in the columns of ``interactions``. Of
             each user nothing at or after the first held-out positive (but training positives of that very moment),
             and no (user, item) that is held out; nothing of cold items.
-        cold: Items of which all positives are in the test part, wherever they stand in time.
+        cold: Items of which all positives are in the test part, whenever they were.
     """
 
     kind: Literal["per_user", "global"]

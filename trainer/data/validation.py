@@ -69,14 +69,14 @@ def validate_references(frame: pl.LazyFrame, items: pl.LazyFrame, origin: Origin
         first = unknown.sort(_ROW).head(1).collect(engine="streaming")
         ids = unknown.select(pl.col("item_id").unique(maintain_order=True)).collect(engine="streaming")["item_id"]
         known = items.select("item_id").collect(engine="streaming")["item_id"]
-    likeness, cure = explain(ids, known)
+    differing, cure = explain(ids, known)
     remedies = [cure, "add those items, or leave the rows out"] if cure else ["add those items, or leave the rows out"]
     if origin.drops_unknown_items is not None:
         remedies[-1] += f" (`{origin.drops_unknown_items}: true` does that and counts them)"
     raise origin.fault(
         "item_id",
         f"{first['item_id'][0]!r} is not in {items_file}; {count:,} rows name {distinct:,} such items"
-        + (f", of which {likeness}" if likeness else ""),
+        + (f", of which {differing}" if differing else ""),
         "; else ".join(remedies),
         int(first[_ROW][0]),
     )
@@ -154,7 +154,7 @@ def _validate_tags(frame: pl.LazyFrame, schema: pl.Schema, origin: Origin) -> No
         first_rows = tags.group_by(name).agg(pl.col(_ROW).min()).sort(_ROW).collect(engine="streaming")
         for tag, row in first_rows.select(name, _ROW).iter_rows():
             if tag is None:
-                # Of an item the language must stand there; of an interaction or a user it may be unknown.
+                # An item must have a language; of an interaction or a user it may be unknown.
                 if name == "language" and "event" not in schema:
                     raise origin.fault(name, "the language is missing (null)", "write `und` where unknown", row)
                 continue

@@ -18,7 +18,7 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 @dataclass(frozen=True, eq=False)
 class TextVariants:
-    """M texts that may stand for an item's own.
+    """M texts that may replace an item's own.
 
     Attributes:
         rows: Int32 [M], which item.
@@ -69,7 +69,7 @@ def joined(title: str, description: str) -> str:
 def with_words_dropped(catalogue: Catalogue, others: TextVariants, share: float, views: int, seed: int) -> TextVariants:
     """Each text again with words left out at random (token dropout).
 
-    A word is what stands between spaces; in scripts without spaces it is a character. One word
+    A word is the text between spaces; in scripts without spaces it is a character. One word
     is always left, and a text of one word has no variant.
 
     Args:

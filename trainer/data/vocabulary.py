@@ -57,7 +57,7 @@ class Vocabulary:
     ) -> "Vocabulary":
         """Collects the values of the training part (``split.train`` and ``split.observed``).
 
-        ``languages_of_texts`` are known besides: those of translations, when training reads them.
+        ``languages_of_texts`` are known as well: those of translations, when training reads them.
         """
         seen = pl.concat([split.train.select("user_id", "item_id"), split.observed.select("user_id", "item_id")])
         users = sorted(seen["user_id"].unique())

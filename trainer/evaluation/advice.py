@@ -1,4 +1,4 @@
-"""What to try where a model is not as good as it should be, in plain words."""
+"""Advice in plain words where a model is not as good as it should be."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -31,19 +31,19 @@ def still_improving(best_epoch: int, epochs: int, gain: float, config: Config) -
 def below_popularity(
     ours: Mapping[str, float], popularity: Mapping[str, float], part: str, config: Config
 ) -> str | None:
-    """A warning where showing everybody the most popular items would be better.
+    """A warning where showing all users the most popular items would be better.
 
     Args:
         ours: Means of the whole request: ``recall@10``, ``ndcg@10``; what is missing is not compared.
         popularity: Of the same users.
-        part: Which users, in words.
+        part: Which users, in words, for example "validation part".
         config: Of the run.
     """
     for name, label in _METRICS.items():
         if name in ours and name in popularity and ours[name] < popularity[name]:
             return (
                 f"Below popularity ({label} {ours[name]:.4f} against {popularity[name]:.4f} on the {part}): showing "
-                f"everybody the most popular items would be better. Try {_remedies(config)}."
+                f"all users the most popular items would be better. Try {_remedies(config)}."
             )
     return None
 

@@ -1,4 +1,4 @@
-"""Typed queries in many languages: whether translations are answered alike, and by items of the wanted categories."""
+"""Text queries in many languages: whether translations get the same answers, and of the right genres."""
 
 import functools
 import json
@@ -31,7 +31,7 @@ _Rows = NDArray[np.int64]
 
 
 class TextQuery(Settings):
-    """One query: what is typed in each language, and the category labels that satisfy it."""
+    """One query: its text in each language, and the category labels of right answers."""
 
     id: str = Field(min_length=1)
     genres: list[str] = Field(min_length=1)
@@ -58,7 +58,7 @@ class TextQueryResult:
     ndcg: NDArray[np.float64]
 
     def metrics(self) -> dict[str, float]:
-        """Means over queries: overlap but of English, NDCG, the worst language of each, and each by language."""
+        """Means over queries: overlap (without English), NDCG, the worst language of each, and each by language."""
         overlap, ndcg = self.overlap.mean(axis=0), self.ndcg.mean(axis=0)
         others = [place for place, tag in enumerate(self.languages) if tag != PIVOT]
         named = {
@@ -88,7 +88,8 @@ def load_text_queries(path: Path) -> list[TextQuery]:
     """Reads a file of queries (see ``benchmarks/text_queries.yaml``).
 
     Raises:
-        BabelrecError: unreadable, of another form, an id twice, English missing, or not all in the same languages.
+        BabelrecError: unreadable, of another form, an id that appears twice, English missing, or queries that are
+            not all in the same languages.
     """
     queries = read_yaml(path, _FILE, what="the queries", remedy="id, genres and texts by language.")
     if not queries:
@@ -96,7 +97,7 @@ def load_text_queries(path: Path) -> list[TextQuery]:
     seen: set[str] = set()
     for query in queries:
         if query.id in seen:
-            raise BabelrecError(f"{path}: {query.id!r} stands there twice. Rename one.")
+            raise BabelrecError(f"{path}: {query.id!r} is there twice. Rename one.")
         seen.add(query.id)
         if PIVOT not in query.texts or query.texts.keys() != queries[0].texts.keys():
             raise BabelrecError(
@@ -149,18 +150,18 @@ def judge(model: str, languages: Sequence[str], rows: _Rows, gains: NDArray[np.f
     return TextQueryResult(model, list(languages), overlap.sum(axis=-1) / K, (found @ discounts) / ideal[:, np.newaxis])
 
 
-def evaluate_text_queries(run: Run, queries: Sequence[TextQuery], *, peers: bool = True) -> list[TextQueryResult]:
-    """Asks each query in each language, as a stranger's text alone, over the run's whole catalogue.
+def evaluate_text_queries(run: Run, queries: Sequence[TextQuery], *, baselines: bool = True) -> list[TextQueryResult]:
+    """Asks each query in each language, as an unknown user, over the run's whole catalogue.
 
-    The way is that of the exported graph: encoder, candidate tower, query tower, retrieval, ranking, blend.
+    Answers are found as in the exported graph.
 
     Args:
         run: A finished run.
         queries: From `load_text_queries`.
-        peers: Also judge the encoder's own cosine between query and item (title with its categories), and chance.
+        baselines: Also judge the encoder's cosine of query and item (title with its categories), and random order.
 
     Returns:
-        The run's model, named ``babelrec``, then the peers.
+        The run's model, named ``babelrec``, then the baselines.
 
     Raises:
         BabelrecError: the run is not finished, or a genre is not of its catalogue.
@@ -173,7 +174,7 @@ def evaluate_text_queries(run: Run, queries: Sequence[TextQuery], *, peers: bool
     ranker = text_ranker(run, dataset, catalogue)
     sentences = typed_vectors(ranker.model, texts, run.config.text)
     answers = {"babelrec": ranker.rank_texts(sentences, texts, K)}
-    if peers:
+    if baselines:
         answers["mUSE cosine"] = _by_cosine(run, catalogue, texts)
         chance = np.random.default_rng(run.config.seed)
         answers["random"] = np.stack([chance.permutation(len(catalogue))[:K] for _ in texts])

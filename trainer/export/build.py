@@ -1,4 +1,4 @@
-"""Makes the indexes that an export asks for, and measures them with queries like those that will be asked."""
+"""Makes the indexes that an export asks for, and measures their recall."""
 
 import logging
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from trainer.models.text_search import TextSearch
 
 _LOG = logging.getLogger(__name__)
 _RECALL_AT = 100
-# Items whose own texts an index of texts is measured with.
+# Items whose own texts are the queries by which an index of texts is measured.
 _TEXT_QUERIES = 512
 # Above this share of the leaves a partitioned search of a batch is no faster than exact search (benchmarks/index.py: at
 # 7 % it takes 0.7 of exact search's processor time for one query, and 0.94 for 32).
@@ -28,12 +28,12 @@ def make_index(
     """An index, and its description for the model card.
 
     A portable index that needs more than a twelfth of its leaves for the wanted recall is replaced by exact search,
-    which is no slower then, unless ``export.leaves`` or ``export.leaves_to_search`` insists.
+    which is no slower then, unless ``export.leaves`` or ``export.leaves_to_search`` is set.
 
     Args:
         config: Of the run; ``config.export`` chooses.
         vectors: The catalogue, variable float32 [N, D].
-        queries: Float32 [Q, D], like those that will be asked.
+        queries: Float32 [Q, D], similar to those in serving.
         name: What log messages call it.
 
     Raises:
@@ -59,8 +59,8 @@ def make_index(
                 recall,
                 target,
             )
-        insists = config.export.leaves is not None or config.export.leaves_to_search is not None
-        if settings.kind == "portable" and not insists and _share(settings) > _LARGEST_SHARE:
+        fixed = config.export.leaves is not None or config.export.leaves_to_search is not None
+        if settings.kind == "portable" and not fixed and _share(settings) > _LARGEST_SHARE:
             _LOG.info(
                 "The %s takes %d of %d leaves for recall@%d %.4f, which is no faster than exact search: "
                 "exporting exact search.",

@@ -37,9 +37,9 @@ FILTER_INPUTS = {
     "include_seen": tf.TensorSpec([None], tf.bool, "include_seen"),
 }
 Tensors = dict[str, tf.Tensor]
-# Of places without an item.
+# Score of places without an item.
 _NO_SCORE = tf.float32.min
-# What an input that a request leaves out is taken to be: nothing said, ten items.
+# Values of inputs that a request leaves out: nothing, and ten items.
 _UNSAID = {tf.string: "", tf.int32: 10, tf.int64: 0, tf.bool: False}
 
 
@@ -55,12 +55,12 @@ class Servable(tf.Module):
         encoder: Text encoder for queries, string [n] -> float32 [n, T].
         preprocessor: What is done to queries before; None: nothing.
         users: Histories of known users.
-        popularity: Float32 [P, N], share of the audience of each language that met each item; line 0
-            is everybody.
+        popularity: Float32 [P, N], share of the audience of each language that interacted with each
+            item; line 0 is all users.
         audiences: The P - 1 languages of the other lines.
         weights: Blend of the final score.
         candidates: Items that retrieval hands to ranking.
-        exact_limit: Filters that let through at most so many items are searched exactly.
+        exact_limit: Filters that leave at most this many items are answered exactly.
         text_search: What text queries are answered by, and how their items are found; None leaves them to the towers.
         calibrations: Head -> calibration of its predicted probability. The order of the answers doesn't depend on it:
             the blend's weights were chosen for raw outputs.
@@ -121,8 +121,8 @@ class Servable(tf.Module):
     def signatures(self) -> dict[str, Any]:
         """Functions by signature name, to be saved.
 
-        Every input but what is asked about has a default of one row that says nothing, which TensorFlow Serving fills
-        in where a request leaves the input out.
+        Every input but the items to rank and the texts to encode has a default of one row that says nothing. TensorFlow
+        Serving fills it in where a request leaves the input out.
         """
         request = QUERY_INPUTS | FILTER_INPUTS
         ids = {"item_ids": tf.TensorSpec([None, None], tf.string, "item_ids")}
@@ -245,17 +245,17 @@ class Servable(tf.Module):
             # All else that would fail when lines are missing comes after these two.
             user_id, query = tf.identity(user_id), tf.identity(query)
         users = self._users.index(user_id)
-        told = self._item_rows.lookup(history)
+        given = self._item_rows.lookup(history)
         remembered = self._users.newest(users, self._history_length)
-        # What the caller tells replaces what is remembered of the user. Most requests tell nothing, and a short run's
-        # time is the number of its operations: hence the branches here and below.
-        newest = tf.cond(tf.shape(told)[1] > 0, lambda: _told_or_remembered(told, remembered), lambda: remembered)
+        # A history in the request replaces the user's remembered one. Most requests have none, and the time of a short
+        # run is the number of its operations: hence the branches here and below.
+        newest = tf.cond(tf.shape(given)[1] > 0, lambda: _given_or_remembered(given, remembered), lambda: remembered)
         typed = tf.strings.length(tf.strings.strip(query)) > 0
         # Only requests with text pay for the encoder.
         place = tf.where(typed)
-        spoken = _lookup_language(self._language_indices, language) + 1
+        languages = _lookup_language(self._language_indices, language) + 1
         sentences = self._encode(tf.gather_nd(query, place), tf.gather_nd(language, place))
-        sentences = self._candidate_tower.convert(sentences, tf.gather_nd(spoken, place))
+        sentences = self._candidate_tower.convert(sentences, tf.gather_nd(languages, place))
         vectors = self._candidate_tower.embed_text(sentences)
         shape = tf.stack([tf.size(query, out_type=tf.int64), tf.shape(vectors, out_type=tf.int64)[1]])
         text = tf.scatter_nd(place, vectors, shape)
@@ -263,7 +263,7 @@ class Servable(tf.Module):
         queries = self._query_vectors(
             {
                 "user": users,
-                "language": spoken,
+                "language": languages,
                 "country": self._country_indices.lookup(country) + 1,
                 "history": tf.gather(self._vectors, tf.maximum(newest, 0)),
                 "history_mask": mask,
@@ -275,7 +275,7 @@ class Servable(tf.Module):
         return {
             "queries": queries,
             "nothing": (users == 0) & ~tf.reduce_any(mask, axis=1) & ~typed,
-            "told": told,
+            "given": given,
             "users": users,
             "typed": typed,
             "sentences": sentences,
@@ -298,7 +298,7 @@ class Servable(tf.Module):
         remembered = tf.cond(
             tf.reduce_any(users > 0), lambda: self._users.seen(users), lambda: tf.zeros([tf.size(users), 0], tf.int32)
         )
-        seen = tf.where(include_seen[:, tf.newaxis], -1, tf.concat([request["told"], remembered], axis=1))
+        seen = tf.where(include_seen[:, tf.newaxis], -1, tf.concat([request["given"], remembered], axis=1))
         barred = tf.concat([self._item_rows.lookup(exclude), seen], axis=1)
         asks = tf.reduce_any(tf.strings.length(languages) > 0) | tf.reduce_any(tf.strings.length(categories) > 0)
 
@@ -468,7 +468,7 @@ class Servable(tf.Module):
     def _over_fetch(
         self, query: tf.Tensor, mask: tf.Tensor, total: tf.Tensor, count: tf.Tensor, wanted: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        # Twice what would do if allowed items were spread evenly over the ranking.
+        # Twice what would be enough if allowed items were spread evenly over the ranking.
         share = tf.cast(self._size, tf.float32) / tf.cast(total, tf.float32)
         fetch = tf.cast(tf.minimum(2.0 * share * tf.cast(count, tf.float32), float(self._size)), tf.int32)
         scores, rows = self._index.search(query[tf.newaxis], fetch)
@@ -569,9 +569,9 @@ def _same_batch(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
     )
 
 
-def _told_or_remembered(told: tf.Tensor, remembered: tf.Tensor) -> tf.Tensor:
-    """Rows of ``told`` [B, H] that are known, or ``remembered`` [B, L] where none is; newest first, -1 pads, [B, L]."""
-    newest = tf.reverse(told, axis=[1])
+def _given_or_remembered(given: tf.Tensor, remembered: tf.Tensor) -> tf.Tensor:
+    """Known rows of ``given`` [B, H], or ``remembered`` [B, L] where there is none; newest first, -1 pads, [B, L]."""
+    newest = tf.reverse(given, axis=[1])
     known = tf.ragged.boolean_mask(newest, newest >= 0)
     length = remembered.shape[1]
     return tf.where(known.row_lengths()[:, tf.newaxis] > 0, known.to_tensor(-1, shape=[None, length]), remembered)

@@ -9,7 +9,7 @@ from trainer.export.filters import best_rows
 from trainer.export.index import Index
 from trainer.models.text_search import TextQueries, TextSearch, names_no_item
 
-# Items among which the one that a query names most is looked for.
+# Nearest items among which the item that a query names is looked for.
 _NEAREST = 32
 # Int32 lines [n] of the T queries -> bool [n, N], the items that may answer them.
 Allowed = Callable[[tf.Tensor], tf.Tensor]
@@ -50,15 +50,16 @@ class ExactTextRetrieval(tf.Module):
 
 
 class IndexedTextRetrieval(tf.Module):
-    """Scores what an index of the sentence vectors and the n-grams' own list bring up, a query at a time.
+    """Scores candidates from an index of the sentence vectors and from the n-grams' own list, a query at a time.
 
-    Filters that leave few items are answered exactly; else the index is asked for more, as for other requests.
+    Filters that leave few items are answered exactly; otherwise more candidates are taken from the index, as for other
+    requests.
 
     Args:
         search: The scores.
         index: Of ``search.index_vectors``.
-        exact_limit: Filters that let through at most so many items are searched exactly.
-        least: Candidates of each list, even where fewer items are asked for.
+        exact_limit: Filters that leave at most this many items are answered exactly.
+        least: Minimum number of candidates of each list, even where fewer items are requested.
     """
 
     def __init__(self, search: TextSearch, index: Index, exact_limit: int, *, least: int) -> None:
@@ -88,7 +89,7 @@ class IndexedTextRetrieval(tf.Module):
 
         signature = (tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32))
         lines = tf.range(tf.size(queries.texts))
-        # One line's N numbers at a time, and not T times N.
+        # N numbers of one query at a time, not T times N.
         rows, scores = tf.cond(
             tf.size(lines) > 0,
             lambda: tf.map_fn(line, lines, fn_output_signature=signature, parallel_iterations=1),
@@ -119,7 +120,7 @@ class IndexedTextRetrieval(tf.Module):
         return tf.zeros([self._search.size]) + tf.reshape(scores, [-1])
 
     def _best(self, query: TextQueries, lexical: tf.Tensor) -> tf.Tensor:
-        """How much one query names the item that it names most, of the whole catalogue, float32 [1]."""
+        """The largest `TextSearch.named` of one query over the catalogue, float32 [1]."""
         few = tf.constant(min(_NEAREST, self._search.size))
         _, near = self._index.search(self._search.index_query(query), few)
         rows = tf.concat([tf.maximum(near[0], 0), tf.math.top_k(lexical, few).indices], axis=0)[tf.newaxis]
@@ -134,9 +135,9 @@ class IndexedTextRetrieval(tf.Module):
         total: tf.Tensor,
         count: tf.Tensor,
     ) -> tf.Tensor:
-        """Allowed rows that are near in meaning, in letters or by their categories, each once, int32 [C]."""
+        """Allowed rows that are close in meaning, spelling or categories, each once, int32 [C]."""
         size = self._search.size
-        # Twice what would do if allowed items were spread evenly over the ranking.
+        # Twice what would be enough if allowed items were spread evenly over the ranking.
         share = tf.cast(size, tf.float32) / tf.cast(total, tf.float32)
         spread = tf.where(share > 1.0, 2.0 * share, 1.0)
         fetch = tf.cast(tf.minimum(spread * tf.cast(count, tf.float32), float(size)), tf.int32)
@@ -152,13 +153,13 @@ class IndexedTextRetrieval(tf.Module):
             )
         rows = tf.unique(tf.concat(lists, axis=0)).y
         rows = tf.boolean_mask(rows, (rows >= 0) & tf.gather(mask, tf.maximum(rows, 0)))
-        # An index that finds too few of a filter's items leaves the request short: then all of them are scored.
+        # If the index finds too few of a filter's items, all of them are scored.
         return tf.cond(
             tf.size(rows) >= tf.minimum(count, total), lambda: rows, lambda: tf.cast(tf.where(mask)[:, 0], tf.int32)
         )
 
     def _described(self, query: TextQueries) -> tf.Tensor:
-        """Items by their categories, those of one category by popularity, float32 [N]; 0 where no category is meant."""
+        """Scores by category, within a category by popularity, float32 [N]; 0 where no category is similar."""
         similar = self._search.described(query)[0]
         return tf.where(similar > 0.0, tf.nn.relu(similar + self._search.popularity), 0.0)
 

@@ -1,10 +1,10 @@
-"""How typed text finds items: what it means, how it is spelled, what is popular; then the towers re-order what fits.
+"""Text search: items are found by meaning, spelling and popularity, and re-ordered by the towers.
 
-The towers learn what people choose, and from few interactions at first; what a text says is known without any. So a
-text query is answered by the sentence encoder's own similarity, which needs no training and holds in every language,
-and by shared n-grams, which know names. What the towers know of the person and of the text moves an item up or down by
-a bounded amount: it re-orders items that fit and never brings in one that doesn't (hybrid retrieval by a weighted sum
-of scores, Bruch et al., 2023, doi 10.1145/3596512).
+The towers learn from interactions, which are few at first; what a text says is known without any. So a text query is
+answered by the sentence encoder's own similarity, which needs no training and works in every language, and by shared
+n-grams, which find names. What the towers know of the user and of the text moves an item up or down by a bounded
+amount: it re-orders items that fit and never adds one that doesn't (hybrid retrieval by a weighted sum of scores, Bruch
+et al., 2023, doi 10.1145/3596512).
 """
 
 import itertools
@@ -26,11 +26,11 @@ _Floats = npt.NDArray[np.float32]
 # Standard deviations of the towers' scores within which their influence is about linear.
 _LINEAR_RANGE = 2.0
 _BLOCK = 4_096
-# Fit by meaning and letters from which on the best item counts as named, and up to which none does: between what
-# translated titles (KMRD, English to Korean) and benchmarks/text_queries_development.yaml have.
+# From the first fit by meaning and spelling on, the best item counts as named; up to the second, none does. The values
+# lie between those of translated titles (KMRD, English to Korean) and of benchmarks/text_queries_development.yaml.
 _NAMES_AN_ITEM = 0.45
 _NAMES_NONE = 0.25
-# The file of a run that holds its weights.
+# The file in a run directory with the chosen weights.
 SEARCH_RECORD = "search.json"
 # Fields of `SearchWeights` and the settings that list what to choose from.
 CHOICES: Final = (
@@ -43,7 +43,7 @@ CHOICES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SearchWeights:
-    """Weights of the scores that answer a text query; the cosine of sentence vectors weighs 1.
+    """Weights of the scores that answer a text query; the cosine of sentence vectors has the weight 1.
 
     Attributes:
         categories: Similarity of a query that names no item to an item's category labels.
@@ -65,14 +65,14 @@ def default_weights(config: SearchConfig) -> SearchWeights:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchFeatures:
-    """What N items are found by.
+    """Features by which N items are found.
 
     Attributes:
         text: Float32 [N, T], unit sentence vectors less the mean of the item's language; zero for a blank text.
         labels: Float32 [K, T], unit vectors of the category labels less what they have in common.
         categories: Int32 [N, C], each item's labels, -1 pads.
         popularity: Float32 [N], logarithm of the training positives, standardised over the items that have some; zero
-            for the others, of which nothing is known yet.
+            for the others, which have no positives yet.
         lexical: Index of the items' texts.
     """
 
@@ -86,7 +86,7 @@ class SearchFeatures:
     def of(cls, model: Recommender, items: ItemTable, counts: npt.NDArray[np.floating]) -> "SearchFeatures":
         """Features of a catalogue.
 
-        Centring without scaling anew adds a constant to all items of a language: within one language the order is that
+        Centring without scaling again adds a constant to all items of a language: within one language the order is that
         of the plain cosine, and across languages no item has an advantage for its language alone.
 
         Args:
@@ -153,8 +153,8 @@ class TextSearch(tf.Module):
     * ``lexical`` times the square of the share of the query's n-grams that its text has,
     * ``popularity`` times its standardised popularity, and
     * ``categories`` times the sum of its labels' positive similarities to the query, over the square root of their
-      number. A query that names an item (one that is near in meaning or in letters) describes no kind: this part fades
-      as the first two together reach 0.45 for the best item.
+      number. A query that names an item (one that is close in meaning or spelling) describes no category: this part
+      fades out as the first two together reach 0.45 for the best item.
 
     Args:
         features: Of N items.
@@ -180,7 +180,7 @@ class TextSearch(tf.Module):
             self._categories = tf.Variable(rows, trainable=False, name="categories")
             norm = weights.categories * label_norm(features.categories)
             self._label_norm = tf.Variable(norm, trainable=False, name="label_norm")
-            # Who has which label, for scoring everybody at once.
+            # Pairs of item and label, for scoring all items at once.
             who, place = np.nonzero(features.categories >= 0)
             pairs = np.stack([who, features.categories[who, place]], axis=1).astype(np.int64)
             self._pairs = tf.Variable(pairs, trainable=False, name="label_pairs")
@@ -196,7 +196,7 @@ class TextSearch(tf.Module):
         return TextQueries(tf.matmul(sentences, self._projection), tf.pad(labels, [[0, 0], [0, 1]]), texts)
 
     def index_query(self, queries: TextQueries) -> tf.Tensor:
-        """What an index of `index_vectors` is asked with, float32 [T, S + 1]."""
+        """Query vectors for an index of `index_vectors`, float32 [T, S + 1]."""
         return tf.concat([queries.vectors, tf.ones_like(queries.vectors[:, :1])], axis=1)
 
     def index_vectors(self) -> tf.Tensor:
@@ -217,7 +217,7 @@ class TextSearch(tf.Module):
         return self._reads_categories
 
     def described(self, queries: TextQueries) -> tf.Tensor:
-        """How similar every item's categories are to the queries, weighted, float32 [T, N]."""
+        """Weighted similarity of every item's categories to the queries, float32 [T, N]."""
         shape = tf.constant([self.size, int(self._labels.shape[0]) + 1], tf.int64)
         having = tf.SparseTensor(self._pairs, self._pair_weights, shape)
         return tf.transpose(tf.sparse.sparse_dense_matmul(having, queries.labels, adjoint_b=True))
@@ -227,7 +227,7 @@ class TextSearch(tf.Module):
         return tf.einsum("ts,tcs->tc", queries.vectors, tf.gather(self.vectors, rows)) + lexical
 
     def lexical(self, texts: tf.Tensor) -> tf.Tensor:
-        """The part of the scores that spelling has, float32 [T, N]; a scalar 0 where it has none."""
+        """The spelling part of the scores, float32 [T, N]; the scalar 0 where spelling doesn't count."""
         if self._lexical is None:
             return tf.constant(0.0)
         return self.weights.lexical * tf.square(self._lexical(texts))
@@ -252,7 +252,7 @@ class TextSearch(tf.Module):
         return fit
 
     def reorder(self, fit: tf.Tensor, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        """Final scores: the fit plus what the towers make of it.
+        """Final scores: the fit plus the bounded influence of the towers.
 
         Args:
             fit: Float32 [B, C].
@@ -291,7 +291,7 @@ class TowerScale(tf.Module):
             )
 
     def __call__(self, queries: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
-        """Queries [B, D] and dot products [B, C] of them -> [B, C]; zero for a query that all items are alike to."""
+        """Queries [B, D] and dot products [B, C] of them -> [B, C]; zero for a query to which all items are equal."""
         mean = tf.linalg.matvec(queries, self._mean)[:, tf.newaxis]
         variance = tf.reduce_sum(tf.matmul(queries, self._covariance) * queries, axis=1, keepdims=True)
         return tf.math.divide_no_nan(products - mean, tf.sqrt(tf.maximum(variance, 0.0)))
@@ -303,7 +303,7 @@ def bounded(deviations: tf.Tensor) -> tf.Tensor:
 
 
 def names_no_item(best: tf.Tensor) -> tf.Tensor:
-    """How much queries whose best item is this near, float32 [...], are read as descriptions: 0 to 1."""
+    """How much queries with this fit of their best item, float32 [...], count as descriptions: 0 to 1."""
     return tf.clip_by_value((_NAMES_AN_ITEM - best) / (_NAMES_AN_ITEM - _NAMES_NONE), 0.0, 1.0)
 
 
@@ -324,7 +324,7 @@ def standard_popularity(counts: npt.NDArray[np.floating]) -> _Floats:
 
 
 def _label_vectors(items: ItemTable, width: int) -> _Floats:
-    """Float32 [K, T]: what tells the labels apart; a label is the mean of its names in all languages."""
+    """Float32 [K, T]: unit vectors of the labels less their mean; a label is the mean of its names in all languages."""
     names, splits = items.names
     if len(splits) < 2:
         return np.zeros((0, width), np.float32)

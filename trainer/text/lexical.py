@@ -1,9 +1,9 @@
-"""Character n-grams of texts with BM25 weights, in the graph: names, model numbers, and words with a typo.
+"""Character n-grams of texts with BM25 weights, in the graph: they find names, model numbers, and words with typos.
 
-A sentence encoder knows what words mean, and little of how they are spelled: a name, a model number or a mistyped title
-is found by the characters that it shares with an item's text. Items are indexed by the trigrams of their words under
-BM25 (Robertson and Zaragoza, 2009, doi 10.1561/1500000019); scripts with a character for a syllable or a word (Han,
-kana, Hangul) by bigrams. Case, accents and compatibility forms (full-width letters, Roman
+A sentence encoder knows what words mean, but little about how they are spelled. A name, a model number or a mistyped
+title is found by the characters that it shares with an item's text. Items are indexed by the trigrams of their words
+with BM25 weights (Robertson and Zaragoza, 2009, doi 10.1561/1500000019), and by bigrams in scripts that have a
+character for a syllable or a word (Han, kana, Hangul). Case, accents and compatibility forms (full-width letters, Roman
 numerals) make no difference.
 """
 
@@ -21,7 +21,7 @@ _K1: Final = 1.2
 _B: Final = 0.75
 # Characters of a text that are read: titles and the beginning of descriptions; queries are shorter.
 _LONGEST: Final = 256
-# An n-gram of more items than this, and of more than a twentieth of the catalogue, says little and costs most.
+# An n-gram of more items than this, and of more than a twentieth of the catalogue, says little and costs the most.
 _COMMON: Final = 2_000
 _MIN_BUCKETS: Final = 1 << 14
 _MAX_BUCKETS: Final = 1 << 22
@@ -51,18 +51,18 @@ _FACTORS: Final = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)
 
 
 class Grams(NamedTuple):
-    """N-grams of B texts: int32 [E] hash buckets, and the int32 [E] text that each is of."""
+    """N-grams of B texts: int32 [E] hash buckets, and the int32 [E] text that each belongs to."""
 
     buckets: tf.Tensor
     lines: tf.Tensor
 
 
 class LexicalIndex(tf.Module):
-    """How well texts cover a query's n-grams, for every item of a catalogue.
+    """How much of a query's n-grams each text of a catalogue contains.
 
-    The score of an item is its BM25 sum over the query's n-grams, divided by what a text of average length that holds
-    each once would reach, and 1 at most. N-grams that no item has count with the largest weight, so the shared letters
-    of a foreign text weigh little.
+    The score of an item is its BM25 sum over the query's n-grams, divided by what a text of average length with
+    each of them once would reach, and at most 1. N-grams that no item has get the largest weight, so the letters that a
+    text in another language happens to share count little.
 
     Args:
         texts: N texts, one an item.
@@ -101,7 +101,7 @@ class LexicalIndex(tf.Module):
 
     def grams(self, texts: tf.Tensor) -> Grams:
         """The n-grams of string [B]; bytes that are not UTF-8 separate words."""
-        # A character has four bytes at most: what is beyond is not even decoded.
+        # A character has at most four bytes: what is beyond is not decoded.
         padded = tf.strings.join([" ", tf.strings.substr(texts, 0, 4 * _LONGEST), " "])
         decoded = tf.strings.unicode_decode(padded, "UTF-8", errors="replace")[:, :_LONGEST]
         codes, lines = decoded.flat_values, _row_ids(decoded)
@@ -109,7 +109,7 @@ class LexicalIndex(tf.Module):
         folded = tf.where(inside, tf.gather(self._characters, tf.where(inside, codes, 0)), _SEPARATOR)
         kept = folded != _DROPPED
         folded, lines = tf.boolean_mask(folded, kept), tf.boolean_mask(lines, kept)
-        # Windows of three characters around each that is inside a word; of a syllable the one before doesn't count.
+        # Windows of three characters around each one inside a word; for a syllable the one before doesn't count.
         middle = folded[1:-1]
         whole = (lines[:-2] == lines[2:]) & (middle != _SEPARATOR)
         syllable = middle < 0
@@ -117,13 +117,13 @@ class LexicalIndex(tf.Module):
         total = tf.zeros_like(middle, tf.int64)
         for factor, character in zip(_FACTORS, (before, middle, folded[2:]), strict=True):
             total += factor * tf.cast(tf.abs(character), tf.int64)
-        # Of a product the upper bits depend on all of a factor's; they are brought down to where the bucket is read.
+        # The upper bits of a product depend on all bits of a factor; they are mixed into those that choose the bucket.
         mixed = tf.bitwise.bitwise_xor(total, tf.bitwise.right_shift(total, tf.constant(17, tf.int64)))
         buckets = tf.cast(tf.bitwise.bitwise_and(mixed, self._buckets - 1), tf.int32)
         return Grams(tf.boolean_mask(buckets, whole), tf.boolean_mask(lines[1:-1], whole))
 
     def scores(self, grams: Grams, count: tf.Tensor) -> tf.Tensor:
-        """Scores of the ``count`` queries that the n-grams are of, float32 [count, N]."""
+        """Scores of the ``count`` queries that the n-grams come from, float32 [count, N]."""
         starts = tf.gather(self._splits, grams.buckets)
         places = tf.ragged.range(starts, tf.gather(self._splits, grams.buckets + 1))
         owners = tf.gather(grams.lines, _row_ids(places))
@@ -134,7 +134,7 @@ class LexicalIndex(tf.Module):
         return tf.minimum(tf.math.divide_no_nan(sums, whole[:, tf.newaxis]), 1.0)
 
     def _grams_of(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Items [E] and buckets [E] of all n-grams of the texts, by the very operations that read a query."""
+        """Items [E] and buckets [E] of all n-grams of the texts, by the operations that also read queries."""
         items, buckets = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             grams = self.grams(tf.constant(list(texts[start : start + _TEXTS_AT_ONCE]), tf.string))

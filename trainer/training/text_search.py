@@ -1,8 +1,8 @@
-"""Chooses the weights of text search on the validation part, from text queries that the catalogue itself yields.
+"""Chooses the weights of text search on the validation part, with text queries made from the catalogue.
 
-Nobody has typed anything yet when a model is trained, but what people type is known: the title of an item as a
-translation would say it (a blurred sentence vector, with no letter in common), its title with a typo, or the name of a
-category before they choose one of its items, which a held-out positive shows. The wanted item should come first.
+There are no logged queries when a model is trained, but three kinds can be made: the title of an item in another
+language (a blurred sentence vector, with no letter in common), its title with a typo, and the name of a category of an
+item that a user chose, as held-out positives show. The wanted item should come first.
 """
 
 import itertools
@@ -35,8 +35,8 @@ from trainer.towers.items import ItemTable
 _LOG = logging.getLogger(__name__)
 _Floats = npt.NDArray[np.float32]
 _CUT_OFF = 10
-# Lengths of the noise that stands for a translation, drawn log-uniformly: they leave cosines of 0.78 to 0.37, as the
-# better half of KMRD's English and Korean titles have them; the rest is hardly found by its meaning.
+# Lengths of the noise that replaces a translation, drawn log-uniformly: they leave cosines of 0.78 to 0.37, like those
+# of the better half of KMRD's English and Korean titles; the rest is hardly found by meaning.
 _TRANSLATION_NOISE = (0.8, 2.5)
 # Numbers of one matrix of queries x items.
 _LARGEST = 8_000_000
@@ -55,14 +55,14 @@ def choose_search_weights(
 ) -> SearchWeights:
     """The weights with the highest NDCG@10 of the wanted item: geometric mean over kinds, mean over items' languages.
 
-    The geometric mean makes an item of a named category, which is one of hundreds, count as much as one whose title is
-    typed. Weights with which any kind of query has less than 0.97 of the NDCG@10 that the sentence encoder's
-    similarity alone has are not considered.
+    With the geometric mean an item of a named category, one of hundreds, counts as much as one whose title is typed.
+    Weights are not considered if the NDCG@10 of any kind of query is less than 0.97 of that of the sentence encoder's
+    similarity alone.
 
     Args:
         config: Of the run.
         model: Trained.
-        ranker: Answers the validation part by it.
+        ranker: Of that model, for the validation part.
         counts: [N] training positives of each item.
         hold_out: The validation part.
     """
@@ -82,7 +82,9 @@ def choose_search_weights(
         if judged > value and np.all(quality.ndcg >= _KEPT * alone.ndcg):
             best, value = weights, judged
     if value == -math.inf:
-        _LOG.warning("No weights of text search keep what the sentence encoder alone finds; the defaults are taken.")
+        _LOG.warning(
+            "No offered weights of text search find as much as the sentence encoder alone; the defaults are used."
+        )
     reached = queries.quality(best)
     _LOG.info("Text search: %s, chosen on %d queries of each kind at most.", best, queries.size)
     for kind, name in enumerate(queries.kinds):
@@ -157,7 +159,7 @@ class _ValidationQueries:
                 lengths = np.exp(draws.uniform(shortest, longest, (len(vectors), 1))).astype(np.float32)
                 vectors = unit(vectors + lengths * _like(features.text, len(vectors), draws))
             history, known = hold_out.histories(asked.users, model.config.query.history_length)
-            # Every second person is unknown.
+            # Every second user is unknown.
             history[::2], known[::2] = -1, UNKNOWN
             queries = text_query_vectors(model, tf.constant(vectors), ranker.vectors, history, known)
             products = tf.matmul(queries, ranker.vectors, transpose_b=True)
@@ -202,20 +204,20 @@ class _ValidationQueries:
         return found
 
     def _asked(self, items: ItemTable, hold_out: HoldOut, draws: np.random.Generator) -> dict[str, _Asked]:
-        """Kind -> queries: titles of any item, and categories of what held-out positives show was chosen."""
+        """Kind -> queries: titles of any items, and categories of the items of held-out positives."""
         catalogue = items.catalogue
         users, rows = hold_out.sample_positives(self.size, draws)
-        # Rare items, and those that nobody has chosen yet, are asked for by name as well.
+        # Rare items, and those without any positive, are wanted by their titles as well.
         titled = np.flatnonzero([bool(title.strip()) for title in catalogue.titles])
         named = draws.permutation(titled)[: self.size]
-        people = draws.choice(users, len(named))
+        askers = draws.choice(users, len(named))
         titles = [catalogue.titles[row] for row in named]
         labels = [row[row >= 0] for row in catalogue.categories[rows]]
         labelled = np.flatnonzero([len(row) > 0 for row in labels])
         names = [items.names_of(int(draws.choice(labels[place]))) for place in labelled]
         return {
-            "translated title": _Asked(people, named, titles, True),
-            "title with a typo": _Asked(people, named, [misspell(title, draws) for title in titles], False),
+            "translated title": _Asked(askers, named, titles, True),
+            "title with a typo": _Asked(askers, named, [misspell(title, draws) for title in titles], False),
             "category": _Asked(
                 users[labelled], rows[labelled], [own[int(draws.integers(len(own)))] for own in names], False
             ),

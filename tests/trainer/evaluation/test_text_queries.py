@@ -19,7 +19,7 @@ def test_files_of_text_queries_have_every_language(name: str, count: int) -> Non
     assert all(query.texts.keys() == _LANGUAGES and all(query.texts.values()) for query in queries)
 
 
-def test_no_wish_is_both_chosen_on_and_tested() -> None:
+def test_no_query_is_both_chosen_on_and_tested() -> None:
     test, development = (
         load_text_queries(_ROOT / "benchmarks" / f"{n}.yaml") for n in ("text_queries", "text_queries_development")
     )

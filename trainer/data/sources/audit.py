@@ -47,7 +47,7 @@ def audit(file: TextFile, dialect: Dialect, table: str, *, sure: bool) -> Audit:
                 )
             if names[0].startswith("sep=") and len("".join(names)) <= len("sep=;"):
                 raise DatasetError(
-                    f"{file.path}: its first line {names[0]!r} is no header, it tells Excel the delimiter. "
+                    f"{file.path}: its first line {names[0]!r} is no header, it gives Excel the delimiter. "
                     "Remedy: take the line out."
                 )
             lengths = Counter(map(len, records))
@@ -167,5 +167,5 @@ def _refuse_zeros(file: TextFile, dialect: Dialect) -> None:
         number = next(number for number, line in enumerate(text, 1) if "\x00" in line)
     raise DatasetError(
         f"{file.path}, {_record_at(file, dialect, number)}: it holds a NUL byte, which no text has. Remedy: set "
-        "`encoding` in `data.source` if the file is in another one, or write the file anew."
+        "`encoding` in `data.source` if the file is in another one, or write the file again."
     )

@@ -122,7 +122,7 @@ def to_id(frame: pl.LazyFrame, name: str, origin: Origin) -> pl.LazyFrame:
 
 
 def to_tag(frame: pl.LazyFrame, name: str, origin: Origin) -> pl.LazyFrame:
-    """Language tags in canonical form; null where nothing stands."""
+    """Language tags in canonical form; null where the text is empty."""
     frame = to_text(frame, name, origin)
     given = pl.col(name).str.strip_chars()
     given = pl.when(given != "").then(given)

@@ -34,13 +34,13 @@ _BEHIND_SPACE: Final = r'(?s)^\s+".*"\s*$'
 
 
 def read(path: Path, table: str, form: TableFormat, wanted: Collection[str], choose: Choose, target: Path) -> RawTable:
-    """Reads a CSV or TSV file; all values are text, null where nothing stands.
+    """Reads a CSV or TSV file; all values are text, null where a field is empty.
 
     Args:
         path: The file.
         table: Which table it is, for errors.
         form: Delimiter, quote and encoding where they are given.
-        wanted: Column names that tell a right delimiter from a wrong one.
+        wanted: Column names by which a right delimiter is recognised.
         choose: Picks the columns.
         target: Parquet file to write the columns to.
 
@@ -112,7 +112,7 @@ def _write_columns(file: TextFile, dialect: Dialect, found: Audit, chosen: dict[
             if "straddling" not in str(error) or block >= _MAX_BLOCK_BYTES:
                 raise DatasetError(
                     f"{file.path}: Python's csv and PyArrow read it differently ({str(error).splitlines()[0]}). "
-                    "Remedy: write it anew by a CSV library, or as Parquet."
+                    "Remedy: write it again with a CSV library, or as Parquet."
                 ) from error
             # One record is larger than a block.
             block *= 8

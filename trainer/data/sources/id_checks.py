@@ -25,16 +25,16 @@ def refuse_if_none_is_left(interactions: pl.LazyFrame, items: pl.LazyFrame, lost
         unknown = unknown_items(interactions, items).select(pl.col("item_id").unique(maintain_order=True))
         ids = unknown.collect(engine="streaming")["item_id"]
         known = items.select("item_id").collect(engine="streaming")["item_id"]
-    likeness, cure = explain(ids, known)
+    differing, cure = explain(ids, known)
     if lost == rows:
         raise origin.fault(
             "item_id",
             f"none of the {rows:,} rows has an item of the catalogue"
-            + (f"; of their {len(ids):,} items {likeness}" if likeness else f"; the first is {ids[0]!r}"),
+            + (f"; of their {len(ids):,} items {differing}" if differing else f"; the first is {ids[0]!r}"),
             cure or "check that both files name items by the same ids",
         )
-    if likeness:
-        text = f"{lost:,} rows of {len(ids):,} unknown items are left out, though of these items {likeness}: {cure}"
+    if differing:
+        text = f"{lost:,} rows of {len(ids):,} unknown items are left out, though of these items {differing}: {cure}"
         origin.note("item_id", text, logging.WARNING)
 
 

@@ -158,7 +158,7 @@ def parse_english(field: str) -> tuple[str, str | None, int | None]:
     """Takes KMRD's ``title_eng`` apart.
 
     The field is ``[original title , ]English title , production year``; the original title of an East Asian
-    film may also stand before a colon, and any part may be missing.
+    film may also come before a colon, and any part may be missing.
 
     Returns:
         The English title ('' if there is none), the title in another language, the production year.

@@ -97,7 +97,7 @@ def language_of(file: Path) -> str:
         return normalise(parts[0])
     except LanguageError as error:
         raise DatasetError(
-            f"{file}: its name tells no language. Remedy: name it like xMINDsmall_dev.cmn.zip, with one of "
+            f"{file}: its name gives no language. Remedy: name it like xMINDsmall_dev.cmn.zip, with one of "
             f"{', '.join(XMIND_CODES)} or a BCP 47 tag before the ending."
         ) from error
 
@@ -143,11 +143,11 @@ def _translation(file: Path, extracted: Path) -> pl.LazyFrame:
             with zipfile.ZipFile(file) as archive:
                 member = next((name for name in archive.namelist() if name.endswith(".tsv")), None)
                 if member is None:
-                    raise DatasetError(f"{file} holds no .tsv file. Remedy: download it anew.")
+                    raise DatasetError(f"{file} holds no .tsv file. Remedy: download it again.")
                 with archive.open(member) as packed, extracted.open("wb") as plain:
                     shutil.copyfileobj(packed, plain)
         except (zipfile.BadZipFile, OSError, EOFError) as error:
-            raise DatasetError(f"{file} can't be unpacked: {error}. Remedy: download it anew.") from error
+            raise DatasetError(f"{file} can't be unpacked: {error}. Remedy: download it again.") from error
     else:
         extracted = file
     with reading(str(file)):
@@ -181,7 +181,7 @@ def _texts(frame: pl.LazyFrame, language: str) -> pl.LazyFrame:
 def _choose(texts: list[pl.LazyFrame], wanted: str | None) -> tuple[pl.LazyFrame, pl.LazyFrame]:
     """Divides the texts into one an article, in the wanted language if there is one, and all others.
 
-    Without a wish, or without a text in that language, the original goes before translations, and these in
+    Without a wanted language, or without a text in it, the original goes before translations, and these in
     the order of their files.
     """
     everything = pl.concat(

@@ -26,7 +26,7 @@ _CODE: Final = r"^[+-]?0\d+$"
 def to_number(
     frame: pl.LazyFrame, name: str, wanted: pl.DataType, origin: Origin, form: TableFormat, delimiter: str | None
 ) -> pl.LazyFrame:
-    """Numbers of the wanted type, null where nothing stands; a missing column is added as null.
+    """Numbers of the wanted type, null where a field is empty; a missing column is added as null.
 
     Raises:
         DatasetError: A row holds something else.
@@ -175,7 +175,7 @@ def _numbers(
     *,
     quiet: bool = False,
 ) -> tuple[pl.Expr, pl.Expr]:
-    """What stands in a text column, without spellings of nothing, and the numbers in it."""
+    """The values of a text column, without spellings of nothing, and the numbers in it."""
     given = pl.col(name).str.strip_chars()
     if form.decimal is not None:
         something = _something(given)
@@ -226,7 +226,7 @@ def _doubt_thousands(frame: pl.LazyFrame, name: str, origin: Origin, given: pl.E
             thousands,
             name,
             origin,
-            "is one thousand and more, or has three decimals; no value tells which",
+            "is one thousand and more, or has three decimals; no value shows which",
             "set `decimal: ','` or `decimal: '.'` in `data.source`",
         )
     if count > 1:

@@ -55,7 +55,7 @@ def ending(file: Path) -> str:
         remedy = "write one JSON object a line and name it .jsonl (`jq -c '.[]' FILE`)"
     elif name.endswith((".xlsx", ".xls", ".ods")):
         remedy = "save the sheet as CSV UTF-8"
-    raise DatasetError(f"{file}: its ending tells no known format. Remedy: {remedy}.")
+    raise DatasetError(f"{file}: its ending names no known format. Remedy: {remedy}.")
 
 
 @dataclass(frozen=True, slots=True)

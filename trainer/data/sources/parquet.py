@@ -31,7 +31,7 @@ def read(path: Path, table: str, form: TableFormat, wanted: Collection[str], cho
         what = "is empty" if size == 0 else "is no Parquet file"
         raise DatasetError(f"{path} {what}. Remedy: write it as Parquet, or give it the ending of its format.")
     if tail != _MAGIC:
-        raise DatasetError(f"{path} is truncated: its Parquet footer is missing. Remedy: write or copy it anew.")
+        raise DatasetError(f"{path} is truncated: its Parquet footer is missing. Remedy: write or copy it again.")
     with reading(str(path)):
         records = pyarrow.parquet.read_metadata(path).num_rows
         frame = pl.scan_parquet(path, glob=False)

@@ -26,7 +26,7 @@ from trainer.data.sources.unknown_items import drop_unknown
 from trainer.data.tables import OPTIONAL, REQUIRED
 
 VERSION: Final = 3
-# What no default can stand in for.
+# What has no default.
 _INDISPENSABLE: Final = {
     "interactions": ("user_id", "item_id", "timestamp"),
     "items": ("item_id", "title"),

@@ -40,7 +40,7 @@ class _Times:
     """How a column becomes seconds.
 
     Attributes:
-        given: What stands in the column, null where nothing does.
+        given: The values of the column, null where a field is empty.
         seconds: Its unix seconds, null where it does not fit.
         form: The unit or form, for people.
         problem: What is said of a value that does not fit.

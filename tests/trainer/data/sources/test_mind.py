@@ -160,7 +160,7 @@ def test_all_codes_of_xmind() -> None:
 
 def test_a_name_without_language_is_an_error(folder: Path) -> None:
     zipped(folder / "translations.zip", CMN)
-    with pytest.raises(DatasetError, match=r"tells no language.*cmn"):
+    with pytest.raises(DatasetError, match=r"gives no language.*cmn"):
         prepare(MindSource(path=folder, translations=[folder / "translations.zip"]))
 
 
