@@ -32,7 +32,7 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: Config) -> "Run":
-        """A new run, or the one that stands there if its settings are the same.
+        """A new run, or the existing one if its settings are the same.
 
         Raises:
             BabelrecError: the directory holds a run with other settings.
@@ -192,7 +192,7 @@ def _pairs_fingerprint(config: Config) -> str | None:
 
 
 def _learned_by(config: Config) -> dict[str, Any]:
-    """The settings that decide what is learned; evaluation and export can be chosen anew."""
+    """The settings that decide what is learned; evaluation and export can change later."""
     return config.model_dump(
         mode="json", exclude={"name": True, "evaluation": True, "export": True, "training": {"loggers"}}
     )

@@ -32,7 +32,7 @@ class HoldOut:
         history: Positives before the held-out ones: user_id, item_id, timestamp.
         held_out: Positives to find.
         candidates: Items that retrieval hands to ranking.
-        known_users: False asks as strangers, by history alone (P2).
+        known_users: False asks as unknown users, by history alone (P2).
     """
 
     monitor = "recall@10"

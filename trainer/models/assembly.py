@@ -23,7 +23,7 @@ from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.tuning import text_features, trained_part
 from trainer.text.vectors import encode_texts
 from trainer.towers.items import ItemTable
-from trainer.towers.linear import fit_linear, stretch_of_means, stretch_of_strangers
+from trainer.towers.linear import fit_linear, stretch_of_means, stretch_of_unknown_items
 from trainer.towers.neighbours import Content, neighbour_weights
 from trainer.towers.variants import ItemVariants
 
@@ -122,7 +122,7 @@ def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig
 def relate_items(config: Config, vocabulary: Vocabulary, items: ItemTable, source: Catalogue | None = None) -> None:
     """Tells a table how its items resemble others, if the model looks at that.
 
-    How much of each known item's vector they take, and what likeness to a history is judged by.
+    How much of each known item's vector they take, and the content that is compared with a history's.
 
     Args:
         config: Of the run.
@@ -145,7 +145,7 @@ def relate_items(config: Config, vocabulary: Vocabulary, items: ItemTable, sourc
     origin = items.catalogue if source is None else source
     rows = origin.rows(pl.Series("item_id", vocabulary.items, pl.String))
     known = (content if source is None else _content(source, config)).only(rows)
-    items.take_after(neighbour_weights(content, known, items.ids.numpy(), settings))
+    items.set_neighbours(neighbour_weights(content, known, items.ids.numpy(), settings))
 
 
 def _content(catalogue: Catalogue, config: Config) -> Content:
@@ -236,18 +236,18 @@ def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.T
     counts = tf.zeros([items.size]) if item_counts is None else item_counts
     model = make_recommender(run.config, vocabulary, items, counts, source)
     run.restore_weights(model)
-    _stretch_strangers(model, items)
+    _stretch_unknown_items(model, items)
     return model
 
 
-def _stretch_strangers(model: Recommender, items: ItemTable) -> None:
-    """For a catalogue without any known item: new ones stand beside nothing there, so `new_items` says nothing."""
+def _stretch_unknown_items(model: Recommender, items: ItemTable) -> None:
+    """For a catalogue without any known item: new ones compete with no known one there, so `new_items` has no use."""
     linear, history = model.candidate_tower.linear, model.query_tower.linear
     if linear is None or history is None or np.any(items.ids.numpy()) or not items.neighbours.shape[1]:
         return
     known = linear.table.numpy()[1:]
     means = items.neighbours.numpy() @ known
-    linear.stretch.assign(stretch_of_strangers(known, history.signs.numpy(), means))
+    linear.stretch.assign(stretch_of_unknown_items(known, history.signs.numpy(), means))
 
 
 def _build(model: Recommender, items: ItemTable) -> None:

@@ -105,7 +105,7 @@ class CatalogueRanker:
             indptr: Int64 [U + 1], as of `trainer.data.catalogue.group_by_user`.
             history: Int32 [total] item rows, oldest first.
             k: Length of the lists.
-            users: Int32 [U] vocabulary indices; None: strangers.
+            users: Int32 [U] vocabulary indices; None: unknown users.
 
         Returns:
             Int64 [U, k] item rows, best first; -1 where a user has fewer.

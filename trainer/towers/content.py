@@ -1,4 +1,4 @@
-"""Likeness of an item's content to that of the history, beside the towers, in the same vectors.
+"""Similarity of an item's content to that of the history, next to the towers, in the same vectors.
 
 What the towers and the linear model know of an item that training never showed is a mean over items that are like it,
 and a mean blurs: the sequel of a film that was just watched, or the next part of a story, is no longer the nearest one.
@@ -19,7 +19,7 @@ class ContentHistory(tf.keras.layers.Layer):
     def __init__(self, recency: float, *, name: str) -> None:
         super().__init__(name=name)
         self._recency = recency
-        # Chosen when the towers are trained: `trainer.training.settled`.
+        # Chosen when the towers are trained: `trainer.training.factors`.
         self.factor = self.add_weight(name="factor", shape=(), initializer="zeros", trainable=False)
 
     def call(self, items: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -65,7 +65,7 @@ class ItemTable(tf.Module):
         self.catalogue = catalogue
         # What each item takes of the known items' vectors, float32 [N, V], where the tower asks for it.
         self.neighbours = tf.zeros([self.size, 0])
-        # What likeness to a history is judged by, float32 [N, C], where the model does so.
+        # The content that is compared with a history's, float32 [N, C], where the model does so.
         self.content = tf.zeros([self.size, 0])
         self._variants = variants
         ids, languages, categories = (
@@ -148,7 +148,7 @@ class ItemTable(tf.Module):
             content=tf.gather(self.content, rows),
         )
 
-    def take_after(self, weights: npt.NDArray[np.float32]) -> None:
+    def set_neighbours(self, weights: npt.NDArray[np.float32]) -> None:
         """Sets each item's weights of the known items, float32 [N, V] (`trainer.towers.neighbours`)."""
         self.neighbours = _constant(weights, tf.float32)
 

@@ -1,4 +1,4 @@
-"""A linear item-item model beside the towers, in the same vectors.
+"""A linear item-item model next to the towers, in the same vectors.
 
 The towers compress what they learn of items and users into one vector each; a linear model of items that are chosen
 together (EASE, Steck, 2019, arXiv 1905.03375) keeps what they blur and has a closed form. Its weights, made symmetric
@@ -57,7 +57,7 @@ class LinearItems(tf.keras.layers.Layer):
         super().__init__(name=name)
         # Saved with the model, so that nobody has to solve for them again.
         self.table = self.add_weight(name="table", shape=(size + 1, rank), initializer="zeros", trainable=False)
-        # What makes up for a mean of neighbours being shorter than what it stands for.
+        # What makes up for a mean of neighbours being shorter than what it replaces.
         self.stretch = self.add_weight(name="stretch", shape=(), initializer="ones", trainable=False)
 
     def call(self, indices: tf.Tensor, neighbours: tf.Tensor) -> tf.Tensor:
@@ -81,7 +81,7 @@ class LinearHistory(tf.keras.layers.Layer):
         self.rank = rank
         # Signs of the eigenvalues: half of a dot product's factors must carry them.
         self.signs = self.add_weight(name="signs", shape=(rank,), initializer="ones", trainable=False)
-        # Chosen when the towers are trained: `trainer.training.settled`.
+        # Chosen when the towers are trained: `trainer.training.factors`.
         self.factor = self.add_weight(name="factor", shape=(), initializer="zeros", trainable=False)
 
     def call(self, items: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -177,7 +177,7 @@ def stretch_of_means(
 ) -> float:
     """How much longer known items' scores are than those that their neighbours would give them, on average.
 
-    An item that training never showed has the mean of its neighbours' vectors. Means are short, so beside known items
+    An item that training never showed has the mean of its neighbours' vectors. Means are short, so next to known items
     it would never be answered. Each known item, placed by its neighbours as if it were unknown, tells by how much.
 
     Args:
@@ -193,13 +193,13 @@ def stretch_of_means(
     return float(np.sqrt(own / means)) if own > 0.0 and means > 0.0 else 1.0
 
 
-def stretch_of_strangers(table: _Floats, signs: _Floats, means: _Floats) -> float:
+def stretch_of_unknown_items(table: _Floats, signs: _Floats, means: _Floats) -> float:
     """How much longer the items of a catalogue must be, none of which is known, for scores as long as known items'.
 
     The less alike its items and the known ones are (another language, another market), the more their neighbours' means
-    are blurred. Without it, how much the linear model says beside the towers and the content would depend on that.
-    A catalogue has no users yet: each item alone stands for a history, and counts with how much it tells the items
-    apart, the standard deviation of its scores.
+    are blurred. Without it, the weight of the linear model compared with the towers and the content would depend on
+    that. A catalogue has no users yet: each item alone is a history, and counts with how much it separates the items,
+    the standard deviation of its scores.
 
     Args:
         table, signs: Vectors float32 [V, R] and signs float32 [R], of `fit_linear`.

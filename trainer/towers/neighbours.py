@@ -1,7 +1,7 @@
-"""Items without a learned vector take after known items that resemble them.
+"""Items without a learned vector get one from known items that resemble them.
 
-The vector of an item's id holds what interactions tell of it. An item that training never showed, because it is new
-or of another catalogue, has none; but known items that are like it (the same film under another title, its sequel,
+The vector of an item's id holds what interactions say about it. An item that training never showed, because it is new
+or of another catalogue, has none; but known items that are similar (the same film under another title, its sequel,
 others of its kind and time) say what to expect. It takes the mean of their vectors, weighted by a fixed kernel over
 content that holds in every language and market: kernel regression (Nadaraya, 1964, doi 10.1137/1109020).
 """

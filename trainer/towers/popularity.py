@@ -42,7 +42,7 @@ class ItemPopularity(tf.keras.layers.Layer):
 class PopularityWeight(tf.keras.layers.Layer):
     """What a request makes of popularity: a factor times (1 + v . x), with v learned from zero on.
 
-    The factor is 1 in training and may be chosen after it (`trainer.training.settled`).
+    The factor is 1 in training and may be chosen after it (`trainer.training.factors`).
     """
 
     def __init__(self, *, name: str) -> None:

@@ -44,7 +44,7 @@ class QueryTower(tf.keras.layers.Layer):
         normalize: Whether the vectors have unit length.
         popularity: Whether items' vectors end in their popularity; the query's then end in its weight.
         linear_rank: Numbers of the linear item-item model behind the items' own; 0: none.
-        content: Of the likeness of items to the history; None or disabled: it doesn't count.
+        content: Of the similarity of items to the history; None or disabled: it doesn't count.
     """
 
     def __init__(

@@ -27,10 +27,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def fit(config: Config, run_dir: Path) -> Run:
-    """Trains a model; goes on where a killed run of the same settings stopped.
+    """Trains a model; continues where a killed run of the same settings stopped.
 
     First on the training part with early stopping on the validation part, then, with
-    ``training.refit``, anew on both for the number of epochs that was best.
+    ``training.refit``, from scratch on both for the number of epochs that was best.
 
     Args:
         config: The settings.
@@ -90,7 +90,7 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> Non
         epochs = selection.finish(model, _blend(selection, model))
     if config.training.refit and not everything.validation.is_empty():
         _LOG.info("Training again on training + validation for %d epochs.", epochs)
-        # Its catalogue would stay in memory beside the next one.
+        # Its catalogue would stay in memory with the next one.
         del selection, model
         last = Phase(FINAL, run, dataset, catalogue, split(dataset, without_validation(config.data)), loggers, writer)
         model = last.train(epochs, hold_out=False)
@@ -99,7 +99,7 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> Non
         if model is None:
             model = selection.train(config.training.epochs, hold_out=True, done=True)
     last.vocabulary.save(run.vocabulary)
-    # The towers' own numbers: beside them, unlearned content would be most of what is seen.
+    # Only the towers' own numbers: otherwise unlearned content would be most of what is seen.
     vectors = model.candidate_vectors(last.items).numpy()[:, : config.model.dimension]
     write_projector(run, catalogue, vectors, config.training.projector_items)
     run.write(

@@ -29,12 +29,12 @@ from trainer.runs import Run
 from trainer.towers.items import ItemTable
 from trainer.training.callbacks import Checkpoints, FiniteLossGuard, TensorBoardCurves, Validation, patience_is_over
 from trainer.training.crosslingual import CrossLingual
+from trainer.training.factors import choose_factor
 from trainer.training.head_quality import calibrate_on_validation, draw_quality
 from trainer.training.linear import choose_regularization
 from trainer.training.loggers import EpochLogger, RunLoggers
 from trainer.training.optimizer import make_optimizer, warmup_steps
 from trainer.training.progress import TrainingProgress
-from trainer.training.settled import settle_factor
 from trainer.training.state import TrainingState, WeightAverage
 from trainer.training.tensorboard import write_graph, write_selected
 from trainer.training.text_search import choose_search_weights
@@ -200,8 +200,8 @@ class Phase:
             average.write()
         state.restore_best()
         if transfer is not None:
-            transfer.settle(self.run, measure)
-        self._settle(model, measure)
+            transfer.choose_share(self.run, measure)
+        self._choose_factors(model, measure)
         self._best_epoch = int(state.best_epoch.numpy()) or epochs
         self._crosslingual.report(model, self.vocabulary, self.run, self._writer, self._best_epoch)
         self._best_value = float(state.best_value.numpy())
@@ -224,21 +224,21 @@ class Phase:
         regularization = choose_regularization(self.run, linear, self.hold_out, ids, histories, known)
         solve_linear(linear, model, self._data.histories, known, regularization)
 
-    def _settle(self, model: Recommender, measure: Callable[[], dict[str, float]] | None) -> None:
+    def _choose_factors(self, model: Recommender, measure: Callable[[], dict[str, float]] | None) -> None:
         """Chooses the factors of popularity, of the linear model and of content, one after the other."""
         popularity, choices = model.query_tower.popularity, self._config.training.popularity_factors
         if popularity is not None and choices:
             # The factor that it was trained with is preferred, then those near to it.
             ordered = sorted({1.0, *choices}, key=lambda each: (max(each, 1.0 / each), each))
-            settle_factor(self.run, "popularity", popularity.factor, ordered, measure, metric="recall@10")
+            choose_factor(self.run, "popularity", popularity.factor, ordered, measure, metric="recall@10")
         linear = model.query_tower.linear
         if linear is not None:
             factors = self._config.model.linear.factors
-            settle_factor(self.run, "linear", linear.factor, factors, measure, metric="ndcg@10")
+            choose_factor(self.run, "linear", linear.factor, factors, measure, metric="ndcg@10")
         content = model.query_tower.content
         if content is not None:
             factors = self._config.model.content.factors
-            settle_factor(self.run, "content", content.factor, factors, measure, metric="ndcg@10")
+            choose_factor(self.run, "content", content.factor, factors, measure, metric="ndcg@10")
 
     def _run_epochs(
         self, model: Recommender, callbacks: list[tf.keras.callbacks.Callback], start: int, epochs: int

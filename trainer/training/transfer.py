@@ -96,7 +96,7 @@ class SourceModel:
     def save(self, path: Path) -> Run:
         """Writes it as a finished run of its own, which can be evaluated and exported.
 
-        Its heads are calibrated anew, but for a source with ``refit``, which has learned from its validation part.
+        Its heads are calibrated again, but for a source with ``refit``, which has learned from its validation part.
         """
         run = Run.create(path, self.config)
         if not run.finished:
@@ -148,20 +148,20 @@ class Transfer:
             # The encoder's own layers, trained long ago.
             known |= {id(weight) for weight in tuned}
         self.fresh = [weight for weight in model.trainable_variables if id(weight) not in known]
-        """Weights that start anew: vectors of ids, adapters and LoRA's factors, layers of another shape."""
+        """Weights that start from scratch: vectors of ids, adapters and LoRA's factors, layers of another shape."""
         if self._settings.shared == "frozen":
             _freeze(model, {id(weight) for weight in shared.target} - {id(weight) for weight in tuned})
         self._other: SourceModel | None = None
 
     def restrain(self, step: int) -> None:
-        """Adds the losses that hold the shared weights back; ``step`` is the one that training goes on with."""
+        """Adds the losses that hold the shared weights back; ``step`` is the one with which training continues."""
         if self._settings.anchor:
             self._model.add_loss(self._anchor_loss)
         if self._settings.replay:
             other = self._source_model()
             self._model.add_loss(_Replay(other, self._model, self._settings.replay, step))
 
-    def settle(self, run: Run, measure: Callable[[], dict[str, float]] | None) -> None:
+    def choose_share(self, run: Run, measure: Callable[[], dict[str, float]] | None) -> None:
         """Averages trained and starting weights (WiSE-FT), with the share that is best on the validation parts.
 
         The share is the one with the best Recall@10 on the target's validation part among those that lose no

@@ -1,4 +1,4 @@
-"""Likeness of content to the history's against a loop, and a stranger catalogue's part of it."""
+"""Similarity of content to the history's against a loop, and an unknown catalogue's part of it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from trainer.data.vocabulary import Vocabulary
 from trainer.models.assembly import load_recommender, make_item_table, make_recommender, relate_items
 from trainer.runs import Run
 from trainer.towers.content import ContentHistory
-from trainer.towers.linear import stretch_of_strangers
+from trainer.towers.linear import stretch_of_unknown_items
 
 
 @pytest.mark.parametrize("recency", [0.0, 0.5, 1.0, 3.0])
@@ -97,6 +97,6 @@ def test_a_run_judges_any_catalogue_by_its_content(tiny: Dataset, tmp_path: Path
     signs = model.query_tower.linear.signs.numpy()
     table = linear.table.numpy()[1:]
     neighbours = strangers.neighbours.numpy()
-    expected = stretch_of_strangers(table, signs, neighbours @ table)
+    expected = stretch_of_unknown_items(table, signs, neighbours @ table)
     assert expected != 1.0
     assert float(of_strangers.stretch) == pytest.approx(expected, rel=1e-4)

@@ -12,7 +12,7 @@ from trainer.towers.linear import (
     fit_linear,
     linear_rank,
     stretch_of_means,
-    stretch_of_strangers,
+    stretch_of_unknown_items,
 )
 
 _USERS = [[0, 1, 2], [0, 1], [1, 2, 3], [3, 4], [0, 4], [2]]
@@ -106,10 +106,10 @@ def test_a_strange_catalogue_tells_its_items_apart_as_much_as_the_known_one() ->
         """Each item alone as a history: standard deviation of its scores, root mean square over the items."""
         return float(np.sqrt(np.mean([np.var(vectors @ (signs * item)) for item in vectors])))
 
-    stretch = stretch_of_strangers(table, signs, means)
+    stretch = stretch_of_unknown_items(table, signs, means)
     assert stretch > 1.0
     assert apart(stretch * means) == pytest.approx(apart(table), rel=1e-4)
-    assert stretch_of_strangers(table, signs, np.tile(means[:1], (7, 1))) == 1.0, "nothing tells these apart"
+    assert stretch_of_unknown_items(table, signs, np.tile(means[:1], (7, 1))) == 1.0, "nothing tells these apart"
 
 
 def test_a_catalogue_that_is_too_large_is_refused() -> None:

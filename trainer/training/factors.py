@@ -1,8 +1,8 @@
 """Factors of parts that no gradient trains, chosen on the validation part when the rest is trained.
 
-A factor is one number for the whole model, and one number can be chosen on few validation users: how much popularity
-counts beside what is known of a request (after few interactions, or a start from another market's model, it is the best
-that is known), and how much the linear item-item model and likeness of content count beside the towers.
+A factor is one number for the whole model, so few validation users are enough to choose it: how much popularity counts
+compared with what is known of a request (after few interactions, or a start from another market's model, it is the best
+that is known), and how much the linear item-item model and content similarity count compared with the towers.
 """
 
 import logging
@@ -15,7 +15,7 @@ from trainer.runs import Run
 _LOG = logging.getLogger(__name__)
 
 
-def settle_factor(
+def choose_factor(
     run: Run,
     name: str,
     factor: tf.Variable,

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from trainer.config import parse_config
 from trainer.runs import Run
-from trainer.training.settled import settle_factor
+from trainer.training.factors import choose_factor
 
 
 def test_the_best_factor_is_kept_for_later_phases(tmp_path: Path) -> None:
@@ -15,20 +15,20 @@ def test_the_best_factor_is_kept_for_later_phases(tmp_path: Path) -> None:
     factor = tf.Variable(1.0)
     known = {1.0: 0.2, 0.5: 0.1, 4.0: 0.3, 8.0: 0.3}
     measure = lambda: {"recall@10": known[float(factor)]}  # noqa: E731
-    settle_factor(run, "popularity", factor, [1.0, 0.5, 4.0, 8.0], measure, metric="recall@10")
+    choose_factor(run, "popularity", factor, [1.0, 0.5, 4.0, 8.0], measure, metric="recall@10")
     assert float(factor) == 4.0, "of equally good ones the earlier"
     record = run.read("popularity.json")
     assert {point["factor"]: point["recall@10"] for point in record["curve"]} == known
     later = tf.Variable(1.0)
-    settle_factor(run, "popularity", later, [1.0, 0.5, 4.0, 8.0], None, metric="recall@10")
+    choose_factor(run, "popularity", later, [1.0, 0.5, 4.0, 8.0], None, metric="recall@10")
     assert float(later) == 4.0
 
 
 def test_factors_of_two_names_are_chosen_apart(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", parse_config({}, "test"))
     first, second = tf.Variable(0.0), tf.Variable(0.0)
-    settle_factor(run, "first", first, [0.0, 1.0], lambda: {"ndcg@10": float(first)}, metric="ndcg@10")
-    settle_factor(run, "second", second, [0.0, 1.0], lambda: {"ndcg@10": -float(second)}, metric="ndcg@10")
+    choose_factor(run, "first", first, [0.0, 1.0], lambda: {"ndcg@10": float(first)}, metric="ndcg@10")
+    choose_factor(run, "second", second, [0.0, 1.0], lambda: {"ndcg@10": -float(second)}, metric="ndcg@10")
     assert (float(first), float(second)) == (1.0, 0.0)
 
 
@@ -36,6 +36,6 @@ def test_factors_of_two_names_are_chosen_apart(tmp_path: Path) -> None:
 def test_without_validation_the_first_is_taken_and_nothing_noted(tmp_path: Path, choices: list[float]) -> None:
     run = Run.create(tmp_path / "run", parse_config({}, "test"))
     factor = tf.Variable(0.5)
-    settle_factor(run, "linear", factor, choices, None, metric="ndcg@10")
+    choose_factor(run, "linear", factor, choices, None, metric="ndcg@10")
     assert float(factor) == choices[0]
     assert not (run.path / "linear.json").exists()
