@@ -22,7 +22,7 @@ def markdown(suites: Sequence[Suite], rows: Sequence[Row], bars: Sequence[Verdic
         plots: File names beside the page.
     """
     parts = [
-        "# Quality beside peers",
+        "# Quality compared with baselines",
         "Mean ± standard deviation over the seeds; ranked against the whole catalogue. Best of a column in bold. "
         "`(reference)`: with the settings of EVALUATION's reference table.",
     ]

@@ -105,9 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--target", type=Path, metavar="YAML", help="config whose data section names another dataset")
     _add_overrides(evaluate, "override a setting of --target")
 
-    compare = _verb(
-        verbs, "compare", _compare, "runs beside each other: metrics, settings that differ, training curves"
-    )
+    compare = _verb(verbs, "compare", _compare, "compare runs: metrics, settings that differ, training curves")
     compare.add_argument(
         "runs", type=Path, nargs="+", metavar="RUN", help="evaluated run directories; the first is the base"
     )

@@ -37,7 +37,7 @@ RPCS: Sequence[Row] = (
         "PredictionService.Predict",
         "works",
         "versions, labels, output_filter; when a shape does not fit, the graph's message is followed by a hint in "
-        "brackets; a declared default of one row stands for each row of a request (fed as it is there, so that a "
+        "brackets; a declared default of one row applies to each row of a request (fed as it is there, so that a "
         "request of several rows can leave out an input only if the graph repeats it, and with batching none)",
     ),
     Row(

@@ -138,7 +138,7 @@ FLAGS: Sequence[Flag] = (
     Flag("grpc_socket_path", "string", "", "also listen for gRPC on this UNIX socket"),
     Flag(
         "rest_api_port", "int", 0, "TCP port of the REST API; 0: none, -1: a free one, which is logged", "differs",
-        "-1 takes a free port; the same port as --port is refused at start, where TensorFlow Serving goes on "
+        "-1 takes a free port; the same port as --port is refused at start, where TensorFlow Serving continues "
         "without REST", check=_port_or_free,
     ),
     Flag("rest_api_num_threads", "int", 4 * _CPUS, "REST requests worked on at once", check=_at_least(1)),
