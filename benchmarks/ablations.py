@@ -53,7 +53,7 @@ _PerUser = dict[str, np.ndarray]
 class Evaluation(Settings):
     """One way to measure a run.
 
-    ``p1``: its own test part. ``p2``: as strangers on the dataset of another config, by text alone. ``p3``: the
+    ``p1``: its own test part. ``p2``: as unknown users on the dataset of another config, by text alone. ``p3``: the
     impressions of its own test part. ``titles``: accuracy@1 on the held-out parallel titles of its own dataset or of
     ``training.alignment.source``.
     """

@@ -277,7 +277,7 @@ def _swap(server: Server, requests: Sequence[bytes], rate: float, options: argpa
 
 
 def _queries(count: int) -> list[Query]:
-    """Wishes of all kinds, no two alike."""
+    """Queries of all kinds, no two alike."""
     return [
         Query(query=f"{_TEXTS[index % len(_TEXTS)]} {index}", language=_LANGUAGES[index % len(_LANGUAGES)], k=20)
         for index in range(count)

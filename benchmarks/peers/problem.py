@@ -61,7 +61,7 @@ class Problem:
     Attributes:
         learners: Histories of the users whom a peer may learn from.
         asked: Histories of the U users who are asked for: what a peer knows of those whom it did not learn from.
-        learner_of: int64 [U]: row among the learners, -1 for strangers.
+        learner_of: int64 [U]: row among the learners, -1 for unknown users.
         train: The same as `asked`, as sets: what is excluded from the rankings.
         test: What is to be found.
         trained: Bool [I]: items with an event in the training part, positive or not; the others are cold.
@@ -129,16 +129,16 @@ class Problem:
         return {name: float(means[name]) for name in METRICS}
 
     def user_vectors(self, known: Vectors, fold_in: Callable[[npt.NDArray[np.int64]], Vectors]) -> Vectors:
-        """Vectors of the asked users: the learned one of a learner, a stranger's by folding in the history.
+        """Vectors of the asked users: the learned one of a learner, an unknown user's by folding in the history.
 
         Args:
             known: [learners, D].
             fold_in: Rows of `asked` -> their vectors [rows, D].
         """
         vectors = np.asarray(known)[np.maximum(self.learner_of, 0)].copy()
-        strangers = np.flatnonzero(self.learner_of < 0)
-        if strangers.size:
-            vectors[strangers] = fold_in(strangers)
+        unknown = np.flatnonzero(self.learner_of < 0)
+        if unknown.size:
+            vectors[unknown] = fold_in(unknown)
         return vectors
 
     def mean_of_history(self, item_vectors: Vectors, rows: npt.NDArray[np.int64]) -> Vectors:
