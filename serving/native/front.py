@@ -1,19 +1,23 @@
 """The front in C++ (``src/front.h``): a gRPC server before the one in Python."""
 
+import contextlib
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from ctypes import c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from serving.native.library import functions
+from serving.native.listening import listen
 from serving.runtime.c_api import Output, output_array
 
 # gRPC 1.51 ends all requests of a connection when one brings more metadata than its limit, of 8 KiB by default. What is
 # more than usual is passed on: gRPC for Python refuses nothing but the request.
 _MAX_METADATA = "grpc.max_metadata_size"
 _MOST_METADATA = 1 << 20
+_SHARE_PORT = "grpc.so_reuseport"
 
 SUPPORTED_DTYPES = frozenset({1, 2, 3, 7, 9, 10})
 """Types of tensors that the front can read and write: float, double, int32, string, int64, bool."""
@@ -105,6 +109,20 @@ class Counts:
     groups: Mapping[int, int]
 
 
+class Connections(NamedTuple):
+    """Connections of a front.
+
+    Attributes:
+        open: those that there are, as of the last second.
+        accepted: all that were taken.
+        refused: closed at once, for want of descriptors or beyond the most that may be open.
+    """
+
+    open: int
+    accepted: int
+    refused: int
+
+
 class Front:
     """The gRPC server that clients meet. It answers Predict where it can and passes all else on.
 
@@ -114,6 +132,7 @@ class Front:
         max_waiting: rows that may wait; more are refused with UNAVAILABLE.
         timeout_micros: how long an incomplete group waits, at most, for the clients of the one before to come back.
         max_concurrent: Predict requests in the server at once; more are refused with RESOURCE_EXHAUSTED. 0: no limit.
+        max_connections: more are closed as soon as they are made.
         pad: whether sizes that differ beyond the rows are filled up.
         channel_arguments: gRPC's own options.
 
@@ -129,11 +148,14 @@ class Front:
         max_waiting: int,
         timeout_micros: int,
         max_concurrent: int,
+        max_connections: int,
         pad: bool,
         channel_arguments: Sequence[tuple[str, int | str]],
     ) -> None:
         self._native = functions()
         given = dict(channel_arguments)
+        self._share_port = bool(given.pop(_SHARE_PORT, False))
+        self._paths: list[str] = []
         channel_arguments = list(
             (given | {_MAX_METADATA: max(int(given.get(_MAX_METADATA, 0)), _MOST_METADATA)}).items()
         )
@@ -146,6 +168,7 @@ class Front:
             max_waiting,
             timeout_micros,
             max_concurrent,
+            max_connections,
             pad,
             _texts([key for key, _ in channel_arguments]),
             texts,
@@ -154,8 +177,19 @@ class Front:
         )
 
     def listen(self, address: str) -> int:
-        """Binds ``host:port`` or ``unix:/path``; returns the port, or 0 when the address can't be had."""
-        return int(self._native.babelrec_front_listen(self._front, address.encode()))
+        """Binds ``host:port`` or ``unix:/path``, before the start; returns the port, of a path 0.
+
+        Raises:
+            OSError: the address can't be had.
+        """
+        sockets = listen(address, share_port=self._share_port)
+        name = sockets[0].getsockname()
+        for each in sockets:
+            self._native.babelrec_front_listen(self._front, each.detach())
+        if isinstance(name, tuple):
+            return int(name[1])
+        self._paths.append(name)
+        return 0
 
     def start(self, behind: str) -> None:
         """Begins to answer, and to pass calls on to the gRPC server at ``behind``."""
@@ -196,12 +230,22 @@ class Front:
         native.babelrec_counters_groups(counters, sizes, counts, most)
         return dict(zip(sizes, counts, strict=True))
 
+    def connections(self) -> Connections:
+        """How many connections there are, and what has become of others."""
+        counts = (c_int64 * 3)()
+        self._native.babelrec_front_connections(self._front, counts)
+        return Connections(*counts)
+
     def waiting(self) -> int:
         """Rows that wait for a run."""
         return int(self._native.babelrec_front_waiting(self._front))
 
     def drain(self, seconds: float) -> bool:
         """Takes no new calls; returns whether all have ended within so many seconds."""
+        for path in self._paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        self._paths.clear()
         return bool(self._native.babelrec_front_drain(self._front, seconds))
 
     def close(self, seconds: float) -> bool:

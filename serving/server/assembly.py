@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from serving.native.front import Front
+from serving.native.listening import most_connections
 from serving.runtime.batching import BatchingOptions
 from serving.server import config_files, fast_predict, flags, native_predict, ops, profiler, workers
 from serving.server.config_files import ConfigFileError
@@ -126,6 +127,7 @@ def _make_front(options: argparse.Namespace, bundle: Any) -> Front | None:
         max_waiting=batching.max_batch_size * batching.max_enqueued_batches,
         timeout_micros=batching.batch_timeout_micros,
         max_concurrent=options.max_concurrent_requests,
+        max_connections=options.max_connections or most_connections(),
         pad=batching.pad_variable_length_inputs,
         channel_arguments=channel_arguments(options.grpc_channel_arguments, share_port=workers.is_worker()),
     )

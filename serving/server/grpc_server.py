@@ -217,10 +217,10 @@ class GrpcServer:
         """
         if self._front is not None:
             assert credentials is None, "the front knows no TLS"
-            port = self._front.listen(address)
-            if not port:
-                raise OSError(f"cannot listen on {address}: is it in use?")
-            return port
+            try:
+                return self._front.listen(address)
+            except OSError as error:
+                raise OSError(f"cannot listen on {address}: is it in use? ({error})") from None
         try:
             if credentials is not None:
                 return int(self.server.add_secure_port(address, credentials))

@@ -77,7 +77,11 @@ class NativePredict:
             model.close()
 
     def _counted(self) -> Snapshot:
-        found: Snapshot = {}
+        open_, accepted, refused = self._front.connections()
+        found: Snapshot = {
+            "/babelrec/serving/grpc_open_connections": {(): open_},
+            "/babelrec/serving/grpc_connection_count": {("accepted",): accepted, ("refused",): refused},
+        }
         for name in list(self._names):
             counts = self._front.count(name)
             if counts is None:

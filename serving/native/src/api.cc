@@ -18,7 +18,8 @@ API int babelrec_load(const char* tensorflow_library) { return load_tensorflow(t
 
 // keys, texts, numbers: gRPC's options; where texts has none the number counts.
 API Front* babelrec_front_new(int groups, int64_t max_rows, int64_t max_waiting, int64_t timeout_micros,
-                              int64_t max_concurrent, int pad, const char** keys, const char** texts, const int* numbers, int count) {
+                              int64_t max_concurrent, int64_t max_connections, int pad, const char** keys,
+                              const char** texts, const int* numbers, int count) {
   std::vector<grpc_arg> arguments(static_cast<size_t>(count));
   for (int index = 0; index < count; ++index) {
     grpc_arg& argument = arguments[static_cast<size_t>(index)];
@@ -32,10 +33,10 @@ API Front* babelrec_front_new(int groups, int64_t max_rows, int64_t max_waiting,
     }
   }
   const grpc_channel_args all{arguments.size(), arguments.data()};
-  return new Front({groups, max_rows, max_waiting, timeout_micros, max_concurrent, pad != 0}, &all);
+  return new Front({groups, max_rows, max_waiting, timeout_micros, max_concurrent, max_connections, pad != 0}, &all);
 }
 
-API int babelrec_front_listen(Front* front, const char* address) { return front->listen(address); }
+API void babelrec_front_listen(Front* front, int socket) { front->listen(socket); }
 
 API void babelrec_front_start(Front* front, const char* behind) { front->start(behind); }
 
@@ -50,6 +51,12 @@ API void babelrec_front_serve(Front* front, const char* name, const int64_t* ver
     all.emplace_back(versions[index], models[index] != nullptr ? models[index]->model : nullptr);
   }
   front->models.serve(name, std::move(all));
+}
+
+// open, accepted, refused
+API void babelrec_front_connections(Front* front, int64_t* counts) {
+  const ConnectionCounts found = front->connections();
+  counts[0] = found.open, counts[1] = found.accepted, counts[2] = found.refused;
 }
 
 API int64_t babelrec_front_waiting(Front* front) { return front->waiting(); }

@@ -23,10 +23,16 @@ inline std::string_view view(const grpc_slice& slice) {
   return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
 }
 
+inline constexpr char kNoRequest[] = "the call ended before its request had come";
+
 inline grpc_op operation(grpc_op_type type) {
   grpc_op op{};
   op.op = type;
   return op;
 }
+
+// Ends a call that nothing was sent of yet. `is_cancelled` is null where something waits for the call's end already.
+// Returns whether the tag will come.
+bool refuse(grpc_call* call, grpc_status_code status, std::string_view why, int* is_cancelled, Tag* tag);
 
 }  // namespace babelrec

@@ -14,6 +14,8 @@ namespace {
 constexpr char kPredict[] = "/tensorflow.serving.PredictionService/Predict";
 // Calls that gRPC may hand over before the thread that takes them comes round.
 constexpr int kArmed = 16;
+// Other calls that are passed on at once, among them those that last, such as a watch of health.
+constexpr int64_t kMostOthers = 1024;
 constexpr double kLongMicros = 6000;
 constexpr size_t kUsualMetadata = 8 << 10;  // bytes of a request; what is more is passed on to a gRPC that limits it
 constexpr int kMostMetadata = 1 << 20;      // bytes of an answer from behind
@@ -103,17 +105,36 @@ struct Front::Other {
     grpc_metadata_array_init(&metadata);
   }
 
-  void on_arrival(bool is_good) {
-    if (is_good && front->takes(front->others_) > 0) {
-      front->ask_for_other();
-      Front* of = front;
-      relay(of->channel_, of->queue_, call, details.deadline, metadata, nullptr, false, details.method,
-            [of] { of->other_ended(); });
-    } else {
-      grpc_metadata_array_destroy(&metadata);
-      if (call != nullptr) grpc_call_unref(call);
-    }
+  ~Other() {
     grpc_call_details_destroy(&details);
+    grpc_metadata_array_destroy(&metadata);
+    if (call != nullptr) grpc_call_unref(call);
+  }
+
+  void on_arrival(bool is_good) {
+    const int64_t others = is_good ? front->takes(front->others_) : 0;
+    if (others == 0) {
+      delete this;
+      return;
+    }
+    front->ask_for_other();
+    if (others > kMostOthers) {
+      if (!babelrec::refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED,
+                            std::to_string(kMostOthers) + " calls are in the server already", &is_cancelled,
+                            &refused)) {
+        on_refused(false);
+      }
+      return;
+    }
+    Front* of = front;
+    relay(of->channel_, of->queue_, call, details.deadline, metadata, nullptr, false, details.method,
+          [of] { of->other_ended(); });
+    call = nullptr;
+    grpc_metadata_array_init(&metadata);
+    delete this;
+  }
+  void on_refused(bool) {
+    front->other_ended();
     delete this;
   }
 
@@ -121,24 +142,20 @@ struct Front::Other {
   grpc_call* call = nullptr;
   grpc_call_details details;
   grpc_metadata_array metadata;
+  int is_cancelled = 0;
   Tag arrival = tag_of<&Other::on_arrival>(this);
+  Tag refused = tag_of<&Other::on_refused>(this);
 };
 
 Front::Front(const FrontOptions& options, const grpc_channel_args* arguments)
-    : options_(options), predict_name_(grpc_slice_from_static_string(kPredict)) {
-  grpc_init();
-  server_ = grpc_server_create(arguments, nullptr);
+    : options_(options),
+      server_((grpc_init(), grpc_server_create(arguments, nullptr))),
+      acceptor_(server_, options.max_connections),
+      predict_name_(grpc_slice_from_static_string(kPredict)) {
   queue_ = grpc_completion_queue_create_for_next(nullptr);
   grpc_server_register_completion_queue(server_, queue_, nullptr);
   predict_ =
       grpc_server_register_method(server_, kPredict, nullptr, GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER, 0);
-}
-
-int Front::listen(const char* address) {
-  grpc_server_credentials* credentials = grpc_insecure_server_credentials_create();
-  int port = grpc_server_add_http2_port(server_, address, credentials);
-  grpc_server_credentials_release(credentials);
-  return port;
 }
 
 void Front::start(const char* behind) {
@@ -163,9 +180,11 @@ void Front::start(const char* behind) {
   threads_.emplace_back(&Front::hear, this);
   threads_.emplace_back(&Front::write_answers, this);
   for (int group = 0; group < options_.groups; ++group) threads_.emplace_back(&Front::run_groups, this);
+  acceptor_.start();
 }
 
 bool Front::drain(double seconds) {
+  acceptor_.stop();
   std::unique_lock lock(mutex_);
   if (!is_stopping_) {
     is_stopping_ = true;
@@ -201,6 +220,7 @@ bool Front::close(double seconds) {
     threads_.clear();
     grpc_channel_destroy(channel_);
   } else {
+    acceptor_.stop();
     grpc_server_shutdown_and_notify(server_, queue_, &stopped_);
     grpc_completion_queue_shutdown(queue_);
     while (grpc_completion_queue_next(queue_, gpr_inf_future(GPR_CLOCK_REALTIME), nullptr).type !=
@@ -259,7 +279,11 @@ void Front::arrived(Call* call) {
                " requests are in the server already (--max_concurrent_requests); try again later");
     return;
   }
-  if (call->message == nullptr || size_of(call->metadata) > kUsualMetadata) return pass_on(call);
+  if (call->message == nullptr) {
+    // Reset, or closed, before its request was there. A flood of such calls must cost nobody else anything.
+    return refuse(call, GRPC_STATUS_INTERNAL, kNoRequest);
+  }
+  if (size_of(call->metadata) > kUsualMetadata) return pass_on(call);
   call->bytes = whole(call->message);
   std::optional<RawRequest> request = read_request(view(call->bytes));
   if (!request) return pass_on(call);
@@ -306,14 +330,8 @@ void Front::pass_on(Call* call) {
 }
 
 void Front::refuse(Call* call, grpc_status_code status, const std::string& why) {
-  grpc_slice details = grpc_slice_from_copied_buffer(why.data(), why.size());
-  grpc_op ops[3] = {operation(GRPC_OP_SEND_INITIAL_METADATA), operation(GRPC_OP_SEND_STATUS_FROM_SERVER),
-                    operation(GRPC_OP_RECV_CLOSE_ON_SERVER)};
-  ops[1].data.send_status_from_server.status = status;
-  ops[1].data.send_status_from_server.status_details = &details;
-  ops[2].data.recv_close_on_server.cancelled = &call->is_cancelled;
-  finish(call, ops, 3);
-  grpc_slice_unref(details);
+  call->model.reset();
+  if (!babelrec::refuse(call->call, status, why, &call->is_cancelled, &call->sent)) end(call);
 }
 
 void Front::send(Call* call, const std::string& response) {

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "acceptor.h"
 #include "core.h"
 #include "messages.h"
 #include "model.h"
@@ -23,6 +24,7 @@ struct FrontOptions {
   int64_t max_waiting;     // rows that wait; more are refused with UNAVAILABLE
   int64_t timeout_micros;  // how long, at most, an incomplete group waits for more
   int64_t max_concurrent;  // Predict requests in the server; more are refused with RESOURCE_EXHAUSTED. 0: no limit
+  int64_t max_connections;  // more are closed as soon as they are made
   bool pad;                // whether sizes that differ beyond the rows are filled up
 };
 
@@ -32,8 +34,8 @@ class Front {
  public:
   Front(const FrontOptions& options, const grpc_channel_args* arguments);
 
-  // Binds "host:port" or "unix:/path"; the port, or 0 when the address can't be had.
-  int listen(const char* address);
+  // Takes a listening socket, before the start.
+  void listen(int socket) { acceptor_.add(socket); }
   // Begins to answer; `behind` is the address of the server in Python.
   void start(const char* behind);
 
@@ -45,6 +47,7 @@ class Front {
 
   // Rows that wait for a run.
   int64_t waiting();
+  ConnectionCounts connections() { return acceptor_.counts(); }
 
   Models models;
 
@@ -94,6 +97,7 @@ class Front {
 
   const FrontOptions options_;
   grpc_server* server_;
+  Acceptor acceptor_;
   grpc_completion_queue* queue_;
   grpc_channel* channel_ = nullptr;
   void* predict_;

@@ -36,15 +36,30 @@ class Relay {
 
   void begin(grpc_byte_buffer* first, bool is_unary) {
     ++pending_;  // of this very function, lest it end within
+    grpc_op close = operation(GRPC_OP_RECV_CLOSE_ON_SERVER);
+    close.data.recv_close_on_server.cancelled = &is_cancelled_;
+    start(server_, close, closed_);
+    if (is_unary) {
+      open();
+      request_ = first;
+      is_last_request_ = true;
+      send_request();
+    } else {
+      receive_request();
+    }
+    done();
+  }
+
+ private:
+  // Calls the server behind. Not before a request has come: each call takes one of its threads, which would wait for it.
+  void open() {
+    is_open_ = true;
     drop_other_headers(metadata_);
     grpc_op open = operation(GRPC_OP_SEND_INITIAL_METADATA);
     open.data.send_initial_metadata.count = metadata_.count;
     open.data.send_initial_metadata.metadata = metadata_.metadata;
     open.flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY | GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET;
     start(client_, open, opened_);
-    grpc_op close = operation(GRPC_OP_RECV_CLOSE_ON_SERVER);
-    close.data.recv_close_on_server.cancelled = &is_cancelled_;
-    start(server_, close, closed_);
     grpc_op status = operation(GRPC_OP_RECV_STATUS_ON_CLIENT);
     status.data.recv_status_on_client.trailing_metadata = &trailing_;
     status.data.recv_status_on_client.status = &status_;
@@ -53,20 +68,9 @@ class Relay {
     grpc_op initial = operation(GRPC_OP_RECV_INITIAL_METADATA);
     initial.data.recv_initial_metadata.recv_initial_metadata = &initial_;
     start(client_, initial, answered_);
-    if (!is_unary) {
-      receive_request();
-    } else if (first != nullptr) {
-      request_ = first;
-      is_last_request_ = true;
-      send_request();
-    } else {
-      send_close();
-    }
     receive_response();
-    done();
   }
 
- private:
   void start(grpc_call* call, const grpc_op& op, Tag& tag) {
     ++pending_;
     if (grpc_call_start_batch(call, &op, 1, &tag, nullptr) == GRPC_CALL_OK) return;
@@ -105,10 +109,17 @@ class Relay {
   }
 
   void requested(bool is_good) {
-    if (!is_good || request_ == nullptr) {
-      send_close();
+    const bool is_request = is_good && request_ != nullptr;
+    if (!is_open_ && !is_request) {
+      ++pending_;
+      if (!refuse(server_, GRPC_STATUS_INTERNAL, kNoRequest, nullptr, &opened_)) --pending_;
     } else {
-      send_request();
+      if (!is_open_) open();
+      if (is_request) {
+        send_request();
+      } else {
+        send_close();
+      }
     }
     done();
   }
@@ -199,6 +210,7 @@ class Relay {
   grpc_status_code status_ = GRPC_STATUS_OK;
   grpc_slice details_ = grpc_empty_slice();
   int is_cancelled_ = 0;
+  bool is_open_ = false;
   bool is_last_request_ = false;
   bool is_answered_ = false;
   bool has_response_ = false;

@@ -26,8 +26,17 @@ def serve(exported: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
     ends: list[Callable[[], object]] = []
 
     def make(**options: Any) -> Served:
-        limits = {"groups": 1, "max_rows": 8, "max_waiting": 64, "timeout_micros": 0, "max_concurrent": 0, "pad": True}
-        front = Front(**(limits | {"channel_arguments": [("grpc.max_receive_message_length", -1)]} | options))
+        usual: dict[str, Any] = {
+            "groups": 1,
+            "max_rows": 8,
+            "max_waiting": 64,
+            "timeout_micros": 0,
+            "max_concurrent": 0,
+            "max_connections": 1000,
+            "pad": True,
+            "channel_arguments": [("grpc.max_receive_message_length", -1)],
+        }
+        front = Front(**(usual | options))
         port = front.listen("localhost:0")
         assert port
         behind = Behind()

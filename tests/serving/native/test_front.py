@@ -287,12 +287,14 @@ def test_an_address_that_is_taken(served: Served) -> None:
         "max_waiting": 1,
         "timeout_micros": 0,
         "max_concurrent": 0,
+        "max_connections": 8,
         "pad": False,
     }
     other = Front(**limits, channel_arguments=[])
     taken = Front(**limits, channel_arguments=[("grpc.so_reuseport", 0), ("grpc.primary_user_agent", "text")])
     port = other.listen("localhost:0")
-    assert taken.listen(f"localhost:{port}") == 0
+    with pytest.raises(OSError, match="in use"):
+        taken.listen(f"localhost:{port}")
     assert other.close(1)
     assert taken.close(1)
 

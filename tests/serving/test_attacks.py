@@ -1,0 +1,144 @@
+"""What clients do to hurt: the server goes on answering others, or answers again as soon as it is over."""
+
+import contextlib
+import os
+import re
+import resource
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
+
+from serving.native.library import why_not
+from tests.serving import http2
+from tests.serving.live import LiveServer
+from tests.serving.models import copy_version
+from tests.serving.test_rpc import RECOMMEND, request_of
+
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+# A server under attack on a busy machine is slow; what is asserted is that it answers.
+_SECONDS = 60.0
+_WAYS = [
+    pytest.param("on", marks=pytest.mark.skipif(why_not() is not None, reason=str(why_not()))),
+    "off",
+]
+
+
+@pytest.fixture(scope="module", params=_WAYS)
+def server(
+    request: pytest.FixtureRequest, exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
+    base = tmp_path_factory.mktemp("attacked")
+    copy_version(exports[1], base / "1")
+    monitoring = base / "monitoring.config"
+    monitoring.write_text('prometheus_config { enable: true path: "/metrics" }')
+    flags = (
+        "--enable_batching",
+        f"--native_predict={request.param}",
+        "--rest_api_port=-1",
+        f"--monitoring_config_file={monitoring}",
+    )
+    with LiveServer(base, *flags) as running:
+        predicts(running)
+        yield running
+
+
+def port_of(server: LiveServer) -> int:
+    return int(server.address.rpartition(":")[2])
+
+
+def predicts(server: LiveServer) -> None:
+    """A client of its own, with a connection of its own, is answered."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(server.address, options=options) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        assert stub.Predict(request_of(RECOMMEND), timeout=_SECONDS, wait_for_ready=True).outputs
+
+
+def says_its_status(server: LiveServer) -> None:
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = server.model_name
+    with grpc.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        assert stub.GetModelStatus(request, timeout=_SECONDS).model_version_status
+
+
+@contextlib.contextmanager
+def few_descriptors(server: LiveServer, spare: int) -> Iterator[None]:
+    """Leaves the server so many descriptors beyond those it has open."""
+    pid = server.process.pid
+    usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    opened = max(int(number) for number in os.listdir(f"/proc/{pid}/fd")) + 1
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened + spare, usual[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+
+
+def test_used_up_descriptors_are_no_end(server: LiveServer, request: pytest.FixtureRequest) -> None:
+    for _ in range(3):
+        with few_descriptors(server, spare=24), contextlib.ExitStack() as connections:
+            for _ in range(250):
+                with contextlib.suppress(OSError):
+                    connections.enter_context(http2.connect(port_of(server)))
+        predicts(server)
+        says_its_status(server)
+    if "on" in request.node.callspec.id:
+        # Not what a limit on descriptors leaves out: an attack that did not use them up shows nothing.
+        assert refused(server) >= 3 * 200
+
+
+def refused(server: LiveServer) -> int:
+    """Connections that the front has closed as they were made."""
+    with urllib.request.urlopen(f"http://localhost:{server.rest_port}/metrics", timeout=_SECONDS) as page:
+        found = re.search(r'grpc_connection_count{outcome="refused"} (\d+)', page.read().decode())
+    assert found is not None
+    return int(found[1])
+
+
+@pytest.mark.parametrize("method", [_PREDICT, _STATUS])
+def test_half_sent_messages_stop_nobody_else(server: LiveServer, method: str, request: pytest.FixtureRequest) -> None:
+    if "off" in request.node.callspec.id:
+        pytest.skip("without the front a request takes one of grpcio's threads from its first byte on")
+    with contextlib.closing(http2.connect(port_of(server))) as connection:
+        for stream in range(1, 2 * 200, 2):
+            connection.sendall(http2.call(stream, method) + http2.half_message(stream))
+        predicts(server)
+        says_its_status(server)
+
+
+@pytest.mark.parametrize("method", [_PREDICT, _STATUS, "/test/Unknown"])
+def test_reset_streams_stop_nobody_else(server: LiveServer, method: str, request: pytest.FixtureRequest) -> None:
+    if "off" in request.node.callspec.id:
+        pytest.skip("without the front a flood of reset streams may cancel others' requests")
+
+    def attack() -> None:
+        # What comes back is read as well: a client that does not read is another attack.
+        with contextlib.closing(http2.connect(port_of(server))) as connection:
+            reader = threading.Thread(target=_drain, args=(connection,), daemon=True)
+            reader.start()
+            with contextlib.suppress(OSError):  # cut off, as well it may be
+                for first in range(1, 2 * 30_000, 2 * 100):
+                    streams = range(first, first + 2 * 100, 2)
+                    connection.sendall(b"".join(http2.call(each, method) + http2.reset(each) for each in streams))
+
+    attacker = threading.Thread(target=attack)
+    attacker.start()
+    while attacker.is_alive():
+        predicts(server)
+    attacker.join()
+    predicts(server)
+    says_its_status(server)
+
+
+def _drain(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while connection.recv(1 << 16):
+            pass
