@@ -2,22 +2,11 @@
 
 import contextlib
 import os
-import resource
 import socket
 import stat
 from collections.abc import Iterator
 
 _BACKLOG = 4096
-# Descriptors that the rest of the process keeps: models' files, REST, logs, the connection to the server behind.
-_KEPT_DESCRIPTORS = 256
-
-
-def most_connections() -> int:
-    """Connections that leave the process enough descriptors: its limit less 256, or half of a small one."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit == resource.RLIM_INFINITY:
-        limit = 1 << 20
-    return limit - min(limit // 2, _KEPT_DESCRIPTORS)
 
 
 def listen(address: str, *, share_port: bool) -> list[socket.socket]:

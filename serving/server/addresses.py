@@ -1,13 +1,26 @@
-"""Whether the server can have the addresses that it is to listen on: asked before a model is loaded."""
+"""Whether the server can have the addresses that it is to listen on, asked before a model is loaded; how many may
+connect."""
 
 import argparse
 import errno
 import os
+import resource
 import socket
 import stat
 from pathlib import Path
 
 _WHO = "`ss -ltnp 'sport = :{port}'` tells who has it"
+
+# Descriptors that the rest of the process keeps: models' files, logs, the connection to the server behind the front.
+_KEPT_DESCRIPTORS = 256
+
+
+def most_connections() -> int:
+    """Connections that gRPC and REST may have each: half of the limit on descriptors less 256, or a quarter of it."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        limit = 1 << 20
+    return (limit - min(limit // 2, _KEPT_DESCRIPTORS)) // 2
 
 
 def check(options: argparse.Namespace) -> None:

@@ -11,9 +11,9 @@ import grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from serving.native.front import Front
-from serving.native.listening import most_connections
 from serving.runtime.batching import BatchingOptions
 from serving.server import config_files, fast_predict, flags, native_predict, ops, profiler, workers
+from serving.server.addresses import most_connections
 from serving.server.config_files import ConfigFileError
 from serving.server.core import CoreOptions, ServerCore
 from serving.server.errors import invalid_argument

@@ -270,11 +270,13 @@ FLAGS: Sequence[Flag] = (
          "built, with --enable_batching, without TLS", ours=True, check=_one_of("auto", "on", "off")),
     Flag("max_concurrent_requests", "int", 0, "requests in the server at once, more are refused; 0: no limit",
          ours=True, check=_at_least(0)),
-    Flag("max_connections", "int", 0, "gRPC connections at once, more are closed as they are made; 0: as many as the "
-         "limit on descriptors leaves room for; needs --native_predict", ours=True, check=_at_least(0)),
+    Flag("max_connections", "int", 0, "connections at once, of REST and of gRPC's native front each; more are closed "
+         "as they are made; 0: as many as the limit on descriptors leaves room for", ours=True, check=_at_least(0)),
     Flag("enable_grpc_reflection", "bool", True, "gRPC server reflection, for grpcurl and its like", ours=True),
     Flag("rest_api_max_body_bytes", "int", 256 * 2**20, "most bytes of a REST request, before and after unpacking",
          ours=True, check=_at_least(1)),
+    Flag("rest_api_max_memory_bytes", "int", 2**30, "most bytes of all REST requests' bodies together, before and "
+         "after unpacking; what is beyond is refused with 503", ours=True, check=_at_least(1)),
     Flag("rest_api_gzip_min_bytes", "int", 1024, "size from which REST answers are compressed for clients that accept "
          "it; negative: never", ours=True),
     Flag("op_libraries", "string", "",

@@ -142,3 +142,43 @@ def _drain(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while connection.recv(1 << 16):
             pass
+
+
+def rest_answers(server: LiveServer) -> None:
+    with urllib.request.urlopen(
+        f"http://localhost:{server.rest_port}/v1/models/{server.model_name}", timeout=_SECONDS
+    ) as page:
+        assert page.status == 200
+
+
+_POST = b"POST /v1/models/recommender:predict HTTP/1.1\r\nHost: h\r\nContent-Length: 10000\r\n"
+
+
+@pytest.mark.parametrize("part", [b"POST /v1/mod", _POST + b"A: ", _POST + b"\r\n" + b" " * 5000])
+def test_half_sent_rest_requests_stop_nobody_else(server: LiveServer, part: bytes) -> None:
+    with contextlib.ExitStack() as connections:
+        for _ in range(300):
+            connections.enter_context(rest_connection(server)).sendall(part)
+        rest_answers(server)
+
+
+def test_rest_clients_that_do_not_read_stop_nobody_else(server: LiveServer) -> None:
+    request = b"GET /v1/models/recommender/metadata HTTP/1.1\r\nHost: h\r\n\r\n"
+    with contextlib.ExitStack() as connections:
+        for _ in range(100):
+            # Many answers, of which not even the first is read.
+            connections.enter_context(rest_connection(server)).sendall(request * 200)
+        rest_answers(server)
+
+
+def rest_connection(server: LiveServer) -> socket.socket:
+    return socket.create_connection(("localhost", server.rest_port), timeout=_SECONDS)
+
+
+def test_used_up_descriptors_are_no_end_of_rest(server: LiveServer) -> None:
+    with few_descriptors(server, spare=24), contextlib.ExitStack() as connections:
+        for _ in range(250):
+            with contextlib.suppress(OSError):
+                connections.enter_context(rest_connection(server))
+    rest_answers(server)
+    predicts(server)

@@ -2,17 +2,21 @@
 
 import argparse
 import logging
+import socket
 from collections.abc import Callable
 
 from serving.server import workers
+from serving.server.addresses import most_connections
 from serving.server.config_files import monitoring_config
 from serving.server.rest.app import AppOptions, Handlers, Metrics, RestApp
-from serving.server.rest.server import HttpServer, RestServer
+from serving.server.rest.body import Budget
+from serving.server.rest.server import RestServer
 
 __all__ = ["AppOptions", "Handlers", "Metrics", "RestApp", "RestServer", "start_rest"]
 
 _LOGGER = logging.getLogger(__name__)
 _DEFAULTS = AppOptions()
+_MEMORY_BYTES = 1 << 30
 
 
 def start_rest(
@@ -37,6 +41,7 @@ def start_rest(
     """
     prometheus = monitoring_config(options).prometheus_config
     gzip_min_bytes = int(getattr(options, "rest_api_gzip_min_bytes", 1024))
+    budget = Budget(getattr(options, "rest_api_max_memory_bytes", _MEMORY_BYTES))
     app = RestApp(
         handlers,
         metrics,
@@ -48,16 +53,22 @@ def start_rest(
             max_body_bytes=getattr(options, "rest_api_max_body_bytes", _DEFAULTS.max_body_bytes),
             gzip_min_bytes=gzip_min_bytes if gzip_min_bytes >= 0 else None,
         ),
+        budget,
         is_serving,
     )
-    server = _listen(max(options.rest_api_port, 0), app, options.rest_api_num_threads, workers.is_worker())
+    server = _listen(options, app, budget)
     _LOGGER.info("Exporting HTTP/REST API at:localhost:%d ...", server.port)
     return server
 
 
-def _listen(port: int, app: RestApp, threads: int, reuse_port: bool) -> RestServer:
-    try:
-        # All addresses, IPv4 included.
-        return RestServer(HttpServer(("::", port), app, threads, reuse_port=reuse_port))
-    except OSError:
-        return RestServer(HttpServer(("0.0.0.0", port), app, threads, reuse_port=reuse_port))
+def _listen(options: argparse.Namespace, app: RestApp, budget: Budget) -> RestServer:
+    # All addresses, IPv4 included, where there is IPv6.
+    host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
+    return RestServer(
+        (host, max(options.rest_api_port, 0)),
+        app,
+        options.rest_api_num_threads,
+        budget=budget,
+        max_connections=getattr(options, "max_connections", 0) or most_connections(),
+        reuse_port=workers.is_worker(),
+    )

@@ -1,4 +1,4 @@
-"""The REST API as a WSGI application.
+"""The REST API: a response for each request.
 
 Routes, statuses and headers follow ``model_servers/http_server.cc`` and ``http_rest_api_handler.cc``.
 """
@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,13 +16,12 @@ import grpc
 from serving.protos import get_model_metadata_pb2, get_model_status_pb2
 from serving.server.errors import StatusError, from_exception, invalid_argument
 from serving.server.rest import json_decode, json_defaults, json_encode, json_examples, routes
-from serving.server.rest.body import BodyError, read_body
+from serving.server.rest.body import BodyError, Budget, gunzip
+from serving.server.rest.messages import CLOSE, JSON, Request, Response
 from serving.server.rest.statuses import HTTP_STATUS
 from serving.server.servable import DEFAULT_SIGNATURE
 
 _LOGGER = logging.getLogger(__name__)
-_JSON = ("Content-Type", "application/json")
-_CLOSE = ("Connection", "close")
 _CORS = [
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Allow-Methods", "POST, GET"),
@@ -34,9 +33,6 @@ _ENTRYPOINT = "REST"
 _HEALTH_PATH = "/healthz"
 # Speed matters more than the last bytes.
 _GZIP_LEVEL = 1
-
-Headers = list[tuple[str, str]]
-StartResponse = Callable[[str, Headers], Any]
 
 
 class Handlers(Protocol):
@@ -103,20 +99,14 @@ class _Asked:
     api: str = ""
 
 
-@dataclass(slots=True)
-class _Response:
-    status: str
-    headers: Headers
-    body: bytes
-
-
 class RestApp:
-    """The WSGI application. Thread-safe.
+    """The application. Thread-safe.
 
     Args:
         handlers: answers requests.
         metrics: for the metrics page.
         options: settings.
+        budget: memory for bodies that are unpacked.
         is_serving: whether new requests are welcome, for ``/healthz``.
     """
 
@@ -125,31 +115,30 @@ class RestApp:
         handlers: Handlers,
         metrics: Metrics,
         options: AppOptions,
+        budget: Budget,
         is_serving: Callable[[], bool] = lambda: True,
     ) -> None:
         self._handlers = handlers
         self._metrics = metrics
         self._options = options
+        self._budget = budget
         self._is_serving = is_serving
         # Threads that wait for slow clients take none of these.
         self._slots = threading.BoundedSemaphore(options.threads)
 
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        """Answers a request."""
-        method = environ["REQUEST_METHOD"]
-        try:
-            body = read_body(environ, self._options.max_body_bytes)
-        except BodyError as error:
-            # What follows on the connection is no request.
-            response = _Response(error.status, [_JSON, _CLOSE], json_encode.error_response(str(error)))
-        else:
-            response = self._respond(method, routes.target_path(environ["REQUEST_URI"]), environ, body)
-            self._compress(environ, response)
-        response.headers.append(("Content-Length", str(len(response.body))))
-        start_response(response.status, response.headers)
-        return [] if method == "HEAD" else [response.body]
+    @property
+    def max_body_bytes(self) -> int:
+        """Most bytes of a request's body."""
+        return self._options.max_body_bytes
 
-    def _respond(self, method: str, path: str, environ: Mapping[str, Any], body: bytes) -> _Response:
+    def answer(self, request: Request) -> Response:
+        """Answers a request; never fails."""
+        response = self._respond(request, routes.target_path(request.target))
+        self._compress(request, response)
+        return response
+
+    def _respond(self, request: Request, path: str) -> Response:
+        method = request.method
         if method not in _METHODS:
             return _page("501 Not Implemented")
         bare_path = path.partition("?")[0]
@@ -161,46 +150,49 @@ class RestApp:
             return _page("404 Not Found")
         start = time.perf_counter()
         cors = _CORS if self._options.cors else []
-        request = _Asked()
+        asked = _Asked()
         code = grpc.StatusCode.OK
         if method == "OPTIONS":
-            if not _is_preflight(environ):
+            if not _is_preflight(request):
                 code = grpc.StatusCode.FAILED_PRECONDITION
-            response = _Response(HTTP_STATUS[code], [*cors], b"")
+            response = Response(HTTP_STATUS[code], [*cors], b"")
         else:
             try:
-                response = _Response(HTTP_STATUS[code], [_JSON, *cors], self._answer(method, path, body, request))
+                response = Response(HTTP_STATUS[code], [JSON, *cors], self._answer(request, path, asked))
+            except BodyError as error:
+                # Not of the model: it has seen nothing of it.
+                return Response(error.status, [JSON, *cors], json_encode.error_response(str(error)))
             except Exception as error:
                 failure = error if isinstance(error, StatusError) else from_exception(error)
                 if failure is not error:
                     _LOGGER.exception("unexpected failure of %s %s", method, path)
                 code = failure.code
                 text = json_encode.error_response(failure.message)
-                response = _Response(HTTP_STATUS[code], [_JSON, *cors], text)
-        self._metrics.request_count.cell(request.model, code.name).add()
+                response = Response(HTTP_STATUS[code], [JSON, *cors], text)
+        self._metrics.request_count.cell(asked.model, code.name).add()
         if code is grpc.StatusCode.OK:
-            latency = self._metrics.request_latency.cell(request.model, request.api, _ENTRYPOINT)
+            latency = self._metrics.request_latency.cell(asked.model, asked.api, _ENTRYPOINT)
             latency.observe((time.perf_counter() - start) * 1e6)
         return response
 
-    def _health_page(self) -> _Response:
+    def _health_page(self) -> Response:
         """For probes; TensorFlow Serving has none."""
         headers = [("Content-Type", "text/plain"), ("Cache-Control", "no-store")]
         if self._is_serving():
-            return _Response("200 OK", headers, b"ok\n")
-        return _Response("503 Service Unavailable", headers, b"the server is stopping\n")
+            return Response("200 OK", headers, b"ok\n")
+        return Response("503 Service Unavailable", headers, b"the server is stopping\n")
 
-    def _metrics_page(self, path: str) -> _Response:
+    def _metrics_page(self, path: str) -> Response:
         headers = [("Content-Type", "text/plain")]
         if path != self._options.metrics_path:
             message = f"Unexpected path: {path}. Should be {self._options.metrics_path}"
-            return _Response("400 Bad Request", headers, message.encode("latin-1"))
-        return _Response("200 OK", headers, self._metrics.render())
+            return Response("400 Bad Request", headers, message.encode("latin-1"))
+        return Response("200 OK", headers, self._metrics.render())
 
-    def _answer(self, method: str, path: str, body: bytes, request: "_Asked") -> bytes:
+    def _answer(self, request: Request, path: str, asked: _Asked) -> bytes:
         deadline = None if self._options.timeout is None else time.monotonic() + self._options.timeout
-        route = routes.parse(method, path)
-        request.model = route.spec.name
+        route = routes.parse(request.method, path)
+        asked.model = route.spec.name
         if route.method == "status":
             status = get_model_status_pb2.GetModelStatusRequest(model_spec=route.spec)
             return json_encode.status_response(self._handlers.get_model_status(status))
@@ -209,14 +201,21 @@ class RestApp:
                 model_spec=route.spec, metadata_field=["signature_def"]
             )
             return json_encode.metadata_response(self._handlers.get_model_metadata(metadata))
-        request.api = route.method
+        asked.api = route.method
         if not self._slots.acquire(timeout=_left(deadline)):
             raise StatusError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 "Deadline exceeded before the request was started: the server is busy",
             )
         try:
-            return self._infer(route, body, deadline)
+            # As in the real server, gzip anywhere in the header will do.
+            if not request.body or "gzip" not in request.headers.get("content-encoding", "").lower():
+                return self._infer(route, request.body, deadline)
+            body = gunzip(request.body, self._options.max_body_bytes, self._budget)
+            try:
+                return self._infer(route, body, deadline)
+            finally:
+                self._budget.give(len(body))
         finally:
             self._slots.release()
 
@@ -254,19 +253,19 @@ class RestApp:
         self._handlers.get_model_metadata(request).metadata["signature_def"].Unpack(signatures)
         return signatures.signature_def  # type: ignore[no-any-return]
 
-    def _compress(self, environ: Mapping[str, Any], response: _Response) -> None:
+    def _compress(self, request: Request, response: Response) -> None:
         least = self._options.gzip_min_bytes
         if least is None or len(response.body) < least:
             return
         response.headers.append(("Vary", "Accept-Encoding"))
-        if _accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
+        if _accepts_gzip(request.headers.get("accept-encoding", "")):
             packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)
             response.body = packer.compress(response.body) + packer.flush()
             response.headers.append(("Content-Encoding", "gzip"))
 
 
-def _is_preflight(environ: Mapping[str, Any]) -> bool:
-    origin = environ.get("HTTP_ORIGIN", "")
+def _is_preflight(request: Request) -> bool:
+    origin = request.headers.get("origin", "")
     return "http://" in origin or "https://" in origin
 
 
@@ -288,8 +287,8 @@ def _left(deadline: float | None) -> float:
     return threading.TIMEOUT_MAX if deadline is None else max(deadline - time.monotonic(), 0.0)
 
 
-def _page(status: str) -> _Response:
+def _page(status: str) -> Response:
     """What the real server's HTTP library (libevent) answers where no handler is."""
     reason = status.partition(" ")[2]
     body = f"<HTML><HEAD>\n<TITLE>{status}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n</BODY></HTML>\n"
-    return _Response(status, [("Content-Type", "text/html"), _CLOSE], body.encode())
+    return Response(status, [("Content-Type", "text/html"), CLOSE], body.encode())

@@ -1,13 +1,14 @@
-"""Request bodies: lengths, limits, chunks, gzip."""
+"""Request bodies: what they may take of memory, and gzip."""
 
+import threading
 import zlib
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator
 
-_CHUNK_LINE = 4096
-_MAX_TRAILERS = 64
-_PIECE = 1 << 20
 _GZIP = zlib.MAX_WBITS | 16
+_PIECE = 1 << 20
+# Each member of a gzip file leaves a copy of what comes after it in the window, so windows are small and members few.
+_WINDOW = 1 << 16
+_MOST_MEMBERS = 1024
 
 
 class BodyError(Exception):
@@ -21,131 +22,105 @@ class BodyError(Exception):
         super().__init__(message)
         self.status = status
 
+    @classmethod
+    def too_large(cls, limit: int) -> "BodyError":
+        """The body has more bytes than it may have."""
+        return cls("413 Content Too Large", f"Request body is larger than {limit} bytes")
 
-class Input(Protocol):
-    """A stream of bytes."""
-
-    def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes; less at the end only."""
-        ...
-
-    def readline(self, size: int) -> bytes:
-        """A line, or its first ``size`` bytes."""
-        ...
+    @classmethod
+    def malformed(cls, why: str) -> "BodyError":
+        """The body is not what its headers say."""
+        return cls("400 Bad Request", f"Request body is not valid gzip data: {why}")
 
 
-class ChunkedInput:
-    """A body in HTTP/1.1's chunked transfer coding, decoded.
+class Budget:
+    """Bytes that the bodies of all requests may have together; thread-safe.
 
     Args:
-        stream: the connection.
-
-    Raises:
-        BodyError: on reading, when the coding is malformed.
+        limit: that many.
     """
 
-    def __init__(self, stream: Input) -> None:
-        self._stream = stream
-        self._left = 0
-        self._started = False
-        self._ended = False
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+        self._refused = 0
+        self._lock = threading.Lock()
 
     @property
-    def remaining(self) -> int:
-        """0 once all of the body is read, otherwise more."""
-        return 0 if self._ended else 1
+    def taken(self) -> int:
+        """Bytes in use."""
+        return self._taken
 
-    def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes; less at the end only."""
-        parts: list[bytes] = []
-        while size and not self._ended:
-            if not self._left:
-                self._next_chunk()
-                continue
-            part = self._stream.read(min(size, self._left))
-            if not part:
-                raise _malformed("it ends early")
-            parts.append(part)
-            size -= len(part)
-            self._left -= len(part)
-        return b"".join(parts)
+    @property
+    def refused(self) -> int:
+        """How often there was not enough."""
+        return self._refused
 
-    def _next_chunk(self) -> None:
-        if self._started and self._stream.read(2) != b"\r\n":
-            raise _malformed("a chunk is longer than it says")
-        self._started = True
-        line = self._stream.readline(_CHUNK_LINE)
-        digits = line.partition(b";")[0].strip()
-        if not line.endswith(b"\n") or not digits or digits.strip(b"0123456789abcdefABCDEF") or len(digits) > 15:
-            raise _malformed("a chunk's size is no hexadecimal number")
-        self._left = int(digits, 16)
-        if self._left:
-            return
-        self._ended = True
-        for _ in range(_MAX_TRAILERS):
-            if self._stream.readline(_CHUNK_LINE) in (b"\r\n", b"\n", b""):
+    def take(self, size: int) -> None:
+        """Takes some, until they are given back.
+
+        Raises:
+            BodyError: there are not so many left.
+        """
+        with self._lock:
+            if self._taken + size <= self._limit:
+                self._taken += size
                 return
-        raise _malformed("too many trailers")
+            self._refused += 1
+        raise BodyError(
+            "503 Service Unavailable",
+            f"The bodies of requests take up their {self._limit} bytes (--rest_api_max_memory_bytes); try again later",
+        )
+
+    def give(self, size: int) -> None:
+        """Gives some back."""
+        with self._lock:
+            self._taken -= size
 
 
-def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
-    """The body of a WSGI request, unpacked when it is compressed.
+def gunzip(packed: bytes, limit: int, budget: Budget) -> bytes:
+    """Unpacks gzip data of up to 1,024 members.
 
     Args:
-        environ: the WSGI environment.
-        limit: most bytes, compressed or not.
+        packed: the data.
+        limit: most bytes that may come out.
+        budget: what they are taken from as they come out; to be given back when the result is no longer needed.
 
     Raises:
-        BodyError: the body is too large, incomplete, or not what its headers say.
-        OSError: the connection failed or was too slow.
-    """
-    stream = environ["wsgi.input"]
-    if environ.get("wsgi.input_terminated"):
-        body = stream.read(limit + 1)
-        if len(body) > limit:
-            raise _too_large(limit)
-    else:
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        if length > limit:
-            raise _too_large(limit)
-        body = stream.read(length) if length else b""
-        if len(body) < length:
-            raise BodyError("400 Bad Request", f"Request body ends after {len(body)} of {length} bytes")
-    # As in the real server, gzip anywhere in the header will do.
-    if body and "gzip" in environ.get("HTTP_CONTENT_ENCODING", "").lower():
-        return gunzip(body, limit)
-    return body
-
-
-def gunzip(packed: bytes, limit: int) -> bytes:
-    """Unpacks gzip data of any number of members, as long as it does not grow beyond ``limit``.
-
-    Raises:
-        BodyError: it is no gzip data, or too much.
+        BodyError: it is no gzip data, or too much; nothing is taken from the budget then.
     """
     parts: list[bytes] = []
     size = 0
-    while packed:
-        unpacker = zlib.decompressobj(_GZIP)
-        while not unpacker.eof:
-            try:
-                part = unpacker.decompress(packed, min(_PIECE, limit - size + 1))
-            except zlib.error as error:
-                raise BodyError("400 Bad Request", f"Request body is not valid gzip data: {error}") from None
-            packed = unpacker.unconsumed_tail
-            parts.append(part)
+    try:
+        for part in _unpacked(packed, limit):
+            if size + len(part) > limit:
+                raise BodyError.too_large(limit)
+            budget.take(len(part))
             size += len(part)
-            if size > limit:
-                raise _too_large(limit)
-            if not part and not packed and not unpacker.eof:
-                raise BodyError("400 Bad Request", "Request body is not valid gzip data: it ends early")
-        packed = unpacker.unused_data
+            parts.append(part)
+    except BaseException as error:
+        budget.give(size)
+        if isinstance(error, zlib.error):
+            raise BodyError.malformed(str(error)) from None
+        raise
     return b"".join(parts)
 
 
-def _too_large(limit: int) -> BodyError:
-    return BodyError("413 Content Too Large", f"Request body is larger than {limit} bytes")
-
-
-def _malformed(why: str) -> BodyError:
-    return BodyError("400 Bad Request", f"Request body is not in chunked transfer coding: {why}")
+def _unpacked(packed: bytes, limit: int) -> Iterator[bytes]:
+    """Pieces of the content, as soon as they are unpacked."""
+    view = memoryview(packed)
+    members, place, window = 0, 0, b""
+    while window or place < len(view):
+        members += 1
+        if members > _MOST_MEMBERS:
+            raise BodyError.malformed(f"it has more than {_MOST_MEMBERS} members")
+        unpacker = zlib.decompressobj(_GZIP)
+        while not unpacker.eof:
+            if not window:
+                if place >= len(view):
+                    raise BodyError.malformed("it ends early")
+                window = bytes(view[place : place + _WINDOW])
+                place += len(window)
+            yield unpacker.decompress(window, min(_PIECE, limit + 1))
+            window = unpacker.unconsumed_tail
+        window = unpacker.unused_data
