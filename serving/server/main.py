@@ -146,7 +146,9 @@ class _Server:
         config = config_files.model_server_config(options)
         bundle = config_files.session_bundle_config(options)
         config_files.monitoring_config(options)
-        if not workers.is_worker():
+        if workers.is_worker():
+            workers.end_with_parent()
+        else:
             addresses.check(options)
 
         from serving.server import assembly

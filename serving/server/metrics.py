@@ -37,7 +37,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._families: list[Family[Any]] = []
         self._states: States | None = None
-        self._others: Callable[[], Iterable[Snapshot]] = tuple
+        self._others: Callable[[], Iterable[tuple[Snapshot, bool]]] = tuple
         self._sources: list[Callable[[], Snapshot]] = []
         # Requests
         self.request_count = self._number("/tensorflow/serving/request_count", "model_name", "status")
@@ -119,15 +119,15 @@ class Metrics:
             }
         return values
 
-    def watch_others(self, others: Callable[[], Iterable[Snapshot]]) -> None:
-        """Names what gives the snapshots of the other processes of this server, for ``render``."""
+    def watch_others(self, others: Callable[[], Iterable[tuple[Snapshot, bool]]]) -> None:
+        """Names what gives the snapshots of the other processes of this server, and whether they are alive."""
         self._others = others
 
     def render(self) -> bytes:
         """The page that Prometheus reads, text format 0.0.4.
 
-        With several processes counts are summed, and of gauges the greatest value is shown. The process figures are
-        this process's alone.
+        With several processes counts are summed, those of processes that have died too, and of gauges the greatest
+        value of living ones is shown. The process figures are this process's alone.
         """
         values = self.snapshot()
         others = list(self._others())
@@ -141,8 +141,9 @@ class Metrics:
         if self._states is not None:
             shapes.append(("/babelrec/serving/model_version_state", "gauge", ("model_name", "version", "state"), ()))
         kinds = {name: kind for name, kind, _, _ in shapes}
-        for other in others:
-            merge(values, other, kinds)
+        for other, is_alive in others:
+            counts = {name: cells for name, cells in other.items() if is_alive or kinds.get(name) != "gauge"}
+            merge(values, counts, kinds)
         lines: list[str] = []
         for name, kind, labels, bounds in sorted(shapes):
             _print(lines, name, kind, labels, bounds, values[name])

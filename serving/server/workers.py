@@ -9,9 +9,9 @@ died, and passes signals on.
 import argparse
 import contextlib
 import ctypes
+import json
 import logging
 import os
-import pickle
 import signal
 import socket
 import subprocess
@@ -22,17 +22,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from serving.server import addresses
+from serving.server.figures import Snapshot
 
 _LOGGER = logging.getLogger(__name__)
 _INDEX = "BABELREC_WORKER"
+_PARENT = "BABELREC_WORKER_PARENT"
 _READY = "BABELREC_WORKER_READY"
 _FOLDER = "BABELREC_WORKER_FOLDER"
 _POLL_SECONDS = 0.2
 _SNAPSHOT_SECONDS = 1.0
+_SUFFIX = ".json"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+# prctl(2): a signal for this process when its parent ends, in whatever way.
+_PR_SET_PDEATHSIG = 1
 # prctl(2), Linux 6.4: let the kernel's same-page merging find equal pages of this process and others.
 _PR_SET_MEMORY_MERGE = 67
 
@@ -73,7 +77,7 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stoppi
                 own.append("--grpc_socket_path=")  # a path can't be shared: the first worker has it
             process = subprocess.Popen(
                 [sys.executable, "-m", "serving.server", *own],
-                env=os.environ | {_INDEX: str(index), _READY: str(told), _FOLDER: folder},
+                env=os.environ | {_INDEX: str(index), _READY: str(told), _FOLDER: folder, _PARENT: str(os.getpid())},
                 pass_fds=[told],
             )
             os.close(told)
@@ -160,6 +164,19 @@ def is_worker() -> bool:
     return _INDEX in os.environ
 
 
+def end_with_parent() -> None:
+    """Has the kernel ask this worker to stop when the process that started it is gone.
+
+    Raises:
+        SystemExit: it is gone already.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != int(os.environ[_PARENT]):
+        raise SystemExit("the process that started this worker is gone")
+
+
 def tell_ready() -> None:
     """Tells the parent process that this worker answers requests."""
     descriptor = os.environ.get(_READY)
@@ -183,25 +200,26 @@ def share_memory() -> bool:
 class SharedSnapshots:
     """Figures of all workers, by files in a folder of their own: each writes its own and reads the others'.
 
+    The file of a worker that has died stays, so that what it counted is not lost, up to the second before.
+
     Args:
-        snapshot: makes this worker's figures; picklable.
+        snapshot: makes this worker's figures.
     """
 
-    def __init__(self, snapshot: Callable[[], Any]) -> None:
+    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
         self._snapshot = snapshot
         self._folder = Path(os.environ[_FOLDER])
-        self._own = self._folder / f"{os.environ[_INDEX]}.pickle"
+        self._own = self._folder / f"{os.environ[_INDEX]}-{os.getpid()}{_SUFFIX}"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
         self._thread.start()
 
-    def others(self) -> Iterator[Any]:
-        """The other workers' figures, at most a second old."""
-        for path in sorted(self._folder.glob("*.pickle")):
+    def others(self) -> Iterator[tuple[Snapshot, bool]]:
+        """The other workers' figures, at most a second old, and whether they are alive."""
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             if path != self._own:
-                # A file of ours, in a folder that only we can write to.
-                with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
-                    yield pickle.loads(path.read_bytes())
+                with contextlib.suppress(OSError):
+                    yield _read(path), _is_alive(int(path.stem.partition("-")[2]))
 
     def close(self) -> None:
         """Writes no more."""
@@ -212,7 +230,22 @@ class SharedSnapshots:
         while True:
             aside = self._own.with_suffix(".new")
             with contextlib.suppress(OSError):
-                aside.write_bytes(pickle.dumps(self._snapshot()))
+                aside.write_text(json.dumps({name: [*cells.items()] for name, cells in self._snapshot().items()}))
                 aside.rename(self._own)
             if self._stop.wait(_SNAPSHOT_SECONDS):
                 return
+
+
+def _read(path: Path) -> Snapshot:
+    return {
+        name: {tuple(labels): tuple(value) if isinstance(value, list) else value for labels, value in cells}
+        for name, cells in json.loads(path.read_text()).items()
+    }
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True

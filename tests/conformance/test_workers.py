@@ -55,14 +55,35 @@ def test_figures_are_those_of_all_workers(server: Server) -> None:
     assert len(_workers(server)) == 2
     for _ in range(20):
         assert _answers(server)
+    # Of either worker, so each has seen the other's.
+    wait_for(lambda: {_counted(server) for _ in range(12)} == {20}, "the sum of both workers")
+    # What a worker has counted stays when it dies, whichever is asked.
+    first, _ = _workers(server)
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: first not in _workers(server) and len(_workers(server)) == 2, "a new worker")
+    assert {_counted(server) for _ in range(12)} == {20}
+
+
+def _counted(server: Server) -> float | None:
+    text = server.rest("GET", "/monitoring/prometheus/metrics").body.decode()
     pattern = r'^:tensorflow:serving:request_count{model_name="half_plus_two",status="OK"} (\S+)'
+    found = re.search(pattern, text, re.MULTILINE)
+    return None if found is None else float(found[1])
 
-    def is_counted() -> bool:
-        text = server.rest("GET", "/monitoring/prometheus/metrics").body.decode()
-        found = re.search(pattern, text, re.MULTILINE)
-        return found is not None and float(found[1]) == 20
 
-    wait_for(is_counted, "the sum of both workers")
+def test_workers_end_with_their_parent(server: Server) -> None:
+    pids = _workers(server)
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    wait_for(lambda: not any(_runs(pid) for pid in pids), "the end of both workers")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"  # nobody may be there to hear of its end
 
 
 def test_configuration_reaches_all_workers(server: Server, models: Path) -> None:

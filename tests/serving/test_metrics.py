@@ -1,7 +1,6 @@
 """Metric names, numbers and text."""
 
 import enum
-import pickle
 import re
 import threading
 from dataclasses import dataclass
@@ -214,10 +213,13 @@ def test_pages_of_several_processes() -> None:
         metrics.batching.configure("m", "batch", BatchingOptions(max_batch_size=32 if n == 2 else 8))
         metrics.request_example_counts.cell("m").observe(n)
     parts[2].request_count.cell("other", "OK").add()
-    others = (pickle.loads(pickle.dumps(metrics.snapshot())) for metrics in parts[1:])
+    dead = Metrics()
+    dead.request_count.cell("m", "OK").add(10)
+    dead.batching.configure("m", "batch", BatchingOptions(max_batch_size=64))
+    others = [(metrics.snapshot(), metrics is not dead) for metrics in (*parts[1:], dead)]
     parts[0].watch_others(lambda: others)
     values = samples(parts[0].render())
-    assert values[key(":tensorflow:serving:request_count", model_name="m", status="OK")] == 6
+    assert values[key(":tensorflow:serving:request_count", model_name="m", status="OK")] == 16
     assert values[key(":tensorflow:serving:request_count", model_name="other", status="OK")] == 1
     assert values[key(":tensorflow:serving:batching:max_batch_size", model_name="m", op_name="batch")] == 32
     assert values[key(":tensorflow:serving:request_example_counts_count", model="m")] == 3
