@@ -41,6 +41,7 @@ def test_empty_members_take_no_time() -> None:
         (gzip.compress(b"text") + b"rest", _LIMIT, "400", "incorrect header"),
         (gzip.compress(bytes(_LIMIT)), _LIMIT, "503", "try again later"),
     ],
+    ids=["too large", "cut", "no gzip", "rest", "no memory"],
 )
 def test_what_can_not_be_unpacked_takes_nothing(packed: bytes, limit: int, status: str, why: str) -> None:
     budget = Budget(_LIMIT // 2)
