@@ -8,6 +8,16 @@ _MESSAGE_LIMIT = 1024
 
 _BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
+# Errors of a run of several requests that no single one brought about.
+NOBODYS_FAULT = frozenset(
+    {
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAVAILABLE,
+    }
+)
+
 
 class StatusError(Exception):
     """A failure that a client sees as a gRPC status.

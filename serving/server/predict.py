@@ -9,22 +9,12 @@ import grpc
 from serving.protos import model_pb2, predict_pb2, tensor_pb2
 from serving.runtime.joining import UnjoinableError, rows_of
 from serving.server.defaults import filled, rows_given
-from serving.server.errors import StatusError, invalid_argument
+from serving.server.errors import NOBODYS_FAULT, StatusError, invalid_argument
 from serving.server.servable import DEFAULT_SIGNATURE, METHODS, Servable, Signature, TensorSpec
 from serving.tensors import TensorParseError, dtype_name, to_content_proto, to_numpy, varint
 
 # Key bytes of PredictResponse.outputs and model_spec, and of key and value in a map's entry.
 _OUTPUTS, _MODEL_SPEC, _KEY, _VALUE = b"\x0a", b"\x12", b"\x0a", b"\x12"
-
-# Errors of a run of several that no single request brought about.
-_NOBODYS_FAULT = frozenset(
-    {
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.UNAVAILABLE,
-    }
-)
 
 
 def run_predict(
@@ -150,7 +140,7 @@ def run_predict_together(
     except (TensorParseError, UnjoinableError):
         return None
     except StatusError as error:
-        if error.code in _NOBODYS_FAULT:
+        if error.code in NOBODYS_FAULT:
             raise
         return None
     return [_response(name, version, signature_name, result, as_content) for result in results]

@@ -20,7 +20,7 @@ from serving.runtime.session import Callable as SessionCallable
 from serving.runtime.session import SavedModelSession
 from serving.runtime.tensors import TensorCache, bytes_from_tensor, split_bytes_from_tensor
 from serving.server.batch_metrics import BatchMetrics
-from serving.server.errors import from_exception, invalid_argument
+from serving.server.errors import NOBODYS_FAULT, StatusError, from_exception, invalid_argument, too_late
 from serving.server.servable import METHODS, Signature, read_signature
 
 _Content = TypeVar("_Content")
@@ -152,7 +152,17 @@ class SavedModelServable:
         if self._both_ways and not alone and self._may_join(signature, inputs):
             for tensor in self._call(signature, take, outputs, timeout, rows, queued, batched=not joins):
                 library().TF_DeleteTensor(tensor)
-        results = self._call(signature, take, outputs, timeout, rows, queued, batched=joins)
+        start = time.monotonic()
+        try:
+            results = self._call(signature, take, outputs, timeout, rows, queued, batched=joins)
+        except StatusError as error:
+            if not joins or error.code in NOBODYS_FAULT or not self._fits(inputs):
+                raise
+            # A batch fails as a whole, and the fault may be a neighbour's: alone a request has only its own.
+            left = None if timeout is None else timeout - (time.monotonic() - start)
+            if left is not None and left <= 0:
+                raise too_late() from None
+            results = self._call(signature, take, outputs, left, rows, queued, batched=False)
         return dict(zip(outputs, _read(results, bytes_from_tensor), strict=True))
 
     def run_together(
@@ -278,6 +288,12 @@ class SavedModelServable:
             and all(0 < (rows_of(proto) or 0) <= most for proto in inputs.values())
         )
         return not is_alone
+
+    def _fits(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether a batch has room for such inputs: what has more rows, or not the same of all, the queue refuses."""
+        assert self._batching is not None
+        rows = {rows_of(proto) or 0 for proto in inputs.values()}
+        return len(rows) == 1 and max(rows) <= self._batching.max_batch_size
 
     def _may_join(self, key: str, inputs: Mapping[str, Any]) -> bool:
         """Whether the batch queue takes such inputs.

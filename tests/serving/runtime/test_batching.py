@@ -135,6 +135,29 @@ def test_what_the_queue_does_is_counted(model: Path, sizes: tuple[int, ...], pad
     servable.close()
 
 
+@pytest.mark.parametrize("sizes", [(), (2, 4, 16)], ids=["any size", "allowed sizes"])
+def test_a_request_that_fails_in_the_queue_fails_alone(model: Path, sizes: tuple[int, ...]) -> None:
+    servable = servable_of(model, dataclasses.replace(_OPTIONS, allowed_batch_sizes=sizes))
+    barrier = threading.Barrier(12)
+
+    def ask(number: int) -> StatusError | None:
+        barrier.wait()
+        try:
+            check(number, run_predict(servable, "m", 1, request(number)))
+        except StatusError as error:
+            return error
+        return None
+
+    # The fourth has negative numbers, which the graph refuses.
+    numbers = [number if number != 3 else -3 for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        errors = list(pool.map(ask, numbers))
+    assert [error is not None for error in errors] == [number < 0 for number in numbers]
+    assert errors[3].code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "no negative numbers" in errors[3].message
+    servable.close()
+
+
 def test_a_request_that_is_split_over_batches_is_counted_with_each(model: Path) -> None:
     options = dataclasses.replace(_OPTIONS, allowed_batch_sizes=(2, 4), enable_large_batch_splitting=True)
     servable = servable_of(model, options)
