@@ -720,6 +720,17 @@ class EvaluationConfig(Settings):
     bootstrap_samples: int = Field(1000, ge=10)
 
 
+class LimitsConfig(Settings):
+    """What a request may ask of an exported graph (docs/serving.md); more is cut, or refused with INVALID_ARGUMENT."""
+
+    text_bytes: int = Field(2_048, ge=4, description="Bytes of a text that are read, up to the last whole character.")
+    history: int = Field(1_000, ge=1, description="Newest items of a history that are read; older ones are ignored.")
+    languages: int = Field(64, ge=1, description="Different `languages` of one row; more are refused.")
+    categories: int = Field(256, ge=1, description="Different `categories` of one row; more are refused.")
+    exclude: int = Field(10_000, ge=1, description="Different items of `exclude` of one row; more are refused.")
+    rank_items: int = Field(1_000, ge=1, description="Items of one row that `rank` scores; more are refused.")
+
+
 class ExportConfig(Settings):
     """The SavedModel that serves."""
 
@@ -745,6 +756,7 @@ class ExportConfig(Settings):
     )
     user_histories: bool = Field(True, description="Keep known users' histories in the graph, so that an id suffices.")
     text_table: Literal["float", "quantized"] = "quantized"
+    limits: LimitsConfig = LimitsConfig()
 
 
 class Config(Settings):

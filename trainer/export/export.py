@@ -85,6 +85,7 @@ def export(run: Run, model_dir: Path) -> Path:
         run.read("blend.json"),
         candidates=config.export.candidates,
         exact_limit=config.export.exact_limit,
+        limits=config.export.limits,
         preprocessor=query_preprocessor(config.text),
         text_search=text_search,
         calibrations={name: found.applied for name, found in load_calibrations(run).items()},

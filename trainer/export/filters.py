@@ -4,6 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.data.catalogue import Catalogue
+from trainer.export.bounds import rare
+
+# Items of labels that are marked for several requests at once: some 25 bytes for each.
+_AT_ONCE = 1 << 22
 
 
 class Postings(tf.Module):
@@ -18,6 +22,7 @@ class Postings(tf.Module):
     def __init__(self, labels: list[str], rows: list[np.ndarray], size: int, *, name: str) -> None:
         super().__init__(name=name)
         self._size = size
+        self._count = max(len(labels), 1)
         self._table = string_table([label.lower() for label in labels])
         lengths = np.array([len(part) for part in rows], np.int64)
         self._splits = tf.Variable(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), trainable=False)
@@ -25,8 +30,8 @@ class Postings(tf.Module):
             np.concatenate([*rows, np.zeros(0, np.int32)]).astype(np.int32), trainable=False, validate_shape=False
         )
 
-    def mask(self, labels: tf.Tensor) -> tf.Tensor:
-        """Items that carry any of a request's labels.
+    def masks(self, labels: tf.Tensor) -> tf.Tensor:
+        """Items that carry any of each request's labels.
 
         Args:
             labels: String [B, L]; empty strings are padding. A row without labels allows every item,
@@ -35,20 +40,47 @@ class Postings(tf.Module):
         Returns:
             Bool [B, N].
         """
-        batch = tf.shape(labels)[0]
-        asked = tf.strings.length(labels) > 0
-        found = self._table.lookup(tf.strings.lower(labels, encoding="utf-8"))
-        # Label by label: the request's row beside the item rows of the label.
-        requests = tf.repeat(tf.range(batch), tf.shape(labels)[1])
-        flat = tf.reshape(found, [-1])
-        known = flat >= 0
-        requests, flat = tf.boolean_mask(requests, known), tf.boolean_mask(flat, known)
-        starts, ends = tf.gather(self._splits, flat), tf.gather(self._splits, flat + 1)
-        places = tf.ragged.range(starts, ends)
-        items = tf.gather(self._rows, places.values)
-        owners = tf.gather(requests, places.value_rowids())
-        counts = tf.scatter_nd(tf.stack([owners, items], axis=1), tf.ones_like(items), tf.stack([batch, self._size]))
-        return (counts > 0) | ~tf.reduce_any(asked, axis=1, keepdims=True)
+        found = self._lookup(labels)
+        place = tf.where(found >= 0)
+        # A repeated label would bring its items along again.
+        pairs = tf.unique(place[:, 0] * self._count + tf.cast(tf.gather_nd(found, place), tf.int64)).y
+        requests, known = pairs // self._count, pairs % self._count
+        total = tf.reduce_sum(tf.gather(self._splits, known + 1) - tf.gather(self._splits, known))
+
+        def at_once() -> tf.Tensor:
+            places = self._places(known)
+            owners = tf.repeat(tf.cast(requests, tf.int32), places.row_lengths())
+            pairs = tf.stack([owners, tf.gather(self._rows, places.values)], axis=1)
+            flags = tf.scatter_nd(pairs, tf.ones_like(owners, tf.bool), tf.stack([tf.shape(labels)[0], self._size]))
+            return flags | self._asks_nothing(labels)
+
+        @rare
+        def by_row() -> tf.Tensor:
+            signature = tf.TensorSpec([self._size], tf.bool)
+            return tf.map_fn(self.mask, labels, fn_output_signature=signature, parallel_iterations=1)
+
+        return tf.cond(total <= _AT_ONCE, at_once, by_row)  # type: ignore[no-any-return]
+
+    def mask(self, labels: tf.Tensor) -> tf.Tensor:
+        """The same for one request's labels, string [L]: bool [N]."""
+        found = self._lookup(labels)
+        known = tf.unique(tf.boolean_mask(found, found >= 0)).y
+        items = tf.gather(self._rows, self._places(known).values)
+        flags = tf.scatter_nd(items[:, tf.newaxis], tf.ones_like(items, tf.bool), [self._size])
+        return flags | self._asks_nothing(labels)
+
+    def _lookup(self, labels: tf.Tensor) -> tf.Tensor:
+        """The number of each label, -1 where it is unknown."""
+        return self._table.lookup(tf.strings.lower(labels, encoding="utf-8"))
+
+    def _places(self, known: tf.Tensor) -> tf.RaggedTensor:
+        """Where the items of labels [n] stand: int64 [n, items]."""
+        return tf.ragged.range(tf.gather(self._splits, known), tf.gather(self._splits, known + 1))
+
+    @staticmethod
+    def _asks_nothing(labels: tf.Tensor) -> tf.Tensor:
+        """Whether a request has no label, bool [..., 1]."""
+        return ~tf.reduce_any(tf.strings.length(labels) > 0, axis=-1, keepdims=True)
 
 
 def language_postings(catalogue: Catalogue) -> Postings:

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trainer.config import LimitsConfig
 from trainer.data.catalogue import Catalogue
 from trainer.data.vocabulary import Vocabulary
+from trainer.export.bounds import Bounds, encode_in_parts
 from trainer.export.filters import best_rows, category_postings, contains, language_postings, string_table
 from trainer.export.index import Index
 from trainer.export.text_search import TextRetrieval
@@ -61,6 +63,7 @@ class Servable(tf.Module):
         weights: Blend of the final score.
         candidates: Items that retrieval hands to ranking.
         exact_limit: Filters that leave at most this many items are answered exactly.
+        limits: What a request may ask for.
         text_search: What text queries are answered by, and how their items are found; None leaves them to the towers.
         calibrations: Head -> calibration of its predicted probability. The order of the answers doesn't depend on it:
             the blend's weights were chosen for raw outputs.
@@ -81,6 +84,7 @@ class Servable(tf.Module):
         *,
         candidates: int,
         exact_limit: int,
+        limits: LimitsConfig,
         preprocessor: Preprocessor | None = None,
         text_search: tuple[TextSearch, TextRetrieval] | None = None,
         calibrations: Mapping[str, Calibration] | None = None,
@@ -93,6 +97,7 @@ class Servable(tf.Module):
         self._calibrations = dict(calibrations or {})
         self._temperature = model.config.retrieval.temperature
         self._history_length = model.config.query.history_length
+        self._bounds = Bounds(limits, self._history_length)
         self._heads = model.heads
         # The towers alone: the whole model would bring optimiser and tasks along.
         self._query_vectors = model.query_tower
@@ -102,6 +107,7 @@ class Servable(tf.Module):
         self._vectors = vectors
         self._index = index
         self._encoder = encoder
+        self._text_width = int(encoder(tf.constant([""])).shape[1])
         self._preprocessor = preprocessor
         self._text_search = None if text_search is None else text_search[0]
         self._text_retrieval = None if text_search is None else text_search[1]
@@ -150,6 +156,7 @@ class Servable(tf.Module):
         include_seen: tf.Tensor,
     ) -> Tensors:
         """Retrieve, filter, rank and order: the k best items of each request with every head's prediction."""
+        query, history, exclude, languages, categories = self._bound(query, history, exclude, languages, categories)
         request = self._understand(
             user_id, history, query, language, country, timestamp, (k, exclude, languages, categories, include_seen)
         )
@@ -187,6 +194,7 @@ class Servable(tf.Module):
         include_seen: tf.Tensor,
     ) -> Tensors:
         """The k nearest allowed items of each request, by dot product, without ranking."""
+        query, history, exclude, languages, categories = self._bound(query, history, exclude, languages, categories)
         request = self._understand(
             user_id, history, query, language, country, timestamp, (k, exclude, languages, categories, include_seen)
         )
@@ -205,6 +213,8 @@ class Servable(tf.Module):
         timestamp: tf.Tensor,
     ) -> Tensors:
         """Scores the given items, in the given order; an unknown item has the lowest finite score."""
+        item_ids = self._bounds.ranked(item_ids)
+        query, history, _ = self._bounds.request(query, history, {})
         request = self._understand(user_id, history, query, language, country, timestamp)
         rows = self._item_rows.lookup(item_ids)
         vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
@@ -221,10 +231,22 @@ class Servable(tf.Module):
 
     def encode_text(self, text: tf.Tensor) -> Tensors:
         """The sentence encoder's vectors."""
-        return {"embeddings": self._encode(text)}
+        text = self._bounds.text(text)
+        return {"embeddings": self._encode(text, tf.zeros_like(text))}
 
-    def _encode(self, texts: tf.Tensor, languages: tf.Tensor | None = None) -> tf.Tensor:
-        return self._encoder(texts if self._preprocessor is None else self._preprocessor(texts, languages))
+    def _bound(self, query: tf.Tensor, history: tf.Tensor, *filters: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """``query``, ``history``, ``exclude``, ``languages`` and ``categories`` within their bounds."""
+        names = ("exclude", "languages", "categories")
+        query, history, bounded = self._bounds.request(query, history, dict(zip(names, filters, strict=True)))
+        return query, history, *bounded.values()
+
+    def _encode(self, texts: tf.Tensor, languages: tf.Tensor) -> tf.Tensor:
+        """String [n] texts, within their bound, and languages -> float32 [n, T]."""
+
+        def encode(part: tf.Tensor, spoken: tf.Tensor) -> tf.Tensor:
+            return self._encoder(part if self._preprocessor is None else self._preprocessor(part, spoken))
+
+        return encode_in_parts(encode, self._text_width, texts, languages)
 
     def _understand(
         self,
@@ -355,8 +377,8 @@ class Servable(tf.Module):
                 asks,
                 lambda: (
                     there
-                    & self._by_language.mask(tf.gather(languages, own))
-                    & self._by_category.mask(tf.gather(categories, own))
+                    & self._by_language.masks(tf.gather(languages, own))
+                    & self._by_category.masks(tf.gather(categories, own))
                 ),
                 lambda: there,
             )
@@ -437,11 +459,8 @@ class Servable(tf.Module):
         def line(inputs: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
             # One line's mask at a time: N flags and not B times N.
             query, own_barred, own_languages, own_categories, wanted = inputs
-            mask = self._by_language.mask(own_languages[tf.newaxis])[0]
-            mask &= (
-                self._by_category.mask(own_categories[tf.newaxis])[0]
-                & ~membership(own_barred[tf.newaxis], self._size)[0]
-            )
+            mask = self._by_language.mask(own_languages) & self._by_category.mask(own_categories)
+            mask &= ~membership(own_barred[tf.newaxis], self._size)[0]
             total = tf.reduce_sum(tf.cast(mask, tf.int32))
             return tf.cond(
                 total <= self._exact_limit,
@@ -498,9 +517,8 @@ class Servable(tf.Module):
         """Answers requests that say nothing by what is popular with the audience of their language."""
         places = tf.where(nothing)
         lines = places[:, 0]
-        allowed = self._by_language.mask(tf.gather(languages, lines)) & self._by_category.mask(
-            tf.gather(categories, lines)
-        )
+        allowed = self._by_language.masks(tf.gather(languages, lines))
+        allowed &= self._by_category.masks(tf.gather(categories, lines))
         allowed &= ~membership(tf.gather(barred, lines), self._size)
         shares = self._shares(tf.gather(language, lines))
         popular_rows, popular_scores = best_rows(tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), shares, count)

@@ -153,6 +153,7 @@ def test_a_request_that_fails_in_the_queue_fails_alone(model: Path, sizes: tuple
     with ThreadPoolExecutor(12) as pool:
         errors = list(pool.map(ask, numbers))
     assert [error is not None for error in errors] == [number < 0 for number in numbers]
+    assert errors[3] is not None
     assert errors[3].code is grpc.StatusCode.INVALID_ARGUMENT
     assert "no negative numbers" in errors[3].message
     servable.close()

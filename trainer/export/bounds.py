@@ -1,0 +1,195 @@
+"""How much a request may ask of the exported graph: texts, filters and histories are bounded before they are read.
+
+An entry of a request is a few bytes, and what the graph makes of it can be a thousand times as large. The bounds are
+operations of the graph, in front of its lookups, tokenisers and masks, so every server of the SavedModel enforces them.
+An ordinary request pays for a few comparisons.
+"""
+
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+from trainer.config import LimitsConfig
+
+# Bytes of text up to which texts are encoded together, and bytes of a part of more: the encoder needs 5 to 25 KB for
+# each. Beside a longer text a part holds less than that of others.
+_ENCODED_AT_ONCE = 4_096
+_PART = 2_048
+# An empty text still has two tokens, the marks of its boundaries.
+_BYTES_OF_NOTHING = 4
+# Compiled as a function of its own: where a branch is not taken the graph still passes by each of its operations, and
+# one call is one operation.
+rare = tf.function(experimental_attributes={"_noinline": True}, autograph=False)
+Encode = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class Bounds:
+    """The bounds of an export, as operations.
+
+    Args:
+        limits: Their numbers.
+        history_length: Items of a history that the query tower reads; a history is never cut to fewer.
+    """
+
+    def __init__(self, limits: LimitsConfig, history_length: int) -> None:
+        self._limits = limits
+        self._history = max(limits.history, history_length)
+
+    def ranked(self, item_ids: tf.Tensor) -> tf.Tensor:
+        """String [B, C] -> the same.
+
+        Raises:
+            InvalidArgumentError: There are more than ``limits.rank_items`` columns.
+        """
+        most = self._limits.rank_items
+        check = _refuse_more("item_ids", tf.shape(item_ids)[1], most, f"{most} items", "rank_items")
+        with tf.control_dependencies([check]):
+            return tf.identity(item_ids)
+
+    def text(self, texts: tf.Tensor) -> tf.Tensor:
+        """String [n] -> string [n], each cut to ``limits.text_bytes`` between two characters."""
+        most = self._limits.text_bytes
+        return tf.cond(_longest(texts) > most, rare(lambda: cut_texts(texts, most)), lambda: texts)
+
+    def request(
+        self, query: tf.Tensor, history: tf.Tensor, filters: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+        """Cuts texts as `text` does and histories to their newest items, and drops repeated entries of filters.
+
+        Each row is looked at by itself, and padding is not counted: a request that a server joins with a wider one, and
+        pads to its width, keeps all it said.
+
+        Args:
+            query: String [B].
+            history: String [B, H], the newest item in the last column; empty strings are padding.
+            filters: String [B, E] by name, padded likewise; each name is one of the limits.
+
+        Returns:
+            The same, as they are when all are within their bounds. Otherwise the lists have as many columns as their
+            bounds, padded in front (``history``) or behind.
+
+        Raises:
+            InvalidArgumentError: A row of a filter has more different values than the limit of that name allows.
+        """
+        # One condition for all: in a small request the number of operations is what takes time.
+        most = {"query": self._limits.text_bytes, "history": self._history}
+        most |= {name: getattr(self._limits, name) for name in filters}
+        values = [query, history, *filters.values()]
+        sizes = tf.stack([_longest(query), *(tf.shape(value)[1] for value in values[1:])])
+
+        @rare
+        def bounded() -> list[tf.Tensor]:
+            return [
+                cut_texts(query, most["query"]),
+                _newest(history, most["history"]),
+                *(_distinct(value, name, most[name]) for name, value in filters.items()),
+            ]
+
+        within = tf.reduce_all(sizes <= tf.constant(list(most.values())))
+        query, history, *others = tf.cond(within, lambda: values, bounded)
+        return query, history, dict(zip(filters, others, strict=True))
+
+
+def cut_texts(texts: tf.Tensor, most: int) -> tf.Tensor:
+    """Cuts texts to so many bytes, or to fewer so that no character is cut in two.
+
+    Args:
+        texts: String [n] in UTF-8; invalid bytes are cut anywhere.
+        most: Bytes, 4 at least.
+
+    Returns:
+        String [n].
+    """
+
+    places = tf.where(tf.strings.length(texts) > most)
+    long = tf.gather_nd(texts, places)
+    # The three last bytes that fit and the first that doesn't.
+    edge = tf.cast(tf.io.decode_raw(tf.strings.substr(long, most - 3, 4), tf.uint8), tf.int32)
+    edge = tf.reshape(edge, [-1, 4])
+    continues = (edge >= 0x80) & (edge < 0xC0)
+    wanted = tf.where(edge >= 0xF0, 4, tf.where(edge >= 0xE0, 3, tf.where(edge >= 0xC0, 2, 0)))
+    spare = tf.zeros_like(edge[:, 0])
+    inside = continues[:, 3]
+    for back in (1, 2, 3):
+        # The character that begins so many bytes before the edge reaches over it.
+        spare = tf.where(inside & (wanted[:, 3 - back] > back), back, spare)
+        inside &= continues[:, 3 - back]
+    short = tf.strings.substr(long, tf.zeros_like(spare), most - spare)
+    return tf.tensor_scatter_nd_update(texts, places, short)
+
+
+def encode_in_parts(encode: Encode, width: int, texts: tf.Tensor, languages: tf.Tensor) -> tf.Tensor:
+    """Encodes many or long texts a part at a time, so that working memory does not grow with their number.
+
+    Args:
+        encode: String [n] texts and languages -> float32 [n, T].
+        width: T.
+        texts: String [n]; the encoder is not run when there are none.
+        languages: String [n].
+
+    Returns:
+        Float32 [n, T].
+    """
+    sizes = tf.strings.length(texts) + _BYTES_OF_NOTHING
+    total = tf.reduce_sum(sizes)
+
+    @rare
+    def by_parts() -> tf.Tensor:
+        parts = (tf.cumsum(sizes) - 1) // _PART
+        count = parts[-1] + 1
+        starts = tf.searchsorted(parts, tf.range(count + 1))
+
+        def one(place: tf.Tensor, done: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            own = slice(starts[place], starts[place + 1])
+            return place + 1, done.write(place, tf.ensure_shape(encode(texts[own], languages[own]), [None, width]))
+
+        done = tf.TensorArray(tf.float32, count, element_shape=[None, width], infer_shape=False)
+        return tf.while_loop(lambda place, _: place < count, one, (0, done), parallel_iterations=1)[1].concat()
+
+    return tf.switch_case(  # type: ignore[no-any-return]
+        tf.cast(total > 0, tf.int32) + tf.cast(total > _ENCODED_AT_ONCE, tf.int32),
+        [
+            lambda: tf.zeros([0, width]),
+            lambda: tf.ensure_shape(encode(texts, languages), [None, width]),
+            by_parts,
+        ],
+    )
+
+
+def _longest(texts: tf.Tensor) -> tf.Tensor:
+    """Bytes of the longest text, int32; negative when there is none."""
+    return tf.reduce_max(tf.strings.length(texts))
+
+
+def _newest(history: tf.Tensor, most: int) -> tf.Tensor:
+    """The last ``most`` entries of each row that are not empty, string [B, most], padded in front."""
+    there = tf.strings.length(history) > 0
+    # How many there are from an entry to the end of its row.
+    rank = tf.cumsum(tf.cast(there, tf.int32), axis=1, reverse=True)
+    kept = tf.where(there & (rank <= most))
+    places = tf.stack([tf.cast(kept[:, 0], tf.int32), most - tf.gather_nd(rank, kept)], axis=1)
+    return tf.scatter_nd(places, tf.gather_nd(history, kept), tf.stack([tf.shape(history)[0], most]))
+
+
+def _distinct(values: tf.Tensor, name: str, most: int) -> tf.Tensor:
+    """The different values of each row, string [B, most], padded behind.
+
+    Raises:
+        InvalidArgumentError: A row has more.
+    """
+
+    def one(row: tf.Tensor) -> tf.Tensor:
+        # Row by row: a joined request's values must not be confused with its neighbours', whatever they are.
+        found = tf.unique(tf.boolean_mask(row, tf.strings.length(row) > 0)).y
+        count = tf.size(found)
+        with tf.control_dependencies([_refuse_more(name, count, most, f"{most} different values", name)]):
+            return tf.concat([found, tf.fill([most - count], "")], axis=0)
+
+    return tf.map_fn(  # type: ignore[no-any-return]
+        one, values, fn_output_signature=tf.TensorSpec([most], tf.string), parallel_iterations=1
+    )
+
+
+def _refuse_more(name: str, count: tf.Tensor, most: int, allowed: str, setting: str) -> tf.Operation:
+    told = tf.constant(f"Input {name} may have {allowed} per row (export.limits.{setting}); given:")
+    return tf.raw_ops.Assert(condition=count <= most, data=[told, count])
