@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-ablations bench-text bench-small clean
+.PHONY: help setup demo test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-ablations bench-text bench-small bench-soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ bench-ablations: $(VENV)/.installed ## what each option is worth: trains the var
 
 bench-text: $(VENV)/.installed ## typed text: kinds of product, titles, typos, forty queries in 16 languages; needs the run of make demo
 	$(BIN)/python -m benchmarks.text
+
+bench-soak: $(VENV)/.installed ## the model server under attack for MINUTES=30; needs the model of make demo
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
 
 clean: ## remove caches of tools; runs/, models/ and .venv stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -1,6 +1,7 @@
 """A model server in a process of its own, whose processor time and memory are counted."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import psutil
 
 from serving.client import RecommenderClient
 
+_REST = re.compile(r"Exporting HTTP/REST API at:localhost:(\d+)")
 MODEL = "recommender"
 """Name that it serves the model by."""
 
@@ -80,6 +82,37 @@ class Server:
             while not any(s.version == version and s.state == "AVAILABLE" for s in client.status()):
                 time.sleep(0.2)
         return time.monotonic()
+
+    def remove_version(self, version: int) -> None:
+        """Takes a version's directory away."""
+        shutil.rmtree(self._base / str(version))
+
+    @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        return self._process.pid
+
+    @property
+    def port(self) -> int:
+        """Of gRPC."""
+        return int(self.address.rpartition(":")[2])
+
+    def rest_port(self) -> int:
+        """Of REST, which ``--rest_api_port`` has asked for; waits for it."""
+        while True:
+            found = _REST.search(self._log.read_text(encoding="utf-8"))
+            if found is not None:
+                return int(found[1])
+            time.sleep(0.1)
+
+    def figures(self) -> dict[str, int]:
+        """Memory in bytes, descriptors and threads of the server's processes."""
+        processes = self._processes()
+        return {
+            "memory": self.memory(),
+            "descriptors": sum(process.num_fds() for process in processes),
+            "threads": sum(process.num_threads() for process in processes),
+        }
 
     def processor_seconds(self) -> float:
         """Of the server's processes so far."""

@@ -14,8 +14,8 @@ import grpc
 import pytest
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
 
+from benchmarks import http2
 from serving.native.library import why_not
-from tests.serving import http2
 from tests.serving.live import LiveServer
 from tests.serving.models import copy_version
 from tests.serving.test_rpc import RECOMMEND, request_of

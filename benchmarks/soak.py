@@ -1,0 +1,321 @@
+"""The model server under attack for minutes: whether others are answered, and memory and descriptors stay flat.
+
+Good clients ask by gRPC and REST all the time. Meanwhile attacks take turns: connections that idle, send half, do not
+read, reset their streams, or use up the descriptors; bodies and inputs of hostile sizes; and new versions that replace
+old ones. Every request of the good clients has to be answered; the longest time without an answer is told by attack.
+"""
+
+import argparse
+import contextlib
+import gzip
+import http.client
+import itertools
+import json
+import os
+import random
+import resource
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks import http2
+from benchmarks.environment import environment
+from benchmarks.program import measure_and_write
+from benchmarks.served import MODEL, Server
+from serving.client import RecommenderClient
+from trainer.errors import BabelrecError
+
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+_BATCHING = "max_batch_size { value: 32 } batch_timeout_micros { value: 4000 } max_enqueued_batches { value: 8 }"
+_REQUEST = {"signature_name": "recommend", "inputs": {"query": ["space adventure"]}}
+# How long an attack that holds something holds it.
+_HOLD_SECONDS = 3.0
+_PAUSE_SECONDS = 1.0
+_TIMEOUT_SECONDS = 30.0
+_GROWTH = 1.1
+_FEW = 16
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the soak; returns 0, 1 where a bar does not hold, 2 for mistakes."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=30.0, help="default: %(default)s")
+    parser.add_argument("--model-dir", type=Path, default=Path("models/recommender"), help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("runs/bench/soak.json"), help="default: %(default)s")
+    bars: list[dict[str, Any]] = []
+
+    def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+        result = _measure(options)
+        bars.extend(result["bars"])
+        return result
+
+    return measure_and_write(parser.parse_args(arguments), measure, _show) or int(not all(b["holds"] for b in bars))
+
+
+@dataclass
+class _Good:
+    """What good clients met with; their threads append, and nobody takes away.
+
+    Attributes:
+        ends: moments at which one of them was answered.
+        failures: what went wrong, with the attack of that moment.
+    """
+
+    attack: str = "none"
+    ends: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self, request: Callable[[], None]) -> None:
+        """Asks again and again, until it is over."""
+        while not self.is_over.wait(0.02):
+            try:
+                request()
+                self.ends.append(time.monotonic())
+            except (OSError, grpc.RpcError, http.client.HTTPException, AssertionError) as error:
+                self.failures.append(f"{self.attack}: {type(error).__name__}: {error}"[:300])
+
+    def longest_gap(self, start: float, end: float) -> float:
+        """The longest time between two answers, from ``start`` to ``end``."""
+        moments = [start, *sorted(moment for moment in self.ends if start <= moment <= end), end]
+        return max(later - earlier for earlier, later in itertools.pairwise(moments))
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    versions = sorted(int(path.name) for path in options.model_dir.glob("[0-9]*"))
+    if not versions:
+        raise BabelrecError(f"No version directory under {options.model_dir}. Remedy: run `make demo`.")
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ("--rest_api_port=-1", "--enable_batching", "--file_system_poll_wait_seconds=1")
+        source = options.model_dir / str(versions[-1])
+        with Server(source, Path(folder), flags, batching=_BATCHING, session="") as server:
+            good = _Good()
+            with _good_clients(server, good):
+                rounds = _rounds(server, good, options.minutes * 60)
+    names = list(dict.fromkeys(each["attack"] for each in rounds))
+    first = next(each for each in rounds if each["attack"] == names[-1])
+    last = rounds[-1]
+    worst = {name: max(each["gap_seconds"] for each in rounds if each["attack"] == name) for name in names}
+    bars = [
+        _bar("failed good requests", len(good.failures), 0),
+        _bar("longest time without a good answer, s", round(max(worst.values()), 2), 1.0),
+        _bar("memory over that after the first round", round(last["memory"] / first["memory"], 3), _GROWTH),
+        _bar("descriptors more than after the first round", last["descriptors"] - first["descriptors"], _FEW),
+        _bar("threads more than after the first round", last["threads"] - first["threads"], _FEW),
+    ]
+    return {
+        "schema": 1,
+        "benchmark": "soak",
+        "environment": environment(("tensorflow", "grpcio", "h11")),
+        "minutes": options.minutes,
+        "answered": len(good.ends),
+        "failures": good.failures[:100],
+        "longest_gap_seconds": worst,
+        "rounds": rounds,
+        "bars": bars,
+    }
+
+
+def _bar(name: str, value: float, most: float) -> dict[str, Any]:
+    return {"name": name, "value": value, "comparison": "<=", "bar": most, "holds": value <= most}
+
+
+@contextlib.contextmanager
+def _good_clients(server: Server, good: _Good) -> Iterator[None]:
+    client = RecommenderClient(server.address, MODEL, timeout=_TIMEOUT_SECONDS)
+
+    def by_grpc() -> None:
+        assert client.recommend(query="space adventure", k=5)
+
+    def by_new_connection() -> None:
+        with RecommenderClient(server.address, MODEL, timeout=_TIMEOUT_SECONDS) as other:
+            assert other.recommend(user_id="7", k=5)
+
+    def by_rest() -> None:
+        connection = http.client.HTTPConnection("localhost", server.rest_port(), timeout=_TIMEOUT_SECONDS)
+        with contextlib.closing(connection):
+            connection.request("POST", f"/v1/models/{MODEL}:predict", json.dumps(_REQUEST))
+            response = connection.getresponse()
+            assert response.status == 200, response.read()[:200]
+            response.read()
+
+    threads = [threading.Thread(target=good.ask, args=(each,)) for each in (by_grpc, by_new_connection, by_rest)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        good.is_over.set()
+        for thread in threads:
+            thread.join()
+        client.close()
+
+
+def _rounds(server: Server, good: _Good, seconds: float) -> list[dict[str, Any]]:
+    rounds: list[dict[str, Any]] = []
+    end = time.monotonic() + seconds
+    versions = iter(range(2, 1 << 30))
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("soak", total=seconds)
+        while not rounds or time.monotonic() < end:
+            for name, attack in _ATTACKS.items():
+                good.attack = name
+                started = time.monotonic()
+                attack(server, next(versions) if attack is _swap else len(rounds))
+                time.sleep(_PAUSE_SECONDS)
+                now = time.monotonic()
+                rounds.append({"attack": name, "gap_seconds": good.longest_gap(started, now), **server.figures()})
+                progress.update(task, completed=seconds - max(end - now, 0.0))
+    return rounds
+
+
+def _connect(port: int) -> socket.socket:
+    return socket.create_connection(("localhost", port), timeout=_TIMEOUT_SECONDS)
+
+
+def _hold(connections: Sequence[Callable[[], socket.socket]], data: bytes) -> None:
+    """Makes connections, sends something on each, and closes them after a while."""
+    with contextlib.ExitStack() as stack:
+        for connect in connections:
+            with contextlib.suppress(OSError):
+                stack.enter_context(connect()).sendall(data)
+        time.sleep(_HOLD_SECONDS)
+
+
+def _idle(server: Server, _: int) -> None:
+    ports = (server.port, server.rest_port())
+    _hold([lambda port=port: _connect(port) for port in ports for _ in range(200)], b"")  # type: ignore[misc]
+
+
+def _half_rest(server: Server, turn: int) -> None:
+    head = f"POST /v1/models/{MODEL}:predict HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n".encode()
+    parts = (head[:30], head, head + b" " * 50_000)
+    _hold([lambda: _connect(server.rest_port())] * 300, parts[turn % len(parts)])
+
+
+def _unread_rest(server: Server, _: int) -> None:
+    request = f"GET /v1/models/{MODEL}/metadata HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+    _hold([lambda: _connect(server.rest_port())] * 50, request * 100)
+
+
+def _half_grpc(server: Server, turn: int) -> None:
+    method = (_PREDICT, _STATUS)[turn % 2]
+    streams = b"".join(http2.call(each, method) + http2.half_message(each) for each in range(1, 200, 2))
+    _hold([lambda: http2.connect(server.port)] * 4, streams)
+
+
+def _resets(server: Server, turn: int) -> None:
+    method = (_PREDICT, _STATUS, "/test/Unknown")[turn % 3]
+    with contextlib.suppress(OSError), contextlib.closing(http2.connect(server.port)) as connection:
+        threading.Thread(target=_drain, args=(connection,), daemon=True).start()
+        for first in range(1, 2 * 100_000, 400):
+            streams = range(first, first + 400, 2)
+            connection.sendall(b"".join(http2.call(each, method) + http2.reset(each) for each in streams))
+
+
+def _drain(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while connection.recv(1 << 16):
+            pass
+
+
+def _garbage(server: Server, turn: int) -> None:
+    draws = random.Random(turn)
+    for port in (server.port, server.rest_port()):
+        for _ in range(100):
+            with contextlib.suppress(OSError), contextlib.closing(_connect(port)) as connection:
+                connection.sendall(draws.randbytes(draws.randrange(1, 5000)))
+
+
+def _descriptors(server: Server, _: int) -> None:
+    usual = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    opened = max(int(number) for number in os.listdir(f"/proc/{server.pid}/fd")) + 1
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (opened + 64, usual[1]))
+    try:
+        with contextlib.ExitStack() as stack:
+            for _ in range(250):
+                with contextlib.suppress(OSError):
+                    stack.enter_context(http2.connect(server.port))
+    finally:
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, usual)
+
+
+def _bombs(server: Server, _: int) -> None:
+    body = gzip.compress(bytes(200 << 20), 1)
+    head = (
+        f"POST /v1/models/{MODEL}:predict HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}"
+    )
+    for _ in range(4):
+        with contextlib.suppress(OSError), contextlib.closing(_connect(server.rest_port())) as connection:
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            connection.recv(1 << 16)
+
+
+def _sizes(server: Server, _: int) -> None:
+    hostile: list[dict[str, Any]] = [
+        {"query": "x" * (8 << 20)},
+        {"query": "한국 " * 500_000},
+        {"query": "tent", "languages": ["ko"] * 50_000},
+        {"query": "tent", "languages": [f"l{number}" for number in range(50_000)]},
+        {"query": "tent", "categories": ["Drama"] * 50_000},
+        {"history": [str(number) for number in range(50_000)]},
+        {"query": "tent", "exclude": [str(number) for number in range(50_000)]},
+        {"query": "tent", "k": 100_000},
+    ]
+    with RecommenderClient(server.address, MODEL, timeout=_TIMEOUT_SECONDS) as client:
+        for inputs in hostile:
+            with contextlib.suppress(grpc.RpcError, ValueError, RuntimeError):
+                client.recommend(**inputs)
+
+
+def _swap(server: Server, version: int) -> None:
+    server.add_version(version)
+    server.wait_for_version(version)
+    server.remove_version(version - 1)
+
+
+_ATTACKS: dict[str, Callable[[Server, int], None]] = {
+    "idle connections": _idle,
+    "half-sent REST requests": _half_rest,
+    "REST clients that do not read": _unread_rest,
+    "half-sent gRPC messages": _half_grpc,
+    "reset streams": _resets,
+    "garbage": _garbage,
+    "used-up descriptors": _descriptors,
+    "gzip bombs": _bombs,
+    "hostile sizes": _sizes,
+    "a new version": _swap,
+}
+
+
+def _show(result: dict[str, Any], console: Console) -> None:
+    table = Table(title=f"{result['answered']:,} good answers in {result['minutes']:g} minutes", title_justify="left")
+    for column in ("attack", "longest time without a good answer, s"):
+        table.add_column(column)
+    for name, seconds in result["longest_gap_seconds"].items():
+        table.add_row(name, f"{seconds:.2f}")
+    console.print(table)
+    bars = Table(title="Bars", title_justify="left")
+    for column in ("bar", "value", "at most", "holds"):
+        bars.add_column(column)
+    for bar in result["bars"]:
+        bars.add_row(bar["name"], f"{bar['value']:g}", f"{bar['bar']:g}", "yes" if bar["holds"] else "NO")
+    console.print(bars)
+    for failure in result["failures"][:5]:
+        console.print(failure, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
