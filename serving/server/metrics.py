@@ -106,7 +106,7 @@ class Metrics:
         return {family.name: int(total(values[family.name])) for family in self._families if family.name in wanted}
 
     def snapshot(self) -> Snapshot:
-        """All values, as plain containers that can be pickled and handed to another process's ``render``."""
+        """All values, as plain containers that can be written as JSON and handed to another process's ``render``."""
         values = self._read()
         runs = values["/tensorflow/serving/runtime_latency"].values()
         values["/tensorflow/core/graph_runs"] = {(): sum(sum(counts) for counts, _ in runs)}
