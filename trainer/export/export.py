@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import tensorflow as tf
 
+from serving import manifest
 from trainer.config import Config
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.dataset import Dataset
@@ -114,6 +115,7 @@ def export(run: Run, model_dir: Path) -> Path:
                 (extra / "model_card.json").write_text(
                     json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
                 )
+                manifest.write(temporary)
         except FileExistsError:
             # Another export took the number; the next one is free.
             continue

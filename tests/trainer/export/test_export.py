@@ -1,5 +1,6 @@
 """The exported SavedModel: signatures, parity, filters, fullness, defaults, failure."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -392,6 +393,18 @@ def test_versions_count_up_and_the_card_tells_what_is_inside(tiny_run: Run, vers
     for name in ("index", "text_index"):
         assert card[name]["kind"] == "brute_force"
         assert card[name]["recall"]["value"] == 1.0
+
+
+def test_the_manifest_has_the_digest_of_each_file(version: Path) -> None:
+    path = version / "assets.extra" / "manifest.json"
+    assert json.loads(path.read_bytes())["files"] == {
+        file.relative_to(version).as_posix(): {
+            "bytes": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        for file in version.rglob("*")
+        if file.is_file() and file != path
+    }
 
 
 def test_warmup_requests_are_answered_by_the_graph(version: Path) -> None:
