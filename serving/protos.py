@@ -83,6 +83,7 @@ config_pb2 = module("tensorflow.core.protobuf.config_pb2")
 error_codes_pb2 = module("tensorflow.core.protobuf.error_codes_pb2")
 meta_graph_pb2 = module("tensorflow.core.protobuf.meta_graph_pb2")
 saved_model_pb2 = module("tensorflow.core.protobuf.saved_model_pb2")
+tensor_bundle_pb2 = module("tensorflow.core.protobuf.tensor_bundle_pb2")
 example_pb2 = module("tensorflow.core.example.example_pb2")
 feature_pb2 = module("tensorflow.core.example.feature_pb2")
 

@@ -75,6 +75,8 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
             c_void_p,
         ],
     ),
+    "TF_NewCheckpointReader": (c_void_p, [c_char_p, c_void_p]),
+    "TF_DeleteCheckpointReader": (None, [c_void_p]),
     "TF_AllocateTensor": (c_void_p, [c_int, POINTER(c_int64), c_int, c_size_t]),
     "TF_DeleteTensor": (None, [c_void_p]),
     "TF_TensorFromProto": (None, [POINTER(Buffer), c_void_p, c_void_p]),
@@ -142,6 +144,7 @@ _LONG = frozenset(
     {
         "TF_LoadLibrary",
         "TF_LoadSessionFromSavedModel",
+        "TF_NewCheckpointReader",
         "TF_NewSession",
         "TF_CloseSession",
         "TF_DeleteSession",

@@ -81,12 +81,14 @@ class SavedModelSession:
         """The tensor ``operation:index`` of the graph.
 
         Raises:
-            TensorFlowError: NOT_FOUND, there is no such operation.
+            TensorFlowError: NOT_FOUND, there is no such operation or output.
         """
         operation, _, index = tensor_name.partition(":")
         pointer = library().TF_GraphOperationByName(self.graph, operation.encode())
         if not pointer:
             raise TensorFlowError(_NOT_FOUND, f"the graph has no operation {operation!r}")
+        if index and int(index) >= library().TF_OperationNumOutputs(pointer):
+            raise TensorFlowError(_NOT_FOUND, f"operation {operation!r} of the graph has no output {index}")
         return Output(pointer, int(index or 0))
 
     def callable(self, feeds: Sequence[Output], fetches: Sequence[Output], *, inline: bool = False) -> "Callable":

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from serving.protos import config_pb2
 from serving.runtime.batching import BatchingOptions
 from serving.runtime.priority import considerate
@@ -17,10 +19,10 @@ from serving.server.figures import MAX_LABEL
 from serving.server.metrics import Metrics
 from serving.server.saved_model import SavedModelServable
 from serving.server.servable import Servable
-from serving.server.warmup import warm_up
+from serving.server.warmup import has_requests, try_out, warm_up
+from serving.server.whole import TFLITE_MODEL, WholeCheck
 
 _LOGGER = logging.getLogger(__name__)
-_TFLITE_MODEL = "model.tflite"
 # The key of the version in ML Metadata, which TensorFlow Extended's Pusher leaves there.
 _UUID = Path("assets.extra") / "mlmd_uuid"
 
@@ -39,6 +41,7 @@ class LoaderOptions:
         predict_alone: whether Predict requests never come by the batch queue.
         prefer_tflite: serve ``model.tflite`` of a version directory where there is one.
         tflite_interpreters: interpreters of a TFLite model, which is how many requests it answers at once.
+        check: tells what a version lacks.
     """
 
     tags: Sequence[str] = ("serve",)
@@ -50,6 +53,7 @@ class LoaderOptions:
     predict_alone: bool = False
     prefer_tflite: bool = False
     tflite_interpreters: int = 1
+    check: WholeCheck = field(default_factory=WholeCheck)
 
 
 class ModelLoader:
@@ -92,12 +96,17 @@ class ModelLoader:
         start = time.monotonic()
         servable = None
         try:
+            self._check()
             servable = self._open()
             _LOGGER.info("%s loaded in %.3f s", self._path, time.monotonic() - start)
             self._show_uuid()
+            if isinstance(servable, SavedModelServable):
+                servable.check_signatures()
             if self._options.warm_up:
                 both = servable.warming_up() if isinstance(servable, SavedModelServable) else contextlib.nullcontext()
                 with both:
+                    if not has_requests(self._path):
+                        try_out(servable, self._name, self._version)
                     warm_up(
                         servable,
                         self._name,
@@ -117,6 +126,18 @@ class ModelLoader:
                 self._metrics.batching.configure(self._name, operation, servable.batching)
             servable.batch_metrics = self._metrics.batching
         self._servable = servable
+
+    def _check(self) -> None:
+        """Refuses a version that is not whole, before it takes any memory."""
+        problem = self._options.check.problem(self._path)
+        if self._metrics is not None:
+            self._metrics.version_check_count.cell(str(self._path), "fail" if problem else "success").add()
+        if problem:
+            raise StatusError(
+                grpc.StatusCode.DATA_LOSS,
+                f"version {self._version} of model {self._name} is not whole: {problem} (in {self._path}). "
+                "Remedy: copy it again, best under a hidden name that is changed at the end",
+            )
 
     def _show_uuid(self) -> None:
         """As ``MaybePublishMLMDStreamz`` in ``servables/tensorflow/machine_learning_metadata.cc``."""
@@ -138,7 +159,7 @@ class ModelLoader:
             self._servable = None
 
     def _open(self) -> Servable:
-        model = self._path / _TFLITE_MODEL
+        model = self._path / TFLITE_MODEL
         if self._options.prefer_tflite and model.exists():
             from serving.server.tflite import TFLiteServable  # brings in TensorFlow's package
 

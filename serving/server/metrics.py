@@ -59,6 +59,7 @@ class Metrics:
         self.mlmd_map = self._number("/tensorflow/serving/mlmd_map", "model_name", "version", "uuid", kind="gauge")
         self.load_attempt_count = self._number("/tensorflow/cc/saved_model/load_attempt_count", "model_path", "status")
         self.load_latency = self._number("/tensorflow/cc/saved_model/load_latency", "model_path")
+        self.version_check_count = self._number("/babelrec/serving/version_check_count", "model_path", "status")
         self._number("/babelrec/serving/grpc_open_connections", kind="gauge")
         self._number("/babelrec/serving/grpc_connection_count", "outcome")
         self.batching = BatchMetrics()

@@ -109,6 +109,23 @@ class SavedModelServable:
             [self._session.output(signature.outputs[alias].name) for alias in outputs],
         )
 
+    def check_signatures(self) -> None:
+        """Finds the inputs and outputs of all signatures in the graph.
+
+        Raises:
+            StatusError: one is not there.
+        """
+        for key, signature in self.signatures.items():
+            for alias, spec in [*signature.inputs.items(), *signature.outputs.items()]:
+                if not spec.name:
+                    continue  # sparse or composite, which no request can use
+                try:
+                    self._session.output(spec.name)
+                except TensorFlowError as error:
+                    raise invalid_argument(
+                        f"signature {key!r} names {spec.name!r} as {alias!r}: {error.message}"
+                    ) from None
+
     @contextlib.contextmanager
     def warming_up(self) -> Iterator[None]:
         """Inside the block a request that need not be ``alone`` runs so and by the queue: both are ready afterwards."""

@@ -18,6 +18,7 @@ from serving.server.errors import StatusError, from_exception, invalid_argument
 from serving.server.multi_inference import run_multi_inference
 from serving.server.predict import run_predict_serialized
 from serving.server.regress import run_regress
+from serving.server.servable import METHODS
 from serving.server.tfrecord import read_records
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ MAX_RECORDS = 1000
 
 _LOGGER = logging.getLogger(__name__)
 _FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+_TRY_SECONDS = 60.0
+_BROKEN = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.DATA_LOSS)
 
 
 def warm_up(
@@ -77,6 +80,35 @@ def warm_up(
             metrics.record_warm_up(str(servable.path), seconds, failure)
     _LOGGER.info("warm-up of %s version %d: %d records in %.3f s", name, version, count, seconds)
     return count
+
+
+def has_requests(directory: Path) -> bool:
+    """Whether a version brings warm-up requests."""
+    return (directory / _FILE).exists()
+
+
+def try_out(servable: "Servable", name: str, version: int) -> None:
+    """Runs once each signature whose inputs all have declared defaults.
+
+    Nothing is made up: no other input is known to suit a model, and it must not be refused for one that does not. For
+    the same reason only failures that no input can cause count: state that was never initialised, and damaged data. A
+    signature without inputs is left alone, as it may be made for its side effects.
+
+    Raises:
+        StatusError: FAILED_PRECONDITION or DATA_LOSS, a signature can't be run.
+    """
+    for key, signature in servable.signatures.items():
+        is_whole_request = signature.inputs and signature.inputs.keys() <= signature.defaults.keys()
+        if key.startswith("__") or signature.method_name not in METHODS or not is_whole_request:
+            continue
+        try:
+            inputs = {alias: signature.defaults[alias] for alias in signature.inputs}
+            servable.run(key, inputs, list(signature.outputs), timeout=_TRY_SECONDS)
+        except StatusError as error:
+            text = f"signature {key!r} of model {name} version {version} fails with its own defaults: {error.message}"
+            if error.code in _BROKEN:
+                raise StatusError(error.code, text) from error
+            _LOGGER.warning("%s", text)
 
 
 def _replay(
