@@ -31,6 +31,7 @@ from serving.server.request_log import ServerRequestLogger
 from serving.server.servable import Servable
 from serving.server.source import StoragePath
 from serving.server.tls import server_credentials
+from serving.server.whole import WholeCheck
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -55,8 +56,10 @@ def make_core(options: argparse.Namespace, bundle: Any, metrics: Metrics) -> Cor
     # What is imported by now stays for good; the collections after an unload need not walk through it.
     gc.collect()
     gc.freeze()
+    tags = tuple(bundle.saved_model_tags) or ("serve",)
+    check = WholeCheck(tags, prefer_tflite=bundle.prefer_tflite_model, require_manifest=options.require_manifest)
     core: Core = ServerCore(
-        _loader_factory(options, bundle, metrics),
+        _loader_factory(options, bundle, metrics, check),
         CoreOptions(
             transition_policy=TRANSITION_POLICIES[options.aspired_version_policy](),
             max_num_load_retries=options.max_num_load_retries,
@@ -68,6 +71,7 @@ def make_core(options: argparse.Namespace, bundle: Any, metrics: Metrics) -> Cor
             servable_versions_always_present=options.servable_versions_always_present,
             allow_version_labels_for_unavailable_models=options.allow_version_labels_for_unavailable_models,
             platforms=(config_files.PLATFORM,),
+            check=check,
         ),
     )
     metrics.watch_states(core.monitor.all)
@@ -251,7 +255,7 @@ class _LateLoader:
 
 
 def _loader_factory(
-    options: argparse.Namespace, bundle: Any, metrics: Metrics
+    options: argparse.Namespace, bundle: Any, metrics: Metrics, check: WholeCheck
 ) -> Callable[[str, StoragePath, Any], _LateLoader]:
     batched = bundle.HasField("batching_parameters")
     shared = batching_options(bundle.batching_parameters) if batched else None
@@ -284,6 +288,7 @@ def _loader_factory(
                     bundle.num_tflite_pools or bundle.num_tflite_interpreters or flags.available_cpus()
                 )
                 * max(bundle.num_tflite_interpreters_per_pool, 1),
+                check=check,
             ),
             metrics,
         )

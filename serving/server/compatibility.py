@@ -56,7 +56,7 @@ RPCS: Sequence[Row] = (
     Row(
         "ModelService.GetModelStatus",
         "differs",
-        "LOADING carries the error of the last failed attempt",
+        "LOADING carries the error of the last failed attempt, START what a version that is not whole waits for",
     ),
     Row(
         "ModelService.HandleReloadConfigRequest",

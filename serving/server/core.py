@@ -9,17 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import grpc
 
 from serving.protos import model_server_config_pb2
+from serving.server.arrivals import Arrivals, Check, Fate
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.harness import Loader, Outcome, OutcomeOf
 from serving.server.manager import AspiredVersionsManager, Handle
 from serving.server.model_configs import local_path, same_source, validated
 from serving.server.policies import AvailabilityPreserving, TransitionPolicy, version_policy
-from serving.server.source import FileSystemSource, StoragePath, WatchedModel
+from serving.server.source import FileSystemSource, Held, StoragePath, WatchedModel
 from serving.server.states import ManagerState, ServableStateMonitor
 
 _LOGGER = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class CoreOptions:
         servable_versions_always_present: take an empty base path for a mistake, and change nothing.
         allow_version_labels_for_unavailable_models: let a new label point to a version that is not available.
         platforms: the ``model_platform``s that can be loaded.
+        check: tells what a version directory lacks; None: whatever is there is loaded.
     """
 
     transition_policy: TransitionPolicy = field(default_factory=AvailabilityPreserving)
@@ -59,6 +62,7 @@ class CoreOptions:
     servable_versions_always_present: bool = False
     allow_version_labels_for_unavailable_models: bool = False
     platforms: Collection[str] = ("tensorflow",)
+    check: Check | None = None
 
 
 class ServerCore(Generic[S]):
@@ -88,7 +92,11 @@ class ServerCore(Generic[S]):
             self._set_aspired_versions,
             servable_versions_always_present=options.servable_versions_always_present,
             complain=lambda _: self.manager.wake(),
+            arrivals=Arrivals(options.check, self._fate),
+            hold=self._hold,
         )
+        # Model -> what the source holds back.
+        self._held: dict[str, Held] = {}
         # One change of configuration at a time. What follows is replaced as a whole, never changed, so that
         # requests read it without a lock.
         self._reloading = threading.Lock()
@@ -312,8 +320,16 @@ class ServerCore(Generic[S]):
     def _new_loader(self, name: str, storage: StoragePath) -> Loader[S]:
         return self._make_loader(name, storage, self._models[name])
 
+    def _fate(self, name: str, version: int, path: Path) -> Fate:
+        return self.manager.fate(name, StoragePath(version, path))
+
+    def _hold(self, name: str, held: Held) -> None:
+        self._held[name] = held
+
     def _set_aspired_versions(self, name: str, versions: Sequence[StoragePath]) -> None:
-        self.manager.set_aspired_versions(name, versions)
+        held = self._held.get(name, Held())
+        kept = [storage for storage in held.kept if storage not in versions]
+        self.manager.set_aspired_versions(name, [*versions, *kept], held.reasons)
         if name in self._models:
             self._reported[name] = versions
         self.manager.wake()

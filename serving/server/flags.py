@@ -264,6 +264,8 @@ FLAGS: Sequence[Flag] = (
          ours=True, check=_one_of(*TRANSITION_POLICIES)),
     Flag("servable_versions_always_present", "bool", False,
          "take a base path without versions for a mistake instead of unloading the model", ours=True),
+    Flag("require_manifest", "bool", False,
+         "refuse versions without assets.extra/manifest.json, the digests that `export` writes", ours=True),
     Flag("workers", "int", 1, "server processes that share the ports, each with its own models and batches",
          ours=True, check=_at_least(1)),
     Flag("native_predict", "string", "auto", "answer gRPC's Predict without Python: on, off, or auto: where it was "

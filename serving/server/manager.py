@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 import grpc
 
+from serving.server.arrivals import Fate
 from serving.server.errors import StatusError, from_exception, not_found
 from serving.server.harness import Harness, Loader, Outcome, OutcomeOf, Phase, Serving, Unloadable
 from serving.server.policies import Action, TransitionPolicy, VersionSnapshot
@@ -81,6 +82,7 @@ class AspiredVersionsManager(Generic[S]):
         self._changed = threading.Condition(self._lock)
         self._harnesses: dict[str, list[Harness[S]]] = {}
         self._aspired: dict[str, list[StoragePath]] = {}
+        self._held: dict[str, Mapping[int, str]] = {}
         self._serving: dict[str, Serving[S]] = {}
         self._max_loading = max(num_load_threads, 1)
         self._max_unloading = max(num_unload_threads, 1)
@@ -147,22 +149,38 @@ class AspiredVersionsManager(Generic[S]):
             harness = self._find(name, storage)
             return harness.error if harness is not None else None
 
+    def fate(self, name: str, storage: StoragePath) -> Fate:
+        """What has become of a version directory that is aspired to."""
+        with self._lock:
+            harness = self._find(name, storage)
+            if harness is None:
+                return Fate.OPEN
+            return Fate.READY if harness.phase is Phase.READY else Fate.FAILING if harness.error else Fate.OPEN
+
     def set_num_load_threads(self, count: int) -> None:
         """Changes how many loads may run at once; 0 means one."""
         with self._changed:
             self._max_loading = max(count, 1)
             self._changed.notify_all()
 
-    def set_aspired_versions(self, name: str, versions: Sequence[StoragePath]) -> None:
+    def set_aspired_versions(
+        self, name: str, versions: Sequence[StoragePath], held: Mapping[int, str] | None = None
+    ) -> None:
         """Takes the complete list of versions of ``name`` that should be served.
 
         A version that is just being unloaded is loaded again once it is gone.
+
+        Args:
+            name: the model.
+            versions: what to serve.
+            held: other versions that are waited for, and what for.
         """
         with self._changed:
             if self._stopping:
                 return
             self._aspired[name] = list(versions)
             self._reconcile(name)
+            self._show_held(name, held or {})
 
     def stop(self, timeout: float) -> bool:
         """Unloads everything, letting running requests finish first.
@@ -377,6 +395,19 @@ class AspiredVersionsManager(Generic[S]):
         if self._watcher is not None:
             versions = self._serving[name].by_version
             self._watcher(name, {version: h.servable for version, h in versions.items() if h.servable is not None})
+
+    def _show_held(self, name: str, held: Mapping[int, str]) -> None:
+        """Publishes what the versions wait for that are not aspired to yet. The lock is held."""
+        present = {harness.version for harness in self._harnesses[name]}
+        known = self._monitor.versions(name)
+        for version in (self._held.get(name, {}).keys() - held.keys()) - present:
+            self._monitor.publish(name, version, ServableState(ManagerState.END))
+        for version in held.keys() - present:
+            state = known.get(version)
+            error = StatusError(grpc.StatusCode.UNAVAILABLE, held[version])
+            if state is None or state.manager_state is not ManagerState.START or str(state.error) != str(error):
+                self._monitor.publish(name, version, ServableState(ManagerState.START, error))
+        self._held[name] = held
 
     def _republish_twin(self, harness: Harness[S]) -> None:
         """Takes back what a failed move of a version to another directory had left on the one that answers."""

@@ -4,10 +4,11 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from serving.server.arrivals import Arrival, Arrivals, Fate
 from serving.server.policies import Specific, VersionPolicy
 
 _LOGGER = logging.getLogger(__name__)
@@ -15,6 +16,8 @@ _VERSION_NAME = re.compile(r"[0-9]+", re.ASCII)
 _LARGEST_VERSION = 2**63 - 1
 # The same complaint each second would bury everything else in the log.
 _REPEAT_WARNING_SECONDS = 30.0
+# Pause between looks at a version that is still growing, if polls are rarer.
+_HOLD_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,19 @@ class WatchedModel:
     policy: VersionPolicy
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is not aspired to as yet.
+
+    Attributes:
+        reasons: version -> what it waits for.
+        kept: what was aspired to before and has to go on until one of these versions can take its place.
+    """
+
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    kept: Sequence[StoragePath] = ()
+
+
 AspiredVersionsCallback = Callable[[str, Sequence[StoragePath]], None]
 
 
@@ -45,6 +61,10 @@ class FileSystemSource:
     is served stays. A base path that is there and holds no version unloads the model, as in TensorFlow
     Serving, unless ``servable_versions_always_present``.
 
+    A version that is not whole is not there, as far as the version policy is concerned: it is looked at again until it
+    is (``Arrivals``). One that has stopped growing is reported beside the others, so that the attempt to load it says
+    what is wrong.
+
     Args:
         models: what to watch.
         poll_wait_seconds: pause between polls; 0 polls once (and once after each ``update``), a negative
@@ -52,6 +72,8 @@ class FileSystemSource:
         callback: receives (model name, aspired versions); called from the polling thread and by ``update``.
         servable_versions_always_present: take an empty base path for a mistake, and change nothing.
         complain: told the name of a model that is found to have nothing to load.
+        arrivals: tells which version directories are whole.
+        hold: receives (model name, what waits), before the callback.
     """
 
     def __init__(
@@ -62,10 +84,14 @@ class FileSystemSource:
         *,
         servable_versions_always_present: bool = False,
         complain: Callable[[str], None] = lambda name: None,
+        arrivals: Arrivals | None = None,
+        hold: Callable[[str, Held], None] = lambda name, held: None,
     ) -> None:
         self._poll_wait_seconds = poll_wait_seconds
         self._callback = callback
         self._complain_of = complain
+        self._arrivals = arrivals or Arrivals(None, lambda name, version, path: Fate.OPEN)
+        self._hold = hold
         self._always_present = servable_versions_always_present
         # Guards what follows, and is held while the callback runs: a model that was left out by `update` is
         # never reported afterwards.
@@ -78,6 +104,9 @@ class FileSystemSource:
         # What the last look at a model's present base path found wrong with it.
         self._complaints: dict[str, str] = {}
         self._missing: set[str] = set()
+        # Models with versions that are held back, and what was last found whole.
+        self._holding: set[str] = set()
+        self._whole: dict[str, Sequence[StoragePath]] = {}
 
     def start(self) -> None:
         """Starts polling in a thread of its own."""
@@ -100,6 +129,9 @@ class FileSystemSource:
                     self._missing.discard(name)
             self._models = kept
             for name in gone:
+                self._holding.discard(name)
+                self._whole.pop(name, None)
+                self._hold(name, Held())
                 self._callback(name, [])
             self._poll_at_once = True
             self._changed.notify_all()
@@ -126,6 +158,8 @@ class FileSystemSource:
         while True:
             with self._changed:
                 pause = self._poll_wait_seconds if self._poll_wait_seconds > 0 else None
+                if self._holding:
+                    pause = min(pause or _HOLD_SECONDS, _HOLD_SECONDS)
                 self._changed.wait_for(lambda: self._stopping or self._poll_at_once, pause)
                 if self._stopping:
                     return
@@ -136,6 +170,7 @@ class FileSystemSource:
     def _poll_all(self) -> None:
         with self._changed:
             models = list(self._models.values())
+        self._arrivals.retain([model.name for model in models])
         for model in models:
             with self._changed:
                 if self._stopping:
@@ -157,16 +192,64 @@ class FileSystemSource:
             self._note(model, message, is_missing=True)
             return
         self._settled(model, "base path")
-        wanted = set(model.policy.select(list(found)))
-        self._complain(model, found, wanted)
-        if not wanted and self._always_present:
+        wanted, tried, held = self._sort(model, found)
+        self._complain(model, found, wanted | tried, held)
+        if not wanted and not tried and not held and self._always_present:
             return
         with self._changed:
             # Looking at the disk takes a while; meanwhile `update` may have changed what is watched.
-            if self._models.get(model.name) == model and not self._stopping:
-                self._callback(model.name, [StoragePath(v, path) for v, path in found.items() if v in wanted])
+            if self._models.get(model.name) != model or self._stopping:
+                return
+            whole = [StoragePath(version, found[version]) for version in sorted(wanted)]
+            is_waiting = not wanted and (tried or held)
+            waiting = {StoragePath(version, found[version]) for version in held}
+            kept = [storage for storage in self._whole.get(model.name, ()) if storage not in waiting]
+            (self._holding.add if held else self._holding.discard)(model.name)
+            self._hold(model.name, Held(held, kept if is_waiting else ()))
+            if not is_waiting:
+                self._whole[model.name] = whole
+            self._callback(model.name, [StoragePath(version, found[version]) for version in sorted(wanted | tried)])
 
-    def _complain(self, model: WatchedModel, found: Collection[int], wanted: set[int]) -> None:
+    def _sort(self, model: WatchedModel, found: Mapping[int, Path]) -> tuple[set[int], set[int], dict[int, str]]:
+        """Tells versions apart: those that are whole and wanted, those to try as they are, and what the others lack."""
+        whole: set[int] = set()
+        tried: set[int] = set()
+        held: dict[int, str] = {}
+
+        def wanted() -> set[int]:
+            return set(
+                model.policy.select([version for version in found if version not in tried and version not in held])
+            )
+
+        while unseen := wanted() - whole:
+            for version in unseen:
+                arrival, lack = self._arrivals.look(model.name, version, found[version])
+                kind = f"version {version}"
+                if arrival is Arrival.LOAD:
+                    whole.add(version)
+                    if self._warned_of(model, kind):
+                        _LOGGER.info("Version %d of servable %s is whole now", version, model.name)
+                    self._settled(model, kind)
+                elif arrival is Arrival.TRY:
+                    tried.add(version)
+                    self._settled(model, kind)
+                else:
+                    held[version] = (
+                        f"Version {version} of servable {model.name} is not whole yet: "
+                        f"{lack or 'its files are changing'} (in {found[version]}). Waiting for the copy to end"
+                    )
+                    # What is missing changes from look to look; that it grows is no fault.
+                    if lack:
+                        self._warn(model, kind, held[version], "what it lacks")
+                    else:
+                        self._warn(model, kind, held[version], "its growth", logging.INFO)
+        self._arrivals.forget(model.name, [found[version] for version in {*whole, *tried, *held}])
+        return wanted(), tried, held
+
+    def _complain(self, model: WatchedModel, found: Collection[int], wanted: set[int], held: Mapping[int, str]) -> None:
+        if held and not wanted:
+            self._note(model, ". ".join(held[version] for version in sorted(held)), is_missing=False)
+            return
         message = ""
         if not found:
             message = (
@@ -175,8 +258,8 @@ class FileSystemSource:
             )
             if (model.base_path / "saved_model.pb").exists():
                 message += f" It holds a saved_model.pb itself: give the directory above it, {model.base_path.parent}."
-        elif isinstance(model.policy, Specific) and wanted != model.policy.wanted:
-            missing = ", ".join(str(version) for version in sorted(model.policy.wanted - wanted))
+        elif isinstance(model.policy, Specific) and not model.policy.wanted <= set(found):
+            missing = ", ".join(str(version) for version in sorted(model.policy.wanted - set(found)))
             message = (
                 f"Version {missing} of servable {model.name}, which was requested to be served as a 'specific' "
                 f"version in the servable's version policy, was not found under {model.base_path}."
@@ -202,12 +285,18 @@ class FileSystemSource:
             if is_new:
                 self._complain_of(model.name)
 
-    def _warn(self, model: WatchedModel, kind: str, message: str) -> None:
+    def _warn(
+        self, model: WatchedModel, kind: str, message: str, about: str = "", level: int = logging.WARNING
+    ) -> None:
+        """Logs a message, unless it or another one ``about`` the same was logged a short while ago."""
         now = time.monotonic()
-        last_message, last_time = self._warned.get((model.name, kind), ("", -_REPEAT_WARNING_SECONDS))
-        if message != last_message or now - last_time >= _REPEAT_WARNING_SECONDS:
-            _LOGGER.warning("%s", message)
-            self._warned[model.name, kind] = (message, now)
+        last, last_time = self._warned.get((model.name, kind), ("", -_REPEAT_WARNING_SECONDS))
+        if (about or message) != last or now - last_time >= _REPEAT_WARNING_SECONDS:
+            _LOGGER.log(level, "%s", message)
+            self._warned[model.name, kind] = (about or message, now)
+
+    def _warned_of(self, model: WatchedModel, kind: str) -> bool:
+        return (model.name, kind) in self._warned
 
     def _settled(self, model: WatchedModel, kind: str) -> None:
         self._warned.pop((model.name, kind), None)
