@@ -1,11 +1,21 @@
 """Writing that leaves either the old file or the new one, never a half."""
 
 import contextlib
+import fcntl
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+from trainer.errors import BabelrecError
+from trainer.locks import LOCK_FILE, still_there, writing_alone
+
+_TEMPORARY_FILE: Final = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp", re.DOTALL)
+_DAY: Final = 86_400
 
 
 def cache_root() -> Path:
@@ -31,19 +41,20 @@ def fsync_directory(path: Path) -> None:
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path``; renames it there when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        fsync_directory(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        descriptor, temporary = _own_file(path)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+            fsync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -53,16 +64,37 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
+def staging(path: Path) -> Iterator[Path]:
+    """Yields an empty folder beside ``path`` to make it in; afterwards the folder is removed with all that it holds.
+
+    The folder is the lock of ``path`` too: a second process that wants to make it waits, and may find it made.
+    """
+    folder = path.parent / f".{path.name}.tmp"
+    with _naming(path), writing_alone(folder, wait=True) as locked:
+        _sweep(path.parent)
+        if locked:
+            _empty(folder)
+        own = Path(tempfile.mkdtemp(dir=folder))
+        try:
+            yield own
+        finally:
+            if locked:
+                _discard(folder)
+            else:
+                shutil.rmtree(own, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yields a temporary directory beside ``path``; renames it there when the block succeeds.
+    """Yields a temporary directory near ``path``; renames it there when the block succeeds.
 
     Raises:
-        FileExistsError: ``path`` exists when the block ends (another process was faster); the
-            temporary directory is removed and what stands at ``path`` is left as it is.
+        FileExistsError: ``path`` exists already, or when the block ends; what stands there is left as it is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    try:
+    with staging(path) as folder:
+        _refuse(path)
+        temporary = folder / path.name
+        temporary.mkdir()
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
@@ -71,10 +103,76 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             else:
                 fsync_directory(file)
         fsync_directory(temporary)
-        temporary.chmod(0o755)
-        if path.exists():
-            raise FileExistsError(f"{path} exists already")
+        _refuse(path)
         temporary.rename(path)
         fsync_directory(path.parent)
+
+
+def _refuse(path: Path) -> None:
+    if path.exists():
+        raise FileExistsError(f"{path} exists already")
+
+
+def _own_file(path: Path) -> tuple[int, Path]:
+    """A new temporary file, and the descriptor by which this process has it locked."""
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if still_there(descriptor, Path(name)):
+            return descriptor, Path(name)
+        # Swept before it was locked.
+        os.close(descriptor)
+
+
+def _sweep(directory: Path) -> None:
+    """Removes what killed processes left of `atomic_file` and `staging`, never what belongs to a live one."""
+    for path in directory.glob(".*.tmp"):
+        # Another user's leftovers are no reason to stop.
+        with contextlib.suppress(OSError, BabelrecError):
+            if not path.is_dir():
+                if _TEMPORARY_FILE.fullmatch(path.name):
+                    _remove_if_free(path)
+            elif (path / LOCK_FILE).exists():
+                with writing_alone(path) as locked:
+                    if locked:
+                        _discard(path)
+            elif _TEMPORARY_FILE.fullmatch(path.name) and time.time() - path.stat().st_mtime > _DAY:
+                # Of a former version, which had no locks.
+                shutil.rmtree(path)
+
+
+def _remove_if_free(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.unlink()
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK_FILE:
+            path.unlink()
+
+
+def _discard(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        _empty(folder)
+        # Last, for now another process may come in.
+        (folder / LOCK_FILE).unlink()
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Notes in an error that names no file which one was being written; `trainer.storage` reads the note."""
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "filename", None) is None and not hasattr(error, "writing"):
+            error.writing = path  # type: ignore[attr-defined]
+        raise

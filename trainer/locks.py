@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -14,44 +15,82 @@ from typing import Final
 from trainer.errors import BabelrecError
 
 LOCK_FILE: Final = ".lock"
+_ATTEMPTS: Final = 100
 _LOG = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def writing_alone(directory: Path) -> Iterator[None]:
+def writing_alone(directory: Path, *, wait: bool = False) -> Iterator[bool]:
     """Keeps other processes from writing into a directory for the length of the block.
 
     ``flock`` on a file in the directory, which stays there: the lock is the kernel's, so that a killed holder leaves
     none behind. Processes of other machines are kept out too where the file system passes locks on (NFS does). Where it
-    has none at all, a warning says so.
+    has none at all, a warning says so. The block may remove the directory: first
+    what is in it, then the lock.
 
     Args:
         directory: Made if it is missing.
+        wait: Whether to wait for another process that writes there, or to refuse.
+
+    Yields:
+        Whether there is a lock; False on a file system that has none.
 
     Raises:
-        BabelrecError: Another process writes there (it is named by pid, host and start), or there can't be a directory.
+        BabelrecError: Another process writes there (it is named by pid, host and start).
     """
+    descriptor, locked = _acquire(directory, wait)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise BabelrecError(
-            f"{directory} can't be written: {error.strerror}. Give a directory as --run-dir that you may write to."
-        ) from error
+        # Who holds it is a courtesy to others; a full disk must not keep anybody from making room.
+        with contextlib.suppress(OSError):
+            _sign(descriptor)
+        yield locked
+    finally:
+        os.close(descriptor)
+
+
+def still_there(descriptor: int, path: Path) -> bool:
+    """Whether ``path`` still names the open file: its last holder may have removed it before giving up the lock."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _acquire(directory: Path, wait: bool) -> tuple[int, bool]:
+    for attempt in itertools.count():
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except (FileNotFoundError, FileExistsError):
+            # Removed in between. In some places, such as /proc, nobody can make a file at all.
+            if attempt < _ATTEMPTS:
+                continue
+            raise
+        try:
+            locked = _flock(descriptor, directory, wait)
+            if still_there(descriptor, directory / LOCK_FILE):
+                return descriptor, locked
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    raise AssertionError("it counts without end")
+
+
+def _flock(descriptor: int, directory: Path, wait: bool) -> bool:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BabelrecError(
-                f"{directory} is being written by another process ({_holder(descriptor)}). Wait for it to end, or give "
-                "another --run-dir."
-            ) from error
-        except OSError as error:
-            _LOG.warning("%s can't be locked (%s): start no second run in it.", directory, error.strerror)
-        _sign(descriptor)
-        yield
-    finally:
-        os.close(descriptor)
+            said = f"{directory} is being written by another process ({_holder(descriptor)})."
+            if not wait:
+                raise BabelrecError(f"{said} Wait for it to end, or give another directory.") from error
+            _LOG.info("%s Waiting for it to end.", said)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        _LOG.warning("%s can't be locked (%s): start no second run in it.", directory, error.strerror)
+        return False
+    return True
 
 
 def _sign(descriptor: int) -> None:

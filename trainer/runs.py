@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from trainer.data.category_names import names_digest
 from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
-from trainer.files import write_text
+from trainer.files import atomic_directory, write_text
 
 
 class Run:
@@ -141,14 +142,17 @@ class Run:
             ) from error
 
     def save_weights(self, model: tf.keras.Model) -> None:
-        """Writes the finished weights; `finished` turns true with the last file."""
-        manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(self._weights), max_to_keep=1)
-        manager.save()
+        """Writes the finished weights; `finished` turns true by one rename. The caller has the directory's lock."""
+        if not self.finished:
+            # Of a former version, which wrote them in place and was killed.
+            shutil.rmtree(self._weights, ignore_errors=True)
+        with atomic_directory(self._weights) as temporary:
+            tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(temporary), max_to_keep=1).save()
 
     def weights_digest(self) -> str:
         """SHA-256 over the finished weights' files: names the model in a model card."""
         digest = hashlib.sha256()
-        for file in sorted(self._weights.iterdir()):
+        for file in sorted(path for path in self._weights.iterdir() if path.is_file()):
             digest.update(file.name.encode() + file.read_bytes())
         return digest.hexdigest()
 

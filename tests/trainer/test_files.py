@@ -1,10 +1,15 @@
 """Writing leaves the old or the new, never a half."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from trainer.files import atomic_directory, atomic_file, write_text
+from trainer.files import atomic_directory, atomic_file, staging, write_text
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -38,3 +43,118 @@ def test_the_first_directory_stays(tmp_path: Path) -> None:
         (temporary / "second").touch()
     assert [file.name for file in path.iterdir()] == ["first"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from trainer.files import atomic_directory, atomic_file
+directory = Path(sys.argv[1])
+with atomic_file(directory / "a.txt") as file, atomic_directory(directory / "d") as folder:
+    file.write_text("half")
+    (folder / "x").write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def _writer(directory: Path) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
+@pytest.mark.parametrize("write", ["file", "directory"])
+def test_the_next_writer_sweeps_what_a_killed_one_left(tmp_path: Path, write: str) -> None:
+    writer = _writer(tmp_path)
+    writer.send_signal(signal.SIGKILL)
+    writer.communicate()
+    assert sorted(path.name.split(".")[1] for path in tmp_path.iterdir()) == ["a", "d"]
+    if write == "file":
+        write_text(tmp_path / "other", "")
+    else:
+        with atomic_directory(tmp_path / "other"):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_what_a_live_process_writes_is_left_alone(tmp_path: Path) -> None:
+    writer = _writer(tmp_path)
+    write_text(tmp_path / "other", "")
+    with atomic_directory(tmp_path / "another"):
+        pass
+    writer.communicate("")
+    assert writer.returncode == 0
+    assert (tmp_path / "a.txt").read_text() == (tmp_path / "d" / "x").read_text() == "half"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "another", "d", "other"]
+
+
+def test_what_others_named_alike_is_left_alone(tmp_path: Path) -> None:
+    for name in (".7.tmp", ".copy.abcdefgh.tmp"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".notes.tmp").write_text("")
+    write_text(tmp_path / "other", "")
+    assert len(list(tmp_path.iterdir())) == 4
+    # What former versions left is known by its name, and by its age to belong to nobody.
+    os.utime(tmp_path / ".copy.abcdefgh.tmp", (0, 0))
+    write_text(tmp_path / "other", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".7.tmp", ".notes.tmp", "other"]
+
+
+def test_many_writers_of_one_place_do_not_disturb_each_other(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from trainer.files import write_text
+for number in range(150):
+    write_text(Path(sys.argv[1]) / "a.txt", "x" * 1000)
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_second_who_wants_to_make_a_directory_finds_it_made(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    seen = []
+
+    def second() -> None:
+        with staging(path):
+            seen.append(path.exists())
+
+    thread = threading.Thread(target=second)
+    with staging(path) as folder:
+        thread.start()
+        (folder / "made").mkdir()
+        (folder / "made").rename(path)
+    thread.join()
+    assert seen == [True]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_removed_folder_takes_its_lock_along(tmp_path: Path) -> None:
+    """Who waited for the lock of a removed folder makes the folder anew and is alone in it."""
+    program = """
+import sys
+from pathlib import Path
+from trainer.files import staging
+for _ in range(200):
+    with staging(Path(sys.argv[1])) as own:
+        (own.parent / "mine").touch(exist_ok=False)
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "d")]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_without_a_file_says_which_one_was_written(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="full") as error, atomic_file(tmp_path / "a"):
+        raise OSError(28, "full")
+    assert error.value.writing == tmp_path / "a"  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="x") as other, staging(tmp_path / "d"), atomic_file(tmp_path / "a"):
+        raise ValueError("x")
+    assert other.value.writing == tmp_path / "a"  # type: ignore[attr-defined]
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """One writer a directory, among processes."""
 
+import logging
 import signal
 import socket
 import subprocess
@@ -78,7 +79,29 @@ def test_an_error_inside_gives_the_lock_back(tmp_path: Path) -> None:
         pass
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["file", "/proc/self"])
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BabelrecError, match=r"file.* can't be written: .*--run-dir"), writing_alone(tmp_path / "file"):
-        pytest.fail("a file is no directory")
+    with pytest.raises(OSError, match=place), writing_alone(tmp_path / place):
+        pytest.fail("there is no file to lock")
+
+
+def test_who_waits_comes_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    holder = _holder(tmp_path / "d")
+
+    class Release(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            # The kernel gives the lock back when the holder has ended; it is waited for before or after that.
+            holder.communicate("")
+
+    caplog.set_level(logging.INFO, "trainer.locks")
+    handler = Release()
+    logging.getLogger("trainer.locks").addHandler(handler)
+    try:
+        with writing_alone(tmp_path / "d", wait=True) as locked:
+            assert locked
+            assert holder.poll() == 0
+    finally:
+        logging.getLogger("trainer.locks").removeHandler(handler)
+    assert f"(pid {holder.pid} on " in caplog.text
+    assert "Waiting for it to end" in caplog.text

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import time
 from dataclasses import asdict
 from importlib import metadata
@@ -26,6 +25,7 @@ from trainer.export.servable import Servable
 from trainer.export.users import UserTable
 from trainer.export.warmup import write_warmup
 from trainer.files import atomic_directory
+from trainer.locks import writing_alone
 from trainer.models.assembly import item_table_of_run, load_recommender, make_text_search
 from trainer.models.calibration import load_calibrations
 from trainer.models.requests import CatalogueRanker
@@ -55,6 +55,7 @@ def export(run: Run, model_dir: Path) -> Path:
     Raises:
         BabelrecError: the run is not finished, its data changed, or the index settings don't fit.
     """
+    _check_place(model_dir)
     config = run.config
     dataset = run.dataset()
     catalogue = Catalogue.from_dataset(dataset)
@@ -93,33 +94,26 @@ def export(run: Run, model_dir: Path) -> Path:
     )
     signatures = servable.signatures()
     card = _model_card(run, dataset, catalogue, vocabulary, signatures, {"index": record, "text_index": text_record})
-    _remove_leftovers(model_dir)
-    while True:
+    with writing_alone(model_dir, wait=True):
         version = model_dir / str(_newest_version(model_dir) + 1)
-        try:
-            with atomic_directory(version) as temporary:
-                _LOG.info("Writing %s.", version)
-                tf.saved_model.save(
-                    servable,
-                    str(temporary),
-                    signatures=signatures,
-                    # Saving refuses ops of any other namespace, so a portable graph can't hold ScaNN's by mistake.
-                    options=tf.saved_model.SaveOptions(
-                        namespace_whitelist=["Scann"] if record["kind"] == "scann" else []
-                    ),
-                )
-                extra = temporary / "assets.extra"
-                card["warmup_requests"] = write_warmup(
-                    extra, catalogue, vocabulary.users, model_name=model_dir.resolve().name
-                )
-                (extra / "model_card.json").write_text(
-                    json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
-                )
-                manifest.write(temporary)
-        except FileExistsError:
-            # Another export took the number; the next one is free.
-            continue
-        return version
+        with atomic_directory(version) as temporary:
+            _LOG.info("Writing %s.", version)
+            tf.saved_model.save(
+                servable,
+                str(temporary),
+                signatures=signatures,
+                # Saving refuses ops of any other namespace, so a portable graph can't hold ScaNN's by mistake.
+                options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"] if record["kind"] == "scann" else []),
+            )
+            extra = temporary / "assets.extra"
+            card["warmup_requests"] = write_warmup(
+                extra, catalogue, vocabulary.users, model_name=model_dir.resolve().name
+            )
+            (extra / "model_card.json").write_text(
+                json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+            )
+            manifest.write(temporary)
+    return version
 
 
 def _sample_queries(
@@ -212,15 +206,11 @@ def _counts(values: list[str]) -> dict[str, int]:
     return {str(value): int(count) for value, count in zip(*np.unique(values, return_counts=True), strict=True)}
 
 
-def _newest_version(model_dir: Path) -> int:
+def _check_place(model_dir: Path) -> None:
     if model_dir.exists() and not model_dir.is_dir():
         raise BabelrecError(f"--model-dir {model_dir} is a file. Give a directory.")
+
+
+def _newest_version(model_dir: Path) -> int:
     versions = [int(path.name) for path in model_dir.glob("*") if path.name.isdecimal()]
     return max(versions, default=0)
-
-
-def _remove_leftovers(model_dir: Path) -> None:
-    """Removes what a killed export left behind a day ago or earlier."""
-    for path in model_dir.glob(".*.tmp"):
-        if path.is_dir() and time.time() - path.stat().st_mtime > 86_400:
-            shutil.rmtree(path, ignore_errors=True)

@@ -1,11 +1,10 @@
 """Which sentence encoder stands in front of the model: mUSE built here, a TF-Hub module or a SavedModel."""
 
+import contextlib
 import functools
 import hashlib
 import json
 import logging
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ import tensorflow_text  # noqa: F401  registers SentencePiece's ops, which every
 
 from trainer.config import TextConfig
 from trainer.errors import BabelrecError
-from trainer.files import atomic_directory, cache_root, write_text
+from trainer.files import atomic_directory, cache_root, staging, write_text
 from trainer.text import hub, muse, weights
 from trainer.text.trunk import MuseTrunk
 
@@ -191,13 +190,8 @@ def _intact(path: Path) -> bool:
 
 def _remove(path: Path) -> None:
     # Renamed first, so that no other process sees a directory that is half gone.
-    grave = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-    try:
+    with staging(path) as grave, contextlib.suppress(FileNotFoundError):
         path.rename(grave / path.name)
-    except FileNotFoundError:
-        pass
-    finally:
-        shutil.rmtree(grave, ignore_errors=True)
 
 
 def _first_line(error: Exception) -> str:

@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import tensorflow as tf
 
@@ -11,6 +13,8 @@ from trainer.errors import BabelrecError
 from trainer.runs import restore
 
 _LOG = logging.getLogger(__name__)
+# Where TensorFlow lists the checkpoints of a directory.
+_LIST: Final = "checkpoint"
 
 
 class WeightAverage(tf.Module):
@@ -55,7 +59,7 @@ class WeightAverage(tf.Module):
 
 
 class TrainingState:
-    """Checkpoints of one phase of a run.
+    """Checkpoints of one phase of a run, whose directory's lock the caller has.
 
     Args:
         directory: ``last`` and ``best`` are kept below it.
@@ -81,6 +85,8 @@ class TrainingState:
             parts["average"] = average
         self._all = tf.train.Checkpoint(**parts)
         self._weights = tf.train.Checkpoint(model=model)
+        for name in ("last", "best"):
+            _sweep(directory / name)
         self._last = tf.train.CheckpointManager(self._all, str(directory / "last"), max_to_keep=2)
         self._best = tf.train.CheckpointManager(self._weights, str(directory / "best"), max_to_keep=1)
 
@@ -125,3 +131,21 @@ class TrainingState:
     def averaged(self) -> contextlib.AbstractContextManager[None]:
         """The weights to judge and keep: the average's where there is one."""
         return contextlib.nullcontext() if self.average is None else self.average.applied()
+
+
+def _sweep(directory: Path) -> None:
+    """Removes what a killed process left: files of checkpoints that were not yet, or no longer, listed."""
+    try:
+        listed = tf.train.get_checkpoint_state(str(directory))
+    except ValueError:
+        return
+    if listed is None and (directory / _LIST).exists():
+        # It can't be read, so nothing is known of the others.
+        return
+    known = {Path(path).name for path in listed.all_model_checkpoint_paths} if listed else set()
+    for path in directory.glob("*"):
+        # ckpt-8.index, ckpt-8.data-00000-of-00001, ckpt-8_temp (a directory) before, and checkpoint.tmp* of the list.
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _LIST and path.name.split(".")[0] not in known:
+            path.unlink()

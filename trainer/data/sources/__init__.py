@@ -1,20 +1,19 @@
 """From a source in the settings to a dataset directory, made once and then reused."""
 
+import contextlib
 import hashlib
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from trainer.config import DatasetSource, Source
-from trainer.data.dataset import HEADER, Dataset
+from trainer.data.dataset import Dataset
 from trainer.data.faults import DatasetError
 from trainer.data.sources import kmrd, mind, movielens, tabular
 from trainer.data.sources.contents import contents
-from trainer.files import cache_root, fsync_directory
+from trainer.files import cache_root, fsync_directory, staging
 
 __all__ = ["prepare"]
 
@@ -60,10 +59,13 @@ def prepare(source: Source) -> Dataset:
             return Dataset.load(path)
         except DatasetError as error:
             _LOG.warning("The cached dataset is damaged and is made again. %s", error)
-            _remove(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as staging:
-        made = adapter.write(source, Path(staging) / path.name)
+    with staging(path) as folder:
+        if path.exists():
+            # Another process made it, for which this one has waited. The damaged one goes with the folder.
+            with contextlib.suppress(DatasetError):
+                return Dataset.load(path)
+            path.rename(folder / "damaged")
+        made = adapter.write(source, folder / path.name)
         if _key(source, adapter) != key:
             # What was read may be half of the old and half of the new.
             raise DatasetError(
@@ -75,7 +77,7 @@ def prepare(source: Source) -> Dataset:
         except OSError:
             if not path.exists():
                 raise
-            # Another process made it meanwhile.
+            # Another process made it meanwhile, on a file system without locks.
             return Dataset.load(path)
     fsync_directory(path.parent)
     return replace(made, path=path)
@@ -85,9 +87,3 @@ def _key(source: Any, adapter: _Adapter) -> str:
     digest = hashlib.sha256(f"{adapter.version}\n{source.model_dump_json()}\n".encode())
     digest.update(contents(adapter.inputs(source)).encode())
     return digest.hexdigest()[:16]
-
-
-def _remove(path: Path) -> None:
-    # The header goes first, so that a removal that is killed half-way leaves nothing that looks whole.
-    (path / HEADER).unlink(missing_ok=True)
-    shutil.rmtree(path)

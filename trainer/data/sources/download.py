@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from trainer.errors import BabelrecError
-from trainer.files import cache_root
+from trainer.files import cache_root, staging
 
 _LOG = logging.getLogger(__name__)
 _CONNECT_SECONDS = 5.0
@@ -97,10 +97,12 @@ def _cached(name: str, sha256: str, origin: str, get: Callable[[Path], None]) ->
             return path
         _LOG.warning("%s is corrupted; it is deleted and downloaded again.", path)
         path.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
     for attempt in (1, 2):
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}.") as folder:
-            temporary = Path(folder) / name
+        with staging(path) as folder:
+            if path.is_file() and sha256_of(path) == sha256:
+                # Another process fetched it, for which this one has waited.
+                return path
+            temporary = folder / name
             get(temporary)
             got = sha256_of(temporary)
             if got == sha256:

@@ -1,5 +1,6 @@
 """The cache of prepared datasets."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -99,6 +100,45 @@ def test_a_killed_run_leaves_no_entry(source: TabularSource, tmp_path: Path) -> 
     assert all(name.startswith(".") for name in entries())
     dataset = prepare(source)
     assert Dataset.load(dataset.path) == dataset
+    assert entries() == [dataset.path.name]
+
+
+def test_the_second_of_two_processes_waits_for_the_entry(
+    source: TabularSource, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = sources._ADAPTERS["tabular"]
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from trainer.config import TabularSource\n"
+        "from trainer.data import sources\n"
+        "from trainer.data.sources import tabular\n"
+        "def write(source, path):\n"
+        "    print('writing', flush=True)\n"
+        "    sys.stdin.readline()\n"
+        "    return tabular.write(source, path)\n"
+        "sources._ADAPTERS['tabular'] = sources._Adapter(tabular.inputs, write, tabular.VERSION)\n"
+        "sources.prepare(TabularSource(interactions=Path(sys.argv[1]), items=Path(sys.argv[2])))\n"
+    )
+    command = [sys.executable, "-c", script, str(source.interactions), str(source.items)]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "writing\n"
+
+    class Release(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            assert first.stdin is not None
+            first.stdin.write("\n")
+            first.stdin.flush()
+
+    monkeypatch.setattr(logging.getLogger("trainer.locks"), "handlers", [Release()])
+    caplog.set_level(logging.INFO, "trainer.locks")
+    refusing = sources._Adapter(adapter.inputs, lambda *_: pytest.fail("made twice"), adapter.version)
+    monkeypatch.setitem(sources._ADAPTERS, "tabular", refusing)
+    dataset = prepare(source)
+    first.communicate()
+    assert first.returncode == 0
+    assert entries() == [dataset.path.name]
 
 
 def test_when_another_process_was_faster_its_result_is_taken(
