@@ -1,6 +1,7 @@
 """Writing that leaves either the old file or the new one, never a half."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -110,7 +111,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 def _refuse(path: Path) -> None:
     if path.exists():
-        raise FileExistsError(f"{path} exists already")
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
 
 def _own_file(path: Path) -> tuple[int, Path]:

@@ -15,6 +15,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
 from trainer.files import atomic_directory, write_text
+from trainer.storage import no_room
 
 
 class Run:
@@ -182,6 +183,8 @@ def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
         status.assert_existing_objects_matched()
         status.expect_partial()
     except (tf.errors.OpError, ValueError, AssertionError, IndexError, RuntimeError) as error:
+        if no_room(error):
+            raise
         reason = str(error).strip().splitlines()[0][:300]
         raise BabelrecError(
             f"The checkpoint {path or ''} can't be used: {reason}. It is damaged or of other settings. "

@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -12,10 +14,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.logging import RichHandler
 
-from trainer import __version__
+from trainer import __version__, interrupts
 from trainer.config import load_config
 from trainer.errors import BabelrecError
 from trainer.files import cache_root
+from trainer.storage import explain
 
 if TYPE_CHECKING:
     from trainer.evaluation.report import EvaluationReport
@@ -25,7 +28,10 @@ _LOG = logging.getLogger("trainer")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a verb; returns the exit code (0 done, 1 a fault in what was given, 130 interrupted)."""
+    """Runs a verb; returns the exit code.
+
+    0: done; 1: a fault in what was given, or of the place where files are written; 130, 143: SIGINT, SIGTERM.
+    """
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.WARNING,
@@ -44,15 +50,40 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     _LOG.setLevel(logging.DEBUG if options.verbose else logging.INFO)
     run: Callable[[argparse.Namespace], None] = options.run
-    try:
-        run(options)
-    except BabelrecError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on.", file=sys.stderr)
-        return 130
+    with interrupts.raised():
+        try:
+            run(options)
+            sys.stdout.flush()
+        except BaseException as error:
+            return _end(error)
     return 0
+
+
+def _end(error: BaseException) -> int:
+    """The one place where an error becomes a line on stderr and an exit code; what nobody foresaw is raised."""
+    interrupts.put_off()
+    number = interrupts.received()
+    # Not by the type alone: a library may have made another error of it.
+    if number is not None or isinstance(error, KeyboardInterrupt):
+        number = number or signal.SIGINT
+        said = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        print(f"{said}; run the same command again to go on.", file=sys.stderr)
+        return 128 + number
+    text = str(error) if isinstance(error, BabelrecError) else explain(error)
+    if text is None:
+        raise error
+    _LOG.debug("Where it happened:", exc_info=error)
+    print(f"error: {text}", file=sys.stderr)
+    _give_up_output()
+    return 1
+
+
+def _give_up_output() -> None:
+    """Drops what can't be written to stdout, which Python would try once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

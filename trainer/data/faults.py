@@ -1,7 +1,6 @@
 """How a fault in a user's file is reported: file, column, row and remedy."""
 
 import contextlib
-import errno
 import gzip
 import logging
 import zlib
@@ -12,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from trainer.errors import BabelrecError
+from trainer.storage import no_room
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,7 +61,10 @@ _WHOLE = "get or write the file again, it is truncated or damaged"
 
 @contextlib.contextmanager
 def reading(file: str) -> Iterator[None]:
-    """Turns any failure to read ``file`` into one `DatasetError` whose remedy suits the kind of failure."""
+    """Turns any failure to read ``file`` into one `DatasetError` whose remedy suits the kind of failure.
+
+    But for a lack of room (`trainer.storage`), which is no fault of the file.
+    """
     try:
         yield
     except (
@@ -74,6 +77,8 @@ def reading(file: str) -> Iterator[None]:
         ValueError,
         IndexError,
     ) as error:
+        if no_room(error):
+            raise
         problem, remedy = _explain(error)
         raise DatasetError(f"{file} can't be read: {problem}. Remedy: {remedy}.") from error
 
@@ -90,8 +95,6 @@ def _explain(error: BaseException) -> tuple[str, str]:
         return "it is a directory", "name a file"
     if isinstance(error, PermissionError):
         return "permission denied", "allow this user to read it (chmod, chown)"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full", "free space where temporary files and $BABELREC_CACHE are"
     if isinstance(error, MemoryError):
         return "out of memory", "free memory or split the file"
     return first_line, f"check that it is what its name says, or {_WHOLE.partition(',')[0]} where it is damaged"

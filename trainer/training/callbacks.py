@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer import interrupts
 from trainer.errors import BabelrecError
 from trainer.training.state import TrainingState
 from trainer.training.tensorboard import write_histogram
@@ -48,20 +49,34 @@ class Checkpoints(tf.keras.callbacks.Callback):
         super().__init__()
         self._per_epoch = per_epoch
         self._state = state
-        self._done = start
+        self._done = self._saved = start
         self._every = every
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Counts the step."""
+        """Counts the step; raises a signal that came in it."""
         self._done += 1
         if self._state.average is not None:
             self._state.average.update()
+        # Not before: the first step takes long, and there is nothing to save.
+        interrupts.put_off()
         if self._done % self._every == 0 and self._done % self._per_epoch:
-            self._state.save(self._done)
+            self._save(self._done)
+        interrupts.check()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves after validation, so that its verdict is in the checkpoint."""
-        self._state.save(self._done)
+        self._save(self._done)
+        interrupts.check()
+
+    def save_interrupted(self) -> None:
+        """Saves the steps since the last checkpoint; an epoch that was not judged gets its last step once more."""
+        step = self._done - (self._done % self._per_epoch == 0)
+        if step > self._saved:
+            self._save(step)
+
+    def _save(self, step: int) -> None:
+        self._state.save(step)
+        self._saved = step
 
 
 class Validation(tf.keras.callbacks.Callback):
@@ -100,7 +115,7 @@ class Validation(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validates and decides."""
-        with self._state.averaged():
+        with self._state.averaged(), interrupts.at_once():
             metrics = self._measure()
         with self._writer.as_default(step=epoch):
             for name, value in metrics.items():

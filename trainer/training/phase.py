@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trainer import interrupts
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
 from trainer.data.dataset import Dataset
@@ -182,7 +183,8 @@ class Phase:
             )
             callbacks.append(validation)
         callbacks.append(EpochLogger(self._loggers, self.name))
-        callbacks.append(Checkpoints(state, start, settings.checkpoint_steps, per_epoch))
+        checkpoints = Checkpoints(state, start, settings.checkpoint_steps, per_epoch)
+        callbacks.append(checkpoints)
         callbacks.append(
             TensorBoardCurves(
                 self._writer,
@@ -193,8 +195,13 @@ class Phase:
         )
         best = int(state.best_epoch.numpy())
         if not done and not (hold_out and patience_is_over(start // per_epoch, best, warm, settings.patience)):
-            with TrainingProgress(_TITLES[self.name], start, per_epoch, epochs) as progress:
-                self._run_epochs(model, [*callbacks, progress], start, epochs)
+            title = _TITLES[self.name]
+            with TrainingProgress(title, start, per_epoch, epochs) as progress, interrupts.put_off_in_steps():
+                try:
+                    self._run_epochs(model, [*callbacks, progress], start, epochs)
+                except interrupts.Interruption:
+                    checkpoints.save_interrupted()
+                    raise
         self._gain = 0.0 if validation is None else validation.gain
         if average is not None:
             average.write()

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from trainer.errors import BabelrecError
 from trainer.files import cache_root, staging
+from trainer.storage import no_room
 
 _LOG = logging.getLogger(__name__)
 _CONNECT_SECONDS = 5.0
@@ -126,6 +127,8 @@ def _http(url: str, target: Path) -> None:
                     file.write(chunk)
                     progress.advance(task, len(chunk))
     except (requests.RequestException, OSError) as error:
+        if no_room(error):
+            raise
         raise DownloadError(f"{url} can't be downloaded: {error}.") from error
 
 

@@ -82,9 +82,11 @@ class TranslationStore:
             raise self._fault(error) from error
 
     def _fault(self, error: sqlite3.Error) -> BabelrecError:
-        return BabelrecError(
-            f"The store of translations {self._path} can't be used: {error}. Remove the file to start a new one."
+        damaged = getattr(error, "sqlite_errorname", "") in ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+        remedy = (
+            "Remove the file to start a new one" if damaged else "See that there is room and that it may be written"
         )
+        return BabelrecError(f"The store of translations {self._path} can't be used: {error}. {remedy}.")
 
 
 def _key(*parts: str) -> bytes:

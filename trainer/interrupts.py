@@ -1,0 +1,88 @@
+"""SIGINT and SIGTERM as an exception, which training puts off to the end of its step."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Final
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption(KeyboardInterrupt):
+    """The process was asked to end.
+
+    Args:
+        number: Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class _State:
+    received: int | None = None
+    put_off = False
+
+
+_state = _State()
+
+
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """Raises `Interruption` for SIGINT and SIGTERM inside the block; signals come to the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _state.received, _state.put_off = None, False
+
+
+def received() -> int | None:
+    """The signal that came last inside `raised`, whether it was raised, put off, or swallowed by a library."""
+    return _state.received
+
+
+@contextlib.contextmanager
+def put_off_in_steps() -> Iterator[None]:
+    """A block in which `put_off` may be called; at its end signals are raised again."""
+    try:
+        yield
+    finally:
+        _state.put_off = False
+    check()
+
+
+def put_off() -> None:
+    """From here on a signal waits for `check`, so that it finds whole steps."""
+    _state.put_off = True
+
+
+def check() -> None:
+    """Raises the signal that was put off, if there is one."""
+    if _state.received is not None:
+        raise Interruption(_state.received)
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """A part of what is put off that takes long and may end anywhere."""
+    check()
+    before, _state.put_off = _state.put_off, False
+    try:
+        yield
+    finally:
+        _state.put_off = before
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    _state.received = number
+    if not _state.put_off:
+        raise Interruption(number)
