@@ -384,7 +384,7 @@ def test_versions_count_up_and_the_card_tells_what_is_inside(tiny_run: Run, vers
     assert version.name == "1"
     second = export(tiny_run, version.parent)
     assert second.name == "2"
-    assert {path.name for path in version.parent.iterdir()} == {"1", "2"}
+    assert {path.name for path in version.parent.iterdir()} == {".lock", "1", "2"}
     card = json.loads((second / "assets.extra" / "model_card.json").read_text(encoding="utf-8"))
     assert card["data"]["fingerprint"] == tiny_run.dataset().fingerprint
     assert card["config"] == tiny_run.config.model_dump(mode="json")
