@@ -2,7 +2,8 @@
 
 Good clients ask by gRPC and REST all the time. Meanwhile attacks take turns: connections that idle, send half, do not
 read, reset their streams, or use up the descriptors; bodies and inputs of hostile sizes; and new versions that replace
-old ones. Every request of the good clients has to be answered; the longest time without an answer is told by attack.
+old ones. Every request of the good clients has to be answered; the longest time without an answer is reported for each
+attack.
 """
 
 import argparse
@@ -11,9 +12,7 @@ import gzip
 import http.client
 import itertools
 import json
-import os
 import random
-import resource
 import socket
 import sys
 import tempfile
@@ -30,14 +29,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks import http2
+from benchmarks.attacks import PREDICT, STATUS, few_descriptors, half_sent, reset_streams
 from benchmarks.environment import environment
 from benchmarks.program import measure_and_write
 from benchmarks.served import MODEL, Server
 from serving.client import RecommenderClient
 from trainer.errors import BabelrecError
 
-_PREDICT = "/tensorflow.serving.PredictionService/Predict"
-_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 _BATCHING = "max_batch_size { value: 32 } batch_timeout_micros { value: 4000 } max_enqueued_batches { value: 8 }"
 _REQUEST = {"signature_name": "recommend", "inputs": {"query": ["space adventure"]}}
 # How long an attack that holds something holds it.
@@ -214,24 +212,12 @@ def _unread_rest(server: Server, _: int) -> None:
 
 
 def _half_grpc(server: Server, turn: int) -> None:
-    method = (_PREDICT, _STATUS)[turn % 2]
-    streams = b"".join(http2.call(each, method) + http2.half_message(each) for each in range(1, 200, 2))
-    _hold([lambda: http2.connect(server.port)] * 4, streams)
+    _hold([lambda: http2.connect(server.port)] * 4, half_sent((PREDICT, STATUS)[turn % 2], 100))
 
 
 def _resets(server: Server, turn: int) -> None:
-    method = (_PREDICT, _STATUS, "/test/Unknown")[turn % 3]
-    with contextlib.suppress(OSError), contextlib.closing(http2.connect(server.port)) as connection:
-        threading.Thread(target=_drain, args=(connection,), daemon=True).start()
-        for first in range(1, 2 * 100_000, 400):
-            streams = range(first, first + 400, 2)
-            connection.sendall(b"".join(http2.call(each, method) + http2.reset(each) for each in streams))
-
-
-def _drain(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        while connection.recv(1 << 16):
-            pass
+        reset_streams(server.port, (PREDICT, STATUS, "/test/Unknown")[turn % 3], 100_000)
 
 
 def _garbage(server: Server, turn: int) -> None:
@@ -243,16 +229,10 @@ def _garbage(server: Server, turn: int) -> None:
 
 
 def _descriptors(server: Server, _: int) -> None:
-    usual = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-    opened = max(int(number) for number in os.listdir(f"/proc/{server.pid}/fd")) + 1
-    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (opened + 64, usual[1]))
-    try:
-        with contextlib.ExitStack() as stack:
-            for _ in range(250):
-                with contextlib.suppress(OSError):
-                    stack.enter_context(http2.connect(server.port))
-    finally:
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, usual)
+    with few_descriptors(server.pid, spare=64), contextlib.ExitStack() as stack:
+        for _ in range(250):
+            with contextlib.suppress(OSError):
+                stack.enter_context(http2.connect(server.port))
 
 
 def _bombs(server: Server, _: int) -> None:

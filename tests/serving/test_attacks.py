@@ -1,9 +1,7 @@
 """What clients do to hurt: the server goes on answering others, or answers again as soon as it is over."""
 
 import contextlib
-import os
 import re
-import resource
 import socket
 import threading
 import urllib.request
@@ -15,13 +13,12 @@ import pytest
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from benchmarks import http2
+from benchmarks.attacks import PREDICT, STATUS, few_descriptors, half_sent, reset_streams
 from serving.native.library import why_not
 from tests.serving.live import LiveServer
 from tests.serving.models import copy_version
 from tests.serving.test_rpc import RECOMMEND, request_of
 
-_PREDICT = "/tensorflow.serving.PredictionService/Predict"
-_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 # A server under attack on a busy machine is slow; what is asserted is that it answers.
 _SECONDS = 60.0
 _WAYS = [
@@ -69,22 +66,9 @@ def says_its_status(server: LiveServer) -> None:
         assert stub.GetModelStatus(request, timeout=_SECONDS).model_version_status
 
 
-@contextlib.contextmanager
-def few_descriptors(server: LiveServer, spare: int) -> Iterator[None]:
-    """Leaves the server so many descriptors beyond those it has open."""
-    pid = server.process.pid
-    usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    opened = max(int(number) for number in os.listdir(f"/proc/{pid}/fd")) + 1
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened + spare, usual[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
-
-
 def test_used_up_descriptors_are_no_end(server: LiveServer, request: pytest.FixtureRequest) -> None:
     for _ in range(3):
-        with few_descriptors(server, spare=24), contextlib.ExitStack() as connections:
+        with few_descriptors(server.process.pid, spare=24), contextlib.ExitStack() as connections:
             for _ in range(250):
                 with contextlib.suppress(OSError):
                     connections.enter_context(http2.connect(port_of(server)))
@@ -103,45 +87,28 @@ def refused(server: LiveServer) -> int:
     return int(found[1])
 
 
-@pytest.mark.parametrize("method", [_PREDICT, _STATUS])
+@pytest.mark.parametrize("method", [PREDICT, STATUS])
 def test_half_sent_messages_stop_nobody_else(server: LiveServer, method: str, request: pytest.FixtureRequest) -> None:
     if "off" in request.node.callspec.id:
         pytest.skip("without the front a request takes one of grpcio's threads from its first byte on")
     with contextlib.closing(http2.connect(port_of(server))) as connection:
-        for stream in range(1, 2 * 200, 2):
-            connection.sendall(http2.call(stream, method) + http2.half_message(stream))
+        connection.sendall(half_sent(method, 200))
         predicts(server)
         says_its_status(server)
 
 
-@pytest.mark.parametrize("method", [_PREDICT, _STATUS, "/test/Unknown"])
+@pytest.mark.parametrize("method", [PREDICT, STATUS, "/test/Unknown"])
 def test_reset_streams_stop_nobody_else(server: LiveServer, method: str, request: pytest.FixtureRequest) -> None:
     if "off" in request.node.callspec.id:
         pytest.skip("without the front a flood of reset streams may cancel others' requests")
 
-    def attack() -> None:
-        # What comes back is read as well: a client that does not read is another attack.
-        with contextlib.closing(http2.connect(port_of(server))) as connection:
-            reader = threading.Thread(target=_drain, args=(connection,), daemon=True)
-            reader.start()
-            with contextlib.suppress(OSError):  # cut off, as well it may be
-                for first in range(1, 2 * 30_000, 2 * 100):
-                    streams = range(first, first + 2 * 100, 2)
-                    connection.sendall(b"".join(http2.call(each, method) + http2.reset(each) for each in streams))
-
-    attacker = threading.Thread(target=attack)
+    attacker = threading.Thread(target=reset_streams, args=(port_of(server), method, 30_000))
     attacker.start()
     while attacker.is_alive():
         predicts(server)
     attacker.join()
     predicts(server)
     says_its_status(server)
-
-
-def _drain(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while connection.recv(1 << 16):
-            pass
 
 
 def rest_answers(server: LiveServer) -> None:
@@ -176,7 +143,7 @@ def rest_connection(server: LiveServer) -> socket.socket:
 
 
 def test_used_up_descriptors_are_no_end_of_rest(server: LiveServer) -> None:
-    with few_descriptors(server, spare=24), contextlib.ExitStack() as connections:
+    with few_descriptors(server.process.pid, spare=24), contextlib.ExitStack() as connections:
         for _ in range(250):
             with contextlib.suppress(OSError):
                 connections.enter_context(rest_connection(server))
