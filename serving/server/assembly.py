@@ -3,7 +3,7 @@
 import argparse
 import gc
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from serving.native.front import Front
 from serving.runtime.batching import BatchingOptions
 from serving.server import config_files, fast_predict, flags, native_predict, ops, profiler, workers
 from serving.server.addresses import most_connections
+from serving.server.admin import Admission
 from serving.server.config_files import ConfigFileError
 from serving.server.core import CoreOptions, ServerCore
 from serving.server.errors import invalid_argument
@@ -90,11 +91,22 @@ def make_request_logger(options: argparse.Namespace, bundle: Any, metrics: Metri
         )
 
     factories: Mapping[str, Factory] = {"": file_collector, "file": file_collector}
-    return ServerRequestLogger(metrics, tuple(bundle.saved_model_tags) or ("serve",), factories)
+    return ServerRequestLogger(
+        metrics, tuple(bundle.saved_model_tags) or ("serve",), factories, root=options.request_log_root
+    )
 
 
-def make_grpc(options: argparse.Namespace, bundle: Any, handlers: Handlers, core: Core) -> GrpcServer:
+def make_grpc(
+    options: argparse.Namespace, bundle: Any, handlers: Handlers, core: Core, tokens: Sequence[str]
+) -> GrpcServer:
     """The gRPC server, which does not listen yet.
+
+    Args:
+        options: flags.
+        bundle: how models are run.
+        handlers: what answers.
+        core: the models.
+        tokens: of administrators.
 
     Raises:
         StatusError: the native front is insisted on and can't be had.
@@ -111,6 +123,7 @@ def make_grpc(options: argparse.Namespace, bundle: Any, handlers: Handlers, core
         share_port=workers.is_worker(),
         batching=batching_options(bundle.batching_parameters) if batched else None,
         front=front,
+        admission=Admission(options.admin_access, tokens, behind_front=front is not None),
     )
 
 
@@ -149,7 +162,7 @@ def add_services(options: argparse.Namespace, server: GrpcServer, core: Core) ->
         shutdowns.append(add_health(server.server, core.monitor).shutdown)
         names.append(HEALTH_SERVICE)
     if options.enable_profiler:
-        shutdowns.append(add_profiler(server.server).shutdown)
+        shutdowns.append(add_profiler(server.server, server.admission).shutdown)
         names.append(profiler.SERVICE)
     if options.enable_grpc_reflection:
         add_reflection(server.server, names)

@@ -62,14 +62,18 @@ RPCS: Sequence[Row] = (
         "ModelService.HandleReloadConfigRequest",
         "differs",
         "a refused configuration changes nothing, where parts of it are in force there; waits for changed models too; "
-        "refused with --workers above 1",
+        "refused with --workers above 1; for administrators only, see --admin_access",
     ),
     Row("SessionService.SessionRun", "refused", "the public server does not offer it either"),
     Row("grpc.health.v1.Health.Check", "differs", "also for services and for models by their names; there only for ''"),
     Row("grpc.health.v1.Health.Watch", "differs", "as Check"),
     Row("grpc.reflection.v1alpha.ServerReflection", "extra"),
-    Row("tensorflow.ProfilerService.Profile", "works", "one capture at a time; written to the server's own disk"),
-    Row("tensorflow.ProfilerService.Terminate"),
+    Row(
+        "tensorflow.ProfilerService.Profile",
+        "differs",
+        "for administrators only, see --admin_access; one capture at a time; written to the server's own disk",
+    ),
+    Row("tensorflow.ProfilerService.Terminate", "differs", "for administrators only"),
     Row("tensorflow.ProfilerService.Monitor", "refused", "UNIMPLEMENTED, as in TensorFlow's own service of 2.20"),
 )
 

@@ -103,6 +103,8 @@ class ServerCore(Generic[S]):
         self._config: Any = model_server_config_pb2.ModelServerConfig()
         self._models: dict[str, Any] = {}
         self._labels: _Labels = {}
+        # Of all models that ever were configured.
+        self._base_paths: dict[str, str] = {}
         # Model -> the versions last reported by the source for its current configuration.
         self._reported: dict[str, Sequence[StoragePath]] = {}
 
@@ -142,6 +144,11 @@ class ServerCore(Generic[S]):
     def model_config(self, model_name: str) -> Any:
         """The model's ``ModelConfig`` in force, or None."""
         return self._models.get(model_name)
+
+    def without_paths(self, model_name: str, text: str) -> str:
+        """A text about a model with the model's name in the place of its base path."""
+        base_path = self._base_paths.get(model_name)
+        return text.replace(base_path, model_name) if base_path else text
 
     def watch(self, serve: Callable[[str, Mapping[int, S]], None]) -> None:
         """See ``AspiredVersionsManager.watch``; changes of configuration are told too."""
@@ -278,6 +285,7 @@ class ServerCore(Generic[S]):
 
         def take_over() -> None:
             self._config, self._models, self._labels = accepted, models, labels
+            self._base_paths |= {model.name: str(model.base_path) for model in watched}
             # What was reported for a former configuration says nothing of this one.
             for name in [*self._reported]:
                 if name in changed or name not in models:

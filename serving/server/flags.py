@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
+from serving.server.admin import ACCESS
 from serving.server.policies import TRANSITION_POLICIES
 
 Support = Literal["works", "differs", "refused"]
@@ -264,6 +265,16 @@ FLAGS: Sequence[Flag] = (
          ours=True, check=_one_of(*TRANSITION_POLICIES)),
     Flag("servable_versions_always_present", "bool", False,
          "take a base path without versions for a mistake instead of unloading the model", ours=True),
+    Flag("admin_access", "string", "loopback", "who may send HandleReloadConfigRequest and use the profiler: loopback "
+         "(clients on this machine, those with a checked certificate, and those with a token), token (the latter two) "
+         "or open (everybody, as in TensorFlow Serving)", ours=True, check=_one_of(*ACCESS)),
+    Flag("admin_token_file", "string", "", "file of tokens, one a line, that administrators send as `authorization: "
+         "Bearer TOKEN`", ours=True),
+    Flag("request_log_root", "string", "", "directory that all request logs must be below; empty: those of "
+         "--model_config_file may be anywhere, and a request may name no others (but with --admin_access=open)",
+         ours=True),
+    Flag("verbose_errors", "bool", False, "show clients where models lie on this machine, as TensorFlow Serving does, "
+         "instead of the models' names", ours=True),
     Flag("require_manifest", "bool", False,
          "refuse versions without assets.extra/manifest.json, the digests that `export` writes", ours=True),
     Flag("workers", "int", 1, "server processes that share the ports, each with its own models and batches",

@@ -23,6 +23,7 @@ from serving.protos import (
     regression_pb2,
 )
 from serving.runtime.batching import BatchingOptions
+from serving.server.admin import Admission
 from serving.server.errors import StatusError, from_exception, too_late, too_many
 from serving.server.fast_predict import NO_DEADLINE, FastPredict
 from serving.server.handlers import Handlers
@@ -153,6 +154,11 @@ class GrpcServer:
         share_port: whether other processes may listen on the same port.
         batching: how models join requests; Predict then takes the way of ``FastPredict``. None: they don't.
         front: what listens instead, and passes on what it doesn't answer by itself. None: this server listens.
+        admission: who may reload the configuration; None: clients on this machine.
+
+    Attributes:
+        server: gRPC's own.
+        admission: who may administrate.
     """
 
     def __init__(
@@ -165,7 +171,9 @@ class GrpcServer:
         share_port: bool = False,
         batching: BatchingOptions | None = None,
         front: Front | None = None,
+        admission: Admission | None = None,
     ) -> None:
+        self.admission = admission = admission or Admission(behind_front=front is not None)
         self._front = front
         self._folder: str | None = None
         self._executor = LeanExecutor(threads)
@@ -205,7 +213,9 @@ class GrpcServer:
             "tensorflow.serving.ModelService",
             {
                 "GetModelStatus": _method(handlers.get_model_status, get_model_status_pb2.GetModelStatusRequest),
-                "HandleReloadConfigRequest": _method(handlers.reload_config, model_management_pb2.ReloadConfigRequest),
+                "HandleReloadConfigRequest": _method(
+                    handlers.reload_config, model_management_pb2.ReloadConfigRequest, admission
+                ),
             },
         )
 
@@ -293,7 +303,11 @@ def channel_arguments(options: Sequence[tuple[str, Any]], *, share_port: bool) -
     ]
 
 
-def _method(handler: Callable[..., Any], request_type: Any) -> grpc.RpcMethodHandler:
+def _method(
+    handler: Callable[..., Any], request_type: Any, admission: Admission | None = None
+) -> grpc.RpcMethodHandler:
+    """What answers a method; with ``admission`` it is for those alone whom that lets in."""
+
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         remaining: float | None = context.time_remaining()
         if remaining is None or remaining > NO_DEADLINE:
@@ -301,6 +315,8 @@ def _method(handler: Callable[..., Any], request_type: Any) -> grpc.RpcMethodHan
         elif remaining <= 0:
             _abort(context, too_late())
         try:
+            if admission is not None:
+                admission.check(context, "HandleReloadConfigRequest")
             return handler(request, remaining)
         except StatusError as error:
             failure = error

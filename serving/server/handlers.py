@@ -57,6 +57,8 @@ class Handlers:
         as_content: whether Predict answers with ``tensor_content`` instead of typed values
             (``--enable_serialization_as_tensor_content``).
         reloadable: whether HandleReloadConfigRequest is answered; a single one of several workers must not.
+        trust_reloads: whether such a request may have log files written anywhere (``ServerRequestLogger.check``).
+        show_paths: whether errors show where models lie on this machine; else they show the models' names.
     """
 
     def __init__(
@@ -68,10 +70,14 @@ class Handlers:
         check_method_names: bool = False,
         as_content: bool = False,
         reloadable: bool = True,
+        trust_reloads: bool = True,
+        show_paths: bool = True,
     ) -> None:
         self._core = core
         self._as_content = as_content
         self._reloadable = reloadable
+        self._trust_reloads = trust_reloads
+        self._show_paths = show_paths
         self._logger = request_logger
         self.metrics = metrics if metrics is not None else Metrics()
         self._check_method_names = check_method_names
@@ -240,7 +246,9 @@ class Handlers:
         response = get_model_status_pb2.GetModelStatusResponse()
         for version, state in states.items():
             response.model_version_status.add(
-                version=version, state=int(state.manager_state), status=_status_proto(state.error)
+                version=version,
+                state=int(state.manager_state),
+                status=_status_proto(state.error and self._shown(spec.name, state.error)),
             )
         return response
 
@@ -272,7 +280,7 @@ class Handlers:
         before = self.metrics.totals(request.metric_names)
         try:
             if self._logger is not None:
-                self._logger.check(config)
+                self._logger.check(config, requested=not self._trust_reloads)
             self._core.reload(config, timeout)
             if self._logger is not None:
                 self._follow(self._logger, self._core.config)
@@ -385,10 +393,16 @@ class Handlers:
     def _fail(self, name: str, error: Exception, entrypoint: str) -> NoReturn:
         failure = from_exception(error)
         self._count_failure(name, failure, entrypoint)
-        if failure is error:
-            raise error
-        _LOGGER.exception("unexpected failure")
-        raise failure from error
+        if failure is not error:
+            _LOGGER.exception("unexpected failure")
+        raise self._shown(name, failure) from error
+
+    def _shown(self, name: str, error: StatusError) -> StatusError:
+        """An error as clients may see it."""
+        if self._show_paths:
+            return error
+        message = self._core.without_paths(name, error.message)
+        return error if message == error.message else StatusError(error.code, message)
 
 
 _RUNS = frozenset({"run", "run_serialized", "run_together"})

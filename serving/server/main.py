@@ -24,7 +24,7 @@ if importlib.util.find_spec("tf_keras") is not None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
-from serving.server import addresses, config_files, flags, workers
+from serving.server import addresses, admin, config_files, flags, workers
 from serving.server.config_files import ConfigFileError, ConfigFilePoller
 from serving.server.errors import StatusError
 from serving.server.workers import run_workers
@@ -146,6 +146,7 @@ class _Server:
         config = config_files.model_server_config(options)
         bundle = config_files.session_bundle_config(options)
         config_files.monitoring_config(options)
+        tokens = admin.read_tokens(options.admin_token_file)
         if workers.is_worker():
             workers.end_with_parent()
         else:
@@ -186,9 +187,11 @@ class _Server:
             metrics,
             check_method_names=options.enable_signature_method_name_check,
             as_content=options.enable_serialization_as_tensor_content,
+            trust_reloads=options.admin_access == admin.OPEN,
+            show_paths=options.verbose_errors,
             reloadable=not workers.is_worker(),
         )
-        self._grpc = assembly.make_grpc(options, bundle, handlers, core)
+        self._grpc = assembly.make_grpc(options, bundle, handlers, core, tokens)
         self._shutdowns = assembly.add_services(options, self._grpc, core)
         assembly.listen(options, self._grpc, credentials)
         if options.rest_api_port:

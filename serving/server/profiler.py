@@ -28,6 +28,7 @@ import grpc
 
 from serving.proto import profiler_service_pb2
 from serving.runtime.c_api import Status, TensorFlowError, library
+from serving.server.admin import Admission
 from serving.server.errors import StatusError, from_exception, invalid_argument
 
 SERVICE = "tensorflow.ProfilerService"
@@ -71,16 +72,21 @@ _FUNCTIONS: dict[str, tuple[str, Any, list[Any]]] = {
 }
 
 
-def add_profiler(server: grpc.Server) -> "Profiler":
+def add_profiler(server: grpc.Server, admission: Admission | None = None) -> "Profiler":
     """Adds the profiler service to a server that has not been started, on threads of its own.
 
     Profile records what the server's models do and writes it, as ``<repository_root>/<session_id>/<host>.xplane.pb``,
     to a directory of THIS machine that the client names, which is what TensorBoard and TensorFlow's client expect.
     Terminate ends a recording early. Monitor is for TPUs and unimplemented, as it is in TensorFlow.
 
+    Args:
+        server: where to add it.
+        admission: who may record; None: clients on this machine.
+
     Returns:
         What to shut down when draining begins.
     """
+    admission = admission or Admission()
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="profiler")
     service = Profiler()
     methods: dict[str, tuple[Callable[[Any, grpc.ServicerContext], Any], Any]] = {
@@ -88,16 +94,21 @@ def add_profiler(server: grpc.Server) -> "Profiler":
         "Terminate": (service.terminate, profiler_service_pb2.TerminateRequest),
         "Monitor": (service.monitor, profiler_service_pb2.MonitorRequest),
     }
-    handlers = {name: _handler(method, request, pool) for name, (method, request) in methods.items()}
+    handlers = {name: _handler(method, request, pool, admission, name) for name, (method, request) in methods.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     return service
 
 
 def _handler(
-    method: Callable[[Any, grpc.ServicerContext], Any], request_type: Any, pool: ThreadPoolExecutor
+    method: Callable[[Any, grpc.ServicerContext], Any],
+    request_type: Any,
+    pool: ThreadPoolExecutor,
+    admission: Admission,
+    name: str,
 ) -> grpc.RpcMethodHandler:
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         try:
+            admission.check(context, f"ProfilerService.{name}")
             return method(request, context)
         except StatusError as error:
             failure = error

@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
 
 from serving.protos import logging_pb2, prediction_log_pb2
-from serving.server.errors import from_exception, invalid_argument
+from serving.server.errors import StatusError, from_exception, invalid_argument
 from serving.server.log_collector import FACTORIES, Factory, LogCollector, check_prefix, factory_for
 from serving.server.metrics import Metrics
 from serving.server.wire import delimited
@@ -56,6 +57,7 @@ class ServerRequestLogger:
         metrics: where logged and lost records are counted (``request_log_count``).
         saved_model_tags: put into the logs' metadata.
         factories: collectors by the type that a config names.
+        root: the directory that all files must be below; empty: those of the operator's configuration may be anywhere.
 
     Attributes:
         active: whether any model's requests may be logged; look here before calling ``log``.
@@ -66,7 +68,10 @@ class ServerRequestLogger:
         metrics: Metrics,
         saved_model_tags: Sequence[str] = ("serve",),
         factories: Mapping[str, Factory] = FACTORIES,
+        *,
+        root: str = "",
     ) -> None:
+        self._root = Path(root).resolve() if root else None
         self.active = False
         self._metrics = metrics
         self._tags = list(saved_model_tags)
@@ -77,18 +82,23 @@ class ServerRequestLogger:
         # rate leaves the file alone.
         self._collectors: dict[bytes, LogCollector] = {}
 
-    def check(self, config: Any) -> None:
+    def check(self, config: Any, *, requested: bool = False) -> None:
         """Tells whether ``update`` would take this ``ModelServerConfig``.
+
+        Args:
+            config: the configuration.
+            requested: whether a client sent it, who without a root may name no file but those in use.
 
         Raises:
             StatusError: NOT_FOUND for an unknown collector type; INVALID_ARGUMENT or FAILED_PRECONDITION
-                for a file prefix that can't be written to.
+                for a file prefix that can't be written to; PERMISSION_DENIED for one that may not.
         """
         for name, logging_configs in _logging_configs(config).items():
             for logging_config in logging_configs:
                 collector_config = logging_config.log_collector_config
                 factory_for(collector_config, self._factories)
                 if collector_config.type in ("", "file"):
+                    self._check_place(collector_config, requested)
                     check_prefix(collector_config.filename_prefix)
                 rate = logging_config.sampling_config.sampling_rate
                 if not 0.0 <= rate <= 1.0:
@@ -146,6 +156,21 @@ class ServerRequestLogger:
             self._loggers = {}
             old, self._collectors = self._collectors, {}
             return _close(old.values(), timeout)
+
+    def _check_place(self, config: Any, requested: bool) -> None:
+        prefix = config.filename_prefix
+        if self._root is not None:
+            if not Path(prefix).resolve().is_relative_to(self._root):
+                raise StatusError(
+                    grpc.StatusCode.PERMISSION_DENIED,
+                    f"filename_prefix {prefix} is not below {self._root}, the directory of --request_log_root",
+                )
+        elif requested and config.SerializeToString(deterministic=True) not in self._collectors:
+            raise StatusError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"a request may not have files written to {prefix}. Remedy: start the server with --request_log_root, "
+                "the directory that log files may be written below, or name the file in --model_config_file",
+            )
 
     def _logger(self, name: str, config: Any, collectors: dict[bytes, LogCollector]) -> _Logger:
         if config.HasField("custom_logging_config"):

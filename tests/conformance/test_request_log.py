@@ -96,7 +96,7 @@ def test_logs_are_warm_up_requests(models: Path, tmp_path: Path) -> None:
 
 def test_reload_changes_what_is_logged(models: Path, tmp_path: Path) -> None:
     half = models / "half_plus_two"
-    with Server(config=config_list(model_config("m", half))) as server:
+    with Server(f"--request_log_root={tmp_path}", config=config_list(model_config("m", half))) as server:
         server.wait_until_ready()
         server.predict("m", {"x": [1.0]})
         server.reload(config_list(model_config("m", half, _logged(tmp_path / "log", 1.0))))

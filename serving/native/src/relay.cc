@@ -1,5 +1,12 @@
 #include "relay.h"
 
+#include <arpa/inet.h>
+#include <grpc/support/alloc.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <charconv>
+#include <string>
 #include <string_view>
 
 #include "core.h"
@@ -7,10 +14,14 @@
 namespace babelrec {
 namespace {
 
+// Says who the caller is to the server behind (serving/server/admin.py), whose own peer is this one.
+constexpr char kPeer[] = "x-babelrec-peer";
+
 // Whether a header is passed on: not if it is of one connection, and the other one has its own, nor if gRPC would
-// refuse to send it, though it was received.
+// refuse to send it, though it was received. Nor does a caller say itself who it is.
 bool is_passed_on(const grpc_metadata& header) {
   const std::string_view key = view(header.key);
+  if (key == kPeer) return false;
   if (key == "user-agent" || key == "te" || key == "content-type" || key.substr(0, 1) == ":") return false;
   if (key.substr(0, 5) == "grpc-" && key != "grpc-status-details-bin") return false;
   return grpc_header_key_is_legal(header.key) != 0 &&
@@ -23,6 +34,50 @@ void drop_other_headers(grpc_metadata_array& headers) {
     if (is_passed_on(headers.metadata[index])) headers.metadata[kept++] = headers.metadata[index];
   }
   headers.count = kept;  // the entries themselves are the call's
+}
+
+// The address at the other end of a connection, as gRPC writes it; empty where it is not known.
+std::string address(int descriptor) {
+  sockaddr_storage peer = {};
+  socklen_t size = sizeof peer;
+  if (getpeername(descriptor, reinterpret_cast<sockaddr*>(&peer), &size) != 0) return "";
+  char text[INET6_ADDRSTRLEN] = "";
+  if (peer.ss_family == AF_UNIX) return "unix:";
+  if (peer.ss_family == AF_INET) {
+    const auto* four = reinterpret_cast<const sockaddr_in*>(&peer);
+    inet_ntop(AF_INET, &four->sin_addr, text, sizeof text);
+    return "ipv4:" + std::string(text) + ":" + std::to_string(ntohs(four->sin_port));
+  }
+  if (peer.ss_family == AF_INET6) {
+    const auto* six = reinterpret_cast<const sockaddr_in6*>(&peer);
+    inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof text);
+    return "ipv6:[" + std::string(text) + "]:" + std::to_string(ntohs(six->sin6_port));
+  }
+  return "";
+}
+
+// Who calls. gRPC names the peers of the acceptor's connections by their descriptors, which stay open as long as there
+// is a call of theirs.
+std::string caller(grpc_call* call) {
+  char* const name = grpc_call_get_peer(call);
+  const std::string peer = name == nullptr ? "" : name;
+  gpr_free(name);
+  if (peer.substr(0, 3) != "fd:") return peer;
+  int descriptor = -1;
+  std::from_chars(peer.data() + 3, peer.data() + peer.size(), descriptor);
+  return address(descriptor);
+}
+
+void add_header(grpc_metadata_array& headers, const char* key, grpc_slice value) {
+  if (headers.count == headers.capacity) {
+    headers.capacity = headers.count + 1;
+    headers.metadata =
+        static_cast<grpc_metadata*>(gpr_realloc(headers.metadata, headers.capacity * sizeof(grpc_metadata)));
+  }
+  grpc_metadata& added = headers.metadata[headers.count++];
+  added = {};
+  added.key = grpc_slice_from_static_string(key);
+  added.value = value;
 }
 
 // Two calls joined back to back. All of it happens in the one thread that runs the queue's tags.
@@ -55,6 +110,8 @@ class Relay {
   void open() {
     is_open_ = true;
     drop_other_headers(metadata_);
+    peer_ = grpc_slice_from_copied_string(caller(server_).c_str());
+    add_header(metadata_, kPeer, peer_);
     grpc_op open = operation(GRPC_OP_SEND_INITIAL_METADATA);
     open.data.send_initial_metadata.count = metadata_.count;
     open.data.send_initial_metadata.metadata = metadata_.metadata;
@@ -88,6 +145,7 @@ class Relay {
     grpc_metadata_array_destroy(&initial_);
     grpc_metadata_array_destroy(&trailing_);
     grpc_slice_unref(details_);
+    grpc_slice_unref(peer_);
     grpc_call_unref(client_);
     grpc_call_unref(server_);
     std::function<void()> ended = std::move(ended_);
@@ -209,6 +267,7 @@ class Relay {
   grpc_byte_buffer* response_ = nullptr;
   grpc_status_code status_ = GRPC_STATUS_OK;
   grpc_slice details_ = grpc_empty_slice();
+  grpc_slice peer_ = grpc_empty_slice();
   int is_cancelled_ = 0;
   bool is_open_ = false;
   bool is_last_request_ = false;

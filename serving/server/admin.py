@@ -1,0 +1,119 @@
+"""Who may change what the server does: reload its configuration, and record profiles.
+
+TensorFlow Serving answers HandleReloadConfigRequest and the profiler's requests for whoever reaches its port; both
+make it write files where the request says. ``--admin_access`` says who may ask for them here.
+"""
+
+import hmac
+import ipaddress
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+
+from serving.server.errors import StatusError, invalid_argument
+
+LOOPBACK, TOKEN, OPEN = ACCESS = "loopback", "token", "open"
+# Set by the native front in the calls that it passes on, whose own peer is the front.
+PEER_HEADER = "x-babelrec-peer"
+
+_LOGGER = logging.getLogger(__name__)
+_SCHEME = "bearer "
+_SHORTEST_TOKEN = 16
+
+
+class Admission:
+    """Decides about administrative requests.
+
+    Args:
+        access: ``loopback`` lets clients on this machine in, those whose certificate was checked (mutual TLS) and those
+            with a token; ``token`` the latter two only; ``open`` everybody, as TensorFlow Serving does.
+        tokens: what ``authorization: Bearer`` may carry.
+        behind_front: whether calls come through the native front, which then says who the peer is.
+    """
+
+    def __init__(self, access: str = LOOPBACK, tokens: Sequence[str] = (), *, behind_front: bool = False) -> None:
+        self._access = access
+        self._tokens = [token.encode() for token in tokens]
+        self._behind_front = behind_front
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody is let in."""
+        return self._access == OPEN
+
+    def check(self, context: grpc.ServicerContext, what: str) -> None:
+        """Lets a call pass, and says so in the log, or doesn't.
+
+        Args:
+            context: of the call.
+            what: the method, for messages.
+
+        Raises:
+            StatusError: PERMISSION_DENIED, saying who may.
+        """
+        headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+        peer = headers.get(PEER_HEADER, "") if self._behind_front else context.peer()
+        reason = self._reason(peer, headers.get("authorization", ""), context)
+        if reason is None:
+            raise StatusError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"{what} is for administrators: send `authorization: Bearer TOKEN` with a token of --admin_token_file"
+                + (" or ask from the server's own machine" if self._access == LOOPBACK else "")
+                + ". --admin_access=open lets everybody in, as TensorFlow Serving does",
+            )
+        _LOGGER.info("%s by %s (%s)", what, peer, reason)
+
+    def _reason(self, peer: str, authorization: str, context: grpc.ServicerContext) -> str | None:
+        if self.is_open:
+            return OPEN
+        if self._has_token(authorization):
+            return TOKEN
+        if context.peer_identities():
+            return "certificate"
+        return LOOPBACK if self._access == LOOPBACK and is_local(peer) else None
+
+    def _has_token(self, authorization: str) -> bool:
+        if authorization[: len(_SCHEME)].lower() != _SCHEME:
+            return False
+        given = authorization[len(_SCHEME) :].strip().encode()
+        return any(hmac.compare_digest(given, token) for token in self._tokens)
+
+
+def is_local(peer: str) -> bool:
+    """Whether gRPC's name of a peer is of this machine: a UNIX socket's or a loopback address."""
+    kind, _, rest = unquote(peer).partition(":")
+    if kind in ("unix", "unix-abstract"):
+        return True
+    if kind not in ("ipv4", "ipv6"):
+        return False
+    try:
+        address: Any = ipaddress.ip_address(rest.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return False
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
+
+
+def read_tokens(path: str) -> list[str]:
+    """The tokens of a file, one a line; an empty path has none.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, the file can't be read, holds none, or one that is too short to be a secret.
+    """
+    if not path:
+        return []
+    try:
+        lines = [line.strip() for line in Path(path).read_text("ascii").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII"
+        raise invalid_argument(f"--admin_token_file={path} can't be read: {reason}") from None
+    tokens = [line for line in lines if line and not line.startswith("#")]
+    if not tokens or any(len(token) < _SHORTEST_TOKEN for token in tokens):
+        raise invalid_argument(
+            f"--admin_token_file={path} must hold tokens of {_SHORTEST_TOKEN} characters and more, one a line. Remedy: "
+            f"`openssl rand -hex 32 > {path}`"
+        )
+    return tokens
