@@ -18,6 +18,9 @@ from serving.runtime.c_api import Output, output_array
 _MAX_METADATA = "grpc.max_metadata_size"
 _MOST_METADATA = 1 << 20
 _SHARE_PORT = "grpc.so_reuseport"
+# How long a client may take to begin, TLS included; gRPC gives it two minutes.
+_HANDSHAKE = "grpc.server_handshake_timeout_ms"
+_HANDSHAKE_MILLIS = 20_000
 
 SUPPORTED_DTYPES = frozenset({1, 2, 3, 7, 9, 10})
 """Types of tensors that the front can read and write: float, double, int32, string, int64, bool."""
@@ -45,6 +48,23 @@ class NativeSignature:
     fetches: Sequence[Output]
     spec_field: bytes
     rows: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS of a front, by texts in PEM.
+
+    Attributes:
+        key: the private key.
+        certificate: its certificate, and those between it and the authority.
+        authorities: certificates of those that sign clients' certificates.
+        verify: whether each client must show a certificate that one of them has signed.
+    """
+
+    key: str
+    certificate: str
+    authorities: str = ""
+    verify: bool = False
 
 
 class NativeModel:
@@ -135,9 +155,10 @@ class Front:
         max_connections: more are closed as soon as they are made.
         pad: whether sizes that differ beyond the rows are filled up.
         channel_arguments: gRPC's own options.
+        tls: None: connections are not encrypted.
 
     Raises:
-        OSError: it is not built, or can't be loaded.
+        OSError: it is not built, or can't be loaded, or its gRPC is not one that it knows.
     """
 
     def __init__(
@@ -151,18 +172,28 @@ class Front:
         max_connections: int,
         pad: bool,
         channel_arguments: Sequence[tuple[str, int | str]],
+        tls: Tls | None = None,
     ) -> None:
         self._native = functions()
         given = dict(channel_arguments)
         self._share_port = bool(given.pop(_SHARE_PORT, False))
         self._paths: list[str] = []
         channel_arguments = list(
-            (given | {_MAX_METADATA: max(int(given.get(_MAX_METADATA, 0)), _MOST_METADATA)}).items()
+            (
+                {_HANDSHAKE: _HANDSHAKE_MILLIS}
+                | given
+                | {_MAX_METADATA: max(int(given.get(_MAX_METADATA, 0)), _MOST_METADATA)}
+            ).items()
         )
         texts = (c_char_p * len(channel_arguments))(
             *[value.encode() if isinstance(value, str) else None for _, value in channel_arguments]
         )
+        tls = tls or Tls("", "")
         self._front = self._native.babelrec_front_new(
+            tls.key.encode(),
+            tls.certificate.encode(),
+            tls.authorities.encode(),
+            tls.verify,
             groups,
             max_rows,
             max_waiting,
@@ -175,6 +206,8 @@ class Front:
             _numbers([value if isinstance(value, int) else 0 for _, value in channel_arguments]),
             len(channel_arguments),
         )
+        if not self._front:
+            raise OSError("the gRPC library takes no connections that others have accepted; 1.51 does")
 
     def listen(self, address: str) -> int:
         """Binds ``host:port`` or ``unix:/path``, before the start; returns the port, of a path 0.

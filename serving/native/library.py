@@ -18,7 +18,17 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "babelrec_load": (c_int, [c_char_p]),
     "babelrec_front_new": (
         c_void_p,
-        [c_int, *[c_int64] * 5, c_int, POINTER(c_char_p), POINTER(c_char_p), POINTER(c_int), c_int],
+        [
+            *[c_char_p] * 3,
+            c_int,
+            c_int,
+            *[c_int64] * 5,
+            c_int,
+            POINTER(c_char_p),
+            POINTER(c_char_p),
+            POINTER(c_int),
+            c_int,
+        ],
     ),
     "babelrec_front_listen": (None, [c_void_p, c_int]),
     "babelrec_front_start": (None, [c_void_p, c_char_p]),

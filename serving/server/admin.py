@@ -17,8 +17,8 @@ import grpc
 from serving.server.errors import StatusError, invalid_argument
 
 LOOPBACK, TOKEN, OPEN = ACCESS = "loopback", "token", "open"
-# Set by the native front in the calls that it passes on, whose own peer is the front.
-PEER_HEADER = "x-babelrec-peer"
+# Set by the native front (src/relay.cc) in the calls that it passes on, whose own peer is the front.
+PEER_HEADER, VERIFIED_HEADER = "x-babelrec-peer", "x-babelrec-verified"
 
 _LOGGER = logging.getLogger(__name__)
 _SCHEME = "bearer "
@@ -56,8 +56,11 @@ class Admission:
             StatusError: PERMISSION_DENIED, saying who may.
         """
         headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-        peer = headers.get(PEER_HEADER, "") if self._behind_front else context.peer()
-        reason = self._reason(peer, headers.get("authorization", ""), context)
+        if self._behind_front:
+            peer, is_verified = headers.get(PEER_HEADER, ""), VERIFIED_HEADER in headers
+        else:
+            peer, is_verified = context.peer(), bool(context.peer_identities())
+        reason = self._reason(peer, headers.get("authorization", ""), is_verified)
         if reason is None:
             raise StatusError(
                 grpc.StatusCode.PERMISSION_DENIED,
@@ -67,12 +70,12 @@ class Admission:
             )
         _LOGGER.info("%s by %s (%s)", what, peer, reason)
 
-    def _reason(self, peer: str, authorization: str, context: grpc.ServicerContext) -> str | None:
+    def _reason(self, peer: str, authorization: str, is_verified: bool) -> str | None:
         if self.is_open:
             return OPEN
         if self._has_token(authorization):
             return TOKEN
-        if context.peer_identities():
+        if is_verified:
             return "certificate"
         return LOOPBACK if self._access == LOOPBACK and is_local(peer) else None
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
-from serving.native.front import Front
+from serving.native.front import Front, Tls
 from serving.runtime.batching import BatchingOptions
 from serving.server import config_files, fast_predict, flags, native_predict, ops, profiler, workers
 from serving.server.addresses import most_connections
@@ -31,7 +30,7 @@ from serving.server.reflection import add_reflection
 from serving.server.request_log import ServerRequestLogger
 from serving.server.servable import Servable
 from serving.server.source import StoragePath
-from serving.server.tls import server_credentials
+from serving.server.tls import checked
 from serving.server.whole import WholeCheck
 
 _LOGGER = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ def make_request_logger(options: argparse.Namespace, bundle: Any, metrics: Metri
 
 
 def make_grpc(
-    options: argparse.Namespace, bundle: Any, handlers: Handlers, core: Core, tokens: Sequence[str]
+    options: argparse.Namespace, bundle: Any, handlers: Handlers, core: Core, tokens: Sequence[str], tls: Tls | None
 ) -> GrpcServer:
     """The gRPC server, which does not listen yet.
 
@@ -107,12 +106,13 @@ def make_grpc(
         handlers: what answers.
         core: the models.
         tokens: of administrators.
+        tls: of the port; None: connections are not encrypted.
 
     Raises:
         StatusError: the native front is insisted on and can't be had.
     """
     batched = bundle.HasField("batching_parameters")
-    front = _make_front(options, bundle)
+    front = _make_front(options, bundle, tls)
     if front is not None:
         NativePredict(front, core, handlers.metrics)
     return GrpcServer(
@@ -123,11 +123,12 @@ def make_grpc(
         share_port=workers.is_worker(),
         batching=batching_options(bundle.batching_parameters) if batched else None,
         front=front,
+        tls=tls,
         admission=Admission(options.admin_access, tokens, behind_front=front is not None),
     )
 
 
-def _make_front(options: argparse.Namespace, bundle: Any) -> Front | None:
+def _make_front(options: argparse.Namespace, bundle: Any, tls: Tls | None) -> Front | None:
     if options.native_predict == "off":
         return None
     obstacle = native_predict.obstacle(options, bundle)
@@ -147,6 +148,7 @@ def _make_front(options: argparse.Namespace, bundle: Any) -> Front | None:
         max_connections=options.max_connections or most_connections(),
         pad=batching.pad_variable_length_inputs,
         channel_arguments=channel_arguments(options.grpc_channel_arguments, share_port=workers.is_worker()),
+        tls=tls,
     )
 
 
@@ -169,25 +171,25 @@ def add_services(options: argparse.Namespace, server: GrpcServer, core: Core) ->
     return shutdowns
 
 
-def make_credentials(options: argparse.Namespace) -> grpc.ServerCredentials | None:
+def make_tls(options: argparse.Namespace) -> Tls | None:
     """TLS of the gRPC port; None without ``--ssl_config_file``.
 
     Raises:
         StatusError, ConfigFileError: the TLS configuration can't be used.
     """
     config = config_files.ssl_config(options)
-    return None if config is None else server_credentials(config)
+    return None if config is None else checked(config)
 
 
-def listen(options: argparse.Namespace, server: GrpcServer, credentials: grpc.ServerCredentials | None) -> None:
+def listen(options: argparse.Namespace, server: GrpcServer) -> None:
     """Binds the gRPC server to its port and socket, starts it and says so.
 
     Raises:
         OSError: an address is in use.
     """
-    port = server.listen(f"0.0.0.0:{options.port}", credentials)
+    port = server.listen(f"0.0.0.0:{options.port}")
     if options.grpc_socket_path:
-        server.listen(f"unix:{options.grpc_socket_path}", credentials)
+        server.listen(f"unix:{options.grpc_socket_path}")
     server.start()
     _LOGGER.info("Running gRPC ModelServer at 0.0.0.0:%d ...", port)
     if options.grpc_socket_path:

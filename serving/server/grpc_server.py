@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from serving.native.front import Front
+from serving.native.front import Front, Tls
 from serving.protos import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -27,6 +27,7 @@ from serving.server.admin import Admission
 from serving.server.errors import StatusError, from_exception, too_late, too_many
 from serving.server.fast_predict import NO_DEADLINE, FastPredict
 from serving.server.handlers import Handlers
+from serving.server.tls import server_credentials
 
 _LOGGER = logging.getLogger(__name__)
 _INFERENCE = "/tensorflow.serving.PredictionService/"
@@ -154,6 +155,7 @@ class GrpcServer:
         share_port: whether other processes may listen on the same port.
         batching: how models join requests; Predict then takes the way of ``FastPredict``. None: they don't.
         front: what listens instead, and passes on what it doesn't answer by itself. None: this server listens.
+        tls: of its ports, unless a front has it; None: they are not encrypted.
         admission: who may reload the configuration; None: clients on this machine.
 
     Attributes:
@@ -171,10 +173,12 @@ class GrpcServer:
         share_port: bool = False,
         batching: BatchingOptions | None = None,
         front: Front | None = None,
+        tls: Tls | None = None,
         admission: Admission | None = None,
     ) -> None:
         self.admission = admission = admission or Admission(behind_front=front is not None)
         self._front = front
+        self._tls = tls
         self._folder: str | None = None
         self._executor = LeanExecutor(threads)
         self.server: grpc.Server = grpc.server(
@@ -219,21 +223,20 @@ class GrpcServer:
             },
         )
 
-    def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+    def listen(self, address: str) -> int:
         """Binds ``host:port`` or ``unix:/path``; returns the port.
 
         Raises:
             OSError: the address is in use or can't be had.
         """
         if self._front is not None:
-            assert credentials is None, "the front knows no TLS"
             try:
                 return self._front.listen(address)
             except OSError as error:
                 raise OSError(f"cannot listen on {address}: is it in use? ({error})") from None
         try:
-            if credentials is not None:
-                return int(self.server.add_secure_port(address, credentials))
+            if self._tls is not None:
+                return int(self.server.add_secure_port(address, server_credentials(self._tls)))
             return int(self.server.add_insecure_port(address))
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: is it in use? ({error})") from None

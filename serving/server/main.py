@@ -158,7 +158,7 @@ class _Server:
 
         if workers.is_worker() and workers.share_memory():
             _LOGGER.info("pages that are equal in all workers may be merged by the kernel")
-        credentials = assembly.make_credentials(options)
+        tls = assembly.make_tls(options)
         metrics = Metrics()
         logger = self._logger = assembly.make_request_logger(options, bundle, metrics)
         logger.check(config)
@@ -191,9 +191,9 @@ class _Server:
             show_paths=options.verbose_errors,
             reloadable=not workers.is_worker(),
         )
-        self._grpc = assembly.make_grpc(options, bundle, handlers, core, tokens)
+        self._grpc = assembly.make_grpc(options, bundle, handlers, core, tokens, tls)
         self._shutdowns = assembly.add_services(options, self._grpc, core)
-        assembly.listen(options, self._grpc, credentials)
+        assembly.listen(options, self._grpc)
         if options.rest_api_port:
             from serving.server.rest import start_rest
 

@@ -134,7 +134,7 @@ def obstacle(options: argparse.Namespace, bundle: Any) -> str | None:
         return "it needs --enable_batching"
     if bundle.enable_per_model_batching_params:
         return "it does not know --enable_per_model_batching_parameters"
-    for flag in ("ssl_config_file", "enable_signature_method_name_check", "enable_serialization_as_tensor_content"):
+    for flag in ("enable_signature_method_name_check", "enable_serialization_as_tensor_content"):
         if getattr(options, flag):
             return f"it does not know --{flag}"
     return why_not()

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from serving.native.front import Tls
 from serving.server.errors import StatusError, invalid_argument
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
@@ -21,8 +22,8 @@ _KEY = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _MISMATCH = "KEY_VALUES_MISMATCH"
 
 
-def server_credentials(config: Any) -> grpc.ServerCredentials:
-    """Credentials for a secure port, as ``tensorflow_serving/model_servers/server.cc`` makes them.
+def checked(config: Any) -> Tls:
+    """What an ``SSLConfig`` says, as ``tensorflow_serving/model_servers/server.cc`` understands it.
 
     With ``client_verify`` each client must show a certificate that an authority of ``custom_ca`` has signed; without
     it none is asked for one, whatever ``custom_ca`` holds.
@@ -34,10 +35,15 @@ def server_credentials(config: Any) -> grpc.ServerCredentials:
         StatusError: INVALID_ARGUMENT, naming the field that is missing, garbled or does not fit.
     """
     _check(config)
+    return Tls(config.server_key, config.server_cert, config.custom_ca, config.client_verify)
+
+
+def server_credentials(tls: Tls) -> grpc.ServerCredentials:
+    """Credentials for a secure port of grpcio's server."""
     return grpc.ssl_server_credentials(
-        [(config.server_key.encode(), config.server_cert.encode())],
-        root_certificates=config.custom_ca.encode() or None,
-        require_client_auth=config.client_verify,
+        [(tls.key.encode(), tls.certificate.encode())],
+        root_certificates=tls.authorities.encode() or None,
+        require_client_auth=tls.verify,
     )
 
 

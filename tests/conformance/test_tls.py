@@ -1,5 +1,6 @@
 """TLS and mutual TLS by --ssl_config_file. Source: ssl_config.proto."""
 
+import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,8 @@ pytestmark = pytest.mark.own_server
 class _Party:
     """A certificate and its key."""
 
-    def __init__(self, authority: trustme.CA, name: str) -> None:
-        issued = authority.issue_cert(name)
+    def __init__(self, authority: trustme.CA, name: str, not_after: datetime.datetime | None = None) -> None:
+        issued = authority.issue_cert(name, not_after=not_after)
         self.key = issued.private_key_pem.bytes()
         self.chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
 
@@ -41,6 +42,12 @@ def _start(server: Server) -> Server:
     return server
 
 
+@pytest.fixture(scope="module", params=[[], ["--enable_batching"]], ids=["alone", "batching"])
+def more(request: pytest.FixtureRequest) -> list[str]:
+    """Flags that may have another listener answer."""
+    return list(request.param)
+
+
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
@@ -52,18 +59,24 @@ def clients() -> trustme.CA:
 
 
 @pytest.fixture(scope="module")
-def tls(models: Path, authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def tls(
+    models: Path, authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory, more: list[str]
+) -> Iterator[Server]:
     flag = _ssl_config(tmp_path_factory.mktemp("tls"), _Party(authority, "localhost"))
-    with Server(*_flags(models), flag) as server:
+    with Server(*_flags(models), flag, *more) as server:
         yield _start(server)
 
 
 @pytest.fixture(scope="module")
 def mtls(
-    models: Path, authority: trustme.CA, clients: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+    models: Path,
+    authority: trustme.CA,
+    clients: trustme.CA,
+    tmp_path_factory: pytest.TempPathFactory,
+    more: list[str],
 ) -> Iterator[Server]:
     flag = _ssl_config(tmp_path_factory.mktemp("mtls"), _Party(authority, "localhost"), clients)
-    with Server(*_flags(models), flag) as server:
+    with Server(*_flags(models), flag, *more) as server:
         yield _start(server)
 
 
@@ -100,6 +113,16 @@ def test_mutual_tls(mtls: Server, authority: trustme.CA, clients: trustme.CA) ->
     _refused(mtls, _credentials(authority))
     _refused(mtls, _credentials(authority, _Party(authority, "client")))
     _refused(mtls, None)
+    # All kinds of calls, whoever answers them.
+    target = Target(mtls.address, credentials=_credentials(authority, _Party(clients, "client")))
+    assert target.available("half") == [123]
+    target.close()
+
+
+def test_expired_client_certificate(mtls: Server, authority: trustme.CA, clients: trustme.CA) -> None:
+    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    _refused(mtls, _credentials(authority, _Party(clients, "client", not_after=yesterday)))
+    assert _ask(mtls, _credentials(authority, _Party(clients, "client"))) == 3.0
 
 
 def test_rest_stays_plain(tls: Server) -> None:

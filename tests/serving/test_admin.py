@@ -1,5 +1,6 @@
 """Who may reload the configuration and record profiles, and which files a request may have written."""
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+import trustme
 from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
 
 from serving.native.library import why_not
@@ -35,8 +37,15 @@ def own_address() -> str:
 class Admin:
     """Asks for what only administrators may, at an address and with headers."""
 
-    def __init__(self, address: str, model: str, base_path: Path) -> None:
-        self.channel = grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+    def __init__(
+        self, address: str, model: str, base_path: Path, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        self.channel = (
+            grpc.secure_channel(address, credentials, options)
+            if credentials is not None
+            else grpc.insecure_channel(address, options)
+        )
         self._request = model_management_pb2.ReloadConfigRequest()
         self.model = self._request.config.model_config_list.config.add(
             name=model, base_path=str(base_path), model_platform="tensorflow"
@@ -122,6 +131,7 @@ def test_clients_of_this_machine_are_administrators(by_default: Served, tmp_path
         {},
         {"x_babelrec_peer": "ipv4:127.0.0.1:1234"},
         {"x_babelrec_peer": "unix:"},
+        {"x_babelrec_verified": "1"},
         {"x_forwarded_for": "127.0.0.1"},
         {"authorization": "Bearer "},
         {"authorization": "Bearer 0123456789abcde"},
@@ -150,6 +160,31 @@ def test_with_tokens_alone_loopback_is_nobody(by_token: Served, tmp_path: Path) 
     assert by_token.near().reload() is _DENIED
     assert by_token.near().profile(tmp_path) is _DENIED
     assert _TOKENS[1] not in by_token.server.text
+
+
+def test_a_checked_certificate_opens(
+    way: str, exports: dict[int, Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    servers, clients = trustme.CA(), trustme.CA()
+    own = servers.issue_cert("localhost")
+    base = tmp_path_factory.mktemp("mutual")
+    config = base / "ssl.config"
+    texts = {
+        "server_key": own.private_key_pem.bytes(),
+        "server_cert": own.cert_chain_pems[0].bytes(),
+        "custom_ca": clients.cert_pem.bytes(),
+    }
+    lines = [f"{name}: {json.dumps(text.decode())}" for name, text in texts.items()]
+    config.write_text("\n".join([*lines, "client_verify: true"]))
+    client = clients.issue_cert("administrator")
+    credentials = grpc.ssl_channel_credentials(
+        servers.cert_pem.bytes(), client.private_key_pem.bytes(), client.cert_chain_pems[0].bytes()
+    )
+    for served_by in served(way, exports[1], base, "token", f"--ssl_config_file={config}"):
+        admin = Admin(served_by.server.address, served_by.server.model_name, base, credentials)
+        assert admin.reload() is grpc.StatusCode.OK
+        assert admin.profile(tmp_path) is grpc.StatusCode.OK
+        served_by.server.wait_for_log("(certificate)")
 
 
 def test_open_is_as_tensorflow_serving(by_anybody: Served, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from serving.proto import ssl_config_pb2
 from serving.server.errors import StatusError
-from serving.server.tls import server_credentials
+from serving.server.tls import checked, server_credentials
 
 
 class _Party:
@@ -57,7 +57,7 @@ def _serving(config: Any) -> Iterator[int]:
     instance = grpc.server(ThreadPoolExecutor(1))
     handler = grpc.unary_unary_rpc_method_handler(who)
     instance.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Who", {"Who": handler}),))
-    port = instance.add_secure_port("localhost:0", server_credentials(config))
+    port = instance.add_secure_port("localhost:0", server_credentials(checked(config)))
     instance.start()
     try:
         yield port
@@ -166,7 +166,7 @@ def _wrong_configs(server: _Party, authority: trustme.CA) -> dict[str, tuple[dic
 def test_what_cannot_work_is_told_at_start(authority: trustme.CA, server: _Party) -> None:
     for name, (fields, told) in _wrong_configs(server, authority).items():
         with pytest.raises(StatusError) as caught:
-            server_credentials(_config(server, **fields))
+            checked(_config(server, **fields))
         assert told in caught.value.message, name
         assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
         # Errors are logged: no key may be in them.

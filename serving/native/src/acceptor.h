@@ -13,7 +13,32 @@
 #include <thread>
 #include <vector>
 
+// gRPC's own, of src/core/lib/iomgr/tcp_server.h: what its C++ library hands connections over with that others have
+// accepted (`ServerBuilder::experimental().AddExternalConnectionAcceptor`). The C library offers it by no header.
+namespace grpc_core {
+class TcpServerFdHandler {
+ public:
+  virtual ~TcpServerFdHandler() = default;
+  virtual void Handle(int listener, int descriptor, grpc_byte_buffer* pending) = 0;
+};
+}  // namespace grpc_core
+
 namespace babelrec {
+
+// The way by which accepted connections get into a gRPC server. It must outlive the server.
+class Entry {
+ public:
+  // What the server must be made with: the entry's argument besides `arguments`. Valid as long as both.
+  grpc_channel_args with(const grpc_channel_args& arguments);
+  // Opens the entry of a server that was made so and has not been started. False: this gRPC has no such thing.
+  bool open(grpc_server* server, grpc_server_credentials* credentials);
+  // Gives the server, which has been started, a connection.
+  void take(int descriptor) { handler_->Handle(-1, descriptor, nullptr); }
+
+ private:
+  grpc_core::TcpServerFdHandler* handler_ = nullptr;
+  std::vector<grpc_arg> arguments_;
+};
 
 struct ConnectionCounts {
   int64_t open = 0;
@@ -24,7 +49,7 @@ struct ConnectionCounts {
 class Acceptor {
  public:
   // most: connections at once; more are closed as soon as they are made.
-  Acceptor(grpc_server* server, int64_t most) : server_(server), most_(most) {}
+  Acceptor(Entry& entry, int64_t most) : entry_(entry), most_(most) {}
   ~Acceptor() { stop(); }
 
   // Takes a listening socket, which is closed by `stop`. Before `start`.
@@ -50,7 +75,7 @@ class Acceptor {
   bool is_full();
   void forget_closed();
 
-  grpc_server* const server_;
+  Entry& entry_;
   const int64_t most_;
   std::vector<int> listeners_;
   int wake_ = -1;

@@ -16,8 +16,10 @@ struct Handle {
 
 API int babelrec_load(const char* tensorflow_library) { return load_tensorflow(tensorflow_library) ? 1 : 0; }
 
+// key, certificate, authorities: PEM texts; without a certificate there is no TLS.
 // keys, texts, numbers: gRPC's options; where texts has none the number counts.
-API Front* babelrec_front_new(int groups, int64_t max_rows, int64_t max_waiting, int64_t timeout_micros,
+// Null where this gRPC lets no connections in that others have accepted.
+API Front* babelrec_front_new(const char* key, const char* certificate, const char* authorities, int verify, int groups, int64_t max_rows, int64_t max_waiting, int64_t timeout_micros,
                               int64_t max_concurrent, int64_t max_connections, int pad, const char** keys,
                               const char** texts, const int* numbers, int count) {
   std::vector<grpc_arg> arguments(static_cast<size_t>(count));
@@ -32,8 +34,12 @@ API Front* babelrec_front_new(int groups, int64_t max_rows, int64_t max_waiting,
       argument.value.integer = numbers[index];
     }
   }
-  const grpc_channel_args all{arguments.size(), arguments.data()};
-  return new Front({groups, max_rows, max_waiting, timeout_micros, max_concurrent, max_connections, pad != 0}, &all);
+  auto front = new Front({groups, max_rows, max_waiting, timeout_micros, max_concurrent, max_connections, pad != 0},
+                         {key, certificate, authorities, verify != 0}, {arguments.size(), arguments.data()});
+  if (front->is_usable()) return front;
+  front->close(0);
+  delete front;
+  return nullptr;
 }
 
 API void babelrec_front_listen(Front* front, int socket) { front->listen(socket); }

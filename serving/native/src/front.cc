@@ -54,6 +54,15 @@ double micros_since(std::chrono::steady_clock::time_point start) {
   return micros_between(start, std::chrono::steady_clock::now());
 }
 
+grpc_server_credentials* credentials_of(const Tls& tls) {
+  if (tls.certificate.empty()) return grpc_insecure_server_credentials_create();
+  grpc_ssl_pem_key_cert_pair pair{tls.key.c_str(), tls.certificate.c_str()};
+  return grpc_ssl_server_credentials_create_ex(
+      tls.authorities.empty() ? nullptr : tls.authorities.c_str(), &pair, 1,
+      tls.verify ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE,
+      nullptr);
+}
+
 }  // namespace
 
 // A Predict request on its way.
@@ -147,11 +156,15 @@ struct Front::Other {
   Tag refused = tag_of<&Other::on_refused>(this);
 };
 
-Front::Front(const FrontOptions& options, const grpc_channel_args* arguments)
-    : options_(options),
-      server_((grpc_init(), grpc_server_create(arguments, nullptr))),
-      acceptor_(server_, options.max_connections),
+Front::Front(const FrontOptions& options, const Tls& tls, const grpc_channel_args& arguments)
+    : options_(options), server_(nullptr), is_usable_(false), acceptor_(entry_, options.max_connections),
       predict_name_(grpc_slice_from_static_string(kPredict)) {
+  grpc_init();
+  const grpc_channel_args all = entry_.with(arguments);
+  server_ = grpc_server_create(&all, nullptr);
+  grpc_server_credentials* credentials = credentials_of(tls);
+  is_usable_ = entry_.open(server_, credentials);
+  grpc_server_credentials_release(credentials);
   queue_ = grpc_completion_queue_create_for_next(nullptr);
   grpc_server_register_completion_queue(server_, queue_, nullptr);
   predict_ =

@@ -28,11 +28,21 @@ struct FrontOptions {
   bool pad;                // whether sizes that differ beyond the rows are filled up
 };
 
+// Texts in PEM. None of a certificate: no TLS.
+struct Tls {
+  std::string key, certificate;
+  std::string authorities;  // of clients' certificates
+  bool verify = false;      // whether each client must show one
+};
+
 // One thread does what gRPC's queue asks for; `groups` threads run models; one writes answers while the next group
 // is already being run. None of them ever needs Python.
 class Front {
  public:
-  Front(const FrontOptions& options, const grpc_channel_args* arguments);
+  Front(const FrontOptions& options, const Tls& tls, const grpc_channel_args& arguments);
+
+  // Whether there is a way for connections into this gRPC; if not, the front can only be deleted.
+  bool is_usable() const { return is_usable_; }
 
   // Takes a listening socket, before the start.
   void listen(int socket) { acceptor_.add(socket); }
@@ -96,7 +106,9 @@ class Front {
   void answer(Group& group);
 
   const FrontOptions options_;
+  Entry entry_;
   grpc_server* server_;
+  bool is_usable_;
   Acceptor acceptor_;
   grpc_completion_queue* queue_;
   grpc_channel* channel_ = nullptr;

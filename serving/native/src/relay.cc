@@ -1,12 +1,8 @@
 #include "relay.h"
 
-#include <arpa/inet.h>
+#include <grpc/grpc_security.h>
 #include <grpc/support/alloc.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
-#include <charconv>
-#include <string>
 #include <string_view>
 
 #include "core.h"
@@ -14,14 +10,15 @@
 namespace babelrec {
 namespace {
 
-// Says who the caller is to the server behind (serving/server/admin.py), whose own peer is this one.
-constexpr char kPeer[] = "x-babelrec-peer";
+// Say who the caller is to the server behind (serving/server/admin.py), whose own peer is this one: its address, and
+// whether a certificate of its own was checked.
+constexpr char kPeer[] = "x-babelrec-peer", kVerified[] = "x-babelrec-verified";
 
 // Whether a header is passed on: not if it is of one connection, and the other one has its own, nor if gRPC would
 // refuse to send it, though it was received. Nor does a caller say itself who it is.
 bool is_passed_on(const grpc_metadata& header) {
   const std::string_view key = view(header.key);
-  if (key == kPeer) return false;
+  if (key == kPeer || key == kVerified) return false;
   if (key == "user-agent" || key == "te" || key == "content-type" || key.substr(0, 1) == ":") return false;
   if (key.substr(0, 5) == "grpc-" && key != "grpc-status-details-bin") return false;
   return grpc_header_key_is_legal(header.key) != 0 &&
@@ -36,36 +33,11 @@ void drop_other_headers(grpc_metadata_array& headers) {
   headers.count = kept;  // the entries themselves are the call's
 }
 
-// The address at the other end of a connection, as gRPC writes it; empty where it is not known.
-std::string address(int descriptor) {
-  sockaddr_storage peer = {};
-  socklen_t size = sizeof peer;
-  if (getpeername(descriptor, reinterpret_cast<sockaddr*>(&peer), &size) != 0) return "";
-  char text[INET6_ADDRSTRLEN] = "";
-  if (peer.ss_family == AF_UNIX) return "unix:";
-  if (peer.ss_family == AF_INET) {
-    const auto* four = reinterpret_cast<const sockaddr_in*>(&peer);
-    inet_ntop(AF_INET, &four->sin_addr, text, sizeof text);
-    return "ipv4:" + std::string(text) + ":" + std::to_string(ntohs(four->sin_port));
-  }
-  if (peer.ss_family == AF_INET6) {
-    const auto* six = reinterpret_cast<const sockaddr_in6*>(&peer);
-    inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof text);
-    return "ipv6:[" + std::string(text) + "]:" + std::to_string(ntohs(six->sin6_port));
-  }
-  return "";
-}
-
-// Who calls. gRPC names the peers of the acceptor's connections by their descriptors, which stay open as long as there
-// is a call of theirs.
-std::string caller(grpc_call* call) {
-  char* const name = grpc_call_get_peer(call);
-  const std::string peer = name == nullptr ? "" : name;
-  gpr_free(name);
-  if (peer.substr(0, 3) != "fd:") return peer;
-  int descriptor = -1;
-  std::from_chars(peer.data() + 3, peer.data() + peer.size(), descriptor);
-  return address(descriptor);
+bool is_verified(grpc_call* call) {
+  grpc_auth_context* context = grpc_call_auth_context(call);
+  const bool found = context != nullptr && grpc_auth_context_peer_is_authenticated(context) != 0;
+  grpc_auth_context_release(context);
+  return found;
 }
 
 void add_header(grpc_metadata_array& headers, const char* key, grpc_slice value) {
@@ -110,8 +82,11 @@ class Relay {
   void open() {
     is_open_ = true;
     drop_other_headers(metadata_);
-    peer_ = grpc_slice_from_copied_string(caller(server_).c_str());
+    char* const peer = grpc_call_get_peer(server_);
+    peer_ = grpc_slice_from_copied_string(peer);
+    gpr_free(peer);
     add_header(metadata_, kPeer, peer_);
+    if (is_verified(server_)) add_header(metadata_, kVerified, grpc_slice_from_static_string("1"));
     grpc_op open = operation(GRPC_OP_SEND_INITIAL_METADATA);
     open.data.send_initial_metadata.count = metadata_.count;
     open.data.send_initial_metadata.metadata = metadata_.metadata;
