@@ -1,6 +1,7 @@
 """HTTP/2 by hand (RFC 9113), for what no client library sends."""
 
 import socket
+import ssl
 import struct
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -44,8 +45,10 @@ def reset(stream: int) -> bytes:
     return frame(RST_STREAM, 0, stream, struct.pack(">I", _CANCEL))
 
 
-def connect(port: int) -> socket.socket:
+def connect(port: int, tls: ssl.SSLContext | None = None) -> socket.socket:
     """A connection whose preface has been sent."""
     connection = socket.create_connection(("localhost", port), timeout=60)
+    if tls is not None:
+        connection = tls.wrap_socket(connection, server_hostname="localhost")
     connection.sendall(_PREFACE + frame(SETTINGS, 0, 0))
     return connection

@@ -187,6 +187,13 @@ def to_content_proto(array: npt.NDArray[Any]) -> Any:
     return proto
 
 
+def rows_of(proto: Any) -> int | None:
+    """Size of a TensorProto's first axis; None for a scalar or what has no type."""
+    if not proto.tensor_shape.dim or proto.dtype == types_pb2.DT_INVALID:
+        return None
+    return int(proto.tensor_shape.dim[0].size)
+
+
 def string_array(values: Sequence[bytes] | bytes) -> npt.NDArray[Any]:
     """An ``object`` array; unlike ``np.array`` it keeps trailing NUL bytes and never makes an ``S`` dtype."""
     if isinstance(values, bytes):

@@ -10,7 +10,6 @@ import functools
 import math
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
 from ctypes import c_int64
 from typing import Any
 
@@ -30,7 +29,6 @@ from serving.tensors import (
 
 _STRING = types_pb2.DT_STRING
 _INVALID_ARGUMENT = 3
-_FAILED_PRECONDITION = 9
 _UNIMPLEMENTED = 12
 _NO_DIMENSIONS = (c_int64 * 1)()
 # A string's record: the two lowest bits of the first byte tell its kind.
@@ -79,36 +77,6 @@ def bytes_from_tensor(tensor: int) -> bytes:
     return _wire(dtype, shape, c.TF_TensorData(tensor), c.TF_TensorByteSize(tensor))
 
 
-def split_bytes_from_tensor(tensor: int, rows: Sequence[int]) -> list[bytes]:
-    """Like ``bytes_from_tensor`` for consecutive parts of a tensor.
-
-    Args:
-        tensor: a ``TF_Tensor``.
-        rows: sizes of the parts along the first axis.
-
-    Raises:
-        TensorFlowError: the tensor has another number of rows (FAILED_PRECONDITION), or its values can't be sent.
-    """
-    c = library()
-    shape = [c.TF_Dim(tensor, axis) for axis in range(c.TF_NumDims(tensor))]
-    if not shape or shape[0] != sum(rows):
-        raise TensorFlowError(
-            _FAILED_PRECONDITION,
-            "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input "
-            f"tensors: shape {shape}, {sum(rows)} rows",
-        )
-    dtype = c.TF_TensorType(tensor)
-    data = stride = 0
-    if 0 not in shape:
-        data = c.TF_TensorData(tensor)
-        stride = c.TF_TensorByteSize(tensor) // shape[0]
-    parts = []
-    for count in rows:
-        parts.append(_wire(dtype, (count, *shape[1:]), data, count * stride))
-        data += count * stride
-    return parts
-
-
 def _wire(dtype: int, shape: tuple[int, ...], data: int, size: int) -> bytes:
     if dtype == _STRING:
         return _header(dtype, shape) + b"".join(_string_fields(data, math.prod(shape)))
@@ -150,7 +118,7 @@ class TensorCache:
     def __init__(self, most: int = 1024, largest: int = 64) -> None:
         self._most = most
         self._largest = largest
-        self._kept: OrderedDict[tuple[bytes, tuple[int, ...]], int] = OrderedDict()
+        self._kept: OrderedDict[bytes, int] = OrderedDict()
 
     def get(self, proto: Any) -> tuple[int, bool]:
         """The tensor of a proto, and whether the caller has to free it after use.
@@ -161,36 +129,21 @@ class TensorCache:
             TensorFlowError: INVALID_ARGUMENT, the proto is malformed.
         """
         serialized = proto.SerializeToString()
-        if not self._is_small(proto, serialized, 1):
+        if not self._is_small(proto, serialized):
             return tensor_from_proto(proto), True
-        return self._keep((serialized, ()), lambda: proto), False
+        tensor = self._kept.get(serialized)
+        if tensor is None:
+            tensor = self._kept[serialized] = tensor_from_proto(proto)
+        else:
+            self._kept.move_to_end(serialized)
+        return tensor, False
 
-    def get_joined(self, protos: Sequence[Any], rows: Sequence[int], join: Callable[[], Any]) -> tuple[int, bool]:
-        """Like ``get`` for the tensor that ``join`` makes of several protos; it is kept when they are all alike.
-
-        ``rows`` are the sizes of their first axes; ``join`` refuses others.
-        """
-        first = protos[0].SerializeToString()
-        # The size first: few joined inputs are small, and comparing them all costs more.
-        is_kept = self._is_small(protos[0], first, len(protos))
-        if not is_kept or any(proto.SerializeToString() != first for proto in protos[1:]):
-            return tensor_from_proto(join()), True
-        return self._keep((first, tuple(rows)), join), False
-
-    def _is_small(self, proto: Any, serialized: bytes, copies: int) -> bool:
+    def _is_small(self, proto: Any, serialized: bytes) -> bool:
         # A few bytes can stand for a large tensor: a shape, and one value for all of it.
-        count = copies
+        count = 1
         for dimension in proto.tensor_shape.dim:
             count *= dimension.size
         return len(serialized) <= self._largest and count <= _MOST_KEPT
-
-    def _keep(self, key: tuple[bytes, tuple[int, ...]], make: Callable[[], Any]) -> int:
-        tensor = self._kept.get(key)
-        if tensor is None:
-            tensor = self._kept[key] = tensor_from_proto(make())
-        else:
-            self._kept.move_to_end(key)
-        return tensor
 
     def trim(self) -> None:
         """Frees what is beyond the size of the cache; to be called when no tensor of it is in use."""

@@ -11,7 +11,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from serving.native.front import Front, Tls
 from serving.runtime.batching import BatchingOptions
-from serving.server import config_files, fast_predict, flags, native_predict, ops, profiler, workers
+from serving.server import config_files, flags, native_predict, ops, profiler, workers
 from serving.server.addresses import most_connections
 from serving.server.admin import Admission
 from serving.server.config_files import ConfigFileError
@@ -111,7 +111,6 @@ def make_grpc(
     Raises:
         StatusError: the native front is insisted on and can't be had.
     """
-    batched = bundle.HasField("batching_parameters")
     front = _make_front(options, bundle, tls)
     if front is not None:
         NativePredict(front, core, handlers.metrics)
@@ -121,7 +120,6 @@ def make_grpc(
         max_concurrent=options.max_concurrent_requests or None,
         options=options.grpc_channel_arguments,
         share_port=workers.is_worker(),
-        batching=batching_options(bundle.batching_parameters) if batched else None,
         front=front,
         tls=tls,
         admission=Admission(options.admin_access, tokens, behind_front=front is not None),
@@ -273,6 +271,7 @@ def _loader_factory(
     options: argparse.Namespace, bundle: Any, metrics: Metrics, check: WholeCheck
 ) -> Callable[[str, StoragePath, Any], _LateLoader]:
     batched = bundle.HasField("batching_parameters")
+    has_front = options.native_predict != "off" and native_predict.obstacle(options, bundle) is None
     shared = batching_options(bundle.batching_parameters) if batched else None
 
     def batching_of(storage: StoragePath) -> BatchingOptions | None:
@@ -296,8 +295,8 @@ def _loader_factory(
                 warm_up_iterations=max(bundle.model_warmup_options.num_request_iterations.value, 1),
                 check_method_names=options.enable_signature_method_name_check,
                 batching=batching_of(storage),
-                # Only REST's Predict then comes by threads of its own, whose runs the runtime joins.
-                predict_alone=batched and not options.rest_api_port and fast_predict.is_available(),
+                # The front joins requests by itself: only REST's Predict then goes by the runtime's queue.
+                predict_alone=has_front and not options.rest_api_port,
                 prefer_tflite=bundle.prefer_tflite_model,
                 tflite_interpreters=(
                     bundle.num_tflite_pools or bundle.num_tflite_interpreters or flags.available_cpus()

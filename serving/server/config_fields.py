@@ -174,8 +174,8 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
         "BatchingParameters",
         "batch_timeout_micros",
         "differs",
-        "gRPC's Predict waits no longer than this once a thread is free, and only for as many requests as there were "
-        "before; without the native front a tenth of what the group before took, 5 ms at most",
+        "in the native front Predict waits no longer than this once a thread is free, and only for as many requests "
+        "as there were before",
     ),
     ConfigField("BatchingParameters", "max_enqueued_batches"),
     ConfigField("BatchingParameters", "num_batch_threads"),

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.runtime.joining import rows_of
 from serving.server.servable import TensorSpec
-from serving.tensors import TensorParseError, to_numpy, to_proto
+from serving.tensors import TensorParseError, rows_of, to_numpy, to_proto
 
 
 def is_row(default: Any, spec: TensorSpec) -> bool:

@@ -280,7 +280,7 @@ FLAGS: Sequence[Flag] = (
     Flag("workers", "int", 1, "server processes that share the ports, each with its own models and batches",
          ours=True, check=_at_least(1)),
     Flag("native_predict", "string", "auto", "answer gRPC's Predict without Python: on, off, or auto: where it was "
-         "built, with --enable_batching, without TLS", ours=True, check=_one_of("auto", "on", "off")),
+         "built, with --enable_batching", ours=True, check=_one_of("auto", "on", "off")),
     Flag("max_concurrent_requests", "int", 0, "requests in the server at once, more are refused; 0: no limit",
          ours=True, check=_at_least(0)),
     Flag("max_connections", "int", 0, "connections at once, of REST and of gRPC's native front each; more are closed "

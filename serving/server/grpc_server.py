@@ -22,16 +22,16 @@ from serving.protos import (
     predict_pb2,
     regression_pb2,
 )
-from serving.runtime.batching import BatchingOptions
 from serving.server.admin import Admission
 from serving.server.errors import StatusError, from_exception, too_late, too_many
-from serving.server.fast_predict import NO_DEADLINE, FastPredict
 from serving.server.handlers import Handlers
 from serving.server.tls import server_credentials
 
 _LOGGER = logging.getLogger(__name__)
 _INFERENCE = "/tensorflow.serving.PredictionService/"
 _UNLIMITED = -1
+# gRPC tells of a call without deadline that it ends in some hundred billion years.
+_NO_DEADLINE = 1e9
 
 
 class LeanExecutor(Executor):
@@ -153,7 +153,6 @@ class GrpcServer:
             limit.
         options: gRPC's own.
         share_port: whether other processes may listen on the same port.
-        batching: how models join requests; Predict then takes the way of ``FastPredict``. None: they don't.
         front: what listens instead, and passes on what it doesn't answer by itself. None: this server listens.
         tls: of its ports, unless a front has it; None: they are not encrypted.
         admission: who may reload the configuration; None: clients on this machine.
@@ -171,7 +170,6 @@ class GrpcServer:
         max_concurrent: int | None = None,
         options: Sequence[tuple[str, Any]] = (),
         share_port: bool = False,
-        batching: BatchingOptions | None = None,
         front: Front | None = None,
         tls: Tls | None = None,
         admission: Admission | None = None,
@@ -189,22 +187,10 @@ class GrpcServer:
             else channel_arguments(options, share_port=share_port),
             interceptors=None if max_concurrent is None else [_Limit(self._executor, max_concurrent)],
         )
-        self._fast: FastPredict | None = None
-        if batching is not None:
-            fast = FastPredict(
-                handlers.predict_together,
-                handlers.count_failure,
-                groups=batching.num_batch_threads,
-                group=batching.max_batch_size,
-                max_concurrent=max_concurrent,
-                max_waiting=batching.max_batch_size * batching.max_enqueued_batches,
-            )
-            self._fast = fast if fast.attach(self.server) else None
-        predict = {"Predict": _method(handlers.predict_serialized, predict_pb2.PredictRequest)}
         self._add(
             "tensorflow.serving.PredictionService",
-            ({} if self._fast else predict)
-            | {
+            {
+                "Predict": _method(handlers.predict_serialized, predict_pb2.PredictRequest),
                 "Classify": _method(handlers.classify, classification_pb2.ClassificationRequest),
                 "Regress": _method(handlers.regress, regression_pb2.RegressionRequest),
                 "MultiInference": _method(handlers.multi_inference, inference_pb2.MultiInferenceRequest),
@@ -252,8 +238,6 @@ class GrpcServer:
             except RuntimeError as error:
                 raise OSError(f"cannot listen on {behind}: {error}. Remedy: a shorter TMPDIR") from None
         self.server.start()
-        if self._fast is not None:
-            self._fast.start()
         if self._front is not None:
             self._front.start(behind)
 
@@ -281,10 +265,7 @@ class GrpcServer:
         Returns:
             Whether none goes on after that.
         """
-        deadline = time.monotonic() + patience
         is_over = self._front is None or self._front.close(patience)
-        if self._fast is not None:
-            is_over = self._fast.stop(max(deadline - time.monotonic(), 0.0)) and is_over
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._executor.shutdown(wait=False)
@@ -313,7 +294,7 @@ def _method(
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         remaining: float | None = context.time_remaining()
-        if remaining is None or remaining > NO_DEADLINE:
+        if remaining is None or remaining > _NO_DEADLINE:
             remaining = None
         elif remaining <= 0:
             _abort(context, too_late())

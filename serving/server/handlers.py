@@ -7,7 +7,7 @@ TensorFlow Serving's codes and words (``model_servers/prediction_service_impl.cc
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,10 +21,10 @@ from serving.protos import (
     status_pb2,
 )
 from serving.server.classify import run_classify
-from serving.server.errors import StatusError, from_exception, invalid_argument, not_found, too_late
+from serving.server.errors import StatusError, from_exception, invalid_argument, not_found
 from serving.server.metrics import Metrics
 from serving.server.multi_inference import run_multi_inference
-from serving.server.predict import run_predict, run_predict_serialized, run_predict_together
+from serving.server.predict import run_predict, run_predict_serialized
 from serving.server.regress import run_regress
 from serving.server.servable import DEFAULT_SIGNATURE, Signature
 
@@ -95,85 +95,6 @@ class Handlers:
         """``PredictRequest`` -> ``PredictResponse`` on the wire, which is what gRPC sends."""
         response: bytes = self._predict(run_predict_serialized, request, timeout, entrypoint)
         return response
-
-    def predict_together(
-        self,
-        requests: Sequence[Any],
-        timeout: float | None = None,
-        entrypoint: str = GRPC,
-        *,
-        queued: Sequence[float] = (),
-    ) -> list[bytes | StatusError]:
-        """``predict_serialized`` for requests that came at the same time, in as few runs of models as can be.
-
-        With ``queued`` each has waited since such a time (seconds since 1970).
-        """
-        start = time.perf_counter()
-        answers: list[bytes | StatusError | None] = [None] * len(requests)
-        alike: dict[tuple[bytes, tuple[str, ...]], list[int]] = {}
-        for index, request in enumerate(requests):
-            key = request.model_spec.SerializeToString(), tuple(request.output_filter)
-            alike.setdefault(key, []).append(index)
-        for indices in alike.values():
-            if len(indices) > 1:
-                self._predict_alike(requests, indices, answers, timeout, entrypoint, queued)
-        # In a run of several the fault of one would be everybody's.
-        run = partial(run_predict_serialized, alone=True)
-        for index, request in enumerate(requests):
-            if answers[index] is not None:
-                continue
-            left = None if timeout is None else timeout - (time.perf_counter() - start)
-            if left is not None and left <= 0:
-                answers[index] = error = too_late()
-                self._count_failure(request.model_spec.name, error, entrypoint)
-                continue
-            try:
-                answers[index] = self._predict(run, request, left, entrypoint, queued[index : index + 1])
-            except StatusError as error:
-                answers[index] = error
-        return [answer for answer in answers if answer is not None]
-
-    def _predict_alike(
-        self,
-        requests: Sequence[Any],
-        indices: Sequence[int],
-        answers: list[bytes | StatusError | None],
-        timeout: float | None,
-        entrypoint: str,
-        queued: Sequence[float],
-    ) -> None:
-        start = time.perf_counter()
-        spec = requests[indices[0]].model_spec
-        try:
-            with self._core.acquire(spec) as (version, servable):
-                if not hasattr(servable, "run_together"):
-                    return
-                timed = _Timed(servable, [queued[index] for index in indices] if queued else ())
-                responses = run_predict_together(
-                    timed,
-                    spec.name,
-                    version,
-                    [requests[index] for index in indices],
-                    check_method_name=self._check_method_names,
-                    as_content=self._as_content,
-                    timeout=timeout,
-                )
-        except StatusError as error:
-            for index in indices:
-                answers[index] = error
-                self._count_failure(spec.name, error, entrypoint)
-            return
-        if responses is None:
-            return
-        for index, response in zip(indices, responses, strict=True):
-            answers[index] = response
-            self._succeed(entrypoint, "Predict", spec.name, start, timed.seconds)
-            if self._logger is not None:
-                self._log(self._logger, requests[index], response, spec.name, version, spec.signature_name)
-
-    def count_failure(self, name: str, error: StatusError) -> None:
-        """Counts a request of a model that failed, here or before it came here."""
-        self.metrics.request_count.cell(name, error.code.name).add()
 
     def classify(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
         """``ClassificationRequest`` -> ``ClassificationResponse``."""
@@ -295,9 +216,7 @@ class Handlers:
                 response.metric.add(name=name, int64_value_increase=after[name] - before[name])
         return response
 
-    def _predict(
-        self, run: Any, request: Any, timeout: float | None, entrypoint: str, queued: Sequence[float] = ()
-    ) -> Any:
+    def _predict(self, run: Any, request: Any, timeout: float | None, entrypoint: str) -> Any:
         start = time.perf_counter()
         spec = request.model_spec
         name = spec.name
@@ -305,7 +224,7 @@ class Handlers:
             if not name and not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
             with self._core.acquire(spec) as (version, servable):
-                timed = _Timed(servable, queued)
+                timed = _Timed(servable)
                 response = run(
                     timed,
                     name,
@@ -388,7 +307,7 @@ class Handlers:
 
     def _count_failure(self, name: str, error: StatusError, entrypoint: str) -> None:
         if entrypoint != REST:
-            self.count_failure(name, error)
+            self.metrics.request_count.cell(name, error.code.name).add()
 
     def _fail(self, name: str, error: Exception, entrypoint: str) -> NoReturn:
         failure = from_exception(error)
@@ -405,18 +324,16 @@ class Handlers:
         return error if message == error.message else StatusError(error.code, message)
 
 
-_RUNS = frozenset({"run", "run_serialized", "run_together"})
+_RUNS = frozenset({"run", "run_serialized"})
 
 
 class _Timed:
-    """A servable that notes how long the model itself ran, and knows since when requests have waited for it."""
+    """A servable that notes how long the model itself ran."""
 
-    __slots__ = ("_options", "_servable", "seconds", "signatures")
+    __slots__ = ("_servable", "seconds", "signatures")
 
-    def __init__(self, servable: Any, queued: Sequence[float] = ()) -> None:
+    def __init__(self, servable: Any) -> None:
         self._servable = servable
-        # Only servables that join requests ask.
-        self._options = {"queued": queued} if queued and hasattr(servable, "run_together") else {}
         self.signatures = servable.signatures
         self.seconds = 0.0
 
@@ -426,7 +343,7 @@ class _Timed:
 
     def _time(self, run: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
-        results = run(*arguments, **options, **self._options)
+        results = run(*arguments, **options)
         self.seconds += time.perf_counter() - start
         return results
 

@@ -1,17 +1,16 @@
 """PredictRequest -> PredictResponse, with the checks and words of TensorFlow Serving's predict_util.cc."""
 
 import functools
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import grpc
 
 from serving.protos import model_pb2, predict_pb2, tensor_pb2
-from serving.runtime.joining import UnjoinableError, rows_of
 from serving.server.defaults import filled, rows_given
-from serving.server.errors import NOBODYS_FAULT, StatusError, invalid_argument
+from serving.server.errors import StatusError, invalid_argument
 from serving.server.servable import DEFAULT_SIGNATURE, METHODS, Servable, Signature, TensorSpec
-from serving.tensors import TensorParseError, dtype_name, to_content_proto, to_numpy, varint
+from serving.tensors import dtype_name, to_content_proto, to_numpy, varint
 
 # Key bytes of PredictResponse.outputs and model_spec, and of key and value in a map's entry.
 _OUTPUTS, _MODEL_SPEC, _KEY, _VALUE = b"\x0a", b"\x12", b"\x0a", b"\x12"
@@ -90,86 +89,6 @@ def run_predict_serialized(
         raise StatusError(error.code, error.message + _shape_hint(signature, inputs)) from error
 
     return _response(name, version, signature_name, results, as_content)
-
-
-def run_predict_together(
-    servable: "JoiningServable",
-    name: str,
-    version: int,
-    requests: Sequence[Any],
-    *,
-    check_method_name: bool = False,
-    as_content: bool = False,
-    timeout: float | None = None,
-) -> list[bytes] | None:
-    """Like ``run_predict_serialized`` for several requests in one run.
-
-    Args:
-        servable: the model to ask.
-        name: its name, for the responses.
-        version: its version, for the responses.
-        requests: ``PredictRequest``s for one signature with the same output filter.
-        check_method_name: as there.
-        as_content: as there.
-        timeout: as there.
-
-    Returns:
-        The responses on the wire; None when the requests can't share a run, or when one of them would fail: each
-        must then be run alone, and gets its own error.
-
-    Raises:
-        StatusError: the run found no time, no place or no memory, and running each alone would need more of them.
-    """
-    signature_name = requests[0].model_spec.signature_name or DEFAULT_SIGNATURE
-    if signature_name not in servable.batched_signatures:
-        return None
-    signature = servable.signatures[signature_name]
-    if not signature.inputs:
-        return None
-    if check_method_name and signature.method_name not in METHODS:
-        return None
-    try:
-        inputs = [_inputs(signature, request) for request in requests]
-        aliases = _output_aliases(signature, requests[0].output_filter)
-        # Of one input each: joining insists that the others have as many.
-        first = next(iter(signature.inputs))
-        rows = [rows_of(given[first]) or 0 for given in inputs]
-        if not 0 < sum(rows) <= servable.max_batch_size:
-            return None
-        results = servable.run_together(signature_name, inputs, rows, aliases, timeout=timeout)
-    except (TensorParseError, UnjoinableError):
-        return None
-    except StatusError as error:
-        if error.code in NOBODYS_FAULT:
-            raise
-        return None
-    return [_response(name, version, signature_name, result, as_content) for result in results]
-
-
-class JoiningServable(Servable, Protocol):
-    """A servable that can run several requests together."""
-
-    @property
-    def batched_signatures(self) -> Collection[str]:
-        """Keys of the signatures that it can do so for."""
-        ...
-
-    @property
-    def max_batch_size(self) -> int:
-        """Rows that may be joined."""
-        ...
-
-    def run_together(
-        self,
-        signature: str,
-        requests: Sequence[Mapping[str, Any]],
-        rows: Sequence[int],
-        outputs: Sequence[str],
-        *,
-        timeout: float | None = None,
-    ) -> list[dict[str, bytes]]:
-        """See ``SavedModelServable.run_together``."""
-        ...
 
 
 def _response(name: str, version: int, signature_name: str, results: Mapping[str, bytes], as_content: bool) -> bytes:

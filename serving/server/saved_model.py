@@ -6,7 +6,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,14 +13,14 @@ from serving.protos import tensor_pb2
 from serving.runtime import probe
 from serving.runtime.batching import Batched, BatchingOptions, Input, add_batching
 from serving.runtime.c_api import Output, TensorFlowError, library
-from serving.runtime.joining import join, rows_of
 from serving.runtime.memory import give_back_when_quiet
 from serving.runtime.session import Callable as SessionCallable
 from serving.runtime.session import SavedModelSession
-from serving.runtime.tensors import TensorCache, bytes_from_tensor, split_bytes_from_tensor
+from serving.runtime.tensors import TensorCache, bytes_from_tensor
 from serving.server.batch_metrics import BatchMetrics
 from serving.server.errors import NOBODYS_FAULT, StatusError, from_exception, invalid_argument, too_late
 from serving.server.servable import METHODS, Signature, read_signature
+from serving.tensors import rows_of
 
 _Content = TypeVar("_Content")
 _LOGGER = logging.getLogger(__name__)
@@ -150,12 +149,8 @@ class SavedModelServable:
         *,
         timeout: float | None = None,
         alone: bool = False,
-        queued: Sequence[float] = (),
     ) -> dict[str, bytes]:
-        """See ``Servable.run_serialized``.
-
-        With ``queued`` the request has waited since that time (seconds since 1970).
-        """
+        """See ``Servable.run_serialized``."""
 
         def take(alias: str) -> tuple[int, bool]:
             try:
@@ -163,8 +158,8 @@ class SavedModelServable:
             except TensorFlowError as error:
                 raise invalid_argument(f"tensor parsing error: {alias} ({error.message})") from None
 
-        rows = [next((rows_of(proto) or 0 for proto in inputs.values()), 0)]
-        queued = queued or [time.time()]
+        rows = next((rows_of(proto) or 0 for proto in inputs.values()), 0)
+        queued = time.time()
         joins = self._joins(signature, inputs, alone)
         if self._both_ways and not alone and self._may_join(signature, inputs):
             for tensor in self._call(signature, take, outputs, timeout, rows, queued, batched=not joins):
@@ -182,45 +177,6 @@ class SavedModelServable:
             results = self._call(signature, take, outputs, left, rows, queued, batched=False)
         return dict(zip(outputs, _read(results, bytes_from_tensor), strict=True))
 
-    def run_together(
-        self,
-        signature: str,
-        requests: Sequence[Mapping[str, Any]],
-        rows: Sequence[int],
-        outputs: Sequence[str],
-        *,
-        timeout: float | None = None,
-        queued: Sequence[float] = (),
-    ) -> list[dict[str, bytes]]:
-        """Like ``run_serialized`` for several requests in one run; only for ``batched_signatures``.
-
-        They are joined here, so the queue of the runtime's batching, with its threads and its own copy of the
-        signature's functions, would add nothing but time; it is used when sizes have to be filled up.
-
-        Args:
-            signature: its key.
-            requests: the inputs of each.
-            rows: the size of each one's first axis; all its inputs must have it.
-            outputs: aliases of what to compute for all of them.
-            timeout: seconds after which the run is cancelled; None waits.
-            queued: since when each has waited, seconds since 1970; empty: they come just now.
-
-        Raises:
-            UnjoinableError, TensorParseError: the inputs can't be joined.
-            StatusError: the model refused the values or failed.
-        """
-        assert self._batching is not None
-        pad = self._batching.pad_variable_length_inputs
-
-        def take(alias: str) -> tuple[int, bool]:
-            protos = [inputs[alias] for inputs in requests]
-            return _cache.tensors.get_joined(protos, rows, partial(join, protos, rows=rows, pad=pad))
-
-        queued = queued or [time.time()] * len(rows)
-        results = self._call(signature, take, outputs, timeout, rows, queued, batched=self.fills_up)
-        parts = _read(results, partial(split_bytes_from_tensor, rows=rows))
-        return [dict(zip(outputs, answer, strict=True)) for answer in zip(*parts, strict=True)]
-
     def close(self) -> None:
         """See ``Servable.close``."""
         if self.before_close is not None:
@@ -235,8 +191,8 @@ class SavedModelServable:
         take: Callable[[str], tuple[int, bool]],
         outputs: Sequence[str],
         timeout: float | None,
-        rows: Sequence[int],
-        queued: Sequence[float],
+        rows: int,
+        queued: float,
         *,
         batched: bool,
     ) -> list[int]:
@@ -247,8 +203,8 @@ class SavedModelServable:
             take: an input's alias -> its tensor, and whether that is to be freed after the run.
             outputs: aliases of what to compute.
             timeout: seconds after which the run is cancelled; None waits.
-            rows: those of each request in it.
-            queued: since when each has waited.
+            rows: those of the request.
+            queued: since when it has waited, seconds since 1970.
             batched: whether it goes by the batch queue.
         """
         tensors: list[int] = []
@@ -264,8 +220,8 @@ class SavedModelServable:
             if not batched:
                 self._count(signature, rows, queued)
                 return call(tensors, timeout)
-            ticket = self._tickets.take(sum(rows))
-            own.append(probe.tensor(ticket, sum(rows)))
+            ticket = self._tickets.take(rows)
+            own.append(probe.tensor(ticket, rows))
             *results, joined = call([*tensors, own[-1]], timeout)
             own.append(joined)
             self._count(signature, rows, queued, probe.read(joined, ticket))
@@ -278,17 +234,14 @@ class SavedModelServable:
                 library().TF_DeleteTensor(tensor)
             _cache.tensors.trim()
 
-    def _count(
-        self, key: str, rows: Sequence[int], queued: Sequence[float], joined: probe.Joined | None = None
-    ) -> None:
-        """Counts requests that shared a run: one of their own, which begins now, or what the queue made of it."""
+    def _count(self, key: str, rows: int, queued: float, joined: probe.Joined | None = None) -> None:
+        """Counts a request and its run: one of its own, which begins now, or what the queue made of it."""
         if self.batch_metrics is None or key not in self._batched:
             return
         began = time.time() if joined is None else joined.began
         inputs = len(self.signatures[key].inputs)
-        for count, since in zip(rows, queued, strict=True):
-            self.batch_metrics.request(began - since, count, inputs)
-        for size, real in [(sum(rows), sum(rows))] if joined is None else joined.runs:
+        self.batch_metrics.request(began - queued, rows, inputs)
+        for size, real in [(rows, rows)] if joined is None else joined.runs:
             self.batch_metrics.run(size, real)
 
     def _joins(self, key: str, inputs: Mapping[str, Any], alone: bool) -> bool:

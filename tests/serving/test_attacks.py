@@ -1,8 +1,10 @@
 """What clients do to hurt: the server goes on answering others, or answers again as soon as it is over."""
 
 import contextlib
+import json
 import re
 import socket
+import ssl
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import trustme
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from benchmarks import http2
@@ -21,65 +24,101 @@ from tests.serving.test_rpc import RECOMMEND, request_of
 
 # A server under attack on a busy machine is slow; what is asserted is that it answers.
 _SECONDS = 60.0
-_WAYS = [
-    pytest.param("on", marks=pytest.mark.skipif(why_not() is not None, reason=str(why_not()))),
-    "off",
-]
+_NEEDS_FRONT = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+_WAYS = [pytest.param("front", marks=_NEEDS_FRONT), pytest.param("tls", marks=_NEEDS_FRONT), "off"]
+
+
+class Attacked(LiveServer):
+    """A server under attack.
+
+    Attributes:
+        way: ``front``, ``tls`` (the front, encrypted), or ``off``, without the front.
+        root: certificate of its authority in PEM; None: it is not encrypted.
+    """
+
+    def __init__(self, base: Path, way: str, *flags: str, root: bytes | None = None) -> None:
+        super().__init__(base, f"--native_predict={'off' if way == 'off' else 'on'}", *flags)
+        self.way = way
+        self.root = root
+
+    def connect(self) -> socket.socket:
+        """An HTTP/2 connection."""
+        context = None
+        if self.root is not None:
+            context = ssl.create_default_context(cadata=self.root.decode())
+            context.set_alpn_protocols(["h2"])
+        return http2.connect(self.port, context)
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    def new_channel(self) -> grpc.Channel:
+        """A channel with a connection of its own."""
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        if self.root is None:
+            return grpc.insecure_channel(self.address, options)
+        return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(self.root), options)
+
+
+def tls_files(folder: Path) -> tuple[str, bytes]:
+    """The flag for a new certificate, and its authority's certificate."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+    config = folder / "ssl.config"
+    texts = {"server_key": issued.private_key_pem.bytes(), "server_cert": chain}
+    config.write_text("\n".join(f"{name}: {json.dumps(text.decode())}" for name, text in texts.items()))
+    return f"--ssl_config_file={config}", authority.cert_pem.bytes()
 
 
 @pytest.fixture(scope="module", params=_WAYS)
 def server(
     request: pytest.FixtureRequest, exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LiveServer]:
+) -> Iterator[Attacked]:
     base = tmp_path_factory.mktemp("attacked")
     copy_version(exports[1], base / "1")
     monitoring = base / "monitoring.config"
     monitoring.write_text('prometheus_config { enable: true path: "/metrics" }')
-    flags = (
-        "--enable_batching",
-        f"--native_predict={request.param}",
-        "--rest_api_port=-1",
-        f"--monitoring_config_file={monitoring}",
-    )
-    with LiveServer(base, *flags) as running:
+    flags = ["--enable_batching", "--rest_api_port=-1", f"--monitoring_config_file={monitoring}"]
+    root = None
+    if request.param == "tls":
+        flag, root = tls_files(base)
+        flags.append(flag)
+    with Attacked(base, request.param, *flags, root=root) as running:
         predicts(running)
         yield running
 
 
-def port_of(server: LiveServer) -> int:
-    return int(server.address.rpartition(":")[2])
-
-
-def predicts(server: LiveServer) -> None:
+def predicts(server: Attacked) -> None:
     """A client of its own, with a connection of its own, is answered."""
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    with grpc.insecure_channel(server.address, options=options) as channel:
+    with server.new_channel() as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         assert stub.Predict(request_of(RECOMMEND), timeout=_SECONDS, wait_for_ready=True).outputs
 
 
-def says_its_status(server: LiveServer) -> None:
+def says_its_status(server: Attacked) -> None:
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = server.model_name
-    with grpc.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+    with server.new_channel() as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
         assert stub.GetModelStatus(request, timeout=_SECONDS).model_version_status
 
 
-def test_used_up_descriptors_are_no_end(server: LiveServer, request: pytest.FixtureRequest) -> None:
+def test_used_up_descriptors_are_no_end(server: Attacked) -> None:
     for _ in range(3):
         with few_descriptors(server.process.pid, spare=24), contextlib.ExitStack() as connections:
             for _ in range(250):
                 with contextlib.suppress(OSError):
-                    connections.enter_context(http2.connect(port_of(server)))
+                    connections.enter_context(server.connect())
         predicts(server)
         says_its_status(server)
-    if "on" in request.node.callspec.id:
+    if server.way != "off":
         # Not what a limit on descriptors leaves out: an attack that did not use them up shows nothing.
         assert refused(server) >= 3 * 200
 
 
-def refused(server: LiveServer) -> int:
+def refused(server: Attacked) -> int:
     """Connections that the front has closed as they were made."""
     with urllib.request.urlopen(f"http://localhost:{server.rest_port}/metrics", timeout=_SECONDS) as page:
         found = re.search(r'grpc_connection_count{outcome="refused"} (\d+)', page.read().decode())
@@ -88,21 +127,22 @@ def refused(server: LiveServer) -> int:
 
 
 @pytest.mark.parametrize("method", [PREDICT, STATUS])
-def test_half_sent_messages_stop_nobody_else(server: LiveServer, method: str, request: pytest.FixtureRequest) -> None:
-    if "off" in request.node.callspec.id:
+def test_half_sent_messages_stop_nobody_else(server: Attacked, method: str) -> None:
+    if server.way == "off":
         pytest.skip("without the front a request takes one of grpcio's threads from its first byte on")
-    with contextlib.closing(http2.connect(port_of(server))) as connection:
+    with contextlib.closing(server.connect()) as connection:
         connection.sendall(half_sent(method, 200))
         predicts(server)
         says_its_status(server)
 
 
 @pytest.mark.parametrize("method", [PREDICT, STATUS, "/test/Unknown"])
-def test_reset_streams_stop_nobody_else(server: LiveServer, method: str, request: pytest.FixtureRequest) -> None:
-    if "off" in request.node.callspec.id:
-        pytest.skip("without the front a flood of reset streams may cancel others' requests")
-
-    attacker = threading.Thread(target=reset_streams, args=(port_of(server), method, 30_000))
+def test_reset_streams_stop_nobody_else(server: Attacked, method: str) -> None:
+    if server.root is not None:
+        pytest.skip("one connection of Python's ssl can't be read and written at once")
+    if server.way == "off":
+        pytest.skip("without the front grpcio cancels others' requests now and then")
+    attacker = threading.Thread(target=reset_streams, args=(server.port, method, 30_000))
     attacker.start()
     while attacker.is_alive():
         predicts(server)
@@ -111,25 +151,33 @@ def test_reset_streams_stop_nobody_else(server: LiveServer, method: str, request
     says_its_status(server)
 
 
-def rest_answers(server: LiveServer) -> None:
+def rest_answers(server: Attacked) -> None:
     with urllib.request.urlopen(
         f"http://localhost:{server.rest_port}/v1/models/{server.model_name}", timeout=_SECONDS
     ) as page:
         assert page.status == 200
 
 
+def test_clients_that_never_begin_stop_nobody_else(server: Attacked) -> None:
+    with contextlib.ExitStack() as connections:
+        for _ in range(100):
+            connections.enter_context(socket.create_connection(("localhost", server.port), timeout=_SECONDS))
+        predicts(server)
+        says_its_status(server)
+
+
 _POST = b"POST /v1/models/recommender:predict HTTP/1.1\r\nHost: h\r\nContent-Length: 10000\r\n"
 
 
 @pytest.mark.parametrize("part", [b"POST /v1/mod", _POST + b"A: ", _POST + b"\r\n" + b" " * 5000])
-def test_half_sent_rest_requests_stop_nobody_else(server: LiveServer, part: bytes) -> None:
+def test_half_sent_rest_requests_stop_nobody_else(server: Attacked, part: bytes) -> None:
     with contextlib.ExitStack() as connections:
         for _ in range(300):
             connections.enter_context(rest_connection(server)).sendall(part)
         rest_answers(server)
 
 
-def test_rest_clients_that_do_not_read_stop_nobody_else(server: LiveServer) -> None:
+def test_rest_clients_that_do_not_read_stop_nobody_else(server: Attacked) -> None:
     request = b"GET /v1/models/recommender/metadata HTTP/1.1\r\nHost: h\r\n\r\n"
     with contextlib.ExitStack() as connections:
         for _ in range(100):
@@ -138,11 +186,11 @@ def test_rest_clients_that_do_not_read_stop_nobody_else(server: LiveServer) -> N
         rest_answers(server)
 
 
-def rest_connection(server: LiveServer) -> socket.socket:
+def rest_connection(server: Attacked) -> socket.socket:
     return socket.create_connection(("localhost", server.rest_port), timeout=_SECONDS)
 
 
-def test_used_up_descriptors_are_no_end_of_rest(server: LiveServer) -> None:
+def test_used_up_descriptors_are_no_end_of_rest(server: Attacked) -> None:
     with few_descriptors(server.process.pid, spare=24), contextlib.ExitStack() as connections:
         for _ in range(250):
             with contextlib.suppress(OSError):

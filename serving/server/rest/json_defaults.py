@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serving.protos import types_pb2
-from serving.runtime.joining import rows_of
-from serving.tensors import TensorParseError, to_numpy
+from serving.tensors import TensorParseError, rows_of, to_numpy
 
 _SMALL_FLOATS = (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
 

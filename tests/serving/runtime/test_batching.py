@@ -1,4 +1,4 @@
-"""Requests that share a run: the runtime's batch queue, and Predict without a thread for each request."""
+"""Requests that share a run: the runtime's batch queue, and a server whose requests go by it."""
 
 import dataclasses
 import threading
@@ -20,7 +20,7 @@ from serving.server.batch_metrics import BatchMetrics
 from serving.server.errors import StatusError
 from serving.server.grpc_server import GrpcServer
 from serving.server.handlers import Handlers
-from serving.server.predict import run_predict, run_predict_together
+from serving.server.predict import run_predict
 from serving.server.saved_model import SavedModelServable
 from tests.serving.example_models import OneModelCore
 from tests.serving.live import wait_for
@@ -191,18 +191,6 @@ def test_an_input_of_another_rank_runs_alone(tmp_path: Path) -> None:
     servable.close()
 
 
-def test_several_requests_in_one_run(rows: SavedModelServable) -> None:
-    requests = [request(n, 1 + n % 2, 1 + n % 3) for n in range(6)]
-    responses = run_predict_together(rows, "m", 1, requests)
-    assert responses is not None
-    for number, content in enumerate(responses):
-        together = check(number, predict_pb2.PredictResponse.FromString(content), 1 + number % 2, 1 + number % 3)
-        assert together == 9
-    assert run_predict_together(rows, "m", 1, [request(1), request_of({"x": [[-1.0]], "words": [["a"]]})]) is None
-    assert run_predict_together(rows, "m", 1, [request(1), request_of({"x": [[1.0]]})]) is None
-    assert run_predict_together(rows, "m", 1, [request(1, 8), request(2, 9)]) is None
-
-
 @pytest.mark.parametrize("sizes", [(), (2, 4, 16)], ids=["any size", "allowed sizes"])
 def test_no_rows_keep_the_shapes_of_the_outputs(tmp_path: Path, sizes: tuple[int, ...]) -> None:
     @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])  # type: ignore[untyped-decorator]
@@ -217,22 +205,13 @@ def test_no_rows_keep_the_shapes_of_the_outputs(tmp_path: Path, sizes: tuple[int
     for response in (run_predict(servable, "m", 1, nothing), run_predict(servable, "m", 1, nothing)):
         shapes = {alias: tf.make_ndarray(proto).shape for alias, proto in response.outputs.items()}
         assert shapes == {"pairs": (0, 3, 2), "text": (0, 3)}
-    # Such requests alone share no run; with others they do.
-    assert run_predict_together(servable, "m", 1, [nothing, nothing]) is None
-    answers = run_predict_together(servable, "m", 1, [nothing, request_of({"x": np.ones((2, 3), np.float32)})])
-    assert answers is not None
-    joined = [
-        tf.make_ndarray(predict_pb2.PredictResponse.FromString(answer).outputs["pairs"]).shape for answer in answers
-    ]
-    assert joined == [(0, 3, 2), (2, 3, 2)]
     servable.close()
 
 
 @pytest.fixture(scope="module")
 def server(rows: SavedModelServable) -> Iterator[str]:
     handlers = Handlers(OneModelCore("recommender", 1, rows))  # type: ignore[arg-type]
-    running = GrpcServer(handlers, threads=4, max_concurrent=64, batching=_OPTIONS)
-    assert running._fast is not None  # this grpcio allows it
+    running = GrpcServer(handlers, threads=4, max_concurrent=64)
     port = running.listen("localhost:0")
     running.start()
     yield f"localhost:{port}"
@@ -305,7 +284,7 @@ def test_excess_is_refused(rows: SavedModelServable) -> None:
             held.wait(60)
             return super().acquire(spec)
 
-    running = GrpcServer(Handlers(Slow("recommender", 1, rows)), threads=2, max_concurrent=5, batching=_OPTIONS)  # type: ignore[arg-type]
+    running = GrpcServer(Handlers(Slow("recommender", 1, rows)), threads=2, max_concurrent=5)  # type: ignore[arg-type]
     call = stub(f"localhost:{running.listen('localhost:0')}")
     running.start()
     futures = [call.future(request(2), timeout=60) for _ in range(12)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from serving.protos import tensor_pb2, types_pb2
 from serving.runtime.c_api import TensorFlowError, library
-from serving.runtime.tensors import TensorCache, proto_from_tensor, split_bytes_from_tensor, tensor_from_proto
+from serving.runtime.tensors import TensorCache, proto_from_tensor, tensor_from_proto
 
 _TEXTS = st.lists(st.one_of(st.binary(max_size=40), st.text(max_size=30).map(str.encode)), min_size=1, max_size=12)
 
@@ -72,21 +72,6 @@ def test_a_few_bytes_can_not_ask_for_terabytes(sizes: list[int]) -> None:
     assert caught.value.error_code == 3
 
 
-def test_parts_of_a_tensor() -> None:
-    values = np.array([[f"{row}-{'长' * column}" for column in range(12)] for row in range(7)])
-    tensor = tensor_from_proto(tf.make_tensor_proto(values))
-    parts = [tensor_pb2.TensorProto.FromString(part) for part in split_bytes_from_tensor(tensor, [1, 0, 4, 2])]
-    with pytest.raises(TensorFlowError, match="0th dimension"):
-        split_bytes_from_tensor(tensor, [3, 3])
-    library().TF_DeleteTensor(tensor)
-    start = 0
-    for part, rows in zip(parts, (1, 0, 4, 2), strict=True):
-        expected = values[start : start + rows]
-        assert [v.decode() for v in part.string_val] == expected.ravel().tolist()
-        assert [d.size for d in part.tensor_shape.dim] == [rows, 12]
-        start += rows
-
-
 def test_the_cache_frees_nothing_that_is_in_use() -> None:
     cache = TensorCache(most=4)
     held = [cache.get(tf.make_tensor_proto([f"text {n}"]))[0] for n in range(50)]
@@ -101,7 +86,7 @@ def test_the_cache_frees_nothing_that_is_in_use() -> None:
     # A few bytes that stand for a megabyte.
     filled = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0])
     filled.tensor_shape.dim.add(size=2**18)
-    for tensor, is_own in (cache.get(filled), cache.get_joined([filled, filled], [1, 1], lambda: filled)):
-        assert is_own
-        library().TF_DeleteTensor(tensor)
+    tensor, is_own = cache.get(filled)
+    assert is_own
+    library().TF_DeleteTensor(tensor)
     cache.clear()
