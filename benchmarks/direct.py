@@ -37,14 +37,15 @@ class Direct:
         version: the version directory.
         queries: what is asked for; batches are made of them.
         session_config: a ``ConfigProto`` as text, the server's.
+        inline: whether a run stays in the thread that starts it, as the server's do with batching.
     """
 
-    def __init__(self, version: Path, queries: Sequence[Query], session_config: str) -> None:
+    def __init__(self, version: Path, queries: Sequence[Query], session_config: str, *, inline: bool = False) -> None:
         self._process = ProcessPoolExecutor(
             1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_load,
-            initargs=(version, queries, session_config),
+            initargs=(version, queries, session_config, inline),
         )
 
     def __enter__(self) -> "Direct":
@@ -76,7 +77,7 @@ class Direct:
 
 
 class _Caller:
-    def __init__(self, version: Path, queries: Sequence[Query], session_config: str) -> None:
+    def __init__(self, version: Path, queries: Sequence[Query], session_config: str, inline: bool) -> None:
         ops.register()
         session = SavedModelSession(version, ["serve"], text_format.Parse(session_config, config_pb2.ConfigProto()))
         signature = session.meta_graph.signature_def["serving_default"]
@@ -84,6 +85,7 @@ class _Caller:
         self._call = session.callable(
             [session.output(signature.inputs[alias].name) for alias in self._aliases],
             [session.output(signature.outputs[alias].name) for alias in sorted(signature.outputs)],
+            inline=inline,
         )
         self._queries = queries
         self._batches: dict[int, list[list[int]]] = {}
@@ -102,9 +104,9 @@ class _Caller:
             library().TF_DeleteTensor(tensor)
 
 
-def _load(version: Path, queries: Sequence[Query], session_config: str) -> None:
+def _load(version: Path, queries: Sequence[Query], session_config: str, inline: bool) -> None:
     global _caller
-    _caller = _Caller(version, queries, session_config)
+    _caller = _Caller(version, queries, session_config, inline)
 
 
 def _measure(size: int, seconds: float, callers: int, pause: float) -> dict[str, Any]:

@@ -117,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--timeout-micros", type=int, default=4000, help="batch_timeout_micros")
     add("--intra", type=int, default=1, help="threads inside an op of the server; 0: TensorFlow's choice")
     add("--inter", type=int, default=2, help="threads between ops of the server; 0: TensorFlow's choice")
+    add("--native-predict", choices=("on", "off"), default="on", help="the server's --native_predict")
     add("--grappler", action="store_true", help="leave TensorFlow's graph optimiser on in the server")
     return parser
 
@@ -126,6 +127,7 @@ def _flags(options: argparse.Namespace) -> list[str]:
         "--enable_batching",
         f"--grpc_max_threads={options.threads}",
         f"--max_concurrent_requests={options.max_concurrent}",
+        f"--native_predict={options.native_predict}",
         "--file_system_poll_wait_seconds=1",
     ]
     return flags

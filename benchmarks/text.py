@@ -1,11 +1,11 @@
 """Text search: a multilingual shop, titles with typos or in another language, forty queries in 16 languages, cost."""
 
 import argparse
+import contextlib
 import statistics
 import sys
-import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.direct import Direct
 from benchmarks.environment import environment
 from benchmarks.program import measure_and_write
 from benchmarks.shop import Shop, make_shop, write_shop
+from serving.client.types import Query
 from trainer.config import load_config
 from trainer.data.catalogue import Catalogue
 from trainer.evaluation.text_queries import evaluate_text_queries, load_text_queries
@@ -29,7 +31,8 @@ from trainer.training.fit import fit
 from trainer.training.text_search import misspell
 
 _QUERIES = Path(__file__).parent / "text_queries.yaml"
-_ROUNDS = 25
+_ROUNDS = 21
+_ROUND_SECONDS = 0.4
 _BATCHES = (1, 32)
 
 
@@ -177,52 +180,29 @@ def _dataset(config: Any) -> Any:
 
 
 def _cost(run_dir: Path, folder: Path) -> dict[str, Any]:
-    """Processor time of text requests with and without text search, both graphs taking turns."""
-    graphs = {
-        name: _graph(export(Run.open(run_dir, [f"model.search.enabled={value}"]), folder / "models" / name))
+    """Processor time of text requests with and without text search, both graphs taking turns.
+
+    The graphs run as the server's do with batching: each run in the thread that starts it.
+    """
+    versions = {
+        name: export(Run.open(run_dir, [f"model.search.enabled={value}"]), folder / "models" / name)
         for name, value in (("on", "true"), ("off", "false"))
     }
-    texts = [text for query in load_text_queries(_QUERIES) for text in query.texts.values()]
+    queries = [Query(query=text, k=20) for query in load_text_queries(_QUERIES) for text in query.texts.values()]
     spent: dict[str, dict[str, float]] = {}
     ratio = {}
-    for size in _BATCHES:
-        seconds: dict[str, list[float]] = {name: [] for name in graphs}
-        calls = max(4, 96 // size)
-        for round_ in range(_ROUNDS):
-            asked = [
-                [texts[(round_ * 97 + call * size + row) % len(texts)] for row in range(size)] for call in range(calls)
-            ]
-            for name, ask in graphs.items():
-                started = time.process_time()
-                for batch in asked:
-                    ask(batch)
-                seconds[name].append((time.process_time() - started) / calls / size)
-        # The first rounds trace and allocate.
-        kept = {name: values[3:] for name, values in seconds.items()}
-        spent[str(size)] = {name: round(1e3 * statistics.median(values), 3) for name, values in kept.items()}
-        ratio[str(size)] = statistics.median(on / off for on, off in zip(kept["on"], kept["off"], strict=True))
+    with contextlib.ExitStack() as stack:
+        graphs = {
+            name: stack.enter_context(Direct(version, queries, "", inline=True)) for name, version in versions.items()
+        }
+        for size in _BATCHES:
+            rounds = [
+                {name: graph.measure(size, _ROUND_SECONDS)["cpu_ms"] for name, graph in graphs.items()}
+                for _ in range(_ROUNDS)
+            ][1:]
+            spent[str(size)] = {name: round(statistics.median(each[name] for each in rounds), 3) for name in graphs}
+            ratio[str(size)] = statistics.median(each["on"] / each["off"] for each in rounds)
     return {"processor_ms_a_request": spent, "ratio": ratio}
-
-
-def _graph(version: Path) -> Callable[[list[str]], None]:
-    import tensorflow as tf
-    import tensorflow_text  # noqa: F401  (registers the graph's operations)
-
-    loaded = tf.saved_model.load(str(version))
-    recommend = loaded.signatures["recommend"]
-
-    def ask(texts: list[str]) -> None:
-        size = len(texts)
-        none, empty = tf.zeros([size, 0], tf.string), tf.fill([size], "")
-        recommend(
-            user_id=empty, query=tf.constant(texts), language=empty, country=empty, history=none, exclude=none,
-            languages=none, categories=none, timestamp=tf.zeros([size], tf.int64), k=tf.fill([size], 20),
-            include_seen=tf.zeros([size], tf.bool),
-        )["scores"].numpy()  # fmt: skip
-
-    # A graph lives as long as what was loaded.
-    ask.loaded = loaded  # type: ignore[attr-defined]
-    return ask
 
 
 def show(result: dict[str, Any], console: Console) -> None:

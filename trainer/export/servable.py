@@ -218,7 +218,7 @@ class Servable(tf.Module):
         request = self._understand(user_id, history, query, language, country, timestamp)
         rows = self._item_rows.lookup(item_ids)
         vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
-        retrieval = tf.einsum("bd,bcd->bc", request["queries"], vectors)
+        retrieval = tf.linalg.matvec(vectors, request["queries"])
         outputs = self._ranking_model(request["queries"], vectors)
         scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
         scores = self._reorder_found_by_text(request, scores, lambda: self._fit_of(request, rows), vectors)

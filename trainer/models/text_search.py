@@ -26,6 +26,8 @@ _Floats = npt.NDArray[np.float32]
 # Standard deviations of the towers' scores within which their influence is about linear.
 _LINEAR_RANGE = 2.0
 _BLOCK = 4_096
+# Weights of labels for items up to which a matrix is faster than a list.
+_MOST_DENSE = 1 << 20
 # From the first fit by meaning and spelling on, the best item counts as named; up to the second, none does. The values
 # lie between those of translated titles (KMRD, English to Korean) and of benchmarks/text_queries_development.yaml.
 _NAMES_AN_ITEM = 0.45
@@ -173,18 +175,16 @@ class TextSearch(tf.Module):
         with tf.device("CPU:0"):
             self.vectors = tf.Variable(vectors, trainable=False, name="vectors")
             self.popularity = tf.Variable(weights.popularity * features.popularity, trainable=False, name="popularity")
-            self._projection = tf.Variable(projection, trainable=False, name="projection")
-            self._labels = tf.Variable(features.labels, trainable=False, name="labels")
+            # Into the principal directions, of every label, and of no label: read by one product.
+            nothing = np.zeros((len(projection), 1), np.float32)
+            read = np.concatenate([projection, features.labels.T, nothing], axis=1)
+            self._read = tf.Variable(read, trainable=False, name="read")
             # -1, "no label", is the number behind the last.
             rows = np.where(features.categories >= 0, features.categories, len(features.labels))
             self._categories = tf.Variable(rows, trainable=False, name="categories")
             norm = weights.categories * label_norm(features.categories)
             self._label_norm = tf.Variable(norm, trainable=False, name="label_norm")
-            # Pairs of item and label, for scoring all items at once.
-            who, place = np.nonzero(features.categories >= 0)
-            pairs = np.stack([who, features.categories[who, place]], axis=1).astype(np.int64)
-            self._pairs = tf.Variable(pairs, trainable=False, name="label_pairs")
-            self._pair_weights = tf.Variable(norm[who], trainable=False, name="label_pair_weights")
+            self._having = _having(rows, norm, len(features.labels) + 1)
         self._lexical = features.lexical if weights.lexical else None
         self._reads_categories = bool(weights.categories and len(features.labels))
         self._scale = TowerScale(tower_vectors) if weights.towers else None
@@ -192,8 +192,8 @@ class TextSearch(tf.Module):
     def read(self, sentences: tf.Tensor, texts: tf.Tensor) -> TextQueries:
         """Sentence vectors float32 [T, E] and the texts string [T] that they are of."""
         sentences = tf.math.l2_normalize(sentences, axis=1)
-        labels = tf.nn.relu(tf.matmul(sentences, self._labels, transpose_b=True))
-        return TextQueries(tf.matmul(sentences, self._projection), tf.pad(labels, [[0, 0], [0, 1]]), texts)
+        vectors, labels = tf.split(tf.matmul(sentences, self._read), [int(self.vectors.shape[1]), -1], axis=1)
+        return TextQueries(vectors, tf.nn.relu(labels), texts)
 
     def index_query(self, queries: TextQueries) -> tf.Tensor:
         """Query vectors for an index of `index_vectors`, float32 [T, S + 1]."""
@@ -218,13 +218,11 @@ class TextSearch(tf.Module):
 
     def described(self, queries: TextQueries) -> tf.Tensor:
         """Weighted similarity of every item's categories to the queries, float32 [T, N]."""
-        shape = tf.constant([self.size, int(self._labels.shape[0]) + 1], tf.int64)
-        having = tf.SparseTensor(self._pairs, self._pair_weights, shape)
-        return tf.transpose(tf.sparse.sparse_dense_matmul(having, queries.labels, adjoint_b=True))
+        return self._having(queries.labels)
 
     def named(self, queries: TextQueries, rows: tf.Tensor, lexical: tf.Tensor) -> tf.Tensor:
         """How much the queries name some items, by meaning and spelling: arguments and result as of `scores_of`."""
-        return tf.einsum("ts,tcs->tc", queries.vectors, tf.gather(self.vectors, rows)) + lexical
+        return tf.linalg.matvec(tf.gather(self.vectors, rows), queries.vectors) + lexical
 
     def lexical(self, texts: tf.Tensor) -> tf.Tensor:
         """The spelling part of the scores, float32 [T, N]; the scalar 0 where spelling doesn't count."""
@@ -264,7 +262,51 @@ class TextSearch(tf.Module):
         """
         if self._scale is None:
             return fit
-        return fit + self.weights.towers * bounded(self._scale(queries, tf.einsum("bd,bcd->bc", queries, candidates)))
+        return fit + self.weights.towers * bounded(self._scale(queries, tf.linalg.matvec(candidates, queries)))
+
+
+class _DenseLabels(tf.Module):
+    """Weights of K labels for N items as a matrix [K, N]."""
+
+    def __init__(self, rows: npt.NDArray[np.int32], norm: _Floats, labels: int) -> None:
+        super().__init__(name="dense_labels")
+        weights = np.zeros((labels, len(rows)), np.float32)
+        for column in rows.T:
+            weights[column, np.arange(len(rows))] += norm
+        self._weights = tf.Variable(weights, trainable=False, name="weights")
+
+    def __call__(self, similar: tf.Tensor) -> tf.Tensor:
+        """Similarity to labels [T, K] -> to items [T, N]."""
+        return tf.matmul(similar, self._weights)
+
+
+class _SparseLabels(tf.Module):
+    """Weights of labels for items as a list, where a matrix would be large."""
+
+    def __init__(self, rows: npt.NDArray[np.int32], norm: _Floats, labels: int) -> None:
+        super().__init__(name="sparse_labels")
+        who, place = np.nonzero(rows < labels - 1)
+        pairs = np.stack([who, rows[who, place]], axis=1).astype(np.int64)
+        self._pairs = tf.Variable(pairs, trainable=False, name="pairs")
+        self._weights = tf.Variable(norm[who], trainable=False, name="weights")
+        self._shape = [len(rows), labels]
+
+    def __call__(self, similar: tf.Tensor) -> tf.Tensor:
+        """Similarity to labels [T, K] -> to items [T, N]."""
+        having = tf.SparseTensor(self._pairs, self._weights, tf.constant(self._shape, tf.int64))
+        return tf.transpose(tf.sparse.sparse_dense_matmul(having, similar, adjoint_b=True))
+
+
+def _having(rows: npt.NDArray[np.int32], norm: _Floats, labels: int) -> _DenseLabels | _SparseLabels:
+    """What sums up the similarities of each item's labels.
+
+    Args:
+        rows: [N, C] labels, the last of ``labels`` for none, which is similar to nothing.
+        norm: [N].
+        labels: Their number, K.
+    """
+    make = _DenseLabels if labels * len(rows) <= _MOST_DENSE else _SparseLabels
+    return make(rows, norm, labels)
 
 
 class TowerScale(tf.Module):
