@@ -723,6 +723,11 @@ class EvaluationConfig(Settings):
 class LimitsConfig(Settings):
     """What a request may ask of an exported graph (docs/serving.md); more is cut, or refused with INVALID_ARGUMENT."""
 
+    rows: int = Field(128, ge=1, description="Rows of a request, or of those that a server joins; more are refused.")
+    texts: int = Field(4_096, ge=1, description="Texts of one request to `encode_text`; more are refused.")
+    k: int = Field(
+        1_000, ge=1, description="Items of one row's answer; a request for more of a larger catalogue fails."
+    )
     text_bytes: int = Field(2_048, ge=4, description="Bytes of a text that are read, up to the last whole character.")
     history: int = Field(1_000, ge=1, description="Newest items of a history that are read; older ones are ignored.")
     languages: int = Field(64, ge=1, description="Different `languages` of one row; more are refused.")

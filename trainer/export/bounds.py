@@ -13,8 +13,8 @@ from trainer.config import LimitsConfig
 
 # Bytes of text up to which texts are encoded together, and bytes of a part of more: the encoder needs 5 to 25 KB for
 # each. Beside a longer text a part holds less than that of others.
-_ENCODED_AT_ONCE = 4_096
-_PART = 2_048
+_ENCODED_AT_ONCE = 3_584
+_PART = 1_536
 # An empty text still has two tokens, the marks of its boundaries.
 _BYTES_OF_NOTHING = 4
 # Compiled as a function of its own: where a branch is not taken the graph still passes by each of its operations, and
@@ -35,6 +35,38 @@ class Bounds:
         self._limits = limits
         self._history = max(limits.history, history_length)
 
+    def rows(self, values: tf.Tensor) -> tf.Tensor:
+        """String [B] or [B, C] -> the same.
+
+        Raises:
+            InvalidArgumentError: There are more than ``limits.rows`` rows.
+        """
+        check = _refuse_more("A request", tf.shape(values)[0], self._limits.rows, "rows", "rows")
+        with tf.control_dependencies([check]):
+            return tf.identity(values)
+
+    def texts(self, texts: tf.Tensor) -> tf.Tensor:
+        """String [n] -> the same, each cut as by `text`.
+
+        Raises:
+            InvalidArgumentError: There are more than ``limits.texts``.
+        """
+        check = _refuse_more("A request", tf.size(texts), self._limits.texts, "texts", "texts")
+        with tf.control_dependencies([check]):
+            return self.text(tf.identity(texts))
+
+    def items(self, count: tf.Tensor, size: int) -> tf.Tensor:
+        """How many items the longest answer of a batch has, int32 [], at most ``size`` -> the same.
+
+        Raises:
+            InvalidArgumentError: It is more than ``limits.k``.
+        """
+        if size <= self._limits.k:
+            return count
+        check = _refuse_more("An answer", count, self._limits.k, "items per row", "k")
+        with tf.control_dependencies([check]):
+            return tf.identity(count)
+
     def ranked(self, item_ids: tf.Tensor) -> tf.Tensor:
         """String [B, C] -> the same.
 
@@ -42,7 +74,7 @@ class Bounds:
             InvalidArgumentError: There are more than ``limits.rank_items`` columns.
         """
         most = self._limits.rank_items
-        check = _refuse_more("item_ids", tf.shape(item_ids)[1], most, f"{most} items", "rank_items")
+        check = _refuse_more("Input item_ids", tf.shape(item_ids)[1], most, "items per row", "rank_items")
         with tf.control_dependencies([check]):
             return tf.identity(item_ids)
 
@@ -182,7 +214,7 @@ def _distinct(values: tf.Tensor, name: str, most: int) -> tf.Tensor:
         # Row by row: a joined request's values must not be confused with its neighbours', whatever they are.
         found = tf.unique(tf.boolean_mask(row, tf.strings.length(row) > 0)).y
         count = tf.size(found)
-        with tf.control_dependencies([_refuse_more(name, count, most, f"{most} different values", name)]):
+        with tf.control_dependencies([_refuse_more(f"Input {name}", count, most, "different values per row", name)]):
             return tf.concat([found, tf.fill([most - count], "")], axis=0)
 
     return tf.map_fn(  # type: ignore[no-any-return]
@@ -190,6 +222,6 @@ def _distinct(values: tf.Tensor, name: str, most: int) -> tf.Tensor:
     )
 
 
-def _refuse_more(name: str, count: tf.Tensor, most: int, allowed: str, setting: str) -> tf.Operation:
-    told = tf.constant(f"Input {name} may have {allowed} per row (export.limits.{setting}); given:")
+def _refuse_more(name: str, count: tf.Tensor, most: int, of_what: str, setting: str) -> tf.Operation:
+    told = tf.constant(f"{name} may have {most} {of_what} (export.limits.{setting}); given:")
     return tf.raw_ops.Assert(condition=count <= most, data=[told, count])

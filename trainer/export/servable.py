@@ -213,7 +213,8 @@ class Servable(tf.Module):
         timestamp: tf.Tensor,
     ) -> Tensors:
         """Scores the given items, in the given order; an unknown item has the lowest finite score."""
-        item_ids = self._bounds.ranked(item_ids)
+        item_ids = self._bounds.ranked(self._bounds.rows(item_ids))
+        language = self._bounds.rows(language)  # by which an item's popularity is read, before all else
         query, history, _ = self._bounds.request(query, history, {})
         request = self._understand(user_id, history, query, language, country, timestamp)
         rows = self._item_rows.lookup(item_ids)
@@ -231,7 +232,7 @@ class Servable(tf.Module):
 
     def encode_text(self, text: tf.Tensor) -> Tensors:
         """The sentence encoder's vectors."""
-        text = self._bounds.text(text)
+        text = self._bounds.texts(text)
         return {"embeddings": self._encode(text, tf.zeros_like(text))}
 
     def _bound(self, query: tf.Tensor, history: tf.Tensor, *filters: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -263,6 +264,8 @@ class Servable(tf.Module):
         ``filters`` are its other inputs, in the order of ``FILTER_INPUTS``: here they are only counted.
         """
         values = (user_id, history, query, language, country, timestamp, *filters)
+        # One input's rows, then that others have as many.
+        user_id = self._bounds.rows(user_id)
         with tf.control_dependencies([_same_batch(dict(zip(QUERY_INPUTS | FILTER_INPUTS, values, strict=False)))]):
             # All else that would fail when lines are missing comes after these two.
             user_id, query = tf.identity(user_id), tf.identity(query)
@@ -535,7 +538,8 @@ class Servable(tf.Module):
         """The largest k of the batch."""
         check = tf.raw_ops.Assert(condition=tf.reduce_all(k > 0), data=["k must be at least 1.", k], summarize=3)
         with tf.control_dependencies([check]):
-            return tf.minimum(tf.reduce_max(tf.concat([[0], k], axis=0)), self._size)
+            most = tf.minimum(tf.reduce_max(tf.concat([[0], k], axis=0)), self._size)
+        return self._bounds.items(most, self._size)
 
     @staticmethod
     def _cut(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

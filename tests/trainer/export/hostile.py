@@ -21,7 +21,10 @@ from tensorflow_serving.apis import predict_pb2
 
 _ENTRIES = 50_000
 _LONG = 4_000_000
+_SUSPICIOUS_MEGABYTES = 80
 _ROWS = 32
+# Of which the last are refused.
+_MANY_ROWS = (128, 100_000)
 Inputs = dict[str, tf.Tensor]
 # One character of each length in UTF-8 and script that tokenisers and normal forms treat in a way of their own.
 _SCRIPTS = {
@@ -76,6 +79,10 @@ def cases(signature: Any) -> Iterator[tuple[str, Inputs]]:
             around = list(arounds)[place % len(arounds)]
             yield f"{name}: {kind}, beside {around}", _request(specs, arounds[around] | {name: value})
     name = "query" if "query" in specs else "text"
+    for rows in _MANY_ROWS:
+        for around, said in arounds.items():
+            repeated = {key: value * rows for key, value in said.items()}
+            yield f"{rows} rows, {around}", _request(specs, repeated or {name: [""] * rows})
     for size in (2_048, _LONG // _ROWS):
         for kind, text in long_texts(size):
             yield f"{name}: {_ROWS} rows of {size} bytes, {kind}", _request(specs, {name: [text] * _ROWS})
@@ -163,7 +170,11 @@ def main(model: str, report: str) -> None:
             if said.keys() <= specs.keys():
                 signature(**_request(specs, said))
         for case, inputs in cases(signature):
-            megabytes, seconds, error = _peak_above(lambda asked=signature, given=inputs: asked(**given))
+            measured: list[tuple[float, float, str]] = []
+            # What the allocator keeps varies by tens of megabytes: the least of three is what the request takes.
+            while len(measured) < 3 and not (measured and measured[-1][0] < _SUSPICIOUS_MEGABYTES):
+                measured.append(_peak_above(lambda asked=signature, given=inputs: asked(**given)))
+            megabytes, seconds, error = min(measured)
             found.append(
                 {
                     "case": f"{name}, {case}",
