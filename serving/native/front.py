@@ -129,18 +129,20 @@ class Counts:
     groups: Mapping[int, int]
 
 
-class Connections(NamedTuple):
-    """Connections of a front.
+class Arrivals(NamedTuple):
+    """Connections of a front, and requests that it refused.
 
     Attributes:
         open: those that there are, as of the last second.
         accepted: all that were taken.
         refused: closed at once, for want of descriptors or beyond the most that may be open.
+        refused_requests: Predict requests beyond ``max_concurrent``.
     """
 
     open: int
     accepted: int
     refused: int
+    refused_requests: int
 
 
 class Front:
@@ -263,11 +265,11 @@ class Front:
         native.babelrec_counters_groups(counters, sizes, counts, most)
         return dict(zip(sizes, counts, strict=True))
 
-    def connections(self) -> Connections:
+    def arrivals(self) -> Arrivals:
         """How many connections there are, and what has become of others."""
-        counts = (c_int64 * 3)()
+        counts = (c_int64 * 4)()
         self._native.babelrec_front_connections(self._front, counts)
-        return Connections(*counts)
+        return Arrivals(*counts)
 
     def waiting(self) -> int:
         """Rows that wait for a run."""

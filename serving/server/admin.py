@@ -7,7 +7,7 @@ make it write files where the request says. ``--admin_access`` says who may ask 
 import hmac
 import ipaddress
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -33,12 +33,21 @@ class Admission:
             with a token; ``token`` the latter two only; ``open`` everybody, as TensorFlow Serving does.
         tokens: what ``authorization: Bearer`` may carry.
         behind_front: whether calls come through the native front, which then says who the peer is.
+        refused: called for each request that is not let in.
     """
 
-    def __init__(self, access: str = LOOPBACK, tokens: Sequence[str] = (), *, behind_front: bool = False) -> None:
+    def __init__(
+        self,
+        access: str = LOOPBACK,
+        tokens: Sequence[str] = (),
+        *,
+        behind_front: bool = False,
+        refused: Callable[[], None] = lambda: None,
+    ) -> None:
         self._access = access
         self._tokens = [token.encode() for token in tokens]
         self._behind_front = behind_front
+        self._refused = refused
 
     @property
     def is_open(self) -> bool:
@@ -62,6 +71,7 @@ class Admission:
             peer, is_verified = context.peer(), bool(context.peer_identities())
         reason = self._reason(peer, headers.get("authorization", ""), is_verified)
         if reason is None:
+            self._refused()
             raise StatusError(
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"{what} is for administrators: send `authorization: Bearer TOKEN` with a token of --admin_token_file"

@@ -120,9 +120,15 @@ def make_grpc(
         max_concurrent=options.max_concurrent_requests or None,
         options=options.grpc_channel_arguments,
         share_port=workers.is_worker(),
+        max_bytes=options.max_request_bytes,
         front=front,
         tls=tls,
-        admission=Admission(options.admin_access, tokens, behind_front=front is not None),
+        admission=Admission(
+            options.admin_access,
+            tokens,
+            behind_front=front is not None,
+            refused=handlers.metrics.refused.cell("admin_access").add,
+        ),
     )
 
 
@@ -139,13 +145,16 @@ def _make_front(options: argparse.Namespace, bundle: Any, tls: Tls | None) -> Fr
     _LOGGER.info("Predict is answered by the native front")
     return Front(
         groups=batching.num_batch_threads,
-        max_rows=batching.max_batch_size,
+        # Larger requests are passed on, and refused in Python.
+        max_rows=min(batching.max_batch_size, options.max_batch_rows),
         max_waiting=batching.max_batch_size * batching.max_enqueued_batches,
         timeout_micros=batching.batch_timeout_micros,
         max_concurrent=options.max_concurrent_requests,
         max_connections=options.max_connections or most_connections(),
         pad=batching.pad_variable_length_inputs,
-        channel_arguments=channel_arguments(options.grpc_channel_arguments, share_port=workers.is_worker()),
+        channel_arguments=channel_arguments(
+            options.grpc_channel_arguments, share_port=workers.is_worker(), max_bytes=options.max_request_bytes
+        ),
         tls=tls,
     )
 

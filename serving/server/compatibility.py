@@ -102,7 +102,7 @@ ROUTES: Sequence[Row] = (
     Row("A version that is no number, or a name that can't be decoded", "differs", "400 with a reason; without there"),
     Row("Content-Encoding: gzip", "works", "broken gzip has a message of its own"),
     Row("Accept-Encoding: gzip", "extra"),
-    Row("Bodies above --rest_api_max_body_bytes", "differs", "413; there is no limit for plain bodies there"),
+    Row("Requests above --max_request_bytes", "differs", "413; there is no limit for plain bodies there"),
 )  # fmt: skip
 
 

@@ -44,6 +44,12 @@ def serialized_examples(request_input: Any) -> tuple[Any, int]:
     return tensor, count
 
 
+def count_examples(request_input: Any) -> int:
+    """Examples of a ``tensorflow.serving.Input``, which need not be well-formed."""
+    kind = request_input.WhichOneof("kind")
+    return 0 if kind is None else len(getattr(request_input, kind).examples)
+
+
 def _raw_input_class() -> Any:
     """A message of ``Input``'s wire form whose examples stay bytes (as ``apis/internal/serialized_input.proto``)."""
     field = descriptor_pb2.FieldDescriptorProto

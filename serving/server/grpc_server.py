@@ -30,6 +30,7 @@ from serving.server.tls import server_credentials
 _LOGGER = logging.getLogger(__name__)
 _INFERENCE = "/tensorflow.serving.PredictionService/"
 _UNLIMITED = -1
+_MOST_BYTES = 2**31 - 1  # of a gRPC message
 # gRPC tells of a call without deadline that it ends in some hundred billion years.
 _NO_DEADLINE = 1e9
 
@@ -124,13 +125,14 @@ class _Limit(grpc.ServerInterceptor):
     gRPC's own ``maximum_concurrent_rpcs`` would refuse health checks too, and have an overloaded server killed.
     """
 
-    def __init__(self, executor: LeanExecutor, most: int) -> None:
+    def __init__(self, executor: LeanExecutor, most: int, refused: Callable[[], None]) -> None:
         self._executor = executor
         self._most = most
         # A thread of its own: behind the requests that wait, a refusal would come too late to be of use.
         self._refusing = ThreadPoolExecutor(1, thread_name_prefix="grpc-refusals")
 
         def refuse(request: Any, context: grpc.ServicerContext) -> None:
+            refused()
             _abort(context, too_many(most))
 
         refuse.experimental_thread_pool = self._refusing  # type: ignore[attr-defined]
@@ -153,6 +155,7 @@ class GrpcServer:
             limit.
         options: gRPC's own.
         share_port: whether other processes may listen on the same port.
+        max_bytes: most bytes of a request; -1: any number.
         front: what listens instead, and passes on what it doesn't answer by itself. None: this server listens.
         tls: of its ports, unless a front has it; None: they are not encrypted.
         admission: who may reload the configuration; None: clients on this machine.
@@ -170,6 +173,7 @@ class GrpcServer:
         max_concurrent: int | None = None,
         options: Sequence[tuple[str, Any]] = (),
         share_port: bool = False,
+        max_bytes: int = _UNLIMITED,
         front: Front | None = None,
         tls: Tls | None = None,
         admission: Admission | None = None,
@@ -184,8 +188,10 @@ class GrpcServer:
             # Behind a front all its calls share a connection, for which options of clients' connections are not meant.
             options=channel_arguments((), share_port=False)
             if front is not None
-            else channel_arguments(options, share_port=share_port),
-            interceptors=None if max_concurrent is None else [_Limit(self._executor, max_concurrent)],
+            else channel_arguments(options, share_port=share_port, max_bytes=max_bytes),
+            interceptors=None
+            if max_concurrent is None
+            else [_Limit(self._executor, max_concurrent, handlers.metrics.refused.cell("max_concurrent_requests").add)],
         )
         self._add(
             "tensorflow.serving.PredictionService",
@@ -277,10 +283,12 @@ class GrpcServer:
         self.server.add_registered_method_handlers(service, methods)  # type: ignore[attr-defined]
 
 
-def channel_arguments(options: Sequence[tuple[str, Any]], *, share_port: bool) -> list[tuple[str, Any]]:
-    """gRPC's options of a server: messages of any size, and what is given."""
+def channel_arguments(
+    options: Sequence[tuple[str, Any]], *, share_port: bool, max_bytes: int = _UNLIMITED
+) -> list[tuple[str, Any]]:
+    """gRPC's options of a server: requests of so many bytes, answers of any size, and what is given."""
     return [
-        ("grpc.max_receive_message_length", _UNLIMITED),
+        ("grpc.max_receive_message_length", min(max_bytes, _MOST_BYTES)),
         ("grpc.max_send_message_length", _UNLIMITED),
         ("grpc.so_reuseport", int(share_port)),
         *options,

@@ -22,11 +22,13 @@ from serving.protos import (
 )
 from serving.server.classify import run_classify
 from serving.server.errors import StatusError, from_exception, invalid_argument, not_found
+from serving.server.examples import count_examples
 from serving.server.metrics import Metrics
 from serving.server.multi_inference import run_multi_inference
 from serving.server.predict import run_predict, run_predict_serialized
 from serving.server.regress import run_regress
 from serving.server.servable import DEFAULT_SIGNATURE, Signature
+from serving.tensors import rows_of
 
 if TYPE_CHECKING:
     from serving.server.core import ServerCore
@@ -58,6 +60,7 @@ class Handlers:
             (``--enable_serialization_as_tensor_content``).
         reloadable: whether HandleReloadConfigRequest is answered; a single one of several workers must not.
         trust_reloads: whether such a request may have log files written anywhere (``ServerRequestLogger.check``).
+        max_rows: most rows, or examples, of a request; None: any number.
         show_paths: whether errors show where models lie on this machine; else they show the models' names.
     """
 
@@ -72,12 +75,14 @@ class Handlers:
         reloadable: bool = True,
         trust_reloads: bool = True,
         show_paths: bool = True,
+        max_rows: int | None = None,
     ) -> None:
         self._core = core
         self._as_content = as_content
         self._reloadable = reloadable
         self._trust_reloads = trust_reloads
         self._show_paths = show_paths
+        self._max_rows = max_rows
         self._logger = request_logger
         self.metrics = metrics if metrics is not None else Metrics()
         self._check_method_names = check_method_names
@@ -111,6 +116,7 @@ class Handlers:
         spec = request.tasks[0].model_spec if has_spec else model_pb2.ModelSpec()
         name = spec.name
         try:
+            self._check_rows(count_examples(request.input))
             with self._core.acquire(spec) as (version, servable):
                 timed = _Timed(servable)
                 response, count = run_multi_inference(
@@ -223,6 +229,7 @@ class Handlers:
         try:
             if not name and not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
+            self._check_rows(max((rows_of(tensor) or 0 for tensor in request.inputs.values()), default=0))
             with self._core.acquire(spec) as (version, servable):
                 timed = _Timed(servable)
                 response = run(
@@ -248,6 +255,7 @@ class Handlers:
         try:
             if not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
+            self._check_rows(count_examples(request.input))
             with self._core.acquire(spec) as (version, servable):
                 timed = _Timed(servable)
                 response, count = run(
@@ -315,6 +323,11 @@ class Handlers:
         if failure is not error:
             _LOGGER.exception("unexpected failure")
         raise self._shown(name, failure) from error
+
+    def _check_rows(self, count: int) -> None:
+        if self._max_rows is not None and count > self._max_rows:
+            self.metrics.refused.cell("max_batch_rows").add()
+            raise invalid_argument(f"{count} rows in one request; {self._max_rows} are allowed (--max_batch_rows)")
 
     def _shown(self, name: str, error: StatusError) -> StatusError:
         """An error as clients may see it."""

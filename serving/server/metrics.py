@@ -18,6 +18,8 @@ from serving.server.errors import StatusError
 from serving.server.figures import MAX_LABEL, Family, Histogram, Labels, Number, Snapshot, exponential, merge, total
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+REFUSED = "/babelrec/serving/refused_request_count"
+"""Requests beyond a bound, by the flag that sets it."""
 States = Callable[[], Mapping[str, Mapping[int, Any]]]
 
 _LATENCY = exponential(10, 1.8, 33)  # 10 us to about 20 minutes
@@ -62,6 +64,7 @@ class Metrics:
         self.version_check_count = self._number("/babelrec/serving/version_check_count", "model_path", "status")
         self._number("/babelrec/serving/grpc_open_connections", kind="gauge")
         self._number("/babelrec/serving/grpc_connection_count", "outcome")
+        self.refused = self._number(REFUSED, "flag")
         self.batching = BatchMetrics()
         self._families += self.batching.families
 

@@ -14,7 +14,7 @@ from serving.server.core import ServerCore
 from serving.server.defaults import is_row
 from serving.server.figures import Snapshot, merge
 from serving.server.handlers import GRPC, RUNTIME
-from serving.server.metrics import Metrics
+from serving.server.metrics import REFUSED, Metrics
 from serving.server.predict import spec_field
 from serving.server.saved_model import SavedModelServable
 from serving.server.servable import Servable, Signature
@@ -77,11 +77,13 @@ class NativePredict:
             model.close()
 
     def _counted(self) -> Snapshot:
-        open_, accepted, refused = self._front.connections()
+        open_, accepted, refused, refused_requests = self._front.arrivals()
         found: Snapshot = {
             "/babelrec/serving/grpc_open_connections": {(): open_},
             "/babelrec/serving/grpc_connection_count": {("accepted",): accepted, ("refused",): refused},
         }
+        if refused_requests:
+            found[REFUSED] = {("max_concurrent_requests",): refused_requests}
         for name in list(self._names):
             counts = self._front.count(name)
             if counts is None:

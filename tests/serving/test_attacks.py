@@ -2,14 +2,18 @@
 
 import contextlib
 import json
+import re
 import socket
 import ssl
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 import trustme
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
@@ -19,10 +23,11 @@ from benchmarks.attacks import PREDICT, STATUS, few_descriptors, half_sent, rese
 from serving.native.library import why_not
 from tests.serving.live import LiveServer, wait_for
 from tests.serving.models import copy_version
-from tests.serving.test_rpc import RECOMMEND, request_of
+from tests.serving.test_rpc import RECOMMEND, failure, request_of
 
 # A server under attack on a busy machine is slow; what is asserted is that it answers.
 _SECONDS = 60.0
+_MOST_BYTES, _MOST_ROWS = 1_000_000, 50
 _NEEDS_FRONT = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 _WAYS = [pytest.param("front", marks=_NEEDS_FRONT), pytest.param("tls", marks=_NEEDS_FRONT), "off"]
 
@@ -80,6 +85,7 @@ def server(
     monitoring = base / "monitoring.config"
     monitoring.write_text('prometheus_config { enable: true path: "/metrics" }')
     flags = ["--enable_batching", "--rest_api_port=-1", f"--monitoring_config_file={monitoring}"]
+    flags += [f"--max_request_bytes={_MOST_BYTES}", f"--max_batch_rows={_MOST_ROWS}"]
     root = None
     if request.param == "tls":
         flag, root = tls_files(base)
@@ -122,8 +128,9 @@ def tcp(port: int) -> socket.socket:
 
 def is_cut(connection: socket.socket) -> bool:
     """Whether the other end has closed it."""
+    connection.setblocking(False)
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        return connection.recv(1, socket.MSG_PEEK) == b""
     except BlockingIOError:
         return False
     except OSError:
@@ -160,6 +167,34 @@ def rest_answers(server: Attacked) -> None:
         f"http://localhost:{server.rest_port}/v1/models/{server.model_name}", timeout=_SECONDS
     ) as page:
         assert page.status == 200
+
+
+def refused_by(server: Attacked, flag: str) -> int:
+    with urllib.request.urlopen(f"http://localhost:{server.rest_port}/metrics", timeout=_SECONDS) as page:
+        found = re.search(rf'refused_request_count{{flag="{flag}"}} (\d+)', page.read().decode())
+    return int(found[1]) if found else 0
+
+
+def test_requests_beyond_a_bound_are_refused_and_counted(server: Attacked) -> None:
+    with server.new_channel() as channel:
+        predict: Any = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        rows = {name: np.repeat(value, _MOST_ROWS, 0) for name, value in RECOMMEND.items()}
+        assert predict(request_of({name: value[:_MOST_ROWS] for name, value in rows.items()}), timeout=_SECONDS)
+        code, told = failure(predict, request_of(rows))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "--max_batch_rows" in told
+        text = {name: value[:1] for name, value in RECOMMEND.items()} | {"query": np.array(["x" * _MOST_BYTES])}
+        assert failure(predict, request_of(text))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    body = json.dumps({"inputs": {"query": ["x" * _MOST_BYTES]}}).encode()
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(
+            f"http://localhost:{server.rest_port}/v1/models/{server.model_name}:predict", body, timeout=_SECONDS
+        )
+    assert caught.value.code == 413
+    assert "--max_request_bytes" in caught.value.read().decode()
+    for flag in "max_batch_rows", "max_request_bytes":
+        assert refused_by(server, flag) == 1
+    predicts(server)
 
 
 def test_clients_that_never_begin_stop_nobody_else(server: Attacked) -> None:

@@ -59,10 +59,10 @@ API void babelrec_front_serve(Front* front, const char* name, const int64_t* ver
   front->models.serve(name, std::move(all));
 }
 
-// open, accepted, refused
+// Connections: open, accepted, refused; requests: refused
 API void babelrec_front_connections(Front* front, int64_t* counts) {
   const ConnectionCounts found = front->connections();
-  counts[0] = found.open, counts[1] = found.accepted, counts[2] = found.refused;
+  counts[0] = found.open, counts[1] = found.accepted, counts[2] = found.refused, counts[3] = front->refused();
 }
 
 API int64_t babelrec_front_waiting(Front* front) { return front->waiting(); }

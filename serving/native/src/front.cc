@@ -287,6 +287,7 @@ void Front::arrived(Call* call) {
   }
   ask_for_predict();
   if (options_.max_concurrent > 0 && in_flight > options_.max_concurrent) {
+    ++refused_;
     refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED,
            std::to_string(options_.max_concurrent) +
                " requests are in the server already (--max_concurrent_requests); try again later");

@@ -3,6 +3,7 @@
 
 #include <grpc/grpc.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -58,6 +59,8 @@ class Front {
   // Rows that wait for a run.
   int64_t waiting();
   ConnectionCounts connections() { return acceptor_.counts(); }
+  // Predict requests that were refused for there were too many at once.
+  int64_t refused() const { return refused_; }
 
   Models models;
 
@@ -114,6 +117,7 @@ class Front {
   grpc_channel* channel_ = nullptr;
   void* predict_;
   grpc_slice predict_name_;
+  std::atomic<int64_t> refused_{0};
   Tag stopped_ = tag_of<&Front::stopped>(this);
 
   std::mutex mutex_;  // guards what follows

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from serving.server import workers
 from serving.server.addresses import most_connections
 from serving.server.config_files import monitoring_config
+from serving.server.metrics import REFUSED
 from serving.server.rest.app import AppOptions, Handlers, Metrics, RestApp
 from serving.server.rest.body import Budget
 from serving.server.rest.server import RestServer
@@ -15,8 +16,7 @@ from serving.server.rest.server import RestServer
 __all__ = ["AppOptions", "Handlers", "Metrics", "RestApp", "RestServer", "start_rest"]
 
 _LOGGER = logging.getLogger(__name__)
-_DEFAULTS = AppOptions()
-_MEMORY_BYTES = 1 << 30
+_MEMORY_BYTES, _BODY_BYTES = 1 << 30, 1 << 28
 
 
 def start_rest(
@@ -30,7 +30,7 @@ def start_rest(
     Args:
         options: flags: ``rest_api_port``, ``rest_api_num_threads``, ``rest_api_timeout_in_ms``,
             ``rest_api_enable_cors_support``, ``monitoring_config_file``, and this server's own
-            ``rest_api_max_body_bytes`` and ``rest_api_gzip_min_bytes`` (negative: answers are never compressed).
+            ``max_request_bytes`` and ``rest_api_gzip_min_bytes`` (negative: answers are never compressed).
         handlers: answers requests.
         metrics: for the metrics page, if the monitoring configuration enables it.
         is_serving: whether new requests are welcome, for ``/healthz``.
@@ -41,7 +41,10 @@ def start_rest(
     """
     prometheus = monitoring_config(options).prometheus_config
     gzip_min_bytes = int(getattr(options, "rest_api_gzip_min_bytes", 1024))
-    budget = Budget(getattr(options, "rest_api_max_memory_bytes", _MEMORY_BYTES))
+    budget = Budget(
+        getattr(options, "rest_api_max_memory_bytes", _MEMORY_BYTES), getattr(options, "max_request_bytes", _BODY_BYTES)
+    )
+    metrics.add_source(lambda: {REFUSED: {(flag,): count for flag, count in budget.refused.items() if count}})
     app = RestApp(
         handlers,
         metrics,
@@ -50,7 +53,6 @@ def start_rest(
             threads=options.rest_api_num_threads,
             cors=options.rest_api_enable_cors_support,
             metrics_path=prometheus.path if prometheus.enable else None,
-            max_body_bytes=getattr(options, "rest_api_max_body_bytes", _DEFAULTS.max_body_bytes),
             gzip_min_bytes=gzip_min_bytes if gzip_min_bytes >= 0 else None,
         ),
         budget,

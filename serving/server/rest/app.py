@@ -15,6 +15,7 @@ import grpc
 
 from serving.protos import get_model_metadata_pb2, get_model_status_pb2
 from serving.server.errors import StatusError, from_exception, invalid_argument
+from serving.server.figures import Snapshot
 from serving.server.rest import json_decode, json_defaults, json_encode, json_examples, routes
 from serving.server.rest.body import BodyError, Budget, gunzip
 from serving.server.rest.messages import CLOSE, JSON, Request, Response
@@ -65,6 +66,10 @@ class Metrics(Protocol):
     request_count: Any  # a family of counters with the labels model_name and status
     request_latency: Any  # a family of histograms with the labels model_name, API and entrypoint
 
+    def add_source(self, source: Callable[[], Snapshot]) -> None:
+        """Has what somebody else counts added."""
+        ...
+
     def render(self) -> bytes:
         """Prometheus' text."""
         ...
@@ -79,7 +84,6 @@ class AppOptions:
         threads: requests worked on at once.
         cors: whether answers carry CORS headers.
         metrics_path: where Prometheus finds the metrics; None for nowhere.
-        max_body_bytes: most bytes of a request's body, before and after unpacking.
         gzip_min_bytes: size from which answers are compressed for clients that accept it; None for never.
     """
 
@@ -87,7 +91,6 @@ class AppOptions:
     threads: int = 8
     cors: bool = False
     metrics_path: str | None = None
-    max_body_bytes: int = 1 << 28
     gzip_min_bytes: int | None = 1024
 
 
@@ -125,11 +128,6 @@ class RestApp:
         self._is_serving = is_serving
         # Threads that wait for slow clients take none of these.
         self._slots = threading.BoundedSemaphore(options.threads)
-
-    @property
-    def max_body_bytes(self) -> int:
-        """Most bytes of a request's body."""
-        return self._options.max_body_bytes
 
     def answer(self, request: Request) -> Response:
         """Answers a request; never fails."""
@@ -211,7 +209,7 @@ class RestApp:
             # As in the real server, gzip anywhere in the header will do.
             if not request.body or "gzip" not in request.headers.get("content-encoding", "").lower():
                 return self._infer(route, request.body, deadline)
-            body = gunzip(request.body, self._options.max_body_bytes, self._budget)
+            body = gunzip(request.body, self._budget)
             try:
                 return self._infer(route, body, deadline)
             finally:

@@ -9,6 +9,8 @@ _PIECE = 1 << 20
 # Each member of a gzip file leaves a copy of what comes after it in the window, so windows are small and members few.
 _WINDOW = 1 << 16
 _MOST_MEMBERS = 1024
+# Flags that say how much bodies may have.
+_ALL, _ONE = "rest_api_max_memory_bytes", "max_request_bytes"
 
 
 class BodyError(Exception):
@@ -23,27 +25,27 @@ class BodyError(Exception):
         self.status = status
 
     @classmethod
-    def too_large(cls, limit: int) -> "BodyError":
-        """The body has more bytes than it may have."""
-        return cls("413 Content Too Large", f"Request body is larger than {limit} bytes")
-
-    @classmethod
     def malformed(cls, why: str) -> "BodyError":
         """The body is not what its headers say."""
         return cls("400 Bad Request", f"Request body is not valid gzip data: {why}")
 
 
 class Budget:
-    """Bytes that the bodies of all requests may have together; thread-safe.
+    """Bytes that bodies may have; thread-safe.
 
     Args:
-        limit: that many.
+        limit: those of all requests together.
+        largest: those of one, before and after unpacking.
+
+    Attributes:
+        refused: how often there was not enough for all, and too much of one, by the flag that says how much.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, largest: int) -> None:
+        self.largest = largest
+        self.refused = {_ALL: 0, _ONE: 0}
         self._limit = limit
         self._taken = 0
-        self._refused = 0
         self._lock = threading.Lock()
 
     @property
@@ -51,10 +53,17 @@ class Budget:
         """Bytes in use."""
         return self._taken
 
-    @property
-    def refused(self) -> int:
-        """How often there was not enough."""
-        return self._refused
+    def check(self, size: int) -> None:
+        """Tells whether one body may have so many bytes.
+
+        Raises:
+            BodyError: it may not.
+        """
+        if size <= self.largest:
+            return
+        with self._lock:
+            self.refused[_ONE] += 1
+        raise BodyError("413 Content Too Large", f"Request body is larger than {self.largest} bytes (--{_ONE})")
 
     def take(self, size: int) -> None:
         """Takes some, until they are given back.
@@ -66,10 +75,10 @@ class Budget:
             if self._taken + size <= self._limit:
                 self._taken += size
                 return
-            self._refused += 1
+            self.refused[_ALL] += 1
         raise BodyError(
             "503 Service Unavailable",
-            f"The bodies of requests take up their {self._limit} bytes (--rest_api_max_memory_bytes); try again later",
+            f"The bodies of requests take up their {self._limit} bytes (--{_ALL}); try again later",
         )
 
     def give(self, size: int) -> None:
@@ -78,13 +87,12 @@ class Budget:
             self._taken -= size
 
 
-def gunzip(packed: bytes, limit: int, budget: Budget) -> bytes:
+def gunzip(packed: bytes, budget: Budget) -> bytes:
     """Unpacks gzip data of up to 1,024 members.
 
     Args:
         packed: the data.
-        limit: most bytes that may come out.
-        budget: what they are taken from as they come out; to be given back when the result is no longer needed.
+        budget: what its bytes are taken from as they come out; to be given back when the result is no longer needed.
 
     Raises:
         BodyError: it is no gzip data, or too much; nothing is taken from the budget then.
@@ -92,9 +100,8 @@ def gunzip(packed: bytes, limit: int, budget: Budget) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        for part in _unpacked(packed, limit):
-            if size + len(part) > limit:
-                raise BodyError.too_large(limit)
+        for part in _unpacked(packed, budget.largest):
+            budget.check(size + len(part))
             budget.take(len(part))
             size += len(part)
             parts.append(part)

@@ -33,13 +33,11 @@ class Service:
     Attributes:
         answer: makes a response of a request.
         budget: memory for bodies.
-        max_body_bytes: most bytes of one body.
         is_stopping: whether this response is a connection's last.
     """
 
     answer: Callable[[Request], Awaitable[Response]]
     budget: Budget
-    max_body_bytes: int
     is_stopping: Callable[[], bool]
 
 
@@ -131,8 +129,7 @@ class Connection:
             # Two readers might not agree where the next request begins (RFC 9112, 6.3).
             raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
         length = next((value for name, value in event.headers if name == b"content-length"), b"0")
-        if int(length) > self._service.max_body_bytes:
-            raise BodyError.too_large(self._service.max_body_bytes)
+        self._service.budget.check(int(length))
         return event
 
     async def _body(self) -> bytes:
@@ -142,8 +139,7 @@ class Connection:
         try:
             while not isinstance(event := self._http.next_event(), h11.EndOfMessage):
                 if isinstance(event, h11.Data):
-                    if size + len(event.data) > self._service.max_body_bytes:
-                        raise BodyError.too_large(self._service.max_body_bytes)
+                    self._service.budget.check(size + len(event.data))
                     self._service.budget.take(len(event.data))
                     size += len(event.data)
                     parts.append(event.data)

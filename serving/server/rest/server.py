@@ -63,7 +63,7 @@ class RestServer:
         self.port = int(self._listener.getsockname()[1])
         self._app = app
         self._executor = ThreadPoolExecutor(threads + _OTHER_THREADS, thread_name_prefix="rest")
-        self._service = Service(self._answer, budget, app.max_body_bytes, lambda: self._is_stopping)
+        self._service = Service(self._answer, budget, lambda: self._is_stopping)
         self._max_connections = max_connections
         self._connections: set[Connection] = set()
         self._is_stopping = False

@@ -75,7 +75,7 @@ def rest(handlers: Handlers, metrics: Metrics, tmp_path_factory: pytest.TempPath
     monitoring: Path = tmp_path_factory.mktemp("monitoring") / "config"
     monitoring.write_text("prometheus_config { enable: true }")
     server = start_rest(
-        rest_options(monitoring_config_file=str(monitoring), rest_api_max_body_bytes=1 << 25), handlers, metrics
+        rest_options(monitoring_config_file=str(monitoring), max_request_bytes=1 << 25), handlers, metrics
     )
     yield server
     server.stop(5.0)
