@@ -44,8 +44,13 @@ types: $(VENV)/.installed-dev ## mypy
 unit: $(VENV)/.installed-dev ## pytest alone
 	$(BIN)/python -m pytest
 
-fuzz: $(VENV)/.installed-dev ## the tests that draw their inputs, with new random examples
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := rest gzip config text_proto csv jsonl
+
+fuzz: $(VENV)/.installed-dev ## inputs that are drawn anew, and fuzzing by coverage (FUZZ_SECONDS=60 each)
 	$(BIN)/python -m pytest --hypothesis-profile=random -m hypothesis --durations=0
+	BABELREC_FUZZ_RUNS=20000000 $(BIN)/python -m pytest -n 0 tests/serving/native/test_sanitized.py
+	for target in $(FUZZ_TARGETS); do $(BIN)/python -m tests.fuzzing $$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 tensorboard: $(VENV)/.installed ## open TensorBoard on runs/
 	$(BIN)/python -m trainer.watch --logdir runs

@@ -108,6 +108,7 @@ setup(
             *_MLFLOW,
             *_WANDB,
             "ai-edge-litert",
+            "atheris",
             "check-jsonschema",
             "fonttools",
             "grpc-stubs",

@@ -75,6 +75,10 @@ def _write_columns(file: TextFile, dialect: Dialect, found: Audit, chosen: dict[
     # Numbered, so that names may repeat or be missing; the header is one record that is skipped.
     numbers = {name: f"f{found.names.index(column)}" for name, column in chosen.items()}
     schema = pa.schema([(name, pa.string()) for name in numbers])
+    if not found.records:
+        # PyArrow reports a header that no line end follows as a record that is larger than any block.
+        pa.parquet.write_table(schema.empty_table(), target)
+        return
     block = _BLOCK_BYTES
     while True:
         try:
@@ -115,7 +119,7 @@ def _write_columns(file: TextFile, dialect: Dialect, found: Audit, chosen: dict[
                     "Remedy: write it again with a CSV library, or as Parquet."
                 ) from error
             # One record is larger than a block.
-            block *= 8
+            block = min(8 * block, _MAX_BLOCK_BYTES)
 
 
 def _refuse_repeated(path: Path, names: list[str], chosen: dict[str, str]) -> None:
