@@ -230,6 +230,20 @@ class TextSearch(tf.Module):
             return tf.constant(0.0)
         return self.weights.lexical * tf.square(self._lexical(texts))
 
+    def grams(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """What `lexical_of_one` needs of each of the texts [T]: the buckets of its n-grams, int32 [T, None]."""
+        if self._lexical is None:
+            return tf.RaggedTensor.from_row_lengths(tf.zeros([0], tf.int32), tf.zeros([tf.size(texts)], tf.int32))
+        found = self._lexical.grams(texts)
+        counts = tf.math.bincount(found.lines, minlength=tf.size(texts), maxlength=tf.size(texts))
+        return tf.RaggedTensor.from_row_lengths(found.buckets, counts, validate=False)
+
+    def lexical_of_one(self, buckets: tf.Tensor) -> tf.Tensor:
+        """The spelling part of one query's scores, float32 [N]."""
+        if self._lexical is None:
+            return tf.zeros([self.size])
+        return self.weights.lexical * tf.square(self._lexical.scores_of_one(buckets))
+
     def scores_of(self, queries: TextQueries, rows: tf.Tensor, lexical: tf.Tensor, best: tf.Tensor) -> tf.Tensor:
         """How well some items fit.
 

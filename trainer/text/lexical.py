@@ -133,6 +133,13 @@ class LexicalIndex(tf.Module):
         sums = tf.reshape(sums, [count, self.size])
         return tf.minimum(tf.math.divide_no_nan(sums, whole[:, tf.newaxis]), 1.0)
 
+    def scores_of_one(self, buckets: tf.Tensor) -> tf.Tensor:
+        """Scores of one query, whose n-grams are in int32 [E] ``buckets``, float32 [N]: as `scores`, in fewer steps."""
+        starts = tf.gather(self._splits, buckets)
+        places = tf.ragged.range(starts, tf.gather(self._splits, buckets + 1)).flat_values
+        sums = tf.math.unsorted_segment_sum(tf.gather(self._scores, places), tf.gather(self._rows, places), self.size)
+        return tf.minimum(tf.math.divide_no_nan(sums, tf.reduce_sum(tf.gather(self._weights, buckets))), 1.0)
+
     def _grams_of(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Items [E] and buckets [E] of all n-grams of the texts, by the operations that also read queries."""
         items, buckets = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]

@@ -32,9 +32,19 @@ _WAYS = [
 ]
 
 
-@pytest.fixture(params=_WAYS)
-def start(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., LiveServer]:
+@pytest.fixture(scope="module", params=_WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    """How Predict is answered."""
+    return str(request.param)
+
+
+@pytest.fixture
+def start(way: str, tmp_path: Path) -> Callable[..., LiveServer]:
     """Starts a server that batches, whose Predict goes one way or the other."""
+    return starter(way, tmp_path)
+
+
+def starter(way: str, tmp_path: Path) -> Callable[..., LiveServer]:
     parameters, monitoring = tmp_path / "batching.config", tmp_path / "monitoring.config"
     parameters.write_text(_BATCHING)
     monitoring.write_text(f'prometheus_config {{ enable: true path: "{_PATH}" }}')
@@ -46,13 +56,23 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., LiveS
             base,
             "--enable_batching",
             f"--batching_parameters_file={parameters}",
-            f"--native_predict={request.param}",
+            f"--native_predict={way}",
             "--rest_api_port=-1",
             f"--monitoring_config_file={monitoring}",
             *flags,
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def shared(way: str, exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server for tests that leave it as it is."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "models").mkdir()
+    copy_version(exports[1], folder / "models" / "1")
+    with starter(way, folder)() as server:
+        yield server
 
 
 @pytest.fixture
@@ -74,13 +94,13 @@ def part(inputs: dict[str, Any], row: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "retrieve"])
-def test_answers_are_the_graph_s(served: LiveServer, graph: Any, signature: str) -> None:
+def test_answers_are_the_graph_s(shared: LiveServer, graph: Any, signature: str) -> None:
     direct = graph.signatures[signature]
     given = [RECOMMEND, *(part(RECOMMEND, row) for row in (0, 1, 2, 1, 0))]
     with ThreadPoolExecutor(len(given)) as pool:
         for _ in range(5):
             requests = [request_of(inputs, signature) for inputs in given]
-            responses = pool.map(lambda request: served.prediction.Predict(request, timeout=60), requests)
+            responses = pool.map(lambda request: shared.prediction.Predict(request, timeout=60), requests)
             for inputs, response in zip(given, responses, strict=True):
                 assert (response.model_spec.name, response.model_spec.signature_name) == ("recommender", signature)
                 expected = direct(**inputs)
@@ -109,20 +129,20 @@ def test_a_lone_client_never_waits_for_company(
             assert response.model_spec.version.value == 1
 
 
-def test_versions_labels_filters_and_mistakes(served: LiveServer) -> None:
+def test_versions_labels_filters_and_mistakes(shared: LiveServer) -> None:
     request = request_of(RECOMMEND)
     request.model_spec.version.value = 1
-    assert served.prediction.Predict(request, timeout=60).model_spec.version.value == 1
+    assert shared.prediction.Predict(request, timeout=60).model_spec.version.value == 1
     request.model_spec.version.value = 2
-    code, details = failure(served.prediction.Predict, request)
+    code, details = failure(shared.prediction.Predict, request)
     assert code is grpc.StatusCode.NOT_FOUND
     assert details == "Servable not found for request: Specific(recommender, 2)"
-    filtered = served.prediction.Predict(request_of(RECOMMEND, "", ("scores",)), timeout=60)
+    filtered = shared.prediction.Predict(request_of(RECOMMEND, "", ("scores",)), timeout=60)
     assert list(filtered.outputs) == ["scores"]
     bad = request_of(RECOMMEND | {"k": tf.constant([1, 2], tf.int32)})
-    assert failure(served.prediction.Predict, bad)[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure(shared.prediction.Predict, bad)[0] is grpc.StatusCode.INVALID_ARGUMENT
     missing = request_of({"query": tf.constant(["x"])})
-    assert failure(served.prediction.Predict, missing)[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure(shared.prediction.Predict, missing)[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_requests_are_counted(served: LiveServer) -> None:
@@ -155,7 +175,7 @@ def test_requests_are_counted(served: LiveServer) -> None:
 
 
 # Without the front it is TensorFlow's queue that fills up: tests/conformance/test_batching.py.
-@pytest.mark.parametrize("start", _WAYS[:1], indirect=True)
+@pytest.mark.parametrize("way", _WAYS[:1], indirect=True)
 def test_a_full_queue_and_a_deadline(served: LiveServer, tmp_path: Path) -> None:
     with held(served, tmp_path, "recommender") as inside:
         # The queue takes eight rows: two requests of three.

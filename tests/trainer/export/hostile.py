@@ -19,8 +19,8 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the graph's operations)
 from tensorflow_serving.apis import predict_pb2
 
-_ENTRIES = 50_000
-_LONG = 4_000_000
+_ENTRIES = 20_000
+_LONG = 1_500_000
 _SUSPICIOUS_MEGABYTES = 80
 _ROWS = 32
 # Of which the last are refused.
