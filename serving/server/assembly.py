@@ -146,7 +146,7 @@ def _make_front(options: argparse.Namespace, bundle: Any, tls: Tls | None) -> Fr
     return Front(
         groups=batching.num_batch_threads,
         # Larger requests are passed on, and refused in Python.
-        max_rows=min(batching.max_batch_size, options.max_batch_rows),
+        max_rows=min(batching.max_batch_size, options.max_batch_rows or batching.max_batch_size),
         max_waiting=batching.max_batch_size * batching.max_enqueued_batches,
         timeout_micros=batching.batch_timeout_micros,
         max_concurrent=options.max_concurrent_requests,

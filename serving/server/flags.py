@@ -288,7 +288,8 @@ FLAGS: Sequence[Flag] = (
     Flag("enable_grpc_reflection", "bool", True, "gRPC server reflection, for grpcurl and its like", ours=True),
     Flag("max_request_bytes", "int", 256 * 2**20, "most bytes of a request: a gRPC message, or a REST body before and "
          "after unpacking", ours=True, check=_at_least(1)),
-    Flag("max_batch_rows", "int", 65_536, "most rows, or tf.Examples, of a request", ours=True, check=_at_least(1)),
+    Flag("max_batch_rows", "int", 0, "most rows, or tf.Examples, of a request; 0: no limit", ours=True,
+         check=_at_least(0)),
     Flag("rest_api_max_memory_bytes", "int", 2**30, "most bytes of all REST requests' bodies together, before and "
          "after unpacking; what is beyond is refused with 503", ours=True, check=_at_least(1)),
     Flag("rest_api_gzip_min_bytes", "int", 1024, "size from which REST answers are compressed for clients that accept "

@@ -189,7 +189,7 @@ class _Server:
             as_content=options.enable_serialization_as_tensor_content,
             trust_reloads=options.admin_access == admin.OPEN,
             show_paths=options.verbose_errors,
-            max_rows=options.max_batch_rows,
+            max_rows=options.max_batch_rows or None,
             reloadable=not workers.is_worker(),
         )
         self._grpc = assembly.make_grpc(options, bundle, handlers, core, tokens, tls)

@@ -230,7 +230,7 @@ def test_gzip_in(client: Client) -> None:
 def test_gzip_bombs_are_not_unpacked(client: Client) -> None:
     bomb = gzip.compress(bytes(1 << 28))
     answer = client.predict(bomb, headers={"Content-Encoding": "gzip"})
-    assert (answer.status, answer.error) == (413, f"Request body is larger than {1 << 25} bytes")
+    assert (answer.status, answer.error) == (413, f"Request body is larger than {1 << 25} bytes (--max_request_bytes)")
 
 
 def test_gzip_out(client: Client) -> None:
@@ -253,7 +253,7 @@ def test_body_limit(client: Client) -> None:
     assert len(fitting) == 1 << 25
     assert client.predict(fitting).json == {"predictions": [2.5]}
     answer = client.predict(fitting + b" ")
-    assert (answer.status, answer.error) == (413, f"Request body is larger than {1 << 25} bytes")
+    assert (answer.status, answer.error) == (413, f"Request body is larger than {1 << 25} bytes (--max_request_bytes)")
     chunks = (fitting[i : i + 65536] for i in range(0, len(fitting), 65536))
     assert client.predict(chunks).json == {"predictions": [2.5]}
     more = (part for part in (fitting, b" "))
