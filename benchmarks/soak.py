@@ -34,6 +34,7 @@ from benchmarks.environment import environment
 from benchmarks.program import measure_and_write
 from benchmarks.served import MODEL, Server
 from serving.client import RecommenderClient
+from serving.client.errors import ServingError
 from trainer.errors import BabelrecError
 
 _BATCHING = "max_batch_size { value: 32 } batch_timeout_micros { value: 4000 } max_enqueued_batches { value: 8 }"
@@ -237,9 +238,7 @@ def _descriptors(server: Server, _: int) -> None:
 
 def _bombs(server: Server, _: int) -> None:
     body = gzip.compress(bytes(200 << 20), 1)
-    head = (
-        f"POST /v1/models/{MODEL}:predict HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}"
-    )
+    head = f"POST /v1/models/{MODEL}:predict HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\n"
     for _ in range(4):
         with contextlib.suppress(OSError), contextlib.closing(_connect(server.rest_port())) as connection:
             connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -259,7 +258,7 @@ def _sizes(server: Server, _: int) -> None:
     ]
     with RecommenderClient(server.address, MODEL, timeout=_TIMEOUT_SECONDS) as client:
         for inputs in hostile:
-            with contextlib.suppress(grpc.RpcError, ValueError, RuntimeError):
+            with contextlib.suppress(ServingError):
                 client.recommend(**inputs)
 
 
