@@ -49,11 +49,6 @@ class Admission:
         self._behind_front = behind_front
         self._refused = refused
 
-    @property
-    def is_open(self) -> bool:
-        """Whether everybody is let in."""
-        return self._access == OPEN
-
     def check(self, context: grpc.ServicerContext, what: str) -> None:
         """Lets a call pass, and says so in the log, or doesn't.
 
@@ -81,7 +76,7 @@ class Admission:
         _LOGGER.info("%s by %s (%s)", what, peer, reason)
 
     def _reason(self, peer: str, authorization: str, is_verified: bool) -> str | None:
-        if self.is_open:
+        if self._access == OPEN:
             return OPEN
         if self._has_token(authorization):
             return TOKEN

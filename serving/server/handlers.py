@@ -116,7 +116,7 @@ class Handlers:
         spec = request.tasks[0].model_spec if has_spec else model_pb2.ModelSpec()
         name = spec.name
         try:
-            self._check_rows(count_examples(request.input))
+            self._check_rows(lambda: count_examples(request.input))
             with self._core.acquire(spec) as (version, servable):
                 timed = _Timed(servable)
                 response, count = run_multi_inference(
@@ -229,7 +229,7 @@ class Handlers:
         try:
             if not name and not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
-            self._check_rows(max((rows_of(tensor) or 0 for tensor in request.inputs.values()), default=0))
+            self._check_rows(lambda: max((rows_of(tensor) or 0 for tensor in request.inputs.values()), default=0))
             with self._core.acquire(spec) as (version, servable):
                 timed = _Timed(servable)
                 response = run(
@@ -255,7 +255,7 @@ class Handlers:
         try:
             if not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
-            self._check_rows(count_examples(request.input))
+            self._check_rows(lambda: count_examples(request.input))
             with self._core.acquire(spec) as (version, servable):
                 timed = _Timed(servable)
                 response, count = run(
@@ -324,10 +324,12 @@ class Handlers:
             _LOGGER.exception("unexpected failure")
         raise self._shown(name, failure) from error
 
-    def _check_rows(self, count: int) -> None:
-        if self._max_rows is not None and count > self._max_rows:
-            self.metrics.refused.cell("max_batch_rows").add()
-            raise invalid_argument(f"{count} rows in one request; {self._max_rows} are allowed (--max_batch_rows)")
+    def _check_rows(self, count: Callable[[], int]) -> None:
+        # Counted only where there is a limit.
+        if self._max_rows is None or (rows := count()) <= self._max_rows:
+            return
+        self.metrics.refused.cell("max_batch_rows").add()
+        raise invalid_argument(f"{rows} rows in one request; {self._max_rows} are allowed (--max_batch_rows)")
 
     def _shown(self, name: str, error: StatusError) -> StatusError:
         """An error as clients may see it."""

@@ -1,7 +1,6 @@
 """TLS and mutual TLS by --ssl_config_file. Source: ssl_config.proto."""
 
 import datetime
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,28 +8,10 @@ import grpc
 import pytest
 import trustme
 
+from tests.certificates import Party, client_credentials, ssl_config_flag
 from tests.conformance.server import SECONDS, Server, Target, predict_request, run_to_end, wait_for
 
 pytestmark = pytest.mark.own_server
-
-
-class _Party:
-    """A certificate and its key."""
-
-    def __init__(self, authority: trustme.CA, name: str, not_after: datetime.datetime | None = None) -> None:
-        issued = authority.issue_cert(name, not_after=not_after)
-        self.key = issued.private_key_pem.bytes()
-        self.chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
-
-
-def _ssl_config(folder: Path, server: _Party, clients: trustme.CA | None = None) -> str:
-    fields = {"server_key": server.key, "server_cert": server.chain}
-    if clients is not None:
-        fields["custom_ca"] = clients.cert_pem.bytes()
-    text = "".join(f"{name}: {json.dumps(value.decode())}\n" for name, value in fields.items())
-    path = folder / "ssl.config"
-    path.write_text(text + f"client_verify: {'true' if clients is not None else 'false'}\n")
-    return f"--ssl_config_file={path}"
 
 
 def _flags(models: Path) -> list[str]:
@@ -62,7 +43,7 @@ def clients() -> trustme.CA:
 def tls(
     models: Path, authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory, more: list[str]
 ) -> Iterator[Server]:
-    flag = _ssl_config(tmp_path_factory.mktemp("tls"), _Party(authority, "localhost"))
+    flag = ssl_config_flag(tmp_path_factory.mktemp("tls"), Party(authority, "localhost"))
     with Server(*_flags(models), flag, *more) as server:
         yield _start(server)
 
@@ -75,7 +56,7 @@ def mtls(
     tmp_path_factory: pytest.TempPathFactory,
     more: list[str],
 ) -> Iterator[Server]:
-    flag = _ssl_config(tmp_path_factory.mktemp("mtls"), _Party(authority, "localhost"), clients)
+    flag = ssl_config_flag(tmp_path_factory.mktemp("mtls"), Party(authority, "localhost"), clients)
     with Server(*_flags(models), flag, *more) as server:
         yield _start(server)
 
@@ -90,11 +71,6 @@ def _ask(server: Server, credentials: grpc.ChannelCredentials | None) -> float:
     return float(y)
 
 
-def _credentials(root: trustme.CA, party: _Party | None = None) -> grpc.ChannelCredentials:
-    own = (party.key, party.chain) if party is not None else (None, None)
-    return grpc.ssl_channel_credentials(root.cert_pem.bytes(), *own)
-
-
 def _refused(server: Server, credentials: grpc.ChannelCredentials | None) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         _ask(server, credentials)
@@ -102,27 +78,27 @@ def _refused(server: Server, credentials: grpc.ChannelCredentials | None) -> Non
 
 
 def test_tls(tls: Server, authority: trustme.CA, clients: trustme.CA) -> None:
-    assert _ask(tls, _credentials(authority)) == 3.0
+    assert _ask(tls, client_credentials(authority)) == 3.0
     _refused(tls, None)
-    _refused(tls, _credentials(clients))
-    assert _ask(tls, _credentials(authority)) == 3.0
+    _refused(tls, client_credentials(clients))
+    assert _ask(tls, client_credentials(authority)) == 3.0
 
 
 def test_mutual_tls(mtls: Server, authority: trustme.CA, clients: trustme.CA) -> None:
-    assert _ask(mtls, _credentials(authority, _Party(clients, "client"))) == 3.0
-    _refused(mtls, _credentials(authority))
-    _refused(mtls, _credentials(authority, _Party(authority, "client")))
+    assert _ask(mtls, client_credentials(authority, Party(clients, "client"))) == 3.0
+    _refused(mtls, client_credentials(authority))
+    _refused(mtls, client_credentials(authority, Party(authority, "client")))
     _refused(mtls, None)
     # All kinds of calls, whoever answers them.
-    target = Target(mtls.address, credentials=_credentials(authority, _Party(clients, "client")))
+    target = Target(mtls.address, credentials=client_credentials(authority, Party(clients, "client")))
     assert target.available("half") == [123]
     target.close()
 
 
 def test_expired_client_certificate(mtls: Server, authority: trustme.CA, clients: trustme.CA) -> None:
     yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
-    _refused(mtls, _credentials(authority, _Party(clients, "client", not_after=yesterday)))
-    assert _ask(mtls, _credentials(authority, _Party(clients, "client"))) == 3.0
+    _refused(mtls, client_credentials(authority, Party(clients, "client", not_after=yesterday)))
+    assert _ask(mtls, client_credentials(authority, Party(clients, "client"))) == 3.0
 
 
 def test_rest_stays_plain(tls: Server) -> None:

@@ -1,6 +1,5 @@
 """Who may reload the configuration and record profiles, and which files a request may have written."""
 
-import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ from serving.native.library import why_not
 from serving.proto import profiler_service_pb2, profiler_service_pb2_grpc
 from serving.server.admin import is_local, read_tokens
 from serving.server.errors import StatusError
-from tests.serving.live import LiveServer
+from tests.certificates import Party, client_credentials, ssl_config_flag
+from tests.serving.live import LiveServer, own_channel
 from tests.serving.models import copy_version
 
 _SECONDS = 120.0
@@ -40,12 +40,7 @@ class Admin:
     def __init__(
         self, address: str, model: str, base_path: Path, credentials: grpc.ChannelCredentials | None = None
     ) -> None:
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        self.channel = (
-            grpc.secure_channel(address, credentials, options)
-            if credentials is not None
-            else grpc.insecure_channel(address, options)
-        )
+        self.channel = own_channel(address, credentials)
         self._request = model_management_pb2.ReloadConfigRequest()
         self.model = self._request.config.model_config_list.config.add(
             name=model, base_path=str(base_path), model_platform="tensorflow"
@@ -166,21 +161,10 @@ def test_a_checked_certificate_opens(
     way: str, exports: dict[int, Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     servers, clients = trustme.CA(), trustme.CA()
-    own = servers.issue_cert("localhost")
     base = tmp_path_factory.mktemp("mutual")
-    config = base / "ssl.config"
-    texts = {
-        "server_key": own.private_key_pem.bytes(),
-        "server_cert": own.cert_chain_pems[0].bytes(),
-        "custom_ca": clients.cert_pem.bytes(),
-    }
-    lines = [f"{name}: {json.dumps(text.decode())}" for name, text in texts.items()]
-    config.write_text("\n".join([*lines, "client_verify: true"]))
-    client = clients.issue_cert("administrator")
-    credentials = grpc.ssl_channel_credentials(
-        servers.cert_pem.bytes(), client.private_key_pem.bytes(), client.cert_chain_pems[0].bytes()
-    )
-    for served_by in served(way, exports[1], base, "token", f"--ssl_config_file={config}"):
+    flag = ssl_config_flag(base, Party(servers, "localhost"), clients)
+    credentials = client_credentials(servers, Party(clients, "administrator"))
+    for served_by in served(way, exports[1], base, "token", flag):
         admin = Admin(served_by.server.address, served_by.server.model_name, base, credentials)
         assert admin.reload() is grpc.StatusCode.OK
         assert admin.profile(tmp_path) is grpc.StatusCode.OK

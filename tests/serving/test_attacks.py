@@ -21,7 +21,8 @@ from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 from benchmarks import http2
 from benchmarks.attacks import PREDICT, STATUS, few_descriptors, half_sent, reset_streams
 from serving.native.library import why_not
-from tests.serving.live import LiveServer, wait_for
+from tests.certificates import Party, client_credentials, ssl_config_flag
+from tests.serving.live import LiveServer, own_channel, wait_for
 from tests.serving.models import copy_version
 from tests.serving.test_rpc import RECOMMEND, failure, request_of
 
@@ -37,10 +38,10 @@ class Attacked(LiveServer):
 
     Attributes:
         way: ``front``, ``tls`` (the front, encrypted), or ``off``, without the front.
-        root: certificate of its authority in PEM; None: it is not encrypted.
+        root: the authority of its certificate; None: it is not encrypted.
     """
 
-    def __init__(self, base: Path, way: str, *flags: str, root: bytes | None = None) -> None:
+    def __init__(self, base: Path, way: str, *flags: str, root: trustme.CA | None = None) -> None:
         super().__init__(base, f"--native_predict={'off' if way == 'off' else 'on'}", *flags)
         self.way = way
         self.root = root
@@ -49,7 +50,7 @@ class Attacked(LiveServer):
         """An HTTP/2 connection."""
         context = None
         if self.root is not None:
-            context = ssl.create_default_context(cadata=self.root.decode())
+            context = ssl.create_default_context(cadata=self.root.cert_pem.bytes().decode())
             context.set_alpn_protocols(["h2"])
         return http2.connect(self.port, context)
 
@@ -59,21 +60,7 @@ class Attacked(LiveServer):
 
     def new_channel(self) -> grpc.Channel:
         """A channel with a connection of its own."""
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        if self.root is None:
-            return grpc.insecure_channel(self.address, options)
-        return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(self.root), options)
-
-
-def tls_files(folder: Path) -> tuple[str, bytes]:
-    """The flag for a new certificate, and its authority's certificate."""
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost")
-    chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
-    config = folder / "ssl.config"
-    texts = {"server_key": issued.private_key_pem.bytes(), "server_cert": chain}
-    config.write_text("\n".join(f"{name}: {json.dumps(text.decode())}" for name, text in texts.items()))
-    return f"--ssl_config_file={config}", authority.cert_pem.bytes()
+        return own_channel(self.address, None if self.root is None else client_credentials(self.root))
 
 
 @pytest.fixture(scope="module", params=_WAYS)
@@ -88,8 +75,8 @@ def server(
     flags += [f"--max_request_bytes={_MOST_BYTES}", f"--max_batch_rows={_MOST_ROWS}"]
     root = None
     if request.param == "tls":
-        flag, root = tls_files(base)
-        flags.append(flag)
+        root = trustme.CA()
+        flags.append(ssl_config_flag(base, Party(root, "localhost")))
     with Attacked(base, request.param, *flags, root=root) as running:
         predicts(running)
         yield running
@@ -180,9 +167,9 @@ def test_requests_beyond_a_bound_are_refused_and_counted(server: Attacked) -> No
         predict: Any = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
         rows = {name: np.repeat(value, _MOST_ROWS, 0) for name, value in RECOMMEND.items()}
         assert predict(request_of({name: value[:_MOST_ROWS] for name, value in rows.items()}), timeout=_SECONDS)
-        code, told = failure(predict, request_of(rows))
+        code, message = failure(predict, request_of(rows))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
-        assert "--max_batch_rows" in told
+        assert "--max_batch_rows" in message
         text = {name: value[:1] for name, value in RECOMMEND.items()} | {"query": np.array(["x" * _MOST_BYTES])}
         assert failure(predict, request_of(text))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
     body = json.dumps({"inputs": {"query": ["x" * _MOST_BYTES]}}).encode()

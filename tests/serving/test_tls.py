@@ -13,15 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from serving.proto import ssl_config_pb2
 from serving.server.errors import StatusError
 from serving.server.tls import checked, server_credentials
-
-
-class _Party:
-    """A certificate and its key, as PEM texts."""
-
-    def __init__(self, authority: trustme.CA, *names: str) -> None:
-        issued = authority.issue_cert(*names)
-        self.key = issued.private_key_pem.bytes().decode()
-        self.chain = "".join(blob.bytes().decode() for blob in issued.cert_chain_pems)
+from tests.certificates import Party, client_credentials
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +27,15 @@ def clients_authority() -> trustme.CA:
 
 
 @pytest.fixture(scope="module")
-def server(authority: trustme.CA) -> _Party:
-    return _Party(authority, "localhost")
+def server(authority: trustme.CA) -> Party:
+    return Party(authority, "localhost")
 
 
 def _pem(authority: trustme.CA) -> str:
     return authority.cert_pem.bytes().decode()
 
 
-def _config(server: _Party, **fields: Any) -> Any:
+def _config(server: Party, **fields: Any) -> Any:
     return ssl_config_pb2.SSLConfig(**{"server_key": server.key, "server_cert": server.chain, **fields})
 
 
@@ -78,49 +70,43 @@ def _refused(port: int, credentials: grpc.ChannelCredentials | None) -> None:
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def _client(root: trustme.CA, party: _Party | None = None) -> grpc.ChannelCredentials:
-    if party is None:
-        return grpc.ssl_channel_credentials(root.cert_pem.bytes())
-    return grpc.ssl_channel_credentials(root.cert_pem.bytes(), party.key.encode(), party.chain.encode())
-
-
-def test_tls(authority: trustme.CA, server: _Party) -> None:
+def test_tls(authority: trustme.CA, server: Party) -> None:
     with _serving(_config(server)) as port:
-        assert _ask(port, _client(authority)) == b""
+        assert _ask(port, client_credentials(authority)) == b""
         _refused(port, None)
-        _refused(port, _client(trustme.CA()))
+        _refused(port, client_credentials(trustme.CA()))
 
 
 def test_an_authority_alone_asks_no_client_for_its_certificate(
-    authority: trustme.CA, clients_authority: trustme.CA, server: _Party
+    authority: trustme.CA, clients_authority: trustme.CA, server: Party
 ) -> None:
     with _serving(_config(server, custom_ca=_pem(clients_authority))) as port:
-        assert _ask(port, _client(authority)) == b""
+        assert _ask(port, client_credentials(authority)) == b""
 
 
-def test_mutual_tls(authority: trustme.CA, clients_authority: trustme.CA, server: _Party) -> None:
+def test_mutual_tls(authority: trustme.CA, clients_authority: trustme.CA, server: Party) -> None:
     second = trustme.CA()
     config = _config(server, custom_ca=_pem(clients_authority) + _pem(second), client_verify=True)
     with _serving(config) as port:
         for signer, name in ((clients_authority, "one.example"), (second, "two.example")):
-            assert _ask(port, _client(authority, _Party(signer, name))) == name.encode()
-        _refused(port, _client(authority))
-        _refused(port, _client(authority, _Party(trustme.CA(), "one.example")))
-        _refused(port, _client(authority, _Party(authority, "one.example")))
+            assert _ask(port, client_credentials(authority, Party(signer, name))) == name.encode()
+        _refused(port, client_credentials(authority))
+        _refused(port, client_credentials(authority, Party(trustme.CA(), "one.example")))
+        _refused(port, client_credentials(authority, Party(authority, "one.example")))
         _refused(port, None)
 
 
 def test_chain_with_an_intermediate_authority(authority: trustme.CA) -> None:
-    party = _Party(authority.create_child_ca(), "localhost")
+    party = Party(authority.create_child_ca(), "localhost")
     assert party.chain.count("BEGIN CERTIFICATE") == 2
     with _serving(_config(party)) as port:
-        assert _ask(port, _client(authority)) == b""
+        assert _ask(port, client_credentials(authority)) == b""
 
 
-def test_notes_around_the_certificates(authority: trustme.CA, server: _Party) -> None:
+def test_notes_around_the_certificates(authority: trustme.CA, server: Party) -> None:
     notes = "Subject: CN=日本 – сервер\n"
     with _serving(_config(server, server_cert=notes + server.chain, custom_ca=notes + _pem(authority))) as port:
-        assert _ask(port, _client(authority)) == b""
+        assert _ask(port, client_credentials(authority)) == b""
 
 
 def _garble(pem: str) -> str:
@@ -129,7 +115,7 @@ def _garble(pem: str) -> str:
     return "\n".join([lines[0], *("A" * len(line) for line in lines[1:-1]), lines[-1]]) + "\n"
 
 
-def _encrypted(party: _Party) -> str:
+def _encrypted(party: Party) -> str:
     key = serialization.load_pem_private_key(party.key.encode(), None)
     return key.private_bytes(
         serialization.Encoding.PEM,
@@ -138,8 +124,8 @@ def _encrypted(party: _Party) -> str:
     ).decode()
 
 
-def _wrong_configs(server: _Party, authority: trustme.CA) -> dict[str, tuple[dict[str, Any], str]]:
-    other = _Party(authority, "localhost")
+def _wrong_configs(server: Party, authority: trustme.CA) -> dict[str, tuple[dict[str, Any], str]]:
+    other = Party(authority, "localhost")
     return {
         "no key": ({"server_key": ""}, "server_key is missing"),
         "no certificate": ({"server_cert": ""}, "server_cert is missing"),
@@ -163,7 +149,7 @@ def _wrong_configs(server: _Party, authority: trustme.CA) -> dict[str, tuple[dic
     }
 
 
-def test_what_cannot_work_is_told_at_start(authority: trustme.CA, server: _Party) -> None:
+def test_what_cannot_work_is_told_at_start(authority: trustme.CA, server: Party) -> None:
     for name, (fields, told) in _wrong_configs(server, authority).items():
         with pytest.raises(StatusError) as caught:
             checked(_config(server, **fields))

@@ -223,5 +223,5 @@ def _distinct(values: tf.Tensor, name: str, most: int) -> tf.Tensor:
 
 
 def _refuse_more(name: str, count: tf.Tensor, most: int, of_what: str, setting: str) -> tf.Operation:
-    told = tf.constant(f"{name} may have {most} {of_what} (export.limits.{setting}); given:")
-    return tf.raw_ops.Assert(condition=count <= most, data=[told, count])
+    message = tf.constant(f"{name} may have {most} {of_what} (export.limits.{setting}); given:")
+    return tf.raw_ops.Assert(condition=count <= most, data=[message, count])

@@ -1,7 +1,7 @@
 """Text queries inside the exported graph: exact over small catalogues, by two candidate lists over large ones."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -72,6 +72,22 @@ class _Spelling(NamedTuple):
         return tf.gather(self.rows, tf.boolean_mask(found.indices, found.values > 0.0))
 
 
+class _Query(NamedTuple):
+    """One query, and what is known of it.
+
+    Attributes:
+        own: The query alone.
+        near: Int32 [F], the nearest items by meaning, -1 pads.
+        spelling: The spelling part of its scores.
+        best: Float32 [1], the largest `TextSearch.named` over the catalogue.
+    """
+
+    own: TextQueries
+    near: tf.Tensor
+    spelling: _Spelling
+    best: tf.Tensor
+
+
 class IndexedTextRetrieval(tf.Module):
     """Scores candidates from an index of the sentence vectors and from the n-grams' own list, a query at a time.
 
@@ -96,102 +112,109 @@ class IndexedTextRetrieval(tf.Module):
         """See `TextRetrieval.search`."""
         wanted = tf.maximum(count, self._least)
 
-        def found() -> tuple[tf.Tensor, tf.Tensor]:
-            # All at once, which costs the index much less. What a filter needs beyond is looked for line by line.
-            _, near = self._index.search(self._search.index_query(queries), self._fetch(_SPARE, wanted))
-            grams = self._search.grams(queries.texts)
+        def answer(place: tf.Tensor, query: _Query) -> tuple[tf.Tensor, tf.Tensor]:
+            mask = allowed(place[tf.newaxis])[0]
+            total = tf.math.count_nonzero(mask, dtype=tf.int32)
+            rows = tf.cond(
+                total <= self._exact_limit,
+                lambda: tf.cast(tf.where(mask)[:, 0], tf.int32),
+                lambda: self._candidates(query, mask, total, wanted),
+            )
+            kept, fit = best_rows(rows[tf.newaxis], self._fit(query, rows), count)
+            return kept[0], fit[0]
 
-            def line(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                own = TextQueries(*(part[place : place + 1] for part in queries))
-                mask = allowed(place[tf.newaxis])[0]
-                total = tf.math.count_nonzero(mask, dtype=tf.int32)
-                lexical = self._spelling(grams[place])
-                best = self._best(own, near[place], lexical)
-                rows = tf.cond(
-                    total <= self._exact_limit,
-                    lambda: tf.cast(tf.where(mask)[:, 0], tf.int32),
-                    lambda: self._candidates(own, near[place], lexical, best, mask, total, wanted),
-                )
-                spelled = tf.gather(lexical.scores, rows)[tf.newaxis]
-                scores = self._search.scores_of(own, rows[tf.newaxis], spelled, best)
-                kept, fit = best_rows(rows[tf.newaxis], scores, count)
-                return kept[0], fit[0]
-
-            signature = (tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32))
-            # N numbers of one query at a time, not T times N.
-            places = tf.range(tf.size(queries.texts))
-            return tf.map_fn(line, places, fn_output_signature=signature, parallel_iterations=1)
-
-        rows, scores = tf.cond(
-            tf.size(queries.texts) > 0, found, lambda: (tf.zeros([0, count], tf.int32), tf.zeros([0, count]))
+        # What a filter needs beyond is looked for query by query.
+        rows, scores = self._each(
+            queries,
+            self._fetch(_SPARE, wanted),
+            answer,
+            (tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)),
+            lambda: (tf.zeros([0, count], tf.int32), tf.zeros([0, count])),
         )
         return tf.ensure_shape(rows, [None, None]), tf.ensure_shape(scores, [None, None])
 
     def scores_of(self, queries: TextQueries, rows: tf.Tensor) -> tf.Tensor:
         """See `TextRetrieval.scores_of`."""
-
-        def found() -> tf.Tensor:
-            few = self._fetch(1.0, tf.constant(_NEAREST))
-            _, near = self._index.search(self._search.index_query(queries), few)
-            grams = self._search.grams(queries.texts)
-
-            def line(place: tf.Tensor) -> tf.Tensor:
-                own = TextQueries(*(part[place : place + 1] for part in queries))
-                lexical = self._spelling(grams[place])
-                spelled = tf.gather(lexical.scores, rows[place])[tf.newaxis]
-                best = self._best(own, near[place], lexical)
-                return self._search.scores_of(own, rows[place : place + 1], spelled, best)[0]
-
-            places = tf.range(tf.size(queries.texts))
-            signature = tf.TensorSpec([None], tf.float32)
-            return tf.map_fn(line, places, fn_output_signature=signature, parallel_iterations=1)
-
-        return tf.cond(  # type: ignore[no-any-return]
-            tf.size(queries.texts) > 0, found, lambda: tf.zeros([0, tf.shape(rows)[1]])
+        return self._each(
+            queries,
+            self._fetch(1.0, tf.constant(_NEAREST)),
+            lambda place, query: self._fit(query, rows[place])[0],
+            tf.TensorSpec([None], tf.float32),
+            lambda: tf.zeros([0, tf.shape(rows)[1]]),
         )
 
-    def _spelling(self, buckets: tf.Tensor) -> "_Spelling":
+    def _each(
+        self,
+        queries: TextQueries,
+        fetch: tf.Tensor,
+        answer: Callable[[tf.Tensor, _Query], Any],
+        signature: Any,
+        nothing: Callable[[], Any],
+    ) -> Any:
+        """Answers the queries one by one: N numbers of one at a time, not T times N.
+
+        Args:
+            queries: T queries.
+            fetch: How many nearest items each of them needs. They are searched for all at once, which costs the index
+                much less.
+            answer: A query's place, and what is known of it -> its answer.
+            signature: Of an answer.
+            nothing: What there is without any query.
+        """
+
+        def answers() -> Any:
+            _, near = self._index.search(self._search.index_query(queries), fetch)
+            grams = self._search.grams(queries.texts)
+
+            def line(place: tf.Tensor) -> Any:
+                own = TextQueries(*(part[place : place + 1] for part in queries))
+                spelling = self._spelling(grams[place])
+                return answer(place, _Query(own, near[place], spelling, self._best(own, near[place], spelling)))
+
+            places = tf.range(tf.size(queries.texts))
+            return tf.map_fn(line, places, fn_output_signature=signature, parallel_iterations=1)
+
+        return tf.cond(tf.size(queries.texts) > 0, answers, nothing)
+
+    def _fit(self, query: _Query, rows: tf.Tensor) -> tf.Tensor:
+        """How well int32 rows [C] fit, float32 [1, C]."""
+        spelled = tf.gather(query.spelling.scores, rows)[tf.newaxis]
+        return self._search.scores_of(query.own, rows[tf.newaxis], spelled, query.best)
+
+    def _spelling(self, buckets: tf.Tensor) -> _Spelling:
         """What spelling adds to the items' scores for one query, by the buckets of its n-grams."""
         scores = self._search.lexical_of_one(buckets)
         # Few items share an n-gram with a query: the best of those are found much sooner than the best of all.
         rows = tf.cast(tf.where(scores > 0.0)[:, 0], tf.int32)
         return _Spelling(scores, rows, tf.gather(scores, rows))
 
-    def _best(self, query: TextQueries, near: tf.Tensor, lexical: "_Spelling") -> tf.Tensor:
+    def _best(self, query: TextQueries, near: tf.Tensor, spelling: _Spelling) -> tf.Tensor:
         """The largest `TextSearch.named` of one query over the catalogue, float32 [1]; ``near`` are its nearest."""
-        rows = tf.concat([tf.maximum(near[:_NEAREST], 0), lexical.top(lexical.values, tf.constant(_NEAREST))], axis=0)
-        spelled = tf.gather(lexical.scores, rows)
+        rows = tf.concat([tf.maximum(near[:_NEAREST], 0), spelling.top(spelling.values, tf.constant(_NEAREST))], axis=0)
+        spelled = tf.gather(spelling.scores, rows)
         return tf.reduce_max(self._search.named(query, rows[tf.newaxis], spelled), axis=1)
 
     def _fetch(self, spread: tf.Tensor | float, wanted: tf.Tensor) -> tf.Tensor:
         """How many items to ask the index for, int32 []."""
         return tf.cast(tf.minimum(spread * tf.cast(wanted, tf.float32), float(self._search.size)), tf.int32)
 
-    def _candidates(
-        self,
-        query: TextQueries,
-        near: tf.Tensor,
-        lexical: "_Spelling",
-        best: tf.Tensor,
-        mask: tf.Tensor,
-        total: tf.Tensor,
-        wanted: tf.Tensor,
-    ) -> tf.Tensor:
+    def _candidates(self, query: _Query, mask: tf.Tensor, total: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
         """Allowed rows that are close in meaning, spelling or categories, each once, int32 [C]."""
         # Twice what would be enough if allowed items were spread evenly over the ranking.
         spread = 2.0 * float(self._search.size) / tf.cast(total, tf.float32)
         near = tf.cond(
             # Some items fewer are not worth another search: what the first one brought has them to spare.
             spread <= _SPARE * _FEW_BARRED,
-            lambda: near,
-            lambda: self._index.search(self._search.index_query(query), self._fetch(spread, wanted))[1][0],
+            lambda: query.near,
+            lambda: self._index.search(self._search.index_query(query.own), self._fetch(spread, wanted))[1][0],
         )
-        lists = [near, lexical.top(tf.where(tf.gather(mask, lexical.rows), lexical.values, 0.0), wanted)]
+        spelling = query.spelling
+        lists = [near, spelling.top(tf.where(tf.gather(mask, spelling.rows), spelling.values, 0.0), wanted)]
         if self._search.reads_categories:
             lists.append(
                 tf.cond(
-                    names_no_item(best)[0] > 0.0,
-                    lambda: self._top(tf.where(mask, self._described(query), 0.0), wanted),
+                    names_no_item(query.best)[0] > 0.0,
+                    lambda: self._top(tf.where(mask, self._described(query.own), 0.0), wanted),
                     lambda: tf.zeros([0], tf.int32),
                 )
             )

@@ -19,9 +19,10 @@ API int babelrec_load(const char* tensorflow_library) { return load_tensorflow(t
 // key, certificate, authorities: PEM texts; without a certificate there is no TLS.
 // keys, texts, numbers: gRPC's options; where texts has none the number counts.
 // Null where this gRPC lets no connections in that others have accepted.
-API Front* babelrec_front_new(const char* key, const char* certificate, const char* authorities, int verify, int groups, int64_t max_rows, int64_t max_waiting, int64_t timeout_micros,
-                              int64_t max_concurrent, int64_t max_connections, int pad, const char** keys,
-                              const char** texts, const int* numbers, int count) {
+API Front* babelrec_front_new(const char* key, const char* certificate, const char* authorities, int verify, int groups,
+                              int64_t max_rows, int64_t max_waiting, int64_t timeout_micros, int64_t max_concurrent,
+                              int64_t max_connections, int pad, const char** keys, const char** texts,
+                              const int* numbers, int count) {
   std::vector<grpc_arg> arguments(static_cast<size_t>(count));
   for (int index = 0; index < count; ++index) {
     grpc_arg& argument = arguments[static_cast<size_t>(index)];

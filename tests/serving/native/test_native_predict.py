@@ -69,16 +69,19 @@ def starter(way: str, tmp_path: Path) -> Callable[..., LiveServer]:
 def shared(way: str, exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A server for tests that leave it as it is."""
     folder = tmp_path_factory.mktemp("shared")
-    (folder / "models").mkdir()
-    copy_version(exports[1], folder / "models" / "1")
-    with starter(way, folder)() as server:
-        yield server
+    yield from with_first_version(starter(way, folder), exports, folder)
 
 
 @pytest.fixture
 def served(start: Callable[..., LiveServer], exports: dict[int, Path], tmp_path: Path) -> Iterator[LiveServer]:
-    (tmp_path / "models").mkdir()
-    copy_version(exports[1], tmp_path / "models" / "1")
+    yield from with_first_version(start, exports, tmp_path)
+
+
+def with_first_version(
+    start: Callable[..., LiveServer], exports: dict[int, Path], folder: Path
+) -> Iterator[LiveServer]:
+    (folder / "models").mkdir()
+    copy_version(exports[1], folder / "models" / "1")
     with start() as server:
         yield server
 

@@ -165,7 +165,7 @@ def test_many_texts_are_encoded_as_each_alone(ask: Callable[..., Answer]) -> Non
 def test_parts_hold_every_text_once() -> None:
     def encode(texts: tf.Tensor, languages: tf.Tensor) -> tf.Tensor:
         sizes = tf.strings.length(texts)
-        # Beside its longest text a part holds less than 1.5 KB, unless everything is encoded at once.
+        # Besides its longest text a part holds less than 1.5 KB, unless everything is encoded at once.
         total, longest = tf.reduce_sum(sizes), tf.reduce_max(tf.concat([[0], sizes], 0))
         tf.debugging.Assert((total - longest <= 1_536) | (total <= 3_584), [sizes])
         return tf.cast(tf.stack([sizes, tf.strings.length(languages)], axis=1), tf.float32)
