@@ -36,9 +36,10 @@ RPCS: Sequence[Row] = (
     Row(
         "PredictionService.Predict",
         "works",
-        "versions, labels, output_filter; when a shape does not fit, the graph's message is followed by a hint in "
-        "brackets; a declared default of one row applies to each row of a request (fed as it is there, so that a "
-        "request of several rows can leave out an input only if the graph repeats it, and with batching none)",
+        "versions, labels, output_filter (outputs that it leaves out may be computed: serving.md, Warm-up); when a "
+        "shape does not fit, the graph's message is followed by a hint in brackets; a declared default of one row "
+        "applies to each row of a request (fed as it is there, so that a request of several rows can leave out an "
+        "input only if the graph repeats it, and with batching none)",
     ),
     Row(
         "PredictionService.Classify",

@@ -350,6 +350,8 @@ class ServerCore(Generic[S]):
 
     def _is_settled(self, name: str, outcome: OutcomeOf) -> bool:
         """Whether what the source reported of a model is realised, or can't be for now."""
+        if self._held.get(name, Held()).is_brief:
+            return False
         outcomes = {outcome(name, storage) for storage in self._reported.get(name, ())}
         if Outcome.READY in outcomes:
             # A version that is tried again must not hold up the others.

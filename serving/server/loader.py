@@ -103,19 +103,7 @@ class ModelLoader:
             if isinstance(servable, SavedModelServable):
                 servable.check_signatures()
             if self._options.warm_up:
-                both = servable.warming_up() if isinstance(servable, SavedModelServable) else contextlib.nullcontext()
-                with both:
-                    if not has_requests(self._path):
-                        try_out(servable, self._name, self._version)
-                    warm_up(
-                        servable,
-                        self._name,
-                        self._version,
-                        self._options.warm_up_iterations,
-                        check_method_names=self._options.check_method_names,
-                        predict_alone=self._options.predict_alone,
-                        metrics=self._metrics,
-                    )
+                self._warm_up(servable)
         except Exception as error:
             if servable is not None:
                 servable.close()
@@ -126,6 +114,25 @@ class ModelLoader:
                 self._metrics.batching.configure(self._name, operation, servable.batching)
             servable.batch_metrics = self._metrics.batching
         self._servable = servable
+
+    def _warm_up(self, servable: Servable) -> None:
+        with servable.warming_up() if isinstance(servable, SavedModelServable) else contextlib.nullcontext():
+            warm_up(
+                servable,
+                self._name,
+                self._version,
+                self._options.warm_up_iterations,
+                check_method_names=self._options.check_method_names,
+                predict_alone=self._options.predict_alone,
+                metrics=self._metrics,
+            )
+            if isinstance(servable, SavedModelServable):
+                try_out(servable, self._name, self._version, servable.unused_signatures)
+            elif not has_requests(self._path):
+                try_out(servable, self._name, self._version, servable.signatures)
+        if isinstance(servable, SavedModelServable) and has_requests(self._path):
+            # Who records requests has said what is asked for.
+            servable.fix_output_sets()
 
     def _check(self) -> None:
         """Refuses a version that is not whole, before it takes any memory."""

@@ -4,10 +4,9 @@ import contextlib
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from serving.protos import tensor_pb2
 from serving.runtime import probe
@@ -22,10 +21,10 @@ from serving.server.errors import NOBODYS_FAULT, StatusError, from_exception, in
 from serving.server.servable import METHODS, Signature, read_signature
 from serving.tensors import rows_of
 
-_Content = TypeVar("_Content")
 _LOGGER = logging.getLogger(__name__)
-# Callables kept per model. A signature of n outputs has 2^n possible output filters.
-_MAX_CALLABLES = 64
+# Sets of outputs that get a graph of their own when a request first asks for them. TensorFlow optimises such a graph
+# with the session locked and never frees it, and a signature of n outputs has 2^n sets.
+_MAX_UNANNOUNCED_SETS = 16
 
 
 class _ThreadCache(threading.local):
@@ -67,8 +66,10 @@ class SavedModelServable:
         self.before_close: Callable[[SavedModelServable], None] | None = None
         self._running = 0
         self._both_ways = False
-        self._callables: OrderedDict[tuple[str, tuple[str, ...], bool], SessionCallable] = OrderedDict()
+        self._callables: dict[tuple[str, tuple[str, ...], bool], SessionCallable] = {}
         self._callables_lock = threading.Lock()
+        self._output_sets: set[tuple[str, tuple[str, ...]]] = set()
+        self._unannounced_sets = _MAX_UNANNOUNCED_SETS
 
     @property
     def batched_signatures(self) -> Collection[str]:
@@ -125,6 +126,20 @@ class SavedModelServable:
                         f"signature {key!r} names {spec.name!r} as {alias!r}: {error.message}"
                     ) from None
 
+    @property
+    def unused_signatures(self) -> list[str]:
+        """Keys of the signatures that nobody has asked for yet."""
+        used = {key for key, _, _ in self._callables}
+        return [key for key in self.signatures if key not in used]
+
+    def fix_output_sets(self) -> None:
+        """From now on no request can make TensorFlow build a graph for a set of outputs that was never asked for.
+
+        Nobody is answered while such a graph is built, which takes seconds for a large model. All outputs of the
+        signature are computed instead, and those that nobody wants are dropped.
+        """
+        self._unannounced_sets = 0
+
     @contextlib.contextmanager
     def warming_up(self) -> Iterator[None]:
         """Inside the block a request that need not be ``alone`` runs so and by the queue: both are ready afterwards."""
@@ -159,14 +174,15 @@ class SavedModelServable:
                 raise invalid_argument(f"tensor parsing error: {alias} ({error.message})") from None
 
         rows = next((rows_of(proto) or 0 for proto in inputs.values()), 0)
+        computed = self._computed(signature, outputs)
         queued = time.time()
         joins = self._joins(signature, inputs, alone)
         if self._both_ways and not alone and self._may_join(signature, inputs):
-            for tensor in self._call(signature, take, outputs, timeout, rows, queued, batched=not joins):
+            for tensor in self._call(signature, take, computed, timeout, rows, queued, batched=not joins):
                 library().TF_DeleteTensor(tensor)
         start = time.monotonic()
         try:
-            results = self._call(signature, take, outputs, timeout, rows, queued, batched=joins)
+            results = self._call(signature, take, computed, timeout, rows, queued, batched=joins)
         except StatusError as error:
             if not joins or error.code in NOBODYS_FAULT or not self._fits(inputs):
                 raise
@@ -174,8 +190,8 @@ class SavedModelServable:
             left = None if timeout is None else timeout - (time.monotonic() - start)
             if left is not None and left <= 0:
                 raise too_late() from None
-            results = self._call(signature, take, outputs, left, rows, queued, batched=False)
-        return dict(zip(outputs, _read(results, bytes_from_tensor), strict=True))
+            results = self._call(signature, take, computed, left, rows, queued, batched=False)
+        return _read(dict(zip(computed, results, strict=True)), outputs)
 
     def close(self) -> None:
         """See ``Servable.close``."""
@@ -189,7 +205,7 @@ class SavedModelServable:
         self,
         signature: str,
         take: Callable[[str], tuple[int, bool]],
-        outputs: Sequence[str],
+        outputs: tuple[str, ...],
         timeout: float | None,
         rows: int,
         queued: float,
@@ -216,7 +232,7 @@ class SavedModelServable:
                 tensors.append(tensor)
                 if is_own:
                     own.append(tensor)
-            call = self._callable(signature, tuple(outputs), batched=batched)
+            call = self._callable(signature, outputs, batched=batched)
             if not batched:
                 self._count(signature, rows, queued)
                 return call(tensors, timeout)
@@ -279,15 +295,26 @@ class SavedModelServable:
             for alias, spec in self.signatures[key].inputs.items()
         )
 
+    def _computed(self, key: str, outputs: Sequence[str]) -> tuple[str, ...]:
+        """Which outputs of a signature to compute for a request that wants ``outputs``: those, or all."""
+        all_outputs = tuple(self.signatures[key].outputs)
+        if len(outputs) == len(all_outputs):
+            return all_outputs
+        wanted = tuple(alias for alias in all_outputs if alias in outputs)
+        with self._callables_lock:
+            if (key, wanted) not in self._output_sets:
+                if not self._both_ways:
+                    if self._unannounced_sets <= 0:
+                        return all_outputs
+                    self._unannounced_sets -= 1
+                self._output_sets.add((key, wanted))
+        return wanted
+
     def _callable(self, key: str, outputs: tuple[str, ...], *, batched: bool) -> SessionCallable:
         with self._callables_lock:
             call = self._callables.get((key, outputs, batched))
             if call is None:
                 call = self._callables[key, outputs, batched] = self._make_callable(key, outputs, batched)
-                if len(self._callables) > _MAX_CALLABLES:
-                    self._callables.popitem(last=False)
-            else:
-                self._callables.move_to_end((key, outputs, batched))
             return call
 
     def _make_callable(self, key: str, outputs: Sequence[str], batched: bool) -> SessionCallable:
@@ -326,12 +353,12 @@ def _identifier(key: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in key).lower()
 
 
-def _read(tensors: Sequence[int], read: Callable[[int], _Content]) -> list[_Content]:
-    """The contents of tensors, which are freed."""
+def _read(tensors: Mapping[str, int], wanted: Sequence[str]) -> dict[str, bytes]:
+    """The contents of some tensors; all of them are freed."""
     try:
-        return [read(tensor) for tensor in tensors]
+        return {alias: bytes_from_tensor(tensors[alias]) for alias in wanted}
     except TensorFlowError as error:
         raise from_exception(error) from None
     finally:
-        for tensor in tensors:
+        for tensor in tensors.values():
             library().TF_DeleteTensor(tensor)

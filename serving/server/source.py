@@ -18,6 +18,8 @@ _LARGEST_VERSION = 2**63 - 1
 _REPEAT_WARNING_SECONDS = 30.0
 # Pause between looks at a version that is still growing, if polls are rarer.
 _HOLD_SECONDS = 1.0
+# Whoever asked for a version waits so long for it to come to rest.
+_BRIEF_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,12 @@ class Held:
     Attributes:
         reasons: version -> what it waits for.
         kept: what was aspired to before and has to go on until one of these versions can take its place.
+        is_brief: one of them lacks nothing, and is held only until a second look finds it unchanged.
     """
 
     reasons: Mapping[int, str] = field(default_factory=dict)
     kept: Sequence[StoragePath] = ()
+    is_brief: bool = False
 
 
 AspiredVersionsCallback = Callable[[str, Sequence[StoragePath]], None]
@@ -104,8 +108,10 @@ class FileSystemSource:
         # What the last look at a model's present base path found wrong with it.
         self._complaints: dict[str, str] = {}
         self._missing: set[str] = set()
-        # Models with versions that are held back, and what was last found whole.
+        # Models with versions that are held back, since when one of a model's is only changing, and what was last
+        # found whole.
         self._holding: set[str] = set()
+        self._changing: dict[str, float] = {}
         self._whole: dict[str, Sequence[StoragePath]] = {}
 
     def start(self) -> None:
@@ -130,6 +136,7 @@ class FileSystemSource:
             self._models = kept
             for name in gone:
                 self._holding.discard(name)
+                self._changing.pop(name, None)
                 self._whole.pop(name, None)
                 self._hold(name, Held())
                 self._callback(name, [])
@@ -192,7 +199,7 @@ class FileSystemSource:
             self._note(model, message, is_missing=True)
             return
         self._settled(model, "base path")
-        wanted, tried, held = self._sort(model, found)
+        wanted, tried, held, is_changing = self._sort(model, found)
         self._complain(model, found, wanted | tried, held)
         if not wanted and not tried and not held and self._always_present:
             return
@@ -205,16 +212,30 @@ class FileSystemSource:
             waiting = {StoragePath(version, found[version]) for version in held}
             kept = [storage for storage in self._whole.get(model.name, ()) if storage not in waiting]
             (self._holding.add if held else self._holding.discard)(model.name)
-            self._hold(model.name, Held(held, kept if is_waiting else ()))
+            self._hold(model.name, Held(held, kept if is_waiting else (), self._is_brief(model.name, is_changing)))
             if not is_waiting:
                 self._whole[model.name] = whole
             self._callback(model.name, [StoragePath(version, found[version]) for version in sorted(wanted | tried)])
 
-    def _sort(self, model: WatchedModel, found: Mapping[int, Path]) -> tuple[set[int], set[int], dict[int, str]]:
-        """Tells versions apart: those that are whole and wanted, those to try as they are, and what the others lack."""
+    def _is_brief(self, name: str, is_changing: bool) -> bool:
+        """Whether a model's version has been changing, and nothing else, for a short while only."""
+        if not is_changing:
+            self._changing.pop(name, None)
+            return False
+        now = time.monotonic()
+        return now - self._changing.setdefault(name, now) < _BRIEF_SECONDS
+
+    def _sort(self, model: WatchedModel, found: Mapping[int, Path]) -> tuple[set[int], set[int], dict[int, str], bool]:
+        """Tells versions apart.
+
+        Returns:
+            Those that are whole and wanted, those to try as they are, what the others lack, and whether one of these
+            lacks nothing and is only changing.
+        """
         whole: set[int] = set()
         tried: set[int] = set()
         held: dict[int, str] = {}
+        is_changing = False
 
         def wanted() -> set[int]:
             return set(
@@ -242,9 +263,10 @@ class FileSystemSource:
                     if lack:
                         self._warn(model, kind, held[version], "what it lacks")
                     else:
+                        is_changing = True
                         self._warn(model, kind, held[version], "its growth", logging.INFO)
         self._arrivals.forget(model.name, [found[version] for version in {*whole, *tried, *held}])
-        return wanted(), tried, held
+        return wanted(), tried, held, is_changing
 
     def _complain(self, model: WatchedModel, found: Collection[int], wanted: set[int], held: Mapping[int, str]) -> None:
         if held and not wanted:

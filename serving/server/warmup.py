@@ -6,7 +6,7 @@ Follows ``servables/tensorflow/saved_model_warmup_util.cc``, ``saved_model_warmu
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,8 +87,8 @@ def has_requests(directory: Path) -> bool:
     return (directory / _FILE).exists()
 
 
-def try_out(servable: "Servable", name: str, version: int) -> None:
-    """Runs once each signature whose inputs all have declared defaults.
+def try_out(servable: "Servable", name: str, version: int, keys: Iterable[str]) -> None:
+    """Runs once each signature among ``keys`` whose inputs all have declared defaults.
 
     Nothing is made up: no other input is known to suit a model, and it must not be refused for one that does not. For
     the same reason only failures that no input can cause count: state that was never initialised, and damaged data. A
@@ -97,7 +97,8 @@ def try_out(servable: "Servable", name: str, version: int) -> None:
     Raises:
         StatusError: FAILED_PRECONDITION or DATA_LOSS, a signature can't be run.
     """
-    for key, signature in servable.signatures.items():
+    for key in keys:
+        signature = servable.signatures[key]
         is_whole_request = signature.inputs and signature.inputs.keys() <= signature.defaults.keys()
         if key.startswith("__") or signature.method_name not in METHODS or not is_whole_request:
             continue

@@ -34,8 +34,8 @@ def write_warmup(directory: Path, catalogue: Catalogue, users: list[str], *, mod
     lines += [{"query": text} for text in texts]
     requests: list[list[dict[str, object]]] = [[line] for line in lines] + [(lines * 8)[:32]]
     logs = []
-    # Clients call the default signature; `recommend` is the same function under its own name.
-    for name in ("serving_default", "retrieve"):
+    # `recommend` is the default signature's function, and yet a graph of its own to whoever serves it.
+    for name in ("serving_default", "recommend", "retrieve"):
         logs += [_request(model_name, name, _columns(batch, QUERY_INPUTS | FILTER_INPUTS)) for batch in requests]
     ids = tf.constant([catalogue.item_ids[:10]])
     logs.append(_request(model_name, "rank", _columns([lines[0]], QUERY_INPUTS) | {"item_ids": ids}))
