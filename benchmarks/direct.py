@@ -17,7 +17,7 @@ from serving.protos import config_pb2
 from serving.runtime.c_api import library
 from serving.runtime.session import SavedModelSession
 from serving.runtime.tensors import tensor_from_proto
-from serving.server import ops
+from serving.server.execution import ops
 from serving.tensors import to_proto
 
 _BATCH_SIZES = (1, 8, 16, 32, 64, 128)

@@ -63,7 +63,7 @@ def _listen_on_port(family: socket.AddressFamily, host: str, port: int, share_po
 def _listen_on_path(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Left by a server that has gone; `serving.server.addresses` has looked whether one listens.
+        # Left by a server that has gone; `serving.server.operations.addresses` has looked whether one listens.
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISSOCK(os.stat(path).st_mode):
                 os.unlink(path)

@@ -1,11 +1,13 @@
 """A model server with TensorFlow Serving's gRPC interface, for SavedModels with any op library.
 
-The parts are those of TensorFlow Serving and meet only through their interfaces:
+Its parts, each of which knows only those before it:
 
-* ``source``: watches the file system and says which versions are aspired.
-* ``policies``: which versions to aspire; in which order to load and unload.
-* ``loader``: makes a servable of a version directory, warm-up included, and takes it down again.
-* ``manager``: drives versions through their states and hands out counted handles.
-* ``predict``, ``services``: requests to a servable, and the gRPC face of it all.
-* ``flags``, ``main``: the command line and the life of the process.
+* ``operations``: configuration, access, worker processes, metrics, logs and profiles.
+* ``execution``: loaded models, and the running of their signatures.
+* ``api``: what clients call by gRPC.
+* ``lifecycle``: watches the file system (``source``), chooses versions and their order (``policies``), loads and warms
+  up (``loader``), drives versions through their states and hands out counted handles (``manager``, ``core``).
+* ``rest``: the same by HTTP.
+* ``flags``, ``assembly``, ``main``: the command line, what is put together for it, and the life of the process;
+  ``native_predict`` hands loaded models to the C++ front.
 """

@@ -11,27 +11,29 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from serving.native.front import Front, Tls
 from serving.runtime.batching import BatchingOptions
-from serving.server import config_files, flags, native_predict, ops, profiler, workers
-from serving.server.addresses import most_connections
-from serving.server.admin import Admission
-from serving.server.config_files import ConfigFileError
-from serving.server.core import CoreOptions, ServerCore
+from serving.server import flags, native_predict
+from serving.server.api.grpc_server import GrpcServer, channel_arguments
+from serving.server.api.handlers import Handlers
+from serving.server.api.reflection import add_reflection
 from serving.server.errors import invalid_argument
-from serving.server.grpc_server import GrpcServer, channel_arguments
-from serving.server.handlers import Handlers
-from serving.server.health import add_health
-from serving.server.loader import LoaderOptions, ModelLoader
-from serving.server.log_collector import Factory, FileLogCollector, LogCollector, Report
-from serving.server.metrics import Metrics
+from serving.server.execution import ops
+from serving.server.execution.servable import Servable
+from serving.server.lifecycle.core import CoreOptions, ServerCore
+from serving.server.lifecycle.health import add_health
+from serving.server.lifecycle.loader import LoaderOptions, ModelLoader
+from serving.server.lifecycle.policies import TRANSITION_POLICIES
+from serving.server.lifecycle.source import StoragePath
+from serving.server.lifecycle.whole import WholeCheck
 from serving.server.native_predict import NativePredict
-from serving.server.policies import TRANSITION_POLICIES
-from serving.server.profiler import add_profiler
-from serving.server.reflection import add_reflection
-from serving.server.request_log import ServerRequestLogger
-from serving.server.servable import Servable
-from serving.server.source import StoragePath
-from serving.server.tls import checked
-from serving.server.whole import WholeCheck
+from serving.server.operations import config_files, profiler, workers
+from serving.server.operations.addresses import most_connections
+from serving.server.operations.admin import Admission
+from serving.server.operations.config_files import ConfigFileError
+from serving.server.operations.log_collector import Factory, FileLogCollector, LogCollector, Report
+from serving.server.operations.metrics import Metrics
+from serving.server.operations.profiler import add_profiler
+from serving.server.operations.request_log import ServerRequestLogger
+from serving.server.operations.tls import checked
 
 _LOGGER = logging.getLogger(__name__)
 

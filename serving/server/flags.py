@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
-from serving.server.admin import ACCESS
-from serving.server.policies import TRANSITION_POLICIES
+from serving.server.lifecycle.policies import TRANSITION_POLICIES
+from serving.server.operations.admin import ACCESS
 
 Support = Literal["works", "differs", "refused"]
 Value = bool | int | float | str

@@ -24,15 +24,16 @@ if importlib.util.find_spec("tf_keras") is not None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
-from serving.server import addresses, admin, config_files, flags, workers
-from serving.server.config_files import ConfigFileError, ConfigFilePoller
+from serving.server import flags
 from serving.server.errors import StatusError
-from serving.server.workers import run_workers
+from serving.server.operations import addresses, admin, config_files, workers
+from serving.server.operations.config_files import ConfigFileError, ConfigFilePoller
+from serving.server.operations.workers import run_workers
 
 if TYPE_CHECKING:
+    from serving.server.api.grpc_server import GrpcServer
     from serving.server.assembly import Core
-    from serving.server.grpc_server import GrpcServer
-    from serving.server.request_log import ServerRequestLogger
+    from serving.server.operations.request_log import ServerRequestLogger
     from serving.server.rest import RestServer
 
 _LOGGER = logging.getLogger(__name__)
@@ -153,8 +154,8 @@ class _Server:
             addresses.check(options)
 
         from serving.server import assembly
-        from serving.server.handlers import Handlers
-        from serving.server.metrics import Metrics
+        from serving.server.api.handlers import Handlers
+        from serving.server.operations.metrics import Metrics
 
         if workers.is_worker() and workers.share_memory():
             _LOGGER.info("pages that are equal in all workers may be merged by the kernel")

@@ -9,15 +9,15 @@ from typing import Any
 from serving.native.front import SUPPORTED_DTYPES, Front, NativeModel, NativeSignature
 from serving.native.library import why_not
 from serving.runtime.session import INLINE_OPTIONS
-from serving.server.batch_metrics import native_figures
-from serving.server.core import ServerCore
-from serving.server.defaults import is_row
-from serving.server.figures import Snapshot, merge
-from serving.server.handlers import GRPC, RUNTIME
-from serving.server.metrics import REFUSED, Metrics
-from serving.server.predict import spec_field
-from serving.server.saved_model import SavedModelServable
-from serving.server.servable import Servable, Signature
+from serving.server.api.handlers import GRPC, RUNTIME
+from serving.server.api.predict import spec_field
+from serving.server.execution.defaults import is_row
+from serving.server.execution.saved_model import SavedModelServable
+from serving.server.execution.servable import Servable, Signature
+from serving.server.lifecycle.core import ServerCore
+from serving.server.operations.batch_metrics import native_figures
+from serving.server.operations.figures import Snapshot, merge
+from serving.server.operations.metrics import REFUSED, Metrics
 from serving.tensors import to_numpy, to_proto
 
 _LOGGER = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from serving.protos import model_pb2, model_server_config_pb2, types_pb2
-from serving.server.config_files import ConfigFileError, read_text_proto
 from serving.server.errors import StatusError
+from serving.server.operations.config_files import ConfigFileError, read_text_proto
 from serving.server.rest import json_decode, json_examples
 from serving.server.rest.body import BodyError, Budget, gunzip
 from serving.server.rest.json_defaults import Inputs

@@ -11,8 +11,8 @@ from tensorflow_serving.apis import input_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.server.errors import from_exception, invalid_argument, not_found
-from serving.server.servable import Signature, TensorSpec
-from serving.server.states import ServableStateMonitor
+from serving.server.execution.servable import Signature, TensorSpec
+from serving.server.lifecycle.states import ServableStateMonitor
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"

@@ -21,7 +21,7 @@ from serving.native.library import why_not
 from tests.conformance.server import free_ports
 from tests.serving.live import LiveServer, wait_for
 from tests.serving.models import copy_version, write_warm_up
-from tests.serving.test_rpc import RECOMMEND, request_of
+from tests.serving.server.api.test_rpc import RECOMMEND, request_of
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="there is no prometheus here. Remedy: apt-get install prometheus"

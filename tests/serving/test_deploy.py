@@ -25,10 +25,11 @@ import pytest
 import yaml
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from serving.server import config_files, flags
-from serving.server.figures import Family
-from serving.server.metrics import Metrics
-from serving.server.states import ManagerState, ServableState
+from serving.server import flags
+from serving.server.lifecycle.states import ManagerState, ServableState
+from serving.server.operations import config_files
+from serving.server.operations.figures import Family
+from serving.server.operations.metrics import Metrics
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "serving" / "deploy"

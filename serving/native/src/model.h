@@ -86,7 +86,7 @@ class Counters {
   int64_t answered_ = 0;
   int64_t refused_ = 0;
   std::map<int64_t, int64_t> groups_;
-  // Bounds are those of TensorFlow Serving: `serving/server/metrics.py`.
+  // Bounds are those of TensorFlow Serving: `serving/server/operations/metrics.py`.
   Histogram requests_{10, 1.8, 33};
   Histogram runs_{10, 1.8, 33};
   Histogram waits_{100, 1.2, 52};

@@ -10,7 +10,7 @@
 namespace babelrec {
 namespace {
 
-// Say who the caller is to the server behind (serving/server/admin.py), whose own peer is this one: its address, and
+// Say who the caller is to the server behind (serving/server/operations/admin.py), whose own peer is this one: its address, and
 // whether a certificate of its own was checked.
 constexpr char kPeer[] = "x-babelrec-peer", kVerified[] = "x-babelrec-verified";
 

@@ -5,10 +5,10 @@ import logging
 import socket
 from collections.abc import Callable
 
-from serving.server import workers
-from serving.server.addresses import most_connections
-from serving.server.config_files import monitoring_config
-from serving.server.metrics import REFUSED
+from serving.server.operations import workers
+from serving.server.operations.addresses import most_connections
+from serving.server.operations.config_files import monitoring_config
+from serving.server.operations.metrics import REFUSED
 from serving.server.rest.app import AppOptions, Handlers, Metrics, RestApp
 from serving.server.rest.body import Budget
 from serving.server.rest.server import RestServer

@@ -15,12 +15,12 @@ import grpc
 
 from serving.protos import get_model_metadata_pb2, get_model_status_pb2
 from serving.server.errors import StatusError, from_exception, invalid_argument
-from serving.server.figures import Snapshot
+from serving.server.execution.servable import DEFAULT_SIGNATURE
+from serving.server.operations.figures import Snapshot
 from serving.server.rest import json_decode, json_defaults, json_encode, json_examples, routes
 from serving.server.rest.body import BodyError, Budget, gunzip
 from serving.server.rest.messages import CLOSE, JSON, Request, Response
 from serving.server.rest.statuses import HTTP_STATUS
-from serving.server.servable import DEFAULT_SIGNATURE
 
 _LOGGER = logging.getLogger(__name__)
 _CORS = [
@@ -37,7 +37,7 @@ _GZIP_LEVEL = 1
 
 
 class Handlers(Protocol):
-    """What the REST API needs of ``serving.server.handlers.Handlers``."""
+    """What the REST API needs of ``serving.server.api.handlers.Handlers``."""
 
     def predict(self, request: Any, timeout: float | None = None, entrypoint: str = ...) -> Any:
         """``PredictRequest`` -> ``PredictResponse``."""
@@ -61,7 +61,7 @@ class Handlers(Protocol):
 
 
 class Metrics(Protocol):
-    """What the REST API needs of ``serving.server.metrics.Metrics``."""
+    """What the REST API needs of ``serving.server.operations.metrics.Metrics``."""
 
     request_count: Any  # a family of counters with the labels model_name and status
     request_latency: Any  # a family of histograms with the labels model_name, API and entrypoint

@@ -15,7 +15,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.native.front import Front, NativeModel, NativeSignature
 from serving.runtime.session import INLINE_OPTIONS, SavedModelSession
-from serving.server.predict import spec_field
+from serving.server.api.predict import spec_field
 from tests.conformance.models import wait_for_file
 from tests.serving.live import wait_for
 

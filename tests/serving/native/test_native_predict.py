@@ -16,7 +16,7 @@ from serving.native.library import why_not
 from tests.conformance.server import held
 from tests.serving.live import LiveServer, wait_for
 from tests.serving.models import copy_version
-from tests.serving.test_rpc import RECOMMEND, failure, request_of
+from tests.serving.server.api.test_rpc import RECOMMEND, failure, request_of
 
 _BATCHING = """
 max_batch_size { value: 8 }

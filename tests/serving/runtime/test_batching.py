@@ -15,17 +15,17 @@ import tensorflow as tf
 
 from serving.protos import config_pb2, predict_pb2
 from serving.runtime.batching import BatchingOptions
-from serving.server import ops
-from serving.server.batch_metrics import BatchMetrics
+from serving.server.api.grpc_server import GrpcServer
+from serving.server.api.handlers import Handlers
+from serving.server.api.predict import run_predict
 from serving.server.errors import StatusError
-from serving.server.grpc_server import GrpcServer
-from serving.server.handlers import Handlers
-from serving.server.predict import run_predict
-from serving.server.saved_model import SavedModelServable
+from serving.server.execution import ops
+from serving.server.execution.saved_model import SavedModelServable
+from serving.server.operations.batch_metrics import BatchMetrics
 from tests.serving.example_models import OneModelCore
 from tests.serving.live import wait_for
 from tests.serving.models import export_tf1
-from tests.serving.test_rpc import request_of
+from tests.serving.server.api.test_rpc import request_of
 
 _OPTIONS = BatchingOptions(
     max_batch_size=16, batch_timeout_micros=20_000, num_batch_threads=2, pad_variable_length_inputs=True

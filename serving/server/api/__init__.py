@@ -1,0 +1,1 @@
+"""What clients call: PredictionService and ModelService, the gRPC server, and its reflection."""

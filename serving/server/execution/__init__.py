@@ -1,0 +1,1 @@
+"""Models that are loaded: what runs their signatures, and what they bring with them."""

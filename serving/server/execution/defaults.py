@@ -1,0 +1,52 @@
+"""Inputs that a request leaves out: the values that its signature declares for them.
+
+TensorFlow Serving feeds a declared default as it is (``GetInputValues`` in ``tensorflow/cc/saved_model/util.cc``). Here
+a default of one row also stands for each row of a request with several, where the input takes any number of rows:
+otherwise nothing could be left out of such a request, nor of one that shares its run with others.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from serving.server.execution.servable import TensorSpec
+from serving.tensors import TensorParseError, rows_of, to_numpy, to_proto
+
+
+def is_row(default: Any, spec: TensorSpec) -> bool:
+    """Whether a default (a TensorProto) is one row of an input that takes any number of rows."""
+    return (
+        spec.shape is not None
+        and spec.shape[:1] == (-1,)
+        and default.dtype == spec.dtype
+        and len(default.tensor_shape.dim) == len(spec.shape)
+        and rows_of(default) == 1
+    )
+
+
+def filled(default: Any, spec: TensorSpec, rows: int) -> Any:
+    """The TensorProto to feed for an input that was left out of a request with so many rows."""
+    if rows == 1 or not is_row(default, spec):
+        return default
+    try:
+        return to_proto(np.repeat(to_numpy(default), rows, axis=0))
+    except TensorParseError:
+        # The model's own mistake: TensorFlow says what is wrong with it.
+        return default
+
+
+def rows_given(inputs: Mapping[str, Any], size: int) -> int:
+    """How many rows a request has.
+
+    Args:
+        inputs: the TensorProtos that it brings.
+        size: bytes of the request on the wire.
+
+    Returns:
+        The rows that all inputs have. 1 when there are none, when they differ, or when there are more rows than bytes:
+        a shape alone does not make anything be repeated without limit.
+    """
+    found = {rows_of(proto) for proto in inputs.values()}
+    rows = found.pop() if len(found) == 1 else None
+    return rows if rows is not None and 0 <= rows <= size else 1

@@ -1,0 +1,1 @@
+"""From a directory that appears to a version that answers, and back."""

@@ -1,0 +1,1 @@
+"""What who runs the server sets and sees: configuration, access, processes, metrics, logs, profiles."""

@@ -1,0 +1,251 @@
+"""Several server processes on one port: ``--workers``.
+
+A process has one global lock of Python; on machines with many cores several processes answer more. Each worker is a
+whole server with its own models. The kernel spreads connections over their listening sockets (``SO_REUSEPORT``), so a
+client with one connection always speaks to one worker. This process holds the ports, starts workers again that have
+died, and passes signals on.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.server.operations import addresses
+from serving.server.operations.figures import Snapshot
+
+_LOGGER = logging.getLogger(__name__)
+_INDEX = "BABELREC_WORKER"
+_PARENT = "BABELREC_WORKER_PARENT"
+_READY = "BABELREC_WORKER_READY"
+_FOLDER = "BABELREC_WORKER_FOLDER"
+_POLL_SECONDS = 0.2
+_SNAPSHOT_SECONDS = 1.0
+_SUFFIX = ".json"
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+# prctl(2): a signal for this process when its parent ends, in whatever way.
+_PR_SET_PDEATHSIG = 1
+# prctl(2), Linux 6.4: let the kernel's same-page merging find equal pages of this process and others.
+_PR_SET_MEMORY_MERGE = 67
+
+
+@dataclass
+class _Worker:
+    index: int
+    process: subprocess.Popen[bytes]
+    ready: int
+    is_ready: bool = False
+
+
+def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stopping: Callable[[], bool]) -> int:
+    """Runs ``options.workers`` servers until asked to stop.
+
+    Args:
+        options: the parsed flags.
+        arguments: the flags as given, for the workers.
+        is_stopping: whether this process was asked to stop.
+
+    Returns:
+        The exit status: 0 after a stop on request, 1 when the first workers could not start.
+
+    Raises:
+        OSError: a port can't be had.
+    """
+    # Ports that are shared among workers could be shared with whoever has them already.
+    addresses.check(options)
+    with contextlib.ExitStack() as stack:
+        port = _reserve(stack, options.port)
+        rest = options.rest_api_port and _reserve(stack, max(options.rest_api_port, 0))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="babelrec-workers-"))
+
+        def start(index: int) -> _Worker:
+            ready, told = os.pipe()
+            own = [*arguments, "--workers=1", f"--port={port}", f"--rest_api_port={rest}"]
+            if index:
+                own.append("--grpc_socket_path=")  # a path can't be shared: the first worker has it
+            process = subprocess.Popen(
+                [sys.executable, "-m", "serving.server", *own],
+                env=os.environ | {_INDEX: str(index), _READY: str(told), _FOLDER: folder, _PARENT: str(os.getpid())},
+                pass_fds=[told],
+            )
+            os.close(told)
+            os.set_blocking(ready, False)
+            return _Worker(index, process, ready)
+
+        workers = [start(index) for index in range(options.workers)]
+        try:
+            return _watch(workers, start, is_stopping)
+        finally:
+            _stop(workers, options.shutdown_delay_seconds + options.shutdown_grace_seconds)
+
+
+def _watch(workers: list[_Worker], start: Callable[[int], _Worker], is_stopping: Callable[[], bool]) -> int:
+    pauses = dict.fromkeys(range(len(workers)), _FIRST_PAUSE)
+    due: dict[int, float] = {}
+    told = False
+    while not is_stopping():
+        time.sleep(_POLL_SECONDS)
+        for worker in workers:
+            if not worker.is_ready and _is_told(worker.ready):
+                worker.is_ready = True
+                pauses[worker.index] = _FIRST_PAUSE
+            status = worker.process.poll()
+            if status is None:
+                continue
+            if not told and not worker.is_ready:
+                _LOGGER.error("worker %d could not start (status %d); its log tells why", worker.index, status)
+                return 1
+            if worker.index not in due:
+                pause = pauses[worker.index]
+                _LOGGER.error("worker %d ended with status %d; starting it again in %g s", worker.index, status, pause)
+                due[worker.index] = time.monotonic() + pause
+                pauses[worker.index] = min(2 * pause, _LONGEST_PAUSE)
+            elif time.monotonic() >= due[worker.index]:
+                del due[worker.index]
+                os.close(worker.ready)
+                workers[worker.index] = start(worker.index)
+        if not told and all(worker.is_ready for worker in workers):
+            told = True
+            _LOGGER.info("%d workers are serving", len(workers))
+    return 0
+
+
+def _stop(workers: Sequence[_Worker], seconds: float) -> None:
+    for worker in workers:
+        if worker.process.poll() is None:
+            worker.process.send_signal(signal.SIGTERM)
+    # They end by themselves within the grace, unloading included; who does not is stuck.
+    deadline = time.monotonic() + seconds + 10.0
+    for worker in workers:
+        try:
+            worker.process.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            _LOGGER.error("worker %d did not end in time and is killed", worker.index)
+            worker.process.kill()
+            worker.process.wait()
+        os.close(worker.ready)
+
+
+def _reserve(stack: contextlib.ExitStack, port: int) -> int:
+    """Binds a port without listening on it, so that it stays ours while workers come and go."""
+    holder = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("0.0.0.0", port))
+    except OSError as error:
+        raise OSError(f"cannot listen on 0.0.0.0:{port}: {error}") from None
+    return int(holder.getsockname()[1])
+
+
+def _is_told(ready: int) -> bool:
+    try:
+        return bool(os.read(ready, 1))
+    except BlockingIOError:
+        return False
+
+
+# What a worker does.
+
+
+def is_worker() -> bool:
+    """Whether this process is one of several workers."""
+    return _INDEX in os.environ
+
+
+def end_with_parent() -> None:
+    """Has the kernel ask this worker to stop when the process that started it is gone.
+
+    Raises:
+        SystemExit: it is gone already.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != int(os.environ[_PARENT]):
+        raise SystemExit("the process that started this worker is gone")
+
+
+def tell_ready() -> None:
+    """Tells the parent process that this worker answers requests."""
+    descriptor = os.environ.get(_READY)
+    if descriptor is not None:
+        os.write(int(descriptor), b"1")
+
+
+def share_memory() -> bool:
+    """Asks the kernel to keep pages that are equal in all workers, weights above all, only once.
+
+    It does so where it has same-page merging (Linux 6.4 and later) and that is switched on
+    (``echo 1 > /sys/kernel/mm/ksm/run``), some time after the weights are loaded.
+
+    Returns:
+        Whether the kernel took notice.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    return prctl is not None and prctl(_PR_SET_MEMORY_MERGE, 1, 0, 0, 0) == 0
+
+
+class SharedSnapshots:
+    """Figures of all workers, by files in a folder of their own: each writes its own and reads the others'.
+
+    The file of a worker that has died stays, so that what it counted is not lost, up to the second before.
+
+    Args:
+        snapshot: makes this worker's figures.
+    """
+
+    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+        self._snapshot = snapshot
+        self._folder = Path(os.environ[_FOLDER])
+        self._own = self._folder / f"{os.environ[_INDEX]}-{os.getpid()}{_SUFFIX}"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+        self._thread.start()
+
+    def others(self) -> Iterator[tuple[Snapshot, bool]]:
+        """The other workers' figures, at most a second old, and whether they are alive."""
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+            if path != self._own:
+                with contextlib.suppress(OSError):
+                    yield _read(path), _is_alive(int(path.stem.partition("-")[2]))
+
+    def close(self) -> None:
+        """Writes no more."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            aside = self._own.with_suffix(".new")
+            with contextlib.suppress(OSError):
+                aside.write_text(json.dumps({name: [*cells.items()] for name, cells in self._snapshot().items()}))
+                aside.rename(self._own)
+            if self._stop.wait(_SNAPSHOT_SECONDS):
+                return
+
+
+def _read(path: Path) -> Snapshot:
+    return {
+        name: {tuple(labels): tuple(value) if isinstance(value, list) else value for labels, value in cells}
+        for name, cells in json.loads(path.read_text()).items()
+    }
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,81 @@
+"""Which part of the code may import which."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+_PACKAGES = ("trainer", "serving", "benchmarks")
+# Lowest first: a package imports those before it, and itself.
+_SERVER = ("errors", "operations", "execution", "api", "lifecycle", "rest")
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in _PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(module: str, path: Path, known: Mapping[str, Path]) -> Iterator[str]:
+    """Modules of the project that a module imports as it is loaded; those for types alone don't count."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{module} imports relatively"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if full in known:
+                    yield full
+                elif node.module in known:
+                    yield node.module
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    known = modules()
+    return {module: set(imports(module, path, known)) - {module} for module, path in known.items()}
+
+
+def test_serving_never_imports_trainer(graph: Mapping[str, set[str]]) -> None:
+    assert not [
+        (module, other)
+        for module, others in graph.items()
+        for other in others
+        if module.startswith("serving") and other.partition(".")[0] != "serving"
+    ]
+
+
+def test_nothing_imports_in_circles(graph: Mapping[str, set[str]]) -> None:
+    left = {module: set(others) for module, others in graph.items()}
+    while leaves := [module for module, others in left.items() if not others & left.keys()]:
+        for module in leaves:
+            del left[module]
+    assert not left
+
+
+def test_the_server_s_folders_import_in_one_direction(graph: Mapping[str, set[str]]) -> None:
+    def place(module: str) -> int:
+        part = module.removeprefix("serving.server.").partition(".")[0]
+        return _SERVER.index(part) if part in _SERVER else len(_SERVER)
+
+    assert not [
+        (module, other)
+        for module, others in graph.items()
+        for other in others
+        if module.startswith("serving.server.") and other.startswith("serving.server.") and place(other) > place(module)
+    ]
