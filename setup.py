@@ -31,9 +31,9 @@ setup(
     long_description=(_HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="Babelrec's authors",
-    # The code, and the fonts of trainer/evaluation/font_files.
+    # The code, and the fonts of trainer/evaluation/report/font_files.
     license_expression="Apache-2.0 AND OFL-1.1",
-    license_files=["LICENSE", "NOTICE", "trainer/evaluation/font_files/OFL.txt"],
+    license_files=["LICENSE", "NOTICE", "trainer/evaluation/report/font_files/OFL.txt"],
     classifiers=[
         "Development Status :: 4 - Beta",
         "Environment :: Console",
@@ -51,7 +51,7 @@ setup(
     packages=find_packages(include=["trainer", "trainer.*", "serving", "serving.*"]),
     package_data={
         "trainer": ["py.typed"],
-        "trainer.evaluation": ["font_files/*"],
+        "trainer.evaluation.report": ["font_files/*"],
         "serving": ["py.typed", "deploy/**/*"],
         "serving.proto": ["*.proto", "*.pyi"],
         "serving.native": ["src/*"],

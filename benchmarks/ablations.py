@@ -29,10 +29,10 @@ from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.documents import read_yaml
 from trainer.errors import BabelrecError
-from trainer.evaluation.aligned_titles import aligned_titles
-from trainer.evaluation.holdout import HoldOut
-from trainer.evaluation.intervals import bootstrap_interval
-from trainer.evaluation.metrics import ranking_metrics
+from trainer.evaluation.metrics.intervals import bootstrap_interval
+from trainer.evaluation.metrics.per_user import ranking_metrics
+from trainer.evaluation.protocols.aligned_titles import aligned_titles
+from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.files import atomic_file, write_text
 from trainer.models.assembly import load_recommender, make_item_table
 from trainer.runs import Run
@@ -112,9 +112,9 @@ def measure(run: Run, evaluation: Evaluation) -> tuple[dict[str, float], _PerUse
     if evaluation.protocol == "titles":
         return _titles(run, target), {}
     if evaluation.protocol == "p3":
-        from trainer.evaluation.impressions import evaluate_p3
+        from trainer.evaluation.protocols.impressions import evaluate_impressions
 
-        return {name: metric.value for name, metric in evaluate_p3(run).metrics.items()}, {}
+        return {name: metric.value for name, metric in evaluate_impressions(run).metrics.items()}, {}
     return _ranked(run, target if evaluation.protocol == "p2" else None)
 
 

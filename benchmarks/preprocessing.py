@@ -25,12 +25,17 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.sources import prepare
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
-from trainer.evaluation.baselines import mean_history
-from trainer.evaluation.holdout import HoldOut
-from trainer.evaluation.intervals import bootstrap_interval
-from trainer.evaluation.metrics import ranking_metrics
-from trainer.evaluation.parallel_titles import ParallelTitles, kmrd_titles, mind_titles, nearest_is_translation
-from trainer.evaluation.ranking import rank_in_blocks
+from trainer.evaluation.metrics.intervals import bootstrap_interval
+from trainer.evaluation.metrics.per_user import ranking_metrics
+from trainer.evaluation.metrics.ranking import rank_in_blocks
+from trainer.evaluation.protocols.baselines import mean_history
+from trainer.evaluation.protocols.holdout import HoldOut
+from trainer.evaluation.protocols.parallel_titles import (
+    ParallelTitles,
+    kmrd_titles,
+    mind_titles,
+    nearest_is_translation,
+)
 from trainer.text.preparation import prepare_texts
 from trainer.text.vectors import encode_texts
 

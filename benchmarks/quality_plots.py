@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.quality_store import Row
 from benchmarks.suites.suite import OURS, Suite
-from trainer.evaluation.style import COLOURS, GREY, MARKERS, MODEL_COLOUR, new_figure, png
+from trainer.evaluation.report.style import COLOURS, GREY, MARKERS, MODEL_COLOUR, new_figure, png
 
 _COLOURS = (*COLOURS, GREY, "#333333")
 _SHARES = {"0 %": "P2 zero-shot", "1 %": "P2 few-shot 1%", "10 %": "P2 few-shot 10%", "100 %": "P2 few-shot 100%"}

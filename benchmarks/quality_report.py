@@ -24,7 +24,7 @@ def markdown(suites: Sequence[Suite], rows: Sequence[Row], bars: Sequence[Verdic
     parts = [
         "# Quality compared with baselines",
         "Mean ± standard deviation over the seeds; ranked against the whole catalogue. Best of a column in bold. "
-        "`(reference)`: with the settings of EVALUATION's reference table.",
+        "`(reference)`: with the settings of docs/evaluation.md's reference table.",
     ]
     for suite in suites:
         metrics, models, cells = _cells(suite, rows)

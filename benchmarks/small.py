@@ -31,10 +31,10 @@ from benchmarks.program import measure_and_write
 from benchmarks.small_data import ALL, SmallData
 from benchmarks.suites.ours import run_of
 from trainer.config import Config, Settings, parse_config
-from trainer.evaluation.intervals import bootstrap_interval
-from trainer.evaluation.metrics import ranking_metrics
-from trainer.evaluation.protocols import evaluate_p1
-from trainer.evaluation.ranking import rank_in_blocks
+from trainer.evaluation.metrics.intervals import bootstrap_interval
+from trainer.evaluation.metrics.per_user import ranking_metrics
+from trainer.evaluation.metrics.ranking import rank_in_blocks
+from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 
 _METRICS = ("recall@10", "ndcg@10")
 _CRITERION = "ndcg@10"
@@ -145,7 +145,7 @@ def per_user(problem: Problem, score: Any) -> _Users:
 
 def _ours(config: Config) -> tuple[_Users, float]:
     run = run_of(config)
-    report = evaluate_p1(run)
+    report = evaluate_collaborative(run)
     assert report.users is not None
     # In the order of the problem's users: both are sorted by id.
     return {metric: report.users[metric].to_numpy() for metric in _METRICS}, float(run.read("history.json")["seconds"])

@@ -21,7 +21,7 @@ from benchmarks.shop import Shop, make_shop, write_shop
 from serving.client.types import Query
 from trainer.config import load_config
 from trainer.data.catalogue import Catalogue
-from trainer.evaluation.text_queries import evaluate_text_queries, load_text_queries
+from trainer.evaluation.protocols.text_queries import evaluate_text_queries, load_text_queries
 from trainer.export.export import export
 from trainer.models.assembly import text_ranker, typed_vectors
 from trainer.runs import Run

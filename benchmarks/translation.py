@@ -27,9 +27,9 @@ from benchmarks.program import measure_and_write
 from trainer.config import Config, MovieLens100kSource, TextConfig, TranslationConfig, load_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.sources import prepare
-from trainer.evaluation.intervals import bootstrap_interval
-from trainer.evaluation.parallel_titles import nearest_is_translation
-from trainer.evaluation.text_queries import TextQuery, genre_gains, load_text_queries
+from trainer.evaluation.metrics.intervals import bootstrap_interval
+from trainer.evaluation.protocols.parallel_titles import nearest_is_translation
+from trainer.evaluation.protocols.text_queries import TextQuery, genre_gains, load_text_queries
 from trainer.text.translation.apertium import Apertium
 from trainer.text.translation.base import Translator
 from trainer.text.translation.catalogue import make_translator, translate_texts, translation_store

@@ -42,7 +42,7 @@ def _build(directory: Path, *command: str) -> None:
 
 def _check_metadata(metadata: Message) -> None:
     assert metadata["License-Expression"] == "Apache-2.0 AND OFL-1.1"
-    assert metadata.get_all("License-File") == ["LICENSE", "NOTICE", "trainer/evaluation/font_files/OFL.txt"]
+    assert metadata.get_all("License-File") == ["LICENSE", "NOTICE", "trainer/evaluation/report/font_files/OFL.txt"]
     assert metadata["Author"] == "Babelrec's authors"
     # PEP 639: no classifier beside the expression.
     assert not any(each.startswith("License ::") for each in metadata.get_all("Classifier") or [])
@@ -73,7 +73,7 @@ def test_a_wheel_holds_the_packages_and_their_licences(sources: tuple[Path, list
     assert modules <= built
     for extra in ("serving/deploy/compose.yaml", "serving/native/src/front.cc", "trainer/py.typed"):
         assert extra in built
-    fonts = {name for name in names if name.startswith("trainer/evaluation/font_files/")}
+    fonts = {name for name in names if name.startswith("trainer/evaluation/report/font_files/")}
     assert len(fonts) == 12
     assert fonts <= built
     _build(directory, "dist_info")

@@ -223,7 +223,7 @@ _SOURCE_NAMES = {source.model_fields["name"].default: source for source in SOURC
 
 
 class SplitConfig(Settings):
-    """How positives are divided into training, validation and test parts (EVALUATION P1)."""
+    """How positives are divided into training, validation and test parts (protocol P1, docs/evaluation.md)."""
 
     kind: Literal["per_user", "global", "impressions"] = Field(
         "per_user",
@@ -658,6 +658,15 @@ class AdversarialConfig(Settings):
     weight: float = Field(0.5, gt=0.0)
 
 
+class OwnLossConfig(Settings):
+    """A loss of your own, added to those of the two tasks (docs/extending.md)."""
+
+    path: str = Field(
+        description="Import path (`package.module:NAME`) of a function from the model to (training step) -> scalar."
+    )
+    weight: float = Field(1.0, gt=0.0)
+
+
 class TrainingConfig(Settings):
     """Keras `fit`: optimiser, schedule, stopping, checkpoints."""
 
@@ -705,6 +714,9 @@ class TrainingConfig(Settings):
     alignment: AlignmentConfig = AlignmentConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     adversarial: AdversarialConfig = AdversarialConfig()
+    own_losses: list[OwnLossConfig] = Field(
+        [], description="Losses of your own: a list of `path` (`package.module:NAME`) and `weight` (docs/extending.md)."
+    )
     checkpoint_steps: int = Field(200, ge=1, description="Steps between checkpoints that a killed run resumes from.")
     loggers: list[Literal["mlflow", "wandb"]] = Field(
         [], description="Experiment trackers that get settings, metrics and reports; see docs/watching.md."
@@ -717,6 +729,9 @@ class EvaluationConfig(Settings):
     """What `evaluate` measures."""
 
     ks: list[Annotated[int, Field(ge=1)]] = Field([10, 20], min_length=1, description="Cut-offs of the metrics.")
+    metrics: list[str] = Field(
+        [], description="Import paths (`package.module:NAME`) of ranking metrics of your own (docs/extending.md)."
+    )
     bootstrap_samples: int = Field(1000, ge=10)
 
 

@@ -20,7 +20,7 @@ from serving.client.types import Recommendation
 from trainer.config import load_config
 from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
-from trainer.evaluation.report import EvaluationReport, load
+from trainer.evaluation.report.contents import EvaluationReport, load
 from trainer.runs import Run
 from trainer.task import main as task
 

@@ -17,11 +17,12 @@ from rich.logging import RichHandler
 from trainer import __version__, interrupts
 from trainer.config import load_config
 from trainer.errors import BabelrecError
+from trainer.evaluation.protocols.registry import DEFAULT, PROTOCOLS
 from trainer.files import cache_root
 from trainer.storage import explain
 
 if TYPE_CHECKING:
-    from trainer.evaluation.report import EvaluationReport
+    from trainer.evaluation.report.contents import EvaluationReport
     from trainer.runs import Run
 
 _LOG = logging.getLogger("trainer")
@@ -127,11 +128,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_run_dir(evaluate, "a finished run")
     evaluate.add_argument(
         "--protocol",
-        choices=("p1", "p2", "p3", "p4"),
-        default="p1",
-        help="p1: the run's own test part; p2: zero-shot on the dataset of --target; p3: the "
-        "impressions of the run's own test part, by language; p4: the text encoder on "
-        "parallel titles of the run's dataset, or of --target (default: %(default)s)",
+        choices=tuple(PROTOCOLS),
+        default=DEFAULT,
+        help="; ".join(f"{each.name}: {each.help}" for each in PROTOCOLS.values())
+        + " (default: %(default)s; docs/evaluation.md)",
     )
     evaluate.add_argument("--target", type=Path, metavar="YAML", help="config whose data section names another dataset")
     _add_overrides(evaluate, "override a setting of --target")
@@ -235,10 +235,8 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from trainer.evaluation.impressions import evaluate_p3
-    from trainer.evaluation.protocols import evaluate_p1, evaluate_p2, evaluate_p4
-    from trainer.evaluation.tables import print_table
-    from trainer.evaluation.writing import write
+    from trainer.evaluation.report.tables import print_table
+    from trainer.evaluation.report.writing import write
     from trainer.runs import Run
     from trainer.training.loggers import log_files
 
@@ -246,28 +244,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     target = None if options.target is None else load_config(options.target, options.overrides)
     if target is None and options.overrides:
         raise BabelrecError("--set overrides a setting of --target, which is not given.")
-    stem = "evaluation"
-    if options.protocol == "p1":
-        _refuse_target(options)
-        report = evaluate_p1(run)
-    elif options.protocol == "p2":
-        if target is None:
-            raise BabelrecError("p2 needs --target, for example --target configs/kmrd.yaml.")
-        report = evaluate_p2(run, target.data)
-        stem = f"evaluation-p2-{target.name}"
-    elif options.protocol == "p3":
-        _refuse_target(options)
-        report = evaluate_p3(run)
-        stem = f"evaluation-p3-{report.dataset}"
-    else:
-        data = run.config.data if target is None else target.data
-        report = evaluate_p4(run.config.model_copy(update={"data": data}))
-        stem = f"evaluation-p4-{report.dataset}"
+    protocol = PROTOCOLS[options.protocol]
+    report = protocol.evaluate(run, target)
+    stem = protocol.stem(report, target)
     print_table(report)
     files = write(report, run.path, stem=stem)
     log_files(run, files, {f"{stem}/{name}": metric.value for name, metric in report.metrics.items()})
     print("Written: " + ", ".join(str(file) for file in files))
-    if options.protocol == "p1":
+    if options.protocol == DEFAULT:
         _advise(report, run)
         where = shlex.quote(str(options.run_dir))
         print("Next:")
@@ -286,16 +270,9 @@ def _advise(report: "EvaluationReport", run: "Run") -> None:
         _LOG.warning("%s", warning)
 
 
-def _refuse_target(options: argparse.Namespace) -> None:
-    if options.target is not None:
-        raise BabelrecError(
-            f"{options.protocol} measures the run on its own data; --target goes with --protocol p2 or p4."
-        )
-
-
 def _compare(options: argparse.Namespace) -> None:
-    from trainer.evaluation.compare_output import print_comparison, write_comparison
-    from trainer.evaluation.compare_runs import compare_runs
+    from trainer.evaluation.report.compare_output import print_comparison, write_comparison
+    from trainer.evaluation.report.compare_runs import compare_runs
 
     comparison = compare_runs(options.runs, stem=options.report)
     print_comparison(comparison)

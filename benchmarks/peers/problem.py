@@ -15,10 +15,10 @@ from trainer.data.sources import prepare
 from trainer.data.split import Split, some_users, split, without_validation
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
-from trainer.evaluation.holdout import HoldOut
-from trainer.evaluation.item_sets import ItemSets
-from trainer.evaluation.metrics import ranking_metrics
-from trainer.evaluation.ranking import BlockScorer, rank_in_blocks
+from trainer.evaluation.metrics.item_sets import ItemSets
+from trainer.evaluation.metrics.per_user import ranking_metrics
+from trainer.evaluation.metrics.ranking import BlockScorer, rank_in_blocks
+from trainer.evaluation.protocols.holdout import HoldOut
 
 _KS = (10, 20)
 METRICS = ("recall@10", "ndcg@10", "recall@20", "hr@10", "mrr@10", "coverage@10")

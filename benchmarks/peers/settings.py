@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.peers.problem import Problem
 from trainer.config import Settings
 from trainer.errors import BabelrecError
-from trainer.evaluation.ranking import BlockScorer
+from trainer.evaluation.metrics.ranking import BlockScorer
 
 REMEDY = "Install the peers: pip install -c constraints.txt '.[bench]'"
 

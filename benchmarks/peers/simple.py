@@ -5,8 +5,8 @@ import numpy as np
 from benchmarks.peers.problem import Problem
 from benchmarks.peers.settings import NoSettings, Peer
 from trainer.config import Settings, TextConfig
-from trainer.evaluation import baselines
-from trainer.evaluation.ranking import BlockScorer
+from trainer.evaluation.metrics.ranking import BlockScorer
+from trainer.evaluation.protocols import baselines
 
 
 class EaseSettings(Settings):

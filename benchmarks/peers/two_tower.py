@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.peers.problem import Problem, dot_products
 from benchmarks.peers.settings import Peer
 from trainer.config import Settings
-from trainer.evaluation.ranking import BlockScorer
+from trainer.evaluation.metrics.ranking import BlockScorer
 
 
 class TwoTowerSettings(Settings):

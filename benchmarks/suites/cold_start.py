@@ -14,9 +14,9 @@ from benchmarks.suites.others import peer_model
 from benchmarks.suites.ours import ours
 from benchmarks.suites.suite import Model, Suite
 from trainer.config import DataConfig, load_config
-from trainer.evaluation.metrics import ranking_metrics
-from trainer.evaluation.ranking import BlockScorer, Rankings, rank_in_blocks
-from trainer.evaluation.slices import (
+from trainer.evaluation.metrics.per_user import ranking_metrics
+from trainer.evaluation.metrics.ranking import BlockScorer, Rankings, rank_in_blocks
+from trainer.evaluation.metrics.slices import (
     COLD,
     ITEM_TEMPERATURE,
     ITEM_TEMPERATURE_ALONE,
@@ -61,9 +61,9 @@ def _data() -> DataConfig:
 
 
 def _figures(run: Run, seed: int) -> Mapping[str, float]:
-    from trainer.evaluation.protocols import evaluate_p1
+    from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 
-    report = evaluate_p1(run)
+    report = evaluate_collaborative(run)
 
     def recall(dimension: str, group: str) -> float:
         return report.slices[dimension][group][_RECALL].value

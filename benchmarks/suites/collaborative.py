@@ -17,9 +17,9 @@ _SHARES = {0.01: "kmrd-1-percent", 0.1: "kmrd-10-percent", 1.0: "kmrd"}
 
 def p1_figures(run: Run, seed: int) -> Mapping[str, float]:
     """Of the run's own test part, by whole requests."""
-    from trainer.evaluation.protocols import evaluate_p1
+    from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 
-    report = evaluate_p1(run)
+    report = evaluate_collaborative(run)
     return {name: report.metrics[name].value for name in _METRICS}
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from benchmarks.suites.ours import MEASURING, ours
 from benchmarks.suites.suite import Model, Suite
-from trainer.evaluation.report import EvaluationReport, Metrics, Slices
+from trainer.evaluation.report.contents import EvaluationReport, Metrics, Slices
 from trainer.runs import Run
 
 MIND = "configs/mind.yaml"
 SAME = "auc zh → {}, same impressions"
 _METRICS = ("auc", "mrr", "ndcg@5", "ndcg@10")
-# As evaluate_p3 calls its baselines -> as they are called here; chance takes part in none of them but the last.
+# As evaluate_impressions calls its baselines -> as they are called here.
 _PEERS = {"click-through": "popularity by clicks", "mean-history": "mean-history mUSE", "random": "random"}
 
 
@@ -54,9 +54,9 @@ def _figures(metrics: Metrics, slices: Slices) -> Mapping[str, float]:
 
 @functools.lru_cache(maxsize=4)
 def _report(path: Path) -> EvaluationReport:
-    from trainer.evaluation.impressions import evaluate_p3
+    from trainer.evaluation.protocols.impressions import evaluate_impressions
 
-    return evaluate_p3(Run.open(path))
+    return evaluate_impressions(Run.open(path))
 
 
 MAKERS = (suite,)

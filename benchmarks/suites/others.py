@@ -16,11 +16,11 @@ MEASURING = (
     "benchmarks/peers/problem.py",
     "trainer/data/split.py",
     "trainer/data/catalogue.py",
-    "trainer/evaluation/baselines.py",
-    "trainer/evaluation/holdout.py",
-    "trainer/evaluation/item_sets.py",
-    "trainer/evaluation/metrics.py",
-    "trainer/evaluation/ranking.py",
+    "trainer/evaluation/protocols/baselines.py",
+    "trainer/evaluation/protocols/holdout.py",
+    "trainer/evaluation/metrics/item_sets.py",
+    "trainer/evaluation/metrics/per_user.py",
+    "trainer/evaluation/metrics/ranking.py",
     "trainer/text/unit_vectors.py",
 )
 
@@ -86,7 +86,7 @@ def tuned_peers(config: str, *, without: tuple[str, ...] = (), **options: Any) -
 
 
 def reference_peer(name: str, config: str, settings: Mapping[str, Any], label: str) -> Model:
-    """A peer with the settings of EVALUATION's reference table."""
+    """A peer with the settings of docs/evaluation.md's reference table."""
     peer = PEERS[name]
     given = parse(peer, settings)
     # The table's figures are of one run each; random_state 0 gives ALS's.

@@ -25,9 +25,9 @@ LEARNING = (
     "trainer/towers/*.py",
     "trainer/models/*.py",
     "trainer/training/*.py",
-    "trainer/evaluation/holdout.py",
-    "trainer/evaluation/ranking.py",
-    "trainer/evaluation/metrics.py",
+    "trainer/evaluation/protocols/holdout.py",
+    "trainer/evaluation/metrics/ranking.py",
+    "trainer/evaluation/metrics/per_user.py",
 )
 """Source files that decide what is learned."""
 MEASURING = (*LEARNING, "trainer/evaluation/*.py", "benchmarks/suites/*.py")

@@ -34,7 +34,7 @@ class Suite:
 
     Attributes:
         data: Name of the data.
-        protocol: As in EVALUATION, with what varies.
+        protocol: As in docs/evaluation.md, with what varies.
         title: One line for readers.
         models: Ours first.
         headline: The metric of the plot.

@@ -33,7 +33,7 @@ def _model(name: str) -> Model:
 
 @functools.lru_cache(maxsize=4)
 def _found(path: Path) -> Mapping[str, Mapping[str, float]]:
-    from trainer.evaluation.text_queries import evaluate_text_queries, load_text_queries
+    from trainer.evaluation.protocols.text_queries import evaluate_text_queries, load_text_queries
 
     results = evaluate_text_queries(Run.open(path), load_text_queries(_QUERIES))
     return {result.model: {name: result.metrics()[name] for name in _METRICS} for result in results}

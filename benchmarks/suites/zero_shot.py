@@ -10,7 +10,7 @@ from benchmarks.suites.collaborative import ZERO_SHOT
 from benchmarks.suites.others import peer_model
 from benchmarks.suites.ours import ours
 from benchmarks.suites.suite import Model, Suite
-from trainer.config import DataConfig, load_config
+from trainer.config import Config, DataConfig, load_config
 from trainer.runs import Run
 
 ENGLISH = "recall@10 with English titles"
@@ -38,9 +38,9 @@ def _mean_history(language: str, categories: bool) -> Model:
 
 
 def _figures(run: Run, seed: int) -> Mapping[str, float]:
-    from trainer.evaluation.protocols import evaluate_p2
+    from trainer.evaluation.protocols.zero_shot import evaluate_zero_shot
 
-    korean, english = (evaluate_p2(run, _kmrd(language)).metrics for language in ("ko", "en"))
+    korean, english = (evaluate_zero_shot(run, _config(language)).metrics for language in ("ko", "en"))
     recall, other = korean["recall@10"].value, english["recall@10"].value
     return {
         "recall@10": recall,
@@ -52,8 +52,12 @@ def _figures(run: Run, seed: int) -> Mapping[str, float]:
     }
 
 
+def _config(language: str) -> Config:
+    return load_config(Path("configs/kmrd.yaml"), [f"data.source.title_language={language}"])
+
+
 def _kmrd(language: str) -> DataConfig:
-    return load_config(Path("configs/kmrd.yaml"), [f"data.source.title_language={language}"]).data
+    return _config(language).data
 
 
 MAKERS = (suite,)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
-_FONTS = Path(__file__).resolve().parents[2] / "trainer/evaluation/font_files"
+_FONTS = Path(__file__).resolve().parents[2] / "trainer/evaluation/report/font_files"
 # Latin, Cyrillic and lines of tables are drawn as they come; all else is a run of its own, with the blanks inside it.
 _PLAIN = r"\x20-\x7e\xa0-\u052f\u2010-\u205e\u2500-\u25ff"
 _RUNS = re.compile(rf"[{_PLAIN}]+|[^{_PLAIN}](?:[^{_PLAIN}]| +(?=[^{_PLAIN}]))*")

@@ -19,9 +19,9 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.sources import prepare
 from trainer.data.split import some_users, split
 from trainer.errors import BabelrecError
-from trainer.evaluation.baselines import random
-from trainer.evaluation.item_sets import ItemSets
-from trainer.evaluation.references import TOLERANCE, references
+from trainer.evaluation.metrics.item_sets import ItemSets
+from trainer.evaluation.protocols.baselines import random
+from trainer.evaluation.report.references import TOLERANCE, references
 
 test_problem.__test__ = False  # type: ignore[attr-defined]
 

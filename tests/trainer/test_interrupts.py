@@ -98,7 +98,7 @@ def test_fit_gives_an_epoch_that_was_not_judged_its_last_step_again(
 ) -> None:
     run = tmp_path / "run"
     process = _stopped(
-        "trainer.evaluation.holdout", "HoldOut.metrics", 1, "fit", "--config", settings, "--run-dir", run
+        "trainer.evaluation.protocols.holdout", "HoldOut.metrics", 1, "fit", "--config", settings, "--run-dir", run
     )
     process.terminate()
     # No line: what takes long is left at once.
@@ -134,7 +134,7 @@ def test_other_verbs_end_at_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = set(tiny_run.path.rglob("*"))
-    target = target if "." in target else f"trainer.evaluation.writing.{target}"
+    target = target if "." in target else f"trainer.evaluation.report.writing.{target}"
     monkeypatch.setattr(target, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     place = ["--config", str(settings)] if verb == "data" else ["--run-dir", str(tiny_run.path)]
     assert main([verb, *place]) == 143

@@ -10,7 +10,7 @@ from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config import Config, dump_config
 from trainer.data.dataset import Dataset
 from trainer.errors import BabelrecError
-from trainer.evaluation.protocols import evaluate_p1
+from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 from trainer.runs import Run
 from trainer.training.fit import fit
 
@@ -45,7 +45,7 @@ def test_changed_names_of_categories_are_noticed(named: Config, names: Path, tmp
     with pytest.raises(BabelrecError, match=changed):
         fit(named, path)
     with pytest.raises(BabelrecError, match=changed):
-        evaluate_p1(Run.open(path))
+        evaluate_collaborative(Run.open(path))
     # The same names in another place are no change.
     names.rename(tmp_path / "moved.yaml").write_text("Romance: {de: [Liebesfilm]}\n", encoding="utf-8")
     assert Run.open(path, [f"data.category_names={tmp_path / 'moved.yaml'}"]).dataset()

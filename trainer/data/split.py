@@ -45,7 +45,7 @@ class Split:
 
     @property
     def train_and_validation(self) -> pl.DataFrame:
-        """All positives that are not test: the training part of EVALUATION P1."""
+        """All positives that are not test: the training part of protocol P1."""
         return _ordered(pl.concat([self.train, self.validation]))
 
 
@@ -97,10 +97,10 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
     """Divides a dataset as the settings say.
 
     ``per_user`` holds out the last ``ceil(test_fraction * n)`` of each user's n positives, and of the m that
-    are left the last ``ceil(validation_fraction * m)`` for validation (EVALUATION P1). ``global`` cuts all
+    are left the last ``ceil(validation_fraction * m)`` for validation (protocol P1). ``global`` cuts all
     positives at one moment, and those before it at another; users of the test part may be new. ``impressions``
     cuts at the moments where the last ``test_fraction`` of the impressions begin, and of those before them the last
-    ``validation_fraction`` (EVALUATION P3); it is ``global`` in all else. Then every positive of the cold items
+    ``validation_fraction`` (protocol P3); it is ``global`` in all else. Then every positive of the cold items
     goes to the test part, so that nothing is learned from them.
 
     Raises:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from trainer.data.heads import Head
-from trainer.evaluation.holdout import HoldOut
+from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.requests import CatalogueRanker
 

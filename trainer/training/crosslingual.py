@@ -19,14 +19,14 @@ from trainer.data.split import Split
 from trainer.data.variants import TextVariants, single_fields, translations, with_words_dropped
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.errors import BabelrecError
-from trainer.evaluation.aligned_titles import aligned_titles
+from trainer.evaluation.protocols.aligned_titles import aligned_titles
 from trainer.files import atomic_file
 from trainer.models.assembly import text_inputs
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
 from trainer.text.alignment import TextPairs, co_consumed_texts, parallel_texts
 from trainer.text.vectors import encode_texts
-from trainer.training.terms import AdversarialTerm, AlignmentTerm, Term, Terms, TwoViewsTerm
+from trainer.training.terms import AdversarialTerm, AlignmentTerm, Term, Terms, TwoViewsTerm, own_term
 
 if TYPE_CHECKING:
     from trainer.text.cooccurrence import CoOccurrence
@@ -132,6 +132,7 @@ class CrossLingual:
             terms.append((training.augmentation.self_supervised, TwoViewsTerm(model, rows, training.augmentation)))
         if training.adversarial.method is not None:
             terms.append((training.adversarial.weight, AdversarialTerm(model, training.adversarial)))
+        terms += [(own.weight, own_term(own.path, model)) for own in training.own_losses]
         if terms:
             model.add_terms(Terms(terms))
 

@@ -9,8 +9,9 @@ from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare
 from trainer.data.split import split
 from trainer.errors import BabelrecError
-from trainer.evaluation.protocols import evaluate_p1, evaluate_p2
-from trainer.evaluation.report import EvaluationReport
+from trainer.evaluation.protocols.collaborative import evaluate_collaborative
+from trainer.evaluation.protocols.zero_shot import evaluate_zero_shot
+from trainer.evaluation.report.contents import EvaluationReport
 from trainer.files import write_text
 from trainer.locks import writing_alone
 from trainer.models.assembly import load_recommender
@@ -105,10 +106,13 @@ def _finetune(config: Config, source: Run, source_data: Dataset, run_dir: Path) 
     market: dict[str, dict[str, Any]] = {
         # On one dataset nothing is zero-shot: the same users were trained on.
         "target": {
-            "before": None if same_data else _metrics(evaluate_p2(_at_ten(source), run.config.data)),
-            "after": _metrics(evaluate_p1(_at_ten(run))),
+            "before": None if same_data else _metrics(evaluate_zero_shot(_at_ten(source), run.config)),
+            "after": _metrics(evaluate_collaborative(_at_ten(run))),
         },
-        "source": {name: _metrics(evaluate_p1(_at_ten(each))) for name, each in (("before", source), ("after", after))},
+        "source": {
+            name: _metrics(evaluate_collaborative(_at_ten(each)))
+            for name, each in (("before", source), ("after", after))
+        },
     }
     record = {
         "schema": 1,

@@ -14,6 +14,7 @@ from trainer.data.sources import prepare
 from trainer.data.split import split, without_validation
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
+from trainer.evaluation.metrics.registry import with_own
 from trainer.locks import writing_alone
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
@@ -22,6 +23,7 @@ from trainer.training.blend import choose_blend
 from trainer.training.loggers import RunLoggers, open_loggers
 from trainer.training.phase import FINAL, SELECT, Phase
 from trainer.training.tensorboard import open_writer, write_config_page, write_hyperparameters, write_projector
+from trainer.training.terms import own_loss
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,6 +46,9 @@ def fit(config: Config, run_dir: Path) -> Run:
             run began, or another process that writes there.
     """
     check_goes_together(config)
+    with_own(config.evaluation.metrics)
+    for own in config.training.own_losses:
+        own_loss(own.path)
     Run.check_place(run_dir)
     with writing_alone(run_dir):
         return fit_locked(config, run_dir)

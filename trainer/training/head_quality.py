@@ -6,8 +6,8 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.split import Split, held_out_events
 from trainer.data.vocabulary import Vocabulary
-from trainer.evaluation.head_events import HeadEvents, head_events
-from trainer.evaluation.heads import judge_heads
+from trainer.evaluation.heads.events import HeadEvents, head_events
+from trainer.evaluation.heads.quality import judge_heads
 from trainer.models.calibration import Calibrations
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker

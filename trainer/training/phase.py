@@ -18,8 +18,8 @@ from trainer.data.pipeline import TrainingData
 from trainer.data.split import Split, some_users
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.advice import below_popularity, still_improving
-from trainer.evaluation.holdout import HoldOut
-from trainer.evaluation.impression_holdout import make_hold_out
+from trainer.evaluation.protocols.holdout import HoldOut
+from trainer.evaluation.protocols.impression_holdout import make_hold_out
 from trainer.models.assembly import make_item_table, make_recommender, solve_linear
 from trainer.models.calibration import save_calibrations
 from trainer.models.ranking import RETRIEVAL

@@ -20,10 +20,10 @@ from tensorboard.plugins.pr_curve import summary as pr_curve
 from trainer.config import Config, dump_config, flat_settings
 from trainer.data.catalogue import Catalogue
 from trainer.data.heads import Head
-from trainer.evaluation.head_events import HeadEvents
-from trainer.evaluation.head_plots import precision_recall_figure, reliability_figure
-from trainer.evaluation.heads import HeadResult
-from trainer.evaluation.style import png
+from trainer.evaluation.heads.events import HeadEvents
+from trainer.evaluation.heads.quality import HeadResult
+from trainer.evaluation.report.head_plots import precision_recall_figure, reliability_figure
+from trainer.evaluation.report.style import png
 from trainer.files import atomic_file, write_text
 from trainer.models.calibration import Calibrations
 from trainer.models.recommender import Recommender

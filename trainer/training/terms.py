@@ -1,12 +1,15 @@
 """Further losses of a training step: alignment of translations, two views of an item, adversarial change."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.config import AdversarialConfig, AlignmentConfig, AugmentationConfig
+from trainer.errors import BabelrecError
+from trainer.imports import imported
 from trainer.models.further import TrainingStep
 from trainer.models.recommender import Recommender
 from trainer.training.adversarial import fgm_loss, vat_loss
@@ -24,6 +27,30 @@ class Terms:
     def __call__(self, step: TrainingStep) -> tf.Tensor:
         """A scalar."""
         return tf.add_n([weight * term(step) for weight, term in self._terms])
+
+
+def own_loss(path: str) -> Callable[[Recommender], object]:
+    """What makes a loss of the user's own, by its import path, such as ``my_package.losses:spread``.
+
+    Raises:
+        BabelrecError: the path leads to no function.
+    """
+    return imported(path, Callable, setting="training.own_losses")  # type: ignore[arg-type]
+
+
+def own_term(path: str, model: Recommender) -> Term:
+    """The loss at an import path, for a model.
+
+    Raises:
+        BabelrecError: the path leads to no function, or the function makes no term.
+    """
+    term = own_loss(path)(model)
+    if not callable(term):
+        raise BabelrecError(
+            f"training.own_losses: {path} gave a {type(term).__name__} for a model. Remedy: return a function from a "
+            "training step to a scalar."
+        )
+    return cast("Term", term)
 
 
 class AlignmentTerm:

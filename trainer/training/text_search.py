@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from trainer.config import Config
 from trainer.data.vocabulary import UNKNOWN
-from trainer.evaluation.holdout import HoldOut
+from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.models.assembly import typed_vectors
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker, text_query_vectors

@@ -12,7 +12,7 @@ from trainer.data.pipeline import TrainingBatch, TrainingData
 from trainer.data.split import some_users, split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
-from trainer.evaluation.holdout import HoldOut
+from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.models.assembly import load_recommender, make_item_table, make_recommender
 from trainer.models.calibration import save_calibrations
 from trainer.models.ranking import RETRIEVAL

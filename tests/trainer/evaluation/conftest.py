@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from trainer.evaluation.baselines import baseline_rankings
-from trainer.evaluation.comparison import RankingProblem, compare
-from trainer.evaluation.item_sets import ItemSets
-from trainer.evaluation.ranking import top_k
-from trainer.evaluation.report import EvaluationReport
+from trainer.evaluation.metrics.item_sets import ItemSets
+from trainer.evaluation.metrics.ranking import top_k
+from trainer.evaluation.protocols.baselines import baseline_rankings
+from trainer.evaluation.protocols.comparison import RankingProblem, compare
+from trainer.evaluation.report.contents import EvaluationReport
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from trainer.evaluation.item_sets import ItemSets
+from trainer.evaluation.metrics.item_sets import ItemSets
 
 
 @dataclass(frozen=True)

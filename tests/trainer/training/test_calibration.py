@@ -14,7 +14,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.heads import Head
 from trainer.data.split import held_out_events, some_users, split
 from trainer.errors import BabelrecError
-from trainer.evaluation.protocols import evaluate_p1
+from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 from trainer.models.calibration import CALIBRATION_FILE, Calibration, load_calibrations
 from trainer.models.ranking import RankingModel
 from trainer.runs import Run
@@ -135,7 +135,7 @@ def test_a_global_cut_holds_out_everybodys_later_events(tiny_run: Run, tiny: Dat
 def test_a_run_keeps_its_calibration_and_is_judged_with_it(tiny_run: Run) -> None:
     found = load_calibrations(tiny_run)
     assert set(found) == {"like"}
-    report = evaluate_p1(tiny_run)
+    report = evaluate_collaborative(tiny_run)
     like = report.heads["like"]
     assert like.applied == found["like"].method
     assert like.calibrations[like.applied] == found["like"].applied

@@ -13,8 +13,8 @@ from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config import Config
 from trainer.data.dataset import write_dataset
 from trainer.errors import BabelrecError
-from trainer.evaluation.protocols import evaluate_p1
-from trainer.evaluation.tables import to_markdown
+from trainer.evaluation.protocols.collaborative import evaluate_collaborative
+from trainer.evaluation.report.tables import to_markdown
 from trainer.export.export import export
 from trainer.models.assembly import load_recommender
 from trainer.training.fit import fit
@@ -52,7 +52,7 @@ def test_a_head_that_only_has_positives_is_left_out_everywhere(
     assert load_recommender(run).heads == []
     quality = EventAccumulator(str(run.path)).Reload()
     assert not [tag for tag in quality.Tags()["tensors"] if tag.startswith("heads/")]
-    report = evaluate_p1(run)
+    report = evaluate_collaborative(run)
     assert not report.heads
     assert "probability_" not in to_markdown(report)
     popularity = next(result for result in report.baselines if result.model == "popularity")

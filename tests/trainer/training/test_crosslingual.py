@@ -18,7 +18,7 @@ from trainer.data.split import split
 from trainer.data.variants import TextVariants
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
-from trainer.evaluation.aligned_titles import aligned_titles
+from trainer.evaluation.protocols.aligned_titles import aligned_titles
 from trainer.export.export import export
 from trainer.models.assembly import load_recommender, make_item_table, make_recommender
 from trainer.models.recommender import Recommender

@@ -22,8 +22,8 @@ from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
-from trainer.evaluation.holdout import HoldOut
-from trainer.evaluation.protocols import evaluate_p1
+from trainer.evaluation.protocols.collaborative import evaluate_collaborative
+from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.export.export import export
 from trainer.locks import LOCK_FILE, writing_alone
 from trainer.models.assembly import load_recommender, make_item_table
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_a_run_learns_the_two_tastes(tiny_run: Run) -> None:
-    report = evaluate_p1(tiny_run)
+    report = evaluate_collaborative(tiny_run)
     popularity = next(result for result in report.baselines if result.model == "popularity")
     # A user's test items lie among the 18 not yet seen of the 30 of one genre: 10 of 18 by chance within
     # the genre, 10 of 48 by chance over both.
@@ -69,11 +69,11 @@ def test_one_process_that_does_it_all_traces_nothing_in_vain(tiny: Dataset, tmp_
 import sys
 from pathlib import Path
 from trainer.config import load_config
-from trainer.evaluation.protocols import evaluate_p1
+from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 from trainer.export.export import export
 from trainer.training.fit import fit
 run = fit(load_config(Path(sys.argv[1])), Path(sys.argv[2]))
-evaluate_p1(run)
+evaluate_collaborative(run)
 export(run, Path(sys.argv[3]))
 """
     command = [sys.executable, "-c", program, str(settings), str(tmp_path / "run"), str(tmp_path / "model")]
@@ -90,7 +90,7 @@ def test_a_finished_run_is_left_alone(tiny_run: Run) -> None:
 
 def test_the_same_settings_give_the_same_model(tiny: Dataset, tmp_path: Path) -> None:
     runs = [fit(tiny_config(tiny.path, training={"epochs": 1, "refit": False}), tmp_path / name) for name in "ab"]
-    first, second = (evaluate_p1(run).metrics for run in runs)
+    first, second = (evaluate_collaborative(run).metrics for run in runs)
     assert first == second
 
 
@@ -117,8 +117,8 @@ def test_a_killed_run_goes_on_and_ends_as_good(tiny: Dataset, tiny_run: Run, tmp
     assert not Run.open(path).finished
     resumed = fit(config, path)
     assert resumed.finished
-    recall = evaluate_p1(resumed).metrics["recall@10"].value
-    whole = evaluate_p1(tiny_run).metrics["recall@10"]
+    recall = evaluate_collaborative(resumed).metrics["recall@10"].value
+    whole = evaluate_collaborative(tiny_run).metrics["recall@10"]
     assert whole.ci95 is not None
     assert recall >= whole.ci95[0], "as good as the run that was not killed, within its interval"
 
@@ -189,7 +189,7 @@ def test_the_average_follows_the_weights_and_steps_aside() -> None:
 
 def test_ema_is_an_option_that_ends_well(tiny: Dataset, tmp_path: Path) -> None:
     run = fit(tiny_config(tiny.path, training={"ema_decay": 0.9, "epochs": 1}), tmp_path / "run")
-    assert evaluate_p1(run).metrics["recall@10"].value > 0
+    assert evaluate_collaborative(run).metrics["recall@10"].value > 0
 
 
 class _Letters(tf.Module):
@@ -271,7 +271,7 @@ def test_a_run_starts_from_another_and_learns_from_some_users(tiny: Dataset, tin
         given.candidate_tower.embed_text(tf.ones([1, 512])),
         rtol=1e-3,
     )
-    report = evaluate_p1(run)
+    report = evaluate_collaborative(run)
     assert report.sizes is not None
     assert report.sizes.users == 80, "all users ask, though few were learned from"
 

@@ -11,7 +11,7 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
-from trainer.evaluation.holdout import HoldOut
+from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.runs import Run
 from trainer.training.linear import choose_regularization
 

@@ -12,7 +12,7 @@ from trainer.config import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
-from trainer.evaluation.holdout import HoldOut
+from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.models.assembly import item_table_of_run, load_recommender
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker, text_query_vectors

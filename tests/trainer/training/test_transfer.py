@@ -22,7 +22,7 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.heads import choose_heads
 from trainer.errors import BabelrecError
-from trainer.evaluation.protocols import evaluate_p1
+from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 from trainer.export.export import export
 from trainer.models.assembly import load_recommender
 from trainer.models.calibration import load_calibrations
@@ -176,9 +176,9 @@ def test_both_markets_are_measured_before_and_after(tuned: tuple[Run, dict[str, 
     run, record = tuned
     after = Run.open(run.path / "source")
     for role, name, reference in (
-        ("source", "before", evaluate_p1(tiny_run)),
-        ("source", "after", evaluate_p1(after)),
-        ("target", "after", evaluate_p1(Run.open(run.path, ["evaluation.ks=[10]"]))),
+        ("source", "before", evaluate_collaborative(tiny_run)),
+        ("source", "after", evaluate_collaborative(after)),
+        ("target", "after", evaluate_collaborative(Run.open(run.path, ["evaluation.ks=[10]"]))),
     ):
         assert record[role][name]["recall@10"] == pytest.approx(reference.metrics["recall@10"].value)  # type: ignore[index]
     source = record["source"]

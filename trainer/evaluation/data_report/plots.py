@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from trainer.data.description import Description, Spread
-from trainer.evaluation.fonts import printable
-from trainer.evaluation.style import COLOURS, GREY, MODEL_COLOUR, new_figure, png
+from trainer.evaluation.report.fonts import printable
+from trainer.evaluation.report.style import COLOURS, GREY, MODEL_COLOUR, new_figure, png
 
 _MOST_BARS: Final = 15
 

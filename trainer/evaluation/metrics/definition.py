@@ -1,0 +1,83 @@
+"""What a ranking metric is, and what it sees."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.evaluation.metrics.item_sets import ItemSets
+from trainer.evaluation.metrics.ranking import Rankings
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedLists:
+    """The lists of U users over N items, and what their hits are.
+
+    Attributes:
+        items: int64 [U, K], best first, -1 pads.
+        relevant: the test items of each user.
+        training_counts: int [N], training interactions of each item; None: not known.
+    """
+
+    items: Rankings
+    relevant: ItemSets
+    training_counts: NDArray[np.integer] | None = None
+
+    @cached_property
+    def hits(self) -> NDArray[np.bool_]:
+        """Bool [U, K], whether the item in each place is one of the user's test items."""
+        return self.relevant.contains(self.items)
+
+    @cached_property
+    def hit_counts(self) -> NDArray[np.int64]:
+        """Int64 [U, K], the hits among the first 1, 2, ..., K."""
+        return np.cumsum(self.hits, axis=1)
+
+    @cached_property
+    def sizes(self) -> NDArray[np.integer]:
+        """Int [U], test items of each user."""
+        return self.relevant.sizes()
+
+    def possible(self, k: int) -> NDArray[np.integer]:
+        """Int [U], hits that a list of k can have; 1 for users without test items, whose values don't count."""
+        return np.where(self.sizes > 0, np.minimum(self.sizes, k), 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingMetric:
+    """A figure of full-catalogue rankings at a cut-off k.
+
+    A new one is a module of ``trainer.evaluation.metrics.ranked`` that names it ``METRIC``, or any object that
+    ``evaluation.metrics`` of a config gives the import path of.
+
+    Attributes:
+        name: as in `evaluation.json`, without ``@k``.
+        label: as in tables and plots.
+        note: what it says, in half a sentence.
+        per_user: (lists, k) -> float64 [U]; values of users without test items are ignored.
+        total: (lists, k) -> one figure for all users with test items; either this or ``per_user``.
+        needs_counts: whether it reads the lists' ``training_counts``; it is left out where they are not known.
+        is_accuracy: whether it says how good a ranking is, and not what the lists hold.
+        decimals: of the figure in tables.
+        order: of the columns.
+    """
+
+    name: str
+    label: str
+    note: str
+    per_user: Callable[[JudgedLists, int], Floats] | None = None
+    total: Callable[[JudgedLists, int], float] | None = None
+    needs_counts: bool = False
+    is_accuracy: bool = True
+    decimals: int = 4
+    order: int = 100
+
+    def __post_init__(self) -> None:
+        if (self.per_user is None) == (self.total is None):
+            raise ValueError(f"metric {self.name!r} needs per_user or total, and not both")
+        if not self.name or "@" in self.name:
+            raise ValueError(f"a metric's name has no @ and is not empty, received {self.name!r}")

@@ -1,0 +1,19 @@
+"""Reciprocal rank: 1 / j of the first hit j <= k, else 0; its mean over users is MRR."""
+
+import numpy as np
+
+from trainer.evaluation.metrics.definition import Floats, JudgedLists, RankingMetric
+
+
+def _reciprocal_rank(lists: JudgedLists, k: int) -> Floats:
+    # The first hit's is the largest one.
+    return np.where(lists.hits[:, :k], 1.0 / np.arange(1, k + 1), 0.0).max(axis=1, initial=0.0)
+
+
+METRIC = RankingMetric(
+    name="mrr",
+    label="MRR",
+    note="one over the place of the first held-out item, 0 beyond k",
+    per_user=_reciprocal_rank,
+    order=4,
+)

@@ -1,0 +1,162 @@
+"""A held-out part as a ranking problem: who is asked, what is excluded, what is a hit."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+from trainer.evaluation.metrics.item_sets import ItemSets
+from trainer.evaluation.metrics.per_user import ranking_metrics
+from trainer.evaluation.metrics.ranking import Rankings, rank_in_blocks
+from trainer.evaluation.metrics.slices import language_labels, slice_by_items
+from trainer.evaluation.protocols.baselines import popularity
+from trainer.evaluation.protocols.language_pairs import slice_by_language_pair
+from trainer.models.recommender import Recommender
+from trainer.models.requests import CatalogueRanker, newest_first
+from trainer.towers.items import ItemTable
+
+_CUT_OFF = 10
+
+
+class HoldOut:
+    """Users with held-out positives, their histories, and the candidates (protocol P1).
+
+    Candidates are the items with a positive in either part; all others are never ranked.
+
+    Args:
+        catalogue: N items.
+        vocabulary: Says which users the model knows.
+        history: Positives before the held-out ones: user_id, item_id, timestamp.
+        held_out: Positives to find.
+        candidates: Items that retrieval hands to ranking.
+        known_users: False asks as unknown users, by history alone (P2).
+    """
+
+    monitor = "recall@10"
+    """Which of `metrics` decides about early stopping."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        vocabulary: Vocabulary,
+        history: pl.DataFrame,
+        held_out: pl.DataFrame,
+        *,
+        candidates: int,
+        known_users: bool = True,
+    ) -> None:
+        self._size = candidates
+        users = sorted(held_out["user_id"].unique())
+        self.user_ids = users
+        self._indptr, self._history = group_by_user(history, catalogue, users)
+        test_indptr, test = group_by_user(held_out, catalogue, users)
+        self._held_out_indptr, self._held_out = test_indptr, test
+        self.candidate_rows = np.union1d(catalogue.rows(history["item_id"]), test).astype(np.int64)
+        self._allowed = np.zeros(len(catalogue), bool)
+        self._allowed[self.candidate_rows] = True
+        self._place = np.full(len(catalogue) + 1, -1, np.int64)
+        self._place[self.candidate_rows] = np.arange(len(self.candidate_rows))
+        self.train = self._sets(self._indptr, self._history)
+        self.test = self._sets(test_indptr, test)
+        self.training_counts = np.bincount(
+            self._place[catalogue.rows(history["item_id"])], minlength=len(self.candidate_rows)
+        )
+        """Int64 [I]: training positives of each candidate, those of users who are not asked included."""
+        self.languages = [catalogue.languages[row] for row in self.candidate_rows]
+        known = index_of(vocabulary.users) if known_users else {}
+        self._users = np.array([known.get(user, UNKNOWN) for user in users], np.int32)
+
+    def ranker(
+        self,
+        model: Recommender,
+        items: ItemTable,
+        weights: Mapping[str, float],
+    ) -> CatalogueRanker:
+        """Answers whole requests over the candidates."""
+        return CatalogueRanker(model, items, weights, candidates=self._size, allowed=self._allowed)
+
+    def among(self, ranker: CatalogueRanker, only: npt.NDArray[np.bool_]) -> CatalogueRanker:
+        """The ranker over the candidates that bool ``only`` [I] marks."""
+        allowed = np.zeros_like(self._allowed)
+        allowed[self.candidate_rows[only]] = True
+        return ranker.restricted(allowed)
+
+    def rankings(self, ranker: CatalogueRanker, k: int) -> Rankings:
+        """The k best candidates of each user, int64 [U, k] positions in ``candidate_rows``, -1 pads."""
+        return self._place[ranker.rank(self._indptr, self._history, k, users=self._users)]
+
+    def parts(
+        self, ranker: CatalogueRanker
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Retrieved candidates [U, C] (-1 pads), retrieval logits [U, C] and raw heads [U, C, heads]."""
+        rows, retrieval, outputs = ranker.parts(self._indptr, self._history, self._users)
+        return self._place[rows.numpy()], retrieval.numpy(), outputs.numpy()
+
+    def judge(
+        self, ranker: CatalogueRanker
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Callable[[npt.NDArray[np.floating]], float]]:
+        """What a blend is chosen by: retrieval logits [U, C], raw heads [U, C, heads], and NDCG@10 by scores [U, C]."""
+        rows, retrieval, outputs = self.parts(ranker)
+
+        def quality(scores: npt.NDArray[np.floating]) -> float:
+            ordered = np.argsort(-np.where(rows >= 0, scores, -np.inf), axis=1, kind="stable")[:, :_CUT_OFF]
+            rankings = np.take_along_axis(rows, ordered, axis=1)
+            rankings = np.pad(rankings, [(0, 0), (0, _CUT_OFF - rankings.shape[1])], constant_values=-1)
+            return ranking_metrics(rankings, self.test, ks=(_CUT_OFF,)).means()[f"ndcg@{_CUT_OFF}"]
+
+        return retrieval, outputs, quality
+
+    def sample_positives(
+        self, most: int, draws: np.random.Generator
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """At most so many held-out positives: int64 [n] places of their users, and int64 [n] item rows."""
+        chosen = np.sort(draws.permutation(len(self._held_out))[:most])
+        users = np.searchsorted(self._held_out_indptr, chosen, side="right") - 1
+        return users, self._held_out[chosen].astype(np.int64)
+
+    def seen(self, users: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Bool [n, N]: items of the histories of users at these places, which don't answer them."""
+        seen = np.zeros((len(users), len(self._allowed)), bool)
+        for place, user in enumerate(users):
+            seen[place, self._history[self._indptr[user] : self._indptr[user + 1]]] = True
+        return seen
+
+    def histories(
+        self, users: npt.NDArray[np.int64], length: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """The newest items of users at these places, int32 [n, length] (-1 pads), and their vocabulary indices [n]."""
+        return newest_first(self._indptr, self._history, length)[users], self._users[users]
+
+    def metrics(self, ranker: CatalogueRanker, ks: Sequence[int] = (10,)) -> dict[str, float]:
+        """Recall and NDCG, overall and as ``item_language/<tag>/<metric>``; recall by pair of languages.
+
+        The latter is called ``language_pair/<history's>_to_<item's>/recall@k``.
+        """
+        rankings = self.rankings(ranker, max(ks))
+        means = ranking_metrics(rankings, self.test, ks=ks).means()
+        wanted = [f"{metric}@{k}" for metric in ("recall", "ndcg") for k in ks]
+        found = {name: means[name] for name in wanted}
+        for language, part in slice_by_items(rankings, self.test, language_labels(self.languages), ks=ks).items():
+            part_means = part.metrics.means()
+            found |= {f"item_language/{language}/{name}": part_means[name] for name in wanted}
+        pairs = slice_by_language_pair(rankings, self.test, self.train, language_labels(self.languages), ks=ks)
+        for (reader, language), part in pairs.items():
+            part_means = part.metrics.means()
+            found |= {f"language_pair/{reader}_to_{language}/recall@{k}": part_means[f"recall@{k}"] for k in ks}
+        return found
+
+    def popularity(self) -> dict[str, float]:
+        """Recall@10 and NDCG@10 of the most popular items for everybody."""
+        scorer = popularity(self.train, self.training_counts)
+        rankings = rank_in_blocks(scorer, self.train.num_users, self.train.num_items, self.train, _CUT_OFF)
+        means = ranking_metrics(rankings, self.test, ks=(_CUT_OFF,)).means()
+        return {name: means[name] for name in (f"recall@{_CUT_OFF}", f"ndcg@{_CUT_OFF}")}
+
+    def _sets(self, indptr: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]) -> ItemSets:
+        users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+        return ItemSets.from_pairs(
+            users, self._place[rows], num_users=len(indptr) - 1, num_items=len(self.candidate_rows)
+        )

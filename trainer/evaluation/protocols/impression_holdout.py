@@ -1,0 +1,81 @@
+"""A held-out part that is judged by its impressions: for early stopping and the blend under P3."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.config import Config
+from trainer.data.catalogue import Catalogue
+from trainer.data.dataset import Dataset
+from trainer.data.impressions import Impressions
+from trainer.data.split import Split, impression_moments
+from trainer.data.vocabulary import Vocabulary
+from trainer.errors import BabelrecError
+from trainer.evaluation.metrics.impressions import impression_metrics
+from trainer.evaluation.protocols.holdout import HoldOut
+from trainer.evaluation.protocols.impression_scores import Histories, ImpressionScorer
+from trainer.models.requests import CatalogueRanker
+
+
+def make_hold_out(
+    dataset: Dataset, catalogue: Catalogue, vocabulary: Vocabulary, parts: Split, config: Config
+) -> HoldOut | None:
+    """The validation part as a ranking problem, of impressions where they made the split; None without one."""
+    if parts.validation.is_empty():
+        return None
+    candidates = config.export.candidates
+    if config.data.split.kind != "impressions":
+        return HoldOut(catalogue, vocabulary, parts.train, parts.validation, candidates=candidates)
+    begin, end = impression_moments(dataset, config.data.split)
+    shown = Impressions.from_dataset(dataset, catalogue, start=begin, stop=end)
+    return ImpressionHoldOut(catalogue, vocabulary, parts, shown, candidates=candidates)
+
+
+class ImpressionHoldOut(HoldOut):
+    """As `HoldOut`, and judged by the AUC of impressions.
+
+    Args:
+        catalogue: N items.
+        vocabulary: Says which users the model knows.
+        parts: Training positives are the histories, validation positives what whole lists are judged by.
+        impressions: Of the validation part; those with a click and another candidate are judged.
+        candidates: Items that retrieval hands to ranking.
+
+    Raises:
+        BabelrecError: No impression can be judged.
+    """
+
+    monitor = "auc"
+
+    def __init__(
+        self, catalogue: Catalogue, vocabulary: Vocabulary, parts: Split, impressions: Impressions, *, candidates: int
+    ) -> None:
+        super().__init__(catalogue, vocabulary, parts.train, parts.validation, candidates=candidates)
+        self._impressions = impressions.only(np.ones(len(impressions.items), bool))
+        if not len(self._impressions):
+            raise BabelrecError(
+                "No impression of the validation part has a click and a candidate that was not clicked. Raise "
+                "data.split.validation_fraction."
+            )
+        self._vocabulary = vocabulary
+        self._histories = Histories.of(parts.train, catalogue, self._impressions)
+
+    def metrics(self, ranker: CatalogueRanker, ks: tuple[int, ...] = (10,)) -> dict[str, float]:  # type: ignore[override]
+        """Those of `HoldOut`, and AUC, MRR and NDCG of the impressions by retrieval alone."""
+        retrieval, _ = self._parts(ranker)
+        found = impression_metrics(self._impressions, retrieval)
+        # By other names than those of whole lists.
+        own = {name.replace("@", "_at_"): float(column.mean()) for name, column in found.items()}
+        return super().metrics(ranker, ks) | own
+
+    def judge(
+        self, ranker: CatalogueRanker
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Callable[[npt.NDArray[np.floating]], float]]:
+        """Of the impressions' E candidates: retrieval logits [E], heads [E, heads], and the AUC by scores [E]."""
+        retrieval, outputs = self._parts(ranker)
+        return retrieval, outputs, lambda scores: float(impression_metrics(self._impressions, scores)["auc"].mean())
+
+    def _parts(self, ranker: CatalogueRanker) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        scorer = ImpressionScorer(ranker.model, self._vocabulary, self._histories)
+        return scorer.parts(self._impressions, ranker.items, ranker.vectors, ranker.vectors)

@@ -1,0 +1,265 @@
+"""P3: rank what was shown, in each language of the history and of the candidates.
+
+An article's place in the model's space depends on the language that its text is read in. So each language gets
+candidate vectors of its own: histories are read in one, candidates in the same or another, and an impression is
+judged over the candidates that have a text in the candidates' language.
+
+Two comparisons tell what a change of the candidates' language costs on one and the same lists, the histories staying
+in the main language (of most articles). ``same`` takes the candidates that have a text in both languages, and no
+others; ``mixed`` takes all that have one in the main language, and exchanges those that have the other as well.
+"""
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trainer.data.catalogue import Catalogue
+from trainer.data.dataset import Dataset
+from trainer.data.impressions import Impressions
+from trainer.data.split import impression_moments, split
+from trainer.data.variants import translations
+from trainer.data.vocabulary import Vocabulary
+from trainer.errors import BabelrecError
+from trainer.evaluation.metrics.impressions import impression_metrics
+from trainer.evaluation.metrics.per_user import PerUserMetrics, summaries
+from trainer.evaluation.metrics.slices import SliceSize
+from trainer.evaluation.protocols.impression_scores import (
+    Histories,
+    ImpressionScorer,
+    click_through,
+    mean_history_scores,
+)
+from trainer.evaluation.report.contents import BaselineResult, EvaluationReport, Metrics, Sizes, Slices
+from trainer.models.assembly import load_recommender, make_item_table, relate_items
+from trainer.models.recommender import Recommender
+from trainer.runs import Run
+from trainer.text.preparation import prepare_texts
+from trainer.text.vectors import encode_texts
+from trainer.towers.items import ItemTable
+
+LANGUAGE_PAIR = "language_pair"
+SAME, MIXED = "same", "mixed"
+DIFFERENCE = "difference"
+# Languages with the most articles whose pairs are judged.
+_MOST_LANGUAGES = 4
+_WHOLE = ("", "")
+_Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """The catalogue read in one language: which items have a text in it, and where that puts them."""
+
+    there: npt.NDArray[np.bool_]
+    items: ItemTable
+    vectors: tf.Tensor
+    texts: npt.NDArray[np.float32]
+
+    def exchanged(self, other: "_Reading") -> "_Reading":
+        """The same with the other's vectors of the items that it has."""
+        there = other.there[:, np.newaxis]
+        return replace(
+            self,
+            vectors=tf.where(there, other.vectors, self.vectors),
+            texts=np.where(there, other.texts, self.texts),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Impressions to judge, how their histories and candidates are read, and under which slice they are reported."""
+
+    slice: tuple[str, str]
+    impressions: Impressions
+    histories: Histories
+    history: _Reading
+    candidates: _Reading
+
+
+_System = Callable[[_Task], _Scores]
+_Groups = dict[tuple[str, str], PerUserMetrics]
+
+
+def evaluate_impressions(run: Run) -> EvaluationReport:
+    """News impressions: the run's test part, as a whole and by language of history and candidates.
+
+    Args:
+        run: A finished run with ``data.split.kind: impressions``.
+
+    Returns:
+        A report whose slices are ``language_pair`` (``zh → en``: Chinese histories, English candidates) and for each
+        language ``en`` but the main one ``same: en`` and ``mixed: en``, each of two pairs and their paired difference.
+
+    Raises:
+        BabelrecError: The run was split otherwise, or no test impression can be judged.
+    """
+    config = run.config
+    if config.data.split.kind != "impressions":
+        raise BabelrecError(
+            f"P3 holds out the last impressions, and {run.path} was trained on a split of another kind. Train it with "
+            "`data.split.kind: impressions` (configs/mind.yaml)."
+        )
+    dataset = run.dataset()
+    _, begin = impression_moments(dataset, config.data.split)
+    if begin is None:
+        raise BabelrecError("There is no test part (data.split.test_fraction is 0). Train a run with one.")
+    catalogue = Catalogue.from_dataset(dataset)
+    training = Impressions.from_dataset(dataset, catalogue, stop=begin)
+    test = Impressions.from_dataset(dataset, catalogue, start=begin)
+    judged = test.only(np.ones(len(test.items), bool))
+    if not len(judged):
+        raise BabelrecError(f"No test impression of {dataset.name} has a click and a candidate that was not clicked.")
+    started = time.monotonic()
+    vocabulary = Vocabulary.load(run.vocabulary)
+    own, readings, model = _readings(run, dataset, catalogue, vocabulary)
+    histories = Histories.of(split(dataset, config.data).train_and_validation, catalogue, judged)
+    scorer = ImpressionScorer(model, vocabulary, histories)
+    weights = run.read("blend.json")
+    systems: dict[str, _System] = {
+        config.name: lambda task: scorer(
+            task.impressions,
+            weights,
+            task.history.items,
+            task.history.vectors,
+            task.candidates.vectors,
+            histories=task.histories,
+        ),
+        "mean-history": lambda task: mean_history_scores(
+            task.impressions, task.histories, task.history.texts, task.candidates.texts
+        ),
+        "click-through": lambda task: click_through(task.impressions, training, len(catalogue)),
+        "random": lambda task: np.random.default_rng(config.seed).random(len(task.impressions.items)),
+    }
+    tasks = [_Task(_WHOLE, judged, histories, own, own), *_language_tasks(judged, histories, readings)]
+    measured = [_measure(system, tasks, judged) for system in systems.values()]
+    advantages = [measured[0][_WHOLE].minus(other[_WHOLE]) for other in measured[1:]]
+    figures = iter(
+        summaries(
+            [part for groups in measured for part in groups.values()] + advantages,
+            resamples=config.evaluation.bootstrap_samples,
+            seed=config.seed,
+        )
+    )
+    (metrics, slices), *others = [_nested({key: next(figures) for key in groups}) for groups in measured]
+    return EvaluationReport(
+        dataset=dataset.name,
+        protocol="P3",
+        split="test",
+        model=config.name,
+        metrics=metrics,
+        slices=slices,
+        seconds=time.monotonic() - started,
+        sizes=Sizes(
+            users=len(set(judged.users)),
+            items=len(np.unique(judged.items)),
+            training=len(training),
+            test=int(judged.clicked.sum()),
+            impressions=len(judged),
+        ),
+        slice_sizes=_slice_sizes(tasks),
+        baselines=tuple(
+            BaselineResult(name, other, parts, advantage=advantage)
+            for name, (other, parts), advantage in zip(list(systems)[1:], others, figures, strict=True)
+        ),
+    )
+
+
+def _readings(
+    run: Run, dataset: Dataset, catalogue: Catalogue, vocabulary: Vocabulary
+) -> tuple[_Reading, dict[str, _Reading], Recommender]:
+    """The catalogue as it is, in each of its languages (the one with the most articles first), and the model."""
+    text = run.config.text
+    table = make_item_table(catalogue, vocabulary, text)
+    model = load_recommender(run, table)
+
+    def reading(shown: Catalogue, there: npt.NDArray[np.bool_], items: ItemTable) -> _Reading:
+        vectors = encode_texts(prepare_texts(shown.texts, shown.languages, text), text, progress=False)
+        return _Reading(there, items, model.candidate_vectors(items), vectors)
+
+    others = translations(dataset, catalogue)
+    counts = Counter(catalogue.languages) + Counter(others.languages)
+    found = {}
+    for tag, _ in counts.most_common(_MOST_LANGUAGES):
+        texts, languages = list(catalogue.texts), list(catalogue.languages)
+        for row, language, other in zip(others.rows, others.languages, others.texts, strict=True):
+            if language == tag:
+                texts[row], languages[row] = other, tag
+        shown = replace(catalogue, texts=texts, languages=languages)
+        there = np.array([language == tag for language in languages])
+        items = make_item_table(shown, vocabulary, text)
+        relate_items(run.config, vocabulary, items, catalogue)
+        found[tag] = reading(shown, there, items)
+    return reading(catalogue, np.ones(len(catalogue), bool), table), found, model
+
+
+def _language_tasks(judged: Impressions, histories: Histories, readings: Mapping[str, _Reading]) -> Iterator[_Task]:
+    """Every pair of languages, then the main one beside each other; what no impression is left of is left out."""
+
+    def task(key: tuple[str, str], shown: npt.NDArray[np.bool_], history: str, candidates: _Reading) -> Iterator[_Task]:
+        read = histories.only(readings[history].there)
+        left = judged.only(shown[judged.items])
+        left = left.of(read.sizes(left) > 0)
+        if len(left):
+            yield _Task(key, left, read, readings[history], candidates)
+
+    for one, two in itertools.product(readings, repeat=2):
+        yield from task((LANGUAGE_PAIR, f"{one} → {two}"), readings[two].there, one, readings[two])
+    main, *others = readings
+    for other in others:
+        first, second = readings[main], readings[other]
+        both = first.there & second.there
+        for candidates, name in ((first, main), (second, other)):
+            yield from task((f"{SAME}: {other}", f"{main} → {name}"), both, main, candidates)
+        touched = judged.of(judged.containing(both[judged.items]))
+        for candidates, name in ((first, main), (first.exchanged(second), f"{other} or {main}")):
+            for whole in task((f"{MIXED}: {other}", f"{main} → {name}"), first.there, main, candidates):
+                left = whole.impressions.of(np.isin(whole.impressions.ids, touched.ids))
+                if len(left):
+                    yield replace(whole, impressions=left)
+
+
+def _measure(system: _System, tasks: list[_Task], judged: Impressions) -> _Groups:
+    """Each task's metrics over all judged impressions, NaN outside the task; after two pairs their difference."""
+    place = {name: number for number, name in enumerate(judged.ids)}
+    found: _Groups = {}
+    for task in tasks:
+        rows = [place[name] for name in task.impressions.ids]
+        values = {}
+        for name, column in impression_metrics(task.impressions, system(task)).items():
+            values[name] = np.full(len(judged), np.nan)
+            values[name][rows] = column
+        dimension, _ = task.slice
+        before = [key for key in found if key[0] == dimension]
+        found[task.slice] = PerUserMetrics(values, {})
+        if dimension.startswith((SAME, MIXED)) and before:
+            found[dimension, DIFFERENCE] = found[task.slice].minus(found[before[0]])
+    return found
+
+
+def _nested(figures: dict[tuple[str, str], Metrics]) -> tuple[Metrics, Slices]:
+    """The figures of the whole, and those of the slices by dimension."""
+    slices: Slices = {}
+    for (dimension, group), metrics in figures.items():
+        if dimension:
+            slices.setdefault(dimension, {})[group] = metrics
+    return figures[_WHOLE], slices
+
+
+def _slice_sizes(tasks: list[_Task]) -> dict[str, dict[str, SliceSize]]:
+    sizes: dict[str, dict[str, SliceSize]] = {}
+    for task in tasks[1:]:
+        shown = task.impressions
+        dimension, group = task.slice
+        sizes.setdefault(dimension, {})[group] = SliceSize(
+            users=len(set(shown.users)),
+            items=len(np.unique(shown.items)),
+            positives=int(shown.clicked.sum()),
+            impressions=len(shown),
+        )
+    return sizes

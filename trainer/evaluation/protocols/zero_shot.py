@@ -1,0 +1,35 @@
+"""P2: the run's model on the items and users of a dataset that it has never seen."""
+
+from trainer.config import Config
+from trainer.data.catalogue import Catalogue
+from trainer.data.sources import prepare
+from trainer.data.split import split
+from trainer.errors import BabelrecError
+from trainer.evaluation.protocols.collaborative import evaluate_on_catalogue, with_test_part
+from trainer.evaluation.report.contents import EvaluationReport
+from trainer.runs import Run
+
+
+def evaluate_zero_shot(run: Run, target: Config) -> EvaluationReport:
+    """Zero-shot: the run's model on the items and users of another dataset.
+
+    No id of the target is known to the model: a query is a history of items that are placed by
+    their content, and so are the candidates. The target's interactions feed queries and baselines
+    alone.
+
+    Args:
+        run: A finished run.
+        target: Config of the other dataset, its positives and its split.
+
+    Raises:
+        BabelrecError: the target is what the run was trained on.
+    """
+    dataset = prepare(target.data.source)
+    if dataset.fingerprint == run.dataset().fingerprint:
+        raise BabelrecError(
+            f"{dataset.name} is the data that {run.path} was trained on, so nothing would be zero-shot. "
+            "Give the config of another dataset with --target."
+        )
+    catalogue = Catalogue.from_dataset(dataset)
+    parts = with_test_part(split(dataset, target.data), dataset)
+    return evaluate_on_catalogue(run, dataset, catalogue, parts, protocol="P2", known_users=False)

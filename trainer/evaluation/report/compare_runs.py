@@ -1,0 +1,204 @@
+"""Runs beside each other: metrics with intervals, settings that differ, validation by epoch, paired differences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from pydantic import TypeAdapter
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from trainer.config import flat_settings
+from trainer.errors import BabelrecError
+from trainer.evaluation.metrics.per_user import Metric, PerUserMetrics
+from trainer.evaluation.report.contents import DEFAULT_STEM, EvaluationReport, load
+from trainer.runs import Run
+
+# What early stopping goes by, the rarer one first.
+_MONITORS: Final = ("auc", "recall@10")
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A validation metric after each epoch: (epoch from 1, value)."""
+
+    metric: str
+    values: list[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """A run minus the first one, user by user.
+
+    Attributes:
+        users: How many both were asked by.
+        metrics: Mean differences with intervals; one that leaves out 0 is one to rely on.
+    """
+
+    users: int
+    metrics: dict[str, Metric]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """One run.
+
+    Attributes:
+        name: Its directory's name, or more of its path where two are called alike.
+        path: Its directory.
+        dataset, protocol, split: What was measured.
+        metrics: As in its report.
+        fit_seconds: Of the process that finished the training; None for runs that don't tell.
+        evaluate_seconds: Of the ranking alone.
+        epochs: That it was trained for.
+        curve: Of the phase that chose the number of epochs; None without a validation part.
+        versus_first: Against the first run; None where it is the first, was asked by other users, or has no file of
+            each user's figures.
+    """
+
+    name: str
+    path: str
+    dataset: str
+    protocol: str
+    split: str
+    metrics: dict[str, Metric]
+    fit_seconds: float | None
+    evaluate_seconds: float
+    epochs: int | None
+    curve: Curve | None
+    versus_first: Paired | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Several runs.
+
+    Attributes:
+        runs: In the order given.
+        settings: Dotted name -> value in each run, for settings that differ; None where a run has no such setting.
+        schema: Version of this format.
+    """
+
+    runs: list[ComparedRun]
+    settings: dict[str, list[Any]] = field(default_factory=dict)
+    schema: int = 1
+
+    def to_json(self) -> str:
+        """Indented JSON."""
+        return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
+
+
+_ADAPTER: Final = TypeAdapter(Comparison)
+
+
+def compare_runs(paths: Sequence[Path], *, stem: str = DEFAULT_STEM) -> Comparison:
+    """Reads evaluated runs.
+
+    Args:
+        paths: Run directories, two or more; paired differences are to the first.
+        stem: Which report of theirs, such as ``evaluation-p2-kmrd``.
+
+    Raises:
+        BabelrecError: fewer than two, one given twice, one without that report, or reports of different protocols.
+    """
+    if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
+        raise BabelrecError("compare needs two or more different run directories.")
+    runs = [Run.open(path) for path in paths]
+    reports = [_report(path, stem) for path in paths]
+    kinds = list(dict.fromkeys((report.dataset, report.protocol, report.split) for report in reports))
+    if len(kinds) > 1:
+        told = "; ".join(f"{dataset} by {protocol} on {split}" for dataset, protocol, split in kinds)
+        raise BabelrecError(
+            f"These runs were measured on different things, so their figures can't be compared: {told}. Compare runs "
+            "of one dataset and protocol, or name a report that all have with --report."
+        )
+    users = [_users(path, stem) for path in paths]
+    names = _names(paths)
+    found = [
+        _compared(name, run, report, _paired(table, users[0], run) if number else None)
+        for number, (name, run, report, table) in enumerate(zip(names, runs, reports, users, strict=True))
+    ]
+    return Comparison(found, _differing(runs))
+
+
+def validation_curve(run: Run) -> Curve | None:
+    """What early stopping went by after each epoch, from TensorBoard's events; of an epoch told twice, the last."""
+    events = EventAccumulator(str(run.path), size_guidance={"tensors": 0}).Reload()
+    tags = events.Tags()["tensors"]
+    for metric in _MONITORS:
+        tag = f"validation/{metric}"
+        if tag in tags:
+            values = {event.step + 1: _scalar(event.tensor_proto) for event in events.Tensors(tag)}
+            return Curve(metric, sorted(values.items()))
+    return None
+
+
+def _scalar(proto: Any) -> float:
+    if proto.tensor_content:
+        return float(np.frombuffer(proto.tensor_content, np.float32)[0])
+    return float(proto.float_val[0])
+
+
+def _report(path: Path, stem: str) -> EvaluationReport:
+    return load(path / f"{stem}.json")
+
+
+def _users(path: Path, stem: str) -> pl.DataFrame | None:
+    file = path / f"{stem}-users.parquet"
+    if not file.exists():
+        return None
+    try:
+        return pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise BabelrecError(f"{file} can't be read ({error}). Remedy: evaluate the run again.") from error
+
+
+def _paired(table: pl.DataFrame | None, first: pl.DataFrame | None, run: Run) -> Paired | None:
+    if table is None or first is None:
+        return None
+    table, first = table.sort("user_id"), first.sort("user_id")
+    if not table["user_id"].equals(first["user_id"]):
+        return None
+    own, other = (
+        PerUserMetrics({name: each[name].to_numpy() for name in each.columns if name != "user_id"}, {})
+        for each in (table, first)
+    )
+    settings = run.config
+    difference = own.minus(other)
+    metrics = difference.summary(resamples=settings.evaluation.bootstrap_samples, seed=settings.seed)
+    return Paired(table.height, metrics)
+
+
+def _compared(name: str, run: Run, report: EvaluationReport, paired: Paired | None) -> ComparedRun:
+    history = run.read("history.json") if (run.path / "history.json").exists() else {}
+    return ComparedRun(
+        name=name,
+        path=str(run.path),
+        dataset=report.dataset,
+        protocol=report.protocol,
+        split=report.split,
+        metrics=report.metrics,
+        fit_seconds=history.get("seconds"),
+        evaluate_seconds=report.seconds,
+        epochs=history.get("epochs"),
+        curve=validation_curve(run),
+        versus_first=paired,
+    )
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    parts = [path.resolve().parts for path in paths]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-length:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def _differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    settings = [flat_settings(run.config) for run in runs]
+    keys = dict.fromkeys(key for each in settings for key in each if key != "name")
+    rows = {key: [each.get(key) for each in settings] for key in keys}
+    return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}

@@ -1,0 +1,292 @@
+"""A report as Markdown and as a table in the terminal."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trainer.evaluation.metrics.per_user import Metric
+from trainer.evaluation.metrics.registry import METRICS
+from trainer.evaluation.report.contents import EvaluationReport, Metrics
+from trainer.evaluation.report.head_tables import NOTES as HEAD_NOTES
+from trainer.evaluation.report.head_tables import ORDER_HEADER, PROBABILITY_HEADER, order_rows, probability_rows
+from trainer.evaluation.report.head_tables import Row as HeadRow
+
+_HEADLINE = ("recall@10", "recall@20", "ndcg@10", "hr@10", "mrr@10")
+_IMPRESSION_HEADLINE = ("auc", "mrr", "ndcg@5", "ndcg@10")
+_LIST_METRICS = [f"{metric.name}@10" for metric in METRICS.values() if not metric.is_accuracy]
+_DIMENSIONS = {
+    "item_language": "item language",
+    "item_temperature": "cold and warm items",
+    "item_temperature_alone": "cold items among cold ones, warm among warm",
+    "user_activity": "training items of the user",
+    "language_pair": "language of histories → candidates",
+}
+_COMPARISONS = {
+    "same": "candidates' language, of those that have a text in both (main language and {})",
+    "mixed": "candidates' language, those with a text in {} exchanged and the others as they are",
+}
+_OTHER_LABELS = {"accuracy": "Accuracy", "auc": "AUC"}
+
+
+_IMPRESSION_NOTES = {
+    "AUC": "how often a clicked candidate scores higher than another one of the same impression; 0.5 is chance",
+    "MRR": "mean over an impression's clicks of one over their places (MIND's definition)",
+    "NDCG@k": "gain of the clicks among the first k, places near the top counting for more, of the most possible",
+    "difference": "the second row minus the first, paired impression by impression",
+}
+
+
+def metric_label(name: str) -> str:
+    """How a metric is called in tables and plots: `ndcg@10` -> `NDCG@10`."""
+    base, at, cutoff = name.partition("@")
+    metric = METRICS.get(base)
+    label = _OTHER_LABELS.get(base, base.replace("_", " ")) if metric is None else metric.label
+    return label + at + cutoff
+
+
+def accuracy_metrics(report: EvaluationReport) -> list[str]:
+    """P1's or P3's headline metrics that the report has, and those that it alone has."""
+    if by_impression(report):
+        return [name for name in _IMPRESSION_HEADLINE if name in report.metrics]
+    own = [name for name in report.metrics if name.partition("@")[0] not in METRICS]
+    return [name for name in _HEADLINE if name in report.metrics] + own
+
+
+def by_impression(report: EvaluationReport) -> bool:
+    """Whether averages are over impressions (P3) and not over users."""
+    return report.sizes is not None and report.sizes.impressions is not None
+
+
+def slice_title(dimension: str) -> str:
+    """How a dimension of slices is called: `item_language` -> `item language`."""
+    kind, colon, other = dimension.partition(": ")
+    if colon and kind in _COMPARISONS:
+        return _COMPARISONS[kind].format(other)
+    return _DIMENSIONS.get(dimension, dimension.replace("_", " "))
+
+
+def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
+    """The report as a Markdown page: accuracy, advantage, lists, slices, plots.
+
+    Args:
+        report: what to show.
+        plots: file names of images beside the page.
+    """
+    columns = accuracy_metrics(report)
+    unit = "impression" if by_impression(report) else "user"
+    ranked = "each impression's candidates ranked" if by_impression(report) else "ranked against the whole catalogue"
+    parts = [
+        f"# {escape(report.model)} on {escape(report.dataset)}",
+        f"Protocol {report.protocol}, {report.split} split, {ranked} in "
+        f"{report.seconds:.1f} s. {_sizes(report)}".rstrip(),
+        "## Accuracy",
+        f"Brackets hold 95 % bootstrap intervals over {unit}s. Rows in italics were not computed in this run.",
+        markdown_table(["model", *map(metric_label, columns)], _accuracy_rows(report, columns)),
+    ]
+    better = [(result.model, result.advantage) for result in report.baselines if result.advantage]
+    if better:
+        parts += [
+            f"## {escape(report.model)} minus each baseline",
+            f"Differences are paired {unit} by {unit}; an interval that leaves out 0 is one to rely on.",
+            markdown_table(
+                ["baseline", *map(metric_label, columns)],
+                [[escape(name), *(_cell(gain.get(c), sign=True) for c in columns)] for name, gain in better],
+            ),
+        ]
+    lists = [name for name in _LIST_METRICS if name in report.metrics]
+    if lists:
+        rows = [[f"**{escape(report.model)}**", *(_cell(report.metrics.get(c), c) for c in lists)]]
+        rows += [[escape(b.model), *(_cell(b.metrics.get(c), c) for c in lists)] for b in report.baselines]
+        parts += ["## What the lists hold", markdown_table(["model", *map(metric_label, lists)], rows)]
+    for dimension in report.slices:
+        if report.slices[dimension]:
+            parts += _slice_section(report, dimension, columns[0])
+    if report.heads:
+        parts += _head_sections(report)
+    notes = dict.fromkeys(name.partition("@")[0] for name in [*columns, *lists])
+    explained = [f"* {METRICS[base].label}@k: {METRICS[base].note}" for base in notes if base in METRICS]
+    if by_impression(report):
+        explained = [f"* {name}: {note}" for name, note in _IMPRESSION_NOTES.items()]
+    if report.heads:
+        explained += [f"* {name}: {note}" for name, note in HEAD_NOTES.items()]
+    if explained:
+        parts += ["## Reading the figures", "\n".join(explained)]
+    if plots:
+        parts += ["## Plots", "\n\n".join(f"![{plot}]({plot})" for plot in plots)]
+    return "\n\n".join(parts) + "\n"
+
+
+def print_table(report: EvaluationReport, console: Console | None = None) -> None:
+    """Prints the model beside its baselines, and the slices by item language when there are several.
+
+    Args:
+        report: what to show.
+        console: where to; None is standard output.
+    """
+    console = console or Console()
+    columns = accuracy_metrics(report)
+    title = f"{report.model} on {report.dataset} ({report.protocol}, {report.split})"
+    console.print(_rich_table(report, columns, title))
+    if report.reference:
+        sources = ", ".join(dict.fromkeys(result.source for result in report.reference))
+        console.print(Text(f"* reference figures, not computed here ({sources})", style="dim"))
+    unit = "impressions" if by_impression(report) else "users"
+    console.print(Text(f"± half the width of the 95 % bootstrap interval over {unit}", style="dim"))
+    for dimension in report.slices if by_impression(report) else ("item_language",):
+        if len(report.slices.get(dimension, {})) > 1:
+            console.print(_rich_languages(report, dimension, columns[0]))
+    if report.heads:
+        console.print(_rich_rows("Ranking heads on held-out events", ORDER_HEADER, order_rows(report.heads)))
+        rows = probability_rows(report.heads)
+        if rows:
+            console.print(_rich_rows("Their probabilities", PROBABILITY_HEADER, rows))
+
+
+def _rich_rows(title: str, header: Sequence[str], rows: Sequence[HeadRow]) -> Table:
+    table = Table(title=Text(title, style="bold"), box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    words = len(rows[0][0])
+    for number, name in enumerate(header):
+        justify: Literal["left", "right"] = "left" if number == 0 or (number == 1 and words == 2) else "right"
+        table.add_column(name, justify=justify, overflow="fold")
+    for texts, figures in rows:
+        table.add_row(*map(Text, texts), *(_rich_cell(figure, "") if figure else Text() for figure in figures))
+    return table
+
+
+def _head_sections(report: EvaluationReport) -> list[str]:
+    def table(header: Sequence[str], rows: Sequence[HeadRow]) -> str:
+        return markdown_table(header, [[*map(escape, texts), *map(_cell, figures)] for texts, figures in rows])
+
+    parts = [
+        "## Ranking heads",
+        "Judged on the events of the held-out period, positive or not. `constant` gives every pair the share of "
+        "positives; temperature (T) and bias were fitted on the validation part.",
+        table(ORDER_HEADER, order_rows(report.heads)),
+    ]
+    rows = probability_rows(report.heads)
+    return [*parts, table(PROBABILITY_HEADER, rows)] if rows else parts
+
+
+def _rich_table(report: EvaluationReport, columns: list[str], title: str) -> Table:
+    table = Table(title=Text(title, style="bold"), box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("model", overflow="fold", min_width=12)
+    for name in columns:
+        table.add_column(metric_label(name), justify="right", no_wrap=True)
+    rows: list[tuple[str, Metrics, str]] = [(report.model, report.metrics, "bold green")]
+    rows += [(result.model, result.metrics, "") for result in report.baselines]
+    rows += [(f"{result.model} *", result.metrics, "italic") for result in report.reference]
+    for number, (name, metrics, style) in enumerate(rows):
+        table.add_row(
+            Text(name, style=style),
+            *(_rich_cell(metrics.get(column), style) for column in columns),
+            end_section=number in (0, len(report.baselines)),
+        )
+    return table
+
+
+def _rich_languages(report: EvaluationReport, dimension: str, column: str) -> Table:
+    groups = report.slices[dimension]
+    sizes = report.slice_sizes.get(dimension, {})
+    table = Table(
+        title=Text(f"{metric_label(column)} by {slice_title(dimension)}", style="bold"),
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
+    )
+    table.add_column("language")
+    table.add_column("impressions" if by_impression(report) else "users", justify="right")
+    table.add_column(report.model, justify="right", overflow="fold")
+    for result in report.baselines:
+        table.add_column(result.model, justify="right", overflow="fold")
+    for name, metrics in groups.items():
+        others = [result.slices.get(dimension, {}).get(name, {}) for result in report.baselines]
+        size = sizes.get(name)
+        table.add_row(
+            Text(name),
+            "" if size is None else f"{size.users if size.impressions is None else size.impressions:,}",
+            _rich_cell(metrics.get(column), "bold green"),
+            *(_rich_cell(other.get(column), "") for other in others),
+        )
+    return table
+
+
+def _rich_cell(metric: Metric | None, style: str) -> Text:
+    if metric is None:
+        return Text("-", style="dim")
+    text = Text(f"{metric.value:.4f}", style=style)
+    if metric.ci95 is not None:
+        text.append(f"\n±{(metric.ci95[1] - metric.ci95[0]) / 2:.4f}", style="not bold dim")
+    return text
+
+
+def _accuracy_rows(report: EvaluationReport, columns: list[str]) -> list[list[str]]:
+    rows = [[f"**{escape(report.model)}**", *(_cell(report.metrics.get(c), strong=True) for c in columns)]]
+    rows += [[escape(b.model), *(_cell(b.metrics.get(c)) for c in columns)] for b in report.baselines]
+    rows += [
+        [f"*{escape(r.model)} ({escape(r.source)})*", *(_cell(r.metrics.get(c)) for c in columns)]
+        for r in report.reference
+    ]
+    return rows
+
+
+def _slice_section(report: EvaluationReport, dimension: str, column: str) -> list[str]:
+    sizes = report.slice_sizes.get(dimension, {})
+    impressions = by_impression(report)
+    counted = ["impressions", "users", "articles", "clicks"] if impressions else ["users", "items", "test items"]
+    header = ["slice", *counted, f"**{escape(report.model)}**"]
+    header += [escape(result.model) for result in report.baselines]
+    rows = []
+    for name, metrics in report.slices[dimension].items():
+        size = sizes.get(name)
+        counts = [""] * len(counted)
+        if size is not None:
+            shown = [size.impressions or 0] if impressions else []
+            counts = [f"{n:,}" for n in (*shown, size.users, size.items, size.positives)]
+        others = [result.slices.get(dimension, {}).get(name, {}) for result in report.baselines]
+        sign = impressions and name == "difference"
+        cells = [_cell(each.get(column), sign=sign) for each in (metrics, *others)]
+        rows.append([escape(name), *counts, *cells])
+    return [f"## {metric_label(column)} by {slice_title(dimension)}", markdown_table(header, rows)]
+
+
+def _sizes(report: EvaluationReport) -> str:
+    if report.sizes is None:
+        return ""
+    sizes = report.sizes
+    if sizes.impressions is not None:
+        return (
+            f"{sizes.impressions:,} impressions of {sizes.users:,} users, {sizes.test:,} clicks on "
+            f"{sizes.items:,} articles; {sizes.training:,} impressions before them."
+        )
+    return (
+        f"{sizes.users:,} users, {sizes.items:,} candidate items, {sizes.training:,} training and "
+        f"{sizes.test:,} test interactions."
+    )
+
+
+def _cell(metric: Metric | None, name: str = "", *, sign: bool = False, strong: bool = False) -> str:
+    if metric is None:
+        return ""
+    metric_of = METRICS.get(name.partition("@")[0])
+    places = 4 if metric_of is None else metric_of.decimals
+    form = f"{'+' if sign else ''}.{places}f"
+    value = f"**{metric.value:{form}}**" if strong else f"{metric.value:{form}}"
+    if metric.ci95 is None:
+        return value
+    return f"{value} [{metric.ci95[0]:{form}}, {metric.ci95[1]:{form}}]"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, the first column flush left and the others right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def escape(text: str) -> str:
+    """Keeps a name from being read as Markdown or from breaking its table."""
+    plain = " ".join(text.split())
+    return "".join("\\" + character if character in "\\`*_|[]<>#" else character for character in plain)
