@@ -1,6 +1,8 @@
 """Which part of the code may import which."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -79,3 +81,22 @@ def test_the_server_s_folders_import_in_one_direction(graph: Mapping[str, set[st
         for other in others
         if module.startswith("serving.server.") and other.startswith("serving.server.") and place(other) > place(module)
     ]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "trainer.task",
+        "trainer.runs",
+        "trainer.settings_reference",
+        "trainer.evaluation.report.compare_output",
+        "trainer.evaluation.protocols.registry",
+        "serving.client",
+        "serving.server.flags",
+    ],
+)
+def test_what_answers_at_once_imports_nothing_heavy(module: str) -> None:
+    heavy = {"tensorflow", "matplotlib", "sklearn", "scipy", "pandas"}
+    program = f"import sys, {module}; print(*sorted(set(sys.modules) & {heavy}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -2,20 +2,16 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import tensorflow as tf
 
 from trainer.config import Config, dump_config, load_config
 from trainer.data.category_names import names_digest
 from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
-from trainer.files import atomic_directory, write_text
-from trainer.storage import no_room
+from trainer.files import write_text
 
 
 class Run:
@@ -30,7 +26,7 @@ class Run:
         self.path = path
         self.config = config
         self.vocabulary = path / "vocabulary.json"
-        self._weights = path / "weights"
+        self.weights = path / "weights"
 
     @classmethod
     def create(cls, path: Path, config: Config) -> "Run":
@@ -76,7 +72,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether `fit` has ended with a model."""
-        return (self._weights / "checkpoint").exists()
+        return (self.weights / "checkpoint").exists()
 
     def dataset(self) -> Dataset:
         """The dataset of the run.
@@ -142,54 +138,12 @@ class Run:
                 f"{self.path / name} can't be read ({error}). Finish the run: trainer.task fit."
             ) from error
 
-    def save_weights(self, model: tf.keras.Model) -> None:
-        """Writes the finished weights; `finished` turns true by one rename. The caller has the directory's lock."""
-        if not self.finished:
-            # Of a former version, which wrote them in place and was killed.
-            shutil.rmtree(self._weights, ignore_errors=True)
-        with atomic_directory(self._weights) as temporary:
-            tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(temporary), max_to_keep=1).save()
-
     def weights_digest(self) -> str:
         """SHA-256 over the finished weights' files: names the model in a model card."""
         digest = hashlib.sha256()
-        for file in sorted(path for path in self._weights.iterdir() if path.is_file()):
+        for file in sorted(path for path in self.weights.iterdir() if path.is_file()):
             digest.update(file.name.encode() + file.read_bytes())
         return digest.hexdigest()
-
-    def restore_weights(self, model: tf.keras.Model) -> None:
-        """Loads the finished weights into a built model.
-
-        Raises:
-            BabelrecError: the run is not finished, or its weights are broken or of another model.
-        """
-        if not self.finished:
-            raise BabelrecError(
-                f"{self.path} has no trained model yet. Finish it: trainer.task fit --run-dir {self.path}"
-            )
-        restore(tf.train.Checkpoint(model=model), tf.train.latest_checkpoint(str(self._weights)))
-
-
-def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
-    """Restores every object of ``checkpoint`` from ``path``, or says what is wrong with it.
-
-    Raises:
-        BabelrecError: missing, corrupted, or of a model of another shape.
-    """
-    try:
-        if path is None:
-            raise ValueError("there is none")
-        status = checkpoint.restore(path)
-        status.assert_existing_objects_matched()
-        status.expect_partial()
-    except (tf.errors.OpError, ValueError, AssertionError, IndexError, RuntimeError) as error:
-        if no_room(error):
-            raise
-        reason = str(error).strip().splitlines()[0][:300]
-        raise BabelrecError(
-            f"The checkpoint {path or ''} can't be used: {reason}. It is damaged or of other settings. "
-            "Remove the run directory and run `fit` again, or restore the files from a copy."
-        ) from error
 
 
 def _pairs_fingerprint(config: Config) -> str | None:

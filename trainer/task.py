@@ -274,7 +274,7 @@ def _compare(options: argparse.Namespace) -> None:
     from trainer.evaluation.report.compare_output import print_comparison, write_comparison
     from trainer.evaluation.report.compare_runs import compare_runs
 
-    comparison = compare_runs(options.runs, stem=options.report)
+    comparison = compare_runs(options.runs, stem=options.report, curves=options.output is not None)
     print_comparison(comparison)
     if options.output is not None:
         print("Written: " + ", ".join(str(file) for file in write_comparison(comparison, options.output)))

@@ -18,6 +18,7 @@ from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker
 from trainer.models.text_search import SEARCH_RECORD, SearchFeatures, SearchWeights, TextSearch, default_weights
+from trainer.models.weights import restore_weights
 from trainer.runs import Run
 from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.tuning import text_features, trained_part
@@ -235,7 +236,7 @@ def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.T
         source = Catalogue.from_dataset(run.dataset())
     counts = tf.zeros([items.size]) if item_counts is None else item_counts
     model = make_recommender(run.config, vocabulary, items, counts, source)
-    run.restore_weights(model)
+    restore_weights(run, model)
     _stretch_unknown_items(model, items)
     return model
 

@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-import tensorflow as tf
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from trainer.errors import BabelrecError
@@ -37,10 +36,6 @@ class Calibration:
     def logits(self, raw: Any) -> Any:
         """Calibrated logits of raw ones: a tensor or an array of any shape."""
         return raw / self.temperature + self.bias
-
-    def probability(self, raw: tf.Tensor) -> tf.Tensor:
-        """Calibrated probability of raw logits of any shape."""
-        return tf.sigmoid(self.logits(raw))
 
 
 IDENTITY: Final = Calibration()

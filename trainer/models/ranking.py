@@ -91,7 +91,7 @@ class RankingModel(tf.keras.layers.Layer):
         for column, head in enumerate(self.heads):
             raw = outputs[..., column]
             named[head.output] = (
-                calibrations.get(head.name, IDENTITY).probability(raw)
+                tf.sigmoid(calibrations.get(head.name, IDENTITY).logits(raw))
                 if head.kind == "binary"
                 else raw * self.scale[column, 1] + self.scale[column, 0]
             )

@@ -18,6 +18,7 @@ from trainer.evaluation.metrics.registry import with_own
 from trainer.locks import writing_alone
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
+from trainer.models.weights import save_weights
 from trainer.runs import Run
 from trainer.training.blend import choose_blend
 from trainer.training.loggers import RunLoggers, open_loggers
@@ -110,7 +111,7 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> Non
     run.write(
         "history.json", {"seconds": round(time.monotonic() - started, 1), "epochs": epochs, "phases": last.history}
     )
-    run.save_weights(model)
+    save_weights(run, model)
     for warning in run.read(f"{SELECT}.json").get("warnings", []):
         _LOG.warning("%s", warning)
 

@@ -10,7 +10,7 @@ from typing import Final
 import tensorflow as tf
 
 from trainer.errors import BabelrecError
-from trainer.runs import restore
+from trainer.models.weights import restore
 
 _LOG = logging.getLogger(__name__)
 # Where TensorFlow lists the checkpoints of a directory.

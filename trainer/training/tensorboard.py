@@ -21,7 +21,7 @@ from trainer.config import Config, dump_config, flat_settings
 from trainer.data.catalogue import Catalogue
 from trainer.data.heads import Head
 from trainer.evaluation.heads.events import HeadEvents
-from trainer.evaluation.heads.quality import HeadResult
+from trainer.evaluation.heads.result import HeadResult
 from trainer.evaluation.report.head_plots import precision_recall_figure, reliability_figure
 from trainer.evaluation.report.style import png
 from trainer.files import atomic_file, write_text

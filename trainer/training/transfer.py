@@ -18,6 +18,7 @@ from trainer.models.calibration import save_calibrations
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
 from trainer.models.sharing import all_weights, copy_starts, shared_weights
+from trainer.models.weights import save_weights
 from trainer.runs import Run
 from trainer.training.head_quality import calibrate_on_validation
 
@@ -110,7 +111,7 @@ class SourceModel:
                     self.model, ranker, self.dataset, self.catalogue, self.vocabulary, self.parts
                 )
                 save_calibrations(run, found)
-            run.save_weights(self.model)
+            save_weights(run, self.model)
         return run
 
 

@@ -30,6 +30,7 @@ from trainer.models.assembly import (
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker
 from trainer.models.text_search import SEARCH_RECORD
+from trainer.models.weights import save_weights
 from trainer.runs import Run
 from trainer.text.preprocessing import Steps, preprocess
 from trainer.text.vectors import encode_texts
@@ -79,7 +80,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     content.factor.assign(10.0)
     run.write("blend.json", {"retrieval": 1.0})
     run.write(SEARCH_RECORD, {"categories": 1.0, "lexical": 0.4, "popularity": 0.05, "towers": 0.1})
-    run.save_weights(model)
+    save_weights(run, model)
     return run
 
 

@@ -13,6 +13,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.models.assembly import load_recommender, make_item_table, make_recommender, relate_items
+from trainer.models.weights import save_weights
 from trainer.runs import Run
 from trainer.towers.content import ContentHistory
 from trainer.towers.linear import stretch_of_unknown_items
@@ -76,7 +77,7 @@ def test_a_run_judges_any_catalogue_by_its_content(tiny: Dataset, tmp_path: Path
     assert linear is not None
     linear.table.assign(np.random.default_rng(1).normal(size=linear.table.shape))
     linear.stretch.assign(7.0)
-    run.save_weights(model)
+    save_weights(run, model)
 
     strangers = make_item_table(catalogue, replace(vocabulary, items=[]), config.text)
     for found in (load_recommender(run), load_recommender(run, strangers)):

@@ -28,6 +28,7 @@ from trainer.models.assembly import load_recommender
 from trainer.models.calibration import load_calibrations
 from trainer.models.ranking import RankingModel
 from trainer.models.sharing import shared_weights, weight_paths
+from trainer.models.weights import save_weights
 from trainer.runs import Run
 from trainer.task import main
 from trainer.towers.neighbours import NeighbourIds
@@ -236,7 +237,7 @@ def test_a_tuned_encoder_is_exported(tuned: tuple[Run, dict[str, object]], tmp_p
     for file in ("vocabulary.json", "data.json", "blend.json", "calibration.json"):
         if (run.path / file).exists():
             moved.write(file, run.read(file))
-    moved.save_weights(model)
+    save_weights(moved, model)
     texts = model.items.texts[:5]
     expected = encoder(texts).numpy()
     loaded = tf.saved_model.load(str(export(moved, tmp_path / "models")))
@@ -293,8 +294,8 @@ def test_heads_that_changed_are_calibrated_anew(tiny_run: Run, tmp_path: Path) -
     for head, calibration in found[1.0].items():
         stretched = found[3.0][head]
         assert stretched.method == calibration.method != "none"
-        expected = calibration.applied.probability(tf.constant(raw))
-        np.testing.assert_allclose(stretched.applied.probability(tf.constant(3.0 * raw)), expected, atol=0.01)
+        expected = tf.sigmoid(calibration.applied.logits(raw))
+        np.testing.assert_allclose(tf.sigmoid(stretched.applied.logits(3.0 * raw)), expected, atol=0.01)
 
 
 def test_an_anchor_holds_the_weights_back(tiny_run: Run, market: Dataset, tmp_path: Path) -> None:

@@ -8,17 +8,17 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, Literal, Self
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from trainer.data.heads import Head
 from trainer.evaluation.heads.events import HeadEvents
+from trainer.evaluation.heads.result import HeadResult, ReliabilityBin
 from trainer.evaluation.metrics.intervals import percentile_interval
 from trainer.evaluation.metrics.per_user import Metric
 from trainer.models.calibration import IDENTITY, Calibration, Calibrations
@@ -27,55 +27,8 @@ BINS: Final = 15
 # Enough for an interval of two digits; AUC of a resample sorts all pairs.
 _RESAMPLES: Final = 200
 _CURVE_POINTS: Final = 101
-_STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Floats = NDArray[np.floating]
-
-
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """Pairs of about one predicted probability: their number, mean prediction and share of positives."""
-
-    __pydantic_config__ = _STRICT
-
-    pairs: int
-    predicted: float
-    observed: float
-
-
-@dataclass(frozen=True, slots=True)
-class HeadResult:
-    """One head on the held-out events.
-
-    Attributes:
-        output: Name of the prediction, such as ``probability_like``.
-        kind: ``binary`` or ``regression``.
-        users: Users with such events.
-        pairs: Labelled pairs of a user and an item.
-        metrics: Binary: ``auc`` and ``average_precision``, where there are both classes. Regression: ``rmse``, ``mae``
-            in label units, and ``rmse_of_mean``, of predicting these labels' own mean.
-        positives: Binary: pairs that are positive.
-        applied: Binary: the calibration of the predictions that are served.
-        calibrations: Method -> temperature and bias.
-        probabilities: Method -> ``log_loss``, ``brier``, ``ece``, ``ece_equal_mass``. ``constant`` predicts the share
-            of positives for every pair: what knowing nothing of user and item gives.
-        reliability: Method -> bins of equal width that hold pairs, for ``none`` and the applied one.
-        precision_recall: (recall, precision), recall falling.
-    """
-
-    __pydantic_config__ = _STRICT
-
-    output: str
-    kind: Literal["binary", "regression"]
-    users: int
-    pairs: int
-    metrics: dict[str, Metric]
-    positives: int | None = None
-    applied: str | None = None
-    calibrations: dict[str, Calibration] = field(default_factory=dict)
-    probabilities: dict[str, dict[str, Metric]] = field(default_factory=dict)
-    reliability: dict[str, list[ReliabilityBin]] = field(default_factory=dict)
-    precision_recall: list[tuple[float, float]] = field(default_factory=list)
 
 
 def judge_heads(

@@ -1,11 +1,8 @@
 """A comparison of runs for the terminal (rich), readers (Markdown), programs (JSON) and eyes (PNG)."""
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -13,8 +10,6 @@ from rich.text import Text
 
 from trainer.evaluation.metrics.per_user import Metric
 from trainer.evaluation.report.compare_runs import ComparedRun, Comparison
-from trainer.evaluation.report.fonts import printable
-from trainer.evaluation.report.style import COLOURS, MARKERS, MODEL_COLOUR, caption, new_figure, png
 from trainer.evaluation.report.tables import escape, markdown_table, metric_label
 from trainer.files import atomic_file, write_text
 
@@ -34,7 +29,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     """
     console = console or Console()
     first = comparison.runs[0]
-    metrics = _metrics(comparison)
+    metrics = headline_metrics(comparison)
     title = f"{first.dataset} ({first.protocol}, {first.split})"
     table = _table(title, ["run", *map(metric_label, metrics), "epochs", "fit s"])
     for run in comparison.runs:
@@ -57,7 +52,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 def comparison_markdown(comparison: Comparison, *, plots: Sequence[str] = ()) -> str:
     """The comparison as a Markdown page; ``plots`` are images beside it."""
     first = comparison.runs[0]
-    metrics = _metrics(comparison)
+    metrics = headline_metrics(comparison)
     header = ["run", *map(metric_label, metrics), "epochs", "fit, s", "ranking, s"]
     rows = [
         [
@@ -91,10 +86,10 @@ def comparison_markdown(comparison: Comparison, *, plots: Sequence[str] = ()) ->
 
 def write_comparison(comparison: Comparison, directory: Path) -> list[Path]:
     """Writes ``compare.json``, ``compare.md`` and plots, each atomically; returns the files."""
-    drawn = {
-        directory / "compare-metrics.png": png(functools.partial(_metrics_figure, comparison)),
-        directory / "compare-validation.png": png(functools.partial(_curves_figure, comparison)),
-    }
+    # matplotlib takes as long to import as the rest of a comparison to make.
+    from trainer.evaluation.report.compare_plots import draw
+
+    drawn = {directory / name: picture for name, picture in draw(comparison, headline_metrics(comparison)).items()}
     pictures = {path: picture for path, picture in drawn.items() if picture is not None}
     for path in drawn:
         if path in pictures:
@@ -108,60 +103,8 @@ def write_comparison(comparison: Comparison, directory: Path) -> list[Path]:
     return [data, page, *pictures]
 
 
-def _metrics_figure(comparison: Comparison) -> Figure:
-    metrics = _metrics(comparison)[:4]
-    runs = comparison.runs[::-1]
-    figure, panels = new_figure(2.6 * len(metrics) + 2.0, 0.42 * len(runs) + 1.7, columns=len(metrics))
-    for axes, name in zip(panels, metrics, strict=True):
-        for place, run in enumerate(runs):
-            metric = run.metrics.get(name)
-            if metric is None:
-                continue
-            low, high = metric.ci95 or (metric.value, metric.value)
-            colour = MODEL_COLOUR if place == len(runs) - 1 else "#444444"
-            # A bootstrap interval of very few users may leave out the mean itself.
-            arms = [[max(metric.value - low, 0.0)], [max(high - metric.value, 0.0)]]
-            axes.errorbar(metric.value, place, xerr=arms, fmt="o", color=colour, capsize=3)
-        axes.set_title(metric_label(name), fontsize=10, fontweight="normal")
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-    panels[0].set_yticks(range(len(runs)), [printable(run.name) for run in runs])
-    panels[0].set_ylim(-0.6, len(runs) - 0.4)
-    first = comparison.runs[0]
-    figure.suptitle(printable(f"{first.dataset}, {first.protocol}"), x=0.01, ha="left", fontweight="bold")
-    caption(
-        figure,
-        "Lines: 95 % bootstrap intervals over users, of each run alone: as a rule wider than paired ones.",
-    )
-    return figure
-
-
-def _curves_figure(comparison: Comparison) -> Figure | None:
-    drawn = [(run, run.curve) for run in comparison.runs if run.curve is not None and run.curve.values]
-    if not drawn:
-        return None
-    metrics = list(dict.fromkeys(curve.metric for _, curve in drawn))
-    figure, (axes,) = new_figure(7.4, 4.4)
-    colours = (MODEL_COLOUR, *COLOURS)
-    for number, (run, curve) in enumerate(drawn):
-        epochs, values = zip(*curve.values, strict=True)
-        axes.plot(
-            epochs,
-            values,
-            color=colours[number % len(colours)],
-            marker=MARKERS[number % len(MARKERS)],
-            markersize=4,
-            linestyle=("-", "--", ":")[number // len(colours) % 3],
-            label=printable(run.name),
-        )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("Epoch")
-    axes.set_ylabel(f"Validation {' / '.join(map(metric_label, metrics))}, retrieval alone")
-    axes.set_title(printable(f"Training on {comparison.runs[0].dataset}"), pad=14)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return figure
-
-
-def _metrics(comparison: Comparison) -> list[str]:
+def headline_metrics(comparison: Comparison) -> list[str]:
+    """Which metrics are shown: the usual ones that a run has, or all."""
     known = {name for run in comparison.runs for name in run.metrics}
     return [name for name in _HEADLINE if name in known] or sorted(known)
 

@@ -5,27 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import polars as pl
 from pydantic import TypeAdapter
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trainer.config import flat_settings
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.per_user import Metric, PerUserMetrics
 from trainer.evaluation.report.contents import DEFAULT_STEM, EvaluationReport, load
+from trainer.evaluation.report.curves import Curve
 from trainer.runs import Run
-
-# What early stopping goes by, the rarer one first.
-_MONITORS: Final = ("auc", "recall@10")
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A validation metric after each epoch: (epoch from 1, value)."""
-
-    metric: str
-    values: list[tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +81,13 @@ class Comparison:
 _ADAPTER: Final = TypeAdapter(Comparison)
 
 
-def compare_runs(paths: Sequence[Path], *, stem: str = DEFAULT_STEM) -> Comparison:
+def compare_runs(paths: Sequence[Path], *, stem: str = DEFAULT_STEM, curves: bool = True) -> Comparison:
     """Reads evaluated runs.
 
     Args:
         paths: Run directories, two or more; paired differences are to the first.
         stem: Which report of theirs, such as ``evaluation-p2-kmrd``.
+        curves: Whether to read their curves, which takes seconds.
 
     Raises:
         BabelrecError: fewer than two, one given twice, one without that report, or reports of different protocols.
@@ -116,29 +105,12 @@ def compare_runs(paths: Sequence[Path], *, stem: str = DEFAULT_STEM) -> Comparis
         )
     users = [_users(path, stem) for path in paths]
     names = _names(paths)
+    drawn = _curves(runs) if curves else [None] * len(runs)
     found = [
-        _compared(name, run, report, _paired(table, users[0], run) if number else None)
-        for number, (name, run, report, table) in enumerate(zip(names, runs, reports, users, strict=True))
+        _compared(name, run, report, _paired(table, users[0], run) if number else None, curve)
+        for number, (name, run, report, table, curve) in enumerate(zip(names, runs, reports, users, drawn, strict=True))
     ]
     return Comparison(found, _differing(runs))
-
-
-def validation_curve(run: Run) -> Curve | None:
-    """What early stopping went by after each epoch, from TensorBoard's events; of an epoch told twice, the last."""
-    events = EventAccumulator(str(run.path), size_guidance={"tensors": 0}).Reload()
-    tags = events.Tags()["tensors"]
-    for metric in _MONITORS:
-        tag = f"validation/{metric}"
-        if tag in tags:
-            values = {event.step + 1: _scalar(event.tensor_proto) for event in events.Tensors(tag)}
-            return Curve(metric, sorted(values.items()))
-    return None
-
-
-def _scalar(proto: Any) -> float:
-    if proto.tensor_content:
-        return float(np.frombuffer(proto.tensor_content, np.float32)[0])
-    return float(proto.float_val[0])
 
 
 def _report(path: Path, stem: str) -> EvaluationReport:
@@ -171,7 +143,14 @@ def _paired(table: pl.DataFrame | None, first: pl.DataFrame | None, run: Run) ->
     return Paired(table.height, metrics)
 
 
-def _compared(name: str, run: Run, report: EvaluationReport, paired: Paired | None) -> ComparedRun:
+def _curves(runs: Sequence[Run]) -> list[Curve | None]:
+    # TensorBoard imports TensorFlow to read events.
+    from trainer.evaluation.report.validation_curves import validation_curve
+
+    return [validation_curve(run) for run in runs]
+
+
+def _compared(name: str, run: Run, report: EvaluationReport, paired: Paired | None, curve: Curve | None) -> ComparedRun:
     history = run.read("history.json") if (run.path / "history.json").exists() else {}
     return ComparedRun(
         name=name,
@@ -183,7 +162,7 @@ def _compared(name: str, run: Run, report: EvaluationReport, paired: Paired | No
         fit_seconds=history.get("seconds"),
         evaluate_seconds=report.seconds,
         epochs=history.get("epochs"),
-        curve=validation_curve(run),
+        curve=curve,
         versus_first=paired,
     )
 

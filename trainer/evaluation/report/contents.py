@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from trainer.errors import BabelrecError
-from trainer.evaluation.heads.quality import HeadResult
+from trainer.evaluation.heads.result import HeadResult
 from trainer.evaluation.metrics.per_user import Metric
 from trainer.evaluation.metrics.slices import SliceSize
 

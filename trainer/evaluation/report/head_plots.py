@@ -6,17 +6,10 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trainer.evaluation.heads.quality import HeadResult
+from trainer.evaluation.heads.result import HeadResult
 from trainer.evaluation.report.fonts import printable
+from trainer.evaluation.report.head_tables import METHOD_LABELS
 from trainer.evaluation.report.style import COLOURS, GREY, MODEL_COLOUR, caption, new_figure
-
-METHOD_LABELS = {
-    "constant": "constant",
-    "none": "uncalibrated",
-    "temperature": "temperature",
-    "platt": "Platt",
-}
-
 
 # TensorBoard shows pictures about 340 pixels wide: on this many inches, text of 10 points has 12 pixels there.
 _CARD_WIDTH: Final = 3.8

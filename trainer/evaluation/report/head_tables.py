@@ -2,9 +2,15 @@
 
 from collections.abc import Mapping
 
-from trainer.evaluation.heads.quality import HeadResult
+from trainer.evaluation.heads.result import HeadResult
 from trainer.evaluation.metrics.per_user import Metric
-from trainer.evaluation.report.head_plots import METHOD_LABELS
+
+METHOD_LABELS = {
+    "constant": "constant",
+    "none": "uncalibrated",
+    "temperature": "temperature",
+    "platt": "Platt",
+}
 
 ORDER_HEADER = ("prediction", "pairs", "positive", "AUC", "AP", "RMSE", "MAE")
 PROBABILITY_HEADER = ("prediction", "calibration", "log loss", "Brier", "ECE", "ECE mass")

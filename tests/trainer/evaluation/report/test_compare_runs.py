@@ -17,8 +17,9 @@ from trainer.config import Config, dump_config, parse_config
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.per_user import Metric
 from trainer.evaluation.report.compare_output import print_comparison, write_comparison
-from trainer.evaluation.report.compare_runs import compare_runs, validation_curve
+from trainer.evaluation.report.compare_runs import compare_runs
 from trainer.evaluation.report.contents import EvaluationReport
+from trainer.evaluation.report.validation_curves import validation_curve
 from trainer.evaluation.report.writing import write
 from trainer.runs import Run
 from trainer.task import main

@@ -1,0 +1,30 @@
+"""What early stopping went by, read from a run's events."""
+
+from typing import Any, Final
+
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from trainer.evaluation.report.curves import Curve
+from trainer.runs import Run
+
+# The rarer one first.
+_MONITORS: Final = ("auc", "recall@10")
+
+
+def validation_curve(run: Run) -> Curve | None:
+    """Values after each epoch, from TensorBoard's events; of an epoch that was logged twice, the last."""
+    events = EventAccumulator(str(run.path), size_guidance={"tensors": 0}).Reload()
+    tags = events.Tags()["tensors"]
+    for metric in _MONITORS:
+        tag = f"validation/{metric}"
+        if tag in tags:
+            values = {event.step + 1: _scalar(event.tensor_proto) for event in events.Tensors(tag)}
+            return Curve(metric, sorted(values.items()))
+    return None
+
+
+def _scalar(proto: Any) -> float:
+    if proto.tensor_content:
+        return float(np.frombuffer(proto.tensor_content, np.float32)[0])
+    return float(proto.float_val[0])

@@ -1,0 +1,52 @@
+"""Weights of a model, as a run directory holds them."""
+
+import shutil
+
+import tensorflow as tf
+
+from trainer.errors import BabelrecError
+from trainer.files import atomic_directory
+from trainer.runs import Run
+from trainer.storage import no_room
+
+
+def save_weights(run: Run, model: tf.keras.Model) -> None:
+    """Writes the finished weights; `Run.finished` turns true by one rename. The caller has the directory's lock."""
+    if not run.finished:
+        # Of a former version, which wrote them in place and was killed.
+        shutil.rmtree(run.weights, ignore_errors=True)
+    with atomic_directory(run.weights) as temporary:
+        tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(temporary), max_to_keep=1).save()
+
+
+def restore_weights(run: Run, model: tf.keras.Model) -> None:
+    """Loads the finished weights into a built model.
+
+    Raises:
+        BabelrecError: the run is not finished, or its weights are broken or of another model.
+    """
+    if not run.finished:
+        raise BabelrecError(f"{run.path} has no trained model yet. Finish it: trainer.task fit --run-dir {run.path}")
+    restore(tf.train.Checkpoint(model=model), tf.train.latest_checkpoint(str(run.weights)))
+
+
+def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
+    """Restores every object of ``checkpoint`` from ``path``, or says what is wrong with it.
+
+    Raises:
+        BabelrecError: missing, corrupted, or of a model of another shape.
+    """
+    try:
+        if path is None:
+            raise ValueError("there is none")
+        status = checkpoint.restore(path)
+        status.assert_existing_objects_matched()
+        status.expect_partial()
+    except (tf.errors.OpError, ValueError, AssertionError, IndexError, RuntimeError) as error:
+        if no_room(error):
+            raise
+        reason = str(error).strip().splitlines()[0][:300]
+        raise BabelrecError(
+            f"The checkpoint {path or ''} can't be used: {reason}. It is damaged or of other settings. "
+            "Remove the run directory and run `fit` again, or restore the files from a copy."
+        ) from error
