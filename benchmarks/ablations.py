@@ -22,7 +22,9 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 
 from benchmarks.environment import environment, write_json
-from trainer.config import Config, Settings, dump_config, load_config
+from trainer.config.base import Settings
+from trainer.config.loading import load_config
+from trainer.config.settings import Config, dump_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.sources import prepare
 from trainer.data.split import split

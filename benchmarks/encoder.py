@@ -26,8 +26,8 @@ from rich.table import Table
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
 from benchmarks.environment import environment, percentiles
 from benchmarks.program import measure_and_write
-from trainer.config import TextConfig
 from trainer.errors import BabelrecError
+from trainer.text.settings import TextConfig
 
 _PACKAGES = (
     "tensorflow",

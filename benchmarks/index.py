@@ -98,7 +98,7 @@ def _vectors(items: int, dimension: int, noise: float | None) -> tuple[Vectors, 
 def _measure(vectors: Vectors, queries: Vectors, options: argparse.Namespace) -> dict[str, Any]:
     import tensorflow as tf
 
-    from trainer.config import Config
+    from trainer.config.settings import Config
     from trainer.export.build import make_index
     from trainer.export.index import recall_of_exact
 

@@ -20,8 +20,10 @@ from rich.table import Table
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
 from benchmarks.environment import environment
 from benchmarks.program import measure_and_write
-from trainer.config import Config, KmrdSource, MovieLens100kSource, PreprocessingStep, Source, TextConfig, parse_config
+from trainer.config.loading import parse_config
+from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
+from trainer.data.settings import KmrdSource, MovieLens100kSource, Source
 from trainer.data.sources import prepare
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
@@ -37,6 +39,7 @@ from trainer.evaluation.protocols.parallel_titles import (
     nearest_is_translation,
 )
 from trainer.text.preparation import prepare_texts
+from trainer.text.settings import PreprocessingStep, TextConfig
 from trainer.text.vectors import encode_texts
 
 Row = dict[str, Any]

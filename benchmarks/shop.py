@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 import yaml
 
-from trainer.config import Config, parse_config
+from trainer.config.loading import parse_config
+from trainer.config.settings import Config
 from trainer.files import atomic_file
 
 _WORDS: Final = Path(__file__).parent / "shop.yaml"

@@ -30,7 +30,9 @@ from benchmarks.peers.simple import EASE, POPULARITY
 from benchmarks.program import measure_and_write
 from benchmarks.small_data import ALL, SmallData
 from benchmarks.suites.ours import run_of
-from trainer.config import Config, Settings, parse_config
+from trainer.config.base import Settings
+from trainer.config.loading import parse_config
+from trainer.config.settings import Config
 from trainer.evaluation.metrics.intervals import bootstrap_interval
 from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.metrics.ranking import rank_in_blocks

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trainer.config import KmrdSource, MovieLens100kSource
 from trainer.data.dataset import write_dataset
+from trainer.data.settings import KmrdSource, MovieLens100kSource
 from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import environment, write_json
-from trainer.config import load_config
+from trainer.config.loading import load_config
 from trainer.errors import BabelrecError
 from trainer.files import write_text
 from trainer.runs import Run

@@ -24,12 +24,15 @@ from rich.table import Table
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
 from benchmarks.environment import environment
 from benchmarks.program import measure_and_write
-from trainer.config import Config, MovieLens100kSource, TextConfig, TranslationConfig, load_config
+from trainer.config.loading import load_config
+from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
+from trainer.data.settings import MovieLens100kSource
 from trainer.data.sources import prepare
 from trainer.evaluation.metrics.intervals import bootstrap_interval
 from trainer.evaluation.protocols.parallel_titles import nearest_is_translation
 from trainer.evaluation.protocols.text_queries import TextQuery, genre_gains, load_text_queries
+from trainer.text.settings import TextConfig, TranslationConfig
 from trainer.text.translation.apertium import Apertium
 from trainer.text.translation.base import Translator
 from trainer.text.translation.catalogue import make_translator, translate_texts, translation_store

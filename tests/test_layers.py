@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("trainer", "serving", "benchmarks")
 # Lowest first: a package imports those before it, and itself.
+_TRAINER = ("data", "text", "towers", "models", "evaluation", "training", "export")
 _SERVER = ("errors", "operations", "execution", "api", "lifecycle", "rest")
 
 
@@ -68,6 +69,20 @@ def test_nothing_imports_in_circles(graph: Mapping[str, set[str]]) -> None:
         for module in leaves:
             del left[module]
     assert not left
+
+
+def test_the_trainer_s_folders_import_in_one_direction(graph: Mapping[str, set[str]]) -> None:
+    def part(module: str) -> str:
+        return module.partition(".")[2].partition(".")[0]
+
+    # Settings are put together by `trainer.config`, and each part's are open to all.
+    members = {m for m in graph if m.startswith("trainer.") and part(m) in _TRAINER and not m.endswith(".settings")}
+    assert not [
+        (module, other)
+        for module in members
+        for other in graph[module] & members
+        if _TRAINER.index(part(other)) > _TRAINER.index(part(module))
+    ]
 
 
 def test_the_server_s_folders_import_in_one_direction(graph: Mapping[str, set[str]]) -> None:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from serving.client import Query, RecommenderClient, ServingError
 from serving.client.types import Recommendation
-from trainer.config import load_config
+from trainer.config.loading import load_config
 from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
 from trainer.evaluation.report.contents import EvaluationReport, load

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.config import Config, dump_config, load_config
+from trainer.config.loading import load_config
+from trainer.config.settings import Config, dump_config
 from trainer.data.category_names import names_digest
 from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from trainer.config import SOURCES, Config
+from trainer.config.settings import Config
+from trainer.data.settings import SOURCES
 
 
 def settings_markdown() -> str:

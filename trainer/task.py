@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from trainer import __version__, interrupts
-from trainer.config import load_config
+from trainer.config.loading import load_config
 from trainer.errors import BabelrecError
 from trainer.evaluation.protocols.registry import DEFAULT, PROTOCOLS
 from trainer.files import cache_root

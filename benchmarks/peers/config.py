@@ -14,7 +14,7 @@ from benchmarks.peers.sasrec import SASREC
 from benchmarks.peers.settings import Peer
 from benchmarks.peers.simple import EASE, MEAN_HISTORY, POPULARITY
 from benchmarks.peers.two_tower import TWO_TOWER
-from trainer.config import Settings
+from trainer.config.base import Settings
 from trainer.documents import read_yaml
 from trainer.errors import BabelrecError
 from trainer.files import write_text

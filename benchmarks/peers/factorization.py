@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.peers.problem import Problem, dot_products
 from benchmarks.peers.settings import Peer, missing
-from trainer.config import Settings
+from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
 
 

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from trainer.config import DataConfig
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.dataset import Dataset
+from trainer.data.settings import DataConfig
 from trainer.data.sources import prepare
 from trainer.data.split import Split, some_users, split, without_validation
 from trainer.data.vocabulary import Vocabulary

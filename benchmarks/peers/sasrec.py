@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.peers.problem import Histories, Problem
 from benchmarks.peers.settings import Peer, missing
-from trainer.config import Settings
+from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
 
 

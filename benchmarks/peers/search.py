@@ -13,7 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.peers.config import PEERS, Chosen, PeersConfig, load, save_chosen
 from benchmarks.peers.problem import Problem, validation_problem
 from benchmarks.peers.settings import Peer
-from trainer.config import DataConfig, Settings, load_config
+from trainer.config.base import Settings
+from trainer.config.loading import load_config
+from trainer.data.settings import DataConfig
 from trainer.files import write_text
 
 CRITERION = "ndcg@10"

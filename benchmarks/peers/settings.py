@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.peers.problem import Problem
-from trainer.config import Settings
+from trainer.config.base import Settings
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.ranking import BlockScorer
 

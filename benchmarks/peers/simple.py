@@ -4,9 +4,10 @@ import numpy as np
 
 from benchmarks.peers.problem import Problem
 from benchmarks.peers.settings import NoSettings, Peer
-from trainer.config import Settings, TextConfig
+from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
 from trainer.evaluation.protocols import baselines
+from trainer.text.settings import TextConfig
 
 
 class EaseSettings(Settings):

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.peers.problem import Problem, dot_products
 from benchmarks.peers.settings import Peer
-from trainer.config import Settings
+from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
 
 

@@ -13,7 +13,8 @@ from benchmarks.peers.simple import MEAN_HISTORY, RANDOM, MeanHistorySettings
 from benchmarks.suites.others import peer_model
 from benchmarks.suites.ours import ours
 from benchmarks.suites.suite import Model, Suite
-from trainer.config import DataConfig, load_config
+from trainer.config.loading import load_config
+from trainer.data.settings import DataConfig
 from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.metrics.ranking import BlockScorer, Rankings, rank_in_blocks
 from trainer.evaluation.metrics.slices import (

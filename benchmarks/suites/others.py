@@ -9,7 +9,8 @@ from benchmarks.peers.problem import Problem, test_problem
 from benchmarks.peers.search import data_of
 from benchmarks.peers.settings import Peer
 from benchmarks.suites.suite import SEEDS, Model
-from trainer.config import DataConfig, Settings
+from trainer.config.base import Settings
+from trainer.data.settings import DataConfig
 from trainer.data.sources import prepare
 
 MEASURING = (

@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.sources import digest
 from benchmarks.suites.suite import OURS, Model
-from trainer.config import Config, dump_config, load_config
+from trainer.config.loading import load_config
+from trainer.config.settings import Config, dump_config
 from trainer.data.category_names import names_digest
 from trainer.files import write_text
 from trainer.runs import Run
@@ -18,7 +19,7 @@ RUNS = Path("runs/bench/quality/runs")
 _LOG = logging.getLogger(__name__)
 _SOURCES_FILE = "sources.txt"
 LEARNING = (
-    "trainer/config.py",
+    "trainer/config/*.py",
     "trainer/runs.py",
     "trainer/data/**/*.py",
     "trainer/text/**/*.py",
@@ -30,7 +31,7 @@ LEARNING = (
     "trainer/evaluation/metrics/per_user.py",
 )
 """Source files that decide what is learned."""
-MEASURING = (*LEARNING, "trainer/evaluation/*.py", "benchmarks/suites/*.py")
+MEASURING = (*LEARNING, "trainer/evaluation/**/*.py", "benchmarks/suites/*.py")
 
 
 def configured(path: str, seed: int, overrides: Sequence[str] = (), *, start: str | None = None) -> Config:

@@ -10,7 +10,9 @@ from benchmarks.suites.collaborative import ZERO_SHOT
 from benchmarks.suites.others import peer_model
 from benchmarks.suites.ours import ours
 from benchmarks.suites.suite import Model, Suite
-from trainer.config import Config, DataConfig, load_config
+from trainer.config.loading import load_config
+from trainer.config.settings import Config
+from trainer.data.settings import DataConfig
 from trainer.runs import Run
 
 ENGLISH = "recall@10 with English titles"

@@ -11,7 +11,8 @@ import yaml
 
 from benchmarks.ablations import _REPOSITORY, difference, load_registry, main, markdown
 from tests.trainer.tiny import tiny_config, tiny_dataset
-from trainer.config import dump_config, load_config
+from trainer.config.loading import load_config
+from trainer.config.settings import dump_config
 from trainer.errors import BabelrecError
 
 

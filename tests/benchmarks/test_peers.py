@@ -14,8 +14,9 @@ from benchmarks.peers.problem import Histories, Problem, test_problem, validatio
 from benchmarks.peers.search import data_of, search
 from benchmarks.suites import cold_start
 from tests.trainer.tiny import tiny_dataset
-from trainer.config import DataConfig, DatasetSource, SplitConfig, load_config
+from trainer.config.loading import load_config
 from trainer.data.catalogue import Catalogue
+from trainer.data.settings import DataConfig, DatasetSource, SplitConfig
 from trainer.data.sources import prepare
 from trainer.data.split import some_users, split
 from trainer.errors import BabelrecError

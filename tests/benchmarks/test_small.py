@@ -10,7 +10,8 @@ from benchmarks import small
 from benchmarks.peers.problem import validation_problem
 from benchmarks.peers.settings import Peer
 from benchmarks.small_data import ALL, make_shop
-from trainer.config import Settings, parse_config
+from trainer.config.base import Settings
+from trainer.config.loading import parse_config
 from trainer.data.dataset import Dataset
 
 

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import preprocessing, translation
-from trainer.config import TextConfig
 from trainer.data.catalogue import Catalogue
 from trainer.evaluation.protocols.parallel_titles import ParallelTitles
 from trainer.evaluation.protocols.text_queries import TextQuery
+from trainer.text.settings import TextConfig
 from trainer.text.translation.base import Translator
 
 

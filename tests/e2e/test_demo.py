@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.tiny import tiny_config, tiny_dataset
-from trainer.config import dump_config
+from trainer.config.settings import dump_config
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 

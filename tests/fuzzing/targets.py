@@ -13,7 +13,8 @@ from serving.server.operations.config_files import ConfigFileError, read_text_pr
 from serving.server.rest import json_decode, json_examples
 from serving.server.rest.body import BodyError, Budget, gunzip
 from serving.server.rest.json_defaults import Inputs
-from trainer.config import TableFormat, load_config
+from trainer.config.loading import load_config
+from trainer.data.settings import TableFormat
 from trainer.data.sources import delimited, jsonl
 from trainer.data.sources.table import RawTable
 from trainer.errors import BabelrecError

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.config import Config, dump_config, load_config, parse_config
+from trainer.config.loading import load_config, parse_config
+from trainer.config.settings import Config, dump_config
 from trainer.errors import BabelrecError
 from trainer.settings_reference import settings_markdown
 from trainer.training.fit import fit

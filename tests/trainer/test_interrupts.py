@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tests.trainer.tiny import tiny_config
 from trainer import interrupts
-from trainer.config import dump_config
+from trainer.config.settings import dump_config
 from trainer.data.dataset import Dataset
 from trainer.files import write_text
 from trainer.runs import Run

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.tiny import tiny_config, tiny_dataset
-from trainer.config import Config, dump_config
+from trainer.config.settings import Config, dump_config
 from trainer.data.dataset import Dataset
 from trainer.errors import BabelrecError
 from trainer.evaluation.protocols.collaborative import evaluate_collaborative

@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.tiny import tiny_config
-from trainer.config import dump_config
+from trainer.config.settings import dump_config
 from trainer.data.dataset import Dataset
 from trainer.errors import BabelrecError
 from trainer.files import atomic_directory, atomic_file, write_text

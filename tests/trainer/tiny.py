@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trainer.config import Config, parse_config
+from trainer.config.loading import parse_config
+from trainer.config.settings import Config
 from trainer.data.dataset import Dataset, write_dataset
 
 _WORDS = {

@@ -5,8 +5,8 @@ from typing import Final, Literal
 
 import polars as pl
 
-from trainer.config import CandidateTowerConfig, ModelConfig
 from trainer.data.tables import is_embedding
+from trainer.models.settings import CandidateTowerConfig, ModelConfig
 
 Use = Literal["used", "in part", "unused"]
 

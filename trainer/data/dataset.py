@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import polars as pl
 from pydantic import Field, ValidationError, field_validator
 
-from trainer.config import Settings
+from trainer.config.base import Settings
 from trainer.data.faults import DatasetError, Origin, reading
 from trainer.data.fingerprint import fingerprint
 from trainer.data.tables import is_embedding

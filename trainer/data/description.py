@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from trainer.config import Config, SplitConfig
+from trainer.config.settings import Config
 from trainer.data.column_use import ColumnUse, column_uses
 from trainer.data.dataset import Dataset
 from trainer.data.id_forms import Mismatch, look_alikes, mismatches
+from trainer.data.settings import SplitConfig
 from trainer.data.split import Split, SplitError, counts_as_positive, some_users, split
 
 _MOST: Final = 10

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 import tensorflow as tf
 
-from trainer.config import Config
+from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.dataset import Dataset
 from trainer.data.heads import Head, choose_heads, label_table

@@ -7,8 +7,9 @@ from typing import Final, Literal
 
 import polars as pl
 
-from trainer.config import Config, DataConfig, SplitConfig
+from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
+from trainer.data.settings import DataConfig, SplitConfig
 from trainer.data.split_remedies import of_no_positives, of_nothing_to_train_on
 from trainer.data.tables import EVENTS
 from trainer.errors import BabelrecError

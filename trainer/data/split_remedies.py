@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import polars as pl
 
-from trainer.config import SplitConfig
 from trainer.data.dataset import Dataset
+from trainer.data.settings import SplitConfig
 from trainer.data.tables import EVENTS
 
 _FEW = 3

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from trainer.config import TrainingConfig
+from trainer.training.settings import TrainingConfig
 
 # Fewer rows make a noisy gradient, and hardly any negatives of each other.
 _SMALLEST_BATCH: Final = 32

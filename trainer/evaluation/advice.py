@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from trainer.config import Config
+from trainer.config.settings import Config
 
 # A gain of less than this share at the last epoch is the end of a curve and not its middle.
 _GAIN: Final = 0.005

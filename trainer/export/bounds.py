@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from trainer.config import LimitsConfig
+from trainer.export.settings import LimitsConfig
 
 # Bytes of text up to which texts are encoded together, and bytes of a part of more: the encoder needs 5 to 25 KB for
 # each. Beside a longer text a part holds less than that of others.

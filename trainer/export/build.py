@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer.config import Config
+from trainer.config.settings import Config
 from trainer.export.index import BruteForceIndex, Index, IndexSettings, ScannIndex, choose_index, recall_of_exact
 from trainer.export.portable import PortableIndex
 from trainer.export.text_search import ExactTextRetrieval, IndexedTextRetrieval, TextRetrieval

@@ -8,8 +8,8 @@ from typing import Protocol
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from trainer.config import ExportConfig
 from trainer.errors import BabelrecError
+from trainer.export.settings import ExportConfig
 
 
 @dataclass(frozen=True)

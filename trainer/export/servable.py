@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.config import LimitsConfig
 from trainer.data.catalogue import Catalogue
 from trainer.data.vocabulary import Vocabulary
 from trainer.export.bounds import Bounds, encode_in_parts
 from trainer.export.filters import best_rows, category_postings, contains, language_postings, string_table
 from trainer.export.index import Index
+from trainer.export.settings import LimitsConfig
 from trainer.export.text_search import TextRetrieval
 from trainer.export.users import UserTable, variable
 from trainer.models.calibration import Calibration

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import tensorflow as tf
 
-from trainer.config import Config, LinearConfig, TextConfig
+from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
 from trainer.data.dataset import Dataset
@@ -17,10 +17,12 @@ from trainer.data.variants import TextVariants
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker
+from trainer.models.settings import LinearConfig
 from trainer.models.text_search import SEARCH_RECORD, SearchFeatures, SearchWeights, TextSearch, default_weights
 from trainer.models.weights import restore_weights
 from trainer.runs import Run
 from trainer.text.preparation import prepare_labels, prepare_texts
+from trainer.text.settings import TextConfig
 from trainer.text.tuning import text_features, trained_part
 from trainer.text.vectors import encode_texts
 from trainer.towers.items import ItemTable

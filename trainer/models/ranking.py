@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from trainer.config import RankingConfig
 from trainer.data.heads import Head
 from trainer.models.calibration import IDENTITY, Calibration
+from trainer.models.settings import RankingConfig
 
 RETRIEVAL = "retrieval"
 

@@ -8,12 +8,12 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from trainer.config import ModelConfig
 from trainer.data.heads import Head
 from trainer.data.pipeline import Batch, TrainingBatch
 from trainer.data.vocabulary import Vocabulary
 from trainer.models.further import FurtherTerms, TrainingStep
 from trainer.models.ranking import RankingModel
+from trainer.models.settings import ModelConfig
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.items import ItemTable
 from trainer.towers.linear import linear_rank

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.config import SearchConfig
 from trainer.models.recommender import Recommender
+from trainer.models.settings import SearchConfig
 from trainer.text.lexical import LexicalIndex
 from trainer.text.unit_vectors import unit
 from trainer.towers.items import ItemTable

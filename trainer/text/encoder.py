@@ -11,10 +11,10 @@ from typing import Any, Literal
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers SentencePiece's ops, which every mUSE SavedModel needs
 
-from trainer.config import TextConfig
 from trainer.errors import BabelrecError
 from trainer.files import atomic_directory, cache_root, staging, write_text
 from trainer.text import hub, muse, weights
+from trainer.text.settings import TextConfig
 from trainer.text.trunk import MuseTrunk
 
 _LOGGER = logging.getLogger(__name__)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from trainer.config import TextConfig
 from trainer.data.languages import UNDETERMINED
+from trainer.text.settings import TextConfig
 
 
 def prepare_texts(texts: Sequence[str], languages: Sequence[str], config: TextConfig) -> list[str]:

@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from trainer.config import PreprocessingStep, TextConfig
 from trainer.errors import BabelrecError
 from trainer.text import word_lists
+from trainer.text.settings import PreprocessingStep, TextConfig
 from trainer.text.translation.base import replace_surrogates
 
 _LOG = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.config import TextConfig, TuningConfig
 from trainer.errors import BabelrecError
 from trainer.text.encoder import MUSE_ENCODERS, encoder_handle, load_encoder, trunk_handle
+from trainer.text.settings import TextConfig, TuningConfig
 from trainer.text.vectors import Vectors, encode_texts
 from trainer.text.weights import MuseWeights, load_weights
 

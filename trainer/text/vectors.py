@@ -9,10 +9,10 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from trainer.config import TextConfig
 from trainer.errors import BabelrecError
 from trainer.files import cache_root
 from trainer.text.encoder import encoder_fingerprint, encoder_handle, load_encoder
+from trainer.text.settings import TextConfig
 from trainer.text.vector_cache import VectorCache, text_keys
 
 Vectors = npt.NDArray[np.float32]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from trainer.config import CandidateTowerConfig, ConversionConfig
 from trainer.data.vocabulary import Vocabulary
+from trainer.models.settings import CandidateTowerConfig, ConversionConfig
 from trainer.text.conversion import LanguageConversion
 from trainer.towers.affinity import LanguageAffinity
 from trainer.towers.items import ItemFeatures

@@ -14,8 +14,8 @@ import scipy.linalg
 import scipy.sparse
 import tensorflow as tf
 
-from trainer.config import LinearConfig
 from trainer.errors import BabelrecError
+from trainer.models.settings import LinearConfig
 
 _Floats = npt.NDArray[np.float32]
 # The closed form inverts a matrix of items x items; beyond this it takes many minutes and gigabytes.

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.config import NeighboursConfig
 from trainer.data.catalogue import Catalogue
 from trainer.errors import BabelrecError
+from trainer.models.settings import NeighboursConfig
 from trainer.text.unit_vectors import unit
 from trainer.towers.layers import IdEmbedding
 

@@ -4,8 +4,8 @@ from typing import TypedDict
 
 import tensorflow as tf
 
-from trainer.config import ContentConfig, QueryTowerConfig
 from trainer.data.vocabulary import Vocabulary
+from trainer.models.settings import ContentConfig, QueryTowerConfig
 from trainer.towers.content import ContentHistory
 from trainer.towers.layers import Adapter, HistoryAttention, IdEmbedding, TimeFeatures
 from trainer.towers.linear import LinearHistory

@@ -4,7 +4,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from trainer.config import Config, check_goes_together
+from trainer.config.checks import check_goes_together
+from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare
 from trainer.data.split import split

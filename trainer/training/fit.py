@@ -7,7 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from trainer.config import Config, check_goes_together
+from trainer.config.checks import check_goes_together
+from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.heads import Head
 from trainer.data.sources import prepare

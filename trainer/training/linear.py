@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from trainer.config import LinearConfig
 from trainer.data.vocabulary import UNKNOWN
 from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.metrics.ranking import rank_in_blocks
 from trainer.evaluation.protocols.holdout import HoldOut
+from trainer.models.settings import LinearConfig
 from trainer.runs import Run
 from trainer.towers.linear import DEFAULT_REGULARIZATION, choices, partial_correlations
 

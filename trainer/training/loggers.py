@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 
 import tensorflow as tf
 
-from trainer.config import flat_settings
+from trainer.config.settings import flat_settings
 from trainer.errors import BabelrecError
 from trainer.provenance import source_commit
 from trainer.runs import Run

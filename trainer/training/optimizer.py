@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.config import TrainingConfig
+from trainer.training.settings import TrainingConfig
 
 
 class WarmupCosine(tf.keras.optimizers.schedules.LearningRateSchedule):

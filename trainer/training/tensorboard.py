@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.pr_curve import summary as pr_curve
 
-from trainer.config import Config, dump_config, flat_settings
+from trainer.config.settings import Config, dump_config, flat_settings
 from trainer.data.catalogue import Catalogue
 from trainer.data.heads import Head
 from trainer.evaluation.heads.events import HeadEvents

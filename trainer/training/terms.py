@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.config import AdversarialConfig, AlignmentConfig, AugmentationConfig
 from trainer.errors import BabelrecError
 from trainer.imports import imported
 from trainer.models.further import TrainingStep
 from trainer.models.recommender import Recommender
 from trainer.training.adversarial import fgm_loss, vat_loss
 from trainer.training.contrastive import info_nce
+from trainer.training.settings import AdversarialConfig, AlignmentConfig, AugmentationConfig
 
 Term = Callable[[TrainingStep], tf.Tensor]
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.config import Config
+from trainer.config.settings import Config
 from trainer.data.vocabulary import UNKNOWN
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.models.assembly import typed_vectors

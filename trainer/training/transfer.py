@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from trainer.config import Config, TextConfig
+from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.pipeline import TrainingBatch, TrainingData
 from trainer.data.split import some_users, split
@@ -20,6 +20,7 @@ from trainer.models.recommender import Recommender
 from trainer.models.sharing import all_weights, copy_starts, shared_weights
 from trainer.models.weights import save_weights
 from trainer.runs import Run
+from trainer.text.settings import TextConfig
 from trainer.training.head_quality import calibrate_on_validation
 
 _LOG = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from tests.trainer.data import builders
-from trainer.config import Config, parse_config
+from trainer.config.loading import parse_config
+from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
 from trainer.data.description import Description, Spread, describe
 from trainer.data.findings import findings

@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from tests.trainer.data.builders import write
-from trainer.config import DataConfig
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.impressions import Impressions
+from trainer.data.settings import DataConfig
 from trainer.data.split import SplitError, impression_moments, split
 
 ROWS = [

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.config import MovieLens100kSource
 from trainer.data.languages import DETECTED, LanguageError, detect, detect_with_confidence, normalise
+from trainer.data.settings import MovieLens100kSource
 from trainer.data.sources import prepare
 from trainer.data.sources.kmrd import parse_english
 

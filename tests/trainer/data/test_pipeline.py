@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.tiny import tiny_config
-from trainer.config import Config
+from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.heads import choose_heads

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from tests.trainer.data import builders
-from trainer.config import DataConfig, KmrdSource, MovieLens100kSource, SplitConfig
 from trainer.data.dataset import Dataset
+from trainer.data.settings import DataConfig, KmrdSource, MovieLens100kSource, SplitConfig
 from trainer.data.sources import prepare
 from trainer.data.split import Split, SplitError, held_out_events, positives, split
 

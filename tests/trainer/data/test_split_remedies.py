@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.trainer.data import builders
 from tests.trainer.data.test_split import InMemory, Row, split_rows
-from trainer.config import DataConfig, SplitConfig
+from trainer.data.settings import DataConfig, SplitConfig
 from trainer.data.split import SplitError, split
 
 

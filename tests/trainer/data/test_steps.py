@@ -2,8 +2,8 @@
 
 import pytest
 
-from trainer.config import TrainingConfig
 from trainer.data.steps import Steps
+from trainer.training.settings import TrainingConfig
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from trainer.config import Config, parse_config
+from trainer.config.loading import parse_config
+from trainer.config.settings import Config
 from trainer.evaluation.advice import below_popularity, still_improving
 
 

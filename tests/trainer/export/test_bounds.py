@@ -13,10 +13,10 @@ import tensorflow as tf
 
 from tests.trainer.export.test_export import Answer, asker, ids
 from tests.trainer.tiny import tiny_config, tiny_dataset
-from trainer.config import LimitsConfig
 from trainer.export.bounds import Bounds, cut_texts, encode_in_parts
 from trainer.export.export import export
 from trainer.export.filters import Postings
+from trainer.export.settings import LimitsConfig
 from trainer.runs import Run
 from trainer.training.fit import fit
 

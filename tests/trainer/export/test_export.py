@@ -13,13 +13,13 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the graph's operations)
 
 from tests.trainer.tiny import GENRES, tiny_config, tiny_dataset
-from trainer.config import ExportConfig
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.split import training_part
 from trainer.data.vocabulary import Vocabulary, index_of
 from trainer.errors import BabelrecError
 from trainer.export.export import export
 from trainer.export.index import BruteForceIndex, ScannIndex, choose_index, recall_of_exact
+from trainer.export.settings import ExportConfig
 from trainer.models.assembly import load_recommender
 from trainer.models.requests import CatalogueRanker
 from trainer.runs import Run

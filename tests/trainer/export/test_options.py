@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tests.trainer.export.test_export import Answer, asker, ids
 from tests.trainer.tiny import tiny_config, tiny_dataset
-from trainer.config import dump_config
+from trainer.config.settings import dump_config
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary

@@ -15,13 +15,14 @@ from tensorflow.core.framework import op_def_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.trainer.tiny import tiny_config, tiny_dataset
-from trainer.config import Config, ExportConfig
+from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.export.build import make_index, make_text_retrieval
 from trainer.export.export import export
 from trainer.export.index import BruteForceIndex, IndexSettings, choose_index
 from trainer.export.partitions import partition
 from trainer.export.portable import PortableIndex
+from trainer.export.settings import ExportConfig
 from trainer.export.text_search import ExactTextRetrieval, IndexedTextRetrieval
 from trainer.models.text_search import SearchFeatures, SearchWeights, TextSearch
 from trainer.runs import Run

@@ -112,7 +112,7 @@ def test_ranking_loss_skips_unknown_labels_and_scales_ratings() -> None:
 
 
 def tiny_config_ranking():  # type: ignore[no-untyped-def]
-    from trainer.config import RankingConfig
+    from trainer.models.settings import RankingConfig
 
     return RankingConfig(hidden=[8])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.config import SearchConfig
+from trainer.models.settings import SearchConfig
 from trainer.models.text_search import (
     SearchFeatures,
     SearchWeights,

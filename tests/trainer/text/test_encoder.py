@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.text.conftest import save_reusable
-from trainer.config import TextConfig
 from trainer.errors import BabelrecError
 from trainer.text.encoder import encoder_fingerprint, encoder_handle, load_encoder
+from trainer.text.settings import TextConfig
 from trainer.text.weights import load_weights
 
 

@@ -16,10 +16,10 @@ import tf_keras
 
 from tests.trainer.text.conftest import SENTENCES, Package
 from tests.trainer.text.oracle import Oracle
-from trainer.config import TextConfig
 from trainer.errors import BabelrecError
 from trainer.text.encoder import encoder_handle, load_encoder
 from trainer.text.muse import MAX_TOKENS, Muse
+from trainer.text.settings import TextConfig
 from trainer.text.weights import MuseWeights
 
 UNKNOWN, BEGIN, END = 0, 1, 2

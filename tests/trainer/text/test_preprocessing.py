@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.text.conftest import SENTENCES, toy_vectors
-from trainer.config import Config, PreprocessingStep, TextConfig, TranslationConfig, parse_config
+from trainer.config.loading import parse_config
+from trainer.config.settings import Config
 from trainer.errors import BabelrecError
 from trainer.evaluation.protocols.parallel_titles import ParallelTitles, evaluate_parallel_titles
 from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.preprocessing import Preprocessor, check_steps, preprocess, query_preprocessor
+from trainer.text.settings import PreprocessingStep, TextConfig, TranslationConfig
 from trainer.text.vectors import encode_texts
 
 ODD = [

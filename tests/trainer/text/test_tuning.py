@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.text.conftest import SENTENCES
-from trainer.config import TextConfig, parse_config
+from trainer.config.loading import parse_config
 from trainer.errors import BabelrecError
 from trainer.text.encoder import trunk_handle
 from trainer.text.muse import Muse
+from trainer.text.settings import TextConfig
 from trainer.text.tuning import MuseHead, parameter_counts, serving_encoder, text_features, trained_part
 from trainer.text.weights import MuseWeights
 

@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.text.conftest import SENTENCES, toy_vectors
-from trainer.config import TextConfig
 from trainer.errors import BabelrecError
 from trainer.text import vector_cache, vectors
 from trainer.text.encoder import encoder_handle, load_encoder
 from trainer.text.muse import Muse
+from trainer.text.settings import TextConfig
 from trainer.text.vector_cache import VectorCache, text_keys
 from trainer.text.vectors import CatalogueEncoder, encode_texts
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.config import LinearConfig
 from trainer.errors import BabelrecError
+from trainer.models.settings import LinearConfig
 from trainer.towers.linear import (
     LinearHistory,
     LinearItems,

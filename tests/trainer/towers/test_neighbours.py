@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.tiny import tiny_config
-from trainer.config import NeighboursConfig
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.models.assembly import make_item_table, make_recommender, relate_items
+from trainer.models.settings import NeighboursConfig
 from trainer.towers import neighbours
 from trainer.towers.neighbours import Content, NeighbourIds, neighbour_weights
 

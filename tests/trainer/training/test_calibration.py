@@ -9,7 +9,6 @@ import tensorflow as tf
 from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
-from trainer.config import RankingConfig
 from trainer.data.dataset import Dataset
 from trainer.data.heads import Head
 from trainer.data.split import held_out_events, some_users, split
@@ -17,6 +16,7 @@ from trainer.errors import BabelrecError
 from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 from trainer.models.calibration import CALIBRATION_FILE, Calibration, load_calibrations
 from trainer.models.ranking import RankingModel
+from trainer.models.settings import RankingConfig
 from trainer.runs import Run
 from trainer.training.calibration import calibrate, fit_calibration
 

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from trainer.config import TrainingConfig
 from trainer.training.callbacks import Validation, patience_is_over
 from trainer.training.optimizer import warmup_steps
 from trainer.training.progress import TrainingProgress
+from trainer.training.settings import TrainingConfig
 from trainer.training.state import TrainingState
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.trainer.tiny import tiny_config, tiny_dataset
-from trainer.config import Config
+from trainer.config.settings import Config
 from trainer.data.dataset import write_dataset
 from trainer.errors import BabelrecError
 from trainer.evaluation.protocols.collaborative import evaluate_collaborative

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.tiny import tiny_config, tiny_dataset
-from trainer.config import Config
+from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.heads import choose_heads

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from trainer.config import parse_config
+from trainer.config.loading import parse_config
 from trainer.runs import Run
 from trainer.training.factors import choose_factor
 

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.tiny import tiny_config, tiny_dataset
-from trainer.config import dump_config
+from trainer.config.settings import dump_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.split import split
@@ -68,7 +68,7 @@ def test_one_process_that_does_it_all_traces_nothing_in_vain(tiny: Dataset, tmp_
     program = """
 import sys
 from pathlib import Path
-from trainer.config import load_config
+from trainer.config.loading import load_config
 from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 from trainer.export.export import export
 from trainer.training.fit import fit

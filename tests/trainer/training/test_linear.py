@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.trainer.tiny import tiny_config
-from trainer.config import LinearConfig
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.protocols.holdout import HoldOut
+from trainer.models.settings import LinearConfig
 from trainer.runs import Run
 from trainer.training.linear import choose_regularization
 

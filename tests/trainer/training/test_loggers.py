@@ -11,7 +11,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from wandb.proto import wandb_internal_pb2
 
-from trainer.config import Config, dump_config, flat_settings, parse_config
+from trainer.config.loading import parse_config
+from trainer.config.settings import Config, dump_config, flat_settings
 from trainer.errors import BabelrecError
 from trainer.runs import Run
 from trainer.training.loggers import EpochLogger, log_files, open_loggers

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.tiny import tiny_config
-from trainer.config import dump_config
+from trainer.config.settings import dump_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.vocabulary import Vocabulary

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.config import Config
+from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary

@@ -8,16 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.tiny import tiny_config, tiny_dataset
-from trainer.config import (
-    Config,
-    RankingConfig,
-    TextConfig,
-    TrainingConfig,
-    TransferConfig,
-    TuningConfig,
-    dump_config,
-    parse_config,
-)
+from trainer.config.loading import parse_config
+from trainer.config.settings import Config, dump_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.heads import choose_heads
@@ -27,14 +19,17 @@ from trainer.export.export import export
 from trainer.models.assembly import load_recommender
 from trainer.models.calibration import load_calibrations
 from trainer.models.ranking import RankingModel
+from trainer.models.settings import RankingConfig
 from trainer.models.sharing import shared_weights, weight_paths
 from trainer.models.weights import save_weights
 from trainer.runs import Run
 from trainer.task import main
+from trainer.text.settings import TextConfig, TuningConfig
 from trainer.towers.neighbours import NeighbourIds
 from trainer.training.finetune import finetune, finetune_config, finetune_markdown, forgetting
 from trainer.training.fit import fit
 from trainer.training.optimizer import make_optimizer
+from trainer.training.settings import TrainingConfig, TransferConfig
 from trainer.training.transfer import SourceModel, Transfer, check_encoders, choose_share
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from trainer.config import DatasetSource, Source
 from trainer.data.dataset import Dataset
 from trainer.data.faults import DatasetError
+from trainer.data.settings import DatasetSource, Source
 from trainer.data.sources import kmrd, mind, movielens, tabular
 from trainer.data.sources.contents import contents
 from trainer.files import cache_root, fsync_directory, staging
@@ -44,7 +44,7 @@ def prepare(source: Source) -> Dataset:
     adapter. An entry that no longer validates is remade.
 
     Args:
-        source: One of the sources of `trainer.config`.
+        source: One of `trainer.data.settings.SOURCES`.
 
     Raises:
         BabelrecError: The source's files are missing, can't be downloaded, are broken or change while they are read.

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from trainer.config import TableFormat
 from trainer.data.faults import DatasetError
+from trainer.data.settings import TableFormat
 from trainer.data.sources.audit import Audit, audit
 from trainer.data.sources.dialect import Dialect, place_of, sniff
 from trainer.data.sources.opening import TextFile, open_text

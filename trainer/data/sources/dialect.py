@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
-from trainer.config import TableFormat
+from trainer.data.settings import TableFormat
 from trainer.data.sources.opening import TextFile, ending
 from trainer.data.sources.table import called
 

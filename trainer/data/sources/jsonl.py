@@ -11,8 +11,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 
-from trainer.config import TableFormat
 from trainer.data.faults import DatasetError, reading
+from trainer.data.settings import TableFormat
 from trainer.data.sources.lists import parse_list
 from trainer.data.sources.opening import TextFile, open_text, undecodable
 from trainer.data.sources.table import Choose, RawTable, called

@@ -6,9 +6,9 @@ from typing import Final
 
 import polars as pl
 
-from trainer.config import KmrdSource
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.faults import DatasetError, Origin, reading
+from trainer.data.settings import KmrdSource
 from trainer.files import data_mirror
 
 VERSION: Final = 1

@@ -9,10 +9,10 @@ from typing import Final
 
 import polars as pl
 
-from trainer.config import MindSource
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.faults import DatasetError, reading
 from trainer.data.languages import LanguageError, normalise
+from trainer.data.settings import MindSource
 from trainer.data.sources.unknown_items import drop_unknown
 from trainer.files import data_mirror
 

@@ -14,9 +14,9 @@ from typing import Final
 
 import polars as pl
 
-from trainer.config import MovieLens100kSource
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.faults import DatasetError, reading
+from trainer.data.settings import MovieLens100kSource
 from trainer.data.sources.download import DownloadError, RemoteFile, Wheel, fetch, fetch_wheel
 from trainer.data.sources.titles import natural_title, title_and_year
 from trainer.errors import BabelrecError

@@ -5,8 +5,8 @@ from typing import Final
 
 import polars as pl
 
-from trainer.config import TableFormat
 from trainer.data.faults import Origin, reading
+from trainer.data.settings import TableFormat
 from trainer.data.sources.refusal import refuse
 from trainer.data.tables import EMBEDDING
 

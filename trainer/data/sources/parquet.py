@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet
 
-from trainer.config import TableFormat
 from trainer.data.faults import DatasetError, reading
+from trainer.data.settings import TableFormat
 from trainer.data.sources.opening import refuse_other_formats
 from trainer.data.sources.table import Choose, RawTable, called
 

@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
-from trainer.config import TableFormat, TabularSource
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.faults import DatasetError, Origin, reading
+from trainer.data.settings import TableFormat, TabularSource
 from trainer.data.sources import conversion, delimited, jsonl, numbers, parquet
 from trainer.data.sources.id_checks import refuse_if_none_is_left, warn_of_look_alikes
 from trainer.data.sources.item_languages import fill_languages

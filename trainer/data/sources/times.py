@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from trainer.config import TableFormat
 from trainer.data.faults import DatasetError, Origin, reading
+from trainer.data.settings import TableFormat
 from trainer.data.sources.iso_times import local_and_offset
 from trainer.data.sources.refusal import refuse
 

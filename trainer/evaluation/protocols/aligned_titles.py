@@ -3,12 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
-from trainer.config import TextConfig
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.evaluation.protocols.parallel_titles import nearest_is_translation
 from trainer.models.assembly import text_inputs
 from trainer.models.recommender import Recommender
 from trainer.text.alignment import TextPairs
+from trainer.text.settings import TextConfig
 
 _BLOCK = 1024
 

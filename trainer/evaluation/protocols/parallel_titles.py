@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trainer.config import Config, TextConfig
+from trainer.config.settings import Config
 from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.intervals import RESAMPLES, bootstrap_interval
@@ -22,6 +22,7 @@ from trainer.evaluation.metrics.per_user import Metric
 from trainer.evaluation.report.contents import EvaluationReport, ReferenceResult
 from trainer.runs import Run
 from trainer.text.preparation import prepare_texts
+from trainer.text.settings import TextConfig
 from trainer.text.unit_vectors import unit
 from trainer.text.vectors import encode_texts
 

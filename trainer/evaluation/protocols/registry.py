@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from trainer.config import Config
+from trainer.config.settings import Config
 from trainer.errors import BabelrecError
 
 if TYPE_CHECKING:

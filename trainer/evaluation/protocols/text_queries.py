@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
-from trainer.config import Settings
+from trainer.config.base import Settings
 from trainer.data.catalogue import Catalogue
 from trainer.documents import read_yaml
 from trainer.errors import BabelrecError

@@ -1,6 +1,6 @@
 """P2: the run's model on the items and users of a dataset that it has never seen."""
 
-from trainer.config import Config
+from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.sources import prepare
 from trainer.data.split import split

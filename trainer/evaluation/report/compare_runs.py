@@ -8,7 +8,7 @@ from typing import Any, Final
 import polars as pl
 from pydantic import TypeAdapter
 
-from trainer.config import flat_settings
+from trainer.config.settings import flat_settings
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.per_user import Metric, PerUserMetrics
 from trainer.evaluation.report.contents import DEFAULT_STEM, EvaluationReport, load

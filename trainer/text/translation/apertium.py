@@ -18,8 +18,8 @@ from pathlib import Path
 import langcodes
 from langcodes.tag_parser import LanguageTagError
 
-from trainer.config import ApertiumConfig
 from trainer.errors import BabelrecError
+from trainer.text.settings import ApertiumConfig
 from trainer.text.translation.base import Translator
 
 _INSTALL = (

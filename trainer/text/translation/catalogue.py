@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from trainer.config import TranslationConfig
 from trainer.data.languages import UNDETERMINED, normalise
 from trainer.errors import BabelrecError
 from trainer.files import cache_root
+from trainer.text.settings import TranslationConfig
 from trainer.text.translation.base import Translator, replace_surrogates
 from trainer.text.translation.store import TranslationStore
 

@@ -13,8 +13,8 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainer.config import ChatTranslatorConfig
 from trainer.errors import BabelrecError
+from trainer.text.settings import ChatTranslatorConfig
 from trainer.text.translation.base import Translator, replace_surrogates
 from trainer.text.translation.budget import Budget
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from trainer.config import TabularSource
 from trainer.data.dataset import Dataset
 from trainer.data.faults import DatasetError
+from trainer.data.settings import TabularSource
 from trainer.data.sources import prepare
 
 LOG = "user_id,item_id,timestamp,event,value\nu1,007,1700000000,rating,4\nü2,8,1700000001,view,\n"

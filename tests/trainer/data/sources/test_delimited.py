@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.data.sources.making import LOG, fault, make
-from trainer.config import ColumnMapping, TableFormat, TabularSource
 from trainer.data.faults import DatasetError
+from trainer.data.settings import ColumnMapping, TableFormat, TabularSource
 from trainer.data.sources import delimited
 from trainer.data.sources.tabular import inputs
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.data.sources.making import make
-from trainer.config import PLACEHOLDERS
+from trainer.data.settings import PLACEHOLDERS
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 LOG = "user_id,item_id,timestamp,event\nu,1,1700000000,view\n"

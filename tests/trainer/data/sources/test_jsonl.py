@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.data.sources.making import fault, make
-from trainer.config import TableFormat
+from trainer.data.settings import TableFormat
 from trainer.data.sources import jsonl
 
 pytestmark = pytest.mark.usefixtures("own_cache")

@@ -5,9 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from trainer.config import KmrdSource
 from trainer.data.dataset import Dataset
 from trainer.data.faults import DatasetError
+from trainer.data.settings import KmrdSource
 from trainer.data.sources import prepare
 from trainer.data.sources.kmrd import parse_english
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from trainer.config import MindSource
 from trainer.data.dataset import Dataset
 from trainer.data.faults import DatasetError
+from trainer.data.settings import MindSource
 from trainer.data.sources import prepare
 from trainer.data.sources.mind import XMIND_CODES, language_of
 

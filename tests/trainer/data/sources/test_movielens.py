@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from trainer.config import MovieLens100kSource
 from trainer.data.dataset import Dataset
 from trainer.data.faults import DatasetError
+from trainer.data.settings import MovieLens100kSource
 from trainer.data.sources import movielens, prepare
 from trainer.data.sources.download import DownloadError, RemoteFile, Wheel
 from trainer.data.sources.titles import natural_title

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.data import builders
-from trainer.config import DatasetSource, KmrdSource, MindSource, MovieLens100kSource, TabularSource
 from trainer.data import sources
 from trainer.data.dataset import HEADER, Dataset
 from trainer.data.faults import DatasetError
+from trainer.data.settings import DatasetSource, KmrdSource, MindSource, MovieLens100kSource, TabularSource
 from trainer.data.sources import prepare
 from trainer.data.sources.contents import contents
 from trainer.files import cache_root
@@ -90,7 +90,7 @@ def test_a_killed_run_leaves_no_entry(source: TabularSource, tmp_path: Path) -> 
         "import os, sys\n"
         "from pathlib import Path\n"
         "import trainer.data.dataset as module\n"
-        "from trainer.config import TabularSource\n"
+        "from trainer.data.settings import TabularSource\n"
         "from trainer.data.sources import prepare\n"
         "module.fingerprint = lambda tables: os._exit(9)\n"
         "prepare(TabularSource(interactions=Path(sys.argv[1]), items=Path(sys.argv[2])))\n"
@@ -110,7 +110,7 @@ def test_the_second_of_two_processes_waits_for_the_entry(
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from trainer.config import TabularSource\n"
+        "from trainer.data.settings import TabularSource\n"
         "from trainer.data import sources\n"
         "from trainer.data.sources import tabular\n"
         "def write(source, path):\n"

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tests.trainer.data.sources.making import CATALOGUE, LOG, fault, make
-from trainer.config import ColumnMapping, TabularSource
 from trainer.data.faults import DatasetError
+from trainer.data.settings import ColumnMapping, TabularSource
 from trainer.data.sources import prepare, tabular
 
 SHOP = Path(__file__).parent / "shop"

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.data.sources.making import make
-from trainer.config import TabularSource, parse_config
+from trainer.config.loading import parse_config
 from trainer.data.dataset import Dataset
+from trainer.data.settings import TabularSource
 from trainer.data.sources.titles import natural_title, title_and_year
 from trainer.errors import BabelrecError
 

@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from tests.trainer.data import builders
-from trainer.config import Config, parse_config
+from trainer.config.loading import parse_config
+from trainer.config.settings import Config
 from trainer.data.description import Description, describe
 from trainer.evaluation.data_report import print_description, write_page
 from trainer.evaluation.data_report.plots import render

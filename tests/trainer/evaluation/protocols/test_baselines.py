@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.evaluation import oracles
-from trainer.config import MovieLens100kSource
+from trainer.data.settings import MovieLens100kSource
 from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.item_sets import ItemSets

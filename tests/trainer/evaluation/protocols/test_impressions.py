@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tests.trainer.tiny import tiny_config
-from trainer.config import Config
+from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.impressions import Impressions

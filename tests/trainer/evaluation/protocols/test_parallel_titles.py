@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trainer.config import TextConfig
 from trainer.errors import BabelrecError
 from trainer.evaluation.protocols import parallel_titles
 from trainer.evaluation.protocols.parallel_titles import (
@@ -21,6 +20,7 @@ from trainer.evaluation.protocols.parallel_titles import (
     table_titles,
 )
 from trainer.evaluation.report.contents import EvaluationReport
+from trainer.text.settings import TextConfig
 
 
 def test_nearest_by_cosine_and_not_by_product() -> None:

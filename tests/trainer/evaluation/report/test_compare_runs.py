@@ -13,7 +13,8 @@ import tensorflow as tf
 from PIL import Image
 from rich.console import Console
 
-from trainer.config import Config, dump_config, parse_config
+from trainer.config.loading import parse_config
+from trainer.config.settings import Config, dump_config
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.per_user import Metric
 from trainer.evaluation.report.compare_output import print_comparison, write_comparison

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from trainer.config import ChatTranslatorConfig
+from trainer.text.settings import ChatTranslatorConfig
 
 KEY = "sk-of-the-tests"
 # Status, headers, body of an answer.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.config import ApertiumConfig
 from trainer.errors import BabelrecError
+from trainer.text.settings import ApertiumConfig
 from trainer.text.translation.apertium import Apertium
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.text.translation.conftest import Endpoint, completion
-from trainer.config import ApertiumConfig, TextConfig, TranslationConfig
 from trainer.errors import BabelrecError
 from trainer.text.preparation import prepare_labels, prepare_texts
+from trainer.text.settings import ApertiumConfig, TextConfig, TranslationConfig
 from trainer.text.translation.base import Translator
 from trainer.text.translation.catalogue import make_translator, translate_catalogue, translate_texts
 from trainer.text.translation.store import TranslationStore

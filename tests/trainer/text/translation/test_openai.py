@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.trainer.text.translation.conftest import KEY, Endpoint, completion, failure, upper
-from trainer.config import ChatTranslatorConfig
 from trainer.errors import BabelrecError
+from trainer.text.settings import ChatTranslatorConfig
 from trainer.text.translation.openai import ChatTranslator
 
 TEXTS = ["casa", "玩具总动员", "قصة لعبة", "สวัสดี", "한국어 제목", "🎉 fiesta", 'quote " \\ and\nline']

@@ -1,0 +1,247 @@
+"""Settings of the data: where they come from, what counts as positive, how they are split."""
+
+import codecs
+import re
+import zoneinfo
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from trainer.config.base import AbsolutePath, Fraction, Settings
+
+
+class MovieLens100kSource(Settings):
+    """MovieLens-100k: 100,000 ratings of films with English titles."""
+
+    name: Literal["movielens-100k"] = "movielens-100k"
+
+
+class KmrdSource(Settings):
+    """KMRD-small: ratings of films with Korean and English titles."""
+
+    name: Literal["kmrd"] = "kmrd"
+    path: AbsolutePath | None = Field(None, description="Folder of rates.csv, movies.txt, genres.csv, countries.csv.")
+    title_language: Literal["ko", "en", "both"] = Field(
+        "ko", description="Language of the items' titles; `both` keeps English as a translation of Korean."
+    )
+
+
+class MindSource(Settings):
+    """MIND news impressions, with xMIND translations as further languages of the same articles."""
+
+    name: Literal["mind"] = "mind"
+    path: AbsolutePath | None = Field(None, description="Folder of behaviors.tsv and news.tsv.")
+    translations: list[AbsolutePath] = Field(
+        [], description="xMIND files (zip or tsv); the default is every xMIND file in `path`."
+    )
+    item_language: str | None = Field(
+        None, description="Show articles in this language where a translation exists; null keeps the original."
+    )
+
+
+# Labels that exports write where an item has no category.
+PLACEHOLDERS = [
+    *("(no genres listed)", "n/a", "#n/a", "none", "null", "nan", "nil", "undefined", "unknown", "uncategorized"),
+    *("not specified", "no category", "(none)", "(unknown)", "-", "--", "–", "—", "?", ".", "\\N"),
+]
+
+
+class ColumnMapping(Settings):
+    """From the dataset format's column names to the names in the user's files."""
+
+    interactions: dict[str, str] = Field({})
+    items: dict[str, str] = Field({})
+    users: dict[str, str] = Field({})
+
+
+class TableFormat(Settings):
+    """How the files of a tabular source are written; null: sniffed where that is safe."""
+
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="Separator of the columns; null: by the ending and the header."
+    )
+    quote: str | None = Field(
+        None, max_length=1, description='Quote character, empty for none; null: `"` in CSV files, none in TSV files.'
+    )
+    encoding: str | None = Field(
+        None, description="Encoding such as `cp1252`, `latin-1` or `shift_jis`; null: the byte order mark's, or UTF-8."
+    )
+    decimal: Literal[".", ","] | None = Field(
+        None,
+        description="Decimal sign of numbers in text; when given, `1.299,00 €` is read too. null: `.`, and `,` where "
+        "the columns are separated by `;` and every value of a column fits.",
+    )
+    null_values: list[str] | None = Field(
+        None,
+        description="Texts that stand for a missing value, in every column, in addition to the usual ones in numbers.",
+    )
+    time_unit: Literal["s", "ms", "us", "ns", "excel_days", "days"] | None = Field(
+        None,
+        description="Unit of times that are numbers, since 1970 (`excel_days`: since 1899-12-30); null: s, ms, us or "
+        "ns, by their size.",
+    )
+    time_format: str | None = Field(
+        None, description="Form of times that are text, as of strftime: `%d.%m.%Y %H:%M`; null: ISO 8601."
+    )
+    time_zone: str | None = Field(
+        None, description="IANA zone of times that carry no offset, such as `Asia/Seoul`; null: UTC."
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                if not codecs.lookup(value)._is_text_encoding:
+                    raise LookupError
+            except LookupError:
+                raise ValueError(f"{value!r} names no encoding: try cp1252, utf-16, cp949 or shift_jis") from None
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                zoneinfo.ZoneInfo(value)
+            except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+                raise ValueError(f"{value!r} names no time zone: write one such as Europe/Berlin or UTC") from None
+        return value
+
+    @field_validator("time_format")
+    @classmethod
+    def _usable_format(cls, value: str | None) -> str | None:
+        if value is not None and "%" not in value:
+            raise ValueError(f"{value!r} holds no directive: write one such as %d.%m.%Y %H:%M")
+        if value is not None and "%Z" in value:
+            raise ValueError("names of zones (%Z) are ambiguous: write offsets (%z), or set time_zone")
+        return value
+
+
+class TableFormats(Settings):
+    """Settings of `TableFormat` that hold for one table and differ from the source's."""
+
+    interactions: TableFormat = TableFormat()
+    items: TableFormat = TableFormat()
+    users: TableFormat = TableFormat()
+
+
+class TabularSource(TableFormat):
+    """The user's own tables: CSV, TSV, JSONL or Parquet, recognised by their ending."""
+
+    name: Literal["tabular"] = "tabular"
+    interactions: AbsolutePath = Field(description="File, or directory of part files.")
+    items: AbsolutePath
+    users: AbsolutePath | None = None
+    columns: ColumnMapping = Field(
+        ColumnMapping(), description="By table: name in the dataset format -> name of the file's column."
+    )
+    default_event: str | None = Field(None, description="Event of every interaction when there is no event column.")
+    formats: TableFormats = Field(
+        TableFormats(), description="By table: what differs from the following settings, `delimiter` to `time_zone`."
+    )
+    list_separator: str = Field("|", min_length=1, description="Separator inside list columns of CSV files.")
+    drop_unknown_items: bool = Field(
+        False, description="Leave out (and count) interactions with items that the items table lacks; false: an error."
+    )
+    language: str | None = Field(
+        None, description="BCP 47 language of all items without one; null detects each item's language."
+    )
+    title_pattern: str | None = Field(
+        None,
+        description="`film` reads `Usual Suspects, The (1995)` as the title `The Usual Suspects` and the number "
+        "`year`; or a regular expression that whole titles fit, with the group `title` and perhaps `year`; null: none.",
+    )
+    category_placeholders: list[str] = Field(
+        PLACEHOLDERS,
+        description="Category labels that say that there is none, and are left out; case makes no difference. `[]` "
+        "keeps every label.",
+    )
+
+    @field_validator("title_pattern")
+    @classmethod
+    def _usable_pattern(cls, value: str | None) -> str | None:
+        if value is None or value == "film":
+            return value
+        try:
+            groups = set(re.compile(value).groupindex)
+        except re.error as error:
+            raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        if "title" not in groups or groups - {"title", "year"}:
+            raise ValueError(
+                f"{value!r} names the groups {sorted(groups) or 'none'}: write film, or an expression with "
+                "(?P<title>...) and perhaps (?P<year>...)"
+            )
+        return value
+
+    def format_of(self, table: Literal["interactions", "items", "users"]) -> TableFormat:
+        """How a table's file is written: its own settings, else those of the source."""
+        own = getattr(self.formats, table)
+        return TableFormat(
+            **{
+                name: getattr(self, name) if getattr(own, name) is None else getattr(own, name)
+                for name in TableFormat.model_fields
+            }
+        )
+
+
+class DatasetSource(Settings):
+    """A directory that already is in the dataset format (dataset.yaml and Parquet tables)."""
+
+    name: Literal["dataset"] = "dataset"
+    path: AbsolutePath
+
+
+SOURCES = (MovieLens100kSource, KmrdSource, MindSource, TabularSource, DatasetSource)
+Source = Annotated[
+    MovieLens100kSource | KmrdSource | MindSource | TabularSource | DatasetSource, Field(discriminator="name")
+]
+SOURCE_NAMES = {source.model_fields["name"].default: source for source in SOURCES}
+
+
+class SplitConfig(Settings):
+    """How positives are divided into training, validation and test parts (protocol P1, docs/evaluation.md)."""
+
+    kind: Literal["per_user", "global", "impressions"] = Field(
+        "per_user",
+        description="`per_user`: each user's last positives; `global`: everything after one moment; `impressions`: "
+        "everything after the moment at which the last impressions begin (P3).",
+    )
+    test_fraction: Fraction = 0.2
+    validation_fraction: Fraction = Field(0.2, description="Share of the training part held out for early stopping.")
+    train_users: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="Share of users to learn from; the others only ask. For few-shot experiments (P2).",
+    )
+    min_positives: int = Field(5, ge=1, description="Users with fewer positives are dropped before splitting.")
+    cold_items: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of the items with positives that is held out of training and validation altogether; all "
+        "their positives are test. For item cold start.",
+    )
+    cold_seed: int = Field(0, ge=0, description="Which items those are.")
+
+
+class DataConfig(Settings):
+    """Which data, and what counts as a positive."""
+
+    source: Source = MovieLens100kSource()
+    positives: dict[str, float | None] = Field(
+        {"rating": 4.0, "click": None, "purchase": None},
+        description="Event -> smallest value that counts as positive (null: every such event).",
+    )
+    split: SplitConfig = SplitConfig()
+    category_names: AbsolutePath | None = Field(
+        None,
+        description="YAML file of category label -> language -> names: what people type for a label, in training "
+        "queries and in search (`configs/categories/movielens.yaml`).",
+    )
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
