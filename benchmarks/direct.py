@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from google.protobuf import text_format
 
-from serving.client.encoding import recommend_inputs
+from serving import contract
+from serving.client.encoding import inputs_of
 from serving.client.types import Query
 from serving.protos import config_pb2
 from serving.runtime.c_api import library
@@ -95,7 +96,7 @@ class _Caller:
         if size not in self._batches:
             made = self._batches[size] = []
             for start in range(0, min(len(self._queries), 8 * size), size):
-                inputs = recommend_inputs(self._queries[start : start + size])
+                inputs = inputs_of(contract.DEFAULT, self._queries[start : start + size])
                 made.append([tensor_from_proto(to_proto(inputs[alias])) for alias in self._aliases])
         return self._batches[size]
 

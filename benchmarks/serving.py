@@ -32,7 +32,8 @@ from benchmarks.environment import environment
 from benchmarks.load import Load, closed_loop, open_loop, together
 from benchmarks.program import measure_and_write
 from benchmarks.served import MODEL, Server
-from serving.client.encoding import recommend_inputs
+from serving import contract
+from serving.client.encoding import inputs_of
 from serving.client.types import Query
 from serving.native.library import why_not
 from serving.protos import config_pb2, predict_pb2
@@ -289,7 +290,7 @@ def _queries(count: int) -> list[Query]:
 def _request(queries: Sequence[Query]) -> bytes:
     request = predict_pb2.PredictRequest()
     request.model_spec.name = MODEL
-    for name, array in recommend_inputs(queries).items():
+    for name, array in inputs_of(contract.DEFAULT, queries).items():
         request.inputs[name].CopyFrom(to_proto(array))
     return bytes(request.SerializeToString())
 

@@ -7,43 +7,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from serving import contract
 from serving.client.errors import BadRequestError
 from serving.client.types import Query, RankedItem, Recommendation
 from serving.tensors import string_array
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-_TEXTS = ("user_id", "query", "language", "country")
-_FILTERS = ("exclude", "languages", "categories")
 
-# The lowest finite float32 (or -inf, of earlier exports): an item that the model doesn't know.
-_NO_SCORE = -3.4028234663852886e38
+def inputs_of(signature: str, queries: Sequence[Query], **others: npt.NDArray[Any]) -> Arrays:
+    """The inputs of a signature; B = number of queries.
 
-
-def query_inputs(queries: Sequence[Query]) -> Arrays:
-    """The inputs of the ``rank`` signature but for the items; B = number of queries.
-
-    Raises:
-        BadRequestError: a value has a wrong type; the text names it.
-    """
-    arrays = {name: string_array([_bytes(name, getattr(q, name)) for q in queries]) for name in _TEXTS}
-    arrays["history"] = string_matrix("history", [q.history for q in queries], newest_last=True)
-    arrays["timestamp"] = np.array([_seconds(q.timestamp) for q in queries], dtype=np.int64)
-    return arrays
-
-
-def recommend_inputs(queries: Sequence[Query]) -> Arrays:
-    """The inputs of the ``serving_default`` and ``retrieve`` signatures; B = number of queries.
+    Args:
+        signature: Its key.
+        queries: What is asked.
+        others: Inputs that are no part of a query.
 
     Raises:
         BadRequestError: a value has a wrong type or k is not positive; the text names it.
     """
-    arrays = query_inputs(queries)
-    for name in _FILTERS:
-        arrays[name] = string_matrix(name, [getattr(q, name) for q in queries])
-    arrays["k"] = np.array([_k(q.k) for q in queries], dtype=np.int32)
-    arrays["include_seen"] = np.array([bool(q.include_seen) for q in queries], dtype=np.bool_)
+    arrays = dict(others)
+    for name, spec in contract.SIGNATURES[signature].items():
+        if name not in others:
+            arrays[name] = _column(name, spec, [getattr(query, name) for query in queries])
     return arrays
+
+
+def _column(name: str, spec: contract.Input, values: Sequence[Any]) -> npt.NDArray[Any]:
+    if spec.rank == 2:
+        return string_matrix(name, values, newest_last=spec.newest_last)
+    if spec.dtype == "string":
+        return string_array([_bytes(name, value) for value in values])
+    return np.array([_VALUES[name](value) for value in values], dtype=spec.dtype)
 
 
 def string_matrix(name: str, rows: Sequence[Sequence[str]], newest_last: bool = False) -> npt.NDArray[Any]:
@@ -63,8 +58,8 @@ def string_matrix(name: str, rows: Sequence[Sequence[str]], newest_last: bool = 
 
 def recommendations(outputs: Mapping[str, npt.NDArray[Any]]) -> list[list[Recommendation]]:
     """Rows of results without their padding; further (B, K) float outputs become heads."""
-    ids, scores = outputs["item_ids"], outputs["scores"]
-    languages, titles = outputs.get("languages"), outputs.get("titles")
+    ids, scores = outputs[contract.ITEM_IDS], outputs[contract.SCORES]
+    languages, titles = outputs.get(contract.LANGUAGES), outputs.get(contract.TITLES)
     heads = _heads(outputs, ids.shape)
     return [
         [
@@ -84,14 +79,15 @@ def recommendations(outputs: Mapping[str, npt.NDArray[Any]]) -> list[list[Recomm
 
 def ranked(outputs: Mapping[str, npt.NDArray[Any]], items: Sequence[Sequence[str]]) -> list[list[RankedItem]]:
     """Rows of scored items, in the order asked for."""
-    scores = outputs["scores"]
+    scores = outputs[contract.SCORES]
     heads = _heads(outputs, scores.shape)
     result: list[list[RankedItem]] = []
     for row, wanted in enumerate(items):
         ranking: list[RankedItem] = []
         for column, item_id in enumerate(wanted):
             score = float(scores[row, column])
-            if score <= _NO_SCORE:
+            # Earlier exports have -inf.
+            if score <= contract.LOWEST_SCORE:
                 ranking.append(RankedItem(item_id, None))
             else:
                 ranking.append(
@@ -105,7 +101,7 @@ def _heads(outputs: Mapping[str, npt.NDArray[Any]], shape: tuple[int, ...]) -> A
     return {
         name: values
         for name, values in sorted(outputs.items())
-        if name != "scores" and values.dtype.kind == "f" and values.shape == shape
+        if name != contract.SCORES and values.dtype.kind == "f" and values.shape == shape
     }
 
 
@@ -144,3 +140,7 @@ def _integer(name: str, value: object, low: int, high: int) -> int:
     if not low <= number <= high:
         raise BadRequestError(f"{name} must be between {low} and {high}, got {number}")
     return number
+
+
+# How values that are no texts are checked and converted, by input.
+_VALUES: dict[str, Callable[[Any], int | bool]] = {"timestamp": _seconds, "k": _k, "include_seen": bool}

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from serving import contract
 from serving.client.calls import Call, Steps
-from serving.client.encoding import query_inputs, ranked, recommend_inputs, recommendations, string_matrix
+from serving.client.encoding import inputs_of, ranked, recommendations, string_matrix
 from serving.client.errors import BadRequestError, ServerFaultError
 from serving.client.protocols import Arrays, Prediction, ServingProtocol
 from serving.client.types import (
@@ -22,10 +23,8 @@ from serving.client.types import (
 from serving.protos import error_codes_pb2, get_model_status_pb2, model_server_config_pb2
 from serving.tensors import dtype_name
 
-RECOMMEND = "serving_default"
-RETRIEVE = "retrieve"
-_RANK = "rank"
-_ENCODE = "encode_text"
+RECOMMEND = contract.DEFAULT
+RETRIEVE = contract.RETRIEVE
 
 
 class Operations:
@@ -42,8 +41,9 @@ class Operations:
         """Recommends or retrieves, by the signature."""
         if not queries:
             return []
-        outputs = yield from self._protocol.predict(Prediction(signature_name, recommend_inputs(queries)), call)
-        _check_outputs(outputs, signature_name, "item_ids", "scores")
+        inputs = inputs_of(signature_name, queries)
+        outputs = yield from self._protocol.predict(Prediction(signature_name, inputs), call)
+        _check_outputs(outputs, signature_name, contract.ITEM_IDS, contract.SCORES)
         # Rows are as wide as the largest k of the batch; each query gets what it asked for.
         return [row[: query.k] for row, query in zip(recommendations(outputs), queries, strict=True)]
 
@@ -55,18 +55,18 @@ class Operations:
             raise BadRequestError(f"{len(queries)} queries but {len(item_ids)} lists of items")
         if not queries:
             return []
-        inputs = query_inputs(queries)
-        inputs["item_ids"] = string_matrix("item_ids", item_ids)
-        outputs = yield from self._protocol.predict(Prediction(_RANK, inputs), call)
-        _check_outputs(outputs, _RANK, "scores")
+        items = string_matrix(contract.ITEM_IDS, item_ids)
+        inputs = inputs_of(contract.RANK, queries, item_ids=items)
+        outputs = yield from self._protocol.predict(Prediction(contract.RANK, inputs), call)
+        _check_outputs(outputs, contract.RANK, contract.SCORES)
         return ranked(outputs, item_ids)
 
     def encode(self, texts: Sequence[str], call: Call) -> Steps[npt.NDArray[np.float32]]:
         """Embeds texts."""
         text = string_matrix("texts", [texts])[0]
-        outputs = yield from self._protocol.predict(Prediction(_ENCODE, {"text": text}), call)
-        _check_outputs(outputs, _ENCODE, "embeddings")
-        return outputs["embeddings"]
+        outputs = yield from self._protocol.predict(Prediction(contract.ENCODE_TEXT, {"text": text}), call)
+        _check_outputs(outputs, contract.ENCODE_TEXT, contract.EMBEDDINGS)
+        return outputs[contract.EMBEDDINGS]
 
     def predict(
         self,

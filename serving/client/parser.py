@@ -4,6 +4,8 @@ import argparse
 import math
 from typing import NoReturn
 
+from serving import contract
+
 # What a wrong request exits with, too.
 _USAGE_STATUS = 2
 
@@ -151,7 +153,7 @@ def _selection() -> _Parser:
 
 
 def _add_predict(parser: _Parser) -> None:
-    parser.add_argument("--signature", default="serving_default", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--signature", default=contract.DEFAULT, metavar="NAME", help="default: %(default)s")
     parser.add_argument(
         "--inputs",
         required=True,

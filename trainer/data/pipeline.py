@@ -17,6 +17,7 @@ from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.dataset import Dataset
 from trainer.data.heads import Head, choose_heads, label_table
+from trainer.data.requests import RequestBatch, user_profiles, vocabulary_indices
 from trainer.data.split import Split
 from trainer.data.steps import Steps
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
@@ -25,22 +26,13 @@ from trainer.errors import BabelrecError
 _Ints = npt.NDArray[np.int32]
 
 
-class Batch(TypedDict):
+class Batch(RequestBatch):
     """B training requests with the item that answered each.
 
-    ``user``, ``language``, ``country``: int32 [B] vocabulary indices. ``history``: int32 [B, H]
-    catalogue rows, newest first, -1 pads. ``item``: int32 [B] catalogue rows. ``timestamp``: int64
-    [B]. ``text``: int32 [B], what is typed: -1 nothing, below N the text of that catalogue row,
-    from N on the category label ``text - N``. ``labels``: float32 [B, heads], NaN unknown.
+    ``item``: int32 [B] catalogue rows. ``labels``: float32 [B, heads], NaN unknown.
     """
 
-    user: tf.Tensor
-    language: tf.Tensor
-    country: tf.Tensor
-    history: tf.Tensor
     item: tf.Tensor
-    timestamp: tf.Tensor
-    text: tf.Tensor
     labels: tf.Tensor
 
 
@@ -158,17 +150,7 @@ class _ExampleBuilder:
         self._languages = index_of(vocabulary.languages)
         self._countries = index_of(vocabulary.countries)
         self._users = pl.DataFrame({"user_id": vocabulary.users}, schema={"user_id": pl.String}).with_row_index("user")
-        profiles = dataset.users()
-        columns = [] if profiles is None else profiles.collect_schema().names()
-        wanted: list[pl.Expr] = []
-        if "languages" in columns:
-            wanted.append(pl.col("languages").list.first().alias("user_language"))
-        if "country" in columns:
-            wanted.append(pl.col("country"))
-        if profiles is not None and wanted:
-            self._users = self._users.join(
-                profiles.select("user_id", *wanted).collect(), on="user_id", how="left", maintain_order="left"
-            )
+        self._users = self._users.join(user_profiles(dataset), on="user_id", how="left", maintain_order="left")
 
     def build(self, events: pl.DataFrame, positives: pl.DataFrame, labels: pl.DataFrame) -> _Examples:
         """Examples of ``events`` (user_id, item_id, timestamp, optional language)."""
@@ -201,8 +183,8 @@ class _ExampleBuilder:
             skip = np.full_like(skip, -1)
         return _Examples(
             user=(row + 1).astype(np.int32),
-            language=self._indices(table, ["language", "user_language"], self._languages),
-            country=self._indices(table, ["country"], self._countries),
+            language=vocabulary_indices(table, ["language", "user_language"], self._languages),
+            country=vocabulary_indices(table, ["country"], self._countries),
             item=self._catalogue.rows(table["item_id"]),
             timestamp=timestamp,
             start=start,
@@ -233,14 +215,6 @@ class _ExampleBuilder:
             .sort("order")
         )
         return joined["upto"].fill_null(0).cast(pl.Int32).to_numpy()
-
-    @staticmethod
-    def _indices(table: pl.DataFrame, columns: list[str], index: dict[str, int]) -> _Ints:
-        present = [name for name in columns if name in table.columns]
-        if not present or not index:
-            return np.zeros(table.height, np.int32)
-        values = table.select(pl.coalesce(present).alias("value"))["value"]
-        return values.replace_strict(index, default=UNKNOWN, return_dtype=pl.Int32).fill_null(UNKNOWN).to_numpy()
 
 
 class _Stream:

@@ -16,6 +16,7 @@ from serving import manifest
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.dataset import Dataset
+from trainer.data.requests import Requests, user_profiles
 from trainer.data.split import Split, training_part
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
@@ -28,11 +29,12 @@ from trainer.files import atomic_directory
 from trainer.locks import writing_alone
 from trainer.models.assembly import item_table_of_run, load_recommender, make_text_search
 from trainer.models.calibration import load_calibrations
-from trainer.models.requests import CatalogueRanker
+from trainer.models.recommender import Recommender
 from trainer.provenance import source_commit
 from trainer.runs import Run
 from trainer.text.preprocessing import query_preprocessor
 from trainer.text.tuning import serving_encoder
+from trainer.towers.items import ItemTable
 
 _LOG = logging.getLogger(__name__)
 _SAMPLE_QUERIES = 512
@@ -63,9 +65,9 @@ def export(run: Run, model_dir: Path) -> Path:
     items = item_table_of_run(run, catalogue, vocabulary)
     model = load_recommender(run, items)
     parts = training_part(dataset, config)
-    histories = group_by_user(parts.train, catalogue, vocabulary.users)
+    requests = Requests.of_users(vocabulary.users, parts.train, catalogue, vocabulary, profiles=user_profiles(dataset))
     vectors = tf.Variable(model.candidate_vectors(items), trainable=False, name="item_vectors")
-    queries = _sample_queries(CatalogueRanker(model, items, {}, candidates=1), histories, vocabulary, config.seed)
+    queries = _sample_queries(model, items, vectors, requests, config.seed)
     index, record = make_index(config, vectors, queries)
     counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue))
     search = make_text_search(run, model, items, counts, vectors)
@@ -81,7 +83,7 @@ def export(run: Run, model_dir: Path) -> Path:
         vectors,
         index,
         serving_encoder(config.text, model.candidate_tower.encoder, table=config.export.text_table),
-        _user_table(config, catalogue, vocabulary, parts, histories),
+        _user_table(config, catalogue, vocabulary, parts, requests),
         popularity,
         languages,
         run.read("blend.json"),
@@ -117,27 +119,20 @@ def export(run: Run, model_dir: Path) -> Path:
 
 
 def _sample_queries(
-    ranker: CatalogueRanker, histories: tuple[np.ndarray, np.ndarray], vocabulary: Vocabulary, seed: int
+    model: Recommender, items: ItemTable, vectors: tf.Variable, requests: Requests, seed: int
 ) -> tf.Tensor:
     """Query vectors of known users, float32 [Q, D], to measure the index with."""
-    indptr, rows = histories
-    chosen = np.random.default_rng(seed).permutation(len(vocabulary.users))[:_SAMPLE_QUERIES]
-    parts = [rows[indptr[user] : indptr[user + 1]] for user in chosen]
-    starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-    flat = np.concatenate(parts) if parts else rows[:0]
-    return ranker.query_vectors(starts, flat, (chosen + 1).astype(np.int32))
+    chosen = np.random.default_rng(seed).permutation(len(requests))[:_SAMPLE_QUERIES]
+    return model.query_vectors(requests.batch(model.config.query.history_length, chosen), items, vectors)
 
 
 def _user_table(
-    config: Config,
-    catalogue: Catalogue,
-    vocabulary: Vocabulary,
-    parts: Split,
-    histories: tuple[np.ndarray, np.ndarray],
+    config: Config, catalogue: Catalogue, vocabulary: Vocabulary, parts: Split, requests: Requests
 ) -> UserTable:
+    users = vocabulary.users
     if not config.export.user_histories:
-        empty = (np.zeros(len(vocabulary.users) + 1, np.int64), np.zeros(0, np.int32))
-        return UserTable(vocabulary.users, empty, empty)
+        empty, nothing = (np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32)), np.zeros(len(users), np.int32)
+        return UserTable(users, empty, empty, languages=nothing, countries=nothing)
     # An impression that was not followed by anything is no reason to hide an item.
     met = pl.concat(
         [
@@ -145,7 +140,13 @@ def _user_table(
             parts.observed.filter(pl.col("event") != "impression").select("user_id", "item_id", "timestamp"),
         ]
     ).unique(["user_id", "item_id"], keep="first", maintain_order=True)
-    return UserTable(vocabulary.users, histories, group_by_user(met, catalogue, vocabulary.users))
+    return UserTable(
+        users,
+        (requests.indptr, requests.items),
+        group_by_user(met, catalogue, users),
+        languages=requests.languages,
+        countries=requests.countries,
+    )
 
 
 def _model_card(

@@ -1,13 +1,14 @@
 """The graph that serves: text, towers, index, filters and ranking behind four signatures."""
 
 import types
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from serving import contract
 from trainer.data.catalogue import Catalogue
 from trainer.data.vocabulary import Vocabulary
 from trainer.export.bounds import Bounds, encode_in_parts
@@ -22,27 +23,62 @@ from trainer.models.recommender import Recommender
 from trainer.models.requests import membership
 from trainer.models.text_search import TextQueries, TextSearch
 from trainer.text.preprocessing import Preprocessor
+from trainer.towers.query import query_features
 
-QUERY_INPUTS = {
-    "user_id": tf.TensorSpec([None], tf.string, "user_id"),
-    "history": tf.TensorSpec([None, None], tf.string, "history"),
-    "query": tf.TensorSpec([None], tf.string, "query"),
-    "language": tf.TensorSpec([None], tf.string, "language"),
-    "country": tf.TensorSpec([None], tf.string, "country"),
-    "timestamp": tf.TensorSpec([None], tf.int64, "timestamp"),
-}
-FILTER_INPUTS = {
-    "k": tf.TensorSpec([None], tf.int32, "k"),
-    "exclude": tf.TensorSpec([None, None], tf.string, "exclude"),
-    "languages": tf.TensorSpec([None, None], tf.string, "languages"),
-    "categories": tf.TensorSpec([None, None], tf.string, "categories"),
-    "include_seen": tf.TensorSpec([None], tf.bool, "include_seen"),
-}
 Tensors = dict[str, tf.Tensor]
-# Score of places without an item.
-_NO_SCORE = tf.float32.min
-# Values of inputs that a request leaves out: nothing, and ten items.
-_UNSAID = {tf.string: "", tf.int32: 10, tf.int64: 0, tf.bool: False}
+_BOUNDED = ("exclude", "languages", "categories")
+
+
+class Query(NamedTuple):
+    """The inputs `serving.contract.QUERY_INPUTS`, as they came or within their bounds."""
+
+    user_id: tf.Tensor
+    history: tf.Tensor
+    query: tf.Tensor
+    language: tf.Tensor
+    country: tf.Tensor
+    timestamp: tf.Tensor
+
+
+class Filters(NamedTuple):
+    """The inputs `serving.contract.FILTER_INPUTS`, as they came or within their bounds."""
+
+    k: tf.Tensor
+    exclude: tf.Tensor
+    languages: tf.Tensor
+    categories: tf.Tensor
+    include_seen: tf.Tensor
+
+    def at(self, lines: tf.Tensor) -> "Filters":
+        """Those of some lines of the batch."""
+        return Filters(*(tf.gather(value, lines) for value in self))
+
+
+_Filters = TypeVar("_Filters", Filters, None)
+
+
+class Understood(NamedTuple):
+    """What the towers make of B requests.
+
+    Attributes:
+        queries: Float32 [B, D], query vectors.
+        language: String [B], the users' languages as they came.
+        users: Int32 [B] vocabulary indices, 0 unknown.
+        given: Int32 [B, H] rows of the histories that came with the requests; -1: no such item.
+        typed: Bool [B], whether there is text.
+        sentences: Float32 [T, S], sentence vectors of the T requests with text.
+        texts: String [T], their texts.
+        nothing: Bool [B]: neither user nor history nor text is known.
+    """
+
+    queries: tf.Tensor
+    language: tf.Tensor
+    users: tf.Tensor
+    given: tf.Tensor
+    typed: tf.Tensor
+    sentences: tf.Tensor
+    texts: tf.Tensor
+    nothing: tf.Tensor
 
 
 class Servable(tf.Module):
@@ -100,7 +136,7 @@ class Servable(tf.Module):
         self._bounds = Bounds(limits, self._history_length)
         self._heads = model.heads
         # The towers alone: the whole model would bring optimiser and tasks along.
-        self._query_vectors = model.query_tower
+        self._query_tower = model.query_tower
         self._candidate_tower = model.candidate_tower
         self._ranking_model = model.ranking_model
         self._uses_time = model.config.query.time
@@ -130,15 +166,13 @@ class Servable(tf.Module):
         Every input but the items to rank and the texts to encode has a default of one row that says nothing. TensorFlow
         Serving fills it in where a request leaves the input out.
         """
-        request = QUERY_INPUTS | FILTER_INPUTS
-        ids = {"item_ids": tf.TensorSpec([None, None], tf.string, "item_ids")}
-        recommend = _with_defaults(self.recommend, request, request)
+        recommend = _signature(self.recommend, contract.RECOMMEND)
         return {
-            "serving_default": recommend,
-            "recommend": recommend,
-            "retrieve": _with_defaults(self.retrieve, request, request),
-            "rank": _with_defaults(self.rank, ids | QUERY_INPUTS, QUERY_INPUTS),
-            "encode_text": tf.function(self.encode_text, input_signature=[tf.TensorSpec([None], tf.string, "text")]),
+            contract.DEFAULT: recommend,
+            contract.RECOMMEND: recommend,
+            contract.RETRIEVE: _signature(self.retrieve, contract.RETRIEVE),
+            contract.RANK: _signature(self.rank, contract.RANK),
+            contract.ENCODE_TEXT: _signature(self.encode_text, contract.ENCODE_TEXT),
         }
 
     def recommend(
@@ -156,18 +190,18 @@ class Servable(tf.Module):
         include_seen: tf.Tensor,
     ) -> Tensors:
         """Retrieve, filter, rank and order: the k best items of each request with every head's prediction."""
-        query, history, exclude, languages, categories = self._bound(query, history, exclude, languages, categories)
-        request = self._understand(
-            user_id, history, query, language, country, timestamp, (k, exclude, languages, categories, include_seen)
+        request, filters = self._read(
+            Query(user_id, history, query, language, country, timestamp),
+            Filters(k, exclude, languages, categories, include_seen),
         )
         most = self._most(k)
         count = tf.minimum(tf.maximum(most, self._candidates), self._size)
-        rows, retrieval = self._retrieve(request, language, count, k, exclude, languages, categories, include_seen)
+        rows, retrieval = self._retrieve(request, filters, count)
         vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
-        outputs = self._ranking_model(request["queries"], vectors)
+        outputs = self._ranking_model(request.queries, vectors)
         scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
         scores = self._reorder_found_by_text(request, scores, lambda: retrieval, vectors)
-        scores = tf.where(request["nothing"][:, tf.newaxis], retrieval, scores)
+        scores = tf.where(request.nothing[:, tf.newaxis], retrieval, scores)
         scores = tf.where(rows >= 0, scores, -np.inf)
         best = tf.math.top_k(scores, tf.minimum(most, count))
         rows = tf.gather(rows, best.indices, batch_dims=1)
@@ -175,9 +209,7 @@ class Servable(tf.Module):
         predictions = self._ranking_model.predictions(
             tf.gather(outputs, best.indices, batch_dims=1), self._calibrations
         )
-        return self._describe(rows, scores) | {
-            name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()
-        }
+        return self._describe(rows, scores) | _of_items(rows, predictions)
 
     def retrieve(
         self,
@@ -194,12 +226,11 @@ class Servable(tf.Module):
         include_seen: tf.Tensor,
     ) -> Tensors:
         """The k nearest allowed items of each request, by dot product, without ranking."""
-        query, history, exclude, languages, categories = self._bound(query, history, exclude, languages, categories)
-        request = self._understand(
-            user_id, history, query, language, country, timestamp, (k, exclude, languages, categories, include_seen)
+        request, filters = self._read(
+            Query(user_id, history, query, language, country, timestamp),
+            Filters(k, exclude, languages, categories, include_seen),
         )
-        count = tf.minimum(self._most(k), self._size)
-        rows, scores = self._retrieve(request, language, count, k, exclude, languages, categories, include_seen)
+        rows, scores = self._retrieve(request, filters, tf.minimum(self._most(k), self._size))
         return self._describe(*self._cut(rows, scores, k))
 
     def rank(
@@ -214,32 +245,25 @@ class Servable(tf.Module):
     ) -> Tensors:
         """Scores the given items, in the given order; an unknown item has the lowest finite score."""
         item_ids = self._bounds.ranked(self._bounds.rows(item_ids))
-        language = self._bounds.rows(language)  # by which an item's popularity is read, before all else
-        query, history, _ = self._bounds.request(query, history, {})
-        request = self._understand(user_id, history, query, language, country, timestamp)
+        request, _ = self._read(Query(user_id, history, query, language, country, timestamp), None)
         rows = self._item_rows.lookup(item_ids)
         vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
-        retrieval = tf.linalg.matvec(vectors, request["queries"])
-        outputs = self._ranking_model(request["queries"], vectors)
+        retrieval = tf.linalg.matvec(vectors, request.queries)
+        outputs = self._ranking_model(request.queries, vectors)
         scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
         scores = self._reorder_found_by_text(request, scores, lambda: self._fit_of(request, rows), vectors)
-        popular = tf.gather(self._shares(language), tf.maximum(rows, 0), batch_dims=1)
-        scores = tf.where(request["nothing"][:, tf.newaxis], popular, scores)
+        popular = tf.gather(self._shares(request.language), tf.maximum(rows, 0), batch_dims=1)
+        scores = tf.where(request.nothing[:, tf.newaxis], popular, scores)
         predictions = self._ranking_model.predictions(outputs, self._calibrations)
-        return {"item_ids": item_ids, "scores": tf.where(rows >= 0, scores, _NO_SCORE)} | {
-            name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()
-        }
+        return {
+            contract.ITEM_IDS: item_ids,
+            contract.SCORES: tf.where(rows >= 0, scores, contract.LOWEST_SCORE),
+        } | _of_items(rows, predictions)
 
     def encode_text(self, text: tf.Tensor) -> Tensors:
         """The sentence encoder's vectors."""
         text = self._bounds.texts(text)
-        return {"embeddings": self._encode(text, tf.zeros_like(text))}
-
-    def _bound(self, query: tf.Tensor, history: tf.Tensor, *filters: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """``query``, ``history``, ``exclude``, ``languages`` and ``categories`` within their bounds."""
-        names = ("exclude", "languages", "categories")
-        query, history, bounded = self._bounds.request(query, history, dict(zip(names, filters, strict=True)))
-        return query, history, *bounded.values()
+        return {contract.EMBEDDINGS: self._encode(text, tf.zeros_like(text))}
 
     def _encode(self, texts: tf.Tensor, languages: tf.Tensor) -> tf.Tensor:
         """String [n] texts, within their bound, and languages -> float32 [n, T]."""
@@ -249,172 +273,161 @@ class Servable(tf.Module):
 
         return encode_in_parts(encode, self._text_width, texts, languages)
 
-    def _understand(
-        self,
-        user_id: tf.Tensor,
-        history: tf.Tensor,
-        query: tf.Tensor,
-        language: tf.Tensor,
-        country: tf.Tensor,
-        timestamp: tf.Tensor,
-        filters: Sequence[tf.Tensor] = (),
-    ) -> Tensors:
-        """From the request's inputs to query vectors; ``nothing`` marks requests that say nothing.
+    def _read(self, query: Query, filters: _Filters) -> tuple[Understood, _Filters]:
+        """Bounds a batch's inputs, checks that all have as many rows, and makes query vectors of them.
 
-        ``filters`` are its other inputs, in the order of ``FILTER_INPUTS``: here they are only counted.
+        Args:
+            query: As it came.
+            filters: As they came; None: `rank` has none.
+
+        Returns:
+            What was understood, and the filters within their bounds.
         """
-        values = (user_id, history, query, language, country, timestamp, *filters)
+        named: Tensors = {} if filters is None else {name: getattr(filters, name) for name in _BOUNDED}
+        text, history, bounded = self._bounds.request(query.query, query.history, named)
+        query = query._replace(query=text, history=history)
+        inputs = query._asdict()
+        if filters is not None:
+            filters = filters._replace(**bounded)
+            inputs |= filters._asdict()
         # One input's rows, then that others have as many.
-        user_id = self._bounds.rows(user_id)
-        with tf.control_dependencies([_same_batch(dict(zip(QUERY_INPUTS | FILTER_INPUTS, values, strict=False)))]):
+        inputs["user_id"] = self._bounds.rows(query.user_id)
+        with tf.control_dependencies([_same_batch(inputs)]):
             # All else that would fail when lines are missing comes after these two.
-            user_id, query = tf.identity(user_id), tf.identity(query)
-        users = self._users.index(user_id)
-        given = self._item_rows.lookup(history)
-        remembered = self._users.newest(users, self._history_length)
-        # A history in the request replaces the user's remembered one. Most requests have none, and the time of a short
+            query = query._replace(
+                user_id=tf.identity(inputs["user_id"]), query=tf.identity(text), language=tf.identity(query.language)
+            )
+        return self._understand(query), filters
+
+    def _understand(self, query: Query) -> Understood:
+        users = self._users.index(query.user_id)
+        given = self._item_rows.lookup(query.history)
+        stored = self._users.newest(users, self._history_length)
+        # A history in the request replaces the user's stored one. Most requests have none, and the time of a short
         # run is the number of its operations: hence the branches here and below.
-        newest = tf.cond(tf.shape(given)[1] > 0, lambda: _given_or_remembered(given, remembered), lambda: remembered)
-        typed = tf.strings.length(tf.strings.strip(query)) > 0
+        newest = tf.cond(tf.shape(given)[1] > 0, lambda: _request_or_stored_history(given, stored), lambda: stored)
+        typed = tf.strings.length(tf.strings.strip(query.query)) > 0
         # Only requests with text pay for the encoder.
         place = tf.where(typed)
-        languages = _lookup_language(self._language_indices, language) + 1
-        sentences = self._encode(tf.gather_nd(query, place), tf.gather_nd(language, place))
+        texts = tf.gather_nd(query.query, place)
+        languages = _lookup_language(self._language_indices, query.language) + 1
+        languages = self._users.language_or_own(languages, users)
+        sentences = self._encode(texts, tf.gather_nd(query.language, place))
         sentences = self._candidate_tower.convert(sentences, tf.gather_nd(languages, place))
         vectors = self._candidate_tower.embed_text(sentences)
-        shape = tf.stack([tf.size(query, out_type=tf.int64), tf.shape(vectors, out_type=tf.int64)[1]])
-        text = tf.scatter_nd(place, vectors, shape)
-        mask = newest >= 0
-        queries = self._query_vectors(
-            {
-                "user": users,
-                "language": languages,
-                "country": self._country_indices.lookup(country) + 1,
-                "history": tf.gather(self._vectors, tf.maximum(newest, 0)),
-                "history_mask": mask,
-                "text": text,
-                "text_mask": typed,
-                "timestamp": timestamp if self._uses_time else tf.zeros_like(timestamp),
-            }
+        shape = tf.stack([tf.size(query.query, out_type=tf.int64), tf.shape(vectors, out_type=tf.int64)[1]])
+        queries = self._query_tower(
+            query_features(
+                user=users,
+                language=languages,
+                country=self._users.country_or_own(self._country_indices.lookup(query.country) + 1, users),
+                timestamp=query.timestamp if self._uses_time else None,
+                history=newest,
+                vectors=self._vectors,
+                text=tf.scatter_nd(place, vectors, shape),
+                text_mask=typed,
+            )
         )
-        return {
-            "queries": queries,
-            "nothing": (users == 0) & ~tf.reduce_any(mask, axis=1) & ~typed,
-            "given": given,
-            "users": users,
-            "typed": typed,
-            "sentences": sentences,
-            "texts": tf.gather_nd(query, place),
-        }
+        return Understood(
+            queries=queries,
+            language=query.language,
+            users=users,
+            given=given,
+            typed=typed,
+            sentences=sentences,
+            texts=texts,
+            nothing=(users == 0) & ~tf.reduce_any(newest >= 0, axis=1) & ~typed,
+        )
 
-    def _retrieve(
-        self,
-        request: Tensors,
-        language: tf.Tensor,
-        count: tf.Tensor,
-        k: tf.Tensor,
-        exclude: tf.Tensor,
-        languages: tf.Tensor,
-        categories: tf.Tensor,
-        include_seen: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _retrieve(self, request: Understood, filters: Filters, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The best ``count`` allowed items: int32 rows [B, count] (-1 pads) and dot products (or popularity)."""
-        users = request["users"]
-        remembered = tf.cond(
+        users = request.users
+        stored = tf.cond(
             tf.reduce_any(users > 0), lambda: self._users.seen(users), lambda: tf.zeros([tf.size(users), 0], tf.int32)
         )
-        seen = tf.where(include_seen[:, tf.newaxis], -1, tf.concat([request["given"], remembered], axis=1))
-        barred = tf.concat([self._item_rows.lookup(exclude), seen], axis=1)
-        asks = tf.reduce_any(tf.strings.length(languages) > 0) | tf.reduce_any(tf.strings.length(categories) > 0)
+        seen = tf.where(filters.include_seen[:, tf.newaxis], -1, tf.concat([request.given, stored], axis=1))
+        barred = tf.concat([self._item_rows.lookup(filters.exclude), seen], axis=1)
+        filtered = tf.reduce_any(tf.strings.length(filters.languages) > 0) | tf.reduce_any(
+            tf.strings.length(filters.categories) > 0
+        )
 
         def by_towers() -> tuple[tf.Tensor, tf.Tensor]:
             return tf.cond(  # type: ignore[no-any-return]
-                asks,
-                lambda: self._search_filtered(request["queries"], count, k, barred, languages, categories),
-                lambda: self._search(request["queries"], count, k, barred),
+                filtered,
+                lambda: self._search_filtered(request.queries, count, barred, filters),
+                lambda: self._search(request.queries, count, filters.k, barred),
             )
+
+        def by_text() -> tuple[tf.Tensor, tf.Tensor]:
+            return self._search_text(request, count, barred, filters, filtered)
 
         if self._text_retrieval is None:
             rows, scores = by_towers()
         else:
-            typed = request["typed"]
             rows, scores = tf.cond(
-                tf.reduce_all(typed),
-                lambda: self._search_text(request, count, barred, languages, categories, asks),
+                tf.reduce_all(request.typed),
+                by_text,
                 lambda: tf.cond(
-                    tf.reduce_any(typed),
-                    lambda: self._with_found_by_text(
-                        request, *by_towers(), *self._search_text(request, count, barred, languages, categories, asks)
-                    ),
+                    tf.reduce_any(request.typed),
+                    lambda: self._with_found_by_text(request, *by_towers(), *by_text()),
                     by_towers,
                 ),
             )
-        nothing = request["nothing"]
         return tf.cond(
-            tf.reduce_any(nothing),
-            lambda: self._with_popular(nothing, language, rows, scores, count, barred, languages, categories),
+            tf.reduce_any(request.nothing),
+            lambda: self._with_popular(request, rows, scores, count, barred, filters),
             lambda: (rows, scores),
         )
 
-    def _text_queries(self, request: Tensors) -> TextQueries:
+    def _text_queries(self, request: Understood) -> TextQueries:
         assert self._text_search is not None
-        return self._text_search.read(request["sentences"], request["texts"])
+        return self._text_search.read(request.sentences, request.texts)
 
     def _search_text(
-        self,
-        request: Tensors,
-        count: tf.Tensor,
-        barred: tf.Tensor,
-        languages: tf.Tensor,
-        categories: tf.Tensor,
-        asks: tf.Tensor,
+        self, request: Understood, count: tf.Tensor, barred: tf.Tensor, filters: Filters, filtered: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The T requests with text: int32 rows [T, count] of the items that fit, and their fit."""
         assert self._text_retrieval is not None
-        lines = tf.where(request["typed"])[:, 0]
+        lines = tf.where(request.typed)[:, 0]
 
         def allowed(places: tf.Tensor) -> tf.Tensor:
             own = tf.gather(lines, places)
             there = ~membership(tf.gather(barred, own), self._size)
-            return tf.cond(
-                asks,
-                lambda: (
-                    there
-                    & self._by_language.masks(tf.gather(languages, own))
-                    & self._by_category.masks(tf.gather(categories, own))
-                ),
-                lambda: there,
-            )
+            return tf.cond(filtered, lambda: there & self._allowed(filters.at(own)), lambda: there)
 
         return self._text_retrieval.search(self._text_queries(request), count, allowed)
 
+    def _allowed(self, filters: Filters) -> tf.Tensor:
+        """Bool [B, N], the items that each line's languages and categories let through."""
+        return self._by_language.masks(filters.languages) & self._by_category.masks(filters.categories)
+
     @staticmethod
     def _with_found_by_text(
-        request: Tensors, rows: tf.Tensor, scores: tf.Tensor, found: tf.Tensor, fit: tf.Tensor
+        request: Understood, rows: tf.Tensor, scores: tf.Tensor, found: tf.Tensor, fit: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Rows and scores of all lines, those of the lines with text replaced."""
-        places = tf.where(request["typed"])
+        places = tf.where(request.typed)
         return tf.tensor_scatter_nd_update(rows, places, found), tf.tensor_scatter_nd_update(scores, places, fit)
 
     def _reorder_found_by_text(
-        self, request: Tensors, scores: tf.Tensor, fit: Callable[[], tf.Tensor], vectors: tf.Tensor
+        self, request: Understood, scores: tf.Tensor, fit: Callable[[], tf.Tensor], vectors: tf.Tensor
     ) -> tf.Tensor:
         """Final scores [B, C]: of the lines with text their fit, moved by the towers; ``vectors`` are the items'."""
         search = self._text_search
         if search is None:
             return scores
-        typed = request["typed"]
+        typed = request.typed
         return tf.cond(  # type: ignore[no-any-return]
             tf.reduce_any(typed),
-            lambda: tf.where(typed[:, tf.newaxis], search.reorder(fit(), request["queries"], vectors), scores),
+            lambda: tf.where(typed[:, tf.newaxis], search.reorder(fit(), request.queries, vectors), scores),
             lambda: scores,
         )
 
-    def _fit_of(self, request: Tensors, rows: tf.Tensor) -> tf.Tensor:
+    def _fit_of(self, request: Understood, rows: tf.Tensor) -> tf.Tensor:
         """How well given items fit the lines with text, float32 [B, C]; 0 in the other lines."""
         if self._text_retrieval is None:
             return tf.zeros_like(rows, tf.float32)
-        places = tf.where(request["typed"])
+        places = tf.where(request.typed)
         asked = tf.maximum(tf.gather_nd(rows, places), 0)
         fit = self._text_retrieval.scores_of(self._text_queries(request), asked)
         return tf.scatter_nd(places, fit, tf.shape(rows, out_type=tf.int64))
@@ -449,13 +462,7 @@ class Servable(tf.Module):
         return (*best_rows(tf.where(contains(rows, barred), -1, rows), scores, count), self._size - most_barred)
 
     def _search_filtered(
-        self,
-        queries: tf.Tensor,
-        count: tf.Tensor,
-        k: tf.Tensor,
-        barred: tf.Tensor,
-        languages: tf.Tensor,
-        categories: tf.Tensor,
+        self, queries: tf.Tensor, count: tf.Tensor, barred: tf.Tensor, filters: Filters
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Line by line: exact over few allowed items, over-fetch and filter over many."""
 
@@ -474,7 +481,9 @@ class Servable(tf.Module):
         rows = tf.TensorSpec([None], tf.int32)
         scores = tf.TensorSpec([None], tf.float32)
         return tf.map_fn(  # type: ignore[no-any-return]
-            line, (queries, barred, languages, categories, tf.minimum(k, count)), fn_output_signature=(rows, scores)
+            line,
+            (queries, barred, filters.languages, filters.categories, tf.minimum(filters.k, count)),
+            fn_output_signature=(rows, scores),
         )
 
     def _exact_line(self, query: tf.Tensor, mask: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -508,22 +517,18 @@ class Servable(tf.Module):
 
     def _with_popular(
         self,
-        nothing: tf.Tensor,
-        language: tf.Tensor,
+        request: Understood,
         rows: tf.Tensor,
         scores: tf.Tensor,
         count: tf.Tensor,
         barred: tf.Tensor,
-        languages: tf.Tensor,
-        categories: tf.Tensor,
+        filters: Filters,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Answers requests that say nothing by what is popular with the audience of their language."""
-        places = tf.where(nothing)
+        places = tf.where(request.nothing)
         lines = places[:, 0]
-        allowed = self._by_language.masks(tf.gather(languages, lines))
-        allowed &= self._by_category.masks(tf.gather(categories, lines))
-        allowed &= ~membership(tf.gather(barred, lines), self._size)
-        shares = self._shares(tf.gather(language, lines))
+        allowed = self._allowed(filters.at(lines)) & ~membership(tf.gather(barred, lines), self._size)
+        shares = self._shares(tf.gather(request.language, lines))
         popular_rows, popular_scores = best_rows(tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), shares, count)
         return (
             tf.tensor_scatter_nd_update(rows, places, popular_rows),
@@ -550,26 +555,42 @@ class Servable(tf.Module):
     def _describe(self, rows: tf.Tensor, scores: tf.Tensor) -> Tensors:
         places = rows + 1
         return {
-            "item_ids": tf.gather(self._item_ids, places),
+            contract.ITEM_IDS: tf.gather(self._item_ids, places),
             # JSON has no infinity.
-            "scores": tf.maximum(scores, _NO_SCORE),
-            "languages": tf.gather(self._item_languages, places),
-            "titles": tf.gather(self._titles, places),
+            contract.SCORES: tf.maximum(scores, contract.LOWEST_SCORE),
+            contract.LANGUAGES: tf.gather(self._item_languages, places),
+            contract.TITLES: tf.gather(self._titles, places),
         }
 
 
-def _with_defaults(method: Any, inputs: Mapping[str, tf.TensorSpec], optional: Mapping[str, tf.TensorSpec]) -> Any:
-    """A `tf.function` of a bound method whose last inputs have defaults, which TensorFlow writes into the signature."""
+def tensor_specs(signature: str) -> dict[str, tf.TensorSpec]:
+    """The inputs of a signature by name, as `serving.contract` has them."""
+    return {
+        name: tf.TensorSpec([None] * each.rank, tf.as_dtype(each.dtype), name)
+        for name, each in contract.SIGNATURES[signature].items()
+    }
+
+
+def _signature(method: Any, name: str) -> Any:
+    """A `tf.function` of a bound method, whose defaults TensorFlow writes into the signature."""
+    inputs = contract.SIGNATURES[name]
     defaults = tuple(
-        tf.fill([1], tf.constant(_UNSAID[spec.dtype], spec.dtype))
-        if spec.shape.rank == 1
-        else tf.zeros([1, 0], spec.dtype)
-        for spec in optional.values()
+        tf.fill([1], tf.constant(each.default, tf.as_dtype(each.dtype)))
+        if each.rank == 1
+        else tf.zeros([1, 0], tf.as_dtype(each.dtype))
+        for each in inputs.values()
+        if each.default is not None
     )
     own = method.__func__
     # A copy: the class's method keeps its arguments without defaults.
-    function = types.FunctionType(own.__code__, own.__globals__, own.__name__, defaults, own.__closure__)
-    return tf.function(types.MethodType(function, method.__self__), input_signature=list(inputs.values()))
+    function = types.FunctionType(own.__code__, own.__globals__, own.__name__, defaults or None, own.__closure__)
+    specs = list(tensor_specs(name).values())
+    return tf.function(types.MethodType(function, method.__self__), input_signature=specs)
+
+
+def _of_items(rows: tf.Tensor, predictions: Tensors) -> Tensors:
+    """Predictions [B, C] of the items in ``rows``; 0 where there is none."""
+    return {name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()}
 
 
 def _lookup_language(table: tf.lookup.StaticHashTable, tags: tf.Tensor) -> tf.Tensor:
@@ -591,9 +612,9 @@ def _same_batch(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
     )
 
 
-def _given_or_remembered(given: tf.Tensor, remembered: tf.Tensor) -> tf.Tensor:
-    """Known rows of ``given`` [B, H], or ``remembered`` [B, L] where there is none; newest first, -1 pads, [B, L]."""
+def _request_or_stored_history(given: tf.Tensor, stored: tf.Tensor) -> tf.Tensor:
+    """Known rows of ``given`` [B, H], or ``stored`` [B, L] where there is none; newest first, -1 pads, [B, L]."""
     newest = tf.reverse(given, axis=[1])
     known = tf.ragged.boolean_mask(newest, newest >= 0)
-    length = remembered.shape[1]
-    return tf.where(known.row_lengths()[:, tf.newaxis] > 0, known.to_tensor(-1, shape=[None, length]), remembered)
+    length = stored.shape[1]
+    return tf.where(known.row_lengths()[:, tf.newaxis] > 0, known.to_tensor(-1, shape=[None, length]), stored)

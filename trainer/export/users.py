@@ -14,18 +14,24 @@ class UserTable(tf.Module):
         users: U ids, in the order of the vocabulary.
         histories: ``(indptr, rows)`` of each user's positives, oldest first.
         seen: The same of every item that the user has met; excluded by default.
+        languages, countries: Int32 [U] vocabulary indices from the users' profiles, 0 unknown.
     """
 
     def __init__(
         self,
         users: list[str],
-        histories: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
-        seen: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+        histories: tuple[npt.NDArray[np.int64], npt.NDArray[np.integer]],
+        seen: tuple[npt.NDArray[np.int64], npt.NDArray[np.integer]],
+        *,
+        languages: npt.NDArray[np.integer],
+        countries: npt.NDArray[np.integer],
     ) -> None:
         super().__init__(name="users")
         self._table = string_table(users)
         self._histories = _Lines(*histories)
         self._seen = _Lines(*seen)
+        self._languages = _of_users(languages)
+        self._countries = _of_users(countries)
 
     def index(self, user_ids: tf.Tensor) -> tf.Tensor:
         """String [B] -> int32 [B] vocabulary index, 0 unknown."""
@@ -35,15 +41,32 @@ class UserTable(tf.Module):
         """Int32 [B] -> rows of the last ``length`` positives, newest first, int32 [B, length], -1 pads."""
         return self._histories.last(users, length)
 
+    def language_or_own(self, language: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
+        """Int32 [B] languages of requests -> the same, and where a request has none the user's own."""
+        return _or_own(language, self._languages, users)
+
+    def country_or_own(self, country: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
+        """Like `language_or_own`, of countries."""
+        return _or_own(country, self._countries, users)
+
     def seen(self, users: tf.Tensor) -> tf.Tensor:
         """Int32 [B] -> rows of the items that each user has met, int32 [B, most of the batch], -1 pads."""
         return self._seen.all(users)
 
 
+def _of_users(values: npt.NDArray[np.integer]) -> tf.Variable | None:
+    """One value more in front, for unknown users; None where nobody has one, and the graph needs no operation."""
+    return variable(np.concatenate([[0], values]), tf.int32) if values.any() else None
+
+
+def _or_own(given: tf.Tensor, own: tf.Variable | None, users: tf.Tensor) -> tf.Tensor:
+    return given if own is None else tf.where(given > 0, given, tf.gather(own, users))
+
+
 class _Lines(tf.Module):
     """Int32 values in lines of unequal length; line 0 is empty and line ``u + 1`` is user ``u``'s."""
 
-    def __init__(self, indptr: npt.NDArray[np.int64], values: npt.NDArray[np.int32]) -> None:
+    def __init__(self, indptr: npt.NDArray[np.int64], values: npt.NDArray[np.integer]) -> None:
         super().__init__(name="lines")
         self._splits = variable(np.concatenate([[0], indptr]), tf.int64)
         # One value more for "nothing".

@@ -5,11 +5,11 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from serving import contract
 from trainer.data.catalogue import Catalogue
-from trainer.export.servable import FILTER_INPUTS, QUERY_INPUTS
+from trainer.export.servable import tensor_specs
 
 FILE_NAME = "tf_serving_warmup_requests"
-_EMPTY = {tf.string: "", tf.int32: 10, tf.int64: 0, tf.bool: False}
 
 
 def write_warmup(directory: Path, catalogue: Catalogue, users: list[str], *, model_name: str) -> int:
@@ -35,11 +35,10 @@ def write_warmup(directory: Path, catalogue: Catalogue, users: list[str], *, mod
     requests: list[list[dict[str, object]]] = [[line] for line in lines] + [(lines * 8)[:32]]
     logs = []
     # `recommend` is the default signature's function, and yet a graph of its own to whoever serves it.
-    for name in ("serving_default", "recommend", "retrieve"):
-        logs += [_request(model_name, name, _columns(batch, QUERY_INPUTS | FILTER_INPUTS)) for batch in requests]
-    ids = tf.constant([catalogue.item_ids[:10]])
-    logs.append(_request(model_name, "rank", _columns([lines[0]], QUERY_INPUTS) | {"item_ids": ids}))
-    logs.append(_request(model_name, "encode_text", {"text": tf.constant(texts)}))
+    for name in (contract.DEFAULT, contract.RECOMMEND, contract.RETRIEVE):
+        logs += [_request(model_name, name, batch) for batch in requests]
+    logs.append(_request(model_name, contract.RANK, [lines[0] | {"item_ids": catalogue.item_ids[:10]}]))
+    logs.append(_request(model_name, contract.ENCODE_TEXT, [{"text": text} for text in texts]))
     directory.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(directory / FILE_NAME)) as writer:
         for log in logs:
@@ -47,22 +46,23 @@ def write_warmup(directory: Path, catalogue: Catalogue, users: list[str], *, mod
     return len(logs)
 
 
-def _columns(lines: list[dict[str, object]], specs: dict[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
-    """Requests to batch-major tensors; what a request doesn't say is empty."""
+def _columns(lines: list[dict[str, object]], signature: str) -> dict[str, tf.Tensor]:
+    """Requests to batch-major tensors; what a request doesn't say has its default."""
     columns = {}
-    for name, spec in specs.items():
+    for name, spec in tensor_specs(signature).items():
         if spec.shape.rank == 1:
-            columns[name] = tf.constant([line.get(name, _EMPTY[spec.dtype]) for line in lines], spec.dtype)
+            default = contract.SIGNATURES[signature][name].default
+            columns[name] = tf.constant([line.get(name, default) for line in lines], spec.dtype)
         else:
             values = [line.get(name, []) for line in lines]
             columns[name] = tf.ragged.constant(values, spec.dtype, ragged_rank=1).to_tensor("")
     return columns
 
 
-def _request(model_name: str, signature: str, inputs: dict[str, tf.Tensor]) -> prediction_log_pb2.PredictionLog:
+def _request(model_name: str, signature: str, lines: list[dict[str, object]]) -> prediction_log_pb2.PredictionLog:
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model_name
     request.model_spec.signature_name = signature
-    for name, value in inputs.items():
+    for name, value in _columns(lines, signature).items():
         request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
     return prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))

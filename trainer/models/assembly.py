@@ -11,7 +11,7 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
 from trainer.data.dataset import Dataset
 from trainer.data.languages import UNDETERMINED
-from trainer.data.pipeline import Batch
+from trainer.data.requests import Requests
 from trainer.data.split import training_part
 from trainer.data.variants import TextVariants
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
@@ -255,19 +255,9 @@ def _stretch_unknown_items(model: Recommender, items: ItemTable) -> None:
 
 def _build(model: Recommender, items: ItemTable) -> None:
     """Calls every layer once, so that all weights exist."""
-    one = tf.zeros([1], tf.int32)
-    vectors = model.candidate_tower(items(one))
-    history = tf.fill([1, model.config.query.history_length], -1)
-    batch = Batch(
-        user=one,
-        language=one,
-        country=one,
-        history=history,
-        item=one,
-        timestamp=tf.zeros([1], tf.int64),
-        text=one - 1,
-        labels=tf.zeros([1, len(model.heads)]),
-    )
+    vectors = model.candidate_tower(items(tf.zeros([1], tf.int32)))
+    nobody = Requests.of_histories(np.zeros(2, np.int64), np.zeros(0, np.int32))
+    batch = nobody.batch(model.config.query.history_length)
     queries = model.query_vectors(batch, items, vectors)
     if model.heads:
         model.ranking_model(queries, vectors[tf.newaxis])

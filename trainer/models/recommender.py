@@ -10,6 +10,7 @@ import tensorflow_recommenders as tfrs
 
 from trainer.data.heads import Head
 from trainer.data.pipeline import Batch, TrainingBatch
+from trainer.data.requests import RequestBatch
 from trainer.data.vocabulary import Vocabulary
 from trainer.models.further import FurtherTerms, TrainingStep
 from trainer.models.ranking import RankingModel
@@ -17,7 +18,7 @@ from trainer.models.settings import ModelConfig
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.items import ItemTable
 from trainer.towers.linear import linear_rank
-from trainer.towers.query import QueryFeatures, QueryTower
+from trainer.towers.query import QueryTower, query_features
 
 _Value = TypeVar("_Value")
 
@@ -112,11 +113,13 @@ class Recommender(tfrs.Model):
 
     def query_vectors(
         self,
-        batch: Batch,
+        batch: RequestBatch,
         items: ItemTable,
         vectors: tf.Tensor,
         positions: tf.Tensor | None = None,
         training: bool = False,
+        *,
+        text: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Vectors of B requests, float32 [B, D].
 
@@ -124,22 +127,22 @@ class Recommender(tfrs.Model):
             batch: The requests; their history and text point into ``items``.
             items: The catalogue.
             vectors: Candidate vectors float32 [n, D].
-            positions: Int32 [B, H], where each history item stands in ``vectors``; None when
-                ``vectors`` holds the whole catalogue.
+            positions: Int32 [B, H], where each history item is in ``vectors``; None when ``vectors`` holds the whole
+                catalogue.
             training: Whether features are hidden at random.
+            text: Float32 [B, D], what is typed in every request, in place of the batch's.
         """
-        mask = batch["history"] >= 0
-        where = tf.maximum(batch["history"], 0) if positions is None else positions
         typed = batch["text"]
-        features = QueryFeatures(
+        features = query_features(
             user=batch["user"],
             language=batch["language"],
             country=batch["country"],
-            history=tf.gather(vectors, where),
-            history_mask=mask,
-            text=self._typed_text(typed, items, training),
-            text_mask=typed >= 0,
-            timestamp=tf.zeros_like(batch["timestamp"]) if not self.config.query.time else batch["timestamp"],
+            timestamp=batch["timestamp"] if self.config.query.time else None,
+            history=batch["history"],
+            vectors=vectors,
+            text=self._typed_text(typed, items, training) if text is None else text,
+            text_mask=typed >= 0 if text is None else tf.ones_like(typed, tf.bool),
+            positions=positions,
         )
         return self.query_tower(features, training=training)
 

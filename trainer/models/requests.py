@@ -1,18 +1,17 @@
 """Whole requests against a catalogue in memory: retrieve, then rank, then order."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.data.pipeline import Batch
+from trainer.data.requests import RequestBatch, Requests, request_batch_signature
 from trainer.models.ranking import blend
 from trainer.models.recommender import Recommender
 from trainer.models.text_search import TextSearch
 from trainer.towers.items import ItemTable
-from trainer.towers.query import QueryFeatures
 
 _Ints = npt.NDArray[np.integer]
 # Users answered at once.
@@ -54,7 +53,7 @@ class CatalogueRanker:
         self._retrieve_and_rank = tf.function(
             self._retrieve_and_rank_eagerly,
             input_signature=[
-                _batch_signature(model),
+                request_batch_signature(model.config.query.history_length),
                 tf.TensorSpec([None, None], tf.int32, "excluded"),
                 tf.TensorSpec([items.size], tf.bool, "allowed"),
             ],
@@ -91,35 +90,17 @@ class CatalogueRanker:
         other._allowed = tf.constant(allowed)
         return other
 
-    def rank(
-        self,
-        indptr: npt.NDArray[np.int64],
-        history: _Ints,
-        k: int,
-        *,
-        users: _Ints | None = None,
-    ) -> npt.NDArray[np.int64]:
-        """The k best items of each user that are not in the user's history.
-
-        Args:
-            indptr: Int64 [U + 1], as of `trainer.data.catalogue.group_by_user`.
-            history: Int32 [total] item rows, oldest first.
-            k: Length of the lists.
-            users: Int32 [U] vocabulary indices; None: unknown users.
+    def rank(self, requests: Requests, k: int) -> npt.NDArray[np.int64]:
+        """The k best items of each request that are not in its history.
 
         Returns:
-            Int64 [U, k] item rows, best first; -1 where a user has fewer.
+            Int64 [U, k] item rows, best first; -1 where a request has fewer.
         """
-        total = len(indptr) - 1
-        rankings = np.full((total, k), -1, np.int64)
-        for start in range(0, total, _BLOCK):
-            stop = min(start + _BLOCK, total)
-            batch, excluded = self._requests(
-                indptr[start : stop + 1], history, None if users is None else users[start:stop]
-            )
-            rows, retrieval, outputs = self._retrieve_and_rank(batch, excluded, self._allowed)
+        rankings = np.full((len(requests), k), -1, np.int64)
+        for block in _blocks(len(requests)):
+            rows, retrieval, outputs = self._answer(requests[block])
             best = self._order(rows, retrieval, outputs, k).numpy()
-            rankings[start:stop, : best.shape[1]] = best
+            rankings[block, : best.shape[1]] = best
         return rankings
 
     def rank_texts(self, sentences: tf.Tensor, texts: Sequence[str], k: int) -> npt.NDArray[np.int64]:
@@ -155,42 +136,28 @@ class CatalogueRanker:
             rows = np.where(np.isfinite(best.values.numpy()), rows, -1).astype(np.int64)
         return np.pad(rows, [(0, 0), (0, k - rows.shape[1])], constant_values=-1)
 
-    def parts(self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints | None) -> tuple[tf.Tensor, ...]:
-        """Retrieved rows [U, C], retrieval logits [U, C] and raw head outputs [U, C, heads] of U users."""
-        blocks = []
-        for start in range(0, len(indptr) - 1, _BLOCK):
-            stop = min(start + _BLOCK, len(indptr) - 1)
-            some = None if users is None else users[start:stop]
-            requests = self._requests(indptr[start : stop + 1], history, some)
-            blocks.append(self._retrieve_and_rank(*requests, self._allowed))
+    def parts(self, requests: Requests) -> tuple[tf.Tensor, ...]:
+        """Retrieved rows [U, C], retrieval logits [U, C] and raw head outputs [U, C, heads] of U requests."""
+        blocks = [self._answer(requests[block]) for block in _blocks(len(requests))]
         return tuple(tf.concat(parts, axis=0) for parts in zip(*blocks, strict=True))
 
-    def query_vectors(self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints | None) -> tf.Tensor:
-        """Query vectors of U users, float32 [U, D]; arguments as of `rank`."""
-        batch, _ = self._requests(indptr, history, users)
-        return self._model.query_vectors(batch, self._items, self._vectors)
+    def query_vectors(self, requests: Requests) -> tf.Tensor:
+        """Query vectors of U requests, float32 [U, D]."""
+        return self._model.query_vectors(requests.batch(self._history_length), self._items, self._vectors)
 
-    def outputs(
-        self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints, pairs: tuple[_Ints, _Ints]
-    ) -> npt.NDArray[np.float32]:
+    def outputs(self, requests: Requests, pairs: tuple[_Ints, _Ints]) -> npt.NDArray[np.float32]:
         """Raw outputs of the ranking model on given pairs.
 
         Args:
-            indptr, history, users: U users, as of `rank`.
-            pairs: Int [E] places among the users, and int [E] item rows.
+            requests: U requests.
+            pairs: Int [E] places among the requests, and int [E] item rows.
 
         Returns:
             Float32 [E, heads].
         """
-        if len(indptr) == 1:
+        if not len(requests):
             return np.zeros((0, len(self._model.heads)), np.float32)
-        queries = tf.concat(
-            [
-                self.query_vectors(indptr[start : start + _BLOCK + 1], history, users[start : start + _BLOCK])
-                for start in range(0, len(indptr) - 1, _BLOCK)
-            ],
-            axis=0,
-        )
+        queries = tf.concat([self.query_vectors(requests[block]) for block in _blocks(len(requests))], axis=0)
         who, rows = pairs
         blocks = [
             self._model.ranking_model(
@@ -201,24 +168,13 @@ class CatalogueRanker:
         ]
         return np.concatenate([np.zeros((0, len(self._model.heads)), np.float32), *blocks])
 
-    def _requests(self, indptr: npt.NDArray[np.int64], history: _Ints, users: _Ints | None) -> tuple[Batch, tf.Tensor]:
-        size = len(indptr) - 1
-        excluded = tf.RaggedTensor.from_row_splits(
-            tf.constant(history[indptr[0] : indptr[-1]], tf.int32), indptr - indptr[0]
-        )
-        newest = newest_first(indptr, history, self._model.config.query.history_length)
-        absent = tf.zeros([size], tf.int32)
-        batch = Batch(
-            user=absent if users is None else tf.constant(users, tf.int32),
-            language=absent,
-            country=absent,
-            history=tf.constant(newest),
-            item=absent,
-            timestamp=tf.zeros([size], tf.int64),
-            text=absent - 1,
-            labels=tf.zeros([size, len(self._model.heads)]),
-        )
-        return batch, excluded.to_tensor(-1)
+    @property
+    def _history_length(self) -> int:
+        return int(self._model.config.query.history_length)
+
+    def _answer(self, requests: Requests) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        batch = requests.batch(self._history_length)
+        return self._retrieve_and_rank(batch, requests.histories(), self._allowed)  # type: ignore[no-any-return]
 
     def _order(self, rows: tf.Tensor, retrieval: tf.Tensor, outputs: tf.Tensor, k: int) -> tf.Tensor:
         scores = blend(retrieval, outputs, self._model.heads, self._weights)
@@ -227,7 +183,7 @@ class CatalogueRanker:
         return tf.cast(tf.gather(rows, order, batch_dims=1), tf.int64)
 
     def _retrieve_and_rank_eagerly(
-        self, batch: Batch, excluded: tf.Tensor, allowed: tf.Tensor
+        self, batch: RequestBatch, excluded: tf.Tensor, allowed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return self._search(self._model.query_vectors(batch, self._items, self._vectors), excluded, allowed)
 
@@ -243,65 +199,32 @@ class CatalogueRanker:
         return rows, top.values, outputs
 
 
-def _batch_signature(model: Recommender) -> Batch:
-    """Of a batch of requests of any size, so that a ranker is traced once."""
-    index, length = tf.TensorSpec([None], tf.int32), model.config.query.history_length
-    return Batch(
-        user=index,
-        language=index,
-        country=index,
-        history=tf.TensorSpec([None, length], tf.int32),
-        item=index,
-        timestamp=tf.TensorSpec([None], tf.int64),
-        text=index,
-        labels=tf.TensorSpec([None, len(model.heads)], tf.float32),
-    )
+def _blocks(total: int) -> Iterator[slice]:
+    return (slice(start, min(start + _BLOCK, total)) for start in range(0, total, _BLOCK))
 
 
 def text_query_vectors(
     model: Recommender,
     sentences: tf.Tensor,
     vectors: tf.Tensor | None = None,
-    history: npt.NDArray[np.int32] | None = None,
-    users: npt.NDArray[np.int32] | None = None,
+    requests: Requests | None = None,
+    rows: npt.NDArray[np.integer] | None = None,
 ) -> tf.Tensor:
     """The query tower's vectors of requests with text, float32 [n, D].
 
     Args:
         model: The model.
         sentences: Float32 [n, T], vectors of the texts.
-        vectors: Candidate vectors float32 [N, D] that ``history`` points into.
-        history: Int32 [n, H] item rows, newest first, -1 pads; None: nobody has one.
-        users: Int32 [n] vocabulary indices; None: all are unknown.
+        vectors: Candidate vectors float32 [N, D] that histories point into.
+        requests: Who asks; None: unknown users without a history.
+        rows: Int [n], which of the requests.
     """
-    size = tf.shape(sentences)[0]
-    absent = tf.zeros([size], tf.int32)
-    length = model.config.query.history_length
-    there = tf.zeros([size, length], tf.bool) if history is None else tf.constant(history >= 0)
-    if vectors is None or history is None:
-        of_history = tf.zeros([size, length, model.width])
-    else:
-        of_history = tf.gather(vectors, tf.maximum(history, 0))
-    features = QueryFeatures(
-        user=absent if users is None else tf.constant(users, tf.int32),
-        language=absent,
-        country=absent,
-        history=of_history,
-        history_mask=there,
-        text=model.candidate_tower.embed_text(sentences),
-        text_mask=tf.ones([size], tf.bool),
-        timestamp=tf.zeros([size], tf.int64),
-    )
-    return model.query_tower(features)
-
-
-def newest_first(indptr: npt.NDArray[np.int64], history: _Ints, length: int) -> npt.NDArray[np.int32]:
-    """The newest ``length`` items of each user, int32 [U, length], newest first, -1 pads."""
-    place = indptr[1:, np.newaxis] - 1 - np.arange(length)
-    there = place >= indptr[:-1, np.newaxis]
-    if not len(history):
-        return np.full(place.shape, -1, np.int32)
-    return np.where(there, history[np.where(there, place, 0)], -1).astype(np.int32)
+    if requests is None or vectors is None:
+        size = int(sentences.shape[0])
+        requests = Requests.of_histories(np.zeros(size + 1, np.int64), np.zeros(0, np.int32))
+        vectors = tf.zeros([1, model.width])
+    batch = requests.batch(model.config.query.history_length, rows)
+    return model.query_vectors(batch, model.items, vectors, text=model.candidate_tower.embed_text(sentences))
 
 
 def membership(rows: tf.Tensor, size: int) -> tf.Tensor:

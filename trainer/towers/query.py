@@ -31,6 +31,39 @@ class QueryFeatures(TypedDict):
     timestamp: tf.Tensor
 
 
+def query_features(
+    *,
+    user: tf.Tensor,
+    language: tf.Tensor,
+    country: tf.Tensor,
+    timestamp: tf.Tensor | None,
+    history: tf.Tensor,
+    vectors: tf.Tensor,
+    text: tf.Tensor,
+    text_mask: tf.Tensor,
+    positions: tf.Tensor | None = None,
+) -> QueryFeatures:
+    """What the query tower reads, from indices.
+
+    Args:
+        user, language, country, text, text_mask: As of `QueryFeatures`.
+        timestamp: Int64 [B]; None: the model doesn't use time.
+        history: Int32 [B, H] item rows, newest first, -1 pads.
+        vectors: Float32 [n, D], candidate vectors.
+        positions: Int32 [B, H], where each history item is in ``vectors``; None: at its row.
+    """
+    return QueryFeatures(
+        user=user,
+        language=language,
+        country=country,
+        history=tf.gather(vectors, tf.maximum(history, 0) if positions is None else positions),
+        history_mask=history >= 0,
+        text=text,
+        text_mask=text_mask,
+        timestamp=tf.zeros_like(user, tf.int64) if timestamp is None else timestamp,
+    )
+
+
 class QueryTower(tf.keras.layers.Layer):
     """Query features of B requests -> vectors float32 [B, dimension].
 

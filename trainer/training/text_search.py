@@ -15,7 +15,6 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.config.settings import Config
-from trainer.data.vocabulary import UNKNOWN
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.models.assembly import typed_vectors
 from trainer.models.recommender import Recommender
@@ -147,6 +146,7 @@ class _ValidationQueries:
         self._popularity = features.popularity
         scale = TowerScale(ranker.vectors)
         self._parts: dict[str, _Scored] = {}
+        requests = hold_out.requests.and_nobody()
         for kind, asked in self._asked(items, hold_out, draws).items():
             if not asked.texts:
                 continue
@@ -158,10 +158,9 @@ class _ValidationQueries:
                 shortest, longest = np.log(_TRANSLATION_NOISE)
                 lengths = np.exp(draws.uniform(shortest, longest, (len(vectors), 1))).astype(np.float32)
                 vectors = unit(vectors + lengths * _like(features.text, len(vectors), draws))
-            history, known = hold_out.histories(asked.users, model.config.query.history_length)
             # Every second user is unknown.
-            history[::2], known[::2] = -1, UNKNOWN
-            queries = text_query_vectors(model, tf.constant(vectors), ranker.vectors, history, known)
+            rows = np.where(np.arange(len(asked.users)) % 2, asked.users, len(hold_out.requests))
+            queries = text_query_vectors(model, tf.constant(vectors), ranker.vectors, requests, rows)
             products = tf.matmul(queries, ranker.vectors, transpose_b=True)
             barred = hold_out.seen(asked.users)
             barred[np.arange(len(barred)), asked.wanted] = False

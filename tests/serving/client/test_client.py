@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 import pytest
 
+from serving import contract
 from serving.client import (
     BadRequestError,
     DeadlineExceededError,
@@ -27,7 +28,7 @@ from serving.client import (
 )
 from serving.client import errors as client_errors
 from serving.client.cli import main
-from serving.client.encoding import recommend_inputs
+from serving.client.encoding import inputs_of
 from tests.serving.live import ROOT, LiveServer
 from tests.serving.models import ITEMS
 
@@ -109,9 +110,8 @@ def test_status_and_metadata(client: RecommenderClient) -> None:
 
 
 def test_history_is_padded_in_front_and_other_lists_behind() -> None:
-    inputs = recommend_inputs(
-        [Query(history=["1", "2", "3"], exclude=["1"]), Query(history=["9"], exclude=["2", "3"]), Query()]
-    )
+    queries = [Query(history=["1", "2", "3"], exclude=["1"]), Query(history=["9"], exclude=["2", "3"]), Query()]
+    inputs = inputs_of(contract.RECOMMEND, queries)
     assert inputs["history"].tolist() == [[b"1", b"2", b"3"], [b"", b"", b"9"], [b"", b"", b""]]
     assert inputs["exclude"].tolist() == [[b"1", b""], [b"2", b"3"], [b"", b""]]
     assert inputs["languages"].shape == (3, 0)

@@ -13,7 +13,8 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the graph's operations)
 
 from tests.trainer.tiny import GENRES, tiny_config, tiny_dataset
-from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.catalogue import Catalogue
+from trainer.data.requests import Requests, user_profiles
 from trainer.data.split import training_part
 from trainer.data.vocabulary import Vocabulary, index_of
 from trainer.errors import BabelrecError
@@ -135,9 +136,12 @@ def test_the_graph_answers_as_the_model_that_was_trained(
     ranker = CatalogueRanker(model, model.items, tiny_run.read("blend.json"), candidates=20)
     users = vocabulary.users[:7]
     parts = training_part(tiny_run.dataset(), tiny_run.config)
-    indptr, rows = group_by_user(parts.train, catalogue, users)
-    known = np.array([index_of(vocabulary.users)[user] for user in users], np.int32)
-    expected = ranker.rank(indptr, rows, 10, users=known)
+    profiles = user_profiles(tiny_run.dataset())
+    requests = Requests.of_users(users, parts.train, catalogue, vocabulary, profiles=profiles)
+    assert set(requests.languages) == {index_of(vocabulary.languages)[tag] for tag in ("ko", "en")}
+    expected = ranker.rank(requests, 10)
+    indptr, rows = requests.indptr, requests.items
+    # The graph knows the users' own languages.
     answer = ask(
         user_id=users, history=[[catalogue.item_ids[row] for row in rows[indptr[u] : indptr[u + 1]]] for u in range(7)]
     )
@@ -155,7 +159,7 @@ def test_probabilities_are_calibrated_as_the_run_found(
     ranker = CatalogueRanker(model, model.items, {"retrieval": 1.0}, candidates=20)
     history, asked = np.array([0, 2, 4], np.int32), np.array([6, 7, 8, 9])
     pairs = (np.zeros(4, np.int64), asked)
-    raw = ranker.outputs(np.array([0, 3]), history, np.zeros(1, np.int32), pairs)
+    raw = ranker.outputs(Requests.of_histories(np.array([0, 3]), history), pairs)
     column = next(place for place, head in enumerate(model.heads) if head.name == "like")
     found = tiny_run.read("calibration.json")["like"]
     assert found["method"] != "none", "or the test would see nothing"
@@ -316,10 +320,14 @@ def test_a_locale_falls_back_on_its_language(ask: Callable[..., Answer]) -> None
     plain = ask(user_id=["u4"], language=["ko"])
     for tag in ("KO", "ko-KR", "ko-Kore-KR"):
         np.testing.assert_array_equal(ask(user_id=["u4"], language=[tag])["scores"], plain["scores"])
+    # The user's own language is English.
     unsaid = ask(user_id=["u4"])
     assert not np.array_equal(unsaid["scores"], plain["scores"]), "the audience's language was learned from"
+    np.testing.assert_array_equal(ask(user_id=["u4"], language=["en"])["scores"], unsaid["scores"])
     # Thai is a language of items alone: nothing was learned of Thai requests, so it must not disturb.
-    np.testing.assert_array_equal(ask(user_id=["u4"], language=["th"])["scores"], unsaid["scores"])
+    nobody = {"history": [["i1", "i3"]]}
+    assert not np.array_equal(ask(**nobody, language=["ko"])["scores"], ask(**nobody)["scores"])
+    np.testing.assert_array_equal(ask(**nobody, language=["th"])["scores"], ask(**nobody)["scores"])
     np.testing.assert_array_equal(ask(language=["ko-KR"])["scores"], ask(language=["ko"])["scores"])
 
 
@@ -418,7 +426,7 @@ def test_warmup_requests_are_answered_by_the_graph(version: Path) -> None:
         signatures.add(request.model_spec.signature_name)
         inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
         loaded.signatures[request.model_spec.signature_name](**inputs)
-    assert signatures == {"serving_default", "retrieve", "rank", "encode_text"}
+    assert signatures == {"serving_default", "recommend", "retrieve", "rank", "encode_text"}
 
 
 def test_export_settings_can_change_after_training(tiny_run: Run, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.trainer.export.test_export import Answer, asker, ids
 from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config.settings import dump_config
 from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.requests import Requests
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.export.export import export
@@ -113,8 +114,9 @@ def _ranker(model: Recommender) -> CatalogueRanker:
 
 
 def _expected(model: Recommender) -> tuple[list[str], np.ndarray]:
-    """The ten best items of a stranger with a history, and their scores."""
-    rows, scores, _ = _ranker(model).parts(np.array([0, 3]), np.array(_HISTORY, np.int32), None)
+    """The ten best items of an unknown user with a history, and their scores."""
+    requests = Requests.of_histories(np.array([0, 3]), np.array(_HISTORY, np.int32))
+    rows, scores, _ = _ranker(model).parts(requests)
     items = model.items.catalogue.item_ids
     return [items[row] for row in rows[0, :10].numpy()], scores[0, :10].numpy()
 

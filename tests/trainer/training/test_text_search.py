@@ -86,9 +86,10 @@ def test_queries_are_of_held_out_items_and_bar_what_serving_bars(
     np.testing.assert_array_equal(np.flatnonzero(there), np.sort(hold_out.test.keys()))
     barred = hold_out.seen(users)
     assert not barred[np.arange(len(rows)), rows].any()
-    history, known = hold_out.histories(users, 4)
+    batch = hold_out.requests.batch(4, users)
+    history = batch["history"].numpy()
     assert history.shape == (len(users), 4)
-    assert (known > 0).all()
+    assert (batch["user"].numpy() > 0).all()
     for line, seen in zip(barred, history, strict=True):
         assert line[seen[seen >= 0]].all()
     some, _ = hold_out.sample_positives(5, np.random.default_rng(0))

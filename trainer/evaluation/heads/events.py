@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.catalogue import Catalogue
 from trainer.data.heads import Head, label_table
-from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+from trainer.data.requests import Requests
+from trainer.data.vocabulary import Vocabulary, index_of
 from trainer.models.requests import CatalogueRanker
 
 
@@ -35,6 +36,7 @@ def head_events(
     heads: Sequence[Head],
     history: pl.DataFrame,
     events: pl.DataFrame,
+    profiles: pl.DataFrame | None = None,
 ) -> HeadEvents:
     """Asks for every pair of ``events`` as serving would: by user id and the history before the held-out period.
 
@@ -45,18 +47,13 @@ def head_events(
         heads: Of the model, in its order.
         history: Positives before the period: user_id, item_id, timestamp.
         events: As of `trainer.data.split.held_out_events`.
+        profiles: As of `trainer.data.requests.user_profiles`.
     """
     table = label_table(events, list(heads))
     users = sorted(table["user_id"].unique())
-    indptr, rows = group_by_user(history, catalogue, users)
-    known = index_of(vocabulary.users)
     place = index_of(users)
     who = np.array([place[user] - 1 for user in table["user_id"]], np.int32)
-    outputs = ranker.outputs(
-        indptr,
-        rows,
-        np.array([known.get(user, UNKNOWN) for user in users], np.int32),
-        (who, catalogue.rows(table["item_id"])),
-    )
+    requests = Requests.of_users(users, history, catalogue, vocabulary, profiles=profiles, moments=events)
+    outputs = ranker.outputs(requests, (who, catalogue.rows(table["item_id"])))
     labels = table.select(f"label_{head.name}" for head in heads).to_numpy().astype(np.float32)
     return HeadEvents(who, outputs, labels.reshape(table.height, len(heads)))

@@ -12,6 +12,7 @@ import polars as pl
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
+from trainer.data.requests import user_profiles
 from trainer.data.split import Split, held_out_events, split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
@@ -66,6 +67,7 @@ def evaluate_on_catalogue(
     known = vocabulary if known_users else replace(vocabulary, items=[])
     items = make_item_table(catalogue, known, config.text)
     model = load_recommender(run, items)
+    profiles = user_profiles(dataset)
     hold_out = HoldOut(
         catalogue,
         vocabulary,
@@ -74,6 +76,7 @@ def evaluate_on_catalogue(
         # As in serving, where a request for more items than that gets more candidates.
         candidates=max(config.export.candidates, *config.evaluation.ks),
         known_users=known_users,
+        profiles=profiles,
     )
     started = time.monotonic()
     length = max(_CURVE_LENGTH, *config.evaluation.ks)
@@ -119,6 +122,7 @@ def evaluate_on_catalogue(
         model.heads,
         parts.train_and_validation,
         held_out_events(dataset, parts, "test"),
+        profiles,
     )
     heads = judge_heads(
         model.heads,

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import polars as pl
 
 from trainer.data.catalogue import Catalogue, group_by_user
-from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+from trainer.data.requests import Requests
+from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.metrics.item_sets import ItemSets
 from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.metrics.ranking import Rankings, rank_in_blocks
@@ -15,7 +16,7 @@ from trainer.evaluation.metrics.slices import language_labels, slice_by_items
 from trainer.evaluation.protocols.baselines import popularity
 from trainer.evaluation.protocols.language_pairs import slice_by_language_pair
 from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker, newest_first
+from trainer.models.requests import CatalogueRanker
 from trainer.towers.items import ItemTable
 
 _CUT_OFF = 10
@@ -32,7 +33,8 @@ class HoldOut:
         history: Positives before the held-out ones: user_id, item_id, timestamp.
         held_out: Positives to find.
         candidates: Items that retrieval hands to ranking.
-        known_users: False asks as unknown users, by history alone (P2).
+        known_users: False asks as unknown users, by history and profile alone (P2).
+        profiles: Languages and countries of users, as of `trainer.data.requests.user_profiles`.
     """
 
     monitor = "recall@10"
@@ -47,11 +49,15 @@ class HoldOut:
         *,
         candidates: int,
         known_users: bool = True,
+        profiles: pl.DataFrame | None = None,
     ) -> None:
         self._size = candidates
         users = sorted(held_out["user_id"].unique())
         self.user_ids = users
-        self._indptr, self._history = group_by_user(history, catalogue, users)
+        self.requests = Requests.of_users(
+            users, history, catalogue, vocabulary, known=known_users, profiles=profiles, moments=held_out
+        )
+        """One request of each user: history, profile, and the moment of the first held-out positive."""
         test_indptr, test = group_by_user(held_out, catalogue, users)
         self._held_out_indptr, self._held_out = test_indptr, test
         self.candidate_rows = np.union1d(catalogue.rows(history["item_id"]), test).astype(np.int64)
@@ -59,15 +65,13 @@ class HoldOut:
         self._allowed[self.candidate_rows] = True
         self._place = np.full(len(catalogue) + 1, -1, np.int64)
         self._place[self.candidate_rows] = np.arange(len(self.candidate_rows))
-        self.train = self._sets(self._indptr, self._history)
+        self.train = self._sets(self.requests.indptr, self.requests.items)
         self.test = self._sets(test_indptr, test)
         self.training_counts = np.bincount(
             self._place[catalogue.rows(history["item_id"])], minlength=len(self.candidate_rows)
         )
         """Int64 [I]: training positives of each candidate, those of users who are not asked included."""
         self.languages = [catalogue.languages[row] for row in self.candidate_rows]
-        known = index_of(vocabulary.users) if known_users else {}
-        self._users = np.array([known.get(user, UNKNOWN) for user in users], np.int32)
 
     def ranker(
         self,
@@ -86,13 +90,13 @@ class HoldOut:
 
     def rankings(self, ranker: CatalogueRanker, k: int) -> Rankings:
         """The k best candidates of each user, int64 [U, k] positions in ``candidate_rows``, -1 pads."""
-        return self._place[ranker.rank(self._indptr, self._history, k, users=self._users)]
+        return self._place[ranker.rank(self.requests, k)]
 
     def parts(
         self, ranker: CatalogueRanker
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Retrieved candidates [U, C] (-1 pads), retrieval logits [U, C] and raw heads [U, C, heads]."""
-        rows, retrieval, outputs = ranker.parts(self._indptr, self._history, self._users)
+        rows, retrieval, outputs = ranker.parts(self.requests)
         return self._place[rows.numpy()], retrieval.numpy(), outputs.numpy()
 
     def judge(
@@ -119,16 +123,10 @@ class HoldOut:
 
     def seen(self, users: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Bool [n, N]: items of the histories of users at these places, which don't answer them."""
-        seen = np.zeros((len(users), len(self._allowed)), bool)
+        indptr, seen = self.requests.indptr, np.zeros((len(users), len(self._allowed)), bool)
         for place, user in enumerate(users):
-            seen[place, self._history[self._indptr[user] : self._indptr[user + 1]]] = True
+            seen[place, self.requests.items[indptr[user] : indptr[user + 1]]] = True
         return seen
-
-    def histories(
-        self, users: npt.NDArray[np.int64], length: int
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """The newest items of users at these places, int32 [n, length] (-1 pads), and their vocabulary indices [n]."""
-        return newest_first(self._indptr, self._history, length)[users], self._users[users]
 
     def metrics(self, ranker: CatalogueRanker, ks: Sequence[int] = (10,)) -> dict[str, float]:
         """Recall and NDCG, overall and as ``item_language/<tag>/<metric>``; recall by pair of languages.
@@ -155,7 +153,7 @@ class HoldOut:
         means = ranking_metrics(rankings, self.test, ks=(_CUT_OFF,)).means()
         return {name: means[name] for name in (f"recall@{_CUT_OFF}", f"ndcg@{_CUT_OFF}")}
 
-    def _sets(self, indptr: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]) -> ItemSets:
+    def _sets(self, indptr: npt.NDArray[np.int64], rows: npt.NDArray[np.integer]) -> ItemSets:
         users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
         return ItemSets.from_pairs(
             users, self._place[rows], num_users=len(indptr) - 1, num_items=len(self.candidate_rows)

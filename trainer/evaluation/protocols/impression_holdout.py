@@ -9,6 +9,7 @@ from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.impressions import Impressions
+from trainer.data.requests import user_profiles
 from trainer.data.split import Split, impression_moments
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
@@ -26,7 +27,14 @@ def make_hold_out(
         return None
     candidates = config.export.candidates
     if config.data.split.kind != "impressions":
-        return HoldOut(catalogue, vocabulary, parts.train, parts.validation, candidates=candidates)
+        return HoldOut(
+            catalogue,
+            vocabulary,
+            parts.train,
+            parts.validation,
+            candidates=candidates,
+            profiles=user_profiles(dataset),
+        )
     begin, end = impression_moments(dataset, config.data.split)
     shown = Impressions.from_dataset(dataset, catalogue, start=begin, stop=end)
     return ImpressionHoldOut(catalogue, vocabulary, parts, shown, candidates=candidates)

@@ -10,11 +10,10 @@ import tensorflow as tf
 
 from trainer.data.catalogue import Catalogue, group_by_user
 from trainer.data.impressions import Impressions
-from trainer.data.pipeline import Batch
+from trainer.data.requests import Requests
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.models.ranking import blend
 from trainer.models.recommender import Recommender
-from trainer.models.requests import newest_first
 from trainer.text.unit_vectors import unit
 from trainer.towers.items import ItemTable
 
@@ -73,11 +72,12 @@ class ImpressionScorer:
 
     def __init__(self, model: Recommender, vocabulary: Vocabulary, histories: Histories) -> None:
         self._model = model
-        self._histories = histories
         known = index_of(vocabulary.users)
-        self._known = np.zeros(len(histories.index), np.int32)
+        users = np.zeros(len(histories.index), np.int32)
         for user, row in histories.index.items():
-            self._known[row] = known.get(user, UNKNOWN)
+            users[row] = known.get(user, UNKNOWN)
+        self._requests = Requests.of_histories(histories.indptr, histories.items, users)
+        self._histories = histories
 
     def __call__(
         self,
@@ -115,12 +115,10 @@ class ImpressionScorer:
             histories: Shorter ones in place of all.
         """
         histories = self._histories if histories is None else histories
-        rows = histories.rows(impressions)
-        newest = newest_first(histories.indptr, histories.items, self._model.config.query.history_length)[rows]
+        requests = self._requests.with_histories(histories.indptr, histories.items)
+        rows, length = histories.rows(impressions), self._model.config.query.history_length
         queries = [
-            self._query(
-                self._known[rows[begin : begin + _QUERIES]], newest[begin : begin + _QUERIES], items, history_vectors
-            )
+            self._model.query_vectors(requests.batch(length, rows[begin : begin + _QUERIES]), items, history_vectors)
             for begin in range(0, len(rows), _QUERIES)
         ]
         retrieval = np.empty(len(impressions.items), np.float32)
@@ -135,22 +133,6 @@ class ImpressionScorer:
             retrieval[part] = tf.reduce_sum(query * candidate, axis=1) / self._model.config.retrieval.temperature
             outputs[part] = self._model.ranking_model(query, candidate[:, tf.newaxis])[:, 0]
         return retrieval, outputs
-
-    def _query(
-        self, users: npt.NDArray[np.int32], newest: npt.NDArray[np.int32], items: ItemTable, vectors: tf.Tensor
-    ) -> tf.Tensor:
-        absent = tf.zeros([len(users)], tf.int32)
-        batch = Batch(
-            user=tf.constant(users),
-            language=absent,
-            country=absent,
-            history=tf.constant(newest),
-            item=absent,
-            timestamp=tf.zeros([len(users)], tf.int64),
-            text=absent - 1,
-            labels=tf.zeros([len(users), len(self._model.heads)]),
-        )
-        return self._model.query_vectors(batch, items, vectors)
 
 
 def mean_history_scores(

@@ -8,7 +8,7 @@ import pytest
 from trainer.errors import BabelrecError
 from trainer.evaluation.protocols.text_queries import judge, load_text_queries, to_markdown
 
-_ROOT = Path(__file__).resolve().parents[3]
+_ROOT = Path(__file__).resolve().parents[4]
 _LANGUAGES = {"en", "ar", "de", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh", "zh-TW"}
 
 
