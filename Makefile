@@ -17,9 +17,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Two stamps: who only runs the demo need not wait for the tools of the tests.
-$(VENV)/.installed: setup.py constraints.txt $(wildcard serving/native/src/*) | $(VENV)/bin/python
+$(VENV)/.installed: setup.py pyproject.toml constraints.txt $(wildcard serving/native/src/*) | $(VENV)/bin/python
 	@echo "Installing the pinned packages into $(VENV) (about two minutes)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
 	@$(BIN)/python -c 'from serving.native.library import why_not; why = why_not(); why and print(f"Note: {why}\nWithout it everything works; gRPC requests cost more processor time (docs/serving.md)")'
 	@touch $@
 

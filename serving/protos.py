@@ -1,51 +1,63 @@
-"""TensorFlow Serving's messages, loaded without importing TensorFlow.
+"""TensorFlow's and TensorFlow Serving's messages, without importing TensorFlow.
 
-The generated modules of ``tensorflow_serving.apis`` import ``tensorflow.core...``, and importing anything
-inside ``tensorflow`` runs its ``__init__``: several seconds and 600 MB that a client has no use for. The
-generated modules themselves need protobuf alone. They are therefore executed straight from their files,
-with an ``__import__`` of their own that resolves the two package names to files and passes everything
-else on. ``sys.modules`` is not touched, so a later (or concurrent) ``import tensorflow`` is not
+The generated modules of ``tensorflow_serving.apis`` import ``tensorflow.core...``, and importing anything inside
+``tensorflow`` runs its ``__init__``: several seconds and 600 MB that a client has no use for. Where the two packages
+are installed, their generated modules, which need protobuf alone, are executed straight from their files, with an
+``__import__`` of their own. ``sys.modules`` is not touched, so a later (or concurrent) ``import tensorflow`` is not
 disturbed, and both ways yield the very same message classes, as these are keyed by descriptor.
+
+Where a package is not installed, as for those who install the client alone, its messages are made of the descriptors in
+``serving/proto/tensorflow.binpb``, which ``python -m serving.proto.generate`` takes from the packages.
 """
 
 import builtins
+import functools
 import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+DESCRIPTORS = Path(__file__).resolve().parent / "proto" / "tensorflow.binpb"
 _PACKAGES = ("tensorflow", "tensorflow_serving")
-_roots: dict[str, str] = {}
+_SUFFIX = "_pb2"
+# Files that TensorFlow's package holds below a folder of its own.
+_VENDORED = {"xla/": "tensorflow/compiler/", "tsl/": "tensorflow/"}
 _loaded: dict[str, ModuleType] = {}
 
 
-def _path(name: str) -> str:
+@functools.cache
+def _root(top: str) -> str | None:
+    """Where a package is installed; None where it isn't, or lacks what it needs."""
+    if top == "tensorflow_serving" and _root("tensorflow") is None:
+        return None
+    spec = importlib.util.find_spec(top)
+    return spec.submodule_search_locations[0] if spec is not None and spec.submodule_search_locations else None
+
+
+def _path(name: str) -> str | None:
     top, *rest = name.split(".")
-    if top not in _roots:
-        spec = importlib.util.find_spec(top)
-        if spec is None or not spec.submodule_search_locations:
-            raise ImportError(
-                f"serving needs the message definitions of the {top!r} package. Remedy: "
-                "`pip install tensorflow tensorflow-serving-api`."
-            )
-        _roots[top] = spec.submodule_search_locations[0]
-    return os.path.join(_roots[top], *rest) + ".py"
+    root = _root(top)
+    return None if root is None else os.path.join(root, *rest) + ".py"
 
 
 def _load(name: str) -> ModuleType:
     if name not in _loaded:
-        module = ModuleType(name)
-        module.__file__ = _path(name)
-        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
-        _loaded[name] = module
-        # The file loader keeps to the byte code that pip compiled.
-        code = SourceFileLoader(name, module.__file__).get_code(name)
-        assert code is not None
-        exec(code, module.__dict__)
+        path = _path(name)
+        _loaded[name] = module = ModuleType(name)
+        if path is None:
+            _build(module)
+        else:
+            module.__file__ = path
+            module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
+            # The file loader keeps to the byte code that pip compiled.
+            code = SourceFileLoader(name, path).get_code(name)
+            assert code is not None
+            exec(code, module.__dict__)
     return _loaded[name]
 
 
@@ -58,7 +70,7 @@ def _import(
 ) -> ModuleType:
     if name.partition(".")[0] not in _PACKAGES:
         return builtins.__import__(name, namespace, local, fromlist, level)
-    if os.path.exists(_path(name)):
+    if os.path.exists(_path(name) or ""):
         return _load(name)
     package = ModuleType(name)
     for child in fromlist:
@@ -66,10 +78,56 @@ def _import(
     return package
 
 
+@functools.cache
+def _descriptors() -> Mapping[str, Any]:
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+    return {file.name: file for file in FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file}
+
+
+def file_of(module_name: str) -> str:
+    """``tensorflow.core.framework.tensor_pb2`` -> ``tensorflow/core/framework/tensor.proto``."""
+    path = module_name.removesuffix(_SUFFIX).replace(".", "/")
+    for inside, folder in _VENDORED.items():
+        if path.startswith(folder + inside):
+            path = path.removeprefix(folder)
+    return path + ".proto"
+
+
+def _module_of(file: str) -> str:
+    name = file.removesuffix(".proto").replace("/", ".") + _SUFFIX
+    folder = next((folder for inside, folder in _VENDORED.items() if file.startswith(inside)), "")
+    return folder.replace("/", ".") + name
+
+
+def _build(module: ModuleType) -> None:
+    """Does what protoc's code does, for a file of the descriptor set."""
+    from google.protobuf import descriptor_pool
+    from google.protobuf.internal import builder
+
+    file = _descriptors()[file_of(module.__name__)]
+    for place, other in enumerate(file.dependency):
+        name = _module_of(other)
+        imported = _load(name) if name.partition(".")[0] in _PACKAGES else importlib.import_module(name)
+        if place in file.public_dependency:
+            public = {key: value for key, value in vars(imported).items() if not key.startswith("_")}
+            module.__dict__.update(public)
+    descriptor = descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+    module.__dict__["DESCRIPTOR"] = descriptor
+    builder.BuildMessageAndEnumDescriptors(descriptor, module.__dict__)
+    builder.BuildTopDescriptorsAndMessages(descriptor, module.__name__, module.__dict__)
+
+
 def module(name: str) -> Any:
     """A generated module of TensorFlow or TensorFlow Serving by its full name."""
     # With TensorFlow in the process already there is nothing to save.
-    return importlib.import_module(name) if "tensorflow" in sys.modules else _load(name)
+    in_process = "tensorflow" in sys.modules and _root(name.partition(".")[0]) is not None
+    return importlib.import_module(name) if in_process else _load(name)
+
+
+def modules() -> Iterator[ModuleType]:
+    """The modules below."""
+    return (each for name, each in globals().items() if name.endswith(_SUFFIX))
 
 
 # TensorFlow
@@ -101,8 +159,6 @@ session_service_pb2 = module("tensorflow_serving.apis.session_service_pb2")
 logging_pb2 = module("tensorflow_serving.apis.logging_pb2")
 prediction_log_pb2 = module("tensorflow_serving.apis.prediction_log_pb2")
 status_pb2 = module("tensorflow_serving.apis.status_pb2")
-prediction_service_pb2_grpc = module("tensorflow_serving.apis.prediction_service_pb2_grpc")
-model_service_pb2_grpc = module("tensorflow_serving.apis.model_service_pb2_grpc")
 
 # TensorFlow Serving: configuration
 model_server_config_pb2 = module("tensorflow_serving.config.model_server_config_pb2")

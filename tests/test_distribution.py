@@ -1,10 +1,13 @@
 """What people get who install or unpack Babelrec: all of it, with its licences."""
 
+import ast
 import email
+import importlib.metadata
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from email.message import Message
 from pathlib import Path
 
@@ -90,3 +93,25 @@ def test_the_licence_is_apaches_and_whole() -> None:
         "END OF TERMS AND CONDITIONS",
     ):
         assert part in licence
+
+
+def test_what_each_part_needs() -> None:
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras, base = project["optional-dependencies"], set(project["dependencies"])
+    # The client's part is what is always installed: nothing of TensorFlow.
+    assert not any(name.startswith(("tensorflow", "scann", "tf")) for name in base)
+    assert extras["client"] == []
+    listed = (_ROOT / "serving" / "deploy" / "babelrec" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert {line for line in listed if not line.startswith("#")} == base | {*extras["serving"], *extras["tflite"]}
+    owners = importlib.metadata.packages_distributions()
+    owned: dict[str, Path] = {}
+    for name in ("serving/client", "serving/contract.py", "serving/protos.py", "serving/tensors.py"):
+        for path in [_ROOT / name] if name.endswith(".py") else (_ROOT / name).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    modules.append(node.module)
+                owned |= {module.partition(".")[0]: path for module in modules}
+    for module, path in owned.items():
+        if module not in {*sys.stdlib_module_names, "serving"}:
+            assert base & {owner.replace("_", "-") for owner in owners[module]}, f"{path} imports {module}"

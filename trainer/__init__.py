@@ -7,8 +7,9 @@ imported, so a process that already holds Keras 3 is stopped here, where the rem
 import os
 
 from trainer._keras import require_keras_2
+from trainer._version import __version__
 
-__version__ = "0.1.0"
+__all__ = ["__version__"]
 
 require_keras_2()
 # TensorFlow's C++ log (no GPU, oneDNN) hides the lines a user came for; faults come as exceptions.

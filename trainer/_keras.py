@@ -17,7 +17,7 @@ def require_keras_2() -> None:
             imported with Keras 3 before this call.
     """
     if importlib.util.find_spec("tf_keras") is None:
-        raise ImportError(_REMEDY.format("`pip install tf-keras`."))
+        raise ImportError(_REMEDY.format("`pip install 'babelrec[train]'`."))
     setting = os.environ.get("TF_USE_LEGACY_KERAS", "1")
     if setting.lower() not in ("1", "true"):
         raise ImportError(

@@ -1,8 +1,10 @@
-"""Regenerates the ``*_pb2.py`` modules of this package: ``python -m serving.proto.generate`` (needs grpcio-tools).
+"""Regenerates the files of this package: ``python -m serving.proto.generate`` (needs grpcio-tools and TensorFlow).
 
 The messages keep the file names that they have in TensorFlow Serving and TensorFlow, under which they are known to
 protobuf; TensorFlow's own definitions, which they import, are taken from its installed modules. The import lines of
 the generated code are turned to ``serving.protos``, because importing anything of ``tensorflow`` costs seconds.
+
+``tensorflow.binpb`` holds the descriptors of all that ``serving.protos`` names, for machines without TensorFlow.
 """
 
 import re
@@ -80,6 +82,13 @@ def generate(target: Path) -> list[Path]:
     return written
 
 
+def descriptors() -> bytes:
+    """The content of ``tensorflow.binpb``, of the installed packages."""
+    return _closure(
+        [each.DESCRIPTOR for each in protos.modules()] + [protos.module(name).DESCRIPTOR for name in _IMPORTED]
+    )
+
+
 def _closure(roots: Iterable[Any]) -> bytes:
     """A serialised FileDescriptorSet of files and all that they import, imported ones first."""
     files: dict[str, FileDescriptorProto] = {}
@@ -89,8 +98,8 @@ def _closure(roots: Iterable[Any]) -> bytes:
             return
         for dependency in descriptor.dependencies:
             add(dependency)
-        files[descriptor.name] = proto = FileDescriptorProto()
-        descriptor.CopyToProto(proto)
+        # As it was registered: another form of the same file would be refused next to it.
+        files[descriptor.name] = FileDescriptorProto.FromString(descriptor.serialized_pb)
 
     for root in roots:
         add(root)
@@ -117,4 +126,6 @@ def _redirect(code: str) -> str:
 if __name__ == "__main__":
     for path in generate(_HERE):
         print(path.name)
+    protos.DESCRIPTORS.write_bytes(descriptors())
+    print(protos.DESCRIPTORS.name)
     sys.exit(0)

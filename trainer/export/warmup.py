@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving import contract
+from serving.protos import predict_pb2, prediction_log_pb2
 from trainer.data.catalogue import Catalogue
 from trainer.export.servable import tensor_specs
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from serving.protos import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
 from serving.server.compatibility import ROUTES, RPCS, render
 from serving.server.flags import FLAGS
 from serving.server.operations.config_fields import CONFIG_FIELDS
