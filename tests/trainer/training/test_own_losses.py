@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.registry import METRICS
 from trainer.models.assembly import item_table_of_run, load_recommender
+from trainer.models.further import TrainingStep
 from trainer.runs import Run
 from trainer.training.fit import fit
 from trainer.training.terms import own_term
@@ -60,6 +62,16 @@ def test_a_loss_of_one_s_own_is_minimised(losses: Path, tiny: Dataset, tiny_run:
         first[run.path] = float(np.mean(vectors[:, 0]))
     pushed, usual = first.values()
     assert pushed > usual + 0.2
+
+
+def test_the_page_s_example_is_a_loss() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "extending.md").read_text(encoding="utf-8")
+    names: dict[str, Callable[..., Callable[..., tf.Tensor]]] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    vectors = tf.constant([[2.0, 0.0], [0.0, 3.0]])
+    step = TrainingStep({}, vectors, lambda *_: (vectors, vectors), lambda *_: tf.zeros([]))  # type: ignore[typeddict-item]
+    # Two cosines of an item with itself, two of orthogonal vectors.
+    assert float(names["spread"](None)(step)) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
