@@ -1,11 +1,11 @@
 """TensorFlow Serving's messages, loaded without importing TensorFlow.
 
 The generated modules of ``tensorflow_serving.apis`` import ``tensorflow.core...``, and importing anything
-inside ``tensorflow`` runs its ``__init__``: several seconds and 600 MB that a client has no use for. The
-generated modules themselves need protobuf alone. They are therefore executed straight from their files,
-with an ``__import__`` of their own that resolves the two package names to files and passes everything
-else on. ``sys.modules`` is not touched, so a later (or concurrent) ``import tensorflow`` is not
-disturbed, and both ways yield the very same message classes, as these are keyed by descriptor.
+inside ``tensorflow`` runs its ``__init__``: several seconds and 600 MB that a client does not need. The
+generated modules themselves need only protobuf. They are therefore executed straight from their files,
+with a custom ``__import__`` that resolves the two package names to files and delegates everything
+else. ``sys.modules`` is not touched, so a later (or concurrent) ``import tensorflow`` is unaffected,
+and both ways yield the very same message classes, as these are keyed by descriptor.
 """
 
 import builtins
@@ -42,7 +42,7 @@ def _load(name: str) -> ModuleType:
         module.__file__ = _path(name)
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
         _loaded[name] = module
-        # The file loader keeps to the byte code that pip compiled.
+        # The file loader uses the bytecode that pip compiled.
         code = SourceFileLoader(name, module.__file__).get_code(name)
         assert code is not None
         exec(code, module.__dict__)
@@ -68,7 +68,7 @@ def _import(
 
 def module(name: str) -> Any:
     """A generated module of TensorFlow or TensorFlow Serving by its full name."""
-    # With TensorFlow in the process already there is nothing to save.
+    # If TensorFlow is loaded already, there is nothing to save.
     return importlib.import_module(name) if "tensorflow" in sys.modules else _load(name)
 
 

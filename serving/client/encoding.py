@@ -16,15 +16,15 @@ Arrays = dict[str, npt.NDArray[Any]]
 _TEXTS = ("user_id", "query", "language", "country")
 _FILTERS = ("exclude", "languages", "categories")
 
-# The lowest finite float32 (or -inf, of earlier exports): an item that the model doesn't know.
+# The lowest finite float32 (or -inf, of earlier exports): an item unknown to the model.
 _NO_SCORE = -3.4028234663852886e38
 
 
 def query_inputs(queries: Sequence[Query]) -> Arrays:
-    """The inputs of the ``rank`` signature but for the items; B = number of queries.
+    """The inputs of the ``rank`` signature except the items; B = number of queries.
 
     Raises:
-        BadRequestError: a value has a wrong type; the text names it.
+        BadRequestError: a value has the wrong type; the message names it.
     """
     arrays = {name: string_array([_bytes(name, getattr(q, name)) for q in queries]) for name in _TEXTS}
     arrays["history"] = string_matrix("history", [q.history for q in queries], newest_last=True)
@@ -36,7 +36,7 @@ def recommend_inputs(queries: Sequence[Query]) -> Arrays:
     """The inputs of the ``serving_default`` and ``retrieve`` signatures; B = number of queries.
 
     Raises:
-        BadRequestError: a value has a wrong type or k is not positive; the text names it.
+        BadRequestError: a value has the wrong type or k is not positive; the message names it.
     """
     arrays = query_inputs(queries)
     for name in _FILTERS:
@@ -47,7 +47,7 @@ def recommend_inputs(queries: Sequence[Query]) -> Arrays:
 
 
 def string_matrix(name: str, rows: Sequence[Sequence[str]], newest_last: bool = False) -> npt.NDArray[Any]:
-    """Strings of shape (B, longest row), padded with ''; pads come first when the newest must be last."""
+    """Strings of shape (B, longest row), padded with ''; padding comes first when the newest must be last."""
     encoded: list[list[bytes]] = []
     for row in rows:
         if isinstance(row, str | bytes) or not isinstance(row, Sequence):
@@ -62,7 +62,7 @@ def string_matrix(name: str, rows: Sequence[Sequence[str]], newest_last: bool = 
 
 
 def recommendations(outputs: Mapping[str, npt.NDArray[Any]]) -> list[list[Recommendation]]:
-    """Rows of results without their padding; further (B, K) float outputs become heads."""
+    """Rows of results without their padding; other (B, K) float outputs become heads."""
     ids, scores = outputs["item_ids"], outputs["scores"]
     languages, titles = outputs.get("languages"), outputs.get("titles")
     heads = _heads(outputs, ids.shape)
@@ -83,7 +83,7 @@ def recommendations(outputs: Mapping[str, npt.NDArray[Any]]) -> list[list[Recomm
 
 
 def ranked(outputs: Mapping[str, npt.NDArray[Any]], items: Sequence[Sequence[str]]) -> list[list[RankedItem]]:
-    """Rows of scored items, in the order asked for."""
+    """Rows of scored items, in the requested order."""
     scores = outputs["scores"]
     heads = _heads(outputs, scores.shape)
     result: list[list[RankedItem]] = []

@@ -41,7 +41,7 @@ def test_a_manifest_has_the_digest_of_each_file(exports: dict[int, Path], tmp_pa
     ("content", "said"),
     [
         ('{"files": {"saved_model.pb"', "is cut short or damaged"),
-        ("[]", "no such manifest as"),
+        ("[]", "not a manifest written by"),
         ('{"files": {"../2/saved_model.pb": {"bytes": 1, "sha256": ""}}}', "is outside the version"),
         ('{"files": {"/etc/hostname": {"bytes": 1, "sha256": ""}}}', "is outside the version"),
     ],

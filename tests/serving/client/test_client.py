@@ -165,7 +165,7 @@ def test_unreachable_server() -> None:
         target = f"localhost:{free.getsockname()[1]}"
     with (
         RecommenderClient(target, timeout=5) as nobody,
-        pytest.raises(UnreachableError, match=r"no model server answers at .* Start one with"),
+        pytest.raises(UnreachableError, match=r"no model server responds at .* Start one with"),
     ):
         nobody.recommend()
 

@@ -89,7 +89,7 @@ def test_unavailable_is_tried_again(rpcs: Rpcs, predict: Callable[..., list[floa
 def test_attempts_end(rpcs: Rpcs, attempts: int, made: int) -> None:
     rpcs.failures = [UNAVAILABLE] * 10
     policy = RetryPolicy(max_attempts=attempts, initial_backoff=0.01, max_tokens=0)
-    with pytest.raises(UnreachableError, match=r"can't answer now: not yet"):
+    with pytest.raises(UnreachableError, match=r"can't respond now: not yet"):
         predict_sync(rpcs.address, retry=policy)
     assert len(rpcs.paths) == made
 
@@ -329,7 +329,7 @@ def test_tls(authority: trustme.CA, pems: Path, predict: Callable[..., list[floa
             predict(f"grpcs://{rpcs.address}", retry=None)
         with pytest.raises(UnreachableError, match="--tls-ca"):
             predict(rpcs.address, tls=TlsOptions(ca=pems / "other-ca.pem"), retry=None)
-        with pytest.raises(UnreachableError, match="wants TLS write grpcs://"):
+        with pytest.raises(UnreachableError, match="requires TLS write grpcs://"):
             predict(rpcs.address, retry=None)
 
 
@@ -351,7 +351,7 @@ def test_mutual_tls(authority: trustme.CA, pems: Path) -> None:
 
 
 def test_tls_where_there_is_none(rpcs: Rpcs) -> None:
-    with pytest.raises(UnreachableError, match="speaks no TLS"):
+    with pytest.raises(UnreachableError, match="does not speak TLS"):
         predict_sync(f"grpcs://{rpcs.address}", retry=None)
 
 

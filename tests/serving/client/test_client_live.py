@@ -346,9 +346,9 @@ def test_command_line_mistakes_are_one_line(live: Live, capsys: pytest.CaptureFi
     at = ("--address", live.grpc, "--timeout", "30")
     encode = ("predict", *at, "--signature", "encode_text", "--inputs")
     for arguments, status, part in (
-        ((*encode, "{"), 2, "--inputs is no JSON"),
+        ((*encode, "{"), 2, "--inputs is not valid JSON"),
         ((*encode, "[1]"), 2, "must be an object"),
-        ((*encode, '{"text": [1]}'), 2, "input text (string): 1 is no string"),
+        ((*encode, '{"text": [1]}'), 2, "input text (string): 1 is neither a string"),
         ((*encode, '{"words": []}'), 2, "has no input words; it has text"),
         ((*encode, "@/no/such/file"), 2, "No such file"),
         (("predict", *at, "--signature", "x", "--inputs", "{}"), 2, 'no signature "x"'),
@@ -378,10 +378,10 @@ def test_reload(exports: dict[int, Path], tmp_path: Path, capsys: pytest.Capture
         at = ["--address", server.address, "--timeout", "60"]
         assert main(["status", *at, "--model", "second"]) == 5
         assert main(["reload", *at, str(both_models)]) == 0
-        assert "has taken the configuration" in capsys.readouterr().out
+        assert "has loaded the configuration" in capsys.readouterr().out
         with RecommenderClient(server.address, "second", timeout=60) as client:
             assert client.recommend(k=1)[0].score == pytest.approx(100.9)
-            with pytest.raises(BadRequestError, match="no ModelServerConfig in text form: 1:"):
+            with pytest.raises(BadRequestError, match="not a ModelServerConfig in text form: 1:"):
                 client.reload("model_config_list { colour: 1 }")
             client.reload(f"model_config_list {{ {entries[0]} }}")
             with pytest.raises(ModelNotFoundError):

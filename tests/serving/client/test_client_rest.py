@@ -221,7 +221,7 @@ def test_answers_that_do_not_fit(http: Http, dtype: str, answer: str) -> None:
 @pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b"", b'{"a": 1', b"\xff"])
 def test_something_else_behind_the_address(http: Http, body: bytes) -> None:
     http.routes["/metadata"] = body
-    with pytest.raises(ServerFaultError, match=r"not as TensorFlow Serving's REST API does .*Check the address"):
+    with pytest.raises(ServerFaultError, match=r"not like TensorFlow Serving's REST API .*Check the address"):
         predict_sync(http.address)
 
 
@@ -258,7 +258,7 @@ def test_several_outputs_and_a_filter(http: Http) -> None:
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
-        ({"x": np.zeros((0, 3), np.float32)}, r"can't carry x of shape \[0, 3\]"),
+        ({"x": np.zeros((0, 3), np.float32)}, r"can't send x of shape \[0, 3\]"),
         ({"x": np.zeros(1, np.complex64)}, "no form for arrays of complex64"),
         ({"x": np.array(["2020-01-01"], "datetime64[D]")}, "no form for arrays of datetime64"),
         ({"x": np.array([3], object)}, "x must hold bytes or str, got int"),
@@ -394,7 +394,7 @@ def free_port() -> int:
 
 @both
 def test_nobody_there(predict: Predict) -> None:
-    with pytest.raises(UnreachableError, match=r"no model server answers at http://localhost:.* Start one with"):
+    with pytest.raises(UnreachableError, match=r"no model server responds at http://localhost:.* Start one with"):
         predict(f"http://localhost:{free_port()}", retry=QUICK)
 
 
@@ -452,7 +452,7 @@ def test_deadline_ends_the_wait_for_a_mute_server(predict: Predict) -> None:
 
 @both
 def test_fallback_where_grpc_does_not_get_through(http: Http, predict: Predict) -> None:
-    """The first address speaks no HTTP/2, as some proxies."""
+    """The first address does not speak HTTP/2, like some proxies."""
     with http_server({}) as proxy:
         target = proxy.address.removeprefix("http://")
         assert predict(target, fallback=http.address, retry=None)["y"].tolist() == [3.5, 4.0]
