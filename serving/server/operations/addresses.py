@@ -15,7 +15,7 @@ _WHO = "`ss -ltnp 'sport = :{port}'` tells who has it"
 _KEPT_DESCRIPTORS = 256
 
 
-def most_connections() -> int:
+def default_max_connections() -> int:
     """Connections that gRPC and REST may have each: half of the limit on descriptors less 256, or a quarter of it."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:

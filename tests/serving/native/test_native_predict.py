@@ -235,7 +235,7 @@ def test_logged_models_are_logged(start: Callable[..., LiveServer], exports: dic
         ((), "it needs --enable_batching"),
         (
             ("--enable_batching", "--enable_signature_method_name_check"),
-            "it does not know --enable_signature_method_name_check",
+            "it does not support --enable_signature_method_name_check",
         ),
     ],
 )

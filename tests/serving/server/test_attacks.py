@@ -28,7 +28,7 @@ from tests.serving.server.api.test_rpc import RECOMMEND, failure, request_of
 
 # A server under attack on a busy machine is slow; what is asserted is that it answers.
 _SECONDS = 60.0
-_MOST_BYTES, _MOST_ROWS = 1_000_000, 50
+_MAX_BYTES, _MAX_ROWS = 1_000_000, 50
 _NEEDS_FRONT = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 _WAYS = [pytest.param("front", marks=_NEEDS_FRONT), pytest.param("tls", marks=_NEEDS_FRONT), "off"]
 
@@ -72,7 +72,7 @@ def server(
     monitoring = base / "monitoring.config"
     monitoring.write_text('prometheus_config { enable: true path: "/metrics" }')
     flags = ["--enable_batching", "--rest_api_port=-1", f"--monitoring_config_file={monitoring}"]
-    flags += [f"--max_request_bytes={_MOST_BYTES}", f"--max_batch_rows={_MOST_ROWS}"]
+    flags += [f"--max_request_bytes={_MAX_BYTES}", f"--max_batch_rows={_MAX_ROWS}"]
     root = None
     if request.param == "tls":
         root = trustme.CA()
@@ -165,14 +165,14 @@ def refused_by(server: Attacked, flag: str) -> int:
 def test_requests_beyond_a_bound_are_refused_and_counted(server: Attacked) -> None:
     with server.new_channel() as channel:
         predict: Any = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
-        rows = {name: np.repeat(value, _MOST_ROWS, 0) for name, value in RECOMMEND.items()}
-        assert predict(request_of({name: value[:_MOST_ROWS] for name, value in rows.items()}), timeout=_SECONDS)
+        rows = {name: np.repeat(value, _MAX_ROWS, 0) for name, value in RECOMMEND.items()}
+        assert predict(request_of({name: value[:_MAX_ROWS] for name, value in rows.items()}), timeout=_SECONDS)
         code, message = failure(predict, request_of(rows))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert "--max_batch_rows" in message
-        text = {name: value[:1] for name, value in RECOMMEND.items()} | {"query": np.array(["x" * _MOST_BYTES])}
+        text = {name: value[:1] for name, value in RECOMMEND.items()} | {"query": np.array(["x" * _MAX_BYTES])}
         assert failure(predict, request_of(text))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
-    body = json.dumps({"inputs": {"query": ["x" * _MOST_BYTES]}}).encode()
+    body = json.dumps({"inputs": {"query": ["x" * _MAX_BYTES]}}).encode()
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(
             f"http://localhost:{server.rest_port}/v1/models/{server.model_name}:predict", body, timeout=_SECONDS
