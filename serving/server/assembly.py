@@ -18,12 +18,12 @@ from serving.server.api.reflection import add_reflection
 from serving.server.errors import invalid_argument
 from serving.server.execution import ops
 from serving.server.execution.servable import Servable
+from serving.server.lifecycle.completeness import CompletenessCheck
 from serving.server.lifecycle.core import CoreOptions, ServerCore
 from serving.server.lifecycle.health import add_health
 from serving.server.lifecycle.loader import LoaderOptions, ModelLoader
 from serving.server.lifecycle.policies import TRANSITION_POLICIES
 from serving.server.lifecycle.source import StoragePath
-from serving.server.lifecycle.whole import WholeCheck
 from serving.server.native_predict import NativePredict
 from serving.server.operations import config_files, profiler, workers
 from serving.server.operations.addresses import default_max_connections
@@ -59,7 +59,7 @@ def make_core(options: argparse.Namespace, bundle: Any, metrics: Metrics) -> Cor
     gc.collect()
     gc.freeze()
     tags = tuple(bundle.saved_model_tags) or ("serve",)
-    check = WholeCheck(tags, prefer_tflite=bundle.prefer_tflite_model, require_manifest=options.require_manifest)
+    check = CompletenessCheck(tags, prefer_tflite=bundle.prefer_tflite_model, require_manifest=options.require_manifest)
     core: Core = ServerCore(
         _loader_factory(options, bundle, metrics, check),
         CoreOptions(
@@ -279,7 +279,7 @@ class _LateLoader:
 
 
 def _loader_factory(
-    options: argparse.Namespace, bundle: Any, metrics: Metrics, check: WholeCheck
+    options: argparse.Namespace, bundle: Any, metrics: Metrics, check: CompletenessCheck
 ) -> Callable[[str, StoragePath, Any], _LateLoader]:
     batched = bundle.HasField("batching_parameters")
     has_front = options.native_predict != "off" and native_predict.obstacle(options, bundle) is None

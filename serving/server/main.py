@@ -202,7 +202,7 @@ class _Server:
         if workers.is_worker():
             self._snapshots = workers.SharedSnapshots(metrics.snapshot)
             metrics.watch_others(self._snapshots.others)
-            workers.tell_ready()
+            workers.notify_ready()
 
     def _drain(self) -> bool:
         """Lets running requests finish, then unloads everything; returns whether everything was unloaded."""

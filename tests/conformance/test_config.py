@@ -233,7 +233,7 @@ def test_config_file_is_polled(models: Path, tmp_path: Path) -> None:
         server.write_config(config_list(three))
         server.wait_for_available("three", 1)
         server.wait_for_state("two", 123, State.END)
-        # What can't be read leaves the former configuration in force.
+        # An unreadable file leaves the previous configuration in force.
         size = len(server.log)
         server.write_config("model_config_list { config { nonsense")
         wait_for(lambda: "text-format" in server.log[size:], "a message about the file")

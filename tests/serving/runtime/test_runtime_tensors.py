@@ -73,7 +73,7 @@ def test_a_few_bytes_can_not_ask_for_terabytes(sizes: list[int]) -> None:
 
 
 def test_the_cache_frees_nothing_that_is_in_use() -> None:
-    cache = TensorCache(most=4)
+    cache = TensorCache(capacity=4)
     held = [cache.get(tf.make_tensor_proto([f"text {n}"]))[0] for n in range(50)]
     # All fifty may still be fed to a run: reading them must give what was put in.
     assert [proto_from_tensor(tensor).string_val[0] for tensor in held] == [f"text {n}".encode() for n in range(50)]

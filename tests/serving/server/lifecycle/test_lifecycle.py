@@ -385,7 +385,7 @@ def test_addresses_that_can_not_be_had(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for flags, said in (
         ({"port": 8500, "rest_api_port": 8500}, "--port and --rest_api_port are both 8500"),
-        ({"grpc_socket_path": str(tmp_path / "file")}, "there is something else, no socket"),
+        ({"grpc_socket_path": str(tmp_path / "file")}, "the path exists and is not a socket"),
         ({"grpc_socket_path": str(tmp_path / "no" / "socket")}, f"there is no directory {tmp_path / 'no'}"),
     ):
         with pytest.raises(OSError, match=re.escape(said)):

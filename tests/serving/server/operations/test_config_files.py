@@ -276,7 +276,7 @@ def test_a_platform_config_replaces_the_flags(adapter: str, field: str, tmp_path
             'platform_configs { key: "tensorflow" value { source_adapter_config { '
             "[type.googleapis.com/tensorflow.serving.SessionBundleSourceAdapterConfig] { "
             'config { mixed_precision: "float16" } } } } }',
-            "mixed_precision: 'float16' is none of '', 'bfloat16'. Remedy: take it out",
+            "mixed_precision: 'float16' is none of '', 'bfloat16'. Remedy: remove it",
         ),
         (
             'platform_configs { key: "tensorflow" value { source_adapter_config { [type.googleapis.com/x.Y] {} } } }',
@@ -365,7 +365,7 @@ def test_a_changed_file_is_applied_and_a_broken_one_ignored(tmp_path: Path, capl
     poller.stop()
     assert set(map(tuple, applied.calls[2:])) == {("refused",)}
     assert caplog.text.count("failed to ReloadConfig: INTERNAL: ValueError: no") == 1
-    assert "The former configuration stays in force" in caplog.text
+    assert "The previous configuration stays in force" in caplog.text
     assert [model.name for model in applied.current.model_config_list.config] == ["c"]
 
 

@@ -15,8 +15,8 @@ from serving.protos import config_pb2
 from serving.runtime.c_api import TensorFlowError
 from serving.runtime.checkpoint import shard_sizes
 from serving.server.errors import StatusError
+from serving.server.lifecycle.completeness import CompletenessCheck, stamp_of
 from serving.server.lifecycle.loader import LoaderOptions, ModelLoader
-from serving.server.lifecycle.whole import WholeCheck, stamp_of
 from serving.server.operations.metrics import Metrics
 from tests.serving.models import copy_version
 
@@ -88,7 +88,7 @@ def test_a_missing_asset(tmp_path: Path) -> None:
     (path / "assets" / "scann_assets.bin").unlink()
     error = refusal(path)
     assert error.code is grpc.StatusCode.DATA_LOSS
-    assert "version 7 of model m is not whole: assets/scann_assets.bin is missing" in error.message
+    assert "version 7 of model m is incomplete: assets/scann_assets.bin is missing" in error.message
 
 
 @pytest.mark.parametrize("change", [no_such_tensor, no_such_output])
@@ -187,7 +187,7 @@ def test_no_cut_index_is_taken_for_a_whole_one(exports: dict[int, Path], tmp_pat
 def test_an_unchanged_version_is_not_read_twice(exports: dict[int, Path], tmp_path: Path) -> None:
     path = copy_version(exports[1], tmp_path / "1")
     manifest.write(path)
-    check = WholeCheck()
+    check = CompletenessCheck()
     assert check.problem(path) == ""
     stamp = stamp_of(path)
     assert stamp_of(path) == stamp
@@ -204,8 +204,8 @@ def test_folders_that_are_links(exports: dict[int, Path], tmp_path: Path) -> Non
     shutil.move(path / "variables", tmp_path / "elsewhere")
     (path / "variables").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "above").symlink_to(path)
-    assert WholeCheck().problem(path) == ""
+    assert CompletenessCheck().problem(path) == ""
     stamp = stamp_of(path)
     (tmp_path / "elsewhere" / Path(DATA).name).write_bytes(b"")
     assert stamp_of(path) != stamp
-    assert f"{DATA} has 0 of " in WholeCheck().problem(path)
+    assert f"{DATA} has 0 of " in CompletenessCheck().problem(path)

@@ -1,4 +1,4 @@
-"""A version is whole or it is not there: half copies, damaged files, and what was mended, under a client in a loop."""
+"""Incomplete versions are never served: half copies, damaged files, and repaired ones, under a client in a loop."""
 
 import shutil
 import subprocess
@@ -145,7 +145,7 @@ def test_what_is_not_whole_leaves_the_old_version(
     with asked_all_the_while(base.server):
         version = base.bring(prepared(exports[2], tmp_path, change))
         wait_for_message(base.server, version, said)
-        assert f"Version {version} of servable recommender is not whole yet" in message(base.server, version)
+        assert f"Version {version} of servable recommender is not complete yet" in message(base.server, version)
         assert base.server.states()[1] == "AVAILABLE"
         assert offset(base.server) == 0
         shutil.rmtree(base.server.base_path / str(version))
@@ -164,7 +164,7 @@ def test_half_a_copy_fails_and_is_loaded_once_it_is_mended(
             version.rename(tmp_path / "2")
             server.wait_for_state(2, "END")
             size = (exports[2] / DATA).stat().st_size
-            assert f"version 2 of model recommender is not whole: {DATA} has {size // 2} of {size} bytes" in message(
+            assert f"version 2 of model recommender is incomplete: {DATA} has {size // 2} of {size} bytes" in message(
                 server, 2
             )
             assert "Remedy: copy it again" in message(server, 2)
@@ -236,8 +236,8 @@ def test_a_growing_copy_is_waited_for_and_uses_up_no_retries(exports: dict[int, 
         server.wait_for_state(2, "AVAILABLE")
         server.wait_for_state(1, "END")
         assert offset(server) == 100
-        assert "Version 2 of servable recommender is not whole yet: it holds no SavedModel" in server.text
-        assert "Version 2 of servable recommender is whole now" in server.text
+        assert "Version 2 of servable recommender is not complete yet: it holds no SavedModel" in server.text
+        assert "Version 2 of servable recommender is complete now" in server.text
         assert "cannot be loaded" not in server.text
 
 
@@ -246,7 +246,7 @@ def test_a_first_version_that_grows_does_not_end_the_server(exports: dict[int, P
     target.mkdir()
     with LiveServer(tmp_path, NO_RETRIES) as server:
         with growing(target):
-            server.wait_for_log("Version 1 of servable recommender is not whole yet")
+            server.wait_for_log("Version 1 of servable recommender is not complete yet")
             shutil.copytree(exports[1], target, dirs_exist_ok=True)
         assert offset(server) == 0
 
@@ -267,7 +267,7 @@ def test_polling_once_still_waits_for_a_copy(exports: dict[int, Path], tmp_path:
     (tmp_path / "1").mkdir()
     with LiveServer(tmp_path, NO_RETRIES, "--file_system_poll_wait_seconds=0") as server:
         with growing(tmp_path / "1"):
-            server.wait_for_log("Version 1 of servable recommender is not whole yet")
+            server.wait_for_log("Version 1 of servable recommender is not complete yet")
             shutil.copytree(exports[1], tmp_path / "1", dirs_exist_ok=True)
         assert offset(server) == 0
 
@@ -289,7 +289,7 @@ def test_a_required_manifest(exports: dict[int, Path], tmp_path: Path) -> None:
     version = copy_version(exports[2], tmp_path / "two")
     with LiveServer(tmp_path, NO_RETRIES, "--require_manifest") as server:
         assert server.wait() == 1
-        assert "assets.extra/manifest.json is missing, which --require_manifest asks for" in server.text
+        assert "assets.extra/manifest.json is missing, but --require_manifest is set" in server.text
     command = [sys.executable, "-m", "serving.manifest"]
     assert subprocess.run([*command, str(tmp_path / "1")], cwd=ROOT).returncode == 0
     with LiveServer(tmp_path, NO_RETRIES, "--require_manifest") as server, asked_all_the_while(server):
