@@ -1,8 +1,8 @@
 """Regenerates the ``*_pb2.py`` modules of this package: ``python -m serving.proto.generate`` (needs grpcio-tools).
 
-The messages keep the file names that they have in TensorFlow Serving and TensorFlow, under which they are known to
-protobuf; TensorFlow's own definitions, which they import, are taken from its installed modules. The import lines of
-the generated code are turned to ``serving.protos``, because importing anything of ``tensorflow`` costs seconds.
+The messages keep the file names that they have in TensorFlow Serving and TensorFlow, under which protobuf registers
+them; TensorFlow's own definitions, which they import, are taken from its installed modules. The imports in the
+generated code are redirected to ``serving.protos``, because importing anything from ``tensorflow`` takes seconds.
 """
 
 import re
@@ -17,7 +17,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from serving import protos
 
 _HERE = Path(__file__).resolve().parent
-# File here -> the name under which protobuf knows it.
+# File here -> the name under which protobuf registers it.
 SOURCES = {
     "ssl_config": "tensorflow_serving/config/ssl_config",
     "monitoring_config": "tensorflow_serving/config/monitoring_config",
@@ -55,7 +55,7 @@ def generate(target: Path) -> list[Path]:
             path = source / f"{known}.proto"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes((_HERE / f"{here}.proto").read_bytes())
-        # The well-known types come with the compiler; all else that is imported is in the descriptor set.
+        # The well-known types come with the compiler; all other imports are in the descriptor set.
         include = Path(protoc.__file__).parent / "_proto"
         arguments = [f"--proto_path={source}", f"--proto_path={include}", f"--descriptor_set_in={imported}"]
         output = work / "output"
@@ -73,7 +73,7 @@ def generate(target: Path) -> list[Path]:
                 if compiled.exists():
                     path = target / f"{here}{suffix}"
                     path.write_text(_HEADER + _redirect(compiled.read_text(encoding="utf-8")), encoding="utf-8")
-                    # Message classes are made at run time, where a type checker can't see them.
+                    # Message classes are created at run time, where a type checker can't see them.
                     stub = path.with_suffix(".pyi")
                     stub.write_text(_STUB, encoding="utf-8")
                     written += [path, stub]
@@ -81,7 +81,7 @@ def generate(target: Path) -> list[Path]:
 
 
 def _closure(roots: Iterable[Any]) -> bytes:
-    """A serialised FileDescriptorSet of files and all that they import, imported ones first."""
+    """A serialised FileDescriptorSet of files and all their imports, imported ones first."""
     files: dict[str, FileDescriptorProto] = {}
 
     def add(descriptor: Any) -> None:
