@@ -432,7 +432,7 @@ def test_health_turns_before_the_server_goes(exports: dict[int, Path], tmp_path:
             assert health.Check(request, timeout=10).status == states.SERVING
         assert failure(health.Check, health_pb2.HealthCheckRequest(service="none"))[0] is grpc.StatusCode.NOT_FOUND
         server.terminate()
-        server.wait_for_log("serving on for 20 s")
+        server.wait_for_log("still serving for 20 s")
         assert health.Check(health_pb2.HealthCheckRequest(), timeout=10).status == states.NOT_SERVING
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(page, timeout=30)

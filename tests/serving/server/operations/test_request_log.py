@@ -187,7 +187,7 @@ def test_what_is_wrong_with_a_config_is_told_and_changes_nothing(logger: ServerR
     (tmp_path / "file").write_text("in the way")
     code, message = failure(config_of(tmp_path / "file" / "below"))
     assert code is grpc.StatusCode.FAILED_PRECONDITION
-    assert "can't be made" in message
+    assert "can't be created" in message
     logger.log(*predict_pair(), "m", 3, "serving_default")
     assert logger.close()
     assert len(records_in(tmp_path / "good")) == 1
