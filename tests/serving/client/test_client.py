@@ -108,7 +108,7 @@ def test_status_and_metadata(client: RecommenderClient) -> None:
     assert inputs["k"].dtype == "int32"
 
 
-def test_history_is_padded_in_front_and_other_lists_behind() -> None:
+def test_history_is_padded_in_front_and_other_lists_at_the_end() -> None:
     inputs = recommend_inputs(
         [Query(history=["1", "2", "3"], exclude=["1"]), Query(history=["9"], exclude=["2", "3"]), Query()]
     )
@@ -234,7 +234,7 @@ def test_cli_recommend_table(server: LiveServer) -> None:
     assert first[:5] == ["1", "流浪地球", "zh", "2", "1.0500"]
     assert "p(like)" in done.stdout
     assert "predicted rating" in done.stdout
-    assert "[2006]" in done.stdout  # brackets are no markup
+    assert "[2006]" in done.stdout  # brackets are not markup
     assert "item-日本-🎬" in done.stdout
 
 
@@ -302,7 +302,7 @@ def test_cli_errors_are_one_line(server: LiveServer, capsys: pytest.CaptureFixtu
     assert failed("recommend", *address, "--model", "other")[0] == 5
     assert failed("recommend", *address, "--k", "0")[0] == 2
     assert failed("recommend", "--address", "localhost:1", "--timeout", "5")[0] == 3
-    with socket.create_server(("localhost", 0)) as mute:  # accepts and never says anything
+    with socket.create_server(("localhost", 0)) as mute:  # accepts and never sends anything
         silent = f"localhost:{mute.getsockname()[1]}"
         assert failed("recommend", "--address", silent, "--timeout", "0.3")[0] == 4
     status, said = failed("recommend", "--k", "many")
@@ -336,7 +336,7 @@ def test_cli_survives_a_closed_pipe(server: LiveServer) -> None:
     assert process.wait(30) == 0
 
 
-def test_closing_leaves_a_foreign_channel_open(server: LiveServer) -> None:
+def test_closing_leaves_a_given_channel_open(server: LiveServer) -> None:
     with RecommenderClient(channel=server.channel) as borrowed:
         assert borrowed.recommend(k=1)
     ready = threading.Event()

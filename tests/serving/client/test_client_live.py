@@ -1,4 +1,4 @@
-"""Both clients and the command line against the live server, by gRPC and by REST."""
+"""Both clients and the command line against the live server, over gRPC and REST."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ def free_port() -> int:
 
 
 class Live:
-    """A server with both its addresses."""
+    """A server and both its addresses."""
 
     def __init__(self, server: LiveServer, rest_port: int) -> None:
         self.server = server
@@ -63,7 +63,7 @@ def live(exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def ask(live: Live) -> Iterator[Callable[[str, Call], Any]]:
-    """Calls a method by name of transport and kind of client."""
+    """Calls a method by transport and kind of client."""
     with RecommenderClient(live.grpc, timeout=30) as by_grpc, RecommenderClient(live.rest, timeout=30) as by_rest:
 
         def run(how: str, call: Call) -> Any:
@@ -132,7 +132,7 @@ def test_every_type_comes_back(ask: Callable[[str, Call], Any], how: str) -> Non
     sent["float32"] = np.array([0.1, np.nan, -np.inf, 3e38], np.float32)
     sent["int64"] = np.array([-(2**63), 2**63 - 1])
     if by_rest:
-        # The signature has complex inputs, which JSON can't give: all that can be had is the refusal.
+        # The signature has complex inputs, which JSON can't represent: only the refusal can be tested.
         with pytest.raises(BadRequestError, match="complex"):
             ask(how, lambda client: client.predict("echo", sent))
         return
@@ -216,7 +216,7 @@ def test_swapped_ports_are_recognised(live: Live) -> None:
 
 
 class Slow(tf.Module):  # type: ignore[misc]
-    """Busy for some milliseconds a request."""
+    """Busy for some milliseconds per request."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float64, name="x")])  # type: ignore[untyped-decorator]
     def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -307,7 +307,7 @@ def test_predict_reads_standard_input_and_picks_outputs(live: Live) -> None:
 
 
 def test_tables_fit_a_terminal(live: Live) -> None:
-    """In a terminal of 40 columns everything is there, folded; in a pipe nothing is."""
+    """In a terminal of 40 columns everything is shown, folded; in a pipe nothing is folded."""
     from wcwidth import wcswidth
 
     arguments = [sys.executable, "-m", "serving.client", "recommend", "--address", live.grpc, "--k", "8"]
@@ -319,12 +319,12 @@ def test_tables_fit_a_terminal(live: Live) -> None:
     try:
         while data := os.read(master, 1 << 16):
             shown += data
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # how Linux reports that the other end is closed
         pass
     os.close(master)
     assert process.wait(30) == 0
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
-    assert "\x1b[1m" in shown.decode()  # the head is bold
+    assert "\x1b[1m" in shown.decode()  # the header is bold
     assert max(wcswidth(line) for line in lines) <= 40
     assert "千と千尋の神隠し" not in "".join(lines)  # folded
     piped = run(*arguments[3:]).stdout

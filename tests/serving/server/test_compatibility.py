@@ -1,4 +1,4 @@
-"""The page on compatibility says what the server does."""
+"""The compatibility page matches the server."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def test_the_page_is_up_to_date() -> None:
     )
 
 
-def test_every_rpc_is_told_of() -> None:
+def test_every_rpc_is_listed() -> None:
     told = {row.name for row in RPCS}
     for service, servicer in (
         ("PredictionService", prediction_service_pb2_grpc.PredictionServiceServicer),
@@ -27,7 +27,7 @@ def test_every_rpc_is_told_of() -> None:
         assert methods <= told
 
 
-def test_what_differs_or_is_refused_says_how() -> None:
+def test_differing_and_refused_entries_have_a_note() -> None:
     for row in (*RPCS, *ROUTES):
         assert row.note or row.support in ("works", "extra"), row.name
     for flag in FLAGS:

@@ -1,4 +1,4 @@
-"""The command line: TensorFlow Serving's flags, their defaults, and how mistakes are answered."""
+"""The command line: TensorFlow Serving's flags, their defaults, and error messages."""
 
 import os
 import subprocess
@@ -65,7 +65,7 @@ TENSORFLOW_SERVING = {
 }
 
 
-def test_every_flag_of_tensorflow_serving_is_there_with_its_default() -> None:
+def test_every_flag_of_tensorflow_serving_exists_with_its_default() -> None:
     assert {flag.name: flag.default for flag in FLAGS if not flag.ours} == TENSORFLOW_SERVING
     assert not {flag.name for flag in FLAGS if flag.ours} & set(TENSORFLOW_SERVING)
     options = vars(flags.parse(["--model_base_path=/a"]))
@@ -104,12 +104,12 @@ def test_values() -> None:
     assert (options.per_process_gpu_memory_fraction, options.skip_initialize_tpu) == (0.25, True)
 
 
-def test_a_config_file_takes_the_place_of_a_model() -> None:
+def test_a_config_file_replaces_a_model() -> None:
     assert flags.parse(["--model_config_file=/c"]).model_config_file == "/c"
     assert flags.parse(["--model_config_file=/c", "--model_name="]).model_name == ""
 
 
-def test_two_of_the_three_parallelism_flags_are_no_conflict() -> None:
+def test_two_of_the_three_parallelism_flags_do_not_conflict() -> None:
     options = flags.parse(
         ["--model_base_path=/a", "--tensorflow_session_parallelism=2", "--tensorflow_intra_op_parallelism=1"]
     )
@@ -155,13 +155,13 @@ def test_mistakes(arguments: list[str], said: str, capsys: pytest.CaptureFixture
     assert "Traceback" not in error
 
 
-def test_refused_flags_are_accepted_when_they_ask_for_nothing() -> None:
+def test_refused_flags_are_accepted_with_their_defaults() -> None:
     refused = [flag for flag in FLAGS if flag.support == "refused"]
     assert refused
     flags.parse(["--model_base_path=/a", *(f"--{flag.name}={flag.default}" for flag in refused)])
 
 
-def test_help_lists_every_flag_and_what_is_special_about_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_flag_and_its_note(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         flags.parse(["--help"])
     assert stop.value.code == 0

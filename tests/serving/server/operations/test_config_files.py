@@ -1,4 +1,4 @@
-"""Configuration files: what is read, what wins, and how mistakes are told; and the messages they are made of."""
+"""Configuration files: parsing, precedence and error messages; and their proto messages."""
 
 import mmap
 import subprocess
@@ -41,7 +41,7 @@ def options(*arguments: str) -> Any:
 
 
 def write(path: Path, text: str) -> Path:
-    # All at once: a reader in another thread must not find it half written.
+    # Atomically: a reader in another thread must not find it half written.
     aside = path.with_name(path.name + ".new")
     aside.write_text(text, encoding="utf-8")
     return aside.rename(path)
@@ -84,7 +84,7 @@ def test_malformed_files_name_line_and_column(text: str, said: str, tmp_path: Pa
 
 @settings(max_examples=200, deadline=None)
 @given(st.one_of(st.text(), st.text(st.sampled_from("config{}[]:\"'<>,;#\n 0a.-"))))
-def test_any_text_is_read_or_refused_in_one_way(text: str) -> None:
+def test_any_text_is_read_or_refused_cleanly(text: str) -> None:
     message = model_server_config_pb2.ModelServerConfig()
     told = "Error parsing text-format tensorflow.serving.ModelServerConfig: ... (in here)"
     try:
@@ -168,7 +168,7 @@ def test_flags_alone() -> None:
     assert bundle == expected
 
 
-def test_flags_of_threads_win_over_the_session_s_file(tmp_path: Path) -> None:
+def test_thread_flags_override_the_session_config_file(tmp_path: Path) -> None:
     path = write(
         tmp_path / "session.config",
         "intra_op_parallelism_threads: 3 inter_op_parallelism_threads: 5 allow_soft_placement: true",
@@ -208,7 +208,7 @@ def test_batching_parameters(tmp_path: Path) -> None:
     )
 
 
-def test_a_version_s_own_batching_parameters(tmp_path: Path) -> None:
+def test_a_versions_own_batching_parameters(tmp_path: Path) -> None:
     shared = text_format.Parse(
         'num_batch_threads { value: 4 } thread_pool_name { value: "all" } max_batch_size { value: 9 }',
         session_bundle_config_pb2.BatchingParameters(),
@@ -289,7 +289,7 @@ def test_platform_configs_that_are_refused(text: str, said: str, tmp_path: Path)
     assert said in refusal(config_files.session_bundle_config, options(f"--platform_config_file={path}"))
 
 
-def test_precision_of_the_platform_s_file(tmp_path: Path) -> None:
+def test_precision_in_the_platform_config(tmp_path: Path) -> None:
     path = write(
         tmp_path / "platform.config",
         'platform_configs { key: "tensorflow" value { source_adapter_config { '
@@ -329,7 +329,7 @@ def test_ssl(tmp_path: Path) -> None:
 
 
 class Applied:
-    """What a poller applied; refuses configurations that name ``refused``."""
+    """Configurations that a poller applied; refuses those that name ``refused``."""
 
     def __init__(self, config: Any) -> None:
         self.current = config
@@ -361,7 +361,7 @@ def test_a_changed_file_is_applied_and_a_broken_one_ignored(tmp_path: Path, capl
     path.unlink()
     wait_for(lambda: "No such file or directory" in caplog.text, 60, "the log")
     write(path, names("refused"))
-    wait_for(lambda: len(applied.calls) > 5, 60, "several attempts")  # it may be accepted later: labels, for one
+    wait_for(lambda: len(applied.calls) > 5, 60, "several attempts")  # it may be accepted later, for example labels
     poller.stop()
     assert set(map(tuple, applied.calls[2:])) == {("refused",)}
     assert caplog.text.count("failed to ReloadConfig: INTERNAL: ValueError: no") == 1
@@ -369,7 +369,7 @@ def test_a_changed_file_is_applied_and_a_broken_one_ignored(tmp_path: Path, capl
     assert [model.name for model in applied.current.model_config_list.config] == ["c"]
 
 
-def test_the_file_wins_over_what_was_reloaded_by_request(tmp_path: Path) -> None:
+def test_the_file_overrides_a_reload_request(tmp_path: Path) -> None:
     path = write(tmp_path / "models.config", names("a"))
     applied = Applied(config_files.read_text_proto(path, model_server_config_pb2.ModelServerConfig()))
     poller = ConfigFilePoller(str(path), 0.01, lambda: applied.current, applied.apply)
@@ -379,7 +379,7 @@ def test_the_file_wins_over_what_was_reloaded_by_request(tmp_path: Path) -> None
     poller.stop()
 
 
-# Every field.
+# Fields
 
 
 def messages() -> Iterator[Any]:
@@ -433,7 +433,7 @@ def test_refused_fields(text: str, said: list[str]) -> None:
     assert all(is_.startswith(expected) for is_, expected in zip(found, said, strict=True))
 
 
-# The messages.
+# Messages
 
 
 def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
@@ -458,8 +458,8 @@ def test_messages_do_not_import_tensorflow() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_profiler_messages_are_those_of_tensorflow_s_library() -> None:
-    """TensorFlow's C++ library holds the serialised descriptor of the real file."""
+def test_profiler_messages_match_tensorflows_library() -> None:
+    """TensorFlow's C++ library contains the serialised descriptor of the real file."""
     import tensorflow as tf
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
@@ -486,7 +486,7 @@ def test_profiler_messages_are_those_of_tensorflow_s_library() -> None:
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*")), ids=lambda path: path.name)
 def test_examples_are_well_formed(path: Path) -> None:
-    """Every file in configs/serving is one that its flag takes."""
+    """Every file in configs/serving is accepted by its flag."""
     reader, flag = {
         "models": (config_files.model_server_config, ["--model_config_file"]),
         "batching": (config_files.session_bundle_config, ["--enable_batching", "--batching_parameters_file"]),
