@@ -86,12 +86,12 @@ def metadata(client: RecommenderClient, options: argparse.Namespace) -> int:
 
 def health(client: RecommenderClient, options: argparse.Namespace) -> int:
     """Prints the health status."""
-    said = client.health(options.service)
+    state = client.health(options.service)
     if options.json:
-        _print_json({"status": said})
+        _print_json({"status": state})
     else:
-        print(said)
-    return 0 if said == _SERVING else 1
+        print(state)
+    return 0 if state == _SERVING else 1
 
 
 def reload(client: RecommenderClient, options: argparse.Namespace) -> int:

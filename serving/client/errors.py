@@ -157,8 +157,8 @@ def from_status(
         limit = f"{timeout:g} s" if timeout is not None else "the deadline"
         more = "Allow more time with `timeout` (--timeout)"
         # The server's message, if any, is the reason.
-        said = more if details.lower() in ("", "deadline exceeded") else f"{details}. If it only needs time: {more}"
-        return DeadlineExceededError(f"{target} did not answer within {limit}. {said}", code)
+        advice = more if details.lower() in ("", "deadline exceeded") else f"{details}. If it only needs time: {more}"
+        return DeadlineExceededError(f"{target} did not answer within {limit}. {advice}", code)
     if code is status.NOT_FOUND:
         return ModelNotFoundError(
             f"{target} does not serve this: {details}. Check the model name ({model_name!r} was asked for) "

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from serving.client.errors import BadRequestError
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-# Schemes of gRPC's own name resolvers; their targets are passed on as they are.
+# Schemes of gRPC's own name resolvers; their targets are passed through unchanged.
 _RESOLVER = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|passthrough|google-c2p):", re.IGNORECASE)
 # These can resolve to several addresses.
 _MULTIPLE = re.compile(r"(dns|ipv4|ipv6):", re.IGNORECASE)

@@ -239,7 +239,9 @@ def batching_options(parameters: Any) -> BatchingOptions:
     sizes = tuple(parameters.allowed_batch_sizes)
     largest = values.get("max_batch_size", options.max_batch_size)
     if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1):
-        raise invalid_argument(f"BatchingParameters: allowed_batch_sizes must be positive and rise; was {list(sizes)}")
+        raise invalid_argument(
+            f"BatchingParameters: allowed_batch_sizes must be positive and ascending; was {list(sizes)}"
+        )
     if sizes and sizes[-1] != largest:
         raise invalid_argument(
             f"Last entry in allowed_batch_sizes must match max_batch_size; last entry was {sizes[-1]}; "

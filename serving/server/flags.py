@@ -170,7 +170,7 @@ FLAGS: Sequence[Flag] = (
          note=_NO_FILES),
     Flag(
         "model_config_file_poll_wait_seconds", "int", 0, "seconds between checks of --model_config_file for changes; 0 "
-        "looks once", "differs",
+        "checks once", "differs",
         "an unreadable or refused file leaves the previous configuration in force and is logged once, not each time",
         check=_at_least(0),
     ),

@@ -157,7 +157,7 @@ class _Server:
         from serving.server.operations.metrics import Metrics
 
         if workers.is_worker() and workers.share_memory():
-            _LOGGER.info("pages that are equal in all workers may be merged by the kernel")
+            _LOGGER.info("the kernel may merge identical pages of the workers")
         tls = assembly.make_tls(options)
         metrics = Metrics()
         logger = self._logger = assembly.make_request_logger(options, bundle, metrics)

@@ -1,4 +1,4 @@
-"""Connects the native front: keeps it up to date on the served versions, and reads its counters."""
+"""Connects the native front: informs it of the served versions, and reads its counters."""
 
 import argparse
 import logging
@@ -15,8 +15,8 @@ from serving.server.execution.defaults import is_row
 from serving.server.execution.saved_model import SavedModelServable
 from serving.server.execution.servable import Servable, Signature
 from serving.server.lifecycle.core import ServerCore
-from serving.server.operations.batch_metrics import native_figures
-from serving.server.operations.figures import Snapshot, merge
+from serving.server.operations.batch_metrics import native_metrics
+from serving.server.operations.metric_values import Snapshot, merge
 from serving.server.operations.metrics import REFUSED, Metrics
 from serving.tensors import to_numpy, to_proto
 
@@ -95,7 +95,7 @@ class NativePredict:
                 part["/tensorflow/serving/runtime_latency"] = {(name, "Predict", RUNTIME): counts.run_latency}
             if counts.refused:
                 part["/tensorflow/serving/request_count"][name, "UNAVAILABLE"] = counts.refused
-            part |= native_figures(counts.queuing_latency, counts.input_rows, counts.groups)
+            part |= native_metrics(counts.queuing_latency, counts.input_rows, counts.groups)
             merge(found, part, {})
         return found
 

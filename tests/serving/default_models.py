@@ -28,7 +28,7 @@ def export_declared(directory: Path) -> Path:
     """Writes a SavedModel like TensorFlow 2.14 and later: argument defaults become the signature's.
 
     They have to be tensors, of a ``tf.function``; those of its concrete functions are lost. ``serving_default`` takes
-    rows, of which all inputs but ``query`` may be left out; the defaults of ``scaled`` are no rows.
+    rows, of which all inputs but ``query`` may be left out; the defaults of ``scaled`` are not rows.
     """
 
     start, words, pair = tf.constant([PREFIX]), tf.constant([], tf.string, shape=[1, 0]), tf.constant([[0.5, 0.25]])

@@ -43,7 +43,7 @@ _RECOMMEND = _QUERY | {
 class ContractModel(tf.Module):  # type: ignore[misc]
     """Follows the exporter's contract: an item's score is its popularity plus matches with the query.
 
-    ``offset`` is added to every score, so that the answering version can be told from a response.
+    ``offset`` is added to every score, so that a response shows which version answered.
     """
 
     def __init__(self, offset: float = 0.0) -> None:

@@ -28,7 +28,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from serving.server import flags
 from serving.server.lifecycle.states import ManagerState, ServableState
 from serving.server.operations import config_files
-from serving.server.operations.figures import Family
+from serving.server.operations.metric_values import Family
 from serving.server.operations.metrics import Metrics
 
 REPOSITORY = Path(__file__).resolve().parents[2]

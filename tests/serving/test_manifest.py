@@ -38,7 +38,7 @@ def test_a_manifest_has_the_digest_of_each_file(exports: dict[int, Path], tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ('{"files": {"saved_model.pb"', "is cut short or damaged"),
         ("[]", "not a manifest written by"),
@@ -46,7 +46,7 @@ def test_a_manifest_has_the_digest_of_each_file(exports: dict[int, Path], tmp_pa
         ('{"files": {"/etc/hostname": {"bytes": 1, "sha256": ""}}}', "is outside the version"),
     ],
 )
-def test_an_invalid_manifest(exports: dict[int, Path], tmp_path: Path, content: str, said: str) -> None:
+def test_an_invalid_manifest(exports: dict[int, Path], tmp_path: Path, content: str, message: str) -> None:
     path = copy_version(exports[1], tmp_path / "1")
     manifest.write(path).write_text(content)
-    assert said in manifest.wrong_size(path)
+    assert message in manifest.wrong_size(path)

@@ -19,7 +19,7 @@ from serving.server.execution.saved_model import SavedModelServable
 from serving.server.execution.servable import Servable
 from serving.server.lifecycle.completeness import TFLITE_MODEL, CompletenessCheck
 from serving.server.lifecycle.warmup import has_requests, try_out, warm_up
-from serving.server.operations.figures import MAX_LABEL
+from serving.server.operations.metric_values import MAX_LABEL
 from serving.server.operations.metrics import Metrics
 
 _LOGGER = logging.getLogger(__name__)

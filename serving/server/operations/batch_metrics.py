@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving.runtime.batching import BatchingOptions
-from serving.server.operations.figures import Family, Histogram, Number, Snapshot, exponential
+from serving.server.operations.metric_values import Family, Histogram, Number, Snapshot, exponential
 
 _SESSION = "/tensorflow/serving/batching_session/"
 _OP = "/tensorflow/serving/batching/"
@@ -78,7 +78,7 @@ class BatchMetrics:
         return Family(_SESSION + name, "histogram", labels, lambda: Histogram(bounds), bounds)
 
 
-def native_figures(
+def native_metrics(
     waits: tuple[list[int], float], inputs: tuple[list[int], float], runs: Mapping[int, int]
 ) -> Snapshot:
     """The native front's counts as metrics.

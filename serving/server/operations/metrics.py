@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 
 from serving.server.errors import StatusError
 from serving.server.operations.batch_metrics import BatchMetrics
-from serving.server.operations.figures import (
+from serving.server.operations.metric_values import (
     MAX_LABEL,
     Family,
     Histogram,

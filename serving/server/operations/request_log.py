@@ -176,7 +176,7 @@ class ServerRequestLogger:
         if config.HasField("custom_logging_config"):
             _LOGGER.warning("model %s: custom_logging_config has no effect on this server", name)
         if config.sampling_config.per_task_sampling_configs or config.sampling_config.attributes:
-            _LOGGER.warning("model %s: of sampling_config only sampling_rate is used", name)
+            _LOGGER.warning("model %s: only sampling_rate of sampling_config is used", name)
         key = config.log_collector_config.SerializeToString(deterministic=True)
         collector = collectors.get(key) or self._collectors.get(key)
         if collector is None:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.server.operations import addresses
-from serving.server.operations.figures import Snapshot
+from serving.server.operations.metric_values import Snapshot
 
 _LOGGER = logging.getLogger(__name__)
 _INDEX = "BABELREC_WORKER"
@@ -71,16 +71,17 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stoppi
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="babelrec-workers-"))
 
         def start(index: int) -> _Worker:
-            ready, told = os.pipe()
+            ready, notifier = os.pipe()
             own = [*arguments, "--workers=1", f"--port={port}", f"--rest_api_port={rest}"]
             if index:
                 own.append("--grpc_socket_path=")  # a path can't be shared: the first worker has it
             process = subprocess.Popen(
                 [sys.executable, "-m", "serving.server", *own],
-                env=os.environ | {_INDEX: str(index), _READY: str(told), _FOLDER: folder, _PARENT: str(os.getpid())},
-                pass_fds=[told],
+                env=os.environ
+                | {_INDEX: str(index), _READY: str(notifier), _FOLDER: folder, _PARENT: str(os.getpid())},
+                pass_fds=[notifier],
             )
-            os.close(told)
+            os.close(notifier)
             os.set_blocking(ready, False)
             return _Worker(index, process, ready)
 
@@ -94,7 +95,7 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stoppi
 def _watch(workers: list[_Worker], start: Callable[[int], _Worker], is_stopping: Callable[[], bool]) -> int:
     pauses = dict.fromkeys(range(len(workers)), _FIRST_PAUSE)
     due: dict[int, float] = {}
-    told = False
+    announced = False
     while not is_stopping():
         time.sleep(_POLL_SECONDS)
         for worker in workers:
@@ -104,7 +105,7 @@ def _watch(workers: list[_Worker], start: Callable[[int], _Worker], is_stopping:
             status = worker.process.poll()
             if status is None:
                 continue
-            if not told and not worker.is_ready:
+            if not announced and not worker.is_ready:
                 _LOGGER.error("worker %d could not start (status %d); see its log", worker.index, status)
                 return 1
             if worker.index not in due:
@@ -116,8 +117,8 @@ def _watch(workers: list[_Worker], start: Callable[[int], _Worker], is_stopping:
                 del due[worker.index]
                 os.close(worker.ready)
                 workers[worker.index] = start(worker.index)
-        if not told and all(worker.is_ready for worker in workers):
-            told = True
+        if not announced and all(worker.is_ready for worker in workers):
+            announced = True
             _LOGGER.info("%d workers are serving", len(workers))
     return 0
 

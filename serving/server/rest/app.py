@@ -16,7 +16,7 @@ import grpc
 from serving.protos import get_model_metadata_pb2, get_model_status_pb2
 from serving.server.errors import StatusError, from_exception, invalid_argument
 from serving.server.execution.servable import DEFAULT_SIGNATURE
-from serving.server.operations.figures import Snapshot
+from serving.server.operations.metric_values import Snapshot
 from serving.server.rest import json_decode, json_defaults, json_encode, json_examples, routes
 from serving.server.rest.body import BodyError, Budget, gunzip
 from serving.server.rest.messages import CLOSE, JSON, Request, Response
@@ -95,7 +95,7 @@ class AppOptions:
 
 
 @dataclass(slots=True)
-class _Asked:
+class _MetricLabels:
     """A request's target as the metrics name it: the method name is empty for all but inference."""
 
     model: str = ""
@@ -148,7 +148,7 @@ class RestApp:
             return _page("404 Not Found")
         start = time.perf_counter()
         cors = _CORS if self._options.cors else []
-        asked = _Asked()
+        labels = _MetricLabels()
         code = grpc.StatusCode.OK
         if method == "OPTIONS":
             if not _is_preflight(request):
@@ -156,7 +156,7 @@ class RestApp:
             response = Response(HTTP_STATUS[code], [*cors], b"")
         else:
             try:
-                response = Response(HTTP_STATUS[code], [JSON, *cors], self._answer(request, path, asked))
+                response = Response(HTTP_STATUS[code], [JSON, *cors], self._answer(request, path, labels))
             except BodyError as error:
                 # Not counted for the model: the request never reached it.
                 return Response(error.status, [JSON, *cors], json_encode.error_response(str(error)))
@@ -167,9 +167,9 @@ class RestApp:
                 code = failure.code
                 text = json_encode.error_response(failure.message)
                 response = Response(HTTP_STATUS[code], [JSON, *cors], text)
-        self._metrics.request_count.cell(asked.model, code.name).add()
+        self._metrics.request_count.cell(labels.model, code.name).add()
         if code is grpc.StatusCode.OK:
-            latency = self._metrics.request_latency.cell(asked.model, asked.api, _ENTRYPOINT)
+            latency = self._metrics.request_latency.cell(labels.model, labels.api, _ENTRYPOINT)
             latency.observe((time.perf_counter() - start) * 1e6)
         return response
 
@@ -187,10 +187,10 @@ class RestApp:
             return Response("400 Bad Request", headers, message.encode("latin-1"))
         return Response("200 OK", headers, self._metrics.render())
 
-    def _answer(self, request: Request, path: str, asked: _Asked) -> bytes:
+    def _answer(self, request: Request, path: str, labels: _MetricLabels) -> bytes:
         deadline = None if self._options.timeout is None else time.monotonic() + self._options.timeout
         route = routes.parse(request.method, path)
-        asked.model = route.spec.name
+        labels.model = route.spec.name
         if route.method == "status":
             status = get_model_status_pb2.GetModelStatusRequest(model_spec=route.spec)
             return json_encode.status_response(self._handlers.get_model_status(status))
@@ -199,7 +199,7 @@ class RestApp:
                 model_spec=route.spec, metadata_field=["signature_def"]
             )
             return json_encode.metadata_response(self._handlers.get_model_metadata(metadata))
-        asked.api = route.method
+        labels.api = route.method
         if not self._slots.acquire(timeout=_left(deadline)):
             raise StatusError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,

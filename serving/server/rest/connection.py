@@ -121,7 +121,7 @@ class Connection:
             return None
         self._patience.renew()
         if event.http_version not in _VERSIONS:
-            raise h11.RemoteProtocolError("only HTTP/1.1 is supported", error_status_hint=505)
+            raise h11.RemoteProtocolError("this server speaks HTTP/1.1", error_status_hint=505)
         if len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers) > _MAX_HEADER_BYTES:
             raise h11.RemoteProtocolError("the headers are too long", error_status_hint=431)
         names = {name for name, _ in event.headers}

@@ -133,7 +133,7 @@ def test_deadline_covers_all_attempts(rpcs: Rpcs, predict: Callable[..., list[fl
 
 
 @pytest.mark.parametrize(
-    ("code", "details", "kind", "said"),
+    ("code", "details", "kind", "message"),
     [
         # shared_batch_scheduler.h
         ("UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full", OverloadedError, "full"),
@@ -150,9 +150,9 @@ def test_deadline_covers_all_attempts(rpcs: Rpcs, predict: Callable[..., list[fl
         ("PERMISSION_DENIED", "", AccessDeniedError, "PERMISSION_DENIED"),
     ],
 )
-def test_kinds_of_refusal(rpcs: Rpcs, code: str, details: str, kind: type[ServingError], said: str) -> None:
+def test_kinds_of_refusal(rpcs: Rpcs, code: str, details: str, kind: type[ServingError], message: str) -> None:
     rpcs.failures = [(grpc.StatusCode[code], details)]
-    with pytest.raises(kind, match=said) as caught:
+    with pytest.raises(kind, match=message) as caught:
         predict_sync(rpcs.address, retry=None)
     assert type(caught.value) is kind
     assert caught.value.code is grpc.StatusCode[code]
@@ -356,7 +356,7 @@ def test_tls_on_a_plain_port(rpcs: Rpcs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"ca": "none.pem"}, r"ca file .*none\.pem can't be read: No such file"),
         ({"ca": "garbage.pem"}, r"ca file .*garbage\.pem holds no PEM certificates"),
@@ -371,7 +371,7 @@ def test_tls_on_a_plain_port(rpcs: Rpcs) -> None:
 @pytest.mark.parametrize("target", ["localhost:1", "https://localhost:1"])
 @pytest.mark.parametrize("kind", [RecommenderClient, AsyncRecommenderClient])
 def test_unusable_tls_files_are_named_before_anything_is_sent(
-    pems: Path, files: dict[str, str], said: str, target: str, kind: type
+    pems: Path, files: dict[str, str], message: str, target: str, kind: type
 ) -> None:
     from cryptography.hazmat.primitives import serialization
 
@@ -379,7 +379,7 @@ def test_unusable_tls_files_are_named_before_anything_is_sent(
     locked = serialization.BestAvailableEncryption(b"secret")
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
     (pems / "locked.key").write_bytes(key.private_bytes(*form, locked))
-    with pytest.raises(BadRequestError, match=said):
+    with pytest.raises(BadRequestError, match=message):
         kind(target, tls=TlsOptions(**{name: str(pems / file) for name, file in files.items()}))  # type: ignore[arg-type]
 
 

@@ -156,7 +156,7 @@ def test_output_filter(ask: Callable[[str, Call], Any], how: str) -> None:
 
 @every
 def test_errors(ask: Callable[[str, Call], Any], live: Live, how: str) -> None:
-    for call, kind, said in (
+    for call, kind, message in (
         (lambda client: client.predict("rank", {}), BadRequestError, "item_ids|named input"),
         (lambda client: client.predict("none", {}), BadRequestError, 'signature.*"none"'),
         (lambda client: client.encode(["a"], timeout=-1), BadRequestError, "timeout"),
@@ -166,7 +166,7 @@ def test_errors(ask: Callable[[str, Call], Any], live: Live, how: str) -> None:
             r"within 0\.3 s",
         ),
     ):
-        with pytest.raises(kind, match=said):
+        with pytest.raises(kind, match=message):
             ask(how, call)
     target = live.grpc if how.startswith("grpc") else live.rest
     for options in ({"model_name": "other"}, {"version": 7}):
@@ -270,29 +270,29 @@ def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 def test_commands(live: Live, transport: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     at = ["--address", getattr(live, transport), "--timeout", "30", "-H", "trace=1"]
 
-    def said(*arguments: str, status: int = 0) -> str:
+    def output_of(*arguments: str, status: int = 0) -> str:
         assert main([arguments[0], *at, *arguments[1:]]) == status
         return capsys.readouterr().out
 
-    assert "Toy Story" in said("recommend", "--k", "2")
-    rows = json.loads(said("retrieve", "--history", "1,2", "--k", "2", "--json"))
+    assert "Toy Story" in output_of("recommend", "--k", "2")
+    rows = json.loads(output_of("retrieve", "--history", "1,2", "--k", "2", "--json"))
     assert [row["item_id"] for row in rows] == ["3", "4"]
-    table = said("metadata")
+    table = output_of("metadata")
     assert "recommender, version 1" in table
     assert "encode_text" in table
     assert "[?, 512]" in table
-    assert json.loads(said("metadata", "--json"))["signatures"]["encode_text"]["inputs"] == {
+    assert json.loads(output_of("metadata", "--json"))["signatures"]["encode_text"]["inputs"] == {
         "text": {"dtype": "string", "shape": [-1]}
     }
-    assert said("health") == "SERVING\n"
-    assert json.loads(said("health", "--json")) == {"status": "SERVING"}
+    assert output_of("health") == "SERVING\n"
+    assert json.loads(output_of("health", "--json")) == {"status": "SERVING"}
     request = {"text": ["a", {"b64": "/w=="}]}
-    shown = said("predict", "--signature", "encode_text", "--inputs", json.dumps(request))
+    shown = output_of("predict", "--signature", "encode_text", "--inputs", json.dumps(request))
     assert "float32" in shown
     assert "[2, 512]" in shown
     (tmp_path / "request.json").write_text(json.dumps({"signature_name": "encode_text", "inputs": request}))
     arguments = ("predict", "--signature", "encode_text", "--inputs", f"@{tmp_path / 'request.json'}", "--json")
-    vectors = np.array(json.loads(said(*arguments))["embeddings"])
+    vectors = np.array(json.loads(output_of(*arguments))["embeddings"])
     assert vectors.shape == (2, 512)
     assert vectors.sum() == 2
 
@@ -362,9 +362,9 @@ def test_command_line_mistakes_are_one_line(live: Live, capsys: pytest.CaptureFi
         (("reload", *at, "/no/such/file"), 2, "No such file"),
         (("reload", "--address", live.rest, os.devnull), 2, "can't reload"),
     ):
-        code, said = failed(*arguments)
-        assert code == status, said
-        assert any(each in said for each in part.split("|")), said
+        code, error = failed(*arguments)
+        assert code == status, error
+        assert any(each in error for each in part.split("|")), error
 
 
 def test_reload(exports: dict[int, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ def test_addresses(text: str, transport: Transport, address: str, is_secure: boo
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "must be text like"),
         (8500, "must be text like"),
@@ -62,13 +62,13 @@ def test_addresses(text: str, transport: Transport, address: str, is_secure: boo
     ],
 )
 @pytest.mark.parametrize("kind", [RecommenderClient, AsyncRecommenderClient])
-def test_invalid_addresses(kind: type, text: Any, said: str) -> None:
-    with pytest.raises(BadRequestError, match=said):
+def test_invalid_addresses(kind: type, text: Any, message: str) -> None:
+    with pytest.raises(BadRequestError, match=message):
         kind(text)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"model_name": ""}, "model_name"),
         ({"timeout": 0}, "timeout"),
@@ -92,8 +92,8 @@ def test_invalid_addresses(kind: type, text: Any, said: str) -> None:
         ({"target": "grpc://a:1", "tls": TlsOptions()}, "write grpcs://"),
     ],
 )
-def test_invalid_values(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(BadRequestError, match=said):
+def test_invalid_values(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRequestError, match=message):
         RecommenderClient(**options)
 
 

@@ -256,7 +256,7 @@ def test_several_outputs_and_a_filter(http: Http) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "said"),
+    ("inputs", "message"),
     [
         ({"x": np.zeros((0, 3), np.float32)}, r"can't send x of shape \[0, 3\]"),
         ({"x": np.zeros(1, np.complex64)}, "no form for arrays of complex64"),
@@ -266,8 +266,8 @@ def test_several_outputs_and_a_filter(http: Http) -> None:
         ({"x": [1.0]}, "x must be a NumPy array, got list"),
     ],
 )
-def test_inputs_that_can_not_be_sent(http: Http, inputs: Any, said: str) -> None:
-    with pytest.raises(BadRequestError, match=said):
+def test_inputs_that_cannot_be_sent(http: Http, inputs: Any, message: str) -> None:
+    with pytest.raises(BadRequestError, match=message):
         predict_sync(http.address, inputs)
     assert not http.predicts
 
@@ -502,9 +502,9 @@ def test_errors_of_the_fallback_are_reported_as_such(http: Http) -> None:
     http.script = [(400, b'{"error": "wrong shape"}')]
     with pytest.raises(BadRequestError, match=rf"{http.address} refused the request: wrong shape"):
         predict_sync(target, fallback=http.address, retry=None)
-    nobody = f"http://localhost:{free_port()}"
-    with pytest.raises(UnreachableError, match=rf"at {target} .*nor does {nobody}"):
-        predict_sync(target, fallback=nobody, retry=None)
+    unreachable = f"http://localhost:{free_port()}"
+    with pytest.raises(UnreachableError, match=rf"at {target} .*nor does {unreachable}"):
+        predict_sync(target, fallback=unreachable, retry=None)
 
 
 # TLS

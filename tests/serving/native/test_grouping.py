@@ -117,7 +117,7 @@ def test_sizes_that_differ(serve: Callable[..., Served], pad: bool) -> None:
     wide, narrow = (predict_pb2.PredictResponse.FromString(one.result()) for one in calls)
     assert check(wide, wanted[0]) == 2
     words = tf.make_ndarray(narrow.outputs["words"]).tolist()
-    assert words == [[b"w1.0", b"", b""]], "filled up with what is empty, as TensorFlow Serving leaves it"
+    assert words == [[b"w1.0", b"", b""]], "padded with empty values, as in TensorFlow Serving"
     assert tf.make_ndarray(narrow.outputs["points"])[0, :, 0].tolist() == [1, 0, 0]
 
 

@@ -177,7 +177,7 @@ def test_requests_are_counted(served: LiveServer) -> None:
     assert 10 < found[run % "sum"] < 60e6
 
 
-# Without the front it is TensorFlow's queue that fills up: tests/conformance/test_batching.py.
+# Without the front TensorFlow's queue fills up: tests/conformance/test_batching.py.
 @pytest.mark.parametrize("way", _WAYS[:1], indirect=True)
 def test_a_full_queue_and_a_deadline(served: LiveServer, tmp_path: Path) -> None:
     with held(served, tmp_path, "recommender") as inside:

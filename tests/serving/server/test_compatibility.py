@@ -17,14 +17,14 @@ def test_the_page_is_up_to_date() -> None:
 
 
 def test_every_rpc_is_listed() -> None:
-    told = {row.name for row in RPCS}
+    listed = {row.name for row in RPCS}
     for service, servicer in (
         ("PredictionService", prediction_service_pb2_grpc.PredictionServiceServicer),
         ("ModelService", model_service_pb2_grpc.ModelServiceServicer),
     ):
         methods = {f"{service}.{name}" for name in vars(servicer) if name[0].isupper()}
         assert methods
-        assert methods <= told
+        assert methods <= listed
 
 
 def test_differing_and_refused_entries_have_a_note() -> None:

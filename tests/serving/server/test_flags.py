@@ -117,7 +117,7 @@ def test_two_of_the_three_parallelism_flags_do_not_conflict() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "--model_base_path is required"),
         (["--model_base_path="], "--model_base_path is required"),
@@ -146,12 +146,12 @@ def test_two_of_the_three_parallelism_flags_do_not_conflict() -> None:
         (["--model_base_path=/a", "--thread_pool_factory_config_file=x"], "that this server refuses: the public"),
     ],
 )
-def test_mistakes(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         flags.parse(arguments)
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
 
 

@@ -249,18 +249,18 @@ def test_status_of_all_versions_with_their_errors(core: OneModelCore, handlers: 
         (1, states.START, 0, ""),
     ]
 
-    def told(request: Any) -> list[tuple[int, int, int, str]]:
+    def statuses(request: Any) -> list[tuple[int, int, int, str]]:
         return [
             (status.version, status.state, status.status.error_code, status.status.error_message)
             for status in handlers.get_model_status(request).model_version_status
             if status.HasField("status")
         ]
 
-    assert told(status_request()) == expected
-    assert told(status_request(6)) == expected[:1]
+    assert statuses(status_request()) == expected
+    assert statuses(status_request(6)) == expected[:1]
     labelled = status_request()
     labelled.model_spec.version_label = "stable"
-    assert told(labelled) == expected
+    assert statuses(labelled) == expected
 
 
 def test_status_errors(core: OneModelCore, handlers: Handlers) -> None:

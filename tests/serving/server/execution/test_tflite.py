@@ -280,11 +280,11 @@ def test_signature_defs_of_the_models_metadata(plain: bytes, model: _Model, tmp_
 def test_invalid_metadata(plain: bytes, tmp_path: Path) -> None:
     definition = meta_graph_pb2.SignatureDef()
     definition.inputs["x"].name = "no_such:0"
-    for content, told in (
+    for content, reported in (
         (definition.SerializeToString(), "Signature input x references an unknown tensor: no_such:0"),
         (b"\xff\xff", "Invalid SignatureDefs found in TfLite model"),
     ):
-        with pytest.raises(StatusError, match=told) as caught:
+        with pytest.raises(StatusError, match=reported) as caught:
             _open(tmp_path, _with_metadata(plain, {"own": content}))
         assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
 

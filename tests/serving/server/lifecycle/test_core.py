@@ -317,7 +317,7 @@ def test_concurrent_reloads_both_succeed_when_both_are_applied(core: ServerCore[
 
 
 @pytest.mark.parametrize(
-    ("entries", "said"),
+    ("entries", "message"),
     [
         ([entry("a", "/x"), entry("a", "/y")], "INVALID_ARGUMENT: Illegal to list model a multiple times in config"),
         ([entry("", "/x")], "INVALID_ARGUMENT: Expected every model to have a name"),
@@ -355,16 +355,16 @@ def test_concurrent_reloads_both_succeed_when_both_are_applied(core: ServerCore[
     ],
 )
 def test_refused_configs_leave_the_previous_one_in_force(
-    core: ServerCore[str], tmp_path: Path, entries: list[str], said: str
+    core: ServerCore[str], tmp_path: Path, entries: list[str], message: str
 ) -> None:
     write(tmp_path / "served", 1)
     former = config_of(entry("served", tmp_path / "served"))
     core.start(former)
-    assert refusal(core.reload, config_of(*entries), 60).startswith(said)
+    assert refusal(core.reload, config_of(*entries), 60).startswith(message)
     assert core.config == former
     assert ask(core, "served") == "served/1"
     fresh: ServerCore[str] = ServerCore(FileLoader, options())
-    assert refusal(fresh.start, config_of(*entries)).startswith(said)
+    assert refusal(fresh.start, config_of(*entries)).startswith(message)
 
 
 def test_the_deprecated_model_type_still_works(

@@ -129,7 +129,7 @@ def base(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (only_the_graph, f"{INDEX} is missing"),
         (half_a_shard, f"{DATA} has "),
@@ -140,11 +140,11 @@ def base(
     ],
 )
 def test_an_incomplete_version_leaves_the_old_one(
-    base: Base, exports: dict[int, Path], tmp_path: Path, change: Callable[[Path], object], said: str
+    base: Base, exports: dict[int, Path], tmp_path: Path, change: Callable[[Path], object], expected: str
 ) -> None:
     with asked_all_the_while(base.server):
         version = base.bring(prepared(exports[2], tmp_path, change))
-        wait_for_message(base.server, version, said)
+        wait_for_message(base.server, version, expected)
         assert f"Version {version} of servable recommender is not complete yet" in message(base.server, version)
         assert base.server.states()[1] == "AVAILABLE"
         assert offset(base.server) == 0

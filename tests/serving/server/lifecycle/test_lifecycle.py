@@ -318,7 +318,7 @@ def test_the_config_file_is_polled(exports: dict[int, Path], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("flag", "text", "said"),
+    ("flag", "text", "message"),
     [
         (
             "--model_config_file={0}",
@@ -353,12 +353,12 @@ def test_the_config_file_is_polled(exports: dict[int, Path], tmp_path: Path) -> 
         ),
     ],
 )
-def test_a_server_that_cannot_start_says_why_and_fails(flag: str, text: str, said: str, tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_says_why_and_fails(flag: str, text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text(text)
     with LiveServer(tmp_path, *flag.format(path).split()) as server:
         assert server.wait() == 1
-        assert said in f"\n{server.text}"
+        assert message in f"\n{server.text}"
         assert "Failed to start server. Error: " in server.text
         assert "Traceback" not in server.text
 
@@ -383,12 +383,12 @@ def test_an_address_in_use_is_reported_before_anything_is_loaded(tmp_path: Path,
 
 def test_unavailable_addresses(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for flags, said in (
+    for flags, message in (
         ({"port": 8500, "rest_api_port": 8500}, "--port and --rest_api_port are both 8500"),
         ({"grpc_socket_path": str(tmp_path / "file")}, "the path exists and is not a socket"),
         ({"grpc_socket_path": str(tmp_path / "no" / "socket")}, f"there is no directory {tmp_path / 'no'}"),
     ):
-        with pytest.raises(OSError, match=re.escape(said)):
+        with pytest.raises(OSError, match=re.escape(message)):
             addresses.check(argparse.Namespace(**{"port": 0, "rest_api_port": 0, "grpc_socket_path": ""} | flags))
     # The socket of a server that is gone does not matter, and -1 is a free port.
     with socket.socket(socket.AF_UNIX) as left:

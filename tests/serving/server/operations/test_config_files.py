@@ -54,7 +54,7 @@ def refusal(call: Callable[..., Any], *arguments: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "model_config_list {\n  config { nme: 'x' }\n}",
@@ -73,26 +73,26 @@ def refusal(call: Callable[..., Any], *arguments: Any) -> str:
         ),
     ],
 )
-def test_malformed_files_name_line_and_column(text: str, said: str, tmp_path: Path) -> None:
+def test_malformed_files_name_line_and_column(text: str, message: str, tmp_path: Path) -> None:
     path = write(tmp_path / "models.config", text)
-    told = refusal(config_files.model_server_config, options(f"--model_config_file={path}"))
-    assert told.startswith(f"Error parsing text-format tensorflow.serving.ModelServerConfig: {said}")
-    assert str(path) in told
-    assert "Remedy: " in told
-    assert "\n" not in told
+    reported = refusal(config_files.model_server_config, options(f"--model_config_file={path}"))
+    assert reported.startswith(f"Error parsing text-format tensorflow.serving.ModelServerConfig: {message}")
+    assert str(path) in reported
+    assert "Remedy: " in reported
+    assert "\n" not in reported
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.one_of(st.text(), st.text(st.sampled_from("config{}[]:\"'<>,;#\n 0a.-"))))
 def test_any_text_is_read_or_refused_cleanly(text: str) -> None:
     message = model_server_config_pb2.ModelServerConfig()
-    told = "Error parsing text-format tensorflow.serving.ModelServerConfig: ... (in here)"
+    reported = "Error parsing text-format tensorflow.serving.ModelServerConfig: ... (in here)"
     try:
         config_files.parse_text_proto(text, message, "here")
     except ConfigFileError as error:
-        told = str(error)
-    assert told.startswith("Error parsing text-format tensorflow.serving.ModelServerConfig: ")
-    assert "(in here)" in told
+        reported = str(error)
+    assert reported.startswith("Error parsing text-format tensorflow.serving.ModelServerConfig: ")
+    assert "(in here)" in reported
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "Is a directory" in refusal(config_files.read_text_proto, tmp_path, message)
     latin = tmp_path / "latin"
     latin.write_bytes("\n# größe".encode("latin-1"))
-    told = refusal(config_files.read_text_proto, latin, message)
-    assert told.startswith("Error parsing text-format tensorflow.serving.ModelServerConfig: 2:1: not UTF-8")
+    reported = refusal(config_files.read_text_proto, latin, message)
+    assert reported.startswith("Error parsing text-format tensorflow.serving.ModelServerConfig: 2:1: not UTF-8")
 
 
 def test_the_model_of_the_flags_or_the_models_of_the_file(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_platform_config_replaces_the_flags(adapter: str, field: str, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", 'needs an entry for the platform "tensorflow" and no other, got none'),
         ('platform_configs { key: "caffe" value {} }', "got ['caffe']"),
@@ -284,9 +284,9 @@ def test_a_platform_config_replaces_the_flags(adapter: str, field: str, tmp_path
         ),
     ],
 )
-def test_platform_configs_that_are_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_platform_configs_that_are_refused(text: str, message: str, tmp_path: Path) -> None:
     path = write(tmp_path / "platform.config", text)
-    assert said in refusal(config_files.session_bundle_config, options(f"--platform_config_file={path}"))
+    assert message in refusal(config_files.session_bundle_config, options(f"--platform_config_file={path}"))
 
 
 def test_precision_in_the_platform_config(tmp_path: Path) -> None:
@@ -413,7 +413,7 @@ def test_the_table_of_fields_is_complete() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "starts"),
     [
         ("", []),
         ("sampling_config { sampling_rate: 1 } log_collector_config { type: 'file' }", []),
@@ -427,10 +427,10 @@ def test_the_table_of_fields_is_complete() -> None:
         ),
     ],
 )
-def test_refused_fields(text: str, said: list[str]) -> None:
+def test_refused_fields(text: str, starts: list[str]) -> None:
     found = list(refused_fields(text_format.Parse(text, logging_config_pb2.LoggingConfig())))
-    assert len(found) == len(said)
-    assert all(is_.startswith(expected) for is_, expected in zip(found, said, strict=True))
+    assert len(found) == len(starts)
+    assert all(is_.startswith(start) for is_, start in zip(found, starts, strict=True))
 
 
 # Messages

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving.runtime.batching import BatchingOptions
 from serving.server.errors import StatusError
-from serving.server.operations.figures import MAX_CELLS, exponential
+from serving.server.operations.metric_values import MAX_CELLS, exponential
 from serving.server.operations.metrics import Metrics, prometheus_name
 
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)")

@@ -164,12 +164,12 @@ def test_a_disconnected_client_ends_its_recording(stub: Any, tmp_path: Path) -> 
     _begin(stub, tmp_path, "gone").cancel()
     deadline = time.monotonic() + 30
     while _code(stub, tmp_path) is not grpc.StatusCode.OK:
-        assert time.monotonic() < deadline, "the recording goes on"
+        assert time.monotonic() < deadline, "the recording is still running"
     assert not (tmp_path / "gone").exists()
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "reported"),
     [
         ("repository_root", "", "must be a directory"),
         ("repository_root", "gs://bucket/logs", "must be a directory"),
@@ -179,12 +179,12 @@ def test_a_disconnected_client_ends_its_recording(stub: Any, tmp_path: Path) -> 
         ("host_name", "a/b", "host_name"),
     ],
 )
-def test_invalid_places_to_write(stub: Any, tmp_path: Path, field: str, value: str, told: str) -> None:
+def test_invalid_places_to_write(stub: Any, tmp_path: Path, field: str, value: str, reported: str) -> None:
     request = _request(tmp_path, "s", 1)
     setattr(request, field, value)
     failure = _failure(stub.Profile, request)
     assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert told in str(failure.details())
+    assert reported in str(failure.details())
 
 
 def test_directory_that_is_not_writable(stub: Any, tmp_path: Path) -> None:

@@ -143,17 +143,17 @@ def _wrong_configs(server: Party, authority: trustme.CA) -> dict[str, tuple[dict
             {"server_cert": server.chain + _garble(server.chain)},
             "certificate 2 of server_cert can't be read",
         ),
-        "authority that is none": ({"custom_ca": "/etc/ca.pem"}, "custom_ca holds no PEM"),
+        "invalid authority": ({"custom_ca": "/etc/ca.pem"}, "custom_ca holds no PEM"),
         "garbled authority": ({"custom_ca": _garble(_pem(authority))}, "custom_ca can't be read"),
         "verifying without an authority": ({"client_verify": True}, "client_verify needs custom_ca"),
     }
 
 
 def test_invalid_configurations_are_reported_at_startup(authority: trustme.CA, server: Party) -> None:
-    for name, (fields, told) in _wrong_configs(server, authority).items():
+    for name, (fields, reported) in _wrong_configs(server, authority).items():
         with pytest.raises(StatusError) as caught:
             checked(_config(server, **fields))
-        assert told in caught.value.message, name
+        assert reported in caught.value.message, name
         assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
         # Errors are logged: no key may be in them.
         assert server.key.splitlines()[1] not in str(caught.value)
