@@ -131,7 +131,7 @@ _CPUS = available_cpus()
 _NO_FILES = "text proto; if it is malformed, the server exits with its line and column"
 
 FLAGS: Sequence[Flag] = (
-    # Where it listens.
+    # Listening.
     Flag(
         "port", "int", 8500, "TCP port of the gRPC API; 0 takes a free one and logs it", "differs",
         "0 takes a free port; TensorFlow Serving then has no gRPC port", check=_port,
@@ -158,7 +158,7 @@ FLAGS: Sequence[Flag] = (
     ),
     Flag("enable_grpc_healthcheck_service", "bool", False, "the standard gRPC health service on the gRPC port"),
     Flag("enable_profiler", "bool", True, "the profiler service on the gRPC port, for TensorBoard's captures"),
-    # What it serves.
+    # Models to serve.
     Flag("model_name", "string", "default", "name of the model (not used with --model_config_file)"),
     Flag(
         "model_base_path", "string", "", "directory of the version directories (not used with --model_config_file, "

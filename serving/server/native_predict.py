@@ -24,7 +24,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class NativePredict:
-    """Gives the front the models that it can run.
+    """Passes to the front the models that it can run.
 
     It can run signatures whose requests may be batched, with inputs of known rank and tensors of the usual types,
     of models whose requests are not logged.

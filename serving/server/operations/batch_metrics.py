@@ -86,7 +86,7 @@ def native_metrics(
     Args:
         waits: (requests in each bucket of waiting times, their sum in microseconds).
         inputs: (input tensors in each bucket of sizes, the sum of their rows).
-        runs: number of groups that it ran, by rows; it never pads groups.
+        runs: number of groups that it ran, by rows, none of which are padding.
     """
     counted = BatchMetrics()
     for size, count in runs.items():
