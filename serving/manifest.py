@@ -1,8 +1,8 @@
-"""The digests of a version's files: ``assets.extra/manifest.json``, which TensorFlow Serving does not look at.
+"""The digests of a version's files: ``assets.extra/manifest.json``, which TensorFlow Serving ignores.
 
     python -m serving.manifest models/recommender/7
 
-writes it anew, after a change that was meant.
+rewrites it after an intended change.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ FILE = Path("assets.extra") / "manifest.json"
 
 
 def write(directory: Path) -> Path:
-    """Writes the manifest of all files that are below a version directory now; returns its path."""
+    """Writes the manifest of all files now below a version directory; returns its path."""
     path = directory / FILE
     files = sorted(file for file in directory.rglob("*") if file.is_file() and file != path)
     content = {
@@ -33,9 +33,9 @@ def write(directory: Path) -> Path:
 
 
 def wrong_size(directory: Path) -> str:
-    """The first file that is not there, or not as large as the manifest says; empty when there is none.
+    """The first file that is missing or has another size than in the manifest; empty when there is none.
 
-    Files that the manifest does not name may be added.
+    Files that are not in the manifest are allowed.
     """
     try:
         files = _read(directory)
@@ -49,7 +49,7 @@ def wrong_size(directory: Path) -> str:
 
 
 def wrong_digest(directory: Path) -> str:
-    """The first file whose content is not that of the manifest, as a sentence; empty when there is none."""
+    """The first file whose digest differs from the manifest, as a sentence; empty when there is none."""
     for name, (_, digest) in _read(directory).items():
         found = _digest(directory / name)
         if found != digest:
@@ -74,7 +74,7 @@ def _read(directory: Path) -> Mapping[str, tuple[int, str]]:
     try:
         files = {str(name): (int(file["bytes"]), str(file["sha256"])) for name, file in content["files"].items()}
     except (KeyError, TypeError, AttributeError):
-        raise ValueError("no such manifest as `python -m serving.manifest` writes") from None
+        raise ValueError("not a manifest written by `python -m serving.manifest`") from None
     for name in files:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:

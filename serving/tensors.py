@@ -1,4 +1,4 @@
-"""TensorProto <-> NumPy, as TensorFlow's own ``Tensor::FromProto`` and ``AsProtoField`` do it.
+"""TensorProto <-> NumPy, like TensorFlow's own ``Tensor::FromProto`` and ``AsProtoField``.
 
 Strings are ``object`` arrays of ``bytes``. Needs no TensorFlow.
 """
@@ -13,15 +13,15 @@ import numpy.typing as npt
 
 from serving.protos import tensor_pb2, types_pb2
 
-try:  # comes with TensorFlow; a client without it simply knows no bfloat16
+try:  # comes with TensorFlow; without it a client has no bfloat16
     from ml_dtypes import bfloat16
 except ImportError:
     bfloat16 = None
 
-# A proto may name a shape and give one value for all of it. Real data never comes close to this bound;
+# A proto may give a shape and a single value for all of it. Real data never comes close to this bound;
 # a request of a few bytes that asks for terabytes does.
 MAX_FILLED_ELEMENTS = 1 << 28
-# NumPy counts bytes in 63 bits, sizes next to a zero included.
+# NumPy counts bytes in 63 bits, even when another dimension is zero.
 _MAX_ELEMENTS = 1 << 58
 
 _DTYPES: dict[int, tuple[np.dtype[Any], str]] = {
@@ -58,7 +58,7 @@ class TensorParseError(ValueError):
 
 
 def dtype_name(enum: int) -> str:
-    """TensorFlow's name of a DataType: ``string``, ``int64``, ``float``."""
+    """TensorFlow's name for a DataType: ``string``, ``int64``, ``float``."""
     if enum not in types_pb2.DataType.values():
         return f"unknown type {enum}"
     return str(types_pb2.DataType.Name(enum)).removeprefix("DT_").lower()
@@ -83,8 +83,8 @@ def value_field(enum: int) -> str:
 def to_numpy(proto: Any) -> npt.NDArray[Any]:
     """Decodes a TensorProto.
 
-    Too few values are filled up with the last one (or zeros when there is none) and surplus values are
-    dropped, as TensorFlow does.
+    Missing values are filled with the last one (or zeros when there is none) and surplus values are
+    dropped, as in TensorFlow.
 
     Args:
         proto: a ``tensorflow.TensorProto``.
@@ -137,8 +137,8 @@ def to_proto(array: npt.NDArray[Any]) -> Any:
         raise TensorParseError(f"arrays of {array.dtype} can't be sent")
     field = _DTYPES[enum][1]
     if enum in PACKED_KEYS:
-        # Handing over the packed field as bytes copies memory once; extending the repeated field boxes
-        # every number (32 x 512 floats: 6 microseconds against 500).
+        # Passing the packed field as bytes copies memory once; extending the repeated field boxes
+        # every number (32 x 512 floats: 6 microseconds instead of 500).
         content = array.tobytes()
         proto = tensor_pb2.TensorProto.FromString(PACKED_KEYS[enum] + varint(len(content)) + content)
     else:
@@ -188,7 +188,7 @@ def to_content_proto(array: npt.NDArray[Any]) -> Any:
 
 
 def rows_of(proto: Any) -> int | None:
-    """Size of a TensorProto's first axis; None for a scalar or what has no type."""
+    """Size of a TensorProto's first axis; None for a scalar or an untyped proto."""
     if not proto.tensor_shape.dim or proto.dtype == types_pb2.DT_INVALID:
         return None
     return int(proto.tensor_shape.dim[0].size)
@@ -237,7 +237,7 @@ def _from_content(content: bytes, dtype: np.dtype[Any], count: int) -> npt.NDArr
     if len(content) != count * dtype.itemsize:
         raise TensorParseError(f"{len(content)} bytes of content, {count * dtype.itemsize} expected")
     array = np.frombuffer(content, dtype=dtype)
-    # Bytes other than 0 and 1 are no valid C++ bools.
+    # Bytes other than 0 and 1 are not valid C++ bools.
     return array.view(np.uint8) != 0 if dtype.kind == "b" else array
 
 

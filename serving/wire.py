@@ -1,7 +1,7 @@
-"""Wire form of results, put together by NumPy.
+"""Wire form of results, assembled by NumPy.
 
 Adding submessages one by one costs about a microsecond each in Python, which for thousands of classes is
-more than the model takes. Field numbers are those of ``apis/classification.proto`` and
+longer than the model takes. Field numbers are those of ``apis/classification.proto`` and
 ``apis/regression.proto``; tests compare with messages built field by field.
 """
 
@@ -55,7 +55,7 @@ def classifications(
 
 
 class _Heads(dict[bytes, bytes]):
-    """Label -> a ``Class`` up to and with the label, ``rest`` bytes short of its end; the same for every row."""
+    """Label -> a ``Class`` up to and including the label, ``rest`` bytes before its end; the same for every row."""
 
     def __init__(self, rest: int) -> None:
         self._rest = rest
@@ -67,7 +67,7 @@ class _Heads(dict[bytes, bytes]):
 
 
 def _prefixed_floats(prefix: bytes, values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """[size, len(prefix) + 4] bytes: each value, little-endian, behind ``prefix``."""
+    """[size, len(prefix) + 4] bytes: ``prefix`` followed by the value, little-endian."""
     out = np.empty((values.size, len(prefix) + 4), np.uint8)
     out[:, : len(prefix)] = np.frombuffer(prefix, np.uint8)
     out[:, len(prefix) :] = np.ascontiguousarray(values, "<f4").reshape(-1, 1).view(np.uint8)

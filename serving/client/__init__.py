@@ -1,4 +1,4 @@
-"""A typed client of the model server, by gRPC or REST; imports neither TensorFlow nor anything of ``trainer``.
+"""A typed client for the model server, over gRPC or REST; imports neither TensorFlow nor anything from ``trainer``.
 
 from serving.client import RecommenderClient
 
@@ -62,13 +62,13 @@ _HOMES = ("types", "tls", "options", "errors", "api", "aio")
 
 
 def __getattr__(name: str) -> Any:
-    # Names are looked up when they are first used: the command line answers `--help` and mistakes without loading
-    # gRPC and NumPy, and gets to tell gRPC, which reads its environment when it is loaded, not to log.
+    # Names are resolved on first use: the command line answers `--help` and usage errors without loading gRPC and
+    # NumPy, and can turn off gRPC's logging first, since gRPC reads its environment when it is loaded.
     if name in __all__:
         for home in _HOMES:
             try:
                 module = import_module(f"{__name__}.{home}")
-            except AttributeError as error:  # which `from serving.client import ...` would take for a wrong name
+            except AttributeError as error:  # `from serving.client import ...` would take it for an unknown name
                 raise ImportError(f"{__name__}.{home} can't be loaded: {error}") from error
             if name in vars(module):
                 globals()[name] = getattr(module, name)

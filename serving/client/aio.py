@@ -22,13 +22,13 @@ _T = TypeVar("_T")
 
 
 class AsyncRecommenderClient(Client):
-    """``RecommenderClient`` as coroutines: the same arguments, results and errors.
+    """Coroutine version of ``RecommenderClient``, with the same arguments, results and errors.
 
     Any number of calls may run at once. It belongs to the event loop of its first call; keep one per loop and server.
     Usable as an asynchronous context manager.
 
     Args:
-        Those of ``serving.client.base.Client``; ``channel`` is a ``grpc.aio.Channel``.
+        Same as ``serving.client.base.Client``; ``channel`` is a ``grpc.aio.Channel``.
     """
 
     async def __aenter__(self) -> Self:
@@ -64,7 +64,7 @@ class AsyncRecommenderClient(Client):
         metadata: GivenMetadata | None = None,
     ) -> list[Recommendation]:
         """See ``RecommenderClient.recommend``."""
-        wish = Query(
+        request = Query(
             user_id=user_id,
             history=history,
             query=query,
@@ -77,7 +77,7 @@ class AsyncRecommenderClient(Client):
             categories=categories,
             include_seen=include_seen,
         )
-        return (await self.recommend_batch([wish], timeout=timeout, metadata=metadata))[0]
+        return (await self.recommend_batch([request], timeout=timeout, metadata=metadata))[0]
 
     async def recommend_batch(
         self, queries: Sequence[Query], *, timeout: float | None = None, metadata: GivenMetadata | None = None
@@ -107,7 +107,7 @@ class AsyncRecommenderClient(Client):
         metadata: GivenMetadata | None = None,
     ) -> list[RankedItem]:
         """See ``RecommenderClient.rank``."""
-        wish = Query(
+        request = Query(
             user_id=user_id,
             history=history,
             query=query,
@@ -115,7 +115,7 @@ class AsyncRecommenderClient(Client):
             country=country,
             timestamp=timestamp,
         )
-        return (await self.rank_batch([wish], [item_ids], timeout=timeout, metadata=metadata))[0]
+        return (await self.rank_batch([request], [item_ids], timeout=timeout, metadata=metadata))[0]
 
     async def rank_batch(
         self,

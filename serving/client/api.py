@@ -22,23 +22,23 @@ _T = TypeVar("_T")
 
 
 class RecommenderClient(Client):
-    """Asks a model server that speaks TensorFlow Serving's gRPC or REST API for recommendations.
+    """Requests recommendations from a model server that speaks TensorFlow Serving's gRPC or REST API.
 
-    Thread-safe; keep one per process and server, as it keeps its connections. Usable as a context manager.
+    Thread-safe; keep one per process and server, since it reuses its connections. Usable as a context manager.
 
     Args:
-        Those of ``serving.client.base.Client``; ``channel`` is a ``grpc.Channel``.
+        Same as ``serving.client.base.Client``; ``channel`` is a ``grpc.Channel``.
 
-    Every call takes ``timeout``, seconds for this call (None takes the client's), and ``metadata``, further headers of
+    Every call takes ``timeout``, seconds for this call (None uses the client's), and ``metadata``, extra headers for
     this call.
 
     Raises (every call):
-        UnreachableError: no server answers.
+        UnreachableError: no server responded.
         DeadlineExceededError: the answer did not come in time.
         ModelNotFoundError: the server has no such model or version.
-        BadRequestError: a value of a wrong type, or inputs that the model refuses.
-        AccessDeniedError: the server wants credentials.
-        OverloadedError, ServerFaultError: the server could not do it.
+        BadRequestError: a value has the wrong type, or the model rejects the inputs.
+        AccessDeniedError: the server requires credentials.
+        OverloadedError, ServerFaultError: the server is overloaded or failed.
     """
 
     def __enter__(self) -> Self:
@@ -78,12 +78,12 @@ class RecommenderClient(Client):
         Args:
             user_id, history, query, language, country, timestamp, k, exclude, languages, categories,
                 include_seen: see ``Query``.
-            timeout, metadata: of this call.
+            timeout, metadata: for this call.
 
         Returns:
-            At most ``k`` items; fewer when there are not enough allowed ones.
+            At most ``k`` items; fewer when not enough are allowed.
         """
-        wish = Query(
+        request = Query(
             user_id=user_id,
             history=history,
             query=query,
@@ -96,19 +96,19 @@ class RecommenderClient(Client):
             categories=categories,
             include_seen=include_seen,
         )
-        return self.recommend_batch([wish], timeout=timeout, metadata=metadata)[0]
+        return self.recommend_batch([request], timeout=timeout, metadata=metadata)[0]
 
     def recommend_batch(
         self, queries: Sequence[Query], *, timeout: float | None = None, metadata: GivenMetadata | None = None
     ) -> list[list[Recommendation]]:
-        """Recommends for several queries in one request; the answers come in their order."""
+        """Recommends for several queries in one request; results are in the order of the queries."""
         call = self._call(timeout, metadata)
         return self._run(self._operations.items(RECOMMEND, queries, call), call)
 
     def retrieve_batch(
         self, queries: Sequence[Query], *, timeout: float | None = None, metadata: GivenMetadata | None = None
     ) -> list[list[Recommendation]]:
-        """Like ``recommend_batch`` without the ranking stage: candidates without titles and heads."""
+        """Like ``recommend_batch``, but without the ranking stage: candidates without titles and heads."""
         call = self._call(timeout, metadata)
         return self._run(self._operations.items(RETRIEVE, queries, call), call)
 
@@ -130,12 +130,12 @@ class RecommenderClient(Client):
         Args:
             item_ids: what to score.
             user_id, history, query, language, country, timestamp: see ``Query``.
-            timeout, metadata: of this call.
+            timeout, metadata: for this call.
 
         Returns:
             One entry per given id, in the given order; unknown items have no score.
         """
-        wish = Query(
+        request = Query(
             user_id=user_id,
             history=history,
             query=query,
@@ -143,7 +143,7 @@ class RecommenderClient(Client):
             country=country,
             timestamp=timestamp,
         )
-        return self.rank_batch([wish], [item_ids], timeout=timeout, metadata=metadata)[0]
+        return self.rank_batch([request], [item_ids], timeout=timeout, metadata=metadata)[0]
 
     def rank_batch(
         self,
@@ -153,7 +153,7 @@ class RecommenderClient(Client):
         timeout: float | None = None,
         metadata: GivenMetadata | None = None,
     ) -> list[list[RankedItem]]:
-        """Scores, for each query, its own list of items in one request."""
+        """Scores a separate list of items for each query, in one request."""
         call = self._call(timeout, metadata)
         return self._run(self._operations.rank(queries, item_ids, call), call)
 
@@ -179,40 +179,40 @@ class RecommenderClient(Client):
     ) -> dict[str, npt.NDArray[Any]]:
         """Calls any signature with arrays; strings are ``object`` arrays of ``bytes``.
 
-        By REST the server takes the inputs' types from the signature, and the outputs' are taken from it here; complex
-        numbers and arrays with an empty dimension before the last have no JSON form, and all outputs travel whatever
-        ``output_filter`` says.
+        Over REST, the server takes input types from the signature, and the client takes output types from it; complex
+        numbers and arrays with an empty dimension before the last have no JSON form, and all outputs are sent
+        regardless of ``output_filter``.
         """
         call = self._call(timeout, metadata)
         return self._run(self._operations.predict(signature_name, inputs, output_filter, call), call)
 
     def status(self, *, timeout: float | None = None, metadata: GivenMetadata | None = None) -> list[VersionStatus]:
-        """The states of the model's versions, newest first."""
+        """Returns the states of the model's versions, newest first."""
         call = self._call(timeout, metadata)
         return self._run(self._operations.status(call), call)
 
     def metadata(self, *, timeout: float | None = None, metadata: GivenMetadata | None = None) -> ModelMetadata:
-        """The signatures of the served version."""
+        """Returns the signatures of the served version."""
         call = self._call(timeout, metadata)
         return self._run(self._operations.metadata(call), call)
 
     def reload(self, config: Any, *, timeout: float | None = None, metadata: GivenMetadata | None = None) -> None:
-        """Has the server take a new configuration (gRPC only); returns once its models are available.
+        """Sends the server a new configuration (gRPC only); returns once its models are available.
 
         Args:
-            config: a ``ModelServerConfig`` or its text form, of ALL models to serve: others are unloaded.
-            timeout, metadata: of this call. Loading takes its time.
+            config: a ``ModelServerConfig`` or its text form, with ALL models to serve: others are unloaded.
+            timeout, metadata: for this call. Loading may take a while.
         """
         call = self._call(timeout, metadata)
         self._run(self._operations.reload(config, call), call)
 
     def health(self, service: str = "", *, timeout: float | None = None, metadata: GivenMetadata | None = None) -> str:
-        """What gRPC's health service says: ``SERVING``, ``NOT_SERVING``.
+        """Returns the status from gRPC's health service: ``SERVING``, ``NOT_SERVING``.
 
         Args:
-            service: whom to ask for: '' is the whole server; Babelrec's also knows each model's name. By REST,
-                which has no such service, only '': it is SERVING while a version of the model is available.
-            timeout, metadata: of this call.
+            service: what to check: '' is the whole server; Babelrec's server also knows each model's name. REST has
+                no health service and accepts only '': SERVING while a version of the model is available.
+            timeout, metadata: for this call.
         """
         call = self._call(timeout, metadata)
         return self._run(self._operations.health(service, call), call)

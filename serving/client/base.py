@@ -1,4 +1,4 @@
-"""What the blocking and the asyncio client have in common."""
+"""Shared base of the blocking and asyncio clients."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,29 +15,29 @@ from serving.client.tls import TlsOptions
 
 
 class Client:
-    """Asks a model server that speaks TensorFlow Serving's gRPC or REST API.
+    """Base client for a model server that speaks TensorFlow Serving's gRPC or REST API.
 
     Args:
         target: the server's address. gRPC: ``host:port``, ``grpcs://host:port`` (TLS), ``unix:/path``,
-            ``dns:///host:port`` (all of a name's addresses in turn); REST: ``http://host:port``, ``https://host:port``.
+            ``dns:///host:port`` (round-robin over all addresses of a name); REST: ``http://host:port``, ``https://host:port``.
         model_name: the served model's name.
-        timeout: seconds within which each call must be answered, retries and fall-back included; None waits for ever.
-        version: a certain version of the model; None asks the newest.
+        timeout: seconds within which each call must be answered, including retries and fallback; None waits forever.
+        version: a specific version of the model; None uses the newest.
         channel: a gRPC channel to use instead of opening one (for interceptors); never closed here. It keeps its own
-            options: those below that are gRPC's have no effect.
-        version_label: the version behind a label of the server's configuration, such as ``stable``.
-        metadata: headers of every call: keys and values of printable ASCII, or bytes under keys that end in ``-bin``.
-        tls: certificates; given, the connection is secure. ``grpcs://`` and ``https://`` alone trust the public
-            authorities.
-        retry: when failed calls are made again; None for never.
-        fallback: REST address to ask when the gRPC one can't be reached (no server, or a proxy without HTTP/2).
-        fallback_seconds: how long the fall-back is asked first after it was needed.
+            options: the gRPC options below have no effect.
+        version_label: use the version with this label in the server's configuration, such as ``stable``.
+        metadata: headers for every call: keys and values of printable ASCII, or bytes under keys that end in ``-bin``.
+        tls: certificates; if given, the connection uses TLS. ``grpcs://`` and ``https://`` alone trust the public
+            certificate authorities.
+        retry: when to retry failed calls; None for never.
+        fallback: REST address to use when the gRPC one can't be reached (no server, or a proxy without HTTP/2).
+        fallback_seconds: how long the fallback is tried first after it was needed.
         wait_for_ready: gRPC waits for a server until the deadline instead of failing when there is none.
-        keepalive: gRPC's pings; None sends none.
-        load_balancing: gRPC's policy, ``pick_first`` or ``round_robin``; None takes ``round_robin`` for targets behind
-            which several addresses may stand (``dns:``, ``ipv4:``, ``ipv6:``), else gRPC's default.
-        compression: ``gzip`` to compress requests (and, by REST, to ask for compressed answers).
-        channel_options: further options of gRPC's channel; they win over those made from the above.
+        keepalive: gRPC keepalive pings; None sends none.
+        load_balancing: gRPC's policy, ``pick_first`` or ``round_robin``; None uses ``round_robin`` for targets that
+            may resolve to several addresses (``dns:``, ``ipv4:``, ``ipv6:``), else gRPC's default.
+        compression: ``gzip`` to compress requests (and, over REST, to ask for compressed responses).
+        channel_options: extra gRPC channel options; they override those derived from the above.
 
     Raises:
         BadRequestError: a value is wrong, or a certificate file can't be used.
@@ -89,9 +89,9 @@ class Client:
         raise NotImplementedError
 
     def _call(self, timeout: float | None, metadata: GivenMetadata | None) -> Call:
-        """Deadline and headers of a call that begins now."""
+        """Deadline and headers of a call that starts now."""
         if self._is_closed:
-            raise ServingError("this client is closed: make a new one")
+            raise ServingError("this client is closed: create a new one")
         check_timeout(timeout)
         limit = self._settings.timeout if timeout is None else timeout
         return Call(Deadline(limit), checked_metadata(metadata))
@@ -103,7 +103,7 @@ class Client:
 
 
 def has_grpc(settings: Settings) -> bool:
-    """Whether the server is asked by gRPC."""
+    """Whether the client uses gRPC."""
     return settings.target.transport is Transport.GRPC
 
 

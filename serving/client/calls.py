@@ -1,8 +1,7 @@
-"""What the client does, apart from who does it.
+"""The steps of each client call, independent of how they are executed.
 
-Everything between a method of the API and the network is written once, as generators that yield what is to be
-done (``Rpc``, ``HttpRequest``, ``Pause``) and are sent what came of it. ``drivers`` does these things, blocking or in
-an event loop.
+Everything between a method of the API and the network is written once, as generators that yield steps (``Rpc``,
+``HttpRequest``, ``Pause``) and are sent their results. ``drivers`` executes the steps, blocking or in an event loop.
 """
 
 import time
@@ -16,7 +15,7 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 class Deadline:
-    """The time by which a call must be answered, with all its attempts.
+    """The time by which a call must be answered, including all its attempts.
 
     Args:
         seconds: from now; None for never.
@@ -31,18 +30,18 @@ class Deadline:
         return None if self._end is None else max(self._end - time.monotonic(), 0.0)
 
     def allows(self, seconds: float) -> bool:
-        """Whether more than so many seconds are left."""
+        """Whether more than ``seconds`` are left."""
         left = self.left()
         return left is None or left > seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What goes with one call of the API.
+    """Per-call options.
 
     Attributes:
-        deadline: when it must be answered.
-        metadata: of this call alone.
+        deadline: when the call must be answered.
+        metadata: extra headers for this call.
     """
 
     deadline: Deadline
@@ -59,7 +58,7 @@ class RpcMethod:
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """One RPC; sent back is its response, a message."""
+    """One RPC; its result is the response message."""
 
     method: RpcMethod
     request: Any
@@ -68,11 +67,11 @@ class Rpc:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """One HTTP exchange; sent back is an ``HttpResponse``, whatever its status.
+    """One HTTP exchange; its result is an ``HttpResponse`` of any status.
 
     Attributes:
         verb: GET or POST.
-        path: behind the base URL, percent-encoded.
+        path: relative to the base URL, percent-encoded.
         body: a JSON document, or nothing.
         call: deadline and headers.
     """
@@ -85,7 +84,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What came back: its status, its media type (without parameters), its body, unpacked."""
+    """An HTTP response: status, media type (without parameters) and decompressed body."""
 
     status: int
     media_type: str
@@ -94,7 +93,7 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait for some seconds."""
+    """A wait of some seconds."""
 
     seconds: float
 
@@ -108,9 +107,9 @@ class CallFailed(Exception):  # noqa: N818  (never leaves the package)
     """A step that failed.
 
     Attributes:
-        code: gRPC's code, or what an HTTP status is in it.
-        details: what the server or the library says.
-        target: who was asked.
+        code: the gRPC code, or the equivalent of the HTTP status.
+        details: the message of the server or the library.
+        target: the server's address.
     """
 
     def __init__(self, code: grpc.StatusCode, details: str, target: str) -> None:
@@ -121,7 +120,7 @@ class CallFailed(Exception):  # noqa: N818  (never leaves the package)
 
 
 def next_step(steps: Steps[Any], reply: Any, failure: CallFailed | None) -> Step:
-    """Tells a generator what came of its last step.
+    """Sends a generator the result of its last step and returns the next one.
 
     Raises:
         StopIteration: it is done; its ``value`` is the result.
@@ -130,5 +129,5 @@ def next_step(steps: Steps[Any], reply: Any, failure: CallFailed | None) -> Step
 
 
 def joined(*parts: Sequence[tuple[str, str | bytes]]) -> Metadata:
-    """Metadata of several origins."""
+    """Concatenates metadata."""
     return tuple(pair for part in parts for pair in part)

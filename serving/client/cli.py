@@ -17,13 +17,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        0; 2 for a request that can't be right; 3 when no server answers; 4 after the time-out; 5 for an
-        unknown model; 6 when the server is overloaded; 7 when it wants credentials; 1 for all else, and when
-        ``health`` finds a server that does not serve.
+        0; 2 for an invalid request; 3 when no server responds; 4 after a timeout; 5 for an unknown model;
+        6 when the server is overloaded; 7 when it requires credentials; 1 for any other error, and when
+        ``health`` finds a server that is not serving.
     """
     options = make_parser().parse_args(arguments)
-    # gRPC would tell of each failed handshake on standard error; the message of the error says it all. It looks at this
-    # when it is imported.
+    # gRPC would log each failed handshake to standard error; our error message is enough. It reads this when it is
+    # imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from serving.client import commands
     from serving.client.errors import ServingError
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServingError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The commands of the command line: each asks the client and prints what it answers."""
+"""The commands of the command line: each calls the client and prints the result."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ def retrieve(client: RecommenderClient, options: argparse.Namespace) -> int:
 
 
 def rank(client: RecommenderClient, options: argparse.Namespace) -> int:
-    """Prints given items, best first."""
+    """Prints the given items, best first."""
     (items,) = client.rank_batch([Query(**_who(options))], [_split(options.items)])
     items = sorted(items, key=lambda item: -math.inf if item.score is None else item.score, reverse=True)
     if options.json:
@@ -43,7 +43,7 @@ def rank(client: RecommenderClient, options: argparse.Namespace) -> int:
 
 
 def encode(client: RecommenderClient, options: argparse.Namespace) -> int:
-    """Prints embeddings, and how much they are alike."""
+    """Prints embeddings and their pairwise similarity."""
     vectors = client.encode(options.texts)
     if options.json:
         _print_json([{"text": t, "embedding": v.tolist()} for t, v in zip(options.texts, vectors, strict=True)])
@@ -85,22 +85,22 @@ def metadata(client: RecommenderClient, options: argparse.Namespace) -> int:
 
 
 def health(client: RecommenderClient, options: argparse.Namespace) -> int:
-    """Prints what the health service says."""
-    said = client.health(options.service)
+    """Prints the health status."""
+    state = client.health(options.service)
     if options.json:
-        _print_json({"status": said})
+        _print_json({"status": state})
     else:
-        print(said)
-    return 0 if said == _SERVING else 1
+        print(state)
+    return 0 if state == _SERVING else 1
 
 
 def reload(client: RecommenderClient, options: argparse.Namespace) -> int:
-    """Has the server take a configuration."""
+    """Makes the server load a configuration."""
     client.reload(_file(options.file))
     if options.json:
         _print_json({"status": "OK"})
     else:
-        print("the server has taken the configuration; its models are available")
+        print("the server has loaded the configuration; its models are available")
     return 0
 
 
@@ -158,8 +158,8 @@ def _inputs_document(text: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise BadRequestError(f"--inputs is no JSON: {error}") from None
-    # A whole request of the REST API will do.
+        raise BadRequestError(f"--inputs is not valid JSON: {error}") from None
+    # A complete REST API request is accepted too.
     if isinstance(document, dict) and isinstance(document.get("inputs"), dict):
         document = document["inputs"]
     if not isinstance(document, dict):

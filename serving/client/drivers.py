@@ -1,4 +1,4 @@
-"""Who does what ``calls`` says: one driver blocks, the other awaits."""
+"""Drivers that execute the steps of ``calls``: one blocks, the other awaits."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 class Driver:
-    """Runs generators, blocking. Thread-safe.
+    """Runs generators synchronously. Thread-safe.
 
     Args:
         grpc_connection: None when there is none.
@@ -24,10 +24,10 @@ class Driver:
         self._http = http_connection
 
     def run(self, steps: Steps[_T]) -> _T:
-        """Does one step after the other.
+        """Executes the steps one after another.
 
         Raises:
-            CallFailed: a step failed and the generator had no answer to it.
+            CallFailed: a step failed and the generator did not handle it.
         """
         reply, failure = None, None
         while True:
@@ -42,7 +42,7 @@ class Driver:
                 failure = error
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         for connection in (self._grpc, self._http):
             if connection is not None:
                 connection.close()
@@ -71,10 +71,10 @@ class AioDriver:
         self._http = http_connection
 
     async def run(self, steps: Steps[_T]) -> _T:
-        """Does one step after the other.
+        """Executes the steps one after another.
 
         Raises:
-            CallFailed: a step failed and the generator had no answer to it.
+            CallFailed: a step failed and the generator did not handle it.
         """
         reply, failure = None, None
         while True:
@@ -89,7 +89,7 @@ class AioDriver:
                 failure = error
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         for connection in (self._grpc, self._http):
             if connection is not None:
                 await connection.close()

@@ -24,7 +24,7 @@ def inputs_of(signature: str, queries: Sequence[Query], **others: npt.NDArray[An
         others: Inputs that are no part of a query.
 
     Raises:
-        BadRequestError: a value has a wrong type or k is not positive; the text names it.
+        BadRequestError: a value has the wrong type or k is not positive; the message names it.
     """
     arrays = dict(others)
     for name, spec in contract.SIGNATURES[signature].items():
@@ -42,7 +42,7 @@ def _column(name: str, spec: contract.Input, values: Sequence[Any]) -> npt.NDArr
 
 
 def string_matrix(name: str, rows: Sequence[Sequence[str]], newest_last: bool = False) -> npt.NDArray[Any]:
-    """Strings of shape (B, longest row), padded with ''; pads come first when the newest must be last."""
+    """Strings of shape (B, longest row), padded with ''; padding comes first when the newest must be last."""
     encoded: list[list[bytes]] = []
     for row in rows:
         if isinstance(row, str | bytes) or not isinstance(row, Sequence):

@@ -1,4 +1,4 @@
-"""What can go wrong when a model server is asked, told so that one knows what to do."""
+"""Client errors, with messages that say how to fix the problem."""
 
 import re
 
@@ -6,12 +6,12 @@ import grpc
 
 
 class ServingError(Exception):
-    """Base of all failures of the client.
+    """Base of all client errors.
 
     Attributes:
-        code: the gRPC status (a REST answer's HTTP status is translated), None when the request was refused
+        code: the gRPC status (a REST response's HTTP status is translated), None when the request was rejected
             before it was sent.
-        exit_code: what the command line exits with.
+        exit_code: the exit status of the command line.
     """
 
     exit_code = 1
@@ -22,13 +22,13 @@ class ServingError(Exception):
 
 
 class UnreachableError(ServingError):
-    """No server answers at the address, or it can't answer at present."""
+    """No server responds at the address, or it can't respond at the moment."""
 
     exit_code = 3
 
 
 class DeadlineExceededError(ServingError):
-    """The answer did not come within the time-out."""
+    """The server did not respond within the timeout."""
 
     exit_code = 4
 
@@ -40,19 +40,19 @@ class ModelNotFoundError(ServingError):
 
 
 class BadRequestError(ServingError):
-    """The request does not fit: a value of a wrong type, or an input or signature the model doesn't have."""
+    """The request is invalid: a value has the wrong type, or the model lacks that input or signature."""
 
     exit_code = 2
 
 
 class OverloadedError(ServingError):
-    """The server refuses work because it has too much of it."""
+    """The server rejects requests because it is overloaded."""
 
     exit_code = 6
 
 
 class AccessDeniedError(ServingError):
-    """The server, or a proxy before it, does not let this client in."""
+    """The server, or a proxy in front of it, denies access to this client."""
 
     exit_code = 7
 
@@ -61,7 +61,7 @@ class ServerFaultError(ServingError):
     """The server or its model failed."""
 
 
-# A full queue is UNAVAILABLE like a server that is not there; only the words differ. TensorFlow's are "The batch
+# A full queue is UNAVAILABLE, just like a missing server; only the messages differ. TensorFlow's are "The batch
 # scheduling queue to which this task was submitted is full" (core/kernels/batching_util/shared_batch_scheduler.h)
 # and, with large batches split, "... task size is 8 but scheduling capacity is only 2".
 _OVERLOADED = re.compile(
@@ -71,11 +71,11 @@ _START = (
     "Start one with `python -m serving.server --port=8500 --model_name=... --model_base_path=...`, or check the address"
 )
 _NO_HTTP2 = (
-    "That port speaks no HTTP/2: if it is the REST port write http://host:port; if a proxy stands between, "
+    "That port does not speak HTTP/2: if it is the REST port write http://host:port; if there is a proxy in between, "
     "give the REST address as `fallback` (--fallback)"
 )
-_CERTIFICATE_WANTED = "The server wants a client's certificate: give `certificate` and `key` (--tls-cert, --tls-key)"
-# What gRPC and OpenSSL say when no connection comes about -> the remedy. The first that is found counts.
+_CERTIFICATE_WANTED = "The server requires a client certificate: give `certificate` and `key` (--tls-cert, --tls-key)"
+# gRPC's and OpenSSL's messages for failed connections -> the remedy. The first match wins.
 _CONNECTION_REMEDIES = (
     (
         r"hostname.*(mismatch|verif)|doesn't match|not valid for",
@@ -83,23 +83,23 @@ _CONNECTION_REMEDIES = (
     ),
     (
         r"certificate.?verify.?failed|self.signed|unable to get local issuer",
-        "This machine does not trust the server's certificate: give that of its authority as `ca` (--tls-ca)",
+        "This machine does not trust the server's certificate: give the certificate of its CA as `ca` (--tls-ca)",
     ),
     (r"certificate.?required|handshake.?failure|bad.certificate|unknown.ca", _CERTIFICATE_WANTED),
     (
         r"wrong.version.number|record.layer.failure|http.request",
-        "That port speaks no TLS: leave TLS out, or give the port that has it",
+        "That port does not speak TLS: turn TLS off, or give the TLS port",
     ),
     (r"http/2|http1|frame", _NO_HTTP2),
     (
         r"illegal (request|status) line|illegal header",
-        "That port speaks no HTTP/1.1: if it is the gRPC port write host:port",
+        "That port does not speak HTTP/1.1: if it is the gRPC port write host:port",
     ),
     (r"received http2 header with status", _NO_HTTP2),
     (
         r"socket closed|connection (was closed|reset)|disconnected|broken pipe|eof|goaway",
-        "The connection was closed: if the server wants TLS write grpcs:// or https:// (--tls); "
-        "if it wants a client's certificate give one (--tls-cert, --tls-key); if it is restarting, try again",
+        "The connection was closed: if the server requires TLS write grpcs:// or https:// (--tls); "
+        "if it requires a client certificate give one (--tls-cert, --tls-key); if it is restarting, try again",
     ),
     (r"resolv|lookup|name or service|nodename|getaddrinfo", "Check the host name"),
     (r"failed to connect|connect|refused|unreachable|handshake|upstream", _START),
@@ -107,17 +107,17 @@ _CONNECTION_REMEDIES = (
 
 
 def is_overloaded(code: grpc.StatusCode, details: str) -> bool:
-    """Whether the server refused because it has too much to do."""
+    """Whether the server rejected the request because it is overloaded."""
     return code is grpc.StatusCode.RESOURCE_EXHAUSTED or (
         code is grpc.StatusCode.UNAVAILABLE and _OVERLOADED.search(details) is not None
     )
 
 
 def is_unreachable(code: grpc.StatusCode, details: str) -> bool:
-    """Whether no model server was reached: nobody there, or something between that does not pass gRPC on."""
+    """Whether no model server was reached: none is running, or something in between does not forward gRPC."""
     if code is grpc.StatusCode.UNAVAILABLE:
         return not is_overloaded(code, details)
-    # What gRPC makes of the answer of a web server or proxy that knows HTTP/2 but not gRPC.
+    # gRPC's message for a response from a web server or proxy that knows HTTP/2 but not gRPC.
     return "http2 header with status" in details.lower()
 
 
@@ -127,7 +127,7 @@ def from_rpc_error(error: grpc.RpcError, target: str, model_name: str, timeout: 
     Args:
         error: what gRPC raised.
         target: the server's address.
-        model_name: the model asked for.
+        model_name: the requested model.
         timeout: the deadline, seconds.
     """
     return from_status(error.code(), error.details() or "", target, model_name, timeout)
@@ -136,13 +136,13 @@ def from_rpc_error(error: grpc.RpcError, target: str, model_name: str, timeout: 
 def from_status(
     code: grpc.StatusCode, details: str, target: str, model_name: str, timeout: float | None
 ) -> ServingError:
-    """Translates a status.
+    """Translates a status code.
 
     Args:
         code: gRPC's code.
         details: what the server or gRPC says about it.
         target: the server's address.
-        model_name: the model asked for.
+        model_name: the requested model.
         timeout: the deadline, seconds.
     """
     details = " ".join(details.split())
@@ -156,9 +156,9 @@ def from_status(
     if code is status.DEADLINE_EXCEEDED:
         limit = f"{timeout:g} s" if timeout is not None else "the deadline"
         more = "Allow more time with `timeout` (--timeout)"
-        # What the server says of it, where it does, is the reason.
-        said = more if details.lower() in ("", "deadline exceeded") else f"{details}. If it only needs time: {more}"
-        return DeadlineExceededError(f"{target} did not answer within {limit}. {said}", code)
+        # The server's message, if any, is the reason.
+        advice = more if details.lower() in ("", "deadline exceeded") else f"{details}. If it only needs time: {more}"
+        return DeadlineExceededError(f"{target} did not answer within {limit}. {advice}", code)
     if code is status.NOT_FOUND:
         return ModelNotFoundError(
             f"{target} does not serve this: {details}. Check the model name ({model_name!r} was asked for) "
@@ -167,19 +167,19 @@ def from_status(
         )
     if code in (status.UNAUTHENTICATED, status.PERMISSION_DENIED):
         return AccessDeniedError(
-            f"{target} does not let this client in: {details or code.name}. Give what it asks for, by `metadata` "
-            "(-H authorization=...) or a client's certificate (--tls-cert, --tls-key)",
+            f"{target} denied access to this client: {details or code.name}. Give credentials as `metadata` "
+            "(-H authorization=...) or a client certificate (--tls-cert, --tls-key)",
             code,
         )
     if code in (status.INVALID_ARGUMENT, status.FAILED_PRECONDITION, status.UNIMPLEMENTED, status.OUT_OF_RANGE):
         return BadRequestError(f"{target} refused the request: {details}", code)
-    return ServerFaultError(f"{target} failed with {code.name}: {details}. Its log tells more", code)
+    return ServerFaultError(f"{target} failed with {code.name}: {details}. See its log", code)
 
 
 def _unreachable(code: grpc.StatusCode, details: str, target: str) -> UnreachableError:
     for pattern, remedy in _CONNECTION_REMEDIES:
         if re.search(pattern, details, re.IGNORECASE):
-            return UnreachableError(f"no model server answers at {target} ({details}). {remedy}", code)
+            return UnreachableError(f"no model server responds at {target} ({details}). {remedy}", code)
     return UnreachableError(
-        f"{target} can't answer now: {details or code.name}. It may be starting or stopping; try again shortly", code
+        f"{target} can't respond now: {details or code.name}. It may be starting or stopping; try again shortly", code
     )

@@ -1,4 +1,4 @@
-"""gRPC channels and what is sent over them, blocking or in an event loop."""
+"""gRPC channels and calls, blocking or in an event loop."""
 
 import json
 from typing import Any
@@ -11,8 +11,8 @@ from serving.client.options import RetryPolicy
 from serving.client.settings import Settings
 
 _UNLIMITED = -1
-# gRPC tries no request again that is larger than this (256 KiB unless told otherwise). It keeps the request's own
-# memory, no copy, so the bound is the largest one that the option takes.
+# gRPC does not retry requests larger than this (256 KiB by default). It keeps a reference to the request's memory,
+# not a copy, so the bound is the largest value that the option accepts.
 _RETRY_BUFFER_BYTES = 2**31 - 1
 
 
@@ -20,7 +20,7 @@ class GrpcConnection:
     """A channel for blocking calls. Thread-safe.
 
     Args:
-        settings: of the client.
+        settings: the client's settings.
         channel: to use instead of opening one; never closed here.
 
     Raises:
@@ -52,7 +52,7 @@ class GrpcConnection:
             raise _failure(error, self._settings) from None
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         if self._owns_channel:
             self._channel.close()
 
@@ -61,7 +61,7 @@ class AioGrpcConnection:
     """A channel of the event loop in which it is first used.
 
     Args:
-        settings: of the client.
+        settings: the client's settings.
         channel: to use instead of opening one; never closed here.
 
     Raises:
@@ -90,7 +90,7 @@ class AioGrpcConnection:
             raise _failure(error, self._settings) from None
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         if self._owns_channel and self._channel is not None:
             await self._channel.close(None)
 
@@ -119,7 +119,7 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
             ("grpc.keepalive_time_ms", round(settings.keepalive.seconds * 1000)),
             ("grpc.keepalive_timeout_ms", round(settings.keepalive.timeout * 1000)),
             ("grpc.keepalive_permit_without_calls", int(settings.keepalive.without_calls)),
-            # Otherwise pings stop after two without data between them.
+            # Otherwise pings stop after two with no data in between.
             ("grpc.http2.max_pings_without_data", 0),
         ]
     if settings.tls is not None and settings.tls.server_name is not None:
@@ -135,7 +135,7 @@ def service_config(settings: Settings) -> dict[str, Any]:
     if balancing is not None:
         config["loadBalancingConfig"] = [{balancing: {}}]
     if settings.retry is not None:
-        # An empty name stands for all methods.
+        # An empty name matches all methods.
         config["methodConfig"] = [{"name": [{}], "retryPolicy": _retry_policy(settings.retry)}]
         if settings.retry.max_tokens:
             config["retryThrottling"] = {

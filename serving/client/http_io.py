@@ -1,6 +1,6 @@
-"""HTTP connections and what is sent over them, blocking or in an event loop, by ``httpx``.
+"""HTTP connections and requests, blocking or in an event loop, using ``httpx``.
 
-``httpx`` is imported when the first request is sent: who speaks gRPC does not wait for it.
+``httpx`` is imported when the first request is sent: gRPC users do not wait for it.
 """
 
 import asyncio
@@ -21,22 +21,22 @@ from serving.client.tls import TlsOptions
 if TYPE_CHECKING:
     import httpx
 
-# Servers close idle connections after 60 s and more (here: 75 s).
+# Servers close idle connections after 60 s or more (here: 75 s).
 _IDLE_SECONDS = 30.0
 _IDLE_CONNECTIONS = 64
 _GZIP_LEVEL = 1
-# The least time-out that can be asked for: 0 would mean not to wait at all, and fail before a deadline does.
+# The shortest timeout that can be set: 0 would mean not to wait at all, and fail before a deadline does.
 _LEAST_SECONDS = 0.001
 
 
 class HttpConnection:
     """Connections for blocking requests. Thread-safe.
 
-    The deadline bounds connecting, the wait for the answer and each pause in it, by what is left when that begins.
+    The deadline bounds connecting, waiting for the response and each pause in it, by what is left when that begins.
 
     Args:
         target: base URL.
-        settings: of the client.
+        settings: the client's settings.
 
     Raises:
         BadRequestError: a TLS file can't be used.
@@ -51,7 +51,7 @@ class HttpConnection:
         """Sends a request.
 
         Raises:
-            CallFailed: no answer came.
+            CallFailed: no response came.
         """
         import httpx
 
@@ -67,11 +67,11 @@ class HttpConnection:
                     if not deadline.allows(0):
                         raise self._http.too_late()
                 return _answer(response, chunks)
-        except (httpx.HTTPError, OSError) as error:  # TLS alerts in the midst of reading come as they are
+        except (httpx.HTTPError, OSError) as error:  # TLS alerts while reading are raised unwrapped
             raise self._http.failure(error) from None
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         if self._client is not None:
             self._client.close()
 
@@ -81,7 +81,7 @@ class AioHttpConnection:
 
     Args:
         target: base URL.
-        settings: of the client.
+        settings: the client's settings.
 
     Raises:
         BadRequestError: a TLS file can't be used.
@@ -95,7 +95,7 @@ class AioHttpConnection:
         """Sends a request.
 
         Raises:
-            CallFailed: no answer came.
+            CallFailed: no response came.
         """
         import httpx
 
@@ -109,17 +109,17 @@ class AioHttpConnection:
                 return _answer(response, [chunk async for chunk in response.aiter_bytes()])
         except TimeoutError:
             raise self._http.too_late() from None
-        except (httpx.HTTPError, OSError) as error:  # TLS alerts in the midst of reading come as they are
+        except (httpx.HTTPError, OSError) as error:  # TLS alerts while reading are raised unwrapped
             raise self._http.failure(error) from None
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         if self._client is not None:
             await self._client.aclose()
 
 
 class _Http:
-    """What both kinds of connection share."""
+    """Shared code of both kinds of connection."""
 
     def __init__(self, target: Target, settings: Settings) -> None:
         self._target = target
@@ -129,11 +129,11 @@ class _Http:
             tls.check(self._tls)
 
     def client_arguments(self) -> dict[str, Any]:
-        """For ``httpx.Client`` and ``httpx.AsyncClient``."""
+        """Arguments for ``httpx.Client`` and ``httpx.AsyncClient``."""
         import httpx
 
         return {
-            # None takes certifi's authorities.
+            # None uses certifi's authorities.
             "verify": tls.http_context(self._tls or TlsOptions()) if self._target.is_secure else True,
             "headers": {
                 "Accept": "application/json",
@@ -147,7 +147,7 @@ class _Http:
         }
 
     def arguments(self, request: HttpRequest) -> dict[str, Any]:
-        """For ``stream``."""
+        """Arguments for ``stream``."""
         headers = [
             (key, b64encode(value).decode() if isinstance(value, bytes) else value)
             for key, value in joined(self._settings.metadata, request.call.metadata)
@@ -170,11 +170,11 @@ class _Http:
         }
 
     def too_late(self) -> CallFailed:
-        """The deadline has passed."""
+        """The error for a deadline that has passed."""
         return CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, "", self._target.text)
 
     def failure(self, error: "httpx.HTTPError | OSError") -> Exception:
-        """A failed exchange as gRPC would tell it."""
+        """A failed exchange as gRPC would report it."""
         import httpx
 
         if isinstance(error, httpx.TimeoutException):
@@ -183,25 +183,27 @@ class _Http:
         if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
             return BadRequestError(f"a request to {self._target.text} can't be sent: {details}")
         if isinstance(error, httpx.DecodingError):
-            return CallFailed(grpc.StatusCode.INTERNAL, f"the answer can't be unpacked ({details})", self._target.text)
+            return CallFailed(
+                grpc.StatusCode.INTERNAL, f"the response can't be decompressed ({details})", self._target.text
+            )
         return CallFailed(grpc.StatusCode.UNAVAILABLE, details, self._target.text)
 
 
 class _TimeLeft(dict[str, float | None]):
-    """httpx's time-outs of the parts of an exchange: each may take what is left when it begins."""
+    """httpx's timeouts for the phases of an exchange: each may take what is left when it begins."""
 
     def __init__(self, deadline: Deadline) -> None:
         super().__init__()
         self._deadline = deadline
 
     def get(self, key: str, default: Any = None) -> float | None:  # type: ignore[override]
-        """Seconds for a part of the exchange, whichever it is."""
+        """Seconds for any phase of the exchange."""
         left = self._deadline.left()
         return None if left is None else max(left, _LEAST_SECONDS)
 
 
 def _words(error: BaseException) -> str:
-    """What a failure says, or else what brought it about."""
+    """The message of an error, or else that of its cause."""
     cause: BaseException | None = error
     while cause is not None and not str(cause):
         cause = cause.__cause__ or cause.__context__

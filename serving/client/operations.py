@@ -1,4 +1,4 @@
-"""The client's operations: typed values -> what the protocol asks -> typed values."""
+"""The client's operations: typed values -> protocol calls -> typed values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,17 +28,17 @@ RETRIEVE = contract.RETRIEVE
 
 
 class Operations:
-    """What both clients do; see ``RecommenderClient`` for each.
+    """The operations of both clients; see ``RecommenderClient`` for each.
 
     Args:
-        protocol: how the server is asked.
+        protocol: how to reach the server.
     """
 
     def __init__(self, protocol: ServingProtocol) -> None:
         self._protocol = protocol
 
     def items(self, signature_name: str, queries: Sequence[Query], call: Call) -> Steps[list[list[Recommendation]]]:
-        """Recommends or retrieves, by the signature."""
+        """Recommends or retrieves, depending on the signature."""
         if not queries:
             return []
         inputs = inputs_of(signature_name, queries)
@@ -104,16 +104,16 @@ class Operations:
             {
                 name: SignatureSpec(_specs(signature.inputs), _specs(signature.outputs))
                 for name, signature in sorted(served.signatures.signature_def.items())
-                if not name.startswith("__")  # initialisers and the like, not for clients
+                if not name.startswith("__")  # initialisers and other internal ones, not for clients
             },
         )
 
     def reload(self, config: Any, call: Call) -> Steps[None]:
-        """Has the server take a new configuration."""
+        """Makes the server load a new configuration."""
         return self._protocol.reload(_model_server_config(config), call)
 
     def health(self, service: str, call: Call) -> Steps[str]:
-        """What the health service says."""
+        """The health status."""
         return self._protocol.health(service, call)
 
 
@@ -121,8 +121,8 @@ def _check_outputs(outputs: Arrays, signature_name: str, *names: str) -> None:
     missing = [name for name in names if name not in outputs]
     if missing:
         raise ServerFaultError(
-            f'signature "{signature_name}" of the served model has no output {", ".join(missing)}: it is no model '
-            "that Babelrec exported; use `predict` for it"
+            f'signature "{signature_name}" of the served model has no output {", ".join(missing)}: it is not a model '
+            "exported by Babelrec; use `predict` for it"
         )
 
 
@@ -138,7 +138,7 @@ def _model_server_config(config: Any) -> Any:
     try:
         return text_format.Parse(config, model_server_config_pb2.ModelServerConfig())
     except text_format.ParseError as error:
-        raise BadRequestError(f"the configuration is no ModelServerConfig in text form: {error}") from None
+        raise BadRequestError(f"the configuration is not a ModelServerConfig in text form: {error}") from None
 
 
 def _specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:

@@ -1,4 +1,4 @@
-"""How a client behaves: retries, keepalive, headers."""
+"""Client options: retries, keepalive, headers."""
 
 import math
 import random
@@ -12,9 +12,9 @@ import grpc
 from serving.client.calls import Metadata
 from serving.client.errors import BadRequestError
 
-# gRPC cuts higher numbers to this one.
+# gRPC caps the number of attempts at this.
 _MAX_ATTEMPTS = 5
-# gRPC spreads its pauses by this share either way (gRFC A6).
+# gRPC's jitter: pauses vary by this fraction either way (gRFC A6).
 _JITTER = 0.2
 _KEY = re.compile(r"[0-9a-z_.-]+")
 _VALUE = re.compile(r"[\x20-\x7e]*")
@@ -22,21 +22,20 @@ _VALUE = re.compile(r"[\x20-\x7e]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Which failed calls are made again, and when; the meaning is that of gRPC's service config (gRFC A6).
+    """Which failed calls are retried, and when; the semantics are those of gRPC's service config (gRFC A6).
 
-    All calls of this client may be made twice without harm, so nothing but load speaks against a retry.
-    RESOURCE_EXHAUSTED is not among the default codes: it says that the request is too big or the server has all the
-    work it can take, and more requests don't help. UNAVAILABLE is, although TensorFlow Serving also answers so when its
-    batching queue is full: a restart looks the same to gRPC. What keeps retries from feeding an overload is the
-    throttle: each failure takes a token, each success gives ``token_ratio`` back, and nothing is retried while no more
-    than half of the tokens are there.
+    All calls of this client are idempotent, so load is the only argument against a retry. RESOURCE_EXHAUSTED is not
+    among the default codes: it means that the request is too big or the server is at capacity, and more requests don't
+    help. UNAVAILABLE is, although TensorFlow Serving also returns it when its batching queue is full: a restart looks
+    the same to gRPC. The throttle keeps retries from feeding an overload: each failure takes a token, each success
+    gives ``token_ratio`` back, and nothing is retried while no more than half of the tokens are left.
 
     Attributes:
-        max_attempts: calls at most, the first included, 1 to 5; 1 never tries again.
+        max_attempts: maximum number of calls, including the first, 1 to 5; 1 never retries.
         initial_backoff: seconds before the second attempt.
-        max_backoff: seconds at most before any.
-        backoff_multiplier: each pause is so many times the last one.
-        codes: names of the gRPC status codes that are tried again.
+        max_backoff: maximum seconds before any attempt.
+        backoff_multiplier: factor by which each pause is longer than the last one.
+        codes: names of the gRPC status codes that are retried.
         max_tokens: size of the throttle's bucket; 0 turns the throttle off.
         token_ratio: tokens that a success gives back.
     """
@@ -63,7 +62,7 @@ class RetryPolicy:
             raise BadRequestError(f"codes must be names of gRPC status codes such as UNAVAILABLE, got {self.codes!r}")
 
     def backoff(self, attempt: int) -> float:
-        """Seconds to wait after so many attempts, spread by chance."""
+        """Seconds to wait after ``attempt`` attempts, with random jitter."""
         pause = min(self.initial_backoff * self.backoff_multiplier ** (attempt - 1), self.max_backoff)
         return pause * random.uniform(1 - _JITTER, 1 + _JITTER)
 
@@ -72,7 +71,7 @@ DEFAULT_RETRY = RetryPolicy()
 
 
 class RetryThrottle:
-    """gRPC's retry throttle for REST, where there is none. Thread-safe.
+    """gRPC's retry throttle for REST, which has none. Thread-safe.
 
     Args:
         policy: gives size and ratio.
@@ -84,7 +83,7 @@ class RetryThrottle:
         self._lock = threading.Lock()
 
     def succeeded(self) -> None:
-        """Counts an answer."""
+        """Counts a success."""
         with self._lock:
             self._tokens = min(self._tokens + self._policy.token_ratio, self._policy.max_tokens)
 
@@ -99,13 +98,13 @@ class RetryThrottle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keepalive:
-    """gRPC's pings, which find out that a connection has died, and keep one open through a proxy.
+    """gRPC's keepalive pings, which detect dead connections and keep them open through a proxy.
 
-    Servers end connections that ping too often: gRPC's own allow one ping in 5 minutes unless they are told otherwise
+    Servers close connections that ping too often: gRPC servers allow one ping in 5 minutes unless configured otherwise
     (``--grpc_channel_arguments=grpc.http2.min_ping_interval_without_data_ms=...``).
 
     Attributes:
-        seconds: between pings.
+        seconds: time between pings.
         timeout: seconds within which a ping must be answered.
         without_calls: ping also while there are no calls.
     """
@@ -121,13 +120,13 @@ class Keepalive:
 
 
 def checked_metadata(given: Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes]] | None) -> Metadata:
-    """Metadata as gRPC and HTTP want it: lower-case keys.
+    """Metadata in the form that gRPC and HTTP require: lower-case keys.
 
     Args:
         given: pairs or a mapping; values are printable ASCII, or bytes under keys that end in ``-bin``.
 
     Raises:
-        BadRequestError: a key or value that can't be sent; the text names it.
+        BadRequestError: a key or value can't be sent; the message names it.
     """
     if given is None:
         return ()

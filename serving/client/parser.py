@@ -1,4 +1,4 @@
-"""What the command line understands."""
+"""The argument parser of the command line."""
 
 import argparse
 import math
@@ -14,9 +14,9 @@ _EPILOG = """examples:
   python -m serving.client status --address grpcs://models.example:443 --tls-ca ca.pem
   python -m serving.client recommend --user 42 --address host:8500 --fallback http://host:8501
 
-exit status: 0 done, 1 the server failed, 2 a wrong request, 3 no server, 4 time-out, 5 no such model, 6 overloaded,
-7 credentials wanted
-`COMMAND --help` tells each command's options."""
+exit status: 0 success, 1 the server failed, 2 invalid request, 3 no server, 4 timeout, 5 no such model, 6 overloaded,
+7 credentials required
+`COMMAND --help` shows each command's options."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,12 +28,12 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser; ``command`` in its result is the command's name."""
     parser = _Parser(
         prog="python -m serving.client",
-        description="Asks a model server, by gRPC or REST.",
+        description="Queries a model server over gRPC or REST.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    connection, wish, selection = _connection(), _wish(), _selection()
+    connection, query, selection = _connection(), _query(), _selection()
 
     def add(name: str, text: str, example: str, *parents: _Parser) -> _Parser:
         return commands.add_parser(
@@ -51,17 +51,17 @@ def make_parser() -> argparse.ArgumentParser:
         "recommend",
         "the best items for a query",
         '--user 42 --language es --k 10\n--query "science fiction" --languages zh,en --exclude 50 --json',
-        wish,
+        query,
         selection,
     )
     add(
         "retrieve",
         "candidates for a query, without the ranking stage",
         "--history 50,181 --k 200",
-        wish,
+        query,
         selection,
     )
-    rank = add("rank", "score given items for a query", "--user 42 --items 1,2,3", wish)
+    rank = add("rank", "score given items for a query", "--user 42 --items 1,2,3", query)
     rank.add_argument("--items", action="append", required=True, metavar="ID[,ID]", help="item ids")
     encode = add("encode", "embed texts", '"science fiction" "공상과학"')
     encode.add_argument("texts", nargs="+", metavar="TEXT")
@@ -79,9 +79,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("metadata", "the model's signatures", "--model-label stable")
     health = add("health", "whether the server serves; exit status 0 if so, else 1", "--timeout 2\nrecommender")
     health.add_argument("service", nargs="?", default="", metavar="SERVICE", help="a model, or nothing for the server")
-    reload = add("reload", "have the server take a new configuration (gRPC only)", "models.config --timeout 120")
+    reload = add("reload", "make the server load a new configuration (gRPC only)", "models.config --timeout 120")
     reload.add_argument(
-        "file", metavar="FILE", help="a model_config_file of ALL models to serve, in text form; - is standard input"
+        "file", metavar="FILE", help="a model_config_file with ALL models to serve, in text form; - is standard input"
     )
     return parser
 
@@ -95,9 +95,9 @@ def _connection() -> _Parser:
         help="gRPC: host:port, grpcs://host:port (TLS), unix:/path, dns:///host:port; "
         "REST: http://host:port, https://host:port (default: %(default)s)",
     )
-    group.add_argument("--fallback", metavar="URL", help="REST address to ask when the gRPC one can't be reached")
+    group.add_argument("--fallback", metavar="URL", help="REST address to use when the gRPC one can't be reached")
     group.add_argument("--model", default="recommender", help="model name (default: %(default)s)")
-    group.add_argument("--model-version", type=int, metavar="N", help="a certain version (default: the newest)")
+    group.add_argument("--model-version", type=int, metavar="N", help="a specific version (default: the newest)")
     group.add_argument("--model-label", metavar="LABEL", help="the version behind a label")
     group.add_argument("--timeout", type=_positive, default=10.0, help="seconds (default: %(default)s)")
     group.add_argument(
@@ -106,29 +106,29 @@ def _connection() -> _Parser:
         choices=range(5),
         default=2,
         metavar="N",
-        help="further attempts when the server is unavailable, 0 to 4 (default: %(default)s)",
+        help="retries when the server is unavailable, 0 to 4 (default: %(default)s)",
     )
-    group.add_argument("--wait-for-ready", action="store_true", help="wait for a server until the time-out (gRPC)")
+    group.add_argument("--wait-for-ready", action="store_true", help="wait for a server until the timeout (gRPC)")
     group.add_argument(
         "-H", "--metadata", action="append", default=[], metavar="KEY=VALUE", help="header to send; may be repeated"
     )
     group.add_argument("--compression", choices=["gzip"], help="compress requests")
     group.add_argument(
-        "--load-balancing", choices=["pick_first", "round_robin"], help="among a name's addresses (gRPC)"
+        "--load-balancing", choices=["pick_first", "round_robin"], help="policy among a name's addresses (gRPC)"
     )
     group.add_argument("--json", action="store_true", help="print JSON")
     group = parser.add_argument_group("TLS (PEM files; each turns TLS on)")
-    group.add_argument("--tls", action="store_true", help="use TLS with the public authorities")
-    group.add_argument("--tls-ca", metavar="FILE", help="authorities that may have signed the server's certificate")
+    group.add_argument("--tls", action="store_true", help="use TLS and trust the public certificate authorities")
+    group.add_argument("--tls-ca", metavar="FILE", help="authorities trusted to sign the server's certificate")
     group.add_argument("--tls-cert", metavar="FILE", help="the client's certificate")
     group.add_argument("--tls-key", metavar="FILE", help="its private key")
     group.add_argument("--tls-server-name", metavar="NAME", help="the name in the server's certificate")
     return parser
 
 
-def _wish() -> _Parser:
+def _query() -> _Parser:
     parser = _Parser(add_help=False)
-    group = parser.add_argument_group("who asks for what (all optional)")
+    group = parser.add_argument_group("the query (all optional)")
     group.add_argument("--user", default="", metavar="ID", help="user id")
     group.add_argument("--history", action="append", default=[], metavar="ID[,ID]", help="items seen, newest last")
     group.add_argument("--query", default="", metavar="TEXT", help="free text in any language")
@@ -143,7 +143,7 @@ def _selection() -> _Parser:
     group = parser.add_argument_group("which items")
     group.add_argument("--k", type=int, default=10, help="how many (default: %(default)s)")
     for name, text in (
-        ("exclude", "items not wanted"),
+        ("exclude", "items to leave out"),
         ("languages", "allowed item languages"),
         ("categories", "allowed categories"),
     ):
@@ -158,15 +158,15 @@ def _add_predict(parser: _Parser) -> None:
         "--inputs",
         required=True,
         metavar="JSON",
-        help='{"NAME": nested lists, ...} as by REST; bytes as {"b64": ...}; @FILE reads a file, - standard input',
+        help='{"NAME": nested lists, ...} as in REST; bytes as {"b64": ...}; @FILE reads a file, - standard input',
     )
     parser.add_argument(
-        "--output", action="append", default=[], metavar="NAME", help="an output wanted; may be repeated (default: all)"
+        "--output", action="append", default=[], metavar="NAME", help="output to return; may be repeated (default: all)"
     )
 
 
 def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
     return value

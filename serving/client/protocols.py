@@ -1,4 +1,4 @@
-"""The ways to ask a model server: gRPC, REST (in ``rest``), or one with the other to fall back on."""
+"""The protocols of a model server: gRPC, REST (in ``rest``), or one with the other as a fallback."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a signature is asked: its inputs by name, and the outputs wanted (none: all)."""
+    """A call of a signature: its inputs by name, and the outputs to return (none: all)."""
 
     signature_name: str
     inputs: Mapping[str, npt.NDArray[Any]]
@@ -51,26 +51,26 @@ class Served:
 
 
 class ServingProtocol(Protocol):
-    """How a server is asked. Generators as in ``calls``; all may raise ``CallFailed`` and ``ServingError``."""
+    """A protocol to reach a server. Generators as in ``calls``; all may raise ``CallFailed`` and ``ServingError``."""
 
     def predict(self, prediction: Prediction, call: Call) -> Steps[Arrays]:
         """Runs a signature."""
         ...
 
     def status(self, call: Call) -> Steps[Any]:
-        """A ``GetModelStatusResponse``."""
+        """Returns a ``GetModelStatusResponse``."""
         ...
 
     def served(self, call: Call) -> Steps[Served]:
-        """What the served version can do."""
+        """Returns the served version and its signatures."""
         ...
 
     def reload(self, config: Any, call: Call) -> Steps[None]:
-        """Has the server take a ``ModelServerConfig``."""
+        """Makes the server load a ``ModelServerConfig``."""
         ...
 
     def health(self, service: str, call: Call) -> Steps[str]:
-        """SERVING, NOT_SERVING, ..."""
+        """Returns SERVING, NOT_SERVING, ..."""
         ...
 
 
@@ -78,7 +78,7 @@ class GrpcProtocol:
     """TensorFlow Serving's gRPC services and gRPC's health service.
 
     Args:
-        settings: of the client.
+        settings: the client's settings.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -146,12 +146,12 @@ class GrpcProtocol:
 
 
 class FallbackProtocol:
-    """Asks the first; where that can't be reached, the second, which is then asked first for a while.
+    """Uses the first protocol; if that can't be reached, the second, which is then tried first for a while.
 
     Args:
-        first: asked usually.
-        second: asked when no server is reached by the first.
-        seconds: for how long the second is preferred after it was needed.
+        first: used normally.
+        second: used when the first reaches no server.
+        seconds: how long the second is preferred after it was needed.
     """
 
     def __init__(self, first: ServingProtocol, second: ServingProtocol, seconds: float) -> None:
@@ -201,7 +201,7 @@ class FallbackProtocol:
             raise CallFailed(missed.code, details, missed.target) from None
 
     def _remembering(self, protocol: ServingProtocol, ask: Callable[[ServingProtocol], Steps[_T]]) -> Steps[_T]:
-        """Asks one of the two; if it answers, be it with an error, it is who is asked first from now on."""
+        """Uses one of the two; if it answers, even with an error, it is tried first from now on."""
         try:
             result = yield from ask(protocol)
         except CallFailed as failure:
@@ -215,5 +215,5 @@ class FallbackProtocol:
         if answering is self._first:
             self._second_until = -float("inf")
         elif time.monotonic() >= self._second_until:
-            # Not put off by each answer: the first is tried again when the time is over.
+            # Not extended by each answer: the first is tried again when the time is up.
             self._second_until = time.monotonic() + self._seconds

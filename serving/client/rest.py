@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API, asked (``g3doc/api_rest.md``)."""
+"""Client side of TensorFlow Serving's REST API (``g3doc/api_rest.md``)."""
 
 import math
 import time
@@ -18,11 +18,11 @@ from serving.client.targets import Target
 from serving.protos import get_model_metadata_pb2, get_model_status_pb2
 
 _DEFAULT_SIGNATURE = "serving_default"
-# How long the newest version's signatures are believed to be the same; a certain version's don't change.
+# How long the newest version's signatures are cached; those of a specific version don't change.
 _SIGNATURES_SECONDS = 60.0
 _SHOWN_CHARACTERS = 200
 _Status = grpc.StatusCode
-# As ``model_servers/http_server.cc`` turns codes into statuses, and what proxies answer.
+# The reverse of the mapping in ``model_servers/http_server.cc``, plus the statuses that proxies return.
 _CODES = {
     400: _Status.INVALID_ARGUMENT,
     401: _Status.UNAUTHENTICATED,
@@ -45,11 +45,11 @@ _CODES = {
 
 
 class RestProtocol:
-    """A REST API, with the retries that gRPC has built in.
+    """The REST API, with the retries that gRPC has built in.
 
     Args:
         target: its address.
-        settings: of the client.
+        settings: the client's settings.
     """
 
     def __init__(self, target: Target, settings: Settings) -> None:
@@ -74,7 +74,7 @@ class RestProtocol:
         try:
             outputs = _outputs(answer, signature)
         except rest_json.MisfitError as error:
-            # Another version may have answered than the one that the signature is of.
+            # The answer may come from another version than the signature.
             if not is_fresh:
                 signature, _ = yield from self._signature(name, call, fresh=True)
             try:
@@ -108,17 +108,17 @@ class RestProtocol:
         yield
 
     def health(self, service: str, call: Call) -> Steps[str]:
-        """See ``ServingProtocol``; the REST API has no such service, so it is the model that is asked about."""
+        """See ``ServingProtocol``; the REST API has no health service, so this checks the model's status."""
         if service:
             raise BadRequestError(
-                f"{self._target} is a REST address, where only the model's own state can be asked for, not {service!r}"
+                f"{self._target} is a REST address, where only the model's own state can be checked, not {service!r}"
             )
         state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
         response = yield from self.status(call)
         return "SERVING" if any(each.state == state for each in response.model_version_status) else "NOT_SERVING"
 
     def _signature(self, name: str, call: Call, *, fresh: bool = False) -> Steps[tuple[Any, bool]]:
-        """A signature, and whether it was asked for just now."""
+        """A signature, and whether it was fetched just now."""
         kept = self._served
         if not fresh and kept is not None and time.monotonic() - kept[0] < self._keep_seconds:
             found = kept[1].signatures.signature_def
@@ -132,7 +132,7 @@ class RestProtocol:
         return found[name], True
 
     def _check(self, prediction: Prediction, signature: Any) -> None:
-        # The REST API drops inputs that it does not know, and knows no output filter.
+        # The REST API ignores unknown inputs, and has no output filter.
         surplus = sorted(prediction.inputs.keys() - signature.inputs.keys())
         if surplus:
             raise BadRequestError(
@@ -147,7 +147,7 @@ class RestProtocol:
             )
 
     def _ask(self, verb: str, path: str, body: bytes | None, call: Call) -> Steps[Any]:
-        """One exchange with its retries; returns the document."""
+        """Performs one exchange with its retries; returns the document."""
         attempt = 0
         while True:
             attempt += 1
@@ -198,7 +198,7 @@ class RestProtocol:
 
     def _unreadable(self, why: str) -> ServerFaultError:
         return ServerFaultError(
-            f"{self._target} answers, but not as TensorFlow Serving's REST API does ({why}). Check the address"
+            f"{self._target} responds, but not like TensorFlow Serving's REST API ({why}). Check the address"
         )
 
 

@@ -1,6 +1,6 @@
 """Tensors in TensorFlow Serving's JSON, columnar form (``g3doc/api_rest.md``, ``util/json_tensor.cc``).
 
-JSON does not say what type a number or an empty list has, so arrays are read back by the signature's types.
+JSON does not say what type a number or an empty list has, so arrays are read back using the signature's types.
 """
 
 import binascii
@@ -20,7 +20,7 @@ from serving.tensors import dtype_name, numpy_dtype, string_array
 _BASE64_KEY = "b64"
 # NumPy's own limit.
 _MAX_RANK = 64
-# Python types of JSON values by NumPy's kind; any other kind is one of floats.
+# Python types of JSON values by NumPy kind; any other kind is a float.
 _KINDS: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}}
 _BFLOAT16 = numpy_dtype(types_pb2.DT_BFLOAT16)
 
@@ -33,7 +33,7 @@ def request_body(signature_name: str, inputs: Mapping[str, npt.NDArray[Any]]) ->
     """A predict request.
 
     Raises:
-        BadRequestError: JSON can't carry an array; the text names it.
+        BadRequestError: an array has no JSON form; the message names it.
     """
     document = {"signature_name": signature_name, "inputs": {name: to_json(name, a) for name, a in inputs.items()}}
     # NaN and Infinity are written as those words, which is what the server reads.
@@ -41,14 +41,14 @@ def request_body(signature_name: str, inputs: Mapping[str, npt.NDArray[Any]]) ->
 
 
 def to_json(name: str, array: npt.NDArray[Any]) -> Any:
-    """A tensor as nested lists; bytes that are no UTF-8 as ``{"b64": ...}``.
+    """A tensor as nested lists; bytes that are not UTF-8 as ``{"b64": ...}``.
 
     Raises:
-        BadRequestError: JSON can't carry it.
+        BadRequestError: it has no JSON form.
     """
     if 0 in array.shape[:-1]:
         raise BadRequestError(
-            f"REST can't carry {name} of shape {list(array.shape)}: JSON keeps no dimensions behind an empty one. "
+            f"REST can't send {name} of shape {list(array.shape)}: JSON keeps no dimensions after an empty one. "
             "Use gRPC for it"
         )
     if array.dtype.kind == "O":
@@ -58,17 +58,17 @@ def to_json(name: str, array: npt.NDArray[Any]) -> Any:
     if array.dtype == _BFLOAT16:
         return array.astype(np.float32).tolist()
     if array.dtype.kind not in "biuf":
-        raise BadRequestError(f"REST can't carry {name}: JSON has no form for arrays of {array.dtype}")
+        raise BadRequestError(f"REST can't send {name}: JSON has no form for arrays of {array.dtype}")
     return array.tolist()
 
 
 def read(body: bytes) -> Any:
-    """A document from the server.
+    """Parses a document from the server.
 
-    Strings may hold bytes that are no UTF-8, which the server writes as they are; they come out as lone surrogates.
+    Strings may hold bytes that are not UTF-8, which the server writes as they are; they become lone surrogates.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     return json.loads(body.decode(errors="surrogateescape"))
 
@@ -77,11 +77,11 @@ def from_json(value: Any, info: Any) -> npt.NDArray[Any]:
     """Nested lists as a tensor.
 
     Args:
-        value: of the document.
+        value: a value of the document.
         info: the ``TensorInfo`` of the signature, or anything with its ``dtype`` and ``tensor_shape``.
 
     Raises:
-        MisfitError: the lists are ragged or hold something else than the type allows.
+        MisfitError: the lists are ragged or hold values that the type does not allow.
     """
     dtype = numpy_dtype(info.dtype)
     if dtype is None or dtype.kind == "c":
@@ -89,7 +89,7 @@ def from_json(value: Any, info: Any) -> npt.NDArray[Any]:
     shape, flat = _flatten(value)
     array = string_array([_bytes(element) for element in flat]) if dtype.kind == "O" else _numbers(flat, dtype)
     if not flat:
-        # What is behind an empty dimension is not in the JSON, but in the signature.
+        # The dimensions after an empty one are not in the JSON, but in the signature.
         rank = len(info.tensor_shape.dim)
         shape += [max(dimension.size, 0) for dimension in info.tensor_shape.dim[len(shape) : rank]]
     return array.reshape(shape)
@@ -114,7 +114,7 @@ def _numbers(flat: list[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     allowed = _KINDS.get(dtype.kind, {int, float})
     if not kinds <= allowed:
         wrong = next(element for element in flat if type(element) not in allowed)
-        raise MisfitError(f"{wrong!r} is no {dtype}")
+        raise MisfitError(f"{wrong!r} is not {dtype}")
     try:
         return np.array(flat, dtype=dtype)
     except OverflowError as error:
@@ -140,4 +140,4 @@ def _bytes(value: Any) -> bytes:
             return b64decode(value[_BASE64_KEY], validate=True)
     except (UnicodeEncodeError, binascii.Error, TypeError) as error:
         raise MisfitError(f"{value!r} can't be decoded: {error}") from None
-    raise MisfitError(f'{value!r} is no string and no {{"{_BASE64_KEY}": ...}}')
+    raise MisfitError(f'{value!r} is neither a string nor {{"{_BASE64_KEY}": ...}}')

@@ -1,4 +1,4 @@
-"""All that the two clients are made with, checked."""
+"""The validated settings of both clients."""
 
 import importlib.util
 import math
@@ -18,7 +18,7 @@ _COMPRESSIONS = (None, "gzip")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What ``RecommenderClient`` was given; see there."""
+    """The arguments of ``RecommenderClient``; see there."""
 
     target: Target
     fallback: Target | None
@@ -56,12 +56,12 @@ def make_settings(
     compression: str | None,
     channel_options: Sequence[tuple[str, Any]],
 ) -> Settings:
-    """Checks what a client is given.
+    """Validates a client's arguments.
 
     Raises:
-        BadRequestError: a value is wrong or two don't go together.
+        BadRequestError: a value is wrong or two conflict.
     """
-    # With a channel of the caller's the address is a name for messages.
+    # With the caller's own channel the address is only a name for messages.
     parsed = Target(target, Transport.GRPC, target, False) if has_channel else parse_target(target)
     if not isinstance(model_name, str) or not model_name:
         raise BadRequestError(f"model_name must be the served model's name, got {model_name!r}")
@@ -80,7 +80,7 @@ def make_settings(
                 f"got {target} and {fallback}"
             )
         if wait_for_ready:
-            raise BadRequestError("with wait_for_ready gRPC never gives up, so a fallback would never be asked")
+            raise BadRequestError("with wait_for_ready gRPC never gives up, so a fallback would never be used")
     rest = second or (parsed if parsed.transport is Transport.REST else None)
     if rest is not None and importlib.util.find_spec("httpx") is None:
         raise BadRequestError(f"REST ({rest.text}) needs a package that is not installed. Remedy: `pip install httpx`")
@@ -111,7 +111,7 @@ def make_settings(
 
 
 def check_timeout(timeout: float | None) -> None:
-    """Refuses what is no time.
+    """Rejects an invalid timeout.
 
     Raises:
         BadRequestError: it is neither None nor a positive number of seconds.
@@ -119,6 +119,4 @@ def check_timeout(timeout: float | None) -> None:
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-        raise BadRequestError(
-            f"timeout must be a positive number of seconds, or None to wait for ever; got {timeout!r}"
-        )
+        raise BadRequestError(f"timeout must be a positive number of seconds, or None to wait forever; got {timeout!r}")

@@ -1,4 +1,4 @@
-"""Answers as tables for people: fitted to a terminal, as wide as need be in a file or pipe."""
+"""Results as tables for people: fitted to a terminal, as wide as needed in a file or pipe."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from serving.client.types import ModelMetadata, RankedItem, Recommendation, TensorSpec, VersionStatus
 
-# Where output goes into a file or pipe there is no width to fit in, and cut titles would be lost.
+# Output to a file or pipe has no width to fit into, and truncated titles would be lost.
 _UNBOUNDED_WIDTH = 10_000
 _SHOWN_VALUES = 8
 
 
 def print_recommendations(items: Sequence[Recommendation]) -> None:
-    """Items in their order."""
+    """Prints items in their order."""
     heads = list(items[0].heads)
     table = _table("#", "title", "lang", "item", "score", *(_head_name(head) for head in heads))
     for number, item in enumerate(items, start=1):
@@ -32,7 +32,7 @@ def print_recommendations(items: Sequence[Recommendation]) -> None:
 
 
 def print_ranking(items: Sequence[RankedItem]) -> None:
-    """Items in their order; those that the model does not know say so."""
+    """Prints items in their order; items unknown to the model are marked."""
     heads = list(next((item.heads for item in items if item.heads), {}))
     table = _table("#", "item", "score", *(_head_name(head) for head in heads))
     for number, item in enumerate(items, start=1):
@@ -43,7 +43,7 @@ def print_ranking(items: Sequence[RankedItem]) -> None:
 
 
 def print_embeddings(texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
-    """Texts, the beginnings of their vectors, and every pair's cosine (of unit vectors)."""
+    """Prints texts, the first values of their vectors, and every pair's cosine (of unit vectors)."""
     table = _table("text", "norm", f"embedding, first 5 of {vectors.shape[1]}", *_numbered(texts))
     similarity = vectors @ vectors.T
     for row, (text, vector) in enumerate(zip(texts, vectors, strict=True)):
@@ -54,7 +54,7 @@ def print_embeddings(texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> 
 
 
 def print_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Tensors by name: type, shape and first values."""
+    """Prints tensors by name: type, shape and first values."""
     table = _table("output", "type", "shape", f"values (first {_SHOWN_VALUES})")
     for name, array in sorted(tensors.items()):
         values = [_value(value) for value in array.ravel()[:_SHOWN_VALUES].tolist()]
@@ -65,7 +65,7 @@ def print_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def print_versions(versions: Sequence[VersionStatus]) -> None:
-    """Versions and their states."""
+    """Prints versions and their states."""
     table = _table("version", "state", "status", "message")
     for version in versions:
         table.add_row(str(version.version), version.state, version.error_code, _plain(version.error_message))
@@ -73,7 +73,7 @@ def print_versions(versions: Sequence[VersionStatus]) -> None:
 
 
 def print_signatures(model: ModelMetadata) -> None:
-    """Signatures with their inputs and outputs."""
+    """Prints signatures with their inputs and outputs."""
     print(f"{model.name}, version {model.version}")
     table = _table("signature", "", "tensor", "type", "shape")
     for name, signature in model.signatures.items():
@@ -123,7 +123,7 @@ def _print(table: Any) -> None:
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED_WIDTH, highlight=False)
-    # Captured, since rich ends the process by itself when the reader of a pipe has gone.
+    # Captured, since rich exits the process itself when the reader of a pipe is gone.
     with console.capture() as captured:
         console.print(table)
     sys.stdout.write(captured.get())

@@ -1,4 +1,4 @@
-"""Addresses of model servers: what is written, and what it means."""
+"""Addresses of model servers: syntax and meaning."""
 
 import re
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from urllib.parse import urlsplit
 from serving.client.errors import BadRequestError
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-# Schemes of gRPC's own name resolvers; their targets are passed on as they are.
+# Schemes of gRPC's own name resolvers; their targets are passed through unchanged.
 _RESOLVER = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|passthrough|google-c2p):", re.IGNORECASE)
-# Several addresses can stand behind these.
+# These can resolve to several addresses.
 _MULTIPLE = re.compile(r"(dns|ipv4|ipv6):", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"(\[[^\]\s]+\]|[^\s:/\[\]]+):(\d{1,5})")
 _MAX_PORT = 65535
 
 
 class Transport(Enum):
-    """How a server is spoken to."""
+    """The protocol of a server."""
 
     GRPC = "grpc"
     REST = "rest"
@@ -32,7 +32,7 @@ class Target:
         transport: gRPC or REST.
         address: gRPC's target, or the base URL of the REST API without a slash at its end.
         is_secure: whether its scheme asks for TLS.
-        is_multiple: whether several addresses may stand behind it.
+        is_multiple: whether it may resolve to several addresses.
     """
 
     text: str
@@ -43,15 +43,15 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """Reads an address.
+    """Parses an address.
 
     Args:
         text: gRPC: ``host:port``, ``grpc://host:port``, ``grpcs://host:port`` (TLS), ``unix:/path``,
-            ``dns:///host:port`` and whatever else gRPC knows; REST: ``http://host:port``, ``https://host:port``, with a
-            path behind it if ``/v1`` is not at the root.
+            ``dns:///host:port`` and anything else gRPC knows; REST: ``http://host:port``, ``https://host:port``, with a
+            path after it if ``/v1`` is not at the root.
 
     Raises:
-        BadRequestError: it is none of these; the text says what to write.
+        BadRequestError: it is none of these; the message says what to write.
     """
     if not isinstance(text, str) or not text.strip():
         raise BadRequestError(f"the server's address must be text like localhost:8500, got {text!r}")
@@ -83,7 +83,7 @@ def _rest(text: str, is_secure: bool) -> Target:
         port_is_right = False
     if not port_is_right or not parts.hostname or parts.query or parts.fragment or re.search(r"\s", text):
         raise BadRequestError(
-            f"{text} is no address of a REST API. Write http://host:8501, and a path behind it if a proxy wants one"
+            f"{text} is not a REST API address. Write http://host:8501, followed by a path if a proxy needs one"
         )
     base = text.rstrip("/")
     if re.search(r"/v1(/models.*)?$", parts.path.rstrip("/")):
@@ -97,4 +97,4 @@ def _check_host_and_port(text: str, address: str) -> None:
         remedy = (
             f"Write {address}:8500" if re.fullmatch(r"[\w.-]+", address) else "Write host:port, such as localhost:8500"
         )
-        raise BadRequestError(f"the address {text} has no valid port. {remedy}, the port that --port gave the server")
+        raise BadRequestError(f"the address {text} has no valid port. {remedy}, the value of the server's --port")

@@ -18,13 +18,13 @@ _PathLike = str | PathLike[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsOptions:
-    """How the server is trusted, and what the client shows of itself. All files are PEM.
+    """How the server is verified, and how the client identifies itself. All files are PEM.
 
     Attributes:
-        ca: certificates of the authorities that may have signed the server's; None takes the public ones (those that
-            come with gRPC, or certifi's for REST).
-        certificate: the client's certificate, with those between it and its authority behind it, for servers that ask
-            for one (mTLS).
+        ca: certificates of the authorities trusted to sign the server's; None uses the public ones (those that come
+            with gRPC, or certifi's for REST).
+        certificate: the client's certificate, followed by any intermediate certificates, for servers that require one
+            (mTLS).
         key: its private key, not encrypted.
         server_name: the name that the server's certificate is for, when it is not the one in the address.
     """
@@ -39,11 +39,11 @@ def check(options: TlsOptions) -> None:
     """Reads all files.
 
     Raises:
-        BadRequestError: a file is missing or holds something else; the text names it.
+        BadRequestError: a file is missing or has the wrong content; the message names it.
     """
     if (options.certificate is None) != (options.key is None):
         missing = "key" if options.key is None else "certificate"
-        raise BadRequestError(f"TLS: a client's certificate needs both files, but `{missing}` is missing")
+        raise BadRequestError(f"TLS: a client certificate needs both files, but `{missing}` is missing")
     context = ssl.create_default_context()
     if options.ca is not None:
         _read("ca", options.ca)
@@ -111,7 +111,7 @@ def _read(what: str, path: _PathLike) -> bytes:
 
 
 def _no_password() -> str:
-    raise BadRequestError("TLS: the key file is encrypted, and there is nobody to ask for its password: decrypt it")
+    raise BadRequestError("TLS: the key file is encrypted, and there is no way to ask for its password: decrypt it")
 
 
 def _reason(error: ssl.SSLError) -> str:

@@ -1,4 +1,4 @@
-"""What goes into the client and what comes out."""
+"""The client's input and output types."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One wish for recommendations; every part may be left out.
+    """A query for recommendations; every part is optional.
 
     Attributes:
         user_id: a user that the model may know.
@@ -15,7 +15,7 @@ class Query:
         query: free text in any language.
         language: the user's language, BCP 47.
         country: the user's country.
-        timestamp: the moment to recommend for: unix seconds or an aware ``datetime``.
+        timestamp: the time to recommend for: unix seconds or an aware ``datetime``.
         k: how many items, at least 1.
         exclude: item ids that must not appear.
         languages: allowed item languages; empty allows all.
@@ -42,7 +42,7 @@ class Recommendation:
 
     Attributes:
         item_id: its id.
-        score: what the list is ordered by, higher is better.
+        score: the sort key of the list, higher is better.
         language: the item's language, '' when unknown.
         title: its title; '' from ``retrieve``.
         heads: the ranking heads' outputs by name, such as ``probability_like``; empty from ``retrieve``.
@@ -57,7 +57,7 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class RankedItem:
-    """One of the items that a ranking was asked for.
+    """One of the ranked items.
 
     Attributes:
         item_id: as given.
@@ -77,7 +77,7 @@ class VersionStatus:
     Attributes:
         version: its number.
         state: START, LOADING, AVAILABLE, UNLOADING or END.
-        error_code: OK, or the name of the status code of its failure.
+        error_code: OK, or the name of its failure's status code.
         error_message: what failed.
     """
 
@@ -105,7 +105,7 @@ class SignatureSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """What the served version can be asked, by signature name."""
+    """The signatures of the served version, by name."""
 
     name: str
     version: int

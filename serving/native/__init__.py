@@ -1,5 +1,5 @@
-"""Predict without Python in a request's way: a gRPC server in C++ before the one in Python.
+"""Predict without Python in the request path: a gRPC server in C++ in front of the one in Python.
 
-``src/`` is compiled by ``setup.py`` where gRPC's C library, protozero and a compiler are at hand; everything works
+``src/`` is compiled by ``setup.py`` if gRPC's C library, protozero and a compiler are available; everything works
 without it, only slower.
 """

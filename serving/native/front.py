@@ -1,4 +1,4 @@
-"""The front in C++ (``src/front.h``): a gRPC server before the one in Python."""
+"""The C++ front (``src/front.h``): a gRPC server in front of the one in Python."""
 
 import contextlib
 import itertools
@@ -13,18 +13,18 @@ from serving.native.library import functions
 from serving.native.listening import listen
 from serving.runtime.c_api import Output, output_array
 
-# gRPC 1.51 ends all requests of a connection when one brings more metadata than its limit, of 8 KiB by default. What is
-# more than usual is passed on: gRPC for Python refuses nothing but the request.
+# gRPC 1.51 ends all requests of a connection when one has more metadata than its limit of 8 KiB by default. Requests
+# with more than that are forwarded: gRPC for Python refuses only the request itself.
 _MAX_METADATA = "grpc.max_metadata_size"
-_MOST_METADATA = 1 << 20
+_METADATA_LIMIT = 1 << 20
 _SHARE_PORT = "grpc.so_reuseport"
-# How long a client may take to begin, TLS included; gRPC gives it two minutes.
+# How long a client may take to connect, including TLS; gRPC allows two minutes.
 _HANDSHAKE = "grpc.server_handshake_timeout_ms"
 _HANDSHAKE_MILLIS = 20_000
 
 SUPPORTED_DTYPES = frozenset({1, 2, 3, 7, 9, 10})
-"""Types of tensors that the front can read and write: float, double, int32, string, int64, bool."""
-# Numbers that make up a histogram: those of `Counters` in src/model.h.
+"""Tensor types that the front can read and write: float, double, int32, string, int64, bool."""
+# Number of values in a histogram, as in `Counters` in src/model.h.
 _LATENCIES, _WAITS, _SIZES = 33 + 2, 52 + 2, 14 + 2
 
 
@@ -33,13 +33,13 @@ class NativeSignature:
     """A signature that the front may run.
 
     Attributes:
-        inputs: (alias, number of the type, rank of at least 1) of each.
+        inputs: (alias, type number, rank of at least 1) of each.
         feeds: their tensors.
-        outputs: (alias, number of the type) of each.
+        outputs: (alias, type number) of each.
         fetches: their tensors.
-        spec_field: the field ``model_spec`` of its responses on the wire.
-        rows: of inputs that a request may leave out, by alias, what each of its rows then has: a TensorProto on the
-            wire, with one row and all its values.
+        spec_field: the serialised field ``model_spec`` of its responses.
+        rows: by alias, the value of each row of an input that a request may leave out: a serialised TensorProto with
+            one row and all its values.
     """
 
     inputs: Sequence[tuple[str, int, int]]
@@ -52,13 +52,13 @@ class NativeSignature:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """TLS of a front, by texts in PEM.
+    """TLS settings of a front, as PEM texts.
 
     Attributes:
         key: the private key.
-        certificate: its certificate, and those between it and the authority.
-        authorities: certificates of those that sign clients' certificates.
-        verify: whether each client must show a certificate that one of them has signed.
+        certificate: its certificate, followed by any intermediate certificates.
+        authorities: certificates of the authorities that sign client certificates.
+        verify: whether each client must present a certificate signed by one of them.
     """
 
     key: str
@@ -68,11 +68,11 @@ class Tls:
 
 
 class NativeModel:
-    """A version of a model as the front runs it.
+    """A model version that the front can run.
 
     Args:
-        session: the ``TF_Session``, which must stay until ``close`` has returned.
-        inline_options: a ``RunOptions``, serialized, that has a run stay in its thread.
+        session: the ``TF_Session``, which must stay alive until ``close`` has returned.
+        inline_options: a serialised ``RunOptions`` that keeps a run in its thread.
         signatures: by key.
     """
 
@@ -100,7 +100,7 @@ class NativeModel:
             )
 
     def close(self) -> None:
-        """Waits until nothing runs it; fronts must not serve it any more."""
+        """Waits until nothing runs it; no front may serve it any longer."""
         if self.handle is not None:
             functions().babelrec_model_delete(self.handle)
             self.handle = None
@@ -108,16 +108,16 @@ class NativeModel:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the front has done with a model's requests.
+    """The front's counters for a model's requests.
 
     Attributes:
-        answered: those that were answered well.
-        refused: those that were refused as UNAVAILABLE.
-        request_latency: (how many in each of TensorFlow Serving's latency buckets, their sum in microseconds).
+        answered: requests answered successfully.
+        refused: requests refused with UNAVAILABLE.
+        request_latency: (number in each of TensorFlow Serving's latency buckets, their sum in microseconds).
         run_latency: the same for the model's runs.
-        queuing_latency: the same for what requests waited before their run.
-        input_rows: (how many inputs in each of its buckets of batch sizes, the sum of their rows).
-        groups: groups that were run, by their rows.
+        queuing_latency: the same for the time that requests waited before their run.
+        input_rows: (number of inputs in each of its batch size buckets, the sum of their rows).
+        groups: number of groups that were run, by rows.
     """
 
     answered: int
@@ -130,12 +130,12 @@ class Counts:
 
 
 class Arrivals(NamedTuple):
-    """Connections of a front, and requests that it refused.
+    """A front's connections, and the requests that it refused.
 
     Attributes:
-        open: those that there are, as of the last second.
-        accepted: all that were taken.
-        refused: closed at once, for want of descriptors or beyond the most that may be open.
+        open: open connections, as of the last second.
+        accepted: all accepted connections.
+        refused: connections closed immediately, for lack of file descriptors or beyond the connection limit.
         refused_requests: Predict requests beyond ``max_concurrent``.
     """
 
@@ -146,21 +146,21 @@ class Arrivals(NamedTuple):
 
 
 class Front:
-    """The gRPC server that clients meet. It answers Predict where it can and passes all else on.
+    """The gRPC server that clients connect to. It answers Predict if it can and forwards everything else.
 
     Args:
-        groups: groups of requests that are worked on at once.
-        max_rows: rows of a group.
+        groups: groups of requests processed concurrently.
+        max_rows: maximum rows of a group.
         max_waiting: rows that may wait; more are refused with UNAVAILABLE.
-        timeout_micros: how long an incomplete group waits, at most, for the clients of the one before to come back.
+        timeout_micros: maximum time that an incomplete group waits for the clients of the previous one to return.
         max_concurrent: Predict requests in the server at once; more are refused with RESOURCE_EXHAUSTED. 0: no limit.
-        max_connections: more are closed as soon as they are made.
-        pad: whether sizes that differ beyond the rows are filled up.
-        channel_arguments: gRPC's own options.
+        max_connections: more are closed immediately.
+        pad: whether sizes that differ beyond the rows are padded.
+        channel_arguments: gRPC options.
         tls: None: connections are not encrypted.
 
     Raises:
-        OSError: it is not built, or can't be loaded, or its gRPC is not one that it knows.
+        OSError: it is not built, can't be loaded, or its gRPC version is not supported.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Front:
             (
                 {_HANDSHAKE: _HANDSHAKE_MILLIS}
                 | given
-                | {_MAX_METADATA: max(int(given.get(_MAX_METADATA, 0)), _MOST_METADATA)}
+                | {_MAX_METADATA: max(int(given.get(_MAX_METADATA, 0)), _METADATA_LIMIT)}
             ).items()
         )
         texts = (c_char_p * len(channel_arguments))(
@@ -209,13 +209,13 @@ class Front:
             len(channel_arguments),
         )
         if not self._front:
-            raise OSError("the gRPC library takes no connections that others have accepted; 1.51 does")
+            raise OSError("the gRPC library does not support externally accepted connections; 1.51 does")
 
     def listen(self, address: str) -> int:
-        """Binds ``host:port`` or ``unix:/path``, before the start; returns the port, of a path 0.
+        """Binds ``host:port`` or ``unix:/path``, before the start; returns the port, 0 for a path.
 
         Raises:
-            OSError: the address can't be had.
+            OSError: the address is not available.
         """
         sockets = listen(address, share_port=self._share_port)
         name = sockets[0].getsockname()
@@ -227,29 +227,29 @@ class Front:
         return 0
 
     def start(self, behind: str) -> None:
-        """Begins to answer, and to pass calls on to the gRPC server at ``behind``."""
+        """Starts answering, and forwarding calls to the gRPC server at ``behind``."""
         self._native.babelrec_front_start(self._front, behind.encode())
 
     def serve(self, name: str, versions: Mapping[int, NativeModel | None]) -> None:
-        """Says which versions of a model there are, instead of what was said before.
+        """Sets the versions of a model, replacing the previous ones.
 
         Args:
             name: the model.
-            versions: by number, ascending. None: requests for it are passed on.
+            versions: by number, ascending. None: requests for it are forwarded.
         """
         numbers = (c_int64 * len(versions))(*versions)
         handles = (c_void_p * len(versions))(*[model.handle if model else None for model in versions.values()])
         self._native.babelrec_front_serve(self._front, name.encode(), numbers, handles, len(versions))
 
     def count(self, name: str) -> Counts | None:
-        """What has become of a model's requests; None when no such model was ever served."""
+        """Counters of a model's requests; None when no such model was ever served."""
         native = self._native
         counters = native.babelrec_front_counters(self._front, name.encode())
         if not counters:
             return None
         values = (c_double * native.babelrec_counter_values(counters))()
         native.babelrec_counters_read(counters, values)
-        # Each a number for each bucket, then a sum.
+        # Each has one number per bucket, then the sum.
         parts = (_LATENCIES, _LATENCIES, _WAITS, _SIZES)
         starts = [2, *(2 + end for end in itertools.accumulate(parts))]
         requests, runs, waits, inputs = (
@@ -261,12 +261,12 @@ class Front:
         native = self._native
         most = native.babelrec_counters_groups(counters, None, None, 0)
         sizes, counts = (c_int64 * most)(), (c_int64 * most)()
-        # There may be more by now; what fits is what there was.
+        # There may be more by now; those that fit existed at the time of the first call.
         native.babelrec_counters_groups(counters, sizes, counts, most)
         return dict(zip(sizes, counts, strict=True))
 
     def arrivals(self) -> Arrivals:
-        """How many connections there are, and what has become of others."""
+        """Counts of open, accepted and refused connections."""
         counts = (c_int64 * 4)()
         self._native.babelrec_front_connections(self._front, counts)
         return Arrivals(*counts)
@@ -276,7 +276,7 @@ class Front:
         return int(self._native.babelrec_front_waiting(self._front))
 
     def drain(self, seconds: float) -> bool:
-        """Takes no new calls; returns whether all have ended within so many seconds."""
+        """Stops accepting calls; returns whether all have ended within ``seconds``."""
         for path in self._paths:
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -284,7 +284,7 @@ class Front:
         return bool(self._native.babelrec_front_drain(self._front, seconds))
 
     def close(self, seconds: float) -> bool:
-        """Ends what goes on; False when a run goes on after so many seconds. ``serve`` and ``count`` still work."""
+        """Ends running calls; False if a run continues after ``seconds``. ``serve`` and ``count`` still work."""
         return bool(self._native.babelrec_front_close(self._front, seconds))
 
 

@@ -1,4 +1,4 @@
-"""The compiled library (``src/``), by ctypes."""
+"""The compiled library (``src/``), via ctypes."""
 
 import ctypes
 import functools
@@ -11,8 +11,8 @@ from typing import Any
 from serving.runtime.c_api import SIGNATURES, Output, library, library_path
 
 _REMEDY = "`apt-get install g++ libgrpc-dev libprotozero-dev`, then install this package again"
-# TensorFlow's library exports the gRPC that is in it, and its Python package makes that visible to all: without
-# RTLD_DEEPBIND the C library of gRPC would call into that one, which is another version.
+# TensorFlow's library exports its built-in gRPC, and its Python package makes that globally visible: without
+# RTLD_DEEPBIND gRPC's C library would call into that copy, which is another version.
 _MODE = os.RTLD_LOCAL | os.RTLD_NOW | getattr(os, "RTLD_DEEPBIND", 0)
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "babelrec_load": (c_int, [c_char_p]),
@@ -63,7 +63,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         ],
     ),
     "babelrec_model_delete": (None, [c_void_p]),
-    # TensorFlow's functions, with a niceness before their arguments.
+    # TensorFlow's functions, with a niceness as an additional first argument.
     "babelrec_load_session": (c_void_p, [c_int, *SIGNATURES["TF_LoadSessionFromSavedModel"][1]]),
     "babelrec_run_session": (None, [c_int, *SIGNATURES["TF_SessionRun"][1]]),
     "babelrec_delete_session": (None, [c_int, c_void_p, c_void_p, c_void_p]),
@@ -79,7 +79,7 @@ def _compiled() -> Path | None:
 
 
 def why_not() -> str | None:
-    """Why there is no such library here, and the remedy; None when there is one."""
+    """Why the library is not available here, and the remedy; None when it is."""
     try:
         functions()
     except OSError as error:
@@ -89,7 +89,7 @@ def why_not() -> str | None:
 
 @functools.cache
 def functions() -> Any:
-    """The library's functions, loaded at the first call. Each may wait, so none keeps Python's global lock.
+    """The library's functions, loaded on the first call. Each may block, so none holds the GIL.
 
     Raises:
         OSError: it was not built, or can't be loaded.
@@ -97,7 +97,7 @@ def functions() -> Any:
     path = _compiled()
     if path is None:
         raise OSError(f"the native library was not built. Remedy: {_REMEDY}")
-    library()  # TensorFlow's functions are looked up among what is loaded
+    library()  # TensorFlow's functions are looked up in the loaded libraries
     try:
         loaded = ctypes.CDLL(str(path), mode=_MODE)
         for name, (result, arguments) in _SIGNATURES.items():
@@ -106,5 +106,5 @@ def functions() -> Any:
     except (AttributeError, OSError) as error:
         raise OSError(f"{path} can't be used: {error}. Remedy: {_REMEDY}") from None
     if not loaded.babelrec_load(str(library_path()).encode()):
-        raise OSError(f"{path} misses a function of {library_path()}. Remedy: {_REMEDY}")
+        raise OSError(f"{path} needs a function that {library_path()} lacks. Remedy: {_REMEDY}")
     return loaded

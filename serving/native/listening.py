@@ -10,18 +10,18 @@ _BACKLOG = 4096
 
 
 def listen(address: str, *, share_port: bool) -> list[socket.socket]:
-    """Binds an address, as gRPC reads it, and listens.
+    """Binds an address in gRPC's syntax and listens.
 
     Args:
-        address: ``unix:/path``, or ``host:port`` with port 0 for a free one. All addresses of a host's name are bound;
-            ``0.0.0.0`` is IPv6 as well where there is such a thing.
+        address: ``unix:/path``, or ``host:port`` with port 0 for a free one. All addresses of a host name are bound;
+            ``0.0.0.0`` includes IPv6 if available.
         share_port: whether other processes may listen on the same port.
 
     Returns:
         Listening sockets, all on one port.
 
     Raises:
-        OSError: none can be had.
+        OSError: none is available.
     """
     if address.startswith("unix:"):
         return [_listen_on_path(address.removeprefix("unix:"))]
@@ -63,7 +63,7 @@ def _listen_on_port(family: socket.AddressFamily, host: str, port: int, share_po
 def _listen_on_path(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Left by a server that has gone; `serving.server.operations.addresses` has looked whether one listens.
+        # Left by a server that is gone; `serving.server.operations.addresses` has checked that none is listening.
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISSOCK(os.stat(path).st_mode):
                 os.unlink(path)

@@ -19,7 +19,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from serving import protos
 
 _HERE = Path(__file__).resolve().parent
-# File here -> the name under which protobuf knows it.
+# File here -> the name under which protobuf registers it.
 SOURCES = {
     "ssl_config": "tensorflow_serving/config/ssl_config",
     "monitoring_config": "tensorflow_serving/config/monitoring_config",
@@ -57,7 +57,7 @@ def generate(target: Path) -> list[Path]:
             path = source / f"{known}.proto"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes((_HERE / f"{here}.proto").read_bytes())
-        # The well-known types come with the compiler; all else that is imported is in the descriptor set.
+        # The well-known types come with the compiler; all other imports are in the descriptor set.
         include = Path(protoc.__file__).parent / "_proto"
         arguments = [f"--proto_path={source}", f"--proto_path={include}", f"--descriptor_set_in={imported}"]
         output = work / "output"
@@ -75,7 +75,7 @@ def generate(target: Path) -> list[Path]:
                 if compiled.exists():
                     path = target / f"{here}{suffix}"
                     path.write_text(_HEADER + _redirect(compiled.read_text(encoding="utf-8")), encoding="utf-8")
-                    # Message classes are made at run time, where a type checker can't see them.
+                    # Message classes are created at run time, where a type checker can't see them.
                     stub = path.with_suffix(".pyi")
                     stub.write_text(_STUB, encoding="utf-8")
                     written += [path, stub]
@@ -90,7 +90,7 @@ def descriptors() -> bytes:
 
 
 def _closure(roots: Iterable[Any]) -> bytes:
-    """A serialised FileDescriptorSet of files and all that they import, imported ones first."""
+    """A serialised FileDescriptorSet of files and all their imports, imported ones first."""
     files: dict[str, FileDescriptorProto] = {}
 
     def add(descriptor: Any) -> None:

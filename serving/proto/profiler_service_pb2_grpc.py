@@ -58,7 +58,7 @@ class ProfilerServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Profile(self, request, context):
-        """Records for a while and answers with what was recorded, or writes it to repository_root.
+        """Records for a while and returns the recording, or writes it to repository_root.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +72,7 @@ class ProfilerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Monitor(self, request, context):
-        """A short look at the device's utilisation.
+        """A short sample of the device's utilisation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,9 +1,9 @@
 """Batching of concurrent runs by TensorFlow's own scheduler: the ``BatchFunction`` op.
 
-The op holds the batch scheduler that TensorFlow Serving's batching session uses too, with the same parameters and
+The op contains the batch scheduler that TensorFlow Serving's batching session also uses, with the same parameters and
 errors. The part of the graph that a signature needs becomes a function; one ``BatchFunction`` operation in the same
-graph joins the runs of several threads into one call of it and hands each its rows. What it does is measured from
-within (``serving/runtime/probe.py``).
+graph combines the runs of several threads into one call of it and returns each its rows. It is measured from within
+(``serving/runtime/probe.py``).
 """
 
 from collections.abc import Sequence
@@ -27,17 +27,17 @@ _Key = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class BatchingOptions:
-    """TensorFlow Serving's ``BatchingParameters``, its defaults included.
+    """TensorFlow Serving's ``BatchingParameters``, including its defaults.
 
     Attributes:
-        max_batch_size: rows of a batch.
-        batch_timeout_micros: how long a batch that isn't full waits for more; 0 takes what is there once a thread
+        max_batch_size: maximum rows of a batch.
+        batch_timeout_micros: how long a batch that isn't full waits for more; 0 takes what is available once a thread
             is free.
-        num_batch_threads: batches that run at once.
-        max_enqueued_batches: batches that wait; beyond it requests are refused (UNAVAILABLE).
-        allowed_batch_sizes: batches are filled up to the next of these sizes; empty allows all.
-        pad_variable_length_inputs: whether inputs of different sizes beyond the first axis are filled up with zeros or
-            empty strings to the largest of the batch.
+        num_batch_threads: batches that run concurrently.
+        max_enqueued_batches: maximum waiting batches; further requests are refused (UNAVAILABLE).
+        allowed_batch_sizes: batches are padded to the next of these sizes; empty allows all.
+        pad_variable_length_inputs: whether inputs whose sizes differ beyond the first axis are padded with zeros or
+            empty strings to the largest in the batch.
         enable_large_batch_splitting: whether a request with more rows than ``max_batch_size`` is split.
     """
 
@@ -68,7 +68,7 @@ class Batched:
         feeds: tensors to feed instead of the inputs.
         tickets: tensor to feed with as many numbers as there are rows (``probe.Tickets``).
         fetches: tensors to fetch instead of the outputs.
-        joined: tensor that tells how the queue has joined a run, for ``probe.read``.
+        joined: tensor that describes how the queue batched a run, for ``probe.read``.
     """
 
     operation: str
@@ -89,9 +89,9 @@ def add_batching(
 
     Args:
         session: whose graph to extend.
-        name: prefix of what is added; unique in the graph.
-        inputs: what a run feeds.
-        outputs: what a run fetches.
+        name: name prefix of the added operations; unique in the graph.
+        inputs: tensors that a run feeds.
+        outputs: tensors that a run fetches.
         options: how to batch.
 
     Raises:
@@ -104,7 +104,7 @@ def add_batching(
     results = list(range(len(outputs)))
     whole = _whole_call(feeds, outputs)
     if whole is not None:
-        # TF2 models: the signature is a function already, and each level of calls more costs time at loading.
+        # TF2 models: the signature is a function already, and each additional call level slows down loading.
         call, order = whole
         function = graphs.called_function(call)
         captured = graphs.input_tensors(call)[len(feeds) :]
@@ -159,11 +159,11 @@ def add_batching(
 
 
 def _partition(feeds: Sequence[Output], outputs: Sequence[Output]) -> tuple[list[int], list[Output]]:
-    """The operations between ``feeds`` and ``outputs``, and the tensors that come into them from outside.
+    """The operations between ``feeds`` and ``outputs``, and the tensors that enter them from outside.
 
-    What does not depend on a feed is copied into the function, where its constants can be folded, except for handles of
-    variables, tables and searchers, which exist once, and for what reads TF1 reference variables, which functions
-    can't take.
+    Operations that don't depend on a feed are copied into the function, where constants can be folded, except for
+    handles of variables, tables and searchers, which exist once, and for readers of TF1 reference variables, which
+    functions can't take.
     """
     fed = {_key(tensor) for tensor in feeds}
     body: dict[int, None] = {}
@@ -189,7 +189,7 @@ def _partition(feeds: Sequence[Output], outputs: Sequence[Output]) -> tuple[list
 
 
 def _whole_call(feeds: Sequence[Output], outputs: Sequence[Output]) -> tuple[int, list[int]] | None:
-    """When the outputs are those of one call of a function with the feeds: the call, and the feeds in its order."""
+    """If the outputs are those of a single function call with the feeds: the call, and the feeds in its order."""
     call = outputs[0].oper
     if graphs.operation_type(call) not in _CALLS or any(tensor.oper != call for tensor in outputs):
         return None
@@ -218,7 +218,7 @@ def _depends(operation: int, fed: set[_Key], known: dict[int, bool]) -> bool:
             stack.pop()
             continue
         parents = [tensor.oper for tensor in tensors]
-        # A loop of TF1 control flow comes back to itself by way of NextIteration.
+        # A loop in TF1 control flow returns to itself through NextIteration.
         unknown = [p for p in parents if p not in known and graphs.operation_type(p) != "NextIteration"]
         if unknown:
             stack.extend(unknown)
@@ -237,13 +237,13 @@ def _key(tensor: Output) -> _Key:
 
 
 def _rows_to_variants(graph: int, name: str, tensor: Output, entry: Input) -> Output:
-    """A dense tensor [n, a, b, ...] as n variants, each a row of any size: what ``BatchFunction`` can join."""
+    """A dense tensor [n, a, b, ...] as n variants, each a row of any size, which ``BatchFunction`` can combine."""
     assert entry.rank is not None
     build = _Builder(graph, name)
     shape = build.add("Shape", [tensor], T=entry.dtype, out_type=_INT64)
     splits = []
     for axis in range(entry.rank - 1):
-        # Rows of this level, and the size of each: all the same, as the tensor is dense.
+        # Number of rows at this level, and the size of each: all the same, as the tensor is dense.
         leading = build.add("Slice", [shape, build.vector([0]), build.vector([axis + 1])], T=_INT64, Index=_INT64)
         rows = build.add("Prod", [leading, build.vector([0])], T=_INT64, Tidx=_INT64)
         size = build.add("Slice", [shape, build.vector([axis + 1]), build.vector([1])], T=_INT64, Index=_INT64)
@@ -265,7 +265,7 @@ def _rows_to_variants(graph: int, name: str, tensor: Output, entry: Input) -> Ou
 
 
 def _variants_to_rows(graph: int, name: str, variants: Output, entry: Input) -> Output:
-    """The inverse of ``_rows_to_variants``, filled up with zeros or empty strings to the largest row."""
+    """The inverse of ``_rows_to_variants``, padded with zeros or empty strings to the largest row."""
     assert entry.rank is not None
     levels = entry.rank - 1
     rows = (
@@ -344,7 +344,7 @@ def _is_ragged(entry: Input) -> bool:
 
 
 class _Builder:
-    """Adds operations that need nothing but inputs and types, and numbers their names."""
+    """Adds operations that need only inputs and types, and numbers their names."""
 
     def __init__(self, graph: int, prefix: str) -> None:
         self._graph = graph

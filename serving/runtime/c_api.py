@@ -1,7 +1,7 @@
-"""The functions of TensorFlow's C API that serving needs, by ctypes (``tensorflow/c/c_api.h``).
+"""The functions of TensorFlow's C API that serving needs, via ctypes (``tensorflow/c/c_api.h``).
 
-The libraries lie in TensorFlow's wheel; the package itself is never imported. Calls that take long give up Python's
-global lock; the short ones keep it, since losing it to another thread costs more than they do.
+The libraries are in TensorFlow's wheel; the package itself is never imported. Long calls release the GIL; short ones
+keep it, since losing it to another thread costs more than the call.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 _RUNTIME = "libtensorflow_cc.so.2"
-_ERRORS_ONLY = 3  # of TF_CPP_MIN_LOG_LEVEL, which counts from what is printed no more
+_ERRORS_ONLY = 3  # value of TF_CPP_MIN_LOG_LEVEL, which counts the suppressed severities
 _ABSEIL_LEVEL = "_ZN4absl12lts_2025012714SetMinLogLevelENS0_18LogSeverityAtLeastE"
 _ABSEIL_ERROR = 2
 
 
 class Buffer(ctypes.Structure):
-    """``TF_Buffer``: bytes and who frees them."""
+    """``TF_Buffer``: bytes and their deallocator."""
 
     _fields_ = [("data", c_void_p), ("length", c_size_t), ("deallocator", c_void_p)]
 
@@ -138,7 +138,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "TF_GraphNumFunctions": (c_int, [c_void_p]),
     "TF_GraphGetFunctions": (c_int, [c_void_p, _POINTERS, c_int, c_void_p]),
 }
-"""Types of result and arguments, by name."""
+"""Result and argument types, by function name."""
 
 _LONG = frozenset(
     {
@@ -171,13 +171,13 @@ def library_path() -> Path:
 
 @functools.cache
 def library() -> Any:
-    """TensorFlow's C API, loaded at the first call.
+    """TensorFlow's C API, loaded on the first call.
 
     Raises:
         ImportError: TensorFlow is not installed.
     """
     # Local symbols: the library exports a BoringSSL that must not shadow the OpenSSL of Python's own modules. Op
-    # libraries find what they need by the sonames that they were linked with.
+    # libraries find their dependencies by the sonames they were linked with.
     path = str(library_path())
     long, short = ctypes.CDLL(path, mode=ctypes.RTLD_LOCAL), ctypes.PyDLL(path, mode=ctypes.RTLD_LOCAL)
     functions = SimpleNamespace()
@@ -191,25 +191,25 @@ def library() -> Any:
 
 
 def _keep_quiet(loaded: ctypes.CDLL) -> None:
-    """Has those parts of TensorFlow that log by Abseil, and don't know TF_CPP_MIN_LOG_LEVEL, print errors only."""
+    """Limits the parts of TensorFlow that log through Abseil, and ignore TF_CPP_MIN_LOG_LEVEL, to errors."""
     if int(os.environ.get("TF_CPP_MIN_LOG_LEVEL") or 0) < _ERRORS_ONLY:
         return
-    # The name has Abseil's release in it; in another TensorFlow it is another one, which would just be talkative.
+    # The name includes Abseil's release; another TensorFlow has another name and would just log more.
     with contextlib.suppress(AttributeError):
         getattr(loaded, _ABSEIL_LEVEL)(_ABSEIL_ERROR)
 
 
 def buffer_of(content: bytes) -> Buffer:
-    """A ``TF_Buffer`` of bytes, which must outlive it."""
+    """A ``TF_Buffer`` over bytes, which must outlive it."""
     return Buffer(ctypes.cast(c_char_p(content), c_void_p), len(content), None)
 
 
 class TensorFlowError(Exception):
-    """A call of TensorFlow failed.
+    """A TensorFlow call failed.
 
     Attributes:
         error_code: number of the canonical status code.
-        message: TensorFlow's text.
+        message: TensorFlow's message.
     """
 
     def __init__(self, error_code: int, message: str) -> None:
@@ -219,13 +219,13 @@ class TensorFlowError(Exception):
 
 
 class Status:
-    """A ``TF_Status`` for one ``with`` block; give ``pointer`` to calls and ``check`` afterwards."""
+    """A ``TF_Status`` for one ``with`` block; pass ``pointer`` to calls and ``check`` afterwards."""
 
     def __init__(self) -> None:
         self._library = library()
 
     def __enter__(self) -> Self:
-        """Makes it."""
+        """Creates it."""
         self.pointer = self._library.TF_NewStatus()
         return self
 
@@ -234,7 +234,7 @@ class Status:
         self._library.TF_DeleteStatus(self.pointer)
 
     def check(self) -> None:
-        """Raises TensorFlowError unless the last call went well."""
+        """Raises TensorFlowError unless the last call succeeded."""
         code = self._library.TF_GetCode(self.pointer)
         if code:
             raise TensorFlowError(code, self._library.TF_Message(self.pointer).decode("utf-8", "replace"))

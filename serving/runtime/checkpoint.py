@@ -1,4 +1,4 @@
-"""What a checkpoint's index says of its data files."""
+"""Reads the sizes of a checkpoint's data files from its index."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ _UNCOMPRESSED = 0
 
 
 def shard_sizes(prefix: Path) -> dict[str, int]:
-    """Name -> bytes that it must have at least, for each data file of the checkpoint at ``prefix``.
+    """Name -> minimum size in bytes, for each data file of the checkpoint at ``prefix``.
 
-    TensorFlow's reader verifies the index (its end, and the checksum of each block). It does not tell where values
-    lie, so that is read here (the table is LevelDB's; ``core/util/tensor_bundle/tensor_bundle.h``).
+    TensorFlow's reader verifies the index (its end, and the checksum of each block). It does not expose the location of
+    values, so that is read here (the table is LevelDB's; ``core/util/tensor_bundle/tensor_bundle.h``).
 
     Raises:
         TensorFlowError: the index is missing, cut short or damaged.
@@ -54,7 +54,7 @@ def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     if table[offset + size] != _UNCOMPRESSED:
-        return  # written by something else; loading it will show what it is worth
+        return  # written by something else; loading will show whether it is usable
     block = table[offset : offset + size]
     end = size - 4 * (1 + int.from_bytes(block[-4:], "little"))
     at, key = 0, b""

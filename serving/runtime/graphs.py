@@ -31,12 +31,12 @@ class Operation:
         return self
 
     def after(self, operation: int) -> "Operation":
-        """Has it wait for an operation of which it takes nothing."""
+        """Adds a control dependency on another operation."""
         self._c.TF_AddControlInput(self._description, operation)
         return self
 
     def attribute(self, name: str, value: int | bool | str | Sequence[int]) -> "Operation":
-        """Sets an attribute of the kind that the Python type tells."""
+        """Sets an attribute; the Python type determines its kind."""
         key = name.encode()
         if isinstance(value, bool):
             self._c.TF_SetAttrBool(self._description, key, value)
@@ -108,13 +108,13 @@ def placeholder(graph: int, name: str, dtype: int) -> Output:
 def add_function(
     source: int, target: int, name: str, body: Sequence[int], inputs: Sequence[Output], outputs: Sequence[Output]
 ) -> None:
-    """Copies operations of one graph as a function into another (or the same) graph.
+    """Copies operations of one graph into another (or the same) graph as a function.
 
     Args:
         source: the ``TF_Graph`` with the operations.
         target: the ``TF_Graph`` that gets the function.
         name: the function's name.
-        body: operations, all that ``outputs`` need down to ``inputs``.
+        body: all operations that ``outputs`` need, back to ``inputs``.
         inputs: tensors that become the function's arguments.
         outputs: tensors that become its results.
 
@@ -148,8 +148,8 @@ def function_definition(graph: int, name: str) -> Any:
     """The ``FunctionDef`` of a function of the graph.
 
     Raises:
-        KeyError: it has none of that name.
-        TensorFlowError: TensorFlow can't say.
+        KeyError: there is no function of that name.
+        TensorFlowError: TensorFlow can't return it.
     """
     c = library()
     count = c.TF_GraphNumFunctions(graph)
@@ -194,7 +194,7 @@ def operation_type(operation: int) -> str:
 
 
 def operation_name(operation: int) -> str:
-    """The operation's own name in its graph."""
+    """The operation's name in its graph."""
     return str(library().TF_OperationName(operation).decode())
 
 
@@ -222,7 +222,7 @@ def input_tensors(operation: int) -> list[Output]:
 
 
 def control_inputs(operation: int) -> list[int]:
-    """Operations that must run before an operation although it takes nothing from them."""
+    """The operation's control dependencies."""
     c = library()
     count = c.TF_OperationNumControlInputs(operation)
     found = (c_void_p * count)()
@@ -231,12 +231,12 @@ def control_inputs(operation: int) -> list[int]:
 
 
 def output_count(operation: int) -> int:
-    """How many tensors an operation yields."""
+    """Number of tensors that an operation outputs."""
     return int(library().TF_OperationNumOutputs(operation))
 
 
 def output_type(tensor: Output) -> int:
-    """DataType of a tensor; reference types lie above 100."""
+    """DataType of a tensor; reference types are above 100."""
     return int(library().TF_OperationOutputType(tensor))
 
 

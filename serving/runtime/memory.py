@@ -1,4 +1,4 @@
-"""Gives memory that malloc keeps after an unload back to the system, when nobody is disturbed by it."""
+"""Returns memory that malloc keeps after an unload to the system, at a quiet moment."""
 
 import ctypes
 import functools
@@ -6,8 +6,8 @@ import threading
 import time
 from typing import Any
 
-# Giving back takes tens of milliseconds, in which nobody else can allocate: requests would wait for it. So it waits
-# until the process does next to nothing: for so long, less than such a share of one core.
+# Returning memory takes tens of milliseconds, during which no other thread can allocate: requests would have to wait.
+# So this waits until the process is nearly idle: less than this fraction of one core over this period.
 _QUIET_SECONDS = 0.25
 _QUIET_SHARE = 0.1
 
@@ -16,7 +16,7 @@ _waiting: threading.Thread | None = None
 
 
 def give_back_when_quiet() -> None:
-    """Returns at once. While the process is busy, what malloc keeps stays for whatever is allocated next."""
+    """Starts the wait and returns at once. While the process is busy, malloc keeps the memory for new allocations."""
     global _waiting
     if _trim() is None:
         return
@@ -40,4 +40,4 @@ def _wait() -> None:
 
 @functools.cache
 def _trim() -> Any:
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it

@@ -1,9 +1,9 @@
-"""Loads that leave the cores to requests.
+"""Low-priority model loading, so that requests get the cores.
 
-Most of a load, and of an unload, is TensorFlow's work on the graph. It is given to threads with a raised niceness: a
-pool of two, and, where the native library is there, one for each long call. The Python thread that loads is not nice
-itself: a thread of low priority that holds Python's global lock, or is next to get it, would make every request wait
-until the busy cores come round to it.
+Most of a load, and of an unload, is TensorFlow's work on the graph. It runs in threads with a raised niceness: a
+pool of two and, if the native library is available, one for each long call. The Python thread that loads is not nice
+itself: a low-priority thread that holds the GIL, or is next in line for it, would make every request wait until the
+busy cores schedule it.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from serving.native import library as native_library
 from serving.protos import config_pb2
 from serving.runtime.c_api import Status, library
 
-# A thirtieth of the share of a thread that answers: little, but a load on busy cores still ends within minutes.
+# A thirtieth of the CPU share of a request thread: little, but a load on busy cores still ends within minutes.
 _NICENESS = 15
 _NICEST = 19
 _THREADS = "/proc/self/task"
@@ -31,23 +31,23 @@ class _Here(threading.local):
 
 
 _here = _Here()
-# Loads may run at the same time; threads are put right when the last is over.
+# Loads may run concurrently; thread priorities are restored when the last one ends.
 _lock = threading.Lock()
 _loads = 0
-# The niceness of the pool's threads, and their numbers.
+# The niceness of the pool's threads, and their ids.
 _pool: tuple[int, frozenset[str]] | None = None
 
 
 @contextlib.contextmanager
 def considerate(config: Any) -> Iterator[None]:
-    """Inside the block this thread's sessions are made and run in the pool of loads.
+    """Inside the block, this thread's sessions are created and run in the load pool.
 
-    ``config`` is the ``ConfigProto`` of these sessions: by that of a process's first session TensorFlow makes what all
-    share, such as the threads inside an operation.
+    ``config`` is the ``ConfigProto`` of these sessions: TensorFlow uses that of a process's first session to create
+    shared resources, such as the intra-op threads.
 
-    A niceness belongs to a thread and is inherited by those that it starts, such as TensorFlow's batch threads at a
-    model's first run. There it must be taken back, which takes CAP_SYS_NICE or RLIMIT_NICE; without, the block does
-    nothing.
+    Niceness belongs to a thread and is inherited by the threads it starts, such as TensorFlow's batch threads at a
+    model's first run. For those it must be reverted, which requires CAP_SYS_NICE or RLIMIT_NICE; without them the
+    block does nothing.
     """
     global _loads, _pool
     if _here.is_loading or not _can_take_niceness_back():
@@ -64,7 +64,7 @@ def considerate(config: Any) -> Iterator[None]:
         with _lock:
             _loads -= 1
             if not _loads:
-                _put_right()
+                _restore_priorities()
 
 
 def is_loading() -> bool:
@@ -73,7 +73,7 @@ def is_loading() -> bool:
 
 
 def load_session(*arguments: Any) -> Any:
-    """``TF_LoadSessionFromSavedModel``; in a load, in a thread of low priority."""
+    """``TF_LoadSessionFromSavedModel``; during a load, in a low-priority thread."""
     native = _native_library() if is_loading() else None
     if native is None:
         return library().TF_LoadSessionFromSavedModel(*arguments)
@@ -81,7 +81,7 @@ def load_session(*arguments: Any) -> Any:
 
 
 def run_session(*arguments: Any) -> None:
-    """``TF_SessionRun``; in a load, in a thread of low priority."""
+    """``TF_SessionRun``; during a load, in a low-priority thread."""
     native = _native_library() if is_loading() else None
     if native is None:
         library().TF_SessionRun(*arguments)
@@ -90,7 +90,7 @@ def run_session(*arguments: Any) -> None:
 
 
 def delete_session(session: int, graph: int | None) -> None:
-    """Closes and deletes a session and its graph; where there was a considerate load, in a thread of low priority."""
+    """Closes and deletes a session and its graph; in a low-priority thread if there was a considerate load."""
     native = _native_library() if _pool is not None else None
     c = library()
     with Status() as status:
@@ -103,12 +103,12 @@ def delete_session(session: int, graph: int | None) -> None:
 
 
 def with_pool(config: Any) -> tuple[Any, int]:
-    """A copy of a ``ConfigProto`` with the pool of loads, and that pool's number for ``RunOptions``."""
+    """A copy of a ``ConfigProto`` with the load pool, and that pool's index for ``RunOptions``."""
     own = config_pb2.ConfigProto()
     own.CopyFrom(config)
     pools = own.session_inter_op_thread_pool
     if not pools:
-        # Once pools are named TensorFlow makes no other. This stands for the one that sessions share by default.
+        # If pools are listed, TensorFlow creates no others. This one represents the default shared pool.
         pools.add(global_name=f"babelrec_{config.inter_op_parallelism_threads}")
     pools.add(**_POOL)
     return own, len(pools) - 1
@@ -128,7 +128,7 @@ def _make_pool(config: Any) -> tuple[int, frozenset[str]]:
     made: list[tuple[int, frozenset[str]]] = []
 
     def make() -> None:
-        _session(config)  # what sessions share is made before, with the usual priority
+        _session(config)  # creates the resources shared by sessions first, at normal priority
         before = set(os.listdir(_THREADS))
         thread = threading.get_native_id()
         niceness = min(os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS, _NICEST)
@@ -137,7 +137,7 @@ def _make_pool(config: Any) -> tuple[int, frozenset[str]]:
         _session(config_pb2.ConfigProto(session_inter_op_thread_pool=[_POOL]))
         made.append((niceness, frozenset(set(os.listdir(_THREADS)) - before)))
 
-    # The pool's threads inherit the niceness of the thread that makes it, which then ends.
+    # The pool's threads inherit the niceness of the thread that creates it, which then ends.
     making = threading.Thread(target=make, name="make-pool-of-loads")
     making.start()
     making.join()
@@ -145,7 +145,7 @@ def _make_pool(config: Any) -> tuple[int, frozenset[str]]:
 
 
 def _session(config: Any) -> None:
-    """Makes a session without a graph, and closes it: shared pools stay."""
+    """Creates a session without a graph and closes it: shared pools stay."""
     c = library()
     graph, options = c.TF_NewGraph(), c.TF_NewSessionOptions()
     try:
@@ -163,14 +163,14 @@ def _session(config: Any) -> None:
         c.TF_DeleteGraph(graph)
 
 
-def _put_right() -> None:
-    """Gives threads that loads have started the usual priority."""
+def _restore_priorities() -> None:
+    """Resets threads that loads have started to normal priority."""
     assert _pool is not None
     niceness, own = _pool
     usual = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     for name in os.listdir(_THREADS):
         if name not in own:
-            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            with contextlib.suppress(ProcessLookupError):  # the thread has ended
                 if os.getpriority(os.PRIO_PROCESS, int(name)) == niceness != usual:
                     os.setpriority(os.PRIO_PROCESS, int(name), usual)
 
@@ -182,7 +182,7 @@ def _can_take_niceness_back() -> bool:
     answers: list[bool] = []
 
     def ask() -> None:
-        # In a thread of its own: one that may not take it back stays nice.
+        # In a separate thread: one that can't revert its niceness stays nice.
         thread = threading.get_native_id()
         usual = os.getpriority(os.PRIO_PROCESS, thread)
         try:

@@ -1,7 +1,7 @@
-"""How TensorFlow's batch queue has joined requests, which it tells nobody: measured from within its batches.
+"""Measures from within how TensorFlow's batch queue batches requests, which it does not report.
 
-Each row of a request carries a ticket, a number that no other row has. The function that a batch runs sees the tickets
-of all its rows, and yields for each row when the batch began and how many rows it had.
+Each row of a request has a ticket, a unique number. The function that a batch runs sees the tickets of all its rows,
+and returns for each row when the batch began and how many rows it had.
 """
 
 import ctypes
@@ -29,14 +29,14 @@ _TICKETS = "babelrec_tickets"
 
 
 class Tickets:
-    """Numbers for rows, each given once. Thread-safe."""
+    """Unique numbers for rows. Thread-safe."""
 
     def __init__(self) -> None:
         self._next = 0
         self._lock = threading.Lock()
 
     def take(self, rows: int) -> int:
-        """The first of so many consecutive numbers."""
+        """Reserves ``rows`` consecutive numbers and returns the first."""
         with self._lock:
             first = self._next
             self._next += rows
@@ -45,11 +45,11 @@ class Tickets:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What has become of a request in the queue.
+    """How the queue batched a request.
 
     Attributes:
-        began: when its batch began to run, seconds since 1970; of several batches the first.
-        runs: (rows with what fills up, rows of requests) of the batches that this request counts. Each batch is
+        began: when its batch began to run, seconds since 1970; the first one if there are several.
+        runs: (rows including padding, rows of requests) of the batches that this request counts. Each batch is
             counted by one of the requests in it.
     """
 
@@ -63,17 +63,17 @@ def tensor(first: int, rows: int) -> int:
 
 
 def add_to(definition: Any, name: str, position: int) -> Any:
-    """A copy of a function that tells how its rows were joined too.
+    """A copy of a function that also returns how its rows were batched.
 
-    The probe goes into the function instead of around it: each level of calls makes loading a model longer.
+    The probe goes into the function instead of around it: each call level slows down loading a model.
 
     Args:
         definition: a ``FunctionDef``.
-        name: of the copy.
-        position: where among its arguments the tickets (int64 [rows]) come in.
+        name: the copy's name.
+        position: index of the tickets (int64 [rows]) among its arguments.
 
     Returns:
-        A ``FunctionDef`` with one argument and one result more; the result is the last one, for ``read``.
+        A ``FunctionDef`` with one more argument and one more result, which comes last and is for ``read``.
     """
     copy = function_pb2.FunctionDef()
     copy.CopyFrom(definition)
@@ -84,7 +84,7 @@ def add_to(definition: Any, name: str, position: int) -> Any:
     arguments.insert(position, added.signature.input_arg[0])
     del copy.signature.input_arg[:]
     copy.signature.input_arg.extend(arguments)
-    # What is said of arguments by their position.
+    # Attributes of arguments, by position.
     copy.attr.pop("_input_shapes", None)
     for former, moved in (
         (definition.arg_attr, copy.arg_attr),
@@ -97,7 +97,7 @@ def add_to(definition: Any, name: str, position: int) -> Any:
                 moved[place].CopyFrom(value)
             else:
                 moved[place] = value
-    # The clock is looked at before anything is done with the rows.
+    # The clock is read before the rows are processed.
     names = {argument.name for argument in definition.signature.input_arg}
     clock = next(node.name for node in added.node_def if node.op == "Timestamp")
     for node in copy.node_def:
@@ -130,12 +130,12 @@ def add(graph: int, name: str, tickets: Output) -> tuple[Output, int]:
 
     Args:
         graph: a ``TF_Graph``.
-        name: prefix of what is added.
+        name: name prefix of the added operations.
         tickets: int64 [rows], of the whole batch.
 
     Returns:
-        A float64 tensor [rows, 4] for ``read``, and the operation that looks at the clock: what should come after it
-        has to wait for it.
+        A float64 tensor [rows, 4] for ``read``, and the operation that reads the clock: operations that should run
+        after it must depend on it.
     """
     numbers = itertools.count()
 
@@ -156,7 +156,7 @@ def add(graph: int, name: str, tickets: Output) -> tuple[Output, int]:
     clock = operation("Timestamp").finish()
     first_axis = constant([0], np.int32)
     leader = added("Min", [tickets, first_axis], T=_INT64, Tidx=_INT32)
-    # What fills up are copies of a row, tickets too.
+    # Padding consists of copies of a row, including its ticket.
     rows = added("Size", [added("Unique", [tickets], T=_INT64, out_idx=_INT32)], T=_INT64, out_type=_INT64)
     size = added("Size", [tickets], T=_INT64, out_type=_INT64)
     columns = [
@@ -173,7 +173,7 @@ def add(graph: int, name: str, tickets: Output) -> tuple[Output, int]:
 
 
 def read(result: int, first: int) -> Joined:
-    """What a request's rows of the batch's tensor say.
+    """Interprets a request's rows of the batch's tensor.
 
     Args:
         result: a ``TF_Tensor``, float64 [rows, 4].

@@ -1,4 +1,4 @@
-"""A SavedModel in a graph and session of its own."""
+"""A SavedModel in its own graph and session."""
 
 import ctypes
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from serving.runtime.c_api import Output, Status, TensorFlowError, buffer_of, li
 
 _NOT_FOUND = 5
 _CALLING_THREAD = -1
-# Of ``RewriterConfig``; 0 is TensorFlow's default.
+# Values of ``RewriterConfig``; 0 is TensorFlow's default.
 _ONE_ITERATION = 1
 _NO_MEMORY_OPTIMIZATION = 1
 INLINE_OPTIONS: bytes = config_pb2.RunOptions(inter_op_thread_pool=_CALLING_THREAD).SerializeToString()
-"""``RunOptions`` that run operations one after the other in the calling thread."""
+"""``RunOptions`` that run operations one after another in the calling thread."""
 
 
 def _prepared_quickly(config: Any) -> Any:
-    """A copy of a ``ConfigProto`` in which what a graph's optimisation may leave out is left out, unless it says else.
+    """A copy of a ``ConfigProto`` that skips optional graph optimisations, unless they are set explicitly.
 
-    One pass instead of two, and no plan for swapping memory: a large model is ready in two thirds of the time
-    (docs/serving.md), and not slower then.
+    One pass instead of two, and no memory swapping plan: a large model loads in two thirds of the time
+    (docs/serving.md), and runs no slower.
     """
     prepared = config_pb2.ConfigProto()
     prepared.CopyFrom(config)
@@ -34,7 +34,7 @@ def _prepared_quickly(config: Any) -> Any:
 
 
 class SavedModelSession:
-    """Loads a SavedModel as TensorFlow Serving does, initialisers included, and runs parts of its graph.
+    """Loads a SavedModel like TensorFlow Serving, including initialisers, and runs parts of its graph.
 
     Args:
         path: the version directory.
@@ -80,7 +80,7 @@ class SavedModelSession:
                 status.check()
             content = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
             self.meta_graph = meta_graph_pb2.MetaGraphDef.FromString(content)
-            # By far its largest part; TensorFlow has its own.
+            # By far its largest part; TensorFlow has its own copy.
             self.meta_graph.ClearField("graph_def")
         except BaseException:
             self.close()
@@ -110,24 +110,24 @@ class SavedModelSession:
         return Output(pointer, int(index or 0))
 
     def callable(self, feeds: Sequence[Output], fetches: Sequence[Output], *, inline: bool = False) -> "Callable":
-        """A way to compute ``fetches`` from ``feeds``, thread-safe.
+        """A thread-safe callable that computes ``fetches`` from ``feeds``.
 
         Args:
-            feeds: what a call gives.
-            fetches: what it gets.
-            inline: run operations one after the other in the calling thread instead of in TensorFlow's pool.
+            feeds: tensors that a call passes in.
+            fetches: tensors that it returns.
+            inline: run operations one after another in the calling thread instead of in TensorFlow's pool.
         """
         assert self._session is not None
         return Callable(self._session, feeds, fetches, inline, self._loading_pool)
 
     def extend(self) -> None:
-        """Makes operations that were added to the graph runnable, and later runs a little cheaper."""
+        """Makes operations added to the graph runnable, and later runs slightly cheaper."""
         with Status() as status:
             library().TF_ExtendSession(self._session, status.pointer)
             status.check()
 
     def close(self) -> None:
-        """Frees graph and session; nothing may run any more."""
+        """Frees graph and session; nothing may run afterwards."""
         if self._session is not None:
             priority.delete_session(self._session, self.graph)
         elif self.graph is not None:
@@ -156,10 +156,10 @@ class Callable:
         self._fetch_type = c_void_p * len(fetches)
 
     def __call__(self, tensors: Sequence[int], timeout: float | None = None) -> list[int]:
-        """Runs the graph in the calling thread's time, without Python's global lock.
+        """Runs the graph, blocking, without holding the GIL.
 
         Args:
-            tensors: one ``TF_Tensor`` per feed; they stay the caller's.
+            tensors: one ``TF_Tensor`` per feed; the caller keeps ownership.
             timeout: seconds after which the run is cancelled; None waits.
 
         Returns:

@@ -1,7 +1,7 @@
 """TensorProto <-> ``TF_Tensor``, by memory rather than by element.
 
-Into TensorFlow a proto goes through TensorFlow's own parser (``TF_TensorFromProto``), so that malformed ones
-fail as they do in TensorFlow Serving. Out of it, strings are read from their 24-byte records
+Protos enter TensorFlow through its own parser (``TF_TensorFromProto``), so that malformed ones fail
+like in TensorFlow Serving. On the way out, strings are read from their 24-byte records
 (``tsl/platform/ctstring_internal.h``) and numbers are copied as one block.
 """
 
@@ -31,12 +31,12 @@ _STRING = types_pb2.DT_STRING
 _INVALID_ARGUMENT = 3
 _UNIMPLEMENTED = 12
 _NO_DIMENSIONS = (c_int64 * 1)()
-# A string's record: the two lowest bits of the first byte tell its kind.
+# A string's record: the two lowest bits of the first byte are its kind.
 _RECORD_BYTES = 24
 _SMALL, _LARGE, _OFFSET = 0, 1, 2
-_MOST_KEPT = 1024  # elements of a tensor that is kept for the next request
+_MAX_KEPT = 1024  # elements of a tensor that is kept for the next request
 _RECORD = struct.Struct("<QQQ")
-# What stands before a string of less than 128 bytes.
+# Prefix of a string of less than 128 bytes.
 _STRING_KEYS = [STRING_KEY + bytes([size]) for size in range(128)]
 # ``ctypes.string_at`` without the Python function around it.
 _bytes_at = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
@@ -55,7 +55,7 @@ def tensor_from_proto(proto: Any) -> int:
 
 
 def proto_from_tensor(tensor: int) -> Any:
-    """A ``TF_Tensor`` as a TensorProto with typed value fields, the form the real server answers in.
+    """A ``TF_Tensor`` as a TensorProto with typed value fields, the form that the real server returns.
 
     Raises:
         TensorFlowError: UNIMPLEMENTED, values of this type can't be sent.
@@ -64,7 +64,7 @@ def proto_from_tensor(tensor: int) -> Any:
 
 
 def bytes_from_tensor(tensor: int) -> bytes:
-    """The wire form of ``proto_from_tensor``, written without the message between: several times faster.
+    """The serialised form of ``proto_from_tensor``, written without building a message: several times faster.
 
     Raises:
         TensorFlowError: UNIMPLEMENTED, values of this type can't be sent.
@@ -72,7 +72,7 @@ def bytes_from_tensor(tensor: int) -> bytes:
     c = library()
     shape = tuple([c.TF_Dim(tensor, axis) for axis in range(c.TF_NumDims(tensor))])
     dtype = c.TF_TensorType(tensor)
-    if 0 in shape:  # there may be no memory to ask for
+    if 0 in shape:  # there may be no data pointer
         return _wire(dtype, shape, 0, 0)
     return _wire(dtype, shape, c.TF_TensorData(tensor), c.TF_TensorByteSize(tensor))
 
@@ -87,7 +87,7 @@ def _wire(dtype: int, shape: tuple[int, ...], data: int, size: int) -> bytes:
     numpy_type = numpy_dtype(dtype)
     if numpy_type is None:
         raise TensorFlowError(_UNIMPLEMENTED, f"tensors of {dtype_name(dtype)} can't be sent")
-    # Values without their shape, which TensorFlow may have but NumPy not: [0, 2**62], or a hundred axes.
+    # Values without their shape, since NumPy does not support all of TensorFlow's: [0, 2**62], or a hundred axes.
     values = to_proto(np.frombuffer(content, dtype=numpy_type))
     values.ClearField("dtype")
     values.ClearField("tensor_shape")
@@ -105,25 +105,25 @@ def _header(dtype: int, shape: tuple[int, ...]) -> bytes:
 
 
 class TensorCache:
-    """Keeps the tensors of small inputs, most of which come again and again: empty texts, flags, the same ``k``.
+    """Caches the tensors of small inputs, most of which recur: empty texts, flags, the same ``k``.
 
-    TensorFlow doesn't write into a tensor that somebody else holds, so one may be fed to many runs at once. Not
-    thread-safe: one per thread.
+    TensorFlow doesn't write into a tensor that is referenced elsewhere, so one may be fed to many runs at once. Not
+    thread-safe: use one per thread.
 
     Args:
-        most: tensors kept between runs, those used last.
-        largest: bytes of a serialised proto up to which it is kept.
+        capacity: number of tensors kept between runs, the most recently used ones.
+        largest: maximum bytes of a serialised proto that is kept.
     """
 
-    def __init__(self, most: int = 1024, largest: int = 64) -> None:
-        self._most = most
+    def __init__(self, capacity: int = 1024, largest: int = 64) -> None:
+        self._capacity = capacity
         self._largest = largest
         self._kept: OrderedDict[bytes, int] = OrderedDict()
 
     def get(self, proto: Any) -> tuple[int, bool]:
-        """The tensor of a proto, and whether the caller has to free it after use.
+        """The tensor of a proto, and whether the caller must free it after use.
 
-        One that the caller need not free stays until the caller calls ``trim``.
+        One that the caller need not free stays valid until the caller calls ``trim``.
 
         Raises:
             TensorFlowError: INVALID_ARGUMENT, the proto is malformed.
@@ -139,15 +139,15 @@ class TensorCache:
         return tensor, False
 
     def _is_small(self, proto: Any, serialized: bytes) -> bool:
-        # A few bytes can stand for a large tensor: a shape, and one value for all of it.
+        # A few bytes can represent a large tensor: a shape, and one value for all of it.
         count = 1
         for dimension in proto.tensor_shape.dim:
             count *= dimension.size
-        return len(serialized) <= self._largest and count <= _MOST_KEPT
+        return len(serialized) <= self._largest and count <= _MAX_KEPT
 
     def trim(self) -> None:
-        """Frees what is beyond the size of the cache; to be called when no tensor of it is in use."""
-        while len(self._kept) > self._most:
+        """Frees tensors beyond the cache's capacity; to be called when no cached tensor is in use."""
+        while len(self._kept) > self._capacity:
             library().TF_DeleteTensor(self._kept.popitem(last=False)[1])
 
     def clear(self) -> None:
@@ -156,13 +156,13 @@ class TensorCache:
             library().TF_DeleteTensor(self._kept.popitem()[1])
 
     def __del__(self) -> None:
-        """Frees what a thread that has ended left."""
+        """Frees the tensors of a thread that has ended."""
         self.clear()
 
 
 def _parse(serialized: bytes) -> int:
     c = library()
-    # The type of the place-holder doesn't matter: parsing replaces the tensor in it.
+    # The type of the placeholder doesn't matter: parsing replaces its tensor.
     tensor = c.TF_AllocateTensor(types_pb2.DT_FLOAT, _NO_DIMENSIONS, 0, 4)
     status = c.TF_NewStatus()
     c.TF_TensorFromProto(buffer_of(serialized), tensor, status)
@@ -176,7 +176,7 @@ def _parse(serialized: bytes) -> int:
 
 
 def _check_fill(proto: Any) -> None:
-    # A proto may name a shape and give one value for all of it: a few bytes could ask for terabytes.
+    # A proto may give a shape and a single value for all of it: a few bytes could ask for terabytes.
     count = 1
     for dimension in proto.tensor_shape.dim:
         count *= dimension.size
@@ -185,7 +185,7 @@ def _check_fill(proto: Any) -> None:
 
 
 def _string_fields(data: int, count: int) -> list[bytes]:
-    """``string_val`` fields on the wire, in pieces, from a string tensor's records."""
+    """Serialised ``string_val`` fields, in pieces, from a string tensor's records."""
     pieces: list[bytes] = []
     add = pieces.append
     records = ctypes.string_at(data, count * _RECORD_BYTES) if count else b""

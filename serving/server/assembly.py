@@ -1,4 +1,4 @@
-"""Makes the parts of a server from its flags and files, and joins them."""
+"""Builds the parts of a server from its flags and files, and connects them."""
 
 import argparse
 import gc
@@ -18,15 +18,15 @@ from serving.server.api.reflection import add_reflection
 from serving.server.errors import invalid_argument
 from serving.server.execution import ops
 from serving.server.execution.servable import Servable
+from serving.server.lifecycle.completeness import CompletenessCheck
 from serving.server.lifecycle.core import CoreOptions, ServerCore
 from serving.server.lifecycle.health import add_health
 from serving.server.lifecycle.loader import LoaderOptions, ModelLoader
 from serving.server.lifecycle.policies import TRANSITION_POLICIES
 from serving.server.lifecycle.source import StoragePath
-from serving.server.lifecycle.whole import WholeCheck
 from serving.server.native_predict import NativePredict
 from serving.server.operations import config_files, profiler, workers
-from serving.server.operations.addresses import most_connections
+from serving.server.operations.addresses import default_max_connections
 from serving.server.operations.admin import Admission
 from serving.server.operations.config_files import ConfigFileError
 from serving.server.operations.log_collector import Factory, FileLogCollector, LogCollector, Report
@@ -44,22 +44,22 @@ Core = ServerCore[Servable]
 
 
 def make_core(options: argparse.Namespace, bundle: Any, metrics: Metrics) -> Core:
-    """The models' core, without any configuration yet; op libraries are loaded.
+    """The server core, without a configuration yet; loads op libraries.
 
     Args:
         options: flags.
         bundle: how models are loaded and run, a ``SessionBundleConfig``.
-        metrics: where loads are counted; shows the states of the core's versions from now on.
+        metrics: where loads are counted; exports the states of the core's versions from now on.
 
     Raises:
         StatusError: an op library can't be loaded.
     """
     ops.register(name.strip() for name in options.op_libraries.split(",") if name.strip())
-    # What is imported by now stays for good; the collections after an unload need not walk through it.
+    # Everything imported by now stays for good; garbage collections after an unload need not scan it.
     gc.collect()
     gc.freeze()
     tags = tuple(bundle.saved_model_tags) or ("serve",)
-    check = WholeCheck(tags, prefer_tflite=bundle.prefer_tflite_model, require_manifest=options.require_manifest)
+    check = CompletenessCheck(tags, prefer_tflite=bundle.prefer_tflite_model, require_manifest=options.require_manifest)
     core: Core = ServerCore(
         _loader_factory(options, bundle, metrics, check),
         CoreOptions(
@@ -81,7 +81,7 @@ def make_core(options: argparse.Namespace, bundle: Any, metrics: Metrics) -> Cor
 
 
 def make_request_logger(options: argparse.Namespace, bundle: Any, metrics: Metrics) -> ServerRequestLogger:
-    """What writes sampled requests, with the file sizes of the flags."""
+    """The logger of sampled requests, with the file sizes from the flags."""
 
     def file_collector(config: Any, report: Report) -> LogCollector:
         return FileLogCollector(
@@ -100,18 +100,18 @@ def make_request_logger(options: argparse.Namespace, bundle: Any, metrics: Metri
 def make_grpc(
     options: argparse.Namespace, bundle: Any, handlers: Handlers, core: Core, tokens: Sequence[str], tls: Tls | None
 ) -> GrpcServer:
-    """The gRPC server, which does not listen yet.
+    """The gRPC server, not listening yet.
 
     Args:
         options: flags.
         bundle: how models are run.
-        handlers: what answers.
+        handlers: answers requests.
         core: the models.
-        tokens: of administrators.
-        tls: of the port; None: connections are not encrypted.
+        tokens: administrators' tokens.
+        tls: TLS settings of the port; None: connections are not encrypted.
 
     Raises:
-        StatusError: the native front is insisted on and can't be had.
+        StatusError: the native front is required but not available.
     """
     front = _make_front(options, bundle, tls)
     if front is not None:
@@ -147,12 +147,12 @@ def _make_front(options: argparse.Namespace, bundle: Any, tls: Tls | None) -> Fr
     _LOGGER.info("Predict is answered by the native front")
     return Front(
         groups=batching.num_batch_threads,
-        # Larger requests are passed on, and refused in Python.
+        # Larger requests are forwarded, and rejected in Python.
         max_rows=min(batching.max_batch_size, options.max_batch_rows or batching.max_batch_size),
         max_waiting=batching.max_batch_size * batching.max_enqueued_batches,
         timeout_micros=batching.batch_timeout_micros,
         max_concurrent=options.max_concurrent_requests,
-        max_connections=options.max_connections or most_connections(),
+        max_connections=options.max_connections or default_max_connections(),
         pad=batching.pad_variable_length_inputs,
         channel_arguments=channel_arguments(
             options.grpc_channel_arguments, share_port=workers.is_worker(), max_bytes=options.max_request_bytes
@@ -162,10 +162,10 @@ def _make_front(options: argparse.Namespace, bundle: Any, tls: Tls | None) -> Fr
 
 
 def add_services(options: argparse.Namespace, server: GrpcServer, core: Core) -> list[Callable[[], None]]:
-    """Adds the services beside prediction and models that the flags ask for, before the server listens.
+    """Adds the optional services that the flags enable, before the server listens.
 
     Returns:
-        What to call when draining begins: health turns to NOT_SERVING, a running capture ends.
+        Callbacks for when draining begins: health turns to NOT_SERVING, a running capture ends.
     """
     names = [PREDICTION_SERVICE, MODEL_SERVICE]
     shutdowns: list[Callable[[], None]] = []
@@ -181,7 +181,7 @@ def add_services(options: argparse.Namespace, server: GrpcServer, core: Core) ->
 
 
 def make_tls(options: argparse.Namespace) -> Tls | None:
-    """TLS of the gRPC port; None without ``--ssl_config_file``.
+    """TLS settings of the gRPC port; None without ``--ssl_config_file``.
 
     Raises:
         StatusError, ConfigFileError: the TLS configuration can't be used.
@@ -191,7 +191,7 @@ def make_tls(options: argparse.Namespace) -> Tls | None:
 
 
 def listen(options: argparse.Namespace, server: GrpcServer) -> None:
-    """Binds the gRPC server to its port and socket, starts it and says so.
+    """Binds the gRPC server to its port and socket, starts it and logs the addresses.
 
     Raises:
         OSError: an address is in use.
@@ -206,13 +206,13 @@ def listen(options: argparse.Namespace, server: GrpcServer) -> None:
 
 
 def batching_options(parameters: Any) -> BatchingOptions:
-    """``BatchingParameters`` for the runtime; what is absent has TensorFlow Serving's default.
+    """``BatchingParameters`` for the runtime; absent fields have TensorFlow Serving's defaults.
 
     The defaults are those of ``BasicBatchScheduler::Options``: 1000 rows, no waiting, 10 waiting batches, a thread for
     each CPU. With ``enable_large_batch_splitting``, ``max_execution_batch_size`` is the size of a batch.
 
     Raises:
-        StatusError: INVALID_ARGUMENT, a value is out of its range.
+        StatusError: INVALID_ARGUMENT, a value is out of range.
     """
     options = BatchingOptions(num_batch_threads=flags.available_cpus())
     values: dict[str, Any] = {
@@ -239,7 +239,9 @@ def batching_options(parameters: Any) -> BatchingOptions:
     sizes = tuple(parameters.allowed_batch_sizes)
     largest = values.get("max_batch_size", options.max_batch_size)
     if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1):
-        raise invalid_argument(f"BatchingParameters: allowed_batch_sizes must be positive and rise; was {list(sizes)}")
+        raise invalid_argument(
+            f"BatchingParameters: allowed_batch_sizes must be positive and ascending; was {list(sizes)}"
+        )
     if sizes and sizes[-1] != largest:
         raise invalid_argument(
             f"Last entry in allowed_batch_sizes must match max_batch_size; last entry was {sizes[-1]}; "
@@ -256,7 +258,7 @@ def batching_options(parameters: Any) -> BatchingOptions:
 
 
 class _LateLoader:
-    """A loader that is made anew for each attempt to load, when all files of the version should be there."""
+    """A loader that is created afresh for each load attempt, when all files of the version should be there."""
 
     def __init__(self, make: Callable[[], ModelLoader]) -> None:
         self._make = make
@@ -279,7 +281,7 @@ class _LateLoader:
 
 
 def _loader_factory(
-    options: argparse.Namespace, bundle: Any, metrics: Metrics, check: WholeCheck
+    options: argparse.Namespace, bundle: Any, metrics: Metrics, check: CompletenessCheck
 ) -> Callable[[str, StoragePath, Any], _LateLoader]:
     batched = bundle.HasField("batching_parameters")
     has_front = options.native_predict != "off" and native_predict.obstacle(options, bundle) is None
@@ -306,7 +308,7 @@ def _loader_factory(
                 warm_up_iterations=max(bundle.model_warmup_options.num_request_iterations.value, 1),
                 check_method_names=options.enable_signature_method_name_check,
                 batching=batching_of(storage),
-                # The front joins requests by itself: only REST's Predict then goes by the runtime's queue.
+                # The front batches requests itself: only REST's Predict then uses the runtime's queue.
                 predict_alone=has_front and not options.rest_api_port,
                 prefer_tflite=bundle.prefer_tflite_model,
                 tflite_interpreters=(

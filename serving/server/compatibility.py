@@ -1,9 +1,9 @@
-"""What of TensorFlow Serving 2.20 works here, differs or is refused: docs/serving_compatibility.md.
+"""Which parts of TensorFlow Serving 2.20 work here, differ or are refused: docs/serving_compatibility.md.
 
     python -m serving.server.compatibility > docs/serving_compatibility.md
 
-Flags and configuration fields are told by the tables that the server itself goes by; RPCs and routes by those below. A
-test compares the page with this, and the tables with the services' descriptors.
+Flags and configuration fields come from the tables that the server itself uses; RPCs and routes from those below. A
+test compares the page with this module, and the tables with the services' descriptors.
 """
 
 import sys
@@ -23,7 +23,7 @@ class Row:
 
     Attributes:
         name: as clients call it.
-        support: whether it does here what it does in TensorFlow Serving; ``extra``: only here.
+        support: whether it behaves as in TensorFlow Serving; ``extra``: only here.
         note: how it differs, or why it is refused.
     """
 
@@ -37,45 +37,49 @@ RPCS: Sequence[Row] = (
         "PredictionService.Predict",
         "works",
         "versions, labels, output_filter (outputs that it leaves out may be computed: serving.md, Warm-up); when a "
-        "shape does not fit, the graph's message is followed by a hint in brackets; a declared default of one row "
-        "applies to each row of a request (fed as it is there, so that a request of several rows can leave out an "
-        "input only if the graph repeats it, and with batching none)",
+        "shape does not match, the graph's message is followed by a hint in brackets; a declared default of one row "
+        "applies to each row of a request (in TensorFlow Serving it is fed as is, so a request of several rows can "
+        "leave out an input only if the graph repeats it, and with batching none)",
     ),
     Row(
         "PredictionService.Classify",
         "works",
-        "labels that are not UTF-8 are INTERNAL; unreadable answers there",
+        "labels that are not UTF-8 are INTERNAL; TensorFlow Serving sends unreadable answers",
     ),
     Row("PredictionService.Regress"),
     Row(
         "PredictionService.MultiInference",
         "differs",
-        "each task runs its signature in turn, where one run yields all outputs there; answers are the same; counted "
-        "among the requests and in the latencies, as it is not there",
+        "each task runs its signature in turn, where TensorFlow Serving gets all outputs from one run; answers are the "
+        "same; counted in the request counts and latencies, unlike in TensorFlow Serving",
     ),
     Row("PredictionService.GetModelMetadata", "works", "signature_def"),
     Row(
         "ModelService.GetModelStatus",
         "differs",
-        "LOADING carries the error of the last failed attempt, START what a version that is not whole waits for",
+        "LOADING carries the error of the last failed attempt, START what an incomplete version waits for",
     ),
     Row(
         "ModelService.HandleReloadConfigRequest",
         "differs",
-        "a refused configuration changes nothing, where parts of it are in force there; waits for changed models too; "
-        "refused with --workers above 1; for administrators only, see --admin_access",
+        "a refused configuration changes nothing, while TensorFlow Serving applies parts of it; waits for changed "
+        "models too; refused with --workers above 1; for administrators only, see --admin_access",
     ),
     Row("SessionService.SessionRun", "refused", "the public server does not offer it either"),
-    Row("grpc.health.v1.Health.Check", "differs", "also for services and for models by their names; there only for ''"),
+    Row(
+        "grpc.health.v1.Health.Check",
+        "differs",
+        "also for services and for models by name; TensorFlow Serving only for ''",
+    ),
     Row("grpc.health.v1.Health.Watch", "differs", "as Check"),
     Row("grpc.reflection.v1alpha.ServerReflection", "extra"),
     Row(
         "tensorflow.ProfilerService.Profile",
         "differs",
-        "for administrators only, see --admin_access; one capture at a time; written to the server's own disk",
+        "for administrators only, see --admin_access; one capture at a time; written to the server's disk",
     ),
     Row("tensorflow.ProfilerService.Terminate", "differs", "for administrators only"),
-    Row("tensorflow.ProfilerService.Monitor", "refused", "UNIMPLEMENTED, as in TensorFlow's own service of 2.20"),
+    Row("tensorflow.ProfilerService.Monitor", "refused", "UNIMPLEMENTED, as in TensorFlow 2.20's own service"),
 )
 
 ROUTES: Sequence[Row] = (
@@ -84,26 +88,28 @@ ROUTES: Sequence[Row] = (
     Row(
         "POST /v1/models/NAME[/versions/N | /labels/L]:predict",
         "differs",
-        "inputs with declared defaults may be left out (gRPC only there); half, bfloat16 and uint16 work (501 there); "
-        "invalid UTF-8 is refused; of repeated keys the last counts (the first there); nesting beyond 1,000 levels is "
-        "refused (deep lists end the process there); quoted JSON is cut after 256 bytes, there near them",
+        "inputs with declared defaults may be left out (TensorFlow Serving: gRPC only); half, bfloat16 and uint16 work "
+        "(TensorFlow Serving: 501); invalid UTF-8 is refused; of repeated keys the last counts (TensorFlow Serving: "
+        "the first); nesting beyond 1,000 levels is refused (deep lists crash TensorFlow Serving); quoted JSON is cut "
+        "after 256 bytes (TensorFlow Serving: roughly)",
     ),
     Row("POST /v1/models/NAME[/versions/N | /labels/L]:classify", "works", "answers `results`, as the binary does"),
     Row("POST /v1/models/NAME[/versions/N | /labels/L]:regress", "works", "answers `results`, as the binary does"),
-    Row("GET the path of the monitoring configuration", "differs", "full precision; process figures, states "
-        "of versions besides; what the runtime counts inside (`load_latency_by_stage`, `batching/*_v2`) is missing. "
+    Row("GET the path of the monitoring configuration", "differs", "full precision; also process metrics and "
+        "states of versions; the runtime's internal metrics (`load_latency_by_stage`, `batching/*_v2`) are missing. "
         "`batching_session/*` counts every batch, however it was formed, but no warm-up and, of the batches that "
         "TensorFlow's queue forms (REST, Classify, `allowed_batch_sizes`), none that fails; `batching/*` shows the "
-        "settings of this server's batching, there those of BatchFunction operations within a model; `mlmd_map` shows "
-        "the key as a label (there a text, which Prometheus does not show); `model_warmup_latency` has warm-ups that a "
-        "request failed as well"),
-    Row("GET /healthz", "extra", "200 from when the port opens, which is after the first loads, until the server "
+        "settings of this server's batching (TensorFlow Serving: those of BatchFunction operations in a model); "
+        "`mlmd_map` shows the key as a label (TensorFlow Serving: as text, which Prometheus does not show); "
+        "`model_warmup_latency` includes warm-ups in which a request failed"),
+    Row("GET /healthz", "extra", "200 once the port opens (after the first loads) until the server "
         "begins to stop; then 503"),
     Row("OPTIONS (CORS preflight)"),
-    Row("A version that is no number, or a name that can't be decoded", "differs", "400 with a reason; without there"),
-    Row("Content-Encoding: gzip", "works", "broken gzip has a message of its own"),
+    Row("A version that is not a number, or a name that can't be decoded", "differs",
+        "400 with a reason; TensorFlow Serving gives none"),
+    Row("Content-Encoding: gzip", "works", "broken gzip has its own message"),
     Row("Accept-Encoding: gzip", "extra"),
-    Row("Requests above --max_request_bytes", "differs", "413; there is no limit for plain bodies there"),
+    Row("Requests above --max_request_bytes", "differs", "413; TensorFlow Serving does not limit uncompressed bodies"),
 )  # fmt: skip
 
 
@@ -112,8 +118,8 @@ def render() -> str:
     lines = [
         "# Compatibility with TensorFlow Serving 2.20",
         "",
-        "Made by `python -m serving.server.compatibility`; a test compares it with the server's own tables.\n"
-        "*works*: as in TensorFlow Serving. *differs*: the note says how.\n"
+        "Generated by `python -m serving.server.compatibility`; a test compares it with the server's own\n"
+        "tables. *works*: as in TensorFlow Serving. *differs*: the note says how.\n"
         "*refused*: an error says why. *extra*: only here.",
         "",
     ]

@@ -1,14 +1,14 @@
-"""Failures with a gRPC status code, in TensorFlow Serving's words."""
+"""Errors with a gRPC status code, worded like TensorFlow Serving's."""
 
 import grpc
 
-# Bytes that TensorFlow Serving cuts messages at (``ToGRPCStatus`` in ``model_servers/grpc_status_util.cc``): they
-# travel in HTTP/2 headers of limited size.
+# TensorFlow Serving truncates messages to this many bytes (``ToGRPCStatus`` in ``model_servers/grpc_status_util.cc``):
+# they are sent in HTTP/2 headers of limited size.
 _MESSAGE_LIMIT = 1024
 
 _BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
-# Errors of a run of several requests that no single one brought about.
+# Errors of a batched run that no single request caused.
 NOBODYS_FAULT = frozenset(
     {
         grpc.StatusCode.CANCELLED,
@@ -20,7 +20,7 @@ NOBODYS_FAULT = frozenset(
 
 
 class StatusError(Exception):
-    """A failure that a client sees as a gRPC status.
+    """An error that a client sees as a gRPC status.
 
     Attributes:
         code: the canonical status code.
@@ -43,7 +43,7 @@ class StatusError(Exception):
 
     @property
     def grpc_details(self) -> str:
-        """The message, cut to what fits into a response header."""
+        """The message, truncated to fit into a response header."""
         text = self.message.encode(errors="replace")
         if len(text) <= _MESSAGE_LIMIT:
             return self.message
@@ -51,7 +51,7 @@ class StatusError(Exception):
 
 
 def invalid_argument(message: str) -> StatusError:
-    """The client sent something that no state of the server could answer."""
+    """The request is invalid regardless of the server's state."""
     return StatusError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
@@ -61,20 +61,20 @@ def not_found(message: str) -> StatusError:
 
 
 def too_late() -> StatusError:
-    """The client has given up while the request waited: the work would be for nobody."""
+    """The client gave up while the request was waiting: nobody needs the result."""
     return StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded before the request was started")
 
 
-def too_many(most: int) -> StatusError:
-    """As many inference requests as are allowed are in the server."""
+def too_many(limit: int) -> StatusError:
+    """The server is already processing the maximum number of inference requests."""
     return StatusError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        f"{most} requests are in the server already (--max_concurrent_requests); try again later",
+        f"{limit} requests are in the server already (--max_concurrent_requests); try again later",
     )
 
 
 def from_exception(error: BaseException) -> StatusError:
-    """Translates any exception; TensorFlow's own carry their code along."""
+    """Translates any exception; TensorFlow's own have a code."""
     if isinstance(error, StatusError):
         return error
     number = getattr(error, "error_code", None)

@@ -1,6 +1,6 @@
-"""The command line: the flags of tensorflow_model_server 2.20, those that can't be honoured included, and a few more.
+"""The command line: the flags of tensorflow_model_server 2.20, including those that can't be honoured, and a few more.
 
-``FLAGS`` is the one place that says of each flag what it is, what it means here and how that compares with the
+``FLAGS`` is the single definition of each flag: what it is, what it means here and how that compares with the
 real server. Names, defaults and meaning: ``model_servers/main.cc`` and ``server.h`` of TensorFlow Serving.
 """
 
@@ -27,12 +27,12 @@ class Flag:
     Attributes:
         name: as on the command line, without dashes.
         kind: type of the value.
-        default: the value when it is not given: the real server's.
+        default: the value when it is not given, which is the real server's.
         help: what it means.
-        support: whether it means here what it means in TensorFlow Serving.
+        support: whether it means the same as in TensorFlow Serving.
         note: how it differs, or why it is refused.
         ours: TensorFlow Serving has no such flag.
-        check: turns the text into the value; raises ValueError saying what is wrong with it.
+        check: parses the text into the value; raises ValueError saying what is wrong with it.
     """
 
     name: str
@@ -64,14 +64,14 @@ def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no integer") from None
+        raise ValueError(f"{text!r} is not an integer") from None
 
 
 def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
+        raise ValueError(f"{text!r} is not a number") from None
 
 
 def _port(text: str) -> int:
@@ -88,7 +88,7 @@ def _port_or_free(text: str) -> int:
 def _seconds(text: str) -> float:
     value = _number(text)
     if not 0 <= value < float("inf"):
-        raise ValueError(f"{text} is no number of seconds")
+        raise ValueError(f"{text} is not a number of seconds")
     return value
 
 
@@ -128,13 +128,13 @@ def _one_of(*values: str) -> Callable[[str], str]:
 
 _PARSERS: dict[str, Callable[[str], Any]] = {"bool": _boolean, "int": _integer, "float": _number, "string": str}
 _CPUS = available_cpus()
-_NO_FILES = "text proto; a malformed one ends the start with its line and column"
+_NO_FILES = "text proto; if it is malformed, the server exits with its line and column"
 
 FLAGS: Sequence[Flag] = (
-    # Where it listens.
+    # Listening.
     Flag(
         "port", "int", 8500, "TCP port of the gRPC API; 0 takes a free one and logs it", "differs",
-        "0 takes a free port; TensorFlow Serving has no gRPC port then", check=_port,
+        "0 takes a free port; TensorFlow Serving then has no gRPC port", check=_port,
     ),
     Flag("grpc_socket_path", "string", "", "also listen for gRPC on this UNIX socket"),
     Flag(
@@ -142,36 +142,36 @@ FLAGS: Sequence[Flag] = (
         "-1 takes a free port; the same port as --port is refused at start, where TensorFlow Serving continues "
         "without REST", check=_port_or_free,
     ),
-    Flag("rest_api_num_threads", "int", 4 * _CPUS, "REST requests worked on at once", check=_at_least(1)),
+    Flag("rest_api_num_threads", "int", 4 * _CPUS, "REST requests processed concurrently", check=_at_least(1)),
     Flag("rest_api_timeout_in_ms", "int", 30000, "longest time that a REST request may take", check=_at_least(1)),
     Flag("rest_api_enable_cors_support", "bool", False, "answer with CORS headers"),
     Flag("grpc_channel_arguments", "string", "", "comma-separated key=value for the gRPC server",
          check=_channel_arguments),
     Flag(
-        "grpc_max_threads", "int", 4 * _CPUS, "gRPC requests that are worked on at once", "differs",
-        "more wait for their turn; TensorFlow Serving's limit (a resource quota) refuses them", check=_at_least(1),
+        "grpc_max_threads", "int", 4 * _CPUS, "gRPC requests processed concurrently", "differs",
+        "more wait in a queue; TensorFlow Serving's limit (a resource quota) refuses them", check=_at_least(1),
     ),
     Flag("ssl_config_file", "string", "", "SSLConfig for TLS on the gRPC port", note=_NO_FILES),
     Flag(
         "use_alts_credentials", "bool", False, "Google's ALTS instead of TLS", "refused",
-        "ALTS works between machines of Google Cloud only, so it can't be tested; use --ssl_config_file",
+        "ALTS works only between machines in Google Cloud, so it can't be tested; use --ssl_config_file",
     ),
     Flag("enable_grpc_healthcheck_service", "bool", False, "the standard gRPC health service on the gRPC port"),
     Flag("enable_profiler", "bool", True, "the profiler service on the gRPC port, for TensorBoard's captures"),
-    # What it serves.
+    # Models to serve.
     Flag("model_name", "string", "default", "name of the model (not used with --model_config_file)"),
     Flag(
         "model_base_path", "string", "", "directory of the version directories (not used with --model_config_file, "
         "otherwise required)", "differs",
-        "local directories only: gs://, s3:// and hdfs:// are refused; a relative path is taken from the working "
-        "directory, where TensorFlow Serving refuses it",
+        "local directories only: gs://, s3:// and hdfs:// are refused; a relative path is resolved against the "
+        "working directory, while TensorFlow Serving refuses it",
     ),
     Flag("model_config_file", "string", "", "ModelServerConfig: which models to serve, versions, labels",
          note=_NO_FILES),
     Flag(
-        "model_config_file_poll_wait_seconds", "int", 0, "seconds between looks at --model_config_file for changes; 0 "
-        "looks once", "differs",
-        "what can't be read or is refused leaves the former configuration in force and is logged once, not each time",
+        "model_config_file_poll_wait_seconds", "int", 0, "seconds between checks of --model_config_file for changes; 0 "
+        "checks once", "differs",
+        "an unreadable or refused file leaves the previous configuration in force and is logged once, not each time",
         check=_at_least(0),
     ),
     Flag("allow_version_labels_for_unavailable_models", "bool", False,
@@ -181,37 +181,37 @@ FLAGS: Sequence[Flag] = (
     ),
     Flag("prefer_tflite_model", "bool", False, "serve model.tflite of a version directory where there is one",
          "differs",
-         "shapes that contradict those of the model are refused (there its interpreter takes what it can, and may "
-         "compute nonsense); ParseExample and ParseExampleV2, which TensorFlow Serving adds to the built-in "
-         "operations, are refused at the load: LiteRT has no kernel of them"),
-    Flag("num_tflite_pools", "int", _CPUS, "pools of TFLite interpreters of a model", "differs",
+         "shapes that contradict those of the model are refused (TensorFlow Serving's interpreter accepts what it can, "
+         "and may compute nonsense); ParseExample and ParseExampleV2, which TensorFlow Serving adds to the built-in "
+         "operations, are refused at load time: LiteRT has no kernels for them"),
+    Flag("num_tflite_pools", "int", _CPUS, "pools of TFLite interpreters per model", "differs",
          "a model has --num_tflite_pools x --num_tflite_interpreters_per_pool interpreters, in one pool",
          check=_at_least(1)),
     Flag("num_tflite_interpreters_per_pool", "int", 1, "TFLite interpreters in each pool", "differs",
          "see --num_tflite_pools", check=_at_least(1)),
     Flag(
-        "remove_unused_fields_from_bundle_metagraph", "bool", True, "keep only signatures of a meta graph in memory",
+        "remove_unused_fields_from_bundle_metagraph", "bool", True, "keep only a meta graph's signatures in memory",
         "differs", "nothing else is ever kept; false changes nothing",
     ),
-    # Life of a version.
-    Flag("file_system_poll_wait_seconds", "int", 1, "seconds between looks for new versions; 0 looks once, a negative "
+    # Version lifecycle.
+    Flag("file_system_poll_wait_seconds", "int", 1, "seconds between polls for new versions; 0 polls once, a negative "
          "number never"),
     Flag(
-        "num_load_threads", "int", 0, "models loaded at once after the start; 0 means one", "differs",
-        "a load that waits for its next attempt holds up no other one, as it does with 0 in TensorFlow Serving",
+        "num_load_threads", "int", 0, "models loaded concurrently after the start; 0 means one", "differs",
+        "a load that waits for its next attempt does not block others, as it does with 0 in TensorFlow Serving",
         check=_at_least(0),
     ),
     Flag(
-        "num_unload_threads", "int", 0, "models unloaded at once; 0 means one", "differs",
-        "a version that waits for its last request holds up no other one", check=_at_least(0),
+        "num_unload_threads", "int", 0, "models unloaded concurrently; 0 means one", "differs",
+        "a version that waits for its last request does not block others", check=_at_least(0),
     ),
-    Flag("max_num_load_retries", "int", 5, "attempts after a first failed load", check=_at_least(0)),
-    Flag("load_retry_interval_micros", "int", 60_000_000, "microseconds between these attempts; negative: no pause"),
-    Flag("flush_filesystem_caches", "bool", True, "give file caches back after loading",
-         note="concerns remote file systems' caches in TensorFlow; there are none for local directories"),
+    Flag("max_num_load_retries", "int", 5, "retries after a failed load", check=_at_least(0)),
+    Flag("load_retry_interval_micros", "int", 60_000_000, "microseconds between these retries; negative: no pause"),
+    Flag("flush_filesystem_caches", "bool", True, "flush file caches after loading",
+         note="applies to remote file systems' caches in TensorFlow; local directories have none"),
     Flag("enable_model_warmup", "bool", True, "replay a version's recorded requests before it goes live"),
-    Flag("num_request_iterations_for_warmup", "int", 0, "times each of them is run; 0 means once"),
-    # How it runs models.
+    Flag("num_request_iterations_for_warmup", "int", 0, "how often each of them is run; 0 means once"),
+    # Running models.
     Flag("enable_batching", "bool", False, "run requests in batches"),
     Flag("batching_parameters_file", "string", "", "BatchingParameters; needs --enable_batching", note=_NO_FILES),
     Flag("enable_per_model_batching_parameters", "bool", False,
@@ -222,17 +222,17 @@ FLAGS: Sequence[Flag] = (
          check=_at_least(0)),
     Flag("tensorflow_inter_op_parallelism", "int", 0, "threads between ops; 0: TensorFlow's choice",
          check=_at_least(0)),
-    Flag("tensorflow_session_config_file", "string", "", "ConfigProto of the sessions; the three flags above win",
+    Flag("tensorflow_session_config_file", "string", "", "session ConfigProto; overridden by the three flags above",
          note=_NO_FILES),
     Flag("platform_config_file", "string", "", "PlatformConfigMap; replaces all flags about loading and running models",
          note=_NO_FILES),
     Flag(
-        "per_process_gpu_memory_fraction", "float", 0.0, "share of the GPU's memory; 0: as it is needed",
-        note="handed to TensorFlow; without effect where TensorFlow finds no GPU", check=_fraction,
+        "per_process_gpu_memory_fraction", "float", 0.0, "fraction of the GPU's memory; 0: as needed",
+        note="passed to TensorFlow; no effect if TensorFlow finds no GPU", check=_fraction,
     ),
     Flag(
         "mixed_precision", "string", "", "\"bfloat16\": let oneDNN compute in bfloat16 where that is safe", "differs",
-        "another value is refused at start, where TensorFlow Serving takes no notice of it",
+        "any other value is refused at start, while TensorFlow Serving ignores it",
         check=_one_of("", "bfloat16"),
     ),
     Flag(
@@ -248,11 +248,11 @@ FLAGS: Sequence[Flag] = (
         "the public TensorFlow Serving registers no thread pool factory either, so no such file can work",
     ),
     Flag("skip_initialize_tpu", "bool", False, "don't initialise TPUs", note="there are none to initialise"),
-    # Requests and answers.
+    # Requests and responses.
     Flag("enable_signature_method_name_check", "bool", False,
-         "Classify, Regress and Predict insist on the method name of a signature"),
+         "Classify, Regress and Predict check the method name of a signature"),
     Flag("enable_serialization_as_tensor_content", "bool", False,
-         "Predict's answers hold tensor_content instead of typed values"),
+         "Predict's responses hold tensor_content instead of typed values"),
     Flag("monitoring_config_file", "string", "", "MonitoringConfig: metrics for Prometheus on the REST port",
          note=_NO_FILES),
     Flag(
@@ -264,44 +264,44 @@ FLAGS: Sequence[Flag] = (
          "availability_preserving loads a new version before it unloads the old one; resource_preserving unloads first",
          ours=True, check=_one_of(*TRANSITION_POLICIES)),
     Flag("servable_versions_always_present", "bool", False,
-         "take a base path without versions for a mistake instead of unloading the model", ours=True),
+         "treat a base path without versions as a mistake instead of unloading the model", ours=True),
     Flag("admin_access", "string", "loopback", "who may send HandleReloadConfigRequest and use the profiler: loopback "
-         "(clients on this machine, those with a checked certificate, and those with a token), token (the latter two) "
-         "or open (everybody, as in TensorFlow Serving)", ours=True, check=_one_of(*ACCESS)),
-    Flag("admin_token_file", "string", "", "file of tokens, one a line, that administrators send as `authorization: "
+         "(clients on this machine, those with a verified certificate, and those with a token), token (the latter two) "
+         "or open (everyone, as in TensorFlow Serving)", ours=True, check=_one_of(*ACCESS)),
+    Flag("admin_token_file", "string", "", "file of tokens, one per line, that administrators send as `authorization: "
          "Bearer TOKEN`", ours=True),
-    Flag("request_log_root", "string", "", "directory that all request logs must be below; empty: those of "
-         "--model_config_file may be anywhere, and a request may name no others (but with --admin_access=open)",
+    Flag("request_log_root", "string", "", "directory that must contain all request logs; empty: those of "
+         "--model_config_file may be anywhere, and a request may name no others (except with --admin_access=open)",
          ours=True),
-    Flag("verbose_errors", "bool", False, "show clients where models lie on this machine, as TensorFlow Serving does, "
+    Flag("verbose_errors", "bool", False, "show clients the models' paths on this machine, as TensorFlow Serving does, "
          "instead of the models' names", ours=True),
     Flag("require_manifest", "bool", False,
          "refuse versions without assets.extra/manifest.json, the digests that `export` writes", ours=True),
     Flag("workers", "int", 1, "server processes that share the ports, each with its own models and batches",
          ours=True, check=_at_least(1)),
-    Flag("native_predict", "string", "auto", "answer gRPC's Predict without Python: on, off, or auto: where it was "
+    Flag("native_predict", "string", "auto", "answer gRPC's Predict without Python: on, off, or auto: if it was "
          "built, with --enable_batching", ours=True, check=_one_of("auto", "on", "off")),
-    Flag("max_concurrent_requests", "int", 0, "requests in the server at once, more are refused; 0: no limit",
+    Flag("max_concurrent_requests", "int", 0, "requests in the server at once; more are refused; 0: no limit",
          ours=True, check=_at_least(0)),
-    Flag("max_connections", "int", 0, "connections at once, of REST and of gRPC's native front each; more are closed "
-         "as they are made; 0: as many as the limit on descriptors leaves room for", ours=True, check=_at_least(0)),
-    Flag("enable_grpc_reflection", "bool", True, "gRPC server reflection, for grpcurl and its like", ours=True),
-    Flag("max_request_bytes", "int", 256 * 2**20, "most bytes of a request: a gRPC message, or a REST body before and "
-         "after unpacking", ours=True, check=_at_least(1)),
-    Flag("max_batch_rows", "int", 0, "most rows, or tf.Examples, of a request; 0: no limit", ours=True,
+    Flag("max_connections", "int", 0, "connections at once, for REST and for gRPC's native front each; more are closed "
+         "immediately; 0: as many as the file descriptor limit allows", ours=True, check=_at_least(0)),
+    Flag("enable_grpc_reflection", "bool", True, "gRPC server reflection, for grpcurl and similar tools", ours=True),
+    Flag("max_request_bytes", "int", 256 * 2**20, "size limit of a request: a gRPC message, or a REST body before and "
+         "after decompression", ours=True, check=_at_least(1)),
+    Flag("max_batch_rows", "int", 0, "limit on the rows, or tf.Examples, of a request; 0: no limit", ours=True,
          check=_at_least(0)),
-    Flag("rest_api_max_memory_bytes", "int", 2**30, "most bytes of all REST requests' bodies together, before and "
-         "after unpacking; what is beyond is refused with 503", ours=True, check=_at_least(1)),
-    Flag("rest_api_gzip_min_bytes", "int", 1024, "size from which REST answers are compressed for clients that accept "
-         "it; negative: never", ours=True),
+    Flag("rest_api_max_memory_bytes", "int", 2**30, "limit on the total bytes of REST request bodies, before and "
+         "after decompression; requests beyond it are refused with 503", ours=True, check=_at_least(1)),
+    Flag("rest_api_gzip_min_bytes", "int", 1024, "size from which REST responses are compressed for clients that "
+         "accept it; negative: never", ours=True),
     Flag("op_libraries", "string", "",
          "comma-separated op libraries to load: files (.so), Python modules or entry points", ours=True),
     Flag("request_log_max_file_bytes", "int", 256 * 2**20, "size at which a request log file is finished", ours=True,
          check=_at_least(1)),
     Flag("request_log_max_file_seconds", "float", 300.0, "age at which a request log file is finished", ours=True,
          check=_seconds),
-    Flag("shutdown_delay_seconds", "float", 0.0, "how long to serve on after SIGTERM with health NOT_SERVING, until "
-         "balancers send nothing more", ours=True, check=_seconds),
+    Flag("shutdown_delay_seconds", "float", 0.0, "how long to keep serving after SIGTERM with health NOT_SERVING, "
+         "until load balancers stop sending requests", ours=True, check=_seconds),
     Flag("shutdown_grace_seconds", "float", 30.0, "how long running requests may take after that", ours=True,
          check=_seconds),
 )  # fmt: skip
@@ -313,7 +313,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses the command line; exits with status 2 and one line about what is wrong with it.
+    """Parses the command line; if it is invalid, exits with status 2 and one line that says why.
 
     Returns:
         A namespace with an attribute for each of ``FLAGS``; ``grpc_channel_arguments`` is a list of pairs.

@@ -1,4 +1,4 @@
-"""The life of the server process: start, serve, drain."""
+"""The lifecycle of the server process: start, serve, drain."""
 
 import argparse
 import importlib.util
@@ -13,13 +13,12 @@ from importlib.metadata import version as package_version
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-# Before TensorFlow's library is loaded: its start-up notes would come between our one line per event.
-# Errors among them: it tries for a GPU whether or not there is one, and what goes wrong in a call the call returns.
+# Before TensorFlow's library is loaded: its startup messages would clutter our one line per event. That includes
+# errors: it looks for a GPU whether or not there is one, and a failed call returns its error anyway.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# oneDNN's own allocator keeps the memory of unloaded models for ever, in pools that only ever double.
+# oneDNN's own allocator keeps the memory of unloaded models forever, in pools that only ever double.
 os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
-# For what needs TensorFlow's package after all: it imports a Keras whether or not anyone wants one, and version 2
-# takes two seconds less.
+# For code that needs TensorFlow's package after all: it always imports a Keras, and version 2 takes two seconds less.
 if importlib.util.find_spec("tf_keras") is not None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 _SWITCH_SECONDS = 0.001
-# Unloading takes moments; without requests in the way it may have them even when the grace is used up.
+# Unloading is quick; if no requests block it, it gets this time even when the grace period is used up.
 _UNLOAD_SECONDS = 2.0
 
 
@@ -54,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_versions()
         return 0
     _set_up_logging()
-    # While a version is being loaded its thread wants Python's lock too; requests should not wait 5 ms for each turn.
+    # While a version is loading, its thread competes for the GIL; requests should not wait 5 ms for each turn.
     sys.setswitchinterval(_SWITCH_SECONDS)
     stop = _Stop()
     stop.on_signals()
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_workers(options, given, lambda: stop.requested)
         return _Server(options, stop).run()
     except ConfigFileError as error:
-        # As protobuf's C++ library puts it, at the beginning of a line.
+        # In the format of protobuf's C++ library, at the beginning of a line.
         print(error, file=sys.stderr, flush=True)
         _LOGGER.error("Failed to start server. Error: %s", error)
     except (OSError, StatusError) as error:
@@ -75,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Stop:
     """Whether the process was asked to stop.
 
-    The handler does nothing but set a flag: taking the lock of an event in a handler can deadlock. The flag is
-    polled: a signal that the system hands to another thread doesn't wake the main one.
+    The handler only sets a flag: taking the lock of an event in a handler can deadlock. The flag is
+    polled: a signal that the system delivers to another thread doesn't wake the main one.
     """
 
     def __init__(self) -> None:
@@ -84,7 +83,7 @@ class _Stop:
         self.requested = False
 
     def on_signals(self) -> None:
-        """Takes over SIGTERM and SIGINT."""
+        """Installs handlers for SIGTERM and SIGINT."""
         signal.signal(signal.SIGTERM, self._handle)
         signal.signal(signal.SIGINT, self._handle)
 
@@ -94,7 +93,7 @@ class _Stop:
             time.sleep(_POLL_SECONDS)
 
     def pause(self, seconds: float) -> None:
-        """Sleeps, but no longer than until it is asked to stop once more."""
+        """Sleeps, but only until the process is asked to stop again."""
         signals, deadline = self._signals, time.monotonic() + seconds
         while self._signals == signals and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(_POLL_SECONDS, left))
@@ -107,7 +106,7 @@ class _Stop:
 
 
 class _Server:
-    """One process's server: its parts, in the order in which they come up and go down."""
+    """The server of one process: its parts, in the order in which they start and stop."""
 
     def __init__(self, options: argparse.Namespace, stop: _Stop) -> None:
         self._options = options
@@ -136,14 +135,14 @@ class _Server:
         _LOGGER.info("stopped")
         if not clean:
             # A load that is still inside TensorFlow can't be interrupted, and interpreter shutdown would
-            # pull the modules from under it.
+            # pull its modules out from under it.
             logging.shutdown()
             os._exit(0)
         return 0
 
     def _start(self) -> None:
         options = self._options
-        # Files first: a mistake in one should show before anything takes time.
+        # Files first: a mistake in one should show up before anything slow.
         config = config_files.model_server_config(options)
         bundle = config_files.session_bundle_config(options)
         config_files.monitoring_config(options)
@@ -158,13 +157,13 @@ class _Server:
         from serving.server.operations.metrics import Metrics
 
         if workers.is_worker() and workers.share_memory():
-            _LOGGER.info("pages that are equal in all workers may be merged by the kernel")
+            _LOGGER.info("the kernel may merge identical pages of the workers")
         tls = assembly.make_tls(options)
         metrics = Metrics()
         logger = self._logger = assembly.make_request_logger(options, bundle, metrics)
         logger.check(config)
         core = self._core = assembly.make_core(options, bundle, metrics)
-        # Like TensorFlow Serving, listen only once there is something to answer with.
+        # Like TensorFlow Serving, listen only once a model can answer.
         core.start(config, lambda: self._stop.requested)
         if self._stop.requested:
             return
@@ -203,16 +202,16 @@ class _Server:
         if workers.is_worker():
             self._snapshots = workers.SharedSnapshots(metrics.snapshot)
             metrics.watch_others(self._snapshots.others)
-            workers.tell_ready()
+            workers.notify_ready()
 
     def _drain(self) -> bool:
-        """Lets running requests finish, then unloads everything; returns whether all of it is gone."""
+        """Lets running requests finish, then unloads everything; returns whether everything was unloaded."""
         options = self._options
         self._is_serving = False
         for shutdown in self._shutdowns:
             shutdown()
         if self._grpc is not None and self._stop.requested and options.shutdown_delay_seconds:
-            _LOGGER.info("serving on for %g s, until balancers have noticed", options.shutdown_delay_seconds)
+            _LOGGER.info("still serving for %g s, until load balancers have noticed", options.shutdown_delay_seconds)
             self._stop.pause(options.shutdown_delay_seconds)
         if self._core is not None:
             _LOGGER.info("stopping: waiting up to %g s for running requests", options.shutdown_grace_seconds)

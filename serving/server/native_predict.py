@@ -1,4 +1,4 @@
-"""What the native front may answer: keeps it told of the versions that are served, and reads its counts."""
+"""Connects the native front: informs it of the served versions, and reads its counters."""
 
 import argparse
 import logging
@@ -15,8 +15,8 @@ from serving.server.execution.defaults import is_row
 from serving.server.execution.saved_model import SavedModelServable
 from serving.server.execution.servable import Servable, Signature
 from serving.server.lifecycle.core import ServerCore
-from serving.server.operations.batch_metrics import native_figures
-from serving.server.operations.figures import Snapshot, merge
+from serving.server.operations.batch_metrics import native_metrics
+from serving.server.operations.metric_values import Snapshot, merge
 from serving.server.operations.metrics import REFUSED, Metrics
 from serving.tensors import to_numpy, to_proto
 
@@ -24,15 +24,15 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class NativePredict:
-    """Gives the front the models that it can run.
+    """Passes to the front the models that it can run.
 
-    It can run signatures whose requests may be joined, with inputs of a known rank and tensors of the usual types,
+    It can run signatures whose requests may be batched, with inputs of known rank and tensors of the usual types,
     of models whose requests are not logged.
 
     Args:
-        front: what answers.
+        front: answers requests.
         core: where the models are.
-        metrics: shows what the front counts from now on.
+        metrics: exports the front's counts from now on.
     """
 
     def __init__(self, front: Front, core: ServerCore[Servable], metrics: Metrics) -> None:
@@ -45,14 +45,14 @@ class NativePredict:
         core.watch(self._serve)
 
     def _serve(self, name: str, versions: Mapping[int, Servable]) -> None:
-        """Is told, under the manager's lock, of each change of a model's versions."""
+        """Called under the manager's lock for each change of a model's versions."""
         natives: dict[int, NativeModel | None] = {}
         if self._core.logging_config(name) is None:
             for number, servable in versions.items():
                 try:
                     natives[number] = self._native(name, number, servable)
                 except Exception:
-                    # Python answers for it.
+                    # Python answers instead.
                     _LOGGER.exception("the native front can't run version %d of %s", number, name)
                     natives[number] = None
         self._front.serve(name, natives)
@@ -95,7 +95,7 @@ class NativePredict:
                 part["/tensorflow/serving/runtime_latency"] = {(name, "Predict", RUNTIME): counts.run_latency}
             if counts.refused:
                 part["/tensorflow/serving/request_count"][name, "UNAVAILABLE"] = counts.refused
-            part |= native_figures(counts.queuing_latency, counts.input_rows, counts.groups)
+            part |= native_metrics(counts.queuing_latency, counts.input_rows, counts.groups)
             merge(found, part, {})
         return found
 
@@ -117,7 +117,7 @@ def _signatures(servable: SavedModelServable, name: str, version: int) -> dict[s
 
 
 def _default_rows(signature: Signature) -> dict[str, bytes]:
-    """The defaults that the front can fill in, written out in full, which is the form it reads."""
+    """The defaults that the front can fill in, written out in full, the form it reads."""
     return {
         alias: to_proto(to_numpy(default)).SerializeToString()
         for alias, default in signature.defaults.items()
@@ -126,7 +126,7 @@ def _default_rows(signature: Signature) -> dict[str, bytes]:
 
 
 def obstacle(options: argparse.Namespace, bundle: Any) -> str | None:
-    """Why the flags, or this machine, leave Predict to Python; None when they don't.
+    """Why Predict must be answered in Python given the flags and this machine; None when it need not.
 
     Args:
         options: flags.
@@ -135,8 +135,8 @@ def obstacle(options: argparse.Namespace, bundle: Any) -> str | None:
     if not bundle.HasField("batching_parameters"):
         return "it needs --enable_batching"
     if bundle.enable_per_model_batching_params:
-        return "it does not know --enable_per_model_batching_parameters"
+        return "it does not support --enable_per_model_batching_parameters"
     for flag in ("enable_signature_method_name_check", "enable_serialization_as_tensor_content"):
         if getattr(options, flag):
-            return f"it does not know --{flag}"
+            return f"it does not support --{flag}"
     return why_not()

@@ -25,16 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Other parts of the test suite are collected with these.
     for item in items:
         if item.get_closest_marker("babelrec_only") and not IS_BABELREC:
-            item.add_marker(pytest.mark.skip(reason="an extra of Babelrec's server"))
+            item.add_marker(pytest.mark.skip(reason="an extra feature of Babelrec's server"))
         if item.get_closest_marker("own_server") and ADDRESS and not COMMAND:
-            item.add_marker(
-                pytest.mark.skip(reason="BABELREC_CONFORMANCE_SERVER says no command to start a server with")
-            )
+            item.add_marker(pytest.mark.skip(reason="BABELREC_CONFORMANCE_SERVER gives no command to start a server"))
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of models; built by the first worker of the session that comes here."""
+    """The folder of models; built by the first worker of the session that needs it."""
     given = os.environ.get("BABELREC_CONFORMANCE_MODELS")
     if given:
         return Path(given).resolve()
@@ -50,7 +48,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """A server with all models; nothing that a test does to it lasts."""
+    """A server with all models; tests must not change it."""
     if ADDRESS:
         address, _, rest_address = ADDRESS.partition(",")
         target = Target(address, rest_address)

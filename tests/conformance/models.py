@@ -1,4 +1,4 @@
-"""Tiny models for the conformance tests, each a SavedModel that TensorFlow Serving's own loader takes.
+"""Tiny models for the conformance tests, each a SavedModel that TensorFlow Serving's own loader accepts.
 
 ``python -m tests.conformance.models FOLDER`` writes them all and a ``models.config``, so that any server can be started
 on them by hand; ``README.md`` says how.
@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Keras 2, which the models of this suite are exported by; read when TensorFlow is imported.
+# Keras 2, which exports this suite's models; read when TensorFlow is imported.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import tensorflow as tf
 
 PREDICT, CLASSIFY, REGRESS = "tensorflow/serving/predict", "tensorflow/serving/classify", "tensorflow/serving/regress"
-# Types that a gRPC request can hold, by the TensorProto field that carries their values.
+# Types that a gRPC request can contain, by the TensorProto field of their values.
 VALUE_FIELDS = {
     "float32": "float_val",
     "float64": "double_val",
@@ -47,7 +47,7 @@ def export_half_plus_two(directory: Path, addend: float = 2.0) -> Path:
     """TensorFlow Serving's own test model: y = x / 2 + 2, y2 = y + 1, y3 = x2 / 2 + 3, for Examples and for tensors.
 
     Source: ``tensorflow/cc/saved_model/testdata`` and ``saved_model_half_plus_two.py`` of the TensorFlow repositories,
-    with the signatures that the real server's tests ask for.
+    with the signatures that the real server's tests use.
     """
 
     def build() -> dict[str, Any]:
@@ -76,7 +76,7 @@ def export_half_plus_two(directory: Path, addend: float = 2.0) -> Path:
 
 
 def export_numbered(directory: Path, number: int) -> Path:
-    """y = x + the version's number, so that an answer tells which version gave it; ``wait`` as in ``export_gate``."""
+    """y = x + the version's number, so that an answer shows which version gave it; ``wait`` as in ``export_gate``."""
 
     def build() -> dict[str, Any]:
         offset = v1.get_variable("number", initializer=float(number))
@@ -92,9 +92,9 @@ def export_numbered(directory: Path, number: int) -> Path:
 
 
 def export_gate(directory: Path) -> Path:
-    """A request that a test holds in the model: it writes the file ``started`` and ends once ``released`` exists.
+    """A model in which a test can hold a request: it writes the file ``started`` and ends once ``released`` exists.
 
-    Both are vectors of equal paths, one for each row. No time is measured anywhere, so tests can tell the order of
+    Both are vectors of equal paths, one for each row. No time is measured, so tests can check the order of
     events on machines of any speed.
     """
 
@@ -116,7 +116,7 @@ def export_gate(directory: Path) -> Path:
 
 
 def export_echo(directory: Path) -> Path:
-    """A signature for every type, of any shape, that answers what it got; and one that tells sizes."""
+    """A signature for every type, of any shape, that echoes its input; and one that returns sizes."""
 
     def build() -> dict[str, Any]:
         signatures = {}
@@ -262,7 +262,7 @@ def export_labels(directory: Path) -> Path:
 
 
 def export_counters(directory: Path) -> Path:
-    """Counts how often it was asked to predict, to classify and to regress: warm-up leaves its traces here."""
+    """Counts its predict, classify and regress requests, so that warm-up requests leave traces."""
 
     def build() -> dict[str, Any]:
         counts = {
@@ -323,7 +323,7 @@ def export_tags(directory: Path) -> Path:
 
 
 def export_keras(directory: Path, *, whole: bool = False) -> Path:
-    """A Keras 2 model, 2 x + 1: ``model.export`` (signature ``serve``), or all of it by ``model.save``."""
+    """A Keras 2 model, 2 x + 1: ``model.export`` (signature ``serve``), or the full model by ``model.save``."""
     inputs = tf.keras.Input([1], name="x")
     layer = tf.keras.layers.Dense(1, name="y", kernel_initializer="ones", bias_initializer="ones")
     model = tf.keras.Model(inputs, layer(2.0 * inputs))
@@ -335,7 +335,7 @@ def export_keras(directory: Path, *, whole: bool = False) -> Path:
 
 
 def export_tflite(directory: Path) -> Path:
-    """A version with a ``model.tflite`` (y = 3 x) beside a SavedModel (y = 2 x): what answers tells which was read."""
+    """A version with a ``model.tflite`` (y = 3 x) and a SavedModel (y = 2 x): the answer shows which was read."""
 
     class Times(tf.Module):  # type: ignore[misc]
         def __init__(self, factor: float) -> None:
@@ -431,10 +431,10 @@ def _paths() -> Sequence[Any]:
 
 
 def wait_for_file(started: Any, released: Any) -> Any:
-    """Writes the file that ``started`` begins with, and gives 0 once that of the first path of ``released`` exists."""
+    """Writes the first file in ``started``, and returns 0 once the first file in ``released`` exists."""
 
     def pause() -> Any:
-        # The only thing in TensorFlow that waits without computing. (microseconds)
+        # The only operation in TensorFlow that waits without computing. (microseconds)
         variant = tf.raw_ops.RangeDataset(
             start=tf.constant(0, tf.int64),
             stop=tf.constant(1, tf.int64),

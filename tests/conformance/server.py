@@ -1,4 +1,4 @@
-"""A model server under test: started by any command line, or running somewhere already."""
+"""A model server under test: started by any command line, or already running."""
 
 import http.client
 import json
@@ -31,7 +31,7 @@ from tensorflow_serving.apis import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-# Generous: on a busy machine everything takes longer, and running out of time is a failure, never a pass.
+# Generous: on a busy machine everything takes longer, and a timeout is a failure, never a pass.
 SECONDS = 120.0
 COMMAND = os.environ.get("BABELREC_CONFORMANCE_SERVER", "")
 ADDRESS = os.environ.get("BABELREC_CONFORMANCE_ADDRESS", "")
@@ -41,7 +41,7 @@ State = get_model_status_pb2.ModelVersionStatus
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
-    """Waits for a condition; running out of time fails the test."""
+    """Waits for a condition; a timeout fails the test."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
@@ -49,7 +49,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = SECONDS)
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports that nobody listens on at the moment."""
+    """TCP ports that are currently free."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for item in sockets:
@@ -62,7 +62,7 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer; header names in lower case."""
+    """An HTTP response; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -74,7 +74,7 @@ class Answer:
 
     @property
     def error(self) -> str:
-        """The message of an error's JSON document, which holds nothing else."""
+        """The message of an error's JSON document, which contains nothing else."""
         document = self.json
         assert list(document) == ["error"], document
         return str(document["error"])
@@ -105,7 +105,7 @@ class Target:
         return model_service_pb2_grpc.ModelServiceStub(self.channel)
 
     def raw(self, method: str) -> Any:
-        """A method that takes and gives bytes."""
+        """A method that takes and returns bytes."""
         make: Any = self.channel.unary_unary
         return make(method)
 
@@ -115,7 +115,7 @@ class Target:
         return {alias: tf.make_ndarray(proto) for alias, proto in response.outputs.items()}
 
     def states(self, model: str) -> dict[int, Any]:
-        """ModelVersionStatus by version; empty for a model that the server knows nothing of."""
+        """ModelVersionStatus by version; empty for a model unknown to the server."""
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = model
         try:
@@ -155,7 +155,7 @@ class Target:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """An HTTP request; what is neither bytes nor text nor None is sent as JSON."""
+        """An HTTP request; a body other than bytes, text or None is sent as JSON."""
         host, _, port = self.rest_address.rpartition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=SECONDS)
         data = body if body is None or isinstance(body, bytes | str) else json.dumps(body)
@@ -167,7 +167,7 @@ class Target:
             connection.close()
 
     def post(self, path: str, body: Any) -> Any:
-        """The JSON document that answers a good REST request."""
+        """The JSON response to a good REST request."""
         answer = self.rest("POST", path, body)
         assert answer.status == 200, answer
         assert answer.headers["content-type"] == "application/json"
@@ -179,10 +179,10 @@ class Target:
 
 
 class Server(Target):
-    """A server process of its own on free ports.
+    """A separate server process on free ports.
 
     Args:
-        flags: all but the ports.
+        flags: all except the ports.
         config: a ModelServerConfig in text form, written to a file and given as ``--model_config_file``.
         credentials: how clients connect.
         ports: instead of free ones.
@@ -226,17 +226,17 @@ class Server(Target):
 
     @property
     def log(self) -> str:
-        """What the process has written so far."""
+        """The output of the process so far."""
         return Path(self._folder.name, "log").read_text(encoding="utf-8", errors="replace")
 
     def write_config(self, config: str) -> None:
-        """Replaces the configuration file at once."""
+        """Replaces the configuration file atomically."""
         aside = self.config_file.with_suffix(".new")
         aside.write_text(config, encoding="utf-8")
         aside.rename(self.config_file)
 
     def wait_until_ready(self) -> Self:
-        """Waits for both ports; a server that ends instead fails the test."""
+        """Waits for both ports; a server that exits instead fails the test."""
         for port in self.ports:
             wait_for(lambda port=port: self._is_open(port), f"port {port}")  # type: ignore[misc]
         grpc.channel_ready_future(self.channel).result(SECONDS)
@@ -248,15 +248,15 @@ class Server(Target):
         return self.wait()
 
     def wait(self) -> int:
-        """The exit status of a process that is about to end."""
+        """The exit status of a process that is about to exit."""
         try:
             return self.process.wait(SECONDS)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the server still runs after {SECONDS:g} s\n{self.log}") from None
+            raise AssertionError(f"the server is still running after {SECONDS:g} s\n{self.log}") from None
 
     def _is_open(self, port: int) -> bool:
         status = self.process.poll()
-        assert status is None, f"the server ended with {status}\n{self.log}"
+        assert status is None, f"the server exited with {status}\n{self.log}"
         return is_listening(port)
 
 
@@ -299,7 +299,7 @@ def predict_request(
 
 
 def tensor(values: Any, dtype: Any = None) -> Any:
-    """A TensorProto of values; floats are single unless ``dtype`` says otherwise."""
+    """A TensorProto of values; floats are single precision unless ``dtype`` says otherwise."""
     if dtype is None and not hasattr(values, "dtype"):
         dtype = tf.float32 if _first(values) is float else None
     return tf.make_tensor_proto(values, dtype)
@@ -313,12 +313,12 @@ def reload_request(config: str) -> Any:
 
 
 def failure(call: Any, request: Any) -> tuple[grpc.StatusCode, str]:
-    """Status and message of an RPC that must fail."""
+    """Status and message of an RPC that is expected to fail."""
     try:
         response = call(request, timeout=SECONDS)
     except grpc.RpcError as error:
         return error.code(), error.details() or ""  # type: ignore[attr-defined]
-    raise AssertionError(f"no failure but {response}")
+    raise AssertionError(f"no failure: {response}")
 
 
 def model_config(name: str, base_path: Path | str, rest: str = "") -> str:
@@ -332,7 +332,7 @@ def config_list(*entries: str) -> str:
 
 
 class Predicts(Protocol):
-    """A server that can be asked."""
+    """A server that answers Predict."""
 
     @property
     def prediction(self) -> Any:
@@ -372,7 +372,7 @@ class Held:
         self.released.touch()
 
     def result(self) -> Any:
-        """The answer after the release."""
+        """The response after the release."""
         return self.call.result(SECONDS)
 
 

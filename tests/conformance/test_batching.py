@@ -50,7 +50,7 @@ def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def _ask(server: Server, matrices: list[Any]) -> list[dict[str, Any]]:
-    """The answers to requests that are sent all at once."""
+    """The responses to requests that are sent all at once."""
     requests = [predict_request("batch", {"x": np.array(matrix, np.float32)}) for matrix in matrices]
     calls = [server.prediction.Predict.future(request, timeout=SECONDS) for request in requests]
     responses = [call.result() for call in calls]
@@ -60,7 +60,7 @@ def _ask(server: Server, matrices: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def test_rows_are_filled_up_to_an_allowed_size(server: Server) -> None:
+def test_rows_are_padded_to_an_allowed_size(server: Server) -> None:
     for rows, size in ((1, 2), (2, 2), (3, 4), (4, 4)):
         (answer,) = _ask(server, [[[float(row), 1.0] for row in range(rows)]])
         assert answer["sum"].tolist() == [row + 1.0 for row in range(rows)]
@@ -80,7 +80,7 @@ def test_requests_share_a_batch(server: Server) -> None:
     assert sizes <= {2, 4}
 
 
-def test_everyone_gets_his_own_rows(server: Server) -> None:
+def test_each_request_gets_its_own_rows(server: Server) -> None:
     random = np.random.default_rng(7)
     matrices = [random.integers(0, 1000, (random.integers(1, 5), 3)).astype(np.float32) for _ in range(40)]
     with ThreadPoolExecutor(4) as pool:
@@ -109,7 +109,7 @@ def test_padding_is_the_first_element(server: Server) -> None:
     def is_joined() -> bool:
         answers = _ask(server, [[[5.0]], [[0.0, 1.0, 2.0]]])
         if int(answers[0]["sum"][0]) == 5:
-            # Alone in its batch; one with the other must come.
+            # Alone in its batch; a batch with both must come.
             missed.append(1)
             return len(missed) == 10
         assert [answer["sum"].tolist() for answer in answers] == [[15.0], [3.0]]
@@ -137,8 +137,8 @@ def test_inputs_that_disagree_about_the_rows(server: Server) -> None:
     assert code is _Code.INVALID_ARGUMENT
 
 
-def test_one_bad_request_spoils_no_other(server: Server) -> None:
-    # Wrong type and a missing input are found before the batch is made.
+def test_one_bad_request_does_not_fail_others(server: Server) -> None:
+    # Wrong type and a missing input are detected before the batch is formed.
     bad = predict_request("batch", {"x": [["text"]]})
     calls = [server.prediction.Predict.future(bad, timeout=SECONDS) for _ in range(2)]
     answers = _ask(server, [[[1.0]], [[2.0]]])
@@ -156,8 +156,8 @@ def test_other_models_and_rest_are_batched_too(server: Server) -> None:
     assert "x must be positive" in details
 
 
-def test_shapes_that_the_signature_does_not_say(server: Server) -> None:
-    # The signature says [-1, 1]; like without batching, the graph decides. The real server's own tests ask like this.
+def test_shapes_that_contradict_the_signature(server: Server) -> None:
+    # The signature says [-1, 1]; as without batching, the graph decides. The real server's tests do this too.
     assert server.predict("half_plus_two", {"x": [2.0, 4.0]})["y"].tolist() == [3.0, 4.0]
     assert server.post("/v1/models/half_plus_two:predict", {"instances": [2.0]}) == {"predictions": [3.0]}
 
@@ -165,7 +165,7 @@ def test_shapes_that_the_signature_does_not_say(server: Server) -> None:
 def test_full_queue_is_unavailable(server: Server, tmp_path: Path) -> None:
     requests = [Held(server, tmp_path, rows=4) for _ in range(2)]
     try:
-        # Both threads are inside the model; whole batches wait behind them until the queue is full.
+        # Both threads are inside the model; full batches wait behind them until the queue is full.
         for request in requests:
             request.wait_until_inside()
         requests += [Held(server, tmp_path, rows=4) for _ in range(8)]

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.own_server
 
 
 class _Configs:
-    """A server whose configuration the tests change, and the parts of configurations."""
+    """A server whose configuration the tests change, with helpers for configurations."""
 
     def __init__(self, server: Server, models: Path) -> None:
         self.server = server
@@ -42,7 +42,7 @@ class _Configs:
         return model_config("numbered", self.models / "numbered", rest)
 
     def reset(self) -> None:
-        """Everything away but one model."""
+        """Removes all models but one."""
         self.server.reload(config_list(self.two))
         self.server.wait_for_available("numbered")
         self.server.wait_for_available("three")
@@ -73,7 +73,7 @@ def test_reload_adds_and_removes(configs: _Configs) -> None:
     server = configs.server
     response = server.reload(config_list(configs.two, configs.three))
     assert (response.status.error_code, response.status.error_message) == (0, "")
-    # The answer comes when the models are there.
+    # The response comes once the models are available.
     assert server.predict("three", {"x": [2.0]})["y"].tolist() == [4.0]
     assert server.predict("two", {"x": [2.0]})["y"].tolist() == [3.0]
     # Only the new configuration counts.
@@ -125,12 +125,12 @@ def test_labels_move(configs: _Configs) -> None:
     server = configs.server
     both = "model_version_policy { specific { versions: 1 versions: 2 } } "
     server.reload(config_list(configs.two, configs.numbered(both)))
-    # Canary: labels go to versions that are there already.
+    # Canary: labels point to versions that are already available.
     server.reload(config_list(configs.two, configs.numbered(both + _labels(stable=1, canary=2))))
     configs.gives(1, label="stable")
     configs.gives(2, label="canary")
     assert server.post("/v1/models/numbered/labels/canary:predict", {"instances": [0.0]}) == {"predictions": [2.0]}
-    # Promotion, then roll-back.
+    # Promotion, then rollback.
     server.reload(config_list(configs.two, configs.numbered(both + _labels(stable=2, canary=2))))
     configs.gives(2, label="stable")
     server.reload(config_list(configs.two, configs.numbered(both + _labels(stable=1))))
@@ -152,7 +152,7 @@ def test_labels_need_a_version_that_is_available(configs: _Configs) -> None:
     assert configs.server.available("numbered") == [1]
 
 
-def test_labels_of_versions_to_come_by_flag(models: Path) -> None:
+def test_labels_of_future_versions_by_flag(models: Path) -> None:
     labels = _labels(new=3)
     config = config_list(model_config("numbered", models / "numbered", labels))
     status, log = run_to_end(config=config)
@@ -233,7 +233,7 @@ def test_config_file_is_polled(models: Path, tmp_path: Path) -> None:
         server.write_config(config_list(three))
         server.wait_for_available("three", 1)
         server.wait_for_state("two", 123, State.END)
-        # What can't be read leaves the former configuration in force.
+        # An unreadable file leaves the previous configuration in force.
         size = len(server.log)
         server.write_config("model_config_list { config { nonsense")
         wait_for(lambda: "text-format" in server.log[size:], "a message about the file")
@@ -243,7 +243,7 @@ def test_config_file_is_polled(models: Path, tmp_path: Path) -> None:
         assert server.available("three") == [1]
 
 
-def test_reload_beats_the_file_until_it_changes(models: Path, tmp_path: Path) -> None:
+def test_reload_overrides_the_file_until_it_changes(models: Path, tmp_path: Path) -> None:
     export_numbered(tmp_path / "m" / "1", 1)
     two = model_config("two", models / "half_plus_two")
     with Server(config=config_list(two)) as server:

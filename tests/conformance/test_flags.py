@@ -23,7 +23,7 @@ enable_signature_method_name_check enable_profiler xla_cpu_compilation_enabled t
 # fmt: on
 
 
-def test_help_tells_of_every_flag() -> None:
+def test_help_lists_every_flag() -> None:
     _, log = run_to_end("--help")
     missing = [flag for flag in _FLAGS if f"--{flag}" not in log]
     assert not missing
@@ -39,7 +39,7 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     "flag", ["--use_alts_credentials=true", "--thread_pool_factory_config_file=/a", "--model_base_path=gs://bucket/m"]
 )
-def test_what_cannot_be_honoured_is_refused(flag: str) -> None:
+def test_flags_that_cannot_be_honoured_are_refused(flag: str) -> None:
     status, log = run_to_end("--model_base_path=/tmp", flag)
     assert status != 0
     assert flag.split("=")[0] in log

@@ -1,4 +1,4 @@
-"""gRPC requests that nobody would write by hand: no crash, no hang, no failure called the server's own."""
+"""Fuzzed gRPC requests: no crash, no hang, no failure reported as the server's fault."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ _METHODS = {
     f"{_PREDICTION}GetModelMetadata": get_model_metadata_pb2.GetModelMetadataRequest,
     f"{_MODEL}GetModelStatus": get_model_status_pb2.GetModelStatusRequest,
 }
-# What a client may be told of its own mistakes. UNIMPLEMENTED: MultiInference of a method that it does not know.
+# Statuses of client errors. UNIMPLEMENTED: MultiInference of an unknown method.
 _CLIENTS = {
     _Code.OK,
     _Code.INVALID_ARGUMENT,
@@ -67,7 +67,7 @@ def _check(server: Target, method: str, content: bytes) -> None:
     try:
         _METHODS[method].FromString(content)
     except Exception:
-        # gRPC's own status for what can't be parsed (doc/statuscodes.md).
+        # gRPC's own status for unparseable requests (doc/statuscodes.md).
         allowed = _CLIENTS | {_Code.INTERNAL}
     assert code in allowed, (code, details)
 
@@ -79,7 +79,7 @@ def test_any_bytes(server: Target, method: str, content: bytes) -> None:
     _check(server, method, content)
 
 
-# Sizes whose product is either small or beyond any memory: nothing here may fill it.
+# Sizes whose product is either small or beyond any memory: nothing here may fill the memory.
 _SIZES = st.one_of(st.integers(-2, 4), st.sampled_from([-(2**63), 2**40, 2**62, 2**63 - 1]))
 _DTYPES = st.one_of(
     st.sampled_from([getattr(types_pb2, name) for name in dir(types_pb2) if name.startswith("DT_")]),
@@ -225,7 +225,7 @@ def test_any_examples(
 @_LIMITS
 @given(data=st.data())
 def test_good_requests_with_flipped_bytes(server: Target, data: st.DataObject) -> None:
-    """Invalid UTF-8 in names, lengths that lie, unknown fields: by changing what is good."""
+    """Invalid UTF-8 in names, wrong lengths, unknown fields: by modifying good requests."""
     request = predict_pb2.PredictRequest(output_filter=["y"])
     request.model_spec.name, request.model_spec.signature_name = "half_plus_two", "serving_default"
     request.model_spec.version.value = 123
@@ -236,5 +236,5 @@ def test_good_requests_with_flipped_bytes(server: Target, data: st.DataObject) -
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     end = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
     method = data.draw(st.sampled_from(sorted(_METHODS)))
-    # Bytes of a size may by chance ask for gigabytes, which is no mistake to be found but a wish.
+    # The bytes of a size may happen to ask for gigabytes, which is a valid request and not a bug.
     _check(server, method, bytes(content[:end]))

@@ -1,4 +1,4 @@
-"""HTTP requests that nobody would write by hand: no crash, no hang, no 5xx."""
+"""Fuzzed HTTP requests: no crash, no hang, no 5xx."""
 
 import json
 import socket
@@ -24,7 +24,7 @@ def _answers_afterwards(server: Target) -> Any:
 
 
 def _raw(server: Target, request: bytes) -> bytes:
-    """What the server answers until it closes the connection, after the client has closed its side."""
+    """The server's response until it closes the connection, after the client has closed its side."""
     host, _, port = server.rest_address.rpartition(":")
     parts = []
     with socket.create_connection((host, int(port)), SECONDS) as connection:
@@ -107,7 +107,7 @@ def test_deep_documents(server: Target) -> None:
     for depth in (100, 10_000, 1_000_000):
         for body in ("[" * depth, '{"instances": ' + "[" * depth + "]" * depth + "}", '{"a":' * depth):
             answer = server.rest("POST", "/v1/models/half_plus_two:predict", body)
-            # TensorFlow knows tensors of up to 254 dimensions.
+            # TensorFlow supports tensors of up to 254 dimensions.
             assert answer.status == 400 or (answer.status == 200 and depth == 100), (depth, answer)
 
 
@@ -171,7 +171,7 @@ def test_any_headers(server: Target, headers: list[tuple[str, str]], lie: int, i
     if is_said:
         lines.append(b"Content-Length: %d" % (len(body) + lie))
     answer = _raw(server, b"\r\n".join(lines) + b"\r\n\r\n" + body)
-    # An unknown transfer coding is 501 by RFC 9112.
+    # An unknown transfer coding is 501 according to RFC 9112.
     codings = [value.strip().lower() for name, value in headers if name == "Transfer-Encoding"]
     known = all(coding in ("chunked", "") for coding in codings)
     assert all(status < 500 or (status == 501 and not known) for status in _statuses_of(answer)), answer
@@ -181,5 +181,5 @@ def test_any_headers(server: Target, headers: list[tuple[str, str]], lie: int, i
 @given(st.binary(max_size=120))
 def test_anything_but_http(server: Target, content: bytes) -> None:
     answer = _raw(server, content)
-    # 505: an HTTP version that the server does not speak; 501: a method that it does not know.
+    # 505: an unsupported HTTP version; 501: an unknown method.
     assert all(status < 500 or status in (501, 505) for status in _statuses_of(answer)), answer

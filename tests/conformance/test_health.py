@@ -40,7 +40,7 @@ def test_health_of_services(server: Server) -> None:
     assert response.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_no_health_service_unless_asked_for(models: Path) -> None:
+def test_no_health_service_by_default(models: Path) -> None:
     with Server("--model_name=half", f"--model_base_path={models / 'half_plus_two'}") as server:
         server.wait_until_ready()
         stub = health_pb2_grpc.HealthStub(server.channel)

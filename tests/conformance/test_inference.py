@@ -85,7 +85,7 @@ def test_classify_labels_and_scores(server: Target) -> None:
     assert _classes(response.result) == [[(label, 0.0) for label in LABELS]] * 2
 
 
-def test_context_is_common_to_all_examples(server: Target) -> None:
+def test_context_applies_to_all_examples(server: Target) -> None:
     examples = [example(x=1.0), example(x=2.0)]
     context = example(shift=10.0)
     response = server.prediction.Regress(regression("labels", "regress_flat", examples, context), timeout=SECONDS)
@@ -105,7 +105,7 @@ def test_regress(server: Target) -> None:
         assert (spec.name, spec.signature_name, spec.version.value) == ("half_plus_two", signature, 123)
 
 
-def test_regress_takes_a_vector_too(server: Target) -> None:
+def test_regress_also_takes_a_vector(server: Target) -> None:
     request = regression("labels", "regress_flat", [example(x=2.0), example(x=3.0)])
     response = server.prediction.Regress(request, timeout=SECONDS)
     assert [r.value for r in response.result.regressions] == [2.0, 3.0]
@@ -208,7 +208,7 @@ def test_multi_inference_with_context(server: Target) -> None:
         ([_REGRESS, ("other", "regress_x_to_y", REGRESS)], _Code.INVALID_ARGUMENT, "must access the same model name"),
         ([_REGRESS, _REGRESS], _Code.INVALID_ARGUMENT, "Duplicate evaluation of signature: regress_x_to_y"),
         ([("half_plus_two", "serving_default", PREDICT)], _Code.UNIMPLEMENTED, "Unsupported signature"),
-        # Different inputs are no mistake since 2.4, examples for a tensor of numbers are.
+        # Different inputs are allowed since 2.4, examples for a tensor of numbers are not.
         ([_REGRESS, ("half_plus_two", "regress_x2_to_y3", REGRESS)], _Code.INVALID_ARGUMENT, ""),
         ([("other", "regress_x_to_y", REGRESS)], _Code.NOT_FOUND, "Servable not found for request: Latest(other)"),
         ([], _Code.INVALID_ARGUMENT, ""),

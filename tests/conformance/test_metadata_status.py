@@ -18,7 +18,7 @@ def _metadata(model: str, *fields: str) -> get_model_metadata_pb2.GetModelMetada
     return request
 
 
-@pytest.mark.skipif(bool(ADDRESS), reason="compares with the model's files, which may be elsewhere")
+@pytest.mark.skipif(bool(ADDRESS), reason="compares with the model's files, which may be on another machine")
 @pytest.mark.parametrize(("model", "version"), [("half_plus_two", "00000123"), ("multi", "1"), ("defaults", "1")])
 def test_metadata_is_what_the_model_says(server: Target, models: Path, model: str, version: str) -> None:
     response = server.prediction.GetModelMetadata(_metadata(model, "signature_def"), timeout=SECONDS)

@@ -32,7 +32,7 @@ def test_keras_save(server: Target) -> None:
     assert y.tolist() == [[3.0], [7.0]]
 
 
-def test_saved_model_beside_tflite(server: Target) -> None:
+def test_saved_model_next_to_tflite(server: Target) -> None:
     assert server.predict("tflite", {"x": [2.0]})["y"].tolist() == [4.0]
 
 
@@ -43,7 +43,7 @@ def test_prefer_tflite_model(models: Path) -> None:
         server.wait_until_ready()
         assert server.predict("tflite", {"x": [2.0, 5.0]})["y"].tolist() == [6.0, 15.0]
         assert server.predict("tflite", {"x": [2.0] * 7})["y"].tolist() == [6.0] * 7
-        # Without a model.tflite there is still the SavedModel.
+        # Without a model.tflite the SavedModel is used.
         assert server.predict("gate", {"x": [2.0]})["y"].tolist() == [2.0]
         assert server.post("/v1/models/tflite:predict", {"instances": [1.0]}) == {"predictions": [3.0]}
 
@@ -60,7 +60,7 @@ def test_saved_model_tags(models: Path) -> None:
 
 
 @pytest.mark.own_server
-def test_tags_that_no_meta_graph_has(models: Path) -> None:
+def test_tags_without_a_meta_graph(models: Path) -> None:
     flags = "--saved_model_tags=train", "--max_num_load_retries=0"
     status, log = run_to_end(f"--model_base_path={models / 'tags'}", *flags)
     assert status != 0

@@ -1,4 +1,4 @@
-"""Figures for Prometheus. Sources: serving_config.md, monitoring_config.proto, and names in the server's sources."""
+"""Metrics for Prometheus. Sources: serving_config.md, monitoring_config.proto, and names in the server's sources."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ from tests.conformance.test_inference import example, regression
 _PREFIX = ":tensorflow:serving:"
 
 
-class _Figures(Counter[tuple[str, frozenset[tuple[str, str]]]]):
+class _Samples(Counter[tuple[str, frozenset[tuple[str, str]]]]):
     """Samples by name and labels."""
 
     def of(self, name: str, **labels: str) -> float:
@@ -23,20 +23,20 @@ class _Figures(Counter[tuple[str, frozenset[tuple[str, str]]]]):
         return sum(v for (n, ls), v in self.items() if n == name and labels.items() <= dict(ls).items())
 
 
-def _read(server: Target) -> _Figures:
+def _read(server: Target) -> _Samples:
     answer = server.rest("GET", METRICS_PATH)
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("text/plain")
     text = answer.body.decode()
     written = set(re.findall(r"^([^#\s{]+)", text, re.MULTILINE))
-    figures = _Figures()
+    samples = _Samples()
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            # The parser adds a suffix to the names of counters.
+            # The parser adds a suffix to counter names.
             name = sample.name if sample.name in written else sample.name.removesuffix("_total")
-            figures[name, frozenset(sample.labels.items())] += sample.value  # type: ignore[assignment]
-    assert {name for name, _ in figures} == written
-    return figures
+            samples[name, frozenset(sample.labels.items())] += sample.value  # type: ignore[assignment]
+    assert {name for name, _ in samples} == written
+    return samples
 
 
 def test_requests_are_counted(server: Target) -> None:
@@ -82,14 +82,14 @@ def test_examples_are_counted(server: Target) -> None:
 
 
 def test_loads_are_counted(server: Target) -> None:
-    figures = _read(server)
-    names = {name for name, _ in figures}
+    samples = _read(server)
+    names = {name for name, _ in samples}
     # TensorFlow's own.
     assert ":tensorflow:cc:saved_model:load_attempt_count" in names
     assert ":tensorflow:cc:saved_model:load_latency" in names
 
 
-def test_other_paths_near_it(server: Target) -> None:
+def test_similar_paths(server: Target) -> None:
     assert server.rest("GET", f"{METRICS_PATH}/more").status == 404
     assert server.rest("GET", f"{METRICS_PATH}?a=b").status == 400
 

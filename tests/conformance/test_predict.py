@@ -42,7 +42,7 @@ def test_half_plus_two(server: Target) -> None:
 
 
 @pytest.mark.parametrize("name", VALUE_FIELDS)
-def test_types_go_and_come_in_typed_fields(server: Target, name: str) -> None:
+def test_types_use_typed_fields(server: Target, name: str) -> None:
     values = _sample(name)
     dtype = getattr(tf, name)
     for array in (values, values[:1], values.reshape(3, 1), np.tile(values, (2, 2, 1)), values[:0], values[1]):
@@ -76,8 +76,8 @@ def test_shapes_at_the_limits_of_tensorflow(server: Target, name: str, sizes: li
     assert response.outputs["y"] == sent
 
 
-def test_few_values_stand_for_many(server: Target) -> None:
-    # TensorProto: the last value given is repeated, no value at all is zero, and what is too much is left out.
+def test_missing_values_repeat_the_last(server: Target) -> None:
+    # TensorProto: the last value given is repeated, no value at all means zero, and surplus values are dropped.
     for values, expected in (([7.0], [7, 7, 7]), ([1.0, 2.0], [1, 2, 2]), ([], [0, 0, 0]), ([1.0] * 9, [1, 1, 1])):
         x = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=values)
         x.tensor_shape.dim.add(size=3)
@@ -151,7 +151,7 @@ def test_versions_and_labels(server: Target) -> None:
 def test_signature_names(server: Target) -> None:
     response = server.prediction.Predict(predict_request("multi", {"x": [1.0]}, signature="positive"), timeout=30)
     assert response.model_spec.signature_name == "positive"
-    # Predict takes signatures made for other methods, unless --enable_signature_method_name_check is given.
+    # Predict accepts signatures for other methods, unless --enable_signature_method_name_check is given.
     example = tf.train.Example()
     example.features.feature["x"].float_list.value.append(4.0)
     outputs = server.predict("half_plus_two", {"inputs": [example.SerializeToString()]}, signature="regress_x_to_y")
@@ -241,8 +241,8 @@ def test_malformed_tensors(server: Target, proto: tensor_pb2.TensorProto) -> Non
 
 
 @pytest.mark.babelrec_only
-def test_few_bytes_that_ask_for_terabytes(server: Target) -> None:
-    # The real server tries to fill the memory.
+def test_small_requests_for_terabytes(server: Target) -> None:
+    # The real server tries to allocate the memory.
     x = _broken(sizes=[2**20, 2**20], float_val=[1.0])
     code, details = failure(server.prediction.Predict, predict_request("echo", {"x": x}))
     assert code is _Code.INVALID_ARGUMENT
@@ -254,7 +254,7 @@ def test_failures_inside_the_model(server: Target) -> None:
     code, details = failure(server.prediction.Predict, request)
     assert code is _Code.INVALID_ARGUMENT
     assert "x must be positive" in details
-    # The model's own code comes through.
+    # The model's own code is passed on.
     request = predict_request("multi", {"path": [b"/there/is/no/such/file"]}, signature="read")
     code, details = failure(server.prediction.Predict, request)
     assert code is _Code.NOT_FOUND
@@ -265,7 +265,7 @@ def test_failures_inside_the_model(server: Target) -> None:
 def test_a_hundred_megabytes_there_and_back(server: Target) -> None:
     x = np.arange(25 * 2**20, dtype=np.float32)
     request = predict_request("echo", {"x": x})
-    # The message's own Python reader would take seconds: on the wire a packed field is the array's memory.
+    # Reading the message in Python would take seconds: serialised, a packed field is the array's memory.
     call = server.raw("/tensorflow.serving.PredictionService/Predict")
     response = call(request.SerializeToString(), timeout=SECONDS)
     assert x.tobytes() in response
@@ -283,7 +283,7 @@ def test_unknown_methods(server: Target) -> None:
     assert code is _Code.UNIMPLEMENTED
 
 
-def test_bytes_that_are_no_message(server: Target) -> None:
+def test_bytes_that_are_not_a_message(server: Target) -> None:
     # Status for a request that can't be parsed: INTERNAL, gRPC's own statuscodes.md.
     call = server.raw("/tensorflow.serving.PredictionService/Predict")
     code, _ = failure(call, b"\xff" * 9)

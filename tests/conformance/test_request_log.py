@@ -1,6 +1,6 @@
 """Requests logged by LoggingConfig. Sources: logging_config.proto, log_collector_config.proto, prediction_log.proto.
 
-The public TensorFlow Serving registers no log collector, so there is nothing to compare the files with but their types.
+The public TensorFlow Serving registers no log collector, so only the types of the files can be compared.
 """
 
 import shutil
@@ -34,7 +34,7 @@ def _logged(prefix: Path, rate: float) -> str:
     )
 
 
-def test_requests_are_logged_as_they_came(models: Path, tmp_path: Path) -> None:
+def test_requests_are_logged_unchanged(models: Path, tmp_path: Path) -> None:
     half = models / "half_plus_two"
     config = config_list(
         model_config("all", half, _logged(tmp_path / "all", 1.0)),
@@ -73,12 +73,12 @@ def test_requests_are_logged_as_they_came(models: Path, tmp_path: Path) -> None:
         assert list(log.log_metadata.saved_model_tags) == ["serve"]
     assert list(logs[-1].predict_log.request.inputs["x"].float_val) == [5.0]
     assert _read(tmp_path, "none") == []
-    # Of 100 at a rate of one half: outside of these bounds once in a thousand million million runs.
+    # Of 100 at a rate of one half: outside these bounds once in 10^15 runs.
     assert 10 <= len(_read(tmp_path, "some")) <= 90
 
 
 def test_logs_are_warm_up_requests(models: Path, tmp_path: Path) -> None:
-    """What was logged can be a model's warm-up file as it is."""
+    """A request log can be used as a model's warm-up file unchanged."""
     config = config_list(model_config("m", models / "half_plus_two", _logged(tmp_path / "log", 1.0)))
     with Server(config=config) as server:
         server.wait_until_ready()

@@ -1,7 +1,7 @@
-"""The REST API: every route, both layouts, types, mistakes.
+"""The REST API: every route, both layouts, types, errors.
 
-Sources: api_rest.md (its examples word by word), and the real server's tests of json_tensor and http_rest_api_handler,
-which also decide where document and binary differ (``results``).
+Sources: api_rest.md (its examples verbatim), and the real server's tests of json_tensor and http_rest_api_handler,
+which take precedence where document and binary differ (``results``).
 """
 
 import base64
@@ -70,7 +70,7 @@ def test_rows_and_columns_of_several_tensors(server: Target) -> None:
     }
 
 
-def test_outputs_of_different_sizes_fit_no_rows(server: Target) -> None:
+def test_outputs_of_different_sizes_have_no_row_format(server: Target) -> None:
     body = {"signature_name": "two_sizes", "inputs": [1.0, 2.0]}
     assert server.post("/v1/models/multi:predict", body) == {"outputs": {"all": [1.0, 2.0], "first": [1.0]}}
     answer = server.rest("POST", "/v1/models/multi:predict", {"signature_name": "two_sizes", "instances": [1.0, 2.0]})
@@ -98,7 +98,7 @@ def test_outputs_of_different_sizes_fit_no_rows(server: Target) -> None:
 def test_types(server: Target, signature: str, values: list[Any]) -> None:
     answer = _predict(server, "echo", signature, {"instances": values})["predictions"]
     if signature.startswith("float"):
-        # Decimal digits are the server's choice; what it writes must be the nearest single or double, or six digits.
+        # The decimal digits are up to the server; the result must be the nearest single or double, or six digits.
         assert answer == pytest.approx(values, rel=1e-5)
         assert all(type(value) is float for value in answer)
     else:
@@ -122,7 +122,7 @@ def test_not_a_number_and_infinity(server: Target) -> None:
 def test_binary_values(server: Target) -> None:
     binary = [bytes(range(256)), b"", b"hello"]
     encoded = [{"b64": base64.b64encode(value).decode()} for value in binary]
-    # Names ending in _bytes are binary; the same values under another name come out as text.
+    # Names ending in _bytes are binary; the same values under another name are returned as text.
     assert _predict(server, "echo", "bytes", {"instances": encoded}) == {"predictions": encoded}
     assert _predict(server, "echo", "bytes", {"instances": [[item] for item in encoded]}) == {
         "predictions": [[item] for item in encoded]
@@ -288,12 +288,12 @@ def test_malformed_predict_bodies(server: Target, body: str | bytes, part: str) 
         ("string", '[{"b64": 5}]', ""),
     ],
 )
-def test_values_that_a_type_cannot_hold(server: Target, signature: str, instances: str, part: str) -> None:
+def test_values_out_of_a_types_range(server: Target, signature: str, instances: str, part: str) -> None:
     body = f'{{"signature_name": "{signature}", "instances": {instances}}}'
     assert part in _refused(server.rest("POST", "/v1/models/echo:predict", body))
 
 
-def test_numbers_are_rounded_to_what_a_type_can_hold(server: Target) -> None:
+def test_numbers_are_rounded_to_the_type(server: Target) -> None:
     # AddValueToTensor in util/json_tensor.cc, since 2.5.
     body = '{"signature_name": "float32", "instances": [16777217, 0.1, 1e300, -1e39]}'
     assert server.rest("POST", "/v1/models/echo:predict", body).json == {
@@ -305,7 +305,7 @@ def test_numbers_are_rounded_to_what_a_type_can_hold(server: Target) -> None:
 
 @pytest.mark.babelrec_only
 def test_inputs_with_defaults_may_be_left_out(server: Target) -> None:
-    # TensorFlow Serving wants all of them in JSON: FillTensorMapFromInputsMap in util/json_tensor.cc.
+    # TensorFlow Serving requires all of them in JSON: FillTensorMapFromInputsMap in util/json_tensor.cc.
     path = "/v1/models/defaults:predict"
     assert server.post(path, {"inputs": {"x": [2.0, 0.0]}}) == {"outputs": [7.0, 1.0]}
     assert server.post(path, {"inputs": {"x": [2.0], "shift": 5.0}}) == {"outputs": [11.0]}
@@ -360,6 +360,6 @@ def test_types_that_json_cannot_hold(server: Target) -> None:
     assert "complex64" in answer.error
 
 
-def test_columns_that_nobody_asked_for_are_left_out(server: Target) -> None:
-    # Nowhere in the document; json_tensor.cc looks up the signature's inputs only.
+def test_unknown_columns_are_ignored(server: Target) -> None:
+    # Not documented; json_tensor.cc looks up only the signature's inputs.
     assert server.post(f"{_HALF}:predict", {"inputs": {"x": [1.0], "z": [1.0]}}) == {"outputs": [2.5]}

@@ -1,4 +1,4 @@
-"""HTTP itself: connections kept alive, compression, CORS, sizes, time limits."""
+"""HTTP itself: keep-alive, compression, CORS, sizes, time limits."""
 
 import base64
 import gzip
@@ -49,18 +49,18 @@ def test_gzip_requests(server: Target) -> None:
     assert 400 <= answer.status < 500
 
 
-def test_gzip_answers_are_for_those_who_ask(server: Target) -> None:
+def test_gzip_responses_only_on_request(server: Target) -> None:
     body = {"instances": [0.0] * 5000}
     plain = server.rest("POST", _PATH, body)
     assert "content-encoding" not in plain.headers
     packed = server.rest("POST", _PATH, body, {"Accept-Encoding": "gzip"})
-    # Whether it is packed is the server's choice.
+    # Whether it is compressed is up to the server.
     text = gzip.decompress(packed.body) if packed.headers.get("content-encoding") == "gzip" else packed.body
     assert text == plain.body
 
 
 @pytest.mark.babelrec_only
-def test_large_answers_are_packed(server: Target) -> None:
+def test_large_responses_are_compressed(server: Target) -> None:
     packed = server.rest("POST", _PATH, {"instances": [0.0] * 5000}, {"Accept-Encoding": "gzip"})
     assert packed.headers["content-encoding"] == "gzip"
 
@@ -78,7 +78,7 @@ def test_head_and_other_methods(server: Target) -> None:
     assert server.post(_PATH, {"instances": [1.0]}) == {"predictions": [2.5]}
 
 
-def test_no_cors_unless_asked_for(server: Target) -> None:
+def test_no_cors_by_default(server: Target) -> None:
     answer = server.rest("POST", _PATH, {"instances": [1.0]}, {"Origin": "https://example.org"})
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
@@ -97,7 +97,7 @@ def test_cors(cors_server: Server) -> None:
         assert "access-control-allow-headers" in answer.headers
     preflight = cors_server.rest("OPTIONS", _PATH, None, origin)
     assert (preflight.status, preflight.body) == (200, b"")
-    # No body, and no word of why: ProcessRequest in model_servers/http_server.cc.
+    # No body and no reason: ProcessRequest in model_servers/http_server.cc.
     refused = cors_server.rest("OPTIONS", _PATH)
     assert (refused.status, refused.body) == (400, b"")
 

@@ -1,4 +1,4 @@
-"""Draining, rolling restarts and overload: what a fleet behind a balancer needs. Extras of Babelrec's server."""
+"""Draining, rolling restarts and overload: the needs of a fleet behind a load balancer. Extras of this server."""
 
 import json
 import re
@@ -30,7 +30,7 @@ from tests.conformance.server import (
 )
 
 _Code = grpc.StatusCode
-# Batching whose Predict does not go by the native front, where there is one.
+# Batching whose Predict does not use the native front, if there is one.
 _PYTHON = ("--enable_batching", "--native_predict=off")
 pytestmark = [pytest.mark.own_server, pytest.mark.babelrec_only]
 
@@ -67,7 +67,7 @@ def test_requests_in_flight_end_before_the_server(models: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("flags", [(), ("--enable_batching",), _PYTHON], ids=["plain", "batching", "batching-python"])
-def test_grace_has_an_end(models: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+def test_grace_period_is_limited(models: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
     with Server("--shutdown_grace_seconds=0.5", *flags, config=_config(models)) as server:
         server.wait_until_ready()
         with held(server, tmp_path) as request:
@@ -77,8 +77,8 @@ def test_grace_has_an_end(models: Path, tmp_path: Path, flags: tuple[str, ...]) 
 
 
 @pytest.mark.parametrize("flags", [("--enable_batching",), _PYTHON], ids=["batching", "batching-python"])
-def test_stopping_under_load_uses_up_no_grace(models: Path, flags: tuple[str, ...]) -> None:
-    # A grace that no test waits for: nobody may be waited for whom nobody would have answered.
+def test_stopping_under_load_does_not_use_up_the_grace_period(models: Path, flags: tuple[str, ...]) -> None:
+    # A grace period longer than any test waits: requests that will never be answered must not be waited for.
     with Server(*flags, "--shutdown_grace_seconds=3600", config=_config(models)) as server:
         server.wait_until_ready()
         stub = prediction_service_pb2_grpc.PredictionServiceStub(server.channel)
@@ -106,7 +106,7 @@ def test_stopping_under_load_uses_up_no_grace(models: Path, flags: tuple[str, ..
 
 @contextmanager
 def _load(addresses: list[str], model: str) -> Iterator[list[str]]:
-    """Requests all the time, spread over healthy servers by gRPC's own balancer; yields the failures."""
+    """Continuous requests, spread over healthy servers by gRPC's own balancer; yields the failures."""
     options = [
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
@@ -153,8 +153,8 @@ def test_rolling_restart_loses_no_request(models: Path, tmp_path: Path) -> None:
     config = _config(models)
     monitoring = tmp_path / "monitoring.config"
     monitoring.write_text("prometheus_config { enable: true }")
-    # The balancer asks for health and takes a server out that is about to stop. Without that, a request that arrives
-    # in the very moment in which gRPC closes the server is cancelled now and then.
+    # The balancer checks health and removes a server that is about to stop. Without that, a request that arrives
+    # at the very moment in which gRPC closes the server is sometimes cancelled.
     flags = [
         "--enable_grpc_healthcheck_service",
         "--shutdown_delay_seconds=1",
@@ -181,7 +181,7 @@ def test_rolling_restart_loses_no_request(models: Path, tmp_path: Path) -> None:
 
 
 def _answered(server: Server) -> int:
-    """Requests that a server has answered, by its own count."""
+    """Requests that a server has answered, according to its metrics."""
     text = server.rest("GET", "/monitoring/prometheus/metrics").body.decode()
     found = re.search(
         r'^:tensorflow:serving:request_count{model_name="numbered",status="OK"} (\S+)', text, re.MULTILINE
@@ -207,7 +207,7 @@ def test_requests_wait_for_a_thread(models: Path, tmp_path: Path) -> None:
         server.wait_until_ready()
         with held(server, tmp_path) as first:
             second = Held(server, tmp_path)
-            # A client that gives up while it waits gets nothing done.
+            # The request of a client that gives up while waiting is not run.
             with pytest.raises(grpc.RpcError) as caught:
                 server.prediction.Predict(predict_request("numbered", {"x": [1.0]}), timeout=0.2)
             assert caught.value.code() is _Code.DEADLINE_EXCEEDED
@@ -228,7 +228,7 @@ def test_deadline_ends_the_run(models: Path, tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             server.prediction.Predict(request, timeout=0.5)
         assert caught.value.code() is _Code.DEADLINE_EXCEEDED
-        # The only thread is free again although the file never came.
+        # The only thread is free again although the file was never created.
         assert server.predict("numbered", {"x": [1.0]})["y"].tolist() == [4.0]
 
 

@@ -25,7 +25,7 @@ def _start(server: Server) -> Server:
 
 @pytest.fixture(scope="module", params=[[], ["--enable_batching"]], ids=["alone", "batching"])
 def more(request: pytest.FixtureRequest) -> list[str]:
-    """Flags that may have another listener answer."""
+    """Flags that select different listeners."""
     return list(request.param)
 
 
@@ -89,7 +89,7 @@ def test_mutual_tls(mtls: Server, authority: trustme.CA, clients: trustme.CA) ->
     _refused(mtls, client_credentials(authority))
     _refused(mtls, client_credentials(authority, Party(authority, "client")))
     _refused(mtls, None)
-    # All kinds of calls, whoever answers them.
+    # All kinds of calls, regardless of what answers them.
     target = Target(mtls.address, credentials=client_credentials(authority, Party(clients, "client")))
     assert target.available("half") == [123]
     target.close()
@@ -101,8 +101,8 @@ def test_expired_client_certificate(mtls: Server, authority: trustme.CA, clients
     assert _ask(mtls, client_credentials(authority, Party(clients, "client"))) == 3.0
 
 
-def test_rest_stays_plain(tls: Server) -> None:
-    # SSLConfig is about the gRPC port only.
+def test_rest_has_no_tls(tls: Server) -> None:
+    # SSLConfig applies to the gRPC port only.
     assert tls.post("/v1/models/half:predict", {"instances": [2.0]}) == {"predictions": [3.0]}
 
 

@@ -1,4 +1,4 @@
-"""The life of versions under one base path. Sources: architecture.md, serving_config.md, get_model_status.proto."""
+"""The lifecycle of versions in a base path. Sources: architecture.md, serving_config.md, get_model_status.proto."""
 
 import shutil
 import threading
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.own_server
 
 
 class _Base:
-    """A base path that versions come to and go from."""
+    """A base path in which versions are added and removed."""
 
     def __init__(self, server: Server, path: Path, models: Path) -> None:
         self.server = server
@@ -34,7 +34,7 @@ class _Base:
         self._models = models
 
     def add(self, version: int, number: int | None = None, change: Callable[[Path], object] = lambda _: None) -> None:
-        """A version appears at once, by renaming a hidden directory; it adds ``number`` to its input."""
+        """Adds a version atomically, by renaming a hidden directory; it adds ``number`` to its input."""
         aside = self.path / f".{version}.tmp"
         shutil.copytree(self._models / "numbered" / str(number or version), aside)
         change(aside)
@@ -61,8 +61,8 @@ def _server(models: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def base(_server: Server, models: Path, tmp_path: Path, request: pytest.FixtureRequest) -> _Base:
-    """A model with version 1, known to the server by the test's own name."""
-    # TensorFlow takes brackets in the path of a checkpoint for a pattern.
+    """A model with version 1, named after the test."""
+    # TensorFlow treats brackets in the path of a checkpoint as a pattern.
     path = tmp_path / request.node.name.replace("[", "_").replace("]", "")
     path.mkdir()
     made = _Base(_server, path, models)
@@ -72,19 +72,19 @@ def base(_server: Server, models: Path, tmp_path: Path, request: pytest.FixtureR
     return made
 
 
-def test_new_version_and_roll_back(base: _Base) -> None:
+def test_new_version_and_rollback(base: _Base) -> None:
     base.add(2)
     base.wait_for(2)
     assert base.answer() == 2
     assert base.server.wait_for_state(base.name, 1, State.END).status.error_code == 0
-    # Deleting the directory goes back to the highest of the others.
+    # Deleting the directory reverts to the highest of the others.
     base.remove(2)
     base.wait_for(1)
     assert base.answer() == 1
     base.server.wait_for_state(base.name, 2, State.END)
 
 
-def test_what_is_no_version_is_left_alone(base: _Base, models: Path) -> None:
+def test_other_entries_are_ignored(base: _Base, models: Path) -> None:
     for name in (".7", ".8.tmp", "9.tmp", "tmp10", "x", "-3", "4e2", "v5"):
         shutil.copytree(models / "numbered" / "3", base.path / name)
     (base.path / "11").write_text("a file")
@@ -112,7 +112,7 @@ def _without_graph(path: Path) -> None:
 
 
 def _without_variables(path: Path) -> None:
-    # The index must stay: a SavedModel without one is taken for a model that has no variables.
+    # The index must stay: a SavedModel without one is treated as a model without variables.
     for data in (path / "variables").glob("variables.data-*"):
         data.unlink()
 
@@ -148,7 +148,7 @@ def test_broken_version_leaves_the_old_one(base: _Base, change: Callable[[Path],
     assert (answer["version"], answer["state"]) == ("2", "END")
     assert answer["status"]["error_code"] != "OK"
     assert answer["status"]["error_message"] == status.error_message
-    # A good version after it takes over.
+    # A later good version takes over.
     base.add(3)
     base.wait_for(3)
     assert base.answer() == 3
@@ -186,7 +186,7 @@ def test_no_gap_under_load(base: _Base) -> None:
 
 
 class Client(Target):
-    """A connection of its own."""
+    """A separate connection."""
 
     def __enter__(self) -> "Client":
         return self
@@ -237,8 +237,8 @@ def test_first_version_that_cannot_be_loaded_ends_the_server(models: Path, tmp_p
 
 
 @pytest.mark.babelrec_only
-def test_load_is_tried_again(models: Path, tmp_path: Path) -> None:
-    # The real server waits between its attempts too, but with --num_load_threads=0 it holds up all other loads.
+def test_load_is_retried(models: Path, tmp_path: Path) -> None:
+    # The real server also waits between its attempts, but with --num_load_threads=0 it blocks all other loads.
     path = tmp_path / "again"
     path.mkdir()
     flags = "--max_num_load_retries=100", "--load_retry_interval_micros=100000"

@@ -71,7 +71,7 @@ def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield server.wait_until_ready()
 
 
-def test_every_log_type_is_replayed_as_often_as_asked(server: Server) -> None:
+def test_every_log_type_is_replayed_as_often_as_configured(server: Server) -> None:
     assert _counts(server, "counters") == {"predict": 6, "classify": 6, "regress": 6}
     assert _counts(server, "cold") == {"predict": 0, "classify": 0, "regress": 0}
 

@@ -1,4 +1,4 @@
-"""Several server processes on one port by --workers, which TensorFlow Serving does not have."""
+"""Several server processes on one port with --workers, which TensorFlow Serving does not have."""
 
 import os
 import re
@@ -41,7 +41,7 @@ def _workers(server: Server) -> list[int]:
 
 
 def _answers(server: Server, model: str = "half_plus_two") -> bool:
-    """By a new connection, which the kernel hands to either worker."""
+    """Whether a request succeeds over a new connection, which the kernel assigns to either worker."""
     target = Target(server.address)
     try:
         return target.predict(model, {"x": [2.0]})["y"].tolist() == [3.0]
@@ -51,13 +51,13 @@ def _answers(server: Server, model: str = "half_plus_two") -> bool:
         target.close()
 
 
-def test_figures_are_those_of_all_workers(server: Server) -> None:
+def test_metrics_cover_all_workers(server: Server) -> None:
     assert len(_workers(server)) == 2
     for _ in range(20):
         assert _answers(server)
-    # Of either worker, so each has seen the other's.
+    # From either worker, so each has seen the other's.
     wait_for(lambda: {_counted(server) for _ in range(12)} == {20}, "the sum of both workers")
-    # What a worker has counted stays when it dies, whichever is asked.
+    # A worker's counts stay when it dies, whichever worker answers.
     first, _ = _workers(server)
     os.kill(first, signal.SIGKILL)
     wait_for(lambda: first not in _workers(server) and len(_workers(server)) == 2, "a new worker")
@@ -83,7 +83,7 @@ def _runs(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
-    return state != "Z"  # nobody may be there to hear of its end
+    return state != "Z"  # there may be no parent to reap it
 
 
 def test_configuration_reaches_all_workers(server: Server, models: Path) -> None:

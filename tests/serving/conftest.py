@@ -1,4 +1,4 @@
-"""Models that are exported once and a server that most tests share."""
+"""Models that are exported once, and a server that most tests share."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,5 +36,5 @@ def client(server: LiveServer) -> Iterator[RecommenderClient]:
 
 @pytest.fixture(scope="session")
 def graph(exports: dict[int, Path]) -> Any:
-    """The same version called directly, by the TensorFlow 2 loader: the oracle of the parity tests."""
+    """The same version called directly, with the TensorFlow 2 loader: the oracle of the parity tests."""
     return tf.saved_model.load(str(exports[1]))

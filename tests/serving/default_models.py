@@ -1,4 +1,4 @@
-"""A model whose signatures declare defaults of inputs, and what it answers, worked out without TensorFlow."""
+"""A model whose signatures declare defaults for inputs, and its expected answers, computed without TensorFlow."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,10 +25,10 @@ _SCALED = [
 
 
 def export_declared(directory: Path) -> Path:
-    """Writes a SavedModel as TensorFlow 2.14 and later write it: defaults of arguments become the signature's.
+    """Writes a SavedModel like TensorFlow 2.14 and later: argument defaults become the signature's.
 
     They have to be tensors, of a ``tf.function``; those of its concrete functions are lost. ``serving_default`` takes
-    rows, of which all inputs but ``query`` may be left out; the defaults of ``scaled`` are no rows.
+    rows, of which all inputs but ``query`` may be left out; the defaults of ``scaled`` are not rows.
     """
 
     start, words, pair = tf.constant([PREFIX]), tf.constant([], tf.string, shape=[1, 0]), tf.constant([[0.5, 0.25]])
@@ -54,7 +54,7 @@ def export_declared(directory: Path) -> Path:
 
 
 def expected(inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """What ``serving_default`` answers to Python lists, of which any but ``query`` may be missing."""
+    """The answer of ``serving_default`` to Python lists, of which any except ``query`` may be missing."""
     count = len(inputs["query"])
     prefix = inputs.get("prefix", [PREFIX] * count)
     history = inputs.get("history", [[]] * count)

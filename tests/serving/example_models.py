@@ -94,7 +94,7 @@ def export_examples(directory: Path) -> Path:
 
 
 def example(x: float | None = None, name: str | None = None) -> tf.train.Example:
-    """An Example with those features that are given."""
+    """An Example with the given features."""
     features: dict[str, Any] = {}
     if x is not None:
         features["x"] = tf.train.Feature(float_list=tf.train.FloatList(value=[x]))
@@ -115,13 +115,13 @@ def input_of(*examples: Any, context: Any = None) -> input_pb2.Input:
 
 
 def scores_of(values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The scores that the model gives, worked out apart from it."""
+    """The model's scores, computed independently."""
     x = np.asarray(values, np.float32)
     return np.stack([x, x * 2, x + 1], axis=1)
 
 
 class SessionServable:
-    """A ``Servable`` on TensorFlow's Python session: apart from the server's own way of running models."""
+    """A ``Servable`` on TensorFlow's Python session: independent of the server's own way of running models."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -168,7 +168,7 @@ class SessionServable:
 
 
 class OneModelCore:
-    """What ``Handlers`` needs of a ``ServerCore``, for one version of one model."""
+    """The part of a ``ServerCore`` that ``Handlers`` needs, for one version of one model."""
 
     def __init__(self, name: str, version: int, servable: Any) -> None:
         self.monitor = ServableStateMonitor()

@@ -1,4 +1,4 @@
-"""A model server in a process of its own, as users run it."""
+"""A model server in a separate process, as users run it."""
 
 import os
 import re
@@ -18,14 +18,14 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 from serving.client import RecommenderClient
 
 ROOT = Path(__file__).resolve().parents[2]
-# Importing TensorFlow on a busy machine takes most of it. Running out of it is a failure, never a pass.
+# Importing TensorFlow on a busy machine takes most of it. A timeout is a failure, never a pass.
 START_SECONDS = 180.0
 _EXPORTING = "Exporting HTTP/REST API at:"
 _READY = re.compile(r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+) \.\.\.")
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Waits for a condition; a time-out fails the test."""
+    """Waits for a condition; a timeout fails the test."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -34,7 +34,7 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 def own_channel(address: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
-    """A channel that shares its connection with no other."""
+    """A channel with its own connection."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     if credentials is None:
         return grpc.insecure_channel(address, options)
@@ -89,12 +89,12 @@ class LiveServer:
 
     @property
     def text(self) -> str:
-        """All that was logged so far."""
+        """Everything logged so far."""
         return "".join(self.log)
 
     @property
     def address(self) -> str:
-        """The address to reach the server at, once it is ready."""
+        """The server's address, once it is ready."""
         wait_for(lambda: self._port is not None or self.process.poll() is not None, START_SECONDS, self.text)
         assert self._port is not None, f"the server ended with {self.process.poll()}\n{self.text}"
         return f"localhost:{self._port}"

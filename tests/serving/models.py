@@ -41,9 +41,9 @@ _RECOMMEND = _QUERY | {
 
 
 class ContractModel(tf.Module):  # type: ignore[misc]
-    """Follows the exporter's contract: an item's score is its popularity plus what matches the query.
+    """Follows the exporter's contract: an item's score is its popularity plus matches with the query.
 
-    ``offset`` is added to every score, so that the answering version can be told from a response.
+    ``offset`` is added to every score, so that a response shows which version answered.
     """
 
     def __init__(self, offset: float = 0.0) -> None:
@@ -56,7 +56,7 @@ class ContractModel(tf.Module):  # type: ignore[misc]
         self.categories = tf.Variable(columns[3], trainable=False)
         self.popularity = tf.Variable(columns[4], trainable=False)
         rows = tf.range(len(ITEMS), dtype=tf.int64)
-        # A resource that only an initialiser fills.
+        # A resource that is filled only by an initialiser.
         self.table = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(tf.constant(columns[0]), rows), default_value=-1
         )
@@ -105,7 +105,7 @@ class ContractModel(tf.Module):  # type: ignore[misc]
         return {"embeddings": tf.one_hot(tf.strings.to_hash_bucket_fast(text, 512), 512)}
 
     def slow(self, seconds: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Busy for the given time, to have requests in flight when it matters."""
+        """Busy for the given time, to keep requests in flight."""
         end = tf.timestamp() + tf.reduce_max(seconds)
         now = tf.while_loop(lambda now: now < end, lambda _: tf.timestamp(), [tf.timestamp()])[0]
         return {"offset": self.offset + tf.cast(tf.minimum(now, 0.0), tf.float32)}
@@ -139,7 +139,7 @@ ECHO_DTYPES = (
 
 
 def export_contract(directory: Path, offset: float = 0.0) -> Path:
-    """Writes a ``ContractModel`` version directory by one rename."""
+    """Writes a ``ContractModel`` version directory atomically."""
     model = ContractModel(offset)
     ranked = _QUERY | {"item_ids": _TEXTS}
     echoed = {dtype: tf.TensorSpec(None, getattr(tf, dtype)) for dtype in ECHO_DTYPES}
@@ -179,7 +179,7 @@ def export_big(directory: Path) -> Path:
 
 
 def copy_version(source: Path, target: Path) -> Path:
-    """Copies a version directory so that it appears at once."""
+    """Copies a version directory atomically."""
     temporary = target.parent / f".{target.name}.tmp"
     shutil.copytree(source, temporary)
     temporary.rename(target)

@@ -1,4 +1,4 @@
-"""The Grafana board: each of its queries, put to a Prometheus that scrapes a live server, has an answer."""
+"""The Grafana dashboard: each query returns data from a Prometheus that scrapes a live server."""
 
 import json
 import math
@@ -24,7 +24,7 @@ from tests.serving.models import copy_version, write_warm_up
 from tests.serving.server.api.test_rpc import RECOMMEND, request_of
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="there is no prometheus here. Remedy: apt-get install prometheus"
+    shutil.which("prometheus") is None, reason="prometheus is not installed. Remedy: apt-get install prometheus"
 )
 _DEPLOY = Path(__file__).resolve().parents[2] / "serving" / "deploy"
 _BATCHING = "max_batch_size { value: 8 } num_batch_threads { value: 1 } pad_variable_length_inputs: true"
@@ -36,7 +36,7 @@ _WAYS = [
 
 
 def queries() -> Iterator[tuple[str, str]]:
-    """Title of the panel, and what it asks."""
+    """Title of the panel, and its query."""
     text = (_DEPLOY / "grafana" / "dashboards" / "model-server.json").read_text(encoding="utf-8")
     for panel in json.loads(text)["panels"]:
         for target in panel.get("targets", []):
@@ -46,7 +46,7 @@ def queries() -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def prometheus(folder: Path, target: str) -> Iterator[str]:
-    """Prometheus as it is deployed, but for the address and how often it looks; gives its own address."""
+    """Prometheus as deployed, except for the address and the scrape interval; yields its own address."""
     settings = yaml.safe_load((_DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
     settings["global"]["scrape_interval"] = "1s"
     (job,) = settings["scrape_configs"]
@@ -74,7 +74,7 @@ def prometheus(folder: Path, target: str) -> Iterator[str]:
 
 
 def ask(address: str, query: str) -> Any:
-    """What Prometheus says to a query; nothing while it starts."""
+    """The result of a query; nothing while Prometheus is starting."""
     url = f"{address}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
@@ -86,7 +86,7 @@ def ask(address: str, query: str) -> Any:
 
 
 def send(server: LiveServer) -> None:
-    """Requests of every kind: good and bad, by gRPC and by REST."""
+    """Requests of every kind: good and bad, over gRPC and REST."""
     server.prediction.Predict(request_of(RECOMMEND), timeout=60)
     with pytest.raises(grpc.RpcError):
         server.prediction.Predict(request_of({}), timeout=60)
@@ -132,7 +132,7 @@ def test_every_panel_has_data(exports: dict[int, Path], tmp_path: Path, native: 
                 found: list[Any] = []
 
                 def is_answered(query: str = query, found: list[Any] = found, address: str = address) -> bool:
-                    # A rate needs two looks at a figure, and some traffic between them.
+                    # A rate needs two samples of a metric, and some traffic between them.
                     send(server)
                     found[:] = ask(address, query)
                     return bool(found) and all(math.isfinite(float(sample["value"][1])) for sample in found)
@@ -142,6 +142,6 @@ def test_every_panel_has_data(exports: dict[int, Path], tmp_path: Path, native: 
                 except AssertionError:
                     log = (tmp_path / "prometheus.log").read_text(encoding="utf-8", errors="replace")
                     raise AssertionError(f"{title}: {query} gives {found}\n{log[-2000:]}") from None
-            # What the board's two variables offer.
+            # The values of the dashboard's two variables.
             (models,) = ask(address, "group by (job, model_name) (:tensorflow:serving:request_count)")
             assert models["metric"] == {"job": "model-server", "model_name": "recommender"}

@@ -1,4 +1,4 @@
-"""serving/deploy: schemas, linters, and above all whether the files agree with the server and with one another.
+"""serving/deploy: schemas, linters, and whether the files agree with the server and with one another.
 
 No image is built and no cluster is asked here. Checks whose tool is not installed are skipped; the dev extra
 brings them all.
@@ -28,14 +28,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from serving.server import flags
 from serving.server.lifecycle.states import ManagerState, ServableState
 from serving.server.operations import config_files
-from serving.server.operations.figures import Family
+from serving.server.operations.metric_values import Family
 from serving.server.operations.metrics import Metrics
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "serving" / "deploy"
 KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 DOCKERFILES = [DEPLOY / "stock" / "Dockerfile", DEPLOY / "babelrec" / "Dockerfile"]
-# What the entry point of the stock image gives (tensorflow_serving/tools/docker/Dockerfile), with our MODEL_NAME.
+# Arguments set by the stock image's entry point (tensorflow_serving/tools/docker/Dockerfile), with our MODEL_NAME.
 STOCK_ENTRY_POINT = [
     "--port=8500", "--rest_api_port=8501", "--model_name=recommender", "--model_base_path=/models/recommender",
 ]  # fmt: skip
@@ -74,16 +74,16 @@ def container() -> dict[str, Any]:
 
 
 def vertex_arguments() -> list[str]:
-    """What the notes for Vertex AI give as --container-args, with the variable that Vertex AI fills in."""
+    """The --container-args from the notes on Vertex AI, with the variable that Vertex AI fills in."""
     text = (DEPLOY / "README.md").read_text(encoding="utf-8")
     found = re.search(r'--container-args="([^"]+)"', text)
     assert found is not None
-    # gcloud splits at commas; Kubernetes' syntax $(NAME) takes a variable's value.
+    # gcloud splits at commas; Kubernetes' syntax $(NAME) expands to a variable's value.
     return found[1].replace("$(AIP_HTTP_PORT)", "8080").split(",")
 
 
 def command_lines() -> dict[str, list[str]]:
-    """Arguments of this server by the file that gives them."""
+    """Arguments of this server, by the file that sets them."""
     return {
         "babelrec/Dockerfile": json.loads(only(DOCKERFILES[1], "CMD")),
         "compose.yaml": compose()["services"]["server"]["command"],
@@ -97,7 +97,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 
 @pytest.mark.parametrize("source", command_lines())
-def test_the_server_understands_every_command_line(source: str) -> None:
+def test_the_server_accepts_every_command_line(source: str) -> None:
     arguments = command_lines()[source]
     options = parsed(arguments)
     for argument in arguments:
@@ -109,7 +109,7 @@ def test_the_server_understands_every_command_line(source: str) -> None:
             assert str(given) == value
 
 
-def test_the_stock_image_is_given_tensorflow_servings_flags_alone() -> None:
+def test_the_stock_image_gets_only_tensorflow_servings_flags() -> None:
     arguments = [*STOCK_ENTRY_POINT, *json.loads(only(DOCKERFILES[0], "CMD"))]
     parsed(arguments)
     theirs = {flag.name for flag in flags.FLAGS if not flag.ours}
@@ -127,7 +127,7 @@ def mounted(options: argparse.Namespace) -> argparse.Namespace:
 
 
 @pytest.mark.parametrize("source", [*command_lines(), "stock"])
-def test_the_configuration_files_are_understood(source: str) -> None:
+def test_the_configuration_files_are_valid(source: str) -> None:
     lines = command_lines() | {"stock": [*STOCK_ENTRY_POINT, *json.loads(only(DOCKERFILES[0], "CMD"))]}
     options = mounted(parsed(lines[source]))
     models = config_files.model_server_config(options).model_config_list.config
@@ -139,7 +139,7 @@ def test_the_configuration_files_are_understood(source: str) -> None:
         assert options.rest_api_port > 0, "metrics are on the REST port"
 
 
-def test_models_and_configuration_are_mounted_where_the_flags_look() -> None:
+def test_models_and_configuration_are_mounted_at_the_flags_paths() -> None:
     assert {"../../models:/models:ro", "./config:/etc/serving:ro"} <= set(compose()["services"]["server"]["volumes"])
     mounts = {mount["mountPath"]: mount["name"] for mount in container()["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod()["volumes"]}
@@ -157,7 +157,7 @@ def test_nothing_is_killed_before_it_has_drained() -> None:
     assert sleep[0] == "sleep"
     stopping = int(sleep[1]) + options.shutdown_delay_seconds + options.shutdown_grace_seconds
     assert pod()["terminationGracePeriodSeconds"] > stopping
-    # A pod that is going has to be known as not ready before it stops serving.
+    # A terminating pod must be known as not ready before it stops serving.
     probe = container()["readinessProbe"]
     assert options.shutdown_delay_seconds >= probe["periodSeconds"] * probe["failureThreshold"]
     server = compose()["services"]["server"]
@@ -168,7 +168,7 @@ def test_nothing_is_killed_before_it_has_drained() -> None:
     assert update["maxUnavailable"] == 0
 
 
-def test_probes_and_ports_are_those_of_the_flags() -> None:
+def test_probes_and_ports_match_the_flags() -> None:
     options = parsed(container()["args"])
     assert options.enable_grpc_healthcheck_service
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -194,7 +194,7 @@ def test_images_do_not_run_as_root() -> None:
     assert pod()["securityContext"]["runAsUser"] == int(only(DOCKERFILES[1], "USER"))
 
 
-def test_what_images_copy_is_there_and_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     for dockerfile in DOCKERFILES:
         shown = [
             line[1:]
@@ -209,7 +209,7 @@ def test_what_images_copy_is_there_and_not_ignored() -> None:
                 assert source.startswith("models/") or (REPOSITORY / source).exists(), source
 
 
-def test_prometheus_asks_where_the_server_answers() -> None:
+def test_prometheus_scrapes_the_servers_metrics_path() -> None:
     options = mounted(parsed(compose()["services"]["server"]["command"]))
     path = config_files.monitoring_config(options).prometheus_config.path
     job = documents(DEPLOY / "prometheus" / "prometheus.yml")[0]["scrape_configs"][0]
@@ -220,27 +220,27 @@ def test_prometheus_asks_where_the_server_answers() -> None:
     assert endpoint["port"] == "http"
     source = documents(DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yaml")[0]["datasources"][0]
     assert source["url"] == "http://prometheus:9090"
-    boards = documents(DEPLOY / "grafana" / "provisioning" / "dashboards" / "dashboards.yaml")[0]["providers"][0]
-    folder = boards["options"]["path"]
+    provider = documents(DEPLOY / "grafana" / "provisioning" / "dashboards" / "dashboards.yaml")[0]["providers"][0]
+    folder = provider["options"]["path"]
     assert f"./grafana/dashboards:{folder}:ro" in compose()["services"]["grafana"]["volumes"]
     home = compose()["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert (DEPLOY / "grafana" / "dashboards" / Path(home).name).exists()
     assert Path(home).parent == Path(folder)
 
 
-def board() -> dict[str, Any]:
+def dashboard() -> dict[str, Any]:
     path = DEPLOY / "grafana" / "dashboards" / "model-server.json"
     return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def queries() -> list[str]:
-    written = [target["expr"] for panel in board()["panels"] for target in panel.get("targets", [])]
+    written = [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", [])]
     return [text.replace("$__rate_interval", "5m").replace("$model", ".*").replace("$job", "job") for text in written]
 
 
 @pytest.fixture(scope="module")
 def exposed() -> dict[str, set[str]]:
-    """Labels by metric, of a page that shows every metric of the server."""
+    """Labels by metric, from a page with every metric of the server."""
     metrics = Metrics()
     declared = [family for family in vars(metrics).values() if isinstance(family, Family)]
     for family in (*declared, *metrics.batching.families):
@@ -254,7 +254,7 @@ def exposed() -> dict[str, set[str]]:
     return labels
 
 
-def test_the_board_asks_for_metrics_that_the_server_has(exposed: dict[str, set[str]]) -> None:
+def test_the_dashboard_queries_existing_metrics(exposed: dict[str, set[str]]) -> None:
     parser = pytest.importorskip("promql_parser")
     scraped = {"job", "instance"}  # labels that Prometheus adds
     asked = set()
@@ -287,8 +287,8 @@ def test_the_board_asks_for_metrics_that_the_server_has(exposed: dict[str, set[s
     } <= asked
 
 
-def test_the_boards_legends_and_panels_are_in_order(exposed: dict[str, set[str]]) -> None:
-    panels = board()["panels"]
+def test_the_dashboards_legends_and_panels_are_valid(exposed: dict[str, set[str]]) -> None:
+    panels = dashboard()["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     boxes = [panel["gridPos"] for panel in panels]
     assert all(box["x"] + box["w"] <= 24 for box in boxes)
@@ -303,7 +303,7 @@ def test_the_boards_legends_and_panels_are_in_order(exposed: dict[str, set[str]]
     for panel in panels:
         for target in panel.get("targets", []):
             assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= known
-    variables = {variable["name"] for variable in board()["templating"]["list"]}
+    variables = {variable["name"] for variable in dashboard()["templating"]["list"]}
     assert set(re.findall(r"\$\{?(\w+)", json.dumps(panels))) <= variables | {"__rate_interval"}
 
 
@@ -316,7 +316,7 @@ def test_hadolint_finds_nothing(dockerfile: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_compose_has_the_shape_of_its_specification() -> None:
+def test_compose_matches_its_specification() -> None:
     pytest.importorskip("check_jsonschema")
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
     done = subprocess.run([*command, str(DEPLOY / "compose.yaml")], capture_output=True, text=True, check=False)
@@ -325,7 +325,7 @@ def test_compose_has_the_shape_of_its_specification() -> None:
 
 @pytest.mark.parametrize("version", ["1.31", "1.37"])
 @pytest.mark.parametrize("path", KUBERNETES, ids=lambda path: path.name)
-def test_manifests_have_the_shape_of_the_kubernetes_api(path: Path, version: str) -> None:
+def test_manifests_match_the_kubernetes_api(path: Path, version: str) -> None:
     validate = pytest.importorskip("kubernetes_validate")
     for document in documents(path):
         if document["kind"] == "Kustomization":
@@ -333,7 +333,7 @@ def test_manifests_have_the_shape_of_the_kubernetes_api(path: Path, version: str
         validate.validate(document, version, strict=True)
 
 
-def test_the_kustomization_takes_every_manifest() -> None:
+def test_the_kustomization_includes_every_manifest() -> None:
     kustomization = documents(DEPLOY / "kubernetes" / "kustomization.yaml")[0]
     resources = {path for path in kustomization["resources"] if not path.startswith("../")}
     assert resources == {path.name for path in KUBERNETES} - {"kustomization.yaml"}
@@ -388,7 +388,7 @@ def ask_health(address: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, program, address], capture_output=True, text=True, check=False)
 
 
-def test_the_health_check_tells_a_serving_server_from_others(
+def test_the_health_check_distinguishes_a_serving_server_from_others(
     health_server: tuple[str, health.HealthServicer],
 ) -> None:
     address, servicer = health_server
@@ -398,7 +398,7 @@ def test_the_health_check_tells_a_serving_server_from_others(
     assert (refused.returncode, "NOT_SERVING" in refused.stderr) == (1, True)
 
 
-def test_the_health_check_tells_that_nobody_listens(unused_address: str) -> None:
+def test_the_health_check_reports_that_no_server_listens(unused_address: str) -> None:
     done = ask_health(unused_address)
     assert done.returncode == 1
     assert "UNAVAILABLE" in done.stderr

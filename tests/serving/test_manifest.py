@@ -13,7 +13,7 @@ from tests.serving.models import copy_version
 def test_a_manifest_has_the_digest_of_each_file(exports: dict[int, Path], tmp_path: Path) -> None:
     path = copy_version(exports[1], tmp_path / "1")
     manifest.write(path)
-    manifest.write(path)  # what is there already is no file of the version
+    manifest.write(path)  # an existing manifest is not a file of the version
     files = json.loads((path / "assets.extra" / "manifest.json").read_bytes())["files"]
     assert files == {
         file.relative_to(path).as_posix(): {
@@ -38,15 +38,15 @@ def test_a_manifest_has_the_digest_of_each_file(exports: dict[int, Path], tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ('{"files": {"saved_model.pb"', "is cut short or damaged"),
-        ("[]", "no such manifest as"),
+        ("[]", "not a manifest written by"),
         ('{"files": {"../2/saved_model.pb": {"bytes": 1, "sha256": ""}}}', "is outside the version"),
         ('{"files": {"/etc/hostname": {"bytes": 1, "sha256": ""}}}', "is outside the version"),
     ],
 )
-def test_a_manifest_that_is_none(exports: dict[int, Path], tmp_path: Path, content: str, said: str) -> None:
+def test_an_invalid_manifest(exports: dict[int, Path], tmp_path: Path, content: str, message: str) -> None:
     path = copy_version(exports[1], tmp_path / "1")
     manifest.write(path).write_text(content)
-    assert said in manifest.wrong_size(path)
+    assert message in manifest.wrong_size(path)

@@ -59,7 +59,7 @@ def test_strings_both_ways() -> None:
 
 
 @pytest.mark.parametrize("given_values", [0, 1, 2, 3, 5])
-def test_too_few_and_too_many_values_as_tensorflow_does(given_values: int) -> None:
+def test_too_few_and_too_many_values_like_tensorflow(given_values: int) -> None:
     # Oracle: the real Tensor::FromProto, reached by parsing a serialised proto in the runtime.
     for values, dtype in (
         (np.arange(1, given_values + 1, dtype=np.float32), tf.float32),
@@ -88,9 +88,7 @@ def test_string_content_of_tensorflow(values: list[bytes]) -> None:
     content=st.binary(max_size=40),
     strings=st.lists(st.binary(max_size=5), max_size=3),
 )
-def test_nothing_but_a_parse_error_comes_of_garbage(
-    dtype: int, dims: list[int], content: bytes, strings: list[bytes]
-) -> None:
+def test_garbage_raises_only_parse_errors(dtype: int, dims: list[int], content: bytes, strings: list[bytes]) -> None:
     proto = tensor_pb2.TensorProto(dtype=dtype, tensor_content=content, string_val=strings)
     for size in dims:
         proto.tensor_shape.dim.add(size=size)
@@ -101,7 +99,7 @@ def test_nothing_but_a_parse_error_comes_of_garbage(
     assert array.shape == tuple(dims)
 
 
-def test_a_small_message_can_not_ask_for_terabytes() -> None:
+def test_a_small_message_cannot_ask_for_terabytes() -> None:
     proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_INT64, int64_val=[1])
     proto.tensor_shape.dim.add(size=1 << 40)
     with pytest.raises(TensorParseError, match="elements"):
@@ -117,7 +115,7 @@ def test_unsupported_types_are_named() -> None:
     assert dtype_name(12345) == "unknown type 12345"
 
 
-def test_protos_need_no_tensorflow_and_are_tensorflow_s_own() -> None:
+def test_protos_need_no_tensorflow_and_are_tensorflows_own() -> None:
     program = """
 import sys
 import serving.client, serving.tensors

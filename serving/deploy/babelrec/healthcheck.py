@@ -12,7 +12,7 @@ _SECONDS = 4.0
 
 
 def main(arguments: list[str]) -> int:
-    """Prints why when the server does not serve."""
+    """Checks the server; prints the reason if it does not serve."""
     address, service = [*arguments, ""][:2]
     try:
         with grpc.insecure_channel(address) as channel:

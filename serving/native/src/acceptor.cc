@@ -16,9 +16,9 @@
 namespace babelrec {
 namespace {
 
-// After a failure that trying again at once would only repeat.
+// Pause after a failure that an immediate retry would only repeat.
 constexpr int kPauseMillis = 20;
-// How often closed connections are looked for while nobody connects.
+// Interval of the check for closed connections while no client connects.
 constexpr int kLookMillis = 1000;
 
 bool is_shortage(int error) { return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM; }
@@ -32,7 +32,7 @@ int accept_one(int listener) { return accept4(listener, nullptr, nullptr, SOCK_N
 
 int spare_descriptor() { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
 
-// A port of this name is an entry, and the argument of the same name is where the server puts its handler.
+// A port of this name is an entry, and the server stores its handler in the argument of the same name.
 char kEntry[] = "external:babelrec";
 
 const grpc_arg_pointer_vtable kUnowned = {[](void* pointer) { return pointer; }, [](void*) {},
@@ -112,7 +112,7 @@ void Acceptor::hand_over(int descriptor) {
 
 bool Acceptor::is_full() {
   if (open_ < most_) return false;
-  // Not for each of many that are refused.
+  // Not for each one when many are refused.
   if (std::chrono::steady_clock::now() - looked_ > std::chrono::milliseconds(kPauseMillis)) forget_closed();
   return open_ >= most_;
 }
@@ -124,7 +124,7 @@ void Acceptor::forget_closed() {
   looked_ = std::chrono::steady_clock::now();
 }
 
-// Takes a connection that there is no room for and closes it, lest the listener stay ready and the client wait.
+// Accepts a connection that there is no room for and closes it, or the listener would stay ready and the client wait.
 void Acceptor::refuse_one(int listener) {
   if (reserve_ >= 0) close(reserve_);
   const int descriptor = accept_one(listener);
@@ -133,7 +133,7 @@ void Acceptor::refuse_one(int listener) {
     ++refused_;
   }
   reserve_ = spare_descriptor();
-  // Others may need the descriptor, and the processor, more.
+  // Others may need the descriptor, and the CPU, more.
   if (descriptor < 0 && errno != EAGAIN) poll(nullptr, 0, kPauseMillis);
 }
 

@@ -1,7 +1,7 @@
 // Accepts connections for a gRPC server.
 //
-// gRPC 1.51's own listener never accepts again once descriptors have run out. This one refuses what is too much and
-// goes on, and takes no more connections than it was allowed.
+// gRPC 1.51's own listener never accepts again once file descriptors have run out. This one refuses excess connections
+// and continues, and accepts no more connections than its limit.
 #pragma once
 
 #include <grpc/grpc.h>
@@ -13,8 +13,8 @@
 #include <thread>
 #include <vector>
 
-// gRPC's own, of src/core/lib/iomgr/tcp_server.h: what its C++ library hands connections over with that others have
-// accepted (`ServerBuilder::experimental().AddExternalConnectionAcceptor`). The C library offers it by no header.
+// From gRPC's src/core/lib/iomgr/tcp_server.h: the interface through which its C++ library passes in externally
+// accepted connections (`ServerBuilder::experimental().AddExternalConnectionAcceptor`). No C header declares it.
 namespace grpc_core {
 class TcpServerFdHandler {
  public:
@@ -25,14 +25,14 @@ class TcpServerFdHandler {
 
 namespace babelrec {
 
-// The way by which accepted connections get into a gRPC server. It must outlive the server.
+// The entry point of accepted connections into a gRPC server. It must outlive the server.
 class Entry {
  public:
-  // What the server must be made with: the entry's argument besides `arguments`. Valid as long as both.
+  // The arguments to create the server with: `arguments` plus the entry's own. Valid as long as both.
   grpc_channel_args with(const grpc_channel_args& arguments);
-  // Opens the entry of a server that was made so and has not been started. False: this gRPC has no such thing.
+  // Opens the entry of a server created with them and not started yet. False: this gRPC does not support it.
   bool open(grpc_server* server, grpc_server_credentials* credentials);
-  // Gives the server, which has been started, a connection.
+  // Passes a connection to the server, which must have been started.
   void take(int descriptor) { handler_->Handle(-1, descriptor, nullptr); }
 
  private:
@@ -48,21 +48,21 @@ struct ConnectionCounts {
 
 class Acceptor {
  public:
-  // most: connections at once; more are closed as soon as they are made.
+  // most: connections at once; more are closed immediately.
   Acceptor(Entry& entry, int64_t most) : entry_(entry), most_(most) {}
   ~Acceptor() { stop(); }
 
-  // Takes a listening socket, which is closed by `stop`. Before `start`.
+  // Adds a listening socket, which `stop` closes. Call before `start`.
   void add(int listener) { listeners_.push_back(listener); }
-  // Throws std::system_error where a descriptor can't be had.
+  // Throws std::system_error if no file descriptor is available.
   void start();
-  // Hands over what has been connected already, closes the listeners and ends the thread.
+  // Passes on pending connections, closes the listeners and ends the thread.
   void stop();
 
   ConnectionCounts counts();
 
  private:
-  // A connection that was given to gRPC, which closes it. The number may be used anew; the inode may not before that.
+  // A connection passed to gRPC, which closes it. The number may be reused; the inode may not until it is closed.
   struct Connection {
     int descriptor;
     ino_t inode;
@@ -79,9 +79,9 @@ class Acceptor {
   const int64_t most_;
   std::vector<int> listeners_;
   int wake_ = -1;
-  int reserve_ = -1;  // given up to accept a connection, and close it, when there is no other descriptor
-  std::vector<Connection> connections_;  // of the thread
-  std::chrono::steady_clock::time_point looked_;  // for closed ones, when last
+  int reserve_ = -1;  // closed to accept a connection, and close it, when there is no other descriptor
+  std::vector<Connection> connections_;  // used by the thread only
+  std::chrono::steady_clock::time_point looked_;  // when it last checked for closed ones
   std::atomic<int64_t> open_{0}, accepted_{0}, refused_{0};
   std::thread thread_;
 };

@@ -1,4 +1,4 @@
-// The front as Python sees it, by ctypes: `serving/native/front.py`.
+// The front's interface for Python, via ctypes: `serving/native/front.py`.
 
 #include <chrono>
 #include <cstring>
@@ -17,8 +17,8 @@ struct Handle {
 API int babelrec_load(const char* tensorflow_library) { return load_tensorflow(tensorflow_library) ? 1 : 0; }
 
 // key, certificate, authorities: PEM texts; without a certificate there is no TLS.
-// keys, texts, numbers: gRPC's options; where texts has none the number counts.
-// Null where this gRPC lets no connections in that others have accepted.
+// keys, texts, numbers: gRPC options; the number is used where the text is null.
+// Null if this gRPC does not support externally accepted connections.
 API Front* babelrec_front_new(const char* key, const char* certificate, const char* authorities, int verify, int groups,
                               int64_t max_rows, int64_t max_waiting, int64_t timeout_micros, int64_t max_concurrent,
                               int64_t max_connections, int pad, const char** keys, const char** texts,
@@ -49,7 +49,7 @@ API void babelrec_front_start(Front* front, const char* behind) { front->start(b
 
 API int babelrec_front_drain(Front* front, double seconds) { return front->drain(seconds) ? 1 : 0; }
 
-// What is left of it stays: models are unloaded, and counts read, after a server has been closed.
+// The rest of it stays: models are unloaded, and counts read, after a server has been closed.
 API int babelrec_front_close(Front* front, double seconds) { return front->close(seconds) ? 1 : 0; }
 
 API void babelrec_front_serve(Front* front, const char* name, const int64_t* versions, Handle** models, int count) {
@@ -68,14 +68,14 @@ API void babelrec_front_connections(Front* front, int64_t* counts) {
 
 API int64_t babelrec_front_waiting(Front* front) { return front->waiting(); }
 
-// Of a model's counters, or null when no such model was ever served; they stay as long as the front.
+// A model's counters, or null when no such model was ever served; they live as long as the front.
 API const Counters* babelrec_front_counters(Front* front, const char* name) { return front->models.counters(name); }
 
 API size_t babelrec_counter_values(const Counters* counters) { return counters->values(); }
 
 API void babelrec_counters_read(const Counters* counters, double* values) { counters->read(values); }
 
-// Groups that were run: as many different sizes as fit, and how often each; returns how many there are.
+// Groups that were run: as many different sizes as fit, and the count of each; returns the number of sizes.
 API size_t babelrec_counters_groups(const Counters* counters, int64_t* sizes, int64_t* counts, size_t most) {
   const std::map<int64_t, int64_t> groups = counters->groups();
   size_t index = 0;
@@ -91,7 +91,7 @@ API Handle* babelrec_model_new(void* session, const void* inline_options, size_t
   return new Handle{std::make_shared<Model>(session, std::string(static_cast<const char*>(inline_options), length))};
 }
 
-// rows: of inputs that may be left out; null for others.
+// rows: default rows of inputs that may be left out; null for others.
 API void babelrec_model_add(Handle* handle, const char* key, const char** inputs, const int* input_types,
                             const int* ranks, const char** rows, const size_t* row_lengths, const TF_Output* feeds,
                             int input_count, const char** outputs,
@@ -109,7 +109,7 @@ API void babelrec_model_add(Handle* handle, const char* key, const char** inputs
   handle->model->add(key, std::move(signature));
 }
 
-// Returns once nothing uses the model any more. It must not be served then.
+// Returns once nothing uses the model. It must no longer be served.
 API void babelrec_model_delete(Handle* handle) {
   std::future<void> gone = handle->model->gone();
   delete handle;

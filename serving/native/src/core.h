@@ -1,4 +1,4 @@
-// What the front and its relays need of gRPC's C library beyond its own functions.
+// Helpers on top of gRPC's C library for the front and its relays.
 #pragma once
 
 #include <grpc/grpc.h>
@@ -7,7 +7,7 @@
 
 namespace babelrec {
 
-// What a completion queue hands back when an operation has ended.
+// What a completion queue returns when an operation has ended.
 struct Tag {
   void (*run)(void* owner, bool is_good);
   void* owner;
@@ -31,7 +31,7 @@ inline grpc_op operation(grpc_op_type type) {
   return op;
 }
 
-// Ends a call that nothing was sent of yet. `is_cancelled` is null where something waits for the call's end already.
+// Ends a call of which nothing was sent yet. `is_cancelled` is null if something waits for the call's end already.
 // Returns whether the tag will come.
 bool refuse(grpc_call* call, grpc_status_code status, std::string_view why, int* is_cancelled, Tag* tag);
 

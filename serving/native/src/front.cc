@@ -12,16 +12,16 @@ namespace babelrec {
 namespace {
 
 constexpr char kPredict[] = "/tensorflow.serving.PredictionService/Predict";
-// Calls that gRPC may hand over before the thread that takes them comes round.
+// Calls that gRPC may hand over before the accepting thread gets to them.
 constexpr int kArmed = 16;
-// Other calls that are passed on at once, among them those that last, such as a watch of health.
+// Limit on other calls forwarded concurrently, including long-lived ones such as health watches.
 constexpr int64_t kMostOthers = 1024;
 constexpr double kLongMicros = 6000;
-constexpr size_t kUsualMetadata = 8 << 10;  // bytes of a request; what is more is passed on to a gRPC that limits it
-constexpr int kMostMetadata = 1 << 20;      // bytes of an answer from behind
-constexpr int64_t kDayMicros = 86'400'000'000;  // what is beyond overflows clocks
+constexpr size_t kUsualMetadata = 8 << 10;  // bytes of a request; more is forwarded to a gRPC that limits it
+constexpr int kMostMetadata = 1 << 20;      // bytes of a response from the server behind
+constexpr int64_t kDayMicros = 86'400'000'000;  // more would overflow clocks
 
-// As HTTP/2 counts headers.
+// Size as HTTP/2 counts headers.
 size_t size_of(const grpc_metadata_array& metadata) {
   size_t size = 0;
   for (size_t index = 0; index < metadata.count; ++index) {
@@ -30,7 +30,7 @@ size_t size_of(const grpc_metadata_array& metadata) {
   return size;
 }
 
-// A message in one piece; without copying when it came in one.
+// A message in one piece; not copied if it arrived in one.
 grpc_slice whole(grpc_byte_buffer* message) {
   grpc_byte_buffer_reader reader;
   grpc_byte_buffer_reader_init(&reader, message);
@@ -207,7 +207,7 @@ bool Front::drain(double seconds) {
   return ended_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return in_flight_ == 0 && others_ == 0; });
 }
 
-// Counts a call that has arrived: how many there are then; 0 when the front closes, and it is too late for any.
+// Counts a new call and returns their number; 0 when the front is closing and it is too late for any.
 int64_t Front::takes(int64_t& count) {
   std::lock_guard lock(mutex_);
   return is_closing_ ? 0 : ++count;
@@ -264,7 +264,7 @@ void Front::hear() {
 
 void Front::ask_for_predict() {
   auto call = new Call(this);
-  // Of a server that stops the tag comes back with a failure.
+  // When the server stops, the tag returns with a failure.
   if (grpc_server_request_registered_call(server_, predict_, &call->call, &call->deadline, &call->metadata,
                                           &call->message, queue_, queue_, &call->arrival) != GRPC_CALL_OK) {
     delete call;
@@ -294,7 +294,7 @@ void Front::arrived(Call* call) {
     return;
   }
   if (call->message == nullptr) {
-    // Reset, or closed, before its request was there. A flood of such calls must cost nobody else anything.
+    // Reset or closed before its request arrived. A flood of such calls must not affect others.
     return refuse(call, GRPC_STATUS_INTERNAL, kNoRequest);
   }
   if (size_of(call->metadata) > kUsualMetadata) return pass_on(call);
@@ -329,7 +329,7 @@ void Front::arrived(Call* call) {
              " rows wait and " + std::to_string(options_.max_waiting) + " may");
 }
 
-// Only in the thread that hears: a relay is not made for several.
+// Only in the queue's thread: a relay is not thread-safe.
 void Front::pass_on(Call* call) {
   grpc_call* server_call = call->call;
   grpc_byte_buffer* message = call->message;
@@ -337,7 +337,7 @@ void Front::pass_on(Call* call) {
   call->call = nullptr;
   call->message = nullptr;
   grpc_metadata_array_init(&call->metadata);
-  // The model may go: whatever happens to the request now does not concern it.
+  // Releases the model: the request no longer needs it.
   call->model.reset();
   relay(channel_, queue_, server_call, call->deadline, metadata, message, true, predict_name_,
         [this, call] { end(call); });
@@ -386,7 +386,7 @@ void Front::run_groups() {
   Before before;
   for (;;) {
     Group group;
-    // Freed here, where they were made: another thread would fight for the allocator's lock with this one's run.
+    // Freed here, where they were allocated: another thread would compete for the allocator's lock with this run.
     Tensors spent;
     {
       std::unique_lock lock(mutex_);
@@ -411,7 +411,7 @@ void Front::run_groups() {
       before = {group.calls.empty() ? nullptr : group.calls.front()->signature, group.calls.size() + waiting_.size(),
                 group.rows, group.run_micros};
       if (!waiting_.empty()) {
-        // Somebody waits for this thread: another one writes the answers meanwhile.
+        // Requests wait for this thread: another one writes the responses in the meantime.
         finished_.push_back(std::move(group));
         answers_.notify_one();
         continue;
@@ -438,13 +438,13 @@ void Front::write_answers() {
   }
 }
 
-// Whether so many requests wait, or as many rows as a group may have. Holds the lock.
+// Whether this many requests wait, or as many rows as a group may have. The lock is held.
 bool Front::are_enough(size_t requests) const {
   return waiting_.size() >= requests || waiting_rows_ >= options_.max_rows;
 }
 
-// Clients that have just been answered are likely to ask again, and the larger a group the less a request costs. So a
-// thread waits until there are as many as were there before. Nobody waits who was alone before.
+// Clients that were just answered are likely to send another request, and larger groups make requests cheaper. So a
+// thread waits until there are as many requests as before. A request that was alone before does not wait.
 void Front::wait_for_company(std::unique_lock<std::mutex>& lock, const Before& before) {
   const auto is_other = [&](const Call* call) { return call->signature != before.signature; };
   if (options_.timeout_micros == 0 || std::any_of(waiting_.begin(), waiting_.end(), is_other)) return;
@@ -454,19 +454,19 @@ void Front::wait_for_company(std::unique_lock<std::mutex>& lock, const Before& b
   awaited_ = 1;
 }
 
-// Changes of threads cost some tenths of a millisecond of processor time a run. A long run is worth them where no other
-// group needs the processor. What the run before took tells how long this one will take at least. Holds the lock.
+// Thread switches cost some tenths of a millisecond of CPU time per run. They are worth it for a long run if no other
+// group needs the CPU. The duration of the previous run gives a lower bound for this one. The lock is held.
 bool Front::is_worth_spreading(const Group& group, const Before& before) const {
   if (running_ > 1 || before.rows == 0 || group.calls.front()->signature != before.signature) return false;
   const double share = std::min(1.0, static_cast<double>(group.rows) / static_cast<double>(before.rows));
   return share * before.run_micros > kLongMicros;
 }
 
-// What waits for one signature, up to a group. Holds the lock.
+// Takes waiting requests for one signature, up to a group. The lock is held.
 Front::Group Front::take() {
   Group group;
   group.begun = Clock::now();
-  // Even shares: of one large and one small group at a time the small ones would pay for few what a run costs.
+  // Even shares: of a large and a small group, the small one would spread the cost of a run over few requests.
   const int64_t most = (in_flight_ + options_.groups - 1) / options_.groups;
   std::deque<Call*> others;
   for (Call* call : waiting_) {
@@ -526,18 +526,18 @@ bool Front::join_and_run(Group& group) {
 
 void Front::answer(Group& group) {
   if (group.calls.empty()) return;
-  // A batch of nothing: its tag has the other thread take over.
+  // An empty batch: its tag makes the other thread take over.
   const auto leave = [this](Call* call) {
     if (grpc_call_start_batch(call->call, nullptr, 0, &call->passing, nullptr) != GRPC_CALL_OK) end(call);
   };
   if (group.results.empty()) {
-    // In a group the fault of one would be everybody's. The server behind finds out whose it is, and says it well.
+    // In a group, one faulty request fails them all. The server behind finds out which one, and reports it properly.
     for (Call* call : group.calls) leave(call);
     return;
   }
   Counters* counters = group.calls.front()->counters;
   const Signature& signature = *group.calls.front()->signature;
-  // The signature is the model's, which the last call that is sent would let go.
+  // The signature belongs to the model, which sending the last call would release.
   const std::shared_ptr<Model> model = group.calls.front()->model;
   std::optional<Rows> rows;
   if (group.calls.size() > 1) rows = Rows{0, 0};
@@ -550,7 +550,7 @@ void Front::answer(Group& group) {
       leave(call);
       continue;
     }
-    // Before it is sent: who has an answer finds it counted. What is passed on waits, and is counted, behind.
+    // Before it is sent: a client with a response finds it counted. The server behind counts forwarded requests.
     counters->answered({micros_between(call->queued, group.begun), micros_since(group.begun), group.run_micros,
                         call->rows, static_cast<int64_t>(signature.inputs.size())});
     send(call, response);

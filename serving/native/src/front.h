@@ -1,4 +1,4 @@
-// The gRPC server that clients meet: it answers Predict by itself where it can, and passes all else on.
+// The gRPC server that clients connect to: it answers Predict itself if it can, and forwards everything else.
 #pragma once
 
 #include <grpc/grpc.h>
@@ -20,46 +20,46 @@
 namespace babelrec {
 
 struct FrontOptions {
-  int groups;              // groups of requests that are worked on at once
-  int64_t max_rows;        // rows of a group
-  int64_t max_waiting;     // rows that wait; more are refused with UNAVAILABLE
-  int64_t timeout_micros;  // how long, at most, an incomplete group waits for more
+  int groups;              // groups of requests processed concurrently
+  int64_t max_rows;        // maximum rows of a group
+  int64_t max_waiting;     // maximum waiting rows; more are refused with UNAVAILABLE
+  int64_t timeout_micros;  // maximum time that an incomplete group waits for more
   int64_t max_concurrent;  // Predict requests in the server; more are refused with RESOURCE_EXHAUSTED. 0: no limit
-  int64_t max_connections;  // more are closed as soon as they are made
-  bool pad;                // whether sizes that differ beyond the rows are filled up
+  int64_t max_connections;  // more are closed immediately
+  bool pad;                // whether sizes that differ beyond the rows are padded
 };
 
-// Texts in PEM. None of a certificate: no TLS.
+// PEM texts. Without a certificate there is no TLS.
 struct Tls {
   std::string key, certificate;
-  std::string authorities;  // of clients' certificates
-  bool verify = false;      // whether each client must show one
+  std::string authorities;  // CAs of client certificates
+  bool verify = false;      // whether each client must present one
 };
 
-// One thread does what gRPC's queue asks for; `groups` threads run models; one writes answers while the next group
-// is already being run. None of them ever needs Python.
+// One thread handles gRPC's queue; `groups` threads run models; one writes responses while the next group is already
+// running. None of them ever needs Python.
 class Front {
  public:
   Front(const FrontOptions& options, const Tls& tls, const grpc_channel_args& arguments);
 
-  // Whether there is a way for connections into this gRPC; if not, the front can only be deleted.
+  // Whether this gRPC supports externally accepted connections; if not, the front can only be deleted.
   bool is_usable() const { return is_usable_; }
 
-  // Takes a listening socket, before the start.
+  // Adds a listening socket, before the start.
   void listen(int socket) { acceptor_.add(socket); }
-  // Begins to answer; `behind` is the address of the server in Python.
+  // Starts answering; `behind` is the address of the server in Python.
   void start(const char* behind);
 
-  // Takes no new calls. Returns whether all have ended within so many seconds.
+  // Stops accepting calls. Returns whether all have ended within `seconds`.
   bool drain(double seconds);
-  // Ends what goes on, and the threads, once runs have ended. False when one goes on after so many seconds; the front
-  // must then stay as it is.
+  // Ends running calls and, once runs have ended, the threads. False if a run continues after `seconds`; the front
+  // must then stay alive.
   bool close(double seconds);
 
-  // Rows that wait for a run.
+  // Rows waiting for a run.
   int64_t waiting();
   ConnectionCounts connections() { return acceptor_.counts(); }
-  // Predict requests that were refused for there were too many at once.
+  // Predict requests refused because there were too many at once.
   int64_t refused() const { return refused_; }
 
   Models models;
@@ -75,13 +75,13 @@ class Front {
     bool is_spread = false;  // over the session's threads
     Clock::time_point begun;
     double run_micros = 0;
-    Tensors results;  // none when it could not be run as one
+    Tensors results;  // empty when it could not be run as one
   };
 
-  // What a thread that runs groups did before.
+  // The previous run of a thread that runs groups.
   struct Before {
     const Signature* signature = nullptr;
-    size_t requests = 0;  // of the group, and waiting when it had been run
+    size_t requests = 0;  // of the group, plus those waiting when it had run
     int64_t rows = 0;
     double run_micros = 0;
   };
@@ -120,16 +120,16 @@ class Front {
   std::atomic<int64_t> refused_{0};
   Tag stopped_ = tag_of<&Front::stopped>(this);
 
-  std::mutex mutex_;  // guards what follows
+  std::mutex mutex_;  // guards the members below
   std::condition_variable work_, answers_, ended_;
   std::deque<Call*> waiting_;
   std::deque<Group> finished_;
-  Tensors spent_;  // of answers that are written
+  Tensors spent_;  // tensors of written responses
   int64_t waiting_rows_ = 0;
   int64_t in_flight_ = 0;  // Predict requests
-  int64_t others_ = 0;     // other calls that are passed on
+  int64_t others_ = 0;     // other, forwarded calls
   int running_ = 0;
-  size_t awaited_ = 1;  // requests that are worth waking a thread for
+  size_t awaited_ = 1;  // number of requests worth waking a thread for
   bool is_stopping_ = false;
   bool is_stopped_ = false;
   bool is_closing_ = false;

@@ -1,7 +1,7 @@
-// The long calls of a load and of an unload, in a thread of low priority.
+// The long calls of a load and of an unload, in a low-priority thread.
 //
-// It is no thread of Python's: one of low priority that holds Python's global lock, or is next to get it, would make
-// everybody wait until the busy cores come round to it. The caller waits, without that lock.
+// It is not a Python thread: a low-priority one that holds the GIL, or is next in line for it, would make everything
+// wait until the busy cores schedule it. The caller waits, without the GIL.
 
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -21,11 +21,11 @@ void nicely(int niceness, Work work) {
   std::thread thread;
   try {
     thread = std::thread([&] {
-      // Linux sets it by thread. Without the right to, the work is done all the same.
+      // Linux sets it per thread. Without permission, the work is done anyway.
       setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), niceness);
       work();
     });
-  } catch (const std::system_error&) {  // there can be no more threads
+  } catch (const std::system_error&) {  // no more threads can be created
     work();
     return;
   }

@@ -13,7 +13,7 @@ using protozero::pbf_reader;
 using protozero::pbf_wire_type;
 using protozero::pbf_writer;
 
-// Filling up may make a join larger than what was sent, but not without measure.
+// Padding may make a joined tensor larger than what was sent, but only within limits.
 constexpr int64_t kFreeCells = 1 << 16;
 constexpr int64_t kMostGrowth = 16;
 constexpr size_t kMostInputs = 1024;
@@ -43,7 +43,7 @@ void append(std::string& numbers, Value value) {
   numbers.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
-// A field with its type on the wire: one of another type is not the field.
+// A field with its wire type: one of another type is not the field.
 constexpr uint32_t number(protozero::pbf_tag_type tag) { return protozero::tag_and_type(tag, pbf_wire_type::varint); }
 constexpr uint32_t bytes(protozero::pbf_tag_type tag) {
   return protozero::tag_and_type(tag, pbf_wire_type::length_delimited);
@@ -72,7 +72,7 @@ bool read_shape(pbf_reader shape, std::vector<int64_t>& sizes) {
   return true;
 }
 
-// Repeated numbers come packed from all current writers.
+// All current writers pack repeated numbers.
 template <typename Value, typename Range>
 void append_all(std::string& numbers, const Range& range) {
   for (auto value : range) append(numbers, static_cast<Value>(value));
@@ -126,7 +126,7 @@ bool read_tensor(std::string_view proto, const InputSpec& spec, Input& input) {
   for (int64_t size : input.shape) {
     if (__builtin_mul_overflow(count, size, &count)) return false;
   }
-  // Fewer values than elements would be a short form, whose last value fills the rest.
+  // Fewer values than elements would be the short form, whose last value fills the rest.
   if (spec.dtype == kString) return content.empty() && static_cast<int64_t>(input.strings.size()) == count;
   if (!content.empty()) {
     if (!input.numbers.empty()) return false;
@@ -136,7 +136,7 @@ bool read_tensor(std::string_view proto, const InputSpec& spec, Input& input) {
   return input.numbers.size() % width == 0 && static_cast<int64_t>(input.numbers.size() / width) == count;
 }
 
-// A row, as often as there are rows.
+// A row, repeated for all rows.
 bool read_row(std::string_view proto, const InputSpec& spec, int64_t rows, Input& input) {
   if (!read_tensor(proto, spec, input) || input.shape[0] != 1) return false;
   const size_t strings = input.strings.size(), numbers = input.numbers.size();
@@ -153,14 +153,14 @@ void write_shape(pbf_writer& tensor, const std::vector<int64_t>& sizes) {
   pbf_writer shape(tensor, 2);
   for (int64_t size : sizes) {
     pbf_writer dimension(shape, 2);
-    dimension.add_int64(1, size);  // 0 too: protozero takes an empty message back
+    dimension.add_int64(1, size);  // 0 too: protozero rolls back an empty message
   }
 }
 
 Tensor parse(const std::string& proto) {
   const TensorFlow& tf = tensorflow();
-  if (proto.size() > std::numeric_limits<int>::max()) return nullptr;  // more than a message may have
-  // The type of the place-holder doesn't matter: parsing replaces the tensor in it.
+  if (proto.size() > std::numeric_limits<int>::max()) return nullptr;  // exceeds the maximum size of a message
+  // The type of the placeholder doesn't matter: parsing replaces its tensor.
   Tensor tensor(tf.AllocateTensor(kFloat, nullptr, 0, sizeof(float)));
   TF_Buffer buffer{proto.data(), proto.size(), nullptr};
   void* status = tf.NewStatus();
@@ -176,7 +176,7 @@ int64_t product(const std::vector<int64_t>& sizes, size_t from) {
   return count;
 }
 
-// The joined shape; empty when the parts don't fit together.
+// The joined shape; empty when the parts don't match.
 std::vector<int64_t> joined_shape(const std::vector<const Input*>& parts, bool pad) {
   std::vector<int64_t> shape = parts.front()->shape;
   int64_t sent = 0;
@@ -196,7 +196,7 @@ std::vector<int64_t> joined_shape(const std::vector<const Input*>& parts, bool p
   for (int64_t size : shape) {
     if (__builtin_mul_overflow(cells, size, &cells)) return {};
   }
-  // Three axes and more need a copy by blocks; the server in Python has one.
+  // Three or more axes need a blockwise copy; the server in Python has one.
   if (!pad || shape.size() != 2 || cells > kFreeCells + kMostGrowth * sent) return {};
   return shape;
 }
@@ -227,7 +227,7 @@ void write_values(pbf_writer& tensor, int dtype, const char* data, int64_t begin
   }
 }
 
-// Fields that come twice would have to be merged, or the last one to win: nobody sends such.
+// Repeated fields would have to be merged, or the last one to win: no client sends them.
 bool read_model_spec(pbf_reader spec, RawRequest& request) {
   bool has_signature = false;
   while (spec.next()) {
@@ -254,7 +254,7 @@ bool read_model_spec(pbf_reader spec, RawRequest& request) {
         break;
       }
       default:
-        return false;  // a version label, or what is newer than this
+        return false;  // a version label, or a field newer than this code
     }
   }
   return !request.model.empty();
@@ -292,7 +292,7 @@ std::optional<RawRequest> read_request_or_throw(std::string_view content) {
         }
         break;
       default:
-        return std::nullopt;  // an output filter, or what is newer than this
+        return std::nullopt;  // an output filter, or a field newer than this code
     }
   }
   if (!has_spec) return std::nullopt;

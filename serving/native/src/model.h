@@ -1,4 +1,4 @@
-// What the front may answer by itself: signatures of models, by name and version.
+// What the front may answer itself: signatures of models, by name and version.
 #pragma once
 
 #include <condition_variable>
@@ -21,7 +21,7 @@ struct InputSpec {
   std::string alias;
   int dtype;
   int rank;
-  std::optional<std::string> row;  // of a request that leaves it out: a TensorProto with one row, for each of its rows
+  std::optional<std::string> row;  // default for each row of a request that leaves it out: a TensorProto with one row
 };
 
 struct OutputSpec {
@@ -34,10 +34,10 @@ struct Signature {
   std::vector<TF_Output> feeds;
   std::vector<OutputSpec> outputs;
   std::vector<TF_Output> fetches;
-  std::string spec_field;  // PredictResponse.model_spec on the wire
+  std::string spec_field;  // serialised PredictResponse.model_spec
 };
 
-// Observations by buckets whose upper bounds grow exponentially; the last bucket takes what lies above.
+// Observations in buckets with exponentially growing upper bounds; the last bucket takes everything above.
 class Histogram {
  public:
   Histogram(double first, double growth, int bounds)
@@ -46,7 +46,7 @@ class Histogram {
   void observe(double value, int64_t times = 1);
   // Buckets, then the sum.
   size_t values() const { return counts_.size() + 1; }
-  double* read(double* values) const;  // what follows them
+  double* read(double* values) const;  // returns the position after them
 
  private:
   double first_;
@@ -55,7 +55,7 @@ class Histogram {
   double sum_ = 0;
 };
 
-// What has become of the requests of one model name. Thread-safe.
+// Counters of the requests for one model name. Thread-safe.
 class Counters {
  public:
   struct Answer {
@@ -67,18 +67,18 @@ class Counters {
   };
 
   void answered(const Answer& answer);
-  // Refused as UNAVAILABLE, before it waited.
+  // Refused with UNAVAILABLE, before it waited.
   void refused();
   // Its deadline passed while it waited.
   void expired(double queue_micros);
-  // A group of so many rows was run.
+  // A group with this many rows was run.
   void ran(int64_t rows);
 
-  // How many numbers `read` gives.
+  // Number of values that `read` returns.
   size_t values() const;
-  // Good answers, requests refused as UNAVAILABLE; latencies of requests, of runs, and of the queue; rows of inputs.
+  // Successful requests, requests refused with UNAVAILABLE; latencies of requests, runs and the queue; input rows.
   void read(double* values) const;
-  // Groups that were run, by their rows.
+  // Groups that were run, by rows.
   std::map<int64_t, int64_t> groups() const;
 
  private:
@@ -96,7 +96,7 @@ class Counters {
 // A version of a model. Its session must outlive it.
 class Model {
  public:
-  // inline_options: a RunOptions, serialized, that has a run stay in the thread that starts it.
+  // inline_options: a serialised RunOptions that keeps a run in the thread that starts it.
   Model(void* session, std::string inline_options);
   ~Model() { gone_.set_value(); }
   Model(const Model&) = delete;
@@ -105,10 +105,10 @@ class Model {
   void add(std::string key, Signature signature) { signatures_.emplace(std::move(key), std::move(signature)); }
   const Signature* find(std::string_view key) const;
 
-  // Runs a signature, in this thread or spread over those of the session; no tensors when it fails.
+  // Runs a signature, in this thread or spread over the session's threads; returns no tensors if it fails.
   Tensors run(const Signature& signature, const Tensors& inputs, bool is_spread) const;
 
-  // Ready once nothing uses the model any more.
+  // Ready once nothing uses the model.
   std::future<void> gone() { return gone_.get_future(); }
 
  private:
@@ -118,7 +118,7 @@ class Model {
   std::promise<void> gone_;
 };
 
-// A version; without a model it is not the front's to answer.
+// A version; without a model the front does not answer it.
 using Version = std::pair<int64_t, std::shared_ptr<Model>>;
 
 struct Found {
@@ -131,15 +131,15 @@ class Models {
  public:
   // Replaces what is served under a name; the last version is the newest.
   void serve(const std::string& name, std::vector<Version> versions);
-  // The newest version, or a certain one; none when it is not the front's to answer.
+  // The newest version, or a specific one; none if the front does not answer it.
   Found find(std::string_view name, const int64_t* version) const;
-  // None when there never was such a name. It stays when versions go.
+  // None if there never was such a name. It stays when versions are removed.
   const Counters* counters(std::string_view name) const;
 
  private:
   struct Served {
     std::vector<Version> versions;
-    std::unique_ptr<Counters> counters = std::make_unique<Counters>();  // stays when versions go
+    std::unique_ptr<Counters> counters = std::make_unique<Counters>();  // stays when versions are removed
   };
 
   mutable std::mutex mutex_;

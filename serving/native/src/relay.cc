@@ -10,12 +10,12 @@
 namespace babelrec {
 namespace {
 
-// Say who the caller is to the server behind (serving/server/operations/admin.py), whose own peer is this one: its address, and
-// whether a certificate of its own was checked.
+// Identify the caller to the server behind (serving/server/operations/admin.py), whose own peer is this server: the
+// caller's address, and whether its certificate was verified.
 constexpr char kPeer[] = "x-babelrec-peer", kVerified[] = "x-babelrec-verified";
 
-// Whether a header is passed on: not if it is of one connection, and the other one has its own, nor if gRPC would
-// refuse to send it, though it was received. Nor does a caller say itself who it is.
+// Whether a header is forwarded: not if it belongs to one connection, and the other one has its own, nor if gRPC would
+// refuse to send it, though it was received. Nor may a caller identify itself.
 bool is_passed_on(const grpc_metadata& header) {
   const std::string_view key = view(header.key);
   if (key == kPeer || key == kVerified) return false;
@@ -30,7 +30,7 @@ void drop_other_headers(grpc_metadata_array& headers) {
   for (size_t index = 0; index < headers.count; ++index) {
     if (is_passed_on(headers.metadata[index])) headers.metadata[kept++] = headers.metadata[index];
   }
-  headers.count = kept;  // the entries themselves are the call's
+  headers.count = kept;  // the call owns the entries themselves
 }
 
 bool is_verified(grpc_call* call) {
@@ -52,7 +52,7 @@ void add_header(grpc_metadata_array& headers, const char* key, grpc_slice value)
   added.value = value;
 }
 
-// Two calls joined back to back. All of it happens in the one thread that runs the queue's tags.
+// Two calls joined back to back. Everything happens in the single thread that runs the queue's tags.
 class Relay {
  public:
   Relay(grpc_call* server, grpc_call* client, grpc_metadata_array metadata, std::function<void()> ended)
@@ -62,7 +62,7 @@ class Relay {
   }
 
   void begin(grpc_byte_buffer* first, bool is_unary) {
-    ++pending_;  // of this very function, lest it end within
+    ++pending_;  // for this function, so that the relay does not end inside it
     grpc_op close = operation(GRPC_OP_RECV_CLOSE_ON_SERVER);
     close.data.recv_close_on_server.cancelled = &is_cancelled_;
     start(server_, close, closed_);
@@ -78,7 +78,7 @@ class Relay {
   }
 
  private:
-  // Calls the server behind. Not before a request has come: each call takes one of its threads, which would wait for it.
+  // Calls the server behind. Not before a request has arrived: each call takes one of its threads, which would wait.
   void open() {
     is_open_ = true;
     drop_other_headers(metadata_);
@@ -107,7 +107,7 @@ class Relay {
     ++pending_;
     if (grpc_call_start_batch(call, &op, 1, &tag, nullptr) == GRPC_CALL_OK) return;
     --pending_;
-    // What was to come after it would never come: the call ends.
+    // The operations after it would never complete: the call ends.
     grpc_call_cancel_with_status(call, GRPC_STATUS_INTERNAL, "the call can't be passed on", nullptr);
   }
 
@@ -200,7 +200,7 @@ class Relay {
     done();
   }
 
-  // gRPC wants headers before messages, and messages before the status.
+  // gRPC requires headers before messages, and messages before the status.
   void send_response() {
     if (!is_answered_) return;
     if (has_response_) {

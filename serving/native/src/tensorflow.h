@@ -1,7 +1,7 @@
 // The functions of TensorFlow's C API (tensorflow/c/c_api.h) that the front needs.
 //
-// They are looked up in the library that the process has loaded already. Linking to it would put its symbols, Abseil's
-// among them, before those of the gRPC library that the front is linked with.
+// They are looked up in the library that the process has already loaded. Linking to it would put its symbols, including
+// Abseil's, before those of the gRPC library that the front is linked with.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ struct TF_Output {
 // Numbers of tensorflow.DataType.
 enum DataType : int { kFloat = 1, kDouble = 2, kInt32 = 3, kString = 7, kInt64 = 9, kBool = 10 };
 
-// Bytes of a string's record in a tensor (TF_TString).
+// Size in bytes of a string's record in a tensor (TF_TString).
 constexpr size_t kStringRecord = 24;
 
 struct TensorFlow {
@@ -50,7 +50,7 @@ struct TensorFlow {
   void (*DeleteGraph)(void*);
 };
 
-// Finds the functions in a library that is loaded; false when it lacks one.
+// Finds the functions in a loaded library; false when it lacks one.
 bool load_tensorflow(const char* library);
 
 const TensorFlow& tensorflow();

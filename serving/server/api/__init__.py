@@ -1,1 +1,1 @@
-"""What clients call: PredictionService and ModelService, the gRPC server, and its reflection."""
+"""The API for clients: PredictionService and ModelService, the gRPC server, and its reflection."""

@@ -1,4 +1,4 @@
-"""ClassificationRequest -> ClassificationResponse, with the checks and words of TensorFlow Serving's classifier.cc."""
+"""ClassificationRequest -> ClassificationResponse, with the checks and messages of TF Serving's classifier.cc."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,11 +31,11 @@ def run_classify(
     """Answers a ClassificationRequest.
 
     Args:
-        servable: the model to ask.
+        servable: the model to run.
         name: its name, for the response.
         version: its version, for the response.
-        request: a ``ClassificationRequest``; its model name and version are not looked at.
-        check_method_name: whether the signature must be made for this method
+        request: a ``ClassificationRequest``; its model name and version are ignored.
+        check_method_name: whether the signature must have this method name
             (``--enable_signature_method_name_check``).
         timeout: seconds that the model may take.
 
@@ -60,12 +60,12 @@ def run_classify(
 
 
 def classification_outputs(servable: Servable, name: str, *, check_method_name: bool) -> list[str]:
-    """The outputs that a classification signature is asked for.
+    """The outputs to fetch from a classification signature.
 
     Args:
         servable: the model.
         name: a signature that it has.
-        check_method_name: whether the signature must be made for this method.
+        check_method_name: whether the signature must have this method name.
 
     Returns:
         ``classes``, ``scores`` or both.
@@ -99,10 +99,10 @@ def classification_result(outputs: Mapping[str, Any], count: int) -> Any:
     Args:
         outputs: TensorProtos ``classes`` (string) and ``scores`` (float32), either or both, of shape
             [examples, classes].
-        count: number of examples asked about.
+        count: number of examples in the request.
 
     Raises:
-        StatusError: an output has another type or shape.
+        StatusError: an output has the wrong type or shape.
     """
     arrays = {
         alias: _checked(alias, outputs[alias], dtype, count)
@@ -117,7 +117,7 @@ def classification_result(outputs: Mapping[str, Any], count: int) -> Any:
     try:
         return classification_pb2.ClassificationResult.FromString(wire.classifications(classes, scores, count))
     except Exception as error:
-        # Labels travel in a protocol buffer string.
+        # Labels are sent in a protocol buffer string.
         raise StatusError(grpc.StatusCode.INTERNAL, f"classes Tensor holds text that is not UTF-8: {error}") from None
 
 

@@ -26,7 +26,7 @@ def serialized_examples(request_input: Any) -> tuple[Any, int]:
         StatusError: INVALID_ARGUMENT when there is no example.
     """
     try:
-        # Read over as plain bytes: three times as fast as asking each Example for its serialisation.
+        # Transferred as plain bytes: three times as fast as serialising each Example.
         raw = _RawInput.FromString(request_input.SerializeToString())
     except Exception:
         raise StatusError(grpc.StatusCode.INTERNAL, "Error parsing serialized input.") from None
@@ -45,13 +45,13 @@ def serialized_examples(request_input: Any) -> tuple[Any, int]:
 
 
 def count_examples(request_input: Any) -> int:
-    """Examples of a ``tensorflow.serving.Input``, which need not be well-formed."""
+    """Number of examples in a ``tensorflow.serving.Input``, which need not be well-formed."""
     kind = request_input.WhichOneof("kind")
     return 0 if kind is None else len(getattr(request_input, kind).examples)
 
 
 def _raw_input_class() -> Any:
-    """A message of ``Input``'s wire form whose examples stay bytes (as ``apis/internal/serialized_input.proto``)."""
+    """A message with ``Input``'s wire form whose examples stay bytes (see ``apis/internal/serialized_input.proto``)."""
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
         name="babelrec/serving/raw_input.proto", package="babelrec.serving", syntax="proto3"

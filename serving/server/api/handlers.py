@@ -1,7 +1,7 @@
-"""What every RPC answers, whatever carried it: protos in, protos out.
+"""The implementation of every RPC, independent of the transport: protos in, protos out.
 
-The gRPC services and the REST API are thin skins over this. Failures are ``StatusError``s with
-TensorFlow Serving's codes and words (``model_servers/prediction_service_impl.cc``,
+The gRPC services and the REST API are thin layers over this. Failures are ``StatusError``s with
+TensorFlow Serving's codes and messages (``model_servers/prediction_service_impl.cc``,
 ``get_model_status_impl.cc``, ``model_service_impl.cc``, ``servables/tensorflow/get_model_metadata_impl.cc``).
 """
 
@@ -46,22 +46,22 @@ _CACHED_MODELS = 1024
 class Handlers:
     """The RPCs of PredictionService and ModelService. Thread-safe.
 
-    Every method takes ``timeout``, the seconds that the caller will still wait (None: for ever), and the
-    inference methods ``entrypoint``, the skin the request came through (``GRPC`` or ``REST``). The REST API counts its
-    requests itself, with those that never come here.
+    Every method takes ``timeout``, the seconds that the caller will still wait (None: forever), and the
+    inference methods ``entrypoint``, the API that the request came through (``GRPC`` or ``REST``). The REST API counts
+    its requests itself, including those that never get here.
 
     Args:
         core: models and their states.
         request_logger: writes sampled requests; None logs nothing.
-        metrics: what is counted.
-        check_method_names: whether Predict, Classify, Regress and MultiInference insist on the method name
+        metrics: the server's metrics.
+        check_method_names: whether Predict, Classify, Regress and MultiInference check the method name
             of a signature (``--enable_signature_method_name_check``; off by default in the stock server).
-        as_content: whether Predict answers with ``tensor_content`` instead of typed values
+        as_content: whether Predict responds with ``tensor_content`` instead of typed values
             (``--enable_serialization_as_tensor_content``).
-        reloadable: whether HandleReloadConfigRequest is answered; a single one of several workers must not.
+        reloadable: whether HandleReloadConfigRequest is allowed; a single one of several workers must not reload.
         trust_reloads: whether such a request may have log files written anywhere (``ServerRequestLogger.check``).
-        max_rows: most rows, or examples, of a request; None: any number.
-        show_paths: whether errors show where models lie on this machine; else they show the models' names.
+        max_rows: maximum rows, or examples, of a request; None: any number.
+        show_paths: whether errors show the models' paths on this machine; otherwise they show the models' names.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class Handlers:
         self._logger = request_logger
         self.metrics = metrics if metrics is not None else Metrics()
         self._check_method_names = check_method_names
-        # The config whose logging is in force. The core replaces its config as a whole, so identity tells.
+        # The config whose logging is in force. The core replaces its config as a whole, so identity is enough.
         self._followed: Any = None
-        # (entry point, method, model) -> what observes the model's own latency and, where requests are counted here,
-        # what adds to the count of good answers and observes their latency.
+        # (entry point, method, model) -> the cell for the model's own latency and, if requests are counted here, the
+        # cells for the number and latency of successful requests.
         self._cells: dict[tuple[str, str, str], tuple[Any, tuple[Any, Any] | None]] = {}
 
     def predict(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
@@ -97,7 +97,7 @@ class Handlers:
         return self._predict(run_predict, request, timeout, entrypoint)
 
     def predict_serialized(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> bytes:
-        """``PredictRequest`` -> ``PredictResponse`` on the wire, which is what gRPC sends."""
+        """``PredictRequest`` -> serialised ``PredictResponse``, which is what gRPC sends."""
         response: bytes = self._predict(run_predict_serialized, request, timeout, entrypoint)
         return response
 
@@ -110,7 +110,7 @@ class Handlers:
         return self._infer(run_regress, "Regress", request, timeout, entrypoint)
 
     def multi_inference(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
-        """``MultiInferenceRequest`` -> ``MultiInferenceResponse``; the first task says which version answers."""
+        """``MultiInferenceRequest`` -> ``MultiInferenceResponse``; the first task determines the version."""
         start = time.perf_counter()
         has_spec = bool(request.tasks) and request.tasks[0].HasField("model_spec")
         spec = request.tasks[0].model_spec if has_spec else model_pb2.ModelSpec()
@@ -131,7 +131,7 @@ class Handlers:
         return response
 
     def signatures(self, spec: Any) -> Mapping[str, Signature]:
-        """The signatures of the version that a ``ModelSpec`` asks for: what REST needs to read JSON."""
+        """The signatures of the version that a ``ModelSpec`` selects: what REST needs to read JSON."""
         with self._core.acquire(spec) as (_, servable):
             found: Mapping[str, Signature] = servable.signatures
         return found
@@ -156,8 +156,8 @@ class Handlers:
     def get_model_status(self, request: Any, timeout: float | None = None) -> Any:
         """``GetModelStatusRequest`` -> ``GetModelStatusResponse``.
 
-        Tells of the version asked about, or of all versions ever seen, highest first. A version label is
-        not looked at, as in TensorFlow Serving.
+        Reports the requested version, or all versions ever seen, highest first. A version label is
+        ignored, as in TensorFlow Serving.
         """
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
@@ -182,12 +182,12 @@ class Handlers:
     def reload_config(self, request: Any, timeout: float | None = None) -> Any:
         """``ReloadConfigRequest`` -> ``ReloadConfigResponse``, once the new config's models are available.
 
-        The response tells by how much each metric of ``metric_names`` grew meanwhile.
+        The response says how much each metric of ``metric_names`` grew during the reload.
         """
         if not self._reloadable:
             raise StatusError(
                 grpc.StatusCode.UNIMPLEMENTED,
-                "HandleReloadConfigRequest reaches one of several --workers only. Remedy: change the file of "
+                "HandleReloadConfigRequest reaches only one of several --workers. Remedy: change the file of "
                 "--model_config_file, with --model_config_file_poll_wait_seconds",
             )
         config = request.config
@@ -283,12 +283,12 @@ class Handlers:
             try:
                 self._follow(logger, config)
             except Exception as error:
-                _LOGGER.error("request logging stays as it was: %s", from_exception(error))
+                _LOGGER.error("request logging is unchanged: %s", from_exception(error))
         if logger.active:
             logger.log(request, response, name, version, signature_name or DEFAULT_SIGNATURE)
 
     def _follow(self, logger: "ServerRequestLogger", config: Any) -> None:
-        # Noted first: requests of other threads go on with the former loggers meanwhile.
+        # Recorded first: requests in other threads keep using the previous loggers until then.
         self._followed = config
         logger.update(config)
 
@@ -325,14 +325,14 @@ class Handlers:
         raise self._shown(name, failure) from error
 
     def _check_rows(self, count: Callable[[], int]) -> None:
-        # Counted only where there is a limit.
+        # Counted only if there is a limit.
         if self._max_rows is None or (rows := count()) <= self._max_rows:
             return
         self.metrics.refused.cell("max_batch_rows").add()
         raise invalid_argument(f"{rows} rows in one request; {self._max_rows} are allowed (--max_batch_rows)")
 
     def _shown(self, name: str, error: StatusError) -> StatusError:
-        """An error as clients may see it."""
+        """An error in the form that clients may see."""
         if self._show_paths:
             return error
         message = self._core.without_paths(name, error.message)
@@ -343,7 +343,7 @@ _RUNS = frozenset({"run", "run_serialized"})
 
 
 class _Timed:
-    """A servable that notes how long the model itself ran."""
+    """A servable that measures how long the model itself ran."""
 
     __slots__ = ("_servable", "seconds", "signatures")
 

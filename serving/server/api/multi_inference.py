@@ -1,4 +1,4 @@
-"""MultiInferenceRequest -> MultiInferenceResponse, with the words of TensorFlow Serving's multi_inference.cc."""
+"""MultiInferenceRequest -> MultiInferenceResponse, with the messages of TensorFlow Serving's multi_inference.cc."""
 
 import time
 from typing import Any
@@ -20,15 +20,15 @@ def run_multi_inference(
     check_method_name: bool = False,
     timeout: float | None = None,
 ) -> tuple[Any, int]:
-    """Answers several classification and regression tasks about the same examples, which each signature reads.
+    """Answers several classification and regression tasks for the same examples, which each signature reads.
 
     Each task runs its signature, one after the other; TensorFlow Serving fetches the outputs of all in one run.
 
     Args:
-        servable: the model to ask.
+        servable: the model to run.
         version: its version, for the response.
         request: a ``MultiInferenceRequest``; all its tasks must name the same model.
-        check_method_name: whether signatures must be made for the method they are used with
+        check_method_name: whether signatures must have the name of the method they are used with
             (``--enable_signature_method_name_check``).
         timeout: seconds that the model may take.
 
@@ -60,7 +60,7 @@ def run_multi_inference(
 
 
 def _checked(servable: Servable, request: Any, *, check_method_name: bool) -> dict[str, list[str]]:
-    """Outputs to ask for, by signature, in the order of the tasks."""
+    """Outputs to fetch, by signature, in the order of the tasks."""
     model_name = ""
     wanted: dict[str, list[str]] = {}
     for task in request.tasks:

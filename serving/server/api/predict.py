@@ -1,4 +1,4 @@
-"""PredictRequest -> PredictResponse, with the checks and words of TensorFlow Serving's predict_util.cc."""
+"""PredictRequest -> PredictResponse, with the checks and messages of TensorFlow Serving's predict_util.cc."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from serving.server.execution.defaults import filled, rows_given
 from serving.server.execution.servable import DEFAULT_SIGNATURE, METHODS, Servable, Signature, TensorSpec
 from serving.tensors import dtype_name, to_content_proto, to_numpy, varint
 
-# Key bytes of PredictResponse.outputs and model_spec, and of key and value in a map's entry.
+# Key bytes of PredictResponse.outputs and model_spec, and of key and value in a map entry.
 _OUTPUTS, _MODEL_SPEC, _KEY, _VALUE = b"\x0a", b"\x12", b"\x0a", b"\x12"
 
 
@@ -29,12 +29,12 @@ def run_predict(
     """Answers a PredictRequest.
 
     Args:
-        servable: the model to ask.
+        servable: the model to run.
         name: its name, for the response.
         version: its version, for the response.
-        request: a ``PredictRequest``; its model name and version are not looked at.
-        check_method_name: refuse signatures that are not made for a method of TensorFlow Serving.
-        as_content: answer with ``tensor_content`` instead of typed values.
+        request: a ``PredictRequest``; its model name and version are ignored.
+        check_method_name: refuse signatures whose method name is not one of TensorFlow Serving's.
+        as_content: respond with ``tensor_content`` instead of typed values.
         timeout: seconds that the model may take; None waits.
 
     Returns:
@@ -67,9 +67,9 @@ def run_predict_serialized(
     alone: bool = False,
     timeout: float | None = None,
 ) -> bytes:
-    """Like ``run_predict``, with the response on the wire: what gRPC sends needs no message before.
+    """Like ``run_predict``, but returns a serialised response: gRPC can send it without building a message first.
 
-    With ``alone`` the request shares no run with others, so that only its own faults can make it fail.
+    With ``alone`` the request is not batched with others, so only its own faults can make it fail.
     """
     signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(signature_name)
@@ -92,7 +92,7 @@ def run_predict_serialized(
 
 
 def _response(name: str, version: int, signature_name: str, results: Mapping[str, bytes], as_content: bool) -> bytes:
-    """A PredictResponse on the wire."""
+    """A serialised PredictResponse."""
     parts = [spec_field(name, version, signature_name)]
     for alias, content in results.items():
         if as_content:
@@ -106,7 +106,7 @@ def _response(name: str, version: int, signature_name: str, results: Mapping[str
 
 @functools.lru_cache(maxsize=1024)
 def spec_field(name: str, version: int, signature_name: str) -> bytes:
-    """The field ``model_spec`` of a response on the wire."""
+    """The serialised field ``model_spec`` of a response."""
     spec = model_pb2.ModelSpec(name=name, signature_name=signature_name)
     spec.version.value = version
     content = spec.SerializeToString()
@@ -174,7 +174,7 @@ def _output_aliases(signature: Signature, output_filter: Sequence[str]) -> list[
 
 
 def _shape_hint(signature: Signature, inputs: Mapping[str, Any]) -> str:
-    # Like the real server, shapes are left to the graph: some graphs take other ranks than they declare.
+    # As in the real server, shapes are left to the graph: some graphs accept other ranks than they declare.
     # When the graph then fails, a mismatch is the likely cause, and its own message rarely says so.
     shapes = {alias: [dimension.size for dimension in proto.tensor_shape.dim] for alias, proto in inputs.items()}
     hints = [

@@ -1,4 +1,4 @@
-"""RegressionRequest -> RegressionResponse, with the checks and words of TensorFlow Serving's regressor.cc."""
+"""RegressionRequest -> RegressionResponse, with the checks and messages of TensorFlow Serving's regressor.cc."""
 
 from typing import Any
 
@@ -25,11 +25,11 @@ def run_regress(
     """Answers a RegressionRequest.
 
     Args:
-        servable: the model to ask.
+        servable: the model to run.
         name: its name, for the response.
         version: its version, for the response.
-        request: a ``RegressionRequest``; its model name and version are not looked at.
-        check_method_name: whether the signature must be made for this method
+        request: a ``RegressionRequest``; its model name and version are ignored.
+        check_method_name: whether the signature must have this method name
             (``--enable_signature_method_name_check``).
         timeout: seconds that the model may take.
 
@@ -78,10 +78,10 @@ def regression_result(output: Any, count: int) -> Any:
 
     Args:
         output: TensorProto of float32, [examples] or [examples, 1].
-        count: number of examples asked about.
+        count: number of examples in the request.
 
     Raises:
-        StatusError: the output has another type or shape.
+        StatusError: the output has the wrong type or shape.
     """
     sizes = [dim.size for dim in output.tensor_shape.dim]
     if not (len(sizes) == 1 or (len(sizes) == 2 and sizes[1] == 1)):

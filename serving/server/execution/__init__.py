@@ -1,1 +1,1 @@
-"""Models that are loaded: what runs their signatures, and what they bring with them."""
+"""Loaded models: running their signatures, and the op libraries they need."""

@@ -1,8 +1,8 @@
-"""Inputs that a request leaves out: the values that its signature declares for them.
+"""Default values for inputs that a request leaves out, as declared by its signature.
 
-TensorFlow Serving feeds a declared default as it is (``GetInputValues`` in ``tensorflow/cc/saved_model/util.cc``). Here
-a default of one row also stands for each row of a request with several, where the input takes any number of rows:
-otherwise nothing could be left out of such a request, nor of one that shares its run with others.
+TensorFlow Serving feeds a declared default as is (``GetInputValues`` in ``tensorflow/cc/saved_model/util.cc``). Here a
+default of one row also applies to each row of a request with several, if the input takes any number of rows:
+otherwise nothing could be left out of such a request, nor of one that is batched with others.
 """
 
 from collections.abc import Mapping
@@ -26,26 +26,26 @@ def is_row(default: Any, spec: TensorSpec) -> bool:
 
 
 def filled(default: Any, spec: TensorSpec, rows: int) -> Any:
-    """The TensorProto to feed for an input that was left out of a request with so many rows."""
+    """The TensorProto to feed for an input that was left out of a request with ``rows`` rows."""
     if rows == 1 or not is_row(default, spec):
         return default
     try:
         return to_proto(np.repeat(to_numpy(default), rows, axis=0))
     except TensorParseError:
-        # The model's own mistake: TensorFlow says what is wrong with it.
+        # A fault of the model: TensorFlow reports what is wrong with it.
         return default
 
 
 def rows_given(inputs: Mapping[str, Any], size: int) -> int:
-    """How many rows a request has.
+    """The number of rows of a request.
 
     Args:
-        inputs: the TensorProtos that it brings.
-        size: bytes of the request on the wire.
+        inputs: the TensorProtos in the request.
+        size: bytes of the serialised request.
 
     Returns:
-        The rows that all inputs have. 1 when there are none, when they differ, or when there are more rows than bytes:
-        a shape alone does not make anything be repeated without limit.
+        The rows that all inputs have. 1 when there are no inputs, when they differ, or when there are more rows than
+        bytes: a shape alone must not cause unlimited repetition.
     """
     found = {rows_of(proto) for proto in inputs.values()}
     rows = found.pop() if len(found) == 1 else None

@@ -1,4 +1,4 @@
-"""Registers the op libraries that graphs may need beyond TensorFlow's own."""
+"""Registers op libraries that graphs may need in addition to TensorFlow's own."""
 
 import functools
 import importlib.util
@@ -13,7 +13,7 @@ from serving.server.errors import invalid_argument
 ENTRY_POINTS = "babelrec.op_libraries"
 
 _LOGGER = logging.getLogger(__name__)
-# Package -> (what to install, where its op libraries lie).
+# Package -> (what to install, location of its op libraries).
 _DEFAULTS = {
     "tensorflow_text": ("tensorflow-text", "python/ops/*.so"),
     "scann": ("scann[tf]", "scann_ops/cc/_scann_ops.so"),
@@ -23,7 +23,7 @@ _missing: dict[str, str] = {}
 
 @functools.cache
 def register_defaults() -> None:
-    """Loads TF-Text's and ScaNN's ops; a package that can't be loaded is noted for ``remedy`` and otherwise ignored."""
+    """Loads TF-Text's and ScaNN's ops; a package that can't be loaded is recorded for ``remedy`` and else ignored."""
     for module, (package, pattern) in _DEFAULTS.items():
         try:
             libraries = _files(module, pattern)
@@ -41,8 +41,8 @@ def register(names: Iterable[str] = ()) -> None:
     """Loads the default op libraries, those of installed entry points, and more.
 
     Args:
-        names: files (``.so``), entry points of the group ``babelrec.op_libraries``, or packages, whose every ``.so``
-            file below it is taken for an op library. An entry point names a function that returns paths.
+        names: files (``.so``), entry points of the group ``babelrec.op_libraries``, or packages, in which every
+            ``.so`` file is treated as an op library. An entry point names a function that returns paths.
 
     Raises:
         StatusError: INVALID_ARGUMENT, one of ``names`` can't be loaded.
@@ -71,18 +71,18 @@ def register(names: Iterable[str] = ()) -> None:
 
 
 def remedy(message: str) -> str:
-    """What to do about a load failure with this text, or an empty string."""
+    """The remedy for a load failure with this message, or an empty string."""
     if "Op type not registered" not in message:
         return ""
     if not _missing:
         known = ", ".join(package for package, _ in _DEFAULTS.values())
-        return f" This server registers the ops of {known}; name the library of others by --op_libraries."
+        return f" This server registers the ops of {known}; give the libraries of others with --op_libraries."
     reasons = "; ".join(f"{package} ({reason})" for package, reason in _missing.items())
     return f" These op libraries could not be loaded here: {reasons}. Remedy: `pip install` them."
 
 
 def _files(module: str, pattern: str) -> list[Path]:
-    # Found, not imported: importing would bring in all of TensorFlow.
+    # Located, not imported: importing would load all of TensorFlow.
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(f"there is no package {module}")

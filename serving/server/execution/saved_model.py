@@ -22,8 +22,8 @@ from serving.server.operations.batch_metrics import BatchMetrics
 from serving.tensors import rows_of
 
 _LOGGER = logging.getLogger(__name__)
-# Sets of outputs that get a graph of their own when a request first asks for them. TensorFlow optimises such a graph
-# with the session locked and never frees it, and a signature of n outputs has 2^n sets.
+# Output sets that get their own graph when a request first asks for them. TensorFlow optimises such a graph with the
+# session locked and never frees it, and a signature of n outputs has 2^n sets.
 _MAX_UNANNOUNCED_SETS = 16
 
 
@@ -36,13 +36,13 @@ _cache = _ThreadCache()
 
 
 class SavedModelServable:
-    """A SavedModel in a graph and session of its own.
+    """A SavedModel in its own graph and session.
 
     Args:
         path: the version directory.
         tags: tags of the meta graph to load.
         config: a ``tensorflow.ConfigProto``.
-        batching: join concurrent requests; None runs each alone.
+        batching: how to batch concurrent requests; None runs each alone.
 
     Raises:
         TensorFlowError: the model can't be loaded.
@@ -56,13 +56,13 @@ class SavedModelServable:
         self._batching = batching
         self._batched: dict[str, Batched] = {}
         self._tickets = probe.Tickets()
-        # Where requests and runs of signatures that are batched are counted.
+        # Counts requests and runs of batched signatures.
         self.batch_metrics: BatchMetrics | None = None
         if batching is not None:
             for key in self.signatures:
                 self._add_batching(key, batching)
             self._session.extend()
-        # Called with this first thing in ``close``: what else may run the session ends then.
+        # Called with this object first in ``close``: ends everything else that may run the session.
         self.before_close: Callable[[SavedModelServable], None] | None = None
         self._running = 0
         self._both_ways = False
@@ -73,27 +73,27 @@ class SavedModelServable:
 
     @property
     def batched_signatures(self) -> Collection[str]:
-        """Keys of the signatures whose concurrent requests are joined."""
+        """Keys of the signatures whose concurrent requests are batched."""
         return self._batched.keys()
 
     @property
     def batching(self) -> BatchingOptions | None:
-        """How requests are joined; None: they aren't."""
+        """How requests are batched; None: they aren't."""
         return self._batching
 
     @property
     def batch_operations(self) -> Collection[str]:
-        """Names of the operations that join requests."""
+        """Names of the operations that batch requests."""
         return [batched.operation for batched in self._batched.values()]
 
     @property
     def max_batch_size(self) -> int:
-        """Rows that may be joined."""
+        """Maximum rows of a batch."""
         return self._batching.max_batch_size if self._batching is not None else 1
 
     @property
     def fills_up(self) -> bool:
-        """Whether joined rows are filled up to certain sizes, which the batch queue does."""
+        """Whether batches are padded to certain sizes, which the batch queue does."""
         return self._batching is not None and bool(self._batching.allowed_batch_sizes)
 
     @property
@@ -110,10 +110,10 @@ class SavedModelServable:
         )
 
     def check_signatures(self) -> None:
-        """Finds the inputs and outputs of all signatures in the graph.
+        """Checks that the inputs and outputs of all signatures are in the graph.
 
         Raises:
-            StatusError: one is not there.
+            StatusError: one is missing.
         """
         for key, signature in self.signatures.items():
             for alias, spec in [*signature.inputs.items(), *signature.outputs.items()]:
@@ -128,21 +128,21 @@ class SavedModelServable:
 
     @property
     def unused_signatures(self) -> list[str]:
-        """Keys of the signatures that nobody has asked for yet."""
+        """Keys of the signatures that were not requested yet."""
         used = {key for key, _, _ in self._callables}
         return [key for key in self.signatures if key not in used]
 
     def fix_output_sets(self) -> None:
-        """From now on no request can make TensorFlow build a graph for a set of outputs that was never asked for.
+        """Ensures that no request makes TensorFlow build a graph for a new set of outputs from now on.
 
-        Nobody is answered while such a graph is built, which takes seconds for a large model. All outputs of the
-        signature are computed instead, and those that nobody wants are dropped.
+        No request is answered while such a graph is built, which takes seconds for a large model. All outputs of the
+        signature are computed instead, and those not requested are dropped.
         """
         self._unannounced_sets = 0
 
     @contextlib.contextmanager
     def warming_up(self) -> Iterator[None]:
-        """Inside the block a request that need not be ``alone`` runs so and by the queue: both are ready afterwards."""
+        """Inside the block, a request that is not ``alone`` runs both alone and batched: both are warm afterwards."""
         self._both_ways = True
         try:
             yield
@@ -186,7 +186,7 @@ class SavedModelServable:
         except StatusError as error:
             if not joins or error.code in NOBODYS_FAULT or not self._fits(inputs):
                 raise
-            # A batch fails as a whole, and the fault may be a neighbour's: alone a request has only its own.
+            # A batch fails as a whole, and another request may be at fault: retried alone, only its own faults count.
             left = None if timeout is None else timeout - (time.monotonic() - start)
             if left is not None and left <= 0:
                 raise too_late() from None
@@ -212,16 +212,16 @@ class SavedModelServable:
         *,
         batched: bool,
     ) -> list[int]:
-        """Runs a signature; the tensors that it returns are the caller's.
+        """Runs a signature; the caller owns the returned tensors.
 
         Args:
             signature: its key.
-            take: an input's alias -> its tensor, and whether that is to be freed after the run.
-            outputs: aliases of what to compute.
+            take: an input's alias -> its tensor, and whether to free it after the run.
+            outputs: aliases of the outputs to compute.
             timeout: seconds after which the run is cancelled; None waits.
-            rows: those of the request.
-            queued: since when it has waited, seconds since 1970.
-            batched: whether it goes by the batch queue.
+            rows: rows of the request.
+            queued: when it started to wait, seconds since 1970.
+            batched: whether it goes through the batch queue.
         """
         tensors: list[int] = []
         own: list[int] = []
@@ -251,7 +251,7 @@ class SavedModelServable:
             _cache.tensors.trim()
 
     def _count(self, key: str, rows: int, queued: float, joined: probe.Joined | None = None) -> None:
-        """Counts a request and its run: one of its own, which begins now, or what the queue made of it."""
+        """Counts a request and its run: a separate one, which begins now, or the batches that the queue formed."""
         if self.batch_metrics is None or key not in self._batched:
             return
         began = time.time() if joined is None else joined.began
@@ -261,12 +261,12 @@ class SavedModelServable:
             self.batch_metrics.run(size, real)
 
     def _joins(self, key: str, inputs: Mapping[str, Any], alone: bool) -> bool:
-        """Whether a request goes by the batch queue."""
+        """Whether a request goes through the batch queue."""
         if not self._may_join(key, inputs):
             return False
         assert self._batching is not None
-        # A single row that comes to an idle model has nobody to wait for. Alone it may use all threads, which the
-        # batches leave to each other. Threads that count at the same time may be off by one: it decides about speed.
+        # A single row that finds the model idle has nothing to wait for. Alone it may use all threads, while batches
+        # share them. Threads that count concurrently may be off by one, which affects only speed.
         most = self._batching.max_batch_size if alone else 1 if self._running <= 0 else 0
         is_alone = (
             most > 0
@@ -276,16 +276,16 @@ class SavedModelServable:
         return not is_alone
 
     def _fits(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether a batch has room for such inputs: what has more rows, or not the same of all, the queue refuses."""
+        """Whether a batch has room for these inputs: the queue refuses more rows, and inputs that differ in rows."""
         assert self._batching is not None
         rows = {rows_of(proto) or 0 for proto in inputs.values()}
         return len(rows) == 1 and max(rows) <= self._batching.max_batch_size
 
     def _may_join(self, key: str, inputs: Mapping[str, Any]) -> bool:
-        """Whether the batch queue takes such inputs.
+        """Whether the batch queue accepts these inputs.
 
-        Padding needs the ranks that the signature declares. No rows at all have no part in a batch: the operation would
-        answer them with empty vectors, whatever the outputs' ranks.
+        Padding needs the ranks that the signature declares. A request without rows can't be batched: the operation
+        would answer it with empty vectors, regardless of the outputs' ranks.
         """
         if key not in self._batched or any(rows_of(proto) == 0 for proto in inputs.values()):
             return False
@@ -296,7 +296,7 @@ class SavedModelServable:
         )
 
     def _computed(self, key: str, outputs: Sequence[str]) -> tuple[str, ...]:
-        """Which outputs of a signature to compute for a request that wants ``outputs``: those, or all."""
+        """Which outputs of a signature to compute for a request for ``outputs``: those, or all."""
         all_outputs = tuple(self.signatures[key].outputs)
         if len(outputs) == len(all_outputs):
             return all_outputs
@@ -318,9 +318,8 @@ class SavedModelServable:
             return call
 
     def _make_callable(self, key: str, outputs: Sequence[str], batched: bool) -> SessionCallable:
-        # With batching as many runs as are wanted at once have threads of their own. TensorFlow's pool would bring
-        # changes of threads, a third of what a single row costs, and let requests that could join a batch wait behind
-        # the batch that is running.
+        # With batching, all concurrent runs have their own threads. TensorFlow's pool would add thread switches, a
+        # third of the cost of a single row, and make requests that could join a batch wait behind the running batch.
         inline = self._batching is not None
         if batched:
             way = self._batched[key]
@@ -342,7 +341,7 @@ class SavedModelServable:
             self._batched[key] = add_batching(self._session, f"babelrec_{_identifier(key)}", inputs, outputs, options)
         except TensorFlowError as error:
             _LOGGER.warning(
-                "signature %r of %s is not batched, its graph can't be made a function: %s",
+                "signature %r of %s is not batched, its graph can't be turned into a function: %s",
                 key,
                 self.path,
                 error.message,

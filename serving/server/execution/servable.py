@@ -1,4 +1,4 @@
-"""What a loaded version of a model can do, whatever runs it."""
+"""The interface of a loaded model version, independent of its runtime."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
 METHODS = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
 DEFAULT_SIGNATURE = "serving_default"
-"""Which signature answers a request that names none."""
+"""The signature for requests that name none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A SignatureDef in the form that serving a request needs.
+    """A SignatureDef in the form needed to serve requests.
 
     Attributes:
-        method_name: TensorFlow Serving's method this signature is made for.
+        method_name: TensorFlow Serving's method that this signature is for.
         inputs: by alias.
         outputs: by alias.
         defaults: values of inputs that a request may leave out, as TensorProtos by alias.
@@ -60,7 +60,7 @@ class Servable(Protocol):
 
     @property
     def signatures(self) -> Mapping[str, Signature]:
-        """The same for reading."""
+        """The same, parsed."""
         ...
 
     def run(
@@ -71,7 +71,7 @@ class Servable(Protocol):
         Args:
             signature: its key.
             inputs: TensorProtos by alias, one for each input of the signature, of its dtype.
-            outputs: aliases of what to compute.
+            outputs: aliases of the outputs to compute.
             timeout: seconds after which the run is cancelled; None waits.
 
         Returns:
@@ -91,14 +91,14 @@ class Servable(Protocol):
         timeout: float | None = None,
         alone: bool = False,
     ) -> dict[str, bytes]:
-        """Like ``run``, with TensorProtos on the wire.
+        """Like ``run``, but returns serialised TensorProtos.
 
-        With ``alone`` the request shares no run with others, where the fault of one is everybody's.
+        With ``alone`` the request is not batched with others, where one faulty request fails them all.
         """
         ...
 
     def close(self) -> None:
-        """Frees the model's memory; nothing may run any more."""
+        """Frees the model's memory; nothing may run afterwards."""
         ...
 
 

@@ -1,8 +1,8 @@
 """A servable that runs ``model.tflite`` of a version directory (``--prefer_tflite_model``).
 
-It does what TensorFlow Serving's ``servables/tensorflow/tflite_session.cc`` and ``tflite_interpreter_pool.cc`` do: a
-pool of interpreters of one thread each, inputs resized to each request's shapes, builtin ops only. The interpreter is
-LiteRT's (package ``ai-edge-litert``), the successor of ``tensorflow.lite``; it needs nothing of TensorFlow's package.
+It works like TensorFlow Serving's ``servables/tensorflow/tflite_session.cc`` and ``tflite_interpreter_pool.cc``: a
+pool of single-threaded interpreters, inputs resized to each request's shapes, builtin ops only. The interpreter is
+LiteRT's (package ``ai-edge-litert``), the successor of ``tensorflow.lite``; it does not need TensorFlow's package.
 """
 
 import logging
@@ -31,7 +31,7 @@ _DTYPES: dict[np.dtype[Any], int] = {
 _Array = npt.NDArray[Any]
 # Computes all outputs of a signature from all its inputs, by alias.
 _Run = Callable[..., Mapping[str, _Array]]
-# A tensor as the interpreter tells of it.
+# The interpreter's description of a tensor.
 _Details = Mapping[str, Any]
 
 
@@ -45,10 +45,10 @@ class TFLiteServable:
     Args:
         path: the version directory.
         model: the file.
-        interpreters: how many, which is how many requests run at once.
+        interpreters: number of interpreters, which is how many requests run concurrently.
 
     Raises:
-        StatusError: INVALID_ARGUMENT, the file is no model that can be run; FAILED_PRECONDITION, LiteRT is missing.
+        StatusError: INVALID_ARGUMENT, the file is not a runnable model; FAILED_PRECONDITION, LiteRT is missing.
     """
 
     def __init__(self, path: Path, model: Path, interpreters: int) -> None:
@@ -64,7 +64,7 @@ class TFLiteServable:
                 raise invalid_argument(f"{model} can't be run: {error}") from None
 
         self._make = make
-        # The one that was used last has the warmest memory.
+        # The most recently used one has the warmest cache.
         self._free: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for _ in range(max(interpreters, 1)):
             worker = make()
@@ -110,8 +110,8 @@ class TFLiteServable:
             raise invalid_argument(f"tensor parsing error: {alias} ({error})") from None
         details = self._inputs[signature][alias]
         wanted = [int(size) for size in details["shape_signature"]]
-        # TensorFlow Serving leaves all of this to the interpreter, which takes some shapes that don't fit and then
-        # computes nonsense. A shape without any free size may come of a conversion at one batch size: it is tried.
+        # TensorFlow Serving leaves all of this to the interpreter, which accepts some mismatched shapes and then
+        # computes nonsense. A shape without any free size may come from a conversion at one batch size: it is tried.
         fits = len(wanted) == array.ndim and (
             -1 not in wanted or all(want in (-1, size) for want, size in zip(wanted, array.shape, strict=True))
         )
@@ -143,7 +143,7 @@ class _Worker:
     Attributes:
         signature_defs: SignatureDef protos by key.
         inputs: details of the input tensors, by key and alias.
-        has_failed: a run has failed, and what it left behind may not be able to run again.
+        has_failed: a run has failed, and the interpreter's state may be unusable.
     """
 
     def __init__(self, interpreter: Any, definitions: Mapping[str, Any]) -> None:
@@ -169,10 +169,10 @@ class _Worker:
             self._add(DEFAULT_SIGNATURE, _definition(inputs, outputs), inputs, self._primary(inputs, outputs))
 
     def run(self, signature: str, arrays: Mapping[str, _Array]) -> Mapping[str, _Array]:
-        """All outputs of a signature.
+        """Computes all outputs of a signature.
 
         Raises:
-            StatusError: INVALID_ARGUMENT, the values can't be taken; INTERNAL, the model failed.
+            StatusError: INVALID_ARGUMENT, the values are not accepted; INTERNAL, the model failed.
         """
         try:
             return self._runs[signature](**arrays)
@@ -220,7 +220,7 @@ def _interpreter_type() -> Callable[..., Any]:
 
 
 def _metadata_signatures(content: bytes, model: Path) -> dict[str, Any]:
-    """SignatureDefs that TensorFlow's tools have put into the model: a FlexBuffer map of serialised protos."""
+    """SignatureDefs that TensorFlow's tools stored in the model: a FlexBuffer map of serialised protos."""
     if _SIGNATURE_METADATA.encode() not in content:
         return {}
     from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]

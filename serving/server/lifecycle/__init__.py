@@ -1,1 +1,1 @@
-"""From a directory that appears to a version that answers, and back."""
+"""The lifecycle of versions: from a new directory to a version that serves requests, and back."""

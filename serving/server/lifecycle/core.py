@@ -1,7 +1,7 @@
 """Models by configuration: config -> source -> manager -> monitor, and requests to versions.
 
 The counterpart of TensorFlow Serving's ``ServerCore`` (``model_servers/server_core.cc``): which
-configurations are accepted, in whose words they are refused, and how labels are resolved.
+configurations are accepted, with which messages they are refused, and how labels are resolved.
 """
 
 import logging
@@ -36,20 +36,20 @@ LoaderFactory = Callable[[str, StoragePath, Any], Loader[S]]
 
 @dataclass(frozen=True, slots=True)
 class CoreOptions:
-    """What does not change while the server runs.
+    """Settings that don't change while the server runs.
 
     Attributes:
         transition_policy: the order of loads and unloads.
-        max_num_load_retries: attempts after a first failed load.
+        max_num_load_retries: retries after a failed load.
         load_retry_interval: seconds between them.
-        num_load_threads: loads at once after the first configuration's; 0 means one.
-        num_initial_load_threads: loads at once for the first configuration.
-        num_unload_threads: unloads at once; 0 means one.
-        file_system_poll_wait_seconds: pause between looks for new versions; 0 looks once for each configuration.
-        servable_versions_always_present: take an empty base path for a mistake, and change nothing.
+        num_load_threads: concurrent loads after the first configuration's; 0 means one.
+        num_initial_load_threads: concurrent loads for the first configuration.
+        num_unload_threads: concurrent unloads; 0 means one.
+        file_system_poll_wait_seconds: pause between polls for new versions; 0 polls once for each configuration.
+        servable_versions_always_present: treat an empty base path as a mistake, and change nothing.
         allow_version_labels_for_unavailable_models: let a new label point to a version that is not available.
         platforms: the ``model_platform``s that can be loaded.
-        check: tells what a version directory lacks; None: whatever is there is loaded.
+        check: reports what a version directory lacks; None: every version is loaded.
     """
 
     transition_policy: TransitionPolicy = field(default_factory=AvailabilityPreserving)
@@ -66,7 +66,7 @@ class CoreOptions:
 
 
 class ServerCore(Generic[S]):
-    """Serves what its current ``ModelServerConfig`` says. Thread-safe.
+    """Serves the models of its current ``ModelServerConfig``. Thread-safe.
 
     Args:
         make_loader: (model name, storage path, the model's ModelConfig) -> a loader that has not loaded yet.
@@ -95,15 +95,15 @@ class ServerCore(Generic[S]):
             arrivals=Arrivals(options.check, self._fate),
             hold=self._hold,
         )
-        # Model -> what the source holds back.
+        # Model -> the versions that the source holds back.
         self._held: dict[str, Held] = {}
-        # One change of configuration at a time. What follows is replaced as a whole, never changed, so that
-        # requests read it without a lock.
+        # One configuration change at a time. The attributes below are replaced as a whole, never changed, so that
+        # requests can read them without a lock.
         self._reloading = threading.Lock()
         self._config: Any = model_server_config_pb2.ModelServerConfig()
         self._models: dict[str, Any] = {}
         self._labels: _Labels = {}
-        # Of all models that ever were configured.
+        # Of all models ever configured.
         self._base_paths: dict[str, str] = {}
         # Model -> the versions last reported by the source for its current configuration.
         self._reported: dict[str, Sequence[StoragePath]] = {}
@@ -114,10 +114,10 @@ class ServerCore(Generic[S]):
         return self._config
 
     def acquire(self, spec: Any) -> Handle[S]:
-        """Lends the servable that a ``ModelSpec`` asks for.
+        """Lends the servable that a ``ModelSpec`` selects.
 
         Args:
-            spec: model name and, if wanted, a version or a version label.
+            spec: model name and, optionally, a version or a version label.
 
         Returns:
             A context manager yielding (version, servable). Entering it raises StatusError NOT_FOUND when the
@@ -146,22 +146,22 @@ class ServerCore(Generic[S]):
         return self._models.get(model_name)
 
     def without_paths(self, model_name: str, text: str) -> str:
-        """A text about a model with the model's name in the place of its base path."""
+        """A text about a model with its base path replaced by the model's name."""
         base_path = self._base_paths.get(model_name)
         return text.replace(base_path, model_name) if base_path else text
 
     def watch(self, serve: Callable[[str, Mapping[int, S]], None]) -> None:
-        """See ``AspiredVersionsManager.watch``; changes of configuration are told too."""
+        """See ``AspiredVersionsManager.watch``; configuration changes are reported too."""
         self.manager.watch(serve)
 
     def start(self, config: Any, is_stopping: Callable[[], bool] = lambda: False) -> None:
-        """Takes the first configuration and waits until each model has a version available.
+        """Applies the first configuration and waits until each model has a version available.
 
-        A model whose base path holds no version is waited for, without limit, as in TensorFlow Serving.
+        Waits without limit for a model whose base path holds no version, as in TensorFlow Serving.
 
         Args:
             config: a ``ModelServerConfig``.
-            is_stopping: asked now and then; the wait ends when it says so.
+            is_stopping: polled; the wait ends when it returns True.
 
         Raises:
             StatusError: the configuration is refused, or a model can't be loaded.
@@ -178,34 +178,34 @@ class ServerCore(Generic[S]):
         """Changes the configuration without waiting for models to be loaded.
 
         Raises:
-            StatusError: the configuration is refused; the former one stays in force.
+            StatusError: the configuration is refused; the previous one stays in force.
         """
         self._apply(config)
 
     def reload(self, config: Any, timeout: float | None = None) -> None:
         """Changes the configuration and waits until its new and changed models are available.
 
-        Models that are left out are unloaded (which is not waited for). A base path or version policy that
-        changed is realised too. A base path that is not there ends the wait, although the model is loaded once it is.
+        Models that are left out are unloaded (without waiting for that). Changed base paths and version policies
+        are applied too. A missing base path ends the wait, although the model is loaded once the path exists.
 
         Args:
             config: a ``ModelServerConfig`` with a ``model_config_list``.
-            timeout: seconds that the caller waits, who is answered a little earlier; None waits for ever.
+            timeout: seconds that the caller waits; the answer comes a little earlier. None waits forever.
 
         Raises:
             StatusError: FAILED_PRECONDITION or INVALID_ARGUMENT when the configuration is refused, and the
-                former one stays in force. When it is in force but not realised: UNKNOWN when a model can't be
-                loaded, DEADLINE_EXCEEDED when there is no time left, ABORTED when a later configuration has taken
-                a model away again.
+                previous one stays in force. When it is in force but not all models are available: UNKNOWN when a
+                model can't be loaded, DEADLINE_EXCEEDED when there is no time left, ABORTED when a later
+                configuration has removed a model again.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._reloading.acquire(timeout=-1 if timeout is None else max(timeout, 0.0)):
-            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "another change of configuration is under way")
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "another configuration change is in progress")
         try:
             awaited = self._apply_locked(config)
         finally:
             self._reloading.release()
-        # An answer that comes with the deadline comes too late.
+        # An answer right at the deadline would be too late.
         left = None if deadline is None else max(deadline - time.monotonic() - _margin(timeout), 0.0)
 
         def is_missing(name: str, model: Any) -> bool:
@@ -233,12 +233,12 @@ class ServerCore(Generic[S]):
                 + (" ".join(complaints) or "They are still loading, see GetModelStatus"),
             )
         if any(self._models.get(name) != model for name, model in awaited.items()):
-            raise StatusError(grpc.StatusCode.ABORTED, "a later configuration has taken the place of this one")
+            raise StatusError(grpc.StatusCode.ABORTED, "a later configuration has replaced this one")
         self._raise_unavailable(awaited, "model(s)")
         _LOGGER.info("Finished reloading config")
 
     def stop_watching(self) -> None:
-        """Looks for no more versions; what is served stays."""
+        """Stops polling for versions; served versions stay."""
         self._source.stop()
 
     def stop(self, timeout: float) -> bool:
@@ -255,7 +255,7 @@ class ServerCore(Generic[S]):
             return self._apply_locked(config)
 
     def _apply_locked(self, config: Any) -> dict[str, Any]:
-        """Puts a configuration in force; returns the ModelConfigs by name whose models have to be waited for."""
+        """Puts a configuration in force; returns the ModelConfigs, by name, of the models to wait for."""
         old, new = self._config.WhichOneof("config"), config.WhichOneof("config")
         if old is not None and not old == new == _LIST:
             raise StatusError(
@@ -286,13 +286,13 @@ class ServerCore(Generic[S]):
         def take_over() -> None:
             self._config, self._models, self._labels = accepted, models, labels
             self._base_paths |= {model.name: str(model.base_path) for model in watched}
-            # What was reported for a former configuration says nothing of this one.
+            # Versions reported for the previous configuration say nothing about this one.
             for name in [*self._reported]:
                 if name in changed or name not in models:
                     self._reported.pop(name)
 
         self._source.update(watched, take_over)
-        self.manager.tell()
+        self.manager.notify()
         self.manager.wake()
         return changed
 
@@ -349,12 +349,12 @@ class ServerCore(Generic[S]):
         return all(self._models.get(n) != m or self._is_settled(n, outcome) for n, m in awaited.items())
 
     def _is_settled(self, name: str, outcome: OutcomeOf) -> bool:
-        """Whether what the source reported of a model is realised, or can't be for now."""
+        """Whether the versions that the source reported for a model are available, or can't be for now."""
         if self._held.get(name, Held()).is_brief:
             return False
         outcomes = {outcome(name, storage) for storage in self._reported.get(name, ())}
         if Outcome.READY in outcomes:
-            # A version that is tried again must not hold up the others.
+            # A version that is being retried must not block the others.
             return Outcome.PENDING not in outcomes
         return outcomes == {Outcome.FAILED}
 
@@ -370,5 +370,5 @@ class ServerCore(Generic[S]):
 
 
 def _margin(timeout: float | None) -> float:
-    """Seconds before a deadline at which to answer."""
+    """How many seconds before a deadline to answer."""
     return 0.0 if timeout is None else min(_MARGIN_SHARE * timeout, _LONGEST_MARGIN_SECONDS)

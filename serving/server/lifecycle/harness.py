@@ -1,4 +1,4 @@
-"""One version on its way through life, as the manager keeps it."""
+"""The manager's record of one version through its lifecycle."""
 
 import enum
 from collections.abc import Callable, Sequence
@@ -12,11 +12,11 @@ S = TypeVar("S")
 
 
 class Loader(Protocol[S_co]):
-    """Owns one servable: its making and its end."""
+    """Owns one servable: creates and destroys it."""
 
     @property
     def servable(self) -> S_co:
-        """What was loaded."""
+        """The loaded servable."""
         ...
 
     def load(self) -> None:
@@ -24,15 +24,15 @@ class Loader(Protocol[S_co]):
         ...
 
     def unload(self) -> None:
-        """Gives everything back; called once nothing uses the servable."""
+        """Releases all resources; called once nothing uses the servable."""
         ...
 
 
 class Outcome(enum.Enum):
-    """What has become of a version directory that is aspired to."""
+    """The outcome for an aspired version directory."""
 
     PENDING = enum.auto()
-    RETRYING = enum.auto()  # an attempt to load it failed, the next one is to come
+    RETRYING = enum.auto()  # an attempt to load it failed, another one will follow
     READY = enum.auto()
     FAILED = enum.auto()
 
@@ -41,7 +41,7 @@ OutcomeOf = Callable[[str, StoragePath], Outcome]
 
 
 class Phase(enum.Enum):
-    """Where the manager is with a version."""
+    """The phase of a version in the manager."""
 
     NEW = enum.auto()
     LOADING = enum.auto()
@@ -51,7 +51,7 @@ class Phase(enum.Enum):
 
 
 class Harness(Generic[S]):
-    """One version with everything the manager notes about it; guarded by the manager's lock."""
+    """One version with everything the manager records about it; guarded by the manager's lock."""
 
     __slots__ = ("cancelled", "error", "is_aspired", "key", "loader", "name", "phase", "servable", "storage", "users")
 
@@ -65,34 +65,34 @@ class Harness(Generic[S]):
         self.is_aspired = True
         self.users = 0
         self.cancelled = False  # no further attempts to load
-        self.error: StatusError | None = None  # of the last attempt
+        self.error: StatusError | None = None  # from the last attempt
 
     @property
     def version(self) -> int:
-        """The number."""
+        """The version number."""
         return self.storage.version
 
     def __str__(self) -> str:
         return f"{{name: {self.name} version: {self.version}}}"
 
 
-class Unloadable:
-    """Stands for a loader that could not even be made."""
+class FailedLoader:
+    """Replaces a loader that could not be created."""
 
     def __init__(self, error: StatusError) -> None:
         self._error = error
 
     @property
     def servable(self) -> NoReturn:
-        """Raises what went wrong."""
+        """Raises the error."""
         raise self._error
 
     def load(self) -> None:
-        """Raises what went wrong."""
+        """Raises the error."""
         raise self._error
 
     def unload(self) -> None:
-        """There is nothing to give back."""
+        """Does nothing: there is nothing to release."""
 
 
 class Serving(Generic[S]):
@@ -101,7 +101,7 @@ class Serving(Generic[S]):
     __slots__ = ("by_version", "latest")
 
     def __init__(self, ready: Sequence[Harness[S]]) -> None:
-        # While a version is being moved to another directory both may be ready: the new one answers.
+        # While a version is being moved to another directory, both may be ready: the new one answers.
         ordered = sorted(ready, key=lambda harness: (harness.version, harness.is_aspired, harness.key))
         self.by_version = {harness.version: harness for harness in ordered}
         self.latest = ordered[-1] if ordered else None

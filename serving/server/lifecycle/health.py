@@ -1,12 +1,12 @@
-"""The standard health service (``grpc.health.v1``), which balancers and Kubernetes' probes ask.
+"""The standard health service (``grpc.health.v1``), used by load balancers and Kubernetes probes.
 
 TensorFlow Serving (``--enable_grpc_healthcheck_service``) turns on gRPC's default service, which knows one name: the
-empty one, for the whole server. That is so here too; beyond it each model has an entry under its own name, and the two
-services have theirs.
+empty one, for the whole server. This service knows it too; in addition, each model has an entry under its own name, and
+so do the two services.
 
-Only the messages of ``grpc_health`` are used, not its service (version 1.85.1): that sends to watchers while it holds
-its lock, and waits until gRPC's own thread has sent; when that thread waits for the lock, to forget a watcher who has
-gone, the whole server stands still.
+Only the messages of ``grpc_health`` are used, not its service (version 1.85.1): it sends to watchers while holding its
+lock, and waits until gRPC's own thread has sent; when that thread waits for the lock, to remove a watcher that is gone,
+the whole server deadlocks.
 """
 
 import logging
@@ -28,44 +28,45 @@ _MODEL_SERVICE = "tensorflow.serving.ModelService"
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-# Checks take microseconds and watches give their thread back.
+# Checks take microseconds, and watches release their thread.
 _THREADS = 2
-# Sends a response to a watcher, and waits for that; None ends the stream.
+# Sends a response to a watcher and waits until it is sent; None ends the stream.
 _Send = Callable[[Any], None]
 
 
 class Health:
-    """Says what can be asked for: the server, its services, its models.
+    """The health of the server, its services and its models.
 
     Entries: ``""`` and ``tensorflow.serving.ModelService`` (SERVING until ``shutdown``),
     ``tensorflow.serving.PredictionService`` (SERVING while any version of any model is available) and each model's name
-    (while a version of it is). Other names: NOT_FOUND from Check, SERVICE_UNKNOWN from Watch until they come up.
+    (while a version of it is). Other names: NOT_FOUND from Check, SERVICE_UNKNOWN from Watch until they appear.
 
     Args:
-        monitor: where the states of versions come from.
+        monitor: the source of version states.
     """
 
     def __init__(self, monitor: ServableStateMonitor) -> None:
-        # Held for moments, never while sending.
+        # Held briefly, never while sending.
         self._lock = threading.Lock()
         self._statuses: dict[str, Any] = {OVERALL_HEALTH: _SERVING, _MODEL_SERVICE: _SERVING}
         self._watchers: dict[str, set[_Send]] = {}
         self._is_shut_down = False
         self._available: dict[str, dict[int, bool]] = {}
-        # What is to be sent, in order; one thread does it.
+        # Responses to send, in order; one thread sends them.
         self._outgoing: SimpleQueue[tuple[_Send, Any]] = SimpleQueue()
         threading.Thread(target=self._send, name="health-watches", daemon=True).start()
         self._set(_PREDICTION_SERVICE, False)
         monitor.subscribe(self._follow)
-        # What happened before; what was followed since is newer.
+        # Existing states; those received since the subscription are newer.
         for name, versions in monitor.all().items():
             for version, state in versions.items():
                 self._note(name, version, state, only_new=True)
 
     def shutdown(self) -> None:
-        """Turns every entry to NOT_SERVING for good, and ends watches: to be called at once when draining begins.
+        """Turns every entry to NOT_SERVING for good and ends watches; to be called as soon as draining begins.
 
-        Watches would hold the server's stop up until the end of its grace. Clients begin anew and are told the same.
+        Watches would delay the server's stop until the end of its grace period. Clients that reconnect get the same
+        status.
         """
         with self._lock:
             self._is_shut_down = True
@@ -73,7 +74,7 @@ class Health:
                 self._statuses[service] = _NOT_SERVING
             for service, watchers in self._watchers.items():
                 for send in watchers:
-                    self._tell(send, self._statuses.get(service, _UNKNOWN))
+                    self._enqueue(send, self._statuses.get(service, _UNKNOWN))
                     self._outgoing.put((send, None))
             self._watchers.clear()
 
@@ -86,7 +87,7 @@ class Health:
         return health_pb2.HealthCheckResponse(status=status)
 
     def watch(self, request: Any, context: grpc.ServicerContext, send: _Send) -> None:
-        """Has ``send`` called with the status of a ``HealthCheckRequest``'s service, now and at each change."""
+        """Calls ``send`` with the status of a ``HealthCheckRequest``'s service, now and at each change."""
         service = request.service
 
         def forget() -> None:
@@ -97,7 +98,7 @@ class Health:
                     self._watchers.pop(service, None)
 
         with self._lock:
-            self._tell(send, self._statuses.get(service, _UNKNOWN))
+            self._enqueue(send, self._statuses.get(service, _UNKNOWN))
             if self._is_shut_down:
                 self._outgoing.put((send, None))
                 return
@@ -119,13 +120,13 @@ class Health:
 
     def _set(self, service: str, is_serving: bool) -> None:
         status = _SERVING if is_serving and not self._is_shut_down else _NOT_SERVING
-        # Watchers are told of changes alone.
+        # Watchers are notified of changes only.
         if self._statuses.get(service) != status:
             self._statuses[service] = status
             for send in self._watchers.get(service, ()):
-                self._tell(send, status)
+                self._enqueue(send, status)
 
-    def _tell(self, send: _Send, status: Any) -> None:
+    def _enqueue(self, send: _Send, status: Any) -> None:
         self._outgoing.put((send, health_pb2.HealthCheckResponse(status=status)))
 
     def _send(self) -> None:
@@ -134,20 +135,20 @@ class Health:
             try:
                 send(response)
             except Exception:
-                _LOGGER.exception("a health watcher could not be told")
+                _LOGGER.exception("a health watcher could not be notified")
 
 
 def add_health(server: grpc.Server, monitor: ServableStateMonitor) -> Health:
     """Adds the health service to a server that has not been started.
 
-    It has threads of its own, so that probes are answered while all others are busy with requests.
+    It has its own threads, so that probes are answered while all others are busy with requests.
 
     Args:
         server: where to add it.
-        monitor: where the states of versions come from.
+        monitor: the source of version states.
 
     Returns:
-        What to shut down when draining begins.
+        The service, to be shut down when draining begins.
     """
     health = Health(monitor)
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="health")

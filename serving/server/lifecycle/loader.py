@@ -1,4 +1,4 @@
-"""Makes a servable of a version directory and takes it down again."""
+"""Loads a version directory as a servable and unloads it."""
 
 import contextlib
 import logging
@@ -17,13 +17,13 @@ from serving.server.errors import StatusError, from_exception
 from serving.server.execution import ops
 from serving.server.execution.saved_model import SavedModelServable
 from serving.server.execution.servable import Servable
+from serving.server.lifecycle.completeness import TFLITE_MODEL, CompletenessCheck
 from serving.server.lifecycle.warmup import has_requests, try_out, warm_up
-from serving.server.lifecycle.whole import TFLITE_MODEL, WholeCheck
-from serving.server.operations.figures import MAX_LABEL
+from serving.server.operations.metric_values import MAX_LABEL
 from serving.server.operations.metrics import Metrics
 
 _LOGGER = logging.getLogger(__name__)
-# The key of the version in ML Metadata, which TensorFlow Extended's Pusher leaves there.
+# The version's key in ML Metadata, written by TensorFlow Extended's Pusher.
 _UUID = Path("assets.extra") / "mlmd_uuid"
 
 
@@ -35,13 +35,13 @@ class LoaderOptions:
         tags: tags of the meta graph.
         session_config: a ``tensorflow.ConfigProto``.
         warm_up: whether to replay the model's warm-up requests.
-        warm_up_iterations: how many times each.
+        warm_up_iterations: how many times to replay each.
         check_method_names: as for ``Handlers``.
-        batching: how to join concurrent requests; None runs each alone.
-        predict_alone: whether Predict requests never come by the batch queue.
+        batching: how to batch concurrent requests; None runs each alone.
+        predict_alone: whether Predict requests never use the batch queue.
         prefer_tflite: serve ``model.tflite`` of a version directory where there is one.
-        tflite_interpreters: interpreters of a TFLite model, which is how many requests it answers at once.
-        check: tells what a version lacks.
+        tflite_interpreters: interpreters of a TFLite model, which is how many requests it answers concurrently.
+        check: reports what a version lacks.
     """
 
     tags: Sequence[str] = ("serve",)
@@ -53,7 +53,7 @@ class LoaderOptions:
     predict_alone: bool = False
     prefer_tflite: bool = False
     tflite_interpreters: int = 1
-    check: WholeCheck = field(default_factory=WholeCheck)
+    check: CompletenessCheck = field(default_factory=CompletenessCheck)
 
 
 class ModelLoader:
@@ -64,7 +64,7 @@ class ModelLoader:
         version: its version.
         path: the version directory.
         options: see ``LoaderOptions``.
-        metrics: where loads are counted; None counts nowhere.
+        metrics: where loads are counted; None doesn't count them.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ModelLoader:
         """Loads and warms up.
 
         Raises:
-            StatusError: with what TensorFlow said and, where known, what to do about it.
+            StatusError: with TensorFlow's message and, if known, the remedy.
         """
         with considerate(self._options.session_config):
             self._load()
@@ -131,19 +131,19 @@ class ModelLoader:
             elif not has_requests(self._path):
                 try_out(servable, self._name, self._version, servable.signatures)
         if isinstance(servable, SavedModelServable) and has_requests(self._path):
-            # Who records requests has said what is asked for.
+            # The recorded requests show which signatures are used.
             servable.fix_output_sets()
 
     def _check(self) -> None:
-        """Refuses a version that is not whole, before it takes any memory."""
+        """Refuses an incomplete version, before it takes any memory."""
         problem = self._options.check.problem(self._path)
         if self._metrics is not None:
             self._metrics.version_check_count.cell(str(self._path), "fail" if problem else "success").add()
         if problem:
             raise StatusError(
                 grpc.StatusCode.DATA_LOSS,
-                f"version {self._version} of model {self._name} is not whole: {problem} (in {self._path}). "
-                "Remedy: copy it again, best under a hidden name that is changed at the end",
+                f"version {self._version} of model {self._name} is incomplete: {problem} (in {self._path}). "
+                "Remedy: copy it again, preferably under a hidden name that is renamed at the end",
             )
 
     def _show_uuid(self) -> None:
@@ -160,7 +160,7 @@ class ModelLoader:
         self._metrics.record_uuid(self._name, self._version, uuid)
 
     def unload(self) -> None:
-        """Gives the memory back."""
+        """Frees the memory."""
         if self._servable is not None:
             self._servable.close()
             self._servable = None

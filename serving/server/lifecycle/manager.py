@@ -10,7 +10,7 @@ import grpc
 
 from serving.server.errors import StatusError, from_exception, not_found
 from serving.server.lifecycle.arrivals import Fate
-from serving.server.lifecycle.harness import Harness, Loader, Outcome, OutcomeOf, Phase, Serving, Unloadable
+from serving.server.lifecycle.harness import FailedLoader, Harness, Loader, Outcome, OutcomeOf, Phase, Serving
 from serving.server.lifecycle.policies import Action, TransitionPolicy, VersionSnapshot
 from serving.server.lifecycle.source import StoragePath
 from serving.server.lifecycle.states import ManagerState, ServableState, ServableStateMonitor
@@ -43,23 +43,23 @@ class Handle(Generic[S]):
 
 
 class AspiredVersionsManager(Generic[S]):
-    """Makes the versions that a source aspires to available, in the order that a policy gives.
+    """Makes a source's aspired versions available, in the order that a policy determines.
 
-    Requests hold a version by ``acquire``; a version that is no longer wanted takes no new request, is
+    Requests hold a version by ``acquire``; a version that is no longer wanted takes no new requests, is
     unloaded when its last one has ended, and only then counts as gone. Thread-safe.
 
-    A version is known by its number and directory: when the same number is aspired to in another directory,
-    the new one is loaded beside the old one and takes its place without a gap (TensorFlow Serving keeps the
+    A version is identified by its number and directory: when the same number is aspired in another directory,
+    the new one is loaded while the old one serves and replaces it without a gap (TensorFlow Serving keeps the
     old one).
 
     Args:
         make_loader: (model name, storage path) -> a loader that has not loaded yet.
         policy: the order of loads and unloads.
         monitor: where states are published.
-        max_num_load_retries: attempts after a first failed load.
-        load_retry_interval: seconds between them; one that waits for its next attempt takes no load thread.
-        num_load_threads: loads at once; 0 means one, as TensorFlow Serving's manager thread does them.
-        num_unload_threads: unloads at once, without the time that versions wait for their requests; 0 means one.
+        max_num_load_retries: retries after a failed load.
+        load_retry_interval: seconds between them; a load that waits for its next attempt occupies no load thread.
+        num_load_threads: concurrent loads; 0 means one, like TensorFlow Serving's manager thread.
+        num_unload_threads: concurrent unloads, not counting versions that wait for their requests; 0 means one.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class AspiredVersionsManager(Generic[S]):
         self._monitor = monitor
         self._max_num_load_retries = max_num_load_retries
         self._load_retry_interval = max(load_retry_interval, 0.0)
-        # Guards all that follows; `_changed` is notified when a harness changes phase or loses its last user.
+        # Guards everything below; `_changed` is notified when a harness changes phase or loses its last user.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._harnesses: dict[str, list[Harness[S]]] = {}
@@ -97,7 +97,7 @@ class AspiredVersionsManager(Generic[S]):
 
         Args:
             name: the model.
-            version: a certain version; None takes the highest that is available.
+            version: a specific version; None takes the highest available one.
 
         Returns:
             A context manager yielding (version, servable); entering it raises StatusError NOT_FOUND when there
@@ -106,22 +106,22 @@ class AspiredVersionsManager(Generic[S]):
         return Handle(self, name, version)
 
     def watch(self, serve: Callable[[str, Mapping[int, S]], None]) -> None:
-        """Has somebody told of the versions that answer requests: of all at once, and of each change.
+        """Registers a watcher of the versions that answer requests: called now for all models, then for each change.
 
-        A version that is left out is told before it is unloaded.
+        The removal of a version is reported before it is unloaded.
 
         Args:
-            serve: is given a model and its versions by number, ascending; must not call the manager.
+            serve: called with a model and its versions by number, ascending; must not call the manager.
         """
         with self._lock:
             self._watcher = serve
-        self.tell()
+        self.notify()
 
-    def tell(self) -> None:
-        """Tells the watcher of all models again."""
+    def notify(self) -> None:
+        """Notifies the watcher of all models again."""
         with self._lock:
             for name in self._serving:
-                self._tell(name)
+                self._notify(name)
 
     def available(self) -> dict[str, list[int]]:
         """The versions that answer requests, ascending, by model."""
@@ -129,17 +129,17 @@ class AspiredVersionsManager(Generic[S]):
             return {name: list(serving.by_version) for name, serving in self._serving.items() if serving.by_version}
 
     def wait_until(self, condition: Callable[[OutcomeOf], bool], timeout: float | None) -> bool:
-        """Waits until ``condition`` holds, which is asked after every change; returns its last answer.
+        """Waits until ``condition`` holds, checking it after every change; returns its last value.
 
         Args:
-            condition: is given a function (model name, storage path) -> ``Outcome``; must not call the manager.
-            timeout: seconds; None waits for ever.
+            condition: called with a function (model name, storage path) -> ``Outcome``; must not call the manager.
+            timeout: seconds; None waits forever.
         """
         with self._changed:
             return self._changed.wait_for(lambda: condition(self._outcome), timeout)
 
     def wake(self) -> None:
-        """Has every ``wait_until`` ask its condition again."""
+        """Makes every ``wait_until`` check its condition again."""
         with self._changed:
             self._changed.notify_all()
 
@@ -150,7 +150,7 @@ class AspiredVersionsManager(Generic[S]):
             return harness.error if harness is not None else None
 
     def fate(self, name: str, storage: StoragePath) -> Fate:
-        """What has become of a version directory that is aspired to."""
+        """The outcome for an aspired version directory."""
         with self._lock:
             harness = self._find(name, storage)
             if harness is None:
@@ -158,7 +158,7 @@ class AspiredVersionsManager(Generic[S]):
             return Fate.READY if harness.phase is Phase.READY else Fate.FAILING if harness.error else Fate.OPEN
 
     def set_num_load_threads(self, count: int) -> None:
-        """Changes how many loads may run at once; 0 means one."""
+        """Sets the number of concurrent loads; 0 means one."""
         with self._changed:
             self._max_loading = max(count, 1)
             self._changed.notify_all()
@@ -166,14 +166,14 @@ class AspiredVersionsManager(Generic[S]):
     def set_aspired_versions(
         self, name: str, versions: Sequence[StoragePath], held: Mapping[int, str] | None = None
     ) -> None:
-        """Takes the complete list of versions of ``name`` that should be served.
+        """Sets the complete list of versions of ``name`` that should be served.
 
-        A version that is just being unloaded is loaded again once it is gone.
+        A version that is being unloaded is loaded again once it is gone.
 
         Args:
             name: the model.
             versions: what to serve.
-            held: other versions that are waited for, and what for.
+            held: other versions that are not ready to load, and what they wait for.
         """
         with self._changed:
             if self._stopping:
@@ -186,7 +186,7 @@ class AspiredVersionsManager(Generic[S]):
         """Unloads everything, letting running requests finish first.
 
         Args:
-            timeout: seconds to wait for loads, requests and unloads that are under way.
+            timeout: seconds to wait for loads, requests and unloads in progress.
 
         Returns:
             Whether all versions are gone.
@@ -229,7 +229,7 @@ class AspiredVersionsManager(Generic[S]):
                 self._changed.notify_all()
 
     def _reconcile(self, name: str) -> None:
-        """Brings the versions of a model in line with what is aspired to. The lock is held."""
+        """Brings the versions of a model in line with the aspired ones. The lock is held."""
         harnesses = self._harnesses.setdefault(name, [])
         wanted = self._aspired.get(name, [])
         for harness in list(harnesses):
@@ -254,14 +254,14 @@ class AspiredVersionsManager(Generic[S]):
             loader: Loader[S] = self._make_loader(name, storage)
         except Exception as exception:
             error = from_exception(exception)
-            loader = Unloadable(error)
+            loader = FailedLoader(error)
         self._next_key += 1
         harness = Harness(name, storage, self._next_key, loader)
         self._harnesses[name].append(harness)
         self._publish(harness, ManagerState.START)
 
     def _act(self, name: str) -> None:
-        """Starts every action that the policy wants now. The lock is held."""
+        """Starts every action that the policy requests now. The lock is held."""
         harnesses = {harness.key: harness for harness in self._harnesses[name]}
         while True:
             step = self._policy.next_action(
@@ -288,8 +288,8 @@ class AspiredVersionsManager(Generic[S]):
             else:
                 self._begin_unload(harness)
                 target = self._unload
-            # A thread each, most of the time asleep; how many work at once is limited apart from that. Thus a
-            # load that waits for its next attempt, or an unload for its last request, holds up nothing.
+            # A thread each, mostly asleep; how many work concurrently is limited separately. So a load that
+            # waits for its next attempt, or an unload that waits for its last request, blocks nothing.
             threading.Thread(target=target, args=(harness,), name=f"{action.value}-{harness}", daemon=True).start()
 
     def _load(self, harness: Harness[S]) -> None:
@@ -306,8 +306,8 @@ class AspiredVersionsManager(Generic[S]):
                 return
             if error is not None:
                 if harness.cancelled:
-                    # Given up because it was not wanted any more, which is no fault. Should it be wanted again
-                    # by now, this makes a fresh start.
+                    # Given up because it was no longer wanted, which is not an error. If it is wanted again
+                    # by now, start afresh.
                     _LOGGER.info("Load cancelled for servable version %s after: %s", harness, error)
                     self._publish(harness, ManagerState.END)
                     self._harnesses[harness.name].remove(harness)
@@ -318,7 +318,7 @@ class AspiredVersionsManager(Generic[S]):
                     self._publish(harness, ManagerState.END, error)
                 self._reconcile(harness.name)
                 return
-            # Loaded for nothing: it must not answer even one request, for it may have been taken away as faulty.
+            # Loaded in vain: it must not answer even one request, as it may have been removed for being faulty.
             _LOGGER.info("Load cancelled for servable version %s", harness)
             self._begin_unload(harness)
         self._unload(harness)
@@ -330,7 +330,7 @@ class AspiredVersionsManager(Generic[S]):
             with self._changed:
                 self._changed.wait_for(lambda: harness.cancelled or self._loading < self._max_loading)
                 if harness.cancelled:
-                    return error or StatusError(grpc.StatusCode.CANCELLED, "not wanted any more")
+                    return error or StatusError(grpc.StatusCode.CANCELLED, "no longer wanted")
                 self._loading += 1
             try:
                 _LOGGER.info("Loading servable version %s", harness)
@@ -389,15 +389,15 @@ class AspiredVersionsManager(Generic[S]):
 
     def _update_serving(self, name: str) -> None:
         self._serving[name] = Serving([h for h in self._harnesses[name] if h.phase is Phase.READY])
-        self._tell(name)
+        self._notify(name)
 
-    def _tell(self, name: str) -> None:
+    def _notify(self, name: str) -> None:
         if self._watcher is not None:
             versions = self._serving[name].by_version
             self._watcher(name, {version: h.servable for version, h in versions.items() if h.servable is not None})
 
     def _show_held(self, name: str, held: Mapping[int, str]) -> None:
-        """Publishes what the versions wait for that are not aspired to yet. The lock is held."""
+        """Publishes what versions that are not aspired yet wait for. The lock is held."""
         present = {harness.version for harness in self._harnesses[name]}
         known = self._monitor.versions(name)
         for version in (self._held.get(name, {}).keys() - held.keys()) - present:
@@ -410,7 +410,7 @@ class AspiredVersionsManager(Generic[S]):
         self._held[name] = held
 
     def _republish_twin(self, harness: Harness[S]) -> None:
-        """Takes back what a failed move of a version to another directory had left on the one that answers."""
+        """Clears the error that a failed move to another directory left on the version that answers."""
         for twin in self._harnesses[harness.name]:
             if twin.version == harness.version and twin.phase is Phase.READY:
                 self._publish(twin, ManagerState.AVAILABLE)
@@ -418,8 +418,8 @@ class AspiredVersionsManager(Generic[S]):
     def _publish(self, harness: Harness[S], state: ManagerState, error: StatusError | None = None) -> None:
         twins = [h for h in self._harnesses[harness.name] if h.version == harness.version and h is not harness]
         if any(twin.phase is Phase.READY for twin in twins):
-            # The version is being moved to another directory and answers all the while.
+            # The version is being moved to another directory and keeps answering.
             state = ManagerState.AVAILABLE
         elif not harness.is_aspired and any(twin.is_aspired and twin.phase is not Phase.NEW for twin in twins):
-            return  # the twin's state is the version's
+            return  # the twin's state is that of the version
         self._monitor.publish(harness.name, harness.version, ServableState(state, error))

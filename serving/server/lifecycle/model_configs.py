@@ -1,4 +1,4 @@
-"""Which ``ModelConfig``s are accepted, in TensorFlow Serving's words (``model_servers/server_core.cc``)."""
+"""Validation of ``ModelConfig``s, with TensorFlow Serving's messages (``model_servers/server_core.cc``)."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +15,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def validated(models: Sequence[Any], former: Mapping[str, Any], platforms: Collection[str]) -> dict[str, Any]:
-    """ModelConfigs by name, if all are acceptable.
+    """ModelConfigs by name, if all are valid.
 
     Args:
         models: the ModelConfigs of a new configuration.
@@ -23,14 +23,14 @@ def validated(models: Sequence[Any], former: Mapping[str, Any], platforms: Colle
         platforms: the platforms that can be loaded.
 
     Raises:
-        StatusError: INVALID_ARGUMENT, one is not.
+        StatusError: INVALID_ARGUMENT, one is invalid.
     """
     by_name: dict[str, Any] = {}
     for model in models:
         if model.name in by_name:
             raise invalid_argument(f"Illegal to list model {model.name} multiple times in config list")
         for refused in refused_fields(model):
-            raise invalid_argument(f"Model {model.name}: {refused}. This can't be honoured here; remedy: take it out")
+            raise invalid_argument(f"Model {model.name}: {refused}. This can't be honoured here; remedy: remove it")
         by_name[model.name] = model
     for name, model in by_name.items():
         if not name:
@@ -87,7 +87,7 @@ def local_path(name: str, base_path: str) -> Path:
 
 
 def same_source(new: Any, old: Any) -> bool:
-    """Whether two ModelConfigs aspire to the same versions."""
+    """Whether two ModelConfigs select the same versions."""
     return (
         old is not None
         and new.base_path == old.base_path

@@ -1,4 +1,4 @@
-"""Which versions to serve, and in which order to load and unload them."""
+"""Policies: which versions to serve, and in which order to load and unload them."""
 
 import enum
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class All:
-    """Every version that is there."""
+    """All existing versions."""
 
     def select(self, versions: Sequence[int]) -> Sequence[int]:
         """Returns all ``versions``."""
@@ -36,12 +36,12 @@ class All:
 
 @dataclass(frozen=True, slots=True)
 class Specific:
-    """The given versions, as far as they are there."""
+    """The given versions, as far as they exist."""
 
     wanted: frozenset[int]
 
     def select(self, versions: Sequence[int]) -> Sequence[int]:
-        """Returns those of ``versions`` that are wanted."""
+        """Returns those of ``versions`` that were given."""
         return sorted(self.wanted.intersection(versions))
 
 
@@ -60,7 +60,7 @@ def version_policy(proto: Any) -> VersionPolicy:
 
 
 class Action(enum.Enum):
-    """What the manager is to do with a version."""
+    """What the manager should do with a version."""
 
     LOAD = "load"
     UNLOAD = "unload"
@@ -68,7 +68,7 @@ class Action(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class VersionSnapshot:
-    """What a transition policy needs to know of one version.
+    """What a transition policy needs to know about one version.
 
     Attributes:
         version: the number.
@@ -76,7 +76,7 @@ class VersionSnapshot:
         is_ready: it is loaded and answers requests.
         is_aspired: the source wants it served.
         is_done: it failed to load, or is unloaded.
-        key: tells versions of one number apart when they are loaded from different directories.
+        key: distinguishes versions with the same number that are loaded from different directories.
     """
 
     version: int
@@ -112,7 +112,7 @@ class AvailabilityPreserving:
 
 
 class ResourcePreserving:
-    """Unloads all that is not aspired before anything is loaded: one version's memory, and a gap in service.
+    """Unloads everything that is not aspired before loading anything: memory for one version, and a gap in service.
 
     The rules are those of TensorFlow Serving's ``ResourcePreservingPolicy``.
     """

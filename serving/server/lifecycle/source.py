@@ -1,4 +1,4 @@
-"""Watches model base paths and says which version directories should be served."""
+"""Watches model base paths and reports which version directories should be served."""
 
 import logging
 import re
@@ -14,11 +14,11 @@ from serving.server.lifecycle.policies import Specific, VersionPolicy
 _LOGGER = logging.getLogger(__name__)
 _VERSION_NAME = re.compile(r"[0-9]+", re.ASCII)
 _LARGEST_VERSION = 2**63 - 1
-# The same complaint each second would bury everything else in the log.
+# The same warning every second would bury everything else in the log.
 _REPEAT_WARNING_SECONDS = 30.0
-# Pause between looks at a version that is still growing, if polls are rarer.
+# Pause between checks of a version that is still growing, if polls are less frequent.
 _HOLD_SECONDS = 1.0
-# Whoever asked for a version waits so long for it to come to rest.
+# How long a request for a version waits for its files to stop changing.
 _BRIEF_SECONDS = 5.0
 
 
@@ -32,7 +32,7 @@ class StoragePath:
 
 @dataclass(frozen=True, slots=True)
 class WatchedModel:
-    """A model name, where its version directories lie, and which of them to serve."""
+    """A model name, the location of its version directories, and which of them to serve."""
 
     name: str
     base_path: Path
@@ -41,12 +41,12 @@ class WatchedModel:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is not aspired to as yet.
+    """Versions that are not aspired yet.
 
     Attributes:
         reasons: version -> what it waits for.
-        kept: what was aspired to before and has to go on until one of these versions can take its place.
-        is_brief: one of them lacks nothing, and is held only until a second look finds it unchanged.
+        kept: the previously aspired version, which must keep serving until one of these can replace it.
+        is_brief: one of them lacks nothing, and is held only until a second check finds it unchanged.
     """
 
     reasons: Mapping[int, str] = field(default_factory=dict)
@@ -60,24 +60,24 @@ AspiredVersionsCallback = Callable[[str, Sequence[StoragePath]], None]
 class FileSystemSource:
     """Polls base paths and reports the complete list of aspired versions of each model at every poll.
 
-    Version directories have decimal names; all other entries (hidden and temporary ones above all) are
-    ignored. A base path that is missing or unreadable is reported as a warning and changes nothing: what
-    is served stays. A base path that is there and holds no version unloads the model, as in TensorFlow
+    Version directories have decimal names; all other entries (especially hidden and temporary ones) are
+    ignored. A missing or unreadable base path is reported as a warning and changes nothing: served
+    versions stay. A base path that exists but holds no version unloads the model, as in TensorFlow
     Serving, unless ``servable_versions_always_present``.
 
-    A version that is not whole is not there, as far as the version policy is concerned: it is looked at again until it
-    is (``Arrivals``). One that has stopped growing is reported beside the others, so that the attempt to load it says
-    what is wrong.
+    To the version policy, an incomplete version does not exist: it is checked again until it is complete
+    (``Arrivals``). One that has stopped growing is reported along with the others, so that the attempt to load it
+    reports what is wrong.
 
     Args:
         models: what to watch.
         poll_wait_seconds: pause between polls; 0 polls once (and once after each ``update``), a negative
-            number never, which TensorFlow Serving keeps for tests.
+            number never, which TensorFlow Serving reserves for tests.
         callback: receives (model name, aspired versions); called from the polling thread and by ``update``.
-        servable_versions_always_present: take an empty base path for a mistake, and change nothing.
-        complain: told the name of a model that is found to have nothing to load.
-        arrivals: tells which version directories are whole.
-        hold: receives (model name, what waits), before the callback.
+        servable_versions_always_present: treat an empty base path as a mistake, and change nothing.
+        complain: called with the name of a model that has nothing to load.
+        arrivals: determines which version directories are complete.
+        hold: receives (model name, held versions), before the callback.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class FileSystemSource:
         self._arrivals = arrivals or Arrivals(None, lambda name, version, path: Fate.OPEN)
         self._hold = hold
         self._always_present = servable_versions_always_present
-        # Guards what follows, and is held while the callback runs: a model that was left out by `update` is
+        # Guards the attributes below, and is held while the callback runs: a model that `update` left out is
         # never reported afterwards.
         self._changed = threading.Condition(threading.RLock())
         self._models = {model.name: model for model in models}
@@ -105,17 +105,17 @@ class FileSystemSource:
         self._poll_at_once = False
         self._thread = threading.Thread(target=self._run, name="file-system-source", daemon=True)
         self._warned: dict[tuple[str, str], tuple[str, float]] = {}
-        # What the last look at a model's present base path found wrong with it.
+        # What the last poll of a model's current base path found wrong with it.
         self._complaints: dict[str, str] = {}
         self._missing: set[str] = set()
-        # Models with versions that are held back, since when one of a model's is only changing, and what was last
-        # found whole.
+        # Models with versions that are held back; since when a version of a model has only been changing; and the
+        # versions last found complete.
         self._holding: set[str] = set()
         self._changing: dict[str, float] = {}
-        self._whole: dict[str, Sequence[StoragePath]] = {}
+        self._complete: dict[str, Sequence[StoragePath]] = {}
 
     def start(self) -> None:
-        """Starts polling in a thread of its own."""
+        """Starts polling in a separate thread."""
         self._thread.start()
 
     def update(self, models: Sequence[WatchedModel], between: Callable[[], None] = lambda: None) -> None:
@@ -123,7 +123,7 @@ class FileSystemSource:
 
         Args:
             models: what to watch.
-            between: called after the last report about the former models and before the first about these.
+            between: called after the last report about the previous models and before the first about these.
         """
         with self._changed:
             between()
@@ -137,22 +137,22 @@ class FileSystemSource:
             for name in gone:
                 self._holding.discard(name)
                 self._changing.pop(name, None)
-                self._whole.pop(name, None)
+                self._complete.pop(name, None)
                 self._hold(name, Held())
                 self._callback(name, [])
             self._poll_at_once = True
             self._changed.notify_all()
 
     def is_missing(self, name: str) -> bool:
-        """Whether a model's base path was not there, or unreadable, when it was last looked at."""
+        """Whether a model's base path was missing or unreadable at the last poll."""
         return name in self._missing
 
     def complaint(self, name: str) -> str:
-        """Why a model has nothing to load; empty when it has, or was not looked at yet."""
+        """Why a model has nothing to load; empty when it has, or was not polled yet."""
         return self._complaints.get(name, "")
 
     def stop(self) -> None:
-        """Stops polling; returns when no callback is under way any more."""
+        """Stops polling; returns once no callback is running."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -198,41 +198,43 @@ class FileSystemSource:
             self._warn(model, "base path", message)
             self._note(model, message, is_missing=True)
             return
-        self._settled(model, "base path")
-        wanted, tried, held, is_changing = self._sort(model, found)
+        self._resolved(model, "base path")
+        wanted, tried, held, is_changing = self._classify(model, found)
         self._complain(model, found, wanted | tried, held)
         if not wanted and not tried and not held and self._always_present:
             return
         with self._changed:
-            # Looking at the disk takes a while; meanwhile `update` may have changed what is watched.
+            # Reading the disk takes a while; `update` may have changed the watched models in the meantime.
             if self._models.get(model.name) != model or self._stopping:
                 return
-            whole = [StoragePath(version, found[version]) for version in sorted(wanted)]
+            complete = [StoragePath(version, found[version]) for version in sorted(wanted)]
             is_waiting = not wanted and (tried or held)
             waiting = {StoragePath(version, found[version]) for version in held}
-            kept = [storage for storage in self._whole.get(model.name, ()) if storage not in waiting]
+            kept = [storage for storage in self._complete.get(model.name, ()) if storage not in waiting]
             (self._holding.add if held else self._holding.discard)(model.name)
             self._hold(model.name, Held(held, kept if is_waiting else (), self._is_brief(model.name, is_changing)))
             if not is_waiting:
-                self._whole[model.name] = whole
+                self._complete[model.name] = complete
             self._callback(model.name, [StoragePath(version, found[version]) for version in sorted(wanted | tried)])
 
     def _is_brief(self, name: str, is_changing: bool) -> bool:
-        """Whether a model's version has been changing, and nothing else, for a short while only."""
+        """Whether a model's version is only changing, and has been for just a short while."""
         if not is_changing:
             self._changing.pop(name, None)
             return False
         now = time.monotonic()
         return now - self._changing.setdefault(name, now) < _BRIEF_SECONDS
 
-    def _sort(self, model: WatchedModel, found: Mapping[int, Path]) -> tuple[set[int], set[int], dict[int, str], bool]:
-        """Tells versions apart.
+    def _classify(
+        self, model: WatchedModel, found: Mapping[int, Path]
+    ) -> tuple[set[int], set[int], dict[int, str], bool]:
+        """Classifies versions.
 
         Returns:
-            Those that are whole and wanted, those to try as they are, what the others lack, and whether one of these
+            The complete and wanted ones, those to try as they are, what the others lack, and whether one of these
             lacks nothing and is only changing.
         """
-        whole: set[int] = set()
+        complete: set[int] = set()
         tried: set[int] = set()
         held: dict[int, str] = {}
         is_changing = False
@@ -242,30 +244,30 @@ class FileSystemSource:
                 model.policy.select([version for version in found if version not in tried and version not in held])
             )
 
-        while unseen := wanted() - whole:
+        while unseen := wanted() - complete:
             for version in unseen:
                 arrival, lack = self._arrivals.look(model.name, version, found[version])
                 kind = f"version {version}"
                 if arrival is Arrival.LOAD:
-                    whole.add(version)
+                    complete.add(version)
                     if self._warned_of(model, kind):
-                        _LOGGER.info("Version %d of servable %s is whole now", version, model.name)
-                    self._settled(model, kind)
+                        _LOGGER.info("Version %d of servable %s is complete now", version, model.name)
+                    self._resolved(model, kind)
                 elif arrival is Arrival.TRY:
                     tried.add(version)
-                    self._settled(model, kind)
+                    self._resolved(model, kind)
                 else:
                     held[version] = (
-                        f"Version {version} of servable {model.name} is not whole yet: "
+                        f"Version {version} of servable {model.name} is not complete yet: "
                         f"{lack or 'its files are changing'} (in {found[version]}). Waiting for the copy to end"
                     )
-                    # What is missing changes from look to look; that it grows is no fault.
+                    # What is missing changes from poll to poll; a growing version is not an error.
                     if lack:
                         self._warn(model, kind, held[version], "what it lacks")
                     else:
                         is_changing = True
                         self._warn(model, kind, held[version], "its growth", logging.INFO)
-        self._arrivals.forget(model.name, [found[version] for version in {*whole, *tried, *held}])
+        self._arrivals.forget(model.name, [found[version] for version in {*complete, *tried, *held}])
         return wanted(), tried, held, is_changing
 
     def _complain(self, model: WatchedModel, found: Collection[int], wanted: set[int], held: Mapping[int, str]) -> None:
@@ -291,13 +293,13 @@ class FileSystemSource:
         if message:
             self._warn(model, "versions", message)
         else:
-            self._settled(model, "versions")
+            self._resolved(model, "versions")
         self._note(model, message, is_missing=False)
 
     def _note(self, model: WatchedModel, message: str, *, is_missing: bool) -> None:
         with self._changed:
             if self._models.get(model.name) != model:
-                return  # meanwhile it is watched elsewhere
+                return  # by now it is watched elsewhere
             is_new = is_missing and model.name not in self._missing
             (self._missing.add if is_missing else self._missing.discard)(model.name)
             if message:
@@ -310,7 +312,7 @@ class FileSystemSource:
     def _warn(
         self, model: WatchedModel, kind: str, message: str, about: str = "", level: int = logging.WARNING
     ) -> None:
-        """Logs a message, unless it or another one ``about`` the same was logged a short while ago."""
+        """Logs a message, unless it or another one ``about`` the same thing was logged recently."""
         now = time.monotonic()
         last, last_time = self._warned.get((model.name, kind), ("", -_REPEAT_WARNING_SECONDS))
         if (about or message) != last or now - last_time >= _REPEAT_WARNING_SECONDS:
@@ -320,7 +322,7 @@ class FileSystemSource:
     def _warned_of(self, model: WatchedModel, kind: str) -> bool:
         return (model.name, kind) in self._warned
 
-    def _settled(self, model: WatchedModel, kind: str) -> None:
+    def _resolved(self, model: WatchedModel, kind: str) -> None:
         self._warned.pop((model.name, kind), None)
 
 
@@ -329,7 +331,7 @@ def find_versions(base_path: Path, warn: Callable[[str], None] = _LOGGER.warning
 
     Args:
         base_path: where to look.
-        warn: told of directories that name the same version (``7`` and ``007``), of which the last one counts.
+        warn: called for directories that name the same version (``7`` and ``007``), of which the last one counts.
 
     Raises:
         OSError: the base path can't be read.

@@ -1,4 +1,4 @@
-"""What is known of every version that the server has handled."""
+"""The state of every version that the server has handled."""
 
 import enum
 import threading
@@ -9,7 +9,7 @@ from serving.server.errors import StatusError
 
 
 class ManagerState(enum.IntEnum):
-    """The life of a version; the numbers are those of ``ModelVersionStatus.State``."""
+    """The lifecycle states of a version; the numbers are those of ``ModelVersionStatus.State``."""
 
     START = 10
     LOADING = 20
@@ -20,10 +20,10 @@ class ManagerState(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServableState:
-    """Where a version is in its life, and its last error.
+    """A version's lifecycle state and its last error.
 
-    An error with END means that loading failed for good; with LOADING, that it failed and is tried again
-    (TensorFlow Serving shows no error then); with AVAILABLE, that the version serves on from its former
+    An error with END means that loading failed for good; with LOADING, that it failed and is being retried
+    (TensorFlow Serving shows no error then); with AVAILABLE, that the version keeps serving from its previous
     directory because the one it was moved to can't be loaded.
     """
 
@@ -32,7 +32,7 @@ class ServableState:
 
     @property
     def error_is_final(self) -> bool:
-        """Whether loading failed and is not tried again."""
+        """Whether loading failed and is not retried."""
         return self.manager_state is ManagerState.END and self.error is not None
 
 
@@ -40,7 +40,7 @@ StateListener = Callable[[str, int, ServableState], None]
 
 
 class ServableStateMonitor:
-    """Keeps the latest state of every version, versions that have ended included. Thread-safe."""
+    """Keeps the latest state of every version, including versions that have ended. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -56,7 +56,7 @@ class ServableStateMonitor:
             self._changed.notify_all()
 
     def subscribe(self, listener: StateListener) -> None:
-        """Has ``listener`` called with (name, version, state) at every change, in order.
+        """Registers ``listener``, called with (name, version, state) at every change, in order.
 
         It is called by the thread that made the change, so it must be quick and must not raise.
         """
@@ -64,11 +64,11 @@ class ServableStateMonitor:
             self._listeners.append(listener)
 
     def versions(self, name: str) -> dict[int, ServableState]:
-        """States by version, highest version first; empty when nothing was ever seen."""
+        """States by version, highest version first; empty when no version was ever seen."""
         with self._changed:
             return dict(sorted(self._states.get(name, {}).items(), reverse=True))
 
     def all(self) -> dict[str, dict[int, ServableState]]:
-        """States by model name and version: all that were ever seen."""
+        """All states ever seen, by model name and version."""
         with self._changed:
             return {name: self.versions(name) for name in sorted(self._states)}

@@ -51,16 +51,16 @@ def warm_up(
         version: its version.
         iterations: how many times each request is run.
         check_method_names: as for ``Handlers``.
-        predict_alone: whether Predict requests will never come by the batch queue, which then needs no warm-up for
+        predict_alone: whether Predict requests will never use the batch queue, which then needs no warm-up for
             them.
-        metrics: where the time taken is recorded.
+        metrics: where the time is recorded.
 
     Returns:
-        Number of records run; 0 when the model brings no file.
+        Number of records run; 0 when the model has no warm-up file.
 
     Raises:
         StatusError: the file is broken, holds too many records, or a request failed. As in TensorFlow
-            Serving that fails the load: a model that can't answer its own sample must not go live.
+            Serving, that fails the load: a model that can't answer its own samples must not go live.
     """
     path = servable.path / _FILE
     if not path.exists():
@@ -83,16 +83,16 @@ def warm_up(
 
 
 def has_requests(directory: Path) -> bool:
-    """Whether a version brings warm-up requests."""
+    """Whether a version contains warm-up requests."""
     return (directory / _FILE).exists()
 
 
 def try_out(servable: "Servable", name: str, version: int, keys: Iterable[str]) -> None:
     """Runs once each signature among ``keys`` whose inputs all have declared defaults.
 
-    Nothing is made up: no other input is known to suit a model, and it must not be refused for one that does not. For
-    the same reason only failures that no input can cause count: state that was never initialised, and damaged data. A
-    signature without inputs is left alone, as it may be made for its side effects.
+    No inputs are invented: none is known to suit a model, and it must not be refused for one that does not. For the
+    same reason only failures that no input can cause count: uninitialised state and damaged data. A signature without
+    inputs is skipped, as it may exist for its side effects.
 
     Raises:
         StatusError: FAILED_PRECONDITION or DATA_LOSS, a signature can't be run.

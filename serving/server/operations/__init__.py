@@ -1,1 +1,1 @@
-"""What who runs the server sets and sees: configuration, access, processes, metrics, logs, profiles."""
+"""What the operator configures and observes: configuration, access, processes, metrics, logs, profiles."""

@@ -1,5 +1,4 @@
-"""Whether the server can have the addresses that it is to listen on, asked before a model is loaded; how many may
-connect."""
+"""Checks before a model is loaded that the server can listen on its addresses; the default connection limit."""
 
 import argparse
 import errno
@@ -9,14 +8,14 @@ import socket
 import stat
 from pathlib import Path
 
-_WHO = "`ss -ltnp 'sport = :{port}'` tells who has it"
+_WHO = "`ss -ltnp 'sport = :{port}'` shows which process uses it"
 
-# Descriptors that the rest of the process keeps: models' files, logs, the connection to the server behind the front.
+# File descriptors that the rest of the process needs: model files, logs, the connection to the server behind the front.
 _KEPT_DESCRIPTORS = 256
 
 
-def most_connections() -> int:
-    """Connections that gRPC and REST may have each: half of the limit on descriptors less 256, or a quarter of it."""
+def default_max_connections() -> int:
+    """Connection limit of gRPC and REST each: half of the file descriptor limit less 256, or a quarter of it."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         limit = 1 << 20
@@ -24,16 +23,16 @@ def most_connections() -> int:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Looks at the ports and the socket of the flags.
+    """Checks the ports and the socket of the flags.
 
     Args:
         options: ``port``, ``rest_api_port``, ``grpc_socket_path``.
 
     Raises:
-        OSError: one can't be had; names its flag and the remedy.
+        OSError: one is not available; names its flag and the remedy.
     """
     if options.port and options.port == options.rest_api_port:
-        raise OSError(f"--port and --rest_api_port are both {options.port}. Remedy: give each a port of its own")
+        raise OSError(f"--port and --rest_api_port are both {options.port}. Remedy: give each its own port")
     for flag in ("port", "rest_api_port"):
         check_port(getattr(options, flag), flag)
     if options.grpc_socket_path:
@@ -41,19 +40,19 @@ def check(options: argparse.Namespace) -> None:
 
 
 def check_port(port: int, flag: str) -> None:
-    """Looks at a TCP port; 0 and less mean a free one.
+    """Checks a TCP port; 0 and less mean a free one.
 
     Raises:
-        OSError: it can't be had.
+        OSError: it is not available.
     """
     if port <= 0:
         return
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do; a port of connections that have just ended is free.
+        # As servers do; a port whose connections have just ended is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("0.0.0.0", port))
-            # Two may be bound to a port that nobody listens on yet.
+            # Two sockets may be bound to a port that neither listens on yet.
             probe.listen()
         except OSError as error:
             raise OSError(f"cannot listen on 0.0.0.0:{port} (--{flag}): {_reason(error, port, flag)}") from None
@@ -61,7 +60,7 @@ def check_port(port: int, flag: str) -> None:
 
 def _reason(error: OSError, port: int, flag: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"the port is in use. Remedy: stop what has it ({_WHO.format(port=port)}), or give another --{flag}"
+        return f"the port is in use. Remedy: stop that process ({_WHO.format(port=port)}), or give another --{flag}"
     if error.errno == errno.EACCES:
         return f"not permitted. Remedy: a --{flag} of 1024 or more, or the capability CAP_NET_BIND_SERVICE"
     return error.strerror or str(error)
@@ -71,7 +70,7 @@ def _check_socket(path: str) -> None:
     what = f"cannot listen on unix:{path} (--grpc_socket_path): "
     folder = Path(path).parent
     if not folder.is_dir():
-        raise OSError(f"{what}there is no directory {folder}. Remedy: make it, or name another path")
+        raise OSError(f"{what}there is no directory {folder}. Remedy: create it, or name another path")
     if not os.access(folder, os.W_OK):
         raise OSError(f"{what}the directory {folder} can't be written to. Remedy: name another path")
     try:
@@ -79,10 +78,10 @@ def _check_socket(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise OSError(f"{what}there is something else, no socket. Remedy: take it away, or name another path")
+        raise OSError(f"{what}the path exists and is not a socket. Remedy: remove it, or name another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
         except OSError:
-            return  # left by a server that has gone: it will be replaced
-    raise OSError(f"{what}a server listens there. Remedy: stop it (`fuser {path}` tells which), or name another path")
+            return  # left by a server that is gone: it will be replaced
+    raise OSError(f"{what}a server listens there. Remedy: stop it (`fuser {path}` shows which), or name another path")

@@ -1,7 +1,7 @@
-"""Who may change what the server does: reload its configuration, and record profiles.
+"""Access control for administrative requests: reloading the configuration and recording profiles.
 
-TensorFlow Serving answers HandleReloadConfigRequest and the profiler's requests for whoever reaches its port; both
-make it write files where the request says. ``--admin_access`` says who may ask for them here.
+TensorFlow Serving answers HandleReloadConfigRequest and the profiler's requests for anyone who can reach its port; both
+make it write files where the request says. ``--admin_access`` sets who may send them here.
 """
 
 import hmac
@@ -17,7 +17,7 @@ import grpc
 from serving.server.errors import StatusError, invalid_argument
 
 LOOPBACK, TOKEN, OPEN = ACCESS = "loopback", "token", "open"
-# Set by the native front (src/relay.cc) in the calls that it passes on, whose own peer is the front.
+# Set by the native front (src/relay.cc) in the calls that it forwards, whose own peer is the front.
 PEER_HEADER, VERIFIED_HEADER = "x-babelrec-peer", "x-babelrec-verified"
 
 _LOGGER = logging.getLogger(__name__)
@@ -29,11 +29,11 @@ class Admission:
     """Decides about administrative requests.
 
     Args:
-        access: ``loopback`` lets clients on this machine in, those whose certificate was checked (mutual TLS) and those
-            with a token; ``token`` the latter two only; ``open`` everybody, as TensorFlow Serving does.
-        tokens: what ``authorization: Bearer`` may carry.
-        behind_front: whether calls come through the native front, which then says who the peer is.
-        refused: called for each request that is not let in.
+        access: ``loopback`` admits clients on this machine, those whose certificate was verified (mutual TLS) and those
+            with a token; ``token`` only the latter two; ``open`` everyone, like TensorFlow Serving.
+        tokens: valid tokens for ``authorization: Bearer``.
+        behind_front: whether calls come through the native front, which then identifies the peer.
+        refused: called for each refused request.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class Admission:
         self._refused = refused
 
     def check(self, context: grpc.ServicerContext, what: str) -> None:
-        """Lets a call pass, and says so in the log, or doesn't.
+        """Admits a call and logs it, or refuses it.
 
         Args:
-            context: of the call.
+            context: the call's context.
             what: the method, for messages.
 
         Raises:
-            StatusError: PERMISSION_DENIED, saying who may.
+            StatusError: PERMISSION_DENIED, saying who is allowed.
         """
         headers = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         if self._behind_front:
@@ -70,8 +70,8 @@ class Admission:
             raise StatusError(
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"{what} is for administrators: send `authorization: Bearer TOKEN` with a token of --admin_token_file"
-                + (" or ask from the server's own machine" if self._access == LOOPBACK else "")
-                + ". --admin_access=open lets everybody in, as TensorFlow Serving does",
+                + (" or connect from the server's own machine" if self._access == LOOPBACK else "")
+                + ". --admin_access=open admits everyone, like TensorFlow Serving",
             )
         _LOGGER.info("%s by %s (%s)", what, peer, reason)
 
@@ -92,7 +92,7 @@ class Admission:
 
 
 def is_local(peer: str) -> bool:
-    """Whether gRPC's name of a peer is of this machine: a UNIX socket's or a loopback address."""
+    """Whether gRPC's name of a peer belongs to this machine: a UNIX socket or a loopback address."""
     kind, _, rest = unquote(peer).partition(":")
     if kind in ("unix", "unix-abstract"):
         return True
@@ -106,10 +106,10 @@ def is_local(peer: str) -> bool:
 
 
 def read_tokens(path: str) -> list[str]:
-    """The tokens of a file, one a line; an empty path has none.
+    """The tokens of a file, one per line; none for an empty path.
 
     Raises:
-        StatusError: INVALID_ARGUMENT, the file can't be read, holds none, or one that is too short to be a secret.
+        StatusError: INVALID_ARGUMENT, the file can't be read, is empty, or has a token too short to be a secret.
     """
     if not path:
         return []
@@ -121,7 +121,7 @@ def read_tokens(path: str) -> list[str]:
     tokens = [line for line in lines if line and not line.startswith("#")]
     if not tokens or any(len(token) < _SHORTEST_TOKEN for token in tokens):
         raise invalid_argument(
-            f"--admin_token_file={path} must hold tokens of {_SHORTEST_TOKEN} characters and more, one a line. Remedy: "
-            f"`openssl rand -hex 32 > {path}`"
+            f"--admin_token_file={path} must hold tokens of at least {_SHORTEST_TOKEN} characters, one per line. "
+            f"Remedy: `openssl rand -hex 32 > {path}`"
         )
     return tokens

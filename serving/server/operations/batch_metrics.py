@@ -1,15 +1,15 @@
-"""What is counted of requests that share runs, under the names of TensorFlow Serving's batching session.
+"""Metrics of batched requests, under the names of TensorFlow Serving's batching session.
 
-As in its ``batching/batching_session.cc`` and ``batching_util.h`` every run of a server with ``--enable_batching`` is a
-batch, be it of one request, whatever formed it here: the native front, a group of Predict requests, TensorFlow's queue,
-or a request that found the model idle. Warm-up is not counted.
+As in its ``batching/batching_session.cc`` and ``batching_util.h``, every run of a server with ``--enable_batching`` is
+a batch, even of a single request, however it was formed: by the native front, a group of Predict requests,
+TensorFlow's queue, or a request that found the model idle. Warm-up is not counted.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving.runtime.batching import BatchingOptions
-from serving.server.operations.figures import Family, Histogram, Number, Snapshot, exponential
+from serving.server.operations.metric_values import Family, Histogram, Number, Snapshot, exponential
 
 _SESSION = "/tensorflow/serving/batching_session/"
 _OP = "/tensorflow/serving/batching/"
@@ -19,10 +19,10 @@ _POOL = ""  # The real server's label too: its sessions are made without the poo
 
 
 class BatchMetrics:
-    """Figures of batching. Thread-safe.
+    """Batching metrics. Thread-safe.
 
     Attributes:
-        families: all of them.
+        families: all metrics.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class BatchMetrics:
         Args:
             seconds: how long it waited.
             rows: its rows.
-            inputs: its tensors, each of which has so many.
+            inputs: its tensors, each with that many rows.
         """
         self._queuing_latency.cell(_POOL).observe(max(seconds, 0.0) * 1e6)
         observe = self._input_batch_size.cell().observe
@@ -62,14 +62,14 @@ class BatchMetrics:
 
         Args:
             size: its rows.
-            rows: those that requests asked for; the others filled it up.
+            rows: those of requests; the others are padding.
         """
         self._wrapped_run_count.cell().add()
         self._processed_batch_size.cell().observe(size)
         self._padding_size.cell(str(size)).observe(size - rows)
 
     def configure(self, model: str, operation: str, options: BatchingOptions) -> None:
-        """Shows the settings of the operation that batches a signature."""
+        """Exports the settings of the operation that batches a signature."""
         for name, family in self._settings.items():
             family.cell(model, operation).set(getattr(options, name))
 
@@ -78,15 +78,15 @@ class BatchMetrics:
         return Family(_SESSION + name, "histogram", labels, lambda: Histogram(bounds), bounds)
 
 
-def native_figures(
+def native_metrics(
     waits: tuple[list[int], float], inputs: tuple[list[int], float], runs: Mapping[int, int]
 ) -> Snapshot:
-    """What the native front has counted.
+    """The native front's counts as metrics.
 
     Args:
-        waits: (requests in each bucket of waits, their sum in microseconds).
+        waits: (requests in each bucket of waiting times, their sum in microseconds).
         inputs: (input tensors in each bucket of sizes, the sum of their rows).
-        runs: how often it ran a group of so many rows, none of which filled it up.
+        runs: number of groups that it ran, by rows, none of which are padding.
     """
     counted = BatchMetrics()
     for size, count in runs.items():

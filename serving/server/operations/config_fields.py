@@ -1,6 +1,6 @@
-"""Every field of TensorFlow Serving's configuration messages, and how this server takes it.
+"""Every field of TensorFlow Serving's configuration messages, and how this server treats it.
 
-``CONFIG_FIELDS`` is the one place that says so; what it calls refused is refused wherever a message is taken over.
+``CONFIG_FIELDS`` is the single source for that; fields that it calls refused are refused wherever a message is loaded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 _NO_BUDGET = "models' memory is not budgeted"
-_INVISIBLE = "accepted; nothing of it can be seen from outside"
+_INVISIBLE = "accepted; it has no visible effect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class ConfigField:
     Attributes:
         message: full name of its message, without the package ``tensorflow.serving``.
         name: its name.
-        support: whether it means here what it means in TensorFlow Serving.
+        support: whether it means the same as in TensorFlow Serving.
         note: how it differs, or why it is refused.
     """
 
@@ -45,7 +45,7 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
         "ModelConfig",
         "base_path",
         "differs",
-        "absolute local directories and file:// URIs; a change is realised even where version numbers stay the same "
+        "absolute local directories and file:// URIs; a change takes effect even if version numbers stay the same "
         "(TensorFlow Serving keeps the old directory of such a version)",
     ),
     ConfigField("ModelConfig", "model_type"),
@@ -55,7 +55,7 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
         "ModelConfig",
         "version_labels",
         "differs",
-        "a refused one leaves the former configuration wholly in force; TensorFlow Serving has then half taken over "
+        "if one is refused, the previous configuration stays fully in force; TensorFlow Serving has then half applied "
         "the new one",
     ),
     ConfigField("ModelConfig", "logging_config"),
@@ -75,7 +75,7 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
         "SamplingConfig",
         "per_task_sampling_configs",
         "refused",
-        "it needs the names of Google's data centres and tasks; give each replica a configuration of its own",
+        "it needs the names of Google's data centres and tasks; give each replica its own configuration",
     ),
     ConfigField("PerTaskSamplingConfig", "dc", "refused", "see per_task_sampling_configs"),
     ConfigField("PerTaskSamplingConfig", "task_index", "refused", "see per_task_sampling_configs"),
@@ -110,7 +110,7 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
     ConfigField("SessionBundleConfig", "session_config"),
     ConfigField("SessionBundleConfig", "batching_parameters"),
     ConfigField(
-        "SessionBundleConfig", "session_run_load_threadpool_index", "refused", "loading has no thread pool of its own"
+        "SessionBundleConfig", "session_run_load_threadpool_index", "refused", "loading has no separate thread pool"
     ),
     ConfigField("SessionBundleConfig", "experimental_transient_ram_bytes_during_load", "differs", _NO_BUDGET),
     ConfigField("SessionBundleConfig", "saved_model_tags"),
@@ -122,7 +122,7 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
         "SessionBundleConfig",
         "remove_unused_fields_from_bundle_metagraph",
         "differs",
-        "nothing but signatures is ever kept",
+        "only signatures are ever kept",
     ),
     ConfigField("SessionBundleConfig", "prefer_tflite_model"),
     ConfigField("SessionBundleConfig", "resource_estimation_uses_validation_result", "differs", _NO_BUDGET),
@@ -138,13 +138,13 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
         "SessionBundleConfig",
         "mixed_precision",
         "differs",
-        "as the flag: another value than bfloat16 is refused, where TensorFlow Serving takes no notice of it",
+        "as the flag: any value other than bfloat16 is refused, while TensorFlow Serving ignores it",
     ),
     ConfigField(
         "SessionBundleConfig",
         "in_graph_batching_parameters",
         "refused",
-        "batching operations inside a graph keep the parameters that they were exported with",
+        "batching operations inside a graph keep the parameters they were exported with",
     ),
     *(
         ConfigField("BatchingOptions", name, "refused", "see in_graph_batching_parameters")
@@ -157,11 +157,9 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
         )
     ),
     ConfigField("ModelWarmupOptions", "num_request_iterations"),
-    ConfigField(
-        "ModelWarmupOptions", "num_model_warmup_threads", "differs", "requests are replayed one after the other"
-    ),
-    ConfigField("ModelWarmupOptions", "model_name", "differs", "filled in by the server, as there"),
-    ConfigField("ModelWarmupOptions", "model_version", "differs", "filled in by the server, as there"),
+    ConfigField("ModelWarmupOptions", "num_model_warmup_threads", "differs", "requests are replayed one after another"),
+    ConfigField("ModelWarmupOptions", "model_name", "differs", "filled in by the server, as in TensorFlow Serving"),
+    ConfigField("ModelWarmupOptions", "model_version", "differs", "filled in by the server, as in TensorFlow Serving"),
     ConfigField(
         "ModelWarmupOptions",
         "enable_all_batch_sizes_warmup",
@@ -175,7 +173,7 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
         "batch_timeout_micros",
         "differs",
         "in the native front Predict waits no longer than this once a thread is free, and only for as many requests "
-        "as there were before",
+        "as in the previous batch",
     ),
     ConfigField("BatchingParameters", "max_enqueued_batches"),
     ConfigField("BatchingParameters", "num_batch_threads"),
@@ -185,15 +183,15 @@ CONFIG_FIELDS: Sequence[ConfigField] = (
         "BatchingParameters",
         "pad_variable_length_inputs",
         "differs",
-        "fills up with zeros and empty strings, which say nothing; there with the first element, and "
-        "an empty tensor is an error",
+        "pads with zeros and empty strings, which carry no meaning; TensorFlow Serving pads with the first element, "
+        "and an empty tensor is an error",
     ),
     ConfigField("BatchingParameters", "enable_large_batch_splitting"),
     ConfigField(
         "BatchingParameters",
         "max_execution_batch_size",
         "differs",
-        "takes the place of max_batch_size when large batches are split; larger requests are split without limit",
+        "replaces max_batch_size when large batches are split; larger requests are split without limit",
     ),
 )
 _REFUSED = {
@@ -204,7 +202,7 @@ _REFUSED = {
 
 
 def refused_fields(message: Any) -> Iterator[str]:
-    """``path.to.field: why`` for what is set in a message, or in one inside it, and can't be honoured."""
+    """``path.to.field: why`` for fields that are set in a message, or a nested one, and can't be honoured."""
     for descriptor, value in message.ListFields():
         reason = _REFUSED.get((descriptor.containing_type.full_name, descriptor.name))
         if reason is not None:

@@ -1,6 +1,6 @@
-"""Configuration files: the text protos that flags name, and what follows from them and the flags together.
+"""Configuration files: the text protos that flags name, and the settings that result from files and flags.
 
-Which flag and which file wins over which is as in ``Server::BuildAndStart`` of TensorFlow Serving's
+The precedence of flags and files is that of ``Server::BuildAndStart`` in TensorFlow Serving's
 ``model_servers/server.cc``.
 """
 
@@ -26,13 +26,13 @@ PLATFORM = "tensorflow"
 _REWRITER_ON = 1  # tensorflow.RewriterConfig.Toggle.ON
 _BFLOAT16 = "bfloat16"
 DEFAULT_PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
-# Some of protobuf's messages begin with their position, or with the line they are about.
+# Some of protobuf's messages begin with their position, or with their line.
 _POSITION = re.compile(r"^(\d+:\d+)\s*:\s*")
 _QUOTED_LINE = re.compile(r"^'.*?'\s*:\s+(?=[A-Z])", re.DOTALL)
 
 
 class ConfigFileError(Exception):
-    """A configuration file can't be read, understood or honoured; says which, where, and what to do."""
+    """A configuration file can't be read, parsed or honoured; says which, where, and what to do."""
 
 
 def read_text_proto(path: str | Path, message: M) -> M:
@@ -65,7 +65,7 @@ def parse_text_proto(text: str, message: M, where: str) -> M:
         place = f"{error.GetLine()}:{error.GetColumn()}: " if error.GetLine() else ""
         raise ConfigFileError(
             f"Error parsing text-format {message.DESCRIPTOR.full_name}: {place}{reason} (in {where}). "
-            f"Remedy: correct the file; it has to be a {message.DESCRIPTOR.full_name} as a protobuf text"
+            f"Remedy: correct the file; it must be a {message.DESCRIPTOR.full_name} in protobuf text format"
         ) from error
     return message
 
@@ -137,7 +137,7 @@ def ssl_config(options: argparse.Namespace) -> Any:
 
 
 def monitoring_config(options: argparse.Namespace) -> Any:
-    """The ``MonitoringConfig`` of ``--monitoring_config_file``, its path filled in; an empty one without the flag."""
+    """The ``MonitoringConfig`` of ``--monitoring_config_file``, with its path filled in; empty without the flag."""
     config = monitoring_config_pb2.MonitoringConfig()
     if options.monitoring_config_file:
         read_text_proto(options.monitoring_config_file, config)
@@ -152,9 +152,9 @@ def monitoring_config(options: argparse.Namespace) -> Any:
 
 
 def per_model_batching_parameters(version_directory: Path, global_parameters: Any) -> Any:
-    """The ``BatchingParameters`` that a version brings in ``batching_params.pbtxt``, or None when it brings none.
+    """The ``BatchingParameters`` in a version's ``batching_params.pbtxt``, or None when it has none.
 
-    Thread pool settings are the server's own, as the threads are shared by all models
+    Thread pool settings are the server's, as the threads are shared by all models
     (``GetPerModelBatchingParams`` in ``bundle_factory_util.cc``).
 
     Raises:
@@ -172,14 +172,14 @@ def per_model_batching_parameters(version_directory: Path, global_parameters: An
 
 
 class ConfigFilePoller:
-    """Looks at the model config file now and then and applies what has changed.
+    """Polls the model config file and applies changes.
 
-    A file that can't be read or is refused is logged, once for each reason, and tried again at the next look;
-    the former configuration stays in force.
+    A file that can't be read or is refused is logged, once for each reason, and retried at the next poll;
+    the previous configuration stays in force.
 
     Args:
         path: the file.
-        wait_seconds: pause between looks.
+        wait_seconds: pause between polls.
         current: returns the configuration in force.
         apply: takes a new one; may raise.
     """
@@ -196,11 +196,11 @@ class ConfigFilePoller:
         self._thread = threading.Thread(target=self._run, name="config-file", daemon=True)
 
     def start(self) -> None:
-        """Starts looking, in a thread of its own."""
+        """Starts polling, in a separate thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stops looking; returns when nothing is being applied any more."""
+        """Stops polling; returns once nothing is being applied."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -224,7 +224,7 @@ class ConfigFilePoller:
 
     def _complain(self, message: str) -> None:
         if message != self._complaint:
-            _LOGGER.error("%s. The former configuration stays in force", message)
+            _LOGGER.error("%s. The previous configuration stays in force", message)
             self._complaint = message
 
 
@@ -250,10 +250,10 @@ def _from_platform_config(path: str) -> Any:
 
 def _check(bundle: Any, path: str) -> Any:
     for refused in refused_fields(bundle):
-        raise ConfigFileError(f"{path}: {refused}. This can't be honoured here; remedy: take it out")
+        raise ConfigFileError(f"{path}: {refused}. This can't be honoured here; remedy: remove it")
     if bundle.mixed_precision not in ("", _BFLOAT16):
         raise ConfigFileError(
-            f"{path}: mixed_precision: {bundle.mixed_precision!r} is none of '', {_BFLOAT16!r}. Remedy: take it out"
+            f"{path}: mixed_precision: {bundle.mixed_precision!r} is none of '', {_BFLOAT16!r}. Remedy: remove it"
         )
     return _with_precision(bundle)
 

@@ -1,7 +1,7 @@
-"""Where logged requests go: collectors by type, and one that writes TFRecord files.
+"""Destinations of logged requests: collectors by type, and one that writes TFRecord files.
 
 TensorFlow Serving's public server registers no collector type (``core/log_collector.cc``), so the types
-are this server's own: ``file``, also taken when no type is given.
+are this server's own: ``file``, which is also the default.
 """
 
 import contextlib
@@ -24,19 +24,19 @@ from serving.server.operations.tfrecord import frame
 _LOGGER = logging.getLogger(__name__)
 _numbers = itertools.count()
 
-# Told, for each record, the tag it came with and the status code it ended with.
+# Called for each record with its tag and its resulting status code.
 Report = Callable[[str, grpc.StatusCode], None]
 
 
 class LogCollector(Protocol):
-    """Takes serialised logs; must never block."""
+    """Collects serialised logs; must never block."""
 
     def collect(self, tag: str, record: bytes) -> None:
-        """Takes one record; what became of it is reported under ``tag``."""
+        """Takes one record; its result is reported under ``tag``."""
         ...
 
     def close(self, timeout: float) -> bool:
-        """Brings everything taken so far to safety; returns whether that succeeded in time."""
+        """Persists everything taken so far; returns whether that succeeded in time."""
         ...
 
 
@@ -44,19 +44,19 @@ Factory = Callable[[Any, Report], LogCollector]
 
 
 class FileLogCollector:
-    """Writes TFRecord files ``<prefix>-<UTC time>-<host>-<pid>-<number>.tfrecord`` from a thread of its own.
+    """Writes TFRecord files ``<prefix>-<UTC time>-<host>-<pid>-<number>.tfrecord`` from a separate thread.
 
     A file is written under a hidden name (``.<name>.tmp``) and appears complete, synced to disk, under its
-    final one: when it reached its size or age, and at ``close``. Records that come while the queue is full
+    final one: when it reaches its size or age, and at ``close``. Records that arrive while the queue is full
     are dropped and reported as RESOURCE_EXHAUSTED; after a failed write, as DATA_LOSS. Thread-safe.
 
     Args:
-        prefix: path and beginning of the names; its directory is made.
+        prefix: path and beginning of the names; its directory is created.
         report: called for every record.
         max_file_bytes: a file that would outgrow this is finished first.
         max_file_seconds: a file this old is finished.
-        max_queue_bytes: size of the records that may wait; a single larger one may still wait alone.
-        max_queue_records: number of records that may wait.
+        max_queue_bytes: total size of queued records; a single larger one may still be queued alone.
+        max_queue_records: number of queued records.
 
     Raises:
         StatusError: the prefix is empty or its directory can't be written to.
@@ -84,7 +84,7 @@ class FileLogCollector:
         self._queued_bytes = 0
         self._closing = False
         self._thread: threading.Thread | None = None
-        # Of the writing thread alone:
+        # Used only by the writing thread:
         self._file: _File | None = None
         self._complained = False
 
@@ -98,7 +98,7 @@ class FileLogCollector:
                 self._queue.append((tag, record))
                 self._queued_bytes += len(record)
                 if self._thread is None:
-                    # Not before the first record: a server may fork into workers after it read its config.
+                    # Not before the first record: a server may fork into workers after it reads its config.
                     self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
                     self._thread.start()
                 self._changed.notify()
@@ -106,7 +106,7 @@ class FileLogCollector:
         self._report(tag, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
     def close(self, timeout: float) -> bool:
-        """Writes what waits and finishes the file; takes no more records."""
+        """Writes the queued records and finishes the file; takes no more records."""
         with self._changed:
             self._closing = True
             thread = self._thread
@@ -195,7 +195,7 @@ class _File:
         self.size += len(data)
 
     def finish(self) -> None:
-        """Brings the file to disk and to its final name; an empty one is removed."""
+        """Syncs the file to disk and gives it its final name; an empty one is removed."""
         with self._file as file:
             os.fsync(file.fileno())
         if not self.size:
@@ -210,7 +210,7 @@ class _File:
 
 
 def check_prefix(prefix: str) -> None:
-    """Makes the directory of a file prefix and checks that files can be written there.
+    """Creates the directory of a file prefix and checks that files can be written there.
 
     Raises:
         StatusError: they can't.
@@ -225,7 +225,7 @@ def check_prefix(prefix: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StatusError(
-            grpc.StatusCode.FAILED_PRECONDITION, f"the directory of filename_prefix {prefix} can't be made: {error}"
+            grpc.StatusCode.FAILED_PRECONDITION, f"the directory of filename_prefix {prefix} can't be created: {error}"
         ) from None
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise StatusError(
@@ -244,7 +244,7 @@ def factory_for(config: Any, factories: Mapping[str, Factory] = FACTORIES) -> Fa
     """The factory of a ``LogCollectorConfig``'s type.
 
     Raises:
-        StatusError: NOT_FOUND, in TensorFlow Serving's words and with the types there are.
+        StatusError: NOT_FOUND, with TensorFlow Serving's message and the existing types.
     """
     factory = factories.get(config.type)
     if factory is None:

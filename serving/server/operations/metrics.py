@@ -1,11 +1,11 @@
-"""What the server counts, under TensorFlow Serving's names and in its Prometheus text.
+"""The server's metrics, under TensorFlow Serving's names and in its Prometheus text format.
 
 Names, labels and bucket bounds are those of TensorFlow Serving 2.20 (``servables/tensorflow/util.cc``,
 ``saved_model_warmup_util.cc``, ``machine_learning_metadata.cc``, ``core/request_logger.cc``,
 ``batching/batching_session.cc``, ``batching/batching_util.h``) and of the runtime under it
 (``cc/saved_model/loader.cc``, ``core/framework/metrics.cc``,
 ``core/kernels/batching_util/batch_resource_base.cc``); the text is what ``util/prometheus_exporter.cc`` prints, so
-that dashboards and alerts go on working.
+that dashboards and alerts keep working.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 
 from serving.server.errors import StatusError
 from serving.server.operations.batch_metrics import BatchMetrics
-from serving.server.operations.figures import (
+from serving.server.operations.metric_values import (
     MAX_LABEL,
     Family,
     Histogram,
@@ -29,7 +29,7 @@ from serving.server.operations.figures import (
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 REFUSED = "/babelrec/serving/refused_request_count"
-"""Requests beyond a bound, by the flag that sets it."""
+"""Requests that exceed a limit, by the flag that sets it."""
 States = Callable[[], Mapping[str, Mapping[int, Any]]]
 
 _LATENCY = exponential(10, 1.8, 33)  # 10 us to about 20 minutes
@@ -37,10 +37,10 @@ _EXAMPLES = exponential(1, 2, 15)  # 1 to 16,384
 
 
 class Metrics:
-    """Everything that one server process counts. Thread-safe.
+    """All metrics of one server process. Thread-safe.
 
     Attributes:
-        registry: a prometheus_client registry with the process's own figures; further collectors may be
+        registry: a prometheus_client registry with the process metrics; more collectors may be
             registered there and appear in the text.
     """
 
@@ -67,7 +67,7 @@ class Metrics:
             "/tensorflow/serving/model_warmup_latency", _LATENCY, "model_path", "status"
         )
         self.model_warmup_records_read = self._number("/tensorflow/serving/model_warmup_records_read", "model_path")
-        # The real server's gauge holds a text, which Prometheus can't show.
+        # The real server's gauge holds text, which Prometheus can't show.
         self.mlmd_map = self._number("/tensorflow/serving/mlmd_map", "model_name", "version", "uuid", kind="gauge")
         self.load_attempt_count = self._number("/tensorflow/cc/saved_model/load_attempt_count", "model_path", "status")
         self.load_latency = self._number("/tensorflow/cc/saved_model/load_latency", "model_path")
@@ -79,7 +79,7 @@ class Metrics:
         self._families += self.batching.families
 
     def watch_states(self, states: States) -> None:
-        """Has the text show the state of every version.
+        """Adds the state of every version to the text.
 
         Args:
             states: gives, by model name and version, objects with a ``manager_state``.
@@ -87,10 +87,10 @@ class Metrics:
         self._states = states
 
     def add_source(self, source: Callable[[], Snapshot]) -> None:
-        """Has what somebody else in this process counts added to the metrics of the same names.
+        """Adds another source in this process to the metrics of the same names.
 
         Args:
-            source: gives the values, of any of this class's metrics, as ``snapshot`` does.
+            source: returns values of any of this class's metrics, like ``snapshot``.
         """
         self._sources.append(source)
 
@@ -105,7 +105,7 @@ class Metrics:
         self.model_warmup_latency.cell(path, "OK" if error is None else str(error)).observe(int(seconds * 1e6))
 
     def record_uuid(self, model: str, version: int, uuid: str) -> None:
-        """Shows the key that a loaded version has in ML Metadata."""
+        """Exports the ML Metadata key of a loaded version."""
         self.mlmd_map.cell(model, str(version), uuid).set(1)
 
     def record_examples(self, model: str, count: int) -> None:
@@ -114,13 +114,13 @@ class Metrics:
         self.request_example_count_total.cell(model).add(count)
 
     def totals(self, names: Iterable[str]) -> dict[str, int]:
-        """Present totals of those of the named metrics (``/tensorflow/...``) that exist."""
+        """Current totals of those of the named metrics (``/tensorflow/...``) that exist."""
         wanted = set(names)
         values = self._read()
         return {family.name: int(total(values[family.name])) for family in self._families if family.name in wanted}
 
     def snapshot(self) -> Snapshot:
-        """All values, as plain containers that can be written as JSON and handed to another process's ``render``."""
+        """All values, as plain containers that can be written as JSON and passed to another process's ``render``."""
         values = self._read()
         runs = values["/tensorflow/serving/runtime_latency"].values()
         values["/tensorflow/core/graph_runs"] = {(): sum(sum(counts) for counts, _ in runs)}
@@ -134,14 +134,14 @@ class Metrics:
         return values
 
     def watch_others(self, others: Callable[[], Iterable[tuple[Snapshot, bool]]]) -> None:
-        """Names what gives the snapshots of the other processes of this server, and whether they are alive."""
+        """Sets the source of snapshots of this server's other processes, and of whether they are alive."""
         self._others = others
 
     def render(self) -> bytes:
         """The page that Prometheus reads, text format 0.0.4.
 
-        With several processes counts are summed, those of processes that have died too, and of gauges the greatest
-        value of living ones is shown. The process figures are this process's alone.
+        With several processes, counts are summed, including those of processes that have died, and gauges show the
+        maximum over live ones. The process metrics are those of this process alone.
         """
         values = self.snapshot()
         others = list(self._others())
@@ -182,7 +182,7 @@ class Metrics:
 
 
 def prometheus_name(name: str) -> str:
-    """TensorFlow's name as its exporter writes it: ``/tensorflow/x`` -> ``:tensorflow:x``."""
+    """TensorFlow's name in its exporter's form: ``/tensorflow/x`` -> ``:tensorflow:x``."""
     return "".join(c if c.isascii() and (c.isalnum() or c == "_") else ":" for c in name)
 
 
@@ -207,7 +207,7 @@ def _print(
 
 
 def _figure(value: float) -> str:
-    # The real exporter rounds sums to six digits, which spoils rates once they are large.
+    # The real exporter rounds sums to six digits, which ruins rates once they are large.
     return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 

@@ -1,11 +1,11 @@
-"""``tensorflow.ProfilerService``, by which TensorBoard captures a profile from a running server.
+"""``tensorflow.ProfilerService``, with which TensorBoard captures a profile from a running server.
 
-It does what TensorFlow's own service does (``xla/tsl/profiler/rpc/profiler_service_impl.cc``), with the same
-``tsl::ProfilerSession`` of the library that runs the models. That class is C++; the few functions of it that are
-needed are exported by ``libtensorflow_framework.so.2`` and called by their mangled names. Should another TensorFlow
-lack one, a capture answers UNIMPLEMENTED and nothing else is touched. (TensorFlow's Python binding to the class drops
-the options that it is given and, inside the process, imports the whole package; its ready-made server would listen on
-all addresses without TLS.)
+It works like TensorFlow's own service (``xla/tsl/profiler/rpc/profiler_service_impl.cc``), with the same
+``tsl::ProfilerSession`` of the library that runs the models. That class is C++; the few functions that are
+needed are exported by ``libtensorflow_framework.so.2`` and called by their mangled names. If another TensorFlow
+lacks one, a capture returns UNIMPLEMENTED and nothing else is affected. (TensorFlow's Python binding to the class
+ignores its options and imports the whole package into the process; its ready-made server would listen on all addresses
+without TLS.)
 """
 
 import ctypes
@@ -34,15 +34,15 @@ from serving.server.operations.admin import Admission
 SERVICE = "tensorflow.ProfilerService"
 _LOGGER = logging.getLogger(__name__)
 _FRAMEWORK = "libtensorflow_framework.so.2"
-# One capture, what ends it, and one that is told that there is one already.
+# One capture, the request that ends it, and one that is refused because a capture is running.
 _THREADS = 3
 _POLL_SECONDS = 0.05
 
 
 class _Object(Structure):
-    """What a C++ function returns by value when it is no plain number: an absl::Status, a std::unique_ptr.
+    """A non-trivial value returned by a C++ function: an absl::Status, a std::unique_ptr.
 
-    The caller makes room for it and hands over its address, which ctypes does, too, for structures of this size.
+    The caller allocates it and passes its address, which ctypes also does for structures of this size.
     The objects themselves are one pointer wide.
     """
 
@@ -73,10 +73,10 @@ _FUNCTIONS: dict[str, tuple[str, Any, list[Any]]] = {
 
 
 def add_profiler(server: grpc.Server, admission: Admission | None = None) -> "Profiler":
-    """Adds the profiler service to a server that has not been started, on threads of its own.
+    """Adds the profiler service to a server that has not been started, with its own threads.
 
-    Profile records what the server's models do and writes it, as ``<repository_root>/<session_id>/<host>.xplane.pb``,
-    to a directory of THIS machine that the client names, which is what TensorBoard and TensorFlow's client expect.
+    Profile records the server's models and writes ``<repository_root>/<session_id>/<host>.xplane.pb`` to a directory of
+    THIS machine that the client names, as TensorBoard and TensorFlow's client expect.
     Terminate ends a recording early. Monitor is for TPUs and unimplemented, as it is in TensorFlow.
 
     Args:
@@ -84,7 +84,7 @@ def add_profiler(server: grpc.Server, admission: Admission | None = None) -> "Pr
         admission: who may record; None: clients on this machine.
 
     Returns:
-        What to shut down when draining begins.
+        The service, to be shut down when draining begins.
     """
     admission = admission or Admission()
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="profiler")
@@ -135,7 +135,7 @@ class Profiler:
         self._is_shut_down = False
 
     def shutdown(self) -> None:
-        """Ends recordings early, with what they have, and refuses new ones."""
+        """Ends recordings early, keeping what they have, and refuses new ones."""
         with self._lock:
             self._is_shut_down = True
             for ended in self._running.values():
@@ -156,10 +156,10 @@ class Profiler:
                 deadline = time.monotonic() + request.opts.duration_ms / 1000
                 while (left := deadline - time.monotonic()) > 0 and not ended.wait(min(left, _POLL_SECONDS)):
                     if not context.is_active():
-                        raise StatusError(grpc.StatusCode.CANCELLED, "the client has gone")
+                        raise StatusError(grpc.StatusCode.CANCELLED, "the client is gone")
                 content, is_empty = _collect(session)
         except TensorFlowError as error:
-            # TensorFlow's service answers all failures so.
+            # TensorFlow's service answers all failures this way.
             raise StatusError(grpc.StatusCode.INTERNAL, error.message) from None
         finally:
             with self._lock:
@@ -169,7 +169,7 @@ class Profiler:
         return profiler_service_pb2.ProfileResponse(empty_trace=is_empty)
 
     def terminate(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """Ends the recording of a ``TerminateRequest``; one that isn't there is no fault."""
+        """Ends the recording of a ``TerminateRequest``; it is not an error if there is none."""
         with self._lock:
             ended = self._running.get(request.session_id)
         if ended is not None:
@@ -192,7 +192,7 @@ def _target(request: Any) -> Path:
         value = getattr(request, field)
         if "/" in value or "\0" in value or value in ("", ".", ".."):
             raise invalid_argument(f"{field} must be the name of a file, not {value!r}")
-    # Colons, as in localhost:8500, are no part of a file's name everywhere.
+    # Colons, as in localhost:8500, are not allowed in file names everywhere.
     return Path(root, request.session_id, f"{request.host_name}.xplane.pb".replace(":", "_"))
 
 
@@ -211,7 +211,7 @@ def _write(path: Path, content: memoryview) -> None:
 
 @functools.cache
 def _runtime() -> Any:
-    library()  # brings the framework along
+    library()  # loads the framework too
     package = importlib.util.find_spec("tensorflow")
     assert package is not None
     assert package.submodule_search_locations is not None
@@ -233,7 +233,7 @@ def _runtime() -> Any:
 
 
 def _check(status: _Object) -> None:
-    # absl::Status. The few bytes of an error's text stay behind: there is no function to give them back.
+    # absl::Status. The few bytes of an error's text are leaked: there is no function to free them.
     with Status() as copy:
         _runtime().copy_status(copy.pointer, status)
         copy.check()
@@ -244,7 +244,7 @@ def _session(options: bytes) -> Iterator[int]:
     """A ``tsl::ProfilerSession`` that records from now to the end of the block.
 
     Raises:
-        TensorFlowError: it could not begin; most often ALREADY_EXISTS, there is one already.
+        TensorFlowError: it could not begin; usually ALREADY_EXISTS, another one is running.
     """
     c = _runtime()
     proto = c.new_options(None)

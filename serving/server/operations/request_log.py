@@ -1,7 +1,7 @@
-"""Sampled logging of requests and responses, by model, as ``PredictionLog`` records.
+"""Sampled logging of requests and responses, per model, as ``PredictionLog`` records.
 
-As ``core/server_request_logger.cc`` and ``core/request_logger.cc`` of TensorFlow Serving, whose public
-server has the config but neither a collector nor a call that would log.
+Like ``core/server_request_logger.cc`` and ``core/request_logger.cc`` of TensorFlow Serving, whose public
+server has the config but neither a collector nor a call that logs.
 """
 
 import logging
@@ -24,7 +24,7 @@ from serving.wire import delimited
 
 _LOGGER = logging.getLogger(__name__)
 _FIELDS = prediction_log_pb2.PredictionLog.DESCRIPTOR.fields_by_name
-# Key bytes of PredictionLog's fields by the kind of request.
+# Key bytes of PredictionLog's fields by request type.
 _METADATA = varint(_FIELDS["log_metadata"].number << 3 | 2)
 _KEYS = {
     f"tensorflow.serving.{request}": varint(_FIELDS[field].number << 3 | 2)
@@ -41,7 +41,7 @@ _CLOSE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Logger:
-    """One ``LoggingConfig`` at work."""
+    """An active ``LoggingConfig``."""
 
     rate: float
     sampling_config: Any
@@ -51,16 +51,16 @@ class _Logger:
 class ServerRequestLogger:
     """Logs the requests of all models; thread-safe.
 
-    ``update`` must be called with every config that the server takes over, the first one included.
+    ``update`` must be called with every config that the server applies, including the first.
 
     Args:
         metrics: where logged and lost records are counted (``request_log_count``).
-        saved_model_tags: put into the logs' metadata.
-        factories: collectors by the type that a config names.
-        root: the directory that all files must be below; empty: those of the operator's configuration may be anywhere.
+        saved_model_tags: written to the logs' metadata.
+        factories: collector factories by type.
+        root: the directory that must contain all files; empty: those of the operator's configuration may be anywhere.
 
     Attributes:
-        active: whether any model's requests may be logged; look here before calling ``log``.
+        active: whether any model's requests may be logged; check it before calling ``log``.
     """
 
     def __init__(
@@ -79,19 +79,19 @@ class ServerRequestLogger:
         self._update_lock = threading.Lock()
         self._loggers: dict[str, list[_Logger]] = {}
         # By serialised LogCollectorConfig: models with the same one share it, and a change of the sampling
-        # rate leaves the file alone.
+        # rate does not affect the file.
         self._collectors: dict[bytes, LogCollector] = {}
 
     def check(self, config: Any, *, requested: bool = False) -> None:
-        """Tells whether ``update`` would take this ``ModelServerConfig``.
+        """Checks whether ``update`` would accept this ``ModelServerConfig``.
 
         Args:
             config: the configuration.
-            requested: whether a client sent it, who without a root may name no file but those in use.
+            requested: whether a client sent it; without a root, a client may only name files in use.
 
         Raises:
             StatusError: NOT_FOUND for an unknown collector type; INVALID_ARGUMENT or FAILED_PRECONDITION
-                for a file prefix that can't be written to; PERMISSION_DENIED for one that may not.
+                for a file prefix that can't be written to; PERMISSION_DENIED for one that is not allowed.
         """
         for name, logging_configs in _logging_configs(config).items():
             for logging_config in logging_configs:
@@ -105,10 +105,10 @@ class ServerRequestLogger:
                     raise invalid_argument(f"the sampling_rate of model {name} must be from 0 to 1, is {rate}")
 
     def update(self, config: Any) -> None:
-        """Takes over the logging of a ``ModelServerConfig``; collectors that it doesn't name are closed.
+        """Applies the logging of a ``ModelServerConfig``; collectors that it doesn't name are closed.
 
         Raises:
-            StatusError: see ``check``; then everything stays as it was.
+            StatusError: see ``check``; nothing changes then.
         """
         self.check(config)
         with self._update_lock:
@@ -123,18 +123,18 @@ class ServerRequestLogger:
             old, self._collectors = self._collectors, collectors
             self._loggers = loggers
             self.active = bool(loggers)
-            # Last, so that requests meanwhile find open ones.
+            # Last, so that concurrent requests find open ones.
             _close(collector for key, collector in old.items() if key not in collectors)
 
     def log(self, request: Any, response: Any, name: str, version: int, signature_name: str) -> None:
-        """Logs a request with the probability of its model's config; never fails and never waits for a disk.
+        """Logs a request with the probability set in its model's config; never fails and never waits for a disk.
 
         Args:
             request: of one of the four inference methods.
-            response: its response, as a message or on the wire.
-            name: the model that answered, for the metadata, as what follows.
-            version: its version.
-            signature_name: its signature.
+            response: its response, as a message or serialised.
+            name: the model that answered, for the metadata.
+            version: its version, for the metadata.
+            signature_name: its signature, for the metadata.
         """
         for logger in self._loggers.get(name, ()):
             if random.random() < logger.rate:
@@ -146,7 +146,7 @@ class ServerRequestLogger:
                     self._report(name, from_exception(error).code)
 
     def close(self, timeout: float = _CLOSE_SECONDS) -> bool:
-        """Brings all that was logged to disk; to be called once no request runs any more.
+        """Writes everything that was logged to disk; to be called once no request is running.
 
         Returns:
             Whether everything was written within ``timeout`` seconds.
@@ -174,9 +174,9 @@ class ServerRequestLogger:
 
     def _logger(self, name: str, config: Any, collectors: dict[bytes, LogCollector]) -> _Logger:
         if config.HasField("custom_logging_config"):
-            _LOGGER.warning("model %s: custom_logging_config means nothing to this server", name)
+            _LOGGER.warning("model %s: custom_logging_config has no effect on this server", name)
         if config.sampling_config.per_task_sampling_configs or config.sampling_config.attributes:
-            _LOGGER.warning("model %s: of sampling_config only sampling_rate is used", name)
+            _LOGGER.warning("model %s: only sampling_rate of sampling_config is used", name)
         key = config.log_collector_config.SerializeToString(deterministic=True)
         collector = collectors.get(key) or self._collectors.get(key)
         if collector is None:
@@ -194,7 +194,7 @@ class ServerRequestLogger:
         metadata.model_spec.name = name
         metadata.model_spec.version.value = version
         metadata.model_spec.signature_name = signature_name
-        # Joined as bytes: filling a PredictionLog would copy both messages once more.
+        # Concatenated as bytes: filling a PredictionLog would copy both messages again.
         answer = response if isinstance(response, bytes) else response.SerializeToString()
         exchange = delimited(_REQUEST, request.SerializeToString()) + delimited(_RESPONSE, answer)
         key = _KEYS[request.DESCRIPTOR.full_name]

@@ -16,22 +16,22 @@ _CHUNK = 1 << 24
 
 
 def masked_crc32c(data: bytes) -> int:
-    """TFRecord's checksum: CRC-32C, rotated and offset so that checksums of checksums stay good ones."""
+    """TFRecord's checksum: CRC-32C, rotated and offset so that checksums of checksums remain useful."""
     crc = int(google_crc32c.value(data))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def frame(record: bytes) -> bytes:
-    """A record as it stands in a file."""
+    """A record in its file format."""
     length = _LENGTH.pack(len(record))
     return b"".join((length, _CHECKSUM.pack(masked_crc32c(length)), record, _CHECKSUM.pack(masked_crc32c(record))))
 
 
 def read_records(file: BinaryIO) -> Iterator[bytes]:
-    """Yields the records of an open file, from its present position on.
+    """Yields the records of an open file, from its current position on.
 
-    Unlike TensorFlow's reader, which takes a file that ends inside a record's first twelve bytes for a
-    complete one, this one tells of every cut.
+    Unlike TensorFlow's reader, which treats a file that ends inside a record's first twelve bytes as
+    complete, this one reports every truncation.
 
     Raises:
         StatusError: DATA_LOSS where a checksum is wrong or the file ends inside a record.
@@ -55,7 +55,7 @@ def read_records(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _read(file: BinaryIO, size: int) -> bytes:
-    # In pieces: a length that is a lie must not ask for more memory than the file fills.
+    # In pieces: a wrong length must not allocate more memory than the file has bytes.
     parts: list[bytes] = []
     while size and (part := file.read(min(size, _CHUNK))):
         parts.append(part)

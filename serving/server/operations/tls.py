@@ -1,7 +1,7 @@
 """TLS of the gRPC port, from TensorFlow Serving's ``SSLConfig`` (``--ssl_config_file``).
 
-gRPC finds a garbled key or certificate only when the first client shakes hands, and then tells nobody. So everything
-is checked here, at start, by the ``ssl`` module.
+gRPC detects a garbled key or certificate only at the first client's handshake, and then reports nothing. So everything
+is checked here, at startup, by the ``ssl`` module.
 """
 
 import re
@@ -23,16 +23,16 @@ _MISMATCH = "KEY_VALUES_MISMATCH"
 
 
 def checked(config: Any) -> Tls:
-    """What an ``SSLConfig`` says, as ``tensorflow_serving/model_servers/server.cc`` understands it.
+    """The settings of an ``SSLConfig``, interpreted like ``tensorflow_serving/model_servers/server.cc`` does.
 
-    With ``client_verify`` each client must show a certificate that an authority of ``custom_ca`` has signed; without
-    it none is asked for one, whatever ``custom_ca`` holds.
+    With ``client_verify`` each client must present a certificate signed by an authority of ``custom_ca``; without
+    it no client certificate is requested, regardless of ``custom_ca``.
 
     Args:
         config: an ``SSLConfig``; its values are PEM texts.
 
     Raises:
-        StatusError: INVALID_ARGUMENT, naming the field that is missing, garbled or does not fit.
+        StatusError: INVALID_ARGUMENT, naming the field that is missing, garbled or does not match.
     """
     _check(config)
     return Tls(config.server_key, config.server_cert, config.custom_ca, config.client_verify)
@@ -55,7 +55,7 @@ def _check(config: Any) -> None:
     if not _KEY.search(config.server_key):
         raise _wrong("server_key holds no PEM private key (-----BEGIN PRIVATE KEY----- ...)")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # How strong a key must be is for gRPC to say.
+    # The required key strength is up to gRPC.
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     _load_certificates(context, "server_cert", config.server_cert)
     if config.custom_ca:
@@ -81,14 +81,14 @@ def _load_certificates(context: ssl.SSLContext, field: str, text: str) -> None:
     for number, pem in enumerate(found, 1):
         try:
             context.load_verify_locations(cadata=ssl.PEM_cert_to_DER_cert(pem))
-        except (ValueError, ssl.SSLError) as error:  # of base64, and of what it encodes
+        except (ValueError, ssl.SSLError) as error:  # from base64, and from its content
             place = f"certificate {number} of {field}" if len(found) > 1 else field
             raise _wrong(f"{place} can't be read ({_reason(error)})") from None
 
 
 @contextmanager
 def _files(*texts: str) -> Iterator[list[Path]]:
-    """Texts as files that only this user can read, for functions that take nothing else."""
+    """Texts as files that only this user can read, for functions that only take files."""
     with tempfile.TemporaryDirectory() as name:
         paths = []
         for number, text in enumerate(texts):
@@ -100,7 +100,7 @@ def _files(*texts: str) -> Iterator[list[Path]]:
 
 
 def _refuse_password() -> str:
-    raise _wrong("server_key is encrypted, and there is nobody to ask for its password. Remedy: decrypt it")
+    raise _wrong("server_key is encrypted, and there is no way to ask for its password. Remedy: decrypt it")
 
 
 def _reason(error: Exception) -> str:

@@ -1,9 +1,9 @@
 """Several server processes on one port: ``--workers``.
 
-A process has one global lock of Python; on machines with many cores several processes answer more. Each worker is a
-whole server with its own models. The kernel spreads connections over their listening sockets (``SO_REUSEPORT``), so a
-client with one connection always speaks to one worker. This process holds the ports, starts workers again that have
-died, and passes signals on.
+A process has one global interpreter lock; on machines with many cores several processes have higher throughput. Each
+worker is a complete server with its own models. The kernel spreads connections over their listening sockets
+(``SO_REUSEPORT``), so a client with one connection always talks to the same worker. This process holds the ports,
+restarts workers that have died, and forwards signals.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.server.operations import addresses
-from serving.server.operations.figures import Snapshot
+from serving.server.operations.metric_values import Snapshot
 
 _LOGGER = logging.getLogger(__name__)
 _INDEX = "BABELREC_WORKER"
@@ -35,7 +35,7 @@ _POLL_SECONDS = 0.2
 _SNAPSHOT_SECONDS = 1.0
 _SUFFIX = ".json"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-# prctl(2): a signal for this process when its parent ends, in whatever way.
+# prctl(2): a signal for this process when its parent ends, for any reason.
 _PR_SET_PDEATHSIG = 1
 # prctl(2), Linux 6.4: let the kernel's same-page merging find equal pages of this process and others.
 _PR_SET_MEMORY_MERGE = 67
@@ -61,9 +61,9 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stoppi
         The exit status: 0 after a stop on request, 1 when the first workers could not start.
 
     Raises:
-        OSError: a port can't be had.
+        OSError: a port is not available.
     """
-    # Ports that are shared among workers could be shared with whoever has them already.
+    # Ports that are shared among workers could be shared with a process that already has them.
     addresses.check(options)
     with contextlib.ExitStack() as stack:
         port = _reserve(stack, options.port)
@@ -71,16 +71,17 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stoppi
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="babelrec-workers-"))
 
         def start(index: int) -> _Worker:
-            ready, told = os.pipe()
+            ready, notifier = os.pipe()
             own = [*arguments, "--workers=1", f"--port={port}", f"--rest_api_port={rest}"]
             if index:
                 own.append("--grpc_socket_path=")  # a path can't be shared: the first worker has it
             process = subprocess.Popen(
                 [sys.executable, "-m", "serving.server", *own],
-                env=os.environ | {_INDEX: str(index), _READY: str(told), _FOLDER: folder, _PARENT: str(os.getpid())},
-                pass_fds=[told],
+                env=os.environ
+                | {_INDEX: str(index), _READY: str(notifier), _FOLDER: folder, _PARENT: str(os.getpid())},
+                pass_fds=[notifier],
             )
-            os.close(told)
+            os.close(notifier)
             os.set_blocking(ready, False)
             return _Worker(index, process, ready)
 
@@ -94,30 +95,30 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stoppi
 def _watch(workers: list[_Worker], start: Callable[[int], _Worker], is_stopping: Callable[[], bool]) -> int:
     pauses = dict.fromkeys(range(len(workers)), _FIRST_PAUSE)
     due: dict[int, float] = {}
-    told = False
+    announced = False
     while not is_stopping():
         time.sleep(_POLL_SECONDS)
         for worker in workers:
-            if not worker.is_ready and _is_told(worker.ready):
+            if not worker.is_ready and _is_ready(worker.ready):
                 worker.is_ready = True
                 pauses[worker.index] = _FIRST_PAUSE
             status = worker.process.poll()
             if status is None:
                 continue
-            if not told and not worker.is_ready:
-                _LOGGER.error("worker %d could not start (status %d); its log tells why", worker.index, status)
+            if not announced and not worker.is_ready:
+                _LOGGER.error("worker %d could not start (status %d); see its log", worker.index, status)
                 return 1
             if worker.index not in due:
                 pause = pauses[worker.index]
-                _LOGGER.error("worker %d ended with status %d; starting it again in %g s", worker.index, status, pause)
+                _LOGGER.error("worker %d ended with status %d; restarting it in %g s", worker.index, status, pause)
                 due[worker.index] = time.monotonic() + pause
                 pauses[worker.index] = min(2 * pause, _LONGEST_PAUSE)
             elif time.monotonic() >= due[worker.index]:
                 del due[worker.index]
                 os.close(worker.ready)
                 workers[worker.index] = start(worker.index)
-        if not told and all(worker.is_ready for worker in workers):
-            told = True
+        if not announced and all(worker.is_ready for worker in workers):
+            announced = True
             _LOGGER.info("%d workers are serving", len(workers))
     return 0
 
@@ -126,13 +127,13 @@ def _stop(workers: Sequence[_Worker], seconds: float) -> None:
     for worker in workers:
         if worker.process.poll() is None:
             worker.process.send_signal(signal.SIGTERM)
-    # They end by themselves within the grace, unloading included; who does not is stuck.
+    # They exit by themselves within the grace period, including unloading; those that don't are stuck.
     deadline = time.monotonic() + seconds + 10.0
     for worker in workers:
         try:
             worker.process.wait(max(deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
-            _LOGGER.error("worker %d did not end in time and is killed", worker.index)
+            _LOGGER.error("worker %d did not exit in time and is killed", worker.index)
             worker.process.kill()
             worker.process.wait()
         os.close(worker.ready)
@@ -149,14 +150,14 @@ def _reserve(stack: contextlib.ExitStack, port: int) -> int:
     return int(holder.getsockname()[1])
 
 
-def _is_told(ready: int) -> bool:
+def _is_ready(ready: int) -> bool:
     try:
         return bool(os.read(ready, 1))
     except BlockingIOError:
         return False
 
 
-# What a worker does.
+# Worker side.
 
 
 def is_worker() -> bool:
@@ -165,7 +166,7 @@ def is_worker() -> bool:
 
 
 def end_with_parent() -> None:
-    """Has the kernel ask this worker to stop when the process that started it is gone.
+    """Makes the kernel signal this worker to stop when its parent process is gone.
 
     Raises:
         SystemExit: it is gone already.
@@ -177,33 +178,33 @@ def end_with_parent() -> None:
         raise SystemExit("the process that started this worker is gone")
 
 
-def tell_ready() -> None:
-    """Tells the parent process that this worker answers requests."""
+def notify_ready() -> None:
+    """Notifies the parent process that this worker answers requests."""
     descriptor = os.environ.get(_READY)
     if descriptor is not None:
         os.write(int(descriptor), b"1")
 
 
 def share_memory() -> bool:
-    """Asks the kernel to keep pages that are equal in all workers, weights above all, only once.
+    """Asks the kernel to keep identical pages of all workers, mainly weights, only once.
 
-    It does so where it has same-page merging (Linux 6.4 and later) and that is switched on
+    It does so if it supports same-page merging (Linux 6.4 and later) and that is enabled
     (``echo 1 > /sys/kernel/mm/ksm/run``), some time after the weights are loaded.
 
     Returns:
-        Whether the kernel took notice.
+        Whether the kernel accepted the request.
     """
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     return prctl is not None and prctl(_PR_SET_MEMORY_MERGE, 1, 0, 0, 0) == 0
 
 
 class SharedSnapshots:
-    """Figures of all workers, by files in a folder of their own: each writes its own and reads the others'.
+    """Metrics of all workers, shared through files in a folder: each writes its own and reads the others'.
 
-    The file of a worker that has died stays, so that what it counted is not lost, up to the second before.
+    The file of a dead worker stays, so that its counts are not lost, except those of the last second.
 
     Args:
-        snapshot: makes this worker's figures.
+        snapshot: returns this worker's metrics.
     """
 
     def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
@@ -215,14 +216,14 @@ class SharedSnapshots:
         self._thread.start()
 
     def others(self) -> Iterator[tuple[Snapshot, bool]]:
-        """The other workers' figures, at most a second old, and whether they are alive."""
+        """The other workers' metrics, at most a second old, and whether they are alive."""
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             if path != self._own:
                 with contextlib.suppress(OSError):
                     yield _read(path), _is_alive(int(path.stem.partition("-")[2]))
 
     def close(self) -> None:
-        """Writes no more."""
+        """Stops writing."""
         self._stop.set()
         self._thread.join()
 

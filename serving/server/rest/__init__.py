@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 from serving.server.operations import workers
-from serving.server.operations.addresses import most_connections
+from serving.server.operations.addresses import default_max_connections
 from serving.server.operations.config_files import monitoring_config
 from serving.server.operations.metrics import REFUSED
 from serving.server.rest.app import AppOptions, Handlers, Metrics, RestApp
@@ -30,10 +30,10 @@ def start_rest(
     Args:
         options: flags: ``rest_api_port``, ``rest_api_num_threads``, ``rest_api_timeout_in_ms``,
             ``rest_api_enable_cors_support``, ``monitoring_config_file``, and this server's own
-            ``max_request_bytes`` and ``rest_api_gzip_min_bytes`` (negative: answers are never compressed).
+            ``max_request_bytes`` and ``rest_api_gzip_min_bytes`` (negative: responses are never compressed).
         handlers: answers requests.
         metrics: for the metrics page, if the monitoring configuration enables it.
-        is_serving: whether new requests are welcome, for ``/healthz``.
+        is_serving: whether new requests are accepted, for ``/healthz``.
 
     Raises:
         ConfigFileError: the monitoring configuration is malformed.
@@ -64,13 +64,13 @@ def start_rest(
 
 
 def _listen(options: argparse.Namespace, app: RestApp, budget: Budget) -> RestServer:
-    # All addresses, IPv4 included, where there is IPv6.
+    # All addresses, including IPv4, if IPv6 is available.
     host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
     return RestServer(
         (host, max(options.rest_api_port, 0)),
         app,
         options.rest_api_num_threads,
         budget=budget,
-        max_connections=getattr(options, "max_connections", 0) or most_connections(),
+        max_connections=getattr(options, "max_connections", 0) or default_max_connections(),
         reuse_port=workers.is_worker(),
     )

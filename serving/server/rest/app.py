@@ -1,4 +1,4 @@
-"""The REST API: a response for each request.
+"""The REST API: maps each request to a response.
 
 Routes, statuses and headers follow ``model_servers/http_server.cc`` and ``http_rest_api_handler.cc``.
 """
@@ -16,7 +16,7 @@ import grpc
 from serving.protos import get_model_metadata_pb2, get_model_status_pb2
 from serving.server.errors import StatusError, from_exception, invalid_argument
 from serving.server.execution.servable import DEFAULT_SIGNATURE
-from serving.server.operations.figures import Snapshot
+from serving.server.operations.metric_values import Snapshot
 from serving.server.rest import json_decode, json_defaults, json_encode, json_examples, routes
 from serving.server.rest.body import BodyError, Budget, gunzip
 from serving.server.rest.messages import CLOSE, JSON, Request, Response
@@ -28,7 +28,7 @@ _CORS = [
     ("Access-Control-Allow-Methods", "POST, GET"),
     ("Access-Control-Allow-Headers", "Content-Type"),
 ]
-# Those that the real server's HTTP library lets through to its routes.
+# The methods that the real server's HTTP library passes to its routes.
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _ENTRYPOINT = "REST"
 _HEALTH_PATH = "/healthz"
@@ -37,7 +37,7 @@ _GZIP_LEVEL = 1
 
 
 class Handlers(Protocol):
-    """What the REST API needs of ``serving.server.api.handlers.Handlers``."""
+    """The part of ``serving.server.api.handlers.Handlers`` that the REST API needs."""
 
     def predict(self, request: Any, timeout: float | None = None, entrypoint: str = ...) -> Any:
         """``PredictRequest`` -> ``PredictResponse``."""
@@ -61,17 +61,17 @@ class Handlers(Protocol):
 
 
 class Metrics(Protocol):
-    """What the REST API needs of ``serving.server.operations.metrics.Metrics``."""
+    """The part of ``serving.server.operations.metrics.Metrics`` that the REST API needs."""
 
     request_count: Any  # a family of counters with the labels model_name and status
     request_latency: Any  # a family of histograms with the labels model_name, API and entrypoint
 
     def add_source(self, source: Callable[[], Snapshot]) -> None:
-        """Has what somebody else counts added."""
+        """Adds the counts of another source."""
         ...
 
     def render(self) -> bytes:
-        """Prometheus' text."""
+        """Returns the metrics in Prometheus' text format."""
         ...
 
 
@@ -80,11 +80,11 @@ class AppOptions:
     """Settings of the application.
 
     Attributes:
-        timeout: seconds that a request may take from the moment its body is read; None for no limit.
-        threads: requests worked on at once.
-        cors: whether answers carry CORS headers.
-        metrics_path: where Prometheus finds the metrics; None for nowhere.
-        gzip_min_bytes: size from which answers are compressed for clients that accept it; None for never.
+        timeout: seconds that a request may take once its body is read; None for no limit.
+        threads: requests processed concurrently.
+        cors: whether responses have CORS headers.
+        metrics_path: path of the metrics page for Prometheus; None for no page.
+        gzip_min_bytes: size from which responses are compressed for clients that accept it; None for never.
     """
 
     timeout: float | None = 30.0
@@ -95,8 +95,8 @@ class AppOptions:
 
 
 @dataclass(slots=True)
-class _Asked:
-    """What a request asks for, as the metrics name it: the method's name is empty for all but inference."""
+class _MetricLabels:
+    """A request's target as the metrics name it: the method name is empty for all but inference."""
 
     model: str = ""
     api: str = ""
@@ -109,8 +109,8 @@ class RestApp:
         handlers: answers requests.
         metrics: for the metrics page.
         options: settings.
-        budget: memory for bodies that are unpacked.
-        is_serving: whether new requests are welcome, for ``/healthz``.
+        budget: memory for decompressed bodies.
+        is_serving: whether new requests are accepted, for ``/healthz``.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class RestApp:
         self._options = options
         self._budget = budget
         self._is_serving = is_serving
-        # Threads that wait for slow clients take none of these.
+        # Threads that wait for slow clients don't take any of these.
         self._slots = threading.BoundedSemaphore(options.threads)
 
     def answer(self, request: Request) -> Response:
@@ -148,7 +148,7 @@ class RestApp:
             return _page("404 Not Found")
         start = time.perf_counter()
         cors = _CORS if self._options.cors else []
-        asked = _Asked()
+        labels = _MetricLabels()
         code = grpc.StatusCode.OK
         if method == "OPTIONS":
             if not _is_preflight(request):
@@ -156,9 +156,9 @@ class RestApp:
             response = Response(HTTP_STATUS[code], [*cors], b"")
         else:
             try:
-                response = Response(HTTP_STATUS[code], [JSON, *cors], self._answer(request, path, asked))
+                response = Response(HTTP_STATUS[code], [JSON, *cors], self._answer(request, path, labels))
             except BodyError as error:
-                # Not of the model: it has seen nothing of it.
+                # Not counted for the model: the request never reached it.
                 return Response(error.status, [JSON, *cors], json_encode.error_response(str(error)))
             except Exception as error:
                 failure = error if isinstance(error, StatusError) else from_exception(error)
@@ -167,14 +167,14 @@ class RestApp:
                 code = failure.code
                 text = json_encode.error_response(failure.message)
                 response = Response(HTTP_STATUS[code], [JSON, *cors], text)
-        self._metrics.request_count.cell(asked.model, code.name).add()
+        self._metrics.request_count.cell(labels.model, code.name).add()
         if code is grpc.StatusCode.OK:
-            latency = self._metrics.request_latency.cell(asked.model, asked.api, _ENTRYPOINT)
+            latency = self._metrics.request_latency.cell(labels.model, labels.api, _ENTRYPOINT)
             latency.observe((time.perf_counter() - start) * 1e6)
         return response
 
     def _health_page(self) -> Response:
-        """For probes; TensorFlow Serving has none."""
+        """The health page for probes; TensorFlow Serving has none."""
         headers = [("Content-Type", "text/plain"), ("Cache-Control", "no-store")]
         if self._is_serving():
             return Response("200 OK", headers, b"ok\n")
@@ -187,10 +187,10 @@ class RestApp:
             return Response("400 Bad Request", headers, message.encode("latin-1"))
         return Response("200 OK", headers, self._metrics.render())
 
-    def _answer(self, request: Request, path: str, asked: _Asked) -> bytes:
+    def _answer(self, request: Request, path: str, labels: _MetricLabels) -> bytes:
         deadline = None if self._options.timeout is None else time.monotonic() + self._options.timeout
         route = routes.parse(request.method, path)
-        asked.model = route.spec.name
+        labels.model = route.spec.name
         if route.method == "status":
             status = get_model_status_pb2.GetModelStatusRequest(model_spec=route.spec)
             return json_encode.status_response(self._handlers.get_model_status(status))
@@ -199,14 +199,14 @@ class RestApp:
                 model_spec=route.spec, metadata_field=["signature_def"]
             )
             return json_encode.metadata_response(self._handlers.get_model_metadata(metadata))
-        asked.api = route.method
+        labels.api = route.method
         if not self._slots.acquire(timeout=_left(deadline)):
             raise StatusError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 "Deadline exceeded before the request was started: the server is busy",
             )
         try:
-            # As in the real server, gzip anywhere in the header will do.
+            # As in the real server, gzip anywhere in the header is enough.
             if not request.body or "gzip" not in request.headers.get("content-encoding", "").lower():
                 return self._infer(route, request.body, deadline)
             body = gunzip(request.body, self._budget)
@@ -241,7 +241,7 @@ class RestApp:
         )
 
     def _signatures(self, spec: Any) -> Mapping[str, Any]:
-        # Straight from the loaded version where the handlers offer it: no copy of all signatures.
+        # Straight from the loaded version if the handlers support it, without copying all signatures.
         look_up = getattr(self._handlers, "signatures", None)
         if look_up is not None:
             return look_up(spec)  # type: ignore[no-any-return]
@@ -281,12 +281,12 @@ def _remaining(deadline: float | None) -> float | None:
 
 
 def _left(deadline: float | None) -> float:
-    # A semaphore can't be waited for longer than this.
+    # The longest possible wait for a semaphore.
     return threading.TIMEOUT_MAX if deadline is None else max(deadline - time.monotonic(), 0.0)
 
 
 def _page(status: str) -> Response:
-    """What the real server's HTTP library (libevent) answers where no handler is."""
+    """The page of the real server's HTTP library (libevent) for requests without a handler."""
     reason = status.partition(" ")[2]
     body = f"<HTML><HEAD>\n<TITLE>{status}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n</BODY></HTML>\n"
     return Response(status, [("Content-Type", "text/html"), CLOSE], body.encode())

@@ -1,4 +1,4 @@
-"""Request bodies: what they may take of memory, and gzip."""
+"""Request bodies: memory limits and gzip."""
 
 import threading
 import zlib
@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 _GZIP = zlib.MAX_WBITS | 16
 _PIECE = 1 << 20
-# Each member of a gzip file leaves a copy of what comes after it in the window, so windows are small and members few.
+# Each gzip member leaves a copy of what follows it in the window, so windows are small and members few.
 _WINDOW = 1 << 16
-_MOST_MEMBERS = 1024
-# Flags that say how much bodies may have.
+_MAX_MEMBERS = 1024
+# Flags that limit bodies.
 _ALL, _ONE = "rest_api_max_memory_bytes", "max_request_bytes"
 
 
 class BodyError(Exception):
-    """A request's body can't be taken.
+    """A request body is refused.
 
     Attributes:
-        status: the HTTP status that says so.
+        status: the HTTP status of the response.
     """
 
     def __init__(self, status: str, message: str) -> None:
@@ -26,19 +26,19 @@ class BodyError(Exception):
 
     @classmethod
     def malformed(cls, why: str) -> "BodyError":
-        """The body is not what its headers say."""
+        """The body does not match its headers."""
         return cls("400 Bad Request", f"Request body is not valid gzip data: {why}")
 
 
 class Budget:
-    """Bytes that bodies may have; thread-safe.
+    """Memory budget for request bodies; thread-safe.
 
     Args:
-        limit: those of all requests together.
-        largest: those of one, before and after unpacking.
+        limit: bytes of all requests together.
+        largest: bytes of a single one, before and after decompression.
 
     Attributes:
-        refused: how often there was not enough for all, and too much of one, by the flag that says how much.
+        refused: number of refusals, by the flag whose limit was exceeded.
     """
 
     def __init__(self, limit: int, largest: int) -> None:
@@ -54,10 +54,10 @@ class Budget:
         return self._taken
 
     def check(self, size: int) -> None:
-        """Tells whether one body may have so many bytes.
+        """Checks the size of a single body.
 
         Raises:
-            BodyError: it may not.
+            BodyError: it is too large.
         """
         if size <= self.largest:
             return
@@ -66,10 +66,10 @@ class Budget:
         raise BodyError("413 Content Too Large", f"Request body is larger than {self.largest} bytes (--{_ONE})")
 
     def take(self, size: int) -> None:
-        """Takes some, until they are given back.
+        """Takes bytes from the budget, until they are given back.
 
         Raises:
-            BodyError: there are not so many left.
+            BodyError: not enough are left.
         """
         with self._lock:
             if self._taken + size <= self._limit:
@@ -78,24 +78,24 @@ class Budget:
             self.refused[_ALL] += 1
         raise BodyError(
             "503 Service Unavailable",
-            f"The bodies of requests take up their {self._limit} bytes (--{_ALL}); try again later",
+            f"Request bodies use up their {self._limit} bytes (--{_ALL}); try again later",
         )
 
     def give(self, size: int) -> None:
-        """Gives some back."""
+        """Gives bytes back."""
         with self._lock:
             self._taken -= size
 
 
 def gunzip(packed: bytes, budget: Budget) -> bytes:
-    """Unpacks gzip data of up to 1,024 members.
+    """Decompresses gzip data of up to 1,024 members.
 
     Args:
         packed: the data.
-        budget: what its bytes are taken from as they come out; to be given back when the result is no longer needed.
+        budget: the decompressed bytes are taken from it; to be given back when the result is no longer needed.
 
     Raises:
-        BodyError: it is no gzip data, or too much; nothing is taken from the budget then.
+        BodyError: it is not gzip data, or too large; nothing is taken from the budget then.
     """
     parts: list[bytes] = []
     size = 0
@@ -114,13 +114,13 @@ def gunzip(packed: bytes, budget: Budget) -> bytes:
 
 
 def _unpacked(packed: bytes, limit: int) -> Iterator[bytes]:
-    """Pieces of the content, as soon as they are unpacked."""
+    """Yields pieces of the content as they are decompressed."""
     view = memoryview(packed)
     members, place, window = 0, 0, b""
     while window or place < len(view):
         members += 1
-        if members > _MOST_MEMBERS:
-            raise BodyError.malformed(f"it has more than {_MOST_MEMBERS} members")
+        if members > _MAX_MEMBERS:
+            raise BodyError.malformed(f"it has more than {_MAX_MEMBERS} members")
         unpacker = zlib.decompressobj(_GZIP)
         while not unpacker.eof:
             if not window:

@@ -16,11 +16,11 @@ _MAX_HEADER_BYTES = 64 * 1024
 _PIECE = 64 * 1024
 # Idle connections are closed after this long.
 _IDLE_SECONDS = 75.0
-# A client that sends a request or reads its answer may stop for this long; one that does so more slowly than this
-# uses the time up bit by bit.
+# A client may pause this long while it sends a request or reads the response; one that is slower than this uses up
+# the time bit by bit.
 _PATIENCE_SECONDS = 30.0
 _MIN_BYTES_PER_SECOND = 16 * 1024
-# A client that still sends when it is refused gets to read why if it ends within so long.
+# A client that is still sending when it is refused gets the response if it finishes within this time.
 _LINGER_SECONDS = 10.0
 _VERSIONS = frozenset({b"1.0", b"1.1"})
 _REASONS = {413: "Content Too Large", 431: "Request Header Fields Too Large", 501: "Not Implemented"}
@@ -28,12 +28,12 @@ _REASONS = {413: "Content Too Large", 431: "Request Header Fields Too Large", 50
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What connections have in common.
+    """Shared state of all connections.
 
     Attributes:
-        answer: makes a response of a request.
+        answer: turns a request into a response.
         budget: memory for bodies.
-        is_stopping: whether this response is a connection's last.
+        is_stopping: whether this response is the connection's last.
     """
 
     answer: Callable[[Request], Awaitable[Response]]
@@ -42,7 +42,7 @@ class Service:
 
 
 class Patience:
-    """How long a client may take for what it is doing. A time-out of its own for each byte would never run out."""
+    """How long a client may take for its current step. A separate timeout for each byte would never expire."""
 
     def __init__(self) -> None:
         self._end = 0.0
@@ -53,20 +53,20 @@ class Patience:
         self._end = time.monotonic() + _PATIENCE_SECONDS
 
     def reward(self, size: int) -> None:
-        """Gives time back for bytes that came through; never more than there was at first."""
+        """Gives back time for bytes that came through; never more than the initial amount."""
         self._end = min(self._end + size / _MIN_BYTES_PER_SECOND, time.monotonic() + _PATIENCE_SECONDS)
 
     def left(self) -> float:
-        """Seconds, at least 0."""
+        """Seconds left, at least 0."""
         return max(self._end - time.monotonic(), 0.0)
 
 
 class Connection:
-    """One client, whose requests are answered one after the other. Made in the task that runs `serve`.
+    """A client connection, whose requests are answered one after another. Created in the task that runs `serve`.
 
     Attributes:
-        is_idle: nothing of a next request has come yet.
-        task: runs `serve`.
+        is_idle: no part of the next request has arrived yet.
+        task: the task that runs `serve`.
     """
 
     def __init__(self, service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,16 +77,16 @@ class Connection:
         self._service = service
         self._reader = reader
         self._writer = writer
-        # Whoever waits for the buffer then waits for the client.
+        # So that waiting for the buffer means waiting for the client.
         writer.transport.set_write_buffer_limits(high=0)
         self._patience = Patience()
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEADER_BYTES)
 
     async def serve(self) -> None:
-        """Answers until the client or the server has had enough.
+        """Answers requests until the client or the server ends the connection.
 
         Raises:
-            OSError, TimeoutError: the connection has failed, or was too slow.
+            OSError, TimeoutError: the connection failed or was too slow.
         """
         while await self._serve_one():
             self._http.start_next_cycle()
@@ -112,7 +112,7 @@ class Connection:
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
     async def _head(self) -> h11.Request | None:
-        """The next request without its body; None where the client has closed."""
+        """The next request without its body; None if the client has closed the connection."""
         self.is_idle = True
         while (event := self._http.next_event()) is h11.NEED_DATA:
             await self._receive()
@@ -121,19 +121,19 @@ class Connection:
             return None
         self._patience.renew()
         if event.http_version not in _VERSIONS:
-            raise h11.RemoteProtocolError("HTTP/1.1 is spoken here", error_status_hint=505)
+            raise h11.RemoteProtocolError("this server speaks HTTP/1.1", error_status_hint=505)
         if len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers) > _MAX_HEADER_BYTES:
             raise h11.RemoteProtocolError("the headers are too long", error_status_hint=431)
         names = {name for name, _ in event.headers}
         if {b"content-length", b"transfer-encoding"} <= names:
-            # Two readers might not agree where the next request begins (RFC 9112, 6.3).
+            # Two parsers might disagree on where the next request begins (RFC 9112, 6.3).
             raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
         length = next((value for name, value in event.headers if name == b"content-length"), b"0")
         self._service.budget.check(int(length))
         return event
 
     async def _body(self) -> bytes:
-        """The body of the request whose head has come, taken from the budget."""
+        """The body of the current request, taken from the budget."""
         parts: list[bytes] = []
         size = 0
         try:
@@ -153,7 +153,7 @@ class Connection:
         return b"".join(parts)
 
     async def _receive(self) -> None:
-        """Hands the client's next bytes to h11."""
+        """Passes the client's next bytes to h11."""
         async with asyncio.timeout(_IDLE_SECONDS if self.is_idle else self._patience.left()):
             data = await self._reader.read(_PIECE)
         if self.is_idle:
@@ -174,7 +174,7 @@ class Connection:
 
     async def _write(self, *events: h11.Event) -> None:
         parts = [part for event in events for part in self._http.send_with_data_passthrough(event) or ()]
-        if sum(map(len, parts)) <= _PIECE:  # in one packet, most often
+        if sum(map(len, parts)) <= _PIECE:  # usually in one packet
             parts = [b"".join(parts)]
         self._patience.renew()
         for part in parts:
@@ -187,12 +187,12 @@ class Connection:
                 self._patience.reward(len(piece))
 
     async def _refuse(self, code: int, why: str, reason: str = "") -> None:
-        """Says what is wrong with a request, and ends the connection: what follows on it is no request."""
+        """Rejects a request and ends the connection: what follows on it is not a request."""
         if self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             return
         status = f"{code} {reason or _REASONS.get(code, 'Bad Request')}"
         await self._send(Response(status, [JSON, CLOSE], json_encode.error_response(why)))
-        # To close while the client still sends would throw away the answer as well.
+        # Closing while the client is still sending would discard the response as well.
         self._writer.write_eof()
         async with asyncio.timeout(_LINGER_SECONDS):
             while await self._reader.read(_PIECE):

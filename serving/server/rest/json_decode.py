@@ -1,8 +1,8 @@
 """JSON predict requests -> PredictRequest.
 
-Formats, checks and words are those of ``util/json_tensor.cc`` (``FillPredictRequestFromJson``). A list is
-first taken as a whole, with operations that don't look at elements one by one; only if something is wrong with
-it does ``_walk`` go through it as the real server does and find what to complain about.
+Formats, checks and messages are those of ``util/json_tensor.cc`` (``FillPredictRequestFromJson``). A list is
+first converted as a whole, with operations that don't look at elements one by one; only if something is wrong with
+it does ``_walk`` go through it like the real server and find the error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +22,8 @@ from serving.tensors import dtype_name, numpy_dtype, to_proto
 
 # TensorFlow's limit on the rank of a tensor.
 _MAX_RANK = 254
-# Integers: lowest and highest value, field. JSON numbers for the small ones are only held against int32, and
-# TensorFlow cuts off the high bits, as in the real server.
+# Integers: lowest and highest value, field. JSON numbers for the small types are only checked against int32, and
+# TensorFlow truncates the high bits, as in the real server.
 _INTEGERS: dict[int, tuple[int, int, str]] = {
     types_pb2.DT_INT32: (-(1 << 31), (1 << 31) - 1, "int_val"),
     types_pb2.DT_INT16: (-(1 << 31), (1 << 31) - 1, "int_val"),
@@ -35,7 +35,7 @@ _INTEGERS: dict[int, tuple[int, int, str]] = {
     # The real server has no uint16.
     types_pb2.DT_UINT16: (0, (1 << 16) - 1, "int_val"),
 }
-# Of these the real server has neither half nor bfloat16.
+# Of these the real server supports neither half nor bfloat16.
 _FLOATS = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16})
 _NUMBER_KINDS = {int, float}
 
@@ -44,7 +44,7 @@ FindInputs = Callable[[Any], Inputs]
 
 
 class Format(Enum):
-    """How a predict request lists its tensors, and so how its answer does."""
+    """How a predict request, and so its response, lists its tensors."""
 
     ROW = "row"
     COLUMNAR = "columnar"
@@ -56,13 +56,13 @@ def predict_request(body: bytes, spec: Any, find_inputs: FindInputs) -> tuple[An
     Args:
         body: the JSON document.
         spec: ModelSpec from the URL; the request gets a copy with the document's signature name.
-        find_inputs: gives the inputs of the signature; asked once the document says which it is.
+        find_inputs: returns the inputs of the signature; called once the document's signature name is known.
 
     Returns:
         The ``PredictRequest`` and the format it came in.
 
     Raises:
-        StatusError: the document is wrong, in the real server's words; or whatever ``find_inputs`` raises.
+        StatusError: the document is invalid, with the real server's message; or ``find_inputs`` raised it.
     """
     document = json_text.parse(body)
     request = predict_pb2.PredictRequest(model_spec=spec)
@@ -125,7 +125,7 @@ def _fill_from_instances(instances: list[Any], inputs: Inputs, tensors: Any) -> 
         )
     columns: dict[str, Any] = {"": None}
     if not (named := _is_object(first)):
-        # A list of base64 objects also gets here with several inputs; that some are missing shows later on.
+        # A list of base64 objects also gets here with several inputs; missing ones are found later.
         alias = min(types)
         columns = {alias: None if any(map(_is_object, instances)) else _dense(instances, types[alias])}
     elif all(map(_is_object, instances)):
@@ -145,7 +145,7 @@ def _is_object(value: Any) -> bool:
 
 
 def _walk_instances(instances: list[Any], inputs: Inputs, named: bool) -> dict[str, Any]:
-    """One element after the other, for its errors. What it lets pass is right, too."""
+    """Converts one element after another, to find errors. What it accepts is correct, too."""
     types = inputs.types
     seen: dict[str, tuple[list[Any], list[int]]] = {}
     for position, element in enumerate(instances):
@@ -206,7 +206,7 @@ def _tensor(value: Any, dtype: int) -> Any:
 
 
 def _shape(value: Any) -> list[int]:
-    """The shape that a nested list has if all of it is like its first elements."""
+    """The shape of a nested list, assuming that all of it is like its first elements."""
     shape: list[int] = []
     while type(value) is list:
         shape.append(len(value))
@@ -258,7 +258,7 @@ def _built(values: list[Any], dtype: int, shape: list[int]) -> Any:
 
 
 def _from_floats(numbers: list[Any], dtype: int, shape: list[int]) -> Any:
-    # As RapidJSON's GetFloat: integers are rounded, and what is out of range becomes infinite.
+    # Like RapidJSON's GetFloat: integers are rounded, and values out of range become infinite.
     with np.errstate(over="ignore"):
         proto = to_proto(np.array(numbers, np.float64).astype(numpy_dtype(dtype)))
     del proto.tensor_shape.dim[:]
@@ -274,7 +274,7 @@ def _shaped(proto: Any, shape: list[int]) -> Any:
 
 
 def _walk(value: Any, level: int, shape: list[int], dtype: int, values: list[Any]) -> None:
-    """Appends the elements of a nested list, or raises the real server's error for the first that is wrong."""
+    """Appends the elements of a nested list, or raises the real server's error for the first invalid one."""
     rank = len(shape)
     if type(value) is not list:
         if level != rank:

@@ -1,7 +1,8 @@
-"""Inputs that a JSON request leaves out and its signature declares defaults for.
+"""Defaults for inputs that a JSON request leaves out.
 
-TensorFlow Serving 2.20 reads JSON by the signature's inputs alone and wants all of them (``FillTensorMapFromInputsMap``
-and ``FillTensorMapFromInstancesList`` in ``util/json_tensor.cc``), though its gRPC API knows defaults.
+TensorFlow Serving 2.20 reads JSON using the signature's inputs alone and requires all of them
+(``FillTensorMapFromInputsMap`` and ``FillTensorMapFromInstancesList`` in ``util/json_tensor.cc``), though its gRPC API
+supports defaults.
 """
 
 from base64 import b64encode
@@ -29,22 +30,22 @@ class Inputs:
 
     @property
     def required(self) -> frozenset[str]:
-        """Aliases of those that have to be given."""
+        """Aliases of those without a default."""
         return frozenset(self.types.keys() - self.defaults.keys())
 
 
 def filled_rows(rows: Sequence[dict[str, Any]], inputs: Inputs) -> list[dict[str, Any]]:
-    """Rows of a request, each with a value for every input that some row gives.
+    """The rows of a request, each with a value for every input that appears in any row.
 
-    An input that no row gives is left to whoever runs the request. If no row gives anything, all are filled in: they
-    say how many rows there are.
+    An input that appears in no row is left to the code that runs the request. If all rows are empty, all inputs are
+    filled in: they determine the number of rows.
 
     Args:
         rows: objects whose keys are inputs of the signature.
-        inputs: the signature's.
+        inputs: the signature's inputs.
 
     Returns:
-        The rows; a value is still missing where a default is no single row, and so none of several.
+        The rows; a value is still missing where a default is not exactly one row.
     """
     given = set[str]().union(*rows) or set(inputs.defaults)
     defaults = {alias: _row(inputs.defaults[alias]) for alias in given & inputs.defaults.keys()}

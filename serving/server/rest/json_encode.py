@@ -1,8 +1,8 @@
-"""Answers -> JSON, laid out as RapidJSON's PrettyWriter does for the real server.
+"""Responses -> JSON, laid out like RapidJSON's PrettyWriter in the real server.
 
 Source: ``util/json_tensor.cc`` (``MakeJsonFromTensors``, ``MakeJsonFromClassificationResult``, ...) and
-RapidJSON's ``prettywriter.h``: 4 spaces a level; arrays of row-format answers, of classes and of regressions on a
-single line, with the outermost one closed on a line of its own. The order of names, which is random there, is
+RapidJSON's ``prettywriter.h``: 4 spaces per level; arrays of row-format responses, of classes and of regressions on a
+single line, with the outermost one closed on its own line. The order of names, which is random there, is
 alphabetical here.
 """
 
@@ -35,19 +35,19 @@ _ESCAPES = {chr(i): f"\\u{i:04X}" for i in range(32)} | {
     "\r": "\\r",
     "\t": "\\t",
 }
-# NumPy's limit, less the one that columns are wrapped in. TensorFlow's is 254.
+# NumPy's limit, minus the one that columns are wrapped in. TensorFlow's is 254.
 _MAX_RANK = 63
 
 
 def predict_response(outputs: Mapping[str, Any], layout: Format) -> bytes:
-    """The answer to a predict request.
+    """The response to a predict request.
 
     Args:
         outputs: TensorProtos by alias.
-        layout: the format that the request came in.
+        layout: the format of the request.
 
     Raises:
-        StatusError: INVALID_ARGUMENT in the real server's words: the tensors can't be put into this form.
+        StatusError: INVALID_ARGUMENT with the real server's message: the tensors can't be written in this format.
     """
     if not outputs:
         raise invalid_argument("Cannot convert empty tensor map to JSON")
@@ -165,12 +165,12 @@ def _unwritable(dtype: int) -> StatusError:
 
 
 def _nested(array: npt.NDArray[Any], alias: str, depth: int, *, single_line: bool) -> list[str]:
-    """The texts of the items of an array's first dimension, which are written inside ``depth`` open brackets."""
+    """The JSON of the items of an array's first dimension, to be written inside ``depth`` open brackets."""
     items, *shape = array.shape
     if not items:
         return []
     if 0 in shape:
-        # Brackets with nothing in them, in as many brackets as come before the 0.
+        # Empty brackets, inside as many brackets as there are dimensions before the 0.
         shape = shape[: shape.index(0)]
         texts = ["[]"] * (items * math.prod(shape))
     elif not shape:
@@ -211,7 +211,7 @@ def _rows_of(array: npt.NDArray[Any], alias: str, separator: str, depth: int) ->
 
 
 def _string(value: str | bytes) -> str:
-    # Bytes that are no UTF-8 go out as they are, as from the real server.
+    # Bytes that are not UTF-8 are sent as they are, like the real server does.
     text = value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
     if _ESCAPED.search(text) is not None:
         text = _ESCAPED.sub(lambda found: _ESCAPES[found[0]], text)

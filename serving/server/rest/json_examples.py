@@ -31,7 +31,7 @@ def classification_request(body: bytes, spec: Any) -> Any:
         A ``ClassificationRequest``.
 
     Raises:
-        StatusError: INVALID_ARGUMENT in the real server's words.
+        StatusError: INVALID_ARGUMENT with the real server's message.
     """
     return _request(body, spec, classification_pb2.ClassificationRequest)
 
@@ -102,14 +102,14 @@ def _add_value(name: str, value: Any, feature: Any) -> None:
 
 
 def _floats(values: list[float]) -> list[float]:
-    """Numbers as a float holds them; what is out of its range is infinite."""
+    """Numbers rounded to float32; those out of range become infinite."""
     with np.errstate(over="ignore"):
         rounded: list[float] = np.array(values, np.float64).astype(np.float32).tolist()
     return rounded
 
 
 def _list_of(kind: str, name: str, feature: Any) -> Any:
-    """The list of a feature's values, which the first value chooses."""
+    """The list of a feature's values; the first value determines its type."""
     chosen = feature.WhichOneof("kind")
     if chosen not in (None, kind):
         raise invalid_argument(f"Unexpected element type in feature: {name} expecting type: {_KINDS[chosen]}")

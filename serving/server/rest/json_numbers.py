@@ -1,4 +1,4 @@
-"""Numbers -> JSON text, digit for digit as the real server writes them.
+"""Numbers -> JSON text, digit for digit like the real server.
 
 ``WriteDecimal`` in ``util/json_tensor.cc``: six significant digits where they read back as the same number,
 nine (float) or seventeen (double) where they don't, ``.0`` after whole numbers without an exponent, and NaN,
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 _FLOAT = struct.Struct("f")
-# Below this many elements NumPy's fixed cost per operation is more than it saves.
+# Below this many elements NumPy's fixed cost per operation outweighs what it saves.
 _MIN_VECTOR = 128
 # Powers of ten between which the usual numbers lie; index -> exponent - 4.
 _BOUNDS = 10.0 ** np.arange(-3, 6)
@@ -24,7 +24,7 @@ def _cells(before: str, after: str) -> npt.NDArray[np.uint32]:
     return np.frombuffer("".join(f"{before}{i:03d}{after}" for i in range(1000)).encode(), np.uint32)
 
 
-# A row of text: "-ddd", "ddd.", "ddd ", "ddd ", "ddd ", "ddd ", ",  ". What a number does not use becomes NUL.
+# A row of text: "-ddd", "ddd.", "ddd ", "ddd ", "ddd ", "ddd ", ",  ". Unused characters become NUL.
 _POINT_CELLS, _CELLS = _cells("", "."), _cells("", " ")
 _TABLES = (_cells("-", ""), _POINT_CELLS, _CELLS, _CELLS, _CELLS, _CELLS)
 _COMMA, _END = np.frombuffer(b", \0\0\n\0\0\0", np.uint32)
@@ -33,7 +33,7 @@ _TRAILING_ZEROS = np.array([3] + [len(str(i)) - len(str(i).rstrip("0")) for i in
 
 
 def _masks() -> npt.NDArray[np.uint32]:
-    """Characters in use: [negative, digits before the point - 1, digits after it - 1], and one for marks."""
+    """Masks of used characters: [negative, digits before the point - 1, digits after it - 1], and one for marks."""
     masks = np.zeros((2, 6, 12, _WIDTH), np.uint8)
     whole, fraction = [1, 2, 3, 4, 5, 6], [8, 9, 10, 12, 13, 14, 16, 17, 18, 20, 21, 22]
     masks[1, :, :, 0] = 0xFF
@@ -48,7 +48,7 @@ def _masks() -> npt.NDArray[np.uint32]:
 
 
 _MASKS = _masks()
-# The mask of a number that is written another way, and what stands for it meanwhile.
+# The mask of a number that is formatted separately, and its placeholder until then.
 _MARKED = len(_MASKS) - 1
 _MARK = "?"
 
@@ -79,7 +79,7 @@ def number_rows(values: npt.NDArray[Any], separator: str) -> list[str]:
 
     Args:
         values: (rows, numbers in a row), neither of them 0.
-        separator: what comes between the numbers of a row.
+        separator: text between the numbers of a row.
     """
     kind = values.dtype.kind
     if kind == "b":
@@ -100,8 +100,8 @@ def _special(value: float) -> str:
 
 def _float_rows(values: npt.NDArray[np.float32], length: int, separator: str) -> list[str]:
     # In [1e-4, 1e6) %g writes no exponent, and a float has 24 bits: its product with a power of ten up to
-    # 10^12 (28 bits without the twos) is exact in a double. So the digits can be had by rounding that product.
-    # The rest (mostly none) is done one by one. All intermediate numbers are whole and below 2^53.
+    # 10^12 (28 bits without the twos) is exact in a double. So rounding that product gives the digits.
+    # The rest (mostly none) is done one by one. All intermediate numbers are integers below 2^53.
     size = np.abs(values)
     usual = ((size >= np.float32(1e-4)) & (size < 1e6)) | (size == 0)
     size = np.where(usual, size, 0).astype(np.float64)

@@ -1,4 +1,4 @@
-"""JSON documents in, JSON values as text for error messages out, with RapidJSON as the real server has it.
+"""Parses JSON documents and prints JSON values for error messages, with RapidJSON like the real server.
 
 Source: ``util/json_tensor.cc`` (``ParseJson``, ``JsonValueToString``).
 """
@@ -19,7 +19,7 @@ _NUMBERS = rapidjson.NM_NATIVE | rapidjson.NM_NAN
 _UTF8_BOM = b"\xef\xbb\xbf"
 _MORE = "The document root must not be followed by other values."
 _ERROR = re.compile(r"Parse error at offset (\d+): (.*)", re.DOTALL)
-# Longer values are cut in messages.
+# Longer values are truncated in messages.
 _MAX_BYTES = 256
 _MAX_FLOAT = 3.4028234e38
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
@@ -30,7 +30,7 @@ _SPACE = re.compile(r"[ \t\n\v\f\r]+")
 def parse(body: bytes) -> dict[str, Any]:
     """Reads a request's document: strict JSON in UTF-8, plus NaN, Infinity and -Infinity.
 
-    What comes after the document is ignored.
+    Anything after the document is ignored.
 
     Raises:
         StatusError: INVALID_ARGUMENT with RapidJSON's message and offset.
@@ -55,12 +55,12 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def format_error(value: Any, problem: str) -> StatusError:
-    """The error of a value that is not what it should be."""
+    """The error for a value of the wrong form."""
     return invalid_argument(f"JSON Value: {value_text(value)} {problem}")
 
 
 def value_text(value: Any) -> str:
-    """A parsed value as the real server prints it in messages: in one line, and no more than its beginning."""
+    """A parsed value as the real server prints it in messages: on one line, truncated."""
     if type(value) is float:
         return decimal32(value) if -_MAX_FLOAT <= value <= _MAX_FLOAT else decimal64(value)
     text = str(rapidjson.dumps(_pruned(value, [_MAX_BYTES], 0), ensure_ascii=False, number_mode=_NUMBERS)).encode()
@@ -68,7 +68,7 @@ def value_text(value: Any) -> str:
 
 
 def type_name(value: Any) -> str:
-    """RapidJSON's name of a parsed value's type."""
+    """RapidJSON's name for a parsed value's type."""
     if value is None:
         return "Null"
     if type(value) is bool:
@@ -77,17 +77,17 @@ def type_name(value: Any) -> str:
 
 
 def is_base64(value: Any) -> bool:
-    """Whether the value is an object that stands for bytes: ``{"b64": "..."}`` and nothing else."""
+    """Whether the value is an object that represents bytes: ``{"b64": "..."}`` and nothing else."""
     return type(value) is dict and len(value) == 1 and type(value.get("b64")) is str
 
 
 def base64_bytes(value: Any) -> bytes:
-    """The bytes that a ``{"b64": "..."}`` object stands for.
+    """The bytes that a ``{"b64": "..."}`` object represents.
 
-    White space is skipped and padding may be left out, as Abseil has it.
+    Whitespace is skipped and padding may be left out, as in Abseil.
 
     Raises:
-        StatusError: INVALID_ARGUMENT: another object, or no base64.
+        StatusError: INVALID_ARGUMENT: another object, or not base64.
     """
     if not is_base64(value):
         raise format_error(value, "not formatted correctly for base64 data")
@@ -114,7 +114,7 @@ def _first_value(text: bytes) -> Any:
 
 
 def _pruned(value: Any, budget: list[int], depth: int) -> Any:
-    """As much of a value as fills the text of a message: each part of it takes a character at least."""
+    """As much of a value as fits into a message: each part of it takes at least one character."""
     budget[0] -= 1
     if type(value) is str:
         budget[0] -= len(value)

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 Headers = list[tuple[str, str]]
 JSON = ("Content-Type", "application/json")
 CLOSE = ("Connection", "close")
-"""Says that the connection ends with the response."""
+"""Tells the client that the connection ends with the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request.
+    """A complete request.
 
     Attributes:
         method: as it was sent.
-        target: as it was sent, most often a path.
-        headers: by name in lower case; those that came twice are joined by a comma.
+        target: as it was sent, usually a path.
+        headers: by lower-case name; repeated ones are joined by a comma.
         body: decoded from chunks, but not from gzip.
     """
 
@@ -28,12 +28,12 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """A whole response.
+    """A complete response.
 
     Attributes:
         status: code and reason.
-        headers: all but what HTTP itself adds.
-        body: what comes after them.
+        headers: all except those that HTTP itself adds.
+        body: the response body.
     """
 
     status: str

@@ -1,4 +1,4 @@
-"""Request line -> what is asked for, with TensorFlow Serving's own patterns.
+"""Request line -> route, using TensorFlow Serving's own patterns.
 
 Source: ``model_servers/http_rest_api_util.cc`` (patterns, decoding) and ``util/net_http`` (the path that they
 are matched against is the raw one, query string included).
@@ -27,7 +27,7 @@ _MAX_INT64 = (1 << 63) - 1
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a request asks for.
+    """The target of a request.
 
     Attributes:
         method: ``predict``, ``classify``, ``regress``, ``status`` or ``metadata``.
@@ -39,7 +39,7 @@ class Route:
 
 
 def target_path(target: str) -> str:
-    """The path of a request target, with its query string; that of an absolute URI without its origin."""
+    """The path of a request target, with its query string; the origin of an absolute URI is dropped."""
     if target.startswith("/"):
         return target
     return _ORIGIN.sub("", target, count=1) or "/"
@@ -51,14 +51,14 @@ def is_api(path: str) -> bool:
 
 
 def parse(http_method: str, path: str) -> Route:
-    """Takes a request line of the API apart.
+    """Parses an API request line.
 
     Args:
         http_method: ``GET``, ``POST``, ...
         path: as in the request, percent-encoded.
 
     Raises:
-        StatusError: INVALID_ARGUMENT in TensorFlow Serving's words.
+        StatusError: INVALID_ARGUMENT with TensorFlow Serving's message.
     """
     found = None
     if http_method == "POST":
@@ -79,7 +79,7 @@ def parse(http_method: str, path: str) -> Route:
     if http_method == "GET":
         if not spec.name:
             raise invalid_argument("Missing model name in request.")
-        # The pattern takes any case, the comparison after it does not, as in the real server.
+        # The pattern ignores case, the comparison after it does not, as in the real server.
         return Route("metadata" if action == "metadata" else "status", spec)
     if action not in ("classify", "regress", "predict"):
         raise _malformed(http_method, path)

@@ -1,4 +1,4 @@
-"""The HTTP server under the REST API: one thread waits for all clients, so that a slow or silent one costs none."""
+"""The HTTP server under the REST API: one thread waits for all clients, so slow or silent ones don't occupy threads."""
 
 import asyncio
 import functools
@@ -16,11 +16,11 @@ from serving.server.rest.messages import Request, Response
 _LOGGER = logging.getLogger(__name__)
 _BACKLOG = 1024
 _BUFFER = 64 * 1024
-# Threads beyond those for inference: for what is quick, and for requests that wait for one of these.
+# Threads in addition to those for inference: for quick requests, and for requests that wait for one of these.
 _OTHER_THREADS = 32
 # Connections made before the port closes are still answered if their request comes within this time.
 _LAST_CALL_SECONDS = 0.2
-# More rounds of the loop than asyncio takes from accepting a connection to the task that serves it.
+# More loop iterations than asyncio needs between accepting a connection and running the task that serves it.
 _STEPS_TO_SERVE = 10
 
 
@@ -30,16 +30,16 @@ class RestServer:
     Args:
         address: host and port to listen on; port 0 takes a free one.
         app: answers requests, in threads.
-        threads: inference requests that are worked on at once.
+        threads: inference requests processed concurrently.
         budget: memory for bodies.
-        max_connections: more are closed as soon as they are made.
+        max_connections: more are closed immediately.
         reuse_port: share the port with other processes.
 
     Attributes:
         port: the TCP port it listens on.
 
     Raises:
-        OSError: the address can't be had.
+        OSError: the address is not available.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class RestServer:
         self._thread.start()
 
     def stop(self, grace: float) -> None:
-        """Takes no new requests, and returns once running ones are answered, or after about ``grace`` seconds."""
+        """Stops accepting requests, and returns once running ones are answered, or after about ``grace`` seconds."""
         if not self._thread.is_alive():
             return
         asyncio.run_coroutine_threadsafe(self._drain(max(grace, 0.01)), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        # A request that does not end keeps its thread, and nobody waits for it.
+        # A request that does not end keeps its thread; nothing waits for it.
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
@@ -110,7 +110,7 @@ class RestServer:
 
     async def _drain(self, grace: float) -> None:
         end = self._loop.time() + grace
-        # What has connected already is accepted before the port closes.
+        # Pending connections are accepted before the port closes.
         await asyncio.sleep(0)
         self._server.close()
         self._is_stopping = True
@@ -133,5 +133,5 @@ class RestServer:
 
 
 def _log(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # Such as descriptors that have run out: asyncio tries to accept again after a second.
+    # For example when file descriptors run out: asyncio tries to accept again after a second.
     _LOGGER.warning("REST: %s: %s", context.get("message"), context.get("exception"))

@@ -31,10 +31,10 @@ HTTP_STATUS: dict[grpc.StatusCode, str] = {
 
 
 def unimplemented(message: str) -> StatusError:
-    """Something that the API could ask for, but this server can't do."""
+    """Part of the API that this server does not support."""
     return StatusError(_Code.UNIMPLEMENTED, message)
 
 
 def internal(message: str) -> StatusError:
-    """A fault of the server."""
+    """A server fault."""
     return StatusError(_Code.INTERNAL, message)

@@ -1,4 +1,4 @@
-"""Small real servers that do as a test says and write down what they got."""
+"""Small real servers that tests script and that record their requests."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ Failure = tuple[grpc.StatusCode, str]
 
 @dataclass
 class Rpcs:
-    """What a gRPC server was asked, and the failures that it answers with first."""
+    """Requests that a gRPC server received, and the failures that it returns first."""
 
     address: str = ""
     failures: list[Failure] = field(default_factory=list)
@@ -40,7 +40,7 @@ def predict_response() -> bytes:
 def grpc_server(
     credentials: grpc.ServerCredentials | None = None, answer: Callable[[], bytes] = predict_response
 ) -> Iterator[Rpcs]:
-    """A gRPC server that answers every RPC alike."""
+    """A gRPC server that answers every RPC the same way."""
     rpcs = Rpcs()
 
     def respond(path: str) -> Callable[[bytes, grpc.ServicerContext], bytes]:
@@ -75,7 +75,7 @@ def grpc_server(
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request that an HTTP server got."""
+    """A request that an HTTP server received."""
 
     verb: str
     path: str
@@ -85,7 +85,7 @@ class Exchange:
 
 @dataclass
 class Http:
-    """What an HTTP server was asked, and what it answers: first the scripted answers, then by route."""
+    """Requests that an HTTP server received, and its responses: first the scripted ones, then by route."""
 
     address: str = ""
     script: list[tuple[int, bytes]] = field(default_factory=list)
@@ -100,7 +100,7 @@ class Http:
 
 @contextmanager
 def http_server(routes: Mapping[str, bytes], context: Any = None) -> Iterator[Http]:
-    """An HTTP/1.1 server; scripted answers are for predict requests.
+    """An HTTP/1.1 server; scripted responses are for predict requests.
 
     Args:
         routes: bodies by the end of the path.

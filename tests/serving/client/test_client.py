@@ -120,7 +120,7 @@ def test_history_is_padded_in_front_and_other_lists_behind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
         ({"user_id": 42}, "user_id must be str, got int 42"),
         ({"history": "1"}, "history must be a sequence of str, got str"),
@@ -135,8 +135,8 @@ def test_history_is_padded_in_front_and_other_lists_behind() -> None:
         ({"query": "\ud800"}, "not valid Unicode"),
     ],
 )
-def test_bad_values_are_named_before_anything_is_sent(query: dict[str, object], said: str) -> None:
-    with RecommenderClient("localhost:1") as unconnected, pytest.raises(BadRequestError, match=said):
+def test_bad_values_are_named_before_anything_is_sent(query: dict[str, object], message: str) -> None:
+    with RecommenderClient("localhost:1") as unconnected, pytest.raises(BadRequestError, match=message):
         unconnected.recommend(**query)  # type: ignore[arg-type]
 
 
@@ -164,10 +164,10 @@ def test_unreachable_server() -> None:
         free.bind(("localhost", 0))
         target = f"localhost:{free.getsockname()[1]}"
     with (
-        RecommenderClient(target, timeout=5) as nobody,
-        pytest.raises(UnreachableError, match=r"no model server answers at .* Start one with"),
+        RecommenderClient(target, timeout=5) as unreachable,
+        pytest.raises(UnreachableError, match=r"no model server responds at .* Start one with"),
     ):
-        nobody.recommend()
+        unreachable.recommend()
 
 
 def test_every_status_has_its_error() -> None:
@@ -234,7 +234,7 @@ def test_cli_recommend_table(server: LiveServer) -> None:
     assert first[:5] == ["1", "流浪地球", "zh", "2", "1.0500"]
     assert "p(like)" in done.stdout
     assert "predicted rating" in done.stdout
-    assert "[2006]" in done.stdout  # brackets are no markup
+    assert "[2006]" in done.stdout  # brackets are not markup
     assert "item-日本-🎬" in done.stdout
 
 
@@ -265,11 +265,11 @@ def test_cli_json(server: LiveServer) -> None:
 def test_cli_other_commands(server: LiveServer, capsys: pytest.CaptureFixture[str]) -> None:
     at = ["--address", server.address]
 
-    def said(*arguments: str) -> str:
+    def output_of(*arguments: str) -> str:
         assert main([arguments[0], *at, *arguments[1:]]) == 0
         return capsys.readouterr().out
 
-    assert json.loads(said("rank", "--items", "8,nope,1", "--json")) == [
+    assert json.loads(output_of("rank", "--items", "8,nope,1", "--json")) == [
         {
             "item_id": "1",
             "score": pytest.approx(0.9),
@@ -278,12 +278,12 @@ def test_cli_other_commands(server: LiveServer, capsys: pytest.CaptureFixture[st
         {"item_id": "8", "score": pytest.approx(0.2), "heads": {"probability_like": pytest.approx(0.549834)}},
         {"item_id": "nope", "score": None, "heads": {}},
     ]
-    assert "unknown item" in said("rank", "--items", "8", "--items", "nope")
-    assert "first 5 of 512" in said("encode", "科幻电影", "science fiction")
-    assert len(json.loads(said("encode", "--json", "a"))[0]["embedding"]) == 512
-    assert json.loads(said("status", "--json"))[0]["state"] == "AVAILABLE"
-    assert "AVAILABLE" in said("status")
-    assert "no items" in said("recommend", "--categories", "none")
+    assert "unknown item" in output_of("rank", "--items", "8", "--items", "nope")
+    assert "first 5 of 512" in output_of("encode", "科幻电影", "science fiction")
+    assert len(json.loads(output_of("encode", "--json", "a"))[0]["embedding"]) == 512
+    assert json.loads(output_of("status", "--json"))[0]["state"] == "AVAILABLE"
+    assert "AVAILABLE" in output_of("status")
+    assert "no items" in output_of("recommend", "--categories", "none")
 
 
 def test_cli_errors_are_one_line(server: LiveServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -302,12 +302,12 @@ def test_cli_errors_are_one_line(server: LiveServer, capsys: pytest.CaptureFixtu
     assert failed("recommend", *address, "--model", "other")[0] == 5
     assert failed("recommend", *address, "--k", "0")[0] == 2
     assert failed("recommend", "--address", "localhost:1", "--timeout", "5")[0] == 3
-    with socket.create_server(("localhost", 0)) as mute:  # accepts and never says anything
+    with socket.create_server(("localhost", 0)) as mute:  # accepts and never sends anything
         silent = f"localhost:{mute.getsockname()[1]}"
         assert failed("recommend", "--address", silent, "--timeout", "0.3")[0] == 4
-    status, said = failed("recommend", "--k", "many")
+    status, error = failed("recommend", "--k", "many")
     assert status == 2
-    assert "--k" in said
+    assert "--k" in error
     assert failed("recommend", "--languges", "de")[0] == 2
     assert failed()[0] == 2
     assert failed("rank")[0] == 2
@@ -336,7 +336,7 @@ def test_cli_survives_a_closed_pipe(server: LiveServer) -> None:
     assert process.wait(30) == 0
 
 
-def test_closing_leaves_a_foreign_channel_open(server: LiveServer) -> None:
+def test_closing_leaves_a_given_channel_open(server: LiveServer) -> None:
     with RecommenderClient(channel=server.channel) as borrowed:
         assert borrowed.recommend(k=1)
     ready = threading.Event()

@@ -79,22 +79,22 @@ def test_headers_of_one_call(rpcs: Rpcs) -> None:
 
 
 @both
-def test_unavailable_is_tried_again(rpcs: Rpcs, predict: Callable[..., list[float]]) -> None:
+def test_unavailable_is_retried(rpcs: Rpcs, predict: Callable[..., list[float]]) -> None:
     rpcs.failures = [UNAVAILABLE, UNAVAILABLE]
     assert predict(rpcs.address, retry=QUICK) == [1.0, 2.0]
     assert [got.get("grpc-previous-rpc-attempts") for got in rpcs.metadata] == [None, "1", "2"]
 
 
 @pytest.mark.parametrize(("attempts", "made"), [(1, 1), (2, 2), (4, 4)])
-def test_attempts_end(rpcs: Rpcs, attempts: int, made: int) -> None:
+def test_attempts_are_limited(rpcs: Rpcs, attempts: int, made: int) -> None:
     rpcs.failures = [UNAVAILABLE] * 10
     policy = RetryPolicy(max_attempts=attempts, initial_backoff=0.01, max_tokens=0)
-    with pytest.raises(UnreachableError, match=r"can't answer now: not yet"):
+    with pytest.raises(UnreachableError, match=r"can't respond now: not yet"):
         predict_sync(rpcs.address, retry=policy)
     assert len(rpcs.paths) == made
 
 
-def test_no_retry_when_turned_off_or_for_another_code(rpcs: Rpcs) -> None:
+def test_no_retry_when_turned_off_or_for_other_codes(rpcs: Rpcs) -> None:
     rpcs.failures = [UNAVAILABLE]
     with pytest.raises(UnreachableError):
         predict_sync(rpcs.address, retry=None)
@@ -117,8 +117,8 @@ def test_throttle_stops_retries_of_a_server_that_keeps_failing(rpcs: Rpcs) -> No
     assert len(rpcs.paths) == 5
 
 
-def test_large_requests_are_tried_again_too(rpcs: Rpcs) -> None:
-    """By default gRPC tries nothing again that is over 256 KiB."""
+def test_large_requests_are_retried_too(rpcs: Rpcs) -> None:
+    """By default gRPC retries nothing over 256 KiB."""
     rpcs.failures = [UNAVAILABLE]
     with RecommenderClient(rpcs.address, retry=QUICK) as client:
         client.predict("s", {"x": np.zeros(2_000_000, np.float32)})
@@ -133,7 +133,7 @@ def test_deadline_covers_all_attempts(rpcs: Rpcs, predict: Callable[..., list[fl
 
 
 @pytest.mark.parametrize(
-    ("code", "details", "kind", "said"),
+    ("code", "details", "kind", "message"),
     [
         # shared_batch_scheduler.h
         ("UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full", OverloadedError, "full"),
@@ -150,9 +150,9 @@ def test_deadline_covers_all_attempts(rpcs: Rpcs, predict: Callable[..., list[fl
         ("PERMISSION_DENIED", "", AccessDeniedError, "PERMISSION_DENIED"),
     ],
 )
-def test_kinds_of_refusal(rpcs: Rpcs, code: str, details: str, kind: type[ServingError], said: str) -> None:
+def test_kinds_of_refusal(rpcs: Rpcs, code: str, details: str, kind: type[ServingError], message: str) -> None:
     rpcs.failures = [(grpc.StatusCode[code], details)]
-    with pytest.raises(kind, match=said) as caught:
+    with pytest.raises(kind, match=message) as caught:
         predict_sync(rpcs.address, retry=None)
     assert type(caught.value) is kind
     assert caught.value.code is grpc.StatusCode[code]
@@ -228,7 +228,7 @@ def test_one_connection_for_all_calls(rpcs: Rpcs) -> None:
     assert len(rpcs.peers) == 1
 
 
-def test_compression_shrinks_what_is_sent() -> None:
+def test_compression_shrinks_requests() -> None:
     """Counted on the wire, between client and server."""
     sent = {None: 0, "gzip": 0}
 
@@ -329,7 +329,7 @@ def test_tls(authority: trustme.CA, pems: Path, predict: Callable[..., list[floa
             predict(f"grpcs://{rpcs.address}", retry=None)
         with pytest.raises(UnreachableError, match="--tls-ca"):
             predict(rpcs.address, tls=TlsOptions(ca=pems / "other-ca.pem"), retry=None)
-        with pytest.raises(UnreachableError, match="wants TLS write grpcs://"):
+        with pytest.raises(UnreachableError, match="requires TLS write grpcs://"):
             predict(rpcs.address, retry=None)
 
 
@@ -350,13 +350,13 @@ def test_mutual_tls(authority: trustme.CA, pems: Path) -> None:
         assert len(rpcs.paths) == 1
 
 
-def test_tls_where_there_is_none(rpcs: Rpcs) -> None:
-    with pytest.raises(UnreachableError, match="speaks no TLS"):
+def test_tls_on_a_plain_port(rpcs: Rpcs) -> None:
+    with pytest.raises(UnreachableError, match="does not speak TLS"):
         predict_sync(f"grpcs://{rpcs.address}", retry=None)
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"ca": "none.pem"}, r"ca file .*none\.pem can't be read: No such file"),
         ({"ca": "garbage.pem"}, r"ca file .*garbage\.pem holds no PEM certificates"),
@@ -371,7 +371,7 @@ def test_tls_where_there_is_none(rpcs: Rpcs) -> None:
 @pytest.mark.parametrize("target", ["localhost:1", "https://localhost:1"])
 @pytest.mark.parametrize("kind", [RecommenderClient, AsyncRecommenderClient])
 def test_unusable_tls_files_are_named_before_anything_is_sent(
-    pems: Path, files: dict[str, str], said: str, target: str, kind: type
+    pems: Path, files: dict[str, str], message: str, target: str, kind: type
 ) -> None:
     from cryptography.hazmat.primitives import serialization
 
@@ -379,11 +379,11 @@ def test_unusable_tls_files_are_named_before_anything_is_sent(
     locked = serialization.BestAvailableEncryption(b"secret")
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
     (pems / "locked.key").write_bytes(key.private_bytes(*form, locked))
-    with pytest.raises(BadRequestError, match=said):
+    with pytest.raises(BadRequestError, match=message):
         kind(target, tls=TlsOptions(**{name: str(pems / file) for name, file in files.items()}))  # type: ignore[arg-type]
 
 
-def test_command_line_tells_of_tls_in_one_line(authority: trustme.CA, pems: Path) -> None:
+def test_command_line_reports_tls_errors_in_one_line(authority: trustme.CA, pems: Path) -> None:
     with grpc_server(server_credentials(authority, "localhost", mutual=False)) as rpcs:
         arguments = ["status", "--address", rpcs.address, "--tls-ca", str(pems / "other-ca.pem"), "--retries", "0"]
         done = subprocess.run(

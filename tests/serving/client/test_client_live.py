@@ -1,4 +1,4 @@
-"""Both clients and the command line against the live server, by gRPC and by REST."""
+"""Both clients and the command line against the live server, over gRPC and REST."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ def free_port() -> int:
 
 
 class Live:
-    """A server with both its addresses."""
+    """A server and both its addresses."""
 
     def __init__(self, server: LiveServer, rest_port: int) -> None:
         self.server = server
@@ -63,7 +63,7 @@ def live(exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def ask(live: Live) -> Iterator[Callable[[str, Call], Any]]:
-    """Calls a method by name of transport and kind of client."""
+    """Calls a method by transport and kind of client."""
     with RecommenderClient(live.grpc, timeout=30) as by_grpc, RecommenderClient(live.rest, timeout=30) as by_rest:
 
         def run(how: str, call: Call) -> Any:
@@ -132,7 +132,7 @@ def test_every_type_comes_back(ask: Callable[[str, Call], Any], how: str) -> Non
     sent["float32"] = np.array([0.1, np.nan, -np.inf, 3e38], np.float32)
     sent["int64"] = np.array([-(2**63), 2**63 - 1])
     if by_rest:
-        # The signature has complex inputs, which JSON can't give: all that can be had is the refusal.
+        # The signature has complex inputs, which JSON can't represent: only the refusal can be tested.
         with pytest.raises(BadRequestError, match="complex"):
             ask(how, lambda client: client.predict("echo", sent))
         return
@@ -156,7 +156,7 @@ def test_output_filter(ask: Callable[[str, Call], Any], how: str) -> None:
 
 @every
 def test_errors(ask: Callable[[str, Call], Any], live: Live, how: str) -> None:
-    for call, kind, said in (
+    for call, kind, message in (
         (lambda client: client.predict("rank", {}), BadRequestError, "item_ids|named input"),
         (lambda client: client.predict("none", {}), BadRequestError, 'signature.*"none"'),
         (lambda client: client.encode(["a"], timeout=-1), BadRequestError, "timeout"),
@@ -166,7 +166,7 @@ def test_errors(ask: Callable[[str, Call], Any], live: Live, how: str) -> None:
             r"within 0\.3 s",
         ),
     ):
-        with pytest.raises(kind, match=said):
+        with pytest.raises(kind, match=message):
             ask(how, call)
     target = live.grpc if how.startswith("grpc") else live.rest
     for options in ({"model_name": "other"}, {"version": 7}):
@@ -216,7 +216,7 @@ def test_swapped_ports_are_recognised(live: Live) -> None:
 
 
 class Slow(tf.Module):  # type: ignore[misc]
-    """Busy for some milliseconds a request."""
+    """Busy for some milliseconds per request."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float64, name="x")])  # type: ignore[untyped-decorator]
     def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -270,29 +270,29 @@ def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 def test_commands(live: Live, transport: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     at = ["--address", getattr(live, transport), "--timeout", "30", "-H", "trace=1"]
 
-    def said(*arguments: str, status: int = 0) -> str:
+    def output_of(*arguments: str, status: int = 0) -> str:
         assert main([arguments[0], *at, *arguments[1:]]) == status
         return capsys.readouterr().out
 
-    assert "Toy Story" in said("recommend", "--k", "2")
-    rows = json.loads(said("retrieve", "--history", "1,2", "--k", "2", "--json"))
+    assert "Toy Story" in output_of("recommend", "--k", "2")
+    rows = json.loads(output_of("retrieve", "--history", "1,2", "--k", "2", "--json"))
     assert [row["item_id"] for row in rows] == ["3", "4"]
-    table = said("metadata")
+    table = output_of("metadata")
     assert "recommender, version 1" in table
     assert "encode_text" in table
     assert "[?, 512]" in table
-    assert json.loads(said("metadata", "--json"))["signatures"]["encode_text"]["inputs"] == {
+    assert json.loads(output_of("metadata", "--json"))["signatures"]["encode_text"]["inputs"] == {
         "text": {"dtype": "string", "shape": [-1]}
     }
-    assert said("health") == "SERVING\n"
-    assert json.loads(said("health", "--json")) == {"status": "SERVING"}
+    assert output_of("health") == "SERVING\n"
+    assert json.loads(output_of("health", "--json")) == {"status": "SERVING"}
     request = {"text": ["a", {"b64": "/w=="}]}
-    shown = said("predict", "--signature", "encode_text", "--inputs", json.dumps(request))
+    shown = output_of("predict", "--signature", "encode_text", "--inputs", json.dumps(request))
     assert "float32" in shown
     assert "[2, 512]" in shown
     (tmp_path / "request.json").write_text(json.dumps({"signature_name": "encode_text", "inputs": request}))
     arguments = ("predict", "--signature", "encode_text", "--inputs", f"@{tmp_path / 'request.json'}", "--json")
-    vectors = np.array(json.loads(said(*arguments))["embeddings"])
+    vectors = np.array(json.loads(output_of(*arguments))["embeddings"])
     assert vectors.shape == (2, 512)
     assert vectors.sum() == 2
 
@@ -307,7 +307,7 @@ def test_predict_reads_standard_input_and_picks_outputs(live: Live) -> None:
 
 
 def test_tables_fit_a_terminal(live: Live) -> None:
-    """In a terminal of 40 columns everything is there, folded; in a pipe nothing is."""
+    """In a terminal of 40 columns everything is shown, folded; in a pipe nothing is folded."""
     from wcwidth import wcswidth
 
     arguments = [sys.executable, "-m", "serving.client", "recommend", "--address", live.grpc, "--k", "8"]
@@ -319,12 +319,12 @@ def test_tables_fit_a_terminal(live: Live) -> None:
     try:
         while data := os.read(master, 1 << 16):
             shown += data
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # how Linux reports that the other end is closed
         pass
     os.close(master)
     assert process.wait(30) == 0
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
-    assert "\x1b[1m" in shown.decode()  # the head is bold
+    assert "\x1b[1m" in shown.decode()  # the header is bold
     assert max(wcswidth(line) for line in lines) <= 40
     assert "千と千尋の神隠し" not in "".join(lines)  # folded
     piped = run(*arguments[3:]).stdout
@@ -346,9 +346,9 @@ def test_command_line_mistakes_are_one_line(live: Live, capsys: pytest.CaptureFi
     at = ("--address", live.grpc, "--timeout", "30")
     encode = ("predict", *at, "--signature", "encode_text", "--inputs")
     for arguments, status, part in (
-        ((*encode, "{"), 2, "--inputs is no JSON"),
+        ((*encode, "{"), 2, "--inputs is not valid JSON"),
         ((*encode, "[1]"), 2, "must be an object"),
-        ((*encode, '{"text": [1]}'), 2, "input text (string): 1 is no string"),
+        ((*encode, '{"text": [1]}'), 2, "input text (string): 1 is neither a string"),
         ((*encode, '{"words": []}'), 2, "has no input words; it has text"),
         ((*encode, "@/no/such/file"), 2, "No such file"),
         (("predict", *at, "--signature", "x", "--inputs", "{}"), 2, 'no signature "x"'),
@@ -362,9 +362,9 @@ def test_command_line_mistakes_are_one_line(live: Live, capsys: pytest.CaptureFi
         (("reload", *at, "/no/such/file"), 2, "No such file"),
         (("reload", "--address", live.rest, os.devnull), 2, "can't reload"),
     ):
-        code, said = failed(*arguments)
-        assert code == status, said
-        assert any(each in said for each in part.split("|")), said
+        code, error = failed(*arguments)
+        assert code == status, error
+        assert any(each in error for each in part.split("|")), error
 
 
 def test_reload(exports: dict[int, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -378,10 +378,10 @@ def test_reload(exports: dict[int, Path], tmp_path: Path, capsys: pytest.Capture
         at = ["--address", server.address, "--timeout", "60"]
         assert main(["status", *at, "--model", "second"]) == 5
         assert main(["reload", *at, str(both_models)]) == 0
-        assert "has taken the configuration" in capsys.readouterr().out
+        assert "has loaded the configuration" in capsys.readouterr().out
         with RecommenderClient(server.address, "second", timeout=60) as client:
             assert client.recommend(k=1)[0].score == pytest.approx(100.9)
-            with pytest.raises(BadRequestError, match="no ModelServerConfig in text form: 1:"):
+            with pytest.raises(BadRequestError, match="not a ModelServerConfig in text form: 1:"):
                 client.reload("model_config_list { colour: 1 }")
             client.reload(f"model_config_list {{ {entries[0]} }}")
             with pytest.raises(ModelNotFoundError):

@@ -1,4 +1,4 @@
-"""What a client can be made with, and what it refuses; importing it is cheap."""
+"""The client's options: what it accepts and refuses; importing it is cheap."""
 
 import json
 import subprocess
@@ -44,7 +44,7 @@ def test_addresses(text: str, transport: Transport, address: str, is_secure: boo
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "must be text like"),
         (8500, "must be text like"),
@@ -54,21 +54,21 @@ def test_addresses(text: str, transport: Transport, address: str, is_secure: boo
         ("host:port", "no valid port"),
         ("host:1/v1", "no valid port"),
         ("ftp://host:1", "unknown scheme"),
-        ("http://", "no address of a REST API"),
-        ("http://host:x", "no address of a REST API"),
-        ("http://host:1?a=b", "no address of a REST API"),
+        ("http://", "not a REST API address"),
+        ("http://host:x", "not a REST API address"),
+        ("http://host:1?a=b", "not a REST API address"),
         ("http://host:8501/v1/models/m", "leave /v1"),
         ("grpcs://host", "no valid port"),
     ],
 )
 @pytest.mark.parametrize("kind", [RecommenderClient, AsyncRecommenderClient])
-def test_addresses_that_are_none(kind: type, text: Any, said: str) -> None:
-    with pytest.raises(BadRequestError, match=said):
+def test_invalid_addresses(kind: type, text: Any, message: str) -> None:
+    with pytest.raises(BadRequestError, match=message):
         kind(text)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"model_name": ""}, "model_name"),
         ({"timeout": 0}, "timeout"),
@@ -86,14 +86,14 @@ def test_addresses_that_are_none(kind: type, text: Any, said: str) -> None:
         ({"metadata": {"a-bin": "1"}}, "must be bytes"),
         ({"fallback": "localhost:8501"}, "http://host:8501"),
         ({"target": "http://a:1", "fallback": "http://b:1"}, "REST address"),
-        ({"fallback": "http://a:1", "wait_for_ready": True}, "never be asked"),
+        ({"fallback": "http://a:1", "wait_for_ready": True}, "never be used"),
         ({"fallback": "http://a:1", "fallback_seconds": -1}, "fallback_seconds"),
         ({"target": "http://a:1", "tls": TlsOptions()}, "write https://"),
         ({"target": "grpc://a:1", "tls": TlsOptions()}, "write grpcs://"),
     ],
 )
-def test_values_that_do_not_go(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(BadRequestError, match=said):
+def test_invalid_values(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRequestError, match=message):
         RecommenderClient(**options)
 
 
@@ -117,7 +117,7 @@ def test_secrets_are_not_shown() -> None:
         {"max_tokens": 1001},
     ],
 )
-def test_retry_policies_that_do_not_go(values: dict[str, Any]) -> None:
+def test_invalid_retry_policies(values: dict[str, Any]) -> None:
     with pytest.raises(BadRequestError, match=next(iter(values))):
         RetryPolicy(**values)
 
@@ -133,7 +133,7 @@ def options_of(**values: Any) -> dict[str, Any]:
 
 
 def test_service_config() -> None:
-    """By gRPC's own ``service_config.proto``."""
+    """Checked against gRPC's own ``service_config.proto``."""
     options = options_of(target="dns:///host:1")
     assert json.loads(options["grpc.service_config"]) == {
         "loadBalancingConfig": [{"round_robin": {}}],
@@ -177,7 +177,7 @@ def test_backoff_grows_to_its_limit() -> None:
 @pytest.mark.parametrize(
     ("details", "remedy"),
     [
-        # What gRPC 1.85 and httpx 0.28 (by OpenSSL and h11) were seen to say.
+        # Messages observed from gRPC 1.85 and httpx 0.28 (from OpenSSL and h11).
         ("failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: "
          "Connection refused", "Start one with"),
         ("errors resolving a:1: [field:hostname lookup error:address lookup failed for a:1: Domain name not found]",
@@ -188,7 +188,7 @@ def test_backoff_grows_to_its_limit() -> None:
          "'localhost'. (_ssl.c:1006)", "--tls-server-name"),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer certificate",
          "--tls-ca"),
-        ("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)", "speaks no TLS"),
+        ("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)", "does not speak TLS"),
         ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required (_ssl.c:2580)", "--tls-cert"),
         ("failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Failed parsing HTTP/2 "
          "(Expected SETTINGS frame as the first frame, got frame type 80)", "--fallback"),
@@ -211,7 +211,7 @@ def test_a_web_server_in_the_way_of_grpc_counts_as_unreachable() -> None:
     assert not is_unreachable(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 
 
-def test_all_names_are_there() -> None:
+def test_all_names_exist() -> None:
     for name in client_package.__all__:
         assert getattr(client_package, name).__module__.startswith("serving.client.")
     with pytest.raises(AttributeError, match="nothing"):
@@ -220,7 +220,7 @@ def test_all_names_are_there() -> None:
 
 
 def test_imports_are_light() -> None:
-    """No HTTP and no tables for who speaks gRPC and prints nothing; not even gRPC for --help."""
+    """No HTTP and no tables for gRPC users who print nothing; not even gRPC for --help."""
     program = """
 import sys
 from serving.client import RecommenderClient

@@ -1,4 +1,4 @@
-"""The client's REST side against an HTTP server that answers what TensorFlow Serving would, by its documents.
+"""The client's REST side against an HTTP server that answers like TensorFlow Serving, according to its documentation.
 
 The JSON is written by hand from TensorFlow Serving's ``g3doc/api_rest.md``.
 """
@@ -93,7 +93,7 @@ def predict_async(target: str, inputs: Arrays = X, signature: str = "", **option
 both = pytest.mark.parametrize("predict", [predict_sync, predict_async])
 
 
-def test_the_document_s_example(http: Http) -> None:
+def test_the_documented_example(http: Http) -> None:
     outputs = predict_sync(http.address)
     np.testing.assert_array_equal(outputs["y"], np.array([3.5, 4.0], np.float32))
     assert outputs["y"].dtype == np.float32
@@ -134,7 +134,7 @@ def test_all_types_there_and_back(http: Http, predict: Predict) -> None:
     }
     specs = {name: tensor(dtype, -1, -1) for name, (dtype, _) in types.items()}
     http.routes["/metadata"] = metadata(s={"inputs": specs, "outputs": specs})
-    # As the server writes it: special numbers bare, UTF-8, bytes in base 64 under names that end in _bytes.
+    # As the server writes it: special numbers unquoted, UTF-8, bytes in base 64 under names that end in _bytes.
     http.routes[":predict"] = (
         b'{"outputs": {"f": [[0.1, NaN], [Infinity, -Infinity]], "d": [[0.1, 5e-324]], "h": [[0.5]], '
         b'"i8": [[-128, 127]], "u8": [[255]], "i": [[-2147483648]], '
@@ -185,7 +185,7 @@ def test_all_types_there_and_back(http: Http, predict: Predict) -> None:
         ("DT_STRING", (), '{"b64": "AA=="}', np.array(b"\0", object)),
     ],
 )
-def test_shapes_that_json_does_not_tell(
+def test_shapes_that_json_does_not_convey(
     http: Http, dtype: str, shape: tuple[int, ...], value: str, expected: npt.NDArray[Any]
 ) -> None:
     http.routes["/metadata"] = metadata(serving_default={**ONE, "outputs": {"y": tensor(dtype, *shape)}})
@@ -211,7 +211,7 @@ def test_shapes_that_json_does_not_tell(
         ("DT_COMPLEX64", '{"outputs": [1.0]}'),
     ],
 )
-def test_answers_that_do_not_fit(http: Http, dtype: str, answer: str) -> None:
+def test_mismatched_answers(http: Http, dtype: str, answer: str) -> None:
     http.routes["/metadata"] = metadata(serving_default={**ONE, "outputs": {"y": tensor(dtype, -1)}})
     http.routes[":predict"] = answer.encode()
     with pytest.raises(ServerFaultError, match="sent a tensor that can't be read"):
@@ -221,11 +221,11 @@ def test_answers_that_do_not_fit(http: Http, dtype: str, answer: str) -> None:
 @pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b"", b'{"a": 1', b"\xff"])
 def test_something_else_behind_the_address(http: Http, body: bytes) -> None:
     http.routes["/metadata"] = body
-    with pytest.raises(ServerFaultError, match=r"not as TensorFlow Serving's REST API does .*Check the address"):
+    with pytest.raises(ServerFaultError, match=r"not like TensorFlow Serving's REST API .*Check the address"):
         predict_sync(http.address)
 
 
-def test_signatures_are_kept_and_asked_for_again_when_they_no_longer_fit(http: Http) -> None:
+def test_signatures_are_cached_and_fetched_again_when_they_no_longer_match(http: Http) -> None:
     def asked() -> int:
         return sum(exchange.path.endswith("/metadata") for exchange in http.exchanges)
 
@@ -256,9 +256,9 @@ def test_several_outputs_and_a_filter(http: Http) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "said"),
+    ("inputs", "message"),
     [
-        ({"x": np.zeros((0, 3), np.float32)}, r"can't carry x of shape \[0, 3\]"),
+        ({"x": np.zeros((0, 3), np.float32)}, r"can't send x of shape \[0, 3\]"),
         ({"x": np.zeros(1, np.complex64)}, "no form for arrays of complex64"),
         ({"x": np.array(["2020-01-01"], "datetime64[D]")}, "no form for arrays of datetime64"),
         ({"x": np.array([3], object)}, "x must hold bytes or str, got int"),
@@ -266,8 +266,8 @@ def test_several_outputs_and_a_filter(http: Http) -> None:
         ({"x": [1.0]}, "x must be a NumPy array, got list"),
     ],
 )
-def test_inputs_that_can_not_be_sent(http: Http, inputs: Any, said: str) -> None:
-    with pytest.raises(BadRequestError, match=said):
+def test_inputs_that_cannot_be_sent(http: Http, inputs: Any, message: str) -> None:
+    with pytest.raises(BadRequestError, match=message):
         predict_sync(http.address, inputs)
     assert not http.predicts
 
@@ -356,7 +356,7 @@ def test_errors_of_proxies_have_no_json(http: Http) -> None:
 
 
 @both
-def test_unavailable_is_tried_again(http: Http, predict: Predict) -> None:
+def test_unavailable_is_retried(http: Http, predict: Predict) -> None:
     http.script = [(503, b'{"error": "not yet"}')] * 2
     assert predict(http.address, retry=QUICK)["y"].tolist() == [3.5, 4.0]
     assert len(http.predicts) == 3
@@ -376,7 +376,7 @@ def test_throttle(http: Http) -> None:
         for _ in range(4):
             with pytest.raises(UnreachableError):
                 client.predict("", X)
-    assert len(http.predicts) == 5  # as by gRPC: see test_client_grpc.py
+    assert len(http.predicts) == 5  # as with gRPC: see test_client_grpc.py
 
 
 def test_no_retry_that_would_come_too_late(http: Http) -> None:
@@ -393,8 +393,8 @@ def free_port() -> int:
 
 
 @both
-def test_nobody_there(predict: Predict) -> None:
-    with pytest.raises(UnreachableError, match=r"no model server answers at http://localhost:.* Start one with"):
+def test_no_server(predict: Predict) -> None:
+    with pytest.raises(UnreachableError, match=r"no model server responds at http://localhost:.* Start one with"):
         predict(f"http://localhost:{free_port()}", retry=QUICK)
 
 
@@ -405,7 +405,7 @@ def test_a_grpc_port() -> None:
 
 @pytest.fixture
 def slow() -> Iterator[str]:
-    """Begins an answer at once and never ends it: a byte now and then."""
+    """Starts a response at once and never finishes it: a byte now and then."""
     stop = threading.Event()
 
     def serve(listener: socket.socket) -> None:
@@ -439,7 +439,7 @@ def test_deadline_ends_an_answer_that_trickles(slow: str, predict: Predict) -> N
 
 
 @both
-def test_deadline_ends_the_wait_for_a_mute_server(predict: Predict) -> None:
+def test_deadline_ends_the_wait_for_a_silent_server(predict: Predict) -> None:
     with socket.create_server(("localhost", 0)) as mute:
         started = time.monotonic()
         with pytest.raises(DeadlineExceededError, match=r"within 0\.3 s"):
@@ -447,12 +447,12 @@ def test_deadline_ends_the_wait_for_a_mute_server(predict: Predict) -> None:
         assert time.monotonic() - started >= 0.3
 
 
-# Fall-back
+# Fallback
 
 
 @both
-def test_fallback_where_grpc_does_not_get_through(http: Http, predict: Predict) -> None:
-    """The first address speaks no HTTP/2, as some proxies."""
+def test_fallback_if_grpc_does_not_get_through(http: Http, predict: Predict) -> None:
+    """The first address does not speak HTTP/2, like some proxies."""
     with http_server({}) as proxy:
         target = proxy.address.removeprefix("http://")
         assert predict(target, fallback=http.address, retry=None)["y"].tolist() == [3.5, 4.0]
@@ -483,7 +483,7 @@ def test_fallback_that_goes_away_leads_back_to_grpc(http: Http) -> None:
             assert len(http.predicts) == 2
 
 
-def test_what_is_no_reason_to_fall_back(http: Http) -> None:
+def test_no_fallback_for_other_errors(http: Http) -> None:
     with grpc_server() as rpcs:
         for failure, kind in (
             ((grpc.StatusCode.UNAVAILABLE, "The batch scheduling queue ... is full"), OverloadedError),
@@ -497,14 +497,14 @@ def test_what_is_no_reason_to_fall_back(http: Http) -> None:
     assert not http.exchanges
 
 
-def test_errors_of_the_fallback_are_told_as_such(http: Http) -> None:
+def test_errors_of_the_fallback_are_reported_as_such(http: Http) -> None:
     target = f"localhost:{free_port()}"
     http.script = [(400, b'{"error": "wrong shape"}')]
     with pytest.raises(BadRequestError, match=rf"{http.address} refused the request: wrong shape"):
         predict_sync(target, fallback=http.address, retry=None)
-    nobody = f"http://localhost:{free_port()}"
-    with pytest.raises(UnreachableError, match=rf"at {target} .*nor does {nobody}"):
-        predict_sync(target, fallback=nobody, retry=None)
+    unreachable = f"http://localhost:{free_port()}"
+    with pytest.raises(UnreachableError, match=rf"at {target} .*nor does {unreachable}"):
+        predict_sync(target, fallback=unreachable, retry=None)
 
 
 # TLS

@@ -1,4 +1,4 @@
-"""Fronts for one test each."""
+"""Fronts, one per test."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +16,13 @@ from tests.serving.native.front_server import SECONDS, Behind, Served, export
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model of `front_server.export`, made once for a test file."""
+    """The model of `front_server.export`, built once per test file."""
     return export(tmp_path_factory.mktemp("native") / "1")
 
 
 @pytest.fixture
 def serve(exported: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Starts a front with options other than the usual, before a server of its own; both end with the test."""
+    """Starts a front with non-default options, in front of its own server; both end with the test."""
     ends: list[Callable[[], object]] = []
 
     def make(**options: Any) -> Served:
@@ -70,5 +70,5 @@ def serve(exported: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 @pytest.fixture
 def served(serve: Callable[..., Served]) -> Served:
-    """A front with the usual options: groups of up to eight rows, no waiting, filling up."""
+    """A front with default options: groups of up to eight rows, no waiting, padding."""
     return serve()

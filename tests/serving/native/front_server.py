@@ -1,4 +1,4 @@
-"""A native front with a real graph in it, and behind it a server that says what was passed on."""
+"""A native front with a real graph, and behind it a server that reports what was forwarded."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ _TEXTS = ["", "Känguru 🦘", "科幻电影", "เที่ยวทะเล",
 
 
 def export(path: Path) -> Path:
-    """Rows in, rows out, in every type that the front knows; a negative ``small`` fails; ``hold`` is held by files."""
+    """Rows in, rows out, in every type that the front supports; a negative ``small`` fails; files hold ``hold``."""
     with tf.Graph().as_default(), v1.Session() as session:
         inputs = {
             "text": v1.placeholder(tf.string, [None]),
@@ -71,7 +71,7 @@ def export(path: Path) -> Path:
 
 
 def rows(count: int, width: int = 2, offset: int = 0) -> dict[str, Any]:
-    """Inputs of so many rows, each other than the next."""
+    """Inputs with ``count`` different rows."""
     numbers = np.arange(offset, offset + count)
     return {
         "text": np.array([_TEXTS[n % len(_TEXTS)].encode() for n in numbers], object),
@@ -87,7 +87,7 @@ def rows(count: int, width: int = 2, offset: int = 0) -> dict[str, Any]:
 
 
 def expected(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What the graph computes, worked out with NumPy."""
+    """The graph's result, computed with NumPy."""
     words = [b",".join(row) for row in inputs["words"]]
     return {
         "text": [text + b"|" + joined for text, joined in zip(inputs["text"], words, strict=True)],
@@ -101,7 +101,7 @@ def expected(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(response: Any, inputs: Mapping[str, Any]) -> int:
-    """Compares an answer with what is expected; returns how many rows shared its run."""
+    """Compares an answer with the expected one; returns how many rows shared its run."""
     found = {alias: tf.make_ndarray(proto).tolist() for alias, proto in response.outputs.items()}
     together = found.pop("together")
     assert found == expected(inputs)
@@ -121,7 +121,7 @@ def request_of(inputs: Mapping[str, Any], signature: str = "", model: str = "m")
 
 @dataclass
 class Behind(grpc.GenericRpcHandler):
-    """Stands for the server in Python: refuses Predict in words of its own, and has methods of other kinds."""
+    """Replaces the server in Python: refuses Predict with its own message, and has methods of other kinds."""
 
     seen: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -208,7 +208,7 @@ class Served:
         return bool(error.code() is grpc.StatusCode.ABORTED and error.details() == BEHIND)
 
     def hold(self) -> tuple[Any, Callable[[], None]]:
-        """A request inside the model, and what lets it go."""
+        """A request inside the model, and how to release it."""
         name = f"held-{time.monotonic_ns()}"
         started, released = self.folder / f"{name}-started", self.folder / f"{name}-released"
         call = self.later(request_of({"started": [str(started)], "released": [str(released)]}, "hold"))
@@ -217,5 +217,5 @@ class Served:
         return call, released.touch
 
     def wait_for_waiting(self, rows: int) -> None:
-        """Waits until so many rows wait for a run."""
+        """Waits until ``rows`` rows wait for a run."""
         wait_for(lambda: self.front.waiting() == rows, SECONDS, f"{rows} waiting rows, {self.front.waiting()} of them")

@@ -1,4 +1,4 @@
-// The front's parser on bytes that nobody meant to send.
+// Fuzzes the front's parser.
 //
 // With Clang: clang++ -std=c++17 -g -O1 -fsanitize=fuzzer,address,undefined (libFuzzer drives it).
 // With GCC: g++ -std=c++17 -g -O1 -DSTANDALONE -fsanitize=address,undefined; then ./fuzz CORPUS... -seed=1 -runs=100000
@@ -25,7 +25,7 @@ Signature signature() {
   return made;
 }
 
-// What was understood must be what it says, to its last byte: the sanitizers watch the reading.
+// Reads everything that was parsed, to its last byte, so that the sanitizers check it.
 void check(const std::vector<Input>& inputs, const Signature& of) {
   if (inputs.size() != of.inputs.size()) std::abort();
   size_t sum = 0;
@@ -51,7 +51,7 @@ void check(const std::vector<Input>& inputs, const Signature& of) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const Signature of = signature();
-  // A copy of its own: what is read beyond its end is seen.
+  // A separate copy, so that reads beyond its end are detected.
   const std::string bytes(reinterpret_cast<const char*>(data), size);
   if (std::optional<RawRequest> request = read_request(bytes)) {
     if (std::optional<std::vector<Input>> inputs = read_inputs(*request, of, 32)) check(*inputs, of);

@@ -1,4 +1,4 @@
-"""The native front alone: what it answers, what it passes on, what it refuses."""
+"""The native front alone: what it answers, forwards and refuses."""
 
 import threading
 import time
@@ -52,7 +52,7 @@ def test_no_columns(served: Served) -> None:
     assert served.behind.seen == []
 
 
-def test_a_lone_request_gets_what_has_no_rows(served: Served) -> None:
+def test_a_lone_request_gets_outputs_without_rows(served: Served) -> None:
     assert list(served.predict(request_of({"x": np.array([1, 2, 4], np.float32)}, "sum")).outputs["y"].float_val) == [
         7.0
     ]
@@ -99,7 +99,7 @@ def other_requests() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", other_requests())
-def test_all_else_is_passed_on_as_it_came(served: Served, name: str) -> None:
+def test_everything_else_is_forwarded_unchanged(served: Served, name: str) -> None:
     request = other_requests()[name]
     content = request if isinstance(request, bytes) else request.SerializeToString()
     error = served.refusal(content)
@@ -117,7 +117,7 @@ _WIRE = request_of(rows(2)).SerializeToString()
     )
 )
 def test_damaged_requests(served: Served, edits: list[tuple[int, int, bytes]]) -> None:
-    """Bytes are taken away and put in anywhere: it is answered or passed on, and nothing breaks."""
+    """Bytes are removed and inserted anywhere: the request is answered or forwarded, and nothing breaks."""
     content = bytearray(_WIRE)
     for place, removed, inserted in edits:
         content[place : place + removed] = inserted
@@ -127,7 +127,7 @@ def test_damaged_requests(served: Served, edits: list[tuple[int, int, bytes]]) -
 
 
 @pytest.mark.parametrize("size", [9_000, 100_000, 900_000])
-def test_large_metadata_ends_no_other_request(served: Served, size: int) -> None:
+def test_large_metadata_does_not_end_other_requests(served: Served, size: int) -> None:
     call, release = served.hold()
     waiting = served.later(request_of(rows(2)))
     metadata = [("authorization", "Bearer " + "x" * size)]
@@ -143,12 +143,12 @@ def test_large_metadata_ends_no_other_request(served: Served, size: int) -> None
     check(served.predict(request_of(rows(1))), rows(1))
 
 
-def test_usual_metadata_changes_nothing(served: Served) -> None:
+def test_ordinary_metadata_changes_nothing(served: Served) -> None:
     check(served.predict(request_of(rows(1)), metadata=[("authorization", "Bearer " + "x" * 7_000)]), rows(1))
     assert served.behind.seen == []
 
 
-def test_certain_versions(served: Served) -> None:
+def test_specific_versions(served: Served) -> None:
     request = request_of(rows(1))
     request.model_spec.version.value = 5
     assert served.predict(request).model_spec.version.value == 5
@@ -210,11 +210,11 @@ def test_too_many_at_once(serve: Callable[..., Served]) -> None:
     check(served.predict(request_of(rows(1))), rows(1))
 
 
-def test_a_request_whose_time_is_over_is_not_run(served: Served) -> None:
+def test_an_expired_request_is_not_run(served: Served) -> None:
     _, release = served.hold()
     late = served.later(request_of(rows(1)), timeout=2.0)
     served.wait_for_waiting(1)
-    time.sleep(2.1)  # the server's clock began when the request arrived
+    time.sleep(2.1)  # the server's clock started when the request arrived
     assert late.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
     release()
     check(served.predict(request_of(rows(2))), rows(2))
@@ -223,11 +223,11 @@ def test_a_request_whose_time_is_over_is_not_run(served: Served) -> None:
     assert counts.answered == 2
 
 
-def test_no_such_model_has_counts(served: Served) -> None:
+def test_unknown_models_have_no_counts(served: Served) -> None:
     assert served.front.count("n") is None
 
 
-def test_other_calls_are_passed_on_whole(served: Served) -> None:
+def test_other_calls_are_forwarded_completely(served: Served) -> None:
     large = bytes(range(256)) * 40_000
     echo, call = served.channel.unary_unary("/test/Echo").with_call(
         large, timeout=SECONDS, metadata=(("key", "value"), ("blob-bin", b"\xff\0"))
@@ -252,7 +252,7 @@ def test_compressed_messages(served: Served) -> None:
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
-def test_a_caller_that_goes_is_noticed_behind(served: Served, how: str) -> None:
+def test_the_server_behind_notices_a_disconnected_caller(served: Served, how: str) -> None:
     stream = served.channel.unary_stream("/test/Wait")(b"", timeout=0.5 if how == "deadline" else SECONDS)
     assert next(stream) == b"waiting"
     if how == "cancel":
@@ -260,7 +260,7 @@ def test_a_caller_that_goes_is_noticed_behind(served: Served, how: str) -> None:
     assert served.behind.cancelled.wait(SECONDS)
 
 
-def test_drains_what_is_passed_on_too(served: Served) -> None:
+def test_drains_forwarded_calls_too(served: Served) -> None:
     stream = served.channel.unary_stream("/test/Wait")(b"", timeout=SECONDS)
     assert next(stream) == b"waiting"
     assert not served.front.drain(0.1)
@@ -280,7 +280,7 @@ def test_drains(serve: Callable[..., Served]) -> None:
     assert call.result()
 
 
-def test_an_address_that_is_taken(served: Served) -> None:
+def test_an_address_in_use(served: Served) -> None:
     limits: dict[str, Any] = {
         "groups": 1,
         "max_rows": 1,

@@ -11,9 +11,9 @@ from tensorflow_serving.apis import predict_pb2
 from serving.native.library import why_not
 from tests.serving.native.front_server import BEHIND, PREDICT, SECONDS, Served, check, request_of, rows
 
-# Longer than any call of these tests waits for its answer.
+# Longer than any call in these tests waits for its answer.
 _LONG_MICROS = int(10e6 * SECONDS)
-# A run that the front takes for a long one: `kLongMicros` in src/front.cc.
+# A run that the front considers long: `kLongMicros` in src/front.cc.
 _LONG_RUN_SECONDS = 0.02
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
@@ -50,7 +50,7 @@ def test_requests_share_a_run_and_each_gets_its_own_rows(served: Served) -> None
 
 
 def _after_two(served: Served) -> Served:
-    """Has answered two requests together."""
+    """Answers two requests together."""
     _, release = served.hold()
     calls = [served.later(request_of(rows(1))) for _ in range(2)]
     served.wait_for_waiting(2)
@@ -59,7 +59,7 @@ def _after_two(served: Served) -> Served:
     return served
 
 
-def test_a_group_waits_for_the_clients_of_the_one_before(serve: Callable[..., Served]) -> None:
+def test_a_group_waits_for_the_clients_of_the_previous_one(serve: Callable[..., Served]) -> None:
     served = _after_two(serve(timeout_micros=_LONG_MICROS))
     first = served.later(request_of(rows(1)))
     served.wait_for_waiting(1)
@@ -72,12 +72,12 @@ def test_a_full_group_does_not_wait(serve: Callable[..., Served]) -> None:
     assert check(served.predict(request_of(rows(8))), rows(8)) == 8
 
 
-def test_the_wait_for_more_is_bounded(serve: Callable[..., Served]) -> None:
+def test_the_wait_for_more_is_limited(serve: Callable[..., Served]) -> None:
     served = _after_two(serve(timeout_micros=200_000))
     assert check(served.predict(request_of(rows(1))), rows(1)) == 1
 
 
-def test_nobody_waits_who_was_alone_or_asks_for_something_else(serve: Callable[..., Served]) -> None:
+def test_lone_requests_and_those_for_other_signatures_do_not_wait(serve: Callable[..., Served]) -> None:
     served = serve(timeout_micros=_LONG_MICROS)
     for _ in range(3):
         assert check(served.predict(request_of(rows(1))), rows(1)) == 1
@@ -93,11 +93,11 @@ def test_draining_does_not_wait_for_more(serve: Callable[..., Served]) -> None:
     assert call.result()
 
 
-def test_runs_after_a_long_one_answer_well(serve: Callable[..., Served]) -> None:
+def test_runs_after_a_long_one_succeed(serve: Callable[..., Served]) -> None:
     served = serve()
-    for _ in range(3):  # the first tells how long they are
+    for _ in range(3):  # the first shows how long they take
         call, release = served.hold()
-        time.sleep(_LONG_RUN_SECONDS)  # however slow the machine is, the run is at least so long
+        time.sleep(_LONG_RUN_SECONDS)  # however slow the machine is, the run takes at least this long
         release()
         assert tf.make_ndarray(predict_pb2.PredictResponse.FromString(call.result()).outputs["done"]).tolist() == [0]
 
@@ -117,16 +117,16 @@ def test_sizes_that_differ(serve: Callable[..., Served], pad: bool) -> None:
     wide, narrow = (predict_pb2.PredictResponse.FromString(one.result()) for one in calls)
     assert check(wide, wanted[0]) == 2
     words = tf.make_ndarray(narrow.outputs["words"]).tolist()
-    assert words == [[b"w1.0", b"", b""]], "filled up with what is empty, as TensorFlow Serving leaves it"
+    assert words == [[b"w1.0", b"", b""]], "padded with empty values, as in TensorFlow Serving"
     assert tf.make_ndarray(narrow.outputs["points"])[0, :, 0].tolist() == [1, 0, 0]
 
 
-def test_one_bad_request_spoils_no_other_s_answer(served: Served) -> None:
+def test_one_bad_request_does_not_fail_others(served: Served) -> None:
     _, release = served.hold()
     calls = [served.later(request_of(rows(1) | {"small": np.array([small], np.int32)})) for small in (1, -1)]
     served.wait_for_waiting(2)
     release()
-    # Whose fault it is finds out the server behind, which gets both.
+    # The server behind, which gets both, finds out which one is at fault.
     assert [one.exception().details() for one in calls] == [BEHIND, BEHIND]
     assert served.behind.seen == [PREDICT, PREDICT]
     check(served.predict(request_of(rows(1))), rows(1))

@@ -30,7 +30,7 @@ def tensor(value: Any, **options: Any) -> bytes:
 
 @pytest.fixture
 def with_rows(serve: Callable[..., Served]) -> Iterator[Callable[..., Served]]:
-    """Starts a front whose model declares such rows."""
+    """Starts a front whose model declares default rows."""
     models: list[tuple[Served, Any]] = []
 
     def make(declared: dict[str, bytes]) -> Served:
@@ -57,7 +57,7 @@ def test_the_front_answers(with_rows: Callable[..., Served], given: set[str], co
 
 
 def test_requests_that_leave_out_different_inputs_share_a_run(with_rows: Callable[..., Served]) -> None:
-    # As wide as what is given: nothing else is filled up.
+    # As wide as the given input: nothing else is padded.
     row = _ROW | {"points": np.array([[0.25, -8.0]], np.float32)}
     served = with_rows({alias: tensor(value) for alias, value in row.items()})
     wholes, asked = [], []
@@ -85,12 +85,12 @@ def test_requests_that_leave_out_different_inputs_share_a_run(with_rows: Callabl
     ],
     ids=["none", "too few", "two rows", "another type", "broken", "empty"],
 )
-def test_what_it_has_no_row_for_is_passed_on(with_rows: Callable[..., Served], declared: dict[str, bytes]) -> None:
+def test_without_a_default_row_it_is_forwarded(with_rows: Callable[..., Served], declared: dict[str, bytes]) -> None:
     served = with_rows(declared)
     assert served.is_passed_on(request_of({"text": rows(1)["text"]}))
 
 
-def test_a_request_without_inputs_or_with_too_many_rows_is_passed_on(with_rows: Callable[..., Served]) -> None:
+def test_a_request_without_inputs_or_with_too_many_rows_is_forwarded(with_rows: Callable[..., Served]) -> None:
     served = with_rows({alias: tensor(value) for alias, value in _ROW.items()})
     for inputs in ({}, {"small": np.zeros(9, np.int32)}, {"small": np.zeros(0, np.int32)}):
         assert served.is_passed_on(request_of(inputs))

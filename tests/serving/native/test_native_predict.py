@@ -1,4 +1,4 @@
-"""Predict of a live server that batches, with the native front and without: the same to every client."""
+"""Predict on a live server with batching, with and without the native front: the same for every client."""
 
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def way(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def start(way: str, tmp_path: Path) -> Callable[..., LiveServer]:
-    """Starts a server that batches, whose Predict goes one way or the other."""
+    """Starts a server with batching, whose Predict uses the front or not."""
     return starter(way, tmp_path)
 
 
@@ -67,7 +67,7 @@ def starter(way: str, tmp_path: Path) -> Callable[..., LiveServer]:
 
 @pytest.fixture(scope="module")
 def shared(way: str, exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server for tests that leave it as it is."""
+    """A server for tests that don't change it."""
     folder = tmp_path_factory.mktemp("shared")
     yield from with_first_version(starter(way, folder), exports, folder)
 
@@ -97,7 +97,7 @@ def part(inputs: dict[str, Any], row: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "retrieve"])
-def test_answers_are_the_graph_s(shared: LiveServer, graph: Any, signature: str) -> None:
+def test_answers_match_the_graph(shared: LiveServer, graph: Any, signature: str) -> None:
     direct = graph.signatures[signature]
     given = [RECOMMEND, *(part(RECOMMEND, row) for row in (0, 1, 2, 1, 0))]
     with ThreadPoolExecutor(len(given)) as pool:
@@ -111,7 +111,7 @@ def test_answers_are_the_graph_s(shared: LiveServer, graph: Any, signature: str)
                 for alias, value in expected.items():
                     found = tf.make_ndarray(response.outputs[alias])
                     if value.dtype == tf.string:
-                        # Of requests that share a run the longest list decides about the width.
+                        # Among requests that share a run, the longest list determines the width.
                         width = value.shape[1]
                         assert found[:, :width].tolist() == value.numpy().tolist()
                         assert set(found[:, width:].ravel().tolist()) <= {b""}
@@ -132,7 +132,7 @@ def test_a_lone_client_never_waits_for_company(
             assert response.model_spec.version.value == 1
 
 
-def test_versions_labels_filters_and_mistakes(shared: LiveServer) -> None:
+def test_versions_labels_filters_and_errors(shared: LiveServer) -> None:
     request = request_of(RECOMMEND)
     request.model_spec.version.value = 1
     assert shared.prediction.Predict(request, timeout=60).model_spec.version.value == 1
@@ -162,7 +162,7 @@ def test_requests_are_counted(served: LiveServer) -> None:
     assert found[observed] == 4
     assert found[run % "count"] == 4
     session = ":tensorflow:serving:batching_session:"
-    # The fifth was refused before it came to a batch.
+    # The fifth was refused before it reached a batch.
     assert found[f"{session}wrapped_run_count{{}}"] == 4
     assert found[f'{session}queuing_latency_count{{thread_pool_name=""}}'] == 4
     size = len(RECOMMEND["query"])
@@ -173,11 +173,11 @@ def test_requests_are_counted(served: LiveServer) -> None:
     settings = [name for name in found if name.startswith(":tensorflow:serving:batching:max_batch_size")]
     assert {found[name] for name in settings} == {8}
     assert all('model_name="recommender"' in name for name in settings)
-    # One is a sum of microseconds: some, and less than a minute.
+    # One is a sum of microseconds: positive, and less than a minute.
     assert 10 < found[run % "sum"] < 60e6
 
 
-# Without the front it is TensorFlow's queue that fills up: tests/conformance/test_batching.py.
+# Without the front TensorFlow's queue fills up: tests/conformance/test_batching.py.
 @pytest.mark.parametrize("way", _WAYS[:1], indirect=True)
 def test_a_full_queue_and_a_deadline(served: LiveServer, tmp_path: Path) -> None:
     with held(served, tmp_path, "recommender") as inside:
@@ -235,11 +235,11 @@ def test_logged_models_are_logged(start: Callable[..., LiveServer], exports: dic
         ((), "it needs --enable_batching"),
         (
             ("--enable_batching", "--enable_signature_method_name_check"),
-            "it does not know --enable_signature_method_name_check",
+            "it does not support --enable_signature_method_name_check",
         ),
     ],
 )
-def test_on_that_can_not_be_had_ends_the_start(
+def test_on_fails_the_start_if_unavailable(
     exports: dict[int, Path], tmp_path: Path, flags: tuple[str, ...], reason: str
 ) -> None:
     copy_version(exports[1], tmp_path / "1")

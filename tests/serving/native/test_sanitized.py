@@ -14,7 +14,7 @@ from tensorflow_serving.apis import predict_pb2
 _ROOT = Path(__file__).resolve().parents[3]
 _SOURCES = [Path(__file__).with_name("fuzz_messages.cc"), *(_ROOT / "serving/native/src").glob("messages.cc")]
 _SOURCES += [_ROOT / "serving/native/src/tensorflow.cc"]
-# `make fuzz` asks for more.
+# `make fuzz` runs more.
 _RUNS = int(os.environ.get("BABELREC_FUZZ_RUNS", "300000"))
 
 pytestmark = pytest.mark.skipif(
@@ -53,7 +53,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_parser_reads_nothing_that_is_not_there(program: Path, tmp_path: Path) -> None:
+def test_the_parser_does_not_read_out_of_bounds(program: Path, tmp_path: Path) -> None:
     corpus = []
     for rows in (1, 2, 32, 33):
         for content in (False, True):
@@ -68,7 +68,7 @@ def test_the_parser_reads_nothing_that_is_not_there(program: Path, tmp_path: Pat
     assert done.stdout == f"{_RUNS} runs\n"
 
 
-def test_the_sanitizers_are_at_work(tmp_path: Path) -> None:
+def test_the_sanitizers_are_active(tmp_path: Path) -> None:
     source = tmp_path / "beyond.cc"
     source.write_text("int main(int n, char**) { int* v = new int[1]; return v[n]; }")
     subprocess.run(["g++", "-fsanitize=address", str(source), "-o", str(tmp_path / "beyond")], check=True)

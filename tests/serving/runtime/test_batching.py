@@ -1,4 +1,4 @@
-"""Requests that share a run: the runtime's batch queue, and a server whose requests go by it."""
+"""Requests that share a run: the runtime's batch queue, and a server that uses it."""
 
 import dataclasses
 import threading
@@ -33,7 +33,7 @@ _OPTIONS = BatchingOptions(
 
 
 class Rows(tf.Module):  # type: ignore[misc]
-    """Tells of each row its own sum and joined words, and how many rows ran together."""
+    """Returns for each row its own sum and joined words, and how many rows ran together."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def check(number: int, response: predict_pb2.PredictResponse, count: int = 1, wi
     expected = number * (1 + number % 3) + 0.5 + (7.0 * width if number % 2 else 0.0)
     np.testing.assert_allclose(got["sum"], [expected] * count)
     word = "é" if number % 2 else "글"
-    # Other rows of a batch may be wider: what fills up is empty.
+    # Other rows of a batch may be wider: the padding is empty.
     assert {text.decode().rstrip("|") for text in got["text"]} == {"|".join([word] * width)}
     return int(got["together"][0])
 
@@ -98,7 +98,7 @@ def test_threads_share_runs_and_get_their_own_rows(rows: SavedModelServable) -> 
 
 @pytest.mark.parametrize("pad", [True, False])
 @pytest.mark.parametrize("sizes", [(), (2, 4, 16)], ids=["any size", "allowed sizes"])
-def test_what_the_queue_does_is_counted(model: Path, sizes: tuple[int, ...], pad: bool) -> None:
+def test_the_queues_work_is_counted(model: Path, sizes: tuple[int, ...], pad: bool) -> None:
     options = dataclasses.replace(_OPTIONS, allowed_batch_sizes=sizes, pad_variable_length_inputs=pad)
     servable = servable_of(model, options)
     metrics = BatchMetrics()
@@ -116,7 +116,7 @@ def test_what_the_queue_does_is_counted(model: Path, sizes: tuple[int, ...], pad
         together = list(pool.map(ask, range(12)))
     most = time.time() - start
     found = {family.name.rpartition("/")[2]: family.read() for family in metrics.families}
-    # Each answer says how large its run was, what fills it up included.
+    # Each answer says how large its run was, including padding.
     counts, processed = found["processed_batch_size"][()]
     runs = int(found["wrapped_run_count"][()])
     padding = {labels[0]: value for labels, value in found["padding_size"].items()}
@@ -184,7 +184,7 @@ def test_a_request_larger_than_a_batch(rows: SavedModelServable) -> None:
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_an_input_of_another_rank_runs_alone(tmp_path: Path) -> None:
+def test_an_input_with_a_different_rank_runs_alone(tmp_path: Path) -> None:
     servable = servable_of(export_tf1(tmp_path / "1"))
     response = run_predict(servable, "m", 1, request_of({"x": [2.0, 4.0]}))
     np.testing.assert_array_equal(tf.make_ndarray(response.outputs["y"]), [3.0, 4.0])
@@ -235,13 +235,13 @@ def test_good_and_bad_requests_of_many_clients(server: str) -> None:
 
     def ask(number: int) -> tuple[int, Any]:
         if number % 7 == 3:
-            wish = request_of({"x": [[-1.0]], "words": [["a"]]})
+            query = request_of({"x": [[-1.0]], "words": [["a"]]})
         elif number % 7 == 5:
-            wish = request_of({"x": [[1.0]]})
+            query = request_of({"x": [[1.0]]})
         else:
-            wish = request(number, 1 + number % 2)
+            query = request(number, 1 + number % 2)
         try:
-            return number, call(wish, timeout=60)
+            return number, call(query, timeout=60)
         except grpc.RpcError as error:
             return number, error
 
@@ -258,7 +258,7 @@ def test_good_and_bad_requests_of_many_clients(server: str) -> None:
             check(number, answer, 1 + number % 2)
 
 
-def test_bytes_that_are_no_request(server: str) -> None:
+def test_bytes_that_are_not_a_request(server: str) -> None:
     with grpc.insecure_channel(server) as channel:
         call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict", lambda x: x, lambda x: x)
         with pytest.raises(grpc.RpcError, match="deserializing"):

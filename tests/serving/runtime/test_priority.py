@@ -1,4 +1,4 @@
-"""Loads work in threads of low priority, and leave no other thread so."""
+"""Loads run in low-priority threads, and leave no other thread at low priority."""
 
 import os
 import time
@@ -36,12 +36,12 @@ def sleeps(task: str) -> tuple[bool, int]:
 
 
 def settled(pool: set[str]) -> dict[str, int]:
-    """How often each thread has slept, once all do: after a piece of work they wait awake for a while."""
+    """How often each thread has slept, once all do: after a piece of work they stay awake for a while."""
     deadline = time.monotonic() + 120
     former: dict[str, tuple[bool, int]] = {}
     while time.monotonic() < deadline:
         found = {task: sleeps(task) for task in pool}
-        # Between two looks nobody woke up.
+        # No thread woke up between the two checks.
         if found == former and all(is_asleep for is_asleep, _ in found.values()):
             return {task: count for task, (_, count) in found.items()}
         former = found
@@ -51,7 +51,7 @@ def settled(pool: set[str]) -> dict[str, int]:
 
 @pytest.fixture
 def plus(tmp_path: Path) -> tuple[SavedModelSession, Callable[[], list[float]]]:
-    """A session that was made in a considerate block, and a run of it."""
+    """A session created in a considerate block, and a run of it."""
     with considerate(config_pb2.ConfigProto()):
         session = SavedModelSession(export_tf1(tmp_path / "1"), ["serve"], config_pb2.ConfigProto())
     signature = session.meta_graph.signature_def["serving_default"]
@@ -70,7 +70,7 @@ def plus(tmp_path: Path) -> tuple[SavedModelSession, Callable[[], list[float]]]:
     return session, run
 
 
-@pytest.mark.skipif(not may_lower_and_raise(), reason="priorities can't be taken back by this user")
+@pytest.mark.skipif(not may_lower_and_raise(), reason="this user can't restore priorities")
 def test_a_load_runs_in_a_pool_of_low_priority_and_a_request_does_not(plus: Any) -> None:
     session, run = plus
     pool = nice_threads()
@@ -89,7 +89,7 @@ def test_a_load_runs_in_a_pool_of_low_priority_and_a_request_does_not(plus: Any)
     session.close()
 
 
-def test_a_model_answers_alike_wherever_it_runs(plus: Any) -> None:
+def test_a_model_gives_the_same_answers_wherever_it_runs(plus: Any) -> None:
     session, run = plus
     with considerate(config_pb2.ConfigProto()):
         loading = run()
@@ -97,7 +97,7 @@ def test_a_model_answers_alike_wherever_it_runs(plus: Any) -> None:
     session.close()
 
 
-def test_pools_of_the_operator_stay() -> None:
+def test_configured_pools_stay() -> None:
     given = config_pb2.ConfigProto(inter_op_parallelism_threads=3)
     given.session_inter_op_thread_pool.add(num_threads=5)
     config, number = with_pool(given)
@@ -106,5 +106,5 @@ def test_pools_of_the_operator_stay() -> None:
     assert len(given.session_inter_op_thread_pool) == 1
     config, number = with_pool(config_pb2.ConfigProto(inter_op_parallelism_threads=3))
     first, second = config.session_inter_op_thread_pool
-    assert (first.num_threads, number) == (0, 1)  # 0: as many as inter_op_parallelism_threads says
+    assert (first.num_threads, number) == (0, 1)  # 0: inter_op_parallelism_threads threads
     assert first.global_name != second.global_name

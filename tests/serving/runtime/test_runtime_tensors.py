@@ -46,11 +46,11 @@ def test_numbers(dtype: str) -> None:
     for proto in (tf.make_tensor_proto(values), tf.make_tensor_proto(values[:1, :1])):
         got = round_trip(proto)
         np.testing.assert_array_equal(tf.make_ndarray(got), tf.make_ndarray(proto))
-        assert not got.tensor_content  # typed fields, as the real server answers
+        assert not got.tensor_content  # typed fields, as in the real server
 
 
 @pytest.mark.parametrize("dtype", [types_pb2.DT_INT32, types_pb2.DT_FLOAT, types_pb2.DT_STRING])
-def test_shapes_that_numpy_does_not_have(dtype: int) -> None:
+def test_shapes_that_numpy_does_not_support(dtype: int) -> None:
     for sizes in ([0, 2**62], [1] * 100):
         proto = tensor_pb2.TensorProto(dtype=dtype)
         for size in sizes:
@@ -63,7 +63,7 @@ def test_shapes_that_numpy_does_not_have(dtype: int) -> None:
 
 
 @pytest.mark.parametrize("sizes", [[-1], [2**40], [2**31, 2**31]])
-def test_a_few_bytes_can_not_ask_for_terabytes(sizes: list[int]) -> None:
+def test_a_few_bytes_cannot_ask_for_terabytes(sizes: list[int]) -> None:
     proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0])
     for size in sizes:
         proto.tensor_shape.dim.add(size=size)
@@ -73,9 +73,9 @@ def test_a_few_bytes_can_not_ask_for_terabytes(sizes: list[int]) -> None:
 
 
 def test_the_cache_frees_nothing_that_is_in_use() -> None:
-    cache = TensorCache(most=4)
+    cache = TensorCache(capacity=4)
     held = [cache.get(tf.make_tensor_proto([f"text {n}"]))[0] for n in range(50)]
-    # All fifty may still be fed to a run: reading them must give what was put in.
+    # All fifty may still be fed to a run: reading them must return the original values.
     assert [proto_from_tensor(tensor).string_val[0] for tensor in held] == [f"text {n}".encode() for n in range(50)]
     assert cache.get(tf.make_tensor_proto(["text 49"]))[0] == held[49]
     cache.trim()
@@ -83,7 +83,7 @@ def test_the_cache_frees_nothing_that_is_in_use() -> None:
     large, is_own = cache.get(tf.make_tensor_proto(["x" * 100]))
     assert is_own
     library().TF_DeleteTensor(large)
-    # A few bytes that stand for a megabyte.
+    # A few bytes that represent a megabyte.
     filled = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0])
     filled.tensor_shape.dim.add(size=2**18)
     tensor, is_own = cache.get(filled)

@@ -1,4 +1,4 @@
-"""What clients do to hurt: the server goes on answering others, or answers again as soon as it is over."""
+"""Attacks by clients: the server keeps answering others, or answers again as soon as the attack is over."""
 
 import contextlib
 import json
@@ -26,9 +26,9 @@ from tests.serving.live import LiveServer, own_channel, wait_for
 from tests.serving.models import copy_version
 from tests.serving.server.api.test_rpc import RECOMMEND, failure, request_of
 
-# A server under attack on a busy machine is slow; what is asserted is that it answers.
+# A server under attack on a busy machine is slow; the tests only assert that it answers.
 _SECONDS = 60.0
-_MOST_BYTES, _MOST_ROWS = 1_000_000, 50
+_MAX_BYTES, _MAX_ROWS = 1_000_000, 50
 _NEEDS_FRONT = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 _WAYS = [pytest.param("front", marks=_NEEDS_FRONT), pytest.param("tls", marks=_NEEDS_FRONT), "off"]
 
@@ -59,7 +59,7 @@ class Attacked(LiveServer):
         return int(self.address.rpartition(":")[2])
 
     def new_channel(self) -> grpc.Channel:
-        """A channel with a connection of its own."""
+        """A channel with its own connection."""
         return own_channel(self.address, None if self.root is None else client_credentials(self.root))
 
 
@@ -72,7 +72,7 @@ def server(
     monitoring = base / "monitoring.config"
     monitoring.write_text('prometheus_config { enable: true path: "/metrics" }')
     flags = ["--enable_batching", "--rest_api_port=-1", f"--monitoring_config_file={monitoring}"]
-    flags += [f"--max_request_bytes={_MOST_BYTES}", f"--max_batch_rows={_MOST_ROWS}"]
+    flags += [f"--max_request_bytes={_MAX_BYTES}", f"--max_batch_rows={_MAX_ROWS}"]
     root = None
     if request.param == "tls":
         root = trustme.CA()
@@ -83,7 +83,7 @@ def server(
 
 
 def predicts(server: Attacked) -> None:
-    """A client of its own, with a connection of its own, is answered."""
+    """Checks that a separate client with its own connection is answered."""
     with server.new_channel() as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         assert stub.Predict(request_of(RECOMMEND), timeout=_SECONDS, wait_for_ready=True).outputs
@@ -97,24 +97,24 @@ def says_its_status(server: Attacked) -> None:
         assert stub.GetModelStatus(request, timeout=_SECONDS).model_version_status
 
 
-def test_used_up_descriptors_are_no_end(server: Attacked) -> None:
+def test_the_server_survives_descriptor_exhaustion(server: Attacked) -> None:
     for _ in range(3):
         with few_descriptors(server.process.pid, spare=24), contextlib.ExitStack() as stack:
             connections = [stack.enter_context(tcp(server.port)) for _ in range(250)]
             if server.way != "off":
-                # Not what a limit on descriptors leaves out: an attack that did not use them up shows nothing.
+                # Only refused connections count: an attack that did not exhaust the descriptors shows nothing.
                 wait_for(lambda: sum(map(is_cut, connections)) >= 200, _SECONDS, "refused connections")  # noqa: B023
         predicts(server)
         says_its_status(server)
 
 
 def tcp(port: int) -> socket.socket:
-    """A connection on which nothing is said."""
+    """A connection on which nothing is sent."""
     return socket.create_connection(("localhost", port), timeout=_SECONDS)
 
 
 def is_cut(connection: socket.socket) -> bool:
-    """Whether the other end has closed it."""
+    """Whether the other end has closed the connection."""
     connection.setblocking(False)
     try:
         return connection.recv(1, socket.MSG_PEEK) == b""
@@ -125,7 +125,7 @@ def is_cut(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("method", [PREDICT, STATUS])
-def test_half_sent_messages_stop_nobody_else(server: Attacked, method: str) -> None:
+def test_half_sent_messages_do_not_block_others(server: Attacked, method: str) -> None:
     if server.way == "off":
         pytest.skip("without the front a request takes one of grpcio's threads from its first byte on")
     with contextlib.closing(server.connect()) as connection:
@@ -135,7 +135,7 @@ def test_half_sent_messages_stop_nobody_else(server: Attacked, method: str) -> N
 
 
 @pytest.mark.parametrize("method", [PREDICT, STATUS, "/test/Unknown"])
-def test_reset_streams_stop_nobody_else(server: Attacked, method: str) -> None:
+def test_reset_streams_do_not_block_others(server: Attacked, method: str) -> None:
     if server.root is not None:
         pytest.skip("one connection of Python's ssl can't be read and written at once")
     if server.way == "off":
@@ -162,17 +162,17 @@ def refused_by(server: Attacked, flag: str) -> int:
     return int(found[1]) if found else 0
 
 
-def test_requests_beyond_a_bound_are_refused_and_counted(server: Attacked) -> None:
+def test_requests_beyond_a_limit_are_refused_and_counted(server: Attacked) -> None:
     with server.new_channel() as channel:
         predict: Any = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
-        rows = {name: np.repeat(value, _MOST_ROWS, 0) for name, value in RECOMMEND.items()}
-        assert predict(request_of({name: value[:_MOST_ROWS] for name, value in rows.items()}), timeout=_SECONDS)
+        rows = {name: np.repeat(value, _MAX_ROWS, 0) for name, value in RECOMMEND.items()}
+        assert predict(request_of({name: value[:_MAX_ROWS] for name, value in rows.items()}), timeout=_SECONDS)
         code, message = failure(predict, request_of(rows))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert "--max_batch_rows" in message
-        text = {name: value[:1] for name, value in RECOMMEND.items()} | {"query": np.array(["x" * _MOST_BYTES])}
+        text = {name: value[:1] for name, value in RECOMMEND.items()} | {"query": np.array(["x" * _MAX_BYTES])}
         assert failure(predict, request_of(text))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
-    body = json.dumps({"inputs": {"query": ["x" * _MOST_BYTES]}}).encode()
+    body = json.dumps({"inputs": {"query": ["x" * _MAX_BYTES]}}).encode()
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(
             f"http://localhost:{server.rest_port}/v1/models/{server.model_name}:predict", body, timeout=_SECONDS
@@ -184,7 +184,7 @@ def test_requests_beyond_a_bound_are_refused_and_counted(server: Attacked) -> No
     predicts(server)
 
 
-def test_clients_that_never_begin_stop_nobody_else(server: Attacked) -> None:
+def test_clients_that_never_begin_do_not_block_others(server: Attacked) -> None:
     with contextlib.ExitStack() as connections:
         for _ in range(100):
             connections.enter_context(tcp(server.port))
@@ -196,18 +196,18 @@ _POST = b"POST /v1/models/recommender:predict HTTP/1.1\r\nHost: h\r\nContent-Len
 
 
 @pytest.mark.parametrize("part", [b"POST /v1/mod", _POST + b"A: ", _POST + b"\r\n" + b" " * 5000])
-def test_half_sent_rest_requests_stop_nobody_else(server: Attacked, part: bytes) -> None:
+def test_half_sent_rest_requests_do_not_block_others(server: Attacked, part: bytes) -> None:
     with contextlib.ExitStack() as connections:
         for _ in range(300):
             connections.enter_context(rest_connection(server)).sendall(part)
         rest_answers(server)
 
 
-def test_rest_clients_that_do_not_read_stop_nobody_else(server: Attacked) -> None:
+def test_rest_clients_that_do_not_read_do_not_block_others(server: Attacked) -> None:
     request = b"GET /v1/models/recommender/metadata HTTP/1.1\r\nHost: h\r\n\r\n"
     with contextlib.ExitStack() as connections:
         for _ in range(100):
-            # Many answers, of which not even the first is read.
+            # Many responses, of which not even the first is read.
             connections.enter_context(rest_connection(server)).sendall(request * 200)
         rest_answers(server)
 
@@ -216,7 +216,7 @@ def rest_connection(server: Attacked) -> socket.socket:
     return socket.create_connection(("localhost", server.rest_port), timeout=_SECONDS)
 
 
-def test_used_up_descriptors_are_no_end_of_rest(server: Attacked) -> None:
+def test_rest_survives_descriptor_exhaustion(server: Attacked) -> None:
     with few_descriptors(server.process.pid, spare=24), contextlib.ExitStack() as connections:
         for _ in range(250):
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The page on compatibility says what the server does."""
+"""The compatibility page matches the server."""
 
 from pathlib import Path
 
@@ -17,18 +17,18 @@ def test_the_page_is_up_to_date() -> None:
     )
 
 
-def test_every_rpc_is_told_of() -> None:
-    told = {row.name for row in RPCS}
+def test_every_rpc_is_listed() -> None:
+    listed = {row.name for row in RPCS}
     for service, servicer in (
         ("PredictionService", prediction_service_pb2_grpc.PredictionServiceServicer),
         ("ModelService", model_service_pb2_grpc.ModelServiceServicer),
     ):
         methods = {f"{service}.{name}" for name in vars(servicer) if name[0].isupper()}
         assert methods
-        assert methods <= told
+        assert methods <= listed
 
 
-def test_what_differs_or_is_refused_says_how() -> None:
+def test_differing_and_refused_entries_have_a_note() -> None:
     for row in (*RPCS, *ROUTES):
         assert row.note or row.support in ("works", "extra"), row.name
     for flag in FLAGS:

@@ -1,4 +1,4 @@
-"""The command line: TensorFlow Serving's flags, their defaults, and how mistakes are answered."""
+"""The command line: TensorFlow Serving's flags, their defaults, and error messages."""
 
 import os
 import subprocess
@@ -65,7 +65,7 @@ TENSORFLOW_SERVING = {
 }
 
 
-def test_every_flag_of_tensorflow_serving_is_there_with_its_default() -> None:
+def test_every_flag_of_tensorflow_serving_exists_with_its_default() -> None:
     assert {flag.name: flag.default for flag in FLAGS if not flag.ours} == TENSORFLOW_SERVING
     assert not {flag.name for flag in FLAGS if flag.ours} & set(TENSORFLOW_SERVING)
     options = vars(flags.parse(["--model_base_path=/a"]))
@@ -104,12 +104,12 @@ def test_values() -> None:
     assert (options.per_process_gpu_memory_fraction, options.skip_initialize_tpu) == (0.25, True)
 
 
-def test_a_config_file_takes_the_place_of_a_model() -> None:
+def test_a_config_file_replaces_a_model() -> None:
     assert flags.parse(["--model_config_file=/c"]).model_config_file == "/c"
     assert flags.parse(["--model_config_file=/c", "--model_name="]).model_name == ""
 
 
-def test_two_of_the_three_parallelism_flags_are_no_conflict() -> None:
+def test_two_of_the_three_parallelism_flags_do_not_conflict() -> None:
     options = flags.parse(
         ["--model_base_path=/a", "--tensorflow_session_parallelism=2", "--tensorflow_intra_op_parallelism=1"]
     )
@@ -117,7 +117,7 @@ def test_two_of_the_three_parallelism_flags_are_no_conflict() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "--model_base_path is required"),
         (["--model_base_path="], "--model_base_path is required"),
@@ -126,7 +126,7 @@ def test_two_of_the_three_parallelism_flags_are_no_conflict() -> None:
         (["--model_base_path=/a", "--prot=1"], "unrecognized arguments: --prot=1 (did you mean --port?)"),
         (["--model_base_path=/a", "stray"], "unrecognized arguments: stray"),
         (["--model_base_path=/a", "--port=70000"], "--port: 70000 is not between 0 and 65535"),
-        (["--model_base_path=/a", "--port=x"], "--port: 'x' is no integer"),
+        (["--model_base_path=/a", "--port=x"], "--port: 'x' is not an integer"),
         (["--model_base_path=/a", "--rest_api_port=-2"], "--rest_api_port: -2 is not between 0 and 65535"),
         (["--model_base_path=/a", "--port=8501", "--rest_api_port=8501"], "must not be the same as --port"),
         (["--model_base_path=/a", "--grpc_max_threads=0"], "0 is less than 1"),
@@ -134,7 +134,7 @@ def test_two_of_the_three_parallelism_flags_are_no_conflict() -> None:
         (["--model_base_path=/a", "--enable_model_warmup=perhaps"], "'perhaps' is neither true nor false"),
         (["--model_base_path=/a", "--grpc_channel_arguments=x"], "'x' is not key=value"),
         (["--model_base_path=/a", "--per_process_gpu_memory_fraction=2"], "2 is not between 0 and 1"),
-        (["--model_base_path=/a", "--shutdown_grace_seconds=inf"], "inf is no number of seconds"),
+        (["--model_base_path=/a", "--shutdown_grace_seconds=inf"], "inf is not a number of seconds"),
         (["--model_base_path=/a", "--mixed_precision=float16"], "'float16' is none of '', 'bfloat16'"),
         (["--model_base_path=/a", "--aspired_version_policy=x"], "'x' is none of 'availability_preserving', 'reso"),
         (["--model_base_path=/a", "--batching_parameters_file=/b"], "is given without --enable_batching"),
@@ -142,26 +142,26 @@ def test_two_of_the_three_parallelism_flags_are_no_conflict() -> None:
             ["--model_base_path=/a", *(f"--tensorflow_{n}_parallelism=1" for n in ("session", "intra_op", "inter_op"))],
             "give either --tensorflow_session_parallelism or",
         ),
-        (["--model_base_path=/a", "--use_alts_credentials"], "that this server refuses: ALTS works between"),
+        (["--model_base_path=/a", "--use_alts_credentials"], "that this server refuses: ALTS works only between"),
         (["--model_base_path=/a", "--thread_pool_factory_config_file=x"], "that this server refuses: the public"),
     ],
 )
-def test_mistakes(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         flags.parse(arguments)
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
 
 
-def test_refused_flags_are_accepted_when_they_ask_for_nothing() -> None:
+def test_refused_flags_are_accepted_with_their_defaults() -> None:
     refused = [flag for flag in FLAGS if flag.support == "refused"]
     assert refused
     flags.parse(["--model_base_path=/a", *(f"--{flag.name}={flag.default}" for flag in refused)])
 
 
-def test_help_lists_every_flag_and_what_is_special_about_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_flag_and_its_note(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         flags.parse(["--help"])
     assert stop.value.code == 0

@@ -167,11 +167,11 @@ def test_regression(servable: Servable) -> None:
         ("classify_binary", grpc.StatusCode.INTERNAL, "classes Tensor holds text that is not UTF-8: "),
     ],
 )
-def test_what_can_not_classify(servable: Servable, signature: str, code: grpc.StatusCode, message: str) -> None:
+def test_signatures_not_for_classify(servable: Servable, signature: str, code: grpc.StatusCode, message: str) -> None:
     got_code, got = failure(classify, servable, signature, input_of(example(1.0), example(2.0)))
     assert got_code is code
     assert got.startswith(message)
-    # A SignatureDef follows some.
+    # Some messages end with a SignatureDef.
     assert got == message or message.endswith(": ")
 
 
@@ -193,15 +193,15 @@ def test_what_can_not_classify(servable: Servable, signature: str, code: grpc.St
         ("regress_batch", INVALID, "Input batch size did not match output batch size: 2 vs. 7"),
     ],
 )
-def test_what_can_not_regress(servable: Servable, signature: str, code: grpc.StatusCode, message: str) -> None:
+def test_signatures_not_for_regress(servable: Servable, signature: str, code: grpc.StatusCode, message: str) -> None:
     got_code, got = failure(regress, servable, signature, input_of(example(1.0), example(2.0)))
     assert got_code is code
     assert got.startswith(message)
-    # A SignatureDef follows some.
+    # Some messages end with a SignatureDef.
     assert got == message or message.endswith(": ")
 
 
-def test_method_names_count_only_when_asked_to(servable: Servable) -> None:
+def test_method_names_are_checked_only_on_request(servable: Servable) -> None:
     one = input_of(example(1.0))
     response, _ = regress(servable, "tf2_regress", one)
     assert [r.value for r in response.result.regressions] == [2.5]
@@ -218,7 +218,7 @@ def test_method_names_count_only_when_asked_to(servable: Servable) -> None:
     regress(servable, "regress", one, check_method_name=True)
 
 
-def test_the_graph_s_own_failure_comes_through(servable: Servable) -> None:
+def test_the_graphs_own_failure_is_passed_on(servable: Servable) -> None:
     bad = example()
     bad.features.feature["x"].bytes_list.value.append(b"text where a number belongs")
     code, message = failure(classify, servable, "", input_of(bad))
@@ -241,7 +241,7 @@ def test_multi_inference(servable: Servable) -> None:
     assert {(r.model_spec.name, r.model_spec.version.value) for r in response.results} == {("m", 5)}
 
 
-def test_the_tasks_share_the_time_that_is_left(servable: Servable) -> None:
+def test_the_tasks_share_the_remaining_time(servable: Servable) -> None:
     request = tasks_of(("regress", REGRESS), ("scores", CLASSIFY))
     response, _ = run_multi_inference(servable, 1, request, timeout=30.0)
     assert len(response.results) == 2
@@ -292,7 +292,7 @@ def test_multi_inference_errors(servable: Servable) -> None:
 
 
 def built(classes: Sequence[Sequence[str]] | None, scores: Any, count: int) -> Any:
-    """A ClassificationResult made field by field."""
+    """A ClassificationResult built field by field."""
     result = classification_pb2.ClassificationResult()
     for row in range(count):
         classifications = result.classifications.add()
@@ -338,7 +338,7 @@ def test_the_wire_form_of_regressions() -> None:
 
 
 def test_a_tf2_model_classifies(tmp_path: Path) -> None:
-    """``tf.saved_model.save`` writes the predict method's name whatever the signature is for."""
+    """``tf.saved_model.save`` writes the predict method's name regardless of the signature's purpose."""
 
     class Tf2(tf.Module):  # type: ignore[misc]
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])  # type: ignore[untyped-decorator]

@@ -1,4 +1,4 @@
-"""Handlers over a real model: what is answered, counted and logged, and how failures come out."""
+"""Handlers over a real model: what is answered, counted and logged, and how failures are reported."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -130,7 +130,7 @@ def test_a_model_spec_is_needed(handlers: Handlers, method: str) -> None:
     assert failure(call, request) == (NOT_FOUND, "Servable not found for request: Latest(other)")
 
 
-def test_the_first_task_says_which_model_is_asked(handlers: Handlers) -> None:
+def test_the_first_task_determines_the_model(handlers: Handlers) -> None:
     unnamed = (INVALID, "ModelSpec has no name specified.")
     assert failure(handlers.multi_inference, inference_pb2.MultiInferenceRequest()) == unnamed
     request = multi_request()
@@ -142,7 +142,7 @@ def test_the_first_task_says_which_model_is_asked(handlers: Handlers) -> None:
     assert failure(handlers.multi_inference, request)[1].startswith("All ModelSpecs in a MultiInferenceRequest")
 
 
-def test_method_names_are_checked_only_when_asked_to(core: OneModelCore, handlers: Handlers) -> None:
+def test_method_names_are_checked_only_on_request(core: OneModelCore, handlers: Handlers) -> None:
     request = regress_request(spec_of("tf2_regress"))
     assert handlers.regress(request).result.regressions[0].value == 2.5
     strict = Handlers(core, check_method_names=True)  # type: ignore[arg-type]
@@ -181,13 +181,13 @@ def test_requests_are_counted(handlers: Handlers) -> None:
         ("m", "Regress", "TF1"): 1,
         ("m", "MultiInference", "TF1"): 1,
     }
-    # The model's part is a part, and not nothing.
+    # The model's share is less than the total, and not zero.
     assert 0 < runs["m", "Classify", "TF1"][1] < latencies["m", "Classify", "GRPC"][1]
     assert metrics.request_example_count_total.read() == {("m",): 4}
     assert metrics.request_example_counts.read()["m",][1] == 4
 
 
-def test_a_fault_of_ours_is_an_internal_error(core: OneModelCore, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_fault_is_an_internal_error(core: OneModelCore, caplog: pytest.LogCaptureFixture) -> None:
     core._servable = object()
     handlers = Handlers(core)  # type: ignore[arg-type]
     code, message = failure(handlers.predict, predict_request())
@@ -249,18 +249,18 @@ def test_status_of_all_versions_with_their_errors(core: OneModelCore, handlers: 
         (1, states.START, 0, ""),
     ]
 
-    def told(request: Any) -> list[tuple[int, int, int, str]]:
+    def statuses(request: Any) -> list[tuple[int, int, int, str]]:
         return [
             (status.version, status.state, status.status.error_code, status.status.error_message)
             for status in handlers.get_model_status(request).model_version_status
             if status.HasField("status")
         ]
 
-    assert told(status_request()) == expected
-    assert told(status_request(6)) == expected[:1]
+    assert statuses(status_request()) == expected
+    assert statuses(status_request(6)) == expected[:1]
     labelled = status_request()
     labelled.model_spec.version_label = "stable"
-    assert told(labelled) == expected
+    assert statuses(labelled) == expected
 
 
 def test_status_errors(core: OneModelCore, handlers: Handlers) -> None:
@@ -322,7 +322,7 @@ def test_requests_are_logged_as_the_config_says(core: OneModelCore, logged: Hand
         logged.multi_inference(requests[4]),
     ]
     failure(logged.predict, predict_request(spec_of("nothing")))
-    # The core's config may also change without the RPC, by a file that it watches.
+    # The core's config may also change without the RPC, through a file that it watches.
     core.reload(config_of(tmp_path, rate=0.0), None)
     logged.predict(predict_request())
     assert logged._logger is not None
@@ -340,7 +340,7 @@ def test_requests_are_logged_as_the_config_says(core: OneModelCore, logged: Hand
     assert logged.metrics.request_log_count.read() == {("m", "OK"): 5}
 
 
-def test_a_config_that_can_not_be_logged_is_refused_before_it_is_in_force(
+def test_a_config_that_cannot_be_logged_is_refused_before_it_is_in_force(
     core: OneModelCore, logged: Handlers, tmp_path: Path
 ) -> None:
     before = core.config
@@ -350,7 +350,7 @@ def test_a_config_that_can_not_be_logged_is_refused_before_it_is_in_force(
     assert core.config is before
 
 
-def test_a_watched_config_that_can_not_be_logged_stops_no_request(
+def test_a_watched_config_that_cannot_be_logged_does_not_stop_requests(
     core: OneModelCore, logged: Handlers, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     core.reload(config_of(tmp_path, kind="kafka"), None)
@@ -359,8 +359,8 @@ def test_a_watched_config_that_can_not_be_logged_stops_no_request(
     assert caplog.text.count("Cannot find LogCollector::Factory for type: kafka") == 1
 
 
-def test_the_whole_way_by_grpc(tmp_path: Path) -> None:
-    """Core, loader with a warm-up file, handlers and gRPC, asked by the stubs of TensorFlow Serving's own package."""
+def test_end_to_end_over_grpc(tmp_path: Path) -> None:
+    """Core, loader with a warm-up file, handlers and gRPC, called with TensorFlow Serving's own stubs."""
     metrics = Metrics()
     version = export_examples(tmp_path / "m" / "7")
     (version / "assets.extra").mkdir()
@@ -432,8 +432,8 @@ def test_the_whole_way_by_grpc(tmp_path: Path) -> None:
         assert line in page.splitlines()
 
 
-def test_the_time_that_is_left_reaches_the_model(tmp_path: Path) -> None:
-    """A request whose time is over while the model works fails as such, and is counted so."""
+def test_the_remaining_time_reaches_the_model(tmp_path: Path) -> None:
+    """A request whose deadline passes while the model runs fails accordingly, and is counted that way."""
 
     class Slow(tf.Module):  # type: ignore[misc]
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])  # type: ignore[untyped-decorator]

@@ -67,10 +67,10 @@ def test_predict_equals_the_graph(server: LiveServer, graph: Any, signature: str
     assert response.model_spec.signature_name == (signature or "serving_default")
 
 
-def test_predict_gives_the_ids_worked_out_by_hand(server: LiveServer) -> None:
+def test_predict_returns_the_ids_worked_out_by_hand(server: LiveServer) -> None:
     response = server.prediction.Predict(request_of(RECOMMEND), timeout=30)
     ids = [[v.decode() for v in row] for row in tf.make_ndarray(response.outputs["item_ids"])]
-    # Row 0: drama or scifi without the excluded 2. Row 1: all by popularity, seen ones too. Row 2: the
+    # Row 0: drama or scifi without the excluded 2. Row 1: all by popularity, including seen ones. Row 2: the
     # text is the title of 8.
     assert ids[0] == ["3", "5", "8", "", "", "", "", ""]
     assert ids[1] == ["1", "2", "3", "4", "5", "item-日本-🎬", "7", "8"]
@@ -109,7 +109,7 @@ def test_large_messages(server: LiveServer) -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3,), (2, 3), (2, 0, 4)])
-def test_every_dtype_goes_through_unchanged(server: LiveServer, shape: tuple[int, ...]) -> None:
+def test_every_dtype_is_passed_unchanged(server: LiveServer, shape: tuple[int, ...]) -> None:
     values: dict[str, Any] = {}
     for dtype in ECHO_DTYPES:
         count = int(np.prod(shape))
@@ -121,7 +121,7 @@ def test_every_dtype_goes_through_unchanged(server: LiveServer, shape: tuple[int
     response = server.prediction.Predict(request_of(values, "echo"), timeout=30)
     for dtype, value in values.items():
         proto = response.outputs[dtype]
-        assert not proto.tensor_content  # typed fields, as the real server answers
+        assert not proto.tensor_content  # typed fields, as in the real server
         assert proto.dtype == getattr(tf, dtype).as_datatype_enum
         assert [d.size for d in proto.tensor_shape.dim] == list(shape)
         got = tf.make_ndarray(proto)
@@ -162,7 +162,7 @@ def test_missing_model_spec_and_name(server: LiveServer) -> None:
         assert failure(call, request) == (grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
         request.model_spec.SetInParent()
         if isinstance(request, get_model_status_pb2.GetModelStatusRequest):
-            # A name like any other there, of which there is no version.
+            # TensorFlow Serving treats it like any other name, without a version.
             assert failure(call, request)[0] is grpc.StatusCode.NOT_FOUND
             continue
         if isinstance(request, get_model_metadata_pb2.GetModelMetadataRequest):

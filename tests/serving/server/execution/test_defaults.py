@@ -1,4 +1,4 @@
-"""Inputs with declared defaults: what requests leave out, on every way into the server."""
+"""Inputs with declared defaults: what requests may leave out, through every API of the server."""
 
 import json
 import re
@@ -31,7 +31,7 @@ num_batch_threads { value: 1 }
 pad_variable_length_inputs: true
 """
 _NATIVE = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
-# Requests that leave out this and that, some with several rows.
+# Requests that leave out various inputs, some with several rows.
 _REQUESTS: list[dict[str, Any]] = [
     {"query": ["tent"]},
     {"query": ["帐篷"], "prefix": ["شعار"]},
@@ -55,7 +55,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params=["alone", "queue", "python", pytest.param("native", marks=_NATIVE)],
 )
 def live(request: pytest.FixtureRequest, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server that runs each request alone, by TensorFlow's batch queue, by groups in Python, or in C++."""
+    """A server that runs requests alone, through TensorFlow's batch queue, in groups in Python, or in C++."""
     flags = ["--rest_api_port=-1"]
     if request.param != "alone":
         parameters = tmp_path_factory.mktemp("batching") / "batching.config"
@@ -74,7 +74,7 @@ def proto_request(inputs: Mapping[str, Any], signature: str = "") -> Any:
 def check(response: Any, inputs: Mapping[str, Any]) -> None:
     wanted = expected(inputs)
     texts = [text.decode() for text in tf.make_ndarray(response.outputs["text"]).tolist()]
-    # In a shared run rows are as wide as the widest: what fills them up says nothing, and joins as empty words.
+    # In a shared run, rows are as wide as the widest: the padding has no meaning, and joins as empty words.
     assert [without_filling(text) for text in texts] == [without_filling(text) for text in wanted["text"]]
     np.testing.assert_allclose(tf.make_ndarray(response.outputs["total"]), wanted["total"])
 
@@ -109,7 +109,7 @@ def test_requests_that_leave_out_different_inputs_at_once(live: LiveServer) -> N
                 check(response, inputs)
 
 
-def test_nothing_is_filled_in_for_what_has_no_default(live: LiveServer) -> None:
+def test_inputs_without_a_default_are_not_filled_in(live: LiveServer) -> None:
     code, details = failure(live.prediction.Predict, proto_request({"prefix": ["p"]}))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert details.startswith("Signature input alias: query(feed name: serving_default_query:0) not found in request")
@@ -118,9 +118,9 @@ def test_nothing_is_filled_in_for_what_has_no_default(live: LiveServer) -> None:
     assert details.startswith("Inputs contains invalid name")
 
 
-def test_a_default_that_is_no_row_is_fed_as_it_is(live: LiveServer) -> None:
+def test_a_default_that_is_not_a_row_is_fed_as_is(live: LiveServer) -> None:
     if "--enable_batching" in str(live.process.args):
-        # TensorFlow Serving too: ComputeInputSize in batching/batching_session.cc.
+        # So does TensorFlow Serving: ComputeInputSize in batching/batching_session.cc.
         code, details = failure(live.prediction.Predict, proto_request({"x": [1.0, 2.0, 3.0]}, "scaled"))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert "input tensors must have at least one dimension" in details
@@ -192,7 +192,7 @@ def test_metadata_shows_them(live: LiveServer) -> None:
         ([7, 8], (-1,), False), (7, (), False), ([7], (1,), False), ([7], None, False), ([7], (-1, -1), False),
     ],
 )  # fmt: skip
-def test_what_is_a_row(value: Any, shape: tuple[int, ...] | None, found: bool) -> None:
+def test_is_row(value: Any, shape: tuple[int, ...] | None, found: bool) -> None:
     proto = tf.make_tensor_proto(value, tf.int64)
     assert is_row(proto, TensorSpec("x:0", proto.dtype, shape)) is found
     assert not is_row(proto, TensorSpec("x:0", tf.float32.as_datatype_enum, shape))
@@ -210,7 +210,7 @@ def test_a_row_is_repeated(dtype: Any) -> None:
         assert found.tolist() == np.repeat(row, count, axis=0).tolist()
 
 
-def test_rows_are_those_that_all_inputs_have() -> None:
+def test_rows_are_those_common_to_all_inputs() -> None:
     def proto(*shape: int) -> Any:
         made = tf.make_tensor_proto(0.0)
         for size in shape:
@@ -228,7 +228,7 @@ def test_rows_are_those_that_all_inputs_have() -> None:
 
 @pytest.fixture(scope="module")
 def recommender(exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A model by the exporter's contract, with defaults written into its signature afterwards."""
+    """A model that follows the exporter's contract, with defaults written into its signature afterwards."""
     base = tmp_path_factory.mktemp("recommender")
     copy_version(exports[1], base / "1")
     path = base / "1" / "saved_model.pb"
@@ -243,14 +243,14 @@ def recommender(exports: dict[int, Path], tmp_path_factory: pytest.TempPathFacto
         yield server
 
 
-def test_what_the_docs_begin_with(recommender: LiveServer) -> None:
+def test_the_examples_at_the_start_of_the_docs(recommender: LiveServer) -> None:
     text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
     title, command = text.splitlines()[0], text.splitlines()[2].strip()
     assert title == "# Serving"
     first = re.fullmatch(r"curl -d '(.*)' http://localhost:8501/v1/models/recommender:predict", command)
     assert first is not None
     answer = post(recommender, json.loads(first[1]))["outputs"]
-    # The three of greatest popularity (models.ITEMS): no title is "tent".
+    # The three most popular ones (models.ITEMS): no title is "tent".
     assert answer["item_ids"] == [["1", "2", "3"]]
     assert len(answer["scores"][0]) == 3
     beginning = text.partition("\n## ")[0]

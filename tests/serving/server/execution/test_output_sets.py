@@ -1,4 +1,4 @@
-"""Which outputs are computed for a request that wants some of them, and which signatures run before they are asked for.
+"""Which outputs are computed for a request for some of them, and which signatures run before they are requested.
 
 The model counts the runs of one of its outputs, and of a signature that has a default for its input.
 """
@@ -19,7 +19,7 @@ from tests.serving.models import write_warm_up
 from tests.serving.server.api.test_rpc import request_of
 
 _PREDICT = "tensorflow/serving/predict"
-# Of a version without warm-up requests, as docs/serving.md says.
+# The limit of a version without warm-up requests, as documented in docs/serving.md.
 _OWN_GRAPHS = 16
 _CHEAP = [f"y{number}" for number in range(_OWN_GRAPHS + 4)]
 
@@ -77,14 +77,14 @@ def test_without_warm_up_requests_the_first_sets_of_outputs_run_on_their_own(ver
     servable = load(version)
     for number, alias in enumerate(_CHEAP):
         assert ask(servable, [alias]) == {alias: [5.0 + number]}
-        # The whole graph, from here on: one more would be built, and kept for ever, for each set that somebody names.
+        # All outputs from here on: otherwise each requested set would add another graph, kept forever.
         assert counted(servable) == max(0, number + 1 - _OWN_GRAPHS)
     assert ask(servable, [_CHEAP[0]]) == {_CHEAP[0]: [5.0]}
     assert counted(servable) == len(_CHEAP) - _OWN_GRAPHS
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_the_order_of_outputs_makes_no_other_set(version: Path, order: int) -> None:
+def test_the_order_of_outputs_does_not_matter(version: Path, order: int) -> None:
     warm_up(version, "y0", "y1")
     servable = load(version)
     assert ask(servable, ["y0", "y1"][::order]) == {"y0": [5.0], "y1": [6.0]}
@@ -106,10 +106,8 @@ def test_with_warm_up_requests_only_their_sets_of_outputs_run_on_their_own(
 
 
 @pytest.mark.parametrize("batching", [None, BatchingOptions(max_batch_size=4)], ids=["alone", "batched"])
-def test_a_signature_that_no_warm_up_request_asks_for_is_run_too(
-    version: Path, batching: BatchingOptions | None
-) -> None:
+def test_a_signature_without_a_warm_up_request_is_run_too(version: Path, batching: BatchingOptions | None) -> None:
     warm_up(version)
     servable = load(version, batching=batching)
-    # Alone and by the queue.
+    # Alone and through the queue.
     assert counted(servable, "tries") == (1 if batching is None else 2)

@@ -1,4 +1,4 @@
-"""Kinds of SavedModels, loaded and run without a server around them."""
+"""Kinds of SavedModels, loaded and run without a server."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def test_tf1_model(tf1: Servable) -> None:
     ],
     ids=["uuid", "empty", "escapes", "long", "no text"],
 )
-def test_the_key_in_ml_metadata_is_shown(tmp_path: Path, content: bytes, shown: str) -> None:
+def test_the_ml_metadata_key_is_exported(tmp_path: Path, content: bytes, shown: str) -> None:
     # MaybePublishMLMDStreamz in servables/tensorflow/machine_learning_metadata.cc.
     metrics = Metrics()
     path = export_tf1(tmp_path / "7")
@@ -64,7 +64,7 @@ def test_the_key_in_ml_metadata_is_shown(tmp_path: Path, content: bytes, shown: 
     assert line in metrics.render().decode()
 
 
-def test_tf1_model_takes_another_rank_than_its_placeholder_as_the_real_server_does(
+def test_tf1_model_accepts_a_rank_other_than_its_placeholders_like_the_real_server(
     tf1: Servable,
 ) -> None:
     np.testing.assert_array_equal(outputs(tf1, {"x": tf.constant([2.0, 4.0])})["y"], [3.0, 4.0])
@@ -79,7 +79,7 @@ def test_signature_without_a_method(tf1: Servable) -> None:
     with pytest.raises(StatusError, match="Expected prediction signature method_name") as caught:
         outputs(tf1, {"x": tf.constant([[1.0]])}, "no_method", check_method_name=True)
     assert caught.value.code is grpc.StatusCode.INTERNAL
-    # TensorFlow Serving's own server doesn't look at it unless told to.
+    # TensorFlow Serving's own server ignores it by default.
     np.testing.assert_array_equal(outputs(tf1, {"x": tf.constant([[1.0]])}, "no_method")["y"], [[1.5]])
 
 
@@ -154,7 +154,7 @@ def test_a_missing_op_library_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(ops._missing, "scann[tf]", "ModuleNotFoundError: No module named 'scann'")
     export_tf1(tmp_path / "1")
     path = tmp_path / "1" / "saved_model.pb"
-    # An op that nothing registers, of the same length so that the file stays valid.
+    # An unregistered op, with a name of the same length so that the file stays valid.
     path.write_bytes(path.read_bytes().replace(b"LookupTableFindV2", b"LookupTableFindV9"))
     with pytest.raises(StatusError, match="Op type not registered") as caught:
         load(tmp_path / "1")

@@ -1,4 +1,4 @@
-"""TFLite models that are converted here, against the TensorFlow functions that they were converted from."""
+"""TFLite models converted here, compared with the TensorFlow functions that they were converted from."""
 
 import subprocess
 import sys
@@ -60,7 +60,7 @@ def model() -> _Model:
 
 @pytest.fixture(scope="module")
 def version(model: _Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A version directory with a SavedModel and, of the same functions, ``model.tflite``."""
+    """A version directory with a SavedModel and a ``model.tflite`` of the same functions."""
     path = tmp_path_factory.mktemp("tflite") / "1"
     functions = _functions(model)
     tf.saved_model.save(model, str(path), signatures={"serving_default": functions.pop("dense"), **functions})
@@ -124,7 +124,7 @@ def test_strings_of_any_bytes_and_rank(servable: TFLiteServable, model: _Model) 
         assert got[alias].tolist() == wanted[alias].numpy().tolist(), alias
 
 
-def test_signatures_are_the_converters(servable: TFLiteServable) -> None:
+def test_signatures_come_from_the_converter(servable: TFLiteServable) -> None:
     assert sorted(servable.signatures) == ["numbers", "serving_default", "words"]
     words = servable.signatures["words"]
     assert words.method_name == PREDICT_METHOD
@@ -139,7 +139,7 @@ def test_signatures_are_the_converters(servable: TFLiteServable) -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (4,), (1, 2, 4), (), (0, 0)])
-def test_shapes_that_do_not_fit_are_refused(servable: TFLiteServable, model: _Model, shape: tuple[int, ...]) -> None:
+def test_mismatched_shapes_are_refused(servable: TFLiteServable, model: _Model, shape: tuple[int, ...]) -> None:
     failure = _refused(servable, "serving_default", {"x": np.ones(shape, np.float32)})
     assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
     assert f'input "x" has shape {list(shape)}, the model takes [-1, 4]' in failure.message
@@ -155,7 +155,7 @@ def test_malformed_tensor(servable: TFLiteServable) -> None:
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_run_that_fails_spoils_no_other(servable: TFLiteServable) -> None:
+def test_a_failed_run_does_not_affect_others(servable: TFLiteServable) -> None:
     good = {"rows": np.array([1], np.int32), "words": np.array([["a", "b"]], object)}
     for _ in range(3):
         failure = _refused(servable, "words", {**good, "rows": np.array([77], np.int32)})
@@ -201,7 +201,7 @@ def _packed(model: Any) -> bytes:
 
 
 def _renamed(content: bytes, old: str, new: str) -> bytes:
-    """A model with another name of a tensor."""
+    """A model with a renamed tensor."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
     (tensor,) = [tensor for tensor in model.subgraphs[0].tensors if tensor.name == old.encode()]
     tensor.name = new
@@ -209,15 +209,15 @@ def _renamed(content: bytes, old: str, new: str) -> bytes:
 
 
 def _with_metadata(content: bytes, definitions: Mapping[str, bytes]) -> bytes:
-    """A model with SignatureDefs as TensorFlow's ``SetSignatureDefMap`` writes them."""
+    """A model with SignatureDefs in the format of TensorFlow's ``SetSignatureDefMap``."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
-    # Models of that time had no signatures of the converter.
+    # Models of that time had no converter signatures.
     model.signatureDefs = []
     build = flexbuffers.Builder()
     with build.Map():
         for key, serialized in definitions.items():
             build.Key(key)
-            # What the C++ builder makes of a std::string; the public method takes nothing but text.
+            # The C++ builder's encoding of a std::string; the public method only takes text.
             build._WriteBlob(serialized, append_zero=True, type_=flexbuffers.Type.STRING)
     model.buffers.append(schema.BufferT())
     model.buffers[-1].data = np.frombuffer(bytes(build.Finish()), np.uint8)
@@ -230,7 +230,7 @@ def _with_metadata(content: bytes, definitions: Mapping[str, bytes]) -> bytes:
 
 @pytest.fixture(scope="module")
 def plain(model: _Model) -> bytes:
-    """A converted model of one function, ``numbers``."""
+    """A converted model with one function, ``numbers``."""
     function = tf.function(model.numbers).get_concrete_function(**_SPECS["numbers"])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
     return bytes(converter.convert())
@@ -245,7 +245,7 @@ def _tensor_names(content: bytes) -> tuple[list[str], list[str]]:
 
 
 def _values(outputs: Mapping[str, Any]) -> list[str]:
-    """Values whatever they are called."""
+    """Values regardless of their names."""
     return sorted(str(np.asarray(value).tolist()) for value in outputs.values())
 
 
@@ -277,14 +277,14 @@ def test_signature_defs_of_the_models_metadata(plain: bytes, model: _Model, tmp_
     assert _values(got) == _values(wanted)
 
 
-def test_metadata_that_is_wrong(plain: bytes, tmp_path: Path) -> None:
+def test_invalid_metadata(plain: bytes, tmp_path: Path) -> None:
     definition = meta_graph_pb2.SignatureDef()
     definition.inputs["x"].name = "no_such:0"
-    for content, told in (
+    for content, reported in (
         (definition.SerializeToString(), "Signature input x references an unknown tensor: no_such:0"),
         (b"\xff\xff", "Invalid SignatureDefs found in TfLite model"),
     ):
-        with pytest.raises(StatusError, match=told) as caught:
+        with pytest.raises(StatusError, match=reported) as caught:
             _open(tmp_path, _with_metadata(plain, {"own": content}))
         assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
@@ -296,7 +296,7 @@ def test_model_without_signatures(plain: bytes, model: _Model, tmp_path: Path) -
     inputs, outputs = _tensor_names(plain)
     signature = servable.signatures["serving_default"]
     assert sorted(signature.inputs) == sorted(name.partition(":")[0] for name in inputs)
-    # These are called alike but for their numbers.
+    # Their names differ only in the numbers.
     assert sorted(signature.outputs) == sorted(outputs)
     n = np.array([[1, 2, 3]], np.int32)
     wide = np.array([[1, 2], [3, 4]], np.int64)
@@ -320,7 +320,7 @@ def test_a_shape_without_free_sizes_takes_other_sizes(model: _Model, tmp_path: P
 
 
 @pytest.mark.parametrize("kept", [0, 3, 8, 50, 1000, -16])
-def test_file_that_is_no_model(plain: bytes, tmp_path: Path, kept: int) -> None:
+def test_file_that_is_not_a_model(plain: bytes, tmp_path: Path, kept: int) -> None:
     with pytest.raises(StatusError, match=r"model\.tflite") as caught:
         _open(tmp_path, plain[:kept])
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT

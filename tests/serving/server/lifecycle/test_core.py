@@ -1,4 +1,4 @@
-"""ServerCore: which configurations are taken, what they bring about, and how requests find their version."""
+"""ServerCore: which configurations are accepted, their effects, and how requests find their version."""
 
 import logging
 import threading
@@ -21,7 +21,7 @@ NO_LIST = "ModelServer does not yet support custom model config."
 
 
 class FileLoader:
-    """Serves the text of ``model.txt`` in its version directory; ``wait.txt`` there holds the load up."""
+    """Serves the text of ``model.txt`` in its version directory; ``wait.txt`` there delays the load."""
 
     def __init__(self, name: str, storage: StoragePath, config: Any) -> None:
         self._path = storage.path
@@ -110,7 +110,7 @@ def test_several_models_and_version_policies(core: ServerCore[str], tmp_path: Pa
     assert refusal(ask, core, "") == "INVALID_ARGUMENT: ModelSpec has no name specified."
 
 
-def test_loaders_are_made_with_their_model_s_config(tmp_path: Path) -> None:
+def test_loaders_get_their_models_config(tmp_path: Path) -> None:
     made: list[tuple[str, int, str]] = []
 
     def make(name: str, storage: StoragePath, config: Any) -> FileLoader:
@@ -124,7 +124,7 @@ def test_loaders_are_made_with_their_model_s_config(tmp_path: Path) -> None:
     assert core.stop(5)
 
 
-def test_a_reload_realises_only_the_new_config(core: ServerCore[str], tmp_path: Path) -> None:
+def test_a_reload_applies_only_the_new_config(core: ServerCore[str], tmp_path: Path) -> None:
     for name in "abc":
         write(tmp_path / name, 1)
     core.start(config_of(entry("a", tmp_path / "a"), entry("b", tmp_path / "b")))
@@ -161,7 +161,7 @@ def test_a_reload_changes_base_path_and_policy(core: ServerCore[str], tmp_path: 
     assert ask(core, "m") == "a/2"
     core.reload(config_of(entry("m", tmp_path / "a", "model_version_policy { all {} }")), 60)
     assert (ask(core, "m", 1), ask(core, "m")) == ("a/1", "a/2")
-    # Version 2 is there in both places: the new one has to be loaded all the same.
+    # Version 2 exists in both places: the new one must be loaded anyway.
     core.reload(config_of(entry("m", tmp_path / "b", "model_version_policy { all {} }")), 60)
     assert ask(core, "m", 3) == "b/3"
     assert ask(core, "m", 2) == "b/2"
@@ -169,7 +169,7 @@ def test_a_reload_changes_base_path_and_policy(core: ServerCore[str], tmp_path: 
 
 
 def test_a_base_path_that_changes_only_number_for_number(core: ServerCore[str], tmp_path: Path) -> None:
-    """TensorFlow Serving goes on with the old directory here."""
+    """TensorFlow Serving keeps using the old directory here."""
     write(tmp_path / "a", 1)
     write(tmp_path / "b", 1)
     core.start(config_of(entry("m", tmp_path / "a")))
@@ -178,7 +178,7 @@ def test_a_base_path_that_changes_only_number_for_number(core: ServerCore[str], 
 
     def use() -> None:
         while not stop.is_set():
-            seen.append(ask(core, "m"))  # raises if there were a gap
+            seen.append(ask(core, "m"))  # raises if there is a gap
 
     with ThreadPoolExecutor(2) as pool:
         users = [pool.submit(use) for _ in range(2)]
@@ -191,8 +191,8 @@ def test_a_base_path_that_changes_only_number_for_number(core: ServerCore[str], 
     assert set(seen) <= {"a/1", "b/1"}
 
 
-def test_what_is_reported_for_the_former_config_does_not_end_the_wait(tmp_path: Path) -> None:
-    """Looks at the disk that were begun before a reload report the former directory; they must count for nothing."""
+def test_reports_for_the_previous_config_do_not_end_the_wait(tmp_path: Path) -> None:
+    """Polls that started before a reload report the previous directory; they must be ignored."""
     write(tmp_path / "a", 1)
     write(tmp_path / "b", 1)
     core: ServerCore[str] = ServerCore(FileLoader, options(file_system_poll_wait_seconds=0.0005))
@@ -213,13 +213,13 @@ def test_a_reload_fails_when_a_model_cannot_be_loaded(core: ServerCore[str], tmp
         "UNKNOWN: 1 model(s) did not become available: {{{name: b version: 4} due to error: "
         f"NOT_FOUND: no model in {tmp_path}/b/4}}, }}"
     )
-    # It is in force all the same, as in TensorFlow Serving: a version that works is taken when it appears.
+    # It is in force anyway, as in TensorFlow Serving: a working version is loaded when it appears.
     assert ask(core, "a") == "a/1"
     write(tmp_path / "b", 5)
     wait_for(lambda: states(core, "b").get(5) == "AVAILABLE", 60, "version 5")
 
 
-def test_a_reload_to_a_broken_base_path_fails_and_the_old_version_serves_on(
+def test_a_reload_to_a_broken_base_path_fails_and_the_old_version_keeps_serving(
     core: ServerCore[str], tmp_path: Path
 ) -> None:
     write(tmp_path / "a", 1)
@@ -230,7 +230,7 @@ def test_a_reload_to_a_broken_base_path_fails_and_the_old_version_serves_on(
     assert states(core, "m") == {2: "END", 1: "AVAILABLE"}
 
 
-def test_one_broken_version_of_several_does_not_hold_up_the_start(tmp_path: Path) -> None:
+def test_one_broken_version_of_several_does_not_block_the_start(tmp_path: Path) -> None:
     write(tmp_path / "a", 1, 3)
     (tmp_path / "a" / "2").mkdir()
     core: ServerCore[str] = ServerCore(FileLoader, options(max_num_load_retries=5, load_retry_interval=3600.0))
@@ -263,12 +263,12 @@ def test_a_reload_gives_up_after_its_time_but_stays_in_force(core: ServerCore[st
     wait_for(lambda: states(core, "b") == {1: "AVAILABLE"}, 60, "b")
 
 
-def test_a_reload_of_a_path_that_is_not_there_says_so_at_once(core: ServerCore[str], tmp_path: Path) -> None:
+def test_a_reload_of_a_missing_path_says_so_at_once(core: ServerCore[str], tmp_path: Path) -> None:
     write(tmp_path / "a", 1)
     core.start(config_of(entry("a", tmp_path / "a")))
     missing = tmp_path / "没有" / "nothere"
     both = config_of(entry("a", tmp_path / "a"), entry("z", missing))
-    # Nobody waits for ever, although no deadline is given.
+    # It does not wait forever, although no deadline is given.
     assert refusal(core.reload, both, None) == (
         "UNKNOWN: the configuration is in force, but there is nothing to load: "
         f"Could not find base path {missing} for servable z: No such file or directory. Waiting for it to appear"
@@ -276,18 +276,18 @@ def test_a_reload_of_a_path_that_is_not_there_says_so_at_once(core: ServerCore[s
     assert ask(core, "a") == "a/1"
     write(missing, 3)
     wait_for(lambda: states(core, "z") == {3: "AVAILABLE"}, 60, "z")
-    # What was wrong before counts for nothing.
+    # Earlier errors don't count.
     core.reload(config_of(entry("z", tmp_path / "a")), 60)
     assert ask(core, "z") == "a/1"
 
 
 def test_a_client_is_answered_before_its_deadline() -> None:
-    # A tenth of its time before, a second at most.
+    # By a tenth of its time, at most a second.
     assert [_margin(seconds) for seconds in (None, 1.0, 8.0, 300.0)] == pytest.approx([0, 0.1, 0.8, 1.0])
 
 
-def test_a_reload_that_waits_for_nothing_is_overtaken(core: ServerCore[str], tmp_path: Path) -> None:
-    """A mistaken base path must not lock the configuration for ever."""
+def test_a_reload_that_waits_in_vain_is_superseded(core: ServerCore[str], tmp_path: Path) -> None:
+    """A mistaken base path must not lock the configuration forever."""
     write(tmp_path / "a", 1)
     core.start(config_of(entry("a", tmp_path / "a")))
     with ThreadPoolExecutor(1) as pool:
@@ -299,7 +299,7 @@ def test_a_reload_that_waits_for_nothing_is_overtaken(core: ServerCore[str], tmp
     assert ask(core, "b") == "a/1"
 
 
-def test_reloads_at_the_same_time_both_succeed_when_both_are_realised(core: ServerCore[str], tmp_path: Path) -> None:
+def test_concurrent_reloads_both_succeed_when_both_are_applied(core: ServerCore[str], tmp_path: Path) -> None:
     for name in "abc":
         write(tmp_path / name, 1)
     core.start(config_of(entry("a", tmp_path / "a")))
@@ -317,7 +317,7 @@ def test_reloads_at_the_same_time_both_succeed_when_both_are_realised(core: Serv
 
 
 @pytest.mark.parametrize(
-    ("entries", "said"),
+    ("entries", "message"),
     [
         ([entry("a", "/x"), entry("a", "/y")], "INVALID_ARGUMENT: Illegal to list model a multiple times in config"),
         ([entry("", "/x")], "INVALID_ARGUMENT: Expected every model to have a name"),
@@ -354,17 +354,17 @@ def test_reloads_at_the_same_time_both_succeed_when_both_are_realised(core: Serv
         ),
     ],
 )
-def test_refused_configs_leave_the_former_one_in_force(
-    core: ServerCore[str], tmp_path: Path, entries: list[str], said: str
+def test_refused_configs_leave_the_previous_one_in_force(
+    core: ServerCore[str], tmp_path: Path, entries: list[str], message: str
 ) -> None:
     write(tmp_path / "served", 1)
     former = config_of(entry("served", tmp_path / "served"))
     core.start(former)
-    assert refusal(core.reload, config_of(*entries), 60).startswith(said)
+    assert refusal(core.reload, config_of(*entries), 60).startswith(message)
     assert core.config == former
     assert ask(core, "served") == "served/1"
     fresh: ServerCore[str] = ServerCore(FileLoader, options())
-    assert refusal(fresh.start, config_of(*entries)).startswith(said)
+    assert refusal(fresh.start, config_of(*entries)).startswith(message)
 
 
 def test_the_deprecated_model_type_still_works(
@@ -382,7 +382,7 @@ def test_other_kinds_of_config(core: ServerCore[str], tmp_path: Path) -> None:
     custom.custom_model_config.Pack(model_pb2.ModelSpec(name="x"))
     nothing = model_server_config_pb2.ModelServerConfig()
     assert refusal(ServerCore(FileLoader, options()).start, custom) == f"INVALID_ARGUMENT: {NO_LIST}"
-    core.start(nothing)  # an empty file: no action, a later configuration is welcome
+    core.start(nothing)  # an empty file: no action, a later configuration is accepted
     write(tmp_path / "a", 1)
     core.reload(config_of(entry("a", tmp_path / "a")), 60)
     for other in (custom, nothing):
@@ -393,7 +393,7 @@ def test_other_kinds_of_config(core: ServerCore[str], tmp_path: Path) -> None:
     assert ask(core, "a") == "a/1"
 
 
-def test_the_platform_of_a_model_can_not_be_changed(tmp_path: Path) -> None:
+def test_the_platform_of_a_model_cannot_be_changed(tmp_path: Path) -> None:
     write(tmp_path / "a", 1)
     core: ServerCore[str] = ServerCore(FileLoader, options(platforms=("tensorflow", "other")))
     core.start(config_of(entry("a", tmp_path / "a")))
@@ -428,7 +428,7 @@ def test_labels_point_to_available_versions(core: ServerCore[str], tmp_path: Pat
     core.reload(labelled(tmp_path / "m", stable=2), 60)
     assert ask(core, "m", label="stable") == "m/2"
     assert refusal(ask, core, "m", None, "canary").startswith("INVALID_ARGUMENT: Unrecognized")
-    # Version 3 is there, but not yet loaded when the configuration comes.
+    # Version 3 exists, but is not yet loaded when the configuration arrives.
     (tmp_path / "m" / "3").mkdir()
     assert refusal(core.reload, labelled(tmp_path / "m", stable=3), 60) == (
         "FAILED_PRECONDITION: Request to assign label to version 3 of model m, which is not currently available for "
@@ -448,7 +448,7 @@ def test_new_labels_may_point_to_unavailable_versions_when_that_is_allowed(tmp_p
     core.start(labelled(tmp_path / "m", stable=1, future=9))
     assert ask(core, "m", label="stable") == "m/1"
     assert refusal(ask, core, "m", None, "future") == "NOT_FOUND: Servable not found for request: Specific(m, 9)"
-    # A label in use may not be moved to what is not available, even so.
+    # Even then, a label in use may not be moved to an unavailable version.
     assert refusal(core.reload, labelled(tmp_path / "m", stable=8), 60).startswith("FAILED_PRECONDITION: ")
     core.reload(labelled(tmp_path / "m", stable=2, later=7), 60)
     assert ask(core, "m", label="stable") == "m/2"
@@ -478,14 +478,14 @@ def test_the_config_in_force_is_a_copy(core: ServerCore[str], tmp_path: Path) ->
     assert [model.name for model in core.config.model_config_list.config] == ["a"]
 
 
-def test_the_monitor_tells_of_all_models(core: ServerCore[str], tmp_path: Path) -> None:
+def test_the_monitor_covers_all_models(core: ServerCore[str], tmp_path: Path) -> None:
     write(tmp_path / "a", 1)
     write(tmp_path / "b", 2)
     core.start(config_of(entry("b", tmp_path / "b"), entry("a", tmp_path / "a")))
     assert {name: [*versions] for name, versions in core.monitor.all().items()} == {"a": [1], "b": [2]}
 
 
-def test_polling_once_still_looks_after_a_reload(tmp_path: Path) -> None:
+def test_polling_once_still_polls_after_a_reload(tmp_path: Path) -> None:
     write(tmp_path / "a", 1)
     write(tmp_path / "b", 1)
     core: ServerCore[str] = ServerCore(FileLoader, options(file_system_poll_wait_seconds=0))

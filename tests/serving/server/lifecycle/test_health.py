@@ -67,7 +67,7 @@ def _next(watch: Any) -> str:
     return str(_ANSWERS.ServingStatus.Name(next(watch).status))
 
 
-def test_what_was_there_before(served: _Served) -> None:
+def test_existing_states(served: _Served) -> None:
     assert [served.check(name) for name in ("", _MODELS, _PREDICTION, "old")] == ["SERVING"] * 4
     assert served.check("bad") == "NOT_SERVING"
 
@@ -96,7 +96,7 @@ def test_a_model_serves_while_any_version_is_available(served: _Served) -> None:
     assert served.check("old") == "SERVING"
     served.publish("old", 2, ManagerState.UNLOADING)
     assert served.check("old") == served.check(_PREDICTION) == "NOT_SERVING"
-    # Of all that only what made a difference was told.
+    # Only changes were reported.
     assert _next(watch) == "NOT_SERVING"
     assert served.check("") == "SERVING"
 
@@ -110,14 +110,14 @@ def test_prediction_service_serves_while_any_model_does(served: _Served) -> None
     assert served.check(_PREDICTION) == "NOT_SERVING"
 
 
-def test_draining_turns_all_at_once_and_for_good(served: _Served) -> None:
+def test_draining_turns_everything_at_once_and_for_good(served: _Served) -> None:
     watches = [served.watch(name) for name in ("", _PREDICTION, "old")]
     assert [_next(watch) for watch in watches] == ["SERVING"] * 3
     served.health.shutdown()
     assert [_next(watch) for watch in watches] == ["NOT_SERVING"] * 3
     served.publish("old", 2, ManagerState.AVAILABLE)
     assert [served.check(name) for name in ("", _MODELS, _PREDICTION, "old")] == ["NOT_SERVING"] * 4
-    # Open watches would hold up the server's stop.
+    # Open watches would delay the server's stop.
     for watch in (*watches, served.watch("old")):
         assert [_ANSWERS.ServingStatus.Name(answer.status) for answer in watch] in ([], ["NOT_SERVING"])
         assert watch.code() is grpc.StatusCode.OK

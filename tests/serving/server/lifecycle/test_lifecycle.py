@@ -1,4 +1,4 @@
-"""Versions coming and going under a live server."""
+"""Versions that are added and removed under a live server."""
 
 import argparse
 import json
@@ -47,7 +47,7 @@ def test_swap_under_load(exports: dict[int, Path], tmp_path: Path) -> None:
             count = 0
             while not stop.is_set():
                 (best, *_) = client.recommend(language="zh")
-                # A score names its version: the offset of version n is 100 (n - 1).
+                # A score identifies its version: the offset of version n is 100 (n - 1).
                 answers.append((time.monotonic(), round(best.score // 100) + 1))
                 count += 1
             return count
@@ -56,7 +56,7 @@ def test_swap_under_load(exports: dict[int, Path], tmp_path: Path) -> None:
             askers = [pool.submit(ask) for _ in range(8)]
             try:
                 for version in (2, 3):
-                    # A request that is in flight over the swap is finished by the version that took it.
+                    # A request in flight during the swap is finished by the version that accepted it.
                     with held(server, tmp_path, "recommender") as running:
                         copy_version(exports[version], tmp_path / str(version))
                         server.wait_for_log(f"Quiescing servable version {{name: recommender version: {version - 1}}}")
@@ -67,16 +67,16 @@ def test_swap_under_load(exports: dict[int, Path], tmp_path: Path) -> None:
                     wait_for(lambda v=version: answers[-1][1] == v, START_SECONDS, "new answers")  # type: ignore[misc]
             finally:
                 stop.set()
-            counts = [asker.result() for asker in askers]  # raises what an asker met
+            counts = [asker.result() for asker in askers]  # raises what a client encountered
         assert min(counts) > 0
         versions = [version for _, version in sorted(answers)]
         assert set(versions) == {1, 2, 3}
         assert server.states() == {3: "AVAILABLE", 2: "END", 1: "END"}
-        # Loading is nice to requests; nothing of that may stay with the threads that answer them.
+        # Loading runs at low priority, but the threads that answer requests must not stay at it.
         threads = os.listdir(f"/proc/{server.process.pid}/task")
         usual = os.getpriority(os.PRIO_PROCESS, 0)
         nice = [thread for thread in threads if os.getpriority(os.PRIO_PROCESS, int(thread)) != usual]
-        assert len(nice) in (0, 2)  # the pool that loads work in, where this user may have one
+        assert len(nice) in (0, 2)  # the load pool, if this user may have one
         old = request_of({"text": tf.constant(["a"])}, "encode_text")
         old.model_spec.version.value = 1
         code, details = failure(server.prediction.Predict, old)
@@ -86,7 +86,7 @@ def test_swap_under_load(exports: dict[int, Path], tmp_path: Path) -> None:
 
 def test_a_broken_version_leaves_the_old_one_serving(exports: dict[int, Path], tmp_path: Path) -> None:
     copy_version(exports[1], tmp_path / "1")
-    # A warm-up request that the model refuses, a file that is no model, a directory without anything.
+    # A warm-up request that the model refuses, a file that is not a model, an empty directory.
     bad_warm_up = copy_version(exports[2], tmp_path / "prepared-2")
     write_warm_up(bad_warm_up, [request_of({"no_such_input": [1.0]})])
     no_model = tmp_path / "prepared-3"
@@ -115,7 +115,7 @@ def test_a_broken_version_leaves_the_old_one_serving(exports: dict[int, Path], t
         assert client.recommend()[0].score == pytest.approx(100.9)
 
 
-def test_a_version_that_is_copied_slowly_is_tried_again(exports: dict[int, Path], tmp_path: Path) -> None:
+def test_a_version_that_is_copied_slowly_is_retried(exports: dict[int, Path], tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     with LiveServer(tmp_path, "--load_retry_interval_micros=200000", "--max_num_load_retries=1000") as server:
         server.wait_for_log("load failure (attempt 2 of 1001")
@@ -199,7 +199,7 @@ def post_held(server: LiveServer, started: Path, released: Path) -> int:
         return int(answer.status)
 
 
-def test_memory_of_unloaded_versions_is_given_back(tmp_path: Path) -> None:
+def test_memory_of_unloaded_versions_is_freed(tmp_path: Path) -> None:
     prepared = export_big(tmp_path / "prepared")
     copy_version(prepared, tmp_path / "1")
     with LiveServer(tmp_path) as server:
@@ -214,11 +214,11 @@ def test_memory_of_unloaded_versions_is_given_back(tmp_path: Path) -> None:
         for version in range(2, 6):
             copy_version(prepared, tmp_path / str(version))
             server.wait_for_state(version - 1, "END")
-        # Four models of 64 MB came and went; kept, they would be 256 MB.
+        # Four models of 64 MB were loaded and unloaded; kept, they would take 256 MB.
         assert megabytes() < before + 48
 
 
-def test_a_first_version_that_can_not_be_loaded_ends_the_server(tmp_path: Path) -> None:
+def test_a_first_version_that_cannot_be_loaded_ends_the_server(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     with LiveServer(tmp_path, "--max_num_load_retries=0") as server:
         assert server.wait() == 1
@@ -227,7 +227,7 @@ def test_a_first_version_that_can_not_be_loaded_ends_the_server(tmp_path: Path) 
         assert "Traceback" not in server.text
 
 
-def test_status_numbers_are_the_protocol_s() -> None:
+def test_status_numbers_match_the_protocol() -> None:
     from serving.server.lifecycle.states import ManagerState
 
     states = get_model_status_pb2.ModelVersionStatus.State
@@ -275,7 +275,7 @@ def test_several_models_labels_and_reloads(exports: dict[int, Path], tmp_path: P
             "model_version_policy { all {} } %s } }"
         )
         server.models.HandleReloadConfigRequest(reload_request(labelled % ""), timeout=30)
-        assert (offset_of(server, "a", 1), offset_of(server, "a", 2)) == (0, 100)  # at once: it has been waited for
+        assert (offset_of(server, "a", 1), offset_of(server, "a", 2)) == (0, 100)  # at once: the reload waited for it
         assert failure(server.prediction.Predict, request_of(RECOMMEND, model="b"))[0] is grpc.StatusCode.NOT_FOUND
         labels = 'version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 }'
         server.models.HandleReloadConfigRequest(reload_request(labelled % labels), timeout=30)
@@ -298,7 +298,7 @@ def test_several_models_labels_and_reloads(exports: dict[int, Path], tmp_path: P
         assert offset_of(server, "b") == 200
 
 
-def test_the_config_file_is_looked_at_again(exports: dict[int, Path], tmp_path: Path) -> None:
+def test_the_config_file_is_polled(exports: dict[int, Path], tmp_path: Path) -> None:
     copy_version(exports[1], tmp_path / "1")
     path = tmp_path / "models.config"
     path.write_text(models_config(a=tmp_path))
@@ -318,7 +318,7 @@ def test_the_config_file_is_looked_at_again(exports: dict[int, Path], tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("flag", "text", "said"),
+    ("flag", "text", "message"),
     [
         (
             "--model_config_file={0}",
@@ -353,20 +353,20 @@ def test_the_config_file_is_looked_at_again(exports: dict[int, Path], tmp_path: 
         ),
     ],
 )
-def test_a_server_that_cannot_start_says_why_and_fails(flag: str, text: str, said: str, tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_says_why_and_fails(flag: str, text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text(text)
     with LiveServer(tmp_path, *flag.format(path).split()) as server:
         assert server.wait() == 1
-        assert said in f"\n{server.text}"
+        assert message in f"\n{server.text}"
         assert "Failed to start server. Error: " in server.text
         assert "Traceback" not in server.text
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("flag", ["port", "rest_api_port", "grpc_socket_path"])
-def test_an_address_in_use_is_told_before_anything_is_loaded(tmp_path: Path, flag: str, workers: int) -> None:
-    # A version that can't be loaded: whoever gets that far fails with another message.
+def test_an_address_in_use_is_reported_before_anything_is_loaded(tmp_path: Path, flag: str, workers: int) -> None:
+    # A version that can't be loaded: a server that gets that far fails with another message.
     (tmp_path / "1").mkdir()
     with socket.create_server(("0.0.0.0", 0)) as port, socket.socket(socket.AF_UNIX) as path:
         path.bind(str(tmp_path / "socket"))
@@ -381,22 +381,22 @@ def test_an_address_in_use_is_told_before_anything_is_loaded(tmp_path: Path, fla
             assert "Remedy: stop " in line
 
 
-def test_addresses_that_can_not_be_had(tmp_path: Path) -> None:
+def test_unavailable_addresses(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for flags, said in (
+    for flags, message in (
         ({"port": 8500, "rest_api_port": 8500}, "--port and --rest_api_port are both 8500"),
-        ({"grpc_socket_path": str(tmp_path / "file")}, "there is something else, no socket"),
+        ({"grpc_socket_path": str(tmp_path / "file")}, "the path exists and is not a socket"),
         ({"grpc_socket_path": str(tmp_path / "no" / "socket")}, f"there is no directory {tmp_path / 'no'}"),
     ):
-        with pytest.raises(OSError, match=re.escape(said)):
+        with pytest.raises(OSError, match=re.escape(message)):
             addresses.check(argparse.Namespace(**{"port": 0, "rest_api_port": 0, "grpc_socket_path": ""} | flags))
-    # What a server that has gone leaves is no hindrance, and -1 is a free port.
+    # The socket of a server that is gone does not matter, and -1 is a free port.
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "left"))
     addresses.check(argparse.Namespace(port=0, rest_api_port=-1, grpc_socket_path=str(tmp_path / "left")))
 
 
-def test_a_healthy_start_has_nothing_to_complain_of(exports: dict[int, Path], tmp_path: Path) -> None:
+def test_a_healthy_start_logs_no_warnings(exports: dict[int, Path], tmp_path: Path) -> None:
     write_warm_up(copy_version(exports[1], tmp_path / "1"), [request_of(RECOMMEND)])
     with LiveServer(tmp_path, "--enable_batching", "--rest_api_port=-1") as server:
         assert offset_of(server, "recommender") == 0
@@ -408,7 +408,7 @@ def test_a_healthy_start_has_nothing_to_complain_of(exports: dict[int, Path], tm
         ] == []
 
 
-def test_the_server_process_does_not_load_tensorflow_s_package(exports: dict[int, Path], tmp_path: Path) -> None:
+def test_the_server_process_does_not_load_tensorflows_package(exports: dict[int, Path], tmp_path: Path) -> None:
     copy_version(exports[1], tmp_path / "1")
     with LiveServer(tmp_path, "--rest_api_port=-1", "--enable_batching") as server:
         assert offset_of(server, "recommender") == 0
@@ -417,8 +417,8 @@ def test_the_server_process_does_not_load_tensorflow_s_package(exports: dict[int
         assert "_pywrap_tensorflow" not in maps
 
 
-def test_health_turns_before_the_server_goes(exports: dict[int, Path], tmp_path: Path) -> None:
-    """A balancer learns of the end while the server still takes requests: none is lost."""
+def test_health_turns_before_the_server_stops(exports: dict[int, Path], tmp_path: Path) -> None:
+    """A load balancer is notified while the server still accepts requests: none is lost."""
     copy_version(exports[1], tmp_path / "1")
     flags = ("--enable_grpc_healthcheck_service", "--shutdown_delay_seconds=20", "--rest_api_port=-1")
     with LiveServer(tmp_path, *flags) as server:
@@ -432,13 +432,13 @@ def test_health_turns_before_the_server_goes(exports: dict[int, Path], tmp_path:
             assert health.Check(request, timeout=10).status == states.SERVING
         assert failure(health.Check, health_pb2.HealthCheckRequest(service="none"))[0] is grpc.StatusCode.NOT_FOUND
         server.terminate()
-        server.wait_for_log("serving on for 20 s")
+        server.wait_for_log("still serving for 20 s")
         assert health.Check(health_pb2.HealthCheckRequest(), timeout=10).status == states.NOT_SERVING
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(page, timeout=30)
         assert refused.value.code == 503
         assert offset_of(server, "recommender") == 0
-        server.terminate()  # again: don't wait for balancers
+        server.terminate()  # again: don't wait for load balancers
         assert server.wait() == 0
         assert server.text.rstrip().endswith("stopped")
 

@@ -1,4 +1,4 @@
-"""Source, policies, manager and flags, each on its own."""
+"""Source, policies, manager and flags, each in isolation."""
 
 import logging
 import threading
@@ -32,7 +32,7 @@ from tests.serving.live import wait_for
 
 
 class FakeLoader:
-    """A loader that loads when it is told to and notes what happens to it."""
+    """A loader that tests control, and that records its calls."""
 
     def __init__(self, name: str, storage: StoragePath, failures: int = 0) -> None:
         self.servable = f"{name}/{storage.version}"
@@ -141,7 +141,7 @@ def test_a_version_in_use_is_not_unloaded() -> None:
     assert rig.loaders[1].unloaded
 
 
-def test_handles_are_given_back_when_a_request_fails() -> None:
+def test_handles_are_released_when_a_request_fails() -> None:
     rig = Rig()
     rig.aspire(1)
     rig.wait({1: "AVAILABLE"})
@@ -161,18 +161,18 @@ def test_a_broken_version_leaves_the_old_one_and_can_be_overtaken_or_rolled_back
     error = rig.monitor.versions("m")[2].error
     assert error is not None
     assert error.code is grpc.StatusCode.DATA_LOSS
-    rig.aspire(2)  # the next poll finds the same: no second try, no change
+    rig.aspire(2)  # the next poll finds the same: no second attempt, no change
     assert rig.loaders[2].tries == 1
     assert rig.latest() == "m/1"
     rig.aspire(1)  # the broken version was deleted
     assert rig.states()[1] == "AVAILABLE"
     rig.prepare = lambda loader: None
-    rig.aspire(2)  # and comes back mended
+    rig.aspire(2)  # and comes back repaired
     rig.wait({1: "END", 2: "AVAILABLE"})
     assert rig.monitor.versions("m")[2].error is None
 
 
-def test_a_failed_load_is_tried_again_and_shows_its_error_meanwhile() -> None:
+def test_a_failed_load_is_retried_and_shows_its_error_in_the_meantime() -> None:
     rig = Rig(retries=3, interval=0.3)
     rig.prepare = lambda loader: setattr(loader, "failures", 2)
     rig.aspire(1)
@@ -183,7 +183,7 @@ def test_a_failed_load_is_tried_again_and_shows_its_error_meanwhile() -> None:
     assert rig.loaders[1].tries == 3
 
 
-def test_retries_end() -> None:
+def test_retries_are_limited() -> None:
     rig = Rig(retries=2)
     rig.prepare = lambda loader: setattr(loader, "failures", 99)
     rig.aspire(1)
@@ -203,14 +203,14 @@ def test_a_newer_version_does_not_wait_for_the_retries_of_a_broken_one() -> None
     assert rig.loaders[1].tries == 1
 
 
-def test_a_version_that_goes_and_comes_back_between_retries_starts_afresh() -> None:
+def test_a_version_removed_and_added_again_between_retries_starts_afresh() -> None:
     rig = Rig(retries=5, interval=3600.0)
     rig.prepare = lambda loader: setattr(loader, "failures", 1)
     rig.aspire(1)
     wait_for(lambda: rig.loaders[1].tries == 1, 60, "a try")
     rig.prepare = lambda loader: None
     rig.aspire()
-    rig.aspire(1)  # too early, as the first load has not ended yet; it must come without being asked for again
+    rig.aspire(1)  # too early, as the first load has not ended yet; it must load without another request
     rig.wait({1: "AVAILABLE"})
     assert len(rig.made) == 2
     assert rig.monitor.versions("m")[1].error is None  # cancelled, not failed
@@ -267,12 +267,12 @@ def test_a_version_that_comes_back_while_it_is_unloaded_is_loaded_again() -> Non
     time.sleep(0.05)
     assert len(rig.made) == 1
     first.may_unload.set()
-    rig.wait({1: "AVAILABLE"})  # without another report of the source
+    rig.wait({1: "AVAILABLE"})  # without another report from the source
     assert len(rig.made) == 2
 
 
-def test_what_was_loaded_for_nothing_never_answers() -> None:
-    """A version that is taken away while it loads may be taken away because it is faulty."""
+def test_a_version_loaded_in_vain_never_answers() -> None:
+    """A version that is removed while it loads may have been removed because it is faulty."""
     rig = Rig()
     published: list[str] = []
     rig.monitor.subscribe(lambda name, version, state: published.append(state.manager_state.name))
@@ -313,7 +313,7 @@ def test_a_move_to_a_broken_directory_keeps_the_old_one_and_shows_the_error() ->
     wait_for(lambda: rig.monitor.versions("m")[1].error is not None, 60, "the error")
     assert rig.states() == {1: "AVAILABLE"}
     assert rig.latest() == "m/1"
-    rig.aspire(1, base_path="/a")  # taken back
+    rig.aspire(1, base_path="/a")  # reverted
     assert rig.monitor.versions("m")[1].error is None
     assert len(rig.made) == 2
     assert not rig.made[0].unloaded
@@ -334,7 +334,7 @@ def test_resource_preserving_unloads_before_it_loads() -> None:
     rig.wait({1: "END", 2: "AVAILABLE"})
 
 
-def test_loads_at_once_are_limited_but_waiting_for_a_retry_takes_no_place() -> None:
+def test_concurrent_loads_are_limited_but_waiting_for_a_retry_does_not_count() -> None:
     rig = Rig(retries=1, interval=3600.0, load_threads=2)
 
     def hold_and_fail(loader: FakeLoader) -> None:
@@ -357,7 +357,7 @@ def test_loads_at_once_are_limited_but_waiting_for_a_retry_takes_no_place() -> N
     assert rig.manager.stop(5)
 
 
-def test_unloads_at_once_are_limited_but_waiting_for_requests_takes_no_place() -> None:
+def test_concurrent_unloads_are_limited_but_waiting_for_requests_does_not_count() -> None:
     rig = Rig(unload_threads=0)
     rig.prepare = lambda loader: loader.may_unload.clear()
     rig.aspire(1, 2, 3)
@@ -373,7 +373,7 @@ def test_unloads_at_once_are_limited_but_waiting_for_requests_takes_no_place() -
     rig.wait({1: "END", 2: "END", 3: "END"})
 
 
-def test_a_loader_that_cannot_even_be_made_is_a_failed_load() -> None:
+def test_a_loader_that_cannot_be_created_is_a_failed_load() -> None:
     rig = Rig()
 
     def refuse(loader: FakeLoader) -> None:
@@ -392,10 +392,10 @@ _ASPIRATIONS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(_ASPIRATIONS, st.sampled_from([AvailabilityPreserving, ResourcePreserving]))
-def test_any_course_of_events_ends_where_the_last_aspiration_points(
+def test_any_sequence_of_events_ends_with_the_last_aspired_versions(
     course: list[tuple[set[int], str, bool]], policy: type[AvailabilityPreserving] | type[ResourcePreserving]
 ) -> None:
-    """Whatever was aspired to before, in whatever order loads and unloads end: in the end just that is served."""
+    """Whatever was aspired before, in whatever order loads and unloads end: only those are served in the end."""
     rig = Rig(policy=policy(), load_threads=2, unload_threads=2)
     for versions, base_path, pause in course:
         rig.aspire(*versions, base_path=base_path)
@@ -419,7 +419,7 @@ def test_any_course_of_events_ends_where_the_last_aspiration_points(
     assert {*rig.states().values()} <= {"END"}
 
 
-def test_stop_waits_for_requests_but_not_for_ever() -> None:
+def test_stop_waits_for_requests_but_not_forever() -> None:
     rig = Rig()
     rig.aspire(1)
     rig.wait({1: "AVAILABLE"})
@@ -430,7 +430,7 @@ def test_stop_waits_for_requests_but_not_for_ever() -> None:
     assert 2 not in rig.loaders
 
 
-def test_many_threads_over_many_swaps_never_meet_an_unloaded_version() -> None:
+def test_many_threads_over_many_swaps_never_get_an_unloaded_version() -> None:
     rig = Rig()
     rig.aspire(1)
     rig.wait({1: "AVAILABLE"})
@@ -469,12 +469,12 @@ def snapshot(version: int, phase: str, aspired: bool = True) -> VersionSnapshot:
         ([], None),
         ([snapshot(1, "new")], (Action.LOAD, 1)),
         ([snapshot(1, "new"), snapshot(2, "new")], (Action.LOAD, 2)),
-        # The old one stays while the new one loads, and goes when it is ready.
+        # The old one stays while the new one loads, and is unloaded when that is ready.
         ([snapshot(1, "ready", False), snapshot(2, "loading")], None),
         ([snapshot(1, "ready", False), snapshot(2, "ready")], (Action.UNLOAD, 1)),
         ([snapshot(1, "ready", False)], (Action.UNLOAD, 1)),
         ([snapshot(1, "ready", False), snapshot(2, "done")], None),
-        # Of several old ones only the newest is needed for availability.
+        # Only the newest of several old ones is needed for availability.
         ([snapshot(1, "ready", False), snapshot(2, "ready", False), snapshot(3, "new")], (Action.UNLOAD, 1)),
     ],
 )
@@ -487,7 +487,7 @@ def test_availability_preserving(versions: Sequence[VersionSnapshot], expected: 
     [
         ([], None),
         ([snapshot(1, "new"), snapshot(2, "new")], (Action.LOAD, 2)),
-        # What is not wanted goes first, and must be gone before anything comes.
+        # Unwanted versions are unloaded first, and must be gone before anything loads.
         ([snapshot(1, "ready", False), snapshot(2, "new")], (Action.UNLOAD, 1)),
         ([snapshot(1, "leaving", False), snapshot(2, "new")], None),
         ([snapshot(1, "loading", False), snapshot(2, "new")], None),
@@ -571,7 +571,7 @@ def test_source_keeps_what_is_served_when_the_base_path_is_gone(
     assert "No versions of servable m found under base path" in caplog.text
 
 
-def test_source_polls_once_when_told_so(tmp_path: Path) -> None:
+def test_source_polls_once_if_configured(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     calls: list[str] = []
     source = FileSystemSource([WatchedModel("m", tmp_path, Latest())], 0, lambda name, versions: calls.append(name))
@@ -582,7 +582,7 @@ def test_source_polls_once_when_told_so(tmp_path: Path) -> None:
     assert calls == ["m"]
 
 
-def test_source_never_polls_when_told_so(tmp_path: Path) -> None:
+def test_source_never_polls_if_configured(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     calls: list[str] = []
     source = FileSystemSource([WatchedModel("m", tmp_path, Latest())], -1, lambda name, versions: calls.append(name))
@@ -593,8 +593,8 @@ def test_source_never_polls_when_told_so(tmp_path: Path) -> None:
     assert calls == []
 
 
-def test_source_takes_other_models(tmp_path: Path) -> None:
-    """Models left out are unaspired at once, others follow at the next look, which doesn't wait for the pause."""
+def test_source_switches_to_other_models(tmp_path: Path) -> None:
+    """Models left out are unaspired at once, others follow at the next poll, which doesn't wait for the pause."""
     for name in ("a/1", "b/1", "b/2", "elsewhere/1", "elsewhere/7"):
         (tmp_path / name).mkdir(parents=True)
     latest: dict[str, list[Path]] = {}
@@ -618,7 +618,7 @@ def test_source_takes_other_models(tmp_path: Path) -> None:
     source.stop()
 
 
-def test_a_version_directory_in_place_of_a_base_path_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_version_directory_as_base_path_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     version = tmp_path / "模型" / "7"
     version.mkdir(parents=True)
@@ -676,7 +676,7 @@ def test_errors_keep_their_code_and_fit_into_a_header() -> None:
     error = from_exception(tf.errors.InvalidArgumentError(None, None, "x" * 5000))
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
     assert error.grpc_details == "x" * 1024 + "...TRUNCATED"
-    # In bytes, which is what a header has room for, and whole letters.
+    # Limited in bytes, like the header, without splitting characters.
     assert StatusError(grpc.StatusCode.INTERNAL, "帐" * 341).grpc_details == "帐" * 341
     assert StatusError(grpc.StatusCode.INTERNAL, "帐" * 342).grpc_details == "帐" * 341 + "...TRUNCATED"
     assert from_exception(MemoryError()).code is grpc.StatusCode.RESOURCE_EXHAUSTED

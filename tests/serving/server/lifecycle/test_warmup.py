@@ -1,4 +1,4 @@
-"""Warm-up files of every kind of log, and TFRecord framing against TensorFlow's own."""
+"""Warm-up files with every kind of log, and TFRecord framing compared with TensorFlow's own."""
 
 import io
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def write(servable: SessionServable, records: Sequence[bytes]) -> Path:
 
 
 class AloneServable(SessionServable):
-    """Notes which requests had to run alone."""
+    """Records which requests had to run alone."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -53,7 +53,7 @@ class AloneServable(SessionServable):
 
 
 @pytest.mark.parametrize("alone", [False, True])
-def test_predict_is_warmed_up_by_the_ways_that_it_may_come(tmp_path: Path, alone: bool) -> None:
+def test_predict_is_warmed_up_for_each_path_it_may_take(tmp_path: Path, alone: bool) -> None:
     servable = AloneServable(export_examples(tmp_path / "1"))
     log = Log()
     log.predict_log.request.model_spec.signature_name = "regress"
@@ -95,7 +95,7 @@ def failure(servable: SessionServable, *logs: Any, **options: Any) -> tuple[grpc
     return caught.value.code, caught.value.message.replace(str(path), "FILE")
 
 
-def test_no_file_is_no_fault(servable: SessionServable) -> None:
+def test_a_missing_file_is_not_an_error(servable: SessionServable) -> None:
     assert warm_up(servable, "m", 1) == 0
 
 
@@ -117,7 +117,7 @@ def test_a_request_that_fails_fails_the_load(servable: SessionServable) -> None:
     )
 
 
-def test_logs_that_can_not_be_replayed(servable: SessionServable) -> None:
+def test_logs_that_cannot_be_replayed(servable: SessionServable) -> None:
     log = Log()
     log.session_run_log.request.feed.add(name="x")
     assert failure(servable, log) == (
@@ -142,7 +142,7 @@ def test_at_most_a_thousand_records(servable: SessionServable) -> None:
     assert "Number of warmup records exceeds the maximum (1000) at FILE" in message
 
 
-def test_records_that_are_no_logs(servable: SessionServable) -> None:
+def test_records_that_are_not_logs(servable: SessionServable) -> None:
     path = write(servable, [b"\xff\xff\xff"])
     with pytest.raises(StatusError, match="Failed to parse warmup record from") as caught:
         warm_up(servable, "m", 1)
@@ -153,7 +153,7 @@ def test_records_that_are_no_logs(servable: SessionServable) -> None:
     assert caught.value.code is grpc.StatusCode.DATA_LOSS
 
 
-def test_time_and_outcome_are_recorded(servable: SessionServable) -> None:
+def test_time_and_status_are_recorded(servable: SessionServable) -> None:
     metrics = Metrics()
     path = write(servable, [regress_log().SerializeToString()])
     warm_up(servable, "m", 1, metrics=metrics)
@@ -187,7 +187,7 @@ def tensorflow_reads(path: Path, data: bytes) -> tuple[list[bytes], str]:
     records: list[bytes] = []
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-            records.append(record)  # noqa: PERF402 - what was read before a failure counts
+            records.append(record)  # noqa: PERF402 - records read before a failure count
     except tf.errors.DataLossError as error:
         return records, error.message
     return records, ""
@@ -203,7 +203,7 @@ def we_read(data: bytes) -> tuple[list[bytes], str]:
     return records, ""
 
 
-def test_frames_are_tensorflow_s(tmp_path: Path) -> None:
+def test_frames_match_tensorflow(tmp_path: Path) -> None:
     with tf.io.TFRecordWriter(str(tmp_path / "theirs")) as writer:
         for record in RECORDS:
             writer.write(record)
@@ -214,7 +214,7 @@ def test_frames_are_tensorflow_s(tmp_path: Path) -> None:
     assert masked_crc32c(b"123456789") == (0x2507C60D + 0xA282EAD8) % 2**32
 
 
-def test_broken_files_read_as_tensorflow_reads_them(tmp_path: Path) -> None:
+def test_broken_files_are_read_like_tensorflow(tmp_path: Path) -> None:
     good = b"".join(map(frame, RECORDS[:3]))
     for position in range(len(good)):
         spoilt = bytearray(good)
@@ -234,11 +234,11 @@ def test_broken_files_read_as_tensorflow_reads_them(tmp_path: Path) -> None:
             continue
         start = max(s for s in starts if s < cut)
         assert ours[1].startswith(f"truncated record at {start}'")
-        if cut - start >= 12:  # TensorFlow overlooks a cut inside the record's head
+        if cut - start >= 12:  # TensorFlow does not notice a truncated record header
             assert ours[1] in theirs[1]
 
 
-def test_a_length_that_lies_asks_for_no_memory() -> None:
+def test_a_wrong_length_allocates_no_memory() -> None:
     length = (1 << 62).to_bytes(8, "little")
     head = length + masked_crc32c(length).to_bytes(4, "little")
     assert we_read(head + b"short")[1].startswith("truncated record at 0'")

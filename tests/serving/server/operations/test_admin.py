@@ -1,4 +1,4 @@
-"""Who may reload the configuration and record profiles, and which files a request may have written."""
+"""Who may reload the configuration and record profiles, and which files a request may write."""
 
 import socket
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 
 def own_address() -> str:
-    """An address of this machine that is no loopback's: where the packets would leave, of which none is sent."""
+    """A non-loopback address of this machine: the source address of packets to the outside (none is sent)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("198.51.100.1", 9))
@@ -35,7 +35,7 @@ def own_address() -> str:
 
 
 class Admin:
-    """Asks for what only administrators may, at an address and with headers."""
+    """Sends an administrative request to an address with headers."""
 
     def __init__(
         self, address: str, model: str, base_path: Path, credentials: grpc.ChannelCredentials | None = None
@@ -68,7 +68,7 @@ class Admin:
 
 
 class Served:
-    """A server, and where it is reached from this machine and as if from another one."""
+    """A server, and its addresses from this machine and as if from another one."""
 
     def __init__(self, server: LiveServer, base: Path) -> None:
         self.server = server
@@ -135,7 +135,7 @@ def test_clients_of_this_machine_are_administrators(by_default: Served, tmp_path
     ],
     ids=str,
 )
-def test_clients_of_other_machines_are_none(by_default: Served, tmp_path: Path, headers: dict[str, str]) -> None:
+def test_other_machines_have_no_access(by_default: Served, tmp_path: Path, headers: dict[str, str]) -> None:
     far = by_default.far()
     assert far.reload(**headers) is _DENIED
     assert "--admin_token_file" in far.details
@@ -145,19 +145,19 @@ def test_clients_of_other_machines_are_none(by_default: Served, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("header", [f"Bearer {_TOKENS[1]}", f"bearer  {_TOKENS[2]} "])
-def test_a_token_opens_from_everywhere(by_default: Served, by_token: Served, tmp_path: Path, header: str) -> None:
+def test_a_token_gives_access_anywhere(by_default: Served, by_token: Served, tmp_path: Path, header: str) -> None:
     for admin in by_default.far(), by_token.far(), by_token.near():
         assert admin.reload(authorization=header) is grpc.StatusCode.OK
         assert admin.profile(tmp_path, authorization=header) is grpc.StatusCode.OK
 
 
-def test_with_tokens_alone_loopback_is_nobody(by_token: Served, tmp_path: Path) -> None:
+def test_with_tokens_only_loopback_has_no_access(by_token: Served, tmp_path: Path) -> None:
     assert by_token.near().reload() is _DENIED
     assert by_token.near().profile(tmp_path) is _DENIED
     assert _TOKENS[1] not in by_token.server.text
 
 
-def test_a_checked_certificate_opens(
+def test_a_verified_certificate_gives_access(
     way: str, exports: dict[int, Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     servers, clients = trustme.CA(), trustme.CA()
@@ -171,7 +171,7 @@ def test_a_checked_certificate_opens(
         served_by.server.wait_for_log("(certificate)")
 
 
-def test_open_is_as_tensorflow_serving(by_anybody: Served, tmp_path: Path) -> None:
+def test_open_is_like_tensorflow_serving(by_anybody: Served, tmp_path: Path) -> None:
     far = by_anybody.far()
     far.model.logging_config.log_collector_config.filename_prefix = str(tmp_path / "made" / "requests")
     assert far.reload() is grpc.StatusCode.OK

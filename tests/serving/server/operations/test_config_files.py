@@ -1,4 +1,4 @@
-"""Configuration files: what is read, what wins, and how mistakes are told; and the messages they are made of."""
+"""Configuration files: parsing, precedence and error messages; and their proto messages."""
 
 import mmap
 import subprocess
@@ -41,7 +41,7 @@ def options(*arguments: str) -> Any:
 
 
 def write(path: Path, text: str) -> Path:
-    # All at once: a reader in another thread must not find it half written.
+    # Atomically: a reader in another thread must not find it half written.
     aside = path.with_name(path.name + ".new")
     aside.write_text(text, encoding="utf-8")
     return aside.rename(path)
@@ -54,7 +54,7 @@ def refusal(call: Callable[..., Any], *arguments: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "model_config_list {\n  config { nme: 'x' }\n}",
@@ -73,26 +73,26 @@ def refusal(call: Callable[..., Any], *arguments: Any) -> str:
         ),
     ],
 )
-def test_malformed_files_name_line_and_column(text: str, said: str, tmp_path: Path) -> None:
+def test_malformed_files_name_line_and_column(text: str, message: str, tmp_path: Path) -> None:
     path = write(tmp_path / "models.config", text)
-    told = refusal(config_files.model_server_config, options(f"--model_config_file={path}"))
-    assert told.startswith(f"Error parsing text-format tensorflow.serving.ModelServerConfig: {said}")
-    assert str(path) in told
-    assert "Remedy: " in told
-    assert "\n" not in told
+    reported = refusal(config_files.model_server_config, options(f"--model_config_file={path}"))
+    assert reported.startswith(f"Error parsing text-format tensorflow.serving.ModelServerConfig: {message}")
+    assert str(path) in reported
+    assert "Remedy: " in reported
+    assert "\n" not in reported
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.one_of(st.text(), st.text(st.sampled_from("config{}[]:\"'<>,;#\n 0a.-"))))
-def test_any_text_is_read_or_refused_in_one_way(text: str) -> None:
+def test_any_text_is_read_or_refused_cleanly(text: str) -> None:
     message = model_server_config_pb2.ModelServerConfig()
-    told = "Error parsing text-format tensorflow.serving.ModelServerConfig: ... (in here)"
+    reported = "Error parsing text-format tensorflow.serving.ModelServerConfig: ... (in here)"
     try:
         config_files.parse_text_proto(text, message, "here")
     except ConfigFileError as error:
-        told = str(error)
-    assert told.startswith("Error parsing text-format tensorflow.serving.ModelServerConfig: ")
-    assert "(in here)" in told
+        reported = str(error)
+    assert reported.startswith("Error parsing text-format tensorflow.serving.ModelServerConfig: ")
+    assert "(in here)" in reported
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "Is a directory" in refusal(config_files.read_text_proto, tmp_path, message)
     latin = tmp_path / "latin"
     latin.write_bytes("\n# größe".encode("latin-1"))
-    told = refusal(config_files.read_text_proto, latin, message)
-    assert told.startswith("Error parsing text-format tensorflow.serving.ModelServerConfig: 2:1: not UTF-8")
+    reported = refusal(config_files.read_text_proto, latin, message)
+    assert reported.startswith("Error parsing text-format tensorflow.serving.ModelServerConfig: 2:1: not UTF-8")
 
 
 def test_the_model_of_the_flags_or_the_models_of_the_file(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_flags_alone() -> None:
     assert bundle == expected
 
 
-def test_flags_of_threads_win_over_the_session_s_file(tmp_path: Path) -> None:
+def test_thread_flags_override_the_session_config_file(tmp_path: Path) -> None:
     path = write(
         tmp_path / "session.config",
         "intra_op_parallelism_threads: 3 inter_op_parallelism_threads: 5 allow_soft_placement: true",
@@ -208,7 +208,7 @@ def test_batching_parameters(tmp_path: Path) -> None:
     )
 
 
-def test_a_version_s_own_batching_parameters(tmp_path: Path) -> None:
+def test_a_versions_own_batching_parameters(tmp_path: Path) -> None:
     shared = text_format.Parse(
         'num_batch_threads { value: 4 } thread_pool_name { value: "all" } max_batch_size { value: 9 }',
         session_bundle_config_pb2.BatchingParameters(),
@@ -255,7 +255,7 @@ def test_a_platform_config_replaces_the_flags(adapter: str, field: str, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", 'needs an entry for the platform "tensorflow" and no other, got none'),
         ('platform_configs { key: "caffe" value {} }', "got ['caffe']"),
@@ -276,7 +276,7 @@ def test_a_platform_config_replaces_the_flags(adapter: str, field: str, tmp_path
             'platform_configs { key: "tensorflow" value { source_adapter_config { '
             "[type.googleapis.com/tensorflow.serving.SessionBundleSourceAdapterConfig] { "
             'config { mixed_precision: "float16" } } } } }',
-            "mixed_precision: 'float16' is none of '', 'bfloat16'. Remedy: take it out",
+            "mixed_precision: 'float16' is none of '', 'bfloat16'. Remedy: remove it",
         ),
         (
             'platform_configs { key: "tensorflow" value { source_adapter_config { [type.googleapis.com/x.Y] {} } } }',
@@ -284,12 +284,12 @@ def test_a_platform_config_replaces_the_flags(adapter: str, field: str, tmp_path
         ),
     ],
 )
-def test_platform_configs_that_are_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_platform_configs_that_are_refused(text: str, message: str, tmp_path: Path) -> None:
     path = write(tmp_path / "platform.config", text)
-    assert said in refusal(config_files.session_bundle_config, options(f"--platform_config_file={path}"))
+    assert message in refusal(config_files.session_bundle_config, options(f"--platform_config_file={path}"))
 
 
-def test_precision_of_the_platform_s_file(tmp_path: Path) -> None:
+def test_precision_in_the_platform_config(tmp_path: Path) -> None:
     path = write(
         tmp_path / "platform.config",
         'platform_configs { key: "tensorflow" value { source_adapter_config { '
@@ -329,7 +329,7 @@ def test_ssl(tmp_path: Path) -> None:
 
 
 class Applied:
-    """What a poller applied; refuses configurations that name ``refused``."""
+    """Configurations that a poller applied; refuses those that name ``refused``."""
 
     def __init__(self, config: Any) -> None:
         self.current = config
@@ -361,15 +361,15 @@ def test_a_changed_file_is_applied_and_a_broken_one_ignored(tmp_path: Path, capl
     path.unlink()
     wait_for(lambda: "No such file or directory" in caplog.text, 60, "the log")
     write(path, names("refused"))
-    wait_for(lambda: len(applied.calls) > 5, 60, "several attempts")  # it may be accepted later: labels, for one
+    wait_for(lambda: len(applied.calls) > 5, 60, "several attempts")  # it may be accepted later, for example labels
     poller.stop()
     assert set(map(tuple, applied.calls[2:])) == {("refused",)}
     assert caplog.text.count("failed to ReloadConfig: INTERNAL: ValueError: no") == 1
-    assert "The former configuration stays in force" in caplog.text
+    assert "The previous configuration stays in force" in caplog.text
     assert [model.name for model in applied.current.model_config_list.config] == ["c"]
 
 
-def test_the_file_wins_over_what_was_reloaded_by_request(tmp_path: Path) -> None:
+def test_the_file_overrides_a_reload_request(tmp_path: Path) -> None:
     path = write(tmp_path / "models.config", names("a"))
     applied = Applied(config_files.read_text_proto(path, model_server_config_pb2.ModelServerConfig()))
     poller = ConfigFilePoller(str(path), 0.01, lambda: applied.current, applied.apply)
@@ -379,7 +379,7 @@ def test_the_file_wins_over_what_was_reloaded_by_request(tmp_path: Path) -> None
     poller.stop()
 
 
-# Every field.
+# Fields
 
 
 def messages() -> Iterator[Any]:
@@ -413,7 +413,7 @@ def test_the_table_of_fields_is_complete() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "starts"),
     [
         ("", []),
         ("sampling_config { sampling_rate: 1 } log_collector_config { type: 'file' }", []),
@@ -427,13 +427,13 @@ def test_the_table_of_fields_is_complete() -> None:
         ),
     ],
 )
-def test_refused_fields(text: str, said: list[str]) -> None:
+def test_refused_fields(text: str, starts: list[str]) -> None:
     found = list(refused_fields(text_format.Parse(text, logging_config_pb2.LoggingConfig())))
-    assert len(found) == len(said)
-    assert all(is_.startswith(expected) for is_, expected in zip(found, said, strict=True))
+    assert len(found) == len(starts)
+    assert all(is_.startswith(start) for is_, start in zip(found, starts, strict=True))
 
 
-# The messages.
+# Messages
 
 
 def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
@@ -458,8 +458,8 @@ def test_messages_do_not_import_tensorflow() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_profiler_messages_are_those_of_tensorflow_s_library() -> None:
-    """TensorFlow's C++ library holds the serialised descriptor of the real file."""
+def test_profiler_messages_match_tensorflows_library() -> None:
+    """TensorFlow's C++ library contains the serialised descriptor of the real file."""
     import tensorflow as tf
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
@@ -486,7 +486,7 @@ def test_profiler_messages_are_those_of_tensorflow_s_library() -> None:
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*")), ids=lambda path: path.name)
 def test_examples_are_well_formed(path: Path) -> None:
-    """Every file in configs/serving is one that its flag takes."""
+    """Every file in configs/serving is accepted by its flag."""
     reader, flag = {
         "models": (config_files.model_server_config, ["--model_config_file"]),
         "batching": (config_files.session_bundle_config, ["--enable_batching", "--batching_parameters_file"]),

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving.runtime.batching import BatchingOptions
 from serving.server.errors import StatusError
-from serving.server.operations.figures import MAX_CELLS, exponential
+from serving.server.operations.metric_values import MAX_CELLS, exponential
 from serving.server.operations.metrics import Metrics, prometheus_name
 
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)")
@@ -21,7 +21,7 @@ _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
 
 def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    # prometheus_client's parser renames counters, so it only vouches for the syntax.
+    # prometheus_client's parser renames counters, so it only checks the syntax.
     assert list(text_string_to_metric_families(text.decode()))
     found = {}
     for line in text.decode().splitlines():
@@ -36,7 +36,7 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(labels.items())
 
 
-def test_the_text_is_the_real_exporter_s() -> None:
+def test_the_text_matches_the_real_exporter() -> None:
     metrics = Metrics()
     metrics.request_count.cell("m", "OK").add()
     metrics.request_count.cell("m", "OK").add()
@@ -89,7 +89,7 @@ def test_the_text_is_the_real_exporter_s() -> None:
         (":tensorflow:core:graph_run_time_usecs", "counter"),
     ],
 )
-def test_names_and_types_are_there_before_anything_was_counted(name: str, kind: str) -> None:
+def test_names_and_types_are_exported_before_anything_was_counted(name: str, kind: str) -> None:
     assert f"# TYPE {name} {kind}" in Metrics().render().decode().splitlines()
 
 
@@ -104,7 +104,7 @@ BOUNDS = [
 # fmt: on
 
 
-def test_latency_buckets_are_a_stock_server_s() -> None:
+def test_latency_buckets_match_a_stock_server() -> None:
     metrics = Metrics()
     metrics.request_latency.cell("m", "Predict", "GRPC").observe(105)
     values = samples(metrics.render())
@@ -114,7 +114,7 @@ def test_latency_buckets_are_a_stock_server_s() -> None:
     assert len(exponential(100, 1.2, 52)) == 52
 
 
-def test_a_value_on_a_bound_belongs_to_it() -> None:
+def test_bucket_bounds_are_inclusive() -> None:
     metrics = Metrics()
     metrics.request_example_counts.cell("m").observe(4)
     values = samples(metrics.render())
@@ -137,7 +137,7 @@ def test_loads_and_warm_ups() -> None:
     assert values[key(warm_up, model_path="/models/m/1", status="OK")] == 250_000
 
 
-def test_graph_runs_follow_from_the_runtime_s_latency() -> None:
+def test_graph_runs_are_derived_from_the_runtime_latency() -> None:
     metrics = Metrics()
     for microseconds in (100, 250):
         metrics.runtime_latency.cell("m", "Predict", "TF1").observe(microseconds)
@@ -166,7 +166,7 @@ def test_states_of_versions() -> None:
     assert values[key(name, model_name="m", version="1", state="END")] == 1
 
 
-def test_process_figures_and_further_collectors() -> None:
+def test_process_metrics_and_other_collectors() -> None:
     metrics = Metrics()
     Gauge("in_flight", "Requests being answered.", registry=metrics.registry).set(3)
     values = samples(metrics.render())
@@ -194,7 +194,7 @@ def test_nothing_is_lost_between_threads() -> None:
     assert total == 8 * sum(range(2000))
 
 
-def test_a_client_can_not_fill_the_memory_with_names() -> None:
+def test_a_client_cannot_fill_the_memory_with_names() -> None:
     metrics = Metrics()
     for n in range(MAX_CELLS + 50):
         metrics.request_count.cell(f"{n:05d}" + "x" * 10_000, "NOT_FOUND").add()
@@ -227,9 +227,9 @@ def test_pages_of_several_processes() -> None:
     assert parts[0].request_count.total() == 1
 
 
-def test_batches_are_counted_as_the_real_server_counts_them() -> None:
+def test_batches_are_counted_like_in_the_real_server() -> None:
     metrics = Metrics()
-    # Two requests of 3 and 2 rows, with two inputs each, in a batch that was filled up to 8.
+    # Two requests of 3 and 2 rows, with two inputs each, in a batch that was padded to 8.
     for milliseconds, rows in ((0.05, 3), (2, 2)):
         metrics.batching.request(milliseconds / 1000, rows, 2)
     metrics.batching.run(8, 5)

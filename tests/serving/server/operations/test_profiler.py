@@ -1,4 +1,4 @@
-"""Profiles captured from a server that serves a real SavedModel, by TensorFlow's own client; and server reflection."""
+"""Profiles captured by TensorFlow's own client from a server with a real SavedModel; and server reflection."""
 
 import subprocess
 import sys
@@ -66,7 +66,7 @@ class _Product(tf.Module):  # type: ignore[misc]
 
 @pytest.fixture(scope="module")
 def model_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in a process without TensorFlow's package, whose model is run all the time; and its address."""
+    """A server in a process without TensorFlow's package, whose model runs continuously; and its address."""
     path = tmp_path_factory.mktemp("product") / "1"
     module = _Product()
     function = tf.function(module.product).get_concrete_function(x=tf.TensorSpec([None, None], tf.float32, "x"))
@@ -121,17 +121,17 @@ def test_tensorflow_client_captures_the_models_ops(model_server: Any, tmp_path: 
 
 
 def _code(stub: Any, directory: Path) -> Any:
-    """What a very short recording comes to."""
+    """The result of a very short recording."""
     return stub.Profile.future(_request(directory, "probe", 1), timeout=30).code()
 
 
 def _begin(stub: Any, directory: Path, session: str) -> Any:
-    """Begins a recording of ten minutes and waits until it runs."""
+    """Starts a recording of ten minutes and waits until it is running."""
     deadline = time.monotonic() + 30
     recording = stub.Profile.future(_request(directory, session, 600_000), timeout=60)
     while _code(stub, directory) is not grpc.StatusCode.INTERNAL:
         assert time.monotonic() < deadline, "no recording was begun"
-        if recording.done():  # the probe was there first
+        if recording.done():  # the probe came first
             recording = stub.Profile.future(_request(directory, session, 600_000), timeout=60)
     assert not recording.done()
     return recording
@@ -141,7 +141,7 @@ def test_terminate_ends_a_recording(stub: Any, tmp_path: Path) -> None:
     recording = _begin(stub, tmp_path, "long")
     stub.Terminate(profiler_service_pb2.TerminateRequest(session_id="another"), timeout=10)
     assert _code(stub, tmp_path) is grpc.StatusCode.INTERNAL
-    time.sleep(2.0)  # what runs meanwhile is to be in it
+    time.sleep(2.0)  # runs during this time should be in it
     stub.Terminate(profiler_service_pb2.TerminateRequest(session_id="long"), timeout=10)
     assert not recording.result(timeout=30).empty_trace
     (written,) = (tmp_path / "long").iterdir()
@@ -160,16 +160,16 @@ def test_one_recording_at_a_time(stub: Any, tmp_path: Path) -> None:
     recording.result(timeout=30)
 
 
-def test_a_client_that_goes_ends_its_recording(stub: Any, tmp_path: Path) -> None:
+def test_a_disconnected_client_ends_its_recording(stub: Any, tmp_path: Path) -> None:
     _begin(stub, tmp_path, "gone").cancel()
     deadline = time.monotonic() + 30
     while _code(stub, tmp_path) is not grpc.StatusCode.OK:
-        assert time.monotonic() < deadline, "the recording goes on"
+        assert time.monotonic() < deadline, "the recording is still running"
     assert not (tmp_path / "gone").exists()
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "reported"),
     [
         ("repository_root", "", "must be a directory"),
         ("repository_root", "gs://bucket/logs", "must be a directory"),
@@ -179,15 +179,15 @@ def test_a_client_that_goes_ends_its_recording(stub: Any, tmp_path: Path) -> Non
         ("host_name", "a/b", "host_name"),
     ],
 )
-def test_names_that_are_no_place_to_write(stub: Any, tmp_path: Path, field: str, value: str, told: str) -> None:
+def test_invalid_places_to_write(stub: Any, tmp_path: Path, field: str, value: str, reported: str) -> None:
     request = _request(tmp_path, "s", 1)
     setattr(request, field, value)
     failure = _failure(stub.Profile, request)
     assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert told in str(failure.details())
+    assert reported in str(failure.details())
 
 
-def test_directory_that_cannot_be_written(stub: Any, tmp_path: Path) -> None:
+def test_directory_that_is_not_writable(stub: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     failure = _failure(stub.Profile, _request(tmp_path / "file", "s", 1))
     assert failure.code() is grpc.StatusCode.INTERNAL
@@ -215,7 +215,7 @@ def test_shutdown_ends_recordings_and_refuses_others(tmp_path: Path) -> None:
 
 
 def _api_file(name: str) -> FileDescriptorProto:
-    """The definition in the API package's own module, which can't be imported: taken out of its source."""
+    """The definition in the API package's own module, which can't be imported: extracted from its source."""
     import ast
 
     import tensorflow_serving
@@ -272,7 +272,7 @@ def test_reflection_describes_what_the_api_package_defines(
     assert sorted(got.dependency) == sorted(wanted.dependency)
 
 
-def test_reflected_messages_can_be_made_and_read(reflected: ProtoReflectionDescriptorDatabase) -> None:
+def test_reflected_messages_can_be_created_and_read(reflected: ProtoReflectionDescriptorDatabase) -> None:
     from google.protobuf import message_factory
 
     pool = descriptor_pool.DescriptorPool(reflected)
@@ -292,7 +292,7 @@ def test_reflected_messages_can_be_made_and_read(reflected: ProtoReflectionDescr
     assert pool.FindMessageTypeByName("tensorflow.serving.SignatureDefMap")
 
 
-def test_open_reflection_sessions_keep_no_request_waiting() -> None:
+def test_open_reflection_sessions_do_not_block_requests() -> None:
     server = grpc.server(ThreadPoolExecutor(1))
     add_reflection(server, [])
     echo = grpc.unary_unary_rpc_method_handler(lambda request, context: request)

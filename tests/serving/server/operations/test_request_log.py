@@ -131,11 +131,11 @@ def test_the_sampling_rate(logger: ServerRequestLogger, tmp_path: Path) -> None:
     for _ in range(2000):
         logger.log(*predict_pair(), "m", 3, "serving_default")
     assert logger.close()
-    # A binomial count of mean 500 and deviation 19.4; outside of eight deviations once in 10^15 runs.
+    # A binomial count with mean 500 and deviation 19.4; outside eight deviations once in 10^15 runs.
     assert 345 < len(records_in(tmp_path)) < 655
 
 
-def test_a_rate_of_nothing_logs_nothing(logger: ServerRequestLogger, tmp_path: Path) -> None:
+def test_a_rate_of_zero_logs_nothing(logger: ServerRequestLogger, tmp_path: Path) -> None:
     config = config_of(tmp_path)
     config.model_config_list.config[0].logging_config.ClearField("sampling_config")
     logger.update(config)
@@ -145,7 +145,7 @@ def test_a_rate_of_nothing_logs_nothing(logger: ServerRequestLogger, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_new_rate_goes_on_in_the_same_file_and_a_new_prefix_finishes_it(
+def test_a_new_rate_continues_the_same_file_and_a_new_prefix_finishes_it(
     logger: ServerRequestLogger, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
@@ -164,7 +164,7 @@ def test_a_new_rate_goes_on_in_the_same_file_and_a_new_prefix_finishes_it(
     assert len(records_in(second)) == 1
 
 
-def test_what_is_wrong_with_a_config_is_told_and_changes_nothing(logger: ServerRequestLogger, tmp_path: Path) -> None:
+def test_an_invalid_config_is_reported_and_changes_nothing(logger: ServerRequestLogger, tmp_path: Path) -> None:
     def failure(config: Any) -> tuple[grpc.StatusCode, str]:
         for call in (logger.check, logger.update):
             with pytest.raises(StatusError) as caught:
@@ -187,13 +187,13 @@ def test_what_is_wrong_with_a_config_is_told_and_changes_nothing(logger: ServerR
     (tmp_path / "file").write_text("in the way")
     code, message = failure(config_of(tmp_path / "file" / "below"))
     assert code is grpc.StatusCode.FAILED_PRECONDITION
-    assert "can't be made" in message
+    assert "can't be created" in message
     logger.log(*predict_pair(), "m", 3, "serving_default")
     assert logger.close()
     assert len(records_in(tmp_path / "good")) == 1
 
 
-def test_a_response_may_come_on_the_wire(logger: ServerRequestLogger, tmp_path: Path) -> None:
+def test_a_response_may_be_serialised(logger: ServerRequestLogger, tmp_path: Path) -> None:
     logger.update(config_of(tmp_path))
     request, response = predict_pair()
     logger.log(request, response.SerializeToString(), "m", 3, "serving_default")
@@ -209,7 +209,7 @@ def test_no_type_is_the_file_type(logger: ServerRequestLogger, tmp_path: Path) -
 
 
 class Report:
-    """What became of the records."""
+    """The results of the records."""
 
     def __init__(self) -> None:
         self.codes: list[grpc.StatusCode] = []
@@ -238,7 +238,7 @@ def test_files_are_hidden_until_they_are_complete(tmp_path: Path) -> None:
         assert re.fullmatch(pattern, path.name), path
 
 
-def test_an_old_file_is_finished_without_a_further_record(tmp_path: Path) -> None:
+def test_an_old_file_is_finished_without_another_record(tmp_path: Path) -> None:
     collector = FileLogCollector(str(tmp_path / "r"), Report(), max_file_seconds=0.1)
     collector.collect("m", b"one")
     wait_for(lambda: len(list(tmp_path.glob("r-*.tfrecord"))) == 1)
@@ -252,7 +252,7 @@ def test_a_full_queue_drops_at_once_and_says_so(tmp_path: Path) -> None:
     release, report = threading.Event(), Report()
 
     def slow_report(tag: str, code: grpc.StatusCode) -> None:
-        # Called by the writing thread, like a disk that hangs; drops are reported by the requests' own.
+        # Called by the writing thread, like a disk that hangs; drops are reported by the requests' own threads.
         if threading.current_thread().name == "request-log":
             release.wait(20)
         report(tag, code)
@@ -290,7 +290,7 @@ def test_a_directory_that_goes_away_loses_records_but_nothing_else(tmp_path: Pat
     assert records_in(directory) == [b"kept"]
 
 
-def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_complete_records(tmp_path: Path) -> None:
     report = Report()
     collector = FileLogCollector(str(tmp_path / "r"), report)
     collector.collect("m", b"a" * 100)

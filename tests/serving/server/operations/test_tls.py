@@ -1,4 +1,4 @@
-"""TLS and mutual TLS handshakes, and what is said of keys and certificates that can't work."""
+"""TLS and mutual TLS handshakes, and error messages for invalid keys and certificates."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +41,7 @@ def _config(server: Party, **fields: Any) -> Any:
 
 @contextmanager
 def _serving(config: Any) -> Iterator[int]:
-    """A server of one method, whose answer names the peer that the handshake has proven."""
+    """A server with one method, whose answer names the peer authenticated by the handshake."""
 
     def who(request: bytes, context: grpc.ServicerContext) -> bytes:
         return b",".join(context.peer_identities() or ())
@@ -77,7 +77,7 @@ def test_tls(authority: trustme.CA, server: Party) -> None:
         _refused(port, client_credentials(trustme.CA()))
 
 
-def test_an_authority_alone_asks_no_client_for_its_certificate(
+def test_an_authority_alone_requests_no_client_certificate(
     authority: trustme.CA, clients_authority: trustme.CA, server: Party
 ) -> None:
     with _serving(_config(server, custom_ca=_pem(clients_authority))) as port:
@@ -110,7 +110,7 @@ def test_notes_around_the_certificates(authority: trustme.CA, server: Party) -> 
 
 
 def _garble(pem: str) -> str:
-    """The same in form; what it encodes is no longer a key or certificate."""
+    """The same form, but its content is no longer a key or certificate."""
     lines = pem.strip().splitlines()
     return "\n".join([lines[0], *("A" * len(line) for line in lines[1:-1]), lines[-1]]) + "\n"
 
@@ -143,17 +143,17 @@ def _wrong_configs(server: Party, authority: trustme.CA) -> dict[str, tuple[dict
             {"server_cert": server.chain + _garble(server.chain)},
             "certificate 2 of server_cert can't be read",
         ),
-        "authority that is none": ({"custom_ca": "/etc/ca.pem"}, "custom_ca holds no PEM"),
+        "invalid authority": ({"custom_ca": "/etc/ca.pem"}, "custom_ca holds no PEM"),
         "garbled authority": ({"custom_ca": _garble(_pem(authority))}, "custom_ca can't be read"),
         "verifying without an authority": ({"client_verify": True}, "client_verify needs custom_ca"),
     }
 
 
-def test_what_cannot_work_is_told_at_start(authority: trustme.CA, server: Party) -> None:
-    for name, (fields, told) in _wrong_configs(server, authority).items():
+def test_invalid_configurations_are_reported_at_startup(authority: trustme.CA, server: Party) -> None:
+    for name, (fields, reported) in _wrong_configs(server, authority).items():
         with pytest.raises(StatusError) as caught:
             checked(_config(server, **fields))
-        assert told in caught.value.message, name
+        assert reported in caught.value.message, name
         assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
         # Errors are logged: no key may be in them.
         assert server.key.splitlines()[1] not in str(caught.value)

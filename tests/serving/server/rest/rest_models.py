@@ -70,7 +70,7 @@ def export_rest_model(directory: Path, offset: float = 2.0) -> Path:
 
 @dataclass(frozen=True)
 class Answer:
-    """A response, its body unpacked."""
+    """A response with its body decompressed."""
 
     status: int
     headers: Mapping[str, str]
@@ -92,7 +92,7 @@ class Answer:
 
 
 class Client:
-    """One kept-alive connection, by Python's own HTTP client."""
+    """A keep-alive connection with Python's own HTTP client."""
 
     def __init__(self, port: int, timeout: float = 120.0) -> None:
         self.port = port
@@ -120,12 +120,12 @@ class Client:
 
 
 def exchange(port: int, data: bytes, timeout: float = 120.0) -> bytes:
-    """Sends bytes, ends the sending side, and returns all that comes until the server closes."""
+    """Sends bytes, closes the sending side, and returns everything received until the server closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as sock:
         try:
             sock.sendall(data)
             sock.shutdown(socket.SHUT_WR)
-        except OSError:  # refused while sending; what the server said can still be read
+        except OSError:  # refused while sending; the response can still be read
             pass
         parts: list[bytes] = []
         while True:

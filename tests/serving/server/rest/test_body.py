@@ -1,4 +1,4 @@
-"""Bodies: gzip that was made to hurt, and the memory that all of them share."""
+"""Bodies: malicious gzip, and the memory that all of them share."""
 
 import gzip
 import random
@@ -28,7 +28,7 @@ def test_empty_members_take_no_time() -> None:
     started = time.process_time()
     with pytest.raises(BodyError, match="more than 1024 members"):
         gunzip(packed, Budget(_LIMIT, _LIMIT))
-    # 4.2 s for 2 MB where each member copied all that came after it.
+    # 4.2 s for 2 MB when each member copied everything after it.
     assert time.process_time() - started < 1.0
 
 
@@ -43,7 +43,7 @@ def test_empty_members_take_no_time() -> None:
     ],
     ids=["too large", "cut", "no gzip", "rest", "no memory"],
 )
-def test_what_can_not_be_unpacked_takes_nothing(packed: bytes, limit: int, status: str, why: str) -> None:
+def test_invalid_gzip_takes_nothing(packed: bytes, limit: int, status: str, why: str) -> None:
     budget = Budget(_LIMIT // 2 if status == "503" else 1 << 30, limit)
     with pytest.raises(BodyError, match=why) as caught:
         gunzip(packed, budget)
@@ -51,7 +51,7 @@ def test_what_can_not_be_unpacked_takes_nothing(packed: bytes, limit: int, statu
     assert budget.taken == 0
 
 
-def test_the_budget_is_for_all_together() -> None:
+def test_the_budget_is_shared() -> None:
     budget = Budget(10, 10)
     budget.take(6)
     with pytest.raises(BodyError, match="rest_api_max_memory_bytes"):

@@ -1,4 +1,4 @@
-"""JSON requests -> protos: the cases and words of json_tensor_test.cc, and what json_tensor.cc makes of others."""
+"""JSON requests -> protos: the cases and messages of json_tensor_test.cc, and json_tensor.cc's results for others."""
 
 import base64
 import json
@@ -140,7 +140,7 @@ def tensor(alias: str, dtype: str, shape: list[int], values: str) -> str:
             Format.COLUMNAR,
             tensor("default", "DT_UINT64", [1], "uint64_val: 18446744073709551615"),
         ),
-        # The small integers are held against int32 only.
+        # The small integer types are only checked against int32.
         ('{"inputs": [300]}', {"default": UINT8}, Format.COLUMNAR, tensor("default", "DT_UINT8", [1], "int_val: 300")),
         # Not in the real server.
         (
@@ -171,7 +171,7 @@ def test_tensors(body: str, types: dict[str, int], form: Format, tensors: str) -
     assert str(request) == str(expected(tensors))
 
 
-def test_the_signature_is_asked_for_by_its_name() -> None:
+def test_the_signature_is_looked_up_by_name() -> None:
     asked: list[Any] = []
 
     def inputs(spec: Any) -> Inputs:
@@ -306,7 +306,7 @@ def test_refusals(body: str | bytes, types: dict[str, int], message: str) -> Non
     assert refusal(body, types) == f"{kind}: {message}"
 
 
-def test_quoted_json_is_one_line_and_cut() -> None:
+def test_quoted_json_is_one_line_and_truncated() -> None:
     # JsonValueToString in util/json_tensor.cc of TensorFlow Serving 2.20, which stops near 256 bytes.
     message = refusal(json.dumps({"instances": {"k": "é" * 1_000_000}}), INTS)
     start, end = "INVALID_ARGUMENT: JSON Value: ", "... Excepting 'instances' to be an list/array"
@@ -320,8 +320,8 @@ def test_quoted_json_is_one_line_and_cut() -> None:
     assert len(deep) < 400
 
 
-def test_numbers_are_rounded_to_floats_and_what_is_out_of_range_is_infinite() -> None:
-    # AddValueToTensor in util/json_tensor.cc takes RapidJSON's GetFloat and GetDouble as they are since 2.5.
+def test_numbers_are_rounded_to_floats_and_become_infinite_out_of_range() -> None:
+    # AddValueToTensor in util/json_tensor.cc uses RapidJSON's GetFloat and GetDouble unchanged since 2.5.
     largest = 340282346638528859811704183484516925440
     numbers = f"[16777217, -9007199254740993, 18446744073709551615, 0.1, 3.5e38, -1e300, 1e-60, {largest}]"
     values = [16777217, -9007199254740993, 18446744073709551615, 0.1, 3.5e38, -1e300, 1e-60, 3.4028234663852886e38]
@@ -329,7 +329,7 @@ def test_numbers_are_rounded_to_floats_and_what_is_out_of_range_is_infinite() ->
         request, _ = decoded(f'{{"inputs": {numbers}}}', {"x": name})
         with np.errstate(over="ignore"):
             expected_values = np.array(values, np.float64).astype(wanted)
-        # RapidJSON's parser is good to the last bit or two.
+        # RapidJSON's parser is accurate except for the last bit or two.
         np.testing.assert_allclose(tf.make_ndarray(request.inputs["x"]).tolist(), expected_values.tolist(), rtol=1e-15)
         rows, _ = decoded(f'{{"instances": {numbers}}}', {"x": name})
         assert rows.inputs["x"] == request.inputs["x"]
@@ -338,8 +338,8 @@ def test_numbers_are_rounded_to_floats_and_what_is_out_of_range_is_infinite() ->
 
 
 @pytest.mark.parametrize("more", [" {}", "x", "]", '{"instances": ["a"]}', " \n 帐篷", "\0"])
-def test_what_comes_after_the_document_is_ignored(more: str) -> None:
-    # ParseJson in util/json_tensor.cc stops when the document is done since 2.18.
+def test_text_after_the_document_is_ignored(more: str) -> None:
+    # ParseJson in util/json_tensor.cc stops at the end of the document since 2.18.
     wanted, _ = decoded('{"instances": [1, 2], "é": "텐트"}', INTS)
     assert decoded('{"instances": [1, 2], "é": "텐트"}' + more, INTS)[0] == wanted
     assert refusal("[1]" + more, INTS) == "INVALID_ARGUMENT: JSON Value: [1] Is not object"
@@ -365,7 +365,7 @@ def test_the_largest_float_is_in_range_however_the_parser_rounds_it() -> None:
 def test_round_trips(data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from(sorted(NUMBERS)))
     shape = data.draw(st.lists(st.integers(0, 3), max_size=4))
-    # A size of 0 hides those behind it.
+    # A size of 0 hides those after it.
     shape = shape[: shape.index(0) + 1] if 0 in shape else shape
     size = math.prod(shape)
     flat = data.draw(st.lists(NUMBERS[dtype], min_size=size, max_size=size))
@@ -379,7 +379,7 @@ def test_round_trips(data: st.DataObject) -> None:
         base64.b64decode(v["b64"]) if isinstance(v, dict) else v.encode() if isinstance(v, str) else v for v in flat
     ]
     assert got.dtype == tf.as_dtype(dtype).as_numpy_dtype or dtype == STRING
-    if dtype == DOUBLE:  # RapidJSON's parser is good to the last bit or two, in the real server as here
+    if dtype == DOUBLE:  # RapidJSON's parser is accurate except for the last bit or two, in the real server too
         np.testing.assert_allclose(got.ravel(), np.array(wanted, got.dtype), rtol=1e-15)
     else:
         np.testing.assert_array_equal(got.ravel(), np.array(wanted, got.dtype))
@@ -395,7 +395,7 @@ JSON = st.recursive(
 
 
 def outcome(call: Callable[[], Any]) -> tuple[Any, str]:
-    """What a call returns and "OK", or None and its status."""
+    """A call's result and "OK", or None and its status."""
     try:
         return call(), "OK"
     except StatusError as error:
@@ -430,7 +430,7 @@ def test_base64(text: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "aGVsbG8==", "YQ=", "=", "aGV=sbG8", "-_-_", "aGVsbG8=x", "é"])
-def test_no_base64(text: str) -> None:
+def test_invalid_base64(text: str) -> None:
     with pytest.raises(StatusError, match="Unable to base64 decode"):
         base64_bytes({"b64": text})
 
@@ -468,7 +468,7 @@ EXAMPLES = {
             feature { key: "ratings" value { float_list { value: -inf } } }
             feature { key: "none" value { } } } }
           examples { } } }""",
-    # AddValueToFeature takes GetFloat as it is since 2.5.
+    # AddValueToFeature uses GetFloat unchanged since 2.5.
     '{"examples": [{"x": [1e39, 0.1], "y": [-1.7976931348623157e308]}]}': """
         input { example_list { examples { features {
           feature { key: "x" value { float_list { value: [inf, 0.1] } } }

@@ -1,4 +1,4 @@
-"""Answers as JSON: values of json_tensor_test.cc, and the very layout of RapidJSON's PrettyWriter, by hand."""
+"""Responses as JSON: values of json_tensor_test.cc, and the exact layout of RapidJSON's PrettyWriter, by hand."""
 
 import base64
 import json
@@ -93,7 +93,7 @@ def test_named_columns() -> None:
     )
 
 
-def test_nothing_in_a_batch() -> None:
+def test_empty_batches() -> None:
     empty = tensors(y=np.zeros((0, 2), np.float32))
     assert rows(empty) == '{\n    "predictions": []\n}'
     assert columns(empty) == '{\n    "outputs": []\n}'
@@ -117,11 +117,11 @@ def test_half_precision() -> None:
     assert "[1.0\n" in rows({"y": bfloat16})
 
 
-def test_bytes_that_are_no_utf_8_go_out_as_they_are() -> None:
+def test_bytes_that_are_not_utf_8_are_sent_unchanged() -> None:
     assert b'["\xff\\u0000"\n' in predict_response(tensors(s=strings(b"\xff\x00")), Format.ROW)
 
 
-def test_too_few_values_are_filled_up() -> None:
+def test_missing_values_are_filled_in() -> None:
     filled = proto("dtype: DT_INT32 tensor_shape { dim { size: 3 } } int_val: 7")
     assert "[7, 7, 7\n" in rows({"y": filled})
 
@@ -149,7 +149,7 @@ def test_too_few_values_are_filled_up() -> None:
         ),
     ],
 )
-def test_what_cannot_be_written(outputs: dict[str, Any], message: str) -> None:
+def test_tensors_that_cannot_be_written(outputs: dict[str, Any], message: str) -> None:
     with pytest.raises(StatusError) as caught:
         predict_response(outputs, Format.ROW)
     assert str(caught.value) == f"INVALID_ARGUMENT: {message}"

@@ -1,4 +1,4 @@
-"""Number texts, against WriteDecimal of json_tensor.cc rebuilt on C's printf."""
+"""Numbers as text, compared with WriteDecimal of json_tensor.cc reimplemented with C's printf."""
 
 import ctypes
 import itertools
@@ -42,7 +42,7 @@ def oracle(value: float, *, single: bool) -> str:
         (float("inf"), "Infinity"),
         (float("-inf"), "-Infinity"),
         (3, "3.0"),
-        # Worked by hand.
+        # Worked out by hand.
         (0.0, "0.0"),
         (-0.0, "-0.0"),
         (1e6, "1e+06"),

@@ -1,4 +1,4 @@
-"""The REST API of a server in a process of its own."""
+"""The REST API of a server in a separate process."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_whole_way(base_path: Path, tmp_path: Path) -> None:
+def test_end_to_end(base_path: Path, tmp_path: Path) -> None:
     monitoring = tmp_path / "monitoring.config"
     monitoring.write_text('prometheus_config { enable: true path: "/metrics" }')
     flags = ["--rest_api_port=-1", f"--monitoring_config_file={monitoring}", "--rest_api_enable_cors_support=true"]

@@ -1,4 +1,4 @@
-"""The API over HTTP, with models that run: routes, statuses, headers, words."""
+"""The API over HTTP, with real models: routes, statuses, headers, messages."""
 
 import base64
 import gzip
@@ -71,7 +71,7 @@ def test_several_inputs_and_outputs(client: Client) -> None:
         ("bfloat16", [0.5, -3.0]),
     ],
 )
-def test_every_type_goes_in_and_out(client: Client, dtype: str, values: list[Any]) -> None:
+def test_every_type_in_and_out(client: Client, dtype: str, values: list[Any]) -> None:
     cases: list[list[Any]] = [values, [values, values], [], [[]]]
     for given_values in cases:
         answer = client.predict({"signature_name": dtype, "inputs": given_values})
@@ -89,7 +89,7 @@ def test_not_a_number(client: Client) -> None:
     assert answer.text == '{\n    "predictions": [NaN, Infinity, -Infinity\n    ]\n}'
 
 
-def test_what_the_model_cannot_say_in_json(client: Client) -> None:
+def test_outputs_without_a_json_form(client: Client) -> None:
     answer = client.predict({"signature_name": "complex64", "inputs": 1})
     assert (answer.status, answer.error) == (501, "Conversion of JSON Value: 1 to type: complex64")
     whole = client.predict({"signature_name": "whole", "instances": [1.0]})
@@ -209,7 +209,7 @@ def test_regress_with_a_context(client: Client) -> None:
     assert (wrong.status, wrong.error) == (400, "No signature was found with the name: none")
 
 
-def test_what_the_graph_refuses_is_the_clients_mistake(client: Client) -> None:
+def test_a_refusal_by_the_graph_is_a_client_error(client: Client) -> None:
     body = {"signature_name": "features", "inputs": {"inputs": ["no example"]}}
     answer = client.predict(body, "examples")
     assert answer.status == 400
@@ -227,7 +227,7 @@ def test_gzip_in(client: Client) -> None:
         assert why in answer.error
 
 
-def test_gzip_bombs_are_not_unpacked(client: Client) -> None:
+def test_gzip_bombs_are_not_decompressed(client: Client) -> None:
     bomb = gzip.compress(bytes(1 << 28))
     answer = client.predict(bomb, headers={"Content-Encoding": "gzip"})
     assert (answer.status, answer.error) == (413, f"Request body is larger than {1 << 25} bytes (--max_request_bytes)")
@@ -281,8 +281,8 @@ def test_metrics(client: Client, metrics: Metrics) -> None:
     assert grown[f'{count}{{model_name="m",status="INVALID_ARGUMENT"}}'] == 2
     latency = ":tensorflow:serving:request_latency_count"
     assert grown[f'{latency}{{model_name="m",API="predict",entrypoint="REST"}}'] == 1
-    # ProcessRequest in model_servers/http_server.cc counts whatever is asked of the API, under the name that the path
-    # holds, and observes the latency of what went well; only inference has a name of a method.
+    # ProcessRequest in model_servers/http_server.cc counts all requests to the API, under the model name in the path,
+    # and observes the latency of successful ones; only inference has a method name.
     before = after
     client.get("/v1/models/m")
     client.get("/v1/models/m/versions/1/metadata")
@@ -364,8 +364,8 @@ def test_cors(cors: Client) -> None:
 
 
 def test_without_cors(client: Client) -> None:
-    # ProcessRequest in model_servers/http_server.cc answers OPTIONS before it asks whether there are CORS headers, of
-    # any path of the API, and writes no body.
+    # ProcessRequest in model_servers/http_server.cc answers OPTIONS for any path of the API before it checks whether
+    # CORS is enabled, and writes no body.
     for path in ("/v1/models/m:predict", "/v1/anything"):
         preflight = client.request("OPTIONS", path, headers={"Origin": "http://example.org"})
         assert (preflight.status, preflight.body, cors_headers(preflight)) == (200, b"", {})

@@ -1,4 +1,4 @@
-"""Request lines, against the patterns of http_rest_api_util.cc."""
+"""Request lines, compared with the patterns of http_rest_api_util.cc."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def parsed(method: str, path: str) -> tuple[str, str, Any]:
         ("POST", "/v1/models/%E6%A8%A1%E5%9E%8B:predict", ("predict", "模型", None)),
         ("POST", "/v1/models/\u00e6\u00a8\u00a1:predict", ("predict", "模", None)),  # bytes as Latin-1
         ("GET", "/v1/models/m", ("status", "m", None)),
-        ("GET", "/v1/models/m?x=1", ("status", "m?x=1", None)),  # the query is part of what is matched
+        ("GET", "/v1/models/m?x=1", ("status", "m?x=1", None)),  # the query is part of the matched text
         ("GET", "/v1/models/m/versions/3", ("status", "m", 3)),
         ("GET", "/v1/models/m/labels/l", ("status", "m", "l")),
         ("GET", "/v1/models/m/metadata", ("metadata", "m", None)),
@@ -41,7 +41,7 @@ def parsed(method: str, path: str) -> tuple[str, str, Any]:
         ("GET", "/v1/models/m/METADATA", ("status", "m", None)),
     ],
 )
-def test_what_a_path_asks_for(method: str, path: str, expected: tuple[str, str, Any]) -> None:
+def test_paths(method: str, path: str, expected: tuple[str, str, Any]) -> None:
     assert parsed(method, path) == expected
 
 
@@ -81,7 +81,7 @@ def test_what_a_path_asks_for(method: str, path: str, expected: tuple[str, str, 
         ("GET", "/v1/models/m/labels/%FF", "Failed to decode model version label:%FF"),
     ],
 )
-def test_what_no_path_may_ask(method: str, path: str, message: str | None) -> None:
+def test_invalid_paths(method: str, path: str, message: str | None) -> None:
     with pytest.raises(StatusError) as caught:
         routes.parse(method, path)
     assert str(caught.value) == f"INVALID_ARGUMENT: {message or f'Malformed request: {method} {path}'}"
@@ -107,7 +107,7 @@ def test_absolute_targets(target: str, path: str) -> None:
     assert routes.target_path(target) == path
 
 
-def test_what_is_the_api() -> None:
+def test_is_api() -> None:
     assert routes.is_api("/v1/models")
     assert routes.is_api("/V1/")
     assert routes.is_api("/v1/x?y")

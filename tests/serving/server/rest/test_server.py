@@ -1,4 +1,4 @@
-"""HTTP itself, over plain sockets: what clients may do, what hostile ones get, and how the server stops."""
+"""HTTP itself, over plain sockets: valid requests, hostile clients, and how the server stops."""
 
 import contextlib
 import socket
@@ -70,7 +70,7 @@ def test_keep_alive_and_its_end(rest: RestServer) -> None:
         (PLAIN, True),
         (post(LENGTH, b"Connection: close"), False),
         (PLAIN.replace(b"HTTP/1.1", b"HTTP/1.0"), False),
-        # Left out of HTTP/1.1's own idea of it (RFC 9112, 9.3), and of h11.
+        # Not part of HTTP/1.1's own rules (RFC 9112, 9.3), nor of h11.
         (post(LENGTH, b"Connection: Keep-Alive").replace(b"HTTP/1.1", b"HTTP/1.0"), False),
     ):
         with socket.create_connection(("127.0.0.1", rest.port), timeout=60) as sock:
@@ -118,10 +118,10 @@ def test_ipv4_and_ipv6(rest: RestServer) -> None:
         (b"GET /v1/models/m\r\n\r\n", 400),
         (get(version=b"2.0"), 505),
         (get(version=b"x"), 400),
-        (b"GET /v1/models/m HTTP/1.1\r\n\r\n", 400),  # HTTP/1.1 wants a host
+        (b"GET /v1/models/m HTTP/1.1\r\n\r\n", 400),  # HTTP/1.1 requires a host
         (get(b"/v1/models/\xff"), 400),
         (get(b"//["), 404),
-        (get(b"http://[::1/v1/models/m"), 200),  # whose host is nobody's business here
+        (get(b"http://[::1/v1/models/m"), 200),  # the host is ignored
         (get(method=b"get"), 501),
         (get(method=b"BREW"), 501),
         (get(b"h:1", method=b"CONNECT"), 501),
@@ -160,7 +160,7 @@ def test_ipv4_and_ipv6(rest: RestServer) -> None:
 )
 def test_malformed_requests(rest: RestServer, request_: bytes, status: int | None) -> None:
     assert statuses(exchange(rest.port, request_)) == ([] if status is None else [status])
-    # Whatever it was, the next client is served.
+    # In any case, the next client is served.
     assert statuses(exchange(rest.port, PLAIN)) == [200]
 
 
@@ -190,7 +190,7 @@ _PATIENCE_SECONDS = 1.5
 
 @pytest.fixture
 def impatient(handlers: Handlers, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Iterator[RestServer]:
-    """A server with little patience instead of half a minute."""
+    """A server with a short patience instead of half a minute."""
     monkeypatch.setattr(connection_module, "_PATIENCE_SECONDS", _PATIENCE_SECONDS)
     monkeypatch.setattr(connection_module, "_IDLE_SECONDS", _PATIENCE_SECONDS)
     server = start_rest(rest_options(rest_api_num_threads=1), handlers, metrics)
@@ -199,10 +199,10 @@ def impatient(handlers: Handlers, metrics: Metrics, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("part", [PLAIN[:30], PLAIN[:-3], CHUNKED[:-14]], ids=["headers", "body", "chunk"])
-def test_slow_requests_are_given_up(impatient: RestServer, part: bytes) -> None:
+def test_slow_requests_are_dropped(impatient: RestServer, part: bytes) -> None:
     def drip(sock: socket.socket) -> None:
         try:
-            while True:  # a byte now and then would keep a plain time-out from running out
+            while True:  # a byte now and then would keep a plain timeout from expiring
                 sock.sendall(b" ")
                 time.sleep(0.05)
         except OSError:
@@ -226,7 +226,7 @@ def test_slow_requests_are_given_up(impatient: RestServer, part: bytes) -> None:
     assert statuses(exchange(impatient.port, PLAIN)) == [200]
 
 
-def test_a_client_that_does_not_read_is_given_up(impatient: RestServer) -> None:
+def test_a_client_that_does_not_read_is_dropped(impatient: RestServer) -> None:
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
         sock.settimeout(60)
@@ -234,7 +234,7 @@ def test_a_client_that_does_not_read_is_given_up(impatient: RestServer) -> None:
         body = b'{"inputs": [' + b"1," * 1_000_000 + b"1]}"
         sock.sendall(post(b"Content-Length: %d" % len(body), body=body))
         assert sock.recv(1, socket.MSG_PEEK) == b"H"
-        # The answer is on its way; this many times the patience is over then, even for a thread that is late.
+        # The response is being sent; after this multiple of the patience it has expired, even if a thread is late.
         time.sleep(3 * _PATIENCE_SECONDS)
         assert statuses(exchange(impatient.port, PLAIN)) == [200]
         received = 0
@@ -278,7 +278,7 @@ def start(handlers: Handlers, metrics: Metrics) -> Iterator[Callable[..., RestSe
         server.stop(1.0)
 
 
-def test_stopping_finishes_what_runs(start: Callable[..., RestServer], tmp_path: Path) -> None:
+def test_stopping_finishes_running_requests(start: Callable[..., RestServer], tmp_path: Path) -> None:
     server = start()
     idle = Client(server.port)
     assert idle.predict({"inputs": 1.0}).status == 200
@@ -313,7 +313,7 @@ def test_stopping_finishes_what_runs(start: Callable[..., RestServer], tmp_path:
     idle.close()
 
 
-def test_stopping_does_not_wait_for_ever(start: Callable[..., RestServer]) -> None:
+def test_stopping_does_not_wait_forever(start: Callable[..., RestServer]) -> None:
     server = start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
         sock.sendall(PLAIN[:-3])
@@ -321,10 +321,10 @@ def test_stopping_does_not_wait_for_ever(start: Callable[..., RestServer]) -> No
         stopping.start()
         stopping.join(60)
         assert not stopping.is_alive()
-    server.stop(0.5)  # once more is no mistake
+    server.stop(0.5)  # stopping again is not an error
 
 
-def test_requests_made_while_it_stops_are_answered_or_refused(start: Callable[..., RestServer]) -> None:
+def test_requests_while_it_stops_are_answered_or_refused(start: Callable[..., RestServer]) -> None:
     server = start()
     answered: list[bytes] = []
     lost: list[BaseException] = []
@@ -354,7 +354,7 @@ def test_requests_made_while_it_stops_are_answered_or_refused(start: Callable[..
         thread.join()
     assert answered
     assert all(data.startswith(b"HTTP/1.1 200 OK\r\n") for data in answered if data)
-    # A connection made in the moment between the last look and the closing of the port is reset by the kernel.
+    # A connection made between the last accept and the closing of the port is reset by the kernel.
     assert len(lost) + answered.count(b"") <= len(threads)
 
 

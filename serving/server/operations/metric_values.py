@@ -1,6 +1,6 @@
-"""Numbers that are counted, by name and labels; what is kept of them can be handed to another process and added up.
+"""Metric values by name and labels; snapshots of them can be passed to another process and added up.
 
-Cells are plain Python numbers behind a lock: an observation costs less than a microsecond, prometheus_client's own
+Cells are plain Python numbers behind a lock: an observation costs less than a microsecond, with prometheus_client
 several.
 """
 
@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-# Clients choose model names freely, so the number and length of what they can make us keep has a bound.
+# Clients choose model names freely, so the number and length of the label values we keep is bounded.
 MAX_CELLS = 4096
 MAX_LABEL = 256
 OTHER = "(other)"
@@ -38,7 +38,7 @@ class Number:
         self.value = value
 
     def read(self) -> float:
-        """The number as it is now."""
+        """The current number."""
         return self.value
 
 
@@ -46,7 +46,7 @@ class Histogram:
     """Counts of observations by bucket, and their sum; thread-safe.
 
     Args:
-        bounds: inclusive upper bounds, rising; what lies above the last one has a bucket of its own.
+        bounds: inclusive upper bounds, ascending; values above the last one have their own bucket.
     """
 
     __slots__ = ("_bounds", "_counts", "_lock", "_sum")
@@ -74,13 +74,13 @@ Cell = TypeVar("Cell", Number, Histogram)
 
 
 class Family(Generic[Cell]):
-    """All cells of one metric, by the values of its labels.
+    """All cells of one metric, by label values.
 
     Args:
         name: TensorFlow's name, ``/tensorflow/serving/request_count``.
         kind: Prometheus' type: ``counter``, ``gauge`` or ``histogram``.
         labels: names of the labels.
-        make: makes a new cell.
+        make: creates a new cell.
         bounds: of the histogram's buckets.
     """
 
@@ -96,7 +96,7 @@ class Family(Generic[Cell]):
         self._lock = threading.Lock()
 
     def cell(self, *values: str) -> Cell:
-        """The cell of these label values, made at its first use; keep it where speed matters.
+        """The cell of these label values, created at its first use; keep it where speed matters.
 
         Once ``MAX_CELLS`` exist, new label values share one cell labelled ``(other)``.
         """
@@ -124,7 +124,7 @@ class Family(Generic[Cell]):
 
 
 def exponential(scale: float, growth: float, count: int) -> tuple[float, ...]:
-    """Bounds of TensorFlow's ``Buckets::Exponential``, made as it makes them: by repeated multiplication."""
+    """Bounds of TensorFlow's ``Buckets::Exponential``, computed the same way: by repeated multiplication."""
     bounds: list[float] = []
     bound = scale
     for _ in range(count):
@@ -139,12 +139,12 @@ def total(values: Mapping[Labels, Any]) -> float:
 
 
 def merge(values: Snapshot, more: Snapshot, kinds: Mapping[str, str]) -> None:
-    """Adds ``more`` to ``values``; of gauges the greatest counts.
+    """Adds ``more`` to ``values``; for gauges the maximum is kept.
 
     Args:
-        values: what is added to.
-        more: what is added.
-        kinds: ``gauge`` by name, for those that are.
+        values: the target.
+        more: the values to add.
+        kinds: metric kinds by name; ``gauge`` for gauges.
     """
     for name, cells in more.items():
         _merge(values.setdefault(name, {}), cells, kinds.get(name, ""))

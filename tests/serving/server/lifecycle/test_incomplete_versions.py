@@ -1,4 +1,4 @@
-"""A version is whole or it is not there: half copies, damaged files, and what was mended, under a client in a loop."""
+"""Incomplete versions are never served: half copies, damaged files, and repaired ones, under a client in a loop."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ INDEX = "variables/variables.index"
 
 @contextmanager
 def asked_all_the_while(server: LiveServer) -> Iterator[None]:
-    """A client asks in a loop; one failure fails the test."""
+    """A client sends requests in a loop; one failure fails the test."""
     failures: list[Exception] = []
     answers = 0
     is_over = threading.Event()
@@ -61,13 +61,13 @@ def wait_for_message(server: LiveServer, version: int, part: str) -> None:
 
 
 def offset(server: LiveServer) -> int:
-    """Tells which version answers: that of number n adds 100 (n - 1) to each score."""
+    """Determines which version answers: version n adds 100 (n - 1) to each score."""
     with server.client() as client:
         return round(client.recommend(k=1)[0].score) // 100 * 100
 
 
 def prepared(source: Path, base_path: Path, change: Callable[[Path], object]) -> Path:
-    """A changed copy of a version under a hidden name."""
+    """A modified copy of a version under a hidden name."""
     aside = base_path / f".{source.name}.new"
     shutil.copytree(source, aside)
     change(aside)
@@ -106,7 +106,7 @@ def damaged_shard_of_the_right_size(path: Path) -> None:
 
 
 class Base:
-    """A server of version 1; each test brings a version with a number of its own."""
+    """A server of version 1; each test adds a version with a different number."""
 
     def __init__(self, server: LiveServer) -> None:
         self.server = server
@@ -129,7 +129,7 @@ def base(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (only_the_graph, f"{INDEX} is missing"),
         (half_a_shard, f"{DATA} has "),
@@ -139,13 +139,13 @@ def base(
         (damaged_shard_of_the_right_size, f"{DATA} is damaged or was changed: its SHA-256 is"),
     ],
 )
-def test_what_is_not_whole_leaves_the_old_version(
-    base: Base, exports: dict[int, Path], tmp_path: Path, change: Callable[[Path], object], said: str
+def test_an_incomplete_version_leaves_the_old_one(
+    base: Base, exports: dict[int, Path], tmp_path: Path, change: Callable[[Path], object], expected: str
 ) -> None:
     with asked_all_the_while(base.server):
         version = base.bring(prepared(exports[2], tmp_path, change))
-        wait_for_message(base.server, version, said)
-        assert f"Version {version} of servable recommender is not whole yet" in message(base.server, version)
+        wait_for_message(base.server, version, expected)
+        assert f"Version {version} of servable recommender is not complete yet" in message(base.server, version)
         assert base.server.states()[1] == "AVAILABLE"
         assert offset(base.server) == 0
         shutil.rmtree(base.server.base_path / str(version))
@@ -154,7 +154,7 @@ def test_what_is_not_whole_leaves_the_old_version(
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_half_a_copy_fails_and_is_loaded_once_it_is_mended(
+def test_half_a_copy_fails_and_is_loaded_once_it_is_repaired(
     exports: dict[int, Path], tmp_path: Path, policy: str
 ) -> None:
     copy_version(exports[1], tmp_path / "1")
@@ -164,12 +164,12 @@ def test_half_a_copy_fails_and_is_loaded_once_it_is_mended(
             version.rename(tmp_path / "2")
             server.wait_for_state(2, "END")
             size = (exports[2] / DATA).stat().st_size
-            assert f"version 2 of model recommender is not whole: {DATA} has {size // 2} of {size} bytes" in message(
+            assert f"version 2 of model recommender is incomplete: {DATA} has {size // 2} of {size} bytes" in message(
                 server, 2
             )
             assert "Remedy: copy it again" in message(server, 2)
             assert server.states()[1] == "AVAILABLE"
-        # By the other policy the old version has to go first, which is its purpose.
+        # With the other policy the old version must be unloaded first, which is its purpose.
         with asked_all_the_while(server) if policy == "availability_preserving" else nullcontext():
             shutil.copy(exports[2] / DATA, tmp_path / "2" / DATA)
             server.wait_for_state(2, "AVAILABLE")
@@ -178,7 +178,7 @@ def test_half_a_copy_fails_and_is_loaded_once_it_is_mended(
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_the_old_version_answers_although_its_directory_is_gone(
+def test_the_old_version_keeps_answering_although_its_directory_is_gone(
     exports: dict[int, Path], tmp_path: Path, policy: str
 ) -> None:
     copy_version(exports[1], tmp_path / "1")
@@ -196,7 +196,7 @@ def test_the_old_version_answers_although_its_directory_is_gone(
 
 @contextmanager
 def growing(directory: Path) -> Iterator[None]:
-    """Has a file grow in the version, as a copying program's own temporary file does."""
+    """Grows a file in the version, like a copying program's own temporary file."""
     is_over = threading.Event()
 
     def grow() -> None:
@@ -214,7 +214,7 @@ def growing(directory: Path) -> Iterator[None]:
         (directory / ".copying").unlink()
 
 
-def test_a_growing_copy_is_waited_for_and_uses_up_no_retries(exports: dict[int, Path], tmp_path: Path) -> None:
+def test_a_growing_copy_is_waited_for_without_using_up_retries(exports: dict[int, Path], tmp_path: Path) -> None:
     copy_version(exports[1], tmp_path / "1")
     source, target = exports[2], tmp_path / "2"
     with LiveServer(tmp_path, NO_RETRIES) as server, asked_all_the_while(server):
@@ -236,8 +236,8 @@ def test_a_growing_copy_is_waited_for_and_uses_up_no_retries(exports: dict[int, 
         server.wait_for_state(2, "AVAILABLE")
         server.wait_for_state(1, "END")
         assert offset(server) == 100
-        assert "Version 2 of servable recommender is not whole yet: it holds no SavedModel" in server.text
-        assert "Version 2 of servable recommender is whole now" in server.text
+        assert "Version 2 of servable recommender is not complete yet: it holds no SavedModel" in server.text
+        assert "Version 2 of servable recommender is complete now" in server.text
         assert "cannot be loaded" not in server.text
 
 
@@ -246,12 +246,12 @@ def test_a_first_version_that_grows_does_not_end_the_server(exports: dict[int, P
     target.mkdir()
     with LiveServer(tmp_path, NO_RETRIES) as server:
         with growing(target):
-            server.wait_for_log("Version 1 of servable recommender is not whole yet")
+            server.wait_for_log("Version 1 of servable recommender is not complete yet")
             shutil.copytree(exports[1], target, dirs_exist_ok=True)
         assert offset(server) == 0
 
 
-def test_a_copy_that_has_gone_is_not_waited_for(exports: dict[int, Path], tmp_path: Path) -> None:
+def test_a_deleted_copy_is_not_waited_for(exports: dict[int, Path], tmp_path: Path) -> None:
     copy_version(exports[1], tmp_path / "1")
     with LiveServer(tmp_path, NO_RETRIES) as server:
         assert offset(server) == 0
@@ -267,12 +267,12 @@ def test_polling_once_still_waits_for_a_copy(exports: dict[int, Path], tmp_path:
     (tmp_path / "1").mkdir()
     with LiveServer(tmp_path, NO_RETRIES, "--file_system_poll_wait_seconds=0") as server:
         with growing(tmp_path / "1"):
-            server.wait_for_log("Version 1 of servable recommender is not whole yet")
+            server.wait_for_log("Version 1 of servable recommender is not complete yet")
             shutil.copytree(exports[1], tmp_path / "1", dirs_exist_ok=True)
         assert offset(server) == 0
 
 
-def test_used_up_retries_count_anew_once_the_directory_has_changed(exports: dict[int, Path], tmp_path: Path) -> None:
+def test_retries_start_over_once_the_directory_has_changed(exports: dict[int, Path], tmp_path: Path) -> None:
     copy_version(exports[1], tmp_path / "1")
     version = prepared(exports[2], tmp_path, lambda path: write_warm_up(path, [request_of({"no_such_input": [1.0]})]))
     with LiveServer(tmp_path, NO_RETRIES) as server, asked_all_the_while(server):
@@ -289,7 +289,7 @@ def test_a_required_manifest(exports: dict[int, Path], tmp_path: Path) -> None:
     version = copy_version(exports[2], tmp_path / "two")
     with LiveServer(tmp_path, NO_RETRIES, "--require_manifest") as server:
         assert server.wait() == 1
-        assert "assets.extra/manifest.json is missing, which --require_manifest asks for" in server.text
+        assert "assets.extra/manifest.json is missing, but --require_manifest is set" in server.text
     command = [sys.executable, "-m", "serving.manifest"]
     assert subprocess.run([*command, str(tmp_path / "1")], cwd=ROOT).returncode == 0
     with LiveServer(tmp_path, NO_RETRIES, "--require_manifest") as server, asked_all_the_while(server):

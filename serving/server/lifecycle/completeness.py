@@ -1,4 +1,4 @@
-"""Whether all of a version is there."""
+"""Checks whether a version is complete."""
 
 import logging
 import os
@@ -23,8 +23,8 @@ TFLITE_MODEL = "model.tflite"
 Stamp = tuple[tuple[str, int, int, int], ...]
 
 
-class WholeCheck:
-    """Tells what a version directory lacks. Thread-safe.
+class CompletenessCheck:
+    """Checks what a version directory lacks. Thread-safe.
 
     Args:
         tags: tags of the meta graph that will be loaded.
@@ -39,13 +39,13 @@ class WholeCheck:
         self._prefer_tflite = prefer_tflite
         self._require_manifest = require_manifest
         self._lock = threading.Lock()
-        # What was found last, and of which files: contents are read once, not for each attempt to load.
+        # The last finding, and for which files: contents are read once, not for each load attempt.
         self._known: dict[Path, tuple[Stamp, str]] = {}
 
     def lack(self, directory: Path) -> str:
         """What is missing or too short, with the file's name; empty when nothing is.
 
-        Goes by names and sizes: those that the manifest, the variables' index and the graph say. Values are not read.
+        Compares names and sizes with the manifest, the variables' index and the graph. Values are not read.
         """
         try:
             return self._lack(directory)
@@ -53,9 +53,9 @@ class WholeCheck:
             return f"{error.filename or directory} can't be read ({error.strerror or error})"
 
     def problem(self, directory: Path) -> str:
-        """Like ``lack``, and what differs from the manifest's digests.
+        """Like ``lack``, but also reports files that differ from the manifest's digests.
 
-        Variables have checksums of their own, which TensorFlow verifies as it loads them.
+        Variables have their own checksums, which TensorFlow verifies when it loads them.
         """
         stamp = stamp_of(directory)
         with self._lock:
@@ -69,7 +69,7 @@ class WholeCheck:
                 found = manifest.wrong_digest(directory)
             except (OSError, ValueError) as error:
                 found = f"{manifest.FILE} can't be compared with the files: {error}"
-        _LOGGER.info("looked through %s in %.3f s: %s", directory, time.monotonic() - start, found or "it is whole")
+        _LOGGER.info("checked %s in %.3f s: %s", directory, time.monotonic() - start, found or "it is complete")
         with self._lock:
             self._known = {path: seen for path, seen in self._known.items() if path.is_dir()}
             self._known[directory] = stamp, found
@@ -82,7 +82,7 @@ class WholeCheck:
                 return found
         elif self._require_manifest:
             return (
-                f"{manifest.FILE} is missing, which --require_manifest asks for "
+                f"{manifest.FILE} is missing, but --require_manifest is set "
                 f"(`python -m serving.manifest {directory}` writes it)"
             )
         if self._prefer_tflite and (directory / TFLITE_MODEL).exists():
@@ -105,7 +105,7 @@ class WholeCheck:
             return meta_graph
         if meta_graph is None:
             return ""
-        # Without an index TensorFlow takes it for a model without variables, and loads it.
+        # Without an index TensorFlow treats it as a model without variables, and loads it.
         if not has_index and meta_graph.HasField("saver_def"):
             return f"{index} is missing, and the graph has variables to restore"
         assets = sorted({asset.filename for asset in meta_graph.asset_file_def})
@@ -113,7 +113,7 @@ class WholeCheck:
         return f"assets/{missing[0]} is missing, an asset of the graph" if missing else ""
 
     def _meta_graph(self, directory: Path) -> Any:
-        """The meta graph that will be loaded; None when TensorFlow has to find it; a text: what is wrong."""
+        """The meta graph that will be loaded; None when TensorFlow has to find it; or text saying what is wrong."""
         path = directory / _GRAPHS[0]
         if not path.exists():
             return None
@@ -122,7 +122,7 @@ class WholeCheck:
         except DecodeError:
             model = saved_model_pb2.SavedModel()
         if not model.meta_graphs:
-            return f"{path.name} is cut short or is no SavedModel"
+            return f"{path.name} is cut short or not a SavedModel"
         return next((graph for graph in model.meta_graphs if frozenset(graph.meta_info_def.tags) == self._tags), None)
 
 
@@ -132,13 +132,13 @@ def has_manifest(directory: Path) -> bool:
 
 
 def stamp_of(directory: Path) -> Stamp:
-    """Name, size and times of last change of all files: two are equal when nothing has changed in between."""
+    """Name, size and modification times of all files: two stamps are equal when nothing changed in between."""
     found: list[tuple[str, int, int, int]] = []
     seen: set[str] = set()
     for folder, folders, names in os.walk(directory, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
-            folders.clear()  # a link to a folder above
+            folders.clear()  # a link to a parent folder
             continue
         seen.add(real)
         for name in names:
@@ -146,6 +146,6 @@ def stamp_of(directory: Path) -> Stamp:
             try:
                 status = os.stat(path)
             except OSError:
-                continue  # it has gone meanwhile, or is a link to nowhere
+                continue  # it is gone by now, or is a dangling link
             found.append((path, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     return tuple(sorted(found))

@@ -1,4 +1,4 @@
-"""What a version must have before it is loaded, and what it must be able to do before it answers."""
+"""Checks of a version before it is loaded and before it answers requests."""
 
 import shutil
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from serving.protos import config_pb2
 from serving.runtime.c_api import TensorFlowError
 from serving.runtime.checkpoint import shard_sizes
 from serving.server.errors import StatusError
+from serving.server.lifecycle.completeness import CompletenessCheck, stamp_of
 from serving.server.lifecycle.loader import LoaderOptions, ModelLoader
-from serving.server.lifecycle.whole import WholeCheck, stamp_of
 from serving.server.operations.metrics import Metrics
 from tests.serving.models import copy_version
 
@@ -48,7 +48,7 @@ def no_such_output(path: Path) -> None:
 
 
 class WithAsset(tf.Module):  # type: ignore[misc]
-    """Reads its asset only when it is asked to, as an index of vectors does that is kept in a file."""
+    """Reads its asset only on request, like a vector index that is kept in a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -88,11 +88,11 @@ def test_a_missing_asset(tmp_path: Path) -> None:
     (path / "assets" / "scann_assets.bin").unlink()
     error = refusal(path)
     assert error.code is grpc.StatusCode.DATA_LOSS
-    assert "version 7 of model m is not whole: assets/scann_assets.bin is missing" in error.message
+    assert "version 7 of model m is incomplete: assets/scann_assets.bin is missing" in error.message
 
 
 @pytest.mark.parametrize("change", [no_such_tensor, no_such_output])
-def test_a_signature_that_names_nothing(
+def test_a_signature_with_a_missing_tensor(
     exports: dict[int, Path], tmp_path: Path, change: Callable[[Path], object]
 ) -> None:
     error = refusal(changed(exports[2], tmp_path, change))
@@ -153,7 +153,7 @@ def test_checks_are_counted(exports: dict[int, Path], tmp_path: Path) -> None:
     assert "saved_model/load_attempt_count{" not in metrics.render().decode()
 
 
-def test_shard_sizes_are_those_that_tensorflow_writes(exports: dict[int, Path], tmp_path: Path) -> None:
+def test_shard_sizes_match_tensorflows_files(exports: dict[int, Path], tmp_path: Path) -> None:
     """The oracle: TensorFlow's own files, one shard and several."""
     assert shard_sizes(exports[1] / "variables" / "variables") == {
         "variables.data-00000-of-00001": (exports[1] / DATA).stat().st_size
@@ -176,7 +176,7 @@ def test_shard_sizes_are_those_that_tensorflow_writes(exports: dict[int, Path], 
     assert shard_sizes(tmp_path / "all") == {path.name: path.stat().st_size for path in found}
 
 
-def test_no_cut_index_is_taken_for_a_whole_one(exports: dict[int, Path], tmp_path: Path) -> None:
+def test_a_truncated_index_is_never_accepted(exports: dict[int, Path], tmp_path: Path) -> None:
     content = (exports[1] / INDEX).read_bytes()
     for length in range(0, len(content), 17):
         (tmp_path / "variables.index").write_bytes(content[:length])
@@ -187,7 +187,7 @@ def test_no_cut_index_is_taken_for_a_whole_one(exports: dict[int, Path], tmp_pat
 def test_an_unchanged_version_is_not_read_twice(exports: dict[int, Path], tmp_path: Path) -> None:
     path = copy_version(exports[1], tmp_path / "1")
     manifest.write(path)
-    check = WholeCheck()
+    check = CompletenessCheck()
     assert check.problem(path) == ""
     stamp = stamp_of(path)
     assert stamp_of(path) == stamp
@@ -204,8 +204,8 @@ def test_folders_that_are_links(exports: dict[int, Path], tmp_path: Path) -> Non
     shutil.move(path / "variables", tmp_path / "elsewhere")
     (path / "variables").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "above").symlink_to(path)
-    assert WholeCheck().problem(path) == ""
+    assert CompletenessCheck().problem(path) == ""
     stamp = stamp_of(path)
     (tmp_path / "elsewhere" / Path(DATA).name).write_bytes(b"")
     assert stamp_of(path) != stamp
-    assert f"{DATA} has 0 of " in WholeCheck().problem(path)
+    assert f"{DATA} has 0 of " in CompletenessCheck().problem(path)
