@@ -190,7 +190,7 @@ FAULTS = {
     ),
     "unknown item": (
         {"interactions": builders.interactions(item_id=["a", "zz", "zz", "yy"])},
-        ["`item_id`, row 2", "'zz'", "3 rows name 2 such items"],
+        ["`item_id`, row 2", "'zz'", "3 rows refer to 2 such items"],
     ),
     "translation of an unknown item": (
         {"translations": builders.translations(item_id=["a", "zz"])},
@@ -229,7 +229,7 @@ FAULTS = {
     ),
     "empty embedding": (
         {"items": builders.items(image=pl.Series([[], [], []], dtype=pl.List(pl.Float32)))},
-        ["`image`, row 1", "without numbers"],
+        ["`image`, row 1", "the embedding is empty"],
     ),
     "embedding all null": (
         {"items": builders.items(image=pl.Series([None, None, None], dtype=pl.List(pl.Float32)))},
@@ -293,7 +293,7 @@ def test_faults_name_the_users_own_file_and_column(tmp_path: Path) -> None:
 
 
 def test_an_existing_directory_is_not_overwritten(whole: Dataset) -> None:
-    with pytest.raises(DatasetError, match="exists already"):
+    with pytest.raises(DatasetError, match="already exists"):
         builders.write(whole.path)
     assert Dataset.load(whole.path) == whole
 
@@ -350,8 +350,8 @@ def test_changed_tables_do_not_match_the_fingerprint(whole: Dataset) -> None:
     ("content", "wanted"),
     [
         ("schema: [", "line 1, column 10: not valid YAML"),
-        ("", "holds no mapping"),
-        ("- a\n", "holds no mapping"),
+        ("", "does not contain a mapping"),
+        ("- a\n", "does not contain a mapping"),
         ("schema: 2\nname: x\ntables: {interactions: a, items: b}\n", "`schema`"),
         ("schema: 1\nname: x\n", "`tables`"),
         ("schema: 1\nname: x\ntables: {interactions: a}\n", "`tables.items`"),
@@ -369,5 +369,5 @@ def test_a_broken_header_is_named(whole: Dataset, content: str, wanted: str) -> 
 
 
 def test_a_directory_without_header_is_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no dataset: there is no dataset\.yaml"):
+    with pytest.raises(DatasetError, match=r"is not a dataset: it has no dataset\.yaml"):
         Dataset.load(tmp_path)

@@ -144,12 +144,12 @@ def test_the_findings_name_settings_and_numbers(facts: Description) -> None:
     few = facts.stages[2].users - facts.stages[3].users
     said = "\n".join(findings(facts))
     assert f"{386 - len(buyers):,} of 386 users have no positive" in said
-    assert f"{few:,} of {len(buyers):,} users with a positive have fewer than 5 and fall out" in said
+    assert f"{few:,} of {len(buyers):,} users with a positive have fewer than 5 and are dropped" in said
     assert f"(`data.split.min_positives: 5`). 1 would keep {len(buyers):,};" in said
     assert "`view` (" in said
     assert "2 rows of the interactions repeat an earlier row in every column" in said
     assert "5 items share their title with another; 3 are titled 'Tea 0'" in said
-    assert "Columns of the dataset that no model reads: items.colour, users.age" in said
+    assert "Columns of the dataset that the model does not read: items.colour, users.age" in said
     assert "385 of 386 users of the interactions are not in the users table" in said
 
 

@@ -117,7 +117,7 @@ def test_a_wheel_that_pip_does_not_find_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("BABELREC_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(DownloadError, match=r"absent-package==1\.0 can't be downloaded by pip"):
+    with pytest.raises(DownloadError, match=r"absent-package==1\.0 can't be downloaded with pip"):
         fetch_wheel(Wheel("absent-package==1.0", "absent_package-1.0-py3-none-any.whl", "0" * 64))
 
 

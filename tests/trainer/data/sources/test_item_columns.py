@@ -21,7 +21,7 @@ def test_placeholders_are_no_category(tmp_path: Path) -> None:
     dataset = make(tmp_path, LOG, catalogue)
     wanted = [[], ["Drama"], ["없음"], [], [], ["Unknown Worlds"], []]
     assert dataset.items().collect()["categories"].to_list() == wanted
-    note = next(note for note in dataset.read["items"]["notes"] if "placeholders left out" in note)
+    note = next(note for note in dataset.read["items"]["notes"] if "placeholders dropped" in note)
     assert "`data.source.category_placeholders`" in note
     assert "'(no genres listed)' 1" in note
 
@@ -75,9 +75,9 @@ def test_ids_that_look_alike_are_warned_of(tmp_path: Path, caplog: pytest.LogCap
     (tmp_path / "users.csv").write_text("user_id,country\nu1,KR\nU2.0,US\n", encoding="utf-8")
     with caplog.at_level(logging.WARNING, "trainer"):
         make(tmp_path, log, "item_id,title,language\n1,a,en\n2,b,en\n", users=tmp_path / "users.csv")
-    assert "log.csv, column `user_id`: 1 differs in blanks around the id alone ('u1', ' u1')" in caplog.text
+    assert "log.csv, column `user_id`: 1 differs in blanks around the id only ('u1', ' u1')" in caplog.text
     assert "of the users without a row in" in caplog.text
-    assert "1 differs in upper and lower case alone ('u2.0', 'U2.0')" in caplog.text
+    assert "1 differs in upper and lower case only ('u2.0', 'U2.0')" in caplog.text
 
 
 def test_unknown_items_that_are_dropped_for_their_form_are_warned_of(
@@ -89,7 +89,7 @@ def test_unknown_items_that_are_dropped_for_their_form_are_warned_of(
         dataset = make(tmp_path, log, catalogue, drop_unknown_items=True)
     assert dataset.rows["interactions"] == 1
     said = (
-        "2 rows of 2 unknown items are left out, though of these items 1 differs in a trailing `.0` alone ('1.0', '1')"
+        "2 rows of 2 unknown items were dropped, though of these items 1 differs in a trailing `.0` only ('1.0', '1')"
     )
     assert said in caplog.text
     assert any(said in note for note in dataset.read["interactions"]["notes"])

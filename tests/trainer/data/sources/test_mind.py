@@ -160,7 +160,7 @@ def test_all_codes_of_xmind() -> None:
 
 def test_a_name_without_language_is_an_error(folder: Path) -> None:
     zipped(folder / "translations.zip", CMN)
-    with pytest.raises(DatasetError, match=r"gives no language.*cmn"):
+    with pytest.raises(DatasetError, match=r"indicates no language.*cmn"):
         prepare(MindSource(path=folder, translations=[folder / "translations.zip"]))
 
 
@@ -206,12 +206,12 @@ def test_a_broken_zip_is_named(folder: Path, content: bytes, wanted: str) -> Non
 
 def test_a_translation_file_with_other_columns_is_named(folder: Path) -> None:
     zipped(folder / "xMINDsmall_dev.cmn.zip", "id\ttitle\nN1\tx\n")
-    with pytest.raises(DatasetError, match="its columns are id, title where nid, title, abstract"):
+    with pytest.raises(DatasetError, match="its columns are id, title instead of nid, title, abstract"):
         prepare(MindSource(path=folder))
 
 
 def test_an_absent_language_names_those_there_are(folder: Path) -> None:
-    with pytest.raises(DatasetError, match="no article has a text in 'fi'; there are en, zh"):
+    with pytest.raises(DatasetError, match="no article has a text in 'fi'; available: en, zh"):
         prepare(MindSource(path=folder, item_language="fi"))
 
 

@@ -80,7 +80,7 @@ def test_a_damaged_entry_is_made_anew(source: TabularSource, damage: str, caplog
     again = prepare(source)
     assert again == first
     assert Dataset.load(first.path) == first
-    assert "made again" in caplog.text
+    assert "rebuilt" in caplog.text
     assert entries() == [first.path.name]
 
 
@@ -173,7 +173,7 @@ def test_a_change_while_the_files_are_read_leaves_no_entry(
         return dataset
 
     monkeypatch.setitem(sources._ADAPTERS, "tabular", sources._Adapter(adapter.inputs, meanwhile, adapter.version))
-    with pytest.raises(DatasetError, match="`tabular` changed while they were read"):
+    with pytest.raises(DatasetError, match="`tabular` changed while being read"):
         prepare(source)
     assert entries() == []
 
@@ -239,7 +239,7 @@ def test_a_directory_may_link_to_itself(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DatasetError, match="pipe is no regular file"):
+    with pytest.raises(DatasetError, match="pipe is not a regular file"):
         contents([tmp_path / "pipe"])
     with pytest.raises(DatasetError, match=r"missing\.csv can't be read: No such file"):
         contents([tmp_path / "missing.csv"])
@@ -272,7 +272,7 @@ def test_the_published_sources_notice_an_edit_too(tmp_path: Path, monkeypatch: p
 def test_a_dataset_is_its_own_source(tmp_path: Path) -> None:
     dataset = builders.write(tmp_path / "d")
     assert prepare(DatasetSource(path=dataset.path)) == dataset
-    with pytest.raises(DatasetError, match="no dataset"):
+    with pytest.raises(DatasetError, match="is not a dataset"):
         prepare(DatasetSource(path=tmp_path))
 
 

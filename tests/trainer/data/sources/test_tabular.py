@@ -110,7 +110,7 @@ def log_with(**changes: str) -> str:
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
-        ({"timestamp": "yesterday"}, "column `timestamp`, row 2: 'yesterday' is no time"),
+        ({"timestamp": "yesterday"}, "column `timestamp`, row 2: 'yesterday' is not a time"),
         (
             {"timestamp": "-4"},
             "column `timestamp`, row 2: '-4' is 1969-12-31T23:59:56Z (read as unix seconds",
@@ -120,7 +120,7 @@ def log_with(**changes: str) -> str:
         ({"event": ""}, "column `event`, row 2: the value is missing"),
         ({"user_id": ""}, "column `user_id`, row 2: the id is missing"),
         ({"item_id": "99"}, "column `item_id`, row 2: '99' is not in"),
-        ({"value": "much"}, "column `value`, row 2: 'much' is no number"),
+        ({"value": "much"}, "column `value`, row 2: 'much' is not a number"),
         ({"value": "inf"}, "column `value`, row 2: inf is not a finite number"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_broken_row_of_the_log_is_named(tmp_path: Path, changes: dict[str, str
         ("item_id,title,language\n007,x,en\n8,y,jp\n", "column `language`, row 2: 'jp' names no registered"),
         ("item_id,title,language\n007,x,en\n007,y,en\n", "row 2: '007' is a duplicate of row 1"),
         ("item_id,title,language\n,x,en\n8,y,en\n", "column `item_id`, row 1: the id is missing"),
-        ("item_id,name,language\n8,y,en\n", "column `title` is missing; there are item_id, name, language"),
+        ("item_id,name,language\n8,y,en\n", "column `title` is missing; the columns are item_id, name, language"),
         ("item_id,title,language\n", "the table `items` is empty"),
         ("", "the table `items` is empty"),
     ],
@@ -301,7 +301,7 @@ def test_one_broken_embedding_is_named(tmp_path: Path) -> None:
     text = fault(
         tmp_path, "user_id,item_id,timestamp,event\nu,1,1700000000,view\n", catalogue, columns={"items": {"v": "v"}}
     )
-    assert "column `v`, row 20: '[0.5; 1]' is no list of numbers (19 of 20 values are)" in text
+    assert "column `v`, row 20: '[0.5; 1]' is not a list of numbers (19 of 20 values are)" in text
 
 
 def test_rows_keep_their_numbers_when_others_are_left_out(tmp_path: Path) -> None:

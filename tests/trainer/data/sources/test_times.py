@@ -99,21 +99,21 @@ def test_a_missing_time_is_named(tmp_path: Path) -> None:
         (["1700000000", "0", "0"], "row 2: '0' is 1970-01-01T00:00:00Z (read as unix seconds)"),
         (["2023-11-14", "9999-12-31"], "row 2: '9999-12-31' is 9999-12-31T00:00:00Z (read as ISO 8601), outside"),
         (["2023-11-14", "0001-01-01"], "row 2: '0001-01-01' is 0001-01-01T00:00:00Z"),
-        (["2023-11-14", "2023-13-14", "2023-11-15"], "row 2: '2023-13-14' is no time"),
-        (["20231114", "20231345", "20231115"], "row 2: '20231345' is no date of the form %Y%m%d"),
-        (["1700000000", "2023-11-14", "1700000001"], "row 2: '2023-11-14' is no time"),
-        (["2023-11-14", "2023-11-15", "1700000001"], "row 3: '1700000001' is no time"),
+        (["2023-11-14", "2023-13-14", "2023-11-15"], "row 2: '2023-13-14' is not a time"),
+        (["20231114", "20231345", "20231115"], "row 2: '20231345' is not a date of the form %Y%m%d"),
+        (["1700000000", "2023-11-14", "1700000001"], "row 2: '2023-11-14' is not a time"),
+        (["2023-11-14", "2023-11-15", "1700000001"], "row 3: '1700000001' is not a time"),
         (
             ["45244.9259", "45245.5"],
-            "row 1: '45244.9259' is no unix time since 1990; among Excel's day numbers it is 2023",
+            "row 1: '45244.9259' is not a unix time since 1990; among Excel's day numbers it is 2023",
         ),
         (["19675", "19676"], "among days since 1970 it is 2023-11-14. Remedy: set `time_unit: days`"),
         (["2019", "2020"], "row 1: '2019' is a year, not a time"),
         (["0", "1", "2"], "row 1: '0' is 1970-01-01T00:00:00Z as unix seconds; no value is a time from 1990-01-01"),
-        (["14.11.2023 22:13"], "'14.11.2023 22:13' is no time. Remedy: write unix seconds or ISO 8601"),
+        (["14.11.2023 22:13"], "'14.11.2023 22:13' is not a time. Remedy: write unix seconds or ISO 8601"),
         (
             ["2023-11-14", "no", "never", "2023-11-14", "2023-11-14", "2023-11-14", "x", "y", "z"],
-            "so are 4 more rows (3, 7, 8",
+            "likewise 4 more rows (3, 7, 8",
         ),
     ],
 )
@@ -165,7 +165,7 @@ def test_settings(tmp_path: Path, written: str, settings: dict[str, str], expect
 
 def test_a_format_that_rows_do_not_have(tmp_path: Path) -> None:
     text = fault(tmp_path, log("14.11.2023", "2023-11-14"), time_format="%d.%m.%Y")
-    assert "row 2: '2023-11-14' is not of the form %d.%m.%Y" in text
+    assert "row 2: '2023-11-14' does not match %d.%m.%Y" in text
     assert "`data.source.time_format` '%d.%m.%Y %H' can't be used" in fault(
         tmp_path, log("14.11.2023 7"), time_format="%d.%m.%Y %H"
     )
@@ -176,7 +176,7 @@ def test_hours_that_a_zone_has_twice_or_not_at_all(tmp_path: Path, caplog: pytes
     twice = datetime(2023, 10, 29, 2, 30, tzinfo=zone, fold=0)
     with caplog.at_level("WARNING"):
         assert seconds(tmp_path, "2023-10-29 02:30", time_zone="Europe/Berlin") == [int(twice.timestamp())]
-    assert "1 of the times are in an hour that Europe/Berlin has twice: read as the first" in caplog.text
+    assert "1 of the times are in an hour that Europe/Berlin repeats: read as the first" in caplog.text
     text = fault(tmp_path, log("2023-03-26 01:30", "2023-03-26 02:30"), time_zone="Europe/Berlin")
     assert "row 2: '2023-03-26 02:30' does not exist in Europe/Berlin" in text
 
