@@ -114,7 +114,7 @@ def test_a_budget_keeps_what_was_paid_for(endpoint: Endpoint) -> None:
         return TranslationConfig(translator="openai", openai=endpoint.config(batch_size=1, max_requests=requests))
 
     texts = ["uno", "dos", "tres"]
-    with pytest.raises(BabelrecError, match="What is translated so far is kept"):
+    with pytest.raises(BabelrecError, match="Translations so far are kept"):
         translate_catalogue(texts, ["es"] * 3, config(2), progress=False)
     done, _ = translate_catalogue(texts, ["es"] * 3, config(1), progress=False)
     assert done == ["<UNO>", "<DOS>", "<TRES>"]

@@ -84,7 +84,7 @@ def test_a_busy_server_is_asked_again_after_the_time_that_it_says(endpoint: Endp
 
 def test_a_server_that_stays_busy_is_an_error(endpoint: Endpoint) -> None:
     endpoint.replies = [failure(429, "out of quota", Retry_After="0")] * 3
-    with pytest.raises(BabelrecError, match=r"busy or broken \(429\) in each of 2 attempts: out of quota"):
+    with pytest.raises(BabelrecError, match=r"busy or failed \(429\) in each of 2 attempts: out of quota"):
         translate(endpoint.config(retries=1), ["casa"])
     assert len(endpoint.requests) == 2
 
@@ -106,7 +106,7 @@ def test_a_missing_key_is_an_error_before_any_request(endpoint: Endpoint, monkey
 
 
 def test_the_model_has_to_be_named() -> None:
-    with pytest.raises(BabelrecError, match="model is not given"):
+    with pytest.raises(BabelrecError, match="is not set"):
         ChatTranslator(ChatTranslatorConfig())
 
 
@@ -114,8 +114,8 @@ def test_the_model_has_to_be_named() -> None:
     ("reply", "says"),
     [
         (failure(404, "no such model"), r"refused the request \(404\): no such model"),
-        ((200, {}, b"<html>hello</html>"), "something else than a chat completion"),
-        ((200, {}, b'{"choices": []}'), "something else than a chat completion"),
+        ((200, {}, b"<html>hello</html>"), "did not answer with a chat completion"),
+        ((200, {}, b'{"choices": []}'), "did not answer with a chat completion"),
         ((400, {}, b"\xff\xfe"), r"refused the request \(400\)"),
     ],
 )
@@ -161,7 +161,7 @@ def test_attempts_count_as_requests(endpoint: Endpoint) -> None:
 
 
 def test_characters_stop_before_their_budget_is_exceeded(endpoint: Endpoint) -> None:
-    with pytest.raises(BabelrecError, match=r"6 characters are spent, it may take 3 more.*max_characters is 8"):
+    with pytest.raises(BabelrecError, match=r"6 characters are spent, it may need 3 more.*max_characters is 8"):
         translate(endpoint.config(batch_size=1, max_characters=8), ["한국어", "abc", "def"])
     assert endpoint.texts == [["한국어"], ["abc"]]
 
