@@ -1,12 +1,12 @@
-"""P3: rank what was shown, in each language of the history and of the candidates.
+"""P3: ranking of shown items, for each language of the history and of the candidates.
 
-An article's place in the model's space depends on the language that its text is read in. So each language gets
-candidate vectors of its own: histories are read in one, candidates in the same or another, and an impression is
-judged over the candidates that have a text in the candidates' language.
+An article's position in the model's space depends on the language of its text. So each language has its own
+candidate vectors: histories are read in one language, candidates in the same or another, and an impression is
+evaluated over the candidates that have a text in the candidates' language.
 
-Two comparisons tell what a change of the candidates' language costs on one and the same lists, the histories staying
-in the main language (of most articles). ``same`` takes the candidates that have a text in both languages, and no
-others; ``mixed`` takes all that have one in the main language, and exchanges those that have the other as well.
+Two comparisons measure the cost of changing the candidates' language on the same lists, with histories kept in
+the main language (of most articles). ``same`` uses only the candidates that have a text in both languages;
+``mixed`` uses all that have one in the main language, and replaces those that also have the other.
 """
 
 import itertools
@@ -46,7 +46,7 @@ from trainer.towers.items import ItemTable
 LANGUAGE_PAIR = "language_pair"
 SAME, MIXED = "same", "mixed"
 DIFFERENCE = "difference"
-# Languages with the most articles whose pairs are judged.
+# Maximum number of languages, by articles, whose pairs are evaluated.
 _MOST_LANGUAGES = 4
 _WHOLE = ("", "")
 _Scores = npt.NDArray[np.float64]
@@ -54,7 +54,7 @@ _Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class _Reading:
-    """The catalogue read in one language: which items have a text in it, and where that puts them."""
+    """The catalogue read in one language: the items with a text in it, and their vectors."""
 
     there: npt.NDArray[np.bool_]
     items: ItemTable
@@ -62,7 +62,7 @@ class _Reading:
     texts: npt.NDArray[np.float32]
 
     def exchanged(self, other: "_Reading") -> "_Reading":
-        """The same with the other's vectors of the items that it has."""
+        """A copy with the other's vectors for the items that it has."""
         there = other.there[:, np.newaxis]
         return replace(
             self,
@@ -73,7 +73,7 @@ class _Reading:
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """Impressions to judge, how their histories and candidates are read, and under which slice they are reported."""
+    """Impressions to evaluate, the languages of their histories and candidates, and the slice to report."""
 
     slice: tuple[str, str]
     impressions: Impressions
@@ -94,15 +94,15 @@ def evaluate_impressions(run: Run) -> EvaluationReport:
 
     Returns:
         A report whose slices are ``language_pair`` (``zh → en``: Chinese histories, English candidates) and for each
-        language ``en`` but the main one ``same: en`` and ``mixed: en``, each of two pairs and their paired difference.
+        language ``en`` but the main one ``same: en`` and ``mixed: en``, each with two pairs and their difference.
 
     Raises:
-        BabelrecError: The run was split otherwise, or no test impression can be judged.
+        BabelrecError: The run has another kind of split, or no test impression can be evaluated.
     """
     config = run.config
     if config.data.split.kind != "impressions":
         raise BabelrecError(
-            f"P3 holds out the last impressions, and {run.path} was trained on a split of another kind. Train it with "
+            f"P3 holds out the last impressions, but {run.path} was trained on a split of another kind. Train it with "
             "`data.split.kind: impressions` (configs/mind.yaml)."
         )
     dataset = run.dataset()
@@ -173,7 +173,7 @@ def evaluate_impressions(run: Run) -> EvaluationReport:
 def _readings(
     run: Run, dataset: Dataset, catalogue: Catalogue, vocabulary: Vocabulary
 ) -> tuple[_Reading, dict[str, _Reading], Recommender]:
-    """The catalogue as it is, in each of its languages (the one with the most articles first), and the model."""
+    """The catalogue unchanged, then in each of its languages (most articles first), and the model."""
     text = run.config.text
     table = make_item_table(catalogue, vocabulary, text)
     model = load_recommender(run, table)
@@ -199,7 +199,7 @@ def _readings(
 
 
 def _language_tasks(judged: Impressions, histories: Histories, readings: Mapping[str, _Reading]) -> Iterator[_Task]:
-    """Every pair of languages, then the main one beside each other; what no impression is left of is left out."""
+    """Every pair of languages, then the main one against each other; tasks without impressions are skipped."""
 
     def task(key: tuple[str, str], shown: npt.NDArray[np.bool_], history: str, candidates: _Reading) -> Iterator[_Task]:
         read = histories.only(readings[history].there)
@@ -225,7 +225,7 @@ def _language_tasks(judged: Impressions, histories: Histories, readings: Mapping
 
 
 def _measure(system: _System, tasks: list[_Task], judged: Impressions) -> _Groups:
-    """Each task's metrics over all judged impressions, NaN outside the task; after two pairs their difference."""
+    """Each task's metrics over all evaluated impressions, NaN outside it; after two pairs their difference."""
     place = {name: number for number, name in enumerate(judged.ids)}
     found: _Groups = {}
     for task in tasks:
@@ -243,7 +243,7 @@ def _measure(system: _System, tasks: list[_Task], judged: Impressions) -> _Group
 
 
 def _nested(figures: dict[tuple[str, str], Metrics]) -> tuple[Metrics, Slices]:
-    """The figures of the whole, and those of the slices by dimension."""
+    """The overall metrics, and those of the slices by dimension."""
     slices: Slices = {}
     for (dimension, group), metrics in figures.items():
         if dimension:

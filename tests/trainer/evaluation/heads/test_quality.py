@@ -1,4 +1,4 @@
-"""Judging the ranking heads: metrics against scikit-learn and hand-made oracles, tables and plots."""
+"""Quality of the ranking heads: metrics against scikit-learn and hand-made oracles, tables and plots."""
 
 import io
 import json
@@ -81,7 +81,7 @@ def test_perfect_and_worst_predictions() -> None:
     assert calibration_error(labels, labels) == 0.0
     assert calibration_error(1.0 - labels, labels) == 1.0
     for wrong in (np.array([0.5, 0.5]), np.array([0.1, 0.2, 1.2]), np.array([0.1, 0.2, np.nan])):
-        with pytest.raises(ValueError, match=r"expected|must lie"):
+        with pytest.raises(ValueError, match=r"expected|must be"):
             calibration_error(wrong, labels)
 
 
@@ -117,7 +117,7 @@ def test_intervals_are_over_users_and_hold_the_figure(events: HeadEvents) -> Non
     auc = judge_heads(_HEADS, events, {}, _SCALES, resamples=200)["like"].metrics["auc"]
     assert auc.ci95 is not None
     assert auc.ci95[0] < auc.value < auc.ci95[1]
-    # One user alone: drawn again and again, nothing varies.
+    # A single user: resampling changes nothing.
     alone = judge_heads(_HEADS, replace(events, users=np.zeros(600, int)), {}, _SCALES, resamples=20)["like"]
     assert alone.metrics["auc"].ci95 == pytest.approx((auc.value, auc.value))
 

@@ -1,4 +1,4 @@
-"""Queries: files, measures against figures worked by hand, and the repository's own files."""
+"""Queries: files, metrics against figures worked by hand, and the repository's own files."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_overlap_and_ndcg_worked_by_hand() -> None:
     gains[0, [1, 29]] = 1.0, 0.5
     result = judge("m", ["de", "en"], np.array([[german, english]]), gains)
     assert result.overlap.tolist() == [[0.5, 1.0]]
-    # The gain of 1 stands in second place; the ideal has it first and 0.5 second.
+    # The gain of 1 is in second place; the ideal has it first and 0.5 second.
     expected = (1 / np.log2(3)) / (1 + 0.5 / np.log2(3))
     np.testing.assert_allclose(result.ndcg, [[expected, expected]])
     metrics = result.metrics()
@@ -50,7 +50,7 @@ def test_a_missing_item_is_no_overlap() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "no query"),
+        ("[]", "no queries"),
         ("- {id: a, genres: [], texts: {en: x}}", "genres"),
         ("- {id: a, genres: [War], texts: {de: x}}", "needs en"),
         ("- &w {id: a, genres: [War], texts: {en: x}}\n- *w", "twice"),
