@@ -1,4 +1,4 @@
-"""Ids that differ in how they are written."""
+"""Ids that differ in spelling."""
 
 import unicodedata
 from pathlib import Path
@@ -37,7 +37,7 @@ DECOMPOSED = unicodedata.normalize("NFD", "é")
         ([" 0123.0"], ["123"], "several of these"),
     ],
 )
-def test_the_difference_is_named(unknown: list[str], known: list[str], difference: str) -> None:
+def test_the_difference_is_reported(unknown: list[str], known: list[str], difference: str) -> None:
     found = mismatches(pl.Series(unknown), pl.Series(known))
     assert [(each.difference, each.count) for each in found] == [(difference, len(unknown))]
     assert found[0].example == (unknown[0], known[0])

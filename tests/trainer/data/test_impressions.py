@@ -1,4 +1,4 @@
-"""Impressions as compressed rows, and the split at their moments."""
+"""Impressions as compressed rows, and the split at their times."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ ROWS = [
     # user, item, time, event, value, impression
     ("u1", "a", 10, "click", 1.0, None),
     ("u2", "b", 11, "click", 1.0, None),
-    # The log is not in the order of time.
+    # The log is not in chronological order.
     ("u1", "日本", 140, "click", 1.0, "i5"),
     ("u1", "b", 140, "impression", 0.0, "i5"),
     ("u2", "a", 100, "impression", 0.0, "i1"),
@@ -26,7 +26,7 @@ ROWS = [
     ("ü3", "a", 110, "impression", 0.0, "i2"),
     ("ü3", "b", 120, "click", 1.0, "i3"),
     ("ü3", "a", 120, "impression", 0.0, "i3"),
-    # An outcome that is not known.
+    # An unknown outcome.
     ("u1", "a", 130, "impression", None, "i4"),
 ]
 
@@ -43,7 +43,7 @@ def config(**split: object) -> DataConfig:
     )
 
 
-def test_impressions_stand_in_the_order_of_time(dataset: Dataset) -> None:
+def test_impressions_are_in_chronological_order(dataset: Dataset) -> None:
     catalogue = Catalogue.from_dataset(dataset)
     shown = Impressions.from_dataset(dataset, catalogue)
     assert shown.ids == ["i1", "i2", "i3", "i5"]
@@ -56,7 +56,7 @@ def test_impressions_stand_in_the_order_of_time(dataset: Dataset) -> None:
         ]
         for a, b in zip(shown.indptr[:-1], shown.indptr[1:], strict=True)
     ]
-    # What stands in an impression twice counts once, as clicked if it was.
+    # What occurs in an impression twice counts once, as clicked if it was.
     assert lists == [
         [("a", False), ("日本", True)],
         [("a", False)],
@@ -66,7 +66,7 @@ def test_impressions_stand_in_the_order_of_time(dataset: Dataset) -> None:
     assert Impressions.from_dataset(dataset, catalogue, start=110, stop=140).ids == ["i2", "i3"]
 
 
-def test_only_what_can_be_judged_remains(dataset: Dataset) -> None:
+def test_only_what_can_be_evaluated_remains(dataset: Dataset) -> None:
     catalogue = Catalogue.from_dataset(dataset)
     shown = Impressions.from_dataset(dataset, catalogue)
     assert shown.only(np.ones(len(shown.items), bool)).ids == ["i1", "i3", "i5"]

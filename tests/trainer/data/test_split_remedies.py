@@ -1,4 +1,4 @@
-"""What is offered when a split leaves nothing must leave something."""
+"""Remedies offered when a split leaves nothing must leave something."""
 
 import re
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_every_offer_leaves_something(
     assert found or "provide more positives" in message
 
 
-def test_one_positive_a_user_is_said_and_nothing_is_lowered() -> None:
+def test_one_positive_per_user_is_reported_and_nothing_is_lowered() -> None:
     rows: list[Row] = [(f"u{n}", str(n % 2), n, "click", None) for n in range(40)]
     with pytest.raises(SplitError) as error:
         split_rows(rows, min_positives=1, test_fraction=0.05, validation_fraction=0.05)

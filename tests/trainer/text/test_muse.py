@@ -149,7 +149,7 @@ def test_saved_model_is_reusable_and_learns(table: Any, cache: Path) -> None:
         losses.append(float(loss))
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0]
-    # Only the float table is trained; the codes of the quantised one stay.
+    # Only the float table is trained; the codes of the quantised one are fixed.
     trained = [tuple(variable.shape) for variable in layer.trainable_variables]
     assert ((128_010, 512) in trained) == (table == "float")
     frozen = hub.KerasLayer(handle)

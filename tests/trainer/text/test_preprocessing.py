@@ -57,7 +57,7 @@ def test_normal_forms_are_unicodes(step: PreprocessingStep, form: str) -> None:
     ]
 
 
-# Blocks that are as old as the oldest Unicode data in use.
+# Blocks as old as the oldest Unicode data in use.
 LETTERS = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs", "Cn", "Co", "Cc", "Cf", "Mn"]))
 
 

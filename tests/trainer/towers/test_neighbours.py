@@ -1,4 +1,4 @@
-"""Neighbours' weights against loops over pairs, and what the tower makes of them."""
+"""Neighbours' weights against loops over pairs, and how the tower uses them."""
 
 from dataclasses import replace
 
@@ -117,7 +117,7 @@ def test_unknown_and_hidden_ids_take_the_mean() -> None:
 
 
 @pytest.mark.usefixtures("cache")
-def test_another_catalogue_takes_after_the_training_one(tiny: Dataset) -> None:
+def test_another_catalogue_inherits_from_the_training_one(tiny: Dataset) -> None:
     config = tiny_config(
         tiny.path, model={"dimension": 8, "candidate": {"neighbours": {"enabled": True, "temperature": 0.001}}}
     )
@@ -126,7 +126,7 @@ def test_another_catalogue_takes_after_the_training_one(tiny: Dataset) -> None:
     vocabulary = Vocabulary.from_training(tiny, catalogue, parts, config)
     items = make_item_table(catalogue, vocabulary, config.text)
     model = make_recommender(config, vocabulary, items, tf.zeros([items.size]))
-    # The same items as strangers find themselves, and so their own vectors.
+    # The same items as unknown ones find themselves, and so their own vectors.
     strangers = make_item_table(catalogue, replace(vocabulary, items=[]), config.text)
     relate_items(config, vocabulary, strangers, catalogue)
     nearest = np.argmax(strangers.neighbours, axis=1)

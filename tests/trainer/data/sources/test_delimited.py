@@ -25,7 +25,7 @@ ITEMS = "item_id,title,language\n007,x,en\n8,y,en\n"
 
 
 def read(path: Path, **form: Any) -> list[tuple[str | None, ...]]:
-    """All columns of a file as its reader gives them."""
+    """All columns of a file as read."""
     table = delimited.read(
         path, "items", TableFormat(**form), ["a"], lambda names: {n: n for n in names}, path.with_suffix(".out")
     )
@@ -34,7 +34,7 @@ def read(path: Path, **form: Any) -> list[tuple[str | None, ...]]:
     return rows
 
 
-# Any text but the two characters that no CSV can hold or that end a record in a way of their own.
+# Any text but the two characters that no CSV can hold or that end a record in a special way.
 _TEXT = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
     | st.sampled_from('",;\t\n\r|\'日本語한국어ไทยعربي🎬" ')
@@ -131,12 +131,12 @@ def test_odd_quotes_in_a_column_that_is_not_mapped_lose_nothing(tmp_path: Path) 
         ("007,x,en\n   \n8,y,en\n", "row 2: 1 field but the header has 3"),
     ],
 )
-def test_a_row_that_is_not_like_the_header_is_named(tmp_path: Path, content: str, wanted: str) -> None:
+def test_a_row_that_is_not_like_the_header_is_reported(tmp_path: Path, content: str, wanted: str) -> None:
     text = fault(tmp_path, LOG, "item_id,title,language\n" + content)
     assert f"catalogue.csv, {wanted}" in text
 
 
-def test_a_field_too_many_in_a_tsv_is_named(tmp_path: Path) -> None:
+def test_a_field_too_many_in_a_tsv_is_reported(tmp_path: Path) -> None:
     (tmp_path / "c.tsv").write_text("item_id\ttitle\tlanguage\n007\tx\ten\n8\ty\tz\ten\n")
     text = fault(tmp_path, items=tmp_path / "c.tsv")
     assert "c.tsv, row 2: 4 fields but the header has 3" in text
@@ -151,7 +151,7 @@ def test_a_field_too_many_in_a_tsv_is_named(tmp_path: Path) -> None:
             ['"Heroes" by Bowie', 'Pipe 3/4"'],
         ),
         ('item_id\ttitle\tlanguage\n007\t"Heroes\ten\n8\tLow"\ten\n', ['"Heroes', 'Low"']),
-        # A quoted header: written by a tool that quotes.
+        # A quoted header: written by a tool that quotes fields.
         ('"item_id"\t"title"\t"language"\n"007"\t"a\tb"\t"en"\n"8"\t"say ""hi"""\t"en"\n', ["a\tb", 'say "hi"']),
     ],
 )
@@ -176,7 +176,7 @@ def test_quotes_that_happen_to_pair_up_over_rows_are_refused(tmp_path: Path) -> 
     log = LOG.replace(",8,", ",007,")
     dataset = make(tmp_path, log, "item_id,title,language\n" + rows, quote='"')
     assert dataset.items().collect()["title"].to_list() == ["Heroes,en\n8,Blue,en\n9,Low", "Dog"]
-    # Line breaks as such are no fault.
+    # Line breaks by themselves are valid.
     rows = '007,"one, two\nthree",en\n8,"a\n\nb",en\n'
     dataset = make(tmp_path, LOG, "item_id,title,language\n" + rows)
     assert dataset.items().collect()["title"].to_list() == ["one, two\nthree", "a\n\nb"]
@@ -216,7 +216,7 @@ def test_a_comma_stays_the_delimiter_where_others_occur(tmp_path: Path) -> None:
     assert items["categories"].to_list() == [["x", "y"], ["z", "w"]]
 
 
-def test_a_delimiter_that_nobody_guesses(tmp_path: Path) -> None:
+def test_a_delimiter_that_must_be_set(tmp_path: Path) -> None:
     catalogue = ITEMS.replace(",", "~")
     assert "set `data.source.delimiter`" in fault(tmp_path, LOG, catalogue)
     dataset = make(tmp_path, LOG, catalogue, formats={"items": {"delimiter": "~"}})
@@ -268,7 +268,7 @@ def test_encodings(tmp_path: Path, encoding: str, caplog: pytest.LogCaptureFixtu
         ("c.json", b"[]", "write one JSON object per line and name it .jsonl"),
     ],
 )
-def test_a_file_that_is_something_else_is_named(tmp_path: Path, name: str, content: bytes, wanted: str) -> None:
+def test_a_file_that_is_something_else_is_reported(tmp_path: Path, name: str, content: bytes, wanted: str) -> None:
     (tmp_path / name).write_bytes(content)
     text = fault(tmp_path, items=tmp_path / name)
     assert name in text
@@ -276,13 +276,13 @@ def test_a_file_that_is_something_else_is_named(tmp_path: Path, name: str, conte
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+def test_a_file_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text(ITEMS)
     (tmp_path / "c.csv").chmod(0)
     assert "permission denied" in fault(tmp_path, items=tmp_path / "c.csv")
 
 
-def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+def test_blank_lines_are_not_rows(tmp_path: Path) -> None:
     dataset = make(tmp_path, LOG, "\n\nitem_id,title,language\n\n007,x,en\n\n8,y,en\n\n")
     assert dataset.items().collect()["title"].to_list() == ["x", "y"]
     assert dataset.read["items"]["blank_lines"] == 3

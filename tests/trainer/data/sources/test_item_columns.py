@@ -1,4 +1,4 @@
-"""Placeholders among categories, and how the languages of items came about."""
+"""Placeholders among categories, and how the languages of items were determined."""
 
 import logging
 from pathlib import Path
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 LOG = "user_id,item_id,timestamp,event\nu,1,1700000000,view\n"
 
 
-def test_placeholders_are_no_category(tmp_path: Path) -> None:
+def test_placeholders_are_not_categories(tmp_path: Path) -> None:
     catalogue = (
         "item_id,title,language,categories\n"
         "1,a,en,(no genres listed)\n2,b,en,Drama|N/A\n3,c,en, unknown |없음\n4,d,en,-\n5,e,en,\n"
@@ -55,14 +55,14 @@ def test_the_origin_of_languages_is_counted_with_its_doubts(tmp_path: Path, capl
     assert {name: facts[name] for name in ("from_column", "from_setting", "detected")} == {
         "from_column": 1, "from_setting": 0, "detected": 31,
     }  # fmt: skip
-    # The number says nothing: it is doubtful, and no example of a detected language.
+    # The number carries no information: it is doubtful, and not an example of a detected language.
     assert facts["doubtful"] == 1
     assert facts["examples"] == []
     assert "language of 31 items detected (en 29, " in caplog.text
     assert dataset.items().collect()["language"].to_list() == ["en"] * 29 + ["ko", "und", "ko"]
 
 
-def test_a_language_that_is_set_is_no_detection(tmp_path: Path) -> None:
+def test_a_configured_language_is_not_a_detection(tmp_path: Path) -> None:
     catalogue = "item_id,title,language\n1,a,en\n2,b,\n3,c,\n"
     dataset = make(tmp_path, LOG, catalogue, language="no")
     facts = dataset.read["items"]["languages"]
@@ -70,7 +70,7 @@ def test_a_language_that_is_set_is_no_detection(tmp_path: Path) -> None:
     assert dataset.items().collect()["language"].to_list() == ["en", "no", "no"]
 
 
-def test_ids_that_look_alike_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_look_alike_ids_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = "user_id,item_id,timestamp,event\nu1,1,1700000000,view\n u1,2,1700000000,view\nu2.0,1,1700000000,view\n"
     (tmp_path / "users.csv").write_text("user_id,country\nu1,KR\nU2.0,US\n", encoding="utf-8")
     with caplog.at_level(logging.WARNING, "trainer"):
@@ -80,9 +80,7 @@ def test_ids_that_look_alike_are_warned_of(tmp_path: Path, caplog: pytest.LogCap
     assert "1 differs in upper and lower case only ('u2.0', 'U2.0')" in caplog.text
 
 
-def test_unknown_items_that_are_dropped_for_their_form_are_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_items_dropped_because_of_their_spelling_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = "user_id,item_id,timestamp,event\nu1,1.0,1700000000,view\nu1,2,1700000000,view\nu2,9,1700000000,view\n"
     catalogue = "item_id,title,language\n1,a,en\n2,b,en\n"
     with caplog.at_level(logging.WARNING, "trainer"):

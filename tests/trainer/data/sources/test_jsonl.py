@@ -84,7 +84,7 @@ def test_what_json_writes_is_read(tmp_path: Path, rows: list[dict[str, Any]], bl
         (["", "  "], "the table `items` is empty"),
     ],
 )
-def test_a_broken_line_is_named(tmp_path: Path, lines: list[str], wanted: str) -> None:
+def test_a_broken_line_is_reported(tmp_path: Path, lines: list[str], wanted: str) -> None:
     (tmp_path / "c.jsonl").write_text("\n".join(lines), encoding="utf-8")
     text = fault(tmp_path, items=tmp_path / "c.jsonl")
     assert "c.jsonl" in text
@@ -106,7 +106,7 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
     assert dataset.read["items"]["records"] == 2
 
 
-def test_bytes_of_another_encoding_are_named(tmp_path: Path) -> None:
+def test_bytes_of_another_encoding_are_reported(tmp_path: Path) -> None:
     lines = [GOOD, GOOD.replace('"x"', '"Café"')]
     (tmp_path / "c.jsonl").write_bytes("\n".join(lines).encode("latin-1"))
     text = fault(tmp_path, items=tmp_path / "c.jsonl")

@@ -72,7 +72,7 @@ def test_categories(tmp_path: Path) -> None:
     assert items.items().collect()["categories"].to_list() == expected
 
 
-def test_brackets_that_are_no_list_are_named(tmp_path: Path) -> None:
+def test_brackets_that_are_not_a_list_are_reported(tmp_path: Path) -> None:
     text = fault(tmp_path, LOG, catalogue("a", "[Books, SF]", "{x: 1}", "[y"))
     assert "column `categories`, row 2: '[Books, SF]' is in brackets but is not a list of texts" in text
     assert "`list_separator`" in text
@@ -112,7 +112,7 @@ def test_a_description_of_several_texts_is_joined(tmp_path: Path, ending: str) -
     assert make(tmp_path, items=file).items().collect()["description"].to_list() == ["two\nthree", None]
 
 
-def test_other_types_where_text_is_wanted_are_named(tmp_path: Path) -> None:
+def test_other_types_where_text_is_wanted_are_reported(tmp_path: Path) -> None:
     pl.DataFrame({"item_id": ["8"], "title": [{"en": "x"}], "language": "en"}).write_parquet(tmp_path / "c.parquet")
     text = fault(tmp_path, items=tmp_path / "c.parquet")
     assert "c.parquet, column `title`: type Struct({'en': String}) instead of text" in text

@@ -55,7 +55,9 @@ def test_a_word_among_numbers_is_refused(tmp_path: Path) -> None:
     assert prices(tmp_path, values, null_values=["sold out"])[-2:] == [998.0, None]
 
 
-def test_a_column_of_numbers_and_words_stays_text_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_column_of_numbers_and_words_stays_text_and_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("WARNING"):
         dataset = shop(tmp_path, ["42", "43", "L", "XL"])
     assert dataset.items().collect()["price"].to_list() == ["42", "43", "L", "XL"]
@@ -103,7 +105,7 @@ def test_a_decimal_comma_is_seen_where_semicolons_separate(tmp_path: Path) -> No
     assert "column `price`: read with a decimal comma" in dataset.read["items"]["notes"]
 
 
-def test_codes_are_no_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_codes_are_not_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("WARNING"):
         assert prices(tmp_path, ["01067", "80331"]) == ["01067", "80331"]
     assert "1 values begin with a zero" in caplog.text
@@ -183,7 +185,7 @@ def test_thousands_and_three_decimals_look_alike(tmp_path: Path, caplog: pytest.
     assert "all 2 values with a point have three digits after it, such as '1.299': read as decimals" in caplog.text
 
 
-def test_a_column_without_any_value_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_column_without_any_value_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("WARNING"):
         shop(tmp_path, ["-", "n/a"])
     assert "column `price`: no row has a value" in caplog.text

@@ -35,7 +35,7 @@ def state(path: Path) -> list[tuple[str, int]]:
     return sorted((file.name, file.stat().st_mtime_ns) for file in path.iterdir())
 
 
-def test_it_is_made_once(source: TabularSource) -> None:
+def test_it_is_built_once(source: TabularSource) -> None:
     first = prepare(source)
     before = state(first.path)
     assert prepare(source) == first
@@ -66,7 +66,7 @@ def test_a_new_version_of_the_adapter_makes_another(source: TabularSource, monke
 
 
 @pytest.mark.parametrize("damage", ["header gone", "table truncated", "table changed", "header broken"])
-def test_a_damaged_entry_is_made_anew(source: TabularSource, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_entry_is_rebuilt(source: TabularSource, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     first = prepare(source)
     table = first.path / "items.parquet"
     if damage == "header gone":
@@ -85,7 +85,7 @@ def test_a_damaged_entry_is_made_anew(source: TabularSource, damage: str, caplog
 
 
 def test_a_killed_run_leaves_no_entry(source: TabularSource, tmp_path: Path) -> None:
-    """Killed while the tables are written: no directory of the final name, and the next run makes it."""
+    """Killed while the tables are written: no directory of the final name, and the next run creates it."""
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
@@ -179,7 +179,7 @@ def test_a_change_while_the_files_are_read_leaves_no_entry(
 
 
 def forged(file: Path, content: bytes) -> None:
-    """Other bytes of the same number, with the size, inode and modification time that the file had."""
+    """Replaces the bytes, keeping size, inode and modification time."""
     before = file.stat()
     assert len(content) == before.st_size
     with file.open("r+b") as opened:
@@ -237,7 +237,7 @@ def test_a_directory_may_link_to_itself(tmp_path: Path) -> None:
     assert contents([tmp_path]) != before
 
 
-def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+def test_what_is_not_a_file_is_reported(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DatasetError, match="pipe is not a regular file"):
         contents([tmp_path / "pipe"])

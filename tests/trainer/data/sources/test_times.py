@@ -1,4 +1,4 @@
-"""Times: units, forms, zones, and the rows that hold none; expected seconds come from datetime."""
+"""Times: units, forms, zones, and the rows without a time; expected seconds come from datetime."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_times_of_parquet(tmp_path: Path, values: list[Any], expected: list[int]
     assert dataset.interactions().collect()["timestamp"].to_list() == expected
 
 
-def test_a_missing_time_is_named(tmp_path: Path) -> None:
+def test_a_missing_time_is_reported(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {"user_id": "u", "item_id": "8", "timestamp": [datetime(2023, 11, 14, tzinfo=UTC), None], "event": "view"}
     )
@@ -89,7 +89,7 @@ def test_a_missing_time_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("times", "wanted"),
     [
-        # The sentinel is the one row that is named; the others keep their unit.
+        # Only the sentinel row is reported; the others keep their unit.
         (
             ["1700000000000", "253402214400000", "1700000001000"],
             "row 2: '253402214400000' is 9999-12-31T00:00:00Z (read as unix milliseconds), outside 1990-01-01 to",
@@ -117,7 +117,7 @@ def test_a_missing_time_is_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_time_is_named(tmp_path: Path, times: list[str], wanted: str) -> None:
+def test_what_is_not_a_time_is_reported(tmp_path: Path, times: list[str], wanted: str) -> None:
     text = fault(tmp_path, log(*times))
     assert "log.csv, column `timestamp`, row " in text
     assert wanted in text
@@ -153,7 +153,7 @@ def test_the_end_of_next_year_is_the_last_time(tmp_path: Path) -> None:
             {"time_zone": "America/New_York"},
             datetime(2023, 1, 14, 22, 13, tzinfo=ZoneInfo("America/New_York")),
         ),
-        # An offset in the file counts more than the setting.
+        # An offset in the file takes precedence over the setting.
         ("2023-01-14 22:13Z", {"time_zone": "America/New_York"}, datetime(2023, 1, 14, 22, 13, tzinfo=UTC)),
         ("1700000000", {"time_zone": "America/New_York"}, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
     ],
@@ -181,7 +181,7 @@ def test_hours_that_a_zone_has_twice_or_not_at_all(tmp_path: Path, caplog: pytes
     assert "row 2: '2023-03-26 02:30' does not exist in Europe/Berlin" in text
 
 
-def test_what_was_read_is_said_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_read_is_logged_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         dataset = make(tmp_path, log("1700000000000", "1700000061000"))
     line = "read as unix milliseconds, from 2023-11-14T22:13:20Z to 2023-11-14T22:14:21Z"
@@ -192,7 +192,7 @@ def test_what_was_read_is_said_and_kept(tmp_path: Path, caplog: pytest.LogCaptur
     assert (kept["first_time"], kept["last_time"]) == ("2023-11-14T22:13:20Z", "2023-11-14T22:14:21Z")
 
 
-def test_times_that_a_spreadsheet_rounded_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_times_rounded_by_a_spreadsheet_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("WARNING"):
         assert seconds(tmp_path, "1.7E+12", "1700000060000") == [1_700_000_000, 1_700_000_060]
     assert "column `timestamp`: 1 times are in scientific notation" in caplog.text

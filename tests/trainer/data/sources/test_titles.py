@@ -1,4 +1,4 @@
-"""Titles that hold a year and an article, taken apart when asked."""
+"""Titles with a year and an article, split if requested."""
 
 import logging
 from pathlib import Path
@@ -59,11 +59,11 @@ def test_the_article_comes_to_the_front(written: str, natural: str) -> None:
         ("(1995)", ("", 1995)),
     ],
 )
-def test_the_year_is_taken_off(written: str, parts: tuple[str, int | None]) -> None:
+def test_the_year_is_removed(written: str, parts: tuple[str, int | None]) -> None:
     assert title_and_year(written) == parts
 
 
-def test_titles_stay_as_they_are_and_the_pattern_is_offered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_titles_are_unchanged_and_the_pattern_is_suggested(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "trainer"):
         dataset = make(tmp_path, LOG, FILMS)
     assert titles(dataset)[0] == "Usual Suspects, The (1995)"

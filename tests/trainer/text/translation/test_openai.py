@@ -44,7 +44,7 @@ def test_the_length_of_an_answer_is_bounded(endpoint: Endpoint, parameter: Any) 
 
 
 @pytest.mark.parametrize("wrapped", ["```json\n{}\n```", "```\n{}\n```", "  {}\n"])
-def test_an_answer_may_stand_in_a_code_block(endpoint: Endpoint, wrapped: str) -> None:
+def test_an_answer_may_be_in_a_code_block(endpoint: Endpoint, wrapped: str) -> None:
     endpoint.replies = [completion(wrapped.replace("{}", '["house"]'))]
     assert translate(endpoint.config(), ["casa"]) == ["house"]
 
@@ -127,7 +127,7 @@ def test_other_answers_are_errors(endpoint: Endpoint, reply: Any, says: str) -> 
 
 
 def test_the_proxy_of_the_environment_is_used(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The endpoint itself plays the proxy; it sees the whole address as the path.
+    # The endpoint itself acts as the proxy; it sees the whole address as the path.
     monkeypatch.setenv("http_proxy", endpoint.url.removesuffix("/v1"))
     monkeypatch.setenv("no_proxy", "")
     config = endpoint.config().model_copy(update={"base_url": "http://translator.invalid/v1"})
@@ -166,7 +166,7 @@ def test_characters_stop_before_their_budget_is_exceeded(endpoint: Endpoint) -> 
     assert endpoint.texts == [["한국어"], ["abc"]]
 
 
-def test_tokens_are_set_aside_and_corrected_by_what_the_endpoint_says(endpoint: Endpoint) -> None:
+def test_tokens_are_reserved_and_corrected_by_the_endpoint_s_report(endpoint: Endpoint) -> None:
     translator = ChatTranslator(endpoint.config(batch_size=1))
     pieces = translator.translate(["a", "b"], "es", "en")
     next(pieces)
