@@ -82,7 +82,7 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
-bench-quality: $(VENV)/.installed-bench ## quality beside peers (hours; goes on where it stopped); ARGS='--data kmrd' runs a part
+bench-quality: $(VENV)/.installed-bench ## quality beside baselines (hours; goes on where it stopped); ARGS='--data kmrd' runs a part
 	$(BIN)/python -m benchmarks.quality $(ARGS)
 
 bench-small: $(VENV)/.installed-bench ## default settings on five small data sets beside popularity, item-kNN and EASE

@@ -99,7 +99,7 @@ setup(
         "translation": ["httpx-retries"],
         # --prefer_tflite_model
         "tflite": ["ai-edge-litert"],
-        # The peers of benchmarks/quality.py.
+        # The baselines of benchmarks/quality.py.
         "bench": ["cornac>=3.0.1", "implicit>=0.7.3", "scipy", "threadpoolctl", "torch>=2.13"],
         # training.loggers; MLflow without its server, with what local databases take
         "mlflow": _MLFLOW,

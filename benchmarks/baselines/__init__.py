@@ -1,1 +1,1 @@
-"""Other people's recommenders, measured beside Babelrec by `benchmarks.quality` (``pip install .[bench]``)."""
+"""Other recommenders, compared with Babelrec by `benchmarks.quality` (``pip install .[bench]``)."""

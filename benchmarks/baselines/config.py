@@ -1,4 +1,4 @@
-"""configs/peers/<name>.yaml: which settings of each peer were searched, and which the validation part chose."""
+"""configs/baselines/<name>.yaml: searched settings of each baseline, and those chosen on the validation part."""
 
 import itertools
 from collections.abc import Mapping
@@ -8,28 +8,30 @@ from typing import Any
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from benchmarks.peers.factorization import ALS, BPR
-from benchmarks.peers.neighbours import ITEM_KNN
-from benchmarks.peers.sasrec import SASREC
-from benchmarks.peers.settings import Peer
-from benchmarks.peers.simple import EASE, MEAN_HISTORY, POPULARITY
-from benchmarks.peers.two_tower import TWO_TOWER
+from benchmarks.baselines.factorization import ALS, BPR
+from benchmarks.baselines.neighbours import ITEM_KNN
+from benchmarks.baselines.sasrec import SASREC
+from benchmarks.baselines.settings import Baseline
+from benchmarks.baselines.simple import EASE, MEAN_HISTORY, POPULARITY
+from benchmarks.baselines.two_tower import TWO_TOWER
 from trainer.config.base import Settings
 from trainer.documents import read_yaml
 from trainer.errors import BabelrecError
 from trainer.files import write_text
 
-CONFIGS = Path("configs/peers")
-PEERS = {peer.name: peer for peer in (POPULARITY, ALS, BPR, EASE, ITEM_KNN, SASREC, TWO_TOWER, MEAN_HISTORY)}
+CONFIGS = Path("configs/baselines")
+BASELINES = {
+    baseline.name: baseline for baseline in (POPULARITY, ALS, BPR, EASE, ITEM_KNN, SASREC, TWO_TOWER, MEAN_HISTORY)
+}
 
 
 class Chosen(Settings):
-    """The best settings of one peer and what they reached.
+    """The best settings of one baseline and their quality.
 
     Attributes:
-        settings: As in the peer's settings class.
+        settings: Fields of the baseline's settings class.
         validation: Metric -> mean over the seeds on the validation part.
-        tried: How many combinations were tried.
+        tried: Number of combinations tried.
     """
 
     settings: dict[str, Any]
@@ -37,15 +39,15 @@ class Chosen(Settings):
     tried: int = Field(ge=1)
 
 
-class PeersConfig(Settings):
+class BaselinesConfig(Settings):
     """One file.
 
     Attributes:
-        data: The config whose `data` section is meant, as a path from the repository's root.
-        train_users: Share of users to learn from.
-        seeds: A candidate's figure is the mean over these.
-        search: Peer -> setting -> values; every combination is tried.
-        chosen: Peer -> outcome; written by the search.
+        data: The config whose `data` section is used, as a path from the repository root.
+        train_users: Share of users to train on.
+        seeds: A candidate's metric is the mean over these.
+        search: Baseline -> setting -> values; every combination is tried.
+        chosen: Baseline -> outcome; written by the search.
     """
 
     data: str
@@ -54,64 +56,67 @@ class PeersConfig(Settings):
     search: dict[str, dict[str, list[Any]]]
     chosen: dict[str, Chosen] = Field({})
 
-    def candidates(self, peer: Peer) -> list[Settings]:
-        """All combinations for a peer; its defaults alone where nothing is searched.
+    def candidates(self, baseline: Baseline) -> list[Settings]:
+        """All combinations for a baseline; only its defaults if nothing is searched.
 
         Raises:
-            BabelrecError: a setting that the peer does not have, or a value of the wrong type.
+            BabelrecError: a setting that the baseline does not have, or a value of the wrong type.
         """
-        space = self.search.get(peer.name, {})
+        space = self.search.get(baseline.name, {})
         combinations = itertools.product(*space.values())
-        return [parse(peer, dict(zip(space, values, strict=True))) for values in combinations]
+        return [parse(baseline, dict(zip(space, values, strict=True))) for values in combinations]
 
-    def settings(self, peer: Peer) -> Settings:
-        """What the search chose.
+    def settings(self, baseline: Baseline) -> Settings:
+        """The settings chosen by the search.
 
         Raises:
             BabelrecError: it has not been searched.
         """
-        if not self.search.get(peer.name):
-            return parse(peer, {})
-        if peer.name not in self.chosen:
+        if not self.search.get(baseline.name):
+            return parse(baseline, {})
+        if baseline.name not in self.chosen:
             raise BabelrecError(
-                f"The settings of {peer.name} were not searched. Search them: python -m benchmarks.quality --search"
+                f"The settings of {baseline.name} were not searched. Search them: python -m benchmarks.quality --search"
             )
-        return parse(peer, self.chosen[peer.name].settings)
+        return parse(baseline, self.chosen[baseline.name].settings)
 
 
-def parse(peer: Peer, settings: Mapping[str, Any]) -> Settings:
-    """Checked settings of a peer.
+def parse(baseline: Baseline, settings: Mapping[str, Any]) -> Settings:
+    """Checked settings of a baseline.
 
     Raises:
         BabelrecError: an unknown or missing setting, or a wrong type.
     """
     try:
-        return peer.settings.model_validate(settings)
+        return baseline.settings.model_validate(settings)
     except ValidationError as error:
-        raise BabelrecError(f"Settings {dict(settings)} of {peer.name}: {error}") from error
+        raise BabelrecError(f"Settings {dict(settings)} of {baseline.name}: {error}") from error
 
 
-def load(name: str) -> PeersConfig:
-    """Reads configs/peers/<name>.yaml.
+def load(name: str) -> BaselinesConfig:
+    """Reads configs/baselines/<name>.yaml.
 
     Raises:
-        BabelrecError: missing, broken, or of a peer that there is not.
+        BabelrecError: missing, invalid, or with an unknown baseline.
     """
     path = CONFIGS / f"{name}.yaml"
     config = read_yaml(
-        path, TypeAdapter(PeersConfig), what="the settings of peers", remedy="as in the other files of configs/peers."
+        path,
+        TypeAdapter(BaselinesConfig),
+        what="the baseline settings",
+        remedy="see the other files of configs/baselines.",
     )
-    unknown = sorted((config.search.keys() | config.chosen.keys()) - PEERS.keys())
+    unknown = sorted((config.search.keys() | config.chosen.keys()) - BASELINES.keys())
     if unknown:
-        raise BabelrecError(f"{path} names {unknown[0]!r}, which is no peer; there are {', '.join(PEERS)}.")
+        raise BabelrecError(f"{path} has the unknown baseline {unknown[0]!r}; available: {', '.join(BASELINES)}.")
     return config
 
 
 def save_chosen(name: str, chosen: Mapping[str, Chosen]) -> None:
-    """Puts outcomes into the file, below the search, whose text and comments stay as they are."""
+    """Writes outcomes to the file, below the search, whose text and comments are kept."""
     path = CONFIGS / f"{name}.yaml"
     merged = load(name).chosen | dict(chosen)
     kept, _, _ = path.read_text(encoding="utf-8").partition("\nchosen:")
-    ordered = {peer: merged[peer].model_dump(mode="json") for peer in PEERS if peer in merged}
+    ordered = {baseline: merged[baseline].model_dump(mode="json") for baseline in BASELINES if baseline in merged}
     block = yaml.safe_dump({"chosen": ordered}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
     write_text(path, kept.rstrip("\n") + "\n" + block)

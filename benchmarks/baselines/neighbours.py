@@ -1,17 +1,17 @@
-"""Item-kNN by `implicit`: similarity of items by the users whom they share."""
+"""Item-kNN by `implicit`: similarity of items by their common users."""
 
 from typing import Literal
 
 import numpy as np
 
-from benchmarks.peers.problem import Problem
-from benchmarks.peers.settings import Peer, missing
+from benchmarks.baselines.problem import Problem
+from benchmarks.baselines.settings import Baseline, missing
 from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
 
 
 class KnnSettings(Settings):
-    """Of implicit's nearest neighbours: weighting before the dot product, and neighbours kept for each item."""
+    """Settings of implicit's nearest neighbours: weighting before the dot product, and neighbours kept per item."""
 
     weighting: Literal["cosine", "tfidf", "bm25"]
     neighbours: int
@@ -30,4 +30,4 @@ def _knn(problem: Problem, settings: KnnSettings, seed: int) -> BlockScorer:
     return lambda block: (asked[block] @ similarity).toarray()
 
 
-ITEM_KNN = Peer("item-kNN", KnnSettings, _knn, seeded=False)
+ITEM_KNN = Baseline("item-kNN", KnnSettings, _knn, seeded=False)

@@ -4,14 +4,14 @@ from collections import OrderedDict
 
 import numpy as np
 
-from benchmarks.peers.problem import Histories, Problem
-from benchmarks.peers.settings import Peer, missing
+from benchmarks.baselines.problem import Histories, Problem
+from benchmarks.baselines.settings import Baseline, missing
 from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
 
 
 class SasrecSettings(Settings):
-    """Of cornac.models.SASRec; its loss is a softmax over in-batch and popularity-sampled negatives."""
+    """Settings of cornac.models.SASRec; its loss is a softmax over in-batch and popularity-sampled negatives."""
 
     embedding_dim: int
     n_epochs: int
@@ -55,7 +55,7 @@ def _sasrec(problem: Problem, settings: SasrecSettings, seed: int) -> BlockScore
 
 
 def _sessions(histories: Histories) -> object:
-    """One session a user, every candidate known by its position."""
+    """One session per user, with candidates identified by position."""
     from cornac.data.dataset import SequentialDataset
 
     users = np.repeat(np.arange(len(histories)), np.diff(histories.indptr))
@@ -72,4 +72,4 @@ def _sessions(histories: Histories) -> object:
     )
 
 
-SASREC = Peer("SASRec", SasrecSettings, _sasrec)
+SASREC = Baseline("SASRec", SasrecSettings, _sasrec)

@@ -1,30 +1,30 @@
-"""What every peer is: settings, and a way from a problem to scores."""
+"""The baseline interface: settings, and a function from a problem to scores."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.peers.problem import Problem
+from benchmarks.baselines.problem import Problem
 from trainer.config.base import Settings
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.ranking import BlockScorer
 
-REMEDY = "Install the peers: pip install -c constraints.txt '.[bench]'"
+REMEDY = "Install the baselines: pip install -c constraints.txt '.[bench]'"
 
 
 class NoSettings(Settings):
-    """Of a peer that has none."""
+    """Settings of a baseline without any."""
 
 
 @dataclass(frozen=True)
-class Peer:
+class Baseline:
     """One recommender.
 
     Attributes:
-        name: As in tables and in configs/peers/.
-        settings: Its settings; the defaults are used for none that is searched.
-        fit: Learns from ``problem.learners`` and scores the asked users: (problem, settings, seed).
-        seeded: Whether chance takes part.
+        name: Name in tables and in configs/baselines/.
+        settings: Its settings class; defaults are used for settings that are not searched.
+        fit: Trains on ``problem.learners`` and scores the evaluated users: (problem, settings, seed).
+        seeded: Whether it depends on the seed.
     """
 
     name: str
@@ -34,5 +34,5 @@ class Peer:
 
 
 def missing(package: str, error: ImportError) -> BabelrecError:
-    """The error for a peer whose library is not there."""
+    """The error for a baseline whose library is missing."""
     return BabelrecError(f"{package} can't be imported ({error}). {REMEDY}")

@@ -1,4 +1,4 @@
-"""The two towers of TFRS's tutorial "basic retrieval": an embedding a user, an embedding an item, in-batch softmax.
+"""The two towers of TFRS's tutorial "basic retrieval": one embedding per user and item, in-batch softmax.
 
 https://www.tensorflow.org/recommenders/examples/basic_retrieval
 """
@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.problem import Problem, dot_products
-from benchmarks.peers.settings import Peer
+from benchmarks.baselines.problem import Problem, dot_products
+from benchmarks.baselines.settings import Baseline
 from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
 
 
 class TwoTowerSettings(Settings):
-    """The tutorial's own are 32 dimensions, Adagrad at 0.1, batches of 8,192 and 3 epochs."""
+    """Settings; the tutorial uses 32 dimensions, Adagrad at 0.1, batches of 8,192 and 3 epochs."""
 
     dimension: int = 32
     learning_rate: float
@@ -49,4 +49,4 @@ def _two_tower(problem: Problem, settings: TwoTowerSettings, seed: int) -> Block
     return dot_products(asked, item_vectors)
 
 
-TWO_TOWER = Peer("two-tower (TFRS tutorial)", TwoTowerSettings, _two_tower)
+TWO_TOWER = Baseline("two-tower (TFRS tutorial)", TwoTowerSettings, _two_tower)

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from benchmarks.peers import config as peers_config
-from benchmarks.peers.config import CONFIGS, PEERS, PeersConfig, load, parse, save_chosen
-from benchmarks.peers.problem import Histories, Problem, test_problem, validation_problem
-from benchmarks.peers.search import data_of, search
+from benchmarks.baselines import config as baselines_config
+from benchmarks.baselines.config import BASELINES, CONFIGS, BaselinesConfig, load, parse, save_chosen
+from benchmarks.baselines.problem import Histories, Problem, test_problem, validation_problem
+from benchmarks.baselines.search import data_of, search
 from benchmarks.suites import cold_start
 from tests.trainer.tiny import tiny_dataset
 from trainer.config.loading import load_config
@@ -58,8 +58,8 @@ def few(data: DataConfig, share: float) -> DataConfig:
 
 
 def fitted(name: str, problem: Problem, seed: int = 1) -> np.ndarray:
-    peer = PEERS[name]
-    return np.asarray(peer.fit(problem, parse(peer, QUICK[name]), seed)(slice(0, len(problem.asked))))
+    baseline = BASELINES[name]
+    return np.asarray(baseline.fit(problem, parse(baseline, QUICK[name]), seed)(slice(0, len(problem.asked))))
 
 
 def problem_of(learned: list[list[int]], asked: list[list[int]], items: int, learner_of: list[int]) -> Problem:
@@ -78,10 +78,10 @@ def test_reference_figures_of_real_data(name: str, weight: float, data_mirror: P
     except BabelrecError as error:
         pytest.skip(str(error))
     expected = {result.model: result.metrics for result in references("kmrd-small" if name == "kmrd" else name, "P1")}
-    for peer, settings in (("popularity", {}), ("EASE", {"regularization": weight})):
-        found = problem.metrics(PEERS[peer].fit(problem, parse(PEERS[peer], settings), 0))
-        for metric, reference in expected[peer].items():
-            assert found[metric] == pytest.approx(reference.value, abs=TOLERANCE), (peer, metric)
+    for baseline, settings in (("popularity", {}), ("EASE", {"regularization": weight})):
+        found = problem.metrics(BASELINES[baseline].fit(problem, parse(BASELINES[baseline], settings), 0))
+        for metric, reference in expected[baseline].items():
+            assert found[metric] == pytest.approx(reference.value, abs=TOLERANCE), (baseline, metric)
 
 
 def test_the_test_part_is_the_project_s_own(tiny: DataConfig) -> None:
@@ -156,8 +156,8 @@ def test_ease_is_ridge_regression_of_each_item_on_the_others() -> None:
     matrix = rng.random((30, 7)) < 0.4
     rows = [np.flatnonzero(row).tolist() for row in matrix]
     problem = problem_of(rows, rows[:5], 7, list(range(5)))
-    settings = parse(PEERS["EASE"], {"regularization": 3.0})
-    found = PEERS["EASE"].fit(problem, settings, 0)(slice(0, 5))
+    settings = parse(BASELINES["EASE"], {"regularization": 3.0})
+    found = BASELINES["EASE"].fit(problem, settings, 0)(slice(0, 5))
     x = matrix.astype(float)
     for item in range(7):
         others = [other for other in range(7) if other != item]
@@ -170,7 +170,9 @@ def test_knn_sums_cosines() -> None:
     pytest.importorskip("implicit")
     rows = [[0, 1], [0, 1, 2], [2, 3], [1, 3]]
     problem = problem_of(rows, [[0, 2]], 4, [-1])
-    found = PEERS["item-kNN"].fit(problem, parse(PEERS["item-kNN"], {"weighting": "cosine", "neighbours": 4}), 0)
+    found = BASELINES["item-kNN"].fit(
+        problem, parse(BASELINES["item-kNN"], {"weighting": "cosine", "neighbours": 4}), 0
+    )
     x = np.zeros((4, 4))
     for user, row in enumerate(rows):
         x[user, row] = 1
@@ -181,7 +183,7 @@ def test_knn_sums_cosines() -> None:
 
 @pytest.mark.parametrize("name", [name for name in QUICK if name != "popularity"])
 @pytest.mark.parametrize("share", [1.0, 0.3])
-def test_peers_find_taste_and_fold_strangers_in(name: str, share: float, tiny: DataConfig) -> None:
+def test_baselines_learn_taste_and_fold_in_unknown_users(name: str, share: float, tiny: DataConfig) -> None:
     if name in ("ALS", "BPR", "item-kNN"):
         pytest.importorskip("implicit")
     if name == "SASRec":
@@ -190,7 +192,7 @@ def test_peers_find_taste_and_fold_strangers_in(name: str, share: float, tiny: D
     scores = fitted(name, problem)
     assert scores.shape == (80, problem.asked.num_items)
     assert np.isfinite(scores).all()
-    # Users like the items of one genre alone, which are every second one: half of a random list is theirs.
+    # Users like the items of only one genre, every second item: half of a random list is theirs.
     taste = np.array(["Sci-Fi" in text for text in problem.described])
     likes = np.array([taste[problem.asked.of(user)].mean() > 0.5 for user in range(80)])
     strangers = problem.learner_of < 0
@@ -216,18 +218,18 @@ def test_a_missing_library_names_the_remedy(tiny: DataConfig, monkeypatch: pytes
 def test_every_file_was_chosen_from_what_it_searches(path: Path) -> None:
     config = load(path.stem)
     assert load_config(Path(config.data)).data.split.validation_fraction > 0
-    assert set(config.search) == set(PEERS)
-    assert set(config.chosen) <= set(PEERS)
+    assert set(config.search) == set(BASELINES)
+    assert set(config.chosen) <= set(BASELINES)
     for name, chosen in config.chosen.items():
-        candidates = config.candidates(PEERS[name])
-        assert config.settings(PEERS[name]) in candidates
+        candidates = config.candidates(BASELINES[name])
+        assert config.settings(BASELINES[name]) in candidates
         assert chosen.tried == len(candidates)
         assert 0 < chosen.validation["ndcg@10"] < 1
 
 
 @pytest.fixture
 def own_file(tiny: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], Path]:
-    monkeypatch.setattr(peers_config, "CONFIGS", tmp_path)
+    monkeypatch.setattr(baselines_config, "CONFIGS", tmp_path)
     data = tmp_path / "data.yaml"
     data.write_text(yaml.safe_dump({"data": {"source": tiny.source.model_dump(mode="json")}}), encoding="utf-8")
 
@@ -240,7 +242,7 @@ def own_file(tiny: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return write
 
 
-def test_search_takes_the_best_on_validation_and_goes_on(
+def test_search_chooses_the_best_on_validation_and_resumes(
     own_file: Callable[[dict[str, Any]], Path], tiny: DataConfig, tmp_path: Path
 ) -> None:
     path = own_file({"popularity": {}, "EASE": {"regularization": [1.0, 1000.0, 30.0]}})
@@ -248,7 +250,7 @@ def test_search_takes_the_best_on_validation_and_goes_on(
     search("own", ["EASE", "popularity"], trials, Console(quiet=True))
     problem = validation_problem(tiny, 1)
     figures = {
-        weight: problem.metrics(PEERS["EASE"].fit(problem, parse(PEERS["EASE"], {"regularization": weight}), 1))
+        weight: problem.metrics(BASELINES["EASE"].fit(problem, parse(BASELINES["EASE"], {"regularization": weight}), 1))
         for weight in (1.0, 1000.0, 30.0)
     }
     best = max(figures, key=lambda weight: figures[weight]["ndcg@10"])
@@ -257,7 +259,7 @@ def test_search_takes_the_best_on_validation_and_goes_on(
     assert chosen["EASE"].validation["ndcg@10"] == pytest.approx(figures[best]["ndcg@10"], abs=1e-4)
     assert chosen["EASE"].tried == 3
     assert path.read_text(encoding="utf-8").startswith("# A comment that stays: 결과\n")
-    # A trial on disk is not run again: what it says is believed.
+    # A trial on disk is not repeated: its result is used.
     worst = min(figures, key=lambda weight: figures[weight]["ndcg@10"])
     for file in (trials / "own").glob("EASE-*.json"):
         text = file.read_text(encoding="utf-8")
@@ -271,9 +273,9 @@ def test_search_takes_the_best_on_validation_and_goes_on(
 def test_unsearched_settings_are_an_error(own_file: Callable[[dict[str, Any]], Path]) -> None:
     own_file({"EASE": {"regularization": [1.0, 2.0]}, "popularity": {}})
     config = load("own")
-    assert config.settings(PEERS["popularity"]) == parse(PEERS["popularity"], {})
+    assert config.settings(BASELINES["popularity"]) == parse(BASELINES["popularity"], {})
     with pytest.raises(BabelrecError, match="--search"):
-        config.settings(PEERS["EASE"])
+        config.settings(BASELINES["EASE"])
 
 
 @pytest.mark.parametrize(
@@ -289,27 +291,29 @@ def test_mistakes_in_a_file_are_named(
 ) -> None:
     own_file(space)
     with pytest.raises(BabelrecError, match=message):
-        load("own").candidates(PEERS["EASE"])
+        load("own").candidates(BASELINES["EASE"])
 
 
 def test_an_absent_file_is_named() -> None:
-    with pytest.raises(BabelrecError, match=r"configs/peers/absent\.yaml"):
+    with pytest.raises(BabelrecError, match=r"configs/baselines/absent\.yaml"):
         load("absent")
 
 
 def test_outcomes_are_merged(own_file: Callable[[dict[str, Any]], Path]) -> None:
     own_file({"EASE": {"regularization": [1.0]}, "popularity": {}})
-    one = peers_config.Chosen(settings={}, validation={"ndcg@10": 0.1}, tried=1)
-    two = peers_config.Chosen(settings={"regularization": 1.0}, validation={"ndcg@10": 0.2}, tried=1)
+    one = baselines_config.Chosen(settings={}, validation={"ndcg@10": 0.1}, tried=1)
+    two = baselines_config.Chosen(settings={"regularization": 1.0}, validation={"ndcg@10": 0.2}, tried=1)
     save_chosen("own", {"popularity": one})
     save_chosen("own", {"EASE": two})
     assert load("own").chosen == {"popularity": one, "EASE": two}
-    assert isinstance(load("own"), PeersConfig)
+    assert isinstance(load("own"), BaselinesConfig)
 
 
-def test_popularity_counts_learners_alone() -> None:
+def test_popularity_counts_only_training_users() -> None:
     problem = problem_of([[0], [0, 1]], [[2], [2]], 3, [-1, -1])
-    assert np.asarray(PEERS["popularity"].fit(problem, parse(PEERS["popularity"], {}), 0)(slice(0, 2))).tolist() == [
+    assert np.asarray(
+        BASELINES["popularity"].fit(problem, parse(BASELINES["popularity"], {}), 0)(slice(0, 2))
+    ).tolist() == [
         [2, 1, 0],
         [2, 1, 0],
     ]

@@ -17,13 +17,13 @@ from trainer.errors import BabelrecError
 
 PNG = b"\x89PNG\r\n"
 
-# An unpacked source distribution has no commit to tell of.
+# An unpacked source distribution has no commit to report.
 _IN_CHECKOUT = (Path(__file__).resolve().parents[2] / ".git").exists()
 
 
 @dataclass
 class Recorder:
-    """A model that counts how often it was measured, and fails where it is told to."""
+    """A model that counts how often it was measured, and fails where requested."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     fails_at: int | None = None
@@ -76,7 +76,7 @@ def test_a_broken_record_is_measured_again(tmp_path: Path) -> None:
     assert store.find(model, 42) is None
 
 
-def test_rows_hold_mean_and_spread_of_the_seeds_there_are(tmp_path: Path) -> None:
+def test_rows_have_mean_and_spread_of_the_measured_seeds(tmp_path: Path) -> None:
     store, model = Store(tmp_path), Recorder().model(OURS, (10, 20, 60))
     single = Recorder().model("EASE", (10,))
     suite = Suite("d", "P1", "", (model, single))
@@ -130,7 +130,7 @@ def suites_of(*models: Model) -> list[Suite]:
     return [Suite("tiny", "P1", "Tiny", models), Suite("tiny", "P2", "Again", models[:1])]
 
 
-def test_a_killed_benchmark_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_benchmark_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, other = Recorder({"a": 1}), Recorder({"b": 1}, fails_at=43)
     suites = suites_of(mine.model(OURS), other.model("ALS"))
     monkeypatch.setattr(quality, "all_suites", lambda: suites)
@@ -155,7 +155,7 @@ def test_a_killed_benchmark_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert output.with_suffix(".png").read_bytes().startswith(PNG)
     assert quality.main(["--output", str(output), "--fresh", "--models", "ALS", "--seeds", "44"]) == 0
     assert other.asked == [42, 43, 44, 44]
-    # The part that was not asked for stays in the table.
+    # The part that was not requested stays in the table.
     assert json.loads(output.read_text(encoding="utf-8"))["rows"] == document["rows"]
 
 
@@ -197,7 +197,7 @@ def test_bars() -> None:
     assert ndcg.met
     assert "EASE" in ndcg.because
     assert found["kmrd", "P2 zero-shot recall@10"].met
-    # Above every peer: as good as one is not enough.
+    # Above every baseline: as good as one is not enough.
     assert found["kmrd", "P2 few-shot 1% recall@10"].met is False
     assert found["kmrd", "P1 ndcg@10"].met is None
     assert found["mind-sample", "P3 auc zh → en, same impressions"].bar == pytest.approx(0.58)
@@ -248,7 +248,7 @@ def test_every_suite_can_be_made(data_mirror: Path) -> None:
             assert len(sources.digest(model.sources)) == 16
 
 
-def test_measurements_hold_in_another_folder_and_beside_settings_that_are_off(tmp_path: Path) -> None:
+def test_measurements_are_valid_in_another_folder_and_with_disabled_settings(tmp_path: Path) -> None:
     names = tmp_path / "movielens.yaml"
     names.write_bytes(Path("configs/categories/movielens.yaml").read_bytes())
     elsewhere = [f"data.category_names={names}", "model.content.enabled=false"]
