@@ -90,8 +90,8 @@ def _vectors(items: int, dimension: int, noise: float | None) -> tuple[Vectors, 
     share /= share.sum()
     centres = normal(topics)
     catalogue = centres[rng.choice(topics, items, p=share)] + noise * normal(items)
-    asked, weight = rng.choice(topics, (queries, 2), p=share), rng.random((queries, 1))
-    mixed = weight * centres[asked[:, 0]] + (1 - weight) * centres[asked[:, 1]]
+    pairs, weight = rng.choice(topics, (queries, 2), p=share), rng.random((queries, 1))
+    mixed = weight * centres[pairs[:, 0]] + (1 - weight) * centres[pairs[:, 1]]
     return unit(catalogue).astype(np.float32), unit(mixed + 0.4 * normal(queries)).astype(np.float32)
 
 

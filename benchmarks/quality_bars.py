@@ -45,7 +45,7 @@ def _mean(rows: Sequence[Row], data: str, protocol: str, metric: str) -> float |
     return next((r["mean"] for r in rows if (r["data"], r["protocol"], r["model"], r["metric"]) == wanted), None)
 
 
-def _judged(data: str, figure: str, value: float | None, bar: float | None, because: str, strict: bool) -> Verdict:
+def _verdict(data: str, figure: str, value: float | None, bar: float | None, because: str, strict: bool) -> Verdict:
     met = None
     if value is not None and bar is not None:
         met = value > bar if strict else value >= bar
@@ -53,7 +53,7 @@ def _judged(data: str, figure: str, value: float | None, bar: float | None, beca
 
 
 def _above_baselines(data: str, protocol: str, metric: str, gain: float) -> Callable[[Sequence[Row]], Verdict]:
-    def judge(rows: Sequence[Row]) -> Verdict:
+    def check(rows: Sequence[Row]) -> Verdict:
         baselines = [
             row
             for row in rows
@@ -63,29 +63,29 @@ def _above_baselines(data: str, protocol: str, metric: str, gain: float) -> Call
         bar = None if best is None else best["mean"] * (1 + gain)
         because = "best baseline" if best is None else f"{best['model']} {best['mean']:.4f}"
         because += f" + {gain:.0%}" if gain else ""
-        return _judged(data, f"{protocol} {metric}", _mean(rows, data, protocol, metric), bar, because, gain == 0)
+        return _verdict(data, f"{protocol} {metric}", _mean(rows, data, protocol, metric), bar, because, gain == 0)
 
-    return judge
+    return check
 
 
 def _at_least(data: str, protocol: str, metric: str, least: float) -> Callable[[Sequence[Row]], Verdict]:
-    def judge(rows: Sequence[Row]) -> Verdict:
+    def check(rows: Sequence[Row]) -> Verdict:
         value = _mean(rows, data, protocol, metric)
-        return _judged(data, f"{protocol} {metric}", value, least, "fixed", False)
+        return _verdict(data, f"{protocol} {metric}", value, least, "fixed", False)
 
-    return judge
+    return check
 
 
 def _within(data: str, protocol: str, metric: str, other: str, margin: float) -> Callable[[Sequence[Row]], Verdict]:
     """At most a margin below another of Babelrec's figures."""
 
-    def judge(rows: Sequence[Row]) -> Verdict:
+    def check(rows: Sequence[Row]) -> Verdict:
         value, against = _mean(rows, data, protocol, metric), _mean(rows, data, protocol, other)
         bar = None if against is None else against - margin
         because = other if against is None else f"{other} {against:.4f} - {margin}"
-        return _judged(data, f"{protocol} {metric}", value, bar, because, False)
+        return _verdict(data, f"{protocol} {metric}", value, bar, because, False)
 
-    return judge
+    return check
 
 
 _BARS = (

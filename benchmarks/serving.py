@@ -170,7 +170,7 @@ def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> 
         _in_process(closed_loop, server.address, requests, 32, 2.0)  # warms both sides up
         closed = {}
         for clients in _CLIENTS:
-            closed[clients] = _closed_beside_direct(server, requests, clients, direct, best["batch_size"], options)
+            closed[clients] = _closed_with_direct(server, requests, clients, direct, best["batch_size"], options)
             result[f"closed_{clients}"] = closed[clients]
             console.print(f"closed {clients:3}: {json.dumps(closed[clients])}")
         throughput = closed[32]["throughput"]
@@ -205,7 +205,7 @@ def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> 
     return result
 
 
-def _closed_beside_direct(
+def _closed_with_direct(
     server: Server, requests: Sequence[bytes], clients: int, direct: Direct, size: int, options: argparse.Namespace
 ) -> dict[str, Any]:
     """A closed load in several rounds, with direct graph calls before and after each.
@@ -226,7 +226,7 @@ def _closed_beside_direct(
         loads.append(load)
         calls.append(call())
 
-    def beside(figure: str) -> np.ndarray:
+    def adjacent(figure: str) -> np.ndarray:
         values = np.array([row[figure] for row in calls])
         return (values[:-1] + values[1:]) / 2
 
@@ -235,15 +235,15 @@ def _closed_beside_direct(
 
     result = together(loads).summary() | {
         "server_cpu_ms": median(np.array(costs)),
-        "direct_cpu_ms": median(beside("cpu_ms")),
-        "direct_throughput": median(beside("throughput")),
+        "direct_cpu_ms": median(adjacent("cpu_ms")),
+        "direct_throughput": median(adjacent("throughput")),
     }
     if clients == 1:
         p50 = np.array([1e3 * float(np.median(load.latencies)) for load in loads])
-        return result | {"overhead_ms_p50": median(p50 - beside("p50_ms"))}
+        return result | {"overhead_ms_p50": median(p50 - adjacent("p50_ms"))}
     ratios = {
-        "cpu_ratio": beside("cpu_ms") / costs,
-        "throughput_ratio": np.array([load.throughput for load in loads]) / beside("throughput"),
+        "cpu_ratio": adjacent("cpu_ms") / costs,
+        "throughput_ratio": np.array([load.throughput for load in loads]) / adjacent("throughput"),
     }
     result |= {name: median(values) for name, values in ratios.items()}
     return result | {f"{name}s": values.round(3).tolist() for name, values in ratios.items()}

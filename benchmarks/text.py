@@ -56,10 +56,10 @@ class Searched:
     def by_cosine(self, texts: Sequence[str], k: int) -> npt.NDArray[np.int64]:
         """The k rows whose titles' sentence vectors have the largest cosine, [n, k]."""
         text = self.run.config.text
-        asked, titles = (
+        queries, titles = (
             unit(encode_texts(part, text, progress=False)) for part in (list(texts), self.catalogue.titles)
         )
-        return np.argsort(-(asked @ titles.T), axis=1, kind="stable")[:, :k]
+        return np.argsort(-(queries @ titles.T), axis=1, kind="stable")[:, :k]
 
 
 def share_found(rows: npt.NDArray[np.int64], wanted: Sequence[int], titles: Sequence[str]) -> float:
@@ -70,10 +70,10 @@ def share_found(rows: npt.NDArray[np.int64], wanted: Sequence[int], titles: Sequ
     return float(np.mean(found))
 
 
-def share_of_kind(rows: npt.NDArray[np.int64], kinds: Sequence[str], asked: Sequence[str]) -> float:
+def share_of_kind(rows: npt.NDArray[np.int64], kinds: Sequence[str], wanted: Sequence[str]) -> float:
     """Share of all positions in the lists [n, k] with an item of the wanted kind."""
     return float(
-        np.mean([[row >= 0 and kinds[row] == kind for row in line] for line, kind in zip(rows, asked, strict=True)])
+        np.mean([[row >= 0 and kinds[row] == kind for row in line] for line, kind in zip(rows, wanted, strict=True)])
     )
 
 
@@ -124,10 +124,10 @@ def _bar(name: str, value: float, comparison: str, bar: float) -> dict[str, Any]
 
 def _shop(shop: Shop, folder: Path) -> dict[str, Any]:
     found = Searched(fit(write_shop(shop, folder / "shop"), folder / "shop-run"))
-    asked = [(kind, name) for kind, names in shop.names.items() for name in names.values()]
+    queries = [(kind, name) for kind, names in shop.names.items() for name in names.values()]
     kind_of = {product.item_id: product.kind for product in shop.products}
     kinds = [kind_of[item] for item in found.catalogue.item_ids]
-    texts, wanted = [name for _, name in asked], [kind for kind, _ in asked]
+    texts, wanted = [name for _, name in queries], [kind for kind, _ in queries]
     rows = found.find(texts, 5)
     return {
         "queries": len(texts),

@@ -24,7 +24,7 @@ class Interruption(KeyboardInterrupt):
 
 class _State:
     received: int | None = None
-    put_off = False
+    deferring = False
 
 
 _state = _State()
@@ -42,7 +42,7 @@ def raised() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _state.received, _state.put_off = None, False
+        _state.received, _state.deferring = None, False
 
 
 def received() -> int | None:
@@ -51,18 +51,18 @@ def received() -> int | None:
 
 
 @contextlib.contextmanager
-def put_off_in_steps() -> Iterator[None]:
-    """A block in which `put_off` may be called; after it signals are raised again."""
+def deferred_to_steps() -> Iterator[None]:
+    """A block in which `defer` may be called; after it signals are raised again."""
     try:
         yield
     finally:
-        _state.put_off = False
+        _state.deferring = False
     check()
 
 
-def put_off() -> None:
+def defer() -> None:
     """Defers signals until `check`, so that they arrive between steps."""
-    _state.put_off = True
+    _state.deferring = True
 
 
 def check() -> None:
@@ -72,17 +72,17 @@ def check() -> None:
 
 
 @contextlib.contextmanager
-def at_once() -> Iterator[None]:
+def immediate() -> Iterator[None]:
     """A long part of a deferred block that may be interrupted anywhere."""
     check()
-    before, _state.put_off = _state.put_off, False
+    before, _state.deferring = _state.deferring, False
     try:
         yield
     finally:
-        _state.put_off = before
+        _state.deferring = before
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     _state.received = number
-    if not _state.put_off:
+    if not _state.deferring:
         raise Interruption(number)

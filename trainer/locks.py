@@ -81,10 +81,10 @@ def _flock(descriptor: int, directory: Path, wait: bool) -> bool:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            said = f"{directory} is being written by another process ({_holder(descriptor)})."
+            message = f"{directory} is being written by another process ({_holder(descriptor)})."
             if not wait:
-                raise BabelrecError(f"{said} Wait for it to finish, or use another directory.") from error
-            _LOG.info("%s Waiting for it to finish.", said)
+                raise BabelrecError(f"{message} Wait for it to finish, or use another directory.") from error
+            _LOG.info("%s Waiting for it to finish.", message)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
         _LOG.warning("%s can't be locked (%s): don't start a second run in it.", directory, error.strerror)

@@ -36,7 +36,7 @@ class Run:
         Raises:
             BabelrecError: the directory contains a run with other settings.
         """
-        cls.check_place(path)
+        cls.check_path(path)
         file = path / "config.yaml"
         if file.exists():
             before = load_config(file)
@@ -51,7 +51,7 @@ class Run:
         return cls(path, config)
 
     @staticmethod
-    def check_place(path: Path) -> None:
+    def check_path(path: Path) -> None:
         """Refuses a file in place of a run directory."""
         if path.exists() and not path.is_dir():
             raise BabelrecError(f"{path} is a file. Use a directory as --run-dir.")

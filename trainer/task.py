@@ -62,13 +62,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _end(error: BaseException) -> int:
     """Turns an error into a line on stderr and an exit code; unexpected errors are raised."""
-    interrupts.put_off()
+    interrupts.defer()
     number = interrupts.received()
     # Not by type alone: a library may have wrapped it.
     if number is not None or isinstance(error, KeyboardInterrupt):
         number = number or signal.SIGINT
-        said = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
-        print(f"{said}; run the same command again to continue.", file=sys.stderr)
+        ending = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        print(f"{ending}; run the same command again to continue.", file=sys.stderr)
         return 128 + number
     text = str(error) if isinstance(error, BabelrecError) else explain(error)
     if text is None:

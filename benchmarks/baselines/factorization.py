@@ -34,8 +34,8 @@ def _als(problem: Problem, settings: AlsSettings, seed: int) -> BlockScorer:
     with _one_blas_thread():
         model = AlternatingLeastSquares(**settings.model_dump(), random_state=seed)
         model.fit(problem.learners.matrix(), show_progress=False)
-        asked = problem.asked.matrix()
-        users = problem.user_vectors(model.user_factors, lambda rows: model.recalculate_user(rows, asked[rows]))
+        evaluated = problem.evaluated.matrix()
+        users = problem.user_vectors(model.user_factors, lambda rows: model.recalculate_user(rows, evaluated[rows]))
     return dot_products(users, model.item_factors)
 
 

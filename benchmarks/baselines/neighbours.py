@@ -25,9 +25,9 @@ def _knn(problem: Problem, settings: KnnSettings, seed: int) -> BlockScorer:
     kinds = {"cosine": CosineRecommender, "tfidf": TFIDFRecommender, "bm25": BM25Recommender}
     model = kinds[settings.weighting](K=settings.neighbours, num_threads=1)
     model.fit(problem.learners.matrix(), show_progress=False)
-    asked = problem.asked.matrix().astype(np.float64)
+    evaluated = problem.evaluated.matrix().astype(np.float64)
     similarity = model.similarity
-    return lambda block: (asked[block] @ similarity).toarray()
+    return lambda block: (evaluated[block] @ similarity).toarray()
 
 
 ITEM_KNN = Baseline("item-kNN", KnnSettings, _knn, seeded=False)

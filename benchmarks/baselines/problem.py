@@ -60,9 +60,9 @@ class Problem:
 
     Attributes:
         learners: Histories of the users that a baseline may train on.
-        asked: Histories of the U evaluated users: all that a baseline knows of those it was not trained on.
+        evaluated: Histories of the U evaluated users: all that a baseline knows of those it was not trained on.
         learner_of: int64 [U]: row among the learners, -1 for unknown users.
-        train: The same as `asked`, as sets: excluded from the rankings.
+        train: The same as `evaluated`, as sets: excluded from the rankings.
         test: The items to find.
         trained: Bool [I]: items with an event in the training part, positive or not; the others are cold.
         texts: Text of each candidate, for baselines that use text.
@@ -70,7 +70,7 @@ class Problem:
     """
 
     learners: Histories
-    asked: Histories
+    evaluated: Histories
     learner_of: npt.NDArray[np.int64]
     train: ItemSets
     test: ItemSets
@@ -112,7 +112,7 @@ class Problem:
         labels = [catalogue.labels(row) for row in hold_out.candidate_rows]
         return cls(
             learners=histories(learn, learners),
-            asked=histories(history, users),
+            evaluated=histories(history, users),
             learner_of=np.array([row_of.get(user, -1) for user in users], np.int64),
             train=hold_out.train,
             test=hold_out.test,
@@ -133,7 +133,7 @@ class Problem:
 
         Args:
             known: [learners, D].
-            fold_in: Rows of `asked` -> their vectors [rows, D].
+            fold_in: Rows of `evaluated` -> their vectors [rows, D].
         """
         vectors = np.asarray(known)[np.maximum(self.learner_of, 0)].copy()
         unknown = np.flatnonzero(self.learner_of < 0)
@@ -143,7 +143,7 @@ class Problem:
 
     def mean_of_history(self, item_vectors: Vectors, rows: npt.NDArray[np.int64]) -> Vectors:
         """Mean of the vectors of each history, [rows, D]; zero for an empty one."""
-        histories = self.asked.matrix()[rows]
+        histories = self.evaluated.matrix()[rows]
         sizes = np.maximum(np.diff(histories.indptr), 1)[:, None]
         return np.asarray(histories @ item_vectors) / sizes
 

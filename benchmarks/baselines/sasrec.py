@@ -39,13 +39,15 @@ def _sasrec(problem: Problem, settings: SasrecSettings, seed: int) -> BlockScore
 
     def score(block: slice) -> np.ndarray:
         users = range(block.start, block.stop)
-        newest = [problem.asked.of(user)[-settings.max_len :] for user in users]
+        newest = [problem.evaluated.of(user)[-settings.max_len :] for user in users]
         rows = np.full((len(newest), settings.max_len), pad, np.int64)
         for row, items in zip(rows, newest, strict=True):
             row[settings.max_len - len(items) :] = items
         scores = np.concatenate(
             [
-                network.predict(None, torch.from_numpy(rows[start : start + 512])).reshape(-1, problem.asked.num_items)
+                network.predict(None, torch.from_numpy(rows[start : start + 512])).reshape(
+                    -1, problem.evaluated.num_items
+                )
                 for start in range(0, len(rows), 512)
             ]
         )

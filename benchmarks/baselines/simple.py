@@ -35,8 +35,8 @@ def _ease(problem: Problem, settings: EaseSettings, seed: int) -> BlockScorer:
     inverse = np.linalg.inv(gram)
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0.0)
-    asked = problem.asked.matrix().astype(np.float64)
-    return lambda block: asked[block] @ weights
+    evaluated = problem.evaluated.matrix().astype(np.float64)
+    return lambda block: evaluated[block] @ weights
 
 
 def _mean_history(problem: Problem, settings: MeanHistorySettings, seed: int) -> BlockScorer:

@@ -45,8 +45,8 @@ def _two_tower(problem: Problem, settings: TwoTowerSettings, seed: int) -> Block
     pairs = {"user": users, "item": problem.learners.items}
     model.fit(pairs, batch_size=settings.batch_size, epochs=settings.epochs, shuffle=True, verbose=0)
     user_vectors, item_vectors = model.users.embeddings.numpy(), model.items.embeddings.numpy()
-    asked = problem.user_vectors(user_vectors, lambda rows: problem.mean_of_history(item_vectors, rows))
-    return dot_products(asked, item_vectors)
+    evaluated = problem.user_vectors(user_vectors, lambda rows: problem.mean_of_history(item_vectors, rows))
+    return dot_products(evaluated, item_vectors)
 
 
 TWO_TOWER = Baseline("two-tower (TFRS tutorial)", TwoTowerSettings, _two_tower)

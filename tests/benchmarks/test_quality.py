@@ -27,12 +27,12 @@ class Recorder:
 
     settings: dict[str, Any] = field(default_factory=dict)
     fails_at: int | None = None
-    asked: list[int] = field(default_factory=list)
+    requested: list[int] = field(default_factory=list)
 
     def measure(self, seed: int) -> dict[str, float]:
         if seed == self.fails_at:
             raise BabelrecError("ended in the midst")
-        self.asked.append(seed)
+        self.requested.append(seed)
         return {"recall@10": seed / 100, "ndcg@10": seed / 200}
 
     def model(self, name: str, seeds: tuple[int, ...] = SEEDS) -> Model:
@@ -136,12 +136,12 @@ def test_a_killed_benchmark_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(quality, "all_suites", lambda: suites)
     output = tmp_path / "quality.json"
     assert quality.main(["--output", str(output)]) == 2
-    assert (mine.asked, other.asked) == ([42, 43, 44], [42])
+    assert (mine.requested, other.requested) == ([42, 43, 44], [42])
     assert not output.exists()
     other.fails_at = None
     assert quality.main(["--output", str(output)]) == 0
     # The same settings under the second protocol are the same measurement.
-    assert (mine.asked, other.asked) == ([42, 43, 44], [42, 43, 44])
+    assert (mine.requested, other.requested) == ([42, 43, 44], [42, 43, 44])
     document = json.loads(output.read_text(encoding="utf-8"))
     assert bool(document["environment"]["commit"]) == _IN_CHECKOUT
     keys = {"data", "protocol", "model", "metric", "mean", "sd", "seeds", "of"}
@@ -154,7 +154,7 @@ def test_a_killed_benchmark_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "| babelrec | **0.4300 ± 0.0100** | **0.2150 ± 0.0050** | 3 |" in page
     assert output.with_suffix(".png").read_bytes().startswith(PNG)
     assert quality.main(["--output", str(output), "--fresh", "--models", "ALS", "--seeds", "44"]) == 0
-    assert other.asked == [42, 43, 44, 44]
+    assert other.requested == [42, 43, 44, 44]
     # The part that was not requested stays in the table.
     assert json.loads(output.read_text(encoding="utf-8"))["rows"] == document["rows"]
 
@@ -167,14 +167,14 @@ def test_parts_are_chosen_and_mistakes_named(
     monkeypatch.setattr(quality, "all_suites", lambda: suites)
     output = str(tmp_path / "quality.json")
     assert quality.main(["--output", output, "--protocol", "P2", "--seeds", "43"]) == 0
-    assert (mine.asked, other.asked) == ([43], [])
+    assert (mine.requested, other.requested) == ([43], [])
     assert quality.main(["--output", output, "--models", "SLIM"]) == 2
     assert "'SLIM'" in capsys.readouterr().err
     assert quality.main(["--output", output, "--data", "tiny", "--seeds", "1"]) == 2
-    assert "Nothing fits" in capsys.readouterr().err
+    assert "Nothing matches" in capsys.readouterr().err
     assert quality.main(["--output", output, "--list"]) == 0
     assert "to be run" in capsys.readouterr().err
-    assert (mine.asked, other.asked) == ([43], [])
+    assert (mine.requested, other.requested) == ([43], [])
 
 
 def _passing() -> list[Row]:
@@ -210,7 +210,7 @@ def test_check_fails_while_a_bar_is_not_met(tmp_path: Path, monkeypatch: pytest.
     suites = suites_of(recorder.model(OURS))
     monkeypatch.setattr(quality, "all_suites", lambda: suites)
     assert quality.main(["--output", str(tmp_path / "quality.json"), "--check"]) == 1
-    assert recorder.asked == []
+    assert recorder.requested == []
 
 
 def test_pages_and_plots_show_every_model(tmp_path: Path) -> None:

@@ -116,8 +116,8 @@ def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         ("# nothing yet\n", "is empty"),
-        ("- name: x\n", "holds a list"),
-        ("name\n", "holds text"),
+        ("- name: x\n", "contains a list"),
+        ("name\n", "contains text"),
         ("training:\nmodel: {}\n", "training is empty. Indent its settings below it"),
         ("training: {histograms: no}\n", "training.histograms is 'no'.*Write false"),
         ("training: {histograms: 'true'}\n", "Write true or false without quotes"),

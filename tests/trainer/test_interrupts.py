@@ -169,16 +169,16 @@ def test_handlers_are_restored_and_threads_work_without() -> None:
 
 def test_a_signal_waits_for_the_end_of_a_step() -> None:
     with interrupts.raised():
-        with pytest.raises(interrupts.Interruption), interrupts.put_off_in_steps():
-            interrupts.put_off()
+        with pytest.raises(interrupts.Interruption), interrupts.deferred_to_steps():
+            interrupts.defer()
             os.kill(os.getpid(), signal.SIGTERM)
             done = True
         assert done
-    with interrupts.raised(), interrupts.put_off_in_steps():
-        interrupts.put_off()
-        with pytest.raises(interrupts.Interruption), interrupts.at_once():
+    with interrupts.raised(), interrupts.deferred_to_steps():
+        interrupts.defer()
+        with pytest.raises(interrupts.Interruption), interrupts.immediate():
             os.kill(os.getpid(), signal.SIGINT)
-            pytest.fail("it goes on")
+            pytest.fail("it continues")
         interrupts._state.received = None
 
 

@@ -104,4 +104,4 @@ def test_a_waiting_process_comes_next(tmp_path: Path, caplog: pytest.LogCaptureF
     finally:
         logging.getLogger("trainer.locks").removeHandler(handler)
     assert f"(pid {holder.pid} on " in caplog.text
-    assert "Waiting for it to end" in caplog.text
+    assert "Waiting for it to finish" in caplog.text

@@ -4,7 +4,7 @@ from trainer.config.settings import Config
 from trainer.errors import BabelrecError
 
 
-def check_goes_together(config: Config) -> None:
+def check_compatible(config: Config) -> None:
     """Refuses incompatible settings before anything is trained with them.
 
     Not part of the validation: a run's `model` may come from another run (`finetune`), and what a finished run was

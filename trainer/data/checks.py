@@ -15,7 +15,7 @@ _NOT_NULL: Final = ("timestamp", "event", "title", "categories", "languages")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of one column.
+    """A check of one column.
 
     Attributes:
         column: Its name.

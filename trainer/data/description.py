@@ -108,7 +108,7 @@ class Description:
         cold: Items held out completely by `data.split.cold_items`.
         fault: Why there is no split; "" where there is one.
         kept_by_least: Smallest number of positives -> users that it would keep, for `data.split.min_positives`.
-        least: That setting.
+        least: The value of that setting.
         events: Counts by event type.
         languages: Language -> items.
         detection: How the languages were determined (`fill_languages`), if the source records it.

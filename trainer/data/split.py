@@ -10,7 +10,7 @@ import polars as pl
 from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
 from trainer.data.settings import DataConfig, SplitConfig
-from trainer.data.split_remedies import of_no_positives, of_nothing_to_train_on
+from trainer.data.split_remedies import no_positives_remedy, no_training_data_remedy
 from trainer.data.tables import EVENTS
 from trainer.errors import BabelrecError
 
@@ -89,7 +89,7 @@ def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives
         raise SplitError(
             f"The dataset {dataset.name} has no user with {min_positives} positives under `data.positives` = "
             f"{dict(rules)}; its events are {', '.join(events['event'])}. Remedy: "
-            f"{of_no_positives(dataset, rules, pairs)}."
+            f"{no_positives_remedy(dataset, rules, pairs)}."
         )
     return _ordered(kept)
 
@@ -141,11 +141,11 @@ def _divide(
 def _leaves_something(dataset: Dataset, everything: pl.DataFrame, settings: SplitConfig) -> bool:
     if settings.kind != "impressions":
         return not _divide(everything, settings)[0].is_empty()
-    begins = [moment for moment in impression_moments(dataset, settings) if moment is not None]
+    begins = [moment for moment in impression_cut_times(dataset, settings) if moment is not None]
     return not (begins and _cut(everything, min(begins))[0].is_empty())
 
 
-def impression_moments(dataset: Dataset, config: SplitConfig) -> tuple[int | None, int | None]:
+def impression_cut_times(dataset: Dataset, config: SplitConfig) -> tuple[int | None, int | None]:
     """When the validation and the test impressions begin, in unix seconds; None: there are none.
 
     Raises:
@@ -244,7 +244,7 @@ def some_users(parts: Split, share: float, seed: int) -> Split:
 
 
 def _by_impressions(dataset: Dataset, everything: pl.DataFrame, config: DataConfig) -> Split:
-    validation_begin, test_begin = impression_moments(dataset, config.split)
+    validation_begin, test_begin = impression_cut_times(dataset, config.split)
     rest, test = (everything, everything.clear()) if test_begin is None else _cut(everything, test_begin)
     train, validation = (rest, rest.clear()) if validation_begin is None else _cut(rest, validation_begin)
     if train.is_empty():
@@ -269,7 +269,7 @@ def _beginning(times: pl.Series, fraction: float) -> int | None:
 
 
 def _nothing_left(dataset: Dataset, everything: pl.DataFrame, config: DataConfig) -> SplitError:
-    reason, remedy = of_nothing_to_train_on(
+    reason, remedy = no_training_data_remedy(
         config.split, everything, lambda settings: _leaves_something(dataset, everything, settings)
     )
     return SplitError(f"The split leaves nothing to train on: {reason}. Remedy: {remedy}.")

@@ -12,7 +12,7 @@ from trainer.data.tables import EVENTS
 _FEW = 3
 
 
-def of_nothing_to_train_on(
+def no_training_data_remedy(
     settings: SplitConfig, everything: pl.DataFrame, leaves: Callable[[SplitConfig], bool]
 ) -> tuple[str, str]:
     """Why a split leaves nothing to train on, and the changes that were found to help.
@@ -48,7 +48,7 @@ def of_nothing_to_train_on(
     return reason, f"set {', or '.join(found)}"
 
 
-def of_no_positives(dataset: Dataset, rules: Mapping[str, float | None], matching: pl.DataFrame) -> str:
+def no_positives_remedy(dataset: Dataset, rules: Mapping[str, float | None], matching: pl.DataFrame) -> str:
     """What to change when no user has enough positives.
 
     Args:

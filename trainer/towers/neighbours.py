@@ -20,7 +20,7 @@ from trainer.text.unit_vectors import unit
 from trainer.towers.layers import IdEmbedding
 
 _Floats = npt.NDArray[np.float32]
-# Minimum number of items for a language's mean vector; missing ones count as the catalogue's mean.
+# Weight of the catalogue's mean in a language's mean vector, in items.
 _PRIOR_ITEMS: Final = 20
 # Number of nearest items that measure how crowded an item's neighbourhood is.
 _CROWD: Final = 10

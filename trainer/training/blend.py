@@ -18,7 +18,7 @@ def choose_blend(ranker: CatalogueRanker, hold_out: HoldOut, heads: Sequence[Hea
     Quality is NDCG@10 of whole lists, or the AUC of impressions if the split is by impressions. A head keeps weight 0
     unless it helps, so the whole request is never worse on the validation part than retrieval alone.
     """
-    retrieval, outputs, quality = hold_out.judge(ranker)
+    retrieval, outputs, quality = hold_out.blend_data(ranker)
     score = retrieval
     best = quality(score)
     chosen = {RETRIEVAL: 1.0}

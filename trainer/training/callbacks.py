@@ -58,7 +58,7 @@ class Checkpoints(tf.keras.callbacks.Callback):
         if self._state.average is not None:
             self._state.average.update()
         # Not earlier: the first step takes long, and there is nothing to save.
-        interrupts.put_off()
+        interrupts.defer()
         if self._done % self._every == 0 and self._done % self._per_epoch:
             self._save(self._done)
         interrupts.check()
@@ -115,7 +115,7 @@ class Validation(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validates and decides whether to stop."""
-        with self._state.averaged(), interrupts.at_once():
+        with self._state.averaged(), interrupts.immediate():
             metrics = self._measure()
         with self._writer.as_default(step=epoch):
             for name, value in metrics.items():

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from trainer.config.checks import check_goes_together
+from trainer.config.checks import check_compatible
 from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare
@@ -58,9 +58,9 @@ def finetune_config(config: Config, source: Run) -> Config:
             "training": config.training.model_copy(update=training),
         }
     )
-    check_goes_together(merged)
+    check_compatible(merged)
     # The source's model gets the new run's encoder, and must remain a separate run.
-    check_goes_together(source_config(source, text))
+    check_compatible(source_config(source, text))
     return merged
 
 
@@ -89,7 +89,7 @@ def finetune(config: Config, source: Run, run_dir: Path) -> dict[str, Any]:
                 f"{name} leaves no test part (data.split.test_fraction), which finetune needs for its comparison. Set "
                 "one, or use fit with training.start_from, which makes no comparison."
             )
-    Run.check_place(run_dir)
+    Run.check_path(run_dir)
     with writing_alone(run_dir):
         return _finetune(config, source, source_data, run_dir)
 

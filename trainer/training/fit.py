@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from trainer.config.checks import check_goes_together
+from trainer.config.checks import check_compatible
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.heads import Head
@@ -47,11 +47,11 @@ def fit(config: Config, run_dir: Path) -> Run:
         BabelrecError: bad data or settings, a non-finite loss, unusable checkpoints, data that has changed since the
             run began, or another process writing there.
     """
-    check_goes_together(config)
+    check_compatible(config)
     with_own(config.evaluation.metrics)
     for own in config.training.own_losses:
         own_loss(own.path)
-    Run.check_place(run_dir)
+    Run.check_path(run_dir)
     with writing_alone(run_dir):
         return fit_locked(config, run_dir)
 
@@ -121,8 +121,8 @@ def _check_heads(config: Config, vocabulary: Vocabulary, heads: list[Head]) -> N
     """Reports which heads are left out, and refuses a blend with unknown heads."""
     names = [RETRIEVAL, *(head.name for head in heads)]
     for name, label in vocabulary.constant_heads.items():
-        said = "it has no label" if label is None else f"each of its labels is {label:g}"
-        _LOG.info("No ranking head for %r: in the training part %s, so there is nothing to learn.", name, said)
+        reason = "it has no label" if label is None else f"each of its labels is {label:g}"
+        _LOG.info("No ranking head for %r: in the training part %s, so there is nothing to learn.", name, reason)
     for name in config.model.ranking.blend or {}:
         if name in vocabulary.constant_heads:
             raise BabelrecError(

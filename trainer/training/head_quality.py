@@ -7,7 +7,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.split import Split, held_out_events
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.heads.events import HeadEvents, head_events
-from trainer.evaluation.heads.quality import judge_heads
+from trainer.evaluation.heads.quality import evaluate_heads
 from trainer.models.calibration import Calibrations
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker
@@ -47,5 +47,5 @@ def draw_quality(
         writer: TensorBoard writer.
         step: Epoch of the weights.
     """
-    results = judge_heads(model.heads, events, calibrations, model.ranking_model.scale.numpy(), resamples=0)
+    results = evaluate_heads(model.heads, events, calibrations, model.ranking_model.scale.numpy(), resamples=0)
     write_head_quality(writer, model.heads, events, results, calibrations, step)

@@ -57,14 +57,14 @@ def choose_regularization(
     learned = choices(*histories, size)
     indices = ids[hold_out.candidate_rows]
     known = np.flatnonzero(indices != UNKNOWN)
-    asked = _asked(hold_out, indices, size)
+    matrix = _history_matrix(hold_out, indices, size)
     curve = []
     for value in _VALUES if size <= _MANY_ITEMS else _VALUES[1:-1]:
         similarity = partial_correlations(learned, value)
 
         def score(users: slice, similarity: npt.NDArray[np.float64] = similarity) -> npt.NDArray[np.float64]:
             scores = np.zeros((users.stop - users.start, len(indices)))
-            scores[:, known] = (asked[users] @ similarity)[:, indices[known] - 1]
+            scores[:, known] = (matrix[users] @ similarity)[:, indices[known] - 1]
             return scores
 
         rankings = rank_in_blocks(score, hold_out.train.num_users, len(indices), hold_out.train, 10)
@@ -76,7 +76,7 @@ def choose_regularization(
     return best["regularization"]
 
 
-def _asked(hold_out: HoldOut, indices: npt.NDArray[np.integer], size: int) -> scipy.sparse.csr_array:
+def _history_matrix(hold_out: HoldOut, indices: npt.NDArray[np.integer], size: int) -> scipy.sparse.csr_array:
     """[users, V]: 1 if an evaluated user has a known item in the history."""
     users = np.repeat(np.arange(hold_out.train.num_users), hold_out.train.sizes())
     items = indices[hold_out.train.indices]

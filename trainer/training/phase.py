@@ -196,7 +196,7 @@ class Phase:
         best = int(state.best_epoch.numpy())
         if not done and not (hold_out and patience_is_over(start // per_epoch, best, warm, settings.patience)):
             title = _TITLES[self.name]
-            with TrainingProgress(title, start, per_epoch, epochs) as progress, interrupts.put_off_in_steps():
+            with TrainingProgress(title, start, per_epoch, epochs) as progress, interrupts.deferred_to_steps():
                 try:
                     self._run_epochs(model, [*callbacks, progress], start, epochs)
                 except interrupts.Interruption:

@@ -78,9 +78,9 @@ def choose_search_weights(
     for choice in choices:
         weights = SearchWeights(**dict(zip(fields, choice, strict=True)))
         quality = queries.quality(weights)
-        judged = float(np.mean(np.log(np.maximum(quality.ndcg, 1e-6))))
-        if judged > value and np.all(quality.ndcg >= _KEPT * alone.ndcg):
-            best, value = weights, judged
+        score = float(np.mean(np.log(np.maximum(quality.ndcg, 1e-6))))
+        if score > value and np.all(quality.ndcg >= _KEPT * alone.ndcg):
+            best, value = weights, score
     if value == -math.inf:
         _LOG.warning(
             "No candidate weights of text search find as much as the sentence encoder alone; the defaults are used."
@@ -106,7 +106,7 @@ class _Quality(NamedTuple):
     ndcg: npt.NDArray[np.float64]
 
 
-class _Asked(NamedTuple):
+class _Queries(NamedTuple):
     """Queries of one kind: users (positions in the hold-out), wanted item rows, query texts."""
 
     users: npt.NDArray[np.int64]
@@ -147,28 +147,30 @@ class _ValidationQueries:
         self._popularity = features.popularity
         scale = TowerScale(ranker.vectors)
         self._parts: dict[str, _Scored] = {}
-        for kind, asked in self._asked(items, hold_out, draws).items():
-            if not asked.texts:
+        for kind, generated in self._generate(items, hold_out, draws).items():
+            if not generated.texts:
                 continue
-            unknown = tf.zeros([len(asked.texts)], tf.int32)
+            unknown = tf.zeros([len(generated.texts)], tf.int32)
             vectors = unit(
-                model.candidate_tower.convert(typed_vectors(model, asked.texts, config.text), unknown).numpy()
+                model.candidate_tower.convert(typed_vectors(model, generated.texts, config.text), unknown).numpy()
             )
-            if asked.translated:
+            if generated.translated:
                 shortest, longest = np.log(_TRANSLATION_NOISE)
                 lengths = np.exp(draws.uniform(shortest, longest, (len(vectors), 1))).astype(np.float32)
-                vectors = unit(vectors + lengths * _like(features.text, len(vectors), draws))
-            history, known = hold_out.histories(asked.users, model.config.query.history_length)
+                vectors = unit(vectors + lengths * _gaussian_like(features.text, len(vectors), draws))
+            history, known = hold_out.histories(generated.users, model.config.query.history_length)
             # Every second user is unknown.
             history[::2], known[::2] = -1, UNKNOWN
             queries = text_query_vectors(model, tf.constant(vectors), ranker.vectors, history, known)
             products = tf.matmul(queries, ranker.vectors, transpose_b=True)
-            barred = hold_out.seen(asked.users)
-            barred[np.arange(len(barred)), asked.wanted] = False
-            letters = [""] * len(asked.texts) if asked.translated else asked.texts
+            barred = hold_out.seen(generated.users)
+            barred[np.arange(len(barred)), generated.wanted] = False
+            letters = [""] * len(generated.texts) if generated.translated else generated.texts
             self._parts[kind] = _Scored(
-                wanted=asked.wanted,
-                languages=np.unique([items.catalogue.languages[row] for row in asked.wanted], return_inverse=True)[1],
+                wanted=generated.wanted,
+                languages=np.unique([items.catalogue.languages[row] for row in generated.wanted], return_inverse=True)[
+                    1
+                ],
                 barred=barred,
                 text=((vectors @ projection) @ texts.T).astype(np.float32),
                 categories=features.category_scores(vectors),
@@ -203,7 +205,7 @@ class _ValidationQueries:
             found.append(((scores > own) & ~part.barred).sum(axis=1))
         return found
 
-    def _asked(self, items: ItemTable, hold_out: HoldOut, draws: np.random.Generator) -> dict[str, _Asked]:
+    def _generate(self, items: ItemTable, hold_out: HoldOut, draws: np.random.Generator) -> dict[str, _Queries]:
         """Kind -> queries: titles of arbitrary items, and categories of held-out positives."""
         catalogue = items.catalogue
         users, rows = hold_out.sample_positives(self.size, draws)
@@ -216,15 +218,15 @@ class _ValidationQueries:
         labelled = np.flatnonzero([len(row) > 0 for row in labels])
         names = [items.names_of(int(draws.choice(labels[place]))) for place in labelled]
         return {
-            "translated title": _Asked(askers, named, titles, True),
-            "title with a typo": _Asked(askers, named, [misspell(title, draws) for title in titles], False),
-            "category": _Asked(
+            "translated title": _Queries(askers, named, titles, True),
+            "title with a typo": _Queries(askers, named, [misspell(title, draws) for title in titles], False),
+            "category": _Queries(
                 users[labelled], rows[labelled], [own[int(draws.integers(len(own)))] for own in names], False
             ),
         }
 
 
-def _like(vectors: _Floats, count: int, draws: np.random.Generator) -> _Floats:
+def _gaussian_like(vectors: _Floats, count: int, draws: np.random.Generator) -> _Floats:
     """Gaussian vectors [count, T] with the covariance of ``vectors`` [N, T], of length 1 on average."""
     mixed = draws.normal(size=(count, len(vectors))).astype(np.float32) @ vectors
     length = np.sqrt(np.mean(np.sum(np.square(mixed), axis=1)))

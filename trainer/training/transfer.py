@@ -181,8 +181,8 @@ class Transfer:
             if measure is None:
                 return
             source = self._source_model()
-            judge = source.validator()
-            if judge is None:
+            measure_source = source.validator()
+            if measure_source is None:
                 _LOG.warning("%s has no validation part: forgetting can't be limited.", self._source.path)
                 return
             copy = source.follow(self._model)
@@ -190,7 +190,7 @@ class Transfer:
             for share in _SHARES:
                 self._mix(trained, share)
                 copy()
-                curve.append({"share": share, "target": measure()[_METRIC], "source": judge()})
+                curve.append({"share": share, "target": measure()[_METRIC], "source": measure_source()})
             chosen = choose_share(curve, limit)
             run.write(_RECORD, {"share": chosen, "metric": _METRIC, "max_forgetting": limit, "curve": curve})
         chosen = float(run.read(_RECORD)["share"])

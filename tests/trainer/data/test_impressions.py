@@ -11,7 +11,7 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.impressions import Impressions
 from trainer.data.settings import DataConfig
-from trainer.data.split import SplitError, impression_moments, split
+from trainer.data.split import SplitError, impression_cut_times, split
 
 ROWS = [
     # user, item, time, event, value, impression
@@ -90,7 +90,7 @@ def test_a_dataset_without_impressions_has_none(tmp_path: Path) -> None:
 def test_the_last_impressions_are_held_out(dataset: Dataset) -> None:
     # Five impressions: the last ceil(0.4 * 5) = 2 begin at 130, of the three before them the last at 120.
     settings = config(test_fraction=0.4, validation_fraction=0.3)
-    assert impression_moments(dataset, settings.split) == (120, 130)
+    assert impression_cut_times(dataset, settings.split) == (120, 130)
     parts = split(dataset, settings)
     assert parts.train.rows() == [("u1", "a", 10), ("u2", "b", 11), ("u2", "日本", 100)]
     assert parts.validation.rows() == [("ü3", "b", 120)]
@@ -108,7 +108,7 @@ def test_an_impression_without_a_click_is_not_observed_from_the_cut_on(dataset: 
 
 def test_all_is_training_without_a_test_part(dataset: Dataset) -> None:
     settings = config(test_fraction=0.0, validation_fraction=0.0)
-    assert impression_moments(dataset, settings.split) == (None, None)
+    assert impression_cut_times(dataset, settings.split) == (None, None)
     parts = split(dataset, settings)
     assert parts.train.height == 5
     assert parts.observed.height == len(ROWS)

@@ -127,14 +127,14 @@ def test_another_catalogue_inherits_from_the_training_one(tiny: Dataset) -> None
     items = make_item_table(catalogue, vocabulary, config.text)
     model = make_recommender(config, vocabulary, items, tf.zeros([items.size]))
     # The same items as unknown ones find themselves, and so their own vectors.
-    strangers = make_item_table(catalogue, replace(vocabulary, items=[]), config.text)
-    relate_items(config, vocabulary, strangers, catalogue)
-    nearest = np.argmax(strangers.neighbours, axis=1)
+    unknown = make_item_table(catalogue, replace(vocabulary, items=[]), config.text)
+    relate_items(config, vocabulary, unknown, catalogue)
+    nearest = np.argmax(unknown.neighbours, axis=1)
     texts = np.array(catalogue.texts)
     known = catalogue.rows(pl.Series("item_id", vocabulary.items))
     rows = np.flatnonzero(items.ids.numpy() > 0)
     assert rows.size
     assert (texts[known[nearest[rows]]] == texts[rows]).all()
     alone = rows[[list(catalogue.texts).count(text) == 1 for text in texts[rows]]]
-    own, found = model.candidate_vectors(items).numpy(), model.candidate_vectors(strangers).numpy()
+    own, found = model.candidate_vectors(items).numpy(), model.candidate_vectors(unknown).numpy()
     np.testing.assert_allclose(found[alone], own[alone], atol=1e-3)

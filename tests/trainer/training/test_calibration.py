@@ -61,7 +61,7 @@ def test_separable_reversed_and_few_labels() -> None:
     assert np.allclose(1 / (1 + np.exp(-wrong.logits(logits))), 0.5, atol=0.02)
     few = fit_calibration(logits, (np.arange(100) < 3).astype(float))
     assert (few.method, few.applied, few.log_loss) == ("none", Calibration(), {})
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="same length"):
         fit_calibration(logits, logits[1:])
     with pytest.raises(ValueError, match="labels 0 or 1"):
         fit_calibration(logits, logits)

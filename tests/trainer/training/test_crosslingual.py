@@ -265,13 +265,13 @@ def test_pairs_that_are_all_held_out_are_refused(bilingual: Dataset) -> None:
 
 @pytest.mark.parametrize("at", ["text", "candidate"])
 def test_vat_works_with_the_parts_next_to_the_towers(bilingual: Dataset, at: str) -> None:
-    beside: dict[str, object] = {
+    others: dict[str, object] = {
         "candidate": {"popularity": True, "neighbours": {"enabled": True}},
         "linear": {"rank": 3},
         "content": {"enabled": True},
     }
     extra: dict[str, object] = {"adversarial": {"method": "vat", "epsilon": 0.5, "weight": 1.0, "at": at}}
-    model, _, data, _ = _prepared(bilingual, _config(bilingual, extra, beside))
+    model, _, data, _ = _prepared(bilingual, _config(bilingual, extra, others))
     batch = next(iter(data.batches(start=0, stop=1)))
     assert np.isfinite(float(model.compute_loss(batch, training=True)))
     further = next(metric for metric in model.metrics if metric.name == "further_loss")

@@ -113,8 +113,8 @@ def test_wandb_writes_settings_metrics_and_files_offline(tmp_path: Path) -> None
         for record in records
         if record.WhichOneof("record_type") == "history"
     ]
-    told = [(row["epoch"], row["select/val_recall@10"]) for row in history if "select/val_recall@10" in row]
-    assert told == [(1, 0.1), (2, 0.2)]
+    logged = [(row["epoch"], row["select/val_recall@10"]) for row in history if "select/val_recall@10" in row]
+    assert logged == [(1, 0.1), (2, 0.2)]
     assert [row["evaluation/ndcg@10"] for row in history if "evaluation/ndcg@10" in row] == [0.3]
     begun = next(record.run for record in records if record.WhichOneof("record_type") == "run")
     settings = {item.key: json.loads(item.value_json) for item in begun.config.update}
@@ -169,7 +169,7 @@ def test_a_tracker_that_fails_later_does_not_end_a_training(tmp_path: Path, capl
         MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").delete_run(identity)
         loggers.metrics({"loss": 1.0}, 1)
         loggers.metrics({"loss": 1.0}, 2)
-    assert caplog.text.count("MlflowLogger is left out from here on") == 1
+    assert caplog.text.count("MlflowLogger is disabled from now on") == 1
 
 
 def test_no_tracker_by_default_and_they_may_change_in_a_run(tmp_path: Path) -> None:

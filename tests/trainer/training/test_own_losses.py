@@ -65,7 +65,7 @@ def test_a_user_defined_loss_is_minimised(losses: Path, tiny: Dataset, tiny_run:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"training": {"own_losses": [{"path": "my_losses:ten"}]}}, "is a int, where a Callable is needed"),
+        ({"training": {"own_losses": [{"path": "my_losses:ten"}]}}, "is a int, not a Callable"),
         ({"training": {"own_losses": [{"path": "missing:x"}]}}, "No module named 'missing'"),
         ({"evaluation": {"metrics": ["missing:x"]}}, "No module named 'missing'"),
     ],
@@ -80,5 +80,5 @@ def test_a_wrong_path_is_refused_before_anything_is_written(
 
 
 def test_a_function_without_a_loss(losses: Path) -> None:
-    with pytest.raises(BabelrecError, match="gave a int for a model"):
+    with pytest.raises(BabelrecError, match="returned a int for a model"):
         own_term("my_losses:nothing", tf.keras.Model())

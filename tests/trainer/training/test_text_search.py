@@ -120,7 +120,7 @@ def test_weights_are_evaluated_by_the_order_in_which_text_search_answers(
     monkeypatch.setattr("trainer.training.text_search.text_query_vectors", watched)
     queries = _ValidationQueries(tiny_run.config, ranker.model, ranker, counts, hold_out)
     # The generated texts of each kind; a translated title has no letter in common with its item.
-    made = queries._asked(ranker.items, hold_out, np.random.default_rng(tiny_run.config.seed))
+    made = queries._generate(ranker.items, hold_out, np.random.default_rng(tiny_run.config.seed))
     features = SearchFeatures.of(ranker.model, ranker.items, counts)
     search = TextSearch(features, weights, tiny_run.config.model.search.dimension, ranker.vectors)
     assert queries.kinds == list(made)

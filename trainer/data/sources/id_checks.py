@@ -12,7 +12,7 @@ from trainer.data.validation import unknown_items
 _LOG = logging.getLogger(__name__)
 
 
-def refuse_if_none_is_left(interactions: pl.LazyFrame, items: pl.LazyFrame, lost: int, origin: Origin) -> None:
+def refuse_if_no_rows_are_left(interactions: pl.LazyFrame, items: pl.LazyFrame, lost: int, origin: Origin) -> None:
     """Checks the rows dropped because the catalogue lacks their items.
 
     Warns how many ids differ only in spelling.
@@ -38,7 +38,7 @@ def refuse_if_none_is_left(interactions: pl.LazyFrame, items: pl.LazyFrame, lost
         origin.note("item_id", text, logging.WARNING)
 
 
-def warn_of_look_alikes(frames: Mapping[str, pl.LazyFrame], origins: Mapping[str, Origin]) -> None:
+def warn_about_look_alikes(frames: Mapping[str, pl.LazyFrame], origins: Mapping[str, Origin]) -> None:
     """Logs ids of one table that differ only in spelling, and users spelled differently in the users table.
 
     Args:

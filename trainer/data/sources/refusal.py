@@ -52,12 +52,12 @@ def _fault(
     value: object,
 ) -> DatasetError:
     first, *others = sorted(rows)
-    said = problem(value) if callable(problem) else f"{_shorten(value)} {problem}"
+    message = problem(value) if callable(problem) else f"{_shorten(value)} {problem}"
     if others:
         shown = ", ".join(origin.place(row).removeprefix("row ") for row in others[:_SHOWN])
-        said += f"; likewise {count - 1:,} more row{'s' * (count > 2)} ({shown}"
-        said += ", ...)" if count - 1 > _SHOWN else ")"
-    return origin.fault(name, said, remedy, first)
+        message += f"; likewise {count - 1:,} more row{'s' * (count > 2)} ({shown}"
+        message += ", ...)" if count - 1 > _SHOWN else ")"
+    return origin.fault(name, message, remedy, first)
 
 
 def _shorten(value: object) -> str:

@@ -14,7 +14,7 @@ from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.faults import DatasetError, Origin, reading
 from trainer.data.settings import TableFormat, TabularSource
 from trainer.data.sources import conversion, delimited, jsonl, numbers, parquet
-from trainer.data.sources.id_checks import refuse_if_none_is_left, warn_of_look_alikes
+from trainer.data.sources.id_checks import refuse_if_no_rows_are_left, warn_about_look_alikes
 from trainer.data.sources.item_languages import fill_languages
 from trainer.data.sources.lists import to_list
 from trainer.data.sources.opening import ending
@@ -94,7 +94,7 @@ def write(source: TabularSource, path: Path) -> Dataset:
             with reading(interactions.origin.file):
                 _drop_unknown_items(interactions, tables[1].frame)
         frames: dict[str, pl.LazyFrame] = {table.name: table.frame for table in tables}
-        warn_of_look_alikes(frames, {table.name: table.origin for table in tables})
+        warn_about_look_alikes(frames, {table.name: table.origin for table in tables})
         return write_dataset(
             path,
             name=source.interactions.name.split(".")[0],
@@ -114,7 +114,7 @@ def _drop_unknown_items(interactions: _Table, items: pl.LazyFrame) -> None:
     numbered, place = interactions.frame.with_row_index(_ROW), interactions.origin.place
     kept, lost = drop_unknown(numbered, items)
     if lost:
-        refuse_if_none_is_left(interactions.frame, items, lost, interactions.origin)
+        refuse_if_no_rows_are_left(interactions.frame, items, lost, interactions.origin)
     interactions.facts["dropped"] = {_UNKNOWN_ITEMS: lost}
     interactions.frame = kept.drop(_ROW)
     if lost:

@@ -31,7 +31,7 @@ _CURVE_POINTS: Final = 101
 Floats = NDArray[np.floating]
 
 
-def judge_heads(
+def evaluate_heads(
     heads: list[Head],
     events: HeadEvents,
     calibrations: Calibrations,

@@ -16,7 +16,7 @@ from trainer.data.split import Split, held_out_events, split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.heads.events import head_events
-from trainer.evaluation.heads.quality import judge_heads
+from trainer.evaluation.heads.quality import evaluate_heads
 from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.metrics.ranking import Rankings, rank_in_blocks
 from trainer.evaluation.metrics.registry import with_own
@@ -120,7 +120,7 @@ def evaluate_on_catalogue(
         parts.train_and_validation,
         held_out_events(dataset, parts, "test"),
     )
-    heads = judge_heads(
+    heads = evaluate_heads(
         model.heads,
         events,
         load_calibrations(run),

@@ -95,7 +95,7 @@ class HoldOut:
         rows, retrieval, outputs = ranker.parts(self._indptr, self._history, self._users)
         return self._place[rows.numpy()], retrieval.numpy(), outputs.numpy()
 
-    def judge(
+    def blend_data(
         self, ranker: CatalogueRanker
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Callable[[npt.NDArray[np.floating]], float]]:
         """Data for choosing a blend: retrieval logits [U, C], raw heads [U, C, heads], and NDCG@10 by scores [U, C]."""

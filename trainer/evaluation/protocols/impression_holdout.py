@@ -9,7 +9,7 @@ from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.impressions import Impressions
-from trainer.data.split import Split, impression_moments
+from trainer.data.split import Split, impression_cut_times
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.impressions import impression_metrics
@@ -27,7 +27,7 @@ def make_hold_out(
     candidates = config.export.candidates
     if config.data.split.kind != "impressions":
         return HoldOut(catalogue, vocabulary, parts.train, parts.validation, candidates=candidates)
-    begin, end = impression_moments(dataset, config.data.split)
+    begin, end = impression_cut_times(dataset, config.data.split)
     shown = Impressions.from_dataset(dataset, catalogue, start=begin, stop=end)
     return ImpressionHoldOut(catalogue, vocabulary, parts, shown, candidates=candidates)
 
@@ -69,7 +69,7 @@ class ImpressionHoldOut(HoldOut):
         own = {name.replace("@", "_at_"): float(column.mean()) for name, column in found.items()}
         return super().metrics(ranker, ks) | own
 
-    def judge(
+    def blend_data(
         self, ranker: CatalogueRanker
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Callable[[npt.NDArray[np.floating]], float]]:
         """For the impressions' E candidates: retrieval logits [E], heads [E, heads], and the AUC by scores [E]."""

@@ -22,8 +22,8 @@ _Floats = npt.NDArray[np.float64]
 # Batch sizes: impressions per query batch, candidates per output batch.
 _QUERIES = 256
 _PAIRS = 65_536
-# Prior impressions without a click that every article starts with, in units of the mean click-through rate, so that
-# an article shown once is not immediately the best or the worst.
+# Prior impressions of every article, at the mean click-through rate, so that an article shown once is not immediately
+# the best or the worst.
 _PRIOR = 10.0
 
 

@@ -22,7 +22,7 @@ import tensorflow as tf
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.impressions import Impressions
-from trainer.data.split import impression_moments, split
+from trainer.data.split import impression_cut_times, split
 from trainer.data.variants import translations
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
@@ -106,19 +106,19 @@ def evaluate_impressions(run: Run) -> EvaluationReport:
             "`data.split.kind: impressions` (configs/mind.yaml)."
         )
     dataset = run.dataset()
-    _, begin = impression_moments(dataset, config.data.split)
+    _, begin = impression_cut_times(dataset, config.data.split)
     if begin is None:
         raise BabelrecError("There is no test part (data.split.test_fraction is 0). Train a run with one.")
     catalogue = Catalogue.from_dataset(dataset)
     training = Impressions.from_dataset(dataset, catalogue, stop=begin)
     test = Impressions.from_dataset(dataset, catalogue, start=begin)
-    judged = test.only(np.ones(len(test.items), bool))
-    if not len(judged):
+    evaluated = test.only(np.ones(len(test.items), bool))
+    if not len(evaluated):
         raise BabelrecError(f"No test impression of {dataset.name} has a click and a candidate that was not clicked.")
     started = time.monotonic()
     vocabulary = Vocabulary.load(run.vocabulary)
     own, readings, model = _readings(run, dataset, catalogue, vocabulary)
-    histories = Histories.of(split(dataset, config.data).train_and_validation, catalogue, judged)
+    histories = Histories.of(split(dataset, config.data).train_and_validation, catalogue, evaluated)
     scorer = ImpressionScorer(model, vocabulary, histories)
     weights = run.read("blend.json")
     systems: dict[str, _System] = {
@@ -136,8 +136,8 @@ def evaluate_impressions(run: Run) -> EvaluationReport:
         "click-through": lambda task: click_through(task.impressions, training, len(catalogue)),
         "random": lambda task: np.random.default_rng(config.seed).random(len(task.impressions.items)),
     }
-    tasks = [_Task(_WHOLE, judged, histories, own, own), *_language_tasks(judged, histories, readings)]
-    measured = [_measure(system, tasks, judged) for system in systems.values()]
+    tasks = [_Task(_WHOLE, evaluated, histories, own, own), *_language_tasks(evaluated, histories, readings)]
+    measured = [_measure(system, tasks, evaluated) for system in systems.values()]
     advantages = [measured[0][_WHOLE].minus(other[_WHOLE]) for other in measured[1:]]
     figures = iter(
         summaries(
@@ -156,11 +156,11 @@ def evaluate_impressions(run: Run) -> EvaluationReport:
         slices=slices,
         seconds=time.monotonic() - started,
         sizes=Sizes(
-            users=len(set(judged.users)),
-            items=len(np.unique(judged.items)),
+            users=len(set(evaluated.users)),
+            items=len(np.unique(evaluated.items)),
             training=len(training),
-            test=int(judged.clicked.sum()),
-            impressions=len(judged),
+            test=int(evaluated.clicked.sum()),
+            impressions=len(evaluated),
         ),
         slice_sizes=_slice_sizes(tasks),
         baselines=tuple(
@@ -198,12 +198,12 @@ def _readings(
     return reading(catalogue, np.ones(len(catalogue), bool), table), found, model
 
 
-def _language_tasks(judged: Impressions, histories: Histories, readings: Mapping[str, _Reading]) -> Iterator[_Task]:
+def _language_tasks(evaluated: Impressions, histories: Histories, readings: Mapping[str, _Reading]) -> Iterator[_Task]:
     """Every pair of languages, then the main one against each other; tasks without impressions are skipped."""
 
     def task(key: tuple[str, str], shown: npt.NDArray[np.bool_], history: str, candidates: _Reading) -> Iterator[_Task]:
         read = histories.only(readings[history].there)
-        left = judged.only(shown[judged.items])
+        left = evaluated.only(shown[evaluated.items])
         left = left.of(read.sizes(left) > 0)
         if len(left):
             yield _Task(key, left, read, readings[history], candidates)
@@ -216,7 +216,7 @@ def _language_tasks(judged: Impressions, histories: Histories, readings: Mapping
         both = first.there & second.there
         for candidates, name in ((first, main), (second, other)):
             yield from task((f"{SAME}: {other}", f"{main} → {name}"), both, main, candidates)
-        touched = judged.of(judged.containing(both[judged.items]))
+        touched = evaluated.of(evaluated.containing(both[evaluated.items]))
         for candidates, name in ((first, main), (first.exchanged(second), f"{other} or {main}")):
             for whole in task((f"{MIXED}: {other}", f"{main} → {name}"), first.there, main, candidates):
                 left = whole.impressions.of(np.isin(whole.impressions.ids, touched.ids))
@@ -224,15 +224,15 @@ def _language_tasks(judged: Impressions, histories: Histories, readings: Mapping
                     yield replace(whole, impressions=left)
 
 
-def _measure(system: _System, tasks: list[_Task], judged: Impressions) -> _Groups:
+def _measure(system: _System, tasks: list[_Task], evaluated: Impressions) -> _Groups:
     """Each task's metrics over all evaluated impressions, NaN outside it; after two pairs their difference."""
-    place = {name: number for number, name in enumerate(judged.ids)}
+    place = {name: number for number, name in enumerate(evaluated.ids)}
     found: _Groups = {}
     for task in tasks:
         rows = [place[name] for name in task.impressions.ids]
         values = {}
         for name, column in impression_metrics(task.impressions, system(task)).items():
-            values[name] = np.full(len(judged), np.nan)
+            values[name] = np.full(len(evaluated), np.nan)
             values[name][rows] = column
         dimension, _ = task.slice
         before = [key for key in found if key[0] == dimension]

@@ -127,7 +127,7 @@ def genre_gains(queries: Sequence[TextQuery], catalogue: Catalogue) -> NDArray[n
     return gains
 
 
-def judge(model: str, languages: Sequence[str], rows: _Rows, gains: NDArray[np.float64]) -> TextQueryResult:
+def evaluate(model: str, languages: Sequence[str], rows: _Rows, gains: NDArray[np.float64]) -> TextQueryResult:
     """Evaluates results.
 
     DCG@10 is the sum of gain / log2(rank + 1) over the ten places, divided by that of the ten largest gains of the
@@ -179,7 +179,7 @@ def evaluate_text_queries(run: Run, queries: Sequence[TextQuery], *, baselines: 
         chance = np.random.default_rng(run.config.seed)
         answers["random"] = np.stack([chance.permutation(len(catalogue))[:K] for _ in texts])
     shape = (len(queries), len(languages), -1)
-    return [judge(name, languages, rows.reshape(shape), gains) for name, rows in answers.items()]
+    return [evaluate(name, languages, rows.reshape(shape), gains) for name, rows in answers.items()]
 
 
 def write_text_queries(

@@ -98,9 +98,9 @@ def compare_runs(paths: Sequence[Path], *, stem: str = DEFAULT_STEM, curves: boo
     reports = [_report(path, stem) for path in paths]
     kinds = list(dict.fromkeys((report.dataset, report.protocol, report.split) for report in reports))
     if len(kinds) > 1:
-        found = "; ".join(f"{dataset} by {protocol} on {split}" for dataset, protocol, split in kinds)
+        measured = "; ".join(f"{dataset} by {protocol} on {split}" for dataset, protocol, split in kinds)
         raise BabelrecError(
-            f"These runs were measured on different things, so their figures can't be compared: {found}. Compare runs "
+            f"These runs were measured on different things, so they can't be compared: {measured}. Compare runs "
             "of one dataset and protocol, or choose a report that all have with --report."
         )
     users = [_users(path, stem) for path in paths]

@@ -172,9 +172,9 @@ class Apertium(Translator):
         except OSError as error:
             raise BabelrecError(f"{self._command} can't be run: {error}. {_INSTALL}") from error
         if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["nothing on standard error"]
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["nothing on standard error"]
             raise BabelrecError(
-                f"{self._command} {' '.join(arguments)} failed ({done.returncode}): {said[0]}. {_INSTALL}"
+                f"{self._command} {' '.join(arguments)} failed ({done.returncode}): {lines[0]}. {_INSTALL}"
             )
         return done.stdout
 

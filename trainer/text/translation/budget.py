@@ -50,6 +50,6 @@ class Budget:
         self.characters += characters
         self.tokens += tokens
 
-    def settle(self, reserved: int, used: int) -> None:
+    def reconcile(self, reserved: int, used: int) -> None:
         """Replaces the reserved tokens of an answered request by those actually used."""
         self.tokens += used - reserved

@@ -80,7 +80,7 @@ class ChatTranslator(Translator):
             yield from self._translate_batch(batch, source, target)
 
     def _translate_batch(self, texts: Sequence[str], source: str, target: str) -> Iterator[list[str]]:
-        content = self._ask(texts, source, target)
+        content = self._request(texts, source, target)
         translations = _read_array(content, len(texts))
         if translations is not None:
             yield translations
@@ -99,7 +99,7 @@ class ChatTranslator(Translator):
         """Closes the connections."""
         self._client.close()
 
-    def _ask(self, texts: Sequence[str], source: str, target: str) -> str:
+    def _request(self, texts: Sequence[str], source: str, target: str) -> str:
         import httpx
 
         prompt = _PROMPT.format(source=source, target=target, count=len(texts))
@@ -134,19 +134,19 @@ class ChatTranslator(Translator):
         return content if isinstance(content, str) else ""
 
     def _refusal(self, response: "httpx.Response") -> str:
-        said = _error_message(response)
+        reason = _error_message(response)
         code = response.status_code
         if code in (401, 403):
             return (
-                f"{self._url} refused the key in ${self._config.api_key_variable} ({code}): {said}. Set a key that may "
-                f"use {self._config.model}."
+                f"{self._url} refused the key in ${self._config.api_key_variable} ({code}): {reason}. Set a key that "
+                f"may use {self._config.model}."
             )
         if code == 429 or code >= 500:
             return (
-                f"{self._url} was busy or failed ({code}) in each of {self._config.retries + 1} attempts: {said}. "
+                f"{self._url} was busy or failed ({code}) in each of {self._config.retries + 1} attempts: {reason}. "
                 "Translations so far are kept; run the same command again later."
             )
-        return f"{self._url} refused the request ({code}): {said}. Check text.translation.openai."
+        return f"{self._url} refused the request ({code}): {reason}. Check text.translation.openai."
 
 
 def _batches(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
@@ -184,9 +184,9 @@ def _client(config: ChatTranslatorConfig, budget: Budget, headers: dict[str, str
             response = self._inner.handle_request(request)
             if response.status_code == 200:
                 response.read()
-                budget.settle(cost["tokens"], _used_tokens(response, cost["tokens"]))
+                budget.reconcile(cost["tokens"], _used_tokens(response, cost["tokens"]))
             else:
-                budget.settle(cost["tokens"], 0)
+                budget.reconcile(cost["tokens"], 0)
             return response
 
         def close(self) -> None:

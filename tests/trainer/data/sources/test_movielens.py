@@ -111,7 +111,7 @@ def test_both_layouts_give_one_dataset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("filed", "spoken"),
+    ("filed", "natural"),
     [
         ("Godfather, The", "The Godfather"),
         ("Bug's Life, A", "A Bug's Life"),
@@ -125,8 +125,8 @@ def test_both_layouts_give_one_dataset(tmp_path: Path) -> None:
         ("", ""),
     ],
 )
-def test_articles_move_to_the_front(filed: str, spoken: str) -> None:
-    assert natural_title(filed) == spoken
+def test_articles_move_to_the_front(filed: str, natural: str) -> None:
+    assert natural_title(filed) == natural
 
 
 def test_a_mirror_goes_before_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

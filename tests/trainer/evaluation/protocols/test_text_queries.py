@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.errors import BabelrecError
-from trainer.evaluation.protocols.text_queries import judge, load_text_queries, to_markdown
+from trainer.evaluation.protocols.text_queries import evaluate, load_text_queries, to_markdown
 
 _ROOT = Path(__file__).resolve().parents[3]
 _LANGUAGES = {"en", "ar", "de", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh", "zh-TW"}
@@ -31,7 +31,7 @@ def test_overlap_and_ndcg_worked_by_hand() -> None:
     english, german = list(range(10)), [0, 1, 2, 3, 4, 20, 21, 22, 23, -1]
     gains = np.zeros((1, 30))
     gains[0, [1, 29]] = 1.0, 0.5
-    result = judge("m", ["de", "en"], np.array([[german, english]]), gains)
+    result = evaluate("m", ["de", "en"], np.array([[german, english]]), gains)
     assert result.overlap.tolist() == [[0.5, 1.0]]
     # The gain of 1 is in second place; the ideal has it first and 0.5 second.
     expected = (1 / np.log2(3)) / (1 + 0.5 / np.log2(3))
@@ -44,7 +44,7 @@ def test_overlap_and_ndcg_worked_by_hand() -> None:
 
 def test_a_missing_item_is_no_overlap() -> None:
     nothing = np.full((1, 2, 10), -1)
-    assert judge("m", ["en", "ko"], nothing, np.ones((1, 12))).overlap.sum() == 0
+    assert evaluate("m", ["en", "ko"], nothing, np.ones((1, 12))).overlap.sum() == 0
 
 
 @pytest.mark.parametrize(
