@@ -13,10 +13,10 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed; say where it is: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is required; set its path: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# Two stamps: who only runs the demo need not wait for the tools of the tests.
+# Two stamps: running only the demo does not install the test tools.
 $(VENV)/.installed: setup.py pyproject.toml constraints.txt $(wildcard serving/native/src/*) | $(VENV)/bin/python
 	@echo "Installing the pinned packages into $(VENV) (about two minutes)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
@@ -27,7 +27,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-setup: $(VENV)/.installed-dev ## make .venv with the pinned versions, tools for tests included
+setup: $(VENV)/.installed-dev ## create .venv with the pinned versions, including test tools
 
 demo: $(VENV)/.installed ## train on MovieLens-100k, evaluate, export, serve, and show recommendations
 	@$(BIN)/python -m trainer.demo --config $(CONFIG) --run-dir $(RUN) --model-dir $(MODELS)
@@ -41,13 +41,13 @@ lint: $(VENV)/.installed-dev ## ruff
 types: $(VENV)/.installed-dev ## mypy
 	$(BIN)/mypy
 
-unit: $(VENV)/.installed-dev ## pytest alone
+unit: $(VENV)/.installed-dev ## only pytest
 	$(BIN)/python -m pytest
 
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := rest gzip config text_proto csv jsonl
 
-fuzz: $(VENV)/.installed-dev ## inputs that are drawn anew, and fuzzing by coverage (FUZZ_SECONDS=60 each)
+fuzz: $(VENV)/.installed-dev ## newly drawn inputs, and coverage-guided fuzzing (FUZZ_SECONDS=60 each)
 	$(BIN)/python -m pytest --hypothesis-profile=random -m hypothesis --durations=0
 	BABELREC_FUZZ_RUNS=20000000 $(BIN)/python -m pytest -n 0 tests/serving/native/test_sanitized.py
 	for target in $(FUZZ_TARGETS); do $(BIN)/python -m tests.fuzzing $$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
@@ -63,39 +63,39 @@ serve: $(VENV)/.installed ## serve the newest exported version on port 8500
 
 bench: bench-encoder bench-index bench-serving ## all benchmarks; JSON in runs/bench/
 
-bench-encoder: $(VENV)/.installed ## texts a second of the encoder beside the NumPy package
+bench-encoder: $(VENV)/.installed ## texts per second of the encoder compared with the NumPy package
 	$(BIN)/python -m benchmarks.encoder
 
 bench-index: $(VENV)/.installed ## build time, recall and speed of exact, portable and ScaNN search
 	$(BIN)/python -m benchmarks.index
 
-bench-translation: $(VENV)/.installed ## translate-then-encode beside the shared space; needs Apertium
+bench-translation: $(VENV)/.installed ## translate-then-encode compared with the shared space; needs Apertium
 	$(BIN)/python -m benchmarks.translation
 
-bench-preprocessing: $(VENV)/.installed-dev ## what each step of text.preprocessing does to the encoder
+bench-preprocessing: $(VENV)/.installed-dev ## effect of each step of text.preprocessing on the encoder
 	$(BIN)/python -m benchmarks.preprocessing
 
-bench-serving: $(VENV)/.installed-dev ## the model server beside the graph that it serves; needs the model of make demo
+bench-serving: $(VENV)/.installed-dev ## the model server compared with the graph that it serves; needs the model of make demo
 	$(BIN)/python -m benchmarks.serving
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
-bench-quality: $(VENV)/.installed-bench ## quality beside peers (hours; goes on where it stopped); ARGS='--data kmrd' runs a part
+bench-quality: $(VENV)/.installed-bench ## quality compared with baselines (hours; resumes where it stopped); ARGS='--data kmrd' runs a part
 	$(BIN)/python -m benchmarks.quality $(ARGS)
 
-bench-small: $(VENV)/.installed-bench ## default settings on five small data sets beside popularity, item-kNN and EASE
+bench-small: $(VENV)/.installed-bench ## default settings on five small data sets compared with popularity, item-kNN and EASE
 	$(BIN)/python -m benchmarks.small $(ARGS)
 
-bench-ablations: $(VENV)/.installed ## what each option is worth: trains the variants of configs/ablations.yaml
+bench-ablations: $(VENV)/.installed ## effect of each option: trains the variants of configs/ablations.yaml
 	$(BIN)/python -m benchmarks.ablations
 
-bench-text: $(VENV)/.installed ## typed text: kinds of product, titles, typos, forty queries in 16 languages; needs the run of make demo
+bench-text: $(VENV)/.installed ## text search: kinds of product, titles, typos, forty queries in 16 languages; needs the run of make demo
 	$(BIN)/python -m benchmarks.text
 
 bench-soak: $(VENV)/.installed ## the model server under attack for MINUTES=30; needs the model of make demo
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
 
-clean: ## remove caches of tools; runs/, models/ and .venv stay
+clean: ## remove tool caches; keeps runs/, models/ and .venv
 	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info

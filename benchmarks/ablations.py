@@ -1,10 +1,10 @@
-"""What each option is worth: trains the variants of configs/ablations.yaml and tables them against their baselines.
+"""Ablations: trains the variants of configs/ablations.yaml and tabulates them against their baselines.
 
     python -m benchmarks.ablations [--only NAME ...] [--seeds 42 43] [--list]
 
-Each variant is a base config with overrides; ``against`` names the variant that it is compared with, by the same
-seeds, users and held-out pairs. Runs and measurements are kept below runs/bench/ablations/ and reused as long as
-settings and data are the same, so an interrupted benchmark goes on where it stopped. Writes
+Each variant is a base config with overrides; ``against`` is the variant that it is compared with, on the same
+seeds, users and held-out pairs. Runs and results are kept below runs/bench/ablations/ and reused as long as
+settings and data are the same, so an interrupted benchmark resumes where it stopped. Writes
 runs/bench/ablations.json and .md.
 """
 
@@ -41,7 +41,7 @@ from trainer.runs import Run
 from trainer.training.crosslingual import alignment_pairs
 from trainer.training.fit import fit
 
-# After `trainer`, which chooses the Keras.
+# After `trainer`, which selects the Keras version.
 from tf_keras import backend as keras_backend  # isort: skip
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -53,9 +53,9 @@ _PerUser = dict[str, np.ndarray]
 
 
 class Evaluation(Settings):
-    """One way to measure a run.
+    """One way to evaluate a run.
 
-    ``p1``: its own test part. ``p2``: as unknown users on the dataset of another config, by text alone. ``p3``: the
+    ``p1``: its own test part. ``p2``: as unknown users on the dataset of another config, by text only. ``p3``: the
     impressions of its own test part. ``titles``: accuracy@1 on the held-out parallel titles of its own dataset or of
     ``training.alignment.source``.
     """
@@ -68,7 +68,7 @@ class Evaluation(Settings):
 
 
 class Variant(Settings):
-    """One row: a base config, what is changed in it, how it is measured, and what it is compared with."""
+    """One row: a base config, its overrides, its evaluations, and the variant it is compared with."""
 
     name: str = Field(pattern=r"^[a-z0-9./-]+$")
     config: str
@@ -88,7 +88,7 @@ def load_registry(path: Path = _REGISTRY) -> Registry:
     """Reads and checks the registry.
 
     Raises:
-        BabelrecError: it is broken, or names what isn't there.
+        BabelrecError: it is invalid, or refers to something missing.
     """
     registry = read_yaml(
         path, TypeAdapter(Registry), what="the registry of ablations", remedy="as in configs/ablations.yaml."
@@ -96,20 +96,20 @@ def load_registry(path: Path = _REGISTRY) -> Registry:
     names = [variant.name for variant in registry.variants]
     for variant in registry.variants:
         if names.count(variant.name) > 1:
-            raise BabelrecError(f"{path} names the variant {variant.name!r} twice.")
+            raise BabelrecError(f"{path} has the variant {variant.name!r} twice.")
         if variant.against is not None and variant.against not in names:
-            raise BabelrecError(f"{path}: {variant.name} is compared with {variant.against!r}, which isn't there.")
+            raise BabelrecError(f"{path}: {variant.name} is compared with {variant.against!r}, which doesn't exist.")
         for evaluation in variant.evaluate:
             if evaluation not in registry.evaluations:
                 raise BabelrecError(
-                    f"{path}: {variant.name} is measured by {evaluation!r}; there are "
+                    f"{path}: {variant.name} uses the evaluation {evaluation!r}; available: "
                     f"{', '.join(registry.evaluations)}."
                 )
     return registry
 
 
 def measure(run: Run, evaluation: Evaluation) -> tuple[dict[str, float], _PerUser]:
-    """Figures of a finished run, and per-user values where there are users."""
+    """Metrics of a finished run, and per-user values if there are users."""
     target = None if evaluation.config is None else load_config(_REPOSITORY / evaluation.config, evaluation.set)
     if evaluation.protocol == "titles":
         return _titles(run, target), {}
@@ -124,7 +124,7 @@ def _titles(run: Run, target: Config | None) -> dict[str, float]:
     config = run.config
     source = config.data.source if target is None else target.data.source
     dataset = prepare(source)
-    # The held-out pairs of one seed are the same whether the run aligned anything or not.
+    # The held-out pairs of one seed are the same whether or not the run used alignment.
     _, held = alignment_pairs(
         config.model_copy(
             update={
@@ -163,9 +163,9 @@ def _ranked(run: Run, target: Config | None) -> tuple[dict[str, float], _PerUser
 
 
 def run_variant(registry: Registry, variant: Variant, seed: int, output: Path) -> None:
-    """Trains and measures one variant for one seed, unless both are done."""
+    """Trains and evaluates one variant for one seed, unless already done."""
     config = load_config(_REPOSITORY / variant.config, [*variant.set, f"seed={seed}"])
-    # Settings in the name: changed ones make another run, and old ones stay comparable.
+    # Settings are part of the name: changed ones make a new run, and old ones stay comparable.
     digest = hashlib.sha256(dump_config(config).encode()).hexdigest()[:10]
     folder = output / variant.name.replace("/", "_") / f"{seed}-{digest}"
     started = time.monotonic()
@@ -185,12 +185,12 @@ def run_variant(registry: Registry, variant: Variant, seed: int, output: Path) -
         print(f"{variant.name}, seed {seed}, {name}: {json.dumps(figures, ensure_ascii=False)}", flush=True)
     if seconds > 1.0:
         run.write("seconds.json", seconds)
-    # Keras keeps every model's graph otherwise.
+    # Otherwise Keras keeps every model's graph.
     keras_backend.clear_session()
 
 
 def rows_of(registry: Registry, seeds: Sequence[int], output: Path) -> list[dict[str, Any]]:
-    """One row for each variant, evaluation and metric that has been measured, with its difference."""
+    """One row per measured variant, evaluation and metric, with its difference."""
     found = {
         (variant.name, evaluation, seed): record
         for variant in registry.variants
@@ -234,9 +234,9 @@ def difference(
     records: dict[int, tuple[dict[str, float], _PerUser]],
     others: dict[int, tuple[dict[str, float], _PerUser]],
 ) -> dict[str, Any]:
-    """The mean difference over common seeds, with a 95 % bootstrap interval over users where there are users.
+    """The mean difference over common seeds, with a 95 % bootstrap interval over users if there are users.
 
-    Users are the same for both variants, so each user's difference (a mean over seeds) is drawn.
+    Users are the same for both variants, so each user's difference (a mean over seeds) is resampled.
     """
     common = [seed for seed in records if seed in others and metric in others[seed][0]]
     if not common:
@@ -251,8 +251,8 @@ def difference(
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a table, one section an evaluation."""
-    lines = ["# Ablations", "", "Differences are to the variant named beside them; brackets: 95 % over users, paired."]
+    """The rows as tables, one section per evaluation."""
+    lines = ["# Ablations", "", "Differences are to the variant in the last column; brackets: 95 % over users, paired."]
     for evaluation in dict.fromkeys(row["evaluation"] for row in rows):
         lines += ["", f"## {evaluation}", "", "| variant | metric | mean | sd | seeds | difference | against |"]
         lines.append("|---|---|---|---|---|---|---|")
@@ -269,14 +269,16 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains, measures, writes; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description="What each option is worth.")
-    parser.add_argument("--only", nargs="*", metavar="NAME", help="these variants alone, or those below NAME/")
+    """Trains, evaluates and writes the results; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ablations", description="Measures the effect of each option."
+    )
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="only these variants, or those below NAME/")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42], help="default: %(default)s")
     parser.add_argument("--registry", type=Path, default=_REGISTRY, metavar="YAML")
     parser.add_argument("--output", type=Path, default=_OUTPUT, metavar="DIR")
     parser.add_argument("--list", action="store_true", help="print the variants and stop")
-    parser.add_argument("--table", action="store_true", help="train nothing: write the table of what there is")
+    parser.add_argument("--table", action="store_true", help="train nothing: write the table of existing results")
     options = parser.parse_args(arguments)
     try:
         registry = load_registry(options.registry)
@@ -297,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 run_variant(registry, variant, seed, runs)
             except BabelrecError as error:
-                # The others are worth hours; this one can be mended and run alone.
+                # The others took hours; this one can be fixed and run alone.
                 print(f"error: {variant.name}, seed {seed}: {error}", file=sys.stderr)
                 failed += 1
     rows = rows_of(registry, options.seeds, runs)

@@ -1,4 +1,4 @@
-"""Attacks on a model server that its tests and its soak have in common."""
+"""Attacks on a model server, used by its tests and its soak benchmark."""
 
 import contextlib
 import os
@@ -11,23 +11,23 @@ from benchmarks import http2
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
-# Streams in one write.
+# Streams per write.
 _TOGETHER = 100
 
 
 def half_sent(method: str, count: int) -> bytes:
-    """So many gRPC calls of which only the first bytes of the message come."""
+    """``count`` gRPC calls of which only the first bytes of the message are sent."""
     return b"".join(http2.call(each, method) + http2.half_message(each) for each in range(1, 2 * count, 2))
 
 
 def reset_streams(port: int, method: str, count: int) -> None:
-    """Begins so many gRPC calls on one connection, and cancels each at once.
+    """Starts ``count`` gRPC calls on one connection, and cancels each immediately.
 
-    What comes back is read as well: a client that does not read is another attack.
+    Responses are read: a client that does not read is a different attack.
     """
     with contextlib.closing(http2.connect(port)) as connection:
         threading.Thread(target=_drain, args=(connection,), daemon=True).start()
-        with contextlib.suppress(OSError):  # cut off, as well it may be
+        with contextlib.suppress(OSError):  # the server may close the connection
             for first in range(1, 2 * count, 2 * _TOGETHER):
                 streams = range(first, first + 2 * _TOGETHER, 2)
                 connection.sendall(b"".join(http2.call(each, method) + http2.reset(each) for each in streams))
@@ -35,7 +35,7 @@ def reset_streams(port: int, method: str, count: int) -> None:
 
 @contextlib.contextmanager
 def few_descriptors(pid: int, spare: int) -> Iterator[None]:
-    """Leaves a process so many descriptors beyond those it has open."""
+    """Limits a process to ``spare`` descriptors more than it has open."""
     usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     opened = max(int(number) for number in os.listdir(f"/proc/{pid}/fd")) + 1
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened + spare, usual[1]))

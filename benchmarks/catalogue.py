@@ -1,7 +1,7 @@
-"""A large made-up catalogue, trained briefly and exported, for benchmarks of serving.
+"""A large synthetic catalogue, trained briefly and exported, for serving benchmarks.
 
 What matters for serving is its size: 100,000 items with texts in several languages, a trained index over
-them and the whole model. What it recommends means nothing.
+them and the whole model. Its recommendations are meaningless.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _LINKS = {"en": "of", "es": "de", "de": "und", "ko": "와", "zh": "与", "ar": "
 
 
 def titles(count: int, seed: int = 0) -> list[tuple[str, str]]:
-    """(language, title) of made-up items: two subjects and a number in one of six languages."""
+    """(language, title) of synthetic items: two subjects and a number in one of six languages."""
     rng = np.random.default_rng(seed)
     languages = list(_SUBJECTS)
     made = []
@@ -43,7 +43,7 @@ def titles(count: int, seed: int = 0) -> list[tuple[str, str]]:
 
 
 def export_catalogue(folder: Path, *, items: int = ITEMS, index: str = "scann") -> Path:
-    """Makes, trains and exports the catalogue below ``folder`` unless that is done; returns the model directory."""
+    """Creates, trains and exports the catalogue below ``folder`` unless already done; returns the model directory."""
     model_dir = folder / f"model_{items}_{index}"
     if any(model_dir.glob("[0-9]*")):
         return model_dir
@@ -77,14 +77,14 @@ def _write(path: Path, items: int) -> None:
     rng = np.random.default_rng(1)
     made = titles(items)
     users = np.repeat(np.arange(_USERS), _EVENTS_EACH)
-    # Popularity falls with the item's number, as it does in real catalogues.
+    # Popularity decreases with the item's number, as in real catalogues.
     chosen = (items * rng.random(len(users)) ** 3).astype(int)
     events = pl.DataFrame(
         {
             "user_id": [f"u{user}" for user in users],
             "item_id": [f"i{item}" for item in chosen],
             "timestamp": 1_600_000_000 + np.arange(len(users)) * 60,
-            # What was shown and not looked at gives the ranking head something to tell apart.
+            # Items shown but not viewed give the ranking head negatives.
             "event": np.where(np.arange(len(users)) % 5 == 4, "impression", "view"),
             "value": 1.0,
         }
@@ -92,7 +92,7 @@ def _write(path: Path, items: int) -> None:
     write_dataset(
         path,
         name="synthetic",
-        description="Made-up items for benchmarks of serving.",
+        description="Synthetic items for serving benchmarks.",
         licence="made by benchmarks/catalogue.py",
         homepage="",
         interactions=events,

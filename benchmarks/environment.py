@@ -1,4 +1,4 @@
-"""What every benchmark's JSON says about where its figures come from, and how timings are summed up."""
+"""Provenance recorded in every benchmark's JSON, and the summary of timings."""
 
 import datetime
 import importlib.metadata
@@ -19,7 +19,7 @@ def environment(packages: Iterable[str] = ()) -> dict[str, Any]:
     """Commit, time, versions, processor and load of this machine.
 
     Args:
-        packages: Distributions whose versions matter; a missing one is None.
+        packages: Distributions whose versions are recorded; a missing one is None.
     """
     return {
         "commit": _commit(),
@@ -54,7 +54,7 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
 
 
 def _commit() -> str | None:
-    """The commit that is measured, with ``-dirty`` when tracked files differ from it; None outside git."""
+    """The measured commit, with ``-dirty`` when tracked files differ from it; None outside git."""
     try:
         command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         result = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=True)
@@ -80,5 +80,5 @@ def _processor() -> str:
 
 
 def _cores() -> int:
-    """Cores that this process may use, which containers restrict."""
+    """Cores available to this process, which containers restrict."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

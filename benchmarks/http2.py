@@ -1,4 +1,4 @@
-"""HTTP/2 by hand (RFC 9113), for what no client library sends."""
+"""Hand-written HTTP/2 (RFC 9113), for traffic that no client library sends."""
 
 import socket
 import ssl
@@ -36,7 +36,7 @@ def call(stream: int, method: str) -> bytes:
 
 
 def half_message(stream: int) -> bytes:
-    """The first five of a thousand bytes that a message is said to have."""
+    """The first five bytes of a message with a declared length of a thousand."""
     return frame(DATA, 0, stream, b"\0" + struct.pack(">I", 1000) + b"hello")
 
 

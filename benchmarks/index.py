@@ -1,8 +1,8 @@
-"""Search by exact, portable and ScaNN index side by side: build time, recall, time of a call.
+"""Search by exact, portable and ScaNN index compared: build time, recall, time per call.
 
-Each index is made as the exporter makes it, tuned to the same recall on 512 queries, then measured on others. Calls of
-the three alternate, so that other work on the machine disturbs all alike; processor milliseconds are disturbed
-least. Catalogues are made: items around topics of unequal size, with more or less noise, and one without any
+Each index is built as by the exporter, tuned to the same recall on 512 queries, then measured on others. Calls of
+the three alternate, so that other work on the machine affects all equally; processor milliseconds are affected
+least. Catalogues are synthetic: items around topics of unequal size, with more or less noise, and one without any
 structure, the worst case of every partition. Queries lie between two topics. All vectors have unit length.
 
 ``speedup_1`` and ``speedup_32`` are the median over the rounds of (exact search's time) / (the portable index's) of the
@@ -31,7 +31,7 @@ _PACKAGES = ("tensorflow", "scann", "tensorflow-recommenders", "numpy")
 _BATCH_SIZES = (1, 32)
 _TUNING_QUERIES = 512
 _KINDS = ("brute_force", "portable", "scann")
-# Name -> noise around topics, as a share of the topics' own spread; None: no topics.
+# Name -> noise around topics, relative to the topics' own spread; None: no topics.
 _CATALOGUES = {"topics": 0.6, "blurred topics": 1.0, "no structure": None}
 Vectors = npt.NDArray[np.float32]
 
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.index", description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=100_000, help="default: %(default)s")
     parser.add_argument("--dimension", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--k", type=int, default=200, help="results a query (default: %(default)s)")
+    parser.add_argument("--k", type=int, default=200, help="results per query (default: %(default)s)")
     parser.add_argument("--recall", type=float, default=0.985, help="recall@100 to tune to (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=15, help="timed rounds of each index (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("runs/bench/index.json"), help="default: %(default)s")
@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 def _vectors(items: int, dimension: int, noise: float | None) -> tuple[Vectors, Vectors]:
     """Catalogue [N, D] and queries [1024, D]."""
     rng = np.random.default_rng(0)
-    # Trained spaces use few directions much and many a little.
+    # Trained spaces use a few directions strongly and many weakly.
     scale = 1 / np.sqrt(1 + np.arange(dimension) / 8)
     queries = 2 * _TUNING_QUERIES
 
@@ -90,8 +90,8 @@ def _vectors(items: int, dimension: int, noise: float | None) -> tuple[Vectors, 
     share /= share.sum()
     centres = normal(topics)
     catalogue = centres[rng.choice(topics, items, p=share)] + noise * normal(items)
-    asked, weight = rng.choice(topics, (queries, 2), p=share), rng.random((queries, 1))
-    mixed = weight * centres[asked[:, 0]] + (1 - weight) * centres[asked[:, 1]]
+    pairs, weight = rng.choice(topics, (queries, 2), p=share), rng.random((queries, 1))
+    mixed = weight * centres[pairs[:, 0]] + (1 - weight) * centres[pairs[:, 1]]
     return unit(catalogue).astype(np.float32), unit(mixed + 0.4 * normal(queries)).astype(np.float32)
 
 
@@ -184,12 +184,12 @@ def _show(result: dict[str, Any], console: Console) -> None:
                 *(f"{call['cpu_milliseconds']['p50']:.2f}" for call in calls),
             )
         console.print(table)
-    console.print("ms/32: milliseconds of a call with 32 queries.", highlight=False)
+    console.print("ms/32: milliseconds per call with 32 queries.", highlight=False)
     facts = result["environment"]
     if facts["load_average_before"] > facts["cores"] / 2:
         console.print(
             f"[yellow]Other work was running (load {facts['load_average_before']}, {facts['cores']} cores); "
-            "trust the processor times more than the times.[/]",
+            "processor times are more reliable than times.[/]",
             highlight=False,
         )
 

@@ -1,7 +1,7 @@
-"""A gRPC load generator: closed loop (so many clients) and open loop (so many requests a second).
+"""A gRPC load generator: closed loop (fixed number of clients) and open loop (fixed request rate).
 
-It runs in a process of its own, sends requests that were serialised before, and never looks into answers, so that it
-takes as little of the shared processor as Python can.
+It runs in a separate process, sends pre-serialised requests, and never parses responses, so that it
+uses as little of the shared processor as Python can.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ _CHANNEL = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel
 
 @dataclass
 class Load:
-    """What one run of load met with.
+    """Results of one load run.
 
     Attributes:
-        started: ``time.monotonic()`` of its beginning.
+        started: ``time.monotonic()`` at its start.
         seconds: how long it lasted.
-        latencies: seconds of each answered request; in an open loop from the moment it was due.
-        ends: when each of them ended, seconds since the start.
+        latencies: seconds of each answered request; in an open loop from the scheduled time.
+        ends: when each was answered, in seconds since the start.
         refusals: seconds until each refused request was refused.
         statuses: answers by gRPC status.
-        processor_seconds: of the generator.
+        processor_seconds: processor time of the generator.
     """
 
     started: float = 0.0
@@ -43,11 +43,11 @@ class Load:
 
     @property
     def throughput(self) -> float:
-        """Answered requests a second."""
+        """Answered requests per second."""
         return len(self.latencies) / self.seconds
 
     def answered(self, due: float) -> None:
-        """Counts an answer that came now to the request that was due at ``due``."""
+        """Counts an answer received now to the request scheduled at ``due``."""
         now = time.monotonic()
         self.statuses["OK"] += 1
         self.latencies.append(now - due)
@@ -70,7 +70,7 @@ class Load:
 
 
 def together(loads: Sequence[Load]) -> Load:
-    """Several runs of one load as one; ``ends`` stay those of each."""
+    """Merges several runs of one load; ``ends`` stay relative to each run."""
     result = Load(started=loads[0].started)
     for load in loads:
         result.seconds += load.seconds
@@ -82,19 +82,19 @@ def together(loads: Sequence[Load]) -> Load:
 
 
 def closed_loop(address: str, requests: Sequence[bytes], clients: int, seconds: float) -> Load:
-    """``clients`` at once, each sending its next request when the last is answered."""
+    """``clients`` at once, each sending its next request when the previous one is answered."""
     if clients == 1:
         return _alone(address, requests, seconds)
     return asyncio.run(_closed(address, requests, clients, seconds))
 
 
 def open_loop(address: str, requests: Sequence[bytes], rate: float, seconds: float, deadline: float = 10.0) -> Load:
-    """``rate`` requests a second at even distances, whatever becomes of them."""
+    """``rate`` requests per second at equal intervals, regardless of their outcome."""
     return asyncio.run(_open(address, requests, rate, seconds, deadline))
 
 
 def _alone(address: str, requests: Sequence[bytes], seconds: float) -> Load:
-    """One client, without asyncio, whose own time would count as the server's."""
+    """One client, without asyncio, whose overhead would count as the server's."""
     load = Load()
     with grpc.insecure_channel(address, options=_CHANNEL) as channel:
         call = channel.unary_unary(_PREDICT, _unchanged, _unchanged)
@@ -138,7 +138,7 @@ async def _open(address: str, requests: Sequence[bytes], rate: float, seconds: f
                 if wait > 0:
                     await asyncio.sleep(wait)
                 elif number % 16 == 0:
-                    await asyncio.sleep(0)  # behind: answers must be read all the same
+                    await asyncio.sleep(0)  # behind schedule: answers must still be read
                 task = asyncio.create_task(_send(call, requests[number % len(requests)], due, load, deadline))
                 running.add(task)
                 task.add_done_callback(running.discard)
@@ -158,7 +158,7 @@ async def _send(call: Any, request: bytes, due: float, load: Load, deadline: flo
 
 @contextlib.contextmanager
 def _clocks(load: Load) -> Iterator[None]:
-    """Notes when the load began, how long it took and what it cost."""
+    """Records the load's start, duration and processor time."""
     load.started, processor = time.monotonic(), time.process_time()
     yield
     load.seconds = time.monotonic() - load.started

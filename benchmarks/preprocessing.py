@@ -1,8 +1,8 @@
-"""Ablation of text.preprocessing: what each step does to the frozen encoder, without training.
+"""Ablation of text.preprocessing: the effect of each step on the frozen encoder, without training.
 
-Each variant stands beside no preprocessing on the same texts: accuracy@1 over parallel titles (P4: KMRD Korean and
+Each variant is compared with no preprocessing on the same texts: accuracy@1 over parallel titles (P4: KMRD Korean and
 English, MIND English and Chinese, both directions), and Recall@10 of the mean of the history's vectors (MovieLens and
-KMRD, titles alone, P1's split; validation part and test part). Differences are paired, with 95 % bootstrap intervals.
+KMRD, titles only, P1's split; validation part and test part). Differences are paired, with 95 % bootstrap intervals.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from trainer.text.vectors import encode_texts
 Row = dict[str, Any]
 
 _NONE = "none"
-# Each step alone, then what belongs together.
+# Each step alone, then useful combinations.
 VARIANTS: dict[str, list[str]] = {
     _NONE: [],
     **{step: [step] for step in get_args(PreprocessingStep)},
@@ -149,7 +149,7 @@ def _rows(values: dict[str, npt.NDArray[np.float64]], **labels: str) -> list[Row
 
 
 def markdown(rows: list[Row]) -> str:
-    """One line a variant, one column a figure; what differs from none beyond its interval is bold."""
+    """One row per variant, one column per metric; significant differences from none are bold."""
     columns, cells = _table(rows)
     lines = ["| steps | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, values in cells.items():
@@ -171,7 +171,7 @@ def _table(rows: list[Row]) -> tuple[list[str], dict[str, list[str]]]:
 
 def _show(result: dict[str, Any], console: Console) -> None:
     columns, cells = _table(result["rows"])
-    table = Table(title="Preprocessing (difference from none; ** marks intervals without 0)")
+    table = Table(title="Preprocessing (difference from none; ** marks intervals that exclude 0)")
     for column in ("steps", *columns):
         table.add_column(column)
     for name, values in cells.items():

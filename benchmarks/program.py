@@ -1,4 +1,4 @@
-"""What the command line of a benchmark does around its measurement."""
+"""Common command-line code around a benchmark's measurement."""
 
 from argparse import Namespace
 from collections.abc import Callable
@@ -19,16 +19,16 @@ def measure_and_write(
     show: Callable[[dict[str, Any], Console], None],
     page: Callable[[dict[str, Any]], str] | None = None,
 ) -> int:
-    """Measures, writes the JSON, and a Markdown page beside it, and shows them.
+    """Runs the measurement, writes the JSON and a Markdown page next to it, and shows the result.
 
     Args:
         options: The command line; ``options.output`` is the JSON's path.
-        measure: What yields the result.
-        show: Prints it for people.
+        measure: Returns the result.
+        show: Prints the result.
         page: The Markdown of a result; None writes none.
 
     Returns:
-        The exit code: 0, or 2 for a mistake of the user's, which is printed.
+        The exit code: 0, or 2 for a user error, which is printed.
     """
     console = Console(stderr=True)
     try:

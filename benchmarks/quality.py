@@ -1,8 +1,8 @@
-"""Recommendation quality of Babelrec beside other people's recommenders: same data, same split, same measuring code.
+"""Recommendation quality of Babelrec and other recommenders: same data, same split, same evaluation code.
 
-Every model is trained and measured for each seed. A finished measurement is kept in runs/bench/quality/results/ under a
-digest of its settings, data and sources, and is not run again; a killed benchmark goes on where it stopped. The table
-holds everything that is measured, also by earlier calls for other parts.
+Every model is trained and measured for each seed. A finished measurement is kept in runs/bench/quality/results/
+under a digest of its settings, data and sources, and is not repeated; a killed benchmark resumes where it stopped.
+The table contains everything measured so far, also by earlier calls for other parts.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
 from benchmarks import quality_plots, quality_report
+from benchmarks.baselines.config import BASELINES, CONFIGS
+from benchmarks.baselines.search import search
 from benchmarks.environment import environment, write_json
-from benchmarks.peers.config import CONFIGS, PEERS
-from benchmarks.peers.search import search
 from benchmarks.quality_bars import verdicts
 from benchmarks.quality_store import Row, Store
 from benchmarks.suites import all_suites
@@ -31,14 +31,14 @@ _PACKAGES = ("tensorflow", "tensorflow-recommenders", "numpy", "scipy", "implici
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the benchmark; returns the exit code: 0, 1 when --check finds a bar that is not met, 2 for errors."""
+    """Runs the benchmark; returns the exit code: 0, 1 if --check finds a bar that is not met, 2 for errors."""
     options = _parser().parse_args(arguments)
     console = Console(stderr=True)
     logging.basicConfig(level=logging.WARNING)
     try:
         if options.search is not None:
             for name in options.search or sorted(path.stem for path in CONFIGS.glob("*.yaml")):
-                search(name, options.models or list(PEERS), options.output.parent / "quality/search", console)
+                search(name, options.models or list(BASELINES), options.output.parent / "quality/search", console)
             return 0
         return _benchmark(options, console)
     except BabelrecError as error:
@@ -49,15 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", help="only these data sets")
-    parser.add_argument("--protocol", nargs="+", help="only protocols that start so, for example P1 or 'P2 few-shot'")
+    parser.add_argument(
+        "--protocol", nargs="+", help="only protocols with these prefixes, for example P1 or 'P2 few-shot'"
+    )
     parser.add_argument("--models", nargs="+", help="only these models, for example babelrec EASE")
     parser.add_argument("--seeds", nargs="+", type=int, help=f"only these of the seeds {SEEDS}")
-    parser.add_argument("--list", action="store_true", help="show what there is to run, and what is measured already")
-    parser.add_argument("--fresh", action="store_true", help="measure anew what is measured already")
-    parser.add_argument("--any-source", action="store_true", help="accept what other source versions measured")
-    parser.add_argument("--check", action="store_true", help="run nothing; fail when a bar is not met or not measured")
+    parser.add_argument("--list", action="store_true", help="show what there is to run, and what is already measured")
+    parser.add_argument("--fresh", action="store_true", help="repeat existing measurements")
+    parser.add_argument("--any-source", action="store_true", help="accept measurements of other source versions")
+    parser.add_argument("--check", action="store_true", help="run nothing; fail if a bar is not met or not measured")
     parser.add_argument(
-        "--search", nargs="*", metavar="NAME", help="search the peers' settings for configs/peers/NAME.yaml (all files)"
+        "--search",
+        nargs="*",
+        metavar="NAME",
+        help="search the baselines' settings for configs/baselines/NAME.yaml (all files)",
     )
     parser.add_argument("--output", type=Path, default=Path("runs/bench/quality.json"), help="default: %(default)s")
     return parser
@@ -91,7 +96,7 @@ def _selected(suites: Sequence[Suite], options: argparse.Namespace) -> list[tupl
     ):
         for name in wanted or ():
             if name not in known:
-                raise BabelrecError(f"There is no {name!r}; there are {', '.join(sorted(known))}.")
+                raise BabelrecError(f"There is no {name!r}; available: {', '.join(sorted(known))}.")
     found = [
         (suite, model, seed)
         for suite in suites
@@ -103,7 +108,7 @@ def _selected(suites: Sequence[Suite], options: argparse.Namespace) -> list[tupl
         if options.seeds is None or seed in options.seeds
     ]
     if not found and not options.check:
-        raise BabelrecError("Nothing fits --data, --protocol, --models and --seeds; --list shows what there is.")
+        raise BabelrecError("Nothing matches --data, --protocol, --models and --seeds; --list shows what there is.")
     return found
 
 
@@ -121,7 +126,7 @@ def _run(todo: Sequence[tuple[Suite, Model, int]], store: Store, fresh: bool, co
 
 
 def _write(output: Path, suites: Sequence[Suite], rows: Sequence[Row], console: Console) -> None:
-    """JSON last: whoever finds it finds the rest."""
+    """JSON last: if it exists, so does the rest."""
     bars = verdicts(rows)
     pictures = {"": quality_plots.overview(suites, rows), "-few-shot": quality_plots.few_shot(rows)}
     names = []

@@ -19,11 +19,11 @@ def overview(suites: Sequence[Suite], rows: Sequence[Row]) -> bytes | None:
 
 
 def few_shot(rows: Sequence[Row]) -> bytes | None:
-    """Recall@10 on KMRD against the share of its users that were learned from; None without rows."""
+    """Recall@10 on KMRD over the share of its users in training; None without rows."""
     chosen = [
         row
         for row in rows
-        # What reads English titles answers another question than the curve's.
+        # Models that read English titles answer a different question.
         if row["metric"] == "recall@10" and row["protocol"] in _SHARES.values() and "English" not in row["model"]
     ]
     return png(lambda: _draw_few_shot(chosen)) if chosen else None
@@ -57,7 +57,7 @@ def _draw_few_shot(rows: Sequence[Row]) -> Figure:
     for number, model in enumerate(models):
         mine = sorted((row for row in rows if row["model"] == model), key=lambda row: places[row["protocol"]])
         x, y = [places[row["protocol"]] for row in mine], [row["mean"] for row in mine]
-        # Where the colours begin again, so does another kind of line.
+        # When colours repeat, the line style changes.
         again, place = divmod(number - 1, len(_COLOURS))
         colour = MODEL_COLOUR if model == OURS else _COLOURS[place]
         axis.errorbar(
@@ -73,7 +73,7 @@ def _draw_few_shot(rows: Sequence[Row]) -> Figure:
             zorder=3 if model == OURS else 2,
         )
     axis.set_xticks(range(len(_SHARES)), list(_SHARES))
-    axis.set_xlabel("Share of KMRD's users to learn from")
+    axis.set_xlabel("Share of KMRD's users in training")
     axis.set_ylabel("Recall@10")
     axis.set_title("Few-shot: from MovieLens to KMRD with Korean titles")
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)

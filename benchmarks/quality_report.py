@@ -17,13 +17,13 @@ def markdown(suites: Sequence[Suite], rows: Sequence[Row], bars: Sequence[Verdic
 
     Args:
         suites: Sections in order; those without rows are left out.
-        rows: Of all sections.
+        rows: Rows of all sections.
         bars: All bars.
-        plots: File names beside the page.
+        plots: File names of plots next to the page.
     """
     parts = [
         "# Quality compared with baselines",
-        "Mean ± standard deviation over the seeds; ranked against the whole catalogue. Best of a column in bold. "
+        "Mean ± standard deviation over the seeds; ranked against the whole catalogue. Best per column in bold. "
         "`(reference)`: with the settings of docs/evaluation.md's reference table.",
     ]
     for suite in suites:
@@ -44,7 +44,7 @@ def markdown(suites: Sequence[Suite], rows: Sequence[Row], bars: Sequence[Verdic
 
 
 def show(suites: Sequence[Suite], rows: Sequence[Row], bars: Sequence[Verdict], console: Console) -> None:
-    """Prints a table a suite, then the bars."""
+    """Prints a table per suite, then the bars."""
     for suite in suites:
         metrics, models, cells = _cells(suite, rows)
         if not models:
@@ -72,7 +72,7 @@ def _of(suite: Suite, rows: Sequence[Row]) -> list[Row]:
 
 
 def _cells(suite: Suite, rows: Sequence[Row]) -> tuple[list[str], list[str], dict[tuple[str, str], Row]]:
-    """Metrics and models in the order in which they came, and each cell."""
+    """Metrics and models in order of appearance, and the cells."""
     mine = _of(suite, rows)
     metrics = list(dict.fromkeys(row["metric"] for row in mine))
     models = list(dict.fromkeys(row["model"] for row in mine))

@@ -1,4 +1,4 @@
-"""Finished measurements of the quality benchmark, one small JSON each, and the table's rows made of them."""
+"""Finished measurements of the quality benchmark, one small JSON each, and the table rows built from them."""
 
 import hashlib
 import json
@@ -15,15 +15,15 @@ from trainer.errors import BabelrecError
 from trainer.files import write_text
 
 Row = dict[str, Any]
-"""``data``, ``protocol``, ``model``, ``metric``, ``mean``, ``sd``, ``seeds`` (measured), ``of`` (that there are)."""
+"""``data``, ``protocol``, ``model``, ``metric``, ``mean``, ``sd``, ``seeds`` (measured), ``of`` (total)."""
 
 
 class Store:
-    """Measurements by what they rest on.
+    """Measurements, keyed by what they depend on.
 
     Args:
-        directory: One file a measurement, named by model, seed and a digest of settings and data.
-        any_source: Also take what other versions of the source files measured.
+        directory: One file per measurement, named by model, seed and a digest of settings and data.
+        any_source: Also accept measurements of other versions of the source files.
     """
 
     def __init__(self, directory: Path, *, any_source: bool = False) -> None:
@@ -31,7 +31,7 @@ class Store:
         self._any_source = any_source
 
     def find(self, model: Model, seed: int) -> dict[str, float] | None:
-        """The metrics measured before, or None."""
+        """The stored metrics, or None."""
         try:
             record = json.loads(self._file(model, seed).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -41,9 +41,9 @@ class Store:
         return dict(record["metrics"])
 
     def measure(self, model: Model, seed: int) -> dict[str, float]:
-        """Measures and keeps."""
+        """Measures and stores the metrics."""
         started = time.monotonic()
-        # Before the measurement: an edit while it runs must not be taken for what was run.
+        # Before the measurement: an edit while it runs must not be taken for the version that ran.
         sources, facts = digest(model.sources), model.facts()
         metrics = {name: float(value) for name, value in model.measure(seed).items()}
         record = {
@@ -59,13 +59,13 @@ class Store:
         return metrics
 
     def rows(self, suite: Suite, models: Iterable[Model]) -> list[Row]:
-        """The rows of the models of which at least one seed is measured."""
+        """The rows of models with at least one measured seed."""
         found: list[Row] = []
         for model in models:
             try:
                 measured = [self.find(model, seed) for seed in model.seeds]
             except BabelrecError:
-                # Of data that are not here, or settings that are not searched, there are no figures.
+                # There are no figures for missing data or settings not yet searched.
                 continue
             there = [metrics for metrics in measured if metrics is not None]
             if there:

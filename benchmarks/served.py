@@ -1,4 +1,4 @@
-"""A model server in a process of its own, whose processor time and memory are counted."""
+"""A model server in a separate process, with its processor time and memory."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from serving.client import RecommenderClient
 
 _REST = re.compile(r"Exporting HTTP/REST API at:localhost:(\d+)")
 MODEL = "recommender"
-"""Name that it serves the model by."""
+"""Name of the served model."""
 
 
 class Server:
@@ -24,10 +24,10 @@ class Server:
 
     Args:
         source: The version's directory.
-        folder: For the copy, settings and log.
-        flags: Of the server.
+        folder: Folder for the copy, settings and log.
+        flags: Flags of the server.
         batching: Text proto of its batching parameters.
-        session: Text proto of its session's settings.
+        session: Text proto of its session settings.
     """
 
     def __init__(self, source: Path, folder: Path, flags: Sequence[str], *, batching: str, session: str) -> None:
@@ -71,34 +71,34 @@ class Server:
             raise
 
     def add_version(self, version: int) -> None:
-        """Makes the model appear as another version, all at once."""
+        """Adds a copy of the model as another version, atomically."""
         aside = self._base / f".{version}"
         shutil.copytree(self._source, aside, copy_function=os.link)
         aside.rename(self._base / str(version))
 
     def wait_for_version(self, version: int) -> float:
-        """Returns when the version is available, and ``time.monotonic()`` of that moment."""
+        """Waits until the version is available; returns ``time.monotonic()`` at that time."""
         with RecommenderClient(self.address, MODEL, timeout=60) as client:
             while not any(s.version == version and s.state == "AVAILABLE" for s in client.status()):
                 time.sleep(0.2)
         return time.monotonic()
 
     def remove_version(self, version: int) -> None:
-        """Takes a version's directory away."""
+        """Removes a version's directory."""
         shutil.rmtree(self._base / str(version))
 
     @property
     def pid(self) -> int:
-        """Of the server's process."""
+        """The server's process id."""
         return self._process.pid
 
     @property
     def port(self) -> int:
-        """Of gRPC."""
+        """The gRPC port."""
         return int(self.address.rpartition(":")[2])
 
     def rest_port(self) -> int:
-        """Of REST, which ``--rest_api_port`` has asked for; waits for it."""
+        """The REST port, requested by ``--rest_api_port``; waits for it."""
         while True:
             found = _REST.search(self._log.read_text(encoding="utf-8"))
             if found is not None:
@@ -115,7 +115,7 @@ class Server:
         }
 
     def processor_seconds(self) -> float:
-        """Of the server's processes so far."""
+        """Processor time of the server's processes so far."""
         return sum(sum(process.cpu_times()[:2]) for process in self._processes())
 
     def memory(self) -> int:

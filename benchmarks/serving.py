@@ -1,14 +1,14 @@
-"""What the model server costs beside the graph that it serves (protocol P6).
+"""Cost of the model server compared with the graph that it serves (protocol P6).
 
-For each model, in one run on one machine: the graph called directly, in a process of its own without any server, at
-several batch sizes; then the server under closed load (1, 8, 32, 64 clients), open load (60 % and 200 % of what 32
-clients reached), and open load while a new version is swapped in. Every request is whole: a text in one of many
+For each model, in one run on one machine: the graph called directly, in a separate process without a server, at
+several batch sizes; then the server under closed load (1, 8, 32, 64 clients), open load (60 % and 200 % of the rate
+of 32 clients), and open load while a new version is swapped in. Every request is complete: a text in one of many
 languages -> encoder -> index -> 200 candidates -> ranking -> 20 items.
 
-Load generator, server and whatever else the machine does share its cores. Ratios of processor seconds are therefore
-the figures to trust: ``cpu_ratio_32`` is the processor time that a request costs in the direct call at its best batch
-size over what it costs the whole server process with 32 clients. Closed loads take turns with direct calls, as the
-machine's speed changes meanwhile.
+Load generator, server and other work on the machine share its cores. Ratios of processor seconds are therefore
+the reliable figures: ``cpu_ratio_32`` is the processor time of a request in the direct call at its best batch
+size over that of the whole server process with 32 clients. Closed loads alternate with direct calls, as the
+machine's speed varies.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from serving.tensors import to_proto
 from trainer.errors import BabelrecError
 
 _PACKAGES = ("tensorflow", "grpcio", "protobuf", "numpy", "scann", "tensorflow-text")
-# Of a closed load, each beside direct calls.
+# Rounds of a closed load, each compared with direct calls.
 _ROUNDS = 5
 # Seconds of load before a new version appears.
 _SWAP_START = 8.0
@@ -58,7 +58,7 @@ _TEXTS = (
     "دراما عائلية",
     "ein alter Western",
 )
-# The whole figures of a run, and whether a larger value is better.
+# Summary figures of a run, and whether a larger value is better.
 _BARS: dict[str, tuple[float, bool]] = {
     "cpu_ratio_32": (0.75, True),
     "ratio_closed_32": (0.65, True),
@@ -72,7 +72,7 @@ _BARS: dict[str, tuple[float, bool]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the benchmark; returns the exit code: 0, or 2 when there is no model to serve."""
+    """Runs the benchmark; returns the exit code: 0, or 2 if there is no model to serve."""
     return measure_and_write(_parser().parse_args(arguments), _run, _show)
 
 
@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     if not options.no_synthetic:
         from benchmarks.catalogue import export_catalogue
 
-        console.print("Making the synthetic catalogue (once; several minutes)")
+        console.print("Building the synthetic catalogue (once; several minutes)")
         models["synthetic-100k"] = export_catalogue(options.synthetic)
     for name, path in models.items():
         if not _versions(path):
@@ -107,8 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--model-dir", type=Path, default=Path("models/recommender"), help="exported MovieLens model (make demo)")
-    add("--synthetic", type=Path, default=Path("runs/bench/synthetic"), help="where the large catalogue is kept")
-    add("--no-synthetic", action="store_true", help="leave the large catalogue out")
+    add("--synthetic", type=Path, default=Path("runs/bench/synthetic"), help="folder of the large catalogue")
+    add("--no-synthetic", action="store_true", help="skip the large catalogue")
     add("--seconds", type=float, default=8.0, help="length of an open load, and of half the rounds of a closed one")
     add("--output", type=Path, default=Path("runs/bench/serving.json"))
     add("--threads", type=int, default=16, help="the server's --grpc_max_threads")
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--intra", type=int, default=1, help="threads inside an op of the server; 0: TensorFlow's choice")
     add("--inter", type=int, default=2, help="threads between ops of the server; 0: TensorFlow's choice")
     add("--native-predict", choices=("on", "off"), default="on", help="the server's --native_predict")
-    add("--grappler", action="store_true", help="leave TensorFlow's graph optimiser on in the server")
+    add("--grappler", action="store_true", help="keep TensorFlow's graph optimiser enabled in the server")
     return parser
 
 
@@ -138,7 +138,7 @@ def _session(options: argparse.Namespace) -> str:
     config = config_pb2.ConfigProto(
         intra_op_parallelism_threads=options.intra, inter_op_parallelism_threads=options.inter
     )
-    # Of these models it makes nothing faster but their loading several times slower.
+    # It speeds up nothing in these models, but makes loading several times slower.
     config.graph_options.rewrite_options.disable_meta_optimizer = not options.grappler
     return str(text_format.MessageToString(config))
 
@@ -171,7 +171,7 @@ def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> 
         _in_process(closed_loop, server.address, requests, 32, 2.0)  # warms both sides up
         closed = {}
         for clients in _CLIENTS:
-            closed[clients] = _closed_beside_direct(server, requests, clients, direct, best["batch_size"], options)
+            closed[clients] = _closed_with_direct(server, requests, clients, direct, best["batch_size"], options)
             result[f"closed_{clients}"] = closed[clients]
             console.print(f"closed {clients:3}: {json.dumps(closed[clients])}")
         throughput = closed[32]["throughput"]
@@ -206,13 +206,13 @@ def _measure(model_dir: Path, options: argparse.Namespace, console: Console) -> 
     return result
 
 
-def _closed_beside_direct(
+def _closed_with_direct(
     server: Server, requests: Sequence[bytes], clients: int, direct: Direct, size: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """A closed load in several rounds, the graph called directly before and after each.
+    """A closed load in several rounds, with direct graph calls before and after each.
 
-    The machine's speed changes within a minute. So each round is compared with the direct calls next to it (for a
-    single client those with pauses, else those at the best batch size), and the median of the rounds is the figure.
+    The machine's speed changes within a minute. So each round is compared with the adjacent direct calls (for a
+    single client those with pauses, else those at the best batch size), and the result is the median of the rounds.
     """
 
     def call() -> dict[str, Any]:
@@ -227,7 +227,7 @@ def _closed_beside_direct(
         loads.append(load)
         calls.append(call())
 
-    def beside(figure: str) -> np.ndarray:
+    def adjacent(figure: str) -> np.ndarray:
         values = np.array([row[figure] for row in calls])
         return (values[:-1] + values[1:]) / 2
 
@@ -236,22 +236,22 @@ def _closed_beside_direct(
 
     result = together(loads).summary() | {
         "server_cpu_ms": median(np.array(costs)),
-        "direct_cpu_ms": median(beside("cpu_ms")),
-        "direct_throughput": median(beside("throughput")),
+        "direct_cpu_ms": median(adjacent("cpu_ms")),
+        "direct_throughput": median(adjacent("throughput")),
     }
     if clients == 1:
         p50 = np.array([1e3 * float(np.median(load.latencies)) for load in loads])
-        return result | {"overhead_ms_p50": median(p50 - beside("p50_ms"))}
+        return result | {"overhead_ms_p50": median(p50 - adjacent("p50_ms"))}
     ratios = {
-        "cpu_ratio": beside("cpu_ms") / costs,
-        "throughput_ratio": np.array([load.throughput for load in loads]) / beside("throughput"),
+        "cpu_ratio": adjacent("cpu_ms") / costs,
+        "throughput_ratio": np.array([load.throughput for load in loads]) / adjacent("throughput"),
     }
     result |= {name: median(values) for name, values in ratios.items()}
     return result | {f"{name}s": values.round(3).tolist() for name, values in ratios.items()}
 
 
 def _swap(server: Server, requests: Sequence[bytes], rate: float, options: argparse.Namespace) -> dict[str, Any]:
-    """A new version appears some seconds into an open load; compares latencies before and meanwhile."""
+    """Adds a new version during an open load; compares latencies before and during the swap."""
     seconds = _SWAP_START + max(40.0, 4 * options.seconds)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         running = pool.apply_async(open_loop, (server.address, requests, rate, seconds))
@@ -280,7 +280,7 @@ def _swap(server: Server, requests: Sequence[bytes], rate: float, options: argpa
 
 
 def _queries(count: int) -> list[Query]:
-    """Queries of all kinds, no two alike."""
+    """Distinct queries of all kinds."""
     return [
         Query(query=f"{_TEXTS[index % len(_TEXTS)]} {index}", language=_LANGUAGES[index % len(_LANGUAGES)], k=20)
         for index in range(count)
@@ -326,7 +326,7 @@ def _show_direct(rows: Sequence[dict[str, Any]], console: Console) -> None:
 
 
 def _show(result: dict[str, Any], console: Console) -> None:
-    table = Table(title="The server beside the graph")
+    table = Table(title="The server compared with the graph")
     table.add_column("figure")
     table.add_column("bar", justify="right")
     for name in result["models"]:

@@ -1,4 +1,4 @@
-"""A made-up shop in six languages: listings, customers and orders as the CSV files of a small merchant."""
+"""A synthetic shop in six languages: listings, customers and orders as the CSV files of a small merchant."""
 
 import csv
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Shop:
 
     Attributes:
         products: The listings.
-        names: Kind -> language -> name: what people type.
+        names: Kind -> language -> name: what users type.
         orders: (customer, product, unix time).
     """
 
@@ -44,10 +44,10 @@ class Shop:
 
 
 def make_shop(seed: int = 0) -> Shop:
-    """The same shop for the same seed.
+    """Generates the shop, deterministically by seed.
 
-    A customer reads one language well and buys half of the time in it, and wants three kinds of product; some
-    products are bought far more than others. Titles are brand, kind and a detail, in the listing's language.
+    A customer prefers one language, in which half of the purchases are, and three kinds of product; some
+    products are far more popular than others. Titles are brand, kind and a detail, in the listing's language.
     """
     words = yaml.safe_load(_WORDS.read_text(encoding="utf-8"))
     draws = np.random.default_rng(seed)
@@ -75,7 +75,7 @@ def make_shop(seed: int = 0) -> Shop:
 
 
 def write_shop(shop: Shop, directory: Path) -> Config:
-    """Writes ``orders.csv`` and ``products.csv``; returns the config of default settings that reads them."""
+    """Writes ``orders.csv`` and ``products.csv``; returns a config with default settings for them."""
     directory.mkdir(parents=True, exist_ok=True)
     _write(
         directory / "orders.csv",
@@ -93,7 +93,7 @@ def write_shop(shop: Shop, directory: Path) -> Config:
         "items": str(directory / "products.csv"),
         "default_event": "purchase",
     }
-    return parse_config({"name": "shop", "data": {"source": source}}, "the made-up shop")
+    return parse_config({"name": "shop", "data": {"source": source}}, "the synthetic shop")
 
 
 def _write(path: Path, header: list[tuple[str, ...]], rows: list[tuple[str, ...]]) -> None:

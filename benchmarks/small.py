@@ -1,8 +1,8 @@
 """Default settings on five small data sets, compared with popularity, item-kNN and EASE: same split, same metrics.
 
-A run has the settings of a YAML file with only a `data` section. A baseline's settings are chosen from the grids below
-on the validation part, then it learns from training and validation part. The figures are those of the test part, with
-the whole catalogue ranked. Babelrec has to be as good as the best baseline: the ratio of NDCG@10 is at least 1, or at
+A run uses a YAML file with only a `data` section. A baseline's settings are chosen from the grids below
+on the validation part, then it is trained on the training and validation part. The figures are for the test part, with
+the whole catalogue ranked. Babelrec must be as good as the best baseline: the ratio of NDCG@10 is at least 1, or at
 least 0.98 with a paired 95 % interval of the difference, over users, that contains 0.
 """
 
@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
+from benchmarks.baselines.config import parse
+from benchmarks.baselines.neighbours import ITEM_KNN
+from benchmarks.baselines.problem import Problem, test_problem, validation_problem
+from benchmarks.baselines.settings import Baseline
+from benchmarks.baselines.simple import EASE, POPULARITY
 from benchmarks.environment import environment
-from benchmarks.peers.config import parse
-from benchmarks.peers.neighbours import ITEM_KNN
-from benchmarks.peers.problem import Problem, test_problem, validation_problem
-from benchmarks.peers.settings import Peer
-from benchmarks.peers.simple import EASE, POPULARITY
 from benchmarks.program import measure_and_write
 from benchmarks.small_data import ALL, SmallData
 from benchmarks.suites.ours import run_of
@@ -41,7 +41,7 @@ from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 _METRICS = ("recall@10", "ndcg@10")
 _CRITERION = "ndcg@10"
 _LEAST = 0.98
-_GRIDS: tuple[tuple[Peer, dict[str, tuple[Any, ...]]], ...] = (
+_GRIDS: tuple[tuple[Baseline, dict[str, tuple[Any, ...]]], ...] = (
     (POPULARITY, {}),
     (ITEM_KNN, {"weighting": ("cosine", "tfidf", "bm25"), "neighbours": (10, 50, 200, 1000)}),
     (EASE, {"regularization": (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)}),
@@ -51,7 +51,7 @@ OURS = "babelrec"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains, measures, writes and prints; returns 0, 1 where a bar does not hold, 2 for errors."""
+    """Trains, evaluates, writes and prints; returns 0, 1 if a bar is not met, 2 for errors."""
     options = _parser().parse_args(arguments)
     found: dict[str, Any] = {}
 
@@ -67,9 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.small", description=__doc__.splitlines()[0])
     names = [each.name for each in ALL]
     parser.add_argument(
-        "--data", nargs="+", choices=names, default=names, metavar="NAME", help=f"of {', '.join(names)}"
+        "--data", nargs="+", choices=names, default=names, metavar="NAME", help=f"from {', '.join(names)}"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[42], help="of the trainings (default: 42)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42], help="training seeds (default: 42)")
     parser.add_argument("--output", type=Path, default=Path("runs/bench/small.json"), help="default: %(default)s")
     return parser
 
@@ -96,25 +96,25 @@ def measure_data(data: SmallData, folder: Path, seeds: Sequence[int]) -> dict[st
     """One data set: every baseline, and Babelrec as the mean over seeds.
 
     Args:
-        data: What to measure on.
-        folder: Where the data are kept.
-        seeds: Of Babelrec's trainings.
+        data: The data set.
+        folder: Folder of the data.
+        seeds: Seeds of Babelrec's runs.
     """
     configs = [parse_config({**data.config(folder / "data"), "seed": seed}, data.name) for seed in seeds]
     problem = test_problem(configs[0].data, seeds[0])
     models: dict[str, dict[str, Any]] = {}
     users: dict[str, _Users] = {}
-    for peer, grid in _GRIDS:
+    for baseline, grid in _GRIDS:
         started = time.monotonic()
-        chosen = choose(peer, grid, validation_problem(configs[0].data, seeds[0]), seeds[0])
-        users[peer.name] = per_user(problem, peer.fit(problem, chosen, seeds[0]))
-        models[peer.name] = {"settings": chosen.model_dump(), "seconds": round(time.monotonic() - started, 1)}
+        chosen = choose(baseline, grid, validation_problem(configs[0].data, seeds[0]), seeds[0])
+        users[baseline.name] = per_user(problem, baseline.fit(problem, chosen, seeds[0]))
+        models[baseline.name] = {"settings": chosen.model_dump(), "seconds": round(time.monotonic() - started, 1)}
     ours, seconds = zip(*(_ours(config) for config in configs), strict=True)
     users[OURS] = {metric: np.mean([each[metric] for each in ours], axis=0) for metric in _METRICS}
     models[OURS] = {"settings": {}, "seconds": max(seconds), "seeds": list(seeds)}
     for name, values in users.items():
         models[name] |= {metric: float(values[metric].mean()) for metric in _METRICS}
-    best = max((peer.name for peer, _ in _GRIDS), key=lambda name: models[name][_CRITERION])
+    best = max((baseline.name for baseline, _ in _GRIDS), key=lambda name: models[name][_CRITERION])
     difference = users[OURS][_CRITERION] - users[best][_CRITERION]
     return {
         "data": data.name,
@@ -129,17 +129,17 @@ def measure_data(data: SmallData, folder: Path, seeds: Sequence[int]) -> dict[st
     }
 
 
-def choose(peer: Peer, grid: Mapping[str, Sequence[Any]], problem: Problem, seed: int) -> Settings:
-    """The settings of the grid with the best NDCG@10 on a validation part; the first of equally good ones."""
-    candidates = [parse(peer, dict(zip(grid, values, strict=True))) for values in itertools.product(*grid.values())]
+def choose(baseline: Baseline, grid: Mapping[str, Sequence[Any]], problem: Problem, seed: int) -> Settings:
+    """The settings of the grid with the best NDCG@10 on a validation part; the first one on ties."""
+    candidates = [parse(baseline, dict(zip(grid, values, strict=True))) for values in itertools.product(*grid.values())]
     if len(candidates) == 1:
         return candidates[0]
-    quality = [per_user(problem, peer.fit(problem, each, seed))[_CRITERION].mean() for each in candidates]
+    quality = [per_user(problem, baseline.fit(problem, each, seed))[_CRITERION].mean() for each in candidates]
     return candidates[int(np.argmax(quality))]
 
 
 def per_user(problem: Problem, score: Any) -> _Users:
-    """Metric -> float [U], by the code that measures Babelrec."""
+    """Metric -> float [U], by the code that evaluates Babelrec."""
     rankings = rank_in_blocks(score, problem.test.num_users, problem.test.num_items, problem.train, 10)
     values = ranking_metrics(rankings, problem.test, ks=(10,)).values
     return {metric: values[metric] for metric in _METRICS}
@@ -154,7 +154,7 @@ def _ours(config: Config) -> tuple[_Users, float]:
 
 
 def bar_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether Babelrec is as good as the best baseline, within what chance explains."""
+    """Whether Babelrec is as good as the best baseline, within chance."""
     low, high = row["interval"]
     holds = row["ratio"] >= 1.0 or (row["ratio"] >= _LEAST and low <= 0.0 <= high)
     return {
@@ -168,7 +168,7 @@ def bar_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Figures and bars as tables."""
-    names = [*(peer.name for peer, _ in _GRIDS), OURS]
+    names = [*(baseline.name for baseline, _ in _GRIDS), OURS]
     table = Table(title="NDCG@10 on the test part", box=SIMPLE_HEAD, title_justify="left")
     table.add_column("data")
     for column in ("users", "items", *names, "fit s"):

@@ -1,7 +1,7 @@
-"""Five small data sets: a made-up shop, and seeded samples of the users of real data.
+"""Five small data sets: a synthetic shop, and seeded user samples of real data.
 
-Each is a directory in the dataset format, written once. What the sources need is read from the folder of
-BABELREC_DATA_MIRROR where there is no public download.
+Each is a directory in the dataset format, written once. Sources without a public download are read from the folder
+BABELREC_DATA_MIRROR.
 """
 
 import os
@@ -35,9 +35,9 @@ class SmallData:
     """One data set.
 
     Attributes:
-        name: As in the table.
-        what: One line about it.
-        make: Writes it to a directory that does not exist.
+        name: Name in the table.
+        what: One-line description.
+        make: Writes it to a new directory.
         positives: Event -> smallest value that counts as positive; None: the default.
     """
 
@@ -47,7 +47,7 @@ class SmallData:
     positives: dict[str, float | None] | None = None
 
     def config(self, folder: Path) -> dict[str, object]:
-        """The default settings with a data section alone; writes the data if they are not there yet."""
+        """Default settings with only a data section; writes the data if missing."""
         path = folder / self.name
         if not path.exists():
             self.make(path)
@@ -58,7 +58,7 @@ class SmallData:
 
 
 def make_shop(path: Path, *, products: int = 300, customers: int = 390, seed: int = _SEED) -> None:
-    """A shop in five languages: customers buy mostly a few kinds of product, and popular ones more often.
+    """A shop in five languages: customers mostly buy a few kinds of product, and popular ones more often.
 
     Each kind of product has four styles, and customers prefer some of them, so that there is more to learn than kinds
     and popularity.
@@ -152,7 +152,7 @@ def _xmarket(path: Path) -> None:
 
 
 ALL = (
-    SmallData("shop", "made-up shop, 300 products in five languages, 390 customers", make_shop),
+    SmallData("shop", "synthetic shop, 300 products in five languages, 390 customers", make_shop),
     SmallData("movielens", "MovieLens-100k, 150 of its users", _movielens),
     SmallData("kmrd", "KMRD, Korean titles, 5,000 of its users", _kmrd, {"rating": 8.0}),
     SmallData("retail", "Online Retail, 500 of its customers", _retail),
@@ -165,8 +165,8 @@ def _mirror(folder: str) -> Path:
     path = None if root is None else Path(root) / folder
     if path is None or not path.is_dir():
         raise BabelrecError(
-            f"The data of {folder} are not here. Set BABELREC_DATA_MIRROR to the folder that holds {folder}/, or leave "
-            "them out with --data."
+            f"The data of {folder} are missing. Set BABELREC_DATA_MIRROR to the folder that contains {folder}/, or "
+            "exclude them with --data."
         )
     return path
 
@@ -187,7 +187,7 @@ def _write(path: Path, name: str, events: pl.DataFrame, items: pl.DataFrame) -> 
         path,
         name=name,
         description="For benchmarks.small.",
-        licence="as of its source",
+        licence="same as the source",
         homepage="",
         interactions=events,
         items=items,

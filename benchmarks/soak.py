@@ -1,9 +1,9 @@
-"""The model server under attack for minutes: whether others are answered, and memory and descriptors stay flat.
+"""The model server under attack for minutes: whether others are still served, and memory and descriptors stay flat.
 
-Good clients ask by gRPC and REST all the time. Meanwhile attacks take turns: connections that idle, send half, do not
-read, reset their streams, or use up the descriptors; bodies and inputs of hostile sizes; and new versions that replace
-old ones. Every request of the good clients has to be answered; the longest time without an answer is reported for each
-attack.
+Good clients send gRPC and REST requests all the time. Meanwhile attacks alternate: connections that idle, send half,
+do not read, reset their streams, or use up the descriptors; bodies and inputs of hostile sizes; and new versions that
+replace old ones. Every request of the good clients must be answered; the longest time without an answer is reported
+for each attack.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from trainer.errors import BabelrecError
 
 _BATCHING = "max_batch_size { value: 32 } batch_timeout_micros { value: 4000 } max_enqueued_batches { value: 8 }"
 _REQUEST = {"signature_name": "recommend", "inputs": {"query": ["space adventure"]}}
-# How long an attack that holds something holds it.
+# How long an attack keeps its resources.
 _HOLD_SECONDS = 3.0
 _PAUSE_SECONDS = 1.0
 _TIMEOUT_SECONDS = 30.0
@@ -48,7 +48,7 @@ _FEW = 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the soak; returns 0, 1 where a bar does not hold, 2 for mistakes."""
+    """Runs the soak test; returns 0, 1 if a bar is not met, 2 for user errors."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30.0, help="default: %(default)s")
     parser.add_argument("--model-dir", type=Path, default=Path("models/recommender"), help="default: %(default)s")
@@ -65,11 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @dataclass
 class _Good:
-    """What good clients met with; their threads append, and nobody takes away.
+    """Results of the good clients; their threads only append.
 
     Attributes:
-        ends: moments at which one of them was answered.
-        failures: what went wrong, with the attack of that moment.
+        ends: times of their answers.
+        failures: errors, with the attack at that time.
     """
 
     attack: str = "none"
@@ -78,7 +78,7 @@ class _Good:
     is_over: threading.Event = field(default_factory=threading.Event)
 
     def ask(self, request: Callable[[], None]) -> None:
-        """Asks again and again, until it is over."""
+        """Sends requests repeatedly until stopped."""
         while not self.is_over.wait(0.02):
             try:
                 request()
@@ -154,7 +154,7 @@ def _good_clients(server: Server, good: _Good) -> Iterator[None]:
     for thread in threads:
         thread.start()
     try:
-        # What the first requests wait for is the model's, and nobody's attack.
+        # The first requests wait for the model, not because of an attack.
         while len(good.ends) < 100 and not good.failures:
             time.sleep(0.1)
         yield
@@ -188,7 +188,7 @@ def _connect(port: int) -> socket.socket:
 
 
 def _hold(connections: Sequence[Callable[[], socket.socket]], data: bytes) -> None:
-    """Makes connections, sends something on each, and closes them after a while."""
+    """Opens connections, sends something on each, and closes them after a while."""
     with contextlib.ExitStack() as stack:
         for connect in connections:
             with contextlib.suppress(OSError):

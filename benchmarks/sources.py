@@ -1,4 +1,4 @@
-"""Digests of source files by what they do: comments, docstrings and layout don't count."""
+"""Digests of source files, ignoring comments, docstrings and layout."""
 
 import ast
 import functools
@@ -10,10 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def digest(patterns: Iterable[str], root: Path = ROOT) -> str:
-    """SHA-256 (16 hex digits) over the Python files that globs below ``root``, the repository, find.
+    """SHA-256 (16 hex digits) over the Python files matching globs below ``root``, the repository.
 
     Raises:
-        ValueError: a pattern finds nothing.
+        ValueError: a pattern matches nothing.
     """
     total = hashlib.sha256()
     for pattern in sorted(set(patterns)):
@@ -27,7 +27,7 @@ def digest(patterns: Iterable[str], root: Path = ROOT) -> str:
 
 @functools.cache
 def _meaning(file: Path, changed: int) -> str:
-    """The program without comments and docstrings; ``changed`` keeps an edited file from the cache."""
+    """The program without comments and docstrings; ``changed`` invalidates the cache for an edited file."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

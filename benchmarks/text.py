@@ -37,7 +37,7 @@ _BATCHES = (1, 32)
 
 
 class Searched:
-    """What a finished run, and the sentence encoder alone, find for typed texts.
+    """Search results of a finished run and of the sentence encoder alone.
 
     Args:
         run: The run.
@@ -50,42 +50,42 @@ class Searched:
         self._ranker = text_ranker(run, dataset, self.catalogue)
 
     def find(self, texts: Sequence[str], k: int) -> npt.NDArray[np.int64]:
-        """The k best rows for each text [n, k], as they are served to unknown users."""
+        """The k best rows for each text [n, k], as served to unknown users."""
         return self._ranker.rank_texts(typed_vectors(self._ranker.model, texts, self.run.config.text), texts, k)
 
     def by_cosine(self, texts: Sequence[str], k: int) -> npt.NDArray[np.int64]:
         """The k rows whose titles' sentence vectors have the largest cosine, [n, k]."""
         text = self.run.config.text
-        asked, titles = (
+        queries, titles = (
             unit(encode_texts(part, text, progress=False)) for part in (list(texts), self.catalogue.titles)
         )
-        return np.argsort(-(asked @ titles.T), axis=1, kind="stable")[:, :k]
+        return np.argsort(-(queries @ titles.T), axis=1, kind="stable")[:, :k]
 
 
 def share_found(rows: npt.NDArray[np.int64], wanted: Sequence[int], titles: Sequence[str]) -> float:
-    """Share of the lines [n, k] that hold their wanted row, or another item of exactly its title."""
+    """Share of the lists [n, k] that contain the wanted row, or another item with the same title."""
     found = [
         any(row >= 0 and titles[row] == titles[own] for row in line) for line, own in zip(rows, wanted, strict=True)
     ]
     return float(np.mean(found))
 
 
-def share_of_kind(rows: npt.NDArray[np.int64], kinds: Sequence[str], asked: Sequence[str]) -> float:
-    """Share of all places in the lines [n, k] that hold an item of the wanted kind."""
+def share_of_kind(rows: npt.NDArray[np.int64], kinds: Sequence[str], wanted: Sequence[str]) -> float:
+    """Share of all positions in the lists [n, k] with an item of the wanted kind."""
     return float(
-        np.mean([[row >= 0 and kinds[row] == kind for row in line] for line, kind in zip(rows, asked, strict=True)])
+        np.mean([[row >= 0 and kinds[row] == kind for row in line] for line, kind in zip(rows, wanted, strict=True)])
     )
 
 
 def measure(options: Namespace, console: Console) -> dict[str, Any]:
-    """All figures, with their bars."""
+    """All metrics, with their bars."""
     folder: Path = options.output.parent / "text"
     movielens = Searched(Run.open(options.run_dir))
     console.print("A shop in six languages, default settings")
     figures: dict[str, Any] = {"shop": _shop(make_shop(), folder)}
     console.print("Titles")
     figures["movielens"] = _own_titles(movielens, options.seed)
-    console.print("Korean titles of films with English ones (training takes four minutes the first time)")
+    console.print("Korean titles of films with English titles (training takes four minutes the first time)")
     figures["kmrd"] = _other_language(folder)
     console.print("Forty text queries in 16 languages")
     found = {
@@ -124,10 +124,10 @@ def _bar(name: str, value: float, comparison: str, bar: float) -> dict[str, Any]
 
 def _shop(shop: Shop, folder: Path) -> dict[str, Any]:
     found = Searched(fit(write_shop(shop, folder / "shop"), folder / "shop-run"))
-    asked = [(kind, name) for kind, names in shop.names.items() for name in names.values()]
+    queries = [(kind, name) for kind, names in shop.names.items() for name in names.values()]
     kind_of = {product.item_id: product.kind for product in shop.products}
     kinds = [kind_of[item] for item in found.catalogue.item_ids]
-    texts, wanted = [name for _, name in asked], [kind for kind, _ in asked]
+    texts, wanted = [name for _, name in queries], [kind for kind, _ in queries]
     rows = found.find(texts, 5)
     return {
         "queries": len(texts),
@@ -180,9 +180,9 @@ def _dataset(config: Any) -> Any:
 
 
 def _cost(run_dir: Path, folder: Path) -> dict[str, Any]:
-    """Processor time of text requests with and without text search, both graphs taking turns.
+    """Processor time of text requests with and without text search, alternating between both graphs.
 
-    The graphs run as the server's do with batching: each run in the thread that starts it.
+    The graphs run as in the server with batching: each run in its calling thread.
     """
     versions = {
         name: export(Run.open(run_dir, [f"model.search.enabled={value}"]), folder / "models" / name)
@@ -207,7 +207,7 @@ def _cost(run_dir: Path, folder: Path) -> dict[str, Any]:
 
 def show(result: dict[str, Any], console: Console) -> None:
     """Prints the bars as a table."""
-    table = Table(title="Typed text", title_justify="left")
+    table = Table(title="Text search", title_justify="left")
     for column in ("figure", "value", "bar", "holds"):
         table.add_column(column)
     for bar in result["bars"]:
@@ -218,13 +218,13 @@ def show(result: dict[str, Any], console: Console) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, writes and shows; returns 1 where a bar does not hold."""
+    """Measures, writes and prints; returns 1 if a bar is not met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.text", description=__doc__)
     parser.add_argument(
         "--run-dir", type=Path, default=Path("runs/quickstart"), metavar="DIR", help="the run of make demo"
     )
     parser.add_argument("--output", type=Path, default=Path("runs/bench/text.json"), help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the typos (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the typos (default: %(default)s)")
     options = parser.parse_args(arguments)
     held: list[bool] = []
 

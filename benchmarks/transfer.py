@@ -1,9 +1,9 @@
-"""What tuning the text encoder is worth in transfer, mode by mode: quality of both markets, parameters, seconds.
+"""Text encoder tuning in transfer, mode by mode: quality on both markets, parameters, seconds.
 
     python -m trainer.task fit --config configs/zero_shot.yaml --run-dir runs/zero_shot
     python -m benchmarks.transfer --from runs/zero_shot
 
-Each mode is a run of `finetune` below runs/bench/transfer/, reused when it is there already; one of other settings is
+Each mode is a run of `finetune` below runs/bench/transfer/, reused if it exists; one with other settings is
 refused. Writes runs/bench/transfer.json and .md.
 """
 
@@ -20,7 +20,7 @@ from trainer.files import write_text
 from trainer.runs import Run
 from trainer.training.finetune import RECORD, finetune, finetune_config
 
-# After `trainer`, which chooses the Keras.
+# After `trainer`, which selects the Keras version.
 from tf_keras import backend as keras_backend  # isort: skip
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -30,7 +30,7 @@ _METRICS = ("recall@10", "ndcg@10")
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a table; the figures before are the same for all of them."""
+    """The rows as a table; the "before" figures are the same for all of them."""
     lines = [
         "| variant | target Recall@10 | NDCG@10 | source Recall@10 | forgotten | parameters trained | of the encoder | "
         "kept share | s |",
@@ -52,13 +52,13 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains, measures, writes; returns the exit code."""
+    """Trains, evaluates and writes the results; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__.splitlines()[0])
     parser.add_argument("--from", dest="source", type=Path, required=True, metavar="DIR", help="a finished run")
     parser.add_argument("--config", type=Path, default=_REPOSITORY / "configs" / "finetune.yaml", metavar="YAML")
-    parser.add_argument("--modes", nargs="+", choices=_MODES, default=_MODES, help="of text.tuning; default: all")
+    parser.add_argument("--modes", nargs="+", choices=_MODES, default=_MODES, help="text.tuning modes; default: all")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--name", default="", help="told apart from other settings of the same mode by this")
+    parser.add_argument("--name", default="", help="distinguishes runs of the same mode with other settings")
     parser.add_argument("--output", type=Path, default=_OUTPUT, metavar="DIR")
     options = parser.parse_args(arguments)
     folder = options.output / "transfer"
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             directory = folder / name.replace(" ", "-")
             config = load_config(options.config, [*options.overrides, f"text.tuning.mode={mode}"])
             if (directory / RECORD).exists():
-                # Refuses a run of other settings, or from another source.
+                # Refuses a run with other settings, or from another source.
                 Run.create(directory, finetune_config(config, source))
             else:
                 finetune(config, source, directory)

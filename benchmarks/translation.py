@@ -1,11 +1,11 @@
-"""Translate-then-encode beside the shared space, in one table.
+"""Translate-then-encode compared with the shared space, in one table.
 
-Two ways to understand a text that is not in English, with the same frozen encoder: (a) encode it as it is and look in
-the space that all languages share, (b) translate it into English first. Compared on
+Two ways to understand a text that is not in English, with the same frozen encoder: (a) encode it directly and search
+the space shared by all languages, (b) translate it into English first. Compared on
 
 * MovieLens's titles, translated from English by the same translator: accuracy@1 of the nearest English title. The
-  way back knows its own way there, which favours (b); so the same is given for the titles that the translator changed;
-* forty queries translated by people (benchmarks/text_queries.yaml): overlap@10 with what the English query finds among
+  translator then reverses its own translation, which favours (b); so titles that it changed are also reported alone;
+* forty human-translated queries (benchmarks/text_queries.yaml): overlap@10 with the results of the English query among
   MovieLens's films (title and genres), NDCG@10 by genre labels, and accuracy@1 among the English queries.
 """
 
@@ -41,7 +41,7 @@ from trainer.text.vectors import encode_texts
 Vectors = npt.NDArray[np.float32]
 Row = dict[str, Any]
 
-# Of mUSE; zh-TW is Chinese too.
+# Languages of mUSE; zh-TW is Chinese too.
 LANGUAGES = ("ar", "de", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh")
 _TARGET = "en"
 _K = 10
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "--config",
         type=Path,
         metavar="YAML",
-        help="config whose text section names encoder and translator; else Apertium",
+        help="config with encoder and translator in its text section; default: Apertium",
     )
     parser.add_argument(
         "--queries", type=Path, default=Path(__file__).parent / "text_queries.yaml", help="default: %(default)s"
@@ -113,7 +113,7 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def title_rows(titles: list[str], language: str, translator: Translator, text: TextConfig) -> list[Row]:
-    """Accuracy@1 of titles that were translated into ``language``, as they are and translated back."""
+    """Accuracy@1 of titles translated to ``language``, encoded directly and translated back."""
     began = time.perf_counter()
     foreign = _translate(titles, _TARGET, language, translator)
     back = _translate(foreign, language, _TARGET, translator)
@@ -148,7 +148,7 @@ def query_rows(
     translator: Translator,
     text: TextConfig,
 ) -> list[Row]:
-    """Overlap with the English result, NDCG by genres and accuracy@1 of queries translated by people."""
+    """Overlap with the English result, NDCG by genres and accuracy@1 of human-translated queries."""
     described = [" ".join([title, *catalogue.labels(row)]) for row, title in enumerate(catalogue.texts)]
     films = encode_texts(described, text, progress=False)
     gains = genre_gains(queries, catalogue)
@@ -203,7 +203,7 @@ def _overlap(lists: npt.NDArray[np.int64], reference: npt.NDArray[np.int64]) -> 
 
 
 def _ndcg(lists: npt.NDArray[np.int64], gains: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """NDCG@k of graded relevance (Jarvelin and Kekalainen, 2002), gains as they are: [queries]."""
+    """NDCG@k of graded relevance (Jarvelin and Kekalainen, 2002), with linear gains: [queries]."""
     discounts = 1.0 / np.log2(np.arange(_K) + 2)
     ideal = -np.sort(-gains, axis=1)[:, :_K]
     found: npt.NDArray[np.float64] = (np.take_along_axis(gains, lists, axis=1) @ discounts) / (ideal @ discounts)
@@ -211,20 +211,20 @@ def _ndcg(lists: npt.NDArray[np.int64], gains: npt.NDArray[np.float64]) -> npt.N
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The figures as tables, one row a language."""
+    """The figures as tables, one row per language."""
     parts = [
         f"Translator: {result['translator']}; encoder: {result['encoder']}; commit {result['environment']['commit']}."
     ]
     for title, data, metric in _tables(result["rows"]):
         lines = [f"### {title}", "", "| language | shared space | translated into English |", "|---|---|---|"]
         for language, cells in _cells(result["rows"], data, metric):
-            lines.append(f"| {language} | {cells.get('shared space', '')} | {cells.get('translated', 'no way')} |")
+            lines.append(f"| {language} | {cells.get('shared space', '')} | {cells.get('translated', 'n/a')} |")
         parts.append("\n".join(lines))
     english = next(row for row in result["rows"] if row["way"] == "English")
     parts.append(f"English queries: {english['metric']} {_figure(english)}.")
     if result.get("unknown_words"):
         shares = ", ".join(f"{name} {share:.1%}" for name, share in result["unknown_words"].items())
-        parts.append(f"Words that the dictionaries lack: {shares}.")
+        parts.append(f"Words missing from the dictionaries: {shares}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -254,7 +254,7 @@ def _show(result: dict[str, Any], console: Console) -> None:
         for column in ("language", "shared space", "translated into English"):
             table.add_column(column)
         for language, cells in _cells(result["rows"], data, metric):
-            table.add_row(language, cells.get("shared space", ""), cells.get("translated", "no way"))
+            table.add_row(language, cells.get("shared space", ""), cells.get("translated", "n/a"))
         console.print(table)
 
 

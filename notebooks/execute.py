@@ -1,6 +1,6 @@
-"""Executes the notebooks and stores their outputs: ``python notebooks/execute.py``, from the project's directory.
+"""Executes the notebooks and stores their outputs: ``python notebooks/execute.py``, from the project directory.
 
-What the kernel says on stderr (progress and warnings of this machine) is printed here and not stored.
+The kernel's stderr (progress and warnings of this machine) is printed here but not stored.
 """
 
 from pathlib import Path

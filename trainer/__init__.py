@@ -1,7 +1,7 @@
 """Babelrec's training side: data, towers, training, evaluation and export.
 
 Importing this package selects Keras 2 (``tf_keras``). The choice must be made before TensorFlow is
-imported, so a process that already holds Keras 3 is stopped here, where the remedy can be named.
+imported, so a process that has already loaded Keras 3 is stopped here, with a remedy.
 """
 
 import os
@@ -12,5 +12,5 @@ from trainer._version import __version__
 __all__ = ["__version__"]
 
 require_keras_2()
-# TensorFlow's C++ log (no GPU, oneDNN) hides the lines a user came for; faults come as exceptions.
+# TensorFlow's C++ log (no GPU, oneDNN) hides the relevant output; faults are raised as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,4 +1,4 @@
-"""Selects Keras 2 before TensorFlow is imported, or says how to."""
+"""Selects Keras 2 before TensorFlow is imported, or explains how to."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ _REMEDY = "Babelrec needs Keras 2 (tf_keras), because TensorFlow Recommenders su
 def require_keras_2() -> None:
     """Makes ``tf.keras`` mean Keras 2 in this process.
 
-    Sets ``TF_USE_LEGACY_KERAS=1`` when TensorFlow is not imported yet.
+    Sets ``TF_USE_LEGACY_KERAS=1`` if TensorFlow is not imported yet.
 
     Raises:
         ImportError: ``tf_keras`` is missing, the environment asks for Keras 3, or TensorFlow was
@@ -29,7 +29,7 @@ def require_keras_2() -> None:
         # Keras 3 calls itself keras._tf_keras.keras here.
         if not keras_name.startswith("tf_keras."):
             raise ImportError(
-                f"tensorflow was imported before `trainer` and holds Keras 3 ({keras_name}). "
+                f"tensorflow was imported before `trainer` and uses Keras 3 ({keras_name}). "
                 + _REMEDY.format("import `trainer` first, or `export TF_USE_LEGACY_KERAS=1` before Python starts.")
             )
     os.environ["TF_USE_LEGACY_KERAS"] = "1"

@@ -1,4 +1,4 @@
-"""``make demo``: the whole way on MovieLens-100k, and a screen that shows what came of it."""
+"""``make demo``: the complete pipeline on MovieLens-100k, with a summary of the results."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ from trainer.evaluation.report.contents import EvaluationReport, load
 from trainer.runs import Run
 from trainer.task import main as task
 
-# One description, as people of each language would type it.
+# One description, as users of each language would type it.
 DESCRIPTION = {
     "en": ("English", "science fiction in outer space"),
     "zh": ("Chinese", "外太空科幻片"),
@@ -38,7 +38,7 @@ DESCRIPTION = {
     "fr": ("French", "science-fiction dans l'espace"),
     "tr": ("Turkish", "uzayda geçen bilim kurgu"),
 }
-# Titles as people type them: with a typo, in another script, in translation.
+# Titles as users type them: with a typo, in another script, in translation.
 NAMES = ("toy stroy", "Terminatr", "jurasic prak", "스타워즈", "Le Silence des agneaux", "玩具总动员")
 _USER = "42"
 _SHOWN = 10
@@ -46,7 +46,7 @@ _START_SECONDS = 180.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fits, evaluates, exports and serves what is not there yet, then asks and prints."""
+    """Runs the missing steps (fit, evaluate, export), serves the model and prints recommendations."""
     options = _parser().parse_args(arguments)
     started = time.monotonic()
     run_dir, model_dir = options.run_dir, options.model_dir
@@ -69,21 +69,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainer.demo", description=main.__doc__)
     parser.add_argument("--config", type=Path, default=Path("configs/quickstart.yaml"), help="what to train")
-    parser.add_argument("--run-dir", type=Path, default=Path("runs/quickstart"), help="where the run is kept")
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/quickstart"), help="run directory")
     parser.add_argument(
-        "--model-dir", type=Path, default=Path("models/recommender"), help="where versions are exported"
+        "--model-dir", type=Path, default=Path("models/recommender"), help="export directory of the model's versions"
     )
     return parser
 
 
 def _done(step: str, there: bool) -> bool:
-    print(f"{step}: {'reusing what is there.' if there else 'starting.'}", flush=True)
+    print(f"{step}: {'reusing the existing result.' if there else 'starting.'}", flush=True)
     return there
 
 
 def _task(*arguments: object) -> None:
     if task([str(argument) for argument in arguments]):
-        raise BabelrecError(f"`trainer.task {arguments[0]}` failed; its message stands above.")
+        raise BabelrecError(f"`trainer.task {arguments[0]}` failed; see its message above.")
 
 
 def _exported(run: Run, model_dir: Path) -> bool:
@@ -104,7 +104,7 @@ def _newest(model_dir: Path) -> Path | None:
 def _server(model_dir: Path) -> Iterator[str]:
     """A model server on a free port; yields its address once a version is available."""
     log = model_dir.parent / "server.log"
-    print(f"Serving: starting the model server (its log is {log}).", flush=True)
+    print(f"Serving: starting the model server (log: {log}).", flush=True)
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
             [
@@ -135,7 +135,7 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
         if process.poll() is not None:
             break
         time.sleep(0.2)
-    raise BabelrecError(f"The model server did not come up; its log is {log}.")
+    raise BabelrecError(f"The model server did not start; see its log {log}.")
 
 
 def _show(run: Run, report: EvaluationReport, model_dir: Path, client: RecommenderClient, seconds: float) -> None:
@@ -158,7 +158,7 @@ def _show(run: Run, report: EvaluationReport, model_dir: Path, client: Recommend
     for label, metrics in ((f"{run.config.name}", report.metrics), ("popularity", popular.metrics)):
         table.add_row(label, *(f"{metrics[name].value:.4f}" for name in ("recall@10", "recall@20", "ndcg@10")))
     console.print(table)
-    console.print(f"Serving version [bold]{_newest(model_dir)}[/] with gRPC; each answer below is one request to it.\n")
+    console.print(f"Serving version [bold]{_newest(model_dir)}[/] with gRPC; each result below is one request to it.\n")
     for_user = client.recommend(user_id=_USER, k=_SHOWN)
     listing = Table(title=f"Ten films for user {_USER}", title_justify="left")
     listing.add_column("#", justify="right")
@@ -192,7 +192,7 @@ def _show_descriptions(console: Console, client: RecommenderClient) -> None:
 
 
 def _show_names(console: Console, client: RecommenderClient) -> None:
-    table = Table(title="Titles, as people type them", title_justify="left")
+    table = Table(title="Titles, as users type them", title_justify="left")
     table.add_column("typed")
     table.add_column("first three films")
     for text, answer in zip(NAMES, client.recommend_batch([Query(query=text, k=3) for text in NAMES]), strict=True):

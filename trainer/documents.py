@@ -1,7 +1,7 @@
-"""Reading YAML that people write: one strict reader for settings, headers and lists, with errors that name the line.
+"""Strict reader for hand-written YAML: settings, headers and lists, with errors that give the line.
 
 It reads the core schema of YAML 1.2, where only ``true`` and ``false`` are booleans: ``no`` is Norwegian, ``12:30`` a
-time and ``2024-01-01`` a date as it was written. YAML 1.1 made a boolean, 750 seconds and a date object of them.
+time and ``2024-01-01`` a date, all as text. YAML 1.1 reads them as a boolean, 750 seconds and a date object.
 """
 
 import re
@@ -19,7 +19,7 @@ from trainer.errors import BabelrecError
 _Content = TypeVar("_Content")
 
 MAX_BYTES: Final = 16 * 1024 * 1024
-# Of the document with every alias written out: nested aliases multiply ("billion laughs").
+# Limits for the document with all aliases expanded: nested aliases multiply ("billion laughs").
 _MAX_NODES: Final = 1_000_000
 _MAX_DEPTH: Final = 100
 _MERGE: Final = "tag:yaml.org,2002:merge"
@@ -36,13 +36,13 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's writer, which also quotes what YAML 1.2 alone takes for a number, such as the text ``1e3``."""
+    """PyYAML's writer, which also quotes what only YAML 1.2 takes for a number, such as the text ``1e3``."""
 
 
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    # `010` is eight in YAML 1.1 and ten in 1.2: it stays text, which a setting that wants a number refuses.
+    # `010` is eight in YAML 1.1 and ten in 1.2: it stays text, which a numeric setting refuses.
     ("int", r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F_]+", "-+0123456789"),
     ("float", r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*\.[0-9]*)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
     ("float", r"[-+]?[0-9]+[eE][-+]?[0-9]+", "-+0123456789"),
@@ -59,10 +59,10 @@ def parse_yaml(text: str, origin: str) -> Any:
 
     Args:
         text: The document.
-        origin: What it is called in errors, such as its file.
+        origin: Its name in error messages, such as its file.
 
     Raises:
-        BabelrecError: broken YAML, a key that is repeated in one mapping, a tag, or a document without bounds.
+        BabelrecError: invalid YAML, a repeated key in a mapping, a tag, or an unbounded document.
     """
     try:
         loader = _Loader(text)
@@ -78,7 +78,7 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise BabelrecError(_explain(error, origin)) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        # A number for text, bytes for bytes.
+        # An integer for text, bytes for bytes.
         raise BabelrecError(
             f"{origin}, line {line}: YAML does not allow the character U+{int(error.character):04X}. Remove it, or "
             'write it as an escape such as "\\u0007" in double quotes.'
@@ -86,24 +86,24 @@ def parse_yaml(text: str, origin: str) -> Any:
     except RecursionError as error:
         raise BabelrecError(f"{origin} is nested more than {_MAX_DEPTH} levels deep. Make it flatter.") from error
     except ValueError as error:
-        # Such as an integer of more digits than Python converts.
+        # Such as an integer with more digits than Python converts.
         raise BabelrecError(f"{origin} is not valid YAML: {error}. Correct the value.") from error
 
 
 def dump_yaml(content: Any) -> str:
-    """Block-style YAML that `parse_yaml`, and readers of YAML 1.1, read back as it was."""
+    """Block-style YAML that `parse_yaml`, and readers of YAML 1.1, read back unchanged."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def load_yaml(path: Path, *, what: str) -> Any:
-    """The content of a YAML file in UTF-8; None where nothing is written in it.
+    """The content of a YAML file in UTF-8; None if it is empty.
 
     Args:
         path: The file.
-        what: What the file is to the user, for the error, such as ``the config``.
+        what: Description of the file for error messages, such as ``the config``.
 
     Raises:
-        BabelrecError: missing, no file, not UTF-8, or as of `parse_yaml`.
+        BabelrecError: missing, not a file, not UTF-8, or as for `parse_yaml`.
     """
     try:
         with path.open("rb") as file:
@@ -123,12 +123,12 @@ def read_yaml(path: Path, form: TypeAdapter[_Content], *, what: str, remedy: str
 
     Args:
         path: The file.
-        form: What it holds.
-        what: What the file is to the user, for the error.
-        remedy: The form in words, for the error.
+        form: Type of its content.
+        what: Description of the file for error messages.
+        remedy: Description of the expected form for error messages.
 
     Raises:
-        BabelrecError: as of `load_yaml`, or the content is of another form.
+        BabelrecError: as for `load_yaml`, or the content has another form.
     """
     content = load_yaml(path, what=what)
     try:
@@ -155,7 +155,7 @@ def _decode(content: bytes, path: Path) -> str:
 
 
 def _check(root: Node) -> None:
-    """Refuses repeated keys and documents that are endless or too large once their aliases are written out."""
+    """Refuses repeated keys and documents that are infinite or too large once their aliases are expanded."""
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 
@@ -174,7 +174,7 @@ def _check(root: Node) -> None:
             _refuse_repeated_keys(node)
         total = 1 + sum(size(child, depth + 1) for child in _children(node))
         if total > _MAX_NODES:
-            problem = f"more than {_MAX_NODES:,} values once its aliases are written out"
+            problem = f"more than {_MAX_NODES:,} values once its aliases are expanded"
             raise ConstructorError(None, None, problem, node.start_mark)
         open_nodes.remove(id(node))
         sizes[id(node)] = total
@@ -205,7 +205,7 @@ def _refuse_repeated_keys(node: MappingNode) -> None:
             raise ConstructorError(
                 None,
                 None,
-                f"the key {key.value!r} is there already, in line {earlier.start_mark.line + 1}; one of the two would "
+                f"the key {key.value!r} already occurs in line {earlier.start_mark.line + 1}; one of the two would "
                 f"be lost: {remedy}",
                 key.start_mark,
             )
@@ -234,15 +234,15 @@ def _explain(error: yaml.MarkedYAMLError, origin: str) -> str:
     if isinstance(error, ConstructorError):
         return f"{place}: {problem}."
     if "'\\t'" in problem:
-        return f"{place}: a tab where YAML wants spaces. Indent with spaces."
+        return f"{place}: a tab where YAML needs spaces. Indent with spaces."
     if "single document" in str(error.context):
         return f"{place}: a second document begins here (`---`). Keep one document in a file."
     context = f" {error.context}" if error.context and error.context != problem else ""
     hint = ""
     if "mapping values are not allowed" in problem:
-        hint = " Write text that holds `: ` in quotes, and indent the keys of one section alike."
+        hint = " Quote text that contains `: `, and indent the keys of a section equally."
     elif "could not find expected ':'" in problem:
         hint = " A key is followed by a colon and a space (`epochs: 3`)."
     elif "found undefined alias" in problem or "scanning an alias" in str(error.context):
-        hint = " Write text that begins with `*` in quotes."
+        hint = " Quote text that begins with `*`."
     return f"{place}: not valid YAML{context}: {problem}.{hint}"

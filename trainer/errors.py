@@ -1,8 +1,8 @@
-"""The one exception that users are meant to read."""
+"""The exception for errors meant for users."""
 
 
 class BabelrecError(Exception):
-    """A fault in what the user gave: data, settings, a run or model directory.
+    """A fault in user input: data, settings, a run or model directory.
 
-    The text names the thing and the remedy; the command line prints it without a traceback.
+    The text states the fault and the remedy; the command line prints it without a traceback.
     """

@@ -1,4 +1,4 @@
-"""Writing that leaves either the old file or the new one, never a half."""
+"""Atomic writes, which leave either the old file or the new one."""
 
 import contextlib
 import errno
@@ -20,18 +20,18 @@ _DAY: Final = 86_400
 
 
 def cache_root() -> Path:
-    """Where downloads, encoders and vectors are kept: ``$BABELREC_CACHE`` or ``~/.cache/babelrec``."""
+    """Root of the cache of downloads, encoders and vectors: ``$BABELREC_CACHE`` or ``~/.cache/babelrec``."""
     return Path(os.environ.get("BABELREC_CACHE", "~/.cache/babelrec")).expanduser()
 
 
 def data_mirror() -> Path | None:
-    """The folder of ``$BABELREC_DATA_MIRROR`` where source files may lie instead of on the network."""
+    """The folder of ``$BABELREC_DATA_MIRROR`` for source files instead of the network."""
     value = os.environ.get("BABELREC_DATA_MIRROR")
     return Path(value).expanduser() if value else None
 
 
 def fsync_directory(path: Path) -> None:
-    """Makes a rename inside ``path`` survive a power cut."""
+    """Makes a rename inside ``path`` survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -41,7 +41,7 @@ def fsync_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; renames it there when the block succeeds."""
+    """Yields a temporary path next to ``path``; renames it there when the block succeeds."""
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
@@ -66,9 +66,9 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def staging(path: Path) -> Iterator[Path]:
-    """Yields an empty folder beside ``path`` to make it in; afterwards the folder is removed with all that it holds.
+    """Yields an empty folder next to ``path`` to build it in; the folder and its content are removed afterwards.
 
-    The folder is the lock of ``path`` too: a second process that wants to make it waits, and may find it made.
+    The folder also locks ``path``: a second process that wants to build it waits, and may find it built.
     """
     folder = path.parent / f".{path.name}.tmp"
     with _naming(path), writing_alone(folder, wait=True) as locked:
@@ -90,7 +90,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """Yields a temporary directory near ``path``; renames it there when the block succeeds.
 
     Raises:
-        FileExistsError: ``path`` exists already, or when the block ends; what stands there is left as it is.
+        FileExistsError: ``path`` exists, or does when the block ends; it is left unchanged.
     """
     with staging(path) as folder:
         _refuse(path)
@@ -115,21 +115,21 @@ def _refuse(path: Path) -> None:
 
 
 def _own_file(path: Path) -> tuple[int, Path]:
-    """A new temporary file, and the descriptor by which this process has it locked."""
+    """A new temporary file, and the descriptor of this process's lock on it."""
     while True:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if still_there(descriptor, Path(name)):
             return descriptor, Path(name)
-        # Swept before it was locked.
+        # Removed by a sweep before it was locked.
         os.close(descriptor)
 
 
 def _sweep(directory: Path) -> None:
-    """Removes what killed processes left of `atomic_file` and `staging`, never what belongs to a live one."""
+    """Removes leftovers of `atomic_file` and `staging` of killed processes, never those of a live one."""
     for path in directory.glob(".*.tmp"):
-        # Another user's leftovers are no reason to stop.
+        # Ignore leftovers of other users.
         with contextlib.suppress(OSError, BabelrecError):
             if not path.is_dir():
                 if _TEMPORARY_FILE.fullmatch(path.name):
@@ -139,7 +139,7 @@ def _sweep(directory: Path) -> None:
                     if locked:
                         _discard(path)
             elif _TEMPORARY_FILE.fullmatch(path.name) and time.time() - path.stat().st_mtime > _DAY:
-                # Of a former version, which had no locks.
+                # From an earlier version without locks.
                 shutil.rmtree(path)
 
 
@@ -163,14 +163,14 @@ def _empty(folder: Path) -> None:
 def _discard(folder: Path) -> None:
     with contextlib.suppress(OSError):
         _empty(folder)
-        # Last, for now another process may come in.
+        # Last, because from now on another process may enter.
         (folder / LOCK_FILE).unlink()
         folder.rmdir()
 
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Notes in an error that names no file which one was being written; `trainer.storage` reads the note."""
+    """Adds the file being written to an error that lacks it; `trainer.storage` reads the note."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Objects that a config names by their import paths."""
+"""Objects given in a config by import path."""
 
 import importlib
 from typing import TypeVar
@@ -9,22 +9,22 @@ _Kind = TypeVar("_Kind")
 
 
 def imported(path: str, kind: type[_Kind], *, setting: str) -> _Kind:
-    """The object at an import path.
+    """Imports the object at an import path.
 
-    A config that names one is code as much as the module that it names: run no config of a stranger.
+    A config with an import path can run arbitrary code: don't run untrusted configs.
 
     Args:
-        path: such as ``my_package.metrics:SERENDIPITY``; the module is found as Python finds it, for instance by
+        path: such as ``my_package.metrics:SERENDIPITY``; the module must be importable, for instance through
             ``PYTHONPATH``.
-        kind: what it has to be.
-        setting: the setting that names it.
+        kind: the required type.
+        setting: the setting it comes from.
 
     Raises:
-        BabelrecError: there is no such module or object, importing it failed, or it is of another kind.
+        BabelrecError: there is no such module or object, importing it failed, or it has another type.
     """
     module, colon, name = path.partition(":")
     if not (module and colon and name):
-        raise BabelrecError(f"{setting}: {path!r} is no import path. Remedy: write it as package.module:NAME.")
+        raise BabelrecError(f"{setting}: {path!r} is not an import path. Remedy: write it as package.module:NAME.")
     try:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
@@ -37,5 +37,5 @@ def imported(path: str, kind: type[_Kind], *, setting: str) -> _Kind:
     except Exception as error:
         raise BabelrecError(f"{setting}: {path} can't be imported: {type(error).__name__}: {error}") from error
     if not isinstance(found, kind):
-        raise BabelrecError(f"{setting}: {path} is a {type(found).__name__}, where a {kind.__name__} is needed.")
+        raise BabelrecError(f"{setting}: {path} is a {type(found).__name__}, not a {kind.__name__}.")
     return found

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as an exception, which training puts off to the end of its step."""
+"""SIGINT and SIGTERM as an exception, which training defers to the end of its step."""
 
 import contextlib
 import signal
@@ -11,10 +11,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption(KeyboardInterrupt):
-    """The process was asked to end.
+    """The process was asked to stop.
 
     Args:
-        number: Of the signal.
+        number: The signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -24,7 +24,7 @@ class Interruption(KeyboardInterrupt):
 
 class _State:
     received: int | None = None
-    put_off = False
+    deferring = False
 
 
 _state = _State()
@@ -32,7 +32,7 @@ _state = _State()
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """Raises `Interruption` for SIGINT and SIGTERM inside the block; signals come to the main thread alone."""
+    """Raises `Interruption` for SIGINT and SIGTERM inside the block; only the main thread receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -42,47 +42,47 @@ def raised() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _state.received, _state.put_off = None, False
+        _state.received, _state.deferring = None, False
 
 
 def received() -> int | None:
-    """The signal that came last inside `raised`, whether it was raised, put off, or swallowed by a library."""
+    """The last signal received inside `raised`, whether raised, deferred, or swallowed by a library."""
     return _state.received
 
 
 @contextlib.contextmanager
-def put_off_in_steps() -> Iterator[None]:
-    """A block in which `put_off` may be called; at its end signals are raised again."""
+def deferred_to_steps() -> Iterator[None]:
+    """A block in which `defer` may be called; after it signals are raised again."""
     try:
         yield
     finally:
-        _state.put_off = False
+        _state.deferring = False
     check()
 
 
-def put_off() -> None:
-    """From here on a signal waits for `check`, so that it finds whole steps."""
-    _state.put_off = True
+def defer() -> None:
+    """Defers signals until `check`, so that they arrive between steps."""
+    _state.deferring = True
 
 
 def check() -> None:
-    """Raises the signal that was put off, if there is one."""
+    """Raises the deferred signal, if any."""
     if _state.received is not None:
         raise Interruption(_state.received)
 
 
 @contextlib.contextmanager
-def at_once() -> Iterator[None]:
-    """A part of what is put off that takes long and may end anywhere."""
+def immediate() -> Iterator[None]:
+    """A long part of a deferred block that may be interrupted anywhere."""
     check()
-    before, _state.put_off = _state.put_off, False
+    before, _state.deferring = _state.deferring, False
     try:
         yield
     finally:
-        _state.put_off = before
+        _state.deferring = before
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     _state.received = number
-    if not _state.put_off:
+    if not _state.deferring:
         raise Interruption(number)

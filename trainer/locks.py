@@ -1,4 +1,4 @@
-"""One writer a directory: a lock that the kernel gives back when its holder ends, however it ends."""
+"""One writer per directory: a lock that the kernel releases when its holder exits, however it exits."""
 
 import contextlib
 import fcntl
@@ -21,26 +21,25 @@ _LOG = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def writing_alone(directory: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Keeps other processes from writing into a directory for the length of the block.
+    """Keeps other processes from writing to a directory during the block.
 
-    ``flock`` on a file in the directory, which stays there: the lock is the kernel's, so that a killed holder leaves
-    none behind. Processes of other machines are kept out too where the file system passes locks on (NFS does). Where it
-    has none at all, a warning says so. The block may remove the directory: first
-    what is in it, then the lock.
+    ``flock`` on a file in the directory, which stays there: the lock is the kernel's, so a killed holder leaves none
+    behind. Processes on other machines are kept out too if the file system propagates locks (NFS does). If it has no
+    locks at all, a warning is logged. The block may remove the directory: first its content, then the lock.
 
     Args:
-        directory: Made if it is missing.
-        wait: Whether to wait for another process that writes there, or to refuse.
+        directory: Created if missing.
+        wait: Whether to wait for another process writing there, or to refuse.
 
     Yields:
-        Whether there is a lock; False on a file system that has none.
+        Whether it is locked; False on a file system without locks.
 
     Raises:
-        BabelrecError: Another process writes there (it is named by pid, host and start).
+        BabelrecError: Another process writes there (reported with pid, host and start time).
     """
     descriptor, locked = _acquire(directory, wait)
     try:
-        # Who holds it is a courtesy to others; a full disk must not keep anybody from making room.
+        # Writing the holder is best effort; a full disk must not keep anybody from freeing space.
         with contextlib.suppress(OSError):
             _sign(descriptor)
         yield locked
@@ -49,7 +48,7 @@ def writing_alone(directory: Path, *, wait: bool = False) -> Iterator[bool]:
 
 
 def still_there(descriptor: int, path: Path) -> bool:
-    """Whether ``path`` still names the open file: its last holder may have removed it before giving up the lock."""
+    """Whether ``path`` still names the open file: its last holder may have removed it before releasing the lock."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -62,7 +61,7 @@ def _acquire(directory: Path, wait: bool) -> tuple[int, bool]:
             directory.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (FileNotFoundError, FileExistsError):
-            # Removed in between. In some places, such as /proc, nobody can make a file at all.
+            # Removed in between. In some places, such as /proc, no file can be created at all.
             if attempt < _ATTEMPTS:
                 continue
             raise
@@ -82,13 +81,13 @@ def _flock(descriptor: int, directory: Path, wait: bool) -> bool:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            said = f"{directory} is being written by another process ({_holder(descriptor)})."
+            message = f"{directory} is being written by another process ({_holder(descriptor)})."
             if not wait:
-                raise BabelrecError(f"{said} Wait for it to end, or give another directory.") from error
-            _LOG.info("%s Waiting for it to end.", said)
+                raise BabelrecError(f"{message} Wait for it to finish, or use another directory.") from error
+            _LOG.info("%s Waiting for it to finish.", message)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
-        _LOG.warning("%s can't be locked (%s): start no second run in it.", directory, error.strerror)
+        _LOG.warning("%s can't be locked (%s): don't start a second run in it.", directory, error.strerror)
         return False
     return True
 
@@ -108,5 +107,5 @@ def _holder(descriptor: int) -> str:
         holder = json.loads(os.pread(descriptor, 4096, 0))
         return f"pid {holder['pid']} on {holder['host']}, since {holder['since']}"
     except (ValueError, KeyError, TypeError):
-        # It has the lock and has not signed yet.
-        return "it has just begun"
+        # It has the lock but has not written its entry yet.
+        return "just started"

@@ -1,11 +1,11 @@
-"""Which source code made something."""
+"""Source code version of an output."""
 
 import subprocess
 from pathlib import Path
 
 
 def source_commit() -> str | None:
-    """The commit that the package runs from, with ``+`` for local changes; None outside a checkout."""
+    """Commit of the running package, with ``+`` for local changes; None outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
         commit = _git(here, "rev-parse", "HEAD")

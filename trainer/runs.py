@@ -1,4 +1,4 @@
-"""A run directory: everything that `fit` leaves behind and `evaluate` and `export` read."""
+"""A run directory: everything that `fit` writes and `evaluate` and `export` read."""
 
 import hashlib
 import json
@@ -31,37 +31,37 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: Config) -> "Run":
-        """A new run, or the existing one if its settings are the same.
+        """Creates a run, or opens the existing one if its settings are the same.
 
         Raises:
-            BabelrecError: the directory holds a run with other settings.
+            BabelrecError: the directory contains a run with other settings.
         """
-        cls.check_place(path)
+        cls.check_path(path)
         file = path / "config.yaml"
         if file.exists():
             before = load_config(file)
             changed = _differences(_learned_by(before), _learned_by(config))
             if changed:
                 raise BabelrecError(
-                    f"{path} holds a run with other settings ({', '.join(changed)}). "
-                    "Give another --run-dir, or remove this one to start again."
+                    f"{path} contains a run with other settings ({', '.join(changed)}). "
+                    "Use another --run-dir, or remove this one to start again."
                 )
         if not file.exists() or before != config:
             write_text(file, dump_config(config))
         return cls(path, config)
 
     @staticmethod
-    def check_place(path: Path) -> None:
-        """Refuses a file where a run directory is wanted."""
+    def check_path(path: Path) -> None:
+        """Refuses a file in place of a run directory."""
         if path.exists() and not path.is_dir():
-            raise BabelrecError(f"{path} is a file. Give a directory as --run-dir.")
+            raise BabelrecError(f"{path} is a file. Use a directory as --run-dir.")
 
     @classmethod
     def open(cls, path: Path, overrides: Sequence[str] = ()) -> "Run":
-        """An existing run; ``overrides`` (``a.b=value``) change its settings for this process alone.
+        """Opens an existing run; ``overrides`` (``a.b=value``) change its settings for this process only.
 
         Raises:
-            BabelrecError: there is none.
+            BabelrecError: there is no run.
         """
         file = path / "config.yaml"
         if not file.exists():
@@ -72,32 +72,32 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether `fit` has ended with a model."""
+        """Whether `fit` has finished with a model."""
         return (self.weights / "checkpoint").exists()
 
     def dataset(self) -> Dataset:
         """The dataset of the run.
 
         Raises:
-            BabelrecError: the data, or the names of their categories, are not those that the run was trained on.
+            BabelrecError: the data, or the category names, differ from those of the training.
         """
         dataset = prepare(self.config.data.source)
         self._check_unchanged(f"The data of {dataset.name}", "fingerprint", dataset.fingerprint)
         names = self.config.data.category_names
-        self._check_unchanged(f"The names of categories in {names}", "category_names", names_digest(names))
+        self._check_unchanged(f"The category names in {names}", "category_names", names_digest(names))
         return dataset
 
     def check_training_data(self) -> None:
-        """Refuses other data than the run was trained on, also those that training alone reads.
+        """Refuses data other than the run was trained on, including data that only training reads.
 
         Raises:
-            BabelrecError: as `dataset`, or for the data of ``training.alignment.source``.
+            BabelrecError: as for `dataset`, or for the data of ``training.alignment.source``.
         """
         self.dataset()
         self._check_unchanged("The data of training.alignment.source", "alignment", _pairs_fingerprint(self.config))
 
     def record_data(self, dataset: Dataset) -> None:
-        """Notes which data the run is trained on, or checks that they are still the same."""
+        """Records the run's training data, or checks that it is unchanged."""
         if (self.path / "data.json").exists():
             self.check_training_data()
             return
@@ -114,12 +114,12 @@ class Run:
 
     def _check_unchanged(self, what: str, entry: str, now: str | None) -> None:
         record = self.read("data.json")
-        # Runs of former versions have not noted everything.
+        # Runs of earlier versions have not recorded everything.
         if entry in record and record[entry] != now:
             before, after = ("none" if each is None else each[:12] for each in (record[entry], now))
             raise BabelrecError(
                 f"{what} have changed since {self.path} was trained (fingerprint {after}, then {before}). Train again "
-                "in another --run-dir, or restore what it was trained on."
+                "in another --run-dir, or restore the training data."
             )
 
     def write(self, name: str, value: Any) -> None:
@@ -140,7 +140,7 @@ class Run:
             ) from error
 
     def weights_digest(self) -> str:
-        """SHA-256 over the finished weights' files: names the model in a model card."""
+        """SHA-256 over the finished weights' files: identifies the model in a model card."""
         digest = hashlib.sha256()
         for file in sorted(path for path in self.weights.iterdir() if path.is_file()):
             digest.update(file.name.encode() + file.read_bytes())
@@ -148,13 +148,13 @@ class Run:
 
 
 def _pairs_fingerprint(config: Config) -> str | None:
-    """Of the dataset whose parallel texts are learned from, where it is another than the run's."""
+    """Fingerprint of the dataset of the parallel texts, if it differs from the run's."""
     source = config.training.alignment.source
     return None if source is None or not config.learns_from_pairs else prepare(source).fingerprint
 
 
 def _learned_by(config: Config) -> dict[str, Any]:
-    """The settings that decide what is learned; evaluation and export can change later."""
+    """The settings that affect training; evaluation and export can change later."""
     return config.model_dump(
         mode="json", exclude={"name": True, "evaluation": True, "export": True, "training": {"loggers"}}
     )

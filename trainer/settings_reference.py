@@ -1,4 +1,4 @@
-"""All settings as a table: what ``trainer.task settings`` prints and docs/configuration.md holds."""
+"""All settings as tables, for ``trainer.task settings`` and docs/configuration.md."""
 
 import json
 import types
@@ -13,7 +13,7 @@ from trainer.data.settings import SOURCES
 
 
 def settings_markdown() -> str:
-    """Every setting with its type, default and meaning, one table a section."""
+    """Every setting with its type, default and meaning, one table per section."""
     parts = []
     for path, model in _sections(Config, ""):
         title = f"`{path}`" if path else "Top level"
@@ -33,7 +33,7 @@ def settings_markdown() -> str:
         rows = [
             f"| `{key}` | {_type(field)} | `{_default(field)}` | {field.description or ''} |"
             for key, field in sorted(
-                # Its own settings before those that it inherits.
+                # Its own settings before inherited ones.
                 source.model_fields.items(),
                 key=lambda entry: entry[0] not in source.__annotations__,
             )

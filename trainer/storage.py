@@ -1,4 +1,4 @@
-"""What the operating system refuses to do with a file, in one line: which file, why, and what helps."""
+"""One-line explanations of the operating system's file errors: which file, why, and a remedy."""
 
 import errno
 import os
@@ -10,39 +10,39 @@ _ELSEWHERE: Final = "Free space there, or choose a directory on another disk."
 _PERMISSION: Final = ("permission denied", "Allow this user to use it (chmod, chown), or choose another directory.")
 _REASONS: Final = {
     errno.ENOSPC: ("the disk is full", _ELSEWHERE),
-    errno.EDQUOT: ("the quota of disk space is used up", _ELSEWHERE),
-    errno.EFBIG: ("the file would be larger than is allowed", "Raise the limit (ulimit -f), or choose another disk."),
-    errno.EROFS: ("the file system is read-only", "Choose a directory that can be written."),
+    errno.EDQUOT: ("the disk quota is used up", _ELSEWHERE),
+    errno.EFBIG: ("the file would exceed the size limit", "Raise the limit (ulimit -f), or choose another disk."),
+    errno.EROFS: ("the file system is read-only", "Choose a writable directory."),
     errno.EACCES: _PERMISSION,
     errno.EPERM: _PERMISSION,
     errno.EMFILE: ("too many files are open", "Raise the limit (ulimit -n 4096) and run the same command again."),
     errno.ENFILE: ("too many files are open on this machine", "Close other programs and run the same command again."),
-    errno.ENOENT: ("there is no such file or directory", "Correct the path, or make its directory."),
+    errno.ENOENT: ("there is no such file or directory", "Correct the path, or create its directory."),
     errno.ENOTDIR: ("a part of the path is a file, not a directory", "Choose another directory."),
-    errno.EEXIST: ("something of that name is there already", "Remove it, or choose another directory."),
-    errno.EISDIR: ("it is a directory", "Name a file."),
+    errno.EEXIST: ("something with that name already exists", "Remove it, or choose another directory."),
+    errno.EISDIR: ("it is a directory", "Give a file."),
     errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one."),
     errno.EIO: ("the disk reports an error", "Check the disk, or choose a directory on another one."),
 }
-# Those that tell nothing about the content of the file.
+# Errors unrelated to the file's content.
 _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE}
-# Rust's way of saying it (Polars), as an error and as a panic.
+# Rust's format (Polars), as an error and as a panic.
 _RUST: Final = re.compile(r"(?:\(os error |\bcode: )(\d+)(?:\): (?P<path>[^\n]+))?")
-# TensorFlow's way: the operation, the path, the text of errno or of its own.
+# TensorFlow's format: the operation, the path, the text of errno or its own.
 _TENSORFLOW: Final = re.compile(
     r"(?:\{\{.*?\}\} )?(?P<path>[^\n]+?)(?: is not a directory|; (?P<reason>"
     + "|".join(re.escape(os.strerror(number)) for number in _REASONS)
     + "))"
 )
-# NumPy's way, which doesn't say why.
+# NumPy's format, without a reason.
 _NUMPY: Final = re.compile(r"\d+ requested and \d+ written")
 _TEMPORARY: Final = re.compile(r"\.(?P<name>.+?)(?:\.[a-z0-9_]{8})?\.tmp", re.DOTALL)
 
 
 def explain(error: BaseException) -> str | None:
-    """The line for a user, or None where the error is of another kind.
+    """The line for a user, or None for other errors.
 
-    Understands Python's own errors and those of TensorFlow, Polars, Arrow and NumPy, which have no type in common.
+    Understands Python's own errors and those of TensorFlow, Polars, Arrow and NumPy, which have no common type.
     """
     number, path = _find(error)
     if number is None:
@@ -53,7 +53,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def no_room(error: BaseException) -> bool:
-    """Whether the system had no room for a file, which is no fault of the file."""
+    """Whether the disk was full, which is not the file's fault."""
     return _find(error)[0] in _NO_ROOM
 
 
@@ -77,7 +77,7 @@ def _find(error: BaseException) -> tuple[int | None, str | None]:
 
 
 def _known_by(path: Path) -> Path:
-    """The path that a temporary one stands for, see `trainer.files`; of a checkpoint its directory."""
+    """The final path of a temporary one, see `trainer.files`; for a checkpoint, its directory."""
     for parent in reversed([path, *path.parents]):
         if parent.name.endswith("_temp"):
             return parent.parent

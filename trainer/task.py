@@ -1,4 +1,4 @@
-"""The command line: ``python -m trainer.task VERB``. Each verb's --help says what it reads and writes."""
+"""The command line: ``python -m trainer.task VERB``. Each verb's --help describes its input and output."""
 
 import argparse
 import logging
@@ -31,7 +31,7 @@ _LOG = logging.getLogger("trainer")
 def main(arguments: list[str] | None = None) -> int:
     """Runs a verb; returns the exit code.
 
-    0: done; 1: a fault in what was given, or of the place where files are written; 130, 143: SIGINT, SIGTERM.
+    0: done; 1: invalid input, or output that can't be written; 130, 143: SIGINT, SIGTERM.
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         ],
     )
-    # Keras warns of every layer that it can't rebuild from a config; nothing here is rebuilt so.
+    # Keras warns about every layer that it can't rebuild from a config; nothing here is rebuilt that way.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     _LOG.setLevel(logging.DEBUG if options.verbose else logging.INFO)
     run: Callable[[argparse.Namespace], None] = options.run
@@ -61,14 +61,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _end(error: BaseException) -> int:
-    """The one place where an error becomes a line on stderr and an exit code; what nobody foresaw is raised."""
-    interrupts.put_off()
+    """Turns an error into a line on stderr and an exit code; unexpected errors are raised."""
+    interrupts.defer()
     number = interrupts.received()
-    # Not by the type alone: a library may have made another error of it.
+    # Not by type alone: a library may have wrapped it.
     if number is not None or isinstance(error, KeyboardInterrupt):
         number = number or signal.SIGINT
-        said = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
-        print(f"{said}; run the same command again to go on.", file=sys.stderr)
+        ending = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        print(f"{ending}; run the same command again to continue.", file=sys.stderr)
         return 128 + number
     text = str(error) if isinstance(error, BabelrecError) else explain(error)
     if text is None:
@@ -80,7 +80,7 @@ def _end(error: BaseException) -> int:
 
 
 def _give_up_output() -> None:
-    """Drops what can't be written to stdout, which Python would try once more at its end."""
+    """Drops unwritable output to stdout, which Python would try to flush again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -91,16 +91,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.task",
         description="Babelrec: train, evaluate and export a recommender for catalogues in many languages.",
-        epilog="Settings are described in docs/configuration.md; examples stand in configs/.",
+        epilog="Settings are described in docs/configuration.md; see configs/ for examples.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("--verbose", action="store_true", help="say more about what is done")
+    parser.add_argument("--verbose", action="store_true", help="log more details")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
     _verb(verbs, "settings", _settings, "print every setting with its default and meaning")
 
     data = _verb(
-        verbs, "data", _data, "prepare and check a config's dataset, and say what is in it and what the settings leave"
+        verbs, "data", _data, "prepare and check a config's dataset, and report its content and what the settings leave"
     )
     _add_config(data)
     data.add_argument(
@@ -110,21 +110,21 @@ def _parser() -> argparse.ArgumentParser:
         help="file or directory for the HTML page with plots (default: reports/NAME.html in the cache)",
     )
 
-    fit = _verb(verbs, "fit", _fit, "train a model; go on where a killed run stopped")
+    fit = _verb(verbs, "fit", _fit, "train a model; resumes where a killed run stopped")
     _add_config(fit)
-    _add_run_dir(fit, "where the run is written: settings, checkpoints, weights, TensorBoard logs")
+    _add_run_dir(fit, "run directory: settings, checkpoints, weights, TensorBoard logs")
 
     finetune = _verb(
         verbs,
         "finetune",
         _finetune,
-        "train on from a finished run on other data, and measure what both gain or lose; writes finetune.json and .md",
+        "fine-tune a finished run on another dataset and report quality on both; writes finetune.json and .md",
     )
     finetune.add_argument("--from", dest="source", type=Path, required=True, metavar="DIR", help="a finished run")
     _add_config(finetune)
-    _add_run_dir(finetune, "where the new run is written")
+    _add_run_dir(finetune, "directory of the new run")
 
-    evaluate = _verb(verbs, "evaluate", _evaluate, "measure a run; writes evaluation.json, evaluation.md and plots")
+    evaluate = _verb(verbs, "evaluate", _evaluate, "evaluate a run; writes evaluation.json, evaluation.md and plots")
     _add_run_dir(evaluate, "a finished run")
     evaluate.add_argument(
         "--protocol",
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 
     compare = _verb(verbs, "compare", _compare, "compare runs: metrics, settings that differ, training curves")
     compare.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="evaluated run directories; the first is the base"
+        "runs", type=Path, nargs="+", metavar="RUN", help="evaluated run directories; the first is the baseline"
     )
     compare.add_argument(
         "--report",
@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         help="which report, such as evaluation-p2-kmrd (default: %(default)s)",
     )
     compare.add_argument(
-        "--output", type=Path, metavar="DIR", help="also write compare.json, compare.md and plots there"
+        "--output", type=Path, metavar="DIR", help="also write compare.json, compare.md and plots to this directory"
     )
 
     export = _verb(verbs, "export", _export, "write a SavedModel version that a model server can load")
@@ -209,8 +209,8 @@ def _data(options: argparse.Namespace) -> None:
     try:
         write_page(facts, report)
     except OSError as error:
-        raise BabelrecError(f"Can't write the report {report}: {error.strerror}. Give another --report.") from error
-    print(f"The report with plots: {report.absolute()}", flush=True)
+        raise BabelrecError(f"Can't write the report {report}: {error.strerror}. Use another --report.") from error
+    print(f"Report with plots: {report.absolute()}", flush=True)
     if facts.fault:
         raise BabelrecError(facts.fault)
 
@@ -287,7 +287,7 @@ def _export(options: argparse.Namespace) -> None:
 
     for override in options.overrides:
         if not override.startswith("export."):
-            raise BabelrecError(f"--set {override!r}: only settings of `export` can change after training.")
+            raise BabelrecError(f"--set {override!r}: only `export` settings can change after training.")
     run = Run.open(options.run_dir, options.overrides)
     version = export(run, options.model_dir)
     log_files(run, [version / "assets.extra" / "model_card.json"])

@@ -1,7 +1,7 @@
-"""`make tensorboard`: TensorBoard, whose projector opens the newest run with its items coloured by language.
+"""`make tensorboard`: TensorBoard, whose projector opens the newest run with items coloured by language.
 
-TensorBoard offers no setting for either. What is changed is its projector plugin alone; with a TensorBoard whose script
-reads otherwise the page opens uncoloured, as in plain ``tensorboard --logdir runs``.
+TensorBoard offers no setting for either. Only its projector plugin is changed; with a TensorBoard whose script
+differs, the page opens uncoloured, as in plain ``tensorboard --logdir runs``.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 with warnings.catch_warnings():
-    # TensorBoard 2.20 asks for its plugins by pkg_resources.
+    # TensorBoard 2.20 finds its plugins with pkg_resources.
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
     from tensorboard import default, program
 from tensorboard.backend.http_util import Respond
@@ -22,7 +22,7 @@ from tensorboard.plugins.projector import projector_plugin
 from werkzeug import wrappers
 
 _SCRIPT: Final = "/projector_binary.js"
-# The colour that the page begins with: the first option, which is "No color map".
+# The initial colour of the page: the first option, which is "No color map".
 _FIRST_COLOUR: Final = "this.selectedColorOptionName=this.colorOptions[0].name"
 _BY_LANGUAGE: Final = (
     'this.selectedColorOptionName=(this.colorOptions.find(o=>o.name==="language")||this.colorOptions[0]).name'
@@ -30,12 +30,12 @@ _BY_LANGUAGE: Final = (
 
 
 class Projector(projector_plugin.ProjectorPlugin):
-    """TensorBoard's projector with the newest run first, and ``language`` as the colour to begin with."""
+    """TensorBoard's projector with the newest run first, and ``language`` as the initial colour."""
 
     _configs: dict[str, Any]
 
     def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
-        """Routes, as of the plugin."""
+        """The plugin's routes."""
         return super().get_plugin_apps() | {_SCRIPT: self._serve_script}
 
     def _update_configs(self) -> None:
@@ -46,7 +46,7 @@ class Projector(projector_plugin.ProjectorPlugin):
         try:
             return os.stat(self.config_fpaths[run]).st_mtime
         except OSError:
-            # Such as a checkpoint without settings of the projector.
+            # Such as a checkpoint without projector settings.
             return 0.0
 
     def _serve_script(self, environ: dict[str, Any], start_response: Any) -> Any:
@@ -57,12 +57,12 @@ class Projector(projector_plugin.ProjectorPlugin):
 
 
 def plugins() -> list[Any]:
-    """TensorBoard's plugins, with our projector for its own."""
+    """TensorBoard's plugins, with this projector instead of its own."""
     return [Projector if each is projector_plugin.ProjectorPlugin else each for each in default.get_plugins()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs TensorBoard with its own flags; ``--logdir`` is ``runs`` unless it is given."""
+    """Runs TensorBoard with its own flags; ``--logdir`` defaults to ``runs``."""
     flags = list(sys.argv[1:] if arguments is None else arguments)
     if not any(flag.startswith("--logdir") for flag in flags):
         flags = ["--logdir", "runs", *flags]

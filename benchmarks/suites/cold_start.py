@@ -1,4 +1,4 @@
-"""Item cold start on MovieLens-100k: a fifth of the items is held out of training altogether."""
+"""Item cold start on MovieLens-100k: a fifth of the items is held out of training completely."""
 
 import functools
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers.config import PEERS, load
-from benchmarks.peers.problem import Problem
-from benchmarks.peers.settings import NoSettings
-from benchmarks.peers.simple import MEAN_HISTORY, RANDOM, MeanHistorySettings
-from benchmarks.suites.others import peer_model
+from benchmarks.baselines.config import BASELINES, load
+from benchmarks.baselines.problem import Problem
+from benchmarks.baselines.settings import NoSettings
+from benchmarks.baselines.simple import MEAN_HISTORY, RANDOM, MeanHistorySettings
+from benchmarks.suites.others import baseline_model
 from benchmarks.suites.ours import ours
 from benchmarks.suites.suite import Model, Suite
 from trainer.config.loading import load_config
@@ -36,23 +36,25 @@ _KS = (10,)
 def suite() -> Suite:
     """Cold and warm items in one ranking; then each group ranked alone."""
     tuned = load("movielens-100k")
-    peers = (
-        peer_model(RANDOM, NoSettings, _data, measure=_measured),
+    baselines = (
+        baseline_model(RANDOM, NoSettings, _data, measure=_measured),
         *(_mean_history(categories) for categories in (False, True)),
-        # Nothing but interactions: no cold item is ever found, which shows what content is for.
+        # Interactions only: no cold item is ever found, which shows the value of content.
         *(
-            peer_model(PEERS[name], functools.partial(tuned.settings, PEERS[name]), _data, measure=_measured)
+            baseline_model(
+                BASELINES[name], functools.partial(tuned.settings, BASELINES[name]), _data, measure=_measured
+            )
             for name in ("popularity", "EASE", "item-kNN")
         ),
     )
     title = "MovieLens-100k, a fifth of the items new"
-    models = (ours(CONFIG, _figures), *peers)
+    models = (ours(CONFIG, _figures), *baselines)
     return Suite("movielens-100k", "item cold start", title, models, headline="recall@10 cold items")
 
 
 def _mean_history(categories: bool) -> Model:
     name = f"mean-history mUSE, titles{' + genres' if categories else ''}"
-    return peer_model(
+    return baseline_model(
         MEAN_HISTORY, lambda: MeanHistorySettings(categories=categories), _data, name=name, measure=_measured
     )
 
@@ -80,7 +82,7 @@ def _figures(run: Run, seed: int) -> Mapping[str, float]:
 
 
 def _measured(problem: Problem, score: BlockScorer) -> Mapping[str, float]:
-    """The same figures of a peer."""
+    """The same metrics for a baseline."""
 
     def ranked(mask: np.ndarray) -> Rankings:
         def among(block: slice) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""P1 on MovieLens-100k and KMRD, and few-shot P2: peers learn from the users that Babelrec learns from."""
+"""P1 on MovieLens-100k and KMRD, and few-shot P2: baselines are trained on the same users as Babelrec."""
 
 import dataclasses
 import functools
 from collections.abc import Mapping
 
-from benchmarks.suites.others import reference_peer, tuned_peers
+from benchmarks.suites.others import reference_baseline, tuned_baselines
 from benchmarks.suites.ours import ours
 from benchmarks.suites.suite import SEEDS, Suite
 from trainer.runs import Run
@@ -16,7 +16,7 @@ _SHARES = {0.01: "kmrd-1-percent", 0.1: "kmrd-10-percent", 1.0: "kmrd"}
 
 
 def p1_figures(run: Run, seed: int) -> Mapping[str, float]:
-    """Of the run's own test part, by whole requests."""
+    """Metrics on the run's own test part, by whole requests."""
     from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 
     report = evaluate_collaborative(run)
@@ -27,34 +27,38 @@ def movielens() -> Suite:
     """P1 on MovieLens-100k."""
     name = "movielens-100k"
     references = (
-        reference_peer("popularity", name, {}, "popularity"),
-        reference_peer("BPR", name, {"factors": 64, "learning_rate": 0.05, "regularization": 0.005}, "BPR 64"),
-        reference_peer("ALS", name, {"factors": 64, "regularization": 10.0, "alpha": 5.0}, "ALS 64, reg 10, alpha 5"),
-        reference_peer("EASE", name, {"regularization": 100.0}, "EASE, lambda 100"),
+        reference_baseline("popularity", name, {}, "popularity"),
+        reference_baseline("BPR", name, {"factors": 64, "learning_rate": 0.05, "regularization": 0.005}, "BPR 64"),
+        reference_baseline(
+            "ALS", name, {"factors": 64, "regularization": 10.0, "alpha": 5.0}, "ALS 64, reg 10, alpha 5"
+        ),
+        reference_baseline("EASE", name, {"regularization": 100.0}, "EASE, lambda 100"),
     )
-    models = (ours(MOVIELENS, p1_figures), *tuned_peers(name), *references)
+    models = (ours(MOVIELENS, p1_figures), *tuned_baselines(name), *references)
     return Suite(name, "P1", "MovieLens-100k, collaborative quality", models)
 
 
 def kmrd() -> Suite:
     """P1 on KMRD with Korean titles."""
     references = (
-        reference_peer("popularity", "kmrd", {}, "popularity"),
-        reference_peer("ALS", "kmrd", {"factors": 32, "regularization": 10.0, "alpha": 2.0}, "ALS 32, reg 10, alpha 2"),
-        reference_peer("EASE", "kmrd", {"regularization": 500.0}, "EASE, lambda 500"),
+        reference_baseline("popularity", "kmrd", {}, "popularity"),
+        reference_baseline(
+            "ALS", "kmrd", {"factors": 32, "regularization": 10.0, "alpha": 2.0}, "ALS 32, reg 10, alpha 2"
+        ),
+        reference_baseline("EASE", "kmrd", {"regularization": 500.0}, "EASE, lambda 500"),
     )
-    models = (ours("configs/kmrd.yaml", p1_figures), *tuned_peers("kmrd"), *references)
+    models = (ours("configs/kmrd.yaml", p1_figures), *tuned_baselines("kmrd"), *references)
     return Suite("kmrd", "P1", "KMRD, Korean titles, collaborative quality", models)
 
 
 def few_shot(share: float) -> Suite:
-    """P1 on KMRD after learning from a share of its users; Babelrec starts from its run on MovieLens."""
+    """P1 on KMRD after training on a share of its users; Babelrec starts from its run on MovieLens."""
     model = ours("configs/few_shot.yaml", p1_figures, [f"data.split.train_users={share}"], start=ZERO_SHOT)
-    peers = tuned_peers(_SHARES[share])
+    baselines = tuned_baselines(_SHARES[share])
     text = f"P2 few-shot {share:.0%}"
-    # Of a share, every seed draws other users.
-    seeded = peers if share == 1.0 else tuple(dataclasses.replace(peer, seeds=SEEDS) for peer in peers)
-    return Suite("kmrd", text, f"KMRD after learning from {share:.0%} of its users", (model, *seeded))
+    # With a share, every seed draws different users.
+    seeded = baselines if share == 1.0 else tuple(dataclasses.replace(baseline, seeds=SEEDS) for baseline in baselines)
+    return Suite("kmrd", text, f"KMRD after training on {share:.0%} of its users", (model, *seeded))
 
 
 MAKERS = (movielens, kmrd, *(functools.partial(few_shot, share) for share in _SHARES))

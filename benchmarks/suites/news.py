@@ -1,4 +1,4 @@
-"""P3 on mind-sample: impressions of news, by the language of history and candidates."""
+"""P3 on mind-sample: news impressions, by the language of history and candidates."""
 
 import functools
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from trainer.runs import Run
 MIND = "configs/mind.yaml"
 SAME = "auc zh → {}, same impressions"
 _METRICS = ("auc", "mrr", "ndcg@5", "ndcg@10")
-# As evaluate_impressions calls its baselines -> as they are called here.
-_PEERS = {"click-through": "popularity by clicks", "mean-history": "mean-history mUSE", "random": "random"}
+# Baseline name in evaluate_impressions -> name here.
+_BASELINES = {"click-through": "popularity by clicks", "mean-history": "mean-history mUSE", "random": "random"}
 
 
 def suite() -> Suite:
-    """Babelrec, and the baselines that its evaluation measures on the same impressions."""
-    models = (ours(MIND, lambda run, seed: _own(run)), *(_baseline(name) for name in _PEERS))
+    """Babelrec, and the baselines evaluated on the same impressions."""
+    models = (ours(MIND, lambda run, seed: _own(run)), *(_baseline(name) for name in _BASELINES))
     return Suite("mind-sample", "P3", "News impressions, Chinese and English", models, headline="auc zh → zh")
 
 
@@ -28,10 +28,10 @@ def _own(run: Run) -> Mapping[str, float]:
 
 
 def _baseline(name: str) -> Model:
-    """A baseline rests on the split and the texts alone; the run only says which."""
+    """A baseline depends only on the split and the texts, which the run determines."""
     model = ours(MIND, lambda run, seed: _of_baseline(run, name), also={"baseline": name})
     return Model(
-        _PEERS[name], model.measure, model.facts, MEASURING, model.seeds if name == "random" else model.seeds[:1]
+        _BASELINES[name], model.measure, model.facts, MEASURING, model.seeds if name == "random" else model.seeds[:1]
     )
 
 
@@ -41,7 +41,7 @@ def _of_baseline(run: Run, name: str) -> Mapping[str, float]:
 
 
 def _figures(metrics: Metrics, slices: Slices) -> Mapping[str, float]:
-    """The whole, each pair of languages, and both readings of the candidates on the same lists."""
+    """Overall, per pair of languages, and for both candidate languages on the same lists."""
     found = {name: metrics[name].value for name in _METRICS}
     found |= {f"auc {pair}": part["auc"].value for pair, part in sorted(slices["language_pair"].items())}
     pairs = slices.get("same: en", {})

@@ -1,4 +1,4 @@
-"""Rows of Babelrec itself: one config file, trained once a seed into runs/bench/quality/runs/ and then measured."""
+"""Rows of Babelrec itself: one config file, trained once per seed into runs/bench/quality/runs/ and then measured."""
 
 import hashlib
 import logging
@@ -30,7 +30,7 @@ LEARNING = (
     "trainer/evaluation/metrics/ranking.py",
     "trainer/evaluation/metrics/per_user.py",
 )
-"""Source files that decide what is learned."""
+"""Source files that affect training."""
 MEASURING = (*LEARNING, "trainer/evaluation/**/*.py", "benchmarks/suites/*.py")
 
 
@@ -38,9 +38,9 @@ def configured(path: str, seed: int, overrides: Sequence[str] = (), *, start: st
     """A config file with a seed, starting from the run of another config file of the same seed.
 
     Args:
-        path: From the repository's root.
-        seed: Takes the place of the file's.
-        overrides: As of ``--set``.
+        path: Path from the repository root.
+        seed: Replaces the file's seed.
+        overrides: As for ``--set``.
         start: The other config file.
     """
     first = [] if start is None else [f"training.start_from={run_directory(configured(start, seed))}"]
@@ -55,9 +55,9 @@ def run_directory(config: Config) -> Path:
 
 
 def trained(path: str, seed: int, overrides: Sequence[str] = (), *, start: str | None = None) -> Run:
-    """The finished run of a config file; made, or gone on with, where it is missing.
+    """The finished run of a config file; trained or resumed if missing.
 
-    A run that other sources trained is made anew.
+    A run trained by other sources is retrained.
     """
     if start is not None:
         trained(start, seed)
@@ -65,7 +65,7 @@ def trained(path: str, seed: int, overrides: Sequence[str] = (), *, start: str |
 
 
 def run_of(config: Config) -> Run:
-    """The finished run of these settings, as of `trained`."""
+    """The finished run of these settings, as in `trained`."""
     # TensorFlow takes seconds to import.
     from trainer.training.fit import fit
 
@@ -73,10 +73,10 @@ def run_of(config: Config) -> Run:
     record = directory / _SOURCES_FILE
     if directory.exists() and (not record.exists() or record.read_text(encoding="utf-8") != sources):
         if not _ANY_SOURCE:
-            _LOG.info("%s was trained by other sources; training anew.", directory)
+            _LOG.info("%s was trained by other sources; retraining.", directory)
             shutil.rmtree(directory)
         else:
-            _LOG.warning("%s was trained by other sources and is taken as it is.", directory)
+            _LOG.warning("%s was trained by other sources and is reused.", directory)
     if not directory.exists():
         directory.mkdir(parents=True)
         write_text(record, sources)
@@ -84,14 +84,14 @@ def run_of(config: Config) -> Run:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """What a file sets: settings that are new, and off, leave old measurements in force, and so does another folder.
+    """The settings in a file: new settings that are off don't invalidate old measurements, nor does another folder.
 
-    A default that changes is seen by the digest of the sources, which ``--any-source`` doesn't look at.
+    A changed default shows in the digest of the sources, which ``--any-source`` ignores.
     """
     settings = config.model_dump(mode="json", exclude_defaults=True)
-    # The seed is counted for itself.
+    # The seed is recorded separately.
     settings.pop("seed", None)
-    # Its kind is told apart by its name, which is a default of the kind.
+    # Its kind is identified by its name, which is a default of the kind.
     settings.setdefault("data", {})["source"] = config.data.source.model_dump(mode="json")
     if config.data.category_names is not None:
         settings["data"]["category_names"] = names_digest(config.data.category_names)
@@ -102,7 +102,7 @@ _ANY_SOURCE = False
 
 
 def accept_any_source() -> None:
-    """From now on runs are reused whatever sources trained them."""
+    """From now on runs are reused regardless of the sources that trained them."""
     global _ANY_SOURCE
     _ANY_SOURCE = True
 
@@ -115,14 +115,14 @@ def ours(
     start: str | None = None,
     also: Mapping[str, Any] | None = None,
 ) -> Model:
-    """The model `babelrec` by one config file.
+    """The model `babelrec` with one config file.
 
     Args:
         path: The config file.
         measure: (finished run, seed) -> metric -> value.
-        overrides: As of ``--set``.
+        overrides: As for ``--set``.
         start: Config file of the run to start from.
-        also: Further facts that the figures rest on.
+        also: Additional facts that the metrics depend on.
     """
 
     def facts() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A suite: one data set under one protocol, and the models that are measured by it."""
+"""A suite: one data set under one protocol, and the models evaluated by it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ class Model:
     """One row group of the table.
 
     Attributes:
-        name: `babelrec`, or a peer's name.
+        name: `babelrec`, or a baseline's name.
         measure: Seed -> metric -> value.
-        facts: What the figures rest on beside seed and sources: settings, data. JSON-able; asked for only when
+        facts: What the metrics depend on besides seed and sources: settings, data. JSON-serialisable; called only when
             the model is selected, and may raise.
-        sources: Globs of the source files that the figures rest on.
-        seeds: The seeds to run; one for a model without chance.
+        sources: Globs of the source files that the metrics depend on.
+        seeds: The seeds to run; one for a deterministic model.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Suite:
 
     Attributes:
         data: Name of the data.
-        protocol: As in docs/evaluation.md, with what varies.
-        title: One line for readers.
+        protocol: As in docs/evaluation.md, with its variant.
+        title: Title of the section.
         models: Ours first.
         headline: The metric of the plot.
     """

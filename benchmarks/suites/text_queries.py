@@ -19,13 +19,13 @@ _METRICS = (OVERLAP, WORST, "ndcg@10 by genre", "ndcg@10 by genre worst language
 
 
 def suite() -> Suite:
-    """Babelrec, the encoder's own cosine, and chance."""
+    """Babelrec, the encoder's own cosine, and random order."""
     models = (_model(OURS), _model("mUSE cosine"), _model("random"))
     return Suite("movielens-100k", PROTOCOL, "Forty text queries in 16 languages", models, headline=OVERLAP)
 
 
 def _model(name: str) -> Model:
-    """The peers rest on texts and seed alone; the run only says which."""
+    """The baselines depend only on texts and seed, which the run determines."""
     facts = {"text_queries": hashlib.sha256(_QUERIES.read_bytes()).hexdigest(), "model": name}
     model = ours(CONFIG, lambda run, seed: _found(run.path)[name], also=facts)
     return replace(model, name=name, seeds=model.seeds[:1] if name == "mUSE cosine" else model.seeds)

@@ -1,13 +1,13 @@
-"""Zero-shot P2: Babelrec has seen MovieLens alone and ranks KMRD's films by their titles."""
+"""Zero-shot P2: Babelrec, trained only on MovieLens, ranks KMRD's films by their titles."""
 
 import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.peers.settings import NoSettings
-from benchmarks.peers.simple import MEAN_HISTORY, RANDOM, MeanHistorySettings
+from benchmarks.baselines.settings import NoSettings
+from benchmarks.baselines.simple import MEAN_HISTORY, RANDOM, MeanHistorySettings
 from benchmarks.suites.collaborative import ZERO_SHOT
-from benchmarks.suites.others import peer_model
+from benchmarks.suites.others import baseline_model
 from benchmarks.suites.ours import ours
 from benchmarks.suites.suite import Model, Suite
 from trainer.config.loading import load_config
@@ -22,16 +22,16 @@ _TITLES = {"ko": "Korean", "en": "English"}
 
 def suite() -> Suite:
     """Korean titles, English titles, and the ratio of both."""
-    peers = (
-        peer_model(RANDOM, NoSettings, functools.partial(_kmrd, "ko")),
+    baselines = (
+        baseline_model(RANDOM, NoSettings, functools.partial(_kmrd, "ko")),
         *(_mean_history(language, categories) for language in _TITLES for categories in (False, True)),
     )
-    title = "KMRD after learning from MovieLens alone"
-    return Suite("kmrd", "P2 zero-shot", title, (ours(ZERO_SHOT, _figures), *peers))
+    title = "KMRD after training on MovieLens only"
+    return Suite("kmrd", "P2 zero-shot", title, (ours(ZERO_SHOT, _figures), *baselines))
 
 
 def _mean_history(language: str, categories: bool) -> Model:
-    return peer_model(
+    return baseline_model(
         MEAN_HISTORY,
         lambda: MeanHistorySettings(categories=categories),
         functools.partial(_kmrd, language),

@@ -27,7 +27,7 @@ def test_every_variant_of_the_registry_is_a_valid_config_that_differs_from_its_b
             assert configs[variant.name] != configs[variant.against], variant.name
 
 
-def test_it_starts_as_a_program_of_its_own() -> None:
+def test_it_starts_as_a_program() -> None:
     command = [sys.executable, "-m", "benchmarks.ablations", "--list", "--only", "kmrd/plain"]
     found = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=True)
     assert found.stdout.startswith("kmrd/plain: configs/kmrd.yaml")
@@ -41,9 +41,7 @@ def test_it_starts_as_a_program_of_its_own() -> None:
         ({"sett": []}, "sett"),
     ],
 )
-def test_a_registry_that_names_what_is_not_there_is_refused(
-    tmp_path: Path, change: dict[str, object], message: str
-) -> None:
+def test_a_registry_with_unknown_names_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
     variant = {"name": "a", "config": "configs/kmrd.yaml", "evaluate": ["p1"]} | change
     file = tmp_path / "registry.yaml"
     file.write_text(yaml.safe_dump({"evaluations": {"p1": {"protocol": "p1"}}, "variants": [variant]}))
@@ -70,7 +68,7 @@ def test_two_variants_are_trained_once_measured_and_compared(
     quick: dict[str, object] = {"epochs": 1, "batch_size": 64, "learning_rate": 0.01, "refit": False}
     base.write_text(dump_config(tiny_config(tiny.path, training=quick)), encoding="utf-8")
     variants: list[dict[str, object]] = [
-        # A pivot that no text is in: this one fails, the others are worth having all the same.
+        # A pivot that no text is in: this variant fails, but the others are still kept.
         {"name": "broken", "config": str(base), "set": ["model.conversion.bottleneck=4", "model.conversion.pivot=xx"]},
         {"name": "t/plain", "config": str(base), "evaluate": ["p1"]},
         {"name": "t/fast", "config": str(base), "set": ["training.learning_rate=0.03"], "evaluate": ["p1"]},

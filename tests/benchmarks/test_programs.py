@@ -1,4 +1,4 @@
-"""Every benchmark starts in a process of its own, where nothing was imported before it."""
+"""Every benchmark starts in a fresh process, with nothing imported before."""
 
 import subprocess
 import sys

@@ -17,22 +17,22 @@ from trainer.errors import BabelrecError
 
 PNG = b"\x89PNG\r\n"
 
-# An unpacked source distribution has no commit to tell of.
+# An unpacked source distribution has no commit to report.
 _IN_CHECKOUT = (Path(__file__).resolve().parents[2] / ".git").exists()
 
 
 @dataclass
 class Recorder:
-    """A model that counts how often it was measured, and fails where it is told to."""
+    """A model that counts how often it was measured, and fails where requested."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     fails_at: int | None = None
-    asked: list[int] = field(default_factory=list)
+    requested: list[int] = field(default_factory=list)
 
     def measure(self, seed: int) -> dict[str, float]:
         if seed == self.fails_at:
             raise BabelrecError("ended in the midst")
-        self.asked.append(seed)
+        self.requested.append(seed)
         return {"recall@10": seed / 100, "ndcg@10": seed / 200}
 
     def model(self, name: str, seeds: tuple[int, ...] = SEEDS) -> Model:
@@ -76,7 +76,7 @@ def test_a_broken_record_is_measured_again(tmp_path: Path) -> None:
     assert store.find(model, 42) is None
 
 
-def test_rows_hold_mean_and_spread_of_the_seeds_there_are(tmp_path: Path) -> None:
+def test_rows_have_mean_and_spread_of_the_measured_seeds(tmp_path: Path) -> None:
     store, model = Store(tmp_path), Recorder().model(OURS, (10, 20, 60))
     single = Recorder().model("EASE", (10,))
     suite = Suite("d", "P1", "", (model, single))
@@ -130,18 +130,18 @@ def suites_of(*models: Model) -> list[Suite]:
     return [Suite("tiny", "P1", "Tiny", models), Suite("tiny", "P2", "Again", models[:1])]
 
 
-def test_a_killed_benchmark_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_benchmark_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, other = Recorder({"a": 1}), Recorder({"b": 1}, fails_at=43)
     suites = suites_of(mine.model(OURS), other.model("ALS"))
     monkeypatch.setattr(quality, "all_suites", lambda: suites)
     output = tmp_path / "quality.json"
     assert quality.main(["--output", str(output)]) == 2
-    assert (mine.asked, other.asked) == ([42, 43, 44], [42])
+    assert (mine.requested, other.requested) == ([42, 43, 44], [42])
     assert not output.exists()
     other.fails_at = None
     assert quality.main(["--output", str(output)]) == 0
     # The same settings under the second protocol are the same measurement.
-    assert (mine.asked, other.asked) == ([42, 43, 44], [42, 43, 44])
+    assert (mine.requested, other.requested) == ([42, 43, 44], [42, 43, 44])
     document = json.loads(output.read_text(encoding="utf-8"))
     assert bool(document["environment"]["commit"]) == _IN_CHECKOUT
     keys = {"data", "protocol", "model", "metric", "mean", "sd", "seeds", "of"}
@@ -154,8 +154,8 @@ def test_a_killed_benchmark_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "| babelrec | **0.4300 ± 0.0100** | **0.2150 ± 0.0050** | 3 |" in page
     assert output.with_suffix(".png").read_bytes().startswith(PNG)
     assert quality.main(["--output", str(output), "--fresh", "--models", "ALS", "--seeds", "44"]) == 0
-    assert other.asked == [42, 43, 44, 44]
-    # The part that was not asked for stays in the table.
+    assert other.requested == [42, 43, 44, 44]
+    # The part that was not requested stays in the table.
     assert json.loads(output.read_text(encoding="utf-8"))["rows"] == document["rows"]
 
 
@@ -167,14 +167,14 @@ def test_parts_are_chosen_and_mistakes_named(
     monkeypatch.setattr(quality, "all_suites", lambda: suites)
     output = str(tmp_path / "quality.json")
     assert quality.main(["--output", output, "--protocol", "P2", "--seeds", "43"]) == 0
-    assert (mine.asked, other.asked) == ([43], [])
+    assert (mine.requested, other.requested) == ([43], [])
     assert quality.main(["--output", output, "--models", "SLIM"]) == 2
     assert "'SLIM'" in capsys.readouterr().err
     assert quality.main(["--output", output, "--data", "tiny", "--seeds", "1"]) == 2
-    assert "Nothing fits" in capsys.readouterr().err
+    assert "Nothing matches" in capsys.readouterr().err
     assert quality.main(["--output", output, "--list"]) == 0
     assert "to be run" in capsys.readouterr().err
-    assert (mine.asked, other.asked) == ([43], [])
+    assert (mine.requested, other.requested) == ([43], [])
 
 
 def _passing() -> list[Row]:
@@ -197,7 +197,7 @@ def test_bars() -> None:
     assert ndcg.met
     assert "EASE" in ndcg.because
     assert found["kmrd", "P2 zero-shot recall@10"].met
-    # Above every peer: as good as one is not enough.
+    # Above every baseline: as good as one is not enough.
     assert found["kmrd", "P2 few-shot 1% recall@10"].met is False
     assert found["kmrd", "P1 ndcg@10"].met is None
     assert found["mind-sample", "P3 auc zh → en, same impressions"].bar == pytest.approx(0.58)
@@ -210,7 +210,7 @@ def test_check_fails_while_a_bar_is_not_met(tmp_path: Path, monkeypatch: pytest.
     suites = suites_of(recorder.model(OURS))
     monkeypatch.setattr(quality, "all_suites", lambda: suites)
     assert quality.main(["--output", str(tmp_path / "quality.json"), "--check"]) == 1
-    assert recorder.asked == []
+    assert recorder.requested == []
 
 
 def test_pages_and_plots_show_every_model(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_every_suite_can_be_made(data_mirror: Path) -> None:
             assert len(sources.digest(model.sources)) == 16
 
 
-def test_measurements_hold_in_another_folder_and_beside_settings_that_are_off(tmp_path: Path) -> None:
+def test_measurements_are_valid_in_another_folder_and_with_disabled_settings(tmp_path: Path) -> None:
     names = tmp_path / "movielens.yaml"
     names.write_bytes(Path("configs/categories/movielens.yaml").read_bytes())
     elsewhere = [f"data.category_names={names}", "model.content.enabled=false"]

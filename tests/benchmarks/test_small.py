@@ -1,4 +1,4 @@
-"""The benchmark of small data: what its bars ask for, how peers are chosen, and the made-up shop."""
+"""The benchmark of small data: its bars, the choice of baselines, and the synthetic shop."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from benchmarks import small
-from benchmarks.peers.problem import validation_problem
-from benchmarks.peers.settings import Peer
+from benchmarks.baselines.problem import validation_problem
+from benchmarks.baselines.settings import Baseline
 from benchmarks.small_data import ALL, make_shop
 from trainer.config.base import Settings
 from trainer.config.loading import parse_config
@@ -25,7 +25,7 @@ from trainer.data.dataset import Dataset
         (0.97, [-0.02, 0.01], False, 0.98),
     ],
 )
-def test_a_bar_asks_for_the_best_peer_or_what_chance_explains(
+def test_a_bar_requires_the_best_baseline_within_chance(
     ratio: float, interval: list[float], holds: bool, bar: float
 ) -> None:
     found = small.bar_of({"data": "shop", "best_peer": "EASE", "ratio": ratio, "interval": interval})
@@ -46,17 +46,19 @@ def test_settings_are_chosen_on_the_validation_part(tmp_path: Path) -> None:
     make_shop(tmp_path / "shop", products=40, customers=60)
     config = parse_config({"data": {"source": {"name": "dataset", "path": str(tmp_path / "shop")}}}, "test")
     problem = validation_problem(config.data, 1)
-    # A peer that knows the answers but for a shift: only without one does it find them.
+    # A baseline that knows the answers except for a shift: it finds them only with shift 0.
     answers = np.zeros((problem.test.num_users, problem.test.num_items))
     for user in range(problem.test.num_users):
         answers[user, problem.test.indices[problem.test.indptr[user] : problem.test.indptr[user + 1]]] = 1.0
-    peer = Peer("shift", _Shift, lambda _, settings, seed: lambda users: np.roll(answers[users], settings.by, axis=1))
-    chosen = small.choose(peer, {"by": (3, 0, 7)}, problem, 1)
+    baseline = Baseline(
+        "shift", _Shift, lambda _, settings, seed: lambda users: np.roll(answers[users], settings.by, axis=1)
+    )
+    chosen = small.choose(baseline, {"by": (3, 0, 7)}, problem, 1)
     assert chosen == _Shift(by=0)
-    assert small.per_user(problem, peer.fit(problem, chosen, 1))["ndcg@10"] == pytest.approx(1.0)
+    assert small.per_user(problem, baseline.fit(problem, chosen, 1))["ndcg@10"] == pytest.approx(1.0)
 
 
-def test_the_shop_is_the_same_each_time_and_speaks_five_languages(tmp_path: Path) -> None:
+def test_the_shop_is_reproducible_and_has_five_languages(tmp_path: Path) -> None:
     for name in ("a", "b"):
         make_shop(tmp_path / name)
     first, second = (Dataset.load(tmp_path / name) for name in ("a", "b"))

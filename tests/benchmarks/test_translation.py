@@ -36,7 +36,7 @@ def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TextConfig:
 
 
 class Shifting(Translator):
-    """English to Spanish moves each letter one on in the alphabet, and back."""
+    """English to Spanish shifts each letter by one in the alphabet, and back."""
 
     def offers(self, source: str, target: str) -> bool:
         return {source, target} == {"en", "es"}
@@ -74,8 +74,8 @@ def test_text_queries(text: TextConfig) -> None:
         TextQuery(id="2", genres=["A", "B"], texts={"en": "abcdefghij", "es": "bcdefghijk", "ko": "zzzzzzzzzz"}),
     ]
     rows = translation.query_rows(catalogue, queries, ["es", "ko"], Shifting(), text)
-    # Films at even places have genre A and the letters of the first query; labels add no lower case. Any film has half
-    # of the second query's genres.
+    # Films at even positions have genre A and the letters of the first query; labels add no lower case. Any film has
+    # half of the second query's genres.
     assert figures(rows, metric="ndcg@10", language="en") == {"English": pytest.approx(1.0)}
     overlap = figures(rows, metric="overlap@10", language="es")
     assert overlap["shared space"] == pytest.approx((0.0 + 0.9) / 2)
@@ -86,7 +86,7 @@ def test_text_queries(text: TextConfig) -> None:
         {"translator": "shifting", "encoder": "letters", "environment": {"commit": "c"}, "rows": rows}
     )
     assert "| ko (n 2) |" in page
-    assert "| no way |" in page
+    assert "| n/a |" in page
 
 
 def test_graded_gains_by_hand() -> None:
@@ -97,7 +97,7 @@ def test_graded_gains_by_hand() -> None:
     assert translation._ndcg(lists, gains)[0] == pytest.approx((0.5 + 1.0 / np.log2(11)) / ideal)
 
 
-def test_preprocessing_stands_beside_none(text: TextConfig) -> None:
+def test_preprocessing_is_compared_with_none(text: TextConfig) -> None:
     titles = ParallelTitles("t", ("en", "de"), ("AAB", "aac", "CCC"), ("aab", "AAC", "ccc"))
     variants = {
         "none": text,

@@ -44,5 +44,5 @@ def test_the_demo_shows_everything_and_reuses_it(tmp_path: Path) -> None:
     for language in ("English", "Chinese", "Arabic", "Thai", "Korean", "Japanese", "Russian", "Spanish"):
         assert language in first
     again = demo()
-    assert again.count("reusing what is there") == 3
+    assert again.count("reusing the existing result") == 3
     assert {path.name for path in (tmp_path / "models" / "recommender").iterdir()} == {".lock", "1"}

@@ -1,4 +1,4 @@
-"""Fixtures of the training side: a tiny dataset and a run on it, made once."""
+"""Fixtures of the training side: a tiny dataset and a run on it, created once."""
 
 from pathlib import Path
 

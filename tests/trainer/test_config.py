@@ -71,14 +71,14 @@ def test_overrides_reach_any_depth(tmp_path: Path) -> None:
     ("raw", "says"),
     [
         ({"training": {"popularity_factors": [2.0]}}, "model.candidate.popularity, which is off"),
-        ({"model": {"linear": {"rank": 8, "new_items": 2.0}}}, "model.candidate.neighbours.enabled, or leave it out"),
+        ({"model": {"linear": {"rank": 8, "new_items": 2.0}}}, "model.candidate.neighbours.enabled, or remove it"),
         ({"training": {"alignment": {"co_consumed": 3}}}, "nothing is aligned"),
     ],
 )
-def test_settings_that_cannot_hold_together_are_refused_before_a_run_begins(
+def test_incompatible_settings_are_refused_before_a_run_begins(
     tmp_path: Path, raw: dict[str, object], says: str
 ) -> None:
-    # Readable all the same: a run may have been trained with them, or take its model from another one.
+    # Still readable: a run may have been trained with them, or take its model from another run.
     config = parse_config(raw, "here")
     with pytest.raises(BabelrecError, match=says):
         fit(config, tmp_path / "run")
@@ -100,13 +100,13 @@ def test_a_bad_override_is_refused(tmp_path: Path, override: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "just words"])
-def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(BabelrecError, match=r"c\.yaml"):
         load_config(tmp_path / "c.yaml")
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BabelrecError, match=r"nothing\.yaml"):
         load_config(tmp_path / "nothing.yaml")
 
@@ -116,8 +116,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         ("# nothing yet\n", "is empty"),
-        ("- name: x\n", "holds a list"),
-        ("name\n", "holds text"),
+        ("- name: x\n", "contains a list"),
+        ("name\n", "contains text"),
         ("training:\nmodel: {}\n", "training is empty. Indent its settings below it"),
         ("training: {histograms: no}\n", "training.histograms is 'no'.*Write false"),
         ("training: {histograms: 'true'}\n", "Write true or false without quotes"),
@@ -185,7 +185,7 @@ def test_an_override_fills_a_section_that_is_empty_and_leaves_anchors_alone(tmp_
 
 
 @pytest.mark.parametrize("override", ["a..b=1", ".a=1", "a.=1", "training.epochs=1\ntraining", "name={a: 1, a: 2}"])
-def test_a_malformed_override_is_named(tmp_path: Path, override: str) -> None:
+def test_a_malformed_override_is_reported(tmp_path: Path, override: str) -> None:
     (tmp_path / "c.yaml").write_text("{}", encoding="utf-8")
     with pytest.raises(BabelrecError, match="--set"):
         load_config(tmp_path / "c.yaml", [override])
@@ -200,7 +200,7 @@ def test_the_documented_settings_are_those_of_the_code() -> None:
     assert page.endswith(settings_markdown()), "write it again: see the page's first line"
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(BabelrecError, match="UTF-8"):
         load_config(tmp_path / "c.yaml")

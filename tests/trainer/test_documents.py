@@ -1,4 +1,4 @@
-"""The one reader of YAML: what it takes, what it refuses, and where it says the fault is."""
+"""The YAML reader: what it accepts, what it refuses, and the locations it reports."""
 
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def test_a_repeated_key_is_named_with_both_lines(text: str, key: str, lines: tup
     with pytest.raises(BabelrecError) as error:
         parse_yaml(text, "my.yaml")
     assert str(error.value).startswith(f"my.yaml, line {lines[0]}, column ")
-    assert f"the key {key!r} is there already, in line {lines[1]}" in str(error.value)
+    assert f"the key {key!r} already occurs in line {lines[1]}" in str(error.value)
 
 
 def test_a_merged_key_may_be_overridden_and_keys_of_other_types_are_others() -> None:
@@ -112,11 +112,11 @@ def test_a_merged_key_may_be_overridden_and_keys_of_other_types_are_others() -> 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a:\n\tb: 1\n", "line 2, column 1: a tab where YAML wants spaces"),
+        ("a:\n\tb: 1\n", "line 2, column 1: a tab where YAML needs spaces"),
         ("a: 1\n---\nb: 2\n", "line 2, column 1: a second document begins here"),
-        ("a: b: c\n", "line 1, column 5: not valid YAML.*in quotes"),
+        ("a: b: c\n", "line 1, column 5: not valid YAML.*Quote text"),
         ("a: 1\nb:2\nc: 3\n", "line 3.*a colon and a space"),
-        ("a: *.csv\n", r"begins with `\*` in quotes"),
+        ("a: *.csv\n", r"begins with `\*`"),
         ("a: [1\n", "line 2, column 1: not valid YAML"),
         ("a: !!python/object/apply:os.system [ls]\n", "line 1, column 4: the tag .*python.*not supported"),
         ("a: !!str 3\n", "the tag .* not supported"),
@@ -146,7 +146,7 @@ def test_a_fault_is_placed_and_has_a_remedy(text: str, says: str) -> None:
     ids=["lists", "merges"],
 )
 def test_a_billion_laughs_are_refused_before_they_are_written_out(laughs: str) -> None:
-    with pytest.raises(BabelrecError, match="once its aliases are written out"):
+    with pytest.raises(BabelrecError, match="once its aliases are expanded"):
         parse_yaml(laughs, "my.yaml")
 
 
@@ -160,20 +160,20 @@ def test_a_billion_laughs_are_refused_before_they_are_written_out(laughs: str) -
     ],
     ids=["utf-16", "latin-1", "nul", "large"],
 )
-def test_bytes_that_are_no_text_are_named(tmp_path: Path, content: bytes, says: str) -> None:
+def test_bytes_that_are_not_text_are_reported(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "c.yaml").write_bytes(content)
     with pytest.raises(BabelrecError, match=says) as error:
         load_yaml(tmp_path / "c.yaml", what="the config")
     assert "c.yaml" in str(error.value)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_key(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes("名前: x\n".encode("utf-8-sig"))
     assert load_yaml(tmp_path / "c.yaml", what="it") == {"名前": "x"}
 
 
 @pytest.mark.parametrize("place", ["missing.yaml", ".", "file/below.yaml", "nul\0.yaml"])
-def test_what_is_no_file_is_named(tmp_path: Path, place: str) -> None:
+def test_what_is_not_a_file_is_reported(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BabelrecError, match="Can't read the list: ") as error:
         load_yaml(tmp_path / place, what="the list")

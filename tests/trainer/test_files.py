@@ -1,4 +1,4 @@
-"""Writing leaves the old or the new, never a half."""
+"""Writing leaves the old or the new file, never a partial one."""
 
 import os
 import signal
@@ -98,7 +98,7 @@ def test_what_others_named_alike_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / ".notes.tmp").write_text("")
     write_text(tmp_path / "other", "")
     assert len(list(tmp_path.iterdir())) == 4
-    # What former versions left is known by its name, and by its age to belong to nobody.
+    # Leftovers of earlier versions are recognised by name, and as abandoned by age.
     os.utime(tmp_path / ".copy.abcdefgh.tmp", (0, 0))
     write_text(tmp_path / "other", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".7.tmp", ".notes.tmp", "other"]
@@ -117,7 +117,7 @@ for number in range(150):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_the_second_who_wants_to_make_a_directory_finds_it_made(tmp_path: Path) -> None:
+def test_the_second_builder_of_a_directory_finds_it_built(tmp_path: Path) -> None:
     path = tmp_path / "d"
     seen = []
 
@@ -136,7 +136,7 @@ def test_the_second_who_wants_to_make_a_directory_finds_it_made(tmp_path: Path) 
 
 
 def test_a_removed_folder_takes_its_lock_along(tmp_path: Path) -> None:
-    """Who waited for the lock of a removed folder makes the folder anew and is alone in it."""
+    """A process that waited for the lock of a removed folder recreates the folder and is alone in it."""
     program = """
 import sys
 from pathlib import Path

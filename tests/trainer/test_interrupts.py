@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGKILL at chosen moments: what is said, what is left, and that the same command goes on."""
+"""SIGTERM, SIGINT and SIGKILL at chosen times: output, leftovers, and resuming with the same command."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from trainer.files import write_text
 from trainer.runs import Run
 from trainer.task import main
 
-# A verb that stops at a moment: it says so, and waits for a line or a signal.
+# A verb that pauses at a chosen call: it reports so, and waits for a line or a signal.
 _STOPPING = """
 import importlib, select, sys
 module, name, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -40,11 +40,11 @@ setattr(place, attribute, stopping)
 from trainer.task import main
 sys.exit(main(sys.argv[4:]))
 """
-_GO_ON = "run the same command again to go on.\n"
+_GO_ON = "run the same command again to continue.\n"
 
 
 def _stopped(module: str, name: str, number: int, *arguments: object) -> "subprocess.Popen[str]":
-    """A verb in a process of its own, at the moment of the call ``number`` of a function."""
+    """A verb in a separate process, paused at call ``number`` of a function."""
     command = [sys.executable, "-c", _STOPPING, module, name, str(number), *map(str, arguments)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
@@ -93,15 +93,13 @@ def test_fit_saves_the_step_that_the_signal_came_in(
     assert _leftovers(run) == []
 
 
-def test_fit_gives_an_epoch_that_was_not_judged_its_last_step_again(
-    settings: Path, cache: Path, tmp_path: Path
-) -> None:
+def test_fit_repeats_the_last_step_of_an_unvalidated_epoch(settings: Path, cache: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = _stopped(
         "trainer.evaluation.protocols.holdout", "HoldOut.metrics", 1, "fit", "--config", settings, "--run-dir", run
     )
     process.terminate()
-    # No line: what takes long is left at once.
+    # No line: long work is abandoned immediately.
     assert process.wait(timeout=60) == 143
     process.communicate()
     before = _saved_step(run)
@@ -142,7 +140,7 @@ def test_other_verbs_end_at_once(
     assert set(tiny_run.path.rglob("*")) == before
 
 
-def test_a_signal_that_a_library_makes_another_error_of_is_one_all_the_same(
+def test_a_signal_wrapped_in_another_error_is_still_a_signal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def wrapping(*_: object) -> None:
@@ -157,7 +155,7 @@ def test_a_signal_that_a_library_makes_another_error_of_is_one_all_the_same(
     assert interrupts.received() is None
 
 
-def test_handlers_are_given_back_and_threads_do_without() -> None:
+def test_handlers_are_restored_and_threads_work_without() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with interrupts.raised():
         assert signal.getsignal(signal.SIGTERM) is not before
@@ -171,21 +169,21 @@ def test_handlers_are_given_back_and_threads_do_without() -> None:
 
 def test_a_signal_waits_for_the_end_of_a_step() -> None:
     with interrupts.raised():
-        with pytest.raises(interrupts.Interruption), interrupts.put_off_in_steps():
-            interrupts.put_off()
+        with pytest.raises(interrupts.Interruption), interrupts.deferred_to_steps():
+            interrupts.defer()
             os.kill(os.getpid(), signal.SIGTERM)
             done = True
         assert done
-    with interrupts.raised(), interrupts.put_off_in_steps():
-        interrupts.put_off()
-        with pytest.raises(interrupts.Interruption), interrupts.at_once():
+    with interrupts.raised(), interrupts.deferred_to_steps():
+        interrupts.defer()
+        with pytest.raises(interrupts.Interruption), interrupts.immediate():
             os.kill(os.getpid(), signal.SIGINT)
-            pytest.fail("it goes on")
+            pytest.fail("it continues")
         interrupts._state.received = None
 
 
 @pytest.mark.timeout(1800)
-def test_kill_at_any_moment_and_the_same_command_goes_on(
+def test_the_same_command_resumes_after_a_kill_at_any_time(
     tiny: Dataset, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings, run, models = tmp_path / "tiny.yaml", tmp_path / "run", tmp_path / "models"
@@ -213,7 +211,7 @@ def test_kill_at_any_moment_and_the_same_command_goes_on(
     assert [path.name for path in models.iterdir() if path.name.isdecimal()] == []
     assert main([str(each) for each in export]) == 0
     assert sorted(path.name for path in models.iterdir()) == [".lock", "1"]
-    # What a former version, which wrote the weights in place, left when it was killed.
+    # Leftovers of an earlier version, which wrote the weights in place, after a kill.
     (run / "weights" / "ckpt-1_temp").mkdir()
     (run / "weights" / "ckpt-1_temp" / "part-00000").touch()
     assert main([str(each) for each in export]) == 0

@@ -1,4 +1,4 @@
-"""One writer a directory, among processes."""
+"""One writer per directory, across processes."""
 
 import logging
 import signal
@@ -58,7 +58,7 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
 def test_a_holder_that_has_not_signed_is_refused_too(tmp_path: Path, signed: str) -> None:
     with writing_alone(tmp_path):
         (tmp_path / LOCK_FILE).write_text(signed)
-        with pytest.raises(BabelrecError, match="it has just begun"), writing_alone(tmp_path):
+        with pytest.raises(BabelrecError, match="just started"), writing_alone(tmp_path):
             pytest.fail("two writers at once")
 
 
@@ -80,18 +80,18 @@ def test_an_error_inside_gives_the_lock_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["file", "/proc/self"])
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
+def test_a_place_that_cannot_be_written_is_reported(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=place), writing_alone(tmp_path / place):
         pytest.fail("there is no file to lock")
 
 
-def test_who_waits_comes_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_waiting_process_comes_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     holder = _holder(tmp_path / "d")
 
     class Release(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            # The kernel gives the lock back when the holder has ended; it is waited for before or after that.
+            # The kernel releases the lock when the holder exits; waiting may start before or after that.
             holder.communicate("")
 
     caplog.set_level(logging.INFO, "trainer.locks")
@@ -104,4 +104,4 @@ def test_who_waits_comes_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     finally:
         logging.getLogger("trainer.locks").removeHandler(handler)
     assert f"(pid {holder.pid} on " in caplog.text
-    assert "Waiting for it to end" in caplog.text
+    assert "Waiting for it to finish" in caplog.text

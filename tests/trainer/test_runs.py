@@ -1,4 +1,4 @@
-"""What a run notes of its data, and what of them it notices when they change."""
+"""What a run records about its data, and which changes it detects."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def named(tiny_run: Run, tiny: Dataset, names: Path, tmp_path: Path) -> Config:
 
 def test_changed_names_of_categories_are_noticed(named: Config, names: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    changed = rf"names of categories in {names} have changed since {path} was trained"
+    changed = rf"category names in {names} have changed since {path} was trained"
     names.write_text("# Another way of writing the same.\nRomance:\n  de:\n  - Liebesfilm\n", encoding="utf-8")
     assert fit(named, path).finished
     names.write_text("Romance: {de: [Liebesroman]}\n", encoding="utf-8")
@@ -46,7 +46,7 @@ def test_changed_names_of_categories_are_noticed(named: Config, names: Path, tmp
         fit(named, path)
     with pytest.raises(BabelrecError, match=changed):
         evaluate_collaborative(Run.open(path))
-    # The same names in another place are no change.
+    # The same names in another location are not a change.
     names.rename(tmp_path / "moved.yaml").write_text("Romance: {de: [Liebesfilm]}\n", encoding="utf-8")
     assert Run.open(path, [f"data.category_names={tmp_path / 'moved.yaml'}"]).dataset()
     with pytest.raises(BabelrecError, match=r"fingerprint none, then [0-9a-f]{12}"):
@@ -74,7 +74,7 @@ def test_changed_pairs_of_texts_are_noticed_by_training_alone(tiny: Dataset, tmp
     for check in (run.check_training_data, lambda: run.record_data(tiny)):
         with pytest.raises(BabelrecError, match=r"data of training\.alignment\.source have changed since"):
             check()
-    # Pairs that nothing reads are not looked at.
+    # Unused pairs are not checked.
     unread = Run.create(tmp_path / "unread", tiny_config(tiny.path, training={"alignment": alignment}))
     unread.record_data(tiny)
     shutil.rmtree(pairs.path)

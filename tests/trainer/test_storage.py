@@ -1,4 +1,4 @@
-"""A place that takes no files: one line that names it and the remedy, from every library and every verb."""
+"""Unwritable locations: one line with the path and the remedy, from every library and every verb."""
 
 import contextlib
 import errno
@@ -31,7 +31,7 @@ _FULL = Path("/dev/full")
 
 @contextlib.contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Files can't grow beyond ``size`` bytes: the nearest to a full disk that every machine has."""
+    """Limits files to ``size`` bytes: the closest to a full disk that works on every machine."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -70,27 +70,27 @@ def test_a_file_that_cannot_grow_is_named_by_its_final_path(tmp_path: Path, writ
     with largest_file(50_000):
         said = explained(lambda: write(target))
     # NumPy doesn't say why it could not write.
-    assert re.match(re.escape(str(target)) + ".*: the (file would be larger than is allowed|disk is full)", said)
+    assert re.match(re.escape(str(target)) + ".*: the (file would exceed the size limit|disk is full)", said)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_checkpoint_is_named_by_its_directory(tmp_path: Path) -> None:
     with largest_file(50_000):
         said = explained(lambda: tf.train.Checkpoint(v=tf.Variable(_NUMBERS)).write(str(tmp_path / "ckpt-1")))
-    assert said == f"{tmp_path}: the file would be larger than is allowed. Raise the limit (ulimit -f), or choose " + (
+    assert said == f"{tmp_path}: the file would exceed the size limit. Raise the limit (ulimit -f), or choose " + (
         "another disk."
     )
 
 
 @pytest.mark.skipif(not _FULL.exists(), reason="no /dev/full")
-def test_a_full_disk_is_named() -> None:
+def test_a_full_disk_is_reported() -> None:
     said = explained(lambda: pl.DataFrame({"a": _NUMBERS}).write_parquet(_FULL))
     assert said == "The output: the disk is full. Free space there, or choose a directory on another disk."
     assert "the disk is full" in explained(lambda: _FULL.write_text("x"))
 
 
 @pytest.mark.parametrize("library", ["python", "polars", "tensorflow", "events"])
-def test_a_directory_that_is_missing_is_named(library: str, tmp_path: Path) -> None:
+def test_a_directory_that_is_missing_is_reported(library: str, tmp_path: Path) -> None:
     place = tmp_path / "nowhere" / "file"
     (tmp_path / "nowhere").write_text("")
     said = explained(
@@ -102,10 +102,10 @@ def test_a_directory_that_is_missing_is_named(library: str, tmp_path: Path) -> N
         }[library]
     )
     assert said.startswith(f"{tmp_path / 'nowhere'}")
-    assert "not a directory" in said or "something of that name" in said
+    assert "not a directory" in said or "something with that name" in said
 
 
-def test_too_many_open_files_are_told(tmp_path: Path) -> None:
+def test_too_many_open_files_are_reported(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     opened = len(os.listdir("/proc/self/fd")) + 5
     resource.setrlimit(resource.RLIMIT_NOFILE, (opened, hard))
@@ -135,11 +135,11 @@ def test_other_errors_are_not_explained() -> None:
 def test_the_cause_is_explained() -> None:
     error = ValueError("outer")
     error.__cause__ = OSError(errno.EROFS, "read-only", "/x/.a.abcdefgh.tmp")
-    assert explain(error) == "/x/a: the file system is read-only. Choose a directory that can be written."
+    assert explain(error) == "/x/a: the file system is read-only. Choose a writable directory."
 
 
 def _ended(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What a verb that fails says: one line."""
+    """The single output line of a failing verb."""
     assert main([str(argument) for argument in arguments]) == 1
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(said) == 1
@@ -163,9 +163,9 @@ def test_fit_without_room(settings: Path, cache: Path, tmp_path: Path, capsys: p
         said = _ended(capsys, "fit", "--config", settings, "--run-dir", run)
     # Whichever grows first: the checkpoint, or TensorBoard's events.
     assert said.startswith(f"error: {run}/")
-    assert "the file would be larger than is allowed" in said
+    assert "the file would exceed the size limit" in said
     assert not Run.open(run).finished
-    # With room again the same command goes on.
+    # With space again, the same command resumes.
     assert main(["fit", "--config", str(settings), "--run-dir", str(run)]) == 0
     assert not [path for path in _files(run) if path.name.endswith(("_temp", ".tmp"))]
 
@@ -184,7 +184,7 @@ def test_evaluate_without_room(tiny_run: Run, capsys: pytest.CaptureFixture[str]
     with largest_file(1_000):
         said = _ended(capsys, "evaluate", "--run-dir", tiny_run.path)
     assert said.startswith(f"error: {tiny_run.path}/evaluation")
-    assert "larger than is allowed" in said
+    assert "exceed the size limit" in said
     assert _files(tiny_run.path) == before
 
 
@@ -193,7 +193,7 @@ def test_export_without_room(tiny_run: Run, tmp_path: Path, capsys: pytest.Captu
     with largest_file(30_000):
         said = _ended(capsys, "export", "--run-dir", tiny_run.path, "--model-dir", models)
     assert said.startswith(f"error: {models}/1")
-    assert "larger than is allowed" in said
+    assert "exceed the size limit" in said
     assert _files(models) == set()
 
 
@@ -209,7 +209,7 @@ def test_data_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     with largest_file(20_000):
         said = _ended(capsys, "data", "--config", settings)
     assert said.startswith(f"error: {tmp_path}/cache/datasets/tabular-")
-    assert "larger than is allowed" in said
+    assert "exceed the size limit" in said
     assert _files(tmp_path / "cache" / "datasets") == set()
 
 
@@ -224,7 +224,7 @@ def test_compare_without_room(tiny_run: Run, tmp_path: Path, capsys: pytest.Capt
     assert _files(tmp_path / "comparison") == set()
 
 
-def test_an_error_that_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainer.task.load_config", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["data", "--config", "x"])
@@ -257,5 +257,5 @@ def test_a_file_system_that_is_full_or_read_only(settings: Path, tmp_path: Path,
     assert re.search(rf"^error: {disk}/run\S*: {wanted}\. \S.*\n\Z", done.stderr, re.MULTILINE)
 
 
-def test_a_fault_of_the_user_is_no_matter_of_storage() -> None:
+def test_a_user_error_is_not_a_storage_error() -> None:
     assert explain(BabelrecError("x")) is None

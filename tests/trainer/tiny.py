@@ -24,7 +24,7 @@ def tiny_dataset(path: Path, *, items: int = 60, users: int = 80, seed: int = 0)
     """Items alternate between two genres; each user likes one of them and rates the other low.
 
     One item has no image, every seventh no year, and the runtime is one large number for all.
-    The item ``tail`` has no interaction at all. Every third user speaks Korean, the others English.
+    The item ``tail`` has no interaction at all. Every third user's language is Korean, the others' English.
     """
     rng = np.random.default_rng(seed)
     rows = []

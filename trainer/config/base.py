@@ -1,4 +1,4 @@
-"""What all sections of the settings have in common."""
+"""Base of all settings sections."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,6 @@ class Settings(BaseModel):
 
 
 # Strict mode refuses a str for a Path and an int for a float; YAML has no other way to write them.
-# It is made absolute, so that a run's own config means the same from any directory.
+# Paths are made absolute, so that a run's own config means the same from any directory.
 AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(lambda path: path.expanduser().absolute())]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -1,4 +1,4 @@
-"""YAML files and ``--set`` to settings, with errors that name the place and the nearest valid key."""
+"""Reads settings from YAML files and ``--set``, with errors that give the location and the nearest valid key."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a YAML file and applies ``a.b=value`` overrides (values are YAML).
 
     Raises:
-        BabelrecError: unreadable file, broken YAML, unknown key, wrong type or value. What an override brought in is
+        BabelrecError: unreadable file, invalid YAML, unknown key, wrong type or value. Errors from an override are
             reported under ``--set``, everything else under the file.
     """
     raw = load_yaml(path, what="the config")
     if raw is None:
-        raise BabelrecError(f"The config {path} is empty. Write settings into it, or `{{}}` to take every default.")
+        raise BabelrecError(f"The config {path} is empty. Add settings, or `{{}}` to use all defaults.")
     if not isinstance(raw, dict):
         kind = "a list" if isinstance(raw, list) else "text" if isinstance(raw, str) else f"the value {_shown(raw)}"
-        raise BabelrecError(f"{path} holds {kind}, not a mapping of settings to values. Write `name: value` lines.")
+        raise BabelrecError(f"{path} contains {kind}, not a mapping of settings to values. Write `name: value` lines.")
     given = {_apply_override(raw, override): override for override in overrides}
     try:
         return Config.model_validate(raw)
@@ -36,7 +36,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_config(raw: dict[str, Any], origin: str) -> Config:
-    """Validates a mapping; ``origin`` names it in errors."""
+    """Validates a mapping; ``origin`` is its name in error messages."""
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
@@ -55,13 +55,13 @@ def _apply_override(raw: dict[str, Any], override: str) -> tuple[str, ...]:
     for parent in parents:
         inner = section.get(parent)
         if inner is None:
-            # Also of a section that is named in the file and left empty.
+            # Also for a section that is empty in the file.
             inner = section[parent] = {}
         if parent == "source" and isinstance(inner, str):
             inner = section["source"] = {"name": inner}
         if not isinstance(inner, dict):
             raise BabelrecError(f"--set {override!r}: {parent!r} is a value, not a section.")
-        # An anchor's section may appear in several places of the file: only this one is meant.
+        # An anchor's section may appear in several places in the file: only this one is meant.
         inner = section[parent] = dict(inner)
         section = inner
     section[leaf] = value
@@ -72,7 +72,7 @@ _BOOLEANS_OF_YAML_1_1 = {"yes": "true", "y": "true", "on": "true", "no": "false"
 
 
 def _origin(entry: Any, file: str, overrides: Mapping[tuple[str, ...], str]) -> str:
-    """What brought in the value of an error: the last override of its key, of a key above or below it, or the file."""
+    """Source of an invalid value: the last override of its key or of a key above or below it, or the file."""
     place = _place(entry)
     for path, override in reversed(list(overrides.items())):
         common = min(len(place), len(path))
@@ -102,14 +102,14 @@ def _explain(entry: Any, origin: str) -> str:
         choices = ", ".join(sorted(SOURCE_NAMES))
         return f"{origin}: {dotted}.name is {_shown(entry['input'])}; it must be one of {choices}."
     if entry["type"] == "missing":
-        return f"{origin}: {dotted!r} is missing. Write it; docs/configuration.md says what it is."
+        return f"{origin}: {dotted!r} is missing. Add it; see docs/configuration.md."
     if entry["type"] in ("model_type", "dict_type") and entry["input"] is None:
-        return f"{origin}: {dotted} is empty. Indent its settings below it, or leave the line out."
+        return f"{origin}: {dotted} is empty. Indent its settings below it, or remove the line."
     return f"{origin}: {dotted or 'the file'} is {_shown(entry['input'])}: {entry['msg']}.{_hint(entry)}"
 
 
 def _hint(entry: Any) -> str:
-    """What to write instead where YAML and the person who wrote it mean different things."""
+    """What to write instead if YAML reads the value differently from what was meant."""
     kind, value = entry["type"], entry["input"]
     if kind == "bool_type" and isinstance(value, str):
         meant = _BOOLEANS_OF_YAML_1_1.get(value.lower())
@@ -124,7 +124,7 @@ def _hint(entry: Any) -> str:
         written = str(value).lower() if isinstance(value, bool) else value
         return f' Write it in quotes: "{written}".'
     if kind == "string_type" and value is None:
-        return " Write text, in quotes where it is `null` or `~`."
+        return " Write text, in quotes if it is `null` or `~`."
     return ""
 
 
@@ -134,7 +134,7 @@ def _shown(value: Any) -> str:
 
 
 def _keys_next_to(location: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the section in which the location's last key belongs."""
+    """The valid keys of the section that the location's last key belongs to."""
     model: type[BaseModel] = Config
     for part in location[:-1]:
         if model is DataConfig and part == "source":

@@ -37,7 +37,7 @@ class Config(Settings):
 
 
 def dump_config(config: Config) -> str:
-    """The resolved settings as YAML, each default spelled out; `load_config` reads it back."""
+    """The resolved settings as YAML, with all defaults; `load_config` reads it back."""
     return dump_yaml(config.model_dump(mode="json"))
 
 

@@ -1,4 +1,4 @@
-"""The items of a dataset as arrays: row ``i`` of every array is item ``item_ids[i]``."""
+"""A dataset's items as arrays: row ``i`` of every array describes item ``item_ids[i]``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _NAMED_COLUMNS = frozenset({"item_id", "language", "title", "description", "cate
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Items of one dataset, in the order of their ids.
+    """Items of one dataset, ordered by id.
 
     Attributes:
         item_ids: N ids, sorted.
@@ -24,9 +24,9 @@ class Catalogue:
         texts: N texts for the sentence encoder: title and description.
         languages: N BCP 47 tags.
         category_labels: the K distinct category labels, sorted.
-        categories: int32 [N, C] rows of ``category_labels``, -1 pads.
-        numeric: float32 [N] a column, NaN where absent.
-        embeddings: float32 [N, D] a column.
+        categories: int32 [N, C] rows of ``category_labels``, padded with -1.
+        numeric: float32 [N] per column, NaN where absent.
+        embeddings: float32 [N, D] per column.
     """
 
     item_ids: list[str]
@@ -94,7 +94,7 @@ class Catalogue:
 
 
 def _vectors(column: pl.Series) -> npt.NDArray[np.float32]:
-    """A column of lists of one length as a matrix; an absent vector is zero, which adds nothing."""
+    """Converts a column of equal-length lists to a matrix; a missing vector becomes zeros, which add nothing."""
     there = column.is_not_null().to_numpy()
     if not there.any():
         return np.zeros((len(column), 0), np.float32)
@@ -125,7 +125,7 @@ def group_by_user(
 
     Args:
         positives: user_id, item_id, timestamp; rows of users outside ``users`` are ignored.
-        catalogue: gives the rows.
+        catalogue: maps item ids to rows.
         users: U user ids; row ``u`` of the result belongs to ``users[u]``.
 
     Returns:

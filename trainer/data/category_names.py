@@ -1,4 +1,4 @@
-"""Names of categories in many languages: what users type to search for a category."""
+"""Names of categories in many languages: what users type when searching for a category."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ class CategoryNames:
     """Names of the K labels of one catalogue.
 
     Attributes:
-        texts: The names, those of label 0 first; each label's own text begins its names.
+        texts: The names, grouped by label; each group starts with the label itself.
         splits: K + 1 bounds: label ``k`` has ``texts[splits[k] : splits[k + 1]]``, none twice.
     """
 
@@ -38,11 +38,11 @@ class CategoryNames:
         """Reads a YAML file: label -> BCP 47 tag -> names; see ``configs/categories/movielens.yaml``.
 
         Args:
-            path: The file; None: each label is its only name.
-            labels: Of the catalogue. Labels that the file lacks keep their only name.
+            path: The file; None: labels have no other names.
+            labels: Labels of the catalogue. Labels missing from the file keep only their own name.
 
         Raises:
-            BabelrecError: The file can't be read, is of another form, has an empty name, or names no label of these.
+            BabelrecError: The file can't be read, is malformed, has an empty name, or has none of these labels.
         """
         if path is None:
             return cls(labels)
@@ -59,7 +59,7 @@ class CategoryNames:
 
 
 def read_names(path: Path) -> _Names:
-    """The names in a file: label -> BCP 47 tag -> names; errors as `CategoryNames.load`'s."""
+    """The names in a file: label -> BCP 47 tag -> names; raises the errors of `CategoryNames.load`."""
     names = read_yaml(
         path,
         _FILE,

@@ -1,4 +1,4 @@
-"""What the values of a table must be, as Polars expressions that mark the rows that are not."""
+"""Value checks of a table, as Polars expressions that mark invalid rows."""
 
 import difflib
 from collections.abc import Callable
@@ -15,13 +15,13 @@ _NOT_NULL: Final = ("timestamp", "event", "title", "categories", "languages")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One demand on one column.
+    """A check of one column.
 
     Attributes:
         column: Its name.
-        bad: True for the rows that break it.
-        problem: What is wrong, from the value of such a row.
-        remedy: What to do about it.
+        bad: True for the rows that fail it.
+        problem: Describes the fault, given the value of such a row.
+        remedy: How to fix it.
     """
 
     column: str
@@ -31,7 +31,7 @@ class Check:
 
 
 def value_checks(table: str, schema: pl.Schema) -> list[Check]:
-    """The checks of all columns of a table but language tags, embeddings and keys, in the order to report."""
+    """All checks of a table except those of language tags, embeddings and keys, in reporting order."""
     checks: list[Check] = []
     for name in schema.names():
         column = pl.col(name)
@@ -126,7 +126,7 @@ def _shorten(value: object) -> str:
 
 
 def embedding_checks(name: str, length: int, row: int) -> list[Check]:
-    """The checks of an embedding column whose first embedding, in row ``row`` from 0, has ``length`` numbers."""
+    """The checks of an embedding column whose first embedding (0-based row ``row``) has ``length`` numbers."""
     reference = f"where row {row + 1} has {length}"
     return [
         Check(
@@ -138,7 +138,7 @@ def embedding_checks(name: str, length: int, row: int) -> list[Check]:
         Check(
             name,
             pl.col(name).list.len() == 0,
-            lambda _: "an embedding without numbers",
+            lambda _: "the embedding is empty",
             "write null where there is no embedding",
         ),
         Check(

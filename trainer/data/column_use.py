@@ -1,4 +1,4 @@
-"""What becomes of each column of a dataset's tables: whether a model learns from it, and if not, why."""
+"""How each column of a dataset is used: whether a model learns from it, and if not, why."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -15,23 +15,23 @@ _FORMAT: Final[dict[tuple[str, str], tuple[Use, str]]] = {
     ("interactions", "item_id"): ("used", "item"),
     ("interactions", "timestamp"): ("used", "order of histories, splits, time of the query"),
     ("interactions", "event"): ("used", "positives (`data.positives`) and ranking heads"),
-    ("interactions", "value"): ("in part", "of ratings only: what counts as positive, and the head for ratings"),
+    ("interactions", "value"): ("in part", "ratings only: what counts as positive, and the rating head"),
     ("interactions", "impression_id"): ("in part", "the split `impressions` and protocol P3; no feature of the model"),
-    ("interactions", "position"): ("unused", "kept; no part of the model reads it"),
+    ("interactions", "position"): ("unused", "kept, but the model does not read it"),
     ("interactions", "language"): ("used", "language of the query"),
     ("items", "item_id"): ("used", "item"),
     ("items", "language"): ("used", "language of the item"),
     ("items", "title"): ("used", "text of the item"),
     ("items", "description"): ("used", "text of the item"),
     ("items", "categories"): ("used", "categories of the item, typed queries, filters"),
-    ("items", "entities"): ("unused", "kept; no part of the model reads it"),
+    ("items", "entities"): ("unused", "kept, but the model does not read it"),
     ("users", "user_id"): ("used", "user"),
     ("users", "languages"): ("in part", "the first one is the language of the query"),
     ("users", "country"): ("used", "country of the query"),
     ("translations", "item_id"): ("used", "item"),
-    ("translations", "language"): ("used", "language of a further text"),
+    ("translations", "language"): ("used", "language of an additional text"),
     ("translations", "title"): ("in part", "protocols P3 and P4; training with `training.alignment` or `augmentation`"),
-    ("translations", "description"): ("in part", "as the title"),
+    ("translations", "description"): ("in part", "same as the title"),
 }
 
 
@@ -44,8 +44,8 @@ class ColumnUse:
         name: Its name in the dataset.
         type: What it holds.
         filled: Share of the rows in which it holds something, 0 to 1.
-        use: Whether a model reads it.
-        reason: As what, or why not.
+        use: Whether the model reads it.
+        reason: What it is used for, or why it is unused.
     """
 
     table: str
@@ -57,7 +57,7 @@ class ColumnUse:
 
 
 def column_uses(table: str, frame: pl.LazyFrame, model: ModelConfig) -> list[ColumnUse]:
-    """The columns of one table and what the model of the settings makes of them."""
+    """The columns of one table and how the configured model uses them."""
     schema = frame.collect_schema()
     there = [_holds_something(name, dtype).mean().alias(name) for name, dtype in schema.items()]
     filled = frame.select(there).collect(engine="streaming")
@@ -74,7 +74,7 @@ def column_uses(table: str, frame: pl.LazyFrame, model: ModelConfig) -> list[Col
 def _use(table: str, name: str, dtype: pl.DataType, candidate: CandidateTowerConfig) -> tuple[Use, str]:
     switched_off = {"language": candidate.language, "categories": candidate.categories}
     if table == "items" and not switched_off.get(name, True):
-        return "in part", f"filters and reports alone: `model.candidate.{name}` is false"
+        return "in part", f"filters and reports only: `model.candidate.{name}` is false"
     known = _FORMAT.get((table, name))
     if known is not None:
         return known
@@ -82,12 +82,12 @@ def _use(table: str, name: str, dtype: pl.DataType, candidate: CandidateTowerCon
         setting, wanted = ("numeric", candidate.numeric) if dtype.is_numeric() else ("embeddings", candidate.embeddings)
         if wanted is None or name in wanted:
             return "used", "number of the item" if setting == "numeric" else "vector of the item"
-        return "unused", f"`model.candidate.{setting}` does not name it"
+        return "unused", f"`model.candidate.{setting}` does not list it"
     if table == "items":
-        return "unused", "kept; the model reads further columns of items only if they are numbers or vectors"
+        return "unused", "kept, but the model reads additional item columns only if they are numbers or vectors"
     if table == "users":
-        return "unused", "kept; the model reads no profile of users but their languages and country"
-    return "unused", "kept; the model reads no further columns of interactions"
+        return "unused", "kept, but the model reads only languages and country of a user profile"
+    return "unused", "kept, but the model reads no additional interaction columns"
 
 
 def _holds_something(name: str, dtype: pl.DataType) -> pl.Expr:

@@ -19,13 +19,13 @@ from trainer.files import atomic_directory, write_text
 
 HEADER: Final = "dataset.yaml"
 TABLES: Final = ("interactions", "items", "users", "translations")
-# Rows a group: small enough that a reader of a few columns of one group stays within tens of MB.
+# Rows per group: small enough that a reader of a few columns of one group stays within tens of MB.
 _ROW_GROUP = 262_144
 _HEADER_REMEDY: Final = "Remedy: correct it, or prepare the dataset again."
 
 
 class DatasetExistsError(DatasetError, FileExistsError):
-    """There is something at the path of the dataset to write."""
+    """The path of the dataset to write already exists."""
 
 
 class _Tables(Settings):
@@ -57,18 +57,18 @@ class _Header(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A validated dataset directory. Make one with `Dataset.load` or `write_dataset`.
+    """A validated dataset directory. Create one with `Dataset.load` or `write_dataset`.
 
     Attributes:
         path: The directory.
         name: Short name, such as ``movielens-100k``.
         description: One or two sentences.
-        licence: Under which terms the data may be used.
-        homepage: Where the data come from.
+        licence: Terms under which the data may be used.
+        homepage: Where the data comes from.
         fingerprint: SHA-256 of the tables' content, independent of machine and file layout.
         rows: Number of rows of each table.
-        dropped: What the source left out, as reason -> number of rows.
-        read: Table -> how a source read the user's file, with the number of its records; empty for other sources.
+        dropped: Rows that the source dropped, as reason -> count.
+        read: Table -> how a source read the user's file, with its record count; empty for other sources.
     """
 
     path: Path
@@ -99,7 +99,7 @@ class Dataset:
         if header.fingerprint is not None and header.fingerprint != digest:
             raise DatasetError(
                 f"{path / HEADER}: the fingerprint {header.fingerprint[:12]}... is not that of the tables "
-                f"({digest[:12]}...): they were changed or damaged after they were written. Remedy: restore "
+                f"({digest[:12]}...): they were modified or damaged after they were written. Remedy: restore "
                 "them, or remove the line `fingerprint` to accept them as they are."
             )
         return cls(
@@ -116,19 +116,19 @@ class Dataset:
         )
 
     def interactions(self) -> pl.LazyFrame:
-        """Who did what with which item and when, in the source's row order."""
+        """Who interacted how with which item and when, in the source's row order."""
         return self._scan("interactions")
 
     def items(self) -> pl.LazyFrame:
-        """The catalogue, one row an item."""
+        """The catalogue, one row per item."""
         return self._scan("items")
 
     def users(self) -> pl.LazyFrame | None:
-        """What is known about users, or None; a user of the interactions may be missing in it."""
+        """What is known about users, or None; users of the interactions may be missing from it."""
         return self._scan("users") if "users" in self._files else None
 
     def translations(self) -> pl.LazyFrame | None:
-        """Titles and descriptions of items in further languages, or None."""
+        """Titles and descriptions of items in additional languages, or None."""
         return self._scan("translations") if "translations" in self._files else None
 
     def numeric_columns(self) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ class Dataset:
         return tuple(name for name, dtype in schema.items() if dtype.is_numeric())
 
     def embedding_columns(self) -> dict[str, int]:
-        """The items' optional embedding columns, as name -> length; null means that an item has none."""
+        """The items' optional embedding columns, as name -> length; null means an item without one."""
         items = self.items()
         names = [name for name, dtype in items.collect_schema().items() if is_embedding(dtype)]
         if not names:
@@ -166,34 +166,34 @@ def write_dataset(
 ) -> Dataset:
     """Writes a dataset directory: complete and valid, or not at all.
 
-    Tables are streamed to disk and validated before the directory gets its name.
+    Tables are streamed to disk and validated before the directory is renamed into place.
 
     Args:
-        path: The directory to make; it must not exist.
+        path: The directory to create; it must not exist.
         name: Short name.
         description: One or two sentences.
         licence: Terms of use.
-        homepage: Where the data come from.
-        interactions: Table of the dataset format, as are the following.
+        homepage: Where the data comes from.
+        interactions: Interactions, in the dataset format, like the following tables.
         items: The catalogue.
         users: What is known about users.
-        translations: Further languages of items.
-        dropped: What was left out on the way here, as reason -> number of rows.
-        origins: Table -> how it is called in errors, where its owner knows another file than the one written.
-        read: Table -> how its file was read; `records` of it, less the rows that `dropped` counts by reason, must be
+        translations: Items in additional languages.
+        dropped: Rows dropped before this call, as reason -> count.
+        origins: Table -> its name in error messages, where the user knows another file than the one written.
+        read: Table -> how its file was read; its `records`, less the rows that `dropped` counts by reason, must equal
             the rows of the table.
 
     Raises:
-        DatasetError: A table breaks the format, or rows were lost on the way.
+        DatasetError: A table breaks the format, or rows were lost in between.
         FileExistsError: ``path`` exists, or another process made it while this one was writing.
     """
     path = Path(path)
     if path.exists():
-        raise DatasetExistsError(f"{path} exists already. Remedy: remove it, or choose another directory.")
+        raise DatasetExistsError(f"{path} already exists. Remedy: remove it, or choose another directory.")
     frames = {"interactions": interactions, "items": items, "users": users, "translations": translations}
     present = {table: frame.lazy() for table, frame in frames.items() if frame is not None}
     files = {table: f"{table}.parquet" for table in present}
-    # Not the temporary path, which is gone by the time that the error is read.
+    # Not the temporary path, which no longer exists when the error is read.
     named = {table: Origin(f"table `{table}` of {name}") for table in present} | dict(origins or {})
     with atomic_directory(path) as temporary:
         for table, frame in present.items():
@@ -234,9 +234,9 @@ def _reconcile(read: Mapping[str, Mapping[str, Any]], rows: Mapping[str, int], o
         dropped = sum(facts["dropped"].values())
         if facts["records"] != rows[table] + dropped:
             raise DatasetError(
-                f"{origins[table].file} has {facts['records']:,} records, but {rows[table]:,} rows of it arrived and "
-                f"{dropped:,} were left out. Remedy: report it with the file, since this is a fault of Babelrec; "
-                "write the file as Parquet meanwhile."
+                f"{origins[table].file} has {facts['records']:,} records, but {rows[table]:,} rows were read and "
+                f"{dropped:,} were dropped. Remedy: this is a bug in Babelrec: report it with the file; "
+                "until then, write the file as Parquet."
             )
 
 
@@ -261,7 +261,7 @@ def _read_header(path: Path) -> _Header:
     file = path / HEADER
     if not path.is_dir() or not file.is_file():
         raise DatasetError(
-            f"{path} is no dataset: there is no {HEADER} in it. Remedy: give the directory that holds "
+            f"{path} is not a dataset: it has no {HEADER}. Remedy: give the directory that contains "
             f"{HEADER} and its Parquet tables (docs/data.md)."
         )
     try:
@@ -269,7 +269,7 @@ def _read_header(path: Path) -> _Header:
     except BabelrecError as error:
         raise DatasetError(f"{error} {_HEADER_REMEDY}") from error
     if not isinstance(content, dict):
-        raise DatasetError(f"{file} holds no mapping. {_HEADER_REMEDY}")
+        raise DatasetError(f"{file} does not contain a mapping. {_HEADER_REMEDY}")
     try:
         return _Header.model_validate(content)
     except ValidationError as error:

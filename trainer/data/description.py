@@ -1,4 +1,4 @@
-"""What a dataset holds and what the settings make of it, counted: the facts of `trainer.task data`."""
+"""Counts of what a dataset contains and what the settings make of it: the facts of `trainer.task data`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ class TableFacts:
 
     Attributes:
         name: The table.
-        file: The file that it was read from; "" of other sources.
+        file: The file that it was read from; "" for other sources.
         read: Records of that file; None where the source does not count them.
         dropped: Reason -> rows left out.
         written: Rows of the table.
-        unused: Columns of the file that are not in the dataset.
-        notes: What was guessed, changed or doubtful.
+        unused: Columns of the file that are not kept in the dataset.
+        notes: What was guessed, changed or is doubtful.
     """
 
     name: str
@@ -42,10 +42,10 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How much is left after one setting.
+    """What remains after one filtering setting.
 
     Attributes:
-        name: What is left, in words.
+        name: Description of what remains.
         setting: The setting that decides it; "" for none.
         users, items, rows: Distinct users and items, and interactions.
     """
@@ -59,7 +59,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class EventFacts:
-    """One event: rows of it, those that carry a value, and those that count as positive."""
+    """One event type: its rows, those with a value, and those that count as positive."""
 
     event: str
     rows: int
@@ -69,16 +69,16 @@ class EventFacts:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How numbers of interactions are spread over users or items.
+    """Distribution of the number of interactions per user or item.
 
     Attributes:
-        counts: Number of interactions -> number of users (items) that have as many.
+        counts: Number of interactions -> number of users (items) with that many.
     """
 
     counts: Mapping[int, int]
 
     def quantile(self, share: float) -> int:
-        """The smallest number that ``share`` of them don't exceed."""
+        """The smallest count that ``share`` of the users (items) don't exceed."""
         total, seen = sum(self.counts.values()), 0
         for count in sorted(self.counts):
             seen += self.counts[count]
@@ -88,7 +88,7 @@ class Spread:
 
     @property
     def mean(self) -> float:
-        """The mean number."""
+        """The mean count."""
         total = sum(self.counts.values())
         return sum(count * many for count, many in self.counts.items()) / total if total else 0.0
 
@@ -98,33 +98,33 @@ class Description:
     """The facts of one dataset under one config. Times are unix seconds (UTC).
 
     Attributes:
-        name: The name that the user gave: of the config.
+        name: The name in the config, given by the user.
         dataset: The dataset's own name.
         directory, fingerprint, licence, origin: of the dataset.
         tables: Rows by table.
         stages: From all interactions to the positives that are split, each with its setting.
         parts: ``training``, ``validation``, ``test`` -> positives; empty where there is no split.
-        new_in_test: Items of the test part without a training or validation positive, and their test positives.
-        cold: Items that are held out wholly by `data.split.cold_items`.
+        new_in_test: Test items without a training or validation positive, and their number of test positives.
+        cold: Items held out completely by `data.split.cold_items`.
         fault: Why there is no split; "" where there is one.
         kept_by_least: Smallest number of positives -> users that it would keep, for `data.split.min_positives`.
-        least: That setting.
-        events: By event.
+        least: The value of that setting.
+        events: Counts by event type.
         languages: Language -> items.
-        detection: How the languages came about (`fill_languages`), where the source notes it.
-        catalogue: Items of the catalogue.
-        never: Items without any interaction.
-        first, last: Span of the interactions.
+        detection: How the languages were determined (`fill_languages`), if the source records it.
+        catalogue: Number of catalogue items.
+        never: Number of items without any interaction.
+        first, last: Times of the first and last interaction.
         whole_days: Whether every time is midnight UTC, as dates without a time of day are read.
         months: (year, month) -> interactions.
-        per_user, per_item: Spread of interactions.
-        repeated_pairs, repeated_rows: Rows that repeat a (user, item), and rows that repeat an earlier one wholly.
-        repeated_titles: (title, items) of titles that several items have, most frequent first, at most ten.
+        per_user, per_item: Distributions of interactions.
+        repeated_pairs, repeated_rows: Rows that repeat a (user, item), and rows identical to an earlier one.
+        repeated_titles: (title, number of items) of shared titles, most frequent first, at most ten.
         repeated_title_items: Items that share their title.
-        without_title, without_category: Items.
-        columns: What becomes of each column.
-        profiles: Users of the interactions that the users table knows; None without one.
-        look_alikes: Table and column -> ids that differ only in how they are written.
+        without_title, without_category: Numbers of items.
+        columns: How each column is used.
+        profiles: Users of the interactions found in the users table; None without one.
+        look_alikes: Table and column -> ids that differ only in spelling.
     """
 
     name: str
@@ -175,7 +175,7 @@ class Description:
 
 
 def describe(dataset: Dataset, config: Config) -> Description:
-    """Counts a dataset.
+    """Collects the facts of a dataset.
 
     Args:
         dataset: The data.
@@ -251,7 +251,7 @@ def describe(dataset: Dataset, config: Config) -> Description:
 
 def _table(dataset: Dataset, table: str) -> TableFacts:
     read = _read(dataset, table)
-    # Sources that don't count what they read note what they dropped of the interactions.
+    # Sources that don't count the records they read still record the interactions they dropped.
     dropped = read.get("dropped", dataset.dropped if table == "interactions" else {})
     return TableFacts(
         name=table,
@@ -280,10 +280,10 @@ def _stages(
         _stage("all interactions", "", interactions),
         _stage("positive", f"data.positives: {rules}", positive),
         _stage("repeated pairs counted once", "", pairs.lazy()),
-        _stage("of users with enough of them", f"data.split.min_positives: {settings.min_positives}", enough.lazy()),
+        _stage("of users with enough positives", f"data.split.min_positives: {settings.min_positives}", enough.lazy()),
     ]
     if parts is not None:
-        stages.append(_stage("to learn from", _split_settings(settings), parts.train.lazy()))
+        stages.append(_stage("for training", _split_settings(settings), parts.train.lazy()))
         if settings.train_users < 1.0:
             chosen = some_users(parts, settings.train_users, config.seed).train.lazy()
             stages.append(
@@ -333,7 +333,7 @@ def _spread(interactions: pl.LazyFrame, column: str) -> Spread:
 
 
 def _distinct(interactions: pl.LazyFrame, columns: list[str]) -> int:
-    # Of hashes, eight bytes a row: the rows themselves may be larger than memory.
+    # Counts hashes, eight bytes per row: the rows themselves may not fit in memory.
     return int(interactions.select(pl.struct(columns).hash().n_unique()).collect(engine="streaming").item())
 
 

@@ -22,14 +22,14 @@ class DatasetError(BabelrecError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How a table is called in errors: by the file and the column names that its owner knows.
+    """Names for a table in error messages: the file and column names that its owner knows.
 
     Attributes:
         file: File name or path as the user wrote it.
         columns: Column of the dataset format -> the user's column; columns not in it keep their name.
-        drops_unknown_items: The setting that leaves out rows of unknown items, where the source has one.
-        place: Data row from 0 -> how it is called, such as ``row 7 (line 9)``.
-        notes: What was guessed or left unused while the table was read, for `dataset.yaml`.
+        drops_unknown_items: The setting that drops rows of unknown items, if the source has one.
+        place: 0-based data row -> its name, such as ``row 7 (line 9)``.
+        notes: What was guessed or ignored while reading the table, for `dataset.yaml`.
     """
 
     file: str
@@ -50,7 +50,7 @@ class Origin:
         return DatasetError(f"{place}: {problem}. Remedy: {remedy}.")
 
     def note(self, column: str, text: str, level: int = logging.INFO) -> None:
-        """Logs a decision about a column and keeps it for the dataset's header."""
+        """Logs a decision about a column and records it for the dataset's header."""
         line = f"column `{self.column(column)}`: {text}"
         self.notes.append(line)
         _LOG.log(level, "%s, %s", self.file, line)
@@ -61,9 +61,9 @@ _WHOLE = "get or write the file again, it is truncated or damaged"
 
 @contextlib.contextmanager
 def reading(file: str) -> Iterator[None]:
-    """Turns any failure to read ``file`` into one `DatasetError` whose remedy suits the kind of failure.
+    """Converts any failure to read ``file`` into a `DatasetError` with a fitting remedy.
 
-    But for a lack of room (`trainer.storage`), which is no fault of the file.
+    Except a full disk (`trainer.storage`), which is not the file's fault.
     """
     try:
         yield
@@ -97,4 +97,4 @@ def _explain(error: BaseException) -> tuple[str, str]:
         return "permission denied", "allow this user to read it (chmod, chown)"
     if isinstance(error, MemoryError):
         return "out of memory", "free memory or split the file"
-    return first_line, f"check that it is what its name says, or {_WHOLE.partition(',')[0]} where it is damaged"
+    return first_line, f"check that it is what its name says, or {_WHOLE.partition(',')[0]} if it is damaged"

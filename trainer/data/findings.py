@@ -1,4 +1,4 @@
-"""What a person should know of a dataset before a model learns from it, in sentences with numbers and settings."""
+"""What to know about a dataset before training on it, in sentences with numbers and settings."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ _FEW_COLUMNS = 8
 
 
 def findings(facts: Description) -> list[str]:
-    """Sentences, the weightiest first; each names the setting that decides it or what to do."""
+    """Sentences, most important first; each names the responsible setting or what to do."""
     return [*_lost(facts), *_split(facts), *_ids(facts), *_columns(facts), *_texts(facts), *_repeats(facts)]
 
 
@@ -21,7 +21,7 @@ def _lost(facts: Description) -> Iterator[str]:
             yield f"{count:,} rows of {table.name} were left out: {reason}."
     if start.users > positive.users:
         yield (
-            f"{_of(start.users - positive.users, start.users)} users have no positive: no query of theirs is "
+            f"{_of(start.users - positive.users, start.users)} users have no positive: none of their queries is "
             f"trained or tested (`{positive.setting}`)."
         )
     if positive.users > enough.users:
@@ -30,7 +30,7 @@ def _lost(facts: Description) -> Iterator[str]:
         others = [f"{n} would keep {kept:,}" for kept, n in by_kept.items()]
         hint = f" {'; '.join(others)}." if others else ""
         yield (
-            f"{_of(lost, positive.users)} users with a positive have fewer than {facts.least} and fall out "
+            f"{_of(lost, positive.users)} users with a positive have fewer than {facts.least} and are dropped "
             f"(`{enough.setting}`).{hint}"
         )
     ignored = [f"`{event.event}` ({event.rows:,})" for event in facts.events if event.positive == 0]
@@ -48,14 +48,14 @@ def _split(facts: Description) -> Iterator[str]:
     if items:
         yield (
             f"{items:,} items of the test part ({_of(rows, facts.parts['test'])} of its positives) have no earlier "
-            "positive: they are found by their content alone."
+            "positive: they can only be found by content."
         )
     if facts.never:
-        yield f"{_of(facts.never, facts.catalogue)} items have no interaction: content alone places them."
+        yield f"{_of(facts.never, facts.catalogue)} items have no interaction: they are placed by content alone."
     if facts.first == facts.last:
-        yield "All interactions have the same time: which came last is not known, and splits go by item id."
+        yield "All interactions have the same time: their order is unknown, and splits go by item id."
     elif facts.whole_days:
-        yield "All times are whole days: the order of a user's interactions within a day is that of the item ids."
+        yield "All times are whole days: a user's interactions within one day are ordered by item id."
 
 
 def _ids(facts: Description) -> Iterator[str]:
@@ -70,13 +70,13 @@ def _ids(facts: Description) -> Iterator[str]:
 def _columns(facts: Description) -> Iterator[str]:
     for table in facts.tables:
         if table.unused:
-            why = f"The model has no use for further columns of {table.name}."
+            why = f"The model can't use additional columns of {table.name}."
             if table.name == "items":
-                why = "Of these, numbers and vectors alone would help it, once `data.source.columns.items` names them."
-            yield f"{table.file or table.name}: columns that no model sees: {_some(table.unused)}. {why}"
+                why = "Only numbers and vectors would help it, if `data.source.columns.items` lists them."
+            yield f"{table.file or table.name}: columns not used by any model: {_some(table.unused)}. {why}"
     unread = [f"{each.table}.{each.name}" for each in facts.columns if each.use == "unused" and each.filled > 0.0]
     if unread:
-        yield f"Columns of the dataset that no model reads: {_some(unread)}."
+        yield f"Columns of the dataset that the model does not read: {_some(unread)}."
     empty = [f"{each.table}.{each.name}" for each in facts.columns if each.filled == 0.0]
     if empty:
         yield f"Empty columns: {_some(empty)}."
@@ -86,8 +86,8 @@ def _texts(facts: Description) -> Iterator[str]:
     detected, doubtful = facts.detection.get("detected", 0), facts.detection.get("doubtful", 0)
     if doubtful:
         yield (
-            f"The languages of {_of(doubtful, detected)} items were detected with doubt. Give a column `language`, or "
-            "`data.source.language` where all are in one."
+            f"The languages of {_of(doubtful, detected)} items were detected with low confidence. Give a column "
+            "`language`, or `data.source.language` if all are in one language."
         )
     if unknown := facts.languages.get("und", 0):
         yield f"{_of(unknown, facts.catalogue)} items have no known language (`und`)."

@@ -1,4 +1,4 @@
-"""A fingerprint of a table's content that does not depend on how the Parquet file is laid out."""
+"""Fingerprint of a table's content, independent of the Parquet file's layout."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ _BATCH_ROWS = 65_536
 def fingerprint(tables: Mapping[str, Path]) -> str:
     """Hashes the values, types, column names and row order of Parquet tables.
 
-    Row groups, compression, encodings and the order of columns have no influence; two machines that hold the
-    same rows get the same fingerprint. Tables are streamed.
+    Row groups, compression, encodings and column order have no influence: two machines that hold the same
+    rows get the same fingerprint. Tables are streamed.
 
     Args:
         tables: Table name -> Parquet file.
@@ -45,7 +45,7 @@ def _table(path: Path) -> bytes:
 
 
 class _Column:
-    """Separate streams for shape (nulls, lengths) and values, so that batch borders leave no trace."""
+    """Separate streams for shape (nulls, lengths) and values, so that batch boundaries have no influence."""
 
     def __init__(self) -> None:
         self._shape = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Ranking heads and their labels, decided by the events of the training part."""
+"""Ranking heads and their labels, determined by the events in the training part."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Head:
 
     Attributes:
         name: ``like``, ``rating`` or the event's name.
-        event: The event that it is learned from.
+        event: The event it is trained on.
         kind: ``binary`` (a probability) or ``regression`` (a value of the event).
         threshold: For ``binary``: smallest value of the event that counts; None: every event.
     """
@@ -30,10 +30,10 @@ class Head:
 
 
 def choose_heads(events: list[str], positives: Mapping[str, float | None], without: Collection[str] = ()) -> list[Head]:
-    """One probability for each positive event, and a regression where there are ratings.
+    """Chooses one probability per positive event, and a regression if there are ratings.
 
     Args:
-        events: Of the training part.
+        events: Events in the training part.
         positives: Event -> smallest value that counts as positive.
         without: Names of heads to leave out: those of `constant_heads`.
     """
@@ -48,14 +48,14 @@ def choose_heads(events: list[str], positives: Mapping[str, float | None], witho
 
 
 def constant_heads(observed: pl.DataFrame, heads: list[Head]) -> dict[str, float | None]:
-    """Heads whose labels are all equal, and that label (None: there is none).
+    """Heads whose labels are all equal, with that label (None: no labels).
 
-    Such a head has nothing to learn: a shop that records purchases alone would learn that whatever it observed
+    Such a head has nothing to learn: a shop that records only purchases would learn that everything it observed
     was bought.
 
     Args:
         observed: Events of the training part: user_id, item_id, timestamp, event, value.
-        heads: That could be trained.
+        heads: Candidate heads.
     """
     labels = label_table(observed, heads)
     found: dict[str, float | None] = {}
@@ -67,10 +67,10 @@ def constant_heads(observed: pl.DataFrame, heads: list[Head]) -> dict[str, float
 
 
 def label_table(observed: pl.DataFrame, heads: list[Head]) -> pl.DataFrame:
-    """One row for each (user, item) of ``observed`` with a column ``label_<head>`` for each head.
+    """One row per (user, item) of ``observed``, with a column ``label_<head>`` per head.
 
-    A binary label is 1 when the pair has an event that counts, else 0; a rating's labels are null
-    where the pair was never rated. The other columns are those of the pair's newest event.
+    A binary label is 1 if the pair has an event that counts, else 0; a rating label is null
+    if the pair was never rated. The other columns are those of the pair's newest event.
     """
     labels: list[pl.Expr] = []
     for head in heads:

@@ -1,4 +1,4 @@
-"""Ids that are the same to a person and not to a computer: what keeps them apart, and what to do about it."""
+"""Ids that mean the same but are spelled differently: how they differ, and how to fix it."""
 
 import unicodedata
 from collections.abc import Callable
@@ -9,19 +9,19 @@ import polars as pl
 
 # Zero-width characters, joiners and marks of direction, soft hyphen and byte order mark.
 _INVISIBLE: Final = "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
-# What a spreadsheet or pandas makes of whole numbers in a column with gaps.
+# How a spreadsheet or pandas writes whole numbers in a column with missing values.
 _DECIMAL: Final = r"^(\s*[+-]?\d+)\.0+(\s*)$"
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """A way of writing ids alike.
+    """A normalisation of ids.
 
     Attributes:
-        difference: What ids that become alike by it differ in.
-        rewrite: Writes ids so.
-        remedy: What to do about it in the files.
-        may_be_meant: Whether one table may well hold two ids that differ in it.
+        difference: How the ids that it makes equal differ.
+        rewrite: Normalises ids.
+        remedy: How to fix the files.
+        may_be_meant: Whether one table may legitimately contain two ids that differ in this way.
     """
 
     difference: str
@@ -57,7 +57,7 @@ _FORMS: Final = (
     _Form(
         "upper and lower case",
         lambda ids: ids.str.to_lowercase(),
-        "write the ids alike in both files",
+        "write the ids the same way in both files",
         may_be_meant=True,
     ),
     _Form(
@@ -75,13 +75,13 @@ _FORMS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Ids that would be known if they were written as in the other table.
+    """Ids that would be known if they were spelled as in the other table.
 
     Attributes:
-        difference: In what they differ, such as ``a trailing `.0```.
-        count: Distinct ids.
-        example: One of them, and the id that it is in the other table.
-        remedy: What to do.
+        difference: How they differ, such as ``a trailing `.0```.
+        count: Number of distinct ids.
+        example: One of them, and the matching id in the other table.
+        remedy: How to fix it.
     """
 
     difference: str
@@ -92,13 +92,13 @@ class Mismatch:
     def __str__(self) -> str:
         verb = "differs" if self.count == 1 else "differ"
         one, other = map(_shown, self.example)
-        return f"{self.count:,} {verb} in {self.difference} alone ({one}, {other})"
+        return f"{self.count:,} {verb} in {self.difference} only ({one}, {other})"
 
 
 def mismatches(unknown: pl.Series, known: pl.Series) -> list[Mismatch]:
-    """In what ids that one table has differ from those of another, most frequent first.
+    """How ids of one table differ from those of another, most frequent difference first.
 
-    Each id is counted under the first difference that explains it; if none alone does, under all together.
+    Each id is counted under the first difference that explains it; if no single one does, under all combined.
 
     Args:
         unknown: Distinct ids that are not in ``known``.
@@ -110,20 +110,20 @@ def mismatches(unknown: pl.Series, known: pl.Series) -> list[Mismatch]:
     for form in _FORMS:
         left, mismatch = _explained(left, others, form.rewrite, form.difference, form.remedy)
         found += mismatch
-    left, mismatch = _explained(left, others, _plain, "several of these", "write the ids of both files in one form")
+    left, mismatch = _explained(left, others, _plain, "several of these", "write the ids the same way in both files")
     return sorted([*found, *mismatch], key=lambda each: -each.count)
 
 
 def explain(unknown: pl.Series, known: pl.Series) -> tuple[str, str]:
-    """`mismatches` as two half-sentences, problem and remedy; both empty where the ids are simply not there."""
+    """`mismatches` as two half-sentences, problem and remedy; both empty if the ids are simply absent."""
     found = mismatches(unknown, known)
     return "; ".join(map(str, found)), "; ".join(dict.fromkeys(each.remedy for each in found))
 
 
 def look_alikes(ids: pl.Series) -> list[Mismatch]:
-    """Ids of ONE table that are written in two ways and so count as two users or items.
+    """Ids of ONE table that are spelled in two ways and so count as two users or items.
 
-    Case and leading zeros are left out: there they may be meant.
+    Case and leading zeros are left out: such differences may be intended.
     """
     frame = pl.DataFrame({"id": ids.unique(maintain_order=True).drop_nulls()})
     found = []
@@ -139,7 +139,7 @@ def look_alikes(ids: pl.Series) -> list[Mismatch]:
         if not groups.is_empty():
             first, second = groups["id"][0].to_list()[:2]
             found.append(Mismatch(form.difference, groups.height, (first, second), form.remedy))
-            # What one form explains, a wider one explains again.
+            # What one form explains, a broader one would explain again.
             frame = frame.join(groups.explode("id").select("id"), on="id", how="anti", maintain_order="left")
     return found
 
@@ -153,7 +153,7 @@ def _plain(ids: pl.Expr) -> pl.Expr:
 def _explained(
     left: pl.DataFrame, others: pl.DataFrame, rewrite: Callable[[pl.Expr], pl.Expr], difference: str, remedy: str
 ) -> tuple[pl.DataFrame, list[Mismatch]]:
-    """The ids that stay unexplained, and those that are found when both sides are written alike."""
+    """The ids that remain unexplained, and those that match once both sides are normalised."""
     plain = others.with_columns(rewrite(pl.col("other")).alias("plain")).unique("plain", maintain_order=True)
     joined = left.with_columns(rewrite(pl.col("id")).alias("plain")).join(
         plain, on="plain", how="left", maintain_order="left"
@@ -166,7 +166,7 @@ def _explained(
 
 
 def _shown(value: str) -> str:
-    """The id so that combining, invisible and full-width characters can be seen."""
+    """The id with combining, invisible and full-width characters made visible."""
     hides = value != unicodedata.normalize("NFKC", value) or any(
         unicodedata.category(character) in ("Cf", "Mn") for character in value
     )

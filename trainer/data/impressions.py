@@ -1,4 +1,4 @@
-"""Impressions: what was shown to a user at one moment, and which of it was clicked."""
+"""Impressions: the items shown to a user at one moment, and which of them were clicked."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +15,9 @@ _CLICK, _SHOWN = "click", "impression"
 
 @dataclass(frozen=True, eq=False)
 class Impressions:
-    """I impressions as compressed rows, in the order of time.
+    """I impressions as compressed rows, in chronological order.
 
-    The candidates of impression ``i`` are those in places ``indptr[i]`` to ``indptr[i + 1] - 1``.
+    The candidates of impression ``i`` are at positions ``indptr[i]`` to ``indptr[i + 1] - 1``.
 
     Attributes:
         ids: I impression ids.
@@ -42,15 +42,15 @@ class Impressions:
     def from_dataset(
         cls, dataset: Dataset, catalogue: Catalogue, *, start: int | None = None, stop: int | None = None
     ) -> "Impressions":
-        """Reads the impressions whose outcome is known.
+        """Reads the impressions with known outcome.
 
-        A candidate that appears in an impression twice counts once, as clicked if either was.
+        A candidate that appears twice in an impression counts once, as clicked if either was.
 
         Args:
-            dataset: Its interactions with an ``impression_id`` and a value are read.
-            catalogue: Gives the rows.
+            dataset: Interactions with an ``impression_id`` and a value are read.
+            catalogue: Maps item ids to rows.
             start: Unix seconds; earlier impressions are left out.
-            stop: Unix seconds; impressions of that moment or later are left out.
+            stop: Unix seconds; impressions at or after this time are left out.
         """
         interactions = dataset.interactions()
         if "impression_id" not in interactions.collect_schema().names():
@@ -91,20 +91,20 @@ class Impressions:
         return np.repeat(np.arange(len(self)), np.diff(self.indptr))
 
     def only(self, candidates: npt.NDArray[np.bool_]) -> "Impressions":
-        """The same impressions with some of their candidates (bool [E]), without those left with one kind alone.
+        """The impressions restricted to some candidates (bool [E]), without those left with only clicks or non-clicks.
 
-        What remains can be judged: each impression has a click and a candidate that was not clicked.
+        The rest can be scored: each impression has a click and a candidate that was not clicked.
         """
         clicks = self._counts(candidates & self.clicked)
         others = self._counts(candidates & ~self.clicked)
         return self._select((clicks > 0) & (others > 0), candidates)
 
     def of(self, impressions: npt.NDArray[np.bool_]) -> "Impressions":
-        """Some of the impressions (bool [I]) with all their candidates."""
+        """A subset of the impressions (bool [I]) with all their candidates."""
         return self._select(impressions, np.ones(len(self.items), bool))
 
     def containing(self, candidates: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Bool [I]: whether any of an impression's candidates is one of bool [E]."""
+        """Bool [I]: whether any of an impression's candidates is marked in bool [E]."""
         return self._counts(candidates) > 0
 
     def _counts(self, candidates: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:

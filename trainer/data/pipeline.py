@@ -45,7 +45,7 @@ class TrainingBatch(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class _Examples:
-    """E interactions; ``start`` and ``length`` bound the positives that may be their history."""
+    """E interactions; ``start`` and ``length`` delimit the positives usable as their history."""
 
     user: _Ints
     language: _Ints
@@ -66,10 +66,10 @@ class TrainingData:
 
     Args:
         dataset: For users' languages and countries.
-        catalogue: Gives item rows.
+        catalogue: Maps item ids to rows.
         vocabulary: From the same training part.
-        split: Its ``train`` and ``observed`` tables are used and nothing else.
-        heads: Of the ranking model; one label column each.
+        split: Only its ``train`` and ``observed`` tables are used.
+        heads: Heads of the ranking model; one label column each.
         config: Batch size, history, text queries, seed.
 
     Raises:
@@ -92,7 +92,7 @@ class TrainingData:
             )
         if not choose_heads(vocabulary.events, config.data.positives):
             raise BabelrecError(
-                "The training part holds no event that a ranking head could learn from. Check data.positives: it must "
+                "The training part has no event that a ranking head could learn from. Check data.positives: it must "
                 f"name an event of the dataset (here: {', '.join(vocabulary.events) or 'none'})."
             )
         self._config = config
@@ -178,7 +178,7 @@ class _ExampleBuilder:
         timestamp = table["timestamp"].to_numpy()
         skip = table["place"].fill_null(-1).cast(pl.Int32).to_numpy()
         if self._causal:
-            # A positive's history is what comes before it in the user's order; many share one second.
+            # A positive's history is what precedes it in the user's order; many share one second.
             length = np.where(skip >= 0, skip, self._earlier(positives, table)).astype(np.int32)
             skip = np.full_like(skip, -1)
         return _Examples(
@@ -218,7 +218,7 @@ class _ExampleBuilder:
 
 
 class _Stream:
-    """Step -> Batch, by TensorFlow operations that depend on (seed, step) alone."""
+    """Step -> Batch, by TensorFlow operations that depend only on (seed, step)."""
 
     def __init__(self, data: TrainingData, examples: _Examples, size: int, seed: int, *, text_queries: float) -> None:
         self._size = size
@@ -248,23 +248,23 @@ class _Stream:
         rows = tf.raw_ops.RandomIndexShuffle(
             index=place % self._total, seed=seeds, max_index=tf.constant(self._total - 1, tf.int64)
         )
-        # Independent draws of one step differ in the last number of their seed.
+        # Independent draws of one step differ in the last element of their seed.
         draws = tf.random.stateless_uniform([4, self._size], seed=tf.stack([step, self._seed + 7919]))
         columns = {name: tf.gather(tensor, rows) for name, tensor in self._tensors.items()}
         history = self._histories(rows, step)
         text = self._texts(columns["item"], draws)
         typed = text >= 0
-        # Half of the typed requests come from unknown users: the text alone has to do.
+        # Half of the text queries come from unknown users, so that the text alone must suffice.
         unknown = typed & (draws[3] < 0.5)
         columns["user"] = tf.where(unknown, UNKNOWN, columns["user"])
         history = tf.where(unknown[:, tf.newaxis], -1, history)
         return Batch(history=history, text=text, labels=tf.gather(self._labels, rows), **columns)  # type: ignore[typeddict-item]
 
     def _histories(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Up to H items of each user but the one asked for, newest first.
+        """Up to H items of each user except the target item, newest first.
 
-        Of a longer history the newest items are taken, as in serving. Where the history is everything
-        but the item itself, it is thinned instead: one random item from each of H equal stretches, so
+        Longer histories are cut to their newest items, as in serving. If the history is everything
+        but the target item, it is thinned instead: one random item from each of H equal stretches, so
         that old items are learned from as well.
         """
         start, length, skip = (tf.gather(tensor, rows) for tensor in (self._start, self._lengths, self._skip))
@@ -282,7 +282,7 @@ class _Stream:
         return tf.where(there, tf.gather(self._history, flat), -1)
 
     def _texts(self, items: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """What the request types: nothing, the item's text, or one of its category labels."""
+        """The query text: none, the item's text, or one of its category labels."""
         categories = tf.gather(self._categories, items)
         known = tf.reduce_sum(tf.cast(categories >= 0, tf.int32), axis=1)
         pick = tf.minimum(tf.cast(draws[2] * tf.cast(known, tf.float32), tf.int32), tf.maximum(known - 1, 0))

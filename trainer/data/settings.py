@@ -1,4 +1,4 @@
-"""Settings of the data: where they come from, what counts as positive, how they are split."""
+"""Settings of the data: its source, what counts as positive, how it is split."""
 
 import codecs
 import re
@@ -27,7 +27,7 @@ class KmrdSource(Settings):
 
 
 class MindSource(Settings):
-    """MIND news impressions, with xMIND translations as further languages of the same articles."""
+    """MIND news impressions, with xMIND translations of the same articles."""
 
     name: Literal["mind"] = "mind"
     path: AbsolutePath | None = Field(None, description="Folder of behaviors.tsv and news.tsv.")
@@ -35,7 +35,7 @@ class MindSource(Settings):
         [], description="xMIND files (zip or tsv); the default is every xMIND file in `path`."
     )
     item_language: str | None = Field(
-        None, description="Show articles in this language where a translation exists; null keeps the original."
+        None, description="Use this language for articles that have a translation; null keeps the original."
     )
 
 
@@ -55,10 +55,10 @@ class ColumnMapping(Settings):
 
 
 class TableFormat(Settings):
-    """How the files of a tabular source are written; null: sniffed where that is safe."""
+    """File format of a tabular source; null: detected where that is safe."""
 
     delimiter: str | None = Field(
-        None, min_length=1, max_length=1, description="Separator of the columns; null: by the ending and the header."
+        None, min_length=1, max_length=1, description="Column separator; null: by the file extension and the header."
     )
     quote: str | None = Field(
         None, max_length=1, description='Quote character, empty for none; null: `"` in CSV files, none in TSV files.'
@@ -68,23 +68,23 @@ class TableFormat(Settings):
     )
     decimal: Literal[".", ","] | None = Field(
         None,
-        description="Decimal sign of numbers in text; when given, `1.299,00 €` is read too. null: `.`, and `,` where "
+        description="Decimal sign of numbers in text; if set, `1.299,00 €` is read too. null: `.`, and `,` where "
         "the columns are separated by `;` and every value of a column fits.",
     )
     null_values: list[str] | None = Field(
         None,
-        description="Texts that stand for a missing value, in every column, in addition to the usual ones in numbers.",
+        description="Texts that represent a missing value, in every column, in addition to the usual ones for numbers.",
     )
     time_unit: Literal["s", "ms", "us", "ns", "excel_days", "days"] | None = Field(
         None,
-        description="Unit of times that are numbers, since 1970 (`excel_days`: since 1899-12-30); null: s, ms, us or "
+        description="Unit of numeric times, since 1970 (`excel_days`: since 1899-12-30); null: s, ms, us or "
         "ns, by their size.",
     )
     time_format: str | None = Field(
-        None, description="Form of times that are text, as of strftime: `%d.%m.%Y %H:%M`; null: ISO 8601."
+        None, description="strftime format of times that are text: `%d.%m.%Y %H:%M`; null: ISO 8601."
     )
     time_zone: str | None = Field(
-        None, description="IANA zone of times that carry no offset, such as `Asia/Seoul`; null: UTC."
+        None, description="IANA time zone of times without an offset, such as `Asia/Seoul`; null: UTC."
     )
 
     @field_validator("encoding")
@@ -95,7 +95,7 @@ class TableFormat(Settings):
                 if not codecs.lookup(value)._is_text_encoding:
                     raise LookupError
             except LookupError:
-                raise ValueError(f"{value!r} names no encoding: try cp1252, utf-16, cp949 or shift_jis") from None
+                raise ValueError(f"{value!r} is not a known encoding: try cp1252, utf-16, cp949 or shift_jis") from None
         return value
 
     @field_validator("time_zone")
@@ -105,21 +105,21 @@ class TableFormat(Settings):
             try:
                 zoneinfo.ZoneInfo(value)
             except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-                raise ValueError(f"{value!r} names no time zone: write one such as Europe/Berlin or UTC") from None
+                raise ValueError(f"{value!r} is not a known time zone: try Europe/Berlin or UTC") from None
         return value
 
     @field_validator("time_format")
     @classmethod
     def _usable_format(cls, value: str | None) -> str | None:
         if value is not None and "%" not in value:
-            raise ValueError(f"{value!r} holds no directive: write one such as %d.%m.%Y %H:%M")
+            raise ValueError(f"{value!r} contains no directive: write one such as %d.%m.%Y %H:%M")
         if value is not None and "%Z" in value:
-            raise ValueError("names of zones (%Z) are ambiguous: write offsets (%z), or set time_zone")
+            raise ValueError("time zone names (%Z) are ambiguous: write offsets (%z), or set time_zone")
         return value
 
 
 class TableFormats(Settings):
-    """Settings of `TableFormat` that hold for one table and differ from the source's."""
+    """`TableFormat` settings of one table that differ from the source's."""
 
     interactions: TableFormat = TableFormat()
     items: TableFormat = TableFormat()
@@ -127,22 +127,22 @@ class TableFormats(Settings):
 
 
 class TabularSource(TableFormat):
-    """The user's own tables: CSV, TSV, JSONL or Parquet, recognised by their ending."""
+    """The user's own tables: CSV, TSV, JSONL or Parquet, recognised by their extension."""
 
     name: Literal["tabular"] = "tabular"
     interactions: AbsolutePath = Field(description="File, or directory of part files.")
     items: AbsolutePath
     users: AbsolutePath | None = None
     columns: ColumnMapping = Field(
-        ColumnMapping(), description="By table: name in the dataset format -> name of the file's column."
+        ColumnMapping(), description="By table: name in the dataset format -> column name in the file."
     )
     default_event: str | None = Field(None, description="Event of every interaction when there is no event column.")
     formats: TableFormats = Field(
-        TableFormats(), description="By table: what differs from the following settings, `delimiter` to `time_zone`."
+        TableFormats(), description="By table: overrides of the following settings, `delimiter` to `time_zone`."
     )
     list_separator: str = Field("|", min_length=1, description="Separator inside list columns of CSV files.")
     drop_unknown_items: bool = Field(
-        False, description="Leave out (and count) interactions with items that the items table lacks; false: an error."
+        False, description="Drop (and count) interactions whose item is not in the items table; false: an error."
     )
     language: str | None = Field(
         None, description="BCP 47 language of all items without one; null detects each item's language."
@@ -150,12 +150,12 @@ class TabularSource(TableFormat):
     title_pattern: str | None = Field(
         None,
         description="`film` reads `Usual Suspects, The (1995)` as the title `The Usual Suspects` and the number "
-        "`year`; or a regular expression that whole titles fit, with the group `title` and perhaps `year`; null: none.",
+        "`year`; or a regular expression that matches whole titles, with the group `title` and optionally `year`; "
+        "null: none.",
     )
     category_placeholders: list[str] = Field(
         PLACEHOLDERS,
-        description="Category labels that say that there is none, and are left out; case makes no difference. `[]` "
-        "keeps every label.",
+        description='Category labels that mean "no category" and are dropped, ignoring case. `[]` keeps every label.',
     )
 
     @field_validator("title_pattern")
@@ -166,16 +166,16 @@ class TabularSource(TableFormat):
         try:
             groups = set(re.compile(value).groupindex)
         except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression: {error}") from None
+            raise ValueError(f"{value!r} is not a regular expression: {error}") from None
         if "title" not in groups or groups - {"title", "year"}:
             raise ValueError(
-                f"{value!r} names the groups {sorted(groups) or 'none'}: write film, or an expression with "
-                "(?P<title>...) and perhaps (?P<year>...)"
+                f"{value!r} has the groups {sorted(groups) or 'none'}: write film, or an expression with "
+                "(?P<title>...) and optionally (?P<year>...)"
             )
         return value
 
     def format_of(self, table: Literal["interactions", "items", "users"]) -> TableFormat:
-        """How a table's file is written: its own settings, else those of the source."""
+        """File format of a table: its own settings, else those of the source."""
         own = getattr(self.formats, table)
         return TableFormat(
             **{
@@ -186,7 +186,7 @@ class TabularSource(TableFormat):
 
 
 class DatasetSource(Settings):
-    """A directory that already is in the dataset format (dataset.yaml and Parquet tables)."""
+    """A directory that is already in the dataset format (dataset.yaml and Parquet tables)."""
 
     name: Literal["dataset"] = "dataset"
     path: AbsolutePath
@@ -204,8 +204,8 @@ class SplitConfig(Settings):
 
     kind: Literal["per_user", "global", "impressions"] = Field(
         "per_user",
-        description="`per_user`: each user's last positives; `global`: everything after one moment; `impressions`: "
-        "everything after the moment at which the last impressions begin (P3).",
+        description="`per_user`: each user's last positives; `global`: everything after one time; `impressions`: "
+        "everything after the time at which the last impressions begin (P3).",
     )
     test_fraction: Fraction = 0.2
     validation_fraction: Fraction = Field(0.2, description="Share of the training part held out for early stopping.")
@@ -213,21 +213,21 @@ class SplitConfig(Settings):
         1.0,
         gt=0.0,
         le=1.0,
-        description="Share of users to learn from; the others only ask. For few-shot experiments (P2).",
+        description="Share of users to train on; the others are only queried. For few-shot experiments (P2).",
     )
     min_positives: int = Field(5, ge=1, description="Users with fewer positives are dropped before splitting.")
     cold_items: float = Field(
         0.0,
         ge=0.0,
         lt=1.0,
-        description="Share of the items with positives that is held out of training and validation altogether; all "
+        description="Share of the items with positives that is held out of training and validation completely; all "
         "their positives are test. For item cold start.",
     )
-    cold_seed: int = Field(0, ge=0, description="Which items those are.")
+    cold_seed: int = Field(0, ge=0, description="Seed that selects those items.")
 
 
 class DataConfig(Settings):
-    """Which data, and what counts as a positive."""
+    """The data, and what counts as a positive."""
 
     source: Source = MovieLens100kSource()
     positives: dict[str, float | None] = Field(
@@ -237,7 +237,7 @@ class DataConfig(Settings):
     split: SplitConfig = SplitConfig()
     category_names: AbsolutePath | None = Field(
         None,
-        description="YAML file of category label -> language -> names: what people type for a label, in training "
+        description="YAML file of category label -> language -> names: what users type for a label, in training "
         "queries and in search (`configs/categories/movielens.yaml`).",
     )
 

@@ -1,4 +1,4 @@
-"""Dividing positives into training, validation and test parts without a leak."""
+"""Leak-free division of positives into training, validation and test parts."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import polars as pl
 from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
 from trainer.data.settings import DataConfig, SplitConfig
-from trainer.data.split_remedies import of_no_positives, of_nothing_to_train_on
+from trainer.data.split_remedies import no_positives_remedy, no_training_data_remedy
 from trainer.data.tables import EVENTS
 from trainer.errors import BabelrecError
 
@@ -28,13 +28,13 @@ class Split:
 
     Attributes:
         kind: ``per_user`` or ``global``.
-        train: Positives to learn from: user_id, item_id, timestamp; sorted by user, time and item.
+        train: Positives to train on: user_id, item_id, timestamp; sorted by user, time and item.
         validation: Positives that follow them, for early stopping.
-        test: Positives that follow both, for the final figures alone.
-        observed: Every event of the training part, positive or not, in the columns of ``interactions``. Of
-            each user nothing at or after the first held-out positive (but training positives of that very moment),
-            and no (user, item) that is held out; nothing of cold items.
-        cold: Items of which all positives are in the test part, whenever they were.
+        test: Positives that follow both, for the final figures only.
+        observed: Every event of the training part, positive or not, with the columns of ``interactions``. Of
+            each user, nothing at or after the first held-out positive (except training positives at that very time),
+            and no held-out (user, item); nothing of cold items.
+        cold: Items whose positives are all in the test part, whenever they occurred.
     """
 
     kind: Literal["per_user", "global"]
@@ -63,9 +63,9 @@ def counts_as_positive(rules: Mapping[str, float | None]) -> pl.Expr:
 
 
 def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives: int = 1) -> pl.DataFrame:
-    """The interactions that count as positive, one row a (user, item).
+    """The interactions that count as positive, one row per (user, item).
 
-    Of repeated pairs the first row in the table's order is kept.
+    For repeated pairs, the first row in table order is kept.
 
     Args:
         dataset: The data.
@@ -76,11 +76,11 @@ def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives
         user_id, item_id, timestamp; sorted by user, time and item.
 
     Raises:
-        SplitError: A rule names an unknown event, or nothing is positive.
+        SplitError: A rule names an unknown event, or there are no positives.
     """
     unknown = sorted(set(rules) - set(EVENTS))
     if unknown:
-        raise SplitError(f"`data.positives` names the unknown event {unknown[0]!r}. Remedy: use {', '.join(EVENTS)}.")
+        raise SplitError(f"`data.positives` has the unknown event {unknown[0]!r}. Remedy: use {', '.join(EVENTS)}.")
     found = dataset.interactions().filter(counts_as_positive(rules)).select(COLUMNS).collect(engine="streaming")
     pairs = found.unique(_PAIR, keep="first", maintain_order=True)
     kept = pairs.filter(pl.len().over("user_id") >= min_positives)
@@ -89,20 +89,20 @@ def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives
         raise SplitError(
             f"The dataset {dataset.name} has no user with {min_positives} positives under `data.positives` = "
             f"{dict(rules)}; its events are {', '.join(events['event'])}. Remedy: "
-            f"{of_no_positives(dataset, rules, pairs)}."
+            f"{no_positives_remedy(dataset, rules, pairs)}."
         )
     return _ordered(kept)
 
 
 def split(dataset: Dataset, config: DataConfig) -> Split:
-    """Divides a dataset as the settings say.
+    """Splits a dataset as configured.
 
-    ``per_user`` holds out the last ``ceil(test_fraction * n)`` of each user's n positives, and of the m that
-    are left the last ``ceil(validation_fraction * m)`` for validation (protocol P1). ``global`` cuts all
-    positives at one moment, and those before it at another; users of the test part may be new. ``impressions``
-    cuts at the moments where the last ``test_fraction`` of the impressions begin, and of those before them the last
-    ``validation_fraction`` (protocol P3); it is ``global`` in all else. Then every positive of the cold items
-    goes to the test part, so that nothing is learned from them.
+    ``per_user`` holds out the last ``ceil(test_fraction * n)`` of each user's n positives, and the last
+    ``ceil(validation_fraction * m)`` of the remaining m for validation (protocol P1). ``global`` cuts all
+    positives at one point in time, and those before it at another; users of the test part may be new. ``impressions``
+    cuts at the times where the last ``test_fraction`` of the impressions begin, and where the last
+    ``validation_fraction`` of those before them begin (protocol P3); otherwise it equals ``global``. Then every
+    positive of the cold items goes to the test part, so that nothing is learned from them.
 
     Raises:
         SplitError: There are no positives, or a part would be empty, or there are no impressions to cut at.
@@ -111,13 +111,13 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
     everything = positives(dataset, config.positives, settings.min_positives)
     if settings.kind == "impressions":
         if settings.cold_items > 0.0:
-            raise SplitError("`data.split.cold_items` does not go with `kind: impressions`. Remedy: set it to 0.")
+            raise SplitError("`data.split.cold_items` can't be combined with `kind: impressions`. Remedy: set it to 0.")
         return _by_impressions(dataset, everything, config)
     train, validation, test, held_items = _divide(everything, settings)
     if train.is_empty():
         raise _nothing_left(dataset, everything, config)
     cold = pl.col("item_id").is_in(held_items.implode())
-    # What is held out for its item says nothing about time.
+    # Positives held out for their item say nothing about time.
     observed = _observed(dataset, train, pl.concat([validation, test.filter(~cold)]), settings.kind)
     observed = observed.filter(~cold)
     return Split(
@@ -141,11 +141,11 @@ def _divide(
 def _leaves_something(dataset: Dataset, everything: pl.DataFrame, settings: SplitConfig) -> bool:
     if settings.kind != "impressions":
         return not _divide(everything, settings)[0].is_empty()
-    begins = [moment for moment in impression_moments(dataset, settings) if moment is not None]
+    begins = [moment for moment in impression_cut_times(dataset, settings) if moment is not None]
     return not (begins and _cut(everything, min(begins))[0].is_empty())
 
 
-def impression_moments(dataset: Dataset, config: SplitConfig) -> tuple[int | None, int | None]:
+def impression_cut_times(dataset: Dataset, config: SplitConfig) -> tuple[int | None, int | None]:
     """When the validation and the test impressions begin, in unix seconds; None: there are none.
 
     Raises:
@@ -168,18 +168,18 @@ def impression_moments(dataset: Dataset, config: SplitConfig) -> tuple[int | Non
 
 
 def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", "test"]) -> pl.DataFrame:
-    """Every event of a held-out period, positive or not, in the columns of ``interactions``.
+    """Every event of a held-out period, positive or not, with the columns of ``interactions``.
 
     The complement of `Split.observed`: per user (``per_user``) or for all (``global``), what happened from the part's
-    first positive on, and for validation before the test part begins. A (user, item) that the parts before have
-    seen is left out, and so are users of whom neither they nor this part hold a positive or an event.
+    first positive on, and for validation before the test part begins. A (user, item) seen in the earlier parts is left
+    out, and so are users without a positive or an event in them or in this part.
 
     Args:
         dataset: The data.
-        parts: Its split; of `some_users`, where there are few.
+        parts: Its split; that of `some_users` if only some are trained on.
         part: Which period.
     """
-    # What is held out for its item says nothing about time.
+    # Positives held out for their item say nothing about time.
     parts = replace(parts, test=parts.test.filter(~pl.col("item_id").is_in(list(parts.cold))))
     held = parts.validation if part == "validation" else parts.test
     everything = dataset.interactions()
@@ -191,7 +191,7 @@ def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", 
     else:
         if not parts.test.is_empty():
             last = _observed(dataset, parts.train_and_validation, parts.test, parts.kind)
-        # Of cold items everything is test, whenever it happened.
+        # Everything about cold items is test, whenever it happened.
         last = last.filter(~pl.col("item_id").is_in(list(parts.cold)))
     if parts.kind == "global":
         late = last.filter(pl.col("timestamp") >= held["timestamp"].min())
@@ -205,9 +205,9 @@ def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", 
 
 
 def cold_items(positives: pl.DataFrame, share: float, seed: int) -> pl.Series:
-    """The items to be held out, sorted: ``ceil(share)`` of those with a positive, by the seed alone.
+    """Items to hold out, sorted: ``ceil(share)`` of those with a positive, determined by the seed alone.
 
-    A larger share holds the smaller one's.
+    A larger share includes the items of a smaller one.
     """
     items = positives["item_id"].unique().sort()
     chosen = items.sample(fraction=1.0, shuffle=True, seed=seed)
@@ -215,20 +215,20 @@ def cold_items(positives: pl.DataFrame, share: float, seed: int) -> pl.Series:
 
 
 def without_validation(config: DataConfig) -> DataConfig:
-    """The same data with the validation part given back to training."""
+    """The same config with the validation part returned to training."""
     return config.model_copy(update={"split": config.split.model_copy(update={"validation_fraction": 0.0})})
 
 
 def training_part(dataset: Dataset, config: Config) -> Split:
-    """The split that the finished model was trained on: with ``refit``, validation belongs to it."""
+    """The split that the finished model was trained on: with ``refit``, it includes validation."""
     data = without_validation(config.data) if config.training.refit else config.data
     return some_users(split(dataset, data), config.data.split.train_users, config.seed)
 
 
 def some_users(parts: Split, share: float, seed: int) -> Split:
-    """The same split with the training and validation parts of a share of its users; the test part stays whole.
+    """The split with training and validation parts limited to a share of its users; the test part stays complete.
 
-    Users are taken in an order that depends on the seed alone, so a larger share holds the smaller one's.
+    Users are taken in an order that depends on the seed alone, so a larger share includes the users of a smaller one.
     """
     if share >= 1.0:
         return parts
@@ -244,7 +244,7 @@ def some_users(parts: Split, share: float, seed: int) -> Split:
 
 
 def _by_impressions(dataset: Dataset, everything: pl.DataFrame, config: DataConfig) -> Split:
-    validation_begin, test_begin = impression_moments(dataset, config.split)
+    validation_begin, test_begin = impression_cut_times(dataset, config.split)
     rest, test = (everything, everything.clear()) if test_begin is None else _cut(everything, test_begin)
     train, validation = (rest, rest.clear()) if validation_begin is None else _cut(rest, validation_begin)
     if train.is_empty():
@@ -253,7 +253,7 @@ def _by_impressions(dataset: Dataset, everything: pl.DataFrame, config: DataConf
     observed = dataset.interactions().join(held_out, on=_PAIR, how="anti", maintain_order="left")
     begins = [moment for moment in (validation_begin, test_begin) if moment is not None]
     if begins:
-        # Unlike `global`: an impression without a click is held out as well, though it holds no positive.
+        # Unlike `global`: an impression without a click is held out as well, though it has no positive.
         observed = observed.filter(pl.col("timestamp") < min(begins))
     return Split("global", train, validation, test, observed.collect(engine="streaming"))
 
@@ -263,20 +263,20 @@ def _cut(frame: pl.DataFrame, moment: int) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def _beginning(times: pl.Series, fraction: float) -> int | None:
-    """The time at which the last ``fraction`` of sorted times begins; None where that is none of them."""
+    """The time at which the last ``fraction`` of sorted times begins; None if there is no such time."""
     wanted = math.ceil(times.len() * fraction - 1e-9)
     return int(times[times.len() - wanted]) if wanted else None
 
 
 def _nothing_left(dataset: Dataset, everything: pl.DataFrame, config: DataConfig) -> SplitError:
-    reason, remedy = of_nothing_to_train_on(
+    reason, remedy = no_training_data_remedy(
         config.split, everything, lambda settings: _leaves_something(dataset, everything, settings)
     )
     return SplitError(f"The split leaves nothing to train on: {reason}. Remedy: {remedy}.")
 
 
 def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
-    """Sorts by user, time, item; shorter ids come first, so that ids that are numbers compare as numbers."""
+    """Sorts by user, time, item; shorter ids come first, so that numeric ids compare as numbers."""
     return frame.sort(
         pl.col("user_id").str.len_bytes(),
         "user_id",
@@ -289,7 +289,7 @@ def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
 def _last_of_each_user(ordered: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
     count = pl.len().over("user_id")
     position = pl.int_range(pl.len()).over("user_id")
-    # A hair is taken off first: 0.55 * 100 is 55.00000000000001 in binary, and its ceiling 56.
+    # Subtract an epsilon first: 0.55 * 100 is 55.00000000000001 in binary, and its ceiling 56.
     held = position >= count - (count * fraction - 1e-9).ceil()
     marked = ordered.with_columns(held.alias("held"))
     return marked.filter(~pl.col("held")).drop("held"), marked.filter("held").drop("held")
@@ -314,7 +314,7 @@ def _observed(dataset: Dataset, train: pl.DataFrame, held_out: pl.DataFrame, kin
         first = held_out.lazy().group_by("user_id").agg(pl.col("timestamp").min().alias("__end"))
         events = (
             events.join(first, on="user_id", how="left", maintain_order="left")
-            # Of events in the very moment of the cut, those of training positives are known to be on its near side.
+            # Of the events at exactly the cut time, only those of training positives are known to precede it.
             .join(train.lazy().select(*_PAIR, __trained=pl.lit(True)), on=_PAIR, how="left", maintain_order="left")
             .filter(
                 pl.col("__end").is_null()

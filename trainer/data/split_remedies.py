@@ -1,4 +1,4 @@
-"""What to change when a split leaves nothing: only settings that were tried and leave something."""
+"""Remedies for a split that leaves nothing: only settings that were tried and found to work."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -12,14 +12,14 @@ from trainer.data.tables import EVENTS
 _FEW = 3
 
 
-def of_nothing_to_train_on(
+def no_training_data_remedy(
     settings: SplitConfig, everything: pl.DataFrame, leaves: Callable[[SplitConfig], bool]
 ) -> tuple[str, str]:
-    """Why a split leaves nothing to train on, and the changes that were found to leave something.
+    """Why a split leaves nothing to train on, and the changes that were found to help.
 
     Args:
-        settings: Those that left nothing.
-        everything: The positives that were to be divided.
+        settings: The settings that left nothing.
+        everything: The positives to split.
         leaves: Whether the split with given settings leaves positives to train on.
 
     Returns:
@@ -35,7 +35,7 @@ def of_nothing_to_train_on(
     if settings.cold_items:
         reason += f", `data.split.cold_items` = {settings.cold_items:g}"
     if settings.kind == "per_user":
-        reason += "; each part takes at least one positive of every user, unless its fraction is 0"
+        reason += "; each part takes at least one positive from every user, unless its fraction is 0"
     found = []
     for changes, consequence in _candidates(settings, most):
         if leaves(settings.model_copy(update=dict(changes))):
@@ -44,17 +44,17 @@ def of_nothing_to_train_on(
         if len(found) == _FEW:
             break
     if not found:
-        return reason, "give more positives (`data.positives`, `data.split.min_positives`)"
+        return reason, "provide more positives (`data.positives`, `data.split.min_positives`)"
     return reason, f"set {', or '.join(found)}"
 
 
-def of_no_positives(dataset: Dataset, rules: Mapping[str, float | None], matching: pl.DataFrame) -> str:
+def no_positives_remedy(dataset: Dataset, rules: Mapping[str, float | None], matching: pl.DataFrame) -> str:
     """What to change when no user has enough positives.
 
     Args:
         dataset: The data.
         rules: `data.positives`.
-        matching: The distinct (user, item) pairs that the rules take.
+        matching: The distinct (user, item) pairs that the rules select.
     """
     if not matching.is_empty():
         most = int(matching["user_id"].value_counts()["count"].max())  # type: ignore[arg-type]
@@ -73,12 +73,12 @@ def of_no_positives(dataset: Dataset, rules: Mapping[str, float | None], matchin
     ]
     others = [f"`{event}` ({found[event][0]:,})" for event in EVENTS if event in found and event not in rules]
     if others:
-        remedies.append(f"name what counts as positive in `data.positives`, of {', '.join(others)}")
+        remedies.append(f"list what counts as positive in `data.positives`, out of {', '.join(others)}")
     return "; or ".join(remedies) or "change `data.positives`"
 
 
 def _candidates(settings: SplitConfig, most: int) -> Iterator[tuple[dict[str, object], str]]:
-    """Changes from the smallest to the largest, with what each of them costs."""
+    """Changes from smallest to largest, with the cost of each."""
     if settings.cold_items:
         yield {"cold_items": 0.0}, ""
     lower = _down(1 / most) if settings.kind == "per_user" and most >= _FEW else None
@@ -102,7 +102,7 @@ def _candidates(settings: SplitConfig, most: int) -> Iterator[tuple[dict[str, ob
 
 
 def _down(share: float) -> float:
-    """The share with two significant digits, never more than it."""
+    """The share rounded down to two significant digits."""
     scale = 10.0 ** (1 - math.floor(math.log10(share)))
     return math.floor(share * scale + 1e-9) / scale
 

@@ -1,19 +1,19 @@
-"""How many steps an epoch has, and how many positives a step shows."""
+"""Steps per epoch and positives per step."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from trainer.training.settings import TrainingConfig
 
-# Fewer rows make a noisy gradient, and hardly any negatives of each other.
+# Fewer rows make a noisy gradient, and hardly any in-batch negatives.
 _SMALLEST_BATCH: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
     """Attributes:
-    batch_size: Positives of a step.
-    per_epoch: Steps of an epoch.
+    batch_size: Positives per step.
+    per_epoch: Steps per epoch.
     """
 
     batch_size: int
@@ -21,14 +21,13 @@ class Steps:
 
     @classmethod
     def plan(cls, positives: int, config: TrainingConfig) -> "Steps":
-        """Batches as large as set, unless an epoch would have too few of them.
+        """Uses the configured batch size, unless an epoch would have too few batches.
 
-        An optimizer needs steps, however few the data: with 2,000 positives, batches of 512 would make 80 steps of 20
-        epochs. So batches shrink until an epoch has ``min_epoch_steps``; with very few positives it shows them more
-        than once.
+        An optimizer needs steps, however little data there is: with 2,000 positives, batches of 512 would make 80 steps
+        in 20 epochs. So batches shrink until an epoch has ``min_epoch_steps``; with very few positives it repeats them.
 
         Args:
-            positives: Of the training part, at least 1.
+            positives: Number in the training part, at least 1.
             config: ``batch_size``, ``min_epoch_steps`` and ``epoch_steps``.
         """
         least = config.min_epoch_steps

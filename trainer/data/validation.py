@@ -1,4 +1,4 @@
-"""Validation of the tables of the dataset format: one clear error for the first fault found.
+"""Validation of the tables of the dataset format: one clear error for the first fault.
 
 Every check runs in Polars' streaming engine, so that a table may be larger than memory. A fault is reported
 with the file, the column, the data row (1 is the first row below the header) and the remedy.
@@ -25,12 +25,12 @@ _ROW = "__row"
 
 
 def validate_table(table: str, frame: pl.LazyFrame, origin: Origin) -> int:
-    """Checks one table by itself and returns its number of rows.
+    """Checks one table by itself and returns its row count.
 
     Args:
         table: ``interactions``, ``items``, ``users`` or ``translations``.
         frame: Its rows.
-        origin: How the table is called in errors.
+        origin: Name of the table in error messages.
 
     Raises:
         DatasetError: The first fault found.
@@ -43,7 +43,7 @@ def validate_table(table: str, frame: pl.LazyFrame, origin: Origin) -> int:
         rows = _run(frame, value_checks(table, schema), origin)
         if rows == 0:
             raise DatasetError(
-                f"{origin.file}: the table `{table}` is empty. Remedy: give at least one row, or check the "
+                f"{origin.file}: the table `{table}` is empty. Remedy: provide at least one row, or check the "
                 "filter or query that wrote it."
             )
         _validate_tags(frame, schema, origin)
@@ -57,8 +57,8 @@ def validate_references(frame: pl.LazyFrame, items: pl.LazyFrame, origin: Origin
     """Checks that every ``item_id`` of ``frame`` is in ``items``.
 
     Raises:
-        DatasetError: Names the first row with an unknown item, counts all of them, and says in what they differ from
-            known ids where they are only written in another way.
+        DatasetError: Names the first row with an unknown item and the number of unknown items, and explains how they
+            differ from known ids if only their spelling does.
     """
     with reading(origin.file):
         unknown = unknown_items(frame, items)
@@ -70,12 +70,12 @@ def validate_references(frame: pl.LazyFrame, items: pl.LazyFrame, origin: Origin
         ids = unknown.select(pl.col("item_id").unique(maintain_order=True)).collect(engine="streaming")["item_id"]
         known = items.select("item_id").collect(engine="streaming")["item_id"]
     differing, cure = explain(ids, known)
-    remedies = [cure, "add those items, or leave the rows out"] if cure else ["add those items, or leave the rows out"]
+    remedies = [cure, "add those items, or drop the rows"] if cure else ["add those items, or drop the rows"]
     if origin.drops_unknown_items is not None:
-        remedies[-1] += f" (`{origin.drops_unknown_items}: true` does that and counts them)"
+        remedies[-1] += f" (`{origin.drops_unknown_items}: true` drops and counts them)"
     raise origin.fault(
         "item_id",
-        f"{first['item_id'][0]!r} is not in {items_file}; {count:,} rows name {distinct:,} such items"
+        f"{first['item_id'][0]!r} is not in {items_file}; {count:,} rows refer to {distinct:,} such items"
         + (f", of which {differing}" if differing else ""),
         "; else ".join(remedies),
         int(first[_ROW][0]),
@@ -93,7 +93,7 @@ def _validate_schema(table: str, schema: pl.Schema, origin: Origin) -> None:
             near = difflib.get_close_matches(name, schema.names(), n=1, cutoff=0.6)
             hint = f"rename `{near[0]}` to it" if near else f"add it, of type {_spell(wanted)}"
             raise DatasetError(
-                f"{origin.file}: column `{origin.column(name)}` is missing; there are "
+                f"{origin.file}: column `{origin.column(name)}` is missing; the columns are "
                 f"{', '.join(schema.names())}. Remedy: {hint}."
             )
     for name, found in schema.items():
@@ -101,7 +101,7 @@ def _validate_schema(table: str, schema: pl.Schema, origin: Origin) -> None:
         if wanted_type is not None and found != wanted_type:
             raise origin.fault(
                 name,
-                f"type {_spell(found)} where {_spell(wanted_type)} is wanted",
+                f"type {_spell(found)} instead of {_spell(wanted_type)}",
                 f"cast it to {_spell(wanted_type)}",
             )
         if wanted_type is None and is_embedding(found) and found != EMBEDDING:
@@ -154,9 +154,9 @@ def _validate_tags(frame: pl.LazyFrame, schema: pl.Schema, origin: Origin) -> No
         first_rows = tags.group_by(name).agg(pl.col(_ROW).min()).sort(_ROW).collect(engine="streaming")
         for tag, row in first_rows.select(name, _ROW).iter_rows():
             if tag is None:
-                # An item must have a language; of an interaction or a user it may be unknown.
+                # An item must have a language; for an interaction or a user it may be unknown.
                 if name == "language" and "event" not in schema:
-                    raise origin.fault(name, "the language is missing (null)", "write `und` where unknown", row)
+                    raise origin.fault(name, "the language is missing (null)", "write `und` if unknown", row)
                 continue
             try:
                 canonical = normalise(tag)
@@ -166,7 +166,7 @@ def _validate_tags(frame: pl.LazyFrame, schema: pl.Schema, origin: Origin) -> No
                 raise origin.fault(name, f"{tag!r} is not in canonical form", f"write {canonical!r}", row)
 
 
-_TAG_REMEDY = "write a BCP 47 tag such as `en`, `pt-BR` or `zh-Hant`, or `und` where it is unknown"
+_TAG_REMEDY = "write a BCP 47 tag such as `en`, `pt-BR` or `zh-Hant`, or `und` if it is unknown"
 
 
 def _validate_embeddings(frame: pl.LazyFrame, schema: pl.Schema, origin: Origin) -> None:
@@ -174,7 +174,7 @@ def _validate_embeddings(frame: pl.LazyFrame, schema: pl.Schema, origin: Origin)
         lengths = frame.select(_ROW, pl.col(name).list.len().alias("length")).drop_nulls()
         first = lengths.head(1).collect(engine="streaming")
         if first.is_empty():
-            raise origin.fault(name, "no row has an embedding", "leave the column out")
+            raise origin.fault(name, "no row has an embedding", "remove the column")
         length = int(first["length"][0])
         _run(frame, embedding_checks(name, length, int(first[_ROW][0])), origin)
 
@@ -194,6 +194,6 @@ def _validate_unique(frame: pl.LazyFrame, key: tuple[str, ...], origin: Origin) 
     raise origin.fault(
         key[0],
         f"{value} is a duplicate of {origin.place(earlier)}",
-        f"keep one row a {' and '.join(origin.column(name) for name in key)}",
+        f"keep one row per {' and '.join(origin.column(name) for name in key)}",
         later,
     )

@@ -1,4 +1,4 @@
-"""Further texts of items: translations, and texts with words or whole fields left out."""
+"""Additional item texts: translations, and texts with words or whole fields dropped."""
 
 import re
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class TextVariants:
     """M texts that may replace an item's own.
 
     Attributes:
-        rows: Int32 [M], which item.
+        rows: Int32 [M], the item's row.
         languages: M BCP 47 tags.
         texts: M texts for the sentence encoder.
     """
@@ -45,7 +45,7 @@ class TextVariants:
 
 
 def translations(dataset: Dataset, catalogue: Catalogue) -> TextVariants:
-    """The items' texts in further languages; none where the dataset has no such table."""
+    """The items' texts in additional languages; empty if the dataset has no translations."""
     table = dataset.translations()
     if table is None:
         return TextVariants.none()
@@ -62,22 +62,22 @@ def translations(dataset: Dataset, catalogue: Catalogue) -> TextVariants:
 
 
 def joined(title: str, description: str) -> str:
-    """One text for the encoder, as the catalogue joins an item's own."""
+    """Joins title and description as the catalogue does for an item's own text."""
     return f"{title}. {description}" if title and description else title or description
 
 
 def with_words_dropped(catalogue: Catalogue, others: TextVariants, share: float, views: int, seed: int) -> TextVariants:
-    """Each text again with words left out at random (token dropout).
+    """Copies of each text with random words dropped (token dropout).
 
-    A word is the text between spaces; in scripts without spaces it is a character. One word
-    is always left, and a text of one word has no variant.
+    A word is the text between spaces, or a character in scripts without spaces. At least one word
+    always remains, and a text of one word has no variant.
 
     Args:
         catalogue: The items' own texts.
-        others: Further texts that get variants too.
-        share: Chance of each word to go.
-        views: Variants of each text, at most; equal ones count once.
-        seed: The words that go depend on it and on the text alone.
+        others: Additional texts that get variants too.
+        share: Probability of dropping each word.
+        views: Maximum number of variants per text; duplicates count once.
+        seed: The dropped words depend only on it and the text.
     """
     own = TextVariants(np.arange(len(catalogue), dtype=np.int32), catalogue.languages, catalogue.texts)
     rows, languages, texts = [], [], []
@@ -90,7 +90,7 @@ def with_words_dropped(catalogue: Catalogue, others: TextVariants, share: float,
 
 
 def dropped(text: str, share: float, views: int, seed: int) -> list[str]:
-    """Up to ``views`` distinct versions of a text without some of its words."""
+    """Up to ``views`` distinct versions of a text with some words dropped."""
     spans = [match.span() for match in _WORD.finditer(text)]
     if len(spans) < 2:
         return []
@@ -101,7 +101,7 @@ def dropped(text: str, share: float, views: int, seed: int) -> list[str]:
         kept[rng.integers(len(spans))] = True
         if kept.all():
             continue
-        # Cut out backwards, so that the places of what is left don't move; the spaces between words stay.
+        # Cut out backwards, so that the positions of what is left don't shift; the spaces between words stay.
         shorter = text
         for (start, end), keep in reversed(list(zip(spans, kept, strict=True))):
             if not keep:

@@ -1,4 +1,4 @@
-"""What the model may know by name, read off the training part alone."""
+"""Values that the model knows by id, taken from the training part alone."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,15 +16,15 @@ from trainer.data.split import Split
 from trainer.errors import BabelrecError
 from trainer.files import write_text
 
-# Index 0 of every vocabulary stands for "unknown"; known values start at 1.
+# Index 0 of every vocabulary means "unknown"; known values start at 1.
 UNKNOWN = 0
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Known values of each categorical feature and the scales of numeric ones.
+    """Known values of each categorical feature and bin edges of numeric ones.
 
-    Nothing here is read from validation or test interactions: an item that only they contain is
+    Nothing here comes from validation or test interactions: an item found only there is
     unknown by id and is placed by its content.
 
     Attributes:
@@ -57,7 +57,7 @@ class Vocabulary:
     ) -> "Vocabulary":
         """Collects the values of the training part (``split.train`` and ``split.observed``).
 
-        ``languages_of_texts`` are known as well: those of translations, when training reads them.
+        ``languages_of_texts`` are included as well: those of translations, if training uses them.
         """
         seen = pl.concat([split.train.select("user_id", "item_id"), split.observed.select("user_id", "item_id")])
         users = sorted(seen["user_id"].unique())
@@ -96,7 +96,7 @@ class Vocabulary:
         )
 
     def heads(self, positives: Mapping[str, float | None]) -> list[Head]:
-        """The ranking heads of a model with this vocabulary; ``positives`` as of `choose_heads`."""
+        """The ranking heads of a model with this vocabulary; ``positives`` as in `choose_heads`."""
         return choose_heads(self.events, positives, self.constant_heads)
 
     def save(self, path: Path) -> None:
@@ -117,7 +117,7 @@ class Vocabulary:
 
 
 def index_of(values: list[str]) -> dict[str, int]:
-    """Value -> index, from 1; look up with ``.get(value, UNKNOWN)``."""
+    """Maps value -> index, from 1; look up with ``.get(value, UNKNOWN)``."""
     return {value: position for position, value in enumerate(values, start=1)}
 
 
@@ -127,7 +127,7 @@ def _chosen(wanted: list[str] | None, available: Mapping[str, object], kind: str
     for name in wanted:
         if name not in available:
             raise BabelrecError(
-                f"model.candidate names the {kind} column {name!r}, which the items table does not have. "
+                f"model.candidate lists the {kind} column {name!r}, which the items table does not have. "
                 f"It has: {', '.join(sorted(available)) or 'none'}."
             )
     return sorted(wanted)
@@ -137,7 +137,7 @@ def _quantile_edges(values: np.ndarray, bins: int) -> list[float]:
     known = values[np.isfinite(values)]
     if known.size == 0:
         return [0.0, 1.0]
-    # As float32, in which the tower computes: edges that differ in float64 alone would make bins of no width.
+    # As float32, the tower's type: edges that differ only in float64 would make empty bins.
     edges = np.unique(np.quantile(known, np.linspace(0.0, 1.0, bins + 1)).astype(np.float32))
     if edges.size == 1:
         edges = np.append(edges, edges[0] + np.maximum(np.float32(1.0), np.abs(edges[0]) * np.float32(1e-3)))

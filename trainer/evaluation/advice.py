@@ -1,29 +1,29 @@
-"""Advice in plain words where a model is not as good as it should be."""
+"""Advice if a model is not as good as it should be."""
 
 from collections.abc import Mapping
 from typing import Final
 
 from trainer.config.settings import Config
 
-# A gain of less than this share at the last epoch is the end of a curve and not its middle.
+# With a smaller relative gain at the last epoch, the curve has flattened out.
 _GAIN: Final = 0.005
 _METRICS: Final = {"recall@10": "Recall@10", "ndcg@10": "NDCG@10"}
 
 
 def still_improving(best_epoch: int, epochs: int, gain: float, config: Config) -> str | None:
-    """A warning where the last epoch was clearly the best one.
+    """Returns a warning if the last epoch was clearly the best one.
 
     Args:
-        best_epoch: With the best validation metric, from 1.
-        epochs: Planned.
-        gain: Of the last epoch over the best one before, as a share.
-        config: Of the run.
+        best_epoch: Epoch with the best validation metric, from 1.
+        epochs: Planned number of epochs.
+        gain: Relative gain of the last epoch over the best one before.
+        config: Settings of the run.
     """
     if best_epoch < epochs or gain < _GAIN:
         return None
     more = 2 * config.training.epochs
     return (
-        f"Still improving at the last epoch (by {gain:.1%} in epoch {epochs} of {epochs}): train for longer, for "
+        f"Still improving at the last epoch (by {gain:.1%} in epoch {epochs} of {epochs}): train longer, for "
         f"example --set training.epochs={more} with another --run-dir."
     )
 
@@ -31,13 +31,13 @@ def still_improving(best_epoch: int, epochs: int, gain: float, config: Config) -
 def below_popularity(
     ours: Mapping[str, float], popularity: Mapping[str, float], part: str, config: Config
 ) -> str | None:
-    """A warning where showing all users the most popular items would be better.
+    """Returns a warning if showing all users the most popular items would be better.
 
     Args:
-        ours: Means of the whole request: ``recall@10``, ``ndcg@10``; what is missing is not compared.
-        popularity: Of the same users.
-        part: Which users, in words, for example "validation part".
-        config: Of the run.
+        ours: Means of the whole request: ``recall@10``, ``ndcg@10``; missing ones are not compared.
+        popularity: The same for popularity, over the same users.
+        part: Description of the users, for example "validation part".
+        config: Settings of the run.
     """
     for name, label in _METRICS.items():
         if name in ours and name in popularity and ours[name] < popularity[name]:
@@ -55,5 +55,5 @@ def _remedies(config: Config) -> str:
     if not config.model.candidate.popularity:
         found.append("--set model.candidate.popularity=true")
     found.append(f"--set training.epochs={2 * config.training.epochs}")
-    found.append("a lower value of `data.positives`, so that there is more to learn from")
+    found.append("a lower value of `data.positives`, for more training data")
     return ", or ".join(found)

@@ -13,7 +13,7 @@ _RULE = "|---|---|---|---|"
 
 
 def reference_markdown() -> str:
-    """One table of the protocols that `evaluate` knows, and one of the metrics of full-catalogue rankings."""
+    """One table of the protocols of `evaluate`, and one of the metrics of full-catalogue rankings."""
     parts = [
         "### Protocols of `evaluate`",
         "",
@@ -28,7 +28,7 @@ def reference_markdown() -> str:
         "",
         "### Metrics of full-catalogue rankings",
         "",
-        "| name | called | meaning | module |",
+        "| name | label | meaning | module |",
         "|---|---|---|---|",
     ]
     for metric in METRICS.values():

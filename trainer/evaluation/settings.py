@@ -12,6 +12,6 @@ class EvaluationConfig(Settings):
 
     ks: list[Annotated[int, Field(ge=1)]] = Field([10, 20], min_length=1, description="Cut-offs of the metrics.")
     metrics: list[str] = Field(
-        [], description="Import paths (`package.module:NAME`) of ranking metrics of your own (docs/extending.md)."
+        [], description="Import paths (`package.module:NAME`) of your own ranking metrics (docs/extending.md)."
     )
     bootstrap_samples: int = Field(1000, ge=10)

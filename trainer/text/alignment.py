@@ -1,4 +1,4 @@
-"""Parallel texts of a dataset: pairs that mean the same in two languages, and a part held out of training."""
+"""Parallel texts of a dataset: translation pairs, some held out of training."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TextPairs:
-    """P pairs of texts in two languages each.
+    """P pairs of texts in two languages.
 
     Attributes:
         first: P texts.
         second: P texts.
         first_languages: P BCP 47 tags.
         second_languages: P BCP 47 tags.
-        keys: P ids of what each pair is about; pairs of one id are never parted.
+        keys: P ids of what each pair is about; pairs with the same id stay in one part.
     """
 
     first: list[str]
@@ -47,11 +47,11 @@ class TextPairs:
         return TextPairs(*(one + two for one, two in zip(self._columns(), other._columns(), strict=True)))
 
     def languages(self) -> set[str]:
-        """Every language of either side."""
+        """All languages on either side."""
         return {*self.first_languages, *self.second_languages}
 
     def hold_out(self, share: float, seed: int) -> "tuple[TextPairs, TextPairs]":
-        """Divides the pairs into (training, held out), by id, in an order that depends on the seed alone."""
+        """Divides the pairs into (training, held out), by id, in an order that depends only on the seed."""
         distinct = sorted(set(self.keys))
         order = np.random.default_rng(seed).permutation(len(distinct))
         held = {distinct[place] for place in order[: round(share * len(distinct))]}
@@ -59,7 +59,7 @@ class TextPairs:
         return self.take(np.flatnonzero(~inside)), self.take(np.flatnonzero(inside))
 
     def of_languages(self, first: str, second: str) -> "tuple[list[str], list[str]]":
-        """Texts of the pairs between two languages, turned so that ``first`` stands first."""
+        """Texts of the pairs between two languages, swapped where needed so that ``first`` comes first."""
         pairs = []
         for one, two, tag_one, tag_two, _ in zip(*self._columns(), strict=True):
             if (tag_one, tag_two) == (first, second):
@@ -69,7 +69,7 @@ class TextPairs:
         return [one for one, _ in pairs], [two for _, two in pairs]
 
     def language_pairs(self) -> list[tuple[str, str]]:
-        """The pairs of languages, each once, its tags in alphabetical order."""
+        """The distinct pairs of languages, each in alphabetical order."""
         found = zip(self.first_languages, self.second_languages, strict=True)
         return sorted({(min(pair), max(pair)) for pair in found})
 
@@ -78,7 +78,7 @@ class TextPairs:
 
 
 def parallel_texts(catalogue: Catalogue, translations: TextVariants) -> TextPairs:
-    """Each item's own text beside each of its translations; texts of undetermined language are left out."""
+    """Pairs each item's own text with each of its translations; texts of undetermined language are left out."""
     kept = []
     for row, language, text in zip(translations.rows, translations.languages, translations.texts, strict=True):
         own = catalogue.languages[row]
@@ -88,7 +88,7 @@ def parallel_texts(catalogue: Catalogue, translations: TextVariants) -> TextPair
 
 
 def co_consumed_texts(catalogue: Catalogue, together: "CoOccurrence", least: int) -> TextPairs:
-    """Texts of items of two languages that the same users consume, see `CoOccurrence.cross_language_pairs`."""
+    """Pairs the texts of items in two languages consumed by the same users (`CoOccurrence.cross_language_pairs`)."""
     kept = []
     for one, two in together.cross_language_pairs(least):
         tags = catalogue.languages[one], catalogue.languages[two]

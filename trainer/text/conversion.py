@@ -1,8 +1,8 @@
 """Language conversion: a small residual map from the sentence vectors of one language to those of another.
 
-A multilingual encoder puts translations near each other, not in one place: what is left is partly a
-shift that a language has as a whole. The conversion layer learns it with few weights, so that items
-and queries of every language arrive in the pivot's part of the space.
+A multilingual encoder puts translations near each other, not in one place: part of the remaining
+difference is an offset common to a whole language. The conversion layer learns it with few weights, so that
+items and queries of every language end up in the pivot's part of the space.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,27 +13,26 @@ import tensorflow as tf
 
 from trainer.errors import BabelrecError
 
-# Largest input of tanh when a linear map is put into the layer. Its error is x^3 / 3: 3 % for a vector that lies
-# wholly along one of the map's directions, next to nothing for sentences, which lie along hundreds. Smaller inputs
-# would be more exact, but an optimiser's steps are then large beside the weights: from 0.05 training unlearned
-# the map at once.
+# Largest input of tanh when a linear map is written into the layer. Its error is x^3 / 3: 3 % for a vector entirely
+# along one of the map's directions, negligible for sentences, which spread over hundreds. Smaller inputs would be more
+# exact, but an optimiser's steps are then large relative to the weights: at 0.05, training unlearned the map at once.
 _LINEAR_RANGE = 0.3
 
 
 class LanguageConversion(tf.keras.layers.Layer):
     """``c(s) = s + W_t tanh(W_s s + b_s + b_t)`` for source language s and target language t.
 
-    ``W_s``, ``b_s`` belong to the source and ``W_t``, ``b_t`` to the target, so L languages need L
+    ``W_s``, ``b_s`` belong to the source, ``W_t``, ``b_t`` to the target, so L languages need L
     pairs of matrices and not L squared. ``W_t`` starts at zero: the layer starts as the exact
-    identity. An unknown source or target (index 0), and a language into itself, stay the identity.
+    identity. An unknown source or target (index 0), and a language to itself, use the identity.
 
-    A batch may mix languages. All W_s are applied by one matrix product and the row's own is picked
-    from the small result; picking the matrices first would copy [T, R] weights for every row.
+    A batch may mix languages. All W_s are applied by one matrix product and each row's own is selected
+    from the small result; gathering the matrices first would copy [T, R] weights for every row.
 
     Args:
         languages: L known languages; index i + 1 is ``languages[i]``.
-        bottleneck: R, numbers between the two matrices.
-        pivot: Target when a call names none.
+        bottleneck: R, the width between the two matrices.
+        pivot: Target if a call specifies none.
 
     Raises:
         BabelrecError: ``pivot`` is not among the languages.
@@ -44,14 +43,14 @@ class LanguageConversion(tf.keras.layers.Layer):
         if pivot not in languages:
             raise BabelrecError(
                 f"model.conversion.pivot is {pivot!r}, and the training part has texts in {', '.join(languages)}. "
-                "Name one of these, or give the items translations."
+                "Choose one of these, or provide translations of the items."
             )
         self.languages = list(languages)
         self.bottleneck = bottleneck
         self.pivot = self.languages.index(pivot) + 1
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        """Makes the weights for vectors [n, T]."""
+        """Creates the weights for vectors [n, T]."""
         width, known = int(input_shape[-1]), len(self.languages)
         self.down = self.add_weight(
             name="down",
@@ -85,12 +84,12 @@ class LanguageConversion(tf.keras.layers.Layer):
         return vectors + tf.matmul(tf.reshape(slot, [-1, slots]), tf.reshape(self.up, [slots, width]))
 
     def set_linear_maps(self, maps: Mapping[tuple[str, str], npt.NDArray[np.floating]]) -> None:
-        """Starts from linear maps, as well as the bottleneck can hold them.
+        """Initialises from linear maps, as accurately as the bottleneck allows.
 
         For a map ``Q`` (row vectors, ``s Q``) the layer has to add ``s (Q - I)``. The block matrix of all
-        ``Q - I`` (rows: source, columns: target; zero where no map is given) is cut to its R largest
+        ``Q - I`` (rows: source, columns: target; zero where no map is given) is truncated to its R largest
         singular values, the best approximation of that rank (Eckart & Young, 1936); one factor becomes
-        the sources' W, the other the targets'. The inputs of tanh are scaled down into its linear range.
+        the sources' W, the other the targets'. The inputs of tanh are scaled down to its linear range.
 
         Args:
             maps: (source, target) -> float [T, T]; the layer must be built.
@@ -110,7 +109,7 @@ class LanguageConversion(tf.keras.layers.Layer):
             blocks[rows[source], columns[target]] = matrix - np.eye(width)
         left, values, right = np.linalg.svd(blocks, full_matrices=False)
         rank = min(self.bottleneck, len(values))
-        # A source without a map stays the identity, though its target's W is zero no more.
+        # A source without a map stays the identity, although its target's W is no longer zero.
         down, up = np.zeros_like(self.down.numpy()), np.zeros_like(self.up.numpy())
         for tag in sources:
             # A unit vector times columns of an orthogonal matrix stays within [-1, 1].
@@ -122,9 +121,9 @@ class LanguageConversion(tf.keras.layers.Layer):
         self.up.assign(up)
 
     def copy_from(self, other: "LanguageConversion") -> int:
-        """Takes the weights of the languages that both layers know; returns how many languages.
+        """Copies the weights of the languages known to both layers; returns their number.
 
-        Two vocabularies give one language different indices. A layer of another shape gives nothing.
+        Indices of a language differ between vocabularies. Nothing is copied from a layer of another shape.
         """
         if self.down.shape[0] != other.down.shape[0] or self.bottleneck != other.bottleneck:
             return 0

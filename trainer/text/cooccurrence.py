@@ -1,6 +1,6 @@
 """Which languages, and which items, the same users consume: counts, PPMI, vectors, maps and a plot.
 
-Everything is read off the training part. Counts are sparse in items and tiny in languages.
+Everything is computed from the training part. Counts are sparse for items and tiny for languages.
 """
 
 import io
@@ -26,9 +26,9 @@ class CoOccurrence:
 
     Attributes:
         languages: L tags, sorted.
-        items: Sparse int64 [N, N], in how many users' sets two different items stand together;
+        items: Sparse int64 [N, N], the number of users whose sets contain both of two different items;
             symmetric, zero on the diagonal.
-        language: int32 [N], place of each item's language in ``languages``.
+        language: int32 [N], index of each item's language in ``languages``.
         counts: Int64 [L, L], ``items`` summed by the languages of the two items: pairs of different
             items consumed by one user, ordered, so that a pair within one language counts twice.
     """
@@ -62,15 +62,15 @@ class CoOccurrence:
         return cls(languages, items, language, counts)
 
     def affinities(self) -> _Floats:
-        """Float [L, L]: of what is consumed beside an item of the row's language, the share in the column's.
+        """Float [L, L]: of what is consumed with an item of the row's language, the share in the column's.
 
-        A language that nobody consumed beside anything has a row of zeros.
+        A language never consumed with anything else has a row of zeros.
         """
         totals = self.counts.sum(axis=1, keepdims=True)
         return np.divide(self.counts, totals, out=np.zeros(self.counts.shape), where=totals > 0)
 
     def lift(self) -> _Floats:
-        """Float [L, L]: ``affinities`` over what independence of the two languages would give; NaN unknown."""
+        """Float [L, L]: ``affinities`` relative to independence of the two languages; NaN if unknown."""
         totals = self.counts.sum(axis=1).astype(np.float64)
         expected = np.outer(totals, totals) / max(totals.sum(), 1.0)
         return np.divide(self.counts, expected, out=np.full(self.counts.shape, np.nan), where=expected > 0)
@@ -86,11 +86,11 @@ class CoOccurrence:
     def cross_language_pairs(self, least: int) -> npt.NDArray[np.int64]:
         """Int64 [P, 2] rows of items of two languages that are each other's best partner by PPMI.
 
-        Mutual best partners are few and sure; a popular item would be the best partner of many
-        in one direction alone.
+        Mutual best partners are few and reliable; a popular item would be the best partner of many
+        in one direction only.
 
         Args:
-            least: Users who must have consumed both.
+            least: Minimum number of users who consumed both.
         """
         weights = ppmi(self.items).tocoo()
         own, other = weights.coords
@@ -124,7 +124,7 @@ def factorise(matrix: sparse.csr_array, dimension: int) -> _Floats:
     """Truncated singular value decomposition, ``U sqrt(S)``: float [n, dimension].
 
     Columns beyond the matrix's size or rank are zero. Signs are fixed (the largest entry of a column
-    is positive), so that one matrix always gives one answer.
+    is positive), so that the result is unique.
     """
     size = min(matrix.shape)
     vectors = np.zeros((matrix.shape[0], dimension))
@@ -144,28 +144,28 @@ def factorise(matrix: sparse.csr_array, dimension: int) -> _Floats:
 
 
 def procrustes(source: npt.NDArray[np.floating], target: npt.NDArray[np.floating]) -> _Floats:
-    """The rotation Q [T, T] for which ``source Q`` comes nearest to ``target`` (Schönemann, 1966).
+    """The rotation Q [T, T] that brings ``source Q`` closest to ``target`` (Schönemann, 1966).
 
     Args:
         source: [P, T] vectors of one language.
-        target: [P, T], row i meaning the same as row i of ``source``.
+        target: [P, T], row i being the counterpart of row i of ``source``.
     """
     rotation, _ = linalg.orthogonal_procrustes(np.asarray(source, np.float64), np.asarray(target, np.float64))
     return np.asarray(rotation)
 
 
 def anchored_procrustes(source: npt.NDArray[np.floating], target: npt.NDArray[np.floating], anchor: float) -> _Floats:
-    """`procrustes` that stays near the identity where the pairs say nothing.
+    """`procrustes`, regularised towards the identity where the pairs give no information.
 
-    P pairs in T > P dimensions leave a rotation of the rest arbitrary, which would scramble every
-    text outside their span. So the problem gets T more pairs, the unit vectors mapped to themselves:
-    it minimises ``|S Q - T|^2 + anchor |Q - I|^2``, whose answer is the polar factor of
+    With P pairs in T > P dimensions, the rotation of the rest is arbitrary, which would scramble every
+    text outside their span. So the problem gets T additional pairs, the unit vectors mapped to themselves:
+    it minimises ``|S Q - T|^2 + anchor |Q - I|^2``, whose solution is the polar factor of
     ``S' T + anchor I``.
 
     Args:
         source: [P, T].
         target: [P, T].
-        anchor: Weight of the identity, in pairs' squared lengths; above 0.
+        anchor: Weight of the identity, in units of the pairs' squared lengths; above 0.
     """
     width = source.shape[1]
     identity = np.sqrt(anchor) * np.eye(width)
@@ -173,7 +173,7 @@ def anchored_procrustes(source: npt.NDArray[np.floating], target: npt.NDArray[np
 
 
 def affinity_plot(languages: Sequence[str], affinities: _Floats, counts: _Ints) -> bytes:
-    """A heat map (PNG) of `CoOccurrence.affinities`, with the shares written in."""
+    """A heat map (PNG) of `CoOccurrence.affinities`, annotated with the shares."""
     size = len(languages)
     figure = Figure(figsize=(3.0 + 0.55 * size, 2.4 + 0.5 * size), layout="constrained")
     axes = figure.subplots()
@@ -181,9 +181,9 @@ def affinity_plot(languages: Sequence[str], affinities: _Floats, counts: _Ints) 
     names = [f"{tag} ({total:,})" for tag, total in zip(languages, counts.sum(axis=1), strict=True)]
     axes.set_xticks(range(size), list(languages))
     axes.set_yticks(range(size), names)
-    axes.set_xlabel("consumed beside it")
+    axes.set_xlabel("consumed with it")
     axes.set_ylabel("an item in (pairs)")
-    axes.set_title("Share of languages beside each language", fontsize=10)
+    axes.set_title("Share of languages consumed with each language", fontsize=10)
     for row in range(size if size <= 25 else 0):
         for column in range(size):
             share = affinities[row, column]

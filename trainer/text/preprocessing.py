@@ -1,7 +1,7 @@
-"""Steps between a text and the encoder: normalisation, masks, stop words, stems; each optional, chosen by language.
+"""Text preprocessing before the encoder: normalisation, masks, stop words, stems; each optional and per language.
 
-All but stems and lemmas are TensorFlow operations. A catalogue and a query that is typed into the exported graph
-go through the very same code, so both get the same text.
+All but stems and lemmas are TensorFlow operations. Catalogue texts and queries to an exported graph
+go through the same code, so both are processed identically.
 """
 
 import logging
@@ -24,7 +24,7 @@ from trainer.text.translation.base import replace_surrogates
 _LOG = logging.getLogger(__name__)
 _OTHERS: Final = "*"
 
-# Written without blanks between words: there is nothing to look up without a segmenter.
+# Written without blanks between words, so a segmenter would be needed.
 _WORD_STEPS: Final = ("stop_words", "stem", "lemmatize")
 _PYTHON_STEPS: Final = ("stem", "lemmatize")
 
@@ -32,13 +32,13 @@ Steps = Mapping[str, Sequence[PreprocessingStep]]
 
 
 class Preprocessor(tf.Module):
-    """The steps of every language that TensorFlow can do: string [n] -> string [n].
+    """The steps of all languages that TensorFlow supports: string [n] -> string [n].
 
     Args:
-        steps: As of ``text.preprocessing``; ``stem`` and ``lemmatize`` are left out.
+        steps: As in ``text.preprocessing``; ``stem`` and ``lemmatize`` are skipped.
 
     Raises:
-        BabelrecError: A step does not exist for a language that is named with it.
+        BabelrecError: A step does not exist for a language that requests it.
     """
 
     def __init__(self, steps: Steps) -> None:
@@ -63,12 +63,12 @@ class Preprocessor(tf.Module):
             self._stop_words = _string_table(list(dict.fromkeys(folded.tolist())), None, -1)
 
     def __call__(self, texts: tf.Tensor, languages: tf.Tensor | None = None) -> tf.Tensor:
-        """Preprocesses.
+        """Preprocesses texts.
 
         Args:
             texts: String [n] in UTF-8.
-            languages: String [n], the texts' BCP 47 tags; empty or None where unknown, which gets the steps of
-                ``*``, without stop words.
+            languages: String [n], the texts' BCP 47 tags; empty or None if unknown, in which case the steps of
+                ``*`` apply, without stop words.
         """
         tags = tf.zeros_like(texts) if languages is None else tf.strings.lower(languages)
         bases = tf.strings.regex_replace(tags, "[-_].*", "")
@@ -90,7 +90,7 @@ class Preprocessor(tf.Module):
         return texts
 
     def _without_stop_words(self, texts: tf.Tensor, bases: tf.Tensor) -> tf.Tensor:
-        """Takes stop words out; a text of nothing else stays as it is (a film may be called `It`)."""
+        """Removes stop words; a text of nothing else is kept unchanged (a film may be called `It`)."""
         words = tf.strings.split(_one_blank(texts))
         bare = tf.strings.regex_replace(words.values, r"^[\pP\pS]+|[\pP\pS]+$", "")
         keys = tf.strings.join([tf.gather(bases, words.value_rowids()), "\t", tf_text.case_fold_utf8(bare)])
@@ -100,18 +100,18 @@ class Preprocessor(tf.Module):
 
 
 def preprocess(texts: Sequence[str], languages: Sequence[str], steps: Steps) -> list[str]:
-    """Preprocesses a catalogue's texts with every step, stems and lemmas included.
+    """Preprocesses a catalogue's texts with all steps, including stems and lemmas.
 
     Args:
-        texts: N texts; lone surrogates become U+FFFD where there is any step.
-        languages: Their N BCP 47 tags; a tag with a region gets the steps of its language where it has none of its own.
-        steps: As of ``text.preprocessing``.
+        texts: N texts; lone surrogates become U+FFFD if there is any step.
+        languages: Their N BCP 47 tags; a tag with a region falls back to the steps of its language.
+        steps: As in ``text.preprocessing``.
 
     Returns:
         N texts.
 
     Raises:
-        BabelrecError: A step does not exist for a language that is named with it.
+        BabelrecError: A step does not exist for a language that requests it.
     """
     check_steps(steps)
     result = [replace_surrogates(text) for text in texts] if steps else list(texts)
@@ -136,24 +136,24 @@ def preprocess(texts: Sequence[str], languages: Sequence[str], steps: Steps) -> 
 
 
 def query_preprocessor(config: TextConfig) -> Preprocessor | None:
-    """What an exported graph does to typed queries; None when there is nothing to do.
+    """Preprocessing of text queries in an exported graph; None if there is nothing to do.
 
-    Warns of what is done to the catalogue and can't be done there.
+    Warns about catalogue steps that can't run there.
 
     Raises:
-        BabelrecError: As of :class:`Preprocessor`.
+        BabelrecError: As for :class:`Preprocessor`.
     """
     if config.translation.translator is not None:
         _LOG.warning(
             "text.translation translated the catalogue into %r, and an exported graph can't call a translator: typed "
-            "queries are encoded in the language that they are written in.",
+            "queries are encoded in the language they are written in.",
             config.translation.target,
         )
     left_out = sorted({step for steps in config.preprocessing.values() for step in steps if step in _PYTHON_STEPS})
     if left_out:
         _LOG.warning(
-            "text.preprocessing has %s, which no TensorFlow operation does: typed queries are encoded without, the "
-            "catalogue's texts were encoded with it. Leave it out for a service of free-text queries.",
+            "text.preprocessing has %s, which no TensorFlow operation supports: typed queries are encoded without it, "
+            "the catalogue's texts were encoded with it. Remove it to serve free-text queries.",
             " and ".join(left_out),
         )
     if not any(step not in _PYTHON_STEPS for steps in config.preprocessing.values() for step in steps):
@@ -162,12 +162,12 @@ def query_preprocessor(config: TextConfig) -> Preprocessor | None:
 
 
 def check_steps(steps: Steps) -> None:
-    """Refuses steps that a language, named by itself, doesn't have.
+    """Refuses steps that an explicitly listed language doesn't support.
 
-    Under ``*`` such a step passes over the languages without it.
+    Under ``*`` such a step skips the languages without it.
 
     Raises:
-        BabelrecError: Says which language and step.
+        BabelrecError: Gives the language and step.
     """
     available: dict[str, Callable[[], list[str]]] = {
         "stop_words": word_lists.stop_word_languages,
@@ -180,8 +180,8 @@ def check_steps(steps: Steps) -> None:
                 continue
             if _base(language) not in available[step]():
                 raise BabelrecError(
-                    f"text.preprocessing.{language} has {step!r}, which there is not for {language!r} (there is for "
-                    f"{', '.join(available[step]())}). Leave it out."
+                    f"text.preprocessing.{language} has {step!r}, which is not available for {language!r} (available "
+                    f"for {', '.join(available[step]())}). Remove it."
                 )
 
 
@@ -190,7 +190,7 @@ def _base(tag: str) -> str:
 
 
 def _runs(steps: Sequence[PreprocessingStep]) -> list[list[PreprocessingStep]]:
-    """Steps in order, cut so that a step in Python stands alone."""
+    """Steps in order, split so that each Python step is separate."""
     runs: list[list[PreprocessingStep]] = []
     for step in steps:
         if runs and step not in _PYTHON_STEPS and runs[-1][0] not in _PYTHON_STEPS:
@@ -201,7 +201,7 @@ def _runs(steps: Sequence[PreprocessingStep]) -> list[list[PreprocessingStep]]:
 
 
 def _each_word(text: str, change: Callable[[str], str]) -> str:
-    """Changes each word, its punctuation left around it."""
+    """Changes each word, keeping the punctuation around it."""
     return re.sub(r"\S+", lambda match: _one_word(match.group(), change), text)
 
 
@@ -231,7 +231,7 @@ def _with_masked_numbers(texts: tf.Tensor) -> tf.Tensor:
 
 
 def _with_one_width(texts: tf.Tensor) -> tf.Tensor:
-    """Full-width Latin and half-width Katakana and Hangul in their usual width, character by character."""
+    """Full-width Latin and half-width Katakana and Hangul to their usual width, character by character."""
     table = tf.constant(_widths(), tf.int32)
     points = tf.strings.unicode_decode(texts, "UTF-8")
     flat = points.values
@@ -245,7 +245,7 @@ def _with_one_width(texts: tf.Tensor) -> tf.Tensor:
 _WIDTH_BEGIN: Final = 0xFF00
 _WIDTH_END: Final = 0xFFF0
 
-# Controls but white space; soft hyphen, directions, invisible marks. The joiners U+200C and U+200D stay: they spell
+# Controls except white space; soft hyphen, directions, invisible marks. The joiners U+200C and U+200D stay: they spell
 # Persian and Indic words and emoji.
 _CONTROLS: Final = (
     r"[\x{0}-\x{8}\x{E}-\x{1F}\x{7F}-\x{84}\x{86}-\x{9F}\x{AD}\x{61C}\x{180E}\x{200B}\x{200E}\x{200F}\x{202A}-\x{202E}"
@@ -255,7 +255,7 @@ _CONTROLS: Final = (
 _GRAPH_STEPS: Final[dict[str, Callable[[tf.Tensor], tf.Tensor]]] = {
     "nfc": _normalize("NFC"),
     "nfkc": _normalize("NFKC"),
-    # Unicode's NFKC_Casefold: it normalises as well, and takes invisible characters out.
+    # Unicode's NFKC_Casefold: it also normalises and removes invisible characters.
     "casefold": tf_text.case_fold_utf8,
     "width": _with_one_width,
     "controls": _without_controls,
@@ -274,7 +274,7 @@ def _widths() -> list[int]:
 
 @cache
 def _digits() -> str:
-    """A class of all decimal digits, spelled out: libraries of other Unicode versions know fewer or more."""
+    """A class of all decimal digits, spelled out: libraries with other Unicode versions know fewer or more."""
     zeros = [point for point in range(sys.maxunicode + 1) if unicodedata.decimal(chr(point), -1) == 0]
     return "[" + "".join(rf"\x{{{zero:X}}}-\x{{{zero + 9:X}}}" for zero in zeros) + "]"
 

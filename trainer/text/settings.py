@@ -1,4 +1,4 @@
-"""Settings of texts: how they are read, prepared, translated, and what of the encoder is trained."""
+"""Settings of texts: encoding, preparation, translation, and which part of the encoder is trained."""
 
 from typing import Any, Literal
 
@@ -12,70 +12,70 @@ PreprocessingStep = Literal[
 
 
 class ApertiumConfig(Settings):
-    """Apertium, rule-based machine translation that needs no network (docs/translation.md)."""
+    """Apertium, rule-based offline machine translation (docs/translation.md)."""
 
     command: str = Field("apertium", min_length=1, description="The command's name on PATH, or its path.")
-    data: AbsolutePath | None = Field(None, description="Folder that holds modes/; null: the command's own.")
-    markup: Literal["text", "html"] = Field("text", description="`html` keeps tags and entities as they are.")
+    data: AbsolutePath | None = Field(None, description="Folder that contains modes/; null: the command's default.")
+    markup: Literal["text", "html"] = Field("text", description="`html` keeps tags and entities unchanged.")
     pivots: list[str] = Field(
         ["es", "ca"],
-        description="Languages to go through where no pair is direct, the first that has both (French to Spanish "
+        description="Pivot languages if there is no direct pair; the first with both pairs is used (French to Spanish "
         "to English).",
     )
-    timeout: float = Field(300.0, gt=0.0, description="Seconds that one batch may take.")
-    batch_size: int = Field(500, ge=1, description="Texts handed to one process.")
+    timeout: float = Field(300.0, gt=0.0, description="Timeout of one batch, in seconds.")
+    batch_size: int = Field(500, ge=1, description="Texts per process.")
 
 
 class ChatTranslatorConfig(Settings):
-    """A model behind an OpenAI-compatible chat endpoint, hosted or local, and what it may cost."""
+    """A model behind an OpenAI-compatible chat endpoint, hosted or local, with its budget."""
 
     base_url: str = Field(
-        "https://api.openai.com/v1", pattern=r"^https?://", description="Up to, not with, `/chat/completions`."
+        "https://api.openai.com/v1", pattern=r"^https?://", description="URL before `/chat/completions`."
     )
-    model: str | None = Field(None, description="The endpoint's name of the model; it has to be given.")
+    model: str | None = Field(None, description="Model name at the endpoint; required.")
     api_key_variable: str | None = Field(
         "OPENAI_API_KEY", description="Environment variable with the key; null sends none."
     )
-    batch_size: int = Field(32, ge=1, description="Texts in one request.")
-    timeout: float = Field(60.0, gt=0.0, description="Seconds to wait for an answer.")
-    retries: int = Field(5, ge=0, description="Further attempts at a request that met a busy or broken server.")
-    max_requests: int | None = Field(1_000, ge=1, description="Attempts of one process at most; null: no limit.")
-    max_characters: int | None = Field(1_000_000, ge=1, description="Characters sent by one process at most.")
-    max_tokens: int | None = Field(1_000_000, ge=1, description="Tokens read and written for one process at most.")
+    batch_size: int = Field(32, ge=1, description="Texts per request.")
+    timeout: float = Field(60.0, gt=0.0, description="Timeout of a request, in seconds.")
+    retries: int = Field(5, ge=0, description="Retries of a request if the server is busy or fails.")
+    max_requests: int | None = Field(1_000, ge=1, description="Maximum attempts per process; null: no limit.")
+    max_characters: int | None = Field(1_000_000, ge=1, description="Maximum characters sent per process.")
+    max_tokens: int | None = Field(1_000_000, ge=1, description="Maximum input and output tokens per process.")
     token_limit_parameter: Literal["max_tokens", "max_completion_tokens"] = Field(
-        "max_tokens", description="How the endpoint wants an answer's length to be bounded."
+        "max_tokens", description="The endpoint's parameter for the maximum answer length."
     )
 
 
 class TranslationConfig(Settings):
     """Translate-then-encode: the catalogue's texts are translated before the encoder reads them."""
 
-    translator: Literal["apertium", "openai"] | None = Field(None, description="null: texts stay as they are.")
+    translator: Literal["apertium", "openai"] | None = Field(None, description="null: no translation.")
     target: str = Field("en", min_length=2, description="BCP 47 language to translate into.")
     sources: list[str] | None = Field(
-        None, description="Languages to translate; null: every one that the translator has a way from."
+        None, description="Languages to translate; null: all that the translator can translate from."
     )
     apertium: ApertiumConfig = ApertiumConfig()
     openai: ChatTranslatorConfig = ChatTranslatorConfig()
 
 
 class TuningConfig(Settings):
-    """Which part of the text encoder is trained along (docs/transfer.md)."""
+    """Which part of the text encoder is trained with the model (docs/transfer.md)."""
 
     mode: Literal["frozen", "adapters", "lora", "last", "full"] = Field(
         "frozen",
         description="`frozen` caches the encoder's vectors on disk; `adapters`: bottlenecks after its layers (Houlsby "
         "et al., 2019, arXiv 1902.00751); `lora`: low-rank updates of its dense kernels (Hu et al., 2021, arXiv "
-        "2106.09685); `last`: its last layers; `full`: everything. All but `full` and `frozen` cache what lies below.",
+        "2106.09685); `last`: its last layers; `full`: everything. All but `full` and `frozen` cache the part below.",
     )
     bottleneck: int = Field(32, ge=1, description="Width of an adapter.")
     rank: int = Field(8, ge=1, description="Rank of LoRA's updates.")
     alpha: float = Field(16.0, gt=0.0, description="LoRA's updates are multiplied by alpha / rank.")
-    layers: int = Field(1, ge=1, le=4, description="Layers that `last` trains, of the four behind mUSE's pooling.")
+    layers: int = Field(1, ge=1, le=4, description="Layers that `last` trains, of the four after mUSE's pooling.")
 
 
 class TextConfig(Settings):
-    """The sentence encoder in front of the model."""
+    """The model's sentence encoder."""
 
     encoder: str = Field(
         "muse",
@@ -84,10 +84,10 @@ class TextConfig(Settings):
     )
     table: Literal["float", "quantized"] = Field("float", description="Token table used in training.")
     tuning: TuningConfig = TuningConfig()
-    batch_size: int = Field(256, ge=1, description="Texts encoded at once when a catalogue is encoded.")
+    batch_size: int = Field(256, ge=1, description="Batch size for encoding a catalogue.")
     preprocessing: dict[str, list[PreprocessingStep]] = Field(
         {},
-        description="Language -> steps before encoding, in order; `*` stands for all others, and a list alone for "
+        description="Language -> steps before encoding, in order; `*` means all others, and a plain list means "
         "`*: list`. See docs/translation.md.",
     )
     translation: TranslationConfig = TranslationConfig()
@@ -100,7 +100,7 @@ class TextConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _trainable(cls, value: Any) -> Any:
-        """Reads ``trainable`` of earlier versions: true is ``tuning.mode: full``."""
+        """Reads ``trainable`` of earlier versions: true means ``tuning.mode: full``."""
         if not isinstance(value, dict) or not isinstance(value.get("trainable"), bool):
             return value
         rest = {key: each for key, each in value.items() if key != "trainable"}

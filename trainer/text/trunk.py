@@ -1,4 +1,4 @@
-"""mUSE up to its pooling: what stays as it is while the layers behind it are trained."""
+"""mUSE up to its pooling: the part kept frozen while the layers after it are trained."""
 
 import tensorflow as tf
 

@@ -1,9 +1,9 @@
 """The text encoder's trained part: adapters, LoRA, its last layers, or all of it.
 
-mUSE is cut in two at its pooling (docs/encoder.md). The trunk below (token table, n-gram branches, sum over tokens)
-stays as it is, and its output for a catalogue is computed once and cached; the head above, a residual network of
-six dense kernels, is a Keras layer here. So a training step costs a few products of [n, 512] and not an encoder's
-pass over strings.
+mUSE is split at its pooling (docs/encoder.md). The trunk below (token table, n-gram branches, sum over tokens)
+is frozen, and its output for a catalogue is computed once and cached; the head above, a residual network of
+six dense kernels, is a Keras layer here. So a training step costs a few products of [n, 512] instead of a full
+encoder pass over strings.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from trainer.text.settings import TextConfig, TuningConfig
 from trainer.text.vectors import Vectors, encode_texts
 from trainer.text.weights import MuseWeights, load_weights
 
-# mUSE's layers behind the pooling, the last one first, and their kernels.
+# mUSE's layers after the pooling, the last one first, and their kernels.
 _LAYERS = (("p3", "d3"), ("d2",), ("p1", "d1"), ("d0",))
 _KERNELS = tuple(name for layer in _LAYERS for name in layer)
 
@@ -27,7 +27,7 @@ _KERNELS = tuple(name for layer in _LAYERS for name in layer)
 class Bottleneck(tf.keras.layers.Layer):
     """An adapter: x + U gelu(D x + b) + c with a narrow middle (Houlsby et al., 2019, arXiv 1902.00751, fig. 2).
 
-    U starts at zero, so that it starts as the exact identity. Float32 [n, T] -> float32 [n, T].
+    U starts at zero, so the layer starts as the exact identity. Float32 [n, T] -> float32 [n, T].
     """
 
     def __init__(self, width: int, *, name: str) -> None:
@@ -35,7 +35,7 @@ class Bottleneck(tf.keras.layers.Layer):
         self._width = width
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        """Makes the two layers."""
+        """Creates the two layers."""
         self._down = tf.keras.layers.Dense(self._width, activation="gelu", name="down")
         self._up = tf.keras.layers.Dense(input_shape[-1], kernel_initializer="zeros", name="up")
         super().build(input_shape)
@@ -46,16 +46,16 @@ class Bottleneck(tf.keras.layers.Layer):
 
 
 class MuseHead(tf.keras.layers.Layer):
-    """mUSE behind its pooling: float32 [n, 512] -> unit vectors float32 [n, 512].
+    """mUSE after its pooling: float32 [n, 512] -> unit vectors float32 [n, 512].
 
-    As `trainer.text.muse.Muse` computes it, with the part that ``tuning`` names trained: before training its
+    Computes the same as `trainer.text.muse.Muse`, with the part chosen by ``tuning`` trainable: before training its
     vectors are exactly the frozen encoder's.
 
     Args:
         kernels: The six dense kernels by name.
-        epsilon: Of the final normalisation.
-        tuning: What is trained. ``adapters`` stand behind the pooling and behind either residual block, ``lora``
-            updates all six kernels, ``last`` trains the kernels of so many layers, ``frozen`` nothing.
+        epsilon: Epsilon of the final normalisation.
+        tuning: What is trained. ``adapters`` follow the pooling and each residual block, ``lora``
+            updates all six kernels, ``last`` trains the kernels of ``tuning.layers`` layers, ``frozen`` nothing.
         encoder_size: Parameters of the whole encoder.
     """
 
@@ -114,7 +114,7 @@ class MuseHead(tf.keras.layers.Layer):
         return self._tuning.alpha / self._tuning.rank
 
     def _low_rank(self, name: str, rows: int, columns: int) -> tuple[tf.Variable, tf.Variable]:
-        """A Gaussian and a zero factor: their product starts at zero (arXiv 2106.09685, section 4.1)."""
+        """Returns a Gaussian and a zero factor, whose product starts at zero (arXiv 2106.09685, section 4.1)."""
         rank = self._tuning.rank
         deviation = tf.keras.initializers.RandomNormal(stddev=1.0 / np.sqrt(rows))
         return (
@@ -134,10 +134,10 @@ class MuseHead(tf.keras.layers.Layer):
 
 
 class OutputAdapter(tf.keras.layers.Layer):
-    """An adapter behind any encoder's vectors, float32 [n, T] -> float32 [n, T].
+    """An adapter after any encoder's vectors, float32 [n, T] -> float32 [n, T].
 
     Args:
-        width: Of the bottleneck.
+        width: Width of the bottleneck.
         encoder_size: Parameters of the encoder in front of it.
     """
 
@@ -169,7 +169,7 @@ class TunedEncoder(tf.keras.layers.Layer):
 
 
 def text_features(texts: list[str], text: TextConfig) -> Vectors | None:
-    """What the candidate tower gets for each text: vectors, the trunk's output, or None for the strings themselves."""
+    """The candidate tower's input for each text: vectors, the trunk's output, or None for the strings themselves."""
     mode = text.tuning.mode
     if mode == "full":
         return None
@@ -177,7 +177,7 @@ def text_features(texts: list[str], text: TextConfig) -> Vectors | None:
 
 
 def trained_part(text: TextConfig) -> tf.keras.layers.Layer | None:
-    """The layer that turns `text_features` into vectors; None when they are vectors already.
+    """The layer that maps `text_features` to vectors; None if they already are vectors.
 
     Raises:
         BabelrecError: the encoder has no such part.
@@ -205,7 +205,7 @@ def serving_encoder(
     """The encoder of typed text, string [n] -> float32 [n, T].
 
     Args:
-        text: Of the run.
+        text: Settings of the run.
         part: The run's trained part, see `trained_part`.
         table: mUSE's token table; a fully trained encoder keeps its own.
     """
@@ -217,9 +217,9 @@ def serving_encoder(
 
 
 def parameter_counts(part: tf.keras.layers.Layer | None, text: TextConfig) -> dict[str, Any]:
-    """Parameters of the encoder: ``total``, ``trained`` and the ``share`` of the trained ones.
+    """Parameters of the encoder: ``total``, ``trained`` and the ``share`` that is trained.
 
-    Trained parameters are counted by Keras. The total is the original encoder's, with its token table.
+    Trained parameters are counted by Keras. The total is the original encoder's, including its token table.
     """
     if part is None:
         total = (

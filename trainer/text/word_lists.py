@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from trainer.errors import BabelrecError
 
-# Written without blanks between words: finding a word in them takes a segmenter.
+# Written without blanks between words: finding a word requires a segmenter.
 _UNSPACED: Final = frozenset({"zh", "ja", "th", "lo", "km", "my"})
 # Snowball's algorithms by language; `porter` and `dutch_porter` are older ones.
 _SNOWBALL: Final = {
@@ -27,7 +27,7 @@ def stop_word_languages() -> list[str]:
 
 @cache
 def stop_words(language: str) -> list[str]:
-    """The stop words of a language, in lower case; none where there is no list."""
+    """The stop words of a language, in lower case; empty if there is no list."""
     if language not in stop_word_languages():
         return []
     return sorted(word for word in _import("stopwordsiso").stopwords(language) if word and len(word.split()) == 1)
@@ -42,7 +42,7 @@ def stem_languages() -> list[str]:
 
 @cache
 def stemmer(language: str) -> Callable[[str], str] | None:
-    """word -> its stem in lower case, or the word itself where the stem is no other; None without a stemmer."""
+    """Maps a word to its lower-case stem, or to itself if the stem is equal; None without a stemmer."""
     if language not in stem_languages():
         return None
     stem = _import("snowballstemmer").stemmer(_SNOWBALL[language]).stemWord
@@ -66,7 +66,7 @@ def lemma_languages() -> list[str]:
 
 @cache
 def lemmatizer(language: str) -> Callable[[str], str] | None:
-    """word -> its lemma; None for a language without a dictionary."""
+    """Maps a word to its lemma; None for a language without a dictionary."""
     if language not in lemma_languages():
         return None
     lemmatize = _import("simplemma").lemmatize

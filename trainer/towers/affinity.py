@@ -1,4 +1,4 @@
-"""What language co-occurrence says of an item's language, as a feature."""
+"""Language co-occurrence as an item feature."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,13 +8,13 @@ import tensorflow as tf
 class LanguageAffinity(tf.keras.layers.Layer):
     """Fixed vectors of L languages through a linear layer: int32 [n] -> float32 [n, dimension].
 
-    Languages that the same users consume have vectors near each other, so what is learned of one
-    holds for its neighbours; a learned vector for each language can't do that. The vectors are part
-    of the model's weights, since a served model has no co-occurrence counts at hand.
+    Languages that the same users consume have vectors near each other, so what is learned for one
+    carries over to its neighbours; independently learned vectors can't do that. The vectors are part
+    of the model's weights, since a served model has no co-occurrence counts.
 
     Args:
         size: L; index 0 is an unknown language, whose vector is zero.
-        width: Numbers of each fixed vector.
+        width: Size of the fixed vectors.
         dimension: Size of the output.
     """
 

@@ -1,4 +1,4 @@
-"""The candidate tower: an item's id and content to one vector."""
+"""The candidate tower, which maps an item's id and content to a vector."""
 
 from collections.abc import Sequence
 
@@ -19,20 +19,20 @@ from trainer.towers.popularity import ItemPopularity
 class CandidateTower(tf.keras.layers.Layer):
     """Item features [n] -> vectors float32 [n, dimension].
 
-    Content (text, categories, language, numbers, embedding columns) gives the item its place; the
+    Content (text, categories, language, numbers, embedding columns) determines the item's position; the
     id adds a learned offset to it. In training the offset is hidden for a share of the items, so
-    that an item without one (cold, or of another catalogue) still lands where it belongs.
+    that an item without one (cold, or of another catalogue) is still placed correctly.
 
     Args:
-        vocabulary: Of the training part.
+        vocabulary: Vocabulary of the training part.
         config: Which features are used.
         dimension: Size of the shared space.
         normalize: Whether the vectors have unit length.
         encoder: The text encoder's trained part, the features' texts -> float32 [n, T]; None when
-            the features hold vectors already.
-        conversion: Of sentence vectors between languages.
-        linear_rank: Numbers of the linear item-item model behind the tower's own; 0: none.
-        compares: Whether the items' content stands behind these, to be compared with a history's.
+            the features are vectors already.
+        conversion: Conversion of sentence vectors between languages.
+        linear_rank: Rank of the linear item-item model, appended to the tower's output; 0 disables it.
+        compares: Whether the items' content is appended as well, to be compared with a history's.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class CandidateTower(tf.keras.layers.Layer):
         self._embeddings = dense(dimension, use_bias=False, name="embeddings") if vocabulary.embeddings else None
         self._adapter = Adapter(dimension, name="adapter")
         ids = NeighbourIds if config.neighbours.enabled else IdEmbedding
-        # Hidden in `call`, the popularity with the id.
+        # Hidden in `call`, popularity together with the id.
         self._id = ids(len(vocabulary.items), dimension, dropout=0.0, name="item") if config.item_id else None
         self.linear = LinearItems(len(vocabulary.items), linear_rank, name="linear") if linear_rank else None
         self.popularity = ItemPopularity(len(vocabulary.items), name="popularity") if config.popularity else None
@@ -98,7 +98,7 @@ class CandidateTower(tf.keras.layers.Layer):
             vector += self._id(ids, features["neighbours"]) if isinstance(self._id, NeighbourIds) else self._id(ids)
         vector = tf.math.l2_normalize(vector, axis=-1) if self._normalize else vector
         parts = [vector]
-        # The towers learn alone: its closed form has seen the interactions that they learn from.
+        # The towers are trained without it: its closed form has seen the interactions they learn from.
         if self.linear is not None and not training:
             parts.append(self.linear(ids, features["neighbours"]))
         if self._compares and not training:
@@ -108,7 +108,7 @@ class CandidateTower(tf.keras.layers.Layer):
         return tf.concat(parts, axis=1) if len(parts) > 1 else vector
 
     def content(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
-        """What the item is without its id: float32 [n, dimension], not normalised."""
+        """The item's content without its id: float32 [n, dimension], not normalised."""
         vector = self._hide(self.read(features["text"], features["language"], training), training)
         if self._category_text is not None and self._category is not None:
             labels = self._category_text(self._noise(features["category_text"], training))
@@ -129,7 +129,7 @@ class CandidateTower(tf.keras.layers.Layer):
         return text if self.encoder is None else self.encoder(text)
 
     def forget_languages(self, indices: Sequence[int]) -> None:
-        """Sets the learned vectors of some languages to zero: of those that no item of training has."""
+        """Zeroes the learned vectors of the given languages: those of no training item."""
         if self._language is not None and len(indices):
             self._language.table.scatter_update(
                 tf.IndexedSlices(tf.zeros([len(indices), self._language.table.shape[1]]), tf.constant(indices))
@@ -148,16 +148,16 @@ class CandidateTower(tf.keras.layers.Layer):
         return self._text(self._noise(vectors, training))
 
     def _hide(self, part: tf.Tensor, training: bool) -> tf.Tensor:
-        """Takes the feature away from some items, so that none leans on one feature alone."""
+        """Drops the feature of some items, so that the model doesn't rely on a single feature."""
         if not training or self._config.feature_dropout == 0.0:
             return part
         kept = tf.random.uniform([tf.shape(part)[0], 1]) >= self._config.feature_dropout
         return part * tf.cast(kept, tf.float32)
 
     def _noise(self, vectors: tf.Tensor, training: bool) -> tf.Tensor:
-        """Blurs sentence vectors by about the distance between translations of one sentence.
+        """Adds noise to sentence vectors of about the distance between translations of a sentence.
 
-        What survives the blur holds in every language, which is what a model trained on one needs.
+        What survives the noise holds in every language, as needed by a model trained on one.
         """
         scale = self._config.text_noise
         if not training or scale == 0.0:

@@ -1,25 +1,25 @@
-"""Similarity of an item's content to that of the history, next to the towers, in the same vectors.
+"""Similarity of an item's content to the history's, in addition to the towers, in the same vectors.
 
-What the towers and the linear model know of an item that training never showed is a mean over items that are like it,
-and a mean blurs: the sequel of a film that was just watched, or the next part of a story, is no longer the nearest one.
-So items carry their content itself as further numbers, sentence vector and category labels, and a request carries that
-of its history: their dot product is added to the towers' (late fusion).
+For an item not seen in training, the towers and the linear model only have a mean over similar items, and a mean
+blurs: the sequel of a film just watched, or the next part of a story, is no longer the nearest one. So item vectors
+also include the content itself, sentence vector and category labels, and the request's vector includes that of its
+history: their dot product is added to the towers' (late fusion).
 """
 
 import tensorflow as tf
 
 
 class ContentHistory(tf.keras.layers.Layer):
-    """What a history looks for by its content: a factor times the unit vector of its items' weighted sum.
+    """Content vector of a history: a factor times the unit vector of its items' weighted sum.
 
     Args:
-        recency: An item before n newer ones weighs (1 + n)^-recency; 0: all alike.
+        recency: An item with n newer ones has weight (1 + n)^-recency; 0: equal weights.
     """
 
     def __init__(self, recency: float, *, name: str) -> None:
         super().__init__(name=name)
         self._recency = recency
-        # Chosen when the towers are trained: `trainer.training.factors`.
+        # Chosen after the towers are trained: `trainer.training.factors`.
         self.factor = self.add_weight(name="factor", shape=(), initializer="zeros", trainable=False)
 
     def call(self, items: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The catalogue as tensors that live in the graph: features of an item by its row."""
+"""The catalogue as tensors in the graph: item features by row."""
 
 from typing import TypedDict
 
@@ -16,12 +16,12 @@ class ItemFeatures(TypedDict):
     """Features of n items.
 
     ``id``, ``language``: int32 [n] vocabulary indices, 0 unknown. ``text``: float32 [n, T] vectors,
-    or what the encoder's trained part takes (string [n] for a whole encoder). ``categories``: int32 [n, C] vocabulary
+    or the input of the encoder's trained part (string [n] for a whole encoder). ``categories``: int32 [n, C] vocabulary
     indices, 0 unknown or padding. ``category_text``: float32 [n, T], the mean vector of the item's
     category labels (zero without any). ``numeric``: float32 [n, F], NaN where absent.
     ``embeddings``: float32 [n, E], all embedding columns side by side.
-    ``neighbours``: float32 [n, V], weights of the known items (V is 0 where the tower doesn't look at them).
-    ``content``: float32 [n, C], to be compared with a history's (C is 0 where it isn't).
+    ``neighbours``: float32 [n, V], weights of the known items (V is 0 if the tower doesn't use them).
+    ``content``: float32 [n, C], compared with a history's (C is 0 if it isn't).
     """
 
     id: tf.Tensor
@@ -38,17 +38,17 @@ class ItemFeatures(TypedDict):
 class ItemTable(tf.Module):
     """Features of every item of one catalogue, read by row.
 
-    A model is trained with one table and can be pointed at another: items of a catalogue that the
+    A model is trained with one table and can be switched to another: items of a catalogue that the
     vocabulary doesn't know have id 0 and are placed by their content.
 
     Args:
         catalogue: N items.
         vocabulary: From the training part.
-        texts: Float32 [N, T], vectors or what the encoder's trained part takes, or a list of N prepared texts for an
-            encoder that is trained as a whole.
+        texts: Float32 [N, T], vectors or the input of the encoder's trained part, or a list of N prepared texts for an
+            encoder that is fully trained.
         category_vectors: float32 [K, T], vectors of ``catalogue.category_labels``.
-        variants: Further texts that training shows in place of an item's own.
-        names: The names of categories, and their vectors float32 [M, T]; None: a label is its only name.
+        variants: Additional texts that replace an item's own in training.
+        names: The names of categories, and their vectors float32 [M, T]; None: labels have no other names.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class ItemTable(tf.Module):
         super().__init__(name="item_table")
         self.size = len(catalogue)
         self.catalogue = catalogue
-        # What each item takes of the known items' vectors, float32 [N, V], where the tower asks for it.
+        # Each item's weights of the known items' vectors, float32 [N, V], if the tower uses them.
         self.neighbours = tf.zeros([self.size, 0])
-        # The content that is compared with a history's, float32 [N, C], where the model does so.
+        # The content compared with a history's, float32 [N, C], if the model does so.
         self.content = tf.zeros([self.size, 0])
         self._variants = variants
         ids, languages, categories = (
@@ -73,7 +73,7 @@ class ItemTable(tf.Module):
         )
         self.ids = _constant([ids.get(value, UNKNOWN) for value in catalogue.item_ids], tf.int32)
         self.languages = _constant([languages.get(value, UNKNOWN) for value in catalogue.languages], tf.int32)
-        # One row more than there are labels, so that padding (-1 + 1 = 0) points at an empty label.
+        # One row more than labels, so that padding (-1 + 1 = 0) points at an empty label.
         label_indices = [UNKNOWN] + [categories.get(label, UNKNOWN) for label in catalogue.category_labels]
         self.category_rows = _constant(catalogue.categories + 1, tf.int32)
         self.category_indices = _constant(label_indices, tf.int32)
@@ -109,19 +109,19 @@ class ItemTable(tf.Module):
 
     @property
     def names(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-        """Vectors [M, T] of the names of categories and bounds [K + 1] of each label's own."""
+        """Vectors [M, T] of the category names, and bounds [K + 1] of each label's names."""
         if self._names is None:
             vectors = self.category_vectors.numpy()[1:]
             return vectors, np.arange(len(vectors) + 1, dtype=np.int32)
         return self._names[0].numpy(), self._names[1].numpy()
 
     def names_of(self, label: int) -> list[str]:
-        """What a category label is called, its own text first."""
+        """The names of a category label, its own text first."""
         first, end = self._label_names.splits[label : label + 2]
         return self._label_names.texts[first:end]
 
     def label(self, labels: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Vectors float32 [n, T] of the category labels at int32 ``labels`` [n]; in training of any of their names."""
+        """Vectors float32 [n, T] of the category labels at int32 ``labels`` [n]; in training, of random names."""
         if not training or self._names is None:
             return tf.gather(self.category_vectors, labels + 1)
         vectors, splits = self._names
@@ -130,7 +130,7 @@ class ItemTable(tf.Module):
         return tf.gather(vectors, tf.minimum(first + tf.cast(drawn, tf.int32), end - 1))
 
     def __call__(self, rows: tf.Tensor, training: bool = False) -> ItemFeatures:
-        """Features of the items at int32 ``rows`` [n]; in training each with any of its texts."""
+        """Features of the items at int32 ``rows`` [n]; in training, each with a random one of its texts."""
         texts, languages = self.text(rows, training)
         category_rows = tf.gather(self.category_rows, rows)
         present = tf.cast(category_rows > 0, tf.float32)

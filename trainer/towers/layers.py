@@ -1,4 +1,4 @@
-"""Building blocks that both towers use."""
+"""Building blocks of both towers."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ class IdEmbedding(tf.keras.layers.Layer):
     """Embedding of vocabulary indices in which index 0 ("unknown") is the zero vector.
 
     Args:
-        size: Known values V; indices run from 0 to V.
+        size: Number of known values V; indices run from 0 to V.
         dimension: D.
         dropout: Share of the ids that are treated as unknown in training. It teaches the layers
-            behind it to do without the id, as they must for values that came after training.
-        start_at_zero: For features that training may never show: what was not learned then adds nothing.
+            above it to work without the id, as they must for values that appear after training.
+        start_at_zero: For features that training may never see, so that untrained values add nothing.
     """
 
     def __init__(self, size: int, dimension: int, *, dropout: float, name: str, start_at_zero: bool = False) -> None:
@@ -25,7 +25,7 @@ class IdEmbedding(tf.keras.layers.Layer):
         self._dropout = dropout
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        """Makes the table."""
+        """Creates the table."""
         self.table = self.add_weight(
             name="embeddings",
             shape=(self._size + 1, self._dimension),
@@ -81,14 +81,14 @@ class PiecewiseLinearEncoding(tf.keras.layers.Layer):
             value = values[:, column, tf.newaxis]
             known = tf.math.is_finite(value)
             share = (tf.where(known, value, 0.0) - edges[:-1]) / (edges[1:] - edges[:-1])
-            # Whether there is a value at all is a feature of its own.
+            # Whether there is a value is a feature in itself.
             bins = tf.concat([tf.clip_by_value(share, 0.0, 1.0), tf.ones_like(value)], axis=1)
             encoded.append(tf.where(known, bins, 0.0))
         return self._dense(tf.concat(encoded, axis=1))
 
 
 class HistoryAttention(tf.keras.layers.Layer):
-    """Weighted mean of the history's item vectors; the weights are learned from item and recency.
+    """Weighted mean of the history's item vectors; with weights learned from item and recency.
 
     weight_j = softmax_j(v . tanh(W x_j) - s log(1 + j)), with j = 0 the newest item and s >= 0
     learned: additive attention (Bahdanau et al., 2015, arXiv 1409.0473) without a query, times a
@@ -101,7 +101,7 @@ class HistoryAttention(tf.keras.layers.Layer):
         self._score = tf.keras.layers.Dense(1, use_bias=False, name="score")
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        """Makes the recency exponent."""
+        """Creates the recency exponent."""
         self._recency = self.add_weight(
             name="recency", shape=(), initializer="zeros", constraint=tf.keras.constraints.NonNeg()
         )
@@ -110,7 +110,7 @@ class HistoryAttention(tf.keras.layers.Layer):
     def call(self, items: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Item vectors [B, H, D], newest first, and mask bool [B, H] -> float32 [B, D]."""
         logits = tf.squeeze(self._score(self._hidden(items)), axis=-1)
-        # Age is counted over the items that are there, so padding and dropout don't shift it.
+        # Age is counted over the present items, so padding and dropout don't shift it.
         age = tf.cumsum(tf.cast(mask, tf.float32), axis=1, exclusive=True)
         logits -= self._recency * tf.math.log1p(age)
         weights = tf.nn.softmax(tf.where(mask, logits, -1e9), axis=1) * tf.cast(mask, tf.float32)
@@ -118,7 +118,7 @@ class HistoryAttention(tf.keras.layers.Layer):
 
 
 class TimeFeatures(tf.keras.layers.Layer):
-    """Unix seconds to hour of day, day of week and time of year as points on circles (UTC)."""
+    """Encodes unix seconds as hour of day, day of week and time of year on circles (UTC)."""
 
     _PERIODS = (86_400.0, 604_800.0, 31_556_952.0)
 
@@ -126,7 +126,7 @@ class TimeFeatures(tf.keras.layers.Layer):
         """Int64 [B] -> float32 [B, 6]."""
         parts = []
         for period in self._PERIODS:
-            # The remainder is taken in integers: float32 has no room for unix seconds.
+            # The remainder is computed in integers: float32 is too imprecise for unix seconds.
             phase = tf.cast(tf.math.floormod(timestamps, tf.constant(int(period), tf.int64)), tf.float32)
             angle = phase * (2.0 * np.pi / period)
             parts += [tf.sin(angle), tf.cos(angle)]

@@ -1,9 +1,9 @@
-"""A linear item-item model next to the towers, in the same vectors.
+"""A linear item-item model in addition to the towers, in the same vectors.
 
-The towers compress what they learn of items and users into one vector each; a linear model of items that are chosen
-together (EASE, Steck, 2019, arXiv 1905.03375) keeps what they blur and has a closed form. Its weights, made symmetric
-and cut to their largest eigenvalues, are dot products of item vectors: items carry them as further numbers, a request
-carries the sum over its history, and the one index answers for both models (late fusion).
+The towers compress what they learn about items and users into one vector each; a linear model of item co-occurrence
+(EASE, Steck, 2019, arXiv 1905.03375) keeps the detail that they blur and has a closed form. Its weights, made
+symmetric and truncated to the largest eigenvalues, are dot products of item vectors: these are appended to the items'
+vectors, and their sum over the history to the request's, so that a single index serves both models (late fusion).
 """
 
 from typing import Final
@@ -18,24 +18,24 @@ from trainer.errors import BabelrecError
 from trainer.models.settings import LinearConfig
 
 _Floats = npt.NDArray[np.float32]
-# The closed form inverts a matrix of items x items; beyond this it takes many minutes and gigabytes.
+# The closed form inverts an items x items matrix; beyond this it takes many minutes and gigabytes.
 _LARGEST: Final = 20_000
-# With `rank: auto`, catalogues beyond this do without: the inverse takes time that grows with the cube of the items.
+# With `rank: auto`, larger catalogues do without: the inverse takes cubic time in the number of items.
 _AUTO_ITEMS: Final = 6_000
 _AUTO_RANKS: Final = (128, 512)
-# All eigenvalues of a matrix of this size take a moment.
+# Computing all eigenvalues of a matrix of this size is fast.
 _SMALL: Final = 500
-# Multiplications of the subspace; each makes the smaller eigenvalues' share of it smaller.
+# Power iterations on the subspace; each reduces the contribution of the smaller eigenvalues.
 _POWER: Final = 8
-# Where nothing could be measured: the best or second best on each data set that was tried.
+# Used if nothing could be measured: the best or second best on each data set tried.
 DEFAULT_REGULARIZATION: Final = 300.0
 
 
 def linear_rank(config: LinearConfig, users: int, items: int) -> int:
-    """Numbers of the linear model's vectors for so many known users and items; 0: there is none.
+    """Rank of the linear model for this many known users and items; 0: no model.
 
-    ``auto`` takes an eighth of the smaller of the two: what few people did has few independent directions, and what
-    many did with many items loses quality when it is cut to few.
+    ``auto`` uses an eighth of the smaller of the two: data from few users has few independent directions, while
+    many users and items lose quality at a low rank.
     """
     if config.rank != "auto":
         return config.rank
@@ -49,15 +49,15 @@ class LinearItems(tf.keras.layers.Layer):
     """Vectors of the linear model by vocabulary index; index 0 ("unknown") has its neighbours' mean, or zero.
 
     Args:
-        size: Known items V.
-        rank: R, numbers of a vector.
+        size: Number of known items V.
+        rank: R, the size of the vectors.
     """
 
     def __init__(self, size: int, rank: int, *, name: str) -> None:
         super().__init__(name=name)
-        # Saved with the model, so that nobody has to solve for them again.
+        # Saved with the model, so that they need not be solved for again.
         self.table = self.add_weight(name="table", shape=(size + 1, rank), initializer="zeros", trainable=False)
-        # What makes up for a mean of neighbours being shorter than what it replaces.
+        # Compensates for means of neighbours being shorter than what they replace.
         self.stretch = self.add_weight(name="stretch", shape=(), initializer="ones", trainable=False)
 
     def call(self, indices: tf.Tensor, neighbours: tf.Tensor) -> tf.Tensor:
@@ -70,7 +70,7 @@ class LinearItems(tf.keras.layers.Layer):
 
 
 class LinearHistory(tf.keras.layers.Layer):
-    """What a history says of every item: sum over its n items of their vectors, by sign, over sqrt(n).
+    """The history's side of the scores: the signed sum of its n items' vectors, divided by sqrt(n).
 
     Args:
         rank: R.
@@ -79,9 +79,9 @@ class LinearHistory(tf.keras.layers.Layer):
     def __init__(self, rank: int, *, name: str) -> None:
         super().__init__(name=name)
         self.rank = rank
-        # Signs of the eigenvalues: half of a dot product's factors must carry them.
+        # Signs of the eigenvalues: one side of the dot product must apply them.
         self.signs = self.add_weight(name="signs", shape=(rank,), initializer="ones", trainable=False)
-        # Chosen when the towers are trained: `trainer.training.factors`.
+        # Chosen after the towers are trained: `trainer.training.factors`.
         self.factor = self.add_weight(name="factor", shape=(), initializer="zeros", trainable=False)
 
     def call(self, items: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -98,14 +98,14 @@ def fit_linear(
     """Solves for the vectors.
 
     With X the users x items matrix and P = (X'X + regularization I)^-1 (Steck, 2019, eq. 8), the similarity of two
-    items is -P_ij / sqrt(P_ii P_jj), their partial correlation; an item's with itself is left out.
+    items is -P_ij / sqrt(P_ii P_jj), their partial correlation; self-similarity is left out.
 
     Args:
         indptr: [U + 1] bounds of each user's items.
         items: [total] item indices below ``size``.
         size: V.
-        rank: R; those of the largest eigenvalues by magnitude are kept, and zeros where V is smaller.
-        regularization: Positives that an item is shrunk by.
+        rank: R; the largest eigenvalues by magnitude are kept, padded with zeros if V is smaller.
+        regularization: Shrinkage, in positives per item.
 
     Returns:
         Vectors float32 [V, R] and signs float32 [R]. They are scaled so that the scores of the given users, for all
@@ -128,7 +128,7 @@ def fit_linear(
 
 
 def partial_correlations(matrix: scipy.sparse.csr_array, regularization: float) -> npt.NDArray[np.float64]:
-    """Similarity of items that `fit_linear` cuts to its rank: users x items [U, V] -> [V, V], 0 on the diagonal.
+    """Item similarity that `fit_linear` truncates to its rank: users x items [U, V] -> [V, V], 0 on the diagonal.
 
     Raises:
         BabelrecError: more than 20,000 items.
@@ -136,8 +136,8 @@ def partial_correlations(matrix: scipy.sparse.csr_array, regularization: float) 
     size = matrix.shape[1]
     if size > _LARGEST:
         raise BabelrecError(
-            f"model.linear solves for {size:,} x {size:,} weights; it is meant for up to {_LARGEST:,} items. "
-            "Switch it off with model.linear.rank=0."
+            f"model.linear solves for {size:,} x {size:,} weights; it supports up to {_LARGEST:,} items. "
+            "Disable it with model.linear.rank=0."
         )
     gram = (matrix.T @ matrix).toarray()
     gram[np.diag_indices(size)] += regularization
@@ -154,9 +154,9 @@ def partial_correlations(matrix: scipy.sparse.csr_array, regularization: float) 
 def _largest(similarity: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.float64], ...]:
     """Eigenvalues and vectors of a symmetric matrix, at least the ``count`` largest by magnitude.
 
-    Of a large matrix they come from a random subspace that is multiplied by it several times (Halko et al., 2011,
-    arXiv 0909.4061, algorithm 4.4): a few products of matrices in place of a decomposition, which takes minutes for
-    some thousand items.
+    For a large matrix they come from a random subspace that is multiplied by it several times (Halko et al., 2011,
+    arXiv 0909.4061, algorithm 4.4): a few matrix products instead of a decomposition that takes minutes for some
+    thousand items.
     """
     size = len(similarity)
     if size < _SMALL or 4 * count > size:
@@ -175,18 +175,18 @@ def stretch_of_means(
     items: npt.NDArray[np.integer],
     neighbours: _Floats,
 ) -> float:
-    """How much longer known items' scores are than those that their neighbours would give them, on average.
+    """Average ratio of known items' scores to those that their neighbours would give them.
 
-    An item that training never showed has the mean of its neighbours' vectors. Means are short, so next to known items
-    it would never be answered. Each known item, placed by its neighbours as if it were unknown, tells by how much.
+    An item not seen in training has the mean of its neighbours' vectors. Means are short, so next to known items
+    it would never be recommended. Placing each known item by its neighbours, as if unknown, gives the factor.
 
     Args:
-        table, signs: Vectors float32 [V, R] and signs float32 [R], of `fit_linear`.
-        indptr, items: Users' items, as given to it.
+        table, signs: Vectors float32 [V, R] and signs float32 [R], from `fit_linear`.
+        indptr, items: Users' items, as passed to it.
         neighbours: Float32 [V, V], each known item's weights of the others.
 
     Returns:
-        Ratio of the two root mean squares of the users' scores; 1 where there are no scores.
+        Ratio of the two root mean squares of the users' scores; 1 if there are no scores.
     """
     histories = _histories(choices(indptr, items, len(table)), table, signs)
     own, means = (_sum_of_squares(histories, each) for each in (table, neighbours @ table))
@@ -194,22 +194,22 @@ def stretch_of_means(
 
 
 def stretch_of_unknown_items(table: _Floats, signs: _Floats, means: _Floats) -> float:
-    """How much longer the items of a catalogue must be, none of which is known, for scores as long as known items'.
+    """Scale of the vectors of an unknown catalogue's items that gives scores as large as known items'.
 
-    The less alike its items and the known ones are (another language, another market), the more their neighbours' means
-    are blurred. Without it, the weight of the linear model compared with the towers and the content would depend on
-    that. A catalogue has no users yet: each item alone is a history, and counts with how much it separates the items,
-    the standard deviation of its scores.
+    The less similar its items are to the known ones (another language, another market), the more their neighbours'
+    means are blurred. Without the factor, the weight of the linear model relative to the towers and the content would
+    depend on that. A catalogue has no users yet, so each item alone is a history, weighted by how much it separates
+    the items: the standard deviation of its scores.
 
     Args:
-        table, signs: Vectors float32 [V, R] and signs float32 [R], of `fit_linear`.
-        means: Float32 [N, R], what the neighbours give the catalogue's items.
+        table, signs: Vectors float32 [V, R] and signs float32 [R], from `fit_linear`.
+        means: Float32 [N, R], the neighbours' means for the catalogue's items.
 
     Returns:
-        The factor of ``means``; 1 where they or the known items have no spread.
+        The factor for ``means``; 1 if they or the known items have no spread.
     """
     known, strange = (_spread(np.asarray(each, np.float64), signs) for each in (table, means))
-    # Both sides of a dot product are stretched.
+    # Both sides of a dot product are scaled.
     return float(np.sqrt(known / strange)) if known > 0.0 and strange > 0.0 else 1.0
 
 
@@ -221,14 +221,14 @@ def _spread(vectors: npt.NDArray[np.float64], signs: _Floats) -> float:
 
 
 def choices(indptr: npt.NDArray[np.integer], items: npt.NDArray[np.integer], size: int) -> scipy.sparse.csr_array:
-    """[U, V]: 1 where a user has an item."""
+    """User-item matrix [U, V]: 1 if a user has an item."""
     return scipy.sparse.csr_array((np.ones(len(items)), items, indptr), shape=(len(indptr) - 1, size))
 
 
 def _histories(
     choices: scipy.sparse.csr_array, table: npt.NDArray[np.floating], signs: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.float64]:
-    """[U, R]: what `LinearHistory` makes of each user's items, at factor 1."""
+    """[U, R]: `LinearHistory` of each user's items, with factor 1."""
     counts = np.maximum(np.diff(choices.indptr), 1)
     return (choices @ (table * signs)) / np.sqrt(counts)[:, np.newaxis]
 
@@ -241,6 +241,6 @@ def _deviation(histories: npt.NDArray[np.float64], vectors: npt.NDArray[np.float
 
 
 def _sum_of_squares(histories: npt.NDArray[np.floating], vectors: npt.NDArray[np.floating]) -> float:
-    """Of all dot products of [U, R] and [V, R], from their moments: never [U, V] in memory."""
+    """Sum of squares of all dot products of [U, R] and [V, R], from their moments, without [U, V] in memory."""
     first, second = (each.astype(np.float64) for each in (histories, vectors))
     return float(np.sum((first.T @ first) * (second.T @ second)))

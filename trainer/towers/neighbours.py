@@ -1,8 +1,8 @@
-"""Items without a learned vector get one from known items that resemble them.
+"""Vectors for items without a learned one, from similar known items.
 
-The vector of an item's id holds what interactions say about it. An item that training never showed, because it is new
-or of another catalogue, has none; but known items that are similar (the same film under another title, its sequel,
-others of its kind and time) say what to expect. It takes the mean of their vectors, weighted by a fixed kernel over
+The vector of an item's id captures what interactions say about it. An item not seen in training, because it is new
+or from another catalogue, has none; but similar known items (the same film under another title, its sequel, others
+of its kind and time) indicate what to expect. It gets the mean of their vectors, weighted by a fixed kernel over
 content that holds in every language and market: kernel regression (Nadaraya, 1964, doi 10.1137/1109020).
 """
 
@@ -20,23 +20,23 @@ from trainer.text.unit_vectors import unit
 from trainer.towers.layers import IdEmbedding
 
 _Floats = npt.NDArray[np.float32]
-# Items that a language's mean vector rests on at least; the rest are as if drawn from the whole catalogue.
+# Weight of the catalogue's mean in a language's mean vector, in items.
 _PRIOR_ITEMS: Final = 20
-# Nearest items that tell how crowded an item's surroundings are.
+# Number of nearest items that measure how crowded an item's neighbourhood is.
 _CROWD: Final = 10
-# Float32 numbers of all weights together, 2 GiB.
+# Maximum number of float32 weights, 2 GiB.
 _LARGEST: Final = 1 << 29
 
 
 class NeighbourIds(IdEmbedding):
     """Embedding of item ids in which an unknown item has the weighted mean of its neighbours' vectors.
 
-    In training an id is hidden from the share ``dropout`` of the items, which are then placed by their neighbours as
-    well: so the layers behind learn what to make of such means, and a factor makes up for their being shorter.
+    In training an id is hidden for the share ``dropout`` of the items, which are then also placed by their neighbours:
+    so the layers above learn to use such means, and a factor compensates for their shorter length.
     """
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        """Makes the table and the factor."""
+        """Creates the table and the factor."""
         self.factor = self.add_weight(name="factor", shape=(), initializer="ones")
         super().build(input_shape)
 
@@ -45,7 +45,7 @@ class NeighbourIds(IdEmbedding):
         known = indices > 0
         if training and self._dropout > 0.0:
             known &= tf.random.uniform(tf.shape(indices)) >= self._dropout
-        # Without gradient: each vector is learned from its own item. The means' gradients are dense and alike, and
+        # Without gradient: each vector is learned from its own item. The means' gradients are dense and similar, and
         # an optimizer that scales them row by row drives all vectors in one direction.
         mean = self.factor * tf.matmul(neighbours, tf.stop_gradient(self.table[1:]))
         return tf.where(known[:, tf.newaxis], tf.gather(self.table, indices), mean)
@@ -54,21 +54,21 @@ class NeighbourIds(IdEmbedding):
 def neighbour_weights(
     content: "Content", known: "Content", own: npt.NDArray[np.integer], config: NeighboursConfig
 ) -> _Floats:
-    """How much of each known item's vector an item takes: softmax of similarity / temperature.
+    """Weights of the known items' vectors for each item: softmax of similarity / temperature.
 
     The similarity is the cosine of the sentence vectors, plus ``category_weight`` times the cosine of the category
-    labels' mean vectors, minus ``year_weight`` for each year between the two, up to ``year_limit``. Of it the mean over
-    an item's ten nearest is taken off, half on each side: in spaces of many dimensions some items are near to
+    labels' mean vectors, minus ``year_weight`` for each year between the two, up to ``year_limit``. The mean similarity
+    to an item's ten nearest is subtracted, half for each side: in high-dimensional spaces some items are near to
     everything (CSLS, Conneau et al., 2018, arXiv 1710.04087, eq. 3).
 
     Args:
-        content: Of N items.
-        known: Of the V items of the vocabulary, in its order.
-        own: [N] vocabulary index of each item, 0 unknown; an item is no neighbour of itself.
+        content: Content of N items.
+        known: Content of the V vocabulary items, in order.
+        own: [N] vocabulary index of each item, 0 unknown; an item is not its own neighbour.
         config: The kernel.
 
     Returns:
-        Float32 [N, V], lines that sum to 1.
+        Float32 [N, V], rows sum to 1.
 
     Raises:
         BabelrecError: the weights would take more than 2 GiB.
@@ -76,7 +76,7 @@ def neighbour_weights(
     if len(content.text) * len(known.text) > _LARGEST:
         raise BabelrecError(
             f"model.candidate.neighbours needs {len(content.text)} x {len(known.text)} weights, more than 2 GiB. "
-            "Switch it off (model.candidate.neighbours.enabled=false) for catalogues as large as these."
+            "Disable it (model.candidate.neighbours.enabled=false) for catalogues as large as these."
         )
     if not len(known.text):
         return np.zeros((len(content.text), 0), np.float32)
@@ -90,25 +90,25 @@ def neighbour_weights(
     similarity -= 0.5 * (_crowding(similarity.T) + _crowding(similarity)[:, np.newaxis])
     best = similarity.max(axis=1, keepdims=True)
     weights = np.exp((similarity - np.where(np.isfinite(best), best, 0.0)) / config.temperature)
-    # An item that is the only known one has no neighbour.
+    # The only known item has no neighbour.
     return (weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
 class Content:
-    """What of a catalogue is comparable with another one: for N items, unit vectors and the year.
+    """Catalogue content comparable across catalogues: for N items, unit vectors and the year.
 
-    Vectors are centred first: what all titles of a language share says which language it is, and what all labels
-    share says nothing.
+    Vectors are centred first: what all titles of a language share only indicates the language, and what all labels
+    share carries no information.
 
     Args:
         catalogue: The items.
         text_vectors: Float32 [N, T], sentence vectors.
         category_vectors: Float32 [K, T], vectors of ``catalogue.category_labels``.
-        year_column: Numeric column with each item's year; one that the catalogue lacks is unknown everywhere.
+        year_column: Numeric column with each item's year; if the catalogue lacks it, all years are unknown.
 
     Attributes:
         text, categories: float32 [N, T].
-        year: float32 [N], NaN unknown.
+        year: float32 [N], NaN if unknown.
     """
 
     def __init__(
@@ -124,14 +124,14 @@ class Content:
         self.year: _Floats = catalogue.numeric.get(year_column, np.full(len(catalogue), np.nan, np.float32))
 
     def only(self, rows: npt.NDArray[np.integer]) -> "Content":
-        """The items at some rows; their vectors stay as they were centred."""
+        """The items at some rows; their vectors keep their centring."""
         part = object.__new__(Content)
         part.text, part.categories, part.year = self.text[rows], self.categories[rows], self.year[rows]
         return part
 
 
 def centred_by_language(vectors: _Floats, languages: Sequence[str]) -> _Floats:
-    """Without the mean of the item's language, which a small language shares with the whole catalogue."""
+    """Subtracts the mean of the item's language, which small languages share with the whole catalogue."""
     overall = vectors.mean(axis=0)
     names, codes = np.unique(np.asarray(languages, dtype=object), return_inverse=True)
     counts = np.bincount(codes, minlength=len(names)).astype(np.float32)
@@ -142,7 +142,7 @@ def centred_by_language(vectors: _Floats, languages: Sequence[str]) -> _Floats:
 
 
 def _crowding(similarity: _Floats) -> _Floats:
-    """Mean of the largest entries of each line, [n]; of hidden entries (-inf) none counts."""
+    """Mean of the largest entries of each row, [n], ignoring hidden entries (-inf)."""
     count = min(_CROWD, similarity.shape[1])
     nearest = np.partition(similarity, similarity.shape[1] - count, axis=1)[:, -count:]
     there = np.isfinite(nearest)

@@ -1,16 +1,16 @@
-"""How popular items are, as one more number of the vectors that are compared.
+"""Item popularity as an additional component of the compared vectors.
 
-In a softmax over items log p(item) is the best score when nothing else is known. It stands as a last number in an
-item's vector, beside the query's weight for it, which starts at 1: the rest of the vectors then learns how a request
-differs from the average one, and few interactions suffice for what they tell best. An item that training never showed
-takes after its neighbours (`trainer.towers.neighbours`), where they are known, else it is like the average item.
+In a softmax over items, log p(item) is the best score when nothing else is known. It is the last component of an
+item's vector, matched by the query's weight for it, which starts at 1: the rest of the vectors then learns how a
+request differs from the average one, for which few interactions suffice. An item not seen in training inherits its
+neighbours' popularity (`trainer.towers.neighbours`) if they are known, else it counts as average.
 """
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-# Added to every count, so that an item that was not chosen yet may still be.
+# Added to every count, so that an item never chosen before can still be.
 _PSEUDO_COUNT = 1.0
 
 
@@ -18,16 +18,16 @@ class ItemPopularity(tf.keras.layers.Layer):
     """Logarithm of an item's number of training positives, relative to the average item's.
 
     Args:
-        size: Known items V; index 0 is "unknown".
+        size: Number of known items V; index 0 is "unknown".
     """
 
     def __init__(self, size: int, *, name: str) -> None:
         super().__init__(name=name)
-        # Saved with the model, so that nobody has to count again.
+        # Saved with the model, so that they need not be counted again.
         self.logs = self.add_weight(name="logs", shape=(size + 1,), initializer="zeros", trainable=False)
 
     def set_counts(self, counts: npt.NDArray[np.floating]) -> None:
-        """Takes the training positives of each vocabulary index, [V + 1]; the first is ignored."""
+        """Sets the number of training positives of each vocabulary index, [V + 1]; the first is ignored."""
         logs = np.log(np.asarray(counts, np.float64)[1:] + _PSEUDO_COUNT)
         self.logs.assign(np.concatenate([[0.0], logs - logs.mean()]) if logs.size else [0.0])
 
@@ -40,7 +40,7 @@ class ItemPopularity(tf.keras.layers.Layer):
 
 
 class PopularityWeight(tf.keras.layers.Layer):
-    """What a request makes of popularity: a factor times (1 + v . x), with v learned from zero on.
+    """A request's weight of popularity: a factor times (1 + v . x), with v learned from a zero start.
 
     The factor is 1 in training and may be chosen after it (`trainer.training.factors`).
     """

@@ -1,4 +1,4 @@
-"""The query tower: whatever is known of a request to one vector in the items' space."""
+"""The query tower, which maps all known features of a request to a vector in the items' space."""
 
 from typing import TypedDict
 
@@ -67,17 +67,17 @@ def query_features(
 class QueryTower(tf.keras.layers.Layer):
     """Query features of B requests -> vectors float32 [B, dimension].
 
-    Each feature that is there adds its vector, absent ones add nothing; a residual network, which
-    also sees which features are there, mends the sum.
+    Each present feature adds its vector, absent ones add nothing; a residual network, which
+    also sees which features are present, corrects the sum.
 
     Args:
-        vocabulary: Of the training part.
+        vocabulary: Vocabulary of the training part.
         config: Which features are used and how often they are hidden in training.
         dimension: Size of the shared space.
         normalize: Whether the vectors have unit length.
         popularity: Whether items' vectors end in their popularity; the query's then end in its weight.
-        linear_rank: Numbers of the linear item-item model behind the items' own; 0: none.
-        content: Of the similarity of items to the history; None or disabled: it doesn't count.
+        linear_rank: Rank of the linear item-item model, appended to the items' vectors; 0 disables it.
+        content: Similarity of items to the history; None or disabled: not used.
     """
 
     def __init__(
@@ -126,13 +126,13 @@ class QueryTower(tf.keras.layers.Layer):
         )
 
     def call(self, features: QueryFeatures, training: bool = False) -> tf.Tensor:
-        """Vectors of B requests; a request with nothing in it gets an arbitrary one."""
+        """Vectors of B requests; an empty request gets an arbitrary one."""
         mask = features["history_mask"]
         if training and self._config.history_dropout > 0.0:
             mask &= tf.random.uniform(tf.shape(mask)) >= self._config.history_dropout
         has_history = tf.cast(tf.reduce_any(mask, axis=1, keepdims=True), tf.float32)
         has_text = tf.cast(features["text_mask"], tf.float32)[:, tf.newaxis]
-        # What stands behind the towers' own numbers is for comparing alone.
+        # What is appended to the towers' own components is only for comparison.
         total = self._history(self._attention(features["history"][..., : self._dimension], mask=mask))
         total += self._text(features["text"]) * has_text
         total += self._language(features["language"], training=training)
@@ -153,7 +153,7 @@ class QueryTower(tf.keras.layers.Layer):
             vectors = features["history"][..., self._dimension : self._dimension + self.linear.rank]
             parts.append(self.linear(vectors, mask))
         if self.content is not None and not training:
-            # Between the linear model's numbers and the popularity, which is one.
+            # Between the linear model's components and the popularity component.
             start = self._dimension + (0 if self.linear is None else self.linear.rank)
             end = features["history"].shape[-1] - (self.popularity is not None)
             parts.append(self.content(features["history"][..., start:end], mask))

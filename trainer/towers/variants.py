@@ -1,4 +1,4 @@
-"""Further texts of a catalogue's items, one of which may be shown in place of the item's own."""
+"""Additional texts of a catalogue's items, one of which may replace the item's own."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ import tensorflow as tf
 
 
 class ItemVariants(tf.Module):
-    """M texts of N items, stored side by side: an item without any takes no memory.
+    """M texts of N items, stored contiguously: an item without any takes no memory.
 
     Args:
         size: N.
-        rows: Int [M], which item each text belongs to.
-        texts: [M, ...], as the item table holds the items' own: float32 vectors or strings.
+        rows: Int [M], the item of each text.
+        texts: [M, ...], in the form of the item table's own: float32 vectors or strings.
         languages: M vocabulary indices.
     """
 
@@ -30,7 +30,7 @@ class ItemVariants(tf.Module):
             self._languages = tf.Variable(np.asarray(languages, np.int32)[order], trainable=False)
 
     def choose(self, rows: tf.Tensor, own: tf.Tensor, languages: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """One text of each item, its own or a variant, all equally likely.
+        """Draws one text of each item, its own or a variant, all equally likely.
 
         Args:
             rows: Int32 [n].
@@ -45,7 +45,7 @@ class ItemVariants(tf.Module):
         # float32 may round a draw just below the end up to it.
         pick = tf.minimum(tf.cast(draw, tf.int32), counts)
         places = tf.gather(self._starts, rows) + tf.maximum(pick - 1, 0)
-        # An item without variants has no place of its own; what is read there is not used.
+        # An item without variants has no position of its own; the value read there is not used.
         places = tf.minimum(places, tf.size(self._languages) - 1)
         other = pick > 0
         broad = tf.reshape(other, tf.concat([tf.shape(rows), tf.ones([tf.rank(own) - 1], tf.int32)], axis=0))

@@ -1,4 +1,4 @@
-"""Chooses how much each ranking head weighs in the final score, on the validation part."""
+"""Chooses each ranking head's weight in the final score, on the validation part."""
 
 import logging
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ _WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
 def choose_blend(ranker: CatalogueRanker, hold_out: HoldOut, heads: Sequence[Head]) -> dict[str, float]:
     """Weights with the best quality on the validation part, found head by head with retrieval fixed at 1.
 
-    Quality is NDCG@10 of whole lists, or the AUC of impressions where these made the split. A head keeps weight 0
+    Quality is NDCG@10 of whole lists, or the AUC of impressions if the split is by impressions. A head keeps weight 0
     unless it helps, so the whole request is never worse on the validation part than retrieval alone.
     """
-    retrieval, outputs, quality = hold_out.judge(ranker)
+    retrieval, outputs, quality = hold_out.blend_data(ranker)
     score = retrieval
     best = quality(score)
     chosen = {RETRIEVAL: 1.0}

@@ -1,7 +1,7 @@
-"""Fits each binary head's temperature, and a bias where it clearly pays, on the validation part.
+"""Fits each binary head's temperature, and a bias if it clearly helps, on the validation part.
 
-The model that is judged there has not learned from the validation part. With ``training.refit`` the served model has;
-it is calibrated by what was found before, as its epochs and its blend are.
+The evaluated model has not been trained on the validation part. With ``training.refit`` the served model has; it
+uses the calibration found before, as it does for the number of epochs and the blend.
 """
 
 import logging
@@ -20,31 +20,32 @@ from trainer.models.calibration import IDENTITY, Calibration, Calibrations, Fitt
 
 _LOG = logging.getLogger(__name__)
 _Floats = npt.NDArray[np.floating]
-# A bias is kept where twice its gain in log likelihood is above this: the 99.9 % point of chi-squared with one degree
-# of freedom, which is how that gain is distributed where no bias is needed (Wilks, 1938).
+# A bias is kept if twice its gain in log likelihood exceeds this: the 99.9 % point of chi-squared with one degree
+# of freedom, the distribution of that gain if no bias is needed (Wilks, 1938).
 _CLEARLY: Final = 10.83
-# Fewer of either class say too little about probabilities.
+# With fewer of either class, probabilities can't be calibrated.
 _LEAST: Final = 10
-# A temperature is sought between exp(-5) and exp(5).
+# The temperature is searched between exp(-5) and exp(5).
 _RANGE: Final = 5.0
+_TITLES: Final[dict[Method, str]] = {"temperature": "temperature scaling", "platt": "Platt scaling"}
 
 
 def fit_calibration(logits: _Floats, labels: _Floats) -> FittedCalibration:
-    """Temperature scaling and Platt's sigmoid of one binary head by maximum likelihood.
+    """Temperature scaling and Platt scaling of one binary head by maximum likelihood.
 
-    Targets are (P + 1) / (P + 2) and 1 / (N + 2) for P positives and N negatives, as Platt (1999, section 2.2) has it,
-    so that separable data don't end in a temperature of 0.
+    Targets are (P + 1) / (P + 2) and 1 / (N + 2) for P positives and N negatives, as in Platt (1999, section 2.2),
+    so that separable data don't lead to a temperature of 0.
 
     Args:
         logits: Float [E].
         labels: [E] of 0 and 1.
 
     Raises:
-        ValueError: shapes differ, or something is not finite or no label.
+        ValueError: shapes differ, or a value is not finite or not a label.
     """
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels, np.float64)
     if logits.ndim != 1 or logits.shape != labels.shape:
-        raise ValueError(f"expected logits and labels of one length, received {logits.shape} and {labels.shape}")
+        raise ValueError(f"expected logits and labels of the same length, received {logits.shape} and {labels.shape}")
     if not np.isfinite(logits).all() or not np.isin(labels, (0.0, 1.0)).all():
         raise ValueError("logits must be finite and labels 0 or 1")
     positives = int(labels.sum())
@@ -65,9 +66,9 @@ def calibrate(heads: Sequence[Head], outputs: _Floats, labels: _Floats) -> Calib
     """Calibrates each binary head.
 
     Args:
-        heads: Of the model.
+        heads: Heads of the model.
         outputs: Raw outputs [E, heads] on the validation part's events.
-        labels: [E, heads], NaN where unknown.
+        labels: [E, heads], NaN if unknown.
     """
     found: Calibrations = {}
     for column, head in enumerate(heads):
@@ -77,14 +78,15 @@ def calibrate(heads: Sequence[Head], outputs: _Floats, labels: _Floats) -> Calib
         fitted = fit_calibration(outputs[known, column], labels[known, column])
         found[head.name] = fitted
         if fitted.method == "none":
-            _LOG.info("%s: too few events of the validation part to calibrate on.", head.output)
+            _LOG.info("%s: too few validation events for calibration.", head.output)
         else:
             _LOG.info(
-                "%s: sigmoid(logit / %.3f %+.3f) by %s; validation log loss %.4f -> %.4f.",
+                "%s: %s: sigmoid(logit / %.3f %s %.3f); validation log loss %.4f -> %.4f.",
                 head.output,
+                _TITLES[fitted.method],
                 fitted.applied.temperature,
-                fitted.applied.bias,
-                fitted.method,
+                "-" if fitted.applied.bias < 0 else "+",
+                abs(fitted.applied.bias),
                 fitted.log_loss["none"],
                 fitted.log_loss[fitted.method],
             )
@@ -93,7 +95,7 @@ def calibrate(heads: Sequence[Head], outputs: _Floats, labels: _Floats) -> Calib
 
 def _fit(logits: _Floats, targets: _Floats, *, with_bias: bool) -> Calibration:
     def loss(parameters: _Floats) -> tuple[float, _Floats]:
-        # The logarithm of the slope is sought: a slope below 0 would turn the head round.
+        # Optimises the logarithm of the slope: a negative slope would invert the head.
         slope, bias = math.exp(parameters[0]), parameters[1] if with_bias else 0.0
         margin = slope * logits + bias
         error = expit(margin) - targets

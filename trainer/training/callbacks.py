@@ -15,12 +15,12 @@ Metrics = dict[str, float]
 
 
 def patience_is_over(epochs: int, best_epoch: int, warm: int, patience: int) -> bool:
-    """Whether training stops after so many epochs, the best of which was ``best_epoch``; see `Validation`."""
+    """Whether training stops after ``epochs`` epochs with the best being ``best_epoch``; see `Validation`."""
     return epochs - max(best_epoch, warm) >= patience
 
 
 class FiniteLossGuard(tf.keras.callbacks.Callback):
-    """Stops with a clear message when the loss is not a number any more."""
+    """Stops with a clear message when the loss is no longer finite."""
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Raises BabelrecError on a non-finite loss."""
@@ -35,14 +35,14 @@ class FiniteLossGuard(tf.keras.callbacks.Callback):
 
 
 class Checkpoints(tf.keras.callbacks.Callback):
-    """Saves the whole state every so many steps and at each epoch's end; feeds the moving average.
+    """Saves the whole state every ``every`` steps and at the end of each epoch; updates the moving average.
 
     Args:
-        state: What is saved.
-        start: Step that the first batch has.
+        state: The state to save.
+        start: Step of the first batch.
         every: Steps between checkpoints.
-        per_epoch: Steps of an epoch. Its last step is saved after validation alone: a run killed
-            in between must not believe that the epoch was judged.
+        per_epoch: Steps per epoch. The last one is saved only after validation: a run killed
+            in between must not believe that the epoch was validated.
     """
 
     def __init__(self, state: TrainingState, start: int, every: int, per_epoch: int) -> None:
@@ -53,23 +53,23 @@ class Checkpoints(tf.keras.callbacks.Callback):
         self._every = every
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Counts the step; raises a signal that came in it."""
+        """Counts the step; raises a signal received during it."""
         self._done += 1
         if self._state.average is not None:
             self._state.average.update()
-        # Not before: the first step takes long, and there is nothing to save.
-        interrupts.put_off()
+        # Not earlier: the first step takes long, and there is nothing to save.
+        interrupts.defer()
         if self._done % self._every == 0 and self._done % self._per_epoch:
             self._save(self._done)
         interrupts.check()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Saves after validation, so that its verdict is in the checkpoint."""
+        """Saves after validation, so that its result is in the checkpoint."""
         self._save(self._done)
         interrupts.check()
 
     def save_interrupted(self) -> None:
-        """Saves the steps since the last checkpoint; an epoch that was not judged gets its last step once more."""
+        """Saves the steps since the last checkpoint; an epoch not yet validated repeats its last step."""
         step = self._done - (self._done % self._per_epoch == 0)
         if step > self._saved:
             self._save(step)
@@ -83,13 +83,13 @@ class Validation(tf.keras.callbacks.Callback):
     """Measures validation metrics after each epoch, keeps the best weights and stops early.
 
     Args:
-        measure: Gives the metrics of the model as it is; keys such as ``recall@10`` and
+        measure: Measures the model's current metrics; keys such as ``recall@10`` and
             ``item_language/ko/recall@10``.
         state: Keeps the best weights.
-        monitor: The metric that decides.
-        patience: Epochs without a better value before training stops.
-        warm: Epoch, from 1, in which the warm-up ends: patience counts from it, because a learning rate that still
-            rises says nothing about what more training is worth.
+        monitor: The metric to maximise.
+        patience: Epochs without improvement before training stops.
+        warm: Epoch, from 1, in which the warm-up ends: patience counts from it, because a learning rate that is still
+            rising says nothing about the benefit of further training.
         writer: TensorBoard writer.
     """
 
@@ -110,12 +110,12 @@ class Validation(tf.keras.callbacks.Callback):
         self._patience = patience
         self._warm = warm
         self.gain = 0.0
-        """Of the last epoch over the best one before it, as a share; 0 where it was not better."""
+        """Relative gain of the last epoch over the best one before it; 0 if it was not better."""
         self._writer = writer
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Validates and decides."""
-        with self._state.averaged(), interrupts.at_once():
+        """Validates and decides whether to stop."""
+        with self._state.averaged(), interrupts.immediate():
             metrics = self._measure()
         with self._writer.as_default(step=epoch):
             for name, value in metrics.items():
@@ -132,12 +132,12 @@ class Validation(tf.keras.callbacks.Callback):
 class TensorBoardCurves(tf.keras.callbacks.Callback):
     """Losses, learning rate and histograms of the weights for TensorBoard.
 
-    Unlike Keras's callback it writes into one directory, and leaves the recording of other summaries alone.
+    Unlike Keras's callback it writes into one directory, and doesn't disable the recording of other summaries.
 
     Args:
-        writer: Of the run.
-        prefix: Stands before each tag, such as ``refit/``.
-        start: Step that the first batch has.
+        writer: TensorBoard writer of the run.
+        prefix: Prefix of each tag, such as ``refit/``.
+        start: Step of the first batch.
         histograms: Whether to write the weights' histograms after each epoch.
     """
 

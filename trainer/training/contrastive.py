@@ -6,14 +6,14 @@ import tensorflow as tf
 def info_nce(first: tf.Tensor, second: tf.Tensor, temperature: float, groups: tf.Tensor) -> tf.Tensor:
     """Symmetric InfoNCE (van den Oord et al., 2018, arXiv 1807.03748, eq. 4, both ways as in CLIP, arXiv 2103.00020).
 
-    Each row of ``first`` has to find its own row of ``second`` among all of them by cosine, and the
-    other way round. Rows of one group are no negatives of each other.
+    Each row of ``first`` must find its counterpart in ``second`` among all rows by cosine, and
+    vice versa. Rows of the same group are not negatives of each other.
 
     Args:
         first: Float32 [n, D], n at least 1.
         second: Float32 [n, D]; row i is the other view of row i.
         temperature: Divides the cosines.
-        groups: Int [n, G]; two rows mean the same where any of their G numbers agree, such as films of one title.
+        groups: Int [n, G]; two rows are equivalent if any of their G numbers agree, such as films of one title.
 
     Returns:
         Mean cross-entropy in nats, a scalar.

@@ -1,6 +1,6 @@
-"""The cross-lingual options of a run: what they need from the data, and where they enter the model.
+"""The cross-lingual options of a run: their data and their part in the model.
 
-With every option off nothing is read and the model is left as it is. See docs/crosslingual.md.
+With every option off, nothing is read and the model is unchanged. See docs/crosslingual.md.
 """
 
 import functools
@@ -37,8 +37,8 @@ _LOG = logging.getLogger(__name__)
 def alignment_pairs(config: Config, dataset: Dataset, catalogue: Catalogue) -> tuple[TextPairs, TextPairs]:
     """Parallel texts of the run's dataset, or of ``training.alignment.source``: (training, held out).
 
-    The division depends on the run's seed and the items alone, so that runs with alignment and without
-    can be judged on the same pairs.
+    The division depends only on the run's seed and the items, so that runs with and without alignment
+    can be evaluated on the same pairs.
 
     Raises:
         BabelrecError: there are no parallel texts.
@@ -57,7 +57,7 @@ def alignment_pairs(config: Config, dataset: Dataset, catalogue: Catalogue) -> t
 
 
 class CrossLingual:
-    """What one training part gives the cross-lingual options.
+    """The data of the cross-lingual options, from one training part.
 
     Args:
         config: The run's settings.
@@ -66,7 +66,7 @@ class CrossLingual:
         parts: Only ``parts.train`` is read.
 
     Raises:
-        BabelrecError: an option is on that these data can't serve.
+        BabelrecError: an enabled option is not supported by the data.
     """
 
     def __init__(self, config: Config, dataset: Dataset, catalogue: Catalogue, parts: Split) -> None:
@@ -80,12 +80,12 @@ class CrossLingual:
         fixed = conversion.bottleneck is None and config.text.tuning.mode == "frozen"
         if aligned and training.alignment.space == "text" and fixed:
             raise BabelrecError(
-                "training.alignment.space is `text`, and nothing learns there. Remedy: set "
-                "model.conversion.bottleneck, train a part of the encoder (text.tuning.mode), or take `shared`."
+                "training.alignment.space is `text`, where nothing is trained. Remedy: set "
+                "model.conversion.bottleneck, train a part of the encoder (text.tuning.mode), or use `shared`."
             )
         if training.adversarial.method and training.adversarial.at == "text" and config.text.tuning.mode != "frozen":
             raise BabelrecError(
-                "training.adversarial.at is `text`, which moves the vectors of a frozen encoder, and text.tuning.mode "
+                "training.adversarial.at is `text`, which perturbs a frozen encoder's vectors, and text.tuning.mode "
                 f"is {config.text.tuning.mode!r}. Remedy: set training.adversarial.at to `candidate`."
             )
         self._pairs, self._held = TextPairs.none(), TextPairs.none()
@@ -96,22 +96,22 @@ class CrossLingual:
             if not len(self._pairs):
                 raise BabelrecError(
                     f"training.alignment.hold_out is {training.alignment.hold_out:g}, which leaves none of the "
-                    f"{len(self._held)} pairs of texts to learn from. Lower it."
+                    f"{len(self._held)} pairs of texts to train on. Lower it."
                 )
-            _LOG.info("%d pairs of texts to align, %d held out.", len(self._pairs), len(self._held))
+            _LOG.info("%d text pairs to align, %d held out.", len(self._pairs), len(self._held))
         self.variants = self._variants()
 
     @property
     def languages(self) -> list[str]:
-        """Languages that training meets in texts beside the items' own."""
+        """Languages of training texts other than the items' own."""
         return sorted({*self.variants.languages, *self._pairs.languages()} - {UNDETERMINED})
 
     def enter(self, model: Recommender, vocabulary: Vocabulary) -> None:
-        """Sets what the options start from and adds their losses; before a checkpoint is restored.
+        """Sets the options' initial weights and adds their losses; call before restoring a checkpoint.
 
         Args:
             model: Built, at its initial weights.
-            vocabulary: The model's.
+            vocabulary: The model's vocabulary.
         """
         training = self._config.training
         tower = model.candidate_tower
@@ -139,14 +139,14 @@ class CrossLingual:
     def report(
         self, model: Recommender, vocabulary: Vocabulary, run: Run, writer: tf.summary.SummaryWriter, step: int
     ) -> None:
-        """Writes accuracy@1 on held-out pairs and the plot of affinities, each where its option is on.
+        """Writes accuracy@1 on held-out pairs and the plot of affinities, each if its option is on.
 
         Args:
-            model: Trained.
-            vocabulary: The model's.
-            run: ``alignment.json`` and ``language_affinities.png`` are written there.
-            writer: Of TensorBoard events, for the same.
-            step: Epoch that they belong to.
+            model: The trained model.
+            vocabulary: The model's vocabulary.
+            run: ``alignment.json`` and ``language_affinities.png`` are written to it.
+            writer: TensorBoard writer, for the same.
+            step: Epoch of the results.
         """
         with writer.as_default():
             if len(self._held) > 1:
@@ -165,7 +165,7 @@ class CrossLingual:
 
     @functools.cached_property
     def _together(self) -> "CoOccurrence":
-        # SciPy is loaded by runs that count alone.
+        # Only runs that count load SciPy.
         from trainer.text.cooccurrence import CoOccurrence
 
         return CoOccurrence.from_training(self._parts.train, self._catalogue)
@@ -190,7 +190,7 @@ class CrossLingual:
         return found
 
     def _rotations(self, pivot: str) -> dict[tuple[str, str], np.ndarray]:
-        """A rotation into the pivot from each language that training pairs join with it."""
+        """A rotation to the pivot from each language with training pairs in both."""
         from trainer.text.cooccurrence import anchored_procrustes
 
         found = {}
@@ -205,8 +205,8 @@ class CrossLingual:
             )
         if not found:
             raise BabelrecError(
-                f"model.conversion.start is `procrustes`, and no pair of texts joins a language with the pivot "
-                f"{pivot!r}. Remedy: name another model.conversion.pivot, or start from `identity`."
+                f"model.conversion.start is `procrustes`, and no text pair links a language with the pivot "
+                f"{pivot!r}. Remedy: choose another model.conversion.pivot, or start from `identity`."
             )
         return found
 
@@ -223,7 +223,7 @@ class CrossLingual:
             text_inputs(pairs.first, pairs.first_languages, text),
             text_inputs(pairs.second, pairs.second_languages, text),
             np.array(languages, np.int32),
-            # The second side's numbers are of their own: both sides' never meet.
+            # The second side has separate numbers: the two sides are never compared.
             np.stack([groups[0], groups[1] + len(pairs)], axis=1).astype(np.int32),
             self._config.training.alignment,
         )

@@ -1,8 +1,8 @@
-"""Factors of parts that no gradient trains, chosen on the validation part when the rest is trained.
+"""Factors not trained by gradient, chosen on the validation part after training.
 
-A factor is one number for the whole model, so few validation users are enough to choose it: how much popularity counts
-compared with what is known of a request (after few interactions, or a start from another market's model, it is the best
-that is known), and how much the linear item-item model and content similarity count compared with the towers.
+A factor is a single number for the whole model, so a few validation users suffice to choose it: how much popularity
+counts compared with what is known of a request (after few interactions, or a start from another market's model, it is
+the best information), and how much the linear item-item model and content similarity count compared with the towers.
 """
 
 import logging
@@ -24,18 +24,18 @@ def choose_factor(
     *,
     metric: str,
 ) -> None:
-    """Sets a factor to the choice that is best on the validation part.
+    """Sets a factor to the best choice on the validation part.
 
-    It is chosen once a run and noted in ``<name>.json``; a phase without validation part takes the noted one, or the
-    first choice where nothing was ever measured. Of equally good choices the earlier one is taken.
+    It is chosen once per run and saved in ``<name>.json``; a phase without validation part uses the saved one, or the
+    first choice if nothing was ever measured. Ties go to the earlier choice.
 
     Args:
-        run: The run that is being trained.
-        name: Of the factor.
-        factor: A scalar.
-        choices: To try, the preferred first.
-        measure: Gives the metrics of the model as it is on the validation part; None when there is none.
-        metric: Decides.
+        run: The run being trained.
+        name: Name of the factor.
+        factor: The scalar variable.
+        choices: Values to try, preferred first.
+        measure: Measures the model's current metrics on the validation part; None without one.
+        metric: The metric that decides.
     """
     record = f"{name}.json"
     if not (run.path / record).exists():
@@ -52,5 +52,5 @@ def choose_factor(
     _LOG.info("The factor of %s is %g.", name, chosen)
     factor.assign(chosen)
     if measure is not None:
-        # Whoever measures next does so with the vectors of the moment.
+        # The next measurement uses the current vectors.
         measure()

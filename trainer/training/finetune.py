@@ -1,10 +1,10 @@
-"""`finetune`: from a run and another market's data to a model of both, and what each of them gained or lost."""
+"""`finetune`: trains a finished run on another market's data and compares the quality on both."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
-from trainer.config.checks import check_goes_together
+from trainer.config.checks import check_compatible
 from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
 from trainer.data.sources import prepare
@@ -24,7 +24,7 @@ from trainer.training.transfer import SourceModel, check_encoders, source_config
 _LOG = logging.getLogger(__name__)
 SOURCE_DIRECTORY = "source"
 RECORD = "finetune.json"
-# One order of magnitude below the rate that the source was trained with.
+# One order of magnitude below the source's learning rate.
 _RATE_FACTOR = 0.1
 _METRICS = ("recall@10", "ndcg@10")
 
@@ -32,7 +32,7 @@ _METRICS = ("recall@10", "ndcg@10")
 def finetune_config(config: Config, source: Run) -> Config:
     """The settings of a run that starts from ``source``.
 
-    ``model`` and ``text.encoder`` are the source's where ``config`` doesn't set them, and the learning rate is a tenth
+    ``model`` and ``text.encoder`` are the source's if ``config`` doesn't set them, and the learning rate is a tenth
     of the source's.
 
     Raises:
@@ -58,9 +58,9 @@ def finetune_config(config: Config, source: Run) -> Config:
             "training": config.training.model_copy(update=training),
         }
     )
-    check_goes_together(merged)
-    # The source's model gets the new run's encoder, and must stay a run of its own.
-    check_goes_together(source_config(source, text))
+    check_compatible(merged)
+    # The source's model gets the new run's encoder, and must remain a separate run.
+    check_compatible(source_config(source, text))
     return merged
 
 
@@ -68,28 +68,28 @@ def finetune(config: Config, source: Run, run_dir: Path) -> dict[str, Any]:
     """Trains a run that starts from another and measures both markets before and after.
 
     Args:
-        config: Of the new run, see `finetune_config`.
-        source: Where to start.
-        run_dir: Where the run is written; the source's model with the new shared weights stands in ``source``
-            below it, a finished run of its own.
+        config: Settings of the new run, see `finetune_config`.
+        source: The run to start from.
+        run_dir: Directory of the new run; the source's model with the new shared weights is in ``source``
+            below it, as a separate finished run.
 
     Returns:
-        What stands in ``finetune.json``: metrics of target and source before and after, ``forgetting`` (the share
-        of the source's metric that was lost), parameters of the encoder, seconds of the training.
+        The content of ``finetune.json``: metrics of target and source before and after, ``forgetting`` (the share
+        of the source's metric that was lost), parameters of the encoder, training time in seconds.
 
     Raises:
-        BabelrecError: as of `fit`.
+        BabelrecError: as for `fit`.
     """
     config = finetune_config(config, source)
-    # Rather now than when the training is over.
+    # Check now rather than after training.
     source_data = source.dataset()
     for name, each in (("the config", config), (str(source.path), source.config)):
         if split(prepare(each.data.source), each.data).test.is_empty():
             raise BabelrecError(
-                f"{name} leaves no test part (data.split.test_fraction), by which finetune compares. Give it one, or "
-                "use fit with training.start_from, which compares nothing."
+                f"{name} leaves no test part (data.split.test_fraction), which finetune needs for its comparison. Set "
+                "one, or use fit with training.start_from, which makes no comparison."
             )
-    Run.check_place(run_dir)
+    Run.check_path(run_dir)
     with writing_alone(run_dir):
         return _finetune(config, source, source_data, run_dir)
 
@@ -105,7 +105,7 @@ def _finetune(config: Config, source: Run, source_data: Dataset, run_dir: Path) 
     same_data = prepare(run.config.data.source).fingerprint == source_data.fingerprint
     transfer = run.path / "transfer.json"
     market: dict[str, dict[str, Any]] = {
-        # On one dataset nothing is zero-shot: the same users were trained on.
+        # On the same dataset nothing is zero-shot: the model was trained on the same users.
         "target": {
             "before": None if same_data else _metrics(evaluate_zero_shot(_at_ten(source), run.config)),
             "after": _metrics(evaluate_collaborative(_at_ten(run))),
@@ -135,7 +135,7 @@ def _finetune(config: Config, source: Run, source_data: Dataset, run_dir: Path) 
 
 
 def forgetting(before: float, after: float) -> float:
-    """The share of ``before`` that is lost; negative where something was gained."""
+    """The share of ``before`` that is lost; negative for a gain."""
     return (before - after) / before if before else 0.0
 
 
@@ -162,7 +162,7 @@ def finetune_markdown(record: dict[str, Any]) -> str:
 
 
 def _at_ten(run: Run) -> Run:
-    """The run, measured at the cut-off that the record has, whatever its own config measures."""
+    """The run, evaluated at the record's cut-off, whatever its own config says."""
     evaluation = run.config.evaluation.model_copy(update={"ks": [10]})
     return Run(run.path, run.config.model_copy(update={"evaluation": evaluation}))
 

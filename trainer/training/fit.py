@@ -1,4 +1,4 @@
-"""`fit`: from settings to a trained model in a run directory."""
+"""`fit`: trains a model into a run directory."""
 
 import contextlib
 import logging
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from trainer.config.checks import check_goes_together
+from trainer.config.checks import check_compatible
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.heads import Head
@@ -38,30 +38,30 @@ def fit(config: Config, run_dir: Path) -> Run:
 
     Args:
         config: The settings.
-        run_dir: Where everything is written.
+        run_dir: Directory for all output.
 
     Returns:
         The finished run.
 
     Raises:
-        BabelrecError: bad data or settings, a non-finite loss, unusable checkpoints, data that have changed since the
-            run began, or another process that writes there.
+        BabelrecError: bad data or settings, a non-finite loss, unusable checkpoints, data that has changed since the
+            run began, or another process writing there.
     """
-    check_goes_together(config)
+    check_compatible(config)
     with_own(config.evaluation.metrics)
     for own in config.training.own_losses:
         own_loss(own.path)
-    Run.check_place(run_dir)
+    Run.check_path(run_dir)
     with writing_alone(run_dir):
         return fit_locked(config, run_dir)
 
 
 def fit_locked(config: Config, run_dir: Path) -> Run:
-    """`fit` for a caller that holds the directory's lock (`writing_alone`) already."""
+    """`fit` for a caller that already holds the directory's lock (`writing_alone`)."""
     run = Run.create(run_dir, config)
     if run.finished:
         run.check_training_data()
-        _LOG.info("%s is finished already; nothing to do.", run_dir)
+        _LOG.info("%s is already finished; nothing to do.", run_dir)
         return run
     with open_loggers(run) as loggers, contextlib.closing(open_writer(run)) as writer:
         write_config_page(writer, config)
@@ -96,8 +96,8 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> Non
         selection.choose_search(model)
         epochs = selection.finish(model, _blend(selection, model))
     if config.training.refit and not everything.validation.is_empty():
-        _LOG.info("Training again on training + validation for %d epochs.", epochs)
-        # Its catalogue would stay in memory with the next one.
+        _LOG.info("Retraining on training + validation for %d epochs.", epochs)
+        # Otherwise its catalogue would stay in memory along with the next one.
         del selection, model
         last = Phase(FINAL, run, dataset, catalogue, split(dataset, without_validation(config.data)), loggers, writer)
         model = last.train(epochs, hold_out=False)
@@ -106,7 +106,7 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> Non
         if model is None:
             model = selection.train(config.training.epochs, hold_out=True, done=True)
     last.vocabulary.save(run.vocabulary)
-    # Only the towers' own numbers: otherwise unlearned content would be most of what is seen.
+    # Only the towers' own components: otherwise untrained content would dominate the view.
     vectors = model.candidate_vectors(last.items).numpy()[:, : config.model.dimension]
     write_projector(run, catalogue, vectors, config.training.projector_items)
     run.write(
@@ -118,23 +118,23 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> Non
 
 
 def _check_heads(config: Config, vocabulary: Vocabulary, heads: list[Head]) -> None:
-    """Says which heads are left out, and refuses a blend of others than are there."""
+    """Reports which heads are left out, and refuses a blend with unknown heads."""
     names = [RETRIEVAL, *(head.name for head in heads)]
     for name, label in vocabulary.constant_heads.items():
-        said = "it has no label" if label is None else f"each of its labels is {label:g}"
-        _LOG.info("No ranking head for %r: in the training part %s, so there is nothing to tell apart.", name, said)
+        reason = "it has no label" if label is None else f"each of its labels is {label:g}"
+        _LOG.info("No ranking head for %r: in the training part %s, so there is nothing to learn.", name, reason)
     for name in config.model.ranking.blend or {}:
         if name in vocabulary.constant_heads:
             raise BabelrecError(
-                f"model.ranking.blend weighs {name!r}, whose labels are all equal, so that it is not trained. Leave it "
-                "out, or give events that were not positive (views, impressions, low ratings)."
+                f"model.ranking.blend weighs {name!r}, whose labels are all equal, so it is not trained. Remove it, "
+                "or provide events that were not positive (views, impressions, low ratings)."
             )
         if name not in names:
             raise BabelrecError(f"model.ranking.blend weighs {name!r}; there are {', '.join(names)}.")
 
 
 def _blend(phase: Phase, model: Recommender) -> dict[str, float]:
-    """Weights of the final score: as set, or chosen on the validation part."""
+    """Weights of the final score: as configured, or chosen on the validation part."""
     config = phase.run.config
     given = config.model.ranking.blend
     if given is not None:

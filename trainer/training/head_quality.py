@@ -1,4 +1,4 @@
-"""The heads on the validation part's events, to calibrate and to look at."""
+"""Quality of the heads on the validation part's events, for calibration and plots."""
 
 import tensorflow as tf
 
@@ -7,7 +7,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.split import Split, held_out_events
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.heads.events import HeadEvents, head_events
-from trainer.evaluation.heads.quality import judge_heads
+from trainer.evaluation.heads.quality import evaluate_heads
 from trainer.models.calibration import Calibrations
 from trainer.models.recommender import Recommender
 from trainer.models.requests import CatalogueRanker
@@ -23,12 +23,12 @@ def calibrate_on_validation(
     vocabulary: Vocabulary,
     parts: Split,
 ) -> tuple[HeadEvents, Calibrations]:
-    """Calibrates the binary heads on the validation part, whose events it gives as well.
+    """Calibrates the binary heads on the validation part; also returns its events.
 
     Args:
-        model: Trained on ``parts.train``.
-        ranker: Of that model over the catalogue.
-        dataset, catalogue, vocabulary, parts: What it was trained on.
+        model: The model, trained on ``parts.train``.
+        ranker: The model's ranker over the catalogue.
+        dataset, catalogue, vocabulary, parts: The data it was trained on.
     """
     events = head_events(
         ranker, catalogue, vocabulary, model.heads, parts.train, held_out_events(dataset, parts, "validation")
@@ -42,10 +42,10 @@ def draw_quality(
     """Draws PR curves and reliability of the heads for TensorBoard.
 
     Args:
-        model: That the events' outputs are of.
-        events, calibrations: As `calibrate_on_validation` gives them.
-        writer: TensorBoard's.
-        step: Epoch that the weights are of.
+        model: The model that produced the events' outputs.
+        events, calibrations: As returned by `calibrate_on_validation`.
+        writer: TensorBoard writer.
+        step: Epoch of the weights.
     """
-    results = judge_heads(model.heads, events, calibrations, model.ranking_model.scale.numpy(), resamples=0)
+    results = evaluate_heads(model.heads, events, calibrations, model.ranking_model.scale.numpy(), resamples=0)
     write_head_quality(writer, model.heads, events, results, calibrations, step)

@@ -1,7 +1,7 @@
-"""How strongly the linear item-item model is regularised, chosen on the validation part.
+"""Regularisation of the linear item-item model, chosen on the validation part.
 
-It decides between what few users chose together and what many chose: the best value differs by a factor of ten between
-data sets of one size. The model has a closed form, so each value is tried without training anything.
+It balances co-occurrences from few users against those from many: the best value differs by a factor of ten between
+data sets of the same size. The model has a closed form, so each value is tried without training anything.
 """
 
 import logging
@@ -22,7 +22,7 @@ from trainer.towers.linear import DEFAULT_REGULARIZATION, choices, partial_corre
 _LOG = logging.getLogger(__name__)
 _RECORD: Final = "regularization.json"
 _VALUES: Final = (30.0, 100.0, 300.0, 1000.0, 3000.0)
-# Of larger catalogues the two outer ones, which are seldom the best, are left out: each takes seconds.
+# Larger catalogues skip the two outer values, which are rarely the best: each takes seconds.
 _MANY_ITEMS: Final = 2_500
 _METRIC: Final = "ndcg@10"
 
@@ -35,18 +35,18 @@ def choose_regularization(
     histories: tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]],
     size: int,
 ) -> float:
-    """The set value, or the one with the best NDCG@10 of the linear model alone on the validation part.
+    """The configured value, or the one with the best NDCG@10 of the linear model alone on the validation part.
 
-    It is chosen once a run and noted in ``regularization.json``; a phase without validation part takes the noted one,
-    or 300 where nothing was ever measured.
+    It is chosen once per run and saved in ``regularization.json``; a phase without validation part uses the saved one,
+    or 300 if nothing was ever measured.
 
     Args:
-        run: The run that is being trained.
-        config: Of the linear model.
-        hold_out: The validation part; None: there is none.
+        run: The run being trained.
+        config: Settings of the linear model.
+        hold_out: The validation part; None without one.
         ids: Int [N], vocabulary index of each item of the catalogue, 0 unknown.
         histories: Int [U + 1] bounds and item indices below ``size`` of the training users' positives.
-        size: Known items V.
+        size: Number of known items V.
     """
     if config.regularization is not None:
         return config.regularization
@@ -57,14 +57,14 @@ def choose_regularization(
     learned = choices(*histories, size)
     indices = ids[hold_out.candidate_rows]
     known = np.flatnonzero(indices != UNKNOWN)
-    asked = _asked(hold_out, indices, size)
+    matrix = _history_matrix(hold_out, indices, size)
     curve = []
     for value in _VALUES if size <= _MANY_ITEMS else _VALUES[1:-1]:
         similarity = partial_correlations(learned, value)
 
         def score(users: slice, similarity: npt.NDArray[np.float64] = similarity) -> npt.NDArray[np.float64]:
             scores = np.zeros((users.stop - users.start, len(indices)))
-            scores[:, known] = (asked[users] @ similarity)[:, indices[known] - 1]
+            scores[:, known] = (matrix[users] @ similarity)[:, indices[known] - 1]
             return scores
 
         rankings = rank_in_blocks(score, hold_out.train.num_users, len(indices), hold_out.train, 10)
@@ -76,8 +76,8 @@ def choose_regularization(
     return best["regularization"]
 
 
-def _asked(hold_out: HoldOut, indices: npt.NDArray[np.integer], size: int) -> scipy.sparse.csr_array:
-    """[users, V]: 1 where a user who is asked has a known item in the history."""
+def _history_matrix(hold_out: HoldOut, indices: npt.NDArray[np.integer], size: int) -> scipy.sparse.csr_array:
+    """[users, V]: 1 if an evaluated user has a known item in the history."""
     users = np.repeat(np.arange(hold_out.train.num_users), hold_out.train.sizes())
     items = indices[hold_out.train.indices]
     there = items != UNKNOWN

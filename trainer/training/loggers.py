@@ -1,11 +1,11 @@
 """Experiment trackers behind one small interface: MLflow and Weights & Biases (``training.loggers``).
 
-Where they write is said by their own means (``MLFLOW_TRACKING_URI``, ``MLFLOW_EXPERIMENT_NAME``, ``WANDB_PROJECT``,
+They are configured by their own means (``MLFLOW_TRACKING_URI``, ``MLFLOW_EXPERIMENT_NAME``, ``WANDB_PROJECT``,
 ``WANDB_MODE``, ...). The record's id is kept in the run directory, so that a resumed `fit`, and `evaluate` and `export`
-after it, go on in the same record.
+after it, continue the same record.
 
-A tracker that can't be reached when a command begins stops it; one that fails later is left out with a warning, and
-training goes on.
+A tracker that is unreachable when a command begins stops the command; one that fails later is dropped with a
+warning, and training continues.
 """
 
 import importlib
@@ -30,7 +30,7 @@ from trainer.runs import Run
 _LOG = logging.getLogger(__name__)
 _FILE: Final = "loggers.json"
 _PROJECT: Final = "babelrec"
-# MLflow takes at most so many parameters in one call.
+# MLflow accepts at most this many parameters per call.
 _BATCH: Final = 100
 
 
@@ -39,7 +39,7 @@ class RunLogger(ABC):
 
     @abstractmethod
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Notes figures of an epoch."""
+        """Logs the metrics of an epoch."""
 
     @abstractmethod
     def artifact(self, path: Path) -> None:
@@ -51,10 +51,10 @@ class RunLogger(ABC):
 
 
 class MlflowLogger(RunLogger):
-    """A run of an MLflow experiment, by the client alone: no global state is touched.
+    """A run of an MLflow experiment, using only the client API: no global state is changed.
 
     Args:
-        run: Its settings become parameters, its directory keeps the id.
+        run: Its settings become parameters; the id is kept in its directory.
 
     Raises:
         BabelrecError: MLflow is not installed, or its store can't be used.
@@ -64,7 +64,7 @@ class MlflowLogger(RunLogger):
         self._mlflow = _import("mlflow")
         tracking = importlib.import_module("mlflow.tracking")
         before = _read(run).get("mlflow", {})
-        # Without a word from the environment, where the run began; only then MLflow's default, relative to here.
+        # Without an environment variable, the store where the run began; only then MLflow's default, relative to here.
         uri = os.environ.get("MLFLOW_TRACKING_URI") or before.get("tracking_uri") or self._mlflow.get_tracking_uri()
         try:
             self._client = tracking.MlflowClient(tracking_uri=uri)
@@ -74,12 +74,12 @@ class MlflowLogger(RunLogger):
         except Exception as error:
             raise BabelrecError(
                 f"training.loggers: MLflow's store {uri} can't be used: {_first_line(error)}. Set "
-                "MLFLOW_TRACKING_URI to a server or to sqlite:///FILE, or take mlflow out of training.loggers."
+                "MLFLOW_TRACKING_URI to a server or to sqlite:///FILE, or remove mlflow from training.loggers."
             ) from error
         _note(run, "mlflow", {"run_id": self._id, "tracking_uri": uri})
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """See `RunLogger`; ``recall@10`` is called ``recall_at_10``, for MLflow knows no ``@``."""
+        """See `RunLogger`; ``recall@10`` is logged as ``recall_at_10``, because MLflow doesn't allow ``@``."""
         now = int(time.time() * 1000)
         metric = self._mlflow.entities.Metric
         noted = [metric(_plain(name), float(value), now, step) for name, value in values.items()]
@@ -101,7 +101,7 @@ class MlflowLogger(RunLogger):
         except self._mlflow.exceptions.MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            _LOG.warning("MLflow's store has no run %s any more; beginning another.", run_id)
+            _LOG.warning("MLflow's store no longer has run %s; starting a new one.", run_id)
             return None
         return run_id
 
@@ -119,10 +119,10 @@ class MlflowLogger(RunLogger):
 
 
 class WandbLogger(RunLogger):
-    """A Weights & Biases run; its local files lie in the run directory.
+    """A Weights & Biases run; its local files are in the run directory.
 
     Args:
-        run: Its settings become the config, its directory keeps the id.
+        run: Its settings become the config; the id is kept in its directory.
 
     Raises:
         BabelrecError: wandb is not installed, or the run can't be opened.
@@ -144,9 +144,9 @@ class WandbLogger(RunLogger):
         except Exception as error:
             raise BabelrecError(
                 f"training.loggers: Weights & Biases can't open a run: {_first_line(error)}. Log in with `wandb "
-                "login`, set WANDB_MODE=offline, or take wandb out of training.loggers."
+                "login`, set WANDB_MODE=offline, or remove wandb from training.loggers."
             ) from error
-        # Two phases count their epochs from 1, and a resumed epoch comes twice; W&B's own step may only rise.
+        # Both phases count epochs from 1, and a resumed epoch is repeated; W&B's own step may only increase.
         self._run.define_metric("epoch")
         self._run.define_metric("*", step_metric="epoch")
         _note(run, "wandb", {"id": identity})
@@ -185,7 +185,7 @@ class RunLoggers:
         self._each(lambda logger: logger.finish(done=kind is None))
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Notes figures of an epoch."""
+        """Logs the metrics of an epoch."""
         self._each(lambda logger: logger.metrics(values, step))
 
     def artifacts(self, paths: Sequence[Path]) -> None:
@@ -198,12 +198,12 @@ class RunLoggers:
             try:
                 action(logger)
             except Exception as error:
-                _LOG.warning("%s is left out from here on: %s", type(logger).__name__, _first_line(error))
+                _LOG.warning("%s is disabled from now on: %s", type(logger).__name__, _first_line(error))
                 self._loggers.remove(logger)
 
 
 def open_loggers(run: Run) -> RunLoggers:
-    """The trackers that ``training.loggers`` names, none by default.
+    """Opens the trackers listed in ``training.loggers``, none by default.
 
     Raises:
         BabelrecError: one is not installed or can't be used; those opened before it are closed.
@@ -219,10 +219,10 @@ def open_loggers(run: Run) -> RunLoggers:
 
 
 def log_files(run: Run, files: Sequence[Path], metrics: Mapping[str, float] | None = None) -> None:
-    """Adds what `evaluate` or `export` made to the run's record: files, and figures as of epoch 0.
+    """Adds the output of `evaluate` or `export` to the run's record: files, and metrics for epoch 0.
 
     Raises:
-        BabelrecError: As `open_loggers`.
+        BabelrecError: As for `open_loggers`.
     """
     with open_loggers(run) as loggers:
         if metrics:
@@ -231,11 +231,11 @@ def log_files(run: Run, files: Sequence[Path], metrics: Mapping[str, float] | No
 
 
 class EpochLogger(tf.keras.callbacks.Callback):
-    """Hands each epoch's losses and validation metrics to the trackers.
+    """Passes each epoch's losses and validation metrics to the trackers.
 
     Args:
-        loggers: Of the run.
-        phase: Stands before the metrics' names.
+        loggers: Trackers of the run.
+        phase: Prefix of the metric names.
     """
 
     def __init__(self, loggers: RunLoggers, phase: str) -> None:
@@ -244,7 +244,7 @@ class EpochLogger(tf.keras.callbacks.Callback):
         self._phase = phase
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes them by the number of epochs done."""
+        """Logs them under the number of completed epochs."""
         self._loggers.metrics(
             {f"{self._phase}/{name}": float(value) for name, value in (logs or {}).items()}, epoch + 1
         )
@@ -255,7 +255,7 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise BabelrecError(
-            f"training.loggers asks for {name}, which can't be imported ({error}). Remedy: pip install "
+            f"training.loggers lists {name}, which can't be imported ({error}). Remedy: pip install "
             f"'babelrec[{name}]' (in a checkout: pip install -c constraints.txt -e '.[{name}]')."
         ) from error
 

@@ -27,7 +27,7 @@ class WarmupCosine(tf.keras.optimizers.schedules.LearningRateSchedule):
         self.total_steps = total_steps
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """Learning rate of an integer step."""
+        """Learning rate at an integer step."""
         step = tf.cast(step, tf.float32)
         warm = (step + 1.0) / max(self.warmup_steps, 1)
         progress = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
@@ -43,9 +43,9 @@ class TwoRateAdamW(tf.keras.optimizers.AdamW):
     """AdamW that trains some weights at a multiple of its learning rate (Howard & Ruder, 2018, arXiv 1801.06146, 3.2).
 
     Args:
-        fresh: Weights that start anew beside others that were trained before.
-        factor: Of their learning rate.
-        settings: As of AdamW.
+        fresh: New weights, alongside previously trained ones.
+        factor: Factor of their learning rate.
+        settings: As for AdamW.
     """
 
     def __init__(self, fresh: Sequence[tf.Variable], factor: float, **settings: Any) -> None:
@@ -55,7 +55,7 @@ class TwoRateAdamW(tf.keras.optimizers.AdamW):
 
     @property
     def learning_rate(self) -> tf.Tensor:
-        """The rate of the step; of the weight at hand while it is updated."""
+        """The rate of the step; during a weight's update, that weight's rate."""
         return super().learning_rate * self._factor
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
@@ -66,7 +66,7 @@ class TwoRateAdamW(tf.keras.optimizers.AdamW):
 
 
 def warmup_steps(config: TrainingConfig, total_steps: int) -> int:
-    """Steps of the warm-up: as set, or a share of all; at most half of all, so that the peak is reached in time."""
+    """Steps of the warm-up: as configured, or a share; at most half of all, so that the peak is reached in time."""
     wanted = config.warmup_steps if config.warmup_steps is not None else round(config.warmup * total_steps)
     return min(wanted, total_steps // 2)
 
@@ -78,7 +78,7 @@ def make_optimizer(
 
     Args:
         config: Rates, decay, clipping.
-        total_steps: Of the schedule.
+        total_steps: Steps of the schedule.
         fresh: Weights trained at ``transfer.new_rate`` times the learning rate.
     """
     settings = {

@@ -1,4 +1,4 @@
-"""One training from scratch: what the phases of `fit` have in common."""
+"""One training from scratch, common to the phases of `fit`."""
 
 import logging
 import math
@@ -42,9 +42,9 @@ from trainer.training.text_search import choose_search_weights
 from trainer.training.transfer import Transfer
 
 _LOG = logging.getLogger(__name__)
-# Names of the phases: with a validation part, and on all that isn't tested.
+# Names of the phases: with a validation part, and on everything but the test part.
 SELECT, FINAL = "select", "final"
-_TITLES = {SELECT: "Training", FINAL: "Training again"}
+_TITLES = {SELECT: "Training", FINAL: "Retraining"}
 
 
 class Phase:
@@ -83,11 +83,11 @@ class Phase:
 
     @property
     def item_counts(self) -> npt.NDArray[np.float32]:
-        """Float32 [N]: training positives of each item."""
+        """Float32 [N]: number of training positives of each item."""
         return self._data.item_counts
 
     def ranker(self, model: Recommender) -> CatalogueRanker:
-        """Answers the validation part by retrieval with the weights that the model has now."""
+        """Ranker for the validation part, by retrieval with the model's current weights."""
         assert self.hold_out is not None
         if self._ranker is None or self._ranker.model is not model:
             self._ranker = self.hold_out.ranker(model, self.items, {RETRIEVAL: 1.0})
@@ -96,12 +96,12 @@ class Phase:
         return self._ranker
 
     def best_epoch_if_done(self) -> int | None:
-        """The best epoch of a phase that a former process has finished."""
+        """The best epoch of a phase finished by an earlier process."""
         record = self.run.path / f"{self.name}.json"
         return int(self.run.read(record.name)["best_epoch"]) if record.exists() else None
 
     def calibrate(self, model: Recommender) -> None:
-        """Fits the heads' calibration on the validation part, where there is one."""
+        """Fits the heads' calibration on the validation part, if any."""
         if self.hold_out is None or not model.heads:
             return
         ranker = self.ranker(model)
@@ -112,7 +112,7 @@ class Phase:
         save_calibrations(self.run, found)
 
     def choose_search(self, model: Recommender) -> None:
-        """Notes the weights of text search, chosen on the validation part where there is one."""
+        """Saves the weights of text search, chosen on the validation part if there is one."""
         if not self._config.model.search.enabled:
             return
         if self.hold_out is None:
@@ -123,7 +123,7 @@ class Phase:
         self.run.write(SEARCH_RECORD, asdict(weights))
 
     def finish(self, model: Recommender, blend: dict[str, float]) -> int:
-        """Notes blend, best epoch and warnings; a later process need not train this phase again."""
+        """Saves blend, best epoch and warnings, so that a later process need not repeat this phase."""
         self.run.write("blend.json", blend)
         record = {"best_epoch": self._best_epoch, "best": self._best_value, "warnings": self._warnings(model, blend)}
         self.run.write(f"{self.name}.json", record)
@@ -131,7 +131,7 @@ class Phase:
 
     def _warnings(self, model: Recommender, blend: dict[str, float]) -> list[str]:
         found = [still_improving(self._best_epoch, self._config.training.epochs, self._gain, self._config)]
-        # Impressions are another task: lists that are given.
+        # Impressions are a different task: ranking given lists.
         if self.hold_out is not None and self.hold_out.monitor == HoldOut.monitor:
             ours = self.hold_out.metrics(self.ranker(model).blended(blend))
             found.append(below_popularity(ours, self.hold_out.popularity(), "validation part", self._config))
@@ -141,9 +141,9 @@ class Phase:
         """Trains for at most ``epochs`` epochs and returns the model with its best weights.
 
         Args:
-            epochs: At most so many, counting those of a former process.
+            epochs: Maximum, including those of an earlier process.
             hold_out: Whether to validate and to stop early.
-            done: A former process has finished the phase: only bring back its weights.
+            done: An earlier process has finished the phase: only restore its weights.
         """
         settings = self._config.training
         tf.keras.utils.set_random_seed(self._config.seed)
@@ -196,7 +196,7 @@ class Phase:
         best = int(state.best_epoch.numpy())
         if not done and not (hold_out and patience_is_over(start // per_epoch, best, warm, settings.patience)):
             title = _TITLES[self.name]
-            with TrainingProgress(title, start, per_epoch, epochs) as progress, interrupts.put_off_in_steps():
+            with TrainingProgress(title, start, per_epoch, epochs) as progress, interrupts.deferred_to_steps():
                 try:
                     self._run_epochs(model, [*callbacks, progress], start, epochs)
                 except interrupts.Interruption:
@@ -221,8 +221,8 @@ class Phase:
         if model.query_tower.linear is None:
             if linear.rank == "auto":
                 _LOG.info(
-                    "No linear item-item model: %s known items are more than model.linear.rank: auto solves for. A "
-                    "number, such as 256, asks for it.",
+                    "No linear item-item model: %s known items are more than `model.linear.rank: auto` supports. Set a "
+                    "number, such as 256, to enable it.",
                     f"{known:,}",
                 )
             return
@@ -232,10 +232,10 @@ class Phase:
         solve_linear(linear, model, self._data.histories, known, regularization)
 
     def _choose_factors(self, model: Recommender, measure: Callable[[], dict[str, float]] | None) -> None:
-        """Chooses the factors of popularity, of the linear model and of content, one after the other."""
+        """Chooses the factors of popularity, of the linear model and of content, one after another."""
         popularity, choices = model.query_tower.popularity, self._config.training.popularity_factors
         if popularity is not None and choices:
-            # The factor that it was trained with is preferred, then those near to it.
+            # The factor used in training is preferred, then those close to it.
             ordered = sorted({1.0, *choices}, key=lambda each: (max(each, 1.0 / each), each))
             choose_factor(self.run, "popularity", popularity.factor, ordered, measure, metric="recall@10")
         linear = model.query_tower.linear
@@ -250,7 +250,7 @@ class Phase:
     def _run_epochs(
         self, model: Recommender, callbacks: list[tf.keras.callbacks.Callback], start: int, epochs: int
     ) -> None:
-        """Calls `fit` for the epochs from step ``start`` on; the first one may be a part of an epoch."""
+        """Calls `fit` for the epochs from step ``start`` on; the first may be partial."""
         per_epoch = self._data.steps_per_epoch
         epoch, within = divmod(start, per_epoch)
         spans = [(epoch, epoch + 1, per_epoch - within)] if within else []

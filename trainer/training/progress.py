@@ -1,4 +1,4 @@
-"""What `fit` shows while it trains: a bar with the time left on a terminal, and a line an epoch everywhere."""
+"""Progress of `fit`: a bar with the remaining time on a terminal, and a line per epoch everywhere."""
 
 import time
 from types import TracebackType
@@ -8,7 +8,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-# Keras's name -> what people read, in this order.
+# Keras's name -> displayed name, in this order.
 _SHOWN: Final = {
     "loss": "loss",
     "val_recall@10": "validation Recall@10",
@@ -18,14 +18,14 @@ _SHOWN: Final = {
 
 
 class TrainingProgress(tf.keras.callbacks.Callback):
-    """Shows steps and epochs. A context: inside the block the bar is there.
+    """Shows steps and epochs. A context manager: the bar is shown inside the block.
 
     Args:
-        title: Stands before the bar and each line.
-        start: Step that the first batch has.
-        per_epoch: Steps of an epoch.
-        epochs: Planned.
-        console: Where to; None is stdout. Without a terminal there is no bar, and lines are plain.
+        title: Shown before the bar and each line.
+        start: Step of the first batch.
+        per_epoch: Steps per epoch.
+        epochs: Planned number of epochs.
+        console: Output; None: stdout. Without a terminal there is no bar, and lines are plain.
     """
 
     def __init__(self, title: str, start: int, per_epoch: int, epochs: int, console: Console | None = None) -> None:
@@ -58,12 +58,12 @@ class TrainingProgress(tf.keras.callbacks.Callback):
         self._bar.stop()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Names the epoch."""
+        """Shows the epoch."""
         self._began = time.monotonic()
         self._bar.update(self._task, description=self._description(epoch))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Moves the bar on."""
+        """Advances the bar."""
         self._bar.advance(self._task)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

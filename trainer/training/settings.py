@@ -1,4 +1,4 @@
-"""Settings of training: optimiser, schedule, stopping, further losses, transfer."""
+"""Settings of training: optimiser, schedule, stopping, additional losses, transfer."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,15 +9,15 @@ from trainer.data.settings import Source
 
 
 class TransferConfig(Settings):
-    """What a run that starts from another (`training.start_from`) keeps of it (docs/transfer.md)."""
+    """Transfer from the run that a run starts from (`training.start_from`; docs/transfer.md)."""
 
     shared: Literal["train", "frozen"] = Field(
-        "train", description="`frozen`: only the new ids' vectors and the text encoder's tuned part learn."
+        "train", description="`frozen`: only the new ids' vectors and the text encoder's tuned part are trained."
     )
     new_rate: float = Field(
         10.0,
         gt=0.0,
-        description="Learning rate of new weights, as a multiple: the shared ones are trained already.",
+        description="Learning rate of new weights, as a multiple: the shared ones are already trained.",
     )
     max_forgetting: float | None = Field(
         0.02,
@@ -25,7 +25,7 @@ class TransferConfig(Settings):
         lt=1.0,
         description="Share of the source's validation Recall@10 that may be lost. Trained and starting weights are "
         "averaged (WiSE-FT, Wortsman et al., 2022, arXiv 2109.01903), the share chosen on both validation parts; null "
-        "keeps the trained weights as they are.",
+        "keeps the trained weights unchanged.",
     )
     anchor: float = Field(
         0.0, ge=0.0, description="L2-SP: weight of the squared distance to the starting weights (arXiv 1802.01483)."
@@ -36,16 +36,18 @@ class TransferConfig(Settings):
 class AlignmentConfig(Settings):
     """A contrastive loss that pulls translations together (docs/crosslingual.md)."""
 
-    weight: float = Field(0.0, ge=0.0, description="Of the loss; 0: off.")
+    weight: float = Field(0.0, ge=0.0, description="Weight of the loss; 0: off.")
     space: Literal["shared", "text"] = Field(
         "shared", description="`shared`: the space of queries and items; `text`: sentence vectors after conversion."
     )
     temperature: float = Field(0.05, gt=0.0)
-    batch_size: int = Field(128, ge=2, description="Pairs a step.")
-    hold_out: float = Field(0.2, ge=0.0, lt=1.0, description="Share of the items whose pairs are only measured.")
-    source: Source | None = Field(None, description="Dataset whose parallel texts are taken; null: the run's own.")
+    batch_size: int = Field(128, ge=2, description="Pairs per step.")
+    hold_out: float = Field(
+        0.2, ge=0.0, lt=1.0, description="Share of the items whose pairs are used only for evaluation."
+    )
+    source: Source | None = Field(None, description="Dataset whose parallel texts are used; null: the run's own.")
     co_consumed: int | None = Field(
-        None, ge=1, description="Also pair items of two languages that so many users consumed both; null: don't."
+        None, ge=1, description="Also pair items in two languages if at least this many users consumed both; null: off."
     )
 
     @field_validator("source", mode="before")
@@ -55,27 +57,27 @@ class AlignmentConfig(Settings):
 
 
 class AugmentationConfig(Settings):
-    """Other texts that items are shown with in training, and a loss between two views of an item."""
+    """Alternative item texts in training, and a loss between two views of an item."""
 
-    random_language: bool = Field(False, description="Show each item in a random one of its languages.")
-    token_dropout: Fraction = Field(0.0, description="Share of words left out in further versions of each text.")
-    token_views: int = Field(2, ge=1, description="Versions of each text with words left out.")
-    single_fields: bool = Field(False, description="Also show the title alone and the description alone.")
+    random_language: bool = Field(False, description="Use a random one of each item's languages.")
+    token_dropout: Fraction = Field(0.0, description="Share of words dropped in additional versions of each text.")
+    token_views: int = Field(2, ge=1, description="Number of versions of each text with words dropped.")
+    single_fields: bool = Field(False, description="Also use the title alone and the description alone.")
     self_supervised: float = Field(
         0.0, ge=0.0, description="Weight of InfoNCE between two views of items (Yao et al., 2020, arXiv 2007.12865)."
     )
-    temperature: float = Field(0.1, gt=0.0, description="Of that loss.")
-    items: int = Field(256, ge=2, description="Items a step for that loss, drawn uniformly.")
+    temperature: float = Field(0.1, gt=0.0, description="Temperature of that loss.")
+    items: int = Field(256, ge=2, description="Items per step for that loss, drawn uniformly.")
 
 
 class AdversarialConfig(Settings):
-    """A loss under the worst small change of the items' vectors (docs/crosslingual.md)."""
+    """An adversarial loss on the items' vectors (docs/crosslingual.md)."""
 
     method: Literal["fgm", "vat"] | None = Field(
         None, description="`fgm` (Miyato et al., arXiv 1605.07725), `vat` (arXiv 1704.03976); null: off."
     )
     at: Literal["text", "candidate"] = Field("text", description="Sentence vectors, or the candidate tower's vectors.")
-    epsilon: float = Field(0.2, gt=0.0, description="Length of the change; a sentence vector has length 1.")
+    epsilon: float = Field(0.2, gt=0.0, description="Length of the perturbation; a sentence vector has length 1.")
     weight: float = Field(0.5, gt=0.0)
 
 
@@ -95,24 +97,24 @@ class TrainingConfig(Settings):
     epoch_steps: int | None = Field(
         None,
         ge=1,
-        description="Steps of an epoch, and so between validations; null: what sees each positive once, at least "
+        description="Steps per epoch, and so between validations; null: enough to see each positive once, at least "
         "`min_epoch_steps`.",
     )
-    batch_size: int = Field(512, ge=2, description="Positives of a step, at most: see `min_epoch_steps`.")
+    batch_size: int = Field(512, ge=2, description="Maximum positives per step: see `min_epoch_steps`.")
     min_epoch_steps: int = Field(
         20,
         ge=1,
-        description="Steps of an epoch at least. With few positives batches get smaller, down to 32, and where that "
-        "does not suffice an epoch shows positives more than once. 1: no minimum.",
+        description="Minimum steps per epoch. With few positives batches get smaller, down to 32, and if that "
+        "does not suffice, an epoch repeats positives. 1: no minimum.",
     )
     history: Literal["leave_one_out", "causal"] = Field(
         "causal", description="A training query's history: the user's earlier positives, or all others."
     )
     learning_rate: float = Field(3e-3, gt=0.0)
     weight_decay: float = Field(1e-2, ge=0.0)
-    warmup: Fraction = Field(0.05, description="Share of the planned steps in which the learning rate rises.")
+    warmup: Fraction = Field(0.05, description="Share of the planned steps during which the learning rate rises.")
     warmup_steps: int | None = Field(
-        None, ge=0, description="Steps in place of that share; never more than half of the planned ones."
+        None, ge=0, description="Number of warm-up steps instead of that share; at most half of the planned steps."
     )
     clip_norm: float = Field(1.0, gt=0.0)
     ema_decay: float | None = Field(None, gt=0.0, lt=1.0, description="Exponential moving average of the weights.")
@@ -121,13 +123,13 @@ class TrainingConfig(Settings):
     )
     start_from: AbsolutePath | None = Field(
         None,
-        description="Run directory whose weights to start from; vectors of ids start from scratch. Set by `finetune`.",
+        description="Run directory whose weights to start from; id vectors start from scratch. Set by `finetune`.",
     )
     transfer: TransferConfig = TransferConfig()
     popularity_factors: list[Annotated[float, Field(gt=0.0)]] = Field(
         [],
         description="With `model.candidate.popularity`: factors of popularity to choose from on the validation part "
-        "when training is over, in addition to 1. For few interactions.",
+        "after training, in addition to 1. For few interactions.",
     )
     refit: bool = Field(
         True, description="Train once more on training + validation for the best number of epochs before testing."
@@ -138,9 +140,9 @@ class TrainingConfig(Settings):
     own_losses: list[OwnLossConfig] = Field(
         [], description="Losses of your own: a list of `path` (`package.module:NAME`) and `weight` (docs/extending.md)."
     )
-    checkpoint_steps: int = Field(200, ge=1, description="Steps between checkpoints that a killed run resumes from.")
+    checkpoint_steps: int = Field(200, ge=1, description="Steps between checkpoints, from which a killed run resumes.")
     loggers: list[Literal["mlflow", "wandb"]] = Field(
-        [], description="Experiment trackers that get settings, metrics and reports; see docs/watching.md."
+        [], description="Experiment trackers that receive settings, metrics and reports; see docs/watching.md."
     )
     histograms: bool = Field(True, description="Weight histograms in TensorBoard.")
     projector_items: int = Field(10_000, ge=0, description="Items shown in TensorBoard's embedding projector.")

@@ -1,4 +1,4 @@
-"""What a killed run needs to go on: weights, optimiser, average, place and best result so far."""
+"""State that a killed run needs to resume: weights, optimiser, average, step and best result so far."""
 
 import contextlib
 import logging
@@ -35,7 +35,7 @@ class WeightAverage(tf.Module):
 
     @tf.function
     def update(self) -> None:
-        """Takes in the weights after one more step."""
+        """Updates the average with the weights after a step."""
         self.steps.assign_add(1.0)
         decay = tf.minimum(self._decay, (1.0 + self.steps) / (10.0 + self.steps))
         for shadow, weight in zip(self.shadows, self._weights, strict=True):
@@ -43,7 +43,7 @@ class WeightAverage(tf.Module):
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Puts the average in the weights' place inside the block."""
+        """Replaces the weights by the average inside the block."""
         kept = [tf.identity(weight) for weight in self._weights]
         self.write()
         try:
@@ -59,7 +59,7 @@ class WeightAverage(tf.Module):
 
 
 class TrainingState:
-    """Checkpoints of one phase of a run, whose directory's lock the caller has.
+    """Checkpoints of one phase of a run, whose directory's lock the caller holds.
 
     Args:
         directory: ``last`` and ``best`` are kept below it.
@@ -91,10 +91,10 @@ class TrainingState:
         self._best = tf.train.CheckpointManager(self._weights, str(directory / "best"), max_to_keep=1)
 
     def resume(self) -> int:
-        """Restores the newest usable checkpoint; returns the step to go on with (0: none there).
+        """Restores the newest usable checkpoint; returns the step to continue with (0: no checkpoint).
 
         Raises:
-            BabelrecError: checkpoints are there and none can be used.
+            BabelrecError: there are checkpoints but none is usable.
         """
         paths = list(reversed(self._last.checkpoints))
         for path in paths:
@@ -103,18 +103,18 @@ class TrainingState:
             except BabelrecError as error:
                 if path == paths[-1]:
                     raise
-                _LOG.warning("%s\nTrying the one before it.", error)
+                _LOG.warning("%s\nTrying the previous one.", error)
             else:
                 return int(self.step.numpy())
         return 0
 
     def save(self, step: int) -> None:
-        """Writes a checkpoint from which `resume` goes on with ``step``."""
+        """Writes a checkpoint from which `resume` continues with ``step``."""
         self.step.assign(step)
         self._last.save(checkpoint_number=step)
 
     def offer(self, value: float, epoch: int) -> bool:
-        """Keeps the weights of the moment as the best if ``value`` is higher than any before."""
+        """Keeps the current weights as the best if ``value`` is higher than any before."""
         if value <= float(self.best_value.numpy()):
             return False
         self.best_value.assign(value)
@@ -124,23 +124,23 @@ class TrainingState:
         return True
 
     def restore_best(self) -> None:
-        """Brings back the best weights, if any were kept."""
+        """Restores the best weights, if any were kept."""
         if self._best.latest_checkpoint:
             restore(self._weights, self._best.latest_checkpoint)
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
-        """The weights to judge and keep: the average's where there is one."""
+        """The weights to evaluate and keep: the average's if there is one."""
         return contextlib.nullcontext() if self.average is None else self.average.applied()
 
 
 def _sweep(directory: Path) -> None:
-    """Removes what a killed process left: files of checkpoints that were not yet, or no longer, listed."""
+    """Removes leftovers of a killed process: checkpoint files not yet or no longer listed."""
     try:
         listed = tf.train.get_checkpoint_state(str(directory))
     except ValueError:
         return
     if listed is None and (directory / _LIST).exists():
-        # It can't be read, so nothing is known of the others.
+        # It can't be read, so nothing is known about the others.
         return
     known = {Path(path).name for path in listed.all_model_checkpoint_paths} if listed else set()
     for path in directory.glob("*"):

@@ -1,4 +1,4 @@
-"""What a run writes for TensorBoard's pages other than the curves of training."""
+"""Output for TensorBoard's pages other than the training curves."""
 
 import functools
 import re
@@ -29,7 +29,7 @@ from trainer.models.calibration import Calibrations
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
 
-# What the HParams page shows of a run, in this order; the second pair is of impressions.
+# Metrics of a run on the HParams page, in this order; the second pair is for impressions.
 _METRICS: Final = {
     "selected/recall@10": "Recall@10",
     "selected/ndcg@10": "NDCG@10",
@@ -45,7 +45,7 @@ PROJECTOR: Final = "projector"
 def open_writer(run: Run) -> tf.summary.SummaryWriter:
     """A writer of TensorBoard events into the run directory itself.
 
-    TensorBoard names a run by the directory of its events, so ``--logdir runs`` lists ``runs/mine`` as ``mine``, once.
+    TensorBoard names a run after the directory of its events, so ``--logdir runs`` lists ``runs/mine`` as ``mine``.
     """
     return tf.summary.create_file_writer(str(run.path))
 
@@ -59,8 +59,8 @@ def write_config_page(writer: tf.summary.SummaryWriter, config: Config) -> None:
 def write_hyperparameters(writer: tf.summary.SummaryWriter, run: Run) -> None:
     """The seed and the settings of split, model, training and text on the HParams page, by dotted name.
 
-    The trial is named after the run: without a name TensorBoard makes one row of all runs with equal settings. Settings
-    that are not the defaults are marked as those that differ, which TensorBoard shows first.
+    The trial is named after the run: without a name, TensorBoard merges all runs with equal settings in one row.
+    Settings other than the defaults are marked as differing, which TensorBoard shows first.
     """
     settings = _shown_settings(run.config)
     defaults = _shown_settings(Config(name=run.config.name, data=run.config.data))
@@ -82,7 +82,7 @@ def write_hyperparameters(writer: tf.summary.SummaryWriter, run: Run) -> None:
 
 
 def write_selected(writer: tf.summary.SummaryWriter, metrics: Mapping[str, float], epoch: int) -> None:
-    """Validation metrics of the weights and factors that were kept, as the HParams page shows them."""
+    """Validation metrics of the selected weights and factors, for the HParams page."""
     with writer.as_default(step=epoch):
         for name, value in metrics.items():
             if "/" not in name:
@@ -90,7 +90,7 @@ def write_selected(writer: tf.summary.SummaryWriter, metrics: Mapping[str, float
 
 
 def trial_name(path: Path) -> str:
-    """What TensorBoard calls a run below ``runs``: ``runs/bench/a`` is ``bench/a``; elsewhere its directory's name."""
+    """TensorBoard's name of a run below ``runs``: ``runs/bench/a`` is ``bench/a``; elsewhere its directory name."""
     resolved, runs = path.resolve(), Path("runs").resolve()
     return resolved.relative_to(runs).as_posix() if resolved.is_relative_to(runs) else resolved.name
 
@@ -99,9 +99,9 @@ def write_graph(writer: tf.summary.SummaryWriter, model: Recommender, batches: t
     """The graph from a training batch to the loss, without gradients, on the graph page.
 
     Args:
-        writer: Of the run.
-        model: Built.
-        batches: Training batches; none is read.
+        writer: TensorBoard writer of the run.
+        model: The built model.
+        batches: Training batches; none is consumed.
     """
     function = tf.function(lambda batch: model.compute_loss(batch, training=True))
     graph = function.get_concrete_function(batches.element_spec).graph.as_graph_def()
@@ -110,7 +110,7 @@ def write_graph(writer: tf.summary.SummaryWriter, model: Recommender, batches: t
 
 
 def _grouped(graph: tf.compat.v1.GraphDef, layers: Set[str]) -> tf.compat.v1.GraphDef:
-    """The same graph in a few boxes: TensorBoard draws each node outside of a scope by itself, hundreds here.
+    """Groups the graph in a few boxes: TensorBoard draws each node outside a scope separately, hundreds here.
 
     Inputs go into ``batch``; what belongs to no layer (looking up features, drawing negatives, losses) into ``step``.
     """
@@ -128,7 +128,7 @@ def _grouped(graph: tf.compat.v1.GraphDef, layers: Set[str]) -> tf.compat.v1.Gra
         for place, source in enumerate(node.input):
             control, name = ("^", source[1:]) if source.startswith("^") else ("", source)
             node.input[place] = control + scoped(name)
-        # Says beside which nodes it is placed, by their old names.
+        # Gives the nodes it is colocated with, by their old names.
         node.attr.pop("_class", None)
     return grouped
 
@@ -136,7 +136,7 @@ def _grouped(graph: tf.compat.v1.GraphDef, layers: Set[str]) -> tf.compat.v1.Gra
 def write_histogram(name: str, values: npt.NDArray[np.floating], step: int) -> None:
     """A histogram summary for the default writer.
 
-    TensorBoard's own makes a one-hot matrix of the values, 240 bytes for each; this one counts.
+    TensorBoard's own builds a one-hot matrix of the values, 240 bytes each; this one counts.
     """
     counts, edges = np.histogram(values, bins=_BUCKETS)
     tf.summary.write(
@@ -161,16 +161,16 @@ def write_projector(run: Run, catalogue: Catalogue, vectors: npt.NDArray[np.floa
     """Item vectors with title, language and categories for the projector page.
 
     Args:
-        run: Its directory holds events: the projector looks nowhere else.
+        run: Its directory contains the events: the projector looks nowhere else.
         catalogue: N items.
         vectors: Float32 [N, D].
-        limit: At most so many items, evenly spaced over the catalogue.
+        limit: Maximum number of items, evenly spaced over the catalogue.
     """
     count = min(limit, len(catalogue))
     if count == 0:
         return
     rows = np.unique(np.linspace(0, len(catalogue) - 1, count).astype(int))
-    # The projector labels the points by the first column of text.
+    # The projector labels the points with the first text column.
     lines = ["title\tlanguage\tcategories\titem_id"]
     for row in rows:
         labels = ", ".join(catalogue.labels(row))
@@ -200,12 +200,12 @@ def write_head_quality(
     """The heads on the validation part: PR curves of the calibrated probabilities, reliability plots, and scalars.
 
     Args:
-        writer: Of the run.
-        heads: Of the model.
+        writer: TensorBoard writer of the run.
+        heads: Heads of the model.
         events: Their raw outputs and labels on the validation part.
-        results: What was measured there.
-        calibrations: What was fitted there, so that "after" is in-sample on this page; `evaluate` measures it on the
-            test part.
+        results: Results measured there.
+        calibrations: Calibrations fitted there, so that "after" is in-sample on this page; `evaluate` measures it on
+            the test part.
         step: Epoch of the weights.
     """
     with writer.as_default(step=step):

@@ -1,4 +1,4 @@
-"""Further losses of a training step: alignment of translations, two views of an item, adversarial change."""
+"""Additional losses of a training step: translation alignment, two views of an item, adversarial."""
 
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -30,44 +30,44 @@ class Terms:
 
 
 def own_loss(path: str) -> Callable[[Recommender], object]:
-    """What makes a loss of the user's own, by its import path, such as ``my_package.losses:spread``.
+    """The factory of a user-defined loss, by its import path, such as ``my_package.losses:spread``.
 
     Raises:
-        BabelrecError: the path leads to no function.
+        BabelrecError: the path is not that of a function.
     """
     return imported(path, Callable, setting="training.own_losses")  # type: ignore[arg-type]
 
 
 def own_term(path: str, model: Recommender) -> Term:
-    """The loss at an import path, for a model.
+    """Creates the loss at an import path for a model.
 
     Raises:
-        BabelrecError: the path leads to no function, or the function makes no term.
+        BabelrecError: the path is not that of a function, or the function returns no term.
     """
     term = own_loss(path)(model)
     if not callable(term):
         raise BabelrecError(
-            f"training.own_losses: {path} gave a {type(term).__name__} for a model. Remedy: return a function from a "
-            "training step to a scalar."
+            f"training.own_losses: {path} returned a {type(term).__name__} for a model. Remedy: return a function from "
+            "a training step to a scalar."
         )
     return cast("Term", term)
 
 
 class AlignmentTerm:
-    """InfoNCE between the two texts of pairs, drawn anew at each step.
+    """InfoNCE between the two texts of pairs, sampled at each step.
 
-    In the shared space both sides pass conversion, noise and projection, as items' texts do. In the
-    text space they are compared after conversion into the pivot, and where neither language is the pivot,
-    also after conversion of each into the other's language, so that the maps of all targets learn.
+    In the shared space both sides go through conversion, noise and projection, as items' texts do. In the
+    text space they are compared after conversion to the pivot and, if neither language is the pivot,
+    also after conversion of each to the other's language, so that the maps of all targets are trained.
 
     Args:
-        model: Whose candidate tower reads the texts.
-        first: [P, ...], texts as the item table holds them.
+        model: Its candidate tower reads the texts.
+        first: [P, ...], texts in the form of the item table.
         second: The same.
         languages: Int32 [P, 2], vocabulary indices of both sides.
         groups: Int32 [P, 2], equal numbers for equal texts of a side: two pairs that share a text are
-            no negatives of each other.
-        config: Space, temperature, pairs a step.
+            not negatives of each other.
+        config: Space, temperature, pairs per step.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class AlignmentTerm:
         self._config = config
 
     def __call__(self, step: TrainingStep) -> tf.Tensor:
-        """The loss on some pairs."""
+        """The loss on a sample of pairs."""
         total = int(self._groups.shape[0])
         count = min(self._config.batch_size, total)
         # Without repeats: the smallest of random keys.
@@ -117,14 +117,14 @@ class AlignmentTerm:
 class TwoViewsTerm:
     """InfoNCE between two views of items (Yao et al., 2020, arXiv 2007.12865, eq. 2 and 3).
 
-    A view is the item's content with features hidden and texts chosen at random, without its id: the same chances
-    as in training at large (`feature_dropout`, `text_noise`, `training.augmentation`). Items are drawn
-    uniformly, so that rare ones learn as much as popular ones.
+    A view is the item's content with features dropped and texts chosen at random, without its id: with the same
+    probabilities as in regular training (`feature_dropout`, `text_noise`, `training.augmentation`). Items are drawn
+    uniformly, so that rare ones are trained as much as popular ones.
 
     Args:
-        model: Its item table gives the views.
+        model: Its item table provides the views.
         rows: Int32 [M], items to draw from.
-        config: Temperature and items a step.
+        config: Temperature and items per step.
     """
 
     def __init__(self, model: Recommender, rows: npt.NDArray[np.int32], config: AugmentationConfig) -> None:
@@ -133,7 +133,7 @@ class TwoViewsTerm:
         self._config = config
 
     def __call__(self, step: TrainingStep) -> tf.Tensor:
-        """The loss on some items."""
+        """The loss on a sample of items."""
         draws = tf.random.uniform([self._config.items], 0, tf.size(self._rows), tf.int32)
         rows = tf.gather(self._rows, draws)
         views = [self._model.candidate_tower.content(self._model.items(rows, True), True) for _ in range(2)]
@@ -141,11 +141,11 @@ class TwoViewsTerm:
 
 
 class AdversarialTerm:
-    """The retrieval task under the worst small change of the items' sentence vectors or candidate vectors.
+    """The retrieval task under adversarial perturbation of the items' sentence or candidate vectors.
 
     Args:
         model: The towers.
-        config: Method, place and size of the change.
+        config: Method, location and size of the perturbation.
     """
 
     def __init__(self, model: Recommender, config: AdversarialConfig) -> None:
@@ -159,7 +159,7 @@ class AdversarialTerm:
         if at_text:
             inputs = step.features["text"]
         elif self._config.method == "vat":
-            # VAT hides nothing at random.
+            # VAT uses no dropout.
             inputs = self._tower(step.features)
         else:
             inputs = step.vectors

@@ -1,8 +1,8 @@
 """Chooses the weights of text search on the validation part, with text queries made from the catalogue.
 
-There are no logged queries when a model is trained, but three kinds can be made: the title of an item in another
-language (a blurred sentence vector, with no letter in common), its title with a typo, and the name of a category of an
-item that a user chose, as held-out positives show. The wanted item should come first.
+No logged queries exist at training time, but three kinds can be generated: the title of an item in another
+language (a sentence vector with noise, with no letter in common), its title with a typo, and the name of a category of
+an item that a user chose, according to held-out positives. The wanted item should be ranked first.
 """
 
 import itertools
@@ -34,13 +34,13 @@ from trainer.towers.items import ItemTable
 _LOG = logging.getLogger(__name__)
 _Floats = npt.NDArray[np.float32]
 _CUT_OFF = 10
-# Lengths of the noise that replaces a translation, drawn log-uniformly: they leave cosines of 0.78 to 0.37, like those
-# of the better half of KMRD's English and Korean titles; the rest is hardly found by meaning.
+# Lengths of the noise that simulates a translation, drawn log-uniformly: they give cosines of 0.78 to 0.37, like the
+# better half of KMRD's English and Korean titles; the rest is hardly found by meaning.
 _TRANSLATION_NOISE = (0.8, 2.5)
-# Numbers of one matrix of queries x items.
+# Maximum size of a queries x items matrix.
 _LARGEST = 8_000_000
-# Share of the sentence encoder's NDCG@10 that each kind of query must keep. NDCG, because the recall of titles is close
-# to 1; the number by KMRD's English titles in its Korean catalogue, where what it rules out costs 1.4 % of the recall.
+# Share of the sentence encoder's NDCG@10 that each kind of query must keep. NDCG, because title recall is close to 1;
+# the value is from KMRD's English titles in its Korean catalogue, where what it rules out costs 1.4 % of the recall.
 _KEPT = 0.97
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -52,17 +52,17 @@ def choose_search_weights(
     counts: npt.NDArray[np.floating],
     hold_out: HoldOut,
 ) -> SearchWeights:
-    """The weights with the highest NDCG@10 of the wanted item: geometric mean over kinds, mean over items' languages.
+    """The weights with the highest NDCG@10: geometric mean over kinds of the mean over item languages.
 
-    With the geometric mean an item of a named category, one of hundreds, counts as much as one whose title is typed.
+    With the geometric mean, an item of a queried category, one of hundreds, counts as much as one found by title.
     Weights are not considered if the NDCG@10 of any kind of query is less than 0.97 of that of the sentence encoder's
     similarity alone.
 
     Args:
-        config: Of the run.
-        model: Trained.
-        ranker: Of that model, for the validation part.
-        counts: [N] training positives of each item.
+        config: Settings of the run.
+        model: The trained model.
+        ranker: The model's ranker for the validation part.
+        counts: [N] number of training positives of each item.
         hold_out: The validation part.
     """
     fields, settings = zip(*CHOICES, strict=True)
@@ -77,15 +77,15 @@ def choose_search_weights(
     for choice in choices:
         weights = SearchWeights(**dict(zip(fields, choice, strict=True)))
         quality = queries.quality(weights)
-        judged = float(np.mean(np.log(np.maximum(quality.ndcg, 1e-6))))
-        if judged > value and np.all(quality.ndcg >= _KEPT * alone.ndcg):
-            best, value = weights, judged
+        score = float(np.mean(np.log(np.maximum(quality.ndcg, 1e-6))))
+        if score > value and np.all(quality.ndcg >= _KEPT * alone.ndcg):
+            best, value = weights, score
     if value == -math.inf:
         _LOG.warning(
-            "No offered weights of text search find as much as the sentence encoder alone; the defaults are used."
+            "No candidate weights of text search find as much as the sentence encoder alone; the defaults are used."
         )
     reached = queries.quality(best)
-    _LOG.info("Text search: %s, chosen on %d queries of each kind at most.", best, queries.size)
+    _LOG.info("Text search: %s, chosen on at most %d queries of each kind.", best, queries.size)
     for kind, name in enumerate(queries.kinds):
         _LOG.info(
             "  %s: recall@10 %.3f, ndcg@10 %.3f (sentence encoder alone %.3f, %.3f)",
@@ -99,14 +99,14 @@ def choose_search_weights(
 
 
 class _Quality(NamedTuple):
-    """Of each kind of query, float64 [kinds]: how often the wanted item is among the first ten, and its NDCG@10."""
+    """Per kind of query, float64 [kinds]: how often the wanted item is in the top ten, and its NDCG@10."""
 
     recall: npt.NDArray[np.float64]
     ndcg: npt.NDArray[np.float64]
 
 
-class _Asked(NamedTuple):
-    """Queries of one kind: who asks (places in the hold-out), for which item rows, in which words."""
+class _Queries(NamedTuple):
+    """Queries of one kind: users (positions in the hold-out), wanted item rows, query texts."""
 
     users: npt.NDArray[np.int64]
     wanted: npt.NDArray[np.int64]
@@ -115,7 +115,7 @@ class _Asked(NamedTuple):
 
 
 class _Scored(NamedTuple):
-    """Queries of one kind, and every part of the score of every item for each, [n, N]."""
+    """Queries of one kind, with all score components of all items for each, [n, N]."""
 
     wanted: npt.NDArray[np.int64]
     languages: npt.NDArray[np.intp]
@@ -127,7 +127,7 @@ class _Scored(NamedTuple):
 
 
 class _ValidationQueries:
-    """Text queries that the catalogue and the held-out positives yield, and how well weights answer them."""
+    """Text queries generated from the catalogue and the held-out positives, to evaluate weights on."""
 
     def __init__(
         self,
@@ -140,34 +140,36 @@ class _ValidationQueries:
         items = ranker.items
         draws = np.random.default_rng(config.seed)
         features = SearchFeatures.of(model, items, counts)
-        # As they are compared in serving.
+        # As compared in serving.
         texts, projection = features.projected(config.model.search.dimension)
         self.size = min(config.model.search.queries, max(50, _LARGEST // items.size))
         self._popularity = features.popularity
         scale = TowerScale(ranker.vectors)
         self._parts: dict[str, _Scored] = {}
         requests = hold_out.requests.and_nobody()
-        for kind, asked in self._asked(items, hold_out, draws).items():
-            if not asked.texts:
+        for kind, generated in self._generate(items, hold_out, draws).items():
+            if not generated.texts:
                 continue
-            unknown = tf.zeros([len(asked.texts)], tf.int32)
+            unknown = tf.zeros([len(generated.texts)], tf.int32)
             vectors = unit(
-                model.candidate_tower.convert(typed_vectors(model, asked.texts, config.text), unknown).numpy()
+                model.candidate_tower.convert(typed_vectors(model, generated.texts, config.text), unknown).numpy()
             )
-            if asked.translated:
+            if generated.translated:
                 shortest, longest = np.log(_TRANSLATION_NOISE)
                 lengths = np.exp(draws.uniform(shortest, longest, (len(vectors), 1))).astype(np.float32)
-                vectors = unit(vectors + lengths * _like(features.text, len(vectors), draws))
+                vectors = unit(vectors + lengths * _gaussian_like(features.text, len(vectors), draws))
             # Every second user is unknown.
-            rows = np.where(np.arange(len(asked.users)) % 2, asked.users, len(hold_out.requests))
+            rows = np.where(np.arange(len(generated.users)) % 2, generated.users, len(hold_out.requests))
             queries = text_query_vectors(model, tf.constant(vectors), ranker.vectors, requests, rows)
             products = tf.matmul(queries, ranker.vectors, transpose_b=True)
-            barred = hold_out.seen(asked.users)
-            barred[np.arange(len(barred)), asked.wanted] = False
-            letters = [""] * len(asked.texts) if asked.translated else asked.texts
+            barred = hold_out.seen(generated.users)
+            barred[np.arange(len(barred)), generated.wanted] = False
+            letters = [""] * len(generated.texts) if generated.translated else generated.texts
             self._parts[kind] = _Scored(
-                wanted=asked.wanted,
-                languages=np.unique([items.catalogue.languages[row] for row in asked.wanted], return_inverse=True)[1],
+                wanted=generated.wanted,
+                languages=np.unique([items.catalogue.languages[row] for row in generated.wanted], return_inverse=True)[
+                    1
+                ],
                 barred=barred,
                 text=((vectors @ projection) @ texts.T).astype(np.float32),
                 categories=features.category_scores(vectors),
@@ -177,7 +179,7 @@ class _ValidationQueries:
 
     @property
     def kinds(self) -> list[str]:
-        """Kinds of query that there are."""
+        """The available kinds of query."""
         return list(self._parts)
 
     def quality(self, weights: SearchWeights) -> _Quality:
@@ -190,7 +192,7 @@ class _ValidationQueries:
         return _Quality(np.array(recall), np.array(ndcg))
 
     def ranks(self, weights: SearchWeights) -> list[npt.NDArray[np.int64]]:
-        """Of each kind of query: how many items come before each wanted one [n]."""
+        """Per kind of query, the number of items ranked before each wanted one [n]."""
         found = []
         for part in self._parts.values():
             scores = part.text + weights.lexical * part.lexical
@@ -202,11 +204,11 @@ class _ValidationQueries:
             found.append(((scores > own) & ~part.barred).sum(axis=1))
         return found
 
-    def _asked(self, items: ItemTable, hold_out: HoldOut, draws: np.random.Generator) -> dict[str, _Asked]:
-        """Kind -> queries: titles of any items, and categories of the items of held-out positives."""
+    def _generate(self, items: ItemTable, hold_out: HoldOut, draws: np.random.Generator) -> dict[str, _Queries]:
+        """Kind -> queries: titles of arbitrary items, and categories of held-out positives."""
         catalogue = items.catalogue
         users, rows = hold_out.sample_positives(self.size, draws)
-        # Rare items, and those without any positive, are wanted by their titles as well.
+        # Rare items, and those without any positive, are queried by title as well.
         titled = np.flatnonzero([bool(title.strip()) for title in catalogue.titles])
         named = draws.permutation(titled)[: self.size]
         askers = draws.choice(users, len(named))
@@ -215,15 +217,15 @@ class _ValidationQueries:
         labelled = np.flatnonzero([len(row) > 0 for row in labels])
         names = [items.names_of(int(draws.choice(labels[place]))) for place in labelled]
         return {
-            "translated title": _Asked(askers, named, titles, True),
-            "title with a typo": _Asked(askers, named, [misspell(title, draws) for title in titles], False),
-            "category": _Asked(
+            "translated title": _Queries(askers, named, titles, True),
+            "title with a typo": _Queries(askers, named, [misspell(title, draws) for title in titles], False),
+            "category": _Queries(
                 users[labelled], rows[labelled], [own[int(draws.integers(len(own)))] for own in names], False
             ),
         }
 
 
-def _like(vectors: _Floats, count: int, draws: np.random.Generator) -> _Floats:
+def _gaussian_like(vectors: _Floats, count: int, draws: np.random.Generator) -> _Floats:
     """Gaussian vectors [count, T] with the covariance of ``vectors`` [N, T], of length 1 on average."""
     mixed = draws.normal(size=(count, len(vectors))).astype(np.float32) @ vectors
     length = np.sqrt(np.mean(np.sum(np.square(mixed), axis=1)))
@@ -231,7 +233,7 @@ def _like(vectors: _Floats, count: int, draws: np.random.Generator) -> _Floats:
 
 
 def misspell(text: str, draws: np.random.Generator) -> str:
-    """The text with one character left out, replaced, added, or exchanged with the next one."""
+    """The text with one character removed, replaced, added, or swapped with the next."""
     place, letter = int(draws.integers(len(text))), _LETTERS[int(draws.integers(len(_LETTERS)))]
     ways = (
         text[:place] + text[place + 1 :],

@@ -1,4 +1,4 @@
-"""A run that starts from another: what it takes over, and how little of it it may forget."""
+"""A run that starts from another: the weights it takes over, and how much it may forget."""
 
 import logging
 from collections.abc import Callable
@@ -26,24 +26,24 @@ from trainer.training.head_quality import calibrate_on_validation
 _LOG = logging.getLogger(__name__)
 _RECORD = "transfer.json"
 _METRIC = "recall@10"
-# Shares of the trained weights that are tried when they are averaged with the starting ones.
+# Shares of the trained weights to try when averaging them with the starting ones.
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def source_config(source: Run, text: TextConfig) -> Config:
-    """A run's settings with another run's tuned encoder; its own texts are prepared as they were in training."""
+    """A run's settings with another run's tuned encoder; its texts are prepared as in its training."""
     return source.config.model_copy(update={"text": source.config.text.model_copy(update={"tuning": text.tuning})})
 
 
 class SourceModel:
-    """The model of a source run as another run changes it: its own ids' vectors, the shared weights of the other.
+    """The source run's model as changed by another run: its own id vectors with the other's shared weights.
 
     Args:
         source: A finished run.
-        text: Of the run that starts from it: the encoder's tuned part belongs to the shared weights.
+        text: Settings of the run that starts from it: the encoder's tuned part belongs to the shared weights.
 
     Raises:
-        BabelrecError: the two runs' encoders don't fit together.
+        BabelrecError: the two runs' encoders are incompatible.
     """
 
     def __init__(self, source: Run, text: TextConfig) -> None:
@@ -64,11 +64,11 @@ class SourceModel:
         all_weights(load_recommender(source), self.model).copy()
 
     def follow(self, model: Recommender) -> Callable[[], int]:
-        """Pairs the shared weights with those of ``model``; each call of the result copies them over."""
+        """Pairs the shared weights with those of ``model``; each call of the result copies them."""
         return shared_weights(model, self.model).copy
 
     def validator(self) -> Callable[[], float] | None:
-        """Measures Recall@10 on the source's validation part with the weights of the moment; None without one."""
+        """Measures Recall@10 on the source's validation part with the current weights; None without one."""
         hold_out = self._hold_out()
         if hold_out is None:
             return None
@@ -92,13 +92,13 @@ class SourceModel:
         )
 
     def batches(self, start: int) -> tf.data.Dataset:
-        """The batches of its training part from step ``start`` on, without end."""
+        """The batches of its training part from step ``start`` on, endlessly."""
         return self._data.batches(start=start, stop=tf.int64.max)
 
     def save(self, path: Path) -> Run:
-        """Writes it as a finished run of its own, which can be evaluated and exported.
+        """Writes it as a separate finished run, which can be evaluated and exported.
 
-        Its heads are calibrated again, but for a source with ``refit``, which has learned from its validation part.
+        Its heads are recalibrated, unless the source used ``refit`` and so was trained on its validation part.
         """
         run = Run.create(path, self.config)
         if not run.finished:
@@ -117,14 +117,14 @@ class SourceModel:
 
 
 class Transfer:
-    """Starts a model from another run's weights, restrains its training, and averages what came out with the start.
+    """Starts a model from another run's weights, constrains its training, and averages the result with the start.
 
     Args:
-        config: Of the new run; ``training.start_from`` names the other.
-        model: Built and untrained; it is given the shared weights.
+        config: Settings of the new run; ``training.start_from`` is the other run.
+        model: Built but untrained; receives the shared weights.
 
     Raises:
-        BabelrecError: nothing to start from, or the encoders don't fit together.
+        BabelrecError: nothing to start from, or the encoders are incompatible.
     """
 
     def __init__(self, config: Config, model: Recommender) -> None:
@@ -142,21 +142,21 @@ class Transfer:
         _LOG.info("Starting from %d weights of %s.", len(shared.names), self._source.path)
         encoder = model.candidate_tower.encoder
         tuned = [] if encoder is None else encoder.trainable_weights
-        # The encoder's new parts belong to both languages as well; they start as the identity.
+        # The encoder's new parts are also shared by both languages; they start as the identity.
         self._weights = list({id(weight): weight for weight in [*shared.target, *tuned]}.values())
         self._start = [tf.identity(weight) for weight in self._weights]
         known = {id(weight) for weight in shared.target}
         if config.text.tuning.mode in ("last", "full"):
-            # The encoder's own layers, trained long ago.
+            # The encoder's own pretrained layers.
             known |= {id(weight) for weight in tuned}
         self.fresh = [weight for weight in model.trainable_variables if id(weight) not in known]
-        """Weights that start from scratch: vectors of ids, adapters and LoRA's factors, layers of another shape."""
+        """Weights that start from scratch: vectors of ids, adapters and LoRA's factors, layers of different shape."""
         if self._settings.shared == "frozen":
             _freeze(model, {id(weight) for weight in shared.target} - {id(weight) for weight in tuned})
         self._other: SourceModel | None = None
 
     def restrain(self, step: int) -> None:
-        """Adds the losses that hold the shared weights back; ``step`` is the one with which training continues."""
+        """Adds the losses that constrain the shared weights; ``step`` is the one training continues with."""
         if self._settings.anchor:
             self._model.add_loss(self._anchor_loss)
         if self._settings.replay:
@@ -164,14 +164,14 @@ class Transfer:
             self._model.add_loss(_Replay(other, self._model, self._settings.replay, step))
 
     def choose_share(self, run: Run, measure: Callable[[], dict[str, float]] | None) -> None:
-        """Averages trained and starting weights (WiSE-FT), with the share that is best on the validation parts.
+        """Averages trained and starting weights (WiSE-FT), with the best share on the validation parts.
 
         The share is the one with the best Recall@10 on the target's validation part among those that lose no
-        more than ``max_forgetting`` on the source's. It is chosen once a run and noted in ``transfer.json``.
+        more than ``max_forgetting`` on the source's. It is chosen once per run and saved in ``transfer.json``.
 
         Args:
-            run: The run that is being trained.
-            measure: Gives the metrics on the target's validation part; None when there is none.
+            run: The run being trained.
+            measure: Measures the metrics on the target's validation part; None without one.
         """
         limit = self._settings.max_forgetting
         if limit is None:
@@ -181,20 +181,20 @@ class Transfer:
             if measure is None:
                 return
             source = self._source_model()
-            judge = source.validator()
-            if judge is None:
-                _LOG.warning("%s has no validation part: what is forgotten can't be bounded.", self._source.path)
+            measure_source = source.validator()
+            if measure_source is None:
+                _LOG.warning("%s has no validation part: forgetting can't be limited.", self._source.path)
                 return
             copy = source.follow(self._model)
             curve = []
             for share in _SHARES:
                 self._mix(trained, share)
                 copy()
-                curve.append({"share": share, "target": measure()[_METRIC], "source": judge()})
+                curve.append({"share": share, "target": measure()[_METRIC], "source": measure_source()})
             chosen = choose_share(curve, limit)
             run.write(_RECORD, {"share": chosen, "metric": _METRIC, "max_forgetting": limit, "curve": curve})
         chosen = float(run.read(_RECORD)["share"])
-        _LOG.info("Of the trained weights %.0f %% are kept, of the starting ones the rest.", 100 * chosen)
+        _LOG.info("Averaged weights: %.0f %% trained, the rest from the start.", 100 * chosen)
         self._mix(trained, chosen)
 
     def _source_model(self) -> SourceModel:
@@ -204,7 +204,7 @@ class Transfer:
 
     def _mix(self, trained: list[tf.Tensor], share: float) -> None:
         for weight, start, end in zip(self._weights, self._start, trained, strict=True):
-            # Both ends exactly, whatever rounding does in between.
+            # Both ends exactly, despite rounding.
             weight.assign(end if share == 1.0 else start + share * (end - start))
 
     def _anchor_loss(self) -> tf.Tensor:
@@ -216,9 +216,9 @@ class Transfer:
 
 
 class _Replay:
-    """The loss of a batch of the source's training part, as a term whose gradient reaches the target's weights.
+    """The loss of a batch of the source's training part, as a term whose gradient flows to the target's weights.
 
-    The source's model has its own ids' vectors, so the shared weights are copied into it, its gradient is taken
+    The source's model has its own ids' vectors, so the shared weights are copied into it, its gradient is computed
     there, and the term is the linear function of the target's weights with that gradient.
     """
 
@@ -243,7 +243,7 @@ class _Replay:
 
 
 def _linear(gradient: tf.Tensor | tf.IndexedSlices, weight: tf.Variable) -> tf.Tensor:
-    """0, with ``gradient`` as its gradient in ``weight``."""
+    """Zero, with ``gradient`` as its gradient with respect to ``weight``."""
     if isinstance(gradient, tf.IndexedSlices):
         rows = tf.gather(weight, gradient.indices)
         return tf.reduce_sum(tf.stop_gradient(gradient.values) * (rows - tf.stop_gradient(rows)))
@@ -256,7 +256,7 @@ def choose_share(curve: list[dict[str, float]], max_forgetting: float) -> float:
 
     Args:
         curve: ``share``, ``target`` and ``source``; the first entry is the start, share 0.
-        max_forgetting: Of the start's ``source``, what may be lost.
+        max_forgetting: Share of the start's ``source`` that may be lost.
     """
     least = (1.0 - max_forgetting) * curve[0]["source"]
     allowed = [point for point in curve if point["source"] >= least]
@@ -264,25 +264,25 @@ def choose_share(curve: list[dict[str, float]], max_forgetting: float) -> float:
 
 
 def check_encoders(source: TextConfig, target: TextConfig) -> None:
-    """Refuses two runs whose text vectors would not mean the same.
+    """Refuses two runs whose text vectors are incompatible.
 
     Raises:
-        BabelrecError: another encoder, or one that was tuned in another way.
+        BabelrecError: another encoder, or one that was tuned differently.
     """
     if source.encoder != target.encoder:
         raise BabelrecError(
             f"text.encoder is {target.encoder!r}, and the run to start from was trained with {source.encoder!r}. "
-            "Give the same encoder."
+            "Use the same encoder."
         )
     if source.tuning.mode != "frozen" and source.tuning != target.tuning:
         raise BabelrecError(
             f"The run to start from has tuned its encoder (text.tuning: {source.tuning.model_dump()}), and this one "
-            f"has {target.tuning.model_dump()}. Give the same text.tuning, so that nothing of it is lost."
+            f"has {target.tuning.model_dump()}. Use the same text.tuning, so that none of it is lost."
         )
 
 
 def _freeze(model: Recommender, weights: set[int]) -> None:
-    """Makes every layer untrainable that holds nothing but ``weights``."""
+    """Freezes every layer that contains only ``weights``."""
     layers = [
         layer
         for layer in model.submodules

@@ -1,4 +1,4 @@
-"""Small valid tables that tests bend out of shape."""
+"""Small valid tables for tests to modify."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def users(**columns: list[Any] | pl.Series) -> pl.DataFrame:
 
 
 def translations(**columns: list[Any] | pl.Series) -> pl.DataFrame:
-    """Two further languages of item ``a``."""
+    """Two additional languages of item ``a``."""
     base = pl.DataFrame(
         {
             "item_id": ["a", "a"],
@@ -62,6 +62,6 @@ def translations(**columns: list[Any] | pl.Series) -> pl.DataFrame:
 
 
 def write(path: Path, **tables: pl.DataFrame | pl.LazyFrame | None) -> Dataset:
-    """Writes a dataset of these tables, with the small ones where none is given."""
+    """Writes a dataset of these tables, using the small ones by default."""
     chosen: dict[str, Any] = {"interactions": interactions(), "items": items()} | tables
     return write_dataset(path, name="small", description="d", licence="l", homepage="h", **chosen)

@@ -1,4 +1,4 @@
-"""The dataset format: what it keeps, and one clear error a fault."""
+"""The dataset format: what it keeps, and one clear error per fault."""
 
 import hashlib
 import re
@@ -86,7 +86,7 @@ def test_the_fingerprint_depends_on_content_alone(tmp_path: Path) -> None:
         builders.interactions(note=[None, "", "", ""]),
     ],
 )
-def test_the_fingerprint_tells_every_change(tmp_path: Path, changed: pl.DataFrame) -> None:
+def test_the_fingerprint_reflects_every_change(tmp_path: Path, changed: pl.DataFrame) -> None:
     plain = builders.write(tmp_path / "plain").fingerprint
     assert re.fullmatch("[0-9a-f]{64}", plain)
     empty_notes = builders.write(tmp_path / "n", interactions=builders.interactions(note=["", "", "", "x"]))
@@ -116,7 +116,7 @@ def test_the_fingerprint_is_the_same_on_every_machine(tmp_path: Path) -> None:
 
 
 def error_of(path: Path, **tables: pl.DataFrame) -> str:
-    """The error of writing these tables; nothing may be left behind."""
+    """The error of writing these tables; checks that nothing is left behind."""
     with pytest.raises(BabelrecError) as caught:
         builders.write(path / "d", **tables)
     assert list(path.iterdir()) == [], "a half-written dataset was left"
@@ -190,7 +190,7 @@ FAULTS = {
     ),
     "unknown item": (
         {"interactions": builders.interactions(item_id=["a", "zz", "zz", "yy"])},
-        ["`item_id`, row 2", "'zz'", "3 rows name 2 such items"],
+        ["`item_id`, row 2", "'zz'", "3 rows refer to 2 such items"],
     ),
     "translation of an unknown item": (
         {"translations": builders.translations(item_id=["a", "zz"])},
@@ -229,7 +229,7 @@ FAULTS = {
     ),
     "empty embedding": (
         {"items": builders.items(image=pl.Series([[], [], []], dtype=pl.List(pl.Float32)))},
-        ["`image`, row 1", "without numbers"],
+        ["`image`, row 1", "the embedding is empty"],
     ),
     "embedding all null": (
         {"items": builders.items(image=pl.Series([None, None, None], dtype=pl.List(pl.Float32)))},
@@ -293,7 +293,7 @@ def test_faults_name_the_users_own_file_and_column(tmp_path: Path) -> None:
 
 
 def test_an_existing_directory_is_not_overwritten(whole: Dataset) -> None:
-    with pytest.raises(DatasetError, match="exists already"):
+    with pytest.raises(DatasetError, match="already exists"):
         builders.write(whole.path)
     assert Dataset.load(whole.path) == whole
 
@@ -306,7 +306,7 @@ def test_a_failing_source_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("table", ["interactions", "items", "users", "translations"])
-def test_a_truncated_table_is_named(whole: Dataset, table: str) -> None:
+def test_a_truncated_table_is_reported(whole: Dataset, table: str) -> None:
     file = whole.path / f"{table}.parquet"
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(DatasetError, match=f"{table}.parquet can't be read.*Remedy"):
@@ -314,7 +314,7 @@ def test_a_truncated_table_is_named(whole: Dataset, table: str) -> None:
 
 
 def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
-    """A flipped bit is found, or it lies in metadata that carries no content."""
+    """A flipped bit is detected, or it is in metadata without content."""
     frames = {
         "interactions": pl.concat([builders.interactions()] * 50),
         "items": builders.items(description=["d"] * 3),
@@ -334,7 +334,7 @@ def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
     assert found > 10
 
 
-def test_a_missing_table_is_named(whole: Dataset) -> None:
+def test_a_missing_table_is_reported(whole: Dataset) -> None:
     (whole.path / "items.parquet").unlink()
     with pytest.raises(DatasetError, match=r"items\.parquet can't be read"):
         Dataset.load(whole.path)
@@ -350,8 +350,8 @@ def test_changed_tables_do_not_match_the_fingerprint(whole: Dataset) -> None:
     ("content", "wanted"),
     [
         ("schema: [", "line 1, column 10: not valid YAML"),
-        ("", "holds no mapping"),
-        ("- a\n", "holds no mapping"),
+        ("", "does not contain a mapping"),
+        ("- a\n", "does not contain a mapping"),
         ("schema: 2\nname: x\ntables: {interactions: a, items: b}\n", "`schema`"),
         ("schema: 1\nname: x\n", "`tables`"),
         ("schema: 1\nname: x\ntables: {interactions: a}\n", "`tables.items`"),
@@ -360,7 +360,7 @@ def test_changed_tables_do_not_match_the_fingerprint(whole: Dataset) -> None:
         ("schema: 1\nname: x\nlicense: y\ntables: {interactions: a, items: b}\n", "`license`"),
     ],
 )
-def test_a_broken_header_is_named(whole: Dataset, content: str, wanted: str) -> None:
+def test_a_broken_header_is_reported(whole: Dataset, content: str, wanted: str) -> None:
     (whole.path / HEADER).write_text(content)
     with pytest.raises(DatasetError) as caught:
         Dataset.load(whole.path)
@@ -368,6 +368,6 @@ def test_a_broken_header_is_named(whole: Dataset, content: str, wanted: str) -> 
     assert wanted in str(caught.value)
 
 
-def test_a_directory_without_header_is_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no dataset: there is no dataset\.yaml"):
+def test_a_directory_without_header_is_not_a_dataset(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"is not a dataset: it has no dataset\.yaml"):
         Dataset.load(tmp_path)

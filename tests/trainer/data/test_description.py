@@ -21,7 +21,7 @@ START = 1_700_006_400
 
 
 def log() -> list[Row]:
-    """386 users: most have few purchases, some look only, pairs repeat, two rows are written twice."""
+    """386 users: most have few purchases, some only view, pairs repeat, two rows are written twice."""
     rows: list[Row] = []
     for user in range(386):
         for n in range(1 + user % 9):
@@ -112,12 +112,12 @@ def test_times(facts: Description) -> None:
 
 def test_titles_and_languages(facts: Description) -> None:
     assert facts.languages == {"en": 15, "zh": 15, "ar": 14}
-    # `Tea 0` is written for items 0, 40 and 41, `茶 0` for 1 and 43; in the loop no other title comes twice.
+    # `Tea 0` is written for items 0, 40 and 41, `茶 0` for 1 and 43; in the loop no other title occurs twice.
     assert facts.repeated_titles == (("Tea 0", 3), ("茶 0", 2))
     assert (facts.repeated_title_items, facts.without_title, facts.without_category) == (5, 1, 22)
 
 
-def test_what_becomes_of_columns(facts: Description) -> None:
+def test_how_columns_are_used(facts: Description) -> None:
     uses = {f"{column.table}.{column.name}": (column.use, column.filled) for column in facts.columns}
     assert uses["items.price"] == ("used", 43 / 44)
     assert uses["items.colour"] == ("unused", 1.0)
@@ -144,16 +144,16 @@ def test_the_findings_name_settings_and_numbers(facts: Description) -> None:
     few = facts.stages[2].users - facts.stages[3].users
     said = "\n".join(findings(facts))
     assert f"{386 - len(buyers):,} of 386 users have no positive" in said
-    assert f"{few:,} of {len(buyers):,} users with a positive have fewer than 5 and fall out" in said
+    assert f"{few:,} of {len(buyers):,} users with a positive have fewer than 5 and are dropped" in said
     assert f"(`data.split.min_positives: 5`). 1 would keep {len(buyers):,};" in said
     assert "`view` (" in said
     assert "2 rows of the interactions repeat an earlier row in every column" in said
     assert "5 items share their title with another; 3 are titled 'Tea 0'" in said
-    assert "Columns of the dataset that no model reads: items.colour, users.age" in said
+    assert "Columns of the dataset that the model does not read: items.colour, users.age" in said
     assert "385 of 386 users of the interactions are not in the users table" in said
 
 
-def test_settings_that_leave_nothing_are_a_finding_and_no_crash(dataset: Dataset) -> None:
+def test_settings_that_leave_nothing_are_a_finding_not_a_crash(dataset: Dataset) -> None:
     nothing = describe(dataset, config(positives={"like": None}))
     assert "no user with 5 positives" in nothing.fault
     assert findings(nothing)[0] == nothing.fault
@@ -200,7 +200,7 @@ def test_items_of_unknown_language_are_counted(tmp_path: Path) -> None:
     ("times", "says"),
     [([START] * 4, "All interactions have the same time"), ([START + DAY * n for n in range(4)], "whole days")],
 )
-def test_times_that_order_nothing_are_said(tmp_path: Path, times: list[int], says: str) -> None:
+def test_times_without_an_order_are_reported(tmp_path: Path, times: list[int], says: str) -> None:
     found = describe(builders.write(tmp_path / "d", interactions=builders.interactions(timestamp=times)), config())
     assert says in "\n".join(findings(found))
 

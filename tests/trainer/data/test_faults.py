@@ -1,4 +1,4 @@
-"""What is said of a file that can't be read: each kind of failure has its own remedy."""
+"""Errors for unreadable files: each kind of failure has its own remedy."""
 
 import errno
 import gzip
@@ -63,6 +63,6 @@ def test_errors_for_users_pass_unchanged() -> None:
         raise DatasetError("as it is")
 
 
-def test_a_full_disk_is_no_fault_of_the_file() -> None:
+def test_a_full_disk_is_not_the_file_s_fault() -> None:
     with pytest.raises(OSError, match="x"), reading("f.csv"):
         raise OSError(errno.ENOSPC, "x")

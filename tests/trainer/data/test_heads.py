@@ -1,4 +1,4 @@
-"""Heads with nothing to tell apart, by labels counted by hand."""
+"""Heads with constant labels, by labels counted by hand."""
 
 import polars as pl
 import pytest
@@ -16,17 +16,17 @@ def _events(*rows: tuple[str, str, str, float | None]) -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("rows", "constant"),
     [
-        # A shop that records purchases alone.
+        # A shop that records only purchases.
         ([("u", "a", "purchase", None), ("v", "b", "purchase", None)], {"purchase": 1.0}),
-        # What was looked at and not bought is a 0.
+        # Items viewed but not bought have label 0.
         ([("u", "a", "purchase", None), ("u", "b", "view", None)], {}),
-        # Looked at and bought: one pair, one label.
+        # Viewed and bought: one pair, one label.
         ([("u", "a", "purchase", None), ("u", "a", "view", None)], {"purchase": 1.0}),
-        # All liked, by different ratings: `rating` has something to learn, `like` has not.
+        # All liked, by different ratings: `rating` has something to learn, `like` does not.
         ([("u", "a", "rating", 4.0), ("v", "a", "rating", 5.0)], {"like": 1.0}),
         ([("u", "a", "rating", 2.0), ("v", "a", "rating", 2.0)], {"like": 0.0, "rating": 2.0}),
         ([("u", "a", "rating", 2.0), ("v", "a", "rating", 5.0)], {}),
-        # One rated, one clicked: the click is known of both, the rating of one.
+        # One rated, one clicked: the click is known for both, the rating for one.
         (
             [("u", "a", "rating", 5.0), ("u", "b", "click", None)],
             {"like": 1.0, "rating": 5.0},

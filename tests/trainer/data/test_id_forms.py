@@ -1,4 +1,4 @@
-"""Ids that differ in how they are written."""
+"""Ids that differ in spelling."""
 
 import unicodedata
 from pathlib import Path
@@ -37,7 +37,7 @@ DECOMPOSED = unicodedata.normalize("NFD", "é")
         ([" 0123.0"], ["123"], "several of these"),
     ],
 )
-def test_the_difference_is_named(unknown: list[str], known: list[str], difference: str) -> None:
+def test_the_difference_is_reported(unknown: list[str], known: list[str], difference: str) -> None:
     found = mismatches(pl.Series(unknown), pl.Series(known))
     assert [(each.difference, each.count) for each in found] == [(difference, len(unknown))]
     assert found[0].example == (unknown[0], known[0])
@@ -65,15 +65,15 @@ def test_unknown_items_say_what_they_are_and_what_to_do(setting: str | None, nam
             frame, items, Origin("orders.csv", {"item_id": "sku"}, drops_unknown_items=setting), "p.csv"
         )
     assert str(error.value).startswith(
-        "orders.csv, column `sku`, row 2: 'a ' is not in p.csv; 3 rows name 3 such items, of which 1 differs in blanks "
-        "around the id alone ('a ', 'a'). Remedy: strip them in the file that has them; else add those items, or leave "
-        "the rows out"
+        "orders.csv, column `sku`, row 2: 'a ' is not in p.csv; 3 rows refer to 3 such items, of which 1 differs in "
+        "blanks around the id only ('a ', 'a'). Remedy: strip them in the file that has them; else add those items, or "
+        "drop the rows"
     )
     assert ("`data.source.drop_unknown_items: true`" in str(error.value)) == named
 
 
 def test_a_dataset_of_unknown_items_is_refused_with_the_difference(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"2 rows name 1 such items, of which 1 differs in a trailing `\.0`"):
+    with pytest.raises(DatasetError, match=r"2 rows refer to 1 such items, of which 1 differs in a trailing `\.0`"):
         builders.write(
             tmp_path / "d",
             items=builders.items(item_id=["1", "b", "日本"]),

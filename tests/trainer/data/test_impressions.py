@@ -1,4 +1,4 @@
-"""Impressions as compressed rows, and the split at their moments."""
+"""Impressions as compressed rows, and the split at their times."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.impressions import Impressions
 from trainer.data.settings import DataConfig
-from trainer.data.split import SplitError, impression_moments, split
+from trainer.data.split import SplitError, impression_cut_times, split
 
 ROWS = [
     # user, item, time, event, value, impression
     ("u1", "a", 10, "click", 1.0, None),
     ("u2", "b", 11, "click", 1.0, None),
-    # The log is not in the order of time.
+    # The log is not in chronological order.
     ("u1", "日本", 140, "click", 1.0, "i5"),
     ("u1", "b", 140, "impression", 0.0, "i5"),
     ("u2", "a", 100, "impression", 0.0, "i1"),
@@ -26,7 +26,7 @@ ROWS = [
     ("ü3", "a", 110, "impression", 0.0, "i2"),
     ("ü3", "b", 120, "click", 1.0, "i3"),
     ("ü3", "a", 120, "impression", 0.0, "i3"),
-    # An outcome that is not known.
+    # An unknown outcome.
     ("u1", "a", 130, "impression", None, "i4"),
 ]
 
@@ -43,7 +43,7 @@ def config(**split: object) -> DataConfig:
     )
 
 
-def test_impressions_stand_in_the_order_of_time(dataset: Dataset) -> None:
+def test_impressions_are_in_chronological_order(dataset: Dataset) -> None:
     catalogue = Catalogue.from_dataset(dataset)
     shown = Impressions.from_dataset(dataset, catalogue)
     assert shown.ids == ["i1", "i2", "i3", "i5"]
@@ -56,7 +56,7 @@ def test_impressions_stand_in_the_order_of_time(dataset: Dataset) -> None:
         ]
         for a, b in zip(shown.indptr[:-1], shown.indptr[1:], strict=True)
     ]
-    # What stands in an impression twice counts once, as clicked if it was.
+    # What occurs in an impression twice counts once, as clicked if it was.
     assert lists == [
         [("a", False), ("日本", True)],
         [("a", False)],
@@ -66,7 +66,7 @@ def test_impressions_stand_in_the_order_of_time(dataset: Dataset) -> None:
     assert Impressions.from_dataset(dataset, catalogue, start=110, stop=140).ids == ["i2", "i3"]
 
 
-def test_only_what_can_be_judged_remains(dataset: Dataset) -> None:
+def test_only_what_can_be_evaluated_remains(dataset: Dataset) -> None:
     catalogue = Catalogue.from_dataset(dataset)
     shown = Impressions.from_dataset(dataset, catalogue)
     assert shown.only(np.ones(len(shown.items), bool)).ids == ["i1", "i3", "i5"]
@@ -90,7 +90,7 @@ def test_a_dataset_without_impressions_has_none(tmp_path: Path) -> None:
 def test_the_last_impressions_are_held_out(dataset: Dataset) -> None:
     # Five impressions: the last ceil(0.4 * 5) = 2 begin at 130, of the three before them the last at 120.
     settings = config(test_fraction=0.4, validation_fraction=0.3)
-    assert impression_moments(dataset, settings.split) == (120, 130)
+    assert impression_cut_times(dataset, settings.split) == (120, 130)
     parts = split(dataset, settings)
     assert parts.train.rows() == [("u1", "a", 10), ("u2", "b", 11), ("u2", "日本", 100)]
     assert parts.validation.rows() == [("ü3", "b", 120)]
@@ -108,7 +108,7 @@ def test_an_impression_without_a_click_is_not_observed_from_the_cut_on(dataset: 
 
 def test_all_is_training_without_a_test_part(dataset: Dataset) -> None:
     settings = config(test_fraction=0.0, validation_fraction=0.0)
-    assert impression_moments(dataset, settings.split) == (None, None)
+    assert impression_cut_times(dataset, settings.split) == (None, None)
     parts = split(dataset, settings)
     assert parts.train.height == 5
     assert parts.observed.height == len(ROWS)

@@ -65,7 +65,7 @@ def test_detection_keeps_order_and_repetitions() -> None:
 
 
 def test_the_collection_helps_its_short_titles() -> None:
-    """Alone these names fit other languages better; among English titles they are taken as English."""
+    """Alone, these names fit other languages better; among English titles they are classified as English."""
     short = ["Babe", "Casino", "Clueless", "Othello", "Restoration", "Powder", "Balto"]
     english = [
         "The Return of the King",
@@ -88,7 +88,7 @@ def test_a_rare_language_is_not_swallowed() -> None:
     assert detect(english + others)[200:] == ["ko", "es", "fr"]
 
 
-# What shops call their things, written for this test: short, and without the words that give a language away.
+# Product names written for this test: short, and without words that give a language away.
 PRODUCTS = {
     "en": (
         "Wooden spoon, waterproof hiking boots, kids' raincoat, stainless steel kettle, garden hose, woollen blanket, "
@@ -157,7 +157,7 @@ def test_a_shop_in_one_language_is_in_one(language: str) -> None:
     assert set(detect(texts)) == {language}
 
 
-def test_doubts_are_told_and_those_without_are_right() -> None:
+def test_doubts_are_reported_and_confident_ones_are_right() -> None:
     texts, languages = _products(dict.fromkeys(PRODUCTS, 20))
     texts, languages = [*texts, "", "1941", "오래된 책을 읽는 밤"], [*languages, "und", "und", "ko"]
     found = detect_with_confidence(texts)

@@ -116,7 +116,7 @@ def test_each_epoch_shows_each_positive_once(tiny: Dataset) -> None:
     assert pairs[:total] != pairs[total : 2 * total], "another order in the second epoch"
 
 
-def test_a_stream_that_starts_late_goes_on_as_one_that_did_not_stop(tiny: Dataset) -> None:
+def test_a_resumed_stream_equals_an_uninterrupted_one(tiny: Dataset) -> None:
     config = tiny_config(tiny.path, model={"text_queries": 0.5})
     data, *_ = _data(tiny, config)
     whole = list(data.batches(start=0, stop=9))[5:]
@@ -125,7 +125,7 @@ def test_a_stream_that_starts_late_goes_on_as_one_that_did_not_stop(tiny: Datase
         tf.nest.map_structure(lambda a, b: np.testing.assert_array_equal(a, b), one, other)
 
 
-def test_typed_requests_name_the_item_or_one_of_its_categories(tiny: Dataset) -> None:
+def test_text_queries_are_the_item_s_text_or_one_of_its_categories(tiny: Dataset) -> None:
     config = tiny_config(tiny.path, model={"text_queries": 0.5})
     data, catalogue, *_ = _data(tiny, config)
     kinds: Counter[str] = Counter()

@@ -22,7 +22,7 @@ Row = tuple[str, str, int, str, float | None]
 
 
 class InMemory:
-    """A dataset's interactions without files, so that property tests are quick."""
+    """A dataset's interactions without files, so that property tests are fast."""
 
     name = "memory"
 
@@ -51,7 +51,7 @@ def split_rows(rows: list[Row], **config: Any) -> Split:
 
 
 def protocol_p1(rows: list[Row], fraction: float, least: int) -> dict[str, tuple[list[str], list[str]]]:
-    """EVALUATION P1, steps 1 and 2, as it is written: user -> (training items, test items)."""
+    """EVALUATION P1, steps 1 and 2, as written there: user -> (training items, test items)."""
     found: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     seen = set()
     for user, item, time, event, value in rows:
@@ -140,7 +140,7 @@ def test_held_out_is_later_and_never_observed(rows: list[Row], kind: str) -> Non
     trained = as_rows(got.train)
     for user, item, time in got.observed.select("user_id", "item_id", "timestamp").iter_rows():
         own = held_out if kind == "global" else held_out.filter(user_id=user)
-        # In the moment of the cut itself only training positives are known to be on its near side.
+        # At the cut time itself, only training positives are known to precede it.
         assert (
             own.is_empty()
             or time < min(own["timestamp"])
@@ -168,10 +168,10 @@ def test_no_leak_when_test_rows_change(rows: list[Row], kind: str, later: int) -
     except SplitError:
         return
     test = as_rows(before.test)
-    # Where nothing is held out before the test rows, they are the cut, and moving them moves it.
+    # If nothing is held out before the test rows, they define the cut, and moving them moves it.
     validated = set(before.validation["user_id"])
     moves = {user for user, _ in test if user in validated or (kind == "global" and validated)}
-    # New ids sort behind all others, so that rows of one moment keep their side.
+    # New ids sort after all others, so that rows with equal times keep their side.
     changed = [
         (user, f"9{item.zfill(3)}", time + later * (user in moves), "click", None) if (user, item) in test else row
         for row in rows
@@ -185,7 +185,7 @@ def test_no_leak_when_test_rows_change(rows: list[Row], kind: str, later: int) -
 @quick
 @given(rows_of.map(one_row_a_pair), st.sampled_from(["per_user", "global"]))
 def test_no_leak_when_test_rows_are_gone(rows: list[Row], kind: str) -> None:
-    """Training sees what it would see had the test rows never been."""
+    """Training sees the same as if the test rows had never existed."""
     try:
         before = split_rows(rows, kind=kind, min_positives=1)
     except SplitError:
@@ -195,7 +195,7 @@ def test_no_leak_when_test_rows_are_gone(rows: list[Row], kind: str) -> None:
     after = split_rows(left, kind=kind, min_positives=1, test_fraction=0.0)
     assert_frame_equal(after.train, before.train)
     assert_frame_equal(after.validation, before.validation)
-    # A user without any positive left is not cut off any more; all others are cut at the same moment.
+    # A user without any positive left is no longer cut off; all others are cut at the same time.
     known = before.train_and_validation["user_id"].implode()
     same = pl.col("user_id").is_in(known) if kind == "per_user" else pl.lit(True)
     assert_frame_equal(after.observed.filter(same), before.observed.filter(same))
@@ -212,7 +212,7 @@ def test_no_leak_from_later_events_that_are_not_positive(rows: list[Row], more: 
     first = dict(held_out.group_by("user_id").agg(pl.col("timestamp").min()).iter_rows())
     moment = min(held_out["timestamp"], default=0)
     later: list[Row] = [
-        # Later by at least a second: in the very moment of the cut, events of training pairs belong to its near side.
+        # Later by at least a second: at exactly the cut time, events of training pairs precede it.
         (user, item, time + 1 + (first[user] if kind == "per_user" else moment), "view", None)
         for user, item, time, _, _ in more
         if user in first
@@ -228,7 +228,7 @@ def test_ids_that_are_numbers_are_ordered_as_numbers() -> None:
 
 
 def test_shares_are_not_fooled_by_binary_fractions() -> None:
-    """0.55 * 100 is a hair above 55 in binary; the last ceil(55 %) of 100 are 55."""
+    """0.55 * 100 is slightly above 55 in binary; the last ceil(55 %) of 100 are 55."""
     rows: list[Row] = [("u", str(n), n, "click", None) for n in range(100)]
     got = split_rows(rows, test_fraction=0.55, validation_fraction=0.0)
     assert got.test.height == 55
@@ -277,7 +277,7 @@ def test_no_positives_is_an_error_that_names_the_events() -> None:
         split_rows(rows)
 
 
-def test_an_unknown_event_in_the_rules_is_named(tmp_path: Path) -> None:
+def test_an_unknown_event_in_the_rules_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="'klick'"):
         positives(builders.write(tmp_path / "d"), {"klick": None})
 

@@ -1,4 +1,4 @@
-"""What is offered when a split leaves nothing must leave something."""
+"""Remedies offered when a split leaves nothing must leave something."""
 
 import re
 from pathlib import Path
@@ -53,10 +53,10 @@ def test_every_offer_leaves_something(
     found = [offer for offer in offers(message) if offer]
     for offer in found:
         assert not split_rows(rows, **given_settings | offer).train.is_empty()
-    assert found or "give more positives" in message
+    assert found or "provide more positives" in message
 
 
-def test_one_positive_a_user_is_said_and_nothing_is_lowered() -> None:
+def test_one_positive_per_user_is_reported_and_nothing_is_lowered() -> None:
     rows: list[Row] = [(f"u{n}", str(n % 2), n, "click", None) for n in range(40)]
     with pytest.raises(SplitError) as error:
         split_rows(rows, min_positives=1, test_fraction=0.05, validation_fraction=0.05)
@@ -96,7 +96,7 @@ def test_impressions_have_remedies_too(tmp_path: Path) -> None:
             r"lower `data.positives.rating` \(4\): the largest .* 3.5",
         ),
         ([("u", "1", 1, "click", None)], {"click": 1.0}, 1, "set `data.positives.click: null`"),
-        ([("u", "1", 1, "view", None)] * 3, {"click": None}, 1, r"name what counts as positive .*`view` \(3\)"),
+        ([("u", "1", 1, "view", None)] * 3, {"click": None}, 1, r"list what counts as positive .*`view` \(3\)"),
         ([("u", "1", 1, "click", 5.0)] * 3, {"click": None}, 2, "min_positives` to 1 or less"),
     ],
 )

@@ -9,7 +9,7 @@ from trainer.training.settings import TrainingConfig
 @pytest.mark.parametrize(
     ("positives", "settings", "batch_size", "per_epoch"),
     [
-        # 35,000 // 20 is above 512: as set, and 35,000 // 512 = 68.
+        # 35,000 // 20 is above 512: as configured, and 35,000 // 512 = 68.
         (35_000, {}, 512, 68),
         # 2,163 // 20 = 108, and 2,163 // 108 = 20.
         (2_163, {}, 108, 20),

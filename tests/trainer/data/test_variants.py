@@ -1,4 +1,4 @@
-"""Further texts of items, by hand."""
+"""Additional texts of items, by hand."""
 
 from pathlib import Path
 

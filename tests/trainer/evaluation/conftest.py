@@ -33,7 +33,7 @@ def problem() -> RankingProblem:
 
 @pytest.fixture(scope="session")
 def report(problem: RankingProblem) -> EvaluationReport:
-    """A model that knows the answer half of the time, beside the baselines."""
+    """A model that knows the answer half of the time, and the baselines."""
     rng = np.random.default_rng(1)
     scores = rng.random((60, 40))
     scores[problem.test.users(), problem.test.indices] += 0.5

@@ -1,10 +1,10 @@
-"""The definitions of EVALUATION.md as plain loops over lists and sets, written apart from the code."""
+"""The definitions of EVALUATION.md as plain loops over lists and sets, written independently of the code."""
 
 import math
 
 
 def rank(scores: list[float], excluded: set[int], k: int) -> list[int]:
-    """Best first, lower index first among equals; -inf is no candidate; padded with -1."""
+    """Best first, lower index first among equals; -inf is not a candidate; padded with -1."""
     candidates = [i for i in range(len(scores)) if i not in excluded and scores[i] != -math.inf]
     best = sorted(candidates, key=lambda item: (-scores[item], item))[:k]
     return best + [-1] * (k - len(best))
@@ -57,7 +57,7 @@ def per_user_split(
 ) -> tuple[list[list[int]], list[list[int]], list[int]]:
     """P1 steps 1 and 2 over (user, item, rating, timestamp): training and test items of each user.
 
-    Items are numbered in the order of their ids; the ids are returned last.
+    Items are numbered in id order; the ids are returned last.
     """
     positives: dict[int, dict[int, int]] = {}
     for user, item, rating, timestamp in rows:

@@ -10,7 +10,7 @@ from trainer.evaluation.metrics.item_sets import ItemSets
 
 @dataclass(frozen=True)
 class Problem:
-    """Scores with many ties, some -inf; training and test items that don't meet."""
+    """Scores with many ties, some -inf; disjoint training and test items."""
 
     scores: np.ndarray
     train: list[set[int]]

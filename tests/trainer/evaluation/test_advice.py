@@ -1,4 +1,4 @@
-"""Warnings in plain words, and their absence."""
+"""Warnings, and their absence."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def config() -> Config:
 @pytest.mark.parametrize(
     ("best_epoch", "gain", "warned"), [(12, 0.05, True), (11, 0.05, False), (12, 0.004, False), (12, 0.005, True)]
 )
-def test_a_curve_that_still_rises_at_its_end_is_told(
+def test_a_curve_that_still_rises_at_its_end_is_reported(
     config: Config, best_epoch: int, gain: float, warned: bool
 ) -> None:
     warning = still_improving(best_epoch, 12, gain, config)

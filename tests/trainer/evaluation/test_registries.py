@@ -46,7 +46,7 @@ def test_the_page_holds_the_tables_of_the_registries() -> None:
 
 
 def test_the_page_says_how_to_add_a_metric() -> None:
-    # The page's example is run as it is there.
+    # The page's example is run verbatim.
     example = PAGE.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
     names: dict[str, RankingMetric] = {}
     exec(example, names)
@@ -79,15 +79,15 @@ def test_an_own_metric_is_measured_and_reported_like_any_other(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("own_metrics", "no import path. Remedy: write it as package.module:NAME"),
+        ("own_metrics", "not an import path. Remedy: write it as package.module:NAME"),
         ("nowhere.at_all:X", "can't be imported: No module named 'nowhere'. Remedy: install the package"),
         ("own_metrics:MISSING", "own_metrics has no MISSING"),
         ("broken_metrics:X", "ZeroDivisionError: division by zero"),
-        ("own_metrics:NUMBER", "is a int, where a RankingMetric is needed"),
-        ("own_metrics:TAKEN", "is called 'recall', and so is another metric"),
+        ("own_metrics:NUMBER", "is a int, not a RankingMetric"),
+        ("own_metrics:TAKEN", "is named 'recall', like another metric"),
     ],
 )
-def test_a_path_that_leads_to_no_metric(path: str, message: str) -> None:
+def test_a_path_without_a_metric(path: str, message: str) -> None:
     with pytest.raises(BabelrecError, match=r"^evaluation\.metrics: ") as caught:
         with_own([path])
     assert message in str(caught.value)
@@ -95,7 +95,7 @@ def test_a_path_that_leads_to_no_metric(path: str, message: str) -> None:
 
 def test_a_metric_with_the_wrong_number_of_values() -> None:
     rankings, relevant = np.array([[0], [1]]), ItemSets.from_lists([[0], [1]], num_items=2)
-    with pytest.raises(ValueError, match=r"metric wrong gave \(1,\) values for 2 users"):
+    with pytest.raises(ValueError, match=r"metric wrong returned \(1,\) values for 2 users"):
         ranking_metrics(rankings, relevant, ks=(1,), metrics=with_own(["own_metrics:WRONG"]))
 
 
@@ -105,7 +105,7 @@ def test_a_metric_is_a_mean_or_a_total() -> None:
 
     with pytest.raises(ValueError, match="per_user or total"):
         RankingMetric(name="x", label="X", note="n")
-    with pytest.raises(ValueError, match="no @"):
+    with pytest.raises(ValueError, match="or contain @"):
         RankingMetric(name="x@1", label="X", note="n", total=of_all)
 
 
@@ -119,5 +119,5 @@ def test_targets_are_asked_for_and_refused() -> None:
     assert PROTOCOLS["p2"].target is Target.REQUIRED
     with pytest.raises(BabelrecError, match="p2 needs --target"):
         PROTOCOLS["p2"].evaluate(None, None)  # type: ignore[arg-type]
-    with pytest.raises(BabelrecError, match="--target goes with --protocol p2 or p4"):
+    with pytest.raises(BabelrecError, match="--target needs --protocol p2 or p4"):
         PROTOCOLS["p1"].evaluate(None, object())  # type: ignore[arg-type]

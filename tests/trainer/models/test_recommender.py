@@ -1,4 +1,4 @@
-"""The losses against NumPy, and the towers' promises about absent and unknown features."""
+"""The losses against NumPy, and the towers' handling of absent and unknown features."""
 
 import numpy as np
 import pytest

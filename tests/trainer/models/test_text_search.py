@@ -134,7 +134,7 @@ def test_parts_without_weight_do_not_count(features: SearchFeatures, towers: np.
     np.testing.assert_allclose(search.scores(queries).numpy(), sentences @ features.text.T, atol=1e-5)
 
 
-def test_descriptions_fade_where_an_item_is_named() -> None:
+def test_descriptions_fade_where_an_item_is_reported() -> None:
     np.testing.assert_allclose(names_no_item(tf.constant([0.0, 0.25, 0.35, 0.45, 0.9])), [1, 1, 0.5, 0, 0], atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Encoders for the tests: mUSE in its variants, and a tiny one that costs nothing."""
+"""Encoders for the tests: mUSE in its variants, and a tiny cheap one."""
 
 import dataclasses
 import importlib.util
@@ -59,9 +59,9 @@ def package_muse(weights: MuseWeights) -> Muse:
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """The PyPI package's own encoder, in a process of its own.
+    """The PyPI package's own encoder, in a separate process.
 
-    NumPy's threads wait actively and starve beside TensorFlow's on a busy machine; one thread does not.
+    NumPy's threads busy-wait and starve next to TensorFlow's on a busy machine; a single thread does not.
     """
 
     folder: Path
@@ -98,7 +98,7 @@ def resources() -> Path:
 
 
 class _Toy(tf.Module):
-    """Three numbers of a text: its bytes, its first byte, and a trainable constant."""
+    """Three numbers per text: its bytes, its first byte, and a trainable constant."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class _Toy(tf.Module):
 
 
 def save_reusable(function: Any, variables: list[tf.Variable], path: Path) -> str:
-    """Writes ``function`` as a SavedModel that ``hub.KerasLayer`` takes."""
+    """Writes ``function`` as a SavedModel that ``hub.KerasLayer`` accepts."""
     servable: Any = tf.train.Checkpoint(root=function)
     servable.__call__ = function.__call__
     servable.variables = variables
@@ -130,6 +130,6 @@ def toy_encoder(tmp_path: Path) -> str:
 
 
 def toy_vectors(texts: list[str]) -> npt.NDArray[np.float32]:
-    """What the toy encoder gives, in plain Python."""
+    """The toy encoder's output, in plain Python."""
     raw = [text.encode("utf-8", "surrogatepass") for text in texts]
     return np.array([[len(text), text[0] if text else 0, 0.5] for text in raw], np.float32).reshape(-1, 3)

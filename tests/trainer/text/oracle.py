@@ -1,4 +1,4 @@
-"""mUSE's forward pass in NumPy, sentence by sentence and token by token, apart from the code under test."""
+"""mUSE's forward pass in NumPy, sentence by sentence and token by token, independent of the code under test."""
 
 from pathlib import Path
 from typing import Any

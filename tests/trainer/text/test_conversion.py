@@ -40,7 +40,7 @@ def test_a_batch_of_mixed_languages_follows_the_formula() -> None:
     source, target = [2, 3, 1, 0, 2, 3], [1, 2, 1, 1, 0, 1]
     down, up, own, other = (w.numpy() for w in (layer.down, layer.up, layer.source_bias, layer.target_bias))
     expected = vectors.copy()
-    for row in (0, 1, 5):  # en -> en, unknown -> en and ko -> unknown stay as they are
+    for row in (0, 1, 5):  # en -> en, unknown -> en and ko -> unknown are unchanged
         s, t = source[row], target[row]
         inner = np.tanh([vectors[row] @ down[:, s, r] + own[s, r] + other[t, r] for r in range(3)])
         expected[row] += sum(inner[r] * up[t, r] for r in range(3))
@@ -57,7 +57,7 @@ def test_a_rotation_within_the_bottleneck_is_taken_over() -> None:
     rotation[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     layer.set_linear_maps({("ko", "en"): rotation})
     vectors = np.random.default_rng(3).normal(size=(20, 6))
-    # Short, and so in tanh's linear range whatever their direction.
+    # Short, and so in tanh's linear range in any direction.
     vectors /= 20 * np.linalg.norm(vectors, axis=1, keepdims=True)
     given = tf.constant(vectors, tf.float32)
     np.testing.assert_allclose(layer(given, tf.fill([20], 2)), vectors @ rotation, atol=1e-5)

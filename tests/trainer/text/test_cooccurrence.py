@@ -32,7 +32,7 @@ def _positives(sets: dict[str, list[int]]) -> pl.DataFrame:
 
 
 def _three_users() -> CoOccurrence:
-    # i0, i1 English; i2, i3 Korean; i4 Thai, which nobody touches. The pair (a, i0) stands twice.
+    # i0, i1 English; i2, i3 Korean; i4 Thai, which nobody touches. The pair (a, i0) occurs twice.
     sets = {"a": [0, 0, 1, 2], "b": [0, 2], "c": [3]}
     return CoOccurrence.from_training(_positives(sets), _catalogue(["en", "en", "ko", "ko", "th"]))
 
@@ -94,8 +94,8 @@ def test_procrustes_finds_the_rotation_between_two_spaces() -> None:
     np.testing.assert_allclose(procrustes(source, source @ rotation), rotation, atol=1e-8)
 
 
-def test_anchored_procrustes_leaves_alone_what_no_pair_speaks_of() -> None:
-    # One pair in six dimensions turns the first axis to the second; the other four axes are not mentioned.
+def test_anchored_procrustes_leaves_unconstrained_directions_alone() -> None:
+    # One pair in six dimensions turns the first axis to the second; the other four axes are not constrained.
     source, target = np.eye(6)[:1], np.eye(6)[1:2]
     found = anchored_procrustes(source, target, anchor=0.01)
     np.testing.assert_allclose(found.T @ found, np.eye(6), atol=1e-8)

@@ -1,4 +1,4 @@
-"""Encoder handles, the cache of built encoders, and what is said about encoders that don't fit."""
+"""Encoder handles, the cache of built encoders, and errors for incompatible encoders."""
 
 import logging
 from pathlib import Path
@@ -22,7 +22,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class _FakeMuse:
-    """Stands for the real module where only the cache is tested."""
+    """Replaces the real module where only the cache is tested."""
 
     built = 0
 
@@ -58,7 +58,7 @@ def test_muse_is_built_once_per_variant(empty_cache: Path, fake_muse: type[_Fake
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "no record"])
-def test_damaged_cache_is_said_and_built_again(
+def test_damaged_cache_is_reported_and_rebuilt(
     damage: str, empty_cache: Path, fake_muse: type[_FakeMuse], caplog: pytest.LogCaptureFixture
 ) -> None:
     path = Path(encoder_handle(TextConfig()))
@@ -96,7 +96,7 @@ def test_another_process_that_was_faster_wins(
     build = fake_muse.save
 
     def overtaken(self: _FakeMuse, path: Path) -> None:
-        # By a process that knows nothing of the lock; others wait for it (tests/trainer/test_files.py).
+        # By a process that ignores the lock; others wait for it (tests/trainer/test_files.py).
         faster = path.parents[2] / path.name
         faster.mkdir()
         build(self, faster)
@@ -137,7 +137,7 @@ def test_fingerprint_follows_the_content(toy_encoder: str) -> None:
     assert encoder_fingerprint(toy_encoder) != before
 
 
-def test_unknown_encoders_are_named(tmp_path: Path) -> None:
+def test_unknown_encoders_are_reported(tmp_path: Path) -> None:
     with pytest.raises(BabelrecError, match=r"'mues'.*`muse`"):
         encoder_handle(TextConfig(encoder="mues"))
     with pytest.raises(BabelrecError, match=r"without a saved_model\.pb"):
@@ -204,7 +204,7 @@ def test_encoder_without_anything_to_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["weights.npz", "sp.model"])
-def test_damaged_package_is_said(file: str, resources: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_damaged_package_is_reported(file: str, resources: Path, tmp_path: Path, monkeypatch: Any) -> None:
     for name in ("weights.npz", "sp.model"):
         content = (resources / name).read_bytes()
         (tmp_path / name).write_bytes(content[:1000] if name == file == "weights.npz" else content)

@@ -1,4 +1,4 @@
-"""The n-gram index against BM25 written apart, and what makes no difference to it."""
+"""The n-gram index against an independent BM25, and the differences it ignores."""
 
 import math
 import unicodedata
@@ -25,7 +25,7 @@ _TEXTS = [
 
 
 def _grams(text: str) -> list[str]:
-    """Trigrams of the words between blanks; of Han, kana and Hangul characters each with the one behind it."""
+    """Trigrams of the words between blanks; of Han, kana and Hangul, each character with the next."""
     folded = " "
     for character in text:
         first = unicodedata.normalize("NFKD", character).casefold()[:1]

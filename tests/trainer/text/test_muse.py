@@ -61,9 +61,9 @@ def test_normalisations_differ(google_muse: Muse, package_muse: Muse) -> None:
 
 def test_ids_are_sentencepieces(google_muse: Muse, resources: Path) -> None:
     sentencepiece = pytest.importorskip("sentencepiece")
-    judge = sentencepiece.SentencePieceProcessor(model_file=str(resources / "sp.model"))
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(resources / "sp.model"))
     texts = [*SENTENCES, "", " ", "셰넌도어", "<s> </s> <unk>", "▁", "\u00a0\ufeff"]
-    assert ids(google_muse, texts) == [[BEGIN, *judge.encode(text), END] for text in texts]
+    assert ids(google_muse, texts) == [[BEGIN, *reference.encode(text), END] for text in texts]
 
 
 def test_real_titles_agree_with_the_package(package_muse: Muse, package: Package, data_mirror: Path) -> None:
@@ -149,7 +149,7 @@ def test_saved_model_is_reusable_and_learns(table: Any, cache: Path) -> None:
         losses.append(float(loss))
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0]
-    # Only the float table is trained; the codes of the quantised one stay.
+    # Only the float table is trained; the codes of the quantised one are fixed.
     trained = [tuple(variable.shape) for variable in layer.trainable_variables]
     assert ((128_010, 512) in trained) == (table == "float")
     frozen = hub.KerasLayer(handle)

@@ -57,7 +57,7 @@ def test_normal_forms_are_unicodes(step: PreprocessingStep, form: str) -> None:
     ]
 
 
-# Blocks that are as old as the oldest Unicode data in use.
+# Blocks as old as the oldest Unicode data in use.
 LETTERS = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs", "Cn", "Co", "Cc", "Cf", "Mn"]))
 
 
@@ -211,7 +211,7 @@ def test_queries_get_what_the_graph_can_do(caplog: pytest.LogCaptureFixture) -> 
     assert module is not None
     with caplog.at_level(logging.WARNING):
         module = query_preprocessor(TextConfig(preprocessing={"en": ["casefold", "stem"], "de": ["lemmatize"]}))
-    assert "lemmatize and stem, which no TensorFlow operation does" in caplog.text
+    assert "lemmatize and stem, which no TensorFlow operation supports" in caplog.text
     assert module is not None
     assert module(tf.constant(["DOGS"]), tf.constant(["en"])).numpy().tolist() == [b"dogs"]
     caplog.clear()

@@ -68,7 +68,7 @@ def test_the_head_is_the_network_of_the_documentation(pooled: np.ndarray, weight
 @pytest.mark.parametrize(
     ("mode", "settings", "trained"),
     [
-        # Three bottlenecks behind 512, 320 and 512 values: two kernels and two biases each.
+        # Three bottlenecks after 512, 320 and 512 values: two kernels and two biases each.
         ("adapters", {"bottleneck": 16}, 2 * 16 * (512 + 320 + 512) + (512 + 320 + 512) + 3 * 16),
         # Six kernels: 512x320 twice, 320x320, 320x512 twice, 512x512.
         ("lora", {"rank": 4}, 4 * (2 * (512 + 320) + 2 * 320 + 2 * (320 + 512) + 2 * 512)),
@@ -140,7 +140,7 @@ def test_another_encoder_takes_adapters_behind_its_vectors(toy_encoder: str) -> 
     part = trained_part(text)
     assert part is not None
     np.testing.assert_array_equal(part(tf.constant(features)).numpy(), features)
-    # 3 -> 2 -> 3 with biases, behind the toy's single weight.
+    # 3 -> 2 -> 3 with biases, after the toy's single weight.
     assert parameter_counts(part, text) == {"total": 1, "trained": 3 * 2 + 2 + 2 * 3 + 3, "share": 17.0}
 
 

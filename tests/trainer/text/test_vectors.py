@@ -1,4 +1,4 @@
-"""Catalogue encoding: order, distinct texts, and a cache on disk that survives what disks do."""
+"""Catalogue encoding: order, distinct texts, and a disk cache that survives damage."""
 
 import logging
 from collections.abc import Callable
@@ -91,7 +91,7 @@ def test_encoders_do_not_share_vectors(config: TextConfig, encoded: list[list[st
 
 @pytest.mark.parametrize("kind", ["vectors", "index"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "emptied", "garbage", "gone"])
-def test_damage_is_said_and_computed_again(
+def test_damage_is_reported_and_recomputed(
     kind: str,
     damage: str,
     config: TextConfig,
@@ -115,7 +115,7 @@ def test_damage_is_said_and_computed_again(
     with caplog.at_level(logging.WARNING):
         np.testing.assert_array_equal(encode_texts(TEXTS, config, progress=False), expected)
     assert len(encoded) == 2
-    # A lost index leaves nothing that could be damaged: the vectors without it are no shard.
+    # Without its index a shard can't be damaged: vectors alone are not a shard.
     assert ("damaged" in caplog.text) == ((kind, damage) != ("index", "gone"))
     encode_texts(TEXTS, config, progress=False)
     assert len(encoded) == 2

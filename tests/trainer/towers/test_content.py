@@ -1,4 +1,4 @@
-"""Similarity of content to the history's against a loop, and an unknown catalogue's part of it."""
+"""Content similarity to the history against a loop, and its part for an unknown catalogue."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_newer_items_weigh_more_and_hidden_ones_nothing(recency: float) -> None:
 
 
 @pytest.mark.usefixtures("cache")
-def test_items_without_text_are_not_alike(tiny: Dataset) -> None:
+def test_items_without_text_are_not_similar(tiny: Dataset) -> None:
     config = tiny_config(tiny.path, model={"content": {"enabled": True}})
     catalogue = Catalogue.from_dataset(tiny)
     texts = list(catalogue.texts)
@@ -55,7 +55,7 @@ def test_items_without_text_are_not_alike(tiny: Dataset) -> None:
 
 
 @pytest.mark.usefixtures("cache")
-def test_a_run_judges_any_catalogue_by_its_content(tiny: Dataset, tmp_path: Path) -> None:
+def test_a_run_scores_any_catalogue_by_its_content(tiny: Dataset, tmp_path: Path) -> None:
     config = tiny_config(
         tiny.path,
         model={
@@ -79,8 +79,8 @@ def test_a_run_judges_any_catalogue_by_its_content(tiny: Dataset, tmp_path: Path
     linear.stretch.assign(7.0)
     save_weights(run, model)
 
-    strangers = make_item_table(catalogue, replace(vocabulary, items=[]), config.text)
-    for found in (load_recommender(run), load_recommender(run, strangers)):
+    unknown = make_item_table(catalogue, replace(vocabulary, items=[]), config.text)
+    for found in (load_recommender(run), load_recommender(run, unknown)):
         vectors = found.candidate_vectors(found.items).numpy()
         content = vectors[:, 8 + 4 : -1]
         assert vectors.shape == (len(catalogue), found.width)
@@ -88,16 +88,16 @@ def test_a_run_judges_any_catalogue_by_its_content(tiny: Dataset, tmp_path: Path
         np.testing.assert_allclose(np.linalg.norm(content[:, :512], axis=1), 1.0, rtol=1e-4)
         lengths = np.linalg.norm(content[:, 512:], axis=1)
         assert (np.isclose(lengths, 0.5, rtol=1e-4) | np.isclose(lengths, 0.0)).all()
-        # The text's direction doesn't depend on what training knew; that of linear scores' length does.
+        # The text's direction doesn't depend on training; the length of the linear scores does.
         np.testing.assert_allclose(content, model.candidate_vectors(model.items).numpy()[:, 12:-1], atol=1e-6)
-    known, of_strangers = (load_recommender(run, items).candidate_tower.linear for items in (None, strangers))
+    known, of_unknown = (load_recommender(run, items).candidate_tower.linear for items in (None, unknown))
     assert known is not None
-    assert of_strangers is not None
+    assert of_unknown is not None
     assert float(known.stretch) == 7.0
     assert model.query_tower.linear is not None
     signs = model.query_tower.linear.signs.numpy()
     table = linear.table.numpy()[1:]
-    neighbours = strangers.neighbours.numpy()
+    neighbours = unknown.neighbours.numpy()
     expected = stretch_of_unknown_items(table, signs, neighbours @ table)
     assert expected != 1.0
-    assert float(of_strangers.stretch) == pytest.approx(expected, rel=1e-4)
+    assert float(of_unknown.stretch) == pytest.approx(expected, rel=1e-4)

@@ -1,4 +1,4 @@
-"""Building blocks against NumPy written apart."""
+"""Building blocks against independent NumPy code."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_attention_is_a_softmax_over_the_items_that_are_there() -> None:
     pooled = layer(tf.constant(items), mask=tf.constant(mask)).numpy()
     hidden = np.tanh(items[0] @ named["hidden/kernel"].numpy() + named["hidden/bias"].numpy())
     logits = (hidden @ named["score/kernel"].numpy())[:, 0]
-    # The item at place 2 is the second newest, because the one at place 1 is not there.
+    # The item at position 2 is the second newest, because the one at position 1 is absent.
     present = np.array([logits[0], logits[2] - 0.7 * np.log(2.0)])
     weights = np.exp(present) / np.exp(present).sum()
     np.testing.assert_allclose(pooled[0], weights @ items[0][[0, 2]], rtol=1e-4)

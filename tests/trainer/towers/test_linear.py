@@ -23,7 +23,7 @@ def _compressed() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _similarity(size: int, regularization: float) -> np.ndarray:
-    """Partial correlations, by solving one regularised system an item."""
+    """Partial correlations, by solving one regularised system per item."""
     matrix = np.zeros((len(_USERS), size))
     for user, items in enumerate(_USERS):
         matrix[user, items] = 1.0
@@ -79,7 +79,7 @@ def test_a_history_scores_items_by_the_sum_over_its_items() -> None:
     assert scores[0, 0] == 0.0, "an unknown item is unknown to it"
 
 
-def test_an_unknown_item_takes_after_its_neighbours() -> None:
+def test_an_unknown_item_inherits_from_its_neighbours() -> None:
     items = LinearItems(2, 3, name="items")
     items.table.assign([[0, 0, 0], [1, 2, 3], [3, 4, 5]])
     found = items(tf.constant([0, 2]), tf.constant([[0.5, 0.5], [1.0, 0.0]]))
@@ -98,7 +98,7 @@ def test_means_of_neighbours_are_stretched_to_the_scores_of_known_items() -> Non
     assert stretch_of_means(table, signs, indptr, flat, np.zeros((5, 5), np.float32)) == 1.0
 
 
-def test_a_strange_catalogue_tells_its_items_apart_as_much_as_the_known_one() -> None:
+def test_an_unknown_catalogue_separates_its_items_as_much_as_the_known_one() -> None:
     table, signs = fit_linear(*_compressed(), 5, rank=5, regularization=2.0)
     means = np.random.default_rng(3).dirichlet(np.ones(5), size=7).astype(np.float32) @ table
 
@@ -121,7 +121,7 @@ def test_a_catalogue_that_is_too_large_is_refused() -> None:
     ("rank", "users", "items", "expected"),
     [
         ("auto", 390, 300, 128),  # 300 / 8 = 37 is below 128
-        ("auto", 390, 100, 100),  # never more numbers than items
+        ("auto", 390, 100, 100),  # never a higher rank than items
         ("auto", 2_000, 3_746, 250),
         ("auto", 9_000, 5_000, 512),
         ("auto", 9_000, 6_000, 512),
@@ -154,5 +154,5 @@ def test_large_catalogues_are_cut_to_their_largest_directions() -> None:
     table, signs = fit_linear(indptr, np.concatenate(chosen), 720, rank=40, regularization=100.0)
     found = (table * signs) @ table.T
     found *= np.sum(found * similarity) / np.sum(found * found)
-    # What is left of the similarity, beside what no approximation of this rank can avoid.
+    # What is left of the similarity, in addition to what no approximation of this rank can avoid.
     assert np.linalg.norm(similarity - found) < 1.02 * np.linalg.norm(similarity - best)

@@ -1,4 +1,4 @@
-"""Neighbours' weights against loops over pairs, and what the tower makes of them."""
+"""Neighbours' weights against loops over pairs, and how the tower uses them."""
 
 from dataclasses import replace
 
@@ -117,7 +117,7 @@ def test_unknown_and_hidden_ids_take_the_mean() -> None:
 
 
 @pytest.mark.usefixtures("cache")
-def test_another_catalogue_takes_after_the_training_one(tiny: Dataset) -> None:
+def test_another_catalogue_inherits_from_the_training_one(tiny: Dataset) -> None:
     config = tiny_config(
         tiny.path, model={"dimension": 8, "candidate": {"neighbours": {"enabled": True, "temperature": 0.001}}}
     )
@@ -126,15 +126,15 @@ def test_another_catalogue_takes_after_the_training_one(tiny: Dataset) -> None:
     vocabulary = Vocabulary.from_training(tiny, catalogue, parts, config)
     items = make_item_table(catalogue, vocabulary, config.text)
     model = make_recommender(config, vocabulary, items, tf.zeros([items.size]))
-    # The same items as strangers find themselves, and so their own vectors.
-    strangers = make_item_table(catalogue, replace(vocabulary, items=[]), config.text)
-    relate_items(config, vocabulary, strangers, catalogue)
-    nearest = np.argmax(strangers.neighbours, axis=1)
+    # The same items as unknown ones find themselves, and so their own vectors.
+    unknown = make_item_table(catalogue, replace(vocabulary, items=[]), config.text)
+    relate_items(config, vocabulary, unknown, catalogue)
+    nearest = np.argmax(unknown.neighbours, axis=1)
     texts = np.array(catalogue.texts)
     known = catalogue.rows(pl.Series("item_id", vocabulary.items))
     rows = np.flatnonzero(items.ids.numpy() > 0)
     assert rows.size
     assert (texts[known[nearest[rows]]] == texts[rows]).all()
     alone = rows[[list(catalogue.texts).count(text) == 1 for text in texts[rows]]]
-    own, found = model.candidate_vectors(items).numpy(), model.candidate_vectors(strangers).numpy()
+    own, found = model.candidate_vectors(items).numpy(), model.candidate_vectors(unknown).numpy()
     np.testing.assert_allclose(found[alone], own[alone], atol=1e-3)

@@ -1,4 +1,4 @@
-"""Popularity at the end of the vectors: its numbers, who has none, and that a saved model keeps it."""
+"""Popularity as the last vector component: its values, items without any, and saved models."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def test_logs_are_relative_to_the_average_item() -> None:
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5)
 
 
-def test_an_unknown_item_takes_after_its_neighbours() -> None:
+def test_an_unknown_item_inherits_from_its_neighbours() -> None:
     layer = ItemPopularity(2, name="popularity")
     layer.set_counts(np.array([0.0, 1.0, 99.0]))
     found = layer(tf.constant([0, 2]), tf.constant([[0.25, 0.75], [1.0, 0.0]]))
@@ -67,7 +67,7 @@ def test_the_score_is_dot_product_plus_popularity(tiny: Dataset, tmp_path: Path,
     }
     queries = model.query_vectors(batch, items, vectors).numpy()  # type: ignore[arg-type]
     np.testing.assert_array_equal(queries[:, -1], 1.0)
-    # What an item is taken to be in a history does not depend on its popularity.
+    # An item's representation in a history does not depend on its popularity.
     flat = np.concatenate([vectors[:, :-1], np.zeros_like(vectors[:, -1:])], axis=1)
     np.testing.assert_array_equal(model.query_vectors(batch, items, flat).numpy(), queries)  # type: ignore[arg-type]
     model.save_weights(str(tmp_path / "weights"))

@@ -1,4 +1,4 @@
-"""FGM and VAT against cases whose worst move is known."""
+"""FGM and VAT against cases whose worst perturbation is known."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,7 +7,7 @@ from trainer.training.adversarial import divergence, fgm_loss, vat_loss
 
 
 def test_fgm_moves_each_row_along_its_own_gradient() -> None:
-    # loss = sum of a_i . x_i: the gradient of row i is a_i whatever x is, so the loss rises by epsilon sum |a_i|.
+    # loss = sum of a_i . x_i: the gradient of row i is a_i for any x, so the loss rises by epsilon sum |a_i|.
     slopes = tf.constant([[3.0, 4.0], [0.0, 1e-30], [0.0, 0.0]])
     inputs = tf.constant(np.random.default_rng(0).normal(size=(3, 2)), tf.float32)
     moved = fgm_loss(inputs, lambda x: tf.reduce_sum(slopes * x), 0.5)
@@ -15,7 +15,7 @@ def test_fgm_moves_each_row_along_its_own_gradient() -> None:
 
 
 def test_fgm_trains_the_weights_at_the_moved_place_alone() -> None:
-    # loss = w x^2 at x = 2 moves to 2.5; r is held fixed, so d loss / d w = 2.5^2 and no more.
+    # loss = w x^2 at x = 2 moves to 2.5; r is held fixed, so d loss / d w is exactly 2.5^2.
     weight = tf.Variable(3.0)
     with tf.GradientTape() as tape:
         loss = fgm_loss(tf.constant([[2.0]]), lambda x: weight * tf.reduce_sum(x**2), 0.5)
@@ -34,7 +34,7 @@ def test_divergence_is_kullback_and_leiblers() -> None:
 
 def test_vat_finds_the_direction_that_the_answers_depend_on() -> None:
     tf.keras.utils.set_random_seed(3)
-    # Answers depend on the first of ten coordinates alone: moving along it is the worst that epsilon can do.
+    # Predictions depend only on the first of ten coordinates: moving along it is the worst perturbation.
     kernel = np.zeros((10, 3), np.float32)
     kernel[0] = [2.0, -1.0, 0.5]
     inputs = np.random.default_rng(1).normal(size=(40, 10)).astype(np.float32)

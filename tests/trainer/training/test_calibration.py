@@ -56,12 +56,12 @@ def test_separable_reversed_and_few_labels() -> None:
     logits = np.linspace(-3, 3, 100)
     separable = fit_calibration(logits, (logits > 0).astype(float)).applied
     assert 0.01 < separable.temperature < 1.0
-    # A head that is wrong throughout is not turned round: its probabilities all move to the share of positives.
+    # A head that is wrong throughout is not inverted: its probabilities all move to the share of positives.
     wrong = fit_calibration(logits, (logits < 0).astype(float)).applied
     assert np.allclose(1 / (1 + np.exp(-wrong.logits(logits))), 0.5, atol=0.02)
     few = fit_calibration(logits, (np.arange(100) < 3).astype(float))
     assert (few.method, few.applied, few.log_loss) == ("none", Calibration(), {})
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="same length"):
         fit_calibration(logits, logits[1:])
     with pytest.raises(ValueError, match="labels 0 or 1"):
         fit_calibration(logits, logits)
@@ -132,7 +132,7 @@ def test_a_global_cut_holds_out_everybodys_later_events(tiny_run: Run, tiny: Dat
     )
 
 
-def test_a_run_keeps_its_calibration_and_is_judged_with_it(tiny_run: Run) -> None:
+def test_a_run_keeps_its_calibration_and_is_evaluated_with_it(tiny_run: Run) -> None:
     found = load_calibrations(tiny_run)
     assert set(found) == {"like"}
     report = evaluate_collaborative(tiny_run)

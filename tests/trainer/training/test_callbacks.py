@@ -1,4 +1,4 @@
-"""Early stopping and the warm-up, by hand; the bar and the lines of a training."""
+"""Early stopping and the warm-up, by hand; the progress bar and output lines."""
 
 import io
 from pathlib import Path
@@ -22,7 +22,7 @@ from trainer.training.state import TrainingState
         ({"warmup": 0.25}, 80, 20),
         ({"warmup": 0.0}, 80, 0),
         ({"warmup_steps": 50}, 816, 50),
-        ({"warmup_steps": 50}, 20, 10),  # not longer than half of the training
+        ({"warmup_steps": 50}, 20, 10),  # at most half of the training
         ({"warmup": 0.9}, 100, 50),
         ({"warmup_steps": 0}, 100, 0),
     ],

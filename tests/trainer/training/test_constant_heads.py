@@ -1,4 +1,4 @@
-"""A shop that records purchases alone: no head is trained, shown, judged or served."""
+"""A shop that records only purchases: no head is trained, shown, evaluated or served."""
 
 import logging
 from pathlib import Path

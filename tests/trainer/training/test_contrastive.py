@@ -20,7 +20,7 @@ def test_each_row_has_to_find_its_other_view_both_ways() -> None:
     assert float(found) == pytest.approx(np.mean(losses), rel=1e-5)
 
 
-def test_rows_of_one_group_are_no_negatives_of_each_other() -> None:
+def test_rows_of_one_group_are_not_negatives_of_each_other() -> None:
     same = tf.constant([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     # Rows 0 and 1 share their second number, rows 1 and 2 nothing.
     loss = info_nce(same, same, 1.0, tf.constant([[0, 7], [1, 7], [2, 8]]))

@@ -1,4 +1,4 @@
-"""The cross-lingual options on a small catalogue with translations: what they show, learn, write and refuse."""
+"""The cross-lingual options on a small catalogue with translations: what they use, learn, write and refuse."""
 
 import json
 from pathlib import Path
@@ -190,7 +190,7 @@ def test_a_run_with_everything_on_is_written_reloaded_and_served_the_same(biling
     assert affinity is not None
     assert np.abs(conversion.up.numpy()[1 + conversion.languages.index("en")]).max() > 0
     assert np.abs(affinity.table.numpy()[1:]).max() == pytest.approx(1.0, abs=0.3)
-    # Text is left to the towers, whose scores show what became of it.
+    # Text is left to the towers, whose scores show the effect.
     version = export(Run.open(run.path, ["model.search.enabled=false"]), tmp_path / "model")
     served = tf.saved_model.load(str(version))
     _check_typed(served, model, config, run)
@@ -254,7 +254,7 @@ def test_fgm_adds_the_loss_at_a_worse_place(bilingual: Dataset, at: str) -> None
     batch = next(iter(data.batches(start=0, stop=1)))
     plain = float(model.compute_loss(batch, training=False))
     both = float(model.compute_loss(batch, training=True))
-    # Twice the loss, and what the move adds: something, and not another loss altogether.
+    # Twice the loss plus the effect of the perturbation: some, but not a different loss.
     assert 1e-3 < both - 2 * plain < 0.2 * plain
 
 
@@ -264,14 +264,14 @@ def test_pairs_that_are_all_held_out_are_refused(bilingual: Dataset) -> None:
 
 
 @pytest.mark.parametrize("at", ["text", "candidate"])
-def test_vat_goes_with_the_parts_beside_the_towers(bilingual: Dataset, at: str) -> None:
-    beside: dict[str, object] = {
+def test_vat_works_with_the_parts_next_to_the_towers(bilingual: Dataset, at: str) -> None:
+    others: dict[str, object] = {
         "candidate": {"popularity": True, "neighbours": {"enabled": True}},
         "linear": {"rank": 3},
         "content": {"enabled": True},
     }
     extra: dict[str, object] = {"adversarial": {"method": "vat", "epsilon": 0.5, "weight": 1.0, "at": at}}
-    model, _, data, _ = _prepared(bilingual, _config(bilingual, extra, beside))
+    model, _, data, _ = _prepared(bilingual, _config(bilingual, extra, others))
     batch = next(iter(data.batches(start=0, stop=1)))
     assert np.isfinite(float(model.compute_loss(batch, training=True)))
     further = next(metric for metric in model.metrics if metric.name == "further_loss")

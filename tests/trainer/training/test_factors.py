@@ -1,4 +1,4 @@
-"""Factors chosen when the rest is trained: the best on validation, once a run, kept for the phase that has none."""
+"""Factors chosen after training: best on validation, once per run, kept for the phase without validation."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def test_the_best_factor_is_kept_for_later_phases(tmp_path: Path) -> None:
     assert float(later) == 4.0
 
 
-def test_factors_of_two_names_are_chosen_apart(tmp_path: Path) -> None:
+def test_factors_with_two_names_are_chosen_separately(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", parse_config({}, "test"))
     first, second = tf.Variable(0.0), tf.Variable(0.0)
     choose_factor(run, "first", first, [0.0, 1.0], lambda: {"ndcg@10": float(first)}, metric="ndcg@10")

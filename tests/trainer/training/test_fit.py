@@ -1,4 +1,4 @@
-"""`fit`: what it leaves behind, resuming, and how it fails."""
+"""`fit`: what it writes, resuming, and how it fails."""
 
 import json
 import os
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 def test_a_run_learns_the_two_tastes(tiny_run: Run) -> None:
     report = evaluate_collaborative(tiny_run)
     popularity = next(result for result in report.baselines if result.model == "popularity")
-    # A user's test items lie among the 18 not yet seen of the 30 of one genre: 10 of 18 by chance within
+    # A user's test items are among the 18 not yet seen of the 30 of one genre: 10 of 18 by chance within
     # the genre, 10 of 48 by chance over both.
     assert report.metrics["recall@10"].value > 1.3 * popularity.metrics["recall@10"].value
 
@@ -61,7 +61,7 @@ def test_a_run_directory_holds_what_later_steps_need(tiny_run: Run, tiny: Datase
 
 
 def test_one_process_that_does_it_all_traces_nothing_in_vain(tiny: Dataset, tmp_path: Path) -> None:
-    # In a process of its own: TensorFlow warns of retracing twice at most, and other tests trace as well.
+    # In a separate process: TensorFlow warns about retracing at most twice, and other tests trace as well.
     settings = tmp_path / "tiny.yaml"
     split = {"cold_items": 0.1}
     settings.write_text(dump_config(tiny_config(tiny.path, data={"split": split}, training={"epochs": 2})), "utf-8")
@@ -99,7 +99,7 @@ def test_other_settings_in_the_same_directory_are_refused(tiny_run: Run, tiny: D
         fit(tiny_config(tiny.path, training={"epochs": 4}), tiny_run.path)
 
 
-def test_a_killed_run_goes_on_and_ends_as_good(tiny: Dataset, tiny_run: Run, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_and_ends_as_good(tiny: Dataset, tiny_run: Run, tmp_path: Path) -> None:
     config = tiny_config(tiny.path)
     settings = tmp_path / "tiny.yaml"
     settings.write_text(dump_config(config), encoding="utf-8")
@@ -123,7 +123,7 @@ def test_a_killed_run_goes_on_and_ends_as_good(tiny: Dataset, tiny_run: Run, tmp
     assert recall >= whole.ci95[0], "as good as the run that was not killed, within its interval"
 
 
-def test_a_damaged_checkpoint_is_named(tiny_run: Run, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_reported(tiny_run: Run, tmp_path: Path) -> None:
     import shutil
 
     copy = tmp_path / "run"
@@ -193,7 +193,7 @@ def test_ema_is_an_option_that_ends_well(tiny: Dataset, tmp_path: Path) -> None:
 
 
 class _Letters(tf.Module):
-    """A small encoder with the interface of the official one: a trainable vector a byte, summed."""
+    """A small encoder with the interface of the official one: a trainable vector per byte, summed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -291,7 +291,7 @@ def test_the_blend_is_chosen_from_fewer_candidates_than_the_cut_off(tiny: Datase
     assert set(chosen) == {"retrieval", "like", "rating"}
 
 
-def test_popularity_counts_users_who_are_not_asked(tiny: Dataset, tiny_run: Run) -> None:
+def test_popularity_counts_users_not_evaluated(tiny: Dataset, tiny_run: Run) -> None:
     catalogue = Catalogue.from_dataset(tiny)
     parts = split(tiny, tiny_run.config.data)
     one = parts.test.filter(user_id="u0")

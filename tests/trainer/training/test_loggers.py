@@ -20,7 +20,7 @@ from trainer.training.loggers import EpochLogger, log_files, open_loggers
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs: making its tables takes longer than all else here."""
+    """An MLflow database without runs: creating its tables takes longer than everything else here."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -34,7 +34,7 @@ def _quiet(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
-    # MLflow keeps artifacts below the working directory unless told otherwise.
+    # MLflow keeps artifacts below the working directory by default.
     monkeypatch.chdir(tmp_path)
 
 
@@ -51,7 +51,7 @@ def test_mlflow_keeps_settings_metrics_and_files_in_one_record(tmp_path: Path, m
         identity = json.loads((run.path / "loggers.json").read_text())["mlflow"]["run_id"]
         client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
         assert client.get_run(identity).info.status == "RUNNING"
-    # A later process, told nothing by its environment and started elsewhere, goes on in the same record.
+    # A later process, without environment variables and started elsewhere, continues the same record.
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -75,7 +75,7 @@ def test_mlflow_keeps_settings_metrics_and_files_in_one_record(tmp_path: Path, m
     assert len(client.search_runs(["1"])) == 1
 
 
-def test_mlflow_tells_failures_and_begins_anew_where_the_record_is_gone(tmp_path: Path) -> None:
+def test_mlflow_records_failures_and_starts_over_if_the_record_is_missing(tmp_path: Path) -> None:
     run = _new_run(tmp_path, "mlflow")
     with pytest.raises(RuntimeError, match="out of memory"), open_loggers(run):
         raise RuntimeError("out of memory")
@@ -113,8 +113,8 @@ def test_wandb_writes_settings_metrics_and_files_offline(tmp_path: Path) -> None
         for record in records
         if record.WhichOneof("record_type") == "history"
     ]
-    told = [(row["epoch"], row["select/val_recall@10"]) for row in history if "select/val_recall@10" in row]
-    assert told == [(1, 0.1), (2, 0.2)]
+    logged = [(row["epoch"], row["select/val_recall@10"]) for row in history if "select/val_recall@10" in row]
+    assert logged == [(1, 0.1), (2, 0.2)]
     assert [row["evaluation/ndcg@10"] for row in history if "evaluation/ndcg@10" in row] == [0.3]
     begun = next(record.run for record in records if record.WhichOneof("record_type") == "run")
     settings = {item.key: json.loads(item.value_json) for item in begun.config.update}
@@ -127,7 +127,7 @@ def test_wandb_writes_settings_metrics_and_files_offline(tmp_path: Path) -> None
 
 
 def _finished(path: Path) -> list[wandb_internal_pb2.Record]:
-    """The records of a file once its last one is there: W&B's own process may write it after `finish`."""
+    """The records of a file once the last one has been written: W&B's own process may write it after `finish`."""
     deadline = time.monotonic() + 60.0
     while time.monotonic() < deadline:
         records = _records(path)
@@ -169,7 +169,7 @@ def test_a_tracker_that_fails_later_does_not_end_a_training(tmp_path: Path, capl
         MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").delete_run(identity)
         loggers.metrics({"loss": 1.0}, 1)
         loggers.metrics({"loss": 1.0}, 2)
-    assert caplog.text.count("MlflowLogger is left out from here on") == 1
+    assert caplog.text.count("MlflowLogger is disabled from now on") == 1
 
 
 def test_no_tracker_by_default_and_they_may_change_in_a_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Losses of the user's own, named in the config by import paths."""
+"""User-defined losses, given in the config by import path."""
 
 import os
 import subprocess
@@ -47,10 +47,10 @@ def losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_loss_of_one_s_own_is_minimised(losses: Path, tiny: Dataset, tiny_run: Run, tmp_path: Path) -> None:
+def test_a_user_defined_loss_is_minimised(losses: Path, tiny: Dataset, tiny_run: Run, tmp_path: Path) -> None:
     config = tiny_config(tiny.path, training={"own_losses": [{"path": "my_losses:push", "weight": 5.0}]})
     (tmp_path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    # In a process of its own, as a user would run it.
+    # In a separate process, as a user would run it.
     command = [sys.executable, "-m", "trainer.task", "fit", "--config", str(tmp_path / "config.yaml")]
     environment = os.environ | {"PYTHONPATH": f"{losses}:{Path.cwd()}"}
     subprocess.run([*command, "--run-dir", str(tmp_path / "run")], env=environment, check=True, capture_output=True)
@@ -77,7 +77,7 @@ def test_the_page_s_example_is_a_loss() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"training": {"own_losses": [{"path": "my_losses:ten"}]}}, "is a int, where a Callable is needed"),
+        ({"training": {"own_losses": [{"path": "my_losses:ten"}]}}, "is a int, not a Callable"),
         ({"training": {"own_losses": [{"path": "missing:x"}]}}, "No module named 'missing'"),
         ({"evaluation": {"metrics": ["missing:x"]}}, "No module named 'missing'"),
     ],
@@ -91,6 +91,6 @@ def test_a_wrong_path_is_refused_before_anything_is_written(
     assert "recall" in METRICS
 
 
-def test_a_function_that_makes_no_loss(losses: Path) -> None:
-    with pytest.raises(BabelrecError, match="gave a int for a model"):
+def test_a_function_without_a_loss(losses: Path) -> None:
+    with pytest.raises(BabelrecError, match="returned a int for a model"):
         own_term("my_losses:nothing", tf.keras.Model())

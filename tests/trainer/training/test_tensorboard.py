@@ -31,12 +31,12 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 @pytest.fixture(scope="module")
 def runs(tiny: Dataset, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two finished runs that differ in their seed alone; the directory above them."""
+    """Two finished runs that differ only in their seed; the directory above them."""
     directory = tmp_path_factory.mktemp("runs")
     for seed in (1, 2):
         config = tiny_config(tiny.path, training={"epochs": 1, "refit": False})
         fit(config.model_copy(update={"seed": seed}), directory / f"shop-{seed}")
-        # The projector goes by the time of writing; two fast runs may share a second.
+        # The projector orders by time of writing; two fast runs may share a second.
         os.utime(directory / f"shop-{seed}" / "projector_config.pbtxt", (1000 + seed, 1000 + seed))
     return directory
 
@@ -140,7 +140,7 @@ def test_the_graph_leads_from_the_batch_through_the_towers(events: EventAccumula
         for source in node.input:
             assert source.lstrip("^").partition(":")[0] in names
     with tf.Graph().as_default():
-        # TensorBoard reads it by a class of its own.
+        # TensorBoard reads it with its own class.
         tf.import_graph_def(tf.compat.v1.GraphDef.FromString(graph.SerializeToString()))
 
 
@@ -210,7 +210,7 @@ def test_the_projector_shows_items_with_title_and_language(projector: Client) ->
 def test_the_projector_begins_with_the_colour_of_the_language(projector: Client) -> None:
     script = projector.get("/projector_binary.js").text
     assert 'o.name==="language"' in script
-    # What an update of TensorBoard would change without a word.
+    # What an update of TensorBoard could change silently.
     assert "this.selectedColorOptionName=this.colorOptions[0].name" not in script
 
 
@@ -221,7 +221,7 @@ def test_a_pr_curve_of_each_binary_head(events: EventAccumulator) -> None:
     )
     (curve,) = events.Tensors("heads/probability_like/pr_curves")
     true, false, _, missed, precision, recall = tf.make_ndarray(curve.tensor_proto)
-    # At threshold 0 everything is called positive.
+    # At threshold 0 everything is classified as positive.
     assert true[0] > 0
     assert missed[0] == 0
     assert recall[0] == 1.0

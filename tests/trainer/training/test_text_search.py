@@ -1,4 +1,4 @@
-"""Choosing the weights of text search: what the queries are made of, and what the choice keeps."""
+"""Choosing the weights of text search: how queries are generated, and what the choice preserves."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -58,7 +58,7 @@ def test_the_choice_is_the_best_that_keeps_what_the_encoder_finds(
     }
     config = _with_lists(tiny_run.config, **lists)
     chosen = choose_search_weights(config, ranker.model, ranker, counts, hold_out)
-    # Nothing else than popularity is seen with a weight of 50.
+    # With a weight of 50, popularity outweighs everything else.
     assert chosen.popularity == 0.0
     queries = _ValidationQueries(config, ranker.model, ranker, counts, hold_out)
     alone, best = queries.quality(SearchWeights(0.0, 0.0, 0.0, 0.0)), queries.quality(chosen)
@@ -105,7 +105,7 @@ def test_queries_are_of_held_out_items_and_bar_what_serving_bars(
     ],
     ids=["meaning", "all", "no popularity"],
 )
-def test_weights_are_judged_by_the_order_in_which_text_search_answers(
+def test_weights_are_evaluated_by_the_order_in_which_text_search_answers(
     tiny_run: Run,
     validation: tuple[CatalogueRanker, HoldOut, np.ndarray],
     weights: SearchWeights,
@@ -120,8 +120,8 @@ def test_weights_are_judged_by_the_order_in_which_text_search_answers(
 
     monkeypatch.setattr("trainer.training.text_search.text_query_vectors", watched)
     queries = _ValidationQueries(tiny_run.config, ranker.model, ranker, counts, hold_out)
-    # Of each kind the texts that were made; a translated title has no letter in common with its item.
-    made = queries._asked(ranker.items, hold_out, np.random.default_rng(tiny_run.config.seed))
+    # The generated texts of each kind; a translated title has no letter in common with its item.
+    made = queries._generate(ranker.items, hold_out, np.random.default_rng(tiny_run.config.seed))
     features = SearchFeatures.of(ranker.model, ranker.items, counts)
     search = TextSearch(features, weights, tiny_run.config.model.search.dimension, ranker.vectors)
     assert queries.kinds == list(made)
@@ -141,7 +141,7 @@ def test_weights_are_judged_by_the_order_in_which_text_search_answers(
 
 
 def _edits(text: str) -> set[str]:
-    """Every text one deletion, replacement, insertion or exchange of neighbours away."""
+    """Every text one deletion, replacement, insertion or swap of neighbours away."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     places = range(len(text))
     deleted = {text[:i] + text[i + 1 :] for i in places}

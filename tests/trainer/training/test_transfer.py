@@ -1,4 +1,4 @@
-"""`finetune`: what is taken over from another run, what is kept of it, and what is reported."""
+"""`finetune`: what is taken over from another run, what is kept, and what is reported."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ _TABLES = ("_category/", "_language/", "_country/", "_id/", "_user/")
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Other users and other likes over items of the same kind."""
+    """Other users with other preferences over items of the same kind."""
     return tiny_dataset(tmp_path_factory.mktemp("market") / "dataset", items=50, users=40, seed=9)
 
 
@@ -54,7 +54,7 @@ def _config(market: Dataset, source: Run, mode: str = "frozen", **training: obje
 
 
 def _shared(run: Run) -> dict[str, np.ndarray]:
-    """The weights of a run that are not vectors of ids, by place."""
+    """The weights of a run that are not id vectors, by position."""
     return {
         name: weight.numpy()
         for name, weight in weight_paths(load_recommender(run)).items()
@@ -71,7 +71,7 @@ def test_two_models_of_one_process_share_every_weight_but_vectors_of_ids(tiny_ru
     names = weight_paths(taken)
     kept = {name for name, weight in names.items() if weight.trainable and np.all(weight.numpy() == 7.0)}
     assert kept == {name for name, weight in names.items() if any(table in f"{name}/" for table in _TABLES)}
-    # Layers whose names Keras numbers on: the fusion and the cross network.
+    # Layers whose names Keras keeps numbering: the fusion and the cross network.
     assert any("_fusion" in name for name in shared.names)
     assert any("_cross" in name for name in shared.names)
     for name, weight in weight_paths(given).items():
@@ -80,7 +80,7 @@ def test_two_models_of_one_process_share_every_weight_but_vectors_of_ids(tiny_ru
 
 
 class _Parts(tf.keras.Model):  # type: ignore[misc]
-    """What belongs to one market besides the vectors of its ids."""
+    """What belongs to one market besides its id vectors."""
 
     def __init__(self, events: dict[str, float | None]) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ def tuned(tiny_run: Run, market: Dataset, tmp_path_factory: pytest.TempPathFacto
         market.path,
         text={"tuning": {"mode": "lora", "rank": 2}},
         training={"epochs": 1, "batch_size": 64, "warmup_steps": 2, "transfer": {"replay": 0.1, "max_forgetting": 0.9}},
-        # The record is at ten all the same.
+        # The record is at ten regardless.
         evaluation={"ks": [5]},
     )
     (directory / "config.yaml").write_text(dump_config(config), encoding="utf-8")
@@ -225,7 +225,7 @@ def test_a_tuned_encoder_is_exported(tuned: tuple[Run, dict[str, object]], tmp_p
     model = load_recommender(run)
     encoder = model.candidate_tower.encoder
     assert encoder is not None
-    # As if it had learned more than so few steps let it.
+    # As if it had learned more than in these few steps.
     for weight in encoder.trainable_weights:
         weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2]) * 0.05)
     moved = Run.create(tmp_path / "moved", run.config)
@@ -254,7 +254,7 @@ def test_frozen_shared_weights_forget_nothing(tiny_run: Run, market: Dataset, tm
             np.testing.assert_array_equal(after[name], value)
 
 
-def test_settings_are_judged_when_the_sources_model_is_known(tiny_run: Run, market: Dataset) -> None:
+def test_settings_are_evaluated_when_the_sources_model_is_known(tiny_run: Run, market: Dataset) -> None:
     popular = Run.open(tiny_run.path, ["model.candidate.popularity=true"])
     raw: dict[str, object] = {"data": {"source": {"name": "dataset", "path": str(market.path)}}}
     factors = parse_config({**raw, "training": {"popularity_factors": [2.0]}}, "here")
@@ -274,7 +274,7 @@ def test_what_cannot_be_compared_is_refused_before_training(tiny_run: Run, marke
     assert not (tmp_path / "run").exists()
 
 
-def test_heads_that_changed_are_calibrated_anew(tiny_run: Run, tmp_path: Path) -> None:
+def test_heads_that_changed_are_recalibrated(tiny_run: Run, tmp_path: Path) -> None:
     source = Run.open(tiny_run.path, ["training.refit=false"])
     found = {}
     for stretch in (1.0, 3.0):
@@ -282,7 +282,7 @@ def test_heads_that_changed_are_calibrated_anew(tiny_run: Run, tmp_path: Path) -
         for weight in other.model.ranking_model.of_heads:
             weight.assign(stretch * weight)
         other.save(tmp_path / str(stretch))
-        # As a finetune that is called again does.
+        # As in a repeated finetune.
         found[stretch] = load_calibrations(other.save(tmp_path / str(stretch)))
     raw = np.array([-1.0, 0.0, 0.5, 2.0], np.float32)
     assert found[1.0]
@@ -325,7 +325,7 @@ def test_replay_has_the_gradient_of_the_sources_loss(tiny_run: Run, market: Data
     np.testing.assert_allclose(found, 2.0 * expected, rtol=1e-3, atol=1e-6)
 
 
-def test_weights_that_start_anew_learn_faster() -> None:
+def test_new_weights_learn_faster() -> None:
     """Adam's first step is its learning rate, whatever the gradient; 10 is the default of `new_rate`."""
     known, fresh = tf.Variable([1.0, 2.0]), tf.Variable([1.0, 2.0])
     settings = TrainingConfig(learning_rate=0.01, warmup_steps=0, weight_decay=0.0, clip_norm=100.0)

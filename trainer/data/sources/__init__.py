@@ -1,4 +1,4 @@
-"""From a source in the settings to a dataset directory, made once and then reused."""
+"""Preparation of a configured source as a dataset directory, created once and then reused."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Adapter:
-    """A source: the files it reads, what it makes of them, and a version to raise when that changes."""
+    """A source: the files it reads, how it converts them, and a version to bump when that changes."""
 
     inputs: Callable[[Any], list[Path]]
     write: Callable[[Any, Path], Dataset]
@@ -38,16 +38,16 @@ _ADAPTERS: Final = {
 
 
 def prepare(source: Source) -> Dataset:
-    """Returns the source as a dataset, from the cache if it is there.
+    """Returns the source as a dataset, from the cache if present.
 
-    The cache entry is found by the settings of the source, the content of its input files and the version of its
-    adapter. An entry that no longer validates is remade.
+    The cache key consists of the source's settings, the content of its input files and the version of its
+    adapter. An entry that no longer validates is rebuilt.
 
     Args:
         source: One of `trainer.data.settings.SOURCES`.
 
     Raises:
-        BabelrecError: The source's files are missing, can't be downloaded, are broken or change while they are read.
+        BabelrecError: The source's files are missing, can't be downloaded, are invalid or change while being read.
     """
     if isinstance(source, DatasetSource):
         return Dataset.load(source.path)
@@ -58,18 +58,18 @@ def prepare(source: Source) -> Dataset:
         try:
             return Dataset.load(path)
         except DatasetError as error:
-            _LOG.warning("The cached dataset is damaged and is made again. %s", error)
+            _LOG.warning("The cached dataset is damaged and will be rebuilt. %s", error)
     with staging(path) as folder:
         if path.exists():
-            # Another process made it, for which this one has waited. The damaged one goes with the folder.
+            # Another process built it while this one waited. The damaged one is removed with the folder.
             with contextlib.suppress(DatasetError):
                 return Dataset.load(path)
             path.rename(folder / "damaged")
         made = adapter.write(source, folder / path.name)
         if _key(source, adapter) != key:
-            # What was read may be half of the old and half of the new.
+            # A mix of old and new content may have been read.
             raise DatasetError(
-                f"The files of the source `{source.name}` changed while they were read. Remedy: run the command again "
+                f"The files of the source `{source.name}` changed while being read. Remedy: run the command again "
                 "when they are complete."
             )
         try:
@@ -77,7 +77,7 @@ def prepare(source: Source) -> Dataset:
         except OSError:
             if not path.exists():
                 raise
-            # Another process made it meanwhile, on a file system without locks.
+            # Another process built it meanwhile, on a file system without locks.
             return Dataset.load(path)
     fsync_directory(path.parent)
     return replace(made, path=path)

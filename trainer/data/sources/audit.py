@@ -1,4 +1,4 @@
-"""The strict reading of a CSV or TSV file: its records are counted, and what is wrong is named with its row."""
+"""Strict check of a CSV or TSV file: counts its records and reports faults with their row."""
 
 import contextlib
 import csv
@@ -13,7 +13,7 @@ from trainer.data.sources.table import called
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What strict reading found: names, records below the header, and blank lines before and below it."""
+    """Result of the strict check: column names, records below the header, and blank lines before and below it."""
 
     names: list[str]
     records: int
@@ -22,17 +22,17 @@ class Audit:
 
 
 def audit(file: TextFile, dialect: Dialect, table: str, *, sure: bool) -> Audit:
-    """Reads a file strictly.
+    """Checks a file strictly.
 
     Args:
         file: The file.
-        dialect: How it is separated and quoted.
-        table: Which table it is, for errors.
-        sure: Quoting is as it was set by the user. Else a record over several lines, each of which would be a row
+        dialect: Its delimiter and quote.
+        table: The table it holds, for error messages.
+        sure: Whether the user set the quoting. If not, a record over several lines, each of which would be a row
             without quoting, is refused.
 
     Raises:
-        DatasetError: Names the row and what is wrong with it.
+        DatasetError: Gives the row and its fault.
     """
     try:
         with dialect.records(file) as records:
@@ -43,12 +43,12 @@ def audit(file: TextFile, dialect: Dialect, table: str, *, sure: bool) -> Audit:
                 before += 1
             else:
                 raise DatasetError(
-                    f"{file.path}: the table `{table}` is empty. Remedy: give a header and at least one row."
+                    f"{file.path}: the table `{table}` is empty. Remedy: provide a header and at least one row."
                 )
             if names[0].startswith("sep=") and len("".join(names)) <= len("sep=;"):
                 raise DatasetError(
-                    f"{file.path}: its first line {names[0]!r} is no header, it gives Excel the delimiter. "
-                    "Remedy: take the line out."
+                    f"{file.path}: its first line {names[0]!r} is not a header, it tells Excel the delimiter. "
+                    "Remedy: remove the line."
                 )
             lengths = Counter(map(len, records))
             lines = records.line_num
@@ -88,7 +88,7 @@ def _looks_like_rows(record: list[str], delimiter: str, fields: int) -> bool:
 
 
 def _record_at(file: TextFile, dialect: Dialect, number: int | None) -> str:
-    """How the record is called that holds the line ``number`` (from 1), or the one that breaks off where it is None."""
+    """Name of the record at line ``number`` (from 1), or of the one that breaks off if it is None."""
     row, line = -1, 1
     with contextlib.suppress(csv.Error), dialect.records(file, "replace") as records:
         for record in records:
@@ -117,14 +117,14 @@ def _wrong_length(file: TextFile, dialect: Dialect, wanted: int) -> DatasetError
     if found > wanted and dialect.quote is not None:
         remedy = f"put a field that holds a {sign} or a line break in quotes ({quote})"
     elif found > wanted:
-        remedy = f"take the {sign} out of the field, or quote it and set `quote: '\"'` in `data.source`"
+        remedy = f"remove the {sign} from the field, or quote it and set `quote: '\"'` in `data.source`"
     else:
         remedy = f"give every row all {wanted} fields (a line break inside a field needs quotes{_needs_quote(dialect)})"
     if wanted == 1:
         remedy = "set `delimiter` in `data.source` to what separates the columns"
-    others = f" ({count:,} rows are so)" if count > 1 else ""
+    others = f" ({count:,} such rows)" if count > 1 else ""
     return DatasetError(
-        f"{file.path}, {first}: {found} field{'s' * (found != 1)} where the header has {wanted}{others}. "
+        f"{file.path}, {first}: {found} field{'s' * (found != 1)} but the header has {wanted}{others}. "
         f"Remedy: {remedy}."
     )
 
@@ -160,12 +160,12 @@ def _refuse_zeros(file: TextFile, dialect: Dialect) -> None:
     if file.encoding.startswith(("utf-16", "utf-32")):
         return
     with file.bytes() as opened:
-        # Blocks first: nearly no file has any, and lines cost more.
+        # Blocks first: hardly any file has any, and lines cost more.
         if not any(b"\x00" in block for block in iter(lambda: opened.read(1 << 20), b"")):
             return
     with file.text("replace") as text:
         number = next(number for number, line in enumerate(text, 1) if "\x00" in line)
     raise DatasetError(
-        f"{file.path}, {_record_at(file, dialect, number)}: it holds a NUL byte, which no text has. Remedy: set "
+        f"{file.path}, {_record_at(file, dialect, number)}: it contains a NUL byte, never part of text. Remedy: set "
         "`encoding` in `data.source` if the file is in another one, or write the file again."
     )

@@ -1,4 +1,4 @@
-"""What a source's files hold, as one digest: the part of a cache key that no clock and no file system decides.
+"""Digest of a source's files: the part of a cache key that is independent of clocks and file systems.
 
 Every byte is read each time. A memo by size and times would be wrong where a file is written through a memory map,
 twice within one tick of the clock, or on a network file system with an attribute cache; and it would save little:
@@ -15,10 +15,10 @@ from trainer.data.faults import DatasetError
 
 
 def contents(files: Iterable[Path]) -> str:
-    """SHA-256 over the content of files, and of every file below directories with its place in them.
+    """SHA-256 over the content of files, and of every file below directories with its relative path.
 
     Args:
-        files: Files and directories; their own names have no influence, their order has.
+        files: Files and directories; their own names have no influence, but their order does.
 
     Returns:
         64 hexadecimal digits.
@@ -29,21 +29,21 @@ def contents(files: Iterable[Path]) -> str:
     total = hashlib.sha256(b"babelrec source 1")
     for number, file in enumerate(files):
         for place, part in _parts(file):
-            # The lengths keep apart what two ways of dividing the same bytes would make alike.
+            # The lengths distinguish different divisions of the same bytes.
             name = os.fsencode(place)
             total.update(b"%d %d " % (number, len(name)) + name + _digest(part))
     return total.hexdigest()
 
 
 def _parts(file: Path) -> Iterator[tuple[str, Path]]:
-    """The files of a directory by their relative place, in an order that every machine has; or the file itself."""
+    """The files of a directory with relative paths, in a machine-independent order; or the file itself."""
     if not file.is_dir():
         yield "", file
         return
     found: list[tuple[str, Path]] = []
     seen: set[str] = set()
     for folder, folders, names in os.walk(file, followlinks=True):
-        # A link to a folder above would be walked for ever.
+        # A link to a parent folder would be followed forever.
         folders[:] = [name for name in folders if os.path.realpath(os.path.join(folder, name)) not in seen]
         seen.add(os.path.realpath(folder))
         found += [(os.path.relpath(os.path.join(folder, name), file), Path(folder, name)) for name in names]
@@ -54,12 +54,14 @@ def _digest(file: Path) -> bytes:
     try:
         with open(file, "rb", opener=_open) as opened:
             if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-                raise DatasetError(f"{file} is no regular file. Remedy: write the data to a file and name that.")
+                raise DatasetError(f"{file} is not a regular file. Remedy: write the data to a file and give its path.")
             return hashlib.file_digest(opened, "sha256").digest()
     except OSError as error:
-        raise DatasetError(f"{file} can't be read: {error.strerror}. Remedy: correct its path or rights.") from error
+        raise DatasetError(
+            f"{file} can't be read: {error.strerror}. Remedy: correct its path or permissions."
+        ) from error
 
 
 def _open(path: str, flags: int) -> int:
-    # A named pipe would wait for its writer.
+    # Opening a named pipe would block until there is a writer.
     return os.open(path, flags | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""Ids, texts and language tags from the types that users' files have to those of the dataset format."""
+"""Conversion of ids, texts and language tags from the types in users' files to those of the dataset format."""
 
 import logging
 from typing import Final
@@ -12,8 +12,8 @@ from trainer.data.sources.refusal import refuse
 from trainer.data.tables import TEXTS
 
 _ROW: Final = "__row"
-# What tools write for nothing, when a column was turned into text before.
-# An id of more digits that a spreadsheet has turned into a number.
+# What tools write for missing values when a column was converted to text before.
+# A long numeric id that a spreadsheet has converted to a number.
 _SPREADSHEET: Final = r"^\d(?:[.,]\d+)?[eE]\+\d+$"
 _WRITTEN_NOTHING: Final = ["nan", "NaN", "None", "NULL", "null", "<NA>", "NaT"]
 
@@ -24,26 +24,26 @@ def to_text(frame: pl.LazyFrame, name: str, origin: Origin, *, join: bool = Fals
     Args:
         frame: The table.
         name: The column.
-        origin: How the table is called.
-        join: Make one text of a list, an entry a line.
-        mixed: Some of the texts are lists, written as JSON.
+        origin: Name of the table in error messages.
+        join: Join a list to one text, one entry per line.
+        mixed: Some of the texts are lists written as JSON.
 
     Raises:
-        DatasetError: The column holds lists, structs or bytes that are no text.
+        DatasetError: The column holds lists, structs or bytes that are not text.
     """
     dtype = frame.collect_schema()[name]
     given = pl.col(name)
     if join and dtype == pl.List(pl.String):
-        origin.note(name, "lists of text are joined, an entry a line")
+        origin.note(name, "lists of text are joined, one entry per line")
         return frame.with_columns(_joined(given).alias(name))
     if mixed and dtype == pl.String:
         entries = given.map_batches(parse_list, return_dtype=TEXTS, is_elementwise=True)
         if not join:
-            refuse(frame, entries.is_not_null(), name, origin, "is a list where text is wanted", "write one text a row")
-        origin.note(name, "lists of text are joined, an entry a line")
+            refuse(frame, entries.is_not_null(), name, origin, "is a list, expected text", "write one text per row")
+        origin.note(name, "lists of text are joined, one entry per line")
         return frame.with_columns(pl.when(entries.is_not_null()).then(_joined(entries)).otherwise(given).alias(name))
     if dtype.is_nested():
-        raise origin.fault(name, f"type {_spell(dtype)} where text is wanted", "write one text a row")
+        raise origin.fault(name, f"type {_spell(dtype)} instead of text", "write one text per row")
     return frame.with_columns(_from_bytes(frame, name, origin).alias(name))
 
 
@@ -62,7 +62,7 @@ def _from_bytes(frame: pl.LazyFrame, name: str, origin: Origin) -> pl.Expr:
     if frame.collect_schema()[name] != pl.Binary:
         return given.cast(pl.String)
     text = given.map_batches(_decode, return_dtype=pl.String, is_elementwise=True)
-    refuse(frame, given.is_not_null() & text.is_null(), name, origin, "is no UTF-8 text", "write the column as text")
+    refuse(frame, given.is_not_null() & text.is_null(), name, origin, "is not UTF-8 text", "write the column as text")
     return text
 
 
@@ -77,7 +77,7 @@ def _decode(values: pl.Series) -> pl.Series:
 
 
 def note_odd_texts(frame: pl.LazyFrame, names: list[str], origin: Origin) -> None:
-    """Warns of texts such as `nan`, which are most likely missing values, and of ids such as `1.23457E+12`."""
+    """Warns about texts such as `nan`, most likely missing values, and about ids such as `1.23457E+12`."""
     for name in names:
         if name.endswith("_id"):
             marked = frame.filter(pl.col(name).str.contains(_SPREADSHEET)).select(pl.col(name).first(), count=pl.len())

@@ -1,8 +1,8 @@
-"""CSV and TSV files: which delimiter, quote and encoding they have, and their rows as they are written.
+"""CSV and TSV files: their delimiter, quote, encoding and unconverted rows.
 
-Two readers that share no code go over a file. Python's `csv` in strict mode judges it: every record needs as many
+Two independent readers process a file. Python's `csv` in strict mode validates it: every record needs as many
 fields as the header, and every quote must be closed; it counts the records and finds the row of a fault. PyArrow's
-streaming reader then makes the columns. The source compares both counts.
+streaming reader then builds the columns. The source compares both counts.
 """
 
 import logging
@@ -25,27 +25,27 @@ from trainer.data.sources.table import Choose, RawTable
 _LOG = logging.getLogger(__name__)
 _BLOCK_BYTES: Final = 8 << 20
 _MAX_BLOCK_BYTES: Final = 1 << 30
-# Written by PostgreSQL's and MySQL's exports, and by nobody as text.
+# Written by PostgreSQL's and MySQL's exports, and never meant as text.
 _NULLS: Final = ["", r"\N"]
-# In a file without quoting: a whole field in quotes with a doubled one inside.
+# In a file without quoting: a whole quoted field with a doubled quote inside.
 _QUOTED_FIELD: Final = r'(?s)^"(?:[^"]|"")*""(?:[^"]|"")*"$'
-# In a file with quoting: quotes that a space keeps from being read as such.
+# In a file with quoting: quotes not recognised because of a preceding space.
 _BEHIND_SPACE: Final = r'(?s)^\s+".*"\s*$'
 
 
 def read(path: Path, table: str, form: TableFormat, wanted: Collection[str], choose: Choose, target: Path) -> RawTable:
-    """Reads a CSV or TSV file; all values are text, null where a field is empty.
+    """Reads a CSV or TSV file; all values are text, null if a field is empty.
 
     Args:
         path: The file.
-        table: Which table it is, for errors.
-        form: Delimiter, quote and encoding where they are given.
-        wanted: Column names by which a right delimiter is recognised.
-        choose: Picks the columns.
+        table: The table it holds, for error messages.
+        form: Delimiter, quote and encoding if they are set.
+        wanted: Column names that identify the right delimiter.
+        choose: Selects the columns.
         target: Parquet file to write the columns to.
 
     Raises:
-        DatasetError: Names the file and the row that can't be read, and the remedy.
+        DatasetError: Gives the file, the unreadable row and the remedy.
     """
     file = open_text(path, form.encoding)
     dialect = sniff(file, form, wanted)
@@ -61,7 +61,7 @@ def read(path: Path, table: str, form: TableFormat, wanted: Collection[str], cho
     if form.quote is None:
         _refuse_odd_quotes(path, dialect, frame, chosen, place)
     if found.blank:
-        _LOG.info("%s: %d blank lines are no rows", path, found.blank)
+        _LOG.info("%s: %d blank lines ignored", path, found.blank)
     facts = {
         "delimiter": dialect.delimiter,
         "quote": dialect.quote or "",
@@ -72,11 +72,11 @@ def read(path: Path, table: str, form: TableFormat, wanted: Collection[str], cho
 
 
 def _write_columns(file: TextFile, dialect: Dialect, found: Audit, chosen: dict[str, str], target: Path) -> None:
-    # Numbered, so that names may repeat or be missing; the header is one record that is skipped.
+    # Numbered, because names may repeat or be missing; the header is one skipped record.
     numbers = {name: f"f{found.names.index(column)}" for name, column in chosen.items()}
     schema = pa.schema([(name, pa.string()) for name in numbers])
     if not found.records:
-        # PyArrow reports a header that no line end follows as a record that is larger than any block.
+        # PyArrow reports a header without a line end as a record larger than any block.
         pa.parquet.write_table(schema.empty_table(), target)
         return
     block = _BLOCK_BYTES
@@ -126,15 +126,15 @@ def _refuse_repeated(path: Path, names: list[str], chosen: dict[str, str]) -> No
     for column in chosen.values():
         if names.count(column) > 1:
             raise DatasetError(
-                f"{path}: {names.count(column)} columns of the header are called `{column}`. Remedy: give each a "
-                "name of its own."
+                f"{path}: {names.count(column)} columns of the header are named `{column}`. Remedy: give each a "
+                "unique name."
             )
 
 
 def _refuse_odd_quotes(
     path: Path, dialect: Dialect, frame: pl.LazyFrame, chosen: dict[str, str], place: Callable[[int], str]
 ) -> None:
-    """Refuses values that were most likely written in quotes and are not read so."""
+    """Refuses values that were most likely meant as quoted but are not read as such."""
     pattern = _QUOTED_FIELD if dialect.quote is None else _BEHIND_SPACE
     marks = [pl.arg_where(pl.col(name).str.contains(pattern)).first().alias(name) for name in chosen]
     found = frame.select(marks).collect(engine="streaming")
@@ -144,10 +144,10 @@ def _refuse_odd_quotes(
             continue
         value = frame.select(name).slice(row, 1).collect().item()
         if dialect.quote is None:
-            problem, remedy = "is quoted as in CSV, and the file is read without quoting", "set `quote: '\"'`"
+            problem, remedy = "is quoted as in CSV, but the file is read without quoting", "set `quote: '\"'`"
             meant = "''"
         else:
-            problem, remedy = "has a space before its quotes, which makes them text", "take the space out"
+            problem, remedy = "has a space before its quotes, which makes them text", "remove the space"
             meant = repr(dialect.quote)
         raise DatasetError(
             f"{path}, column `{column}`, {place(row)}: {value!r} {problem}. Remedy: {remedy}, or, if the quotes "

@@ -1,4 +1,4 @@
-"""Fetching published files: checksummed, cached, atomic."""
+"""Download of published files: checksummed, cached, atomic."""
 
 import hashlib
 import importlib.util
@@ -26,7 +26,7 @@ _CHUNK = 1 << 16
 
 
 class DownloadError(BabelrecError):
-    """A file that can't be had, or that is not the published one."""
+    """A file that is unavailable or is not the published one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel on the package registry that pip is set up for.
+    """A wheel on the package registry that pip is configured for.
 
     Attributes:
         requirement: Exact version, such as ``recbole==1.2.1``.
@@ -66,16 +66,16 @@ def fetch(remote: RemoteFile) -> Path:
     """Downloads a file once; later calls return the cached copy.
 
     Raises:
-        DownloadError: No connection, an HTTP error, or twice a wrong checksum.
+        DownloadError: No connection, an HTTP error, or a wrong checksum twice.
     """
     return _cached(remote.name, remote.sha256, remote.url, lambda target: _http(remote.url, target))
 
 
 def fetch_wheel(wheel: Wheel) -> Path:
-    """Downloads a wheel by pip, so that its index, mirror and proxy settings hold; cached like `fetch`.
+    """Downloads a wheel with pip, so that its index, mirror and proxy settings apply; cached like `fetch`.
 
     Raises:
-        DownloadError: pip is absent or fails, or twice a wrong checksum.
+        DownloadError: pip is missing or fails, or a wrong checksum twice.
     """
     return _cached(wheel.name, wheel.sha256, f"pip, {wheel.requirement}", lambda target: _pip(wheel, target))
 
@@ -101,7 +101,7 @@ def _cached(name: str, sha256: str, origin: str, get: Callable[[Path], None]) ->
     for attempt in (1, 2):
         with staging(path) as folder:
             if path.is_file() and sha256_of(path) == sha256:
-                # Another process fetched it, for which this one has waited.
+                # Another process fetched it while this one waited.
                 return path
             temporary = folder / name
             get(temporary)
@@ -111,8 +111,8 @@ def _cached(name: str, sha256: str, origin: str, get: Callable[[Path], None]) ->
                 return path
         _LOG.warning("Download %d of %s from %s is corrupted; it is deleted.", attempt, name, origin)
     raise DownloadError(
-        f"{name} from {origin} is corrupted: SHA-256 {got} where {sha256} is expected, twice. Remedy: try "
-        f"again later or without a proxy in between, or put the right file at {path} yourself."
+        f"{name} from {origin} is corrupted: SHA-256 {got}, expected {sha256}, twice. Remedy: try "
+        f"again later or without a proxy in between, or put the right file at {path} manually."
     )
 
 
@@ -142,12 +142,12 @@ def _pip(wheel: Wheel, target: Path) -> None:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         command += ["--disable-pip-version-check", "--quiet", "--dest", folder, wheel.requirement]
         console = Console(stderr=True)
-        with console.status(f"Downloading {wheel.name} by pip"):
+        with console.status(f"Downloading {wheel.name} with pip"):
             outcome = subprocess.run(command, capture_output=True, text=True, check=False)
         found = Path(folder) / wheel.name
         if outcome.returncode != 0 or not found.is_file():
             reason = (outcome.stderr.strip() or outcome.stdout.strip() or "no such wheel").splitlines()[-1]
-            raise DownloadError(f"{wheel.requirement} can't be downloaded by pip: {reason}.")
+            raise DownloadError(f"{wheel.requirement} can't be downloaded with pip: {reason}.")
         shutil.move(found, target)
 
 

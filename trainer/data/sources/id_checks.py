@@ -1,4 +1,4 @@
-"""Warnings about ids that a table has in another form than the table that they point to."""
+"""Warnings about ids spelled differently from those of the table they refer to."""
 
 import logging
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from trainer.data.validation import unknown_items
 _LOG = logging.getLogger(__name__)
 
 
-def refuse_if_none_is_left(interactions: pl.LazyFrame, items: pl.LazyFrame, lost: int, origin: Origin) -> None:
-    """Judges rows that are left out since the catalogue lacks their items.
+def refuse_if_no_rows_are_left(interactions: pl.LazyFrame, items: pl.LazyFrame, lost: int, origin: Origin) -> None:
+    """Checks the rows dropped because the catalogue lacks their items.
 
-    A warning says of how many only the way of writing the id differs.
+    Warns how many ids differ only in spelling.
 
     Raises:
-        DatasetError: No row is left.
+        DatasetError: No rows are left.
     """
     with reading(origin.file):
         rows = interactions.select(pl.len()).collect(engine="streaming").item()
@@ -34,16 +34,16 @@ def refuse_if_none_is_left(interactions: pl.LazyFrame, items: pl.LazyFrame, lost
             cure or "check that both files name items by the same ids",
         )
     if differing:
-        text = f"{lost:,} rows of {len(ids):,} unknown items are left out, though of these items {differing}: {cure}"
+        text = f"{lost:,} rows of {len(ids):,} unknown items were dropped, though of these items {differing}: {cure}"
         origin.note("item_id", text, logging.WARNING)
 
 
-def warn_of_look_alikes(frames: Mapping[str, pl.LazyFrame], origins: Mapping[str, Origin]) -> None:
-    """Logs ids of one table that differ only in how they are written, and users that the users table has otherwise.
+def warn_about_look_alikes(frames: Mapping[str, pl.LazyFrame], origins: Mapping[str, Origin]) -> None:
+    """Logs ids of one table that differ only in spelling, and users spelled differently in the users table.
 
     Args:
         frames: Table -> its rows; ``users`` may be missing.
-        origins: Table -> how it is called.
+        origins: Table -> its name in error messages.
     """
 
     def ids(table: str, column: str) -> pl.Series:
@@ -55,7 +55,7 @@ def warn_of_look_alikes(frames: Mapping[str, pl.LazyFrame], origins: Mapping[str
     for table, column, values in (("interactions", "user_id", users), ("items", "item_id", ids("items", "item_id"))):
         for found in look_alikes(values):
             _LOG.warning(
-                "%s, column `%s`: %s; they count as different ones. Remedy: %s.",
+                "%s, column `%s`: %s; they count as different ids. Remedy: %s.",
                 origins[table].file,
                 origins[table].column(column),
                 found,

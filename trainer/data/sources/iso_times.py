@@ -8,7 +8,7 @@ from trainer.data.faults import Origin, reading
 
 _OFFSET: Final = r"[+-](?:0\d|1[0-4])(?::?[0-5]\d)?"
 _ZONE: Final = rf"(?:\s*(?P<z>[Zz]|UTC|GMT|{_OFFSET})(?:\s?UTC|\[[^\]]*\])?)?"
-# The form that nearly all files have: its parts are at fixed places.
+# The format of nearly all files: its parts are at fixed positions.
 _USUAL: Final = rf"^\d{{4}}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:\s*(?:[Zz]|UTC|GMT|{_OFFSET}))?$"
 _PARSED: Final = pl.Struct({"naive": pl.Datetime("us"), "offset": pl.Int64})
 _NAMED: Final = r"[ZzTC]$"
@@ -22,16 +22,16 @@ _BASIC: Final = (
 
 
 def local_and_offset(frame: pl.LazyFrame, given: pl.Expr, origin: Origin) -> tuple[pl.Expr, pl.Expr | None]:
-    """Local times without a zone, in whole seconds, and what to subtract for UTC.
+    """Local times without a zone, in whole seconds, and the offset to subtract for UTC.
 
     Args:
         frame: The table.
-        given: Text of the times.
-        origin: How the table is called.
+        given: The times as text.
+        origin: Name of the table in error messages.
 
     Returns:
-        A Datetime, null where the text is no time; seconds east of UTC, null where the text has no offset (``Z`` is 0).
-        None in place of the offsets when no text has one.
+        A Datetime, null if the text is not a time; seconds east of UTC, null if the text has no offset (``Z`` is 0),
+        or None if no text has one.
     """
     usual = given.str.contains(_USUAL)
     with reading(origin.file):

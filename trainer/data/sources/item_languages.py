@@ -1,4 +1,4 @@
-"""The language of each item: its column's, else the setting's, else detected, with doubts counted."""
+"""The language of each item: from its column, else the setting, else detected, counting doubtful ones."""
 
 import logging
 from typing import Any, Final
@@ -19,11 +19,11 @@ def fill_languages(frame: pl.LazyFrame, given: str | None, origin: Origin) -> tu
     Args:
         frame: Items with ``item_id``, ``title``, ``description`` and perhaps ``language``.
         given: Language of all items without one; None detects it from title and description.
-        origin: How the table is called in errors.
+        origin: Name of the table in error messages.
 
     Returns:
-        The frame, and how the languages came about: ``from_column``, ``from_setting``, ``detected`` and ``doubtful``
-        (numbers of items), and ``examples`` of doubtful titles as [title, language, probability].
+        The frame, and how the languages were determined: ``from_column``, ``from_setting``, ``detected`` and
+        ``doubtful`` (numbers of items), and ``examples`` of doubtful titles as [title, language, probability].
     """
     if "language" in frame.collect_schema():
         frame = conversion.to_tag(frame, "language", origin)

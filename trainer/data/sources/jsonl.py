@@ -1,4 +1,4 @@
-"""JSONL files: one object a line, read by Python's `json`, which names the line and the place of a fault."""
+"""JSONL files: one object per line, read by Python's `json`, which locates faults."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -19,12 +19,12 @@ from trainer.data.sources.table import Choose, RawTable, called
 from trainer.data.tables import TEXTS
 
 _BATCH_LINES: Final = 65_536
-_REMEDY: Final = "write one JSON object a line"
+_REMEDY: Final = "write one JSON object per line"
 _NUMBERS: Final = frozenset({int, float})
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON; write null")
+    raise ValueError(f"{name} is not JSON; write null")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -32,37 +32,37 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) != len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in row if names.count(name) > 1)
-        raise ValueError(f"the key `{repeated}` is there more than once, and only one value could be kept")
+        raise ValueError(f"the key `{repeated}` occurs more than once, but only one value could be kept")
     return row
 
 
-# Not `json.loads`, so that text after the object is seen; NaN and Infinity are no JSON.
+# Not `json.loads`, so that text after the object is noticed; NaN and Infinity are no JSON.
 _SCAN: Final = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique).raw_decode
 
 
 @dataclass(slots=True)
 class _Column:
-    """Types of the values seen so far, and of their entries where they are lists."""
+    """Types of the values seen so far, and of the entries of lists."""
 
     kinds: set[type] = field(default_factory=set)
     entries: set[type] = field(default_factory=set)
 
 
 def read(path: Path, table: str, form: TableFormat, wanted: Collection[str], choose: Choose, target: Path) -> RawTable:
-    """Reads a JSONL file; a column has the type that all its values have, else text.
+    """Reads a JSONL file; a column has the common type of its values, else text.
 
     Lists in a column that also holds text are written as JSON.
 
     Args:
         path: The file.
-        table: Which table it is, for errors.
-        form: Encoding where it is given.
-        wanted: Keys that may be chosen; the others are counted and not kept.
-        choose: Picks the columns.
+        table: The table it holds, for error messages.
+        form: Encoding, if set.
+        wanted: Keys that may be selected; the others are counted but not kept.
+        choose: Selects the columns.
         target: Parquet file to write the columns to.
 
     Raises:
-        DatasetError: Names the file and the line that can't be read, and the remedy.
+        DatasetError: Gives the file, the unreadable line and the remedy.
     """
     file = open_text(path, form.encoding)
     keys: dict[str, None] = {}
@@ -88,7 +88,7 @@ def read(path: Path, table: str, form: TableFormat, wanted: Collection[str], cho
         found = file.first_undecodable_line() or (1, "")
         raise undecodable(file, f"line {found[0]}", found[1]) from None
     if records == 0:
-        raise DatasetError(f"{path}: the table `{table}` is empty. Remedy: give at least one line with an object.")
+        raise DatasetError(f"{path}: the table `{table}` is empty. Remedy: provide at least one line with an object.")
     chosen = choose(list(keys))
     numbers = {name: f"f{number}" for number, name in enumerate(columns)}
     frame = pl.scan_parquet(target, glob=False).select(
@@ -135,19 +135,17 @@ def _batches(file: TextFile) -> Iterator[tuple[list[int], list[dict[str, Any]], 
 def _broken(path: Path, line: int, content: str, error: ValueError) -> DatasetError:
     if (line == 1 and content in ("[", "{")) or (content.startswith("[{") and not content.endswith("}]")):
         return _fault(
-            path, line, "one JSON document over several lines", "write one object a line (`jq -c '.[]' FILE`)"
+            path, line, "one JSON document over several lines", "write one object per line (`jq -c '.[]' FILE`)"
         )
     if isinstance(error, json.JSONDecodeError):
-        return _fault(path, line, f"no valid JSON: {error.msg.removesuffix(' at')} (character {error.pos + 1})")
+        return _fault(path, line, f"invalid JSON: {error.msg.removesuffix(' at')} (character {error.pos + 1})")
     return _fault(path, line, str(error))
 
 
 def _not_an_object(path: Path, line: int, row: object) -> DatasetError:
     if isinstance(row, list):
-        return _fault(
-            path, line, "a JSON array where an object is wanted", "write one object a line (`jq -c '.[]' FILE`)"
-        )
-    return _fault(path, line, f"{_short(json.dumps(row, ensure_ascii=False))} where an object is wanted")
+        return _fault(path, line, "a JSON array instead of an object", "write one object per line (`jq -c '.[]' FILE`)")
+    return _fault(path, line, f"{_short(json.dumps(row, ensure_ascii=False))} instead of an object")
 
 
 def _fault(path: Path, line: int, problem: str, remedy: str = _REMEDY) -> DatasetError:
@@ -201,8 +199,8 @@ def _text(value: Any, column: _Column, name: str, path: Path, line: int) -> str 
         raise _fault(
             path,
             line,
-            f"the value of `{name}` is an object (type Struct) where one value is wanted",
-            "write text, a number or a list, one column for each of its parts, or leave the column out",
+            f"the value of `{name}` is an object (type Struct) instead of a single value",
+            "write text, a number or a list, one column per part, or remove the column",
         )
     return repr(value)
 
@@ -224,7 +222,7 @@ def _typed(text: pl.Expr, column: _Column) -> pl.Expr:
 
 
 def _count_lines(file: TextFile) -> int:
-    """Lines that are not blank: the records of a JSONL file, counted without looking at JSON."""
+    """Lines that are not blank: the records of a JSONL file, counted without parsing."""
     with reading(str(file.path)):
         if file.encoding.startswith("utf-8"):
             with file.bytes() as lines:

@@ -20,10 +20,10 @@ _EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af
 
 
 def folder_of(source: KmrdSource) -> Path:
-    """Where the four files are.
+    """The folder of the four files.
 
     Raises:
-        DatasetError: Nowhere.
+        DatasetError: They are nowhere.
     """
     mirror = data_mirror()
     places = [source.path] if source.path is not None else [mirror / "kmrd-small"] if mirror is not None else []
@@ -35,18 +35,18 @@ def folder_of(source: KmrdSource) -> Path:
         missing = [name for name in _FILES if not (place / name).is_file()]
         if not missing:
             return place
-        raise DatasetError(f"KMRD is not complete in {place}: {', '.join(missing)} missing. {remedy}.")
-    raise DatasetError(f"KMRD is not downloaded by itself, and no folder is given. {remedy}.")
+        raise DatasetError(f"KMRD is incomplete in {place}: {', '.join(missing)} missing. {remedy}.")
+    raise DatasetError(f"KMRD is not downloaded automatically, and no folder is given. {remedy}.")
 
 
 def inputs(source: KmrdSource) -> list[Path]:
-    """The four files that the dataset is made from."""
+    """The four files that the dataset is built from."""
     folder = folder_of(source)
     return [folder / name for name in _FILES]
 
 
 def write(source: KmrdSource, path: Path) -> Dataset:
-    """Makes the dataset at ``path`` with titles in the wanted language."""
+    """Creates the dataset at ``path`` with titles in the wanted language."""
     folder = folder_of(source)
     films = _films(folder)
     korean = films.select("item_id", pl.lit("ko").alias("language"), pl.col("korean").alias("title"))
@@ -140,7 +140,7 @@ def _lists(file: Path, column: str, name: str) -> pl.DataFrame:
 
 
 def _first_known(films: pl.DataFrame, first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
-    """The title of ``first``, else of ``second``, each with its language; else an empty one, undetermined."""
+    """The title of ``first``, else of ``second``, each with its language; else an empty one, ``und``."""
     joined = films.select("item_id").join(first, on="item_id").join(second, on="item_id", suffix="_2")
     return joined.select(
         "item_id",
@@ -155,7 +155,7 @@ def _first_known(films: pl.DataFrame, first: pl.DataFrame, second: pl.DataFrame)
 
 
 def parse_english(field: str) -> tuple[str, str | None, int | None]:
-    """Takes KMRD's ``title_eng`` apart.
+    """Parses KMRD's ``title_eng``.
 
     The field is ``[original title , ]English title , production year``; the original title of an East Asian
     film may also come before a colon, and any part may be missing.

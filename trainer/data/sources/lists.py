@@ -1,4 +1,4 @@
-"""Lists that are written as text: JSON, Python's and PostgreSQL's forms."""
+"""Lists written as text, in JSON, Python or PostgreSQL notation."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from trainer.data.faults import Origin, reading
 from trainer.data.sources.refusal import refuse
 from trainer.data.tables import TEXTS
 
-# Entries of Python's form: a string in either quote, None, or a number or truth value.
+# Entries in Python notation: a string in either quote, None, a number or a Boolean.
 _PYTHON: Final = re.compile(
     r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|(None)|(-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|True|False))\s*(,|$)""",
     re.DOTALL,
@@ -23,12 +23,12 @@ _BRACKETED: Final = r"(?s)^\s*(?:\[.*\]|\{.*\})\s*$"
 
 
 def to_list(frame: pl.LazyFrame, name: str, separator: str, origin: Origin) -> pl.LazyFrame:
-    """Lists of text; empty where the file has nothing.
+    """Lists of text; empty if the file has nothing.
 
     Text in brackets is read as a list (`parse`), other text is split at the separator.
 
     Raises:
-        DatasetError: A row holds brackets that enclose no list, or the type is none of text.
+        DatasetError: A row has brackets that don't enclose a list, or the type is not text.
     """
     schema = frame.collect_schema()
     if name not in schema:
@@ -43,7 +43,7 @@ def to_list(frame: pl.LazyFrame, name: str, separator: str, origin: Origin) -> p
             bracketed & parsed.is_null(),
             name,
             origin,
-            "is in brackets but is no list of texts",
+            "is in brackets but is not a list of texts",
             'write `["a", "b"]`, or the entries without brackets, separated by `list_separator`',
         )
         entries = pl.when(bracketed).then(parsed).otherwise(given.str.split(separator))
@@ -53,7 +53,7 @@ def to_list(frame: pl.LazyFrame, name: str, separator: str, origin: Origin) -> p
     elif dtype == pl.Null:
         entries = pl.lit(None, TEXTS)
     else:
-        raise origin.fault(name, f"type {dtype} where a list of texts is wanted", "write a list of strings")
+        raise origin.fault(name, f"type {dtype} instead of a list of texts", "write a list of strings")
     entries = entries.list.eval(pl.element().str.strip_chars()).list.eval(pl.element().filter(pl.element() != ""))
     return frame.with_columns(entries.fill_null([]).alias(name))
 
@@ -88,7 +88,7 @@ def _hint_at_separator(frame: pl.LazyFrame, name: str, separator: str, origin: O
 
 
 def parse_list(texts: pl.Series) -> pl.Series:
-    """Parses each text, with one parse a distinct text; null where it is no list."""
+    """Parses each text, once per distinct text; null if it is not a list."""
     known: dict[str, list[str] | None] = {}
     out: list[list[str] | None] = []
     for text in texts:
@@ -102,10 +102,10 @@ def parse_list(texts: pl.Series) -> pl.Series:
 
 
 def parse(text: str) -> list[str] | None:
-    """A list that is written as text: JSON, Python's ``['a', 'b']`` or PostgreSQL's ``{a,"b c"}``.
+    """Parses a list written as text: JSON, Python's ``['a', 'b']`` or PostgreSQL's ``{a,"b c"}``.
 
     Returns:
-        Its entries as text, without nulls; None if the text is no such list.
+        Its entries as text, without nulls; None if the text is not such a list.
     """
     text = text.strip()
     if text[:1] + text[-1:] not in ("[]", "{}"):

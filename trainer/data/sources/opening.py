@@ -1,4 +1,4 @@
-"""Opening a user's text file: what it really is by its first bytes, its encoding, its compression."""
+"""Opening a user's text file: its actual format by its first bytes, its encoding, its compression."""
 
 import codecs
 import gzip
@@ -22,9 +22,9 @@ _MAGIC: Final = (
     (b"PAR1", "Parquet", "name it `.parquet`"),
     (b"PK\x03\x04", "a zip archive (an Excel workbook is one)", "save the sheet as CSV UTF-8, or unpack the archive"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as CSV UTF-8"),
-    (b"BZh91AY&SY", "bzip2 data", "unpack it, or compress it by gzip"),
-    (b"\xfd7zXZ\x00", "xz data", "unpack it, or compress it by gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd data", "unpack it, or compress it by gzip"),
+    (b"BZh91AY&SY", "bzip2 data", "unpack it, or compress it with gzip"),
+    (b"\xfd7zXZ\x00", "xz data", "unpack it, or compress it with gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd data", "unpack it, or compress it with gzip"),
     (b"ARROW1", "an Arrow (Feather) file", "write Parquet instead"),
     (b"Obj\x01", "an Avro file", "write Parquet instead"),
     (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
@@ -41,31 +41,31 @@ _BOMS: Final = (
 
 
 def ending(file: Path) -> str:
-    """The ending that says the format, without ``.gz``.
+    """The extension that indicates the format, without ``.gz``.
 
     Raises:
-        DatasetError: It says none.
+        DatasetError: It indicates none.
     """
     name = file.name.lower()
     for known in ENDINGS:
         if name.endswith(known) or (known in TEXT_ENDINGS and name.endswith(known + ".gz")):
             return known
-    remedy = f"give a file that ends in {', '.join(ENDINGS)} (all but Parquet also with .gz)"
+    remedy = f"use a file that ends in {', '.join(ENDINGS)} (all but Parquet also with .gz)"
     if name.endswith((".json", ".json.gz")):
-        remedy = "write one JSON object a line and name it .jsonl (`jq -c '.[]' FILE`)"
+        remedy = "write one JSON object per line and name it .jsonl (`jq -c '.[]' FILE`)"
     elif name.endswith((".xlsx", ".xls", ".ods")):
         remedy = "save the sheet as CSV UTF-8"
-    raise DatasetError(f"{file}: its ending names no known format. Remedy: {remedy}.")
+    raise DatasetError(f"{file}: its extension is not a known format. Remedy: {remedy}.")
 
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A text file that was looked into.
+    """A text file after inspection.
 
     Attributes:
         path: The file.
         encoding: Python's name of its encoding.
-        compressed: Whether it is gzip.
+        compressed: Whether it is gzip-compressed.
     """
 
     path: Path
@@ -74,7 +74,7 @@ class TextFile:
 
     @contextmanager
     def bytes(self) -> Iterator[IO[Any]]:
-        """The unpacked bytes."""
+        """The decompressed bytes."""
         with reading(str(self.path)):
             file = cast("IO[Any]", gzip.open(self.path) if self.compressed else self.path.open("rb"))  # noqa: SIM115
         with file:
@@ -87,7 +87,7 @@ class TextFile:
 
     @contextmanager
     def text(self, errors: str = "strict") -> Iterator[io.TextIOWrapper]:
-        """Its text with line ends as they are."""
+        """Its text with unchanged line ends."""
         with self.bytes() as file, io.TextIOWrapper(file, self.encoding, errors, newline="") as text:
             yield text
 
@@ -108,21 +108,23 @@ class TextFile:
 
 
 def open_text(file: Path, encoding: str | None) -> TextFile:
-    """Looks at the first bytes of a file that should be text.
+    """Inspects the first bytes of a file that should be text.
 
     Args:
         file: Its path.
-        encoding: The encoding that the settings name, if any.
+        encoding: The configured encoding, if any.
 
     Raises:
-        DatasetError: It is something else, such as Parquet or a workbook, or UTF-16 without a mark.
+        DatasetError: It is something else, such as Parquet or a workbook, or UTF-16 without a byte order mark.
     """
     with reading(str(file)), file.open("rb") as opened:
         head = opened.read(_HEAD_BYTES)
     named_gzip = file.name.lower().endswith(".gz")
     if head.startswith(_GZIP) != named_gzip and head:
-        problem, remedy = ("is not gzip", "take off `.gz`") if named_gzip else ("is gzip data", "name it with `.gz`")
-        raise DatasetError(f"{file} {problem}, other than its name says. Remedy: {remedy}.")
+        problem, remedy = (
+            ("is not gzip", "remove `.gz` from its name") if named_gzip else ("is gzip data", "name it with `.gz`")
+        )
+        raise DatasetError(f"{file} {problem}, despite its name. Remedy: {remedy}.")
     if named_gzip:
         with reading(str(file)), gzip.open(file) as unpacked:
             head = unpacked.read(_HEAD_BYTES)
@@ -144,13 +146,13 @@ def open_text(file: Path, encoding: str | None) -> TextFile:
 
 
 def refuse_other_formats(file: Path, head: bytes) -> None:
-    """Raises a `DatasetError` when the first bytes are those of a format that the ending does not name."""
+    """Raises a `DatasetError` if the first bytes are those of a format other than the extension's."""
     for magic, what, remedy in _MAGIC:
         if head.startswith(magic):
-            raise DatasetError(f"{file} is {what}, other than its name says. Remedy: {remedy}.")
+            raise DatasetError(f"{file} is {what}, despite its name. Remedy: {remedy}.")
     if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
         raise DatasetError(
-            f"{file} is a web page, other than its name says. Remedy: download the file itself (the page may ask "
+            f"{file} is a web page, despite its name. Remedy: download the file itself (the page may ask "
             "for a login or report an error)."
         )
 

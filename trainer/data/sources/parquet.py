@@ -1,4 +1,4 @@
-"""Parquet files: typed already; their own footer counts the rows."""
+"""Parquet files: already typed, with the row count in the footer."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -15,10 +15,10 @@ _MAGIC = b"PAR1"
 
 
 def read(path: Path, table: str, form: TableFormat, wanted: Collection[str], choose: Choose, target: Path) -> RawTable:
-    """Scans a Parquet file; the arguments are those of the readers of text, of which it needs ``choose`` alone.
+    """Scans a Parquet file; the arguments are those of the text readers, of which only ``choose`` is used.
 
     Raises:
-        DatasetError: It is another format, truncated or damaged.
+        DatasetError: It has another format, truncated or damaged.
     """
     del table, form, wanted, target
     with reading(str(path)), path.open("rb") as file:
@@ -28,7 +28,7 @@ def read(path: Path, table: str, form: TableFormat, wanted: Collection[str], cho
         tail = file.read()
     if not head.startswith(_MAGIC):
         refuse_other_formats(path, head)
-        what = "is empty" if size == 0 else "is no Parquet file"
+        what = "is empty" if size == 0 else "is not a Parquet file"
         raise DatasetError(f"{path} {what}. Remedy: write it as Parquet, or give it the ending of its format.")
     if tail != _MAGIC:
         raise DatasetError(f"{path} is truncated: its Parquet footer is missing. Remedy: write or copy it again.")

@@ -15,7 +15,7 @@ from trainer.data.sources.table import RawTable
 def part_files(path: Path) -> list[Path]:
     """The file itself, or the files below a directory in the order of their names.
 
-    What begins with ``_`` or ``.``, such as ``_SUCCESS``, is no part.
+    Files that begin with ``_`` or ``.``, such as ``_SUCCESS``, are not parts.
 
     Raises:
         DatasetError: A directory without parts, or with parts of several formats.
@@ -31,26 +31,26 @@ def part_files(path: Path) -> list[Path]:
     # Spark writes an empty file for a partition without rows.
     parts = [part for part in parts if part.is_symlink() or part.stat().st_size] or parts
     if not parts:
-        raise DatasetError(f"{path} is a directory without files. Remedy: name a file, or a directory of part files.")
+        raise DatasetError(f"{path} is a directory without files. Remedy: give a file, or a directory of part files.")
     endings = {ending(part) for part in parts}
     if len(endings) > 1:
         raise DatasetError(
-            f"{path} holds files of several formats ({', '.join(sorted(endings))}). Remedy: name one file, or "
-            "a directory that holds the parts of one table."
+            f"{path} holds files of several formats ({', '.join(sorted(endings))}). Remedy: give one file, or "
+            "a directory that contains the parts of one table."
         )
     return parts
 
 
 def read_parts(parts: list[Path], read: Callable[[Path, Path], RawTable], folder: Path) -> RawTable:
-    """Reads the parts of a table one after the other and puts them together.
+    """Reads the parts of a table one after the other and concatenates them.
 
     Args:
         parts: Files with the same columns.
-        read: Reads one file; gets a path for its own use.
-        folder: Directory to make for those paths.
+        read: Reads one file; receives a path for its own use.
+        folder: Directory to create for those paths.
 
     Raises:
-        DatasetError: A part can't be read, or has other columns or types than the first one.
+        DatasetError: A part can't be read, or has different columns or types from the first one.
     """
     folder.mkdir()
     tables = [read(part, folder / f"{number}.parquet") for number, part in enumerate(parts)]
@@ -61,8 +61,8 @@ def read_parts(parts: list[Path], read: Callable[[Path, Path], RawTable], folder
     for part, table in zip(parts, tables, strict=True):
         if dict(table.frame.collect_schema()) != schema:
             raise DatasetError(
-                f"{part} has other columns or types than {parts[0]}: {dict(table.frame.collect_schema())} against "
-                f"{schema}. Remedy: write all parts alike."
+                f"{part} has different columns or types from {parts[0]}: {dict(table.frame.collect_schema())} against "
+                f"{schema}. Remedy: give all parts the same columns and types."
             )
     starts = [0, *accumulate(table.records for table in tables)]
 

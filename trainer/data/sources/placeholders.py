@@ -1,4 +1,4 @@
-"""Category labels that say that there is no category."""
+"""Category labels that mean "no category"."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from trainer.data.faults import Origin, reading
 
 
 def drop_placeholders(frame: pl.LazyFrame, placeholders: Sequence[str], origin: Origin) -> pl.LazyFrame:
-    """Removes placeholders from the lists of ``categories``; case and surrounding blanks make no difference.
+    """Removes placeholders from the lists of ``categories``; ignoring case and surrounding blanks.
 
-    How often each of them was removed is noted.
+    The number of removals of each is noted.
 
     Args:
         frame: With a column ``categories``, List(String).
         placeholders: Labels to remove.
-        origin: How the table is called.
+        origin: Name of the table in error messages.
     """
     wanted = [label.strip().lower() for label in placeholders]
     if not wanted:
@@ -34,5 +34,5 @@ def drop_placeholders(frame: pl.LazyFrame, placeholders: Sequence[str], origin: 
     if found.is_empty():
         return frame
     shown = ", ".join(f"{label!r} {count:,}" for label, count in found.head(5).iter_rows())
-    origin.note("categories", f"placeholders left out ({shown}); `data.source.category_placeholders` lists them")
+    origin.note("categories", f"placeholders dropped ({shown}); `data.source.category_placeholders` lists them")
     return frame.with_columns(pl.col("categories").list.eval(pl.element().filter(~is_placeholder)))

@@ -1,4 +1,4 @@
-"""Refusing the rows of a user's column that don't fit: the first by value, all by number."""
+"""Rejection of rows with invalid values: reports the first value and the number of rows."""
 
 from collections.abc import Callable
 
@@ -17,18 +17,18 @@ def refuse(
     problem: str | Callable[[object], str],
     remedy: str,
 ) -> None:
-    """Raises for the rows that ``bad`` marks, if there are any.
+    """Raises if ``bad`` marks any rows.
 
     Args:
         frame: The table, in the file's order.
-        bad: True for the rows that don't fit.
+        bad: True for the invalid rows.
         name: The column in the dataset format.
-        origin: How the table is called.
-        problem: What follows the value of the first such row, or what makes the whole problem of it.
-        remedy: What to do.
+        origin: Name of the table in error messages.
+        problem: Text that follows the value of the first such row, or a function of the value.
+        remedy: How to fix it.
 
     Raises:
-        DatasetError: Names the first row and its value, how many there are, and where the next ones are.
+        DatasetError: Gives the first row and its value, the number of such rows, and where the next ones are.
     """
     with reading(origin.file):
         marked = frame.select(pl.col(name).alias("value"), bad.alias("bad")).with_row_index("row").filter("bad")
@@ -52,12 +52,12 @@ def _fault(
     value: object,
 ) -> DatasetError:
     first, *others = sorted(rows)
-    said = problem(value) if callable(problem) else f"{_shorten(value)} {problem}"
+    message = problem(value) if callable(problem) else f"{_shorten(value)} {problem}"
     if others:
         shown = ", ".join(origin.place(row).removeprefix("row ") for row in others[:_SHOWN])
-        said += f"; so {'is' if count == 2 else 'are'} {count - 1:,} more row{'s' * (count > 2)} ({shown}"
-        said += ", ...)" if count - 1 > _SHOWN else ")"
-    return origin.fault(name, said, remedy, first)
+        message += f"; likewise {count - 1:,} more row{'s' * (count > 2)} ({shown}"
+        message += ", ...)" if count - 1 > _SHOWN else ")"
+    return origin.fault(name, message, remedy, first)
 
 
 def _shorten(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What a reader makes of a user's file: its columns as a frame, and what was seen on the way."""
+"""Result of reading a user's file: its columns as a frame, and facts about the file."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ class RawTable:
     Attributes:
         names: All columns of the file.
         frame: The chosen columns under the dataset format's names, rows in the file's order.
-        records: Records of the file, counted apart from the reader that made ``frame``.
-        place: Data row from 0 -> how it is called in errors.
+        records: Records of the file, counted independently of the reader that made ``frame``.
+        place: 0-based data row -> its name in error messages.
         facts: How the file was read, for `dataset.yaml`.
         mixed: Columns of ``frame`` that hold both text and lists, the lists written as JSON.
     """
@@ -28,10 +28,10 @@ class RawTable:
     mixed: frozenset[str] = frozenset()
 
 
-# From all column names of a file to the chosen ones: name in the dataset format -> name in the file.
+# Selects from all column names of a file: name in the dataset format -> name in the file.
 Choose = Callable[[list[str]], dict[str, str]]
 
 
 def called(row: int, line: int, usual: int) -> str:
-    """How row ``row`` (from 0) is called that begins in line ``line`` where ``usual`` would be expected."""
+    """Name of row ``row`` (from 0), which begins in line ``line`` rather than the expected ``usual``."""
     return f"row {row + 1:,}".replace(",", "") + ("" if line == usual else f" (line {line})")

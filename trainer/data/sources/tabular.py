@@ -14,7 +14,7 @@ from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.faults import DatasetError, Origin, reading
 from trainer.data.settings import TableFormat, TabularSource
 from trainer.data.sources import conversion, delimited, jsonl, numbers, parquet
-from trainer.data.sources.id_checks import refuse_if_none_is_left, warn_of_look_alikes
+from trainer.data.sources.id_checks import refuse_if_no_rows_are_left, warn_about_look_alikes
 from trainer.data.sources.item_languages import fill_languages
 from trainer.data.sources.lists import to_list
 from trainer.data.sources.opening import ending
@@ -26,7 +26,7 @@ from trainer.data.sources.unknown_items import drop_unknown
 from trainer.data.tables import OPTIONAL, REQUIRED
 
 VERSION: Final = 3
-# What has no default.
+# Columns without a default.
 _INDISPENSABLE: Final = {
     "interactions": ("user_id", "item_id", "timestamp"),
     "items": ("item_id", "title"),
@@ -47,7 +47,7 @@ _TableName = Literal["interactions", "items", "users"]
 
 @dataclass(slots=True)
 class _Table:
-    """A table on its way from the user's file to the dataset's columns."""
+    """A table being converted from the user's file to the dataset's columns."""
 
     name: _TableName
     frame: pl.LazyFrame
@@ -59,28 +59,28 @@ class _Table:
 
     @property
     def columns(self) -> list[str]:
-        """The columns there are by now."""
+        """The current columns."""
         return self.frame.collect_schema().names()
 
 
 def inputs(source: TabularSource) -> list[Path]:
-    """The user's files; of a directory every part."""
+    """The user's files; for a directory, every part."""
     named = (file for file in (source.interactions, source.items, source.users) if file is not None)
     return [part for file in named for part in part_files(file)]
 
 
 def write(source: TabularSource, path: Path) -> Dataset:
-    """Makes the dataset at ``path`` from the user's files.
+    """Creates the dataset at ``path`` from the user's files.
 
     Text files are copied to Parquet first, column by column, next to ``path``. The rows that arrive in the dataset
     are compared with the records that were counted in the files.
 
     Args:
         source: Files and mapping.
-        path: Directory to make.
+        path: Directory to create.
 
     Raises:
-        DatasetError: Names the user's file, column and row.
+        DatasetError: Gives the user's file, column and row.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
@@ -94,7 +94,7 @@ def write(source: TabularSource, path: Path) -> Dataset:
             with reading(interactions.origin.file):
                 _drop_unknown_items(interactions, tables[1].frame)
         frames: dict[str, pl.LazyFrame] = {table.name: table.frame for table in tables}
-        warn_of_look_alikes(frames, {table.name: table.origin for table in tables})
+        warn_about_look_alikes(frames, {table.name: table.origin for table in tables})
         return write_dataset(
             path,
             name=source.interactions.name.split(".")[0],
@@ -114,11 +114,11 @@ def _drop_unknown_items(interactions: _Table, items: pl.LazyFrame) -> None:
     numbered, place = interactions.frame.with_row_index(_ROW), interactions.origin.place
     kept, lost = drop_unknown(numbered, items)
     if lost:
-        refuse_if_none_is_left(interactions.frame, items, lost, interactions.origin)
+        refuse_if_no_rows_are_left(interactions.frame, items, lost, interactions.origin)
     interactions.facts["dropped"] = {_UNKNOWN_ITEMS: lost}
     interactions.frame = kept.drop(_ROW)
     if lost:
-        # Faults are found later, among the rows that are left, and are to name those of the file.
+        # Faults are found later, among the remaining rows, but must report the file's row numbers.
         interactions.origin = replace(
             interactions.origin,
             place=lambda row: place(int(kept.select(_ROW).slice(row, 1).collect(engine="streaming").item())),
@@ -139,7 +139,7 @@ def _interactions(source: TabularSource, folder: Path) -> _Table:
         table.frame = table.frame.with_columns(event.fill_null(pl.lit(source.default_event)).alias("event"))
     elif "event" not in given:
         raise DatasetError(
-            f"{origin.file} has no column `{origin.column('event')}`. Remedy: name its column in "
+            f"{origin.file} has no column `{origin.column('event')}`. Remedy: give its column in "
             "`data.source.columns.interactions.event`, or set `data.source.default_event`."
         )
     for name, dtype in (("value", pl.Float64()), ("position", pl.Int32())):
@@ -197,7 +197,7 @@ def _open(source: TabularSource, file: Path, name: _TableName, folder: Path) -> 
     )
     unused = [column for column in raw.names if column not in choose(raw.names).values()]
     if unused:
-        _LOG.info("%s: not used: %s (`data.source.columns.%s` maps none of them)", file, ", ".join(unused), name)
+        _LOG.info("%s: not used: %s (`data.source.columns.%s` does not map them)", file, ", ".join(unused), name)
     drops = "data.source.drop_unknown_items" if name == "interactions" else None
     origin = Origin(str(file), dict(mapping), drops, raw.place)
     facts = {"file": file.name, **raw.facts, "records": raw.records, "dropped": {}, "unused": unused}
@@ -226,14 +226,14 @@ def _choose(file: Path, table: str, mapping: Mapping[str, str], names: list[str]
             near = _near(name, names)
             hint = f" (`{near}`?)" if near else ""
             raise DatasetError(
-                f"{file}: column `{name}` is missing; there are {shown}. Remedy: name the file's "
+                f"{file}: column `{name}` is missing; the columns are {shown}. Remedy: name the file's "
                 f"column for it{hint} in `data.source.columns.{table}.{name}`{_or_else(names)}."
             )
     return chosen
 
 
 def _near(name: str, names: list[str]) -> str | None:
-    """The name that is most like it, whatever its case and separators."""
+    """The most similar name, ignoring case and separators."""
     folded = {other.strip().casefold().replace(" ", "_").replace("-", "_"): other for other in reversed(names)}
     near = difflib.get_close_matches(name.casefold(), list(folded), n=1)
     return folded[near[0]] if near else None
@@ -248,7 +248,7 @@ def _or_else(names: list[str]) -> str:
 
 
 def _apply_null_values(table: _Table) -> None:
-    """Makes null of the texts that the settings name as missing values, and says how many."""
+    """Replaces the configured missing-value texts by null and notes how many."""
     schema = table.frame.collect_schema()
     wanted = table.form.null_values or []
     numbers_wanted = pl.Series(wanted, dtype=pl.String).cast(pl.Float64, strict=False).drop_nulls().to_list()
@@ -281,7 +281,7 @@ def _text_or_null(table: _Table, name: str, *, join: bool = False) -> None:
 
 
 def _further_columns(table: _Table) -> _Table:
-    """Gives the columns beyond the format their types, and puts the format's own first."""
+    """Converts additional columns to their types, and puts the format's own first."""
     known = [*REQUIRED[table.name], *OPTIONAL[table.name]]
     further = [name for name in table.columns if name not in known]
     for name in further:

@@ -1,4 +1,4 @@
-"""Times in a user's column as unix seconds: which unit or form they have, by what most of them fit."""
+"""Times in a user's column as unix seconds: their unit or format is inferred from the majority."""
 
 import logging
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _NAMES: Final = {
     "excel_days": "Excel's day numbers",
     "years": "years",
 }
-# Numbers that are digits of a date: their length -> the form.
+# Numbers made of the digits of a date: length -> format.
 _DIGITS: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _REMEDY: Final = (
     "write unix seconds or ISO 8601 such as 2026-11-23T18:30:00Z, or set `time_format` (such as `%d.%m.%Y %H:%M`) or "
@@ -40,17 +40,17 @@ class _Times:
     """How a column becomes seconds.
 
     Attributes:
-        given: The values of the column, null where a field is empty.
-        seconds: Its unix seconds, null where it does not fit.
-        form: The unit or form, for people.
-        problem: What is said of a value that does not fit.
-        remedy: What to do about it.
+        given: The values of the column, null if a field is empty.
+        seconds: Its unix seconds, null if it does not fit.
+        form: The unit or format, for display.
+        problem: Message about a value that does not fit.
+        remedy: How to fix it.
     """
 
     given: pl.Expr
     seconds: pl.Expr
     form: str
-    problem: str = "is no time"
+    problem: str = "is not a time"
     remedy: str = _REMEDY
 
 
@@ -59,18 +59,18 @@ def to_seconds(
 ) -> pl.LazyFrame:
     """Times as unix seconds, from numbers, text or a date type.
 
-    Numbers are unix seconds, milli-, micro- or nanoseconds, or the digits of a date, whichever most of them fit; text
-    is ISO 8601. `time_unit` and `time_format` say it instead. Times without an offset are in `time_zone`, else UTC.
+    Numbers are unix seconds, milli-, micro- or nanoseconds, or the digits of a date, whichever fits most of them; text
+    is ISO 8601. `time_unit` and `time_format` override this. Times without an offset are in `time_zone`, else UTC.
 
     Args:
         frame: The table.
         name: The column.
-        origin: How the table is called.
+        origin: Name of the table in error messages.
         form: The settings.
-        facts: Gets what was recognised, and the first and last time.
+        facts: Receives the recognised format, and the first and last time.
 
     Raises:
-        DatasetError: Rows hold no time, or one before 1990 or after the end of next year.
+        DatasetError: Rows have no time, or one before 1990 or after the end of next year.
     """
     dtype = frame.collect_schema()[name]
     zone = form.time_zone or "UTC"
@@ -96,7 +96,7 @@ def to_seconds(
 
 
 def _check(frame: pl.LazyFrame, name: str, origin: Origin, times: _Times) -> tuple[int | None, int | None]:
-    """The first and the last time, after one pass that finds rows without a plausible time."""
+    """The first and the last time, after one pass that checks for implausible times."""
     low, high = bounds()
     broken = times.given.is_not_null() & times.seconds.is_null()
     # Two steps, so that the seconds are computed once.
@@ -140,7 +140,7 @@ def _of_dates(frame: pl.LazyFrame, name: str, origin: Origin, dtype: pl.DataType
 
 
 def _localised(frame: pl.LazyFrame, name: str, origin: Origin, naive: pl.Expr, zone: str) -> pl.Expr:
-    """Seconds of local times; of an hour that a zone has twice the first is taken, one it has not is refused."""
+    """Seconds of local times; a repeated hour counts as the first, a skipped one is refused."""
     if zone == "UTC":
         return naive.dt.epoch("s")
     early = naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
@@ -150,14 +150,14 @@ def _localised(frame: pl.LazyFrame, name: str, origin: Origin, naive: pl.Expr, z
         naive.is_not_null() & early.is_null(),
         name,
         origin,
-        f"does not exist in {zone}, where clocks are put forward",
+        f"does not exist in {zone}, where clocks go forward",
         "check `time_zone` in `data.source`, or write the offset",
     )
     with reading(origin.file):
         twice = frame.select((early != late).sum()).collect(engine="streaming").item()
     if twice:
         origin.note(
-            name, f"{twice:,} of the times are in an hour that {zone} has twice: read as the first", logging.WARNING
+            name, f"{twice:,} of the times are in an hour that {zone} repeats: read as the first", logging.WARNING
         )
     return early.dt.epoch("s")
 
@@ -180,7 +180,7 @@ def _by_format(frame: pl.LazyFrame, name: str, origin: Origin, dtype: pl.DataTyp
     aware = isinstance(parsed_type, pl.Datetime) and parsed_type.time_zone is not None
     seconds = parsed.dt.epoch("s") if aware else _localised(frame, name, origin, parsed, zone)
     remedy = "correct the row, or `time_format` in `data.source`"
-    return _Times(given, seconds, pattern, f"is not of the form {pattern}", remedy)
+    return _Times(given, seconds, pattern, f"does not match {pattern}", remedy)
 
 
 def _guess(frame: pl.LazyFrame, name: str, origin: Origin, given: pl.Expr, form: TableFormat, zone: str) -> _Times:
@@ -204,7 +204,7 @@ def _guess(frame: pl.LazyFrame, name: str, origin: Origin, given: pl.Expr, form:
     if rounded:
         origin.note(
             name,
-            f"{rounded:,} times are in scientific notation, as spreadsheets write them: digits may be lost",
+            f"{rounded:,} times are in scientific notation, as written by spreadsheets: digits may be lost",
             logging.WARNING,
         )
     if unit is None and numbers * 2 < present:
@@ -224,16 +224,16 @@ def _guess(frame: pl.LazyFrame, name: str, origin: Origin, given: pl.Expr, form:
         return _Times(given, whole // _PER_SECOND[unit], _NAMES[unit])
     if unit in ("days", "excel_days"):
         days = number - (_EXCEL_EPOCH_DAYS if unit == "excel_days" else 0)
-        # Fractions of a day are not exact: to the nearest millisecond first, so that 18:30 is not 18:29:59.
+        # Fractions of a day are not exact: rounded to the nearest millisecond first, so that 18:30 is not 18:29:59.
         naive = (days * _DAY * 1_000).round().cast(pl.Int64, strict=False).cast(pl.Datetime("ms"))
         return _Times(given, _localised(frame, name, origin, naive, zone), _NAMES[unit])
     parsed = whole.cast(pl.String).str.to_datetime(unit, strict=False, time_unit="us")
-    problem = f"is no date of the form {unit}, as the others are"
+    problem = f"is not a date of the form {unit}, unlike the others"
     return _Times(given, _localised(frame, name, origin, parsed, zone), f"digits {unit}", problem)
 
 
 def _ranges() -> dict[str, tuple[int, int]]:
-    """The numbers that are plausible times: unit or form -> the least, and the first behind the greatest."""
+    """Ranges of plausible times: unit or format -> lower bound (inclusive) and upper bound (exclusive)."""
     low, high = bounds()
     years = (_FIRST_YEAR, datetime.now(UTC).year + 2)
     ranges = {unit: (low * factor, high * factor) for unit, factor in _PER_SECOND.items()}
@@ -269,7 +269,7 @@ def _implausible(frame: pl.LazyFrame, name: str, origin: Origin, number: pl.Expr
         days = value - (_EXCEL_EPOCH_DAYS if unit == "excel_days" else 0)
         return origin.fault(
             name,
-            f"{shown} is no unix time since {_FIRST_YEAR}; among {_NAMES[unit]} it is {_iso(days * _DAY)[:10]}",
+            f"{shown} is not a unix time since {_FIRST_YEAR}; among {_NAMES[unit]} it is {_iso(days * _DAY)[:10]}",
             f"set `time_unit: {unit}` in `data.source` if that is right, or {_REMEDY.partition(',')[0]}",
             row,
         )
@@ -298,7 +298,7 @@ def _refuse_outside(frame: pl.LazyFrame, name: str, origin: Origin, times: _Time
     def outside_of(column: str) -> pl.Expr:
         return ~pl.col(column).is_between(low, high, closed="left")
 
-    remedy = "correct such rows or leave them out; if the unit is another one, set `time_unit` in `data.source`"
+    remedy = "correct or remove such rows; if the unit differs, set `time_unit` in `data.source`"
     refuse(frame, outside, name, origin, problem, remedy)
 
 

@@ -1,4 +1,4 @@
-"""Titles that hold more than a title: ``Usual Suspects, The (1995)`` has its article behind it, and a year."""
+"""Titles with extra parts: ``Usual Suspects, The (1995)`` has a trailing article and a year."""
 
 import re
 from typing import Final
@@ -11,10 +11,10 @@ FILM: Final = "film"
 _ARTICLES: Final = "The|A|An|La|Le|Les|L'|Il|Lo|I|Gli|Der|Die|Das|Den|Det|El|Los|Las|O|Os|As|Een|Ein|Eine|Un|Une|Una"
 _INVERTED: Final = re.compile(rf"^(?P<title>.+), (?P<article>{_ARTICLES})$")
 _YEAR: Final = re.compile(r"\s*\((\d{4})\)(\s*\([A-Z]+\))?\s*$")
-# Polars' regular expressions, for counting without a call a title.
+# Polars' regular expressions, for counting without a Python call per title.
 _ENDS_IN_YEAR: Final = r"\((?:18|19|20)\d{2}\)\s*$"
 _ARTICLE_BEHIND: Final = rf", (?:{_ARTICLES})(?:\s*\(|$)"
-# A catalogue of fewer such titles has no pattern.
+# A catalogue with fewer such titles is considered to have no pattern.
 _SHARE: Final = 0.2
 
 
@@ -22,7 +22,7 @@ def natural_title(title: str) -> str:
     """Puts the article back in front: ``Godfather, The`` -> ``The Godfather``.
 
     Sentence encoders know titles as they are said, not as they are filed. Titles in brackets are treated
-    alike: ``Hate (Haine, La)`` -> ``Hate (La Haine)``.
+    the same way: ``Hate (Haine, La)`` -> ``Hate (La Haine)``.
     """
     outside, *inside = re.split(r" \(", " ".join(title.split()))
     parts = [_uninvert(outside)]
@@ -33,7 +33,7 @@ def natural_title(title: str) -> str:
 
 
 def title_and_year(title: str) -> tuple[str, int | None]:
-    """``Toy Story (1995)`` -> (``Toy Story``, 1995); marks after the year, such as ``(V)``, go with it."""
+    """``Toy Story (1995)`` -> (``Toy Story``, 1995); marks after the year, such as ``(V)``, are removed with it."""
     match = _YEAR.search(title)
     if match is None:
         return title.strip(), None
@@ -41,16 +41,16 @@ def title_and_year(title: str) -> tuple[str, int | None]:
 
 
 def apply_pattern(frame: pl.LazyFrame, pattern: str | None, origin: Origin) -> pl.LazyFrame:
-    """Takes titles apart by a pattern; without one, says so where the titles seem to follow that of films.
+    """Splits titles by a pattern; without one, suggests ``film`` if the titles seem to follow it.
 
     Args:
         frame: With a column ``title``, of text or null.
-        pattern: ``film``, or a regular expression with the group ``title`` and perhaps ``year`` that a whole title
-            fits; None leaves titles as they are.
-        origin: How the table is called; it is given a note.
+        pattern: ``film``, or a regular expression with the group ``title`` and optionally ``year`` that a whole title
+            matches; None leaves titles unchanged.
+        origin: Name of the table in error messages; receives a note.
 
     Returns:
-        The frame; titles that fit the pattern are changed, and ``year`` (Int64, null) is added unless there is one.
+        The frame; titles that fit the pattern are changed, and ``year`` (Int64, null) is added if missing.
     """
     with reading(origin.file):
         titles = frame.select(pl.col("title").unique().drop_nulls()).collect(engine="streaming")["title"]
@@ -76,7 +76,7 @@ def apply_pattern(frame: pl.LazyFrame, pattern: str | None, origin: Origin) -> p
 
 
 def _apart(title: str, pattern: str) -> tuple[str, int | None] | None:
-    """The title and year that a pattern finds; None where it does not fit or would leave no title."""
+    """The title and year that a pattern finds; None if it does not match or would leave no title."""
     if pattern == FILM:
         stripped, year = title_and_year(title)
         natural = natural_title(stripped)
@@ -98,7 +98,7 @@ def _offer(titles: pl.Series, origin: Origin) -> None:
     title, year = _apart(example, FILM) or (example, None)
     origin.note(
         "title",
-        f"{len(with_year):,} of {len(titles):,} titles end in a year and {len(inverted):,} have the article behind; "
+        f"{len(with_year):,} of {len(titles):,} titles end in a year and {len(inverted):,} have a trailing article; "
         f"`data.source.title_pattern: film` would read {example!r} as {title!r}"
         + (f" and the number `year` {year}" if year is not None else ""),
     )

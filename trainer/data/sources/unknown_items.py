@@ -1,4 +1,4 @@
-"""Leaving out interactions whose item is not in the catalogue, and counting them."""
+"""Removal of interactions whose item is not in the catalogue, with their count."""
 
 import polars as pl
 
@@ -6,7 +6,7 @@ from trainer.data.validation import unknown_items
 
 
 def drop_unknown(interactions: pl.LazyFrame, items: pl.LazyFrame) -> tuple[pl.LazyFrame, int]:
-    """Keeps the interactions with known items, in their order, and counts the others."""
+    """Keeps the interactions with known items, in order, and counts the others."""
     lost = unknown_items(interactions, items).select(pl.len()).collect(engine="streaming").item()
     kept = interactions.join(items.select("item_id"), on="item_id", how="semi", maintain_order="left")
     return kept, int(lost)

@@ -19,7 +19,7 @@ def print_description(facts: Description, console: Console | None = None) -> Non
     console = console or Console()
     table = Table(title=facts.name, show_header=False, title_justify="left")
     for label, text in overview(facts):
-        # As text: what comes from the user's files is no markup.
+        # As text: content of the user's files must not be read as markup.
         table.add_row(label, Text(text))
     console.print(table)
     for block in blocks(facts):

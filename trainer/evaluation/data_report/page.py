@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no other file."""
+"""The report as a self-contained HTML page."""
 
 import base64
 import re
@@ -29,11 +29,11 @@ footer { margin-top: 3rem; color: #777; font-size: 0.85rem; }
 
 
 def write_page(facts: Description, file: Path) -> None:
-    """Writes the page, atomically; its pictures are inside it and nothing is fetched.
+    """Writes the page, atomically; its images are embedded and nothing is fetched.
 
     Args:
-        facts: What to tell.
-        file: Where; its folder is made.
+        facts: The facts to report.
+        file: Output file; its folder is created.
     """
     write_text(file, _page(facts))
 
@@ -53,7 +53,7 @@ def _page(facts: Description) -> str:
         *(_table(block) for block in blocks(facts)),
         f"<footer>Babelrec {escape(__version__)}, <code>trainer.task data</code></footer>",
     ]
-    # The policy keeps a title that holds markup from loading anything, should an escape ever be forgotten.
+    # The policy keeps markup in a title from loading anything, should escaping ever be missed.
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -77,7 +77,7 @@ def _table(block: Block) -> str:
 
 def _picture(name: str, png: bytes) -> str:
     data = base64.b64encode(png).decode()
-    # Drawn at 150 dots an inch: shown at half its pixels it is sharp on dense screens.
+    # Drawn at 150 dpi: shown at half its size, it is sharp on high-density screens.
     width = int.from_bytes(png[16:20], "big") * 96 // 150
     return (
         f"<figure><figcaption>{_text(name)}</figcaption>"
@@ -86,6 +86,6 @@ def _picture(name: str, png: bytes) -> str:
 
 
 def _text(text: str) -> str:
-    """Escaped, with code in backticks, and apart from the direction of what is around it: a title may be Arabic."""
+    """Escaped, with code in backticks, and isolated from the surrounding text direction: a title may be Arabic."""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
     return f"<bdi>{marked}</bdi>"

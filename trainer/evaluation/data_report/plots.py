@@ -1,4 +1,4 @@
-"""The pictures of the data report."""
+"""The plots of the data report."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ _MOST_BARS: Final = 15
 
 
 def render(facts: Description) -> dict[str, bytes]:
-    """Name -> PNG of every picture that the facts have data for."""
+    """Name -> PNG of every plot that there is data for."""
     drawn = {title: png(functools.partial(plot, facts)) for title, plot in _PLOTS.items()}
     return {title: picture for title, picture in drawn.items() if picture is not None}
 
@@ -29,7 +29,7 @@ def _over_time(facts: Description) -> Figure | None:
     axes.bar(range(len(months)), list(months.values()), width=0.9, color=MODEL_COLOUR)
     step = max(1, len(labels) // 8)
     axes.set_xticks(range(0, len(labels), step), labels[::step])
-    axes.set_ylabel("interactions a month")
+    axes.set_ylabel("interactions per month")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=False, axis="x")
     return figure
@@ -52,7 +52,7 @@ def _spreads(facts: Description) -> Figure | None:
         (panels[1], "item", facts.per_item, COLOURS[1]),
     ):
         _histogram(axes, spread, colour)
-        axes.set_xlabel(f"interactions of a{'n' if kind == 'item' else ''} {kind}")
+        axes.set_xlabel(f"interactions per {kind}")
         axes.set_ylabel(f"{kind}s")
     return figure
 
@@ -95,9 +95,9 @@ def _events(facts: Description) -> Figure | None:
 
 _PLOTS: Final[Mapping[str, Callable[[Description], Figure | None]]] = {
     "Interactions over time": _over_time,
-    "What is left after each setting": _left,
-    "Interactions of a user and of an item": _spreads,
-    "How far the popular items reach": _popularity,
+    "What remains after each setting": _left,
+    "Interactions per user and per item": _spreads,
+    "Share of the popular items": _popularity,
     "Languages of items": _languages,
     "Events": _events,
 }
@@ -107,14 +107,14 @@ def _bars(axes: Axes, names: list[str], counts: list[int]) -> None:
     bars = axes.barh([printable(name) for name in names], counts, color=MODEL_COLOUR)
     axes.bar_label(bars, [f"{count:,}" for count in counts], padding=3, fontsize=8)
     axes.set_xlim(0, 1.25 * max([*counts, 1]))
-    # From top to bottom; not by inverting, which panels with one common axis would undo for each other.
+    # From top to bottom; not by inverting the axis, which panels with a shared axis would undo for each other.
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
 
 
 def _histogram(axes: Axes, spread: Spread, colour: str) -> None:
-    """Counts on a logarithmic axis, in bins of equal width there."""
+    """Counts on a logarithmic axis, in bins of equal width on it."""
     numbers, weights = np.array(list(spread.counts), float), np.array(list(spread.counts.values()), float)
     edges = np.unique(np.round(np.geomspace(1, max(numbers.max() + 1, 2), 25))) - 0.5
     axes.hist(numbers, bins=list(edges), weights=weights, color=colour)
@@ -124,7 +124,7 @@ def _histogram(axes: Axes, spread: Spread, colour: str) -> None:
 
 
 def _every_month(months: Mapping[tuple[int, int], int]) -> dict[tuple[int, int], int]:
-    """The months from the first to the last, those without an interaction among them."""
+    """The months from the first to the last, including those without an interaction."""
     first, last = (12 * year + month - 1 for year, month in (min(months), max(months)))
     every = [(number // 12, number % 12 + 1) for number in range(first, last + 1)]
     return {month: months.get(month, 0) for month in every}

@@ -10,7 +10,7 @@ _MOST_LANGUAGES = 12
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One table: numbers are right-aligned in the columns that ``numbers`` marks."""
+    """One table: columns marked in ``numbers`` are right-aligned."""
 
     title: str
     header: tuple[str, ...]
@@ -20,7 +20,7 @@ class Block:
 
 
 def overview(facts: Description) -> list[tuple[str, str]]:
-    """What the dataset is, as (label, text)."""
+    """Key facts of the dataset, as (label, text)."""
     first, last = facts.span
     start = facts.stages[0]
     return [
@@ -36,10 +36,10 @@ def overview(facts: Description) -> list[tuple[str, str]]:
 
 
 def blocks(facts: Description) -> Iterator[Block]:
-    """The tables in the order to read."""
+    """The tables in reading order."""
     yield _tables(facts)
     yield Block(
-        "What is left after each setting",
+        "What remains after each setting",
         ("", "setting", "users", "items", "interactions"),
         tuple(
             (stage.name, stage.setting, f"{stage.users:,}", f"{stage.items:,}", f"{stage.rows:,}")
@@ -58,8 +58,8 @@ def blocks(facts: Description) -> Iterator[Block]:
     )
     yield _languages(facts)
     yield Block(
-        "Interactions of a user and of an item",
-        ("of a", "least", "median", "mean", "nine in ten have at most", "most"),
+        "Interactions per user and per item",
+        ("per", "minimum", "median", "mean", "90th percentile", "maximum"),
         (("user", *_spread(facts.per_user)), ("item with any", *_spread(facts.per_item))),
         (False, True, True, True, True, True),
         f"Items without any: {facts.never:,}. Rows that repeat a user and item: {facts.repeated_pairs:,}, of which in "
@@ -67,13 +67,13 @@ def blocks(facts: Description) -> Iterator[Block]:
     )
     if facts.repeated_titles:
         yield Block(
-            "Titles that several items have",
+            "Titles shared by several items",
             ("title", "items"),
             tuple((title, f"{count:,}") for title, count in facts.repeated_titles),
             (False, True),
         )
     yield Block(
-        "Columns and what the model reads of them",
+        "Columns and their use by the model",
         ("table", "column", "type", "filled", "use", ""),
         tuple((c.table, c.name, c.type, f"{100 * c.filled:.3g} %", c.use, c.reason) for c in facts.columns)
         + tuple(
@@ -111,7 +111,7 @@ def _languages(facts: Description) -> Block:
     if how:
         note = (
             f"From a column {how['from_column']:,}, from the setting `language` {how['from_setting']:,}, detected "
-            f"{how['detected']:,}, of these with doubt {how['doubtful']:,}."
+            f"{how['detected']:,}, of these doubtful {how['doubtful']:,}."
         )
         examples = "; ".join(f"{title} ({tag}, {probability:.0%})" for title, tag, probability in how["examples"])
         if examples:

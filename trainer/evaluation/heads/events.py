@@ -1,4 +1,4 @@
-"""The ranking heads' raw outputs beside what users did: held-out events, positive or not."""
+"""The ranking heads' raw outputs and the observed labels for held-out events, positive or not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from trainer.models.requests import CatalogueRanker
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadEvents:
-    """E pairs of a user and an item with what the heads say and what was observed.
+    """E user-item pairs with the heads' outputs and the observed labels.
 
     Attributes:
-        users: Int [E], a number for each user.
+        users: Int [E], an index for each user.
         outputs: Float32 [E, heads], raw.
-        labels: Float32 [E, heads]; NaN where a head has no label for the pair.
+        labels: Float32 [E, heads]; NaN if a head has no label for the pair.
     """
 
     users: npt.NDArray[np.integer]
@@ -38,13 +38,13 @@ def head_events(
     events: pl.DataFrame,
     profiles: pl.DataFrame | None = None,
 ) -> HeadEvents:
-    """Asks for every pair of ``events`` as serving would: by user id and the history before the held-out period.
+    """Scores every pair of ``events`` as in serving: by user id and the history before the held-out period.
 
     Args:
-        ranker: Of the model that is judged.
+        ranker: Ranker of the evaluated model.
         catalogue: N items.
-        vocabulary: Says which users the model knows.
-        heads: Of the model, in its order.
+        vocabulary: The users known to the model.
+        heads: Heads of the model, in its order.
         history: Positives before the period: user_id, item_id, timestamp.
         events: As of `trainer.data.split.held_out_events`.
         profiles: As of `trainer.data.requests.user_profiles`.

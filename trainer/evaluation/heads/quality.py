@@ -1,10 +1,10 @@
-"""How good the ranking heads' predictions are: order, probabilities, and calibration before and after.
+"""Quality of the ranking heads' predictions: ranking, probabilities, and calibration before and after.
 
-* AUC and average precision judge the order, over all pairs at once (not user by user). Calibration doesn't change them.
-* Log loss (nats) and Brier score judge the probabilities themselves.
+* AUC and average precision measure the ranking, over all pairs at once (not per user). Calibration doesn't change them.
+* Log loss (nats) and Brier score measure the probabilities themselves.
 * ECE is the expected calibration error (Guo et al., 2017, arXiv 1706.04599, eq. 3) of the probability of the positive
   class: the mean over pairs of |share of positives - mean probability| of the pair's bin, with 15 bins of equal
-  width, and with 15 bins of equally many pairs, which few very common probabilities can't hide in.
+  width, and with 15 bins of equally many pairs, in which a few very common probabilities can't dominate.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ from trainer.evaluation.metrics.per_user import Metric
 from trainer.models.calibration import IDENTITY, Calibration, Calibrations
 
 BINS: Final = 15
-# Enough for an interval of two digits; AUC of a resample sorts all pairs.
+# Enough for an interval with two digits; AUC sorts all pairs in each resample.
 _RESAMPLES: Final = 200
 _CURVE_POINTS: Final = 101
 
 Floats = NDArray[np.floating]
 
 
-def judge_heads(
+def evaluate_heads(
     heads: list[Head],
     events: HeadEvents,
     calibrations: Calibrations,
@@ -40,15 +40,15 @@ def judge_heads(
     resamples: int = _RESAMPLES,
     seed: int = 0,
 ) -> dict[str, HeadResult]:
-    """Each head on the events that it has labels for; a head without any is left out.
+    """Evaluates each head on the events that it has labels for; a head without any is left out.
 
     Args:
-        heads: Of the model.
+        heads: Heads of the model.
         events: Raw outputs and labels.
-        calibrations: Of the run; a head without one is judged as it is.
+        calibrations: Calibrations of the run; a head without one is evaluated uncalibrated.
         scales: [heads, 2], mean and deviation of regression labels (`RankingModel.scale`).
-        resamples: Bootstrap draws of users; at most 200 are made; 0: no intervals.
-        seed: Of the bootstrap.
+        resamples: Bootstrap draws of users, at most 200; 0: no intervals.
+        seed: Seed of the bootstrap.
     """
     found = {}
     for column, head in enumerate(heads):
@@ -78,10 +78,10 @@ def calibration_error(probabilities: Floats, labels: Floats, *, equal_mass: bool
         labels: [E] of 0 and 1.
         equal_mass: Bins of equally many pairs instead of equal width. Equal probabilities share a bin, so that the
             order of the pairs doesn't matter.
-        bins: Their number, at most.
+        bins: Maximum number of bins.
 
     Raises:
-        ValueError: Nothing given, shapes differ, or a value outside [0, 1].
+        ValueError: Empty input, shapes differ, or a value outside [0, 1].
     """
     reliability = reliability_bins(probabilities, labels, equal_mass=equal_mass, bins=bins)
     return float(sum(each.pairs * abs(each.observed - each.predicted) for each in reliability) / labels.size)
@@ -90,13 +90,13 @@ def calibration_error(probabilities: Floats, labels: Floats, *, equal_mass: bool
 def reliability_bins(
     probabilities: Floats, labels: Floats, *, equal_mass: bool = False, bins: int = BINS
 ) -> list[ReliabilityBin]:
-    """The bins of `calibration_error` that hold pairs, by rising probability."""
+    """The non-empty bins of `calibration_error`, by increasing probability."""
     if probabilities.ndim != 1 or probabilities.shape != labels.shape or not labels.size:
         raise ValueError(f"expected [E] probabilities and labels, received {probabilities.shape} and {labels.shape}")
     if not ((probabilities >= 0) & (probabilities <= 1)).all() or not np.isin(labels, (0.0, 1.0)).all():
-        raise ValueError("probabilities must lie in [0, 1] and labels be 0 or 1")
+        raise ValueError("probabilities must be in [0, 1] and labels 0 or 1")
     if equal_mass:
-        # The mean place of all pairs of that probability, so that ties stay together.
+        # The mean rank of all pairs with that probability, so that ties stay together.
         ordered = np.sort(probabilities)
         middle = (
             np.searchsorted(ordered, probabilities, "left") + np.searchsorted(ordered, probabilities, "right")
@@ -172,7 +172,7 @@ def _regression(
 
 def _probabilities(predicted: Floats, labels: Floats, draws: "_Draws") -> dict[str, Metric]:
     losses = _losses(predicted, labels)
-    # Of a bootstrap sample ECE is higher than of the data (noise in a bin never cancels), so it has no interval.
+    # ECE of a bootstrap sample is biased upwards (noise in a bin never cancels), so it has no interval.
     return {
         name: _resampled(lambda weights, each=each: np.average(each, weights=weights), draws)  # type: ignore[misc]
         for name, each in losses.items()
@@ -205,14 +205,14 @@ class _Draws:
         return cls(counts, user_of)
 
     def of_both_classes(self, labels: Floats) -> Self:
-        """Without the draws in which all pairs are of one class."""
+        """Without the draws in which all pairs have the same class."""
         positives = self.counts @ np.bincount(self.user_of, weights=labels)
         negatives = self.counts @ np.bincount(self.user_of, weights=1.0 - labels)
         return replace(self, counts=self.counts[(positives > 0.0) & (negatives > 0.0)])
 
 
 def _resampled(measure: Callable[[Floats], float], draws: _Draws) -> Metric:
-    """A figure, given the pairs' weights [E], with its bootstrap interval over users."""
+    """A metric, given the pairs' weights [E], with its bootstrap interval over users."""
     value = float(measure(np.ones(draws.user_of.size)))
     if not len(draws.counts):
         return Metric(value)
@@ -223,6 +223,6 @@ def _resampled(measure: Callable[[Floats], float], draws: _Draws) -> Metric:
 
 def _thinned_curve(labels: Floats, raw: Floats) -> list[tuple[float, float]]:
     precision, recall, _ = precision_recall_curve(labels, raw)
-    # Interpolating precision is wrong (Davis and Goadrich, 2006); points are picked instead, about evenly by recall.
+    # Interpolating precision is wrong (Davis and Goadrich, 2006); points are selected instead, about evenly by recall.
     picked = np.unique(np.searchsorted(-recall, -np.linspace(1.0, 0.0, _CURVE_POINTS)).clip(0, recall.size - 1))
     return [(float(recall[each]), float(precision[each])) for each in picked]

@@ -1,4 +1,4 @@
-"""What `evaluation.json` holds of one ranking head."""
+"""The result of one ranking head in `evaluation.json`."""
 
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -13,7 +13,7 @@ _STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Pairs of about one predicted probability: their number, mean prediction and share of positives."""
+    """Pairs with similar predicted probability: their number, mean prediction and share of positives."""
 
     __pydantic_config__ = _STRICT
 
@@ -29,17 +29,17 @@ class HeadResult:
     Attributes:
         output: Name of the prediction, such as ``probability_like``.
         kind: ``binary`` or ``regression``.
-        users: Users with such events.
-        pairs: Labelled pairs of a user and an item.
-        metrics: Binary: ``auc`` and ``average_precision``, where there are both classes. Regression: ``rmse``, ``mae``
-            in label units, and ``rmse_of_mean``, of predicting these labels' own mean.
-        positives: Binary: pairs that are positive.
+        users: Number of users with such events.
+        pairs: Number of labelled user-item pairs.
+        metrics: Binary: ``auc`` and ``average_precision``, if there are both classes. Regression: ``rmse``, ``mae``
+            in label units, and ``rmse_of_mean``, for predicting these labels' own mean.
+        positives: Binary: number of positive pairs.
         applied: Binary: the calibration of the predictions that are served.
         calibrations: Method -> temperature and bias.
         probabilities: Method -> ``log_loss``, ``brier``, ``ece``, ``ece_equal_mass``. ``constant`` predicts the share
-            of positives for every pair: what knowing nothing of user and item gives.
-        reliability: Method -> bins of equal width that hold pairs, for ``none`` and the applied one.
-        precision_recall: (recall, precision), recall falling.
+            of positives for every pair: the baseline without any knowledge of user and item.
+        reliability: Method -> non-empty bins of equal width, for ``none`` and the applied one.
+        precision_recall: (recall, precision) points, by decreasing recall.
     """
 
     __pydantic_config__ = _STRICT

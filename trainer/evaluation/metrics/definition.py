@@ -1,4 +1,4 @@
-"""What a ranking metric is, and what it sees."""
+"""Definition of a ranking metric and its input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class JudgedLists:
-    """The lists of U users over N items, and what their hits are.
+    """The lists of U users over N items, and their hits.
 
     Attributes:
-        items: int64 [U, K], best first, -1 pads.
+        items: int64 [U, K], best first, padded with -1.
         relevant: the test items of each user.
-        training_counts: int [N], training interactions of each item; None: not known.
+        training_counts: int [N], training interactions of each item; None: unknown.
     """
 
     items: Rankings
@@ -29,7 +29,7 @@ class JudgedLists:
 
     @cached_property
     def hits(self) -> NDArray[np.bool_]:
-        """Bool [U, K], whether the item in each place is one of the user's test items."""
+        """Bool [U, K], whether the item at each position is one of the user's test items."""
         return self.relevant.contains(self.items)
 
     @cached_property
@@ -43,27 +43,27 @@ class JudgedLists:
         return self.relevant.sizes()
 
     def possible(self, k: int) -> NDArray[np.integer]:
-        """Int [U], hits that a list of k can have; 1 for users without test items, whose values don't count."""
+        """Int [U], maximum hits of a list of k; 1 for users without test items, whose values are ignored."""
         return np.where(self.sizes > 0, np.minimum(self.sizes, k), 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankingMetric:
-    """A figure of full-catalogue rankings at a cut-off k.
+    """A metric of full-catalogue rankings at a cut-off k.
 
-    A new one is a module of ``trainer.evaluation.metrics.ranked`` that names it ``METRIC``, or any object that
-    ``evaluation.metrics`` of a config gives the import path of.
+    A new one is a module of ``trainer.evaluation.metrics.ranked`` that defines ``METRIC``, or any object whose import
+    path is listed in a config's ``evaluation.metrics``.
 
     Attributes:
         name: as in `evaluation.json`, without ``@k``.
         label: as in tables and plots.
-        note: what it says, in half a sentence.
+        note: short explanation.
         per_user: (lists, k) -> float64 [U]; values of users without test items are ignored.
-        total: (lists, k) -> one figure for all users with test items; either this or ``per_user``.
-        needs_counts: whether it reads the lists' ``training_counts``; it is left out where they are not known.
-        is_accuracy: whether it says how good a ranking is, and not what the lists hold.
-        decimals: of the figure in tables.
-        order: of the columns.
+        total: (lists, k) -> one value for all users with test items; either this or ``per_user``.
+        needs_counts: whether it reads the lists' ``training_counts``; it is skipped if they are unknown.
+        is_accuracy: whether it measures ranking quality rather than the content of the lists.
+        decimals: decimal places in tables.
+        order: sort key of the columns.
     """
 
     name: str
@@ -78,6 +78,6 @@ class RankingMetric:
 
     def __post_init__(self) -> None:
         if (self.per_user is None) == (self.total is None):
-            raise ValueError(f"metric {self.name!r} needs per_user or total, and not both")
+            raise ValueError(f"metric {self.name!r} needs per_user or total, but not both")
         if not self.name or "@" in self.name:
-            raise ValueError(f"a metric's name has no @ and is not empty, received {self.name!r}")
+            raise ValueError(f"a metric's name must not be empty or contain @, received {self.name!r}")

@@ -1,12 +1,12 @@
 """Metrics of impressions (protocol P3), as MIND defines them (Wu et al., 2020, doi 10.18653/v1/2020.acl-main.331).
 
-Of an impression with P clicked candidates, ranked by falling score, the r-th clicked one standing at place p_r:
+For an impression with P clicked candidates, ranked by decreasing score, the r-th clicked one at rank p_r:
 
 * `auc`: share of the pairs of a clicked and another candidate in which the clicked one scores higher; ties count half.
-* `mrr`: (1 / P) * sum of 1 / p_r. Unlike the common definition it takes all clicks, not the first alone.
-* `ndcg@k`: sum of 1 / log2(p_r + 1) over p_r <= k, divided by the same sum for clicks at the first min(k, P) places.
+* `mrr`: (1 / P) * sum of 1 / p_r. Unlike the common definition it uses all clicks, not only the first.
+* `ndcg@k`: sum of 1 / log2(p_r + 1) over p_r <= k, divided by the same sum for clicks at the first min(k, P) ranks.
 
-Candidates of one score share their places: each gets the mean gain of the places that they take up together,
+Candidates with equal scores share their ranks: each gets the mean gain of the ranks that they occupy together,
 which is its expectation under a random order.
 """
 
@@ -24,18 +24,18 @@ _Floats = npt.NDArray[np.float64]
 def impression_metrics(
     impressions: Impressions, scores: npt.NDArray[np.floating], ks: Sequence[int] = KS
 ) -> dict[str, _Floats]:
-    """One value an impression and metric.
+    """One value per impression and metric.
 
     Args:
         impressions: I impressions, each with a click and a candidate that was not clicked.
-        scores: [E], one a candidate.
+        scores: [E], one per candidate.
         ks: Cut-offs of NDCG.
 
     Returns:
         ``auc``, ``mrr``, ``ndcg@5``, ...: float64 [I].
 
     Raises:
-        ValueError: There is not one finite score for each candidate, or an impression can't be judged.
+        ValueError: There is not one finite score for each candidate, or an impression can't be evaluated.
     """
     if scores.shape != impressions.clicked.shape:
         raise ValueError(f"expected {len(impressions.clicked)} scores, received shape {scores.shape}")
@@ -47,7 +47,7 @@ def impression_metrics(
     for number, (begin, end) in enumerate(zip(impressions.indptr[:-1], impressions.indptr[1:], strict=True)):
         clicked = impressions.clicked[begin:end]
         if clicked.all() or not clicked.any():
-            raise ValueError(f"impression {impressions.ids[number]} has no click or nothing that was not clicked")
+            raise ValueError(f"impression {impressions.ids[number]} has no click or only clicks")
         for name, value in _one(clicked, scores[begin:end], ks).items():
             found[name][number] = value
     return found
@@ -58,7 +58,7 @@ def _one(clicked: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating], ks: S
     _, group, counts = np.unique(-scores, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     places = np.arange(1, size + 1)
-    # Of each clicked candidate, how many of the others stand above it and beside it.
+    # For each clicked candidate, how many others rank above it and tie with it.
     above_or_level = np.cumsum(np.bincount(group[~clicked], minlength=len(counts)))
     level = np.bincount(group[~clicked], minlength=len(counts))
     beaten = (size - clicks) - above_or_level[group[clicked]] + 0.5 * level[group[clicked]]

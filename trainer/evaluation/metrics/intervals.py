@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 RESAMPLES = 1_000
 CONFIDENCE = 0.95
-# Weights held at once: 4 Mi float64 are 32 MiB.
+# Maximum weights in memory: 4 Mi float64 are 32 MiB.
 _BLOCK_WEIGHTS = 1 << 22
 
 
@@ -19,10 +19,10 @@ def bootstrap_means(values: NDArray[np.float64], *, resamples: int = RESAMPLES, 
     Args:
         values: [U, M].
         resamples: number of draws, R.
-        seed: of the random generator; the same seed gives the same result whatever the machine.
+        seed: of the random generator; the same seed gives the same result on any machine.
 
     Returns:
-        [R, M]; NaN where no drawn user has a value.
+        [R, M]; NaN if no drawn user has a value.
     """
     if values.ndim != 2:
         raise ValueError(f"expected values of [users, metrics], received shape {values.shape}")
@@ -56,7 +56,7 @@ def percentile_interval(means: NDArray[np.float64], *, confidence: float = CONFI
     column that is NaN throughout gives NaN.
     """
     if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie between 0 and 1, received {confidence}")
+        raise ValueError(f"confidence must be between 0 and 1, received {confidence}")
     tail = 50.0 * (1.0 - confidence)
     interval = np.full((means.shape[1], 2), np.nan)
     usable = ~np.isnan(means).all(axis=0)

@@ -29,10 +29,10 @@ class ItemSets:
         if indptr.ndim != 1 or not indptr.size or indptr[0] != 0 or indptr[-1] != indices.size:
             raise ValueError(f"indptr must start at 0 and end at {indices.size}, received {indptr!r}")
         if (np.diff(indptr) < 0).any():
-            raise ValueError("indptr must not decrease")
+            raise ValueError("indptr must be non-decreasing")
         if indices.size and (indices.min() < 0 or indices.max() >= self.num_items):
             raise ValueError(
-                f"item indices must lie in [0, {self.num_items}), received {indices.min()}..{indices.max()}"
+                f"item indices must be in [0, {self.num_items}), received {indices.min()}..{indices.max()}"
             )
         if (np.diff(self.keys()) <= 0).any():
             raise ValueError("each row must be ascending and without duplicates; use from_pairs or from_csr")
@@ -47,10 +47,10 @@ class ItemSets:
         user_index = np.asarray(users, dtype=np.int64).reshape(-1)
         item_index = np.asarray(items, dtype=np.int64).reshape(-1)
         if user_index.size != item_index.size:
-            raise ValueError(f"{user_index.size} users beside {item_index.size} items")
+            raise ValueError(f"{user_index.size} users but {item_index.size} items")
         for name, index, size in (("user", user_index, num_users), ("item", item_index, num_items)):
             if index.size and (index.min() < 0 or index.max() >= size):
-                raise ValueError(f"{name} indices must lie in [0, {size}), received {index.min()}..{index.max()}")
+                raise ValueError(f"{name} indices must be in [0, {size}), received {index.min()}..{index.max()}")
         keys = np.unique(user_index * num_items + item_index)
         rows = keys // max(num_items, 1)
         indptr = np.zeros(num_users + 1, dtype=np.int64)
@@ -59,7 +59,7 @@ class ItemSets:
 
     @classmethod
     def from_lists(cls, rows: list[list[int]], *, num_items: int) -> Self:
-        """From one list of item indices a user."""
+        """From one list of item indices per user."""
         lengths = [len(row) for row in rows]
         items = np.fromiter((item for row in rows for item in row), dtype=np.int64, count=sum(lengths))
         return cls.from_pairs(np.repeat(np.arange(len(rows)), lengths), items, num_users=len(rows), num_items=num_items)
@@ -68,7 +68,7 @@ class ItemSets:
     def from_csr(cls, matrix: Any) -> Self:
         """From anything with `indptr`, `indices` and `shape`, such as `scipy.sparse.csr_matrix`.
 
-        Stored entries count as members whatever their value.
+        Stored entries count as members regardless of their value.
         """
         num_users, num_items = matrix.shape
         users = np.repeat(np.arange(num_users), np.diff(matrix.indptr))
@@ -76,12 +76,12 @@ class ItemSets:
 
     @classmethod
     def empty(cls, num_users: int, num_items: int) -> Self:
-        """No items for anybody."""
+        """Empty sets for all users."""
         return cls(np.zeros(num_users + 1, dtype=np.int64), np.zeros(0, dtype=np.int64), num_items)
 
     @property
     def num_users(self) -> int:
-        """Number of rows, empty ones included."""
+        """Number of rows, including empty ones."""
         return self.indptr.size - 1
 
     def sizes(self) -> NDArray[np.int64]:
@@ -97,7 +97,7 @@ class ItemSets:
         return self.users() * self.num_items + self.indices
 
     def item_counts(self) -> NDArray[np.int64]:
-        """Number of users that hold each item, [I]: an item's popularity."""
+        """Number of users with each item, [I]: an item's popularity."""
         return np.bincount(self.indices, minlength=self.num_items).astype(np.int64, copy=False)
 
     def contains(self, items: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
@@ -119,7 +119,7 @@ class ItemSets:
         return self._keep(mask[self.indices])
 
     def only_users(self, mask: NDArray[np.bool_]) -> Self:
-        """The same number of rows, those where `mask` [U] is false being empty."""
+        """The same number of rows, with those where `mask` [U] is false emptied."""
         if mask.shape != (self.num_users,):
             raise ValueError(f"expected a mask of [{self.num_users}] users, received shape {mask.shape}")
         return self._keep(np.repeat(mask, self.sizes()))

@@ -1,7 +1,7 @@
-"""Ranking metrics of full-catalogue rankings, one value a user and metric, with their intervals.
+"""Ranking metrics of full-catalogue rankings, one value per user and metric, with intervals.
 
-Formulas are in ``trainer.evaluation.metrics.ranked``, one metric a module. A user without test items has NaN everywhere
-and takes no part in any average.
+Formulas are in ``trainer.evaluation.metrics.ranked``, one metric per module. A user without test items has NaN
+everywhere and is excluded from all averages.
 """
 
 import itertools
@@ -22,16 +22,16 @@ from trainer.evaluation.metrics.registry import METRICS
 
 KS = (10, 20)
 CURVE_KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
-# Values of users x metrics resampled at once: 32 Mi float64 are 256 MiB.
+# Maximum users x metrics values resampled at once: 32 Mi float64 are 256 MiB.
 _BLOCK_VALUES = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure and its 95 % bootstrap interval over users.
+    """A value and its 95 % bootstrap interval over users.
 
-    `ci95` is None where resampling users says nothing: for coverage, since a resample holds 63 % of the
-    users and therefore always covers less, and for figures taken from elsewhere.
+    `ci95` is None if resampling users is not meaningful: for coverage, since a resample contains 63 % of the
+    users and therefore always covers less, and for figures from other sources.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -51,19 +51,19 @@ class PerUserMetrics:
 
     Attributes:
         values: name such as `recall@10` -> float64 [U]; NaN for users without test items.
-        totals: figures that are not means over users (`coverage@k`).
+        totals: metrics that are not means over users (`coverage@k`).
     """
 
     values: dict[str, NDArray[np.float64]]
     totals: dict[str, float]
 
     def num_evaluated(self) -> int:
-        """Users that take part in the averages."""
+        """Number of users in the averages."""
         columns = list(self.values.values())
         return int((~np.isnan(columns[0])).sum()) if columns else 0
 
     def means(self) -> dict[str, float]:
-        """Mean of each metric over the users that have it; NaN where none has."""
+        """Mean of each metric over the users that have it; NaN if none has."""
         return {name: _mean(column) for name, column in self.values.items()} | self.totals
 
     def summary(self, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Metric]:
@@ -71,10 +71,10 @@ class PerUserMetrics:
         return summaries([self], resamples=resamples, seed=seed)[0]
 
     def minus(self, other: Self) -> Self:
-        """Each user's differences, for the metrics that both have.
+        """Differences per user, for the common metrics.
 
-        Both must be of the same users in the same order. The interval of a mean difference is paired: what
-        makes users easy or hard for both models cancels.
+        Both must be of the same users in the same order. The interval of a mean difference is paired: whatever
+        makes users easy or hard for both models cancels out.
         """
         return type(self)(
             {name: column - other.values[name] for name, column in self.values.items() if name in other.values},
@@ -85,7 +85,7 @@ class PerUserMetrics:
 def summaries(parts: Sequence[PerUserMetrics], *, resamples: int = RESAMPLES, seed: int = 0) -> list[dict[str, Metric]]:
     """`PerUserMetrics.summary` of several models or slices over the same users, with shared draws.
 
-    The draws are the costly part, so this is far quicker than one call each. A user is drawn if any part
+    The draws are the expensive part, so this is much faster than one call each. A user is drawn if any part
     has a value for it; each mean is over the drawn users that have that value.
     """
     columns = [
@@ -123,7 +123,7 @@ def ranking_metrics(
         relevant: the test items of each user.
         ks: cut-offs, each at most K.
         training_counts: [I] training interactions of each item; without them metrics that need them are left out.
-        metrics: what to compute.
+        metrics: metrics to compute.
 
     Returns:
         `recall@k`, `ndcg@k`, ... of each user, and the totals (`coverage@k`).
@@ -146,7 +146,7 @@ def ranking_metrics(
         if metric.per_user is not None:
             column = metric.per_user(lists, k)
             if column.shape != evaluated.shape:
-                raise ValueError(f"metric {metric.name} gave {column.shape} values for {len(evaluated)} users")
+                raise ValueError(f"metric {metric.name} returned {column.shape} values for {len(evaluated)} users")
             values[f"{metric.name}@{k}"] = np.where(evaluated, column, np.nan)
         elif metric.total is not None and evaluated.any():
             totals[f"{metric.name}@{k}"] = metric.total(lists, k)
@@ -154,7 +154,7 @@ def ranking_metrics(
 
 
 def recall_curve(rankings: Rankings, relevant: ItemSets, *, ks: Iterable[int] = CURVE_KS) -> dict[int, float]:
-    """Mean recall@k at each cut-off that the lists are long enough for."""
+    """Mean recall@k at each cut-off within the lists' length."""
     reachable = [k for k in ks if k <= rankings.shape[1]]
     means = ranking_metrics(rankings, relevant, ks=reachable, metrics=[METRICS["recall"]]).means()
     return {k: means[f"recall@{k}"] for k in reachable}
@@ -165,7 +165,7 @@ def _check_cutoffs(ks: Sequence[int], rankings: Rankings) -> list[int]:
         raise ValueError(f"expected rankings of [users, K], received shape {rankings.shape}")
     cutoffs = sorted(set(ks))
     if not cutoffs or cutoffs[0] < 1 or cutoffs[-1] > rankings.shape[1]:
-        raise ValueError(f"cut-offs must lie in 1..{rankings.shape[1]} (length of the lists), received {ks}")
+        raise ValueError(f"cut-offs must be in 1..{rankings.shape[1]} (length of the lists), received {ks}")
     return cutoffs
 
 
@@ -177,13 +177,13 @@ def _check_lists(lists: Rankings, relevant: ItemSets) -> None:
     if lists.size == 0:
         return
     if lists.min() < -1 or lists.max() >= relevant.num_items:
-        raise ValueError(f"items must lie in [0, {relevant.num_items}) or be -1, received {lists.min()}..{lists.max()}")
+        raise ValueError(f"items must be in [0, {relevant.num_items}) or be -1, received {lists.min()}..{lists.max()}")
     padding = lists < 0
     if (padding[:, :-1] & ~padding[:, 1:]).any():
-        raise ValueError("-1 may only stand at the end of a list")
+        raise ValueError("-1 is only allowed at the end of a list")
     ordered = np.sort(lists, axis=1)
     if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
-        raise ValueError("a list holds the same item twice")
+        raise ValueError("a list contains the same item twice")
 
 
 def _mean(column: NDArray[np.float64]) -> float:

@@ -9,28 +9,28 @@ from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.item_sets import ItemSets
 
 Rankings = NDArray[np.int64]
-"""[U, K] item indices, best first; -1 pads a row with fewer than K candidates."""
+"""[U, K] item indices, best first; rows with fewer than K candidates are padded with -1."""
 
 BlockScorer = Callable[[slice], NDArray[np.floating]]
 """Scores of a run of users against every item: `slice(start, stop)` -> [stop - start, I]."""
 
-# Scores held at once: 16 Mi float32 are 64 MiB, far below memory and large enough to amortise the calls.
+# Maximum scores in memory: 16 Mi float32 are 64 MiB, far below memory and large enough to amortise the calls.
 _BLOCK_SCORES = 1 << 24
 
 
 def top_k(scores: NDArray[np.floating], exclude: ItemSets | None, k: int) -> Rankings:
     """The k best items of each user.
 
-    Equal scores are ordered by item index, lower first, so that a ranking depends on nothing but the
+    Equal scores are ordered by item index, lower first, so that a ranking depends only on the
     scores. A score of -inf means "no candidate". Excluded items are never listed.
 
     Args:
-        scores: [U, I], any real dtype; left as it is.
+        scores: [U, I], any real dtype; not modified.
         exclude: items to leave out for each user (usually those of the training part), or None.
         k: length of the lists.
 
     Returns:
-        int64 [U, k]; -1 where a user has fewer than k candidates.
+        int64 [U, k]; -1 if a user has fewer than k candidates.
 
     Raises:
         BabelrecError: a score is NaN.
@@ -42,17 +42,17 @@ def top_k(scores: NDArray[np.floating], exclude: ItemSets | None, k: int) -> Ran
 
 
 def rank_in_blocks(score: BlockScorer, num_users: int, num_items: int, exclude: ItemSets | None, k: int) -> Rankings:
-    """`top_k` for score matrices too large to hold: `score` is called with consecutive runs of users.
+    """`top_k` for score matrices too large for memory: `score` is called with consecutive runs of users.
 
     Args:
-        score: gives the scores of users `start:stop` against all items, [stop - start, I].
+        score: returns the scores of users `start:stop` against all items, [stop - start, I].
         num_users: U.
         num_items: I.
         exclude: as in `top_k`.
         k: length of the lists.
 
     Returns:
-        As `top_k`.
+        As for `top_k`.
 
     Raises:
         BabelrecError: a score is NaN.
@@ -71,7 +71,7 @@ def rank_in_blocks(score: BlockScorer, num_users: int, num_items: int, exclude: 
         given = score(slice(start, stop))
         if given.shape != (stop - start, num_items):
             raise ValueError(f"expected scores of {(stop - start, num_items)}, received {given.shape}")
-        # A copy, since exclusion overwrites; integers become float64, which holds them up to 2^53.
+        # A copy, since exclusion overwrites; integers become float64, which is exact up to 2^53.
         dtype = given.dtype if given.dtype in (np.float32, np.float64) else np.float64
         block = np.array(given, dtype=dtype)
         invalid = np.isnan(block).any(axis=1)
@@ -79,7 +79,7 @@ def rank_in_blocks(score: BlockScorer, num_users: int, num_items: int, exclude: 
             raise BabelrecError(
                 f"the scores of user row {start + int(invalid.argmax())} hold NaN "
                 f"({int(invalid.sum())} such rows among {start}..{stop - 1}). Remedy: the model diverged; "
-                "train it again with a lower learning rate, or evaluate an earlier checkpoint."
+                "retrain it with a lower learning rate, or evaluate an earlier checkpoint."
             )
         if exclude is not None:
             low, high = exclude.indptr[start], exclude.indptr[stop]
@@ -92,11 +92,11 @@ def rank_in_blocks(score: BlockScorer, num_users: int, num_items: int, exclude: 
 
 
 def _best(scores: NDArray[np.floating], k: int) -> Rankings:
-    """The k best of each row of [B, I] (k <= I); -1 for what scored -inf."""
+    """The k best of each row of [B, I] (k <= I); -1 for scores of -inf."""
     size = scores.shape[1]
     threshold = np.partition(scores, size - k, axis=1)[:, size - k, None]
     rows, items = np.nonzero(scores >= threshold)
-    # More than k reach the threshold where it is tied: keep the lowest indices among the tied ones.
+    # With ties, more than k reach the threshold: keep the lowest indices among the tied ones.
     tied = scores[rows, items] == threshold[rows, 0]
     room = k - np.bincount(rows[~tied], minlength=len(scores))
     so_far = np.cumsum(tied)

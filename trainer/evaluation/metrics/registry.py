@@ -1,4 +1,4 @@
-"""All ranking metrics: those of the project, and those that a config gives the import paths of."""
+"""All ranking metrics: built-in ones, and those whose import paths a config lists."""
 
 import importlib
 import pkgutil
@@ -24,20 +24,20 @@ METRICS: Mapping[str, RankingMetric] = _found()
 
 
 def with_own(paths: Sequence[str]) -> tuple[RankingMetric, ...]:
-    """The project's metrics, and after them a config's own.
+    """The built-in metrics, followed by the config's own.
 
     Args:
         paths: such as ``my_package.metrics:SERENDIPITY``.
 
     Raises:
-        BabelrecError: a path leads to no ``RankingMetric``, or to one whose name is taken.
+        BabelrecError: a path is not that of a ``RankingMetric``, or its name is taken.
     """
     metrics = dict(METRICS)
     for path in paths:
         metric = imported(path, RankingMetric, setting="evaluation.metrics")
         if metric.name in metrics:
             raise BabelrecError(
-                f"evaluation.metrics: {path} is called {metric.name!r}, and so is another metric. Remedy: rename it."
+                f"evaluation.metrics: {path} is named {metric.name!r}, like another metric. Remedy: rename it."
             )
         metrics[metric.name] = metric
     return tuple(metrics.values())

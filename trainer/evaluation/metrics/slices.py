@@ -2,9 +2,9 @@
 
 By items (language, cold or warm): rankings stay those of the full catalogue, and a user's test items are
 restricted to the slice. So recall@k of the slice "ko" is the number of Korean test items among the first k
-places, divided by min(k, the user's Korean test items); users without a test item in the slice take no part.
+places, divided by min(k, the user's Korean test items); users without a test item in the slice are excluded.
 
-By users (activity): rankings and test items stay, and only the users of the slice are averaged.
+By users (activity): rankings and test items are unchanged, and only the users of the slice are averaged.
 """
 
 import itertools
@@ -28,20 +28,20 @@ USER_ACTIVITY = "user_activity"
 
 COLD, WARM = "cold", "warm"
 UNDETERMINED = "und"
-"""BCP 47's subtag for a language that is not known."""
+"""BCP 47's subtag for an unknown language."""
 
 _ACTIVITY_BOUNDS = (0, 5, 10, 20, 50, 100)
 
 
 @dataclass(frozen=True, slots=True)
 class SliceSize:
-    """How much a slice's figures rest on.
+    """The amount of data behind a slice's metrics.
 
     Attributes:
         users: users with a test item in the slice.
         items: catalogue items in the slice; of a user slice, distinct test items of its users.
         positives: (user, test item) pairs in the slice; of impressions, clicks.
-        impressions: where an average is over impressions, how many.
+        impressions: number of impressions, if averages are over impressions.
     """
 
     users: int
@@ -59,7 +59,7 @@ class Slice:
 
 
 def language_labels(languages: Sequence[str | None]) -> list[str]:
-    """Each item's language code, `und` where it is missing or empty."""
+    """Each item's language code, `und` if missing or empty."""
     return [language or UNDETERMINED for language in languages]
 
 
@@ -88,9 +88,9 @@ def slice_by_items(
     Args:
         rankings: [U, K] full-catalogue rankings.
         relevant: all test items of each user.
-        labels: one group name an item.
+        labels: one group name per item.
         ks: cut-offs.
-        metrics: what is measured.
+        metrics: metrics to compute.
 
     Returns:
         Group -> slice, the group with the most test items first. Without coverage and popularity, which
@@ -116,7 +116,7 @@ def slice_by_users(metrics: PerUserMetrics, relevant: ItemSets, labels: Sequence
     Args:
         metrics: of all users.
         relevant: the test items that they were computed with.
-        labels: one group name a user.
+        labels: one group name per user.
 
     Returns:
         Group -> slice, the group with the most test items first. Without coverage, which depends on the

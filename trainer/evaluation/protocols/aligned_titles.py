@@ -1,4 +1,4 @@
-"""Do translations stand together in a trained model's spaces? Accuracy@1 as P4 counts it, on given pairs."""
+"""Alignment of translations in a trained model's spaces: accuracy@1 as in P4, on given pairs."""
 
 import numpy as np
 import tensorflow as tf
@@ -16,14 +16,14 @@ _BLOCK = 1024
 def aligned_titles(model: Recommender, vocabulary: Vocabulary, text: TextConfig, pairs: TextPairs) -> dict[str, float]:
     """Accuracy@1 of each direction in three spaces.
 
-    ``encoder`` is the text encoder's space, ``converted`` that after language conversion into the
+    ``encoder`` is the text encoder's space, ``converted`` that after language conversion to the
     pivot, ``shared`` that of queries and items (the text's projection alone, without other features).
 
     Args:
         model: Trained or not.
-        vocabulary: The model's.
-        text: How texts are read.
-        pairs: The pairs to judge on; each direction is judged among its own language pair's texts.
+        vocabulary: The model's vocabulary.
+        text: Settings of the text encoder.
+        pairs: The pairs to evaluate; each direction is measured among its own language pair's texts.
 
     Returns:
         Such as ``{"shared/accuracy@1 ko→en": 0.4, "pairs ko-en": 198}``.

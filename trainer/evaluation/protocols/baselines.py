@@ -1,7 +1,7 @@
-"""Baselines that stand beside the model in every table.
+"""Baselines compared with the model in every table.
 
 Each is a `BlockScorer`: scores of a run of users against the whole catalogue, ranked by
-`trainer.evaluation.metrics.ranking.rank_in_blocks` exactly as the model's own scores are.
+`trainer.evaluation.metrics.ranking.rank_in_blocks` exactly like the model's own scores.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from trainer.text.unit_vectors import unit
 
 
 def popularity(train: ItemSets, counts: NDArray[np.integer] | None = None) -> BlockScorer:
-    """The same order for everybody: number of training users of each item.
+    """The same ranking for everybody: number of training users of each item.
 
     Args:
-        train: training part of the users who are asked for.
-        counts: [I] of the whole training part, where it has more users than those; None counts `train`.
+        train: training part of the evaluated users.
+        counts: [I] of the whole training part, if it has more users than those; None counts `train`.
     """
     counts = (train.item_counts() if counts is None else counts).astype(np.float64)
 
@@ -40,10 +40,10 @@ def random(num_items: int, *, seed: int = 0) -> BlockScorer:
 
 
 def mean_history(train: ItemSets, item_vectors: NDArray[np.floating]) -> BlockScorer:
-    """Cosine between the mean of a user's training items' vectors and each item's vector.
+    """Cosine of the mean of a user's training items' vectors and each item's vector.
 
-    Vectors are brought to length 1 first (an all-zero one stays zero), so that each item of the history
-    weighs the same. A user without history has score 0 everywhere.
+    Vectors are normalised to length 1 first (an all-zero one stays zero), so that each item of the history
+    has the same weight. A user without history has score 0 everywhere.
 
     Args:
         train: the history of each user.
@@ -86,8 +86,8 @@ def baseline_rankings(
         k: length of the lists.
         item_vectors: [I, D] text vectors of the items.
         exclude: items to leave out for each user; None leaves out the training part.
-        counts: [I] of the whole training part, as of `popularity`.
-        seed: of the random baseline.
+        counts: [I] of the whole training part, as in `popularity`.
+        seed: seed of the random baseline.
     """
     scorers = {"popularity": popularity(train, counts), "random": random(train.num_items, seed=seed)}
     if item_vectors is not None:

@@ -1,6 +1,6 @@
-"""P1: full-catalogue ranking of the run's test part, beside baselines that are measured by the same code.
+"""P1: full-catalogue ranking of the run's test part, compared with baselines measured by the same code.
 
-P2 (`zero_shot`) ranks another catalogue in the same way.
+P2 (`zero_shot`) ranks another catalogue the same way.
 """
 
 import time
@@ -17,7 +17,7 @@ from trainer.data.split import Split, held_out_events, split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.heads.events import head_events
-from trainer.evaluation.heads.quality import judge_heads
+from trainer.evaluation.heads.quality import evaluate_heads
 from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.metrics.ranking import Rankings, rank_in_blocks
 from trainer.evaluation.metrics.registry import with_own
@@ -32,14 +32,14 @@ from trainer.runs import Run
 from trainer.text.preparation import prepare_texts
 from trainer.text.vectors import encode_texts
 
-# Longer than any cut-off, so that the recall curve has room.
+# Longer than any cut-off, so that the recall curve extends beyond it.
 _CURVE_LENGTH = 100
 
 
 def evaluate_collaborative(run: Run) -> EvaluationReport:
     """Collaborative quality: the run's test part, by whole requests (retrieval, then ranking).
 
-    Known users are asked for by id and history; candidates are the items with a positive; training
+    Known users are queried by id and history; candidates are the items with a positive; training
     items are excluded.
     """
     dataset = run.dataset()
@@ -55,15 +55,15 @@ def evaluate_on_catalogue(
 
     Args:
         run: A finished run.
-        dataset: What is ranked; the run's own, or another.
-        catalogue: Of the dataset.
-        parts: Of the dataset, with a test part.
+        dataset: The dataset to rank; the run's own, or another.
+        catalogue: Catalogue of the dataset.
+        parts: Split of the dataset, with a test part.
         protocol: `P1` or `P2`.
         known_users: Whether the model knows the dataset's users and items by their ids.
     """
     config = run.config
     vocabulary = Vocabulary.load(run.vocabulary)
-    # Ids of another dataset may be spelled like known ones and mean other items.
+    # Ids of another dataset may look like known ones but mean other items.
     known = vocabulary if known_users else replace(vocabulary, items=[])
     items = make_item_table(catalogue, known, config.text)
     model = load_recommender(run, items)
@@ -73,7 +73,7 @@ def evaluate_on_catalogue(
         vocabulary,
         parts.train_and_validation,
         parts.test,
-        # As in serving, where a request for more items than that gets more candidates.
+        # As in serving, where a request for more items gets more candidates.
         candidates=max(config.export.candidates, *config.evaluation.ks),
         known_users=known_users,
         profiles=profiles,
@@ -124,7 +124,7 @@ def evaluate_on_catalogue(
         held_out_events(dataset, parts, "test"),
         profiles,
     )
-    heads = judge_heads(
+    heads = evaluate_heads(
         model.heads,
         events,
         load_calibrations(run),
@@ -136,7 +136,7 @@ def evaluate_on_catalogue(
 
 
 def _baselines(hold_out: HoldOut, catalogue: Catalogue, config: Config, length: int) -> dict[str, Rankings]:
-    """Popularity, random, and mean history by the encoder's vectors of texts, alone and with categories."""
+    """Popularity, random, and mean history of the encoder's text vectors, alone and with categories."""
     text = config.text
     texts = prepare_texts(catalogue.texts, catalogue.languages, text)
     vectors = encode_texts([texts[row] for row in hold_out.candidate_rows], text, progress=False)
@@ -153,7 +153,7 @@ def _baselines(hold_out: HoldOut, catalogue: Catalogue, config: Config, length: 
 
 
 def with_test_part(parts: Split, dataset: Dataset) -> Split:
-    """The same parts.
+    """Returns the split unchanged if it has a test part.
 
     Raises:
         BabelrecError: there is no test part.

@@ -1,4 +1,4 @@
-"""From rankings to a report: one model beside baselines, every figure by the same code."""
+"""Builds a report from rankings: a model and baselines, measured by the same code."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,23 +36,23 @@ from trainer.evaluation.report.references import references
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankingProblem:
-    """What is ranked and what counts as a hit.
+    """The ranking task and what counts as a hit.
 
     Attributes:
-        dataset: name of the dataset; also finds its reference figures.
+        dataset: name of the dataset; also selects its reference figures.
         protocol: `P1` or `P2`.
         split: `test` or `validation`.
         train: training part, users x items: the source of popularity, cold/warm and user activity.
         test: the items to find.
-        item_languages: language of each item (None: not known), or None to leave out that slice.
-        training_counts: [I] users of each item in the whole training part, where it has more users than `train`;
+        item_languages: language of each item (None: not known), or None to omit that slice.
+        training_counts: [I] users of each item in the whole training part, if it has more users than `train`;
             None counts `train`.
         trained_items: [I] whether the model learned from interactions with the item; None: those of `train`.
             Differs in zero-shot evaluation, where `train` only feeds the queries.
         ks: cut-offs of the metrics.
-        metrics: what is measured.
+        metrics: metrics to compute.
         resamples: bootstrap draws.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
     """
 
     dataset: str
@@ -89,8 +89,8 @@ def compare(
     Args:
         problem: the data and the protocol.
         model: name of the model in tables and plots.
-        rankings: [U, K] of the model; a K beyond the largest cut-off lengthens the recall curve.
-        baselines: name -> rankings, best made by `baselines.baseline_rankings`.
+        rankings: [U, K] rankings of the model; a K beyond the largest cut-off extends the recall curve.
+        baselines: name -> rankings, usually from `baselines.baseline_rankings`.
         seconds: wall-clock time that ranking took, for the report.
 
     Returns:
@@ -104,11 +104,11 @@ def compare(
     advantages = [own.overall.minus(other.overall) for other in measured[1:]]
     parts = [
         *(part for each in measured for part in each.parts()),
-        # A catalogue's coverage is no figure of users, so a difference of two has no place among them.
+        # Coverage is not a per-user metric, so there is no paired difference.
         *(PerUserMetrics(advantage.values, {}) for advantage in advantages),
     ]
     figures = iter(summaries(parts, resamples=problem.resamples, seed=problem.seed))
-    # Taken in the order in which they were put in.
+    # Consumed in insertion order.
     results = [each.take(figures) for each in measured]
     return EvaluationReport(
         dataset=problem.dataset,
@@ -156,7 +156,7 @@ class _Measured:
                 yield part.metrics
 
     def take(self, figures: Iterator[Metrics]) -> tuple[Metrics, Slices]:
-        """Puts the summaries of `parts` back into their places."""
+        """Assigns the summaries of `parts` back to their slices."""
         return next(figures), {
             dimension: {name: next(figures) for name in groups} for dimension, groups in self.slices.items()
         }

@@ -1,4 +1,4 @@
-"""A held-out part as a ranking problem: who is asked, what is excluded, what is a hit."""
+"""A held-out part as a ranking problem: its users, exclusions and hits."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -25,11 +25,11 @@ _CUT_OFF = 10
 class HoldOut:
     """Users with held-out positives, their histories, and the candidates (protocol P1).
 
-    Candidates are the items with a positive in either part; all others are never ranked.
+    Candidates are the items with a positive in either part; others are never ranked.
 
     Args:
         catalogue: N items.
-        vocabulary: Says which users the model knows.
+        vocabulary: The users known to the model.
         history: Positives before the held-out ones: user_id, item_id, timestamp.
         held_out: Positives to find.
         candidates: Items that retrieval hands to ranking.
@@ -38,7 +38,7 @@ class HoldOut:
     """
 
     monitor = "recall@10"
-    """Which of `metrics` decides about early stopping."""
+    """The one of `metrics` used for early stopping."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class HoldOut:
         self.training_counts = np.bincount(
             self._place[catalogue.rows(history["item_id"])], minlength=len(self.candidate_rows)
         )
-        """Int64 [I]: training positives of each candidate, those of users who are not asked included."""
+        """Int64 [I]: training positives of each candidate, including those of users not evaluated."""
         self.languages = [catalogue.languages[row] for row in self.candidate_rows]
 
     def ranker(
@@ -79,11 +79,11 @@ class HoldOut:
         items: ItemTable,
         weights: Mapping[str, float],
     ) -> CatalogueRanker:
-        """Answers whole requests over the candidates."""
+        """A ranker of whole requests over the candidates."""
         return CatalogueRanker(model, items, weights, candidates=self._size, allowed=self._allowed)
 
     def among(self, ranker: CatalogueRanker, only: npt.NDArray[np.bool_]) -> CatalogueRanker:
-        """The ranker over the candidates that bool ``only`` [I] marks."""
+        """The ranker over the candidates marked by bool ``only`` [I]."""
         allowed = np.zeros_like(self._allowed)
         allowed[self.candidate_rows[only]] = True
         return ranker.restricted(allowed)
@@ -99,10 +99,10 @@ class HoldOut:
         rows, retrieval, outputs = ranker.parts(self.requests)
         return self._place[rows.numpy()], retrieval.numpy(), outputs.numpy()
 
-    def judge(
+    def blend_data(
         self, ranker: CatalogueRanker
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Callable[[npt.NDArray[np.floating]], float]]:
-        """What a blend is chosen by: retrieval logits [U, C], raw heads [U, C, heads], and NDCG@10 by scores [U, C]."""
+        """Data for choosing a blend: retrieval logits [U, C], raw heads [U, C, heads], and NDCG@10 by scores [U, C]."""
         rows, retrieval, outputs = self.parts(ranker)
 
         def quality(scores: npt.NDArray[np.floating]) -> float:
@@ -116,7 +116,7 @@ class HoldOut:
     def sample_positives(
         self, most: int, draws: np.random.Generator
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """At most so many held-out positives: int64 [n] places of their users, and int64 [n] item rows."""
+        """A sample of held-out positives: int64 [n] positions of their users, and int64 [n] item rows."""
         chosen = np.sort(draws.permutation(len(self._held_out))[:most])
         users = np.searchsorted(self._held_out_indptr, chosen, side="right") - 1
         return users, self._held_out[chosen].astype(np.int64)
@@ -131,7 +131,7 @@ class HoldOut:
     def metrics(self, ranker: CatalogueRanker, ks: Sequence[int] = (10,)) -> dict[str, float]:
         """Recall and NDCG, overall and as ``item_language/<tag>/<metric>``; recall by pair of languages.
 
-        The latter is called ``language_pair/<history's>_to_<item's>/recall@k``.
+        The latter is named ``language_pair/<history's>_to_<item's>/recall@k``.
         """
         rankings = self.rankings(ranker, max(ks))
         means = ranking_metrics(rankings, self.test, ks=ks).means()

@@ -1,4 +1,4 @@
-"""A held-out part that is judged by its impressions: for early stopping and the blend under P3."""
+"""A held-out part evaluated by its impressions, for early stopping and the blend under P3."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.impressions import Impressions
 from trainer.data.requests import user_profiles
-from trainer.data.split import Split, impression_moments
+from trainer.data.split import Split, impression_cut_times
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.impressions import impression_metrics
@@ -22,7 +22,7 @@ from trainer.models.requests import CatalogueRanker
 def make_hold_out(
     dataset: Dataset, catalogue: Catalogue, vocabulary: Vocabulary, parts: Split, config: Config
 ) -> HoldOut | None:
-    """The validation part as a ranking problem, of impressions where they made the split; None without one."""
+    """The validation part as a ranking problem, of impressions if the split is by impressions; None without one."""
     if parts.validation.is_empty():
         return None
     candidates = config.export.candidates
@@ -35,23 +35,23 @@ def make_hold_out(
             candidates=candidates,
             profiles=user_profiles(dataset),
         )
-    begin, end = impression_moments(dataset, config.data.split)
+    begin, end = impression_cut_times(dataset, config.data.split)
     shown = Impressions.from_dataset(dataset, catalogue, start=begin, stop=end)
     return ImpressionHoldOut(catalogue, vocabulary, parts, shown, candidates=candidates)
 
 
 class ImpressionHoldOut(HoldOut):
-    """As `HoldOut`, and judged by the AUC of impressions.
+    """Like `HoldOut`, evaluated by the AUC of impressions.
 
     Args:
         catalogue: N items.
-        vocabulary: Says which users the model knows.
-        parts: Training positives are the histories, validation positives what whole lists are judged by.
-        impressions: Of the validation part; those with a click and another candidate are judged.
-        candidates: Items that retrieval hands to ranking.
+        vocabulary: The users known to the model.
+        parts: Training positives are the histories, validation positives the targets of whole lists.
+        impressions: Impressions of the validation part; those with a click and a non-click are evaluated.
+        candidates: Number of items that retrieval passes to ranking.
 
     Raises:
-        BabelrecError: No impression can be judged.
+        BabelrecError: No impression can be evaluated.
     """
 
     monitor = "auc"
@@ -73,14 +73,14 @@ class ImpressionHoldOut(HoldOut):
         """Those of `HoldOut`, and AUC, MRR and NDCG of the impressions by retrieval alone."""
         retrieval, _ = self._parts(ranker)
         found = impression_metrics(self._impressions, retrieval)
-        # By other names than those of whole lists.
+        # Under names different from those of whole lists.
         own = {name.replace("@", "_at_"): float(column.mean()) for name, column in found.items()}
         return super().metrics(ranker, ks) | own
 
-    def judge(
+    def blend_data(
         self, ranker: CatalogueRanker
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Callable[[npt.NDArray[np.floating]], float]]:
-        """Of the impressions' E candidates: retrieval logits [E], heads [E, heads], and the AUC by scores [E]."""
+        """For the impressions' E candidates: retrieval logits [E], heads [E, heads], and the AUC by scores [E]."""
         retrieval, outputs = self._parts(ranker)
         return retrieval, outputs, lambda scores: float(impression_metrics(self._impressions, scores)["auc"].mean())
 

@@ -1,4 +1,4 @@
-"""Scores of the candidates of impressions: by a model, and by the baselines that stand beside it."""
+"""Scores of impressions' candidates, by a model and by baselines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from trainer.text.unit_vectors import unit
 from trainer.towers.items import ItemTable
 
 _Floats = npt.NDArray[np.float64]
-# Impressions whose queries, and candidates whose outputs are computed at once.
+# Batch sizes: impressions per query batch, candidates per output batch.
 _QUERIES = 256
 _PAIRS = 65_536
-# Impressions without a click that an article is thought to have had before it was shown, in units of the mean
-# click-through rate: an article shown once is not yet the best or the worst.
+# Prior impressions of every article, at the mean click-through rate, so that an article shown once is not immediately
+# the best or the worst.
 _PRIOR = 10.0
 
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """What the users of impressions had liked before, by user.
+    """Earlier positives of the impressions' users, by user.
 
     Attributes:
         index: User id -> row of ``indptr``.
@@ -47,27 +47,27 @@ class Histories:
         return cls({user: row for row, user in enumerate(users)}, *group_by_user(positives, catalogue, users))
 
     def only(self, items: npt.NDArray[np.bool_]) -> "Histories":
-        """Without the items that bool [N] leaves out."""
+        """Only the items marked in bool [N]."""
         kept = items[self.items]
         ends = np.concatenate([[0], np.cumsum(kept)])
         return Histories(self.index, ends[self.indptr], self.items[kept])
 
     def rows(self, impressions: Impressions) -> npt.NDArray[np.int64]:
-        """Int64 [I]: where the user of each impression stands."""
+        """Int64 [I]: the row of each impression's user."""
         return np.array([self.index[user] for user in impressions.users], np.int64)
 
     def sizes(self, impressions: Impressions) -> npt.NDArray[np.int64]:
-        """Int64 [I]: length of the history behind each impression."""
+        """Int64 [I]: length of each impression's history."""
         return np.diff(self.indptr)[self.rows(impressions)]
 
 
 class ImpressionScorer:
-    """Scores candidates as a request for them would: the retrieval logit and the heads, blended.
+    """Scores candidates as a request would: the blend of retrieval logit and heads.
 
     Args:
         model: A recommender.
-        vocabulary: Says which users it knows.
-        histories: Of the impressions' users.
+        vocabulary: The users known to the model.
+        histories: Histories of the impressions' users.
     """
 
     def __init__(self, model: Recommender, vocabulary: Vocabulary, histories: Histories) -> None:
@@ -89,7 +89,7 @@ class ImpressionScorer:
         *,
         histories: Histories | None = None,
     ) -> _Floats:
-        """One score a candidate, [E]; ``weights`` as of `trainer.models.ranking.blend`, the rest as of `parts`."""
+        """One score per candidate, [E]; ``weights`` as in `trainer.models.ranking.blend`, the rest as in `parts`."""
         retrieval, outputs = self.parts(impressions, items, history_vectors, candidate_vectors, histories=histories)
         scores = blend(
             tf.constant(retrieval)[:, tf.newaxis], tf.constant(outputs)[:, tf.newaxis], self._model.heads, weights
@@ -110,9 +110,9 @@ class ImpressionScorer:
         Args:
             impressions: E candidates.
             items: The catalogue, N items.
-            history_vectors: Float32 [N, D], the items as the histories hold them.
-            candidate_vectors: Float32 [N, D], the items as they are ranked; another language's perhaps.
-            histories: Shorter ones in place of all.
+            history_vectors: Float32 [N, D], the items as read in the histories.
+            candidate_vectors: Float32 [N, D], the items as ranked, possibly in another language.
+            histories: Shorter histories to use instead.
         """
         histories = self._histories if histories is None else histories
         requests = self._requests.with_histories(histories.indptr, histories.items)
@@ -145,9 +145,9 @@ def mean_history_scores(
 
     Args:
         impressions: E candidates.
-        histories: Of their users.
-        history_vectors: [N, T] sentence vectors of the items as the histories hold them.
-        candidate_vectors: [N, T], as they are ranked.
+        histories: Histories of their users.
+        history_vectors: [N, T] sentence vectors of the items as read in the histories.
+        candidate_vectors: [N, T], the same as ranked.
     """
     history, candidates = unit(history_vectors), unit(candidate_vectors)
     owner = np.repeat(np.arange(len(histories.indptr) - 1), np.diff(histories.indptr))
@@ -164,7 +164,7 @@ def click_through(impressions: Impressions, training: Impressions, size: int) ->
     Args:
         impressions: E candidates.
         training: Impressions to count in.
-        size: N, items of the catalogue.
+        size: N, number of catalogue items.
     """
     shown = np.bincount(training.items, minlength=size)
     clicks = np.bincount(training.items[training.clicked], minlength=size)

@@ -1,12 +1,12 @@
-"""P3: rank what was shown, in each language of the history and of the candidates.
+"""P3: ranking of shown items, for each language of the history and of the candidates.
 
-An article's place in the model's space depends on the language that its text is read in. So each language gets
-candidate vectors of its own: histories are read in one, candidates in the same or another, and an impression is
-judged over the candidates that have a text in the candidates' language.
+An article's position in the model's space depends on the language of its text. So each language has its own
+candidate vectors: histories are read in one language, candidates in the same or another, and an impression is
+evaluated over the candidates that have a text in the candidates' language.
 
-Two comparisons tell what a change of the candidates' language costs on one and the same lists, the histories staying
-in the main language (of most articles). ``same`` takes the candidates that have a text in both languages, and no
-others; ``mixed`` takes all that have one in the main language, and exchanges those that have the other as well.
+Two comparisons measure the cost of changing the candidates' language on the same lists, with histories kept in
+the main language (of most articles). ``same`` uses only the candidates that have a text in both languages;
+``mixed`` uses all that have one in the main language, and replaces those that also have the other.
 """
 
 import itertools
@@ -22,7 +22,7 @@ import tensorflow as tf
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.impressions import Impressions
-from trainer.data.split import impression_moments, split
+from trainer.data.split import impression_cut_times, split
 from trainer.data.variants import translations
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
@@ -46,7 +46,7 @@ from trainer.towers.items import ItemTable
 LANGUAGE_PAIR = "language_pair"
 SAME, MIXED = "same", "mixed"
 DIFFERENCE = "difference"
-# Languages with the most articles whose pairs are judged.
+# Maximum number of languages, by articles, whose pairs are evaluated.
 _MOST_LANGUAGES = 4
 _WHOLE = ("", "")
 _Scores = npt.NDArray[np.float64]
@@ -54,7 +54,7 @@ _Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class _Reading:
-    """The catalogue read in one language: which items have a text in it, and where that puts them."""
+    """The catalogue read in one language: the items with a text in it, and their vectors."""
 
     there: npt.NDArray[np.bool_]
     items: ItemTable
@@ -62,7 +62,7 @@ class _Reading:
     texts: npt.NDArray[np.float32]
 
     def exchanged(self, other: "_Reading") -> "_Reading":
-        """The same with the other's vectors of the items that it has."""
+        """A copy with the other's vectors for the items that it has."""
         there = other.there[:, np.newaxis]
         return replace(
             self,
@@ -73,7 +73,7 @@ class _Reading:
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """Impressions to judge, how their histories and candidates are read, and under which slice they are reported."""
+    """Impressions to evaluate, the languages of their histories and candidates, and the slice to report."""
 
     slice: tuple[str, str]
     impressions: Impressions
@@ -94,31 +94,31 @@ def evaluate_impressions(run: Run) -> EvaluationReport:
 
     Returns:
         A report whose slices are ``language_pair`` (``zh → en``: Chinese histories, English candidates) and for each
-        language ``en`` but the main one ``same: en`` and ``mixed: en``, each of two pairs and their paired difference.
+        language ``en`` but the main one ``same: en`` and ``mixed: en``, each with two pairs and their difference.
 
     Raises:
-        BabelrecError: The run was split otherwise, or no test impression can be judged.
+        BabelrecError: The run has another kind of split, or no test impression can be evaluated.
     """
     config = run.config
     if config.data.split.kind != "impressions":
         raise BabelrecError(
-            f"P3 holds out the last impressions, and {run.path} was trained on a split of another kind. Train it with "
+            f"P3 holds out the last impressions, but {run.path} was trained on a split of another kind. Train it with "
             "`data.split.kind: impressions` (configs/mind.yaml)."
         )
     dataset = run.dataset()
-    _, begin = impression_moments(dataset, config.data.split)
+    _, begin = impression_cut_times(dataset, config.data.split)
     if begin is None:
         raise BabelrecError("There is no test part (data.split.test_fraction is 0). Train a run with one.")
     catalogue = Catalogue.from_dataset(dataset)
     training = Impressions.from_dataset(dataset, catalogue, stop=begin)
     test = Impressions.from_dataset(dataset, catalogue, start=begin)
-    judged = test.only(np.ones(len(test.items), bool))
-    if not len(judged):
+    evaluated = test.only(np.ones(len(test.items), bool))
+    if not len(evaluated):
         raise BabelrecError(f"No test impression of {dataset.name} has a click and a candidate that was not clicked.")
     started = time.monotonic()
     vocabulary = Vocabulary.load(run.vocabulary)
     own, readings, model = _readings(run, dataset, catalogue, vocabulary)
-    histories = Histories.of(split(dataset, config.data).train_and_validation, catalogue, judged)
+    histories = Histories.of(split(dataset, config.data).train_and_validation, catalogue, evaluated)
     scorer = ImpressionScorer(model, vocabulary, histories)
     weights = run.read("blend.json")
     systems: dict[str, _System] = {
@@ -136,8 +136,8 @@ def evaluate_impressions(run: Run) -> EvaluationReport:
         "click-through": lambda task: click_through(task.impressions, training, len(catalogue)),
         "random": lambda task: np.random.default_rng(config.seed).random(len(task.impressions.items)),
     }
-    tasks = [_Task(_WHOLE, judged, histories, own, own), *_language_tasks(judged, histories, readings)]
-    measured = [_measure(system, tasks, judged) for system in systems.values()]
+    tasks = [_Task(_WHOLE, evaluated, histories, own, own), *_language_tasks(evaluated, histories, readings)]
+    measured = [_measure(system, tasks, evaluated) for system in systems.values()]
     advantages = [measured[0][_WHOLE].minus(other[_WHOLE]) for other in measured[1:]]
     figures = iter(
         summaries(
@@ -156,11 +156,11 @@ def evaluate_impressions(run: Run) -> EvaluationReport:
         slices=slices,
         seconds=time.monotonic() - started,
         sizes=Sizes(
-            users=len(set(judged.users)),
-            items=len(np.unique(judged.items)),
+            users=len(set(evaluated.users)),
+            items=len(np.unique(evaluated.items)),
             training=len(training),
-            test=int(judged.clicked.sum()),
-            impressions=len(judged),
+            test=int(evaluated.clicked.sum()),
+            impressions=len(evaluated),
         ),
         slice_sizes=_slice_sizes(tasks),
         baselines=tuple(
@@ -173,7 +173,7 @@ def evaluate_impressions(run: Run) -> EvaluationReport:
 def _readings(
     run: Run, dataset: Dataset, catalogue: Catalogue, vocabulary: Vocabulary
 ) -> tuple[_Reading, dict[str, _Reading], Recommender]:
-    """The catalogue as it is, in each of its languages (the one with the most articles first), and the model."""
+    """The catalogue unchanged, then in each of its languages (most articles first), and the model."""
     text = run.config.text
     table = make_item_table(catalogue, vocabulary, text)
     model = load_recommender(run, table)
@@ -198,12 +198,12 @@ def _readings(
     return reading(catalogue, np.ones(len(catalogue), bool), table), found, model
 
 
-def _language_tasks(judged: Impressions, histories: Histories, readings: Mapping[str, _Reading]) -> Iterator[_Task]:
-    """Every pair of languages, then the main one beside each other; what no impression is left of is left out."""
+def _language_tasks(evaluated: Impressions, histories: Histories, readings: Mapping[str, _Reading]) -> Iterator[_Task]:
+    """Every pair of languages, then the main one against each other; tasks without impressions are skipped."""
 
     def task(key: tuple[str, str], shown: npt.NDArray[np.bool_], history: str, candidates: _Reading) -> Iterator[_Task]:
         read = histories.only(readings[history].there)
-        left = judged.only(shown[judged.items])
+        left = evaluated.only(shown[evaluated.items])
         left = left.of(read.sizes(left) > 0)
         if len(left):
             yield _Task(key, left, read, readings[history], candidates)
@@ -216,7 +216,7 @@ def _language_tasks(judged: Impressions, histories: Histories, readings: Mapping
         both = first.there & second.there
         for candidates, name in ((first, main), (second, other)):
             yield from task((f"{SAME}: {other}", f"{main} → {name}"), both, main, candidates)
-        touched = judged.of(judged.containing(both[judged.items]))
+        touched = evaluated.of(evaluated.containing(both[evaluated.items]))
         for candidates, name in ((first, main), (first.exchanged(second), f"{other} or {main}")):
             for whole in task((f"{MIXED}: {other}", f"{main} → {name}"), first.there, main, candidates):
                 left = whole.impressions.of(np.isin(whole.impressions.ids, touched.ids))
@@ -224,15 +224,15 @@ def _language_tasks(judged: Impressions, histories: Histories, readings: Mapping
                     yield replace(whole, impressions=left)
 
 
-def _measure(system: _System, tasks: list[_Task], judged: Impressions) -> _Groups:
-    """Each task's metrics over all judged impressions, NaN outside the task; after two pairs their difference."""
-    place = {name: number for number, name in enumerate(judged.ids)}
+def _measure(system: _System, tasks: list[_Task], evaluated: Impressions) -> _Groups:
+    """Each task's metrics over all evaluated impressions, NaN outside it; after two pairs their difference."""
+    place = {name: number for number, name in enumerate(evaluated.ids)}
     found: _Groups = {}
     for task in tasks:
         rows = [place[name] for name in task.impressions.ids]
         values = {}
         for name, column in impression_metrics(task.impressions, system(task)).items():
-            values[name] = np.full(len(judged), np.nan)
+            values[name] = np.full(len(evaluated), np.nan)
             values[name][rows] = column
         dimension, _ = task.slice
         before = [key for key in found if key[0] == dimension]
@@ -243,7 +243,7 @@ def _measure(system: _System, tasks: list[_Task], judged: Impressions) -> _Group
 
 
 def _nested(figures: dict[tuple[str, str], Metrics]) -> tuple[Metrics, Slices]:
-    """The figures of the whole, and those of the slices by dimension."""
+    """The overall metrics, and those of the slices by dimension."""
     slices: Slices = {}
     for (dimension, group), metrics in figures.items():
         if dimension:

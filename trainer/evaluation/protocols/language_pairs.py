@@ -1,4 +1,4 @@
-"""Recall by the language that somebody reads and the language of what there was to find."""
+"""Recall by the user's language and the language of the held-out item."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from trainer.evaluation.metrics.item_sets import ItemSets
 from trainer.evaluation.metrics.ranking import Rankings
 from trainer.evaluation.metrics.slices import UNDETERMINED, Slice, slice_by_items
 
-# Of many languages the commonest pairs are told: a chart for each is drawn after each epoch.
+# With many languages only the most frequent pairs are reported: each has a chart updated after each epoch.
 MOST_PAIRS = 30
 
 
 def history_languages(histories: ItemSets, languages: Sequence[str]) -> list[str]:
-    """The language of most items of each user's history; of equally many the first by name, `und` without a history.
+    """The language of most items of each user's history; ties go to the first by name, `und` without a history.
 
     Args:
         histories: [U, I].
-        languages: One an item.
+        languages: One per item.
 
     Raises:
         ValueError: there is not one language for each item.
@@ -38,19 +38,19 @@ def history_languages(histories: ItemSets, languages: Sequence[str]) -> list[str
 def slice_by_language_pair(
     rankings: Rankings, relevant: ItemSets, histories: ItemSets, languages: Sequence[str], *, ks: Sequence[int]
 ) -> dict[tuple[str, str], Slice]:
-    """Metrics of each (language of the history, language of the held-out item), commonest pair first.
+    """Metrics of each (language of the history, language of the held-out item), most frequent pair first.
 
-    As slices by items: rankings stay those of the full catalogue, and a user's test items are those of one language.
+    As in slices by items, rankings are of the full catalogue, and a user's test items are those of one language.
 
     Args:
         rankings: [U, K].
         relevant: All test items of each user.
-        histories: What each user is asked with.
-        languages: One an item.
+        histories: The history each user is queried with.
+        languages: One per item.
         ks: Cut-offs.
 
     Returns:
-        At most `MOST_PAIRS`; nothing where all is one language.
+        At most `MOST_PAIRS`; empty if there is only one language.
     """
     readers = np.asarray(history_languages(histories, languages), dtype=object)
     found: dict[tuple[str, str], Slice] = {}

@@ -1,4 +1,4 @@
-"""P4: does a title's nearest neighbour in another language carry the same meaning?
+"""P4: does a title's nearest neighbour in another language have the same meaning?
 
 For N titles in two languages, accuracy@1 of a direction is the share of titles whose nearest neighbour by
 cosine among the N titles of the other language is its own translation. Two films may share a title; the
@@ -26,7 +26,7 @@ from trainer.text.settings import TextConfig
 from trainer.text.unit_vectors import unit
 from trainer.text.vectors import encode_texts
 
-# Similarities held at once: 16 Mi float32 are 64 MiB.
+# Maximum similarities in memory: 16 Mi float32 are 64 MiB.
 _BLOCK = 1 << 24
 
 _REFERENCES = {
@@ -40,7 +40,7 @@ class ParallelTitles:
     """Titles in two languages; ``first[i]`` and ``second[i]`` name the same thing.
 
     Attributes:
-        dataset: Where they come from.
+        dataset: Dataset they come from.
         languages: BCP 47 tags of ``first`` and ``second``.
         first: N titles.
         second: N titles.
@@ -52,13 +52,13 @@ class ParallelTitles:
     second: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Refuses sides of unequal length and sets without a choice."""
+        """Refuses sides of unequal length and sets with fewer than two pairs."""
         if len(self.first) != len(self.second):
-            raise ValueError(f"{len(self.first)} titles against {len(self.second)} translations")
+            raise ValueError(f"{len(self.first)} titles but {len(self.second)} translations")
         if len(self.first) < 2:
             raise BabelrecError(
                 f"{self.dataset} has {len(self.first)} pairs of titles in {' and '.join(self.languages)}; "
-                "accuracy@1 needs two at least."
+                "accuracy@1 needs at least two."
             )
 
     def __len__(self) -> int:
@@ -74,8 +74,8 @@ def table_titles(
     Args:
         dataset: Its name.
         items: Columns item_id, language, title.
-        translations: The same columns, for further languages of the items.
-        languages: Which two languages; items that have a title in both are taken, in order of item id.
+        translations: The same columns, for additional languages of the items.
+        languages: The two languages; items with a title in both are used, ordered by item id.
 
     Raises:
         BabelrecError: Fewer than two items have both.
@@ -102,7 +102,7 @@ def mind_titles(folder: Path) -> ParallelTitles:
             name = next(name for name in opened.namelist() if name.endswith("news.tsv"))
             text = opened.read(name)
     except (zipfile.BadZipFile, StopIteration) as error:
-        raise BabelrecError(f"{archive} is no xMIND archive with a news.tsv in it. Remedy: fetch it again.") from error
+        raise BabelrecError(f"{archive} is not an xMIND archive with a news.tsv. Remedy: download it again.") from error
     chinese = pl.read_csv(text, separator="\t", quote_char=None).select(pl.col("nid").alias("item_id"), "title")
     return table_titles(
         "mind",
@@ -115,9 +115,9 @@ def mind_titles(folder: Path) -> ParallelTitles:
 def kmrd_titles(folder: Path) -> ParallelTitles:
     """Korean with English titles of ``movies.txt``: the 991 of its 999 films that have both.
 
-    The production year after the English title is cut off, since the Korean title has none. What else
-    the field holds stays (some begin with the original title), so that the figure can stand beside the
-    reference in docs/evaluation.md, which was reached so.
+    The production year after the English title is removed, since the Korean title has none. The rest of
+    the field is kept (some begin with the original title), so that the figure is comparable with the
+    reference in docs/evaluation.md, which was measured that way.
     """
     films = pl.read_csv(
         _existing(folder / "movies.txt"), separator="\t", quote_char=None, infer_schema=False
@@ -160,8 +160,8 @@ def evaluate_parallel_titles(
 
     Args:
         titles: The pairs.
-        config: Which encoder.
-        progress: Show a bar while titles are encoded.
+        config: The encoder.
+        progress: Show a progress bar while encoding titles.
         resamples: Draws of the bootstrap.
 
     Returns:
@@ -204,7 +204,7 @@ def _references(titles: ParallelTitles) -> tuple[ReferenceResult, ...]:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise BabelrecError(f"P4 needs {path}, and there is no such file.")
+        raise BabelrecError(f"P4 needs {path}, but there is no such file.")
     return path
 
 
@@ -219,7 +219,7 @@ def evaluate_translations(run: Run, target: Config | None = None) -> EvaluationR
     translations = dataset.translations()
     if translations is None:
         raise BabelrecError(
-            f"{dataset.name} has titles in one language alone. P4 needs pairs: mind with xMIND files, or kmrd with "
+            f"{dataset.name} has titles in one language only. P4 needs pairs: mind with xMIND files, or kmrd with "
             "--set data.source.title_language=both."
         )
     first = dataset.items().collect()

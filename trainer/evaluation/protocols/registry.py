@@ -1,4 +1,4 @@
-"""The protocols that `evaluate` knows; the command line and docs/evaluation.md are made from them.
+"""The protocols of `evaluate`, also used for the command line and docs/evaluation.md.
 
 Nothing heavy is imported here: a protocol's own code is imported when it runs.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Target(Enum):
-    """Whether a protocol measures on another dataset, which `--target` names."""
+    """Whether a protocol evaluates on another dataset, given by `--target`."""
 
     REFUSED = "the run's own data"
     OPTIONAL = "the run's own data, or that of `--target`"
@@ -26,13 +26,13 @@ class Target(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """One question about a run, and how it is answered.
+    """An evaluation of a run.
 
     Attributes:
         name: `p1`, as on the command line.
         title: What it measures, in a few words.
         help: The same for `--help`.
-        target: What it measures on.
+        target: The data it evaluates on.
         function: Import path of (run) -> report; with a target (run, target's config) -> report.
     """
 
@@ -43,25 +43,23 @@ class Protocol:
     function: str
 
     def evaluate(self, run: "Run", target: Config | None) -> "EvaluationReport":
-        """Measures a run.
+        """Evaluates a run.
 
         Raises:
-            BabelrecError: a target is missing or out of place, or the protocol can't be applied.
+            BabelrecError: a target is missing or not allowed, or the protocol can't be applied.
         """
         if self.target is Target.REQUIRED and target is None:
             raise BabelrecError(f"{self.name} needs --target, for example --target configs/kmrd.yaml.")
         if self.target is Target.REFUSED and target is not None:
             others = " or ".join(each.name for each in PROTOCOLS.values() if each.target is not Target.REFUSED)
-            raise BabelrecError(
-                f"{self.name} measures the run on its own data; --target goes with --protocol {others}."
-            )
+            raise BabelrecError(f"{self.name} evaluates the run on its own data; --target needs --protocol {others}.")
         module, _, name = self.function.partition(":")
         evaluate = getattr(importlib.import_module(module), name)
         report: EvaluationReport = evaluate(run) if self.target is Target.REFUSED else evaluate(run, target)
         return report
 
     def stem(self, report: "EvaluationReport", target: Config | None) -> str:
-        """How the report's files are called: `evaluation` for the default protocol, else with protocol and data."""
+        """Base name of the report's files: `evaluation` for the default protocol, else with protocol and data."""
         if self.name == DEFAULT:
             return "evaluation"
         measured_on = target.name if self.target is Target.REQUIRED and target is not None else report.dataset

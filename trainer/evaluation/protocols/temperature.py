@@ -1,8 +1,8 @@
-"""Item cold start: items without a training interaction and the others, each ranked among its own kind.
+"""Item cold start: items without a training interaction and all others, each ranked among its own group.
 
-The slice `item_temperature` is the strict question: cold items compete with warm ones in one ranking of the full
-catalogue. Papers on cold start mostly rank cold items among cold ones and warm among warm; that is the easier question,
-and the two groups' figures then also differ by their number of candidates. Both stand in a report, under two names.
+The slice `item_temperature` is the strict setting: cold items compete with warm ones in one ranking of the full
+catalogue. Papers on cold start mostly rank cold items among cold ones and warm among warm; that is easier, and the
+two groups' figures then also differ by their number of candidates. A report contains both, under two names.
 """
 
 from collections.abc import Callable
@@ -24,15 +24,15 @@ def with_groups_alone(
     """Adds the slice `item_temperature_alone`.
 
     Args:
-        report: Of the same problem.
+        report: Report of the same problem.
         problem: With ``trained_items``.
-        rank: Mask [I] of the candidates -> rankings [U, K] of those alone.
+        rank: Mask [I] of the candidates -> rankings [U, K] of only those.
 
     Raises:
-        ValueError: the problem does not say which items are trained.
+        ValueError: the problem has no ``trained_items``.
     """
     if problem.trained_items is None:
-        raise ValueError("trained_items is None: cold items can't be told from warm ones")
+        raise ValueError("trained_items is None: cold and warm items can't be distinguished")
     slices, sizes = {}, {}
     for name, mask in ((COLD, ~problem.trained_items), (WARM, problem.trained_items)):
         part = problem.test.only_items(mask)

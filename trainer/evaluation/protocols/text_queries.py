@@ -1,4 +1,4 @@
-"""Text queries in many languages: whether translations get the same answers, and of the right genres."""
+"""Text queries in many languages: whether translations get the same results, and results of the right genres."""
 
 import functools
 import json
@@ -31,7 +31,7 @@ _Rows = NDArray[np.int64]
 
 
 class TextQuery(Settings):
-    """One query: its text in each language, and the category labels of right answers."""
+    """One query: its text in each language, and the category labels of correct results."""
 
     id: str = Field(min_length=1)
     genres: list[str] = Field(min_length=1)
@@ -43,13 +43,13 @@ _FILE: TypeAdapter[list[TextQuery]] = TypeAdapter(list[TextQuery])
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextQueryResult:
-    """One model's answers.
+    """One model's results.
 
     Attributes:
         model: its name.
         languages: L tags, as in the file.
-        overlap: [W, L], share of each query's ten items that are among those of the English wording.
-        ndcg: [W, L], NDCG@10 with the share of the query's genres that an item has as its gain.
+        overlap: [W, L], share of each query's ten items that the English wording also returns.
+        ndcg: [W, L], NDCG@10 with an item's gain being the share of the query's genres that it has.
     """
 
     model: str
@@ -58,7 +58,7 @@ class TextQueryResult:
     ndcg: NDArray[np.float64]
 
     def metrics(self) -> dict[str, float]:
-        """Means over queries: overlap (without English), NDCG, the worst language of each, and each by language."""
+        """Means over queries: overlap (without English), NDCG, the worst language for each, and both by language."""
         overlap, ndcg = self.overlap.mean(axis=0), self.ndcg.mean(axis=0)
         others = [place for place, tag in enumerate(self.languages) if tag != PIVOT]
         named = {
@@ -88,16 +88,16 @@ def load_text_queries(path: Path) -> list[TextQuery]:
     """Reads a file of queries (see ``benchmarks/text_queries.yaml``).
 
     Raises:
-        BabelrecError: unreadable, of another form, an id that appears twice, English missing, or queries that are
+        BabelrecError: unreadable, malformed, a repeated id, English missing, or queries that are
             not all in the same languages.
     """
     queries = read_yaml(path, _FILE, what="the queries", remedy="id, genres and texts by language.")
     if not queries:
-        raise BabelrecError(f"{path} holds no query. Give at least one.")
+        raise BabelrecError(f"{path} contains no queries. Add at least one.")
     seen: set[str] = set()
     for query in queries:
         if query.id in seen:
-            raise BabelrecError(f"{path}: {query.id!r} is there twice. Rename one.")
+            raise BabelrecError(f"{path}: {query.id!r} occurs twice. Rename one.")
         seen.add(query.id)
         if PIVOT not in query.texts or query.texts.keys() != queries[0].texts.keys():
             raise BabelrecError(
@@ -111,14 +111,14 @@ def genre_gains(queries: Sequence[TextQuery], catalogue: Catalogue) -> NDArray[n
     """[W, N]: the share of each query's genres that each item has.
 
     Raises:
-        BabelrecError: a genre that no item has.
+        BabelrecError: a genre without any items.
     """
     gains = np.zeros((len(queries), len(catalogue)))
     for place, query in enumerate(queries):
         for genre in query.genres:
             if genre not in catalogue.category_labels:
                 raise BabelrecError(
-                    f"Query {query.id!r}: no item has the category {genre!r}. There are "
+                    f"Query {query.id!r}: no item has the category {genre!r}. Available: "
                     f"{', '.join(catalogue.category_labels) or 'none'}."
                 )
             label = catalogue.category_labels.index(genre)
@@ -127,8 +127,8 @@ def genre_gains(queries: Sequence[TextQuery], catalogue: Catalogue) -> NDArray[n
     return gains
 
 
-def judge(model: str, languages: Sequence[str], rows: _Rows, gains: NDArray[np.float64]) -> TextQueryResult:
-    """Measures answers.
+def evaluate(model: str, languages: Sequence[str], rows: _Rows, gains: NDArray[np.float64]) -> TextQueryResult:
+    """Evaluates results.
 
     DCG@10 is the sum of gain / log2(rank + 1) over the ten places, divided by that of the ten largest gains of the
     catalogue (Järvelin and Kekäläinen, 2002, doi 10.1145/582415.582418, with linear gain).
@@ -136,7 +136,7 @@ def judge(model: str, languages: Sequence[str], rows: _Rows, gains: NDArray[np.f
     Args:
         model: Its name.
         languages: L tags, English among them.
-        rows: [W, L, 10] item rows, best first, -1 where there is none.
+        rows: [W, L, 10] item rows, best first, -1 if missing.
         gains: [W, N].
     """
     english = rows[:, list(languages).index(PIVOT)]
@@ -151,20 +151,20 @@ def judge(model: str, languages: Sequence[str], rows: _Rows, gains: NDArray[np.f
 
 
 def evaluate_text_queries(run: Run, queries: Sequence[TextQuery], *, baselines: bool = True) -> list[TextQueryResult]:
-    """Asks each query in each language, as an unknown user, over the run's whole catalogue.
+    """Runs each query in each language, as an unknown user, on the run's whole catalogue.
 
-    Answers are found as in the exported graph.
+    Results are computed as in the exported graph.
 
     Args:
         run: A finished run.
         queries: From `load_text_queries`.
-        baselines: Also judge the encoder's cosine of query and item (title with its categories), and random order.
+        baselines: Also evaluate the encoder's cosine of query and item (title with its categories), and random order.
 
     Returns:
         The run's model, named ``babelrec``, then the baselines.
 
     Raises:
-        BabelrecError: the run is not finished, or a genre is not of its catalogue.
+        BabelrecError: the run is not finished, or a genre is not in its catalogue.
     """
     dataset = run.dataset()
     catalogue = Catalogue.from_dataset(dataset)
@@ -179,7 +179,7 @@ def evaluate_text_queries(run: Run, queries: Sequence[TextQuery], *, baselines: 
         chance = np.random.default_rng(run.config.seed)
         answers["random"] = np.stack([chance.permutation(len(catalogue))[:K] for _ in texts])
     shape = (len(queries), len(languages), -1)
-    return [judge(name, languages, rows.reshape(shape), gains) for name, rows in answers.items()]
+    return [evaluate(name, languages, rows.reshape(shape), gains) for name, rows in answers.items()]
 
 
 def write_text_queries(
@@ -204,7 +204,7 @@ def write_text_queries(
 
 
 def to_markdown(results: Sequence[TextQueryResult]) -> str:
-    """One table over the models, one over the languages of the first."""
+    """One table of the models, one of the first model's languages."""
     lines = [
         "| model | overlap@10 | worst language | NDCG@10 by genre | worst language |",
         "|---|---|---|---|---|",

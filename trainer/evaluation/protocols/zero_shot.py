@@ -1,4 +1,4 @@
-"""P2: the run's model on the items and users of a dataset that it has never seen."""
+"""P2: the run's model on the items and users of an unseen dataset."""
 
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
@@ -13,16 +13,15 @@ from trainer.runs import Run
 def evaluate_zero_shot(run: Run, target: Config) -> EvaluationReport:
     """Zero-shot: the run's model on the items and users of another dataset.
 
-    No id of the target is known to the model: a query is a history of items that are placed by
-    their content, and so are the candidates. The target's interactions feed queries and baselines
-    alone.
+    The model knows no ids of the target: a query is a history of items placed by their content, and
+    so are the candidates. The target's interactions are used only for queries and baselines.
 
     Args:
         run: A finished run.
         target: Config of the other dataset, its positives and its split.
 
     Raises:
-        BabelrecError: the target is what the run was trained on.
+        BabelrecError: the target is the run's own training data.
     """
     dataset = prepare(target.data.source)
     if dataset.fingerprint == run.dataset().fingerprint:

@@ -1,4 +1,4 @@
-"""A comparison of runs for the terminal (rich), readers (Markdown), programs (JSON) and eyes (PNG)."""
+"""A comparison of runs for the terminal (rich), as Markdown, JSON and plots (PNG)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from trainer.files import atomic_file, write_text
 
 _HEADLINE = ("recall@10", "recall@20", "ndcg@10", "mrr@10", "auc", "mrr", "ndcg@5", "accuracy@1")
 _NOTE = (
-    "Differences are paired user by user against the first run; an interval that leaves out 0 is one to rely on. "
-    "Where they are missing, the runs were asked by other users, or evaluated by an earlier version."
+    "Differences are paired user by user against the first run; an interval that excludes 0 is significant. "
+    "They are missing if the runs were evaluated on other users or by an earlier version."
 )
 
 
@@ -25,7 +25,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 
     Args:
         comparison: What to show.
-        console: Where to; None is standard output.
+        console: Output; None: standard output.
     """
     console = console or Console()
     first = comparison.runs[0]
@@ -50,7 +50,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 
 
 def comparison_markdown(comparison: Comparison, *, plots: Sequence[str] = ()) -> str:
-    """The comparison as a Markdown page; ``plots`` are images beside it."""
+    """The comparison as a Markdown page; ``plots`` are images next to it."""
     first = comparison.runs[0]
     metrics = headline_metrics(comparison)
     header = ["run", *map(metric_label, metrics), "epochs", "fit, s", "ranking, s"]
@@ -65,7 +65,7 @@ def comparison_markdown(comparison: Comparison, *, plots: Sequence[str] = ()) ->
     ]
     parts = [
         f"# {len(comparison.runs)} runs on {escape(first.dataset)}",
-        f"Protocol {first.protocol}, {first.split} split. Brackets hold 95 % bootstrap intervals over users.",
+        f"Protocol {first.protocol}, {first.split} split. Brackets contain 95 % bootstrap intervals over users.",
         markdown_table(header, rows),
     ]
     paired = [run for run in comparison.runs if run.versus_first is not None]
@@ -86,7 +86,7 @@ def comparison_markdown(comparison: Comparison, *, plots: Sequence[str] = ()) ->
 
 def write_comparison(comparison: Comparison, directory: Path) -> list[Path]:
     """Writes ``compare.json``, ``compare.md`` and plots, each atomically; returns the files."""
-    # matplotlib takes as long to import as the rest of a comparison to make.
+    # Importing matplotlib takes as long as the rest of a comparison.
     from trainer.evaluation.report.compare_plots import draw
 
     drawn = {directory / name: picture for name, picture in draw(comparison, headline_metrics(comparison)).items()}
@@ -104,7 +104,7 @@ def write_comparison(comparison: Comparison, directory: Path) -> list[Path]:
 
 
 def headline_metrics(comparison: Comparison) -> list[str]:
-    """Which metrics are shown: the usual ones that a run has, or all."""
+    """The metrics to show: the usual ones that a run has, or all."""
     known = {name for run in comparison.runs for name in run.metrics}
     return [name for name in _HEADLINE if name in known] or sorted(known)
 

@@ -1,4 +1,4 @@
-"""Pictures of a comparison of runs."""
+"""Plots of a comparison of runs."""
 
 import functools
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ _PANELS = 4
 
 
 def draw(comparison: Comparison, metrics: Sequence[str]) -> dict[str, bytes | None]:
-    """File name -> PNG; None where there is nothing to draw.
+    """File name -> PNG; None if there is nothing to draw.
 
     Args:
         comparison: What to show, with curves.
-        metrics: Which, in this order; the first four are drawn.
+        metrics: Metrics in order; the first four are drawn.
     """
     return {
         "compare-metrics.png": png(functools.partial(_metrics_figure, comparison, metrics[:_PANELS])),
@@ -37,7 +37,7 @@ def _metrics_figure(comparison: Comparison, metrics: Sequence[str]) -> Figure:
                 continue
             low, high = metric.ci95 or (metric.value, metric.value)
             colour = MODEL_COLOUR if place == len(runs) - 1 else "#444444"
-            # A bootstrap interval of very few users may leave out the mean itself.
+            # A bootstrap interval of very few users may exclude the mean itself.
             arms = [[max(metric.value - low, 0.0)], [max(high - metric.value, 0.0)]]
             axes.errorbar(metric.value, place, xerr=arms, fmt="o", color=colour, capsize=3)
         axes.set_title(metric_label(name), fontsize=10, fontweight="normal")
@@ -48,7 +48,7 @@ def _metrics_figure(comparison: Comparison, metrics: Sequence[str]) -> Figure:
     figure.suptitle(printable(f"{first.dataset}, {first.protocol}"), x=0.01, ha="left", fontweight="bold")
     caption(
         figure,
-        "Lines: 95 % bootstrap intervals over users, of each run alone: as a rule wider than paired ones.",
+        "Lines: 95 % bootstrap intervals over users, of each run separately: usually wider than paired ones.",
     )
     return figure
 

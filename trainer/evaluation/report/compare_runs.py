@@ -1,4 +1,4 @@
-"""Runs beside each other: metrics with intervals, settings that differ, validation by epoch, paired differences."""
+"""Comparison of runs: metrics with intervals, settings that differ, validation by epoch, paired differences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,8 +21,8 @@ class Paired:
     """A run minus the first one, user by user.
 
     Attributes:
-        users: How many both were asked by.
-        metrics: Mean differences with intervals; one that leaves out 0 is one to rely on.
+        users: Number of common users.
+        metrics: Mean differences with intervals; one that excludes 0 is significant.
     """
 
     users: int
@@ -34,16 +34,16 @@ class ComparedRun:
     """One run.
 
     Attributes:
-        name: Its directory's name, or more of its path where two are called alike.
+        name: Its directory's name, or more of its path if two have the same name.
         path: Its directory.
         dataset, protocol, split: What was measured.
         metrics: As in its report.
-        fit_seconds: Of the process that finished the training; None for runs that don't tell.
-        evaluate_seconds: Of the ranking alone.
-        epochs: That it was trained for.
-        curve: Of the phase that chose the number of epochs; None without a validation part.
-        versus_first: Against the first run; None where it is the first, was asked by other users, or has no file of
-            each user's figures.
+        fit_seconds: Duration of the process that finished the training; None if not recorded.
+        evaluate_seconds: Duration of the ranking only.
+        epochs: Number of training epochs.
+        curve: Curve of the phase that chose the number of epochs; None without a validation part.
+        versus_first: Difference to the first run; None if it is the first, was evaluated on other users, or has no file
+            of per-user metrics.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Comparison:
 
     Attributes:
         runs: In the order given.
-        settings: Dotted name -> value in each run, for settings that differ; None where a run has no such setting.
+        settings: Dotted name -> value in each run, for settings that differ; None if a run has no such setting.
         schema: Version of this format.
     """
 
@@ -86,11 +86,11 @@ def compare_runs(paths: Sequence[Path], *, stem: str = DEFAULT_STEM, curves: boo
 
     Args:
         paths: Run directories, two or more; paired differences are to the first.
-        stem: Which report of theirs, such as ``evaluation-p2-kmrd``.
+        stem: Name of the report, such as ``evaluation-p2-kmrd``.
         curves: Whether to read their curves, which takes seconds.
 
     Raises:
-        BabelrecError: fewer than two, one given twice, one without that report, or reports of different protocols.
+        BabelrecError: fewer than two runs, a repeated one, one without that report, or reports of different protocols.
     """
     if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
         raise BabelrecError("compare needs two or more different run directories.")
@@ -98,10 +98,10 @@ def compare_runs(paths: Sequence[Path], *, stem: str = DEFAULT_STEM, curves: boo
     reports = [_report(path, stem) for path in paths]
     kinds = list(dict.fromkeys((report.dataset, report.protocol, report.split) for report in reports))
     if len(kinds) > 1:
-        told = "; ".join(f"{dataset} by {protocol} on {split}" for dataset, protocol, split in kinds)
+        measured = "; ".join(f"{dataset} by {protocol} on {split}" for dataset, protocol, split in kinds)
         raise BabelrecError(
-            f"These runs were measured on different things, so their figures can't be compared: {told}. Compare runs "
-            "of one dataset and protocol, or name a report that all have with --report."
+            f"These runs were measured on different things, so they can't be compared: {measured}. Compare runs "
+            "of one dataset and protocol, or choose a report that all have with --report."
         )
     users = [_users(path, stem) for path in paths]
     names = _names(paths)

@@ -31,7 +31,7 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 class Sizes:
     """What was evaluated: users with test items, candidate items, training and test pairs.
 
-    Where an average is over impressions: how many, with `training` impressions before them and `test` clicks in them.
+    If averages are over impressions: their number, with `training` impressions before and `test` clicks in them.
     """
 
     __pydantic_config__ = _STRICT
@@ -66,7 +66,7 @@ class BaselineResult:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceResult:
-    """A figure from elsewhere, measured by the same protocol; it was not computed in this run."""
+    """A published figure measured by the same protocol, not computed in this run."""
 
     __pydantic_config__ = _STRICT
 
@@ -77,7 +77,7 @@ class ReferenceResult:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
-    """One model on one split by one protocol, with what stands beside it.
+    """One model on one split by one protocol, with baselines and references.
 
     Attributes:
         dataset: name of the dataset, for instance `movielens-100k`.
@@ -88,12 +88,12 @@ class EvaluationReport:
         slices: dimension -> group -> metrics.
         seconds: wall-clock time of the evaluation.
         sizes: number of users, items and interactions.
-        slice_sizes: dimension -> group -> what the slice's figures rest on.
+        slice_sizes: dimension -> group -> the amount of data behind the slice.
         curves: metric -> cut-off -> value.
         baselines: the same figures for the baselines.
-        reference: figures from elsewhere.
-        heads: ranking head -> its quality on held-out events, positive or not; only of protocols that have them.
-        users: ``user_id`` and each metric of each evaluated user, or None. In memory alone: `write` keeps it beside
+        reference: figures from other sources.
+        heads: ranking head -> its quality on held-out events, positive or not; only for protocols that have them.
+        users: ``user_id`` and each metric of each evaluated user, or None. In memory only: `write` stores it next to
             the JSON, as Parquet.
         schema: version of this format.
     """
@@ -132,10 +132,10 @@ class EvaluationReport:
 
         Args:
             text: the JSON document.
-            origin: what to call it in an error, usually its path.
+            origin: its name in error messages, usually its path.
 
         Raises:
-            BabelrecError: it is no JSON, has another schema, or a key is missing, unknown or of the wrong
+            BabelrecError: it is not JSON, has another schema, or a key is missing, unknown or of the wrong
                 type.
         """
         try:
@@ -168,5 +168,5 @@ def load(path: Path) -> EvaluationReport:
             f"{file} does not exist. Remedy: `python -m trainer.task evaluate --run-dir {file.parent}`."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BabelrecError(f"{file} cannot be read: {error}. Remedy: evaluate the run again.") from error
+        raise BabelrecError(f"{file} can't be read: {error}. Remedy: evaluate the run again.") from error
     return EvaluationReport.from_json(text, origin=str(file))

@@ -1,8 +1,8 @@
-"""Fonts for plots: labels may be in any language, and come out the same on every machine.
+"""Fonts for plots: labels may be in any language, and look the same on every machine.
 
-matplotlib brings DejaVu Sans (Latin, Greek, Cyrillic, Arabic, Hebrew, Georgian, Armenian); ``font_files`` holds subsets
-of Noto for Chinese, Japanese, Korean, Thai, the scripts of India, Khmer, Lao and emoji. matplotlib itself joins Arabic
-letters and draws them from right to left.
+matplotlib includes DejaVu Sans (Latin, Greek, Cyrillic, Arabic, Hebrew, Georgian, Armenian); ``font_files`` contains
+subsets of Noto for Chinese, Japanese, Korean, Thai, the scripts of India, Khmer, Lao and emoji. matplotlib itself joins
+Arabic letters and draws them from right to left.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ _LONGEST_LABEL: Final = 48
 
 @functools.cache
 def font_families() -> tuple[str, ...]:
-    """The families to draw text with, for matplotlib's `font.family`; the first that has a character draws it."""
+    """The families to draw text with, for matplotlib's `font.family`; the first one with a character draws it."""
     families = [_FIRST]
     for path in sorted(DIRECTORY.glob("*.[ot]tf")):
         font_manager.fontManager.addfont(path)
         entries = font_manager.fontManager.ttflist
-        # Bold text is drawn by the same files; otherwise each title would log that there are no bold ones.
+        # Bold text uses the same files; otherwise each title would log that bold ones are missing.
         entries.append(dataclasses.replace(entries[-1], weight=700))
         families.append(entries[-1].name)
     return tuple(families)
@@ -37,6 +37,6 @@ def _drawable() -> frozenset[str]:
 
 
 def printable(text: str) -> str:
-    """`text` as it can be drawn: lines cut at 48 characters, `?` for what no font has."""
+    """Drawable form of `text`: lines cut at 48 characters, `?` for characters without a font."""
     lines = ("".join(c if c in _drawable() else "?" for c in line) for line in text.split("\n"))
     return "\n".join(line if len(line) <= _LONGEST_LABEL else line[: _LONGEST_LABEL - 1] + "\u2026" for line in lines)

@@ -11,17 +11,17 @@ from trainer.evaluation.report.fonts import printable
 from trainer.evaluation.report.head_tables import METHOD_LABELS
 from trainer.evaluation.report.style import COLOURS, GREY, MODEL_COLOUR, caption, new_figure
 
-# TensorBoard shows pictures about 340 pixels wide: on this many inches, text of 10 points has 12 pixels there.
+# TensorBoard shows images about 340 pixels wide: at this many inches, 10-point text is 12 pixels high there.
 _CARD_WIDTH: Final = 3.8
 
 
 def precision_recall_figure(heads: Mapping[str, HeadResult], dataset: str, *, card: bool = False) -> Figure | None:
-    """Precision over recall of each binary head that met both classes.
+    """Precision over recall of each binary head with both classes.
 
     Args:
-        heads: What was measured, by head.
+        heads: Results by head.
         dataset: For the title.
-        card: For one head and TensorBoard's small pictures, whose own titles say the rest.
+        card: For one head in TensorBoard's small images, whose own titles give the rest.
     """
     drawn = {name: head for name, head in heads.items() if head.precision_recall}
     if not drawn:
@@ -48,9 +48,9 @@ def reliability_figure(heads: Mapping[str, HeadResult], dataset: str, *, card: b
     """Share of positives over predicted probability, before and after calibration, above the pairs in each bin.
 
     Args:
-        heads: What was measured, by head.
+        heads: Results by head.
         dataset: For the title.
-        card: For one head and TensorBoard's small pictures, whose own titles say the rest.
+        card: For one head in TensorBoard's small images, whose own titles give the rest.
     """
     drawn = [head for head in heads.values() if head.reliability]
     if not drawn:
@@ -64,7 +64,7 @@ def reliability_figure(heads: Mapping[str, HeadResult], dataset: str, *, card: b
     panels[columns].set_ylabel("Pairs")
     _title(figure, dataset if card else f"Reliability on held-out events, {dataset}")
     if not card:
-        caption(figure, "Points: 15 bins of equal width. On the dashed line a prediction means what it says.")
+        caption(figure, "Points: 15 bins of equal width. The dashed line is perfect calibration.")
     return figure
 
 
@@ -83,7 +83,7 @@ def _reliability(above: Axes, below: Axes, head: HeadResult) -> None:
         above.plot(predicted, [each.observed for each in bins], marker=marker, color=colour, label=label)
         total = len(head.reliability)
         width = 1.0 / 15 / (total + 0.5)
-        # A bin's bar stands in the middle of the bin, not at its mean prediction: bars of two methods don't overlap.
+        # A bar is at the middle of its bin, not at the mean prediction: bars of two methods don't overlap.
         middles = [(min(int(each.predicted * 15), 14) + 0.5) / 15 + (place - (total - 1) / 2) * width for each in bins]
         below.bar(middles, [each.pairs for each in bins], width, color=colour)
     above.set_title(printable(head.output), fontsize=10, fontweight="normal")

@@ -15,18 +15,18 @@ METHOD_LABELS = {
 ORDER_HEADER = ("prediction", "pairs", "positive", "AUC", "AP", "RMSE", "MAE")
 PROBABILITY_HEADER = ("prediction", "calibration", "log loss", "Brier", "ECE", "ECE mass")
 NOTES = {
-    "AUC": "chance that a positive pair is predicted above a negative one, over all users' pairs together; 0.5 by "
+    "AUC": "probability that a positive pair is scored above a negative one, over all users' pairs together; 0.5 by "
     "guessing",
-    "AP": "average precision: mean share of positives among the pairs predicted highest; the share of all by guessing",
-    "RMSE, MAE": "root mean square and mean absolute error, in stars or whatever the labels count",
-    "log loss, Brier": "how far the probabilities are from what happened; lower is better",
+    "AP": "average precision: mean share of positives among the pairs predicted highest; the overall share by guessing",
+    "RMSE, MAE": "root mean square and mean absolute error, in units of the labels, such as stars",
+    "log loss, Brier": "error of the predicted probabilities; lower is better",
     "ECE": "mean gap between predicted probability and share of positives, over 15 bins of equal width (mass: of "
     "equally many pairs)",
 }
 
 
 Row = tuple[list[str], list[Metric | None]]
-"""Words, then figures."""
+"""Text cells, then numeric cells."""
 
 
 def order_rows(heads: Mapping[str, HeadResult]) -> list[Row]:
@@ -45,7 +45,7 @@ def order_rows(heads: Mapping[str, HeadResult]) -> list[Row]:
 
 
 def probability_rows(heads: Mapping[str, HeadResult]) -> list[Row]:
-    """Rows of `PROBABILITY_HEADER`: one for each method of each binary head; the one that is served has a mark."""
+    """Rows of `PROBABILITY_HEADER`: one per method and binary head; the served one is marked."""
     rows = []
     for head in heads.values():
         for method, metrics in head.probabilities.items():

@@ -1,7 +1,7 @@
-"""Makes the fonts in ``font_files`` from Noto's: ``python -m trainer.evaluation.report.make_fonts DIRECTORY``.
+"""Builds the fonts in ``font_files`` from Noto's: ``python -m trainer.evaluation.report.make_fonts DIRECTORY``.
 
-They are subsets without hints, under names of their own, so that a machine's Noto fonts are never mistaken for them.
-The directory holds the files of `SOURCES`, as published by the Noto project (https://github.com/notofonts).
+They are unhinted subsets under their own names, so that installed Noto fonts are never mistaken for them.
+The directory contains the files of `SOURCES`, as published by the Noto project (https://github.com/notofonts).
 """
 
 import hashlib
@@ -32,11 +32,11 @@ class Source:
     """A font of the Noto project.
 
     Attributes:
-        file: Its name.
-        sha256: Of its bytes.
-        script: Names the family that is made of it.
-        number: Its place in a collection (TTC).
-        blocks: Ranges of code points that are kept, without their ends; None is all.
+        file: Its file name.
+        sha256: Its SHA-256.
+        script: Script, which names the resulting family.
+        number: Its index in a collection (TTC).
+        blocks: Ranges of code points to keep, ends excluded; None: all.
     """
 
     file: str
@@ -90,7 +90,7 @@ def make(source: Source, directory: Path) -> Path:
     options = subset.Options(hinting=False, notdef_outline=True, name_IDs=["*"], glyph_names=False)
     options.drop_tables += ["BASE", "VORG", "vhea", "vmtx", "DSIG"]
     if source.number is not None:
-        # Of the collection's features only those that compose; its variants would bring their glyphs along.
+        # Only the collection's composition features; variants would add their glyphs.
         options.layout_features = ["ccmp", "mark", "mkmk"]
     subsetter = subset.Subsetter(options)
     kept = font.getBestCmap().keys()
@@ -113,7 +113,7 @@ def make(source: Source, directory: Path) -> Path:
 
 
 def main() -> None:
-    """Makes all of them."""
+    """Builds all fonts."""
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
     for source in SOURCES:

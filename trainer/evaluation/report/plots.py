@@ -28,7 +28,7 @@ _SIDE_LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class _System:
-    """The model, a baseline or a reference, and how it is drawn."""
+    """The model, a baseline or a reference, and its drawing style."""
 
     name: str
     metrics: Metrics
@@ -40,15 +40,15 @@ class _System:
 
     @property
     def computed(self) -> bool:
-        """Whether its figures are of this run; references are hatched instead of filled."""
+        """Whether its figures are from this run; references are hatched instead of filled."""
         return self.hatch is None
 
 
 def render_plots(report: EvaluationReport) -> dict[str, bytes]:
     """Draws the plots that the report has data for.
 
-    `metrics` (metrics beside the baselines and references, with intervals), `recall-at-k` (recall over k),
-    `languages` (recall by item language), `trade-off` (recall against popularity and coverage), and of the ranking
+    `metrics` (metrics compared with baselines and references, with intervals), `recall-at-k` (recall over k),
+    `languages` (recall by item language), `trade-off` (recall against popularity and coverage), and for the ranking
     heads `heads-precision-recall` and `heads-reliability`.
 
     Returns:
@@ -133,7 +133,7 @@ def _languages(report: EvaluationReport, systems: list[_System]) -> Figure | Non
         (dimension, group)
         for dimension in dimensions
         for group in report.slices.get(dimension, {})
-        # A difference is of another size than what it is the difference of.
+        # A difference has another scale than its operands.
         if not (impressions and group == "difference")
     ]
     hidden = len(places) - _MOST_LANGUAGES
@@ -192,16 +192,16 @@ def _trade_off(report: EvaluationReport, systems: list[_System]) -> Figure | Non
         axes.set_xlim(*((0, 103) if side.startswith("popularity") else (-0.03, 1.03)))
         axes.set_xlabel(_SIDE_LABELS[side])
     panels[0].set_ylabel("Recall@10")
-    panels[0].set_title(printable(f"Accuracy against what the lists hold, {report.dataset}"), pad=14)
+    panels[0].set_title(printable(f"Accuracy against content of the lists, {report.dataset}"), pad=14)
     panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
 def _grouped_bars(axes: Axes, systems: list[_System], rows: list[list[Metric | None]]) -> None:
-    """One group of bars a column of `rows`, one bar a system; what has no figure takes no place."""
+    """One group of bars per column of `rows`, one bar per system; missing values take no space."""
     width = 0.84 / len(systems)
     present = np.array([[metric is not None for metric in row] for row in rows])
-    # Bars stand side by side, the middle of the group above its label.
+    # Bars are side by side, with the group centred above its label.
     shift = (np.cumsum(present, axis=0) - (present.sum(axis=0) + 1) / 2) * width
     for number, (system, row) in enumerate(zip(systems, rows, strict=True)):
         metrics = [metric for metric in row if metric is not None]
@@ -248,7 +248,7 @@ def _arms(metrics: Sequence[Metric]) -> NDArray[np.float64]:
     """Lengths of error bars below and above, [2, N]; 0 without an interval."""
     ends = np.array([metric.ci95 or (metric.value, metric.value) for metric in metrics])
     values = np.array([metric.value for metric in metrics])
-    # The mean may lie outside a percentile interval of very few users.
+    # The mean may be outside a percentile interval with very few users.
     arms: NDArray[np.float64] = np.maximum(np.stack([values - ends[:, 0], ends[:, 1] - values]), 0.0)
     return arms
 

@@ -1,8 +1,8 @@
-"""Figures that other programs reached by the same protocols, to stand beside a model's own.
+"""Reference figures of other programs by the same protocols.
 
 P1: implicit 0.7.3 (popularity, BPR, ALS, EASE), one run each. P2: cosine between the mean mUSE vector of
 the history and each title, without training. Source: the reference table of docs/evaluation.md. The popularity
-row also tests the harness: a run whose own popularity differs by more than `TOLERANCE` has a fault.
+row also tests the harness: a run whose own popularity differs by more than `TOLERANCE` has a bug.
 """
 
 from trainer.evaluation.metrics.per_user import Metric
@@ -41,5 +41,5 @@ _REFERENCES: dict[tuple[str, str], tuple[ReferenceResult, ...]] = {
 
 
 def references(dataset: str, protocol: str) -> tuple[ReferenceResult, ...]:
-    """The reference figures for a dataset and protocol; none for others, such as the user's own data."""
+    """The reference figures for a dataset and protocol; empty for others, such as the user's own data."""
     return _REFERENCES.get((dataset, protocol), ())

@@ -1,4 +1,4 @@
-"""How every plot of the project looks, and how a figure becomes a PNG."""
+"""Common plot style, and conversion of figures to PNG."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from trainer.evaluation.report.fonts import font_families
 
-# The evaluated model first; the rest of Okabe and Ito's palette, which colour-blind readers can tell apart.
+# The evaluated model first; the rest of Okabe and Ito's palette, which colour-blind readers can distinguish.
 MODEL_COLOUR: Final = "#0072B2"
 COLOURS: Final = ("#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
 GREY: Final = "#8A8A8A"
@@ -35,7 +35,7 @@ _STYLE: Final[dict[Any, Any]] = {
 
 
 def png(draw: Callable[[], Figure | None]) -> bytes | None:
-    """The figure that ``draw`` makes in the project's style as PNG; None where it makes none."""
+    """The figure drawn by ``draw`` in the project's style, as PNG; None if there is none."""
     with matplotlib.rc_context(_STYLE | {"font.family": list(font_families())}):
         figure = draw()
         if figure is None:

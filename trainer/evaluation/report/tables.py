@@ -21,27 +21,27 @@ _LIST_METRICS = [f"{metric.name}@10" for metric in METRICS.values() if not metri
 _DIMENSIONS = {
     "item_language": "item language",
     "item_temperature": "cold and warm items",
-    "item_temperature_alone": "cold items among cold ones, warm among warm",
+    "item_temperature_alone": "cold items ranked among cold ones, warm among warm",
     "user_activity": "training items of the user",
     "language_pair": "language of histories → candidates",
 }
 _COMPARISONS = {
-    "same": "candidates' language, of those that have a text in both (main language and {})",
-    "mixed": "candidates' language, those with a text in {} exchanged and the others as they are",
+    "same": "candidates' language, for those with a text in both (main language and {})",
+    "mixed": "candidates' language, those with a text in {} replaced and the others unchanged",
 }
 _OTHER_LABELS = {"accuracy": "Accuracy", "auc": "AUC"}
 
 
 _IMPRESSION_NOTES = {
     "AUC": "how often a clicked candidate scores higher than another one of the same impression; 0.5 is chance",
-    "MRR": "mean over an impression's clicks of one over their places (MIND's definition)",
-    "NDCG@k": "gain of the clicks among the first k, places near the top counting for more, of the most possible",
+    "MRR": "mean over an impression's clicks of 1 / rank (MIND's definition)",
+    "NDCG@k": "gain of the clicks among the first k, weighted towards the top, relative to the maximum",
     "difference": "the second row minus the first, paired impression by impression",
 }
 
 
 def metric_label(name: str) -> str:
-    """How a metric is called in tables and plots: `ndcg@10` -> `NDCG@10`."""
+    """Label of a metric in tables and plots: `ndcg@10` -> `NDCG@10`."""
     base, at, cutoff = name.partition("@")
     metric = METRICS.get(base)
     label = _OTHER_LABELS.get(base, base.replace("_", " ")) if metric is None else metric.label
@@ -49,7 +49,7 @@ def metric_label(name: str) -> str:
 
 
 def accuracy_metrics(report: EvaluationReport) -> list[str]:
-    """P1's or P3's headline metrics that the report has, and those that it alone has."""
+    """P1's or P3's headline metrics in the report, and its additional ones."""
     if by_impression(report):
         return [name for name in _IMPRESSION_HEADLINE if name in report.metrics]
     own = [name for name in report.metrics if name.partition("@")[0] not in METRICS]
@@ -57,12 +57,12 @@ def accuracy_metrics(report: EvaluationReport) -> list[str]:
 
 
 def by_impression(report: EvaluationReport) -> bool:
-    """Whether averages are over impressions (P3) and not over users."""
+    """Whether averages are over impressions (P3) rather than users."""
     return report.sizes is not None and report.sizes.impressions is not None
 
 
 def slice_title(dimension: str) -> str:
-    """How a dimension of slices is called: `item_language` -> `item language`."""
+    """Title of a dimension of slices: `item_language` -> `item language`."""
     kind, colon, other = dimension.partition(": ")
     if colon and kind in _COMPARISONS:
         return _COMPARISONS[kind].format(other)
@@ -74,7 +74,7 @@ def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
 
     Args:
         report: what to show.
-        plots: file names of images beside the page.
+        plots: file names of images next to the page.
     """
     columns = accuracy_metrics(report)
     unit = "impression" if by_impression(report) else "user"
@@ -84,14 +84,14 @@ def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
         f"Protocol {report.protocol}, {report.split} split, {ranked} in "
         f"{report.seconds:.1f} s. {_sizes(report)}".rstrip(),
         "## Accuracy",
-        f"Brackets hold 95 % bootstrap intervals over {unit}s. Rows in italics were not computed in this run.",
+        f"Brackets contain 95 % bootstrap intervals over {unit}s. Rows in italics were not computed in this run.",
         markdown_table(["model", *map(metric_label, columns)], _accuracy_rows(report, columns)),
     ]
     better = [(result.model, result.advantage) for result in report.baselines if result.advantage]
     if better:
         parts += [
             f"## {escape(report.model)} minus each baseline",
-            f"Differences are paired {unit} by {unit}; an interval that leaves out 0 is one to rely on.",
+            f"Differences are paired {unit} by {unit}; an interval that excludes 0 is significant.",
             markdown_table(
                 ["baseline", *map(metric_label, columns)],
                 [[escape(name), *(_cell(gain.get(c), sign=True) for c in columns)] for name, gain in better],
@@ -101,7 +101,7 @@ def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
     if lists:
         rows = [[f"**{escape(report.model)}**", *(_cell(report.metrics.get(c), c) for c in lists)]]
         rows += [[escape(b.model), *(_cell(b.metrics.get(c), c) for c in lists)] for b in report.baselines]
-        parts += ["## What the lists hold", markdown_table(["model", *map(metric_label, lists)], rows)]
+        parts += ["## Content of the lists", markdown_table(["model", *map(metric_label, lists)], rows)]
     for dimension in report.slices:
         if report.slices[dimension]:
             parts += _slice_section(report, dimension, columns[0])
@@ -121,11 +121,11 @@ def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
 
 
 def print_table(report: EvaluationReport, console: Console | None = None) -> None:
-    """Prints the model beside its baselines, and the slices by item language when there are several.
+    """Prints the model and its baselines, and the slices by item language if there are several.
 
     Args:
         report: what to show.
-        console: where to; None is standard output.
+        console: output; None: standard output.
     """
     console = console or Console()
     columns = accuracy_metrics(report)
@@ -163,8 +163,8 @@ def _head_sections(report: EvaluationReport) -> list[str]:
 
     parts = [
         "## Ranking heads",
-        "Judged on the events of the held-out period, positive or not. `constant` gives every pair the share of "
-        "positives; temperature (T) and bias were fitted on the validation part.",
+        "Measured on the events of the held-out period, positive or not. `constant` predicts the share of "
+        "positives for every pair; temperature (T) and bias were fitted on the validation part.",
         table(ORDER_HEADER, order_rows(report.heads)),
     ]
     rows = probability_rows(report.heads)
@@ -281,12 +281,12 @@ def _cell(metric: Metric | None, name: str = "", *, sign: bool = False, strong: 
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column flush left and the others right."""
+    """A Markdown table, the first column left-aligned and the others right-aligned."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def escape(text: str) -> str:
-    """Keeps a name from being read as Markdown or from breaking its table."""
+    """Escapes a name for Markdown tables."""
     plain = " ".join(text.split())
     return "".join("\\" + character if character in "\\`*_|[]<>#" else character for character in plain)

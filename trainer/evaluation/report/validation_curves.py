@@ -1,4 +1,4 @@
-"""What early stopping went by, read from a run's events."""
+"""The metric used for early stopping, read from a run's events."""
 
 from typing import Any, Final
 
@@ -8,12 +8,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from trainer.evaluation.report.curves import Curve
 from trainer.runs import Run
 
-# The rarer one first.
+# The less common one first.
 _MONITORS: Final = ("auc", "recall@10")
 
 
 def validation_curve(run: Run) -> Curve | None:
-    """Values after each epoch, from TensorBoard's events; of an epoch that was logged twice, the last."""
+    """Values after each epoch, from TensorBoard's events; for an epoch logged twice, the last one."""
     events = EventAccumulator(str(run.path), size_guidance={"tensors": 0}).Reload()
     tags = events.Tags()["tensors"]
     for metric in _MONITORS:

@@ -1,4 +1,4 @@
-"""Writes an evaluation report for programs (JSON), readers (Markdown) and eyes (PNG)."""
+"""Writes an evaluation report as JSON, Markdown and plots (PNG)."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from trainer.files import atomic_file, write_text
 def write(report: EvaluationReport, directory: Path, *, stem: str = DEFAULT_STEM) -> list[Path]:
     """Writes the report as JSON, Markdown and plots, each file atomically.
 
-    Everything is rendered before the first file is touched, and the JSON comes last: whoever finds it finds
-    the rest. Plots of an earlier report under the same stem that this one has no data for are removed.
+    Everything is rendered before the first file is touched, and the JSON comes last: if it exists, so does
+    everything else. Plots of an earlier report with the same stem that this one lacks are removed.
 
     Args:
         report: what to write.
-        directory: made when missing.
-        stem: names the files: `evaluation.json`, `evaluation.md`, `evaluation-metrics.png`, ..., and
-            `evaluation-users.parquet` where the report has figures of each user.
+        directory: created if missing.
+        stem: base name of the files: `evaluation.json`, `evaluation.md`, `evaluation-metrics.png`, ..., and
+            `evaluation-users.parquet` if the report has per-user metrics.
 
     Returns:
         The files written, JSON first.

@@ -1,8 +1,8 @@
-"""Apertium: rule-based machine translation on this machine, by its command and installed language pairs.
+"""Apertium: local rule-based machine translation with its command and installed language pairs.
 
 A batch is one process in null-flush mode: texts end with NUL, and so do their translations. Apertium's own
-(de)formatters swallow NUL, so texts are handed over in its stream format (``-f none``), in which reserved
-characters carry a backslash and what must not be translated stands in square brackets
+(de)formatters swallow NUL, so texts are passed in its stream format (``-f none``), in which reserved
+characters are escaped by a backslash and untranslatable parts are in square brackets
 (https://wiki.apertium.org/wiki/Apertium_stream_format).
 """
 
@@ -24,27 +24,27 @@ from trainer.text.translation.base import Translator
 
 _INSTALL = (
     "On Debian and Ubuntu: apt-get install apertium and the packages of the pairs, for example apertium-eng-spa and "
-    "apertium-fr-es; or set text.translation.apertium.command to where it is."
+    "apertium-fr-es; or set text.translation.apertium.command to its path."
 )
 _RESERVED = re.compile(r"[\\\[\]{}^$/@<>]")
-# What a markup reader takes as one: comments, tags, declarations.
+# Markup units: comments, tags, declarations.
 _TAG = re.compile(r"""<!--.*?-->|</?[A-Za-z](?:"[^"]*"|'[^']*'|[^<>"'])*>|<![^<>]*>""", re.DOTALL)
-# Blanks that are no word separators for Apertium, and a character that its generators take for a mark.
+# Blanks that don't separate words for Apertium, and a character that its generators take for a mark.
 _KEPT = re.compile(r"[\r\n\t~]+")
 # A part of a translation in stream format: a bracketed blank, an escaped character, anything else.
 _PIECES = re.compile(r"\[(?:\\.|[^\\\]])*\]|\\.|[^\\\[]+|.", re.DOTALL)
 
 
 class Apertium(Translator):
-    """Translates by the installed pairs; where no pair is direct, through other languages.
+    """Translates with the installed pairs, via other languages if there is no direct pair.
 
     Args:
         config: Command, data folder, markup, pivots.
-        mark_unknown: Put ``*`` before words that the dictionaries lack, as Apertium does by itself; else they stay
-            as they are.
+        mark_unknown: Put ``*`` before words that the dictionaries lack, as Apertium does by default; else they are
+            left unchanged.
 
     Raises:
-        BabelrecError: There is no such command.
+        BabelrecError: The command does not exist.
     """
 
     def __init__(self, config: ApertiumConfig, *, mark_unknown: bool = False) -> None:
@@ -57,7 +57,7 @@ class Apertium(Translator):
 
     @cached_property
     def pairs(self) -> dict[tuple[str, str], str]:
-        """The installed directions: (source, target) as BCP 47 tags -> Apertium's name of the mode."""
+        """The installed directions: (source, target) as BCP 47 tags -> Apertium's mode name."""
         pairs: dict[tuple[str, str], str] = {}
         for mode in self._run([*self._data(), "-l"], b"").decode().split():
             tags = [_tag(part) for part in mode.split("-")]
@@ -66,13 +66,13 @@ class Apertium(Translator):
         return pairs
 
     def offers(self, source: str, target: str) -> bool:
-        """Whether pairs lead from ``source`` to ``target``, directly or through one of ``config.pivots``."""
+        """Whether pairs connect ``source`` to ``target``, directly or through one of ``config.pivots``."""
         return self.route(source, target) is not None
 
     def route(self, source: str, target: str) -> list[str] | None:
-        """The modes of the way from ``source`` to ``target``, one or two; None when there is none.
+        """The one or two modes from ``source`` to ``target``; None if there is no route.
 
-        A tag with a region takes the pair of that region where there is one (``pt-BR``), else the language's.
+        A tag with a region uses that region's pair if there is one (``pt-BR``), else the language's.
         """
         direct = self._pair(source, target)
         if direct is not None:
@@ -91,7 +91,7 @@ class Apertium(Translator):
         return None
 
     def identity(self, source: str, target: str) -> str:
-        """Version, modes and a digest of the pairs' data, so that an upgrade translates anew."""
+        """Version, modes and a digest of the pairs' data, so that an upgrade causes retranslation."""
         modes = self._modes(source, target)
         digest = hashlib.sha256()
         for mode in modes:
@@ -101,7 +101,7 @@ class Apertium(Translator):
         return f"{name} {self._config.markup} unknown-{unknown}"
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> Iterator[list[str]]:
-        """Translates by one process for each batch and pair on the way; see :meth:`Translator.translate`."""
+        """Translates with one process per batch and pair; see :meth:`Translator.translate`."""
         markup = self._config.markup == "html"
         modes = self._modes(source, target)
         for begin in range(0, len(texts), self._config.batch_size):
@@ -115,7 +115,7 @@ class Apertium(Translator):
         if modes is None:
             installed = ", ".join(sorted({f"{first}-{second}" for first, second in self.pairs})) or "none"
             raise BabelrecError(
-                f"Apertium has no pair from {source!r} to {target!r}, nor a way through "
+                f"Apertium has no pair from {source!r} to {target!r}, nor a route via "
                 f"{' or '.join(self._config.pivots) or 'another language'} (installed pairs: {installed}). {_INSTALL}"
             )
         return modes
@@ -125,13 +125,13 @@ class Apertium(Translator):
         given = b"".join(part.encode() + b"\0" for part in stream)
         answer = self._run([*self._data(), "-z", *unknown, "-f", "none", mode], given).decode("utf-8", "replace")
         *parts, rest = answer.split("\0")
-        # The programs of the pipe flush once more when it is closed, hence empty parts behind the last.
+        # The programs in the pipe flush once more when it is closed, hence empty parts at the end.
         parts, rest = parts[: len(stream)], "".join(parts[len(stream) :]) + rest
         if len(parts) != len(stream) or rest.strip():
-            beside = f" and {rest[:80]!r} beside them" if rest.strip() else ""
+            extra = f" and {rest[:80]!r} in addition" if rest.strip() else ""
             raise BabelrecError(
-                f"Apertium's {mode} answered {len(parts)} of {len(stream)} texts{beside}. Its installation is damaged, "
-                "or a program of this pair does not know null-flush."
+                f"Apertium's {mode} answered {len(parts)} of {len(stream)} texts{extra}. Its installation is damaged, "
+                "or a program of this pair does not support null-flush."
             )
         return parts
 
@@ -172,15 +172,15 @@ class Apertium(Translator):
         except OSError as error:
             raise BabelrecError(f"{self._command} can't be run: {error}. {_INSTALL}") from error
         if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["nothing on standard error"]
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["nothing on standard error"]
             raise BabelrecError(
-                f"{self._command} {' '.join(arguments)} failed ({done.returncode}): {said[0]}. {_INSTALL}"
+                f"{self._command} {' '.join(arguments)} failed ({done.returncode}): {lines[0]}. {_INSTALL}"
             )
         return done.stdout
 
 
 def _tag(name: str) -> str:
-    """Apertium's name of a language (``eng``, ``pt_BR``) as a BCP 47 tag; empty for other variants of it."""
+    """Converts Apertium's name of a language (``eng``, ``pt_BR``) to a BCP 47 tag; empty for other variants."""
     language, _, variant = name.partition("_")
     if variant and not re.fullmatch("[A-Z]{2}", variant):
         return ""
@@ -223,5 +223,5 @@ def _from_stream(stream: str, *, markup: bool) -> str:
         else:
             text = piece[1:] if piece.startswith("\\") else piece
             parts.append(html.escape(text, quote=False) if markup else text)
-    # Dropped pronouns leave their blank behind.
+    # Dropped pronouns leave a blank behind.
     return re.sub(r"(?<=\S) {2,}(?=\S)", " ", "".join(parts)).strip()

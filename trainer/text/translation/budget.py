@@ -1,4 +1,4 @@
-"""What a translator may use up: requests, characters, tokens. Nothing is spent beyond it."""
+"""Hard limits on a translator's requests, characters and tokens."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from trainer.errors import BabelrecError
 
 @dataclass(slots=True)
 class Budget:
-    """Counts what was spent, and refuses what would go beyond a limit before it is spent.
+    """Counts what was spent, and refuses anything that would exceed a limit.
 
     Attributes:
         max_requests: Attempts, repeated ones included; None: no limit.
@@ -15,7 +15,7 @@ class Budget:
         max_tokens: Tokens read and written.
         requests: Spent so far.
         characters: Spent so far.
-        tokens: Spent or set aside so far.
+        tokens: Spent or reserved so far.
     """
 
     max_requests: int | None = None
@@ -26,11 +26,11 @@ class Budget:
     tokens: int = 0
 
     def reserve(self, characters: int, tokens: int) -> None:
-        """Spends one request and sets its size aside.
+        """Spends one request and reserves its size.
 
         Args:
-            characters: That will be sent.
-            tokens: The most that it can take.
+            characters: Number of characters to send.
+            tokens: The maximum that it can use.
 
         Raises:
             BabelrecError: A limit would be exceeded; nothing is spent.
@@ -42,14 +42,14 @@ class Budget:
         ):
             if limit is not None and spent + more > limit:
                 raise BabelrecError(
-                    f"The translation budget does not allow for the next request: {spent:,} {name} are spent, it may "
-                    f"take {more:,} more, and text.translation.openai.max_{name} is {limit:,}. What is translated so "
-                    "far is kept; raise the limit and run the same command again."
+                    f"The translation budget does not cover the next request: {spent:,} {name} are spent, it may "
+                    f"need {more:,} more, and text.translation.openai.max_{name} is {limit:,}. Translations so "
+                    "far are kept; raise the limit and run the same command again."
                 )
         self.requests += 1
         self.characters += characters
         self.tokens += tokens
 
-    def settle(self, reserved: int, used: int) -> None:
-        """Corrects the tokens of a request that has been answered, from what was set aside to what it took."""
+    def reconcile(self, reserved: int, used: int) -> None:
+        """Replaces the reserved tokens of an answered request by those actually used."""
         self.tokens += used - reserved

@@ -1,4 +1,4 @@
-"""Translate-then-encode: texts of a catalogue in many languages into one, each distinct text once."""
+"""Translate-then-encode: translates a multilingual catalogue to one language, each distinct text once."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ from trainer.text.translation.store import TranslationStore
 
 
 def make_translator(config: TranslationConfig) -> Translator:
-    """The translator that ``config.translator`` names.
+    """Creates the translator selected by ``config.translator``.
 
     Raises:
-        BabelrecError: None is named, or what it needs is not there.
+        BabelrecError: None is selected, or its requirements are missing.
     """
     if config.translator == "apertium":
         from trainer.text.translation.apertium import Apertium
@@ -38,7 +38,7 @@ def translation_store() -> TranslationStore:
 def translate_catalogue(
     texts: Sequence[str], languages: Sequence[str], config: TranslationConfig, *, progress: bool = True
 ) -> tuple[list[str], list[str]]:
-    """Translates into ``config.target`` what is in one of ``config.sources``.
+    """Translates texts in one of ``config.sources`` to ``config.target``.
 
     Args:
         texts: N texts.
@@ -47,11 +47,11 @@ def translate_catalogue(
         progress: Show a progress bar (on standard error).
 
     Returns:
-        N texts, and the N languages that they are in now.
+        N texts, and their N languages now.
 
     Raises:
-        BabelrecError: The translator can't be had, has no way from a language of ``config.sources``, fails, or
-            comes to the end of its budget. What it translated is kept on disk.
+        BabelrecError: The translator is not available, can't translate a language of ``config.sources``, fails, or
+            exhausts its budget. Its translations so far are kept on disk.
     """
     target = normalise(config.target)
     wanted = None if config.sources is None else {normalise(tag) for tag in config.sources}
@@ -82,24 +82,24 @@ def translate_texts(
     *,
     progress: bool = True,
 ) -> list[str]:
-    """Translates texts of one language, from the store where they were translated before.
+    """Translates texts of one language, using stored translations where available.
 
-    Each batch is stored as soon as it is there: an interrupted call goes on where it stopped. Blank texts stay
-    as they are, and characters that UTF-8 can't write become U+FFFD.
+    Each batch is stored as soon as it is complete: an interrupted call resumes where it stopped. Blank texts are
+    unchanged, and characters that UTF-8 can't encode become U+FFFD.
 
     Args:
         texts: N texts in any order, repeats allowed.
         source: Their language.
-        target: The language wanted.
-        translator: Has a way between them.
-        store: What is there already, and where new translations go.
+        target: The target language.
+        translator: A translator for this pair.
+        store: Existing translations; new ones are added.
         progress: Show a progress bar (on standard error).
 
     Returns:
         N translations.
 
     Raises:
-        BabelrecError: As of the translator and the store.
+        BabelrecError: From the translator or the store.
     """
     clean = [replace_surrogates(text) for text in texts]
     distinct = [text for text in dict.fromkeys(clean) if text.strip()]
@@ -122,9 +122,9 @@ def translate_texts(
 def _check_sources(translator: Translator, wanted: set[str] | None, target: str) -> None:
     for source in sorted(wanted or ()):
         if source != target and not translator.offers(source, target):
-            # The translator's own error says which pairs there are.
+            # The translator's own error lists the available pairs.
             translator.identity(source, target)
-            raise BabelrecError(f"text.translation has no way from {source!r} to {target!r}.")
+            raise BabelrecError(f"text.translation can't translate from {source!r} to {target!r}.")
 
 
 def _to_be_translated(translator: Translator, language: str, wanted: set[str] | None, target: str) -> bool:

@@ -1,4 +1,4 @@
-"""Translations on disk: what was translated once is neither computed nor paid for again."""
+"""Disk store of translations, so that no text is translated or paid for twice."""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -20,18 +20,18 @@ _KEYS_PER_QUERY = 500
 class TranslationStore:
     """One SQLite file, keyed by the digest of (translator, source, target, text).
 
-    Several processes may use it at once. A batch is written in one transaction, so that a kill loses the
-    batch in hand at most.
+    Several processes may use it at once. A batch is written in one transaction, so that a kill loses at most the
+    current batch.
 
     Args:
-        path: The file; it is made, with its folder, when it is first written to.
+        path: The file; created, with its folder, on first write.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def look_up(self, identity: str, source: str, target: str, texts: Sequence[str]) -> dict[str, str]:
-        """The stored translations among ``texts``: text -> translation.
+        """The stored translations of ``texts``: text -> translation.
 
         Raises:
             BabelrecError: The file is damaged.
@@ -50,7 +50,7 @@ class TranslationStore:
         return found
 
     def add(self, identity: str, source: str, target: str, translations: dict[str, str]) -> None:
-        """Stores text -> translation; what is there already is replaced.
+        """Stores text -> translation; existing entries are replaced.
 
         Raises:
             BabelrecError: The file is damaged or can't be written.
@@ -84,7 +84,7 @@ class TranslationStore:
     def _fault(self, error: sqlite3.Error) -> BabelrecError:
         damaged = getattr(error, "sqlite_errorname", "") in ("SQLITE_CORRUPT", "SQLITE_NOTADB")
         remedy = (
-            "Remove the file to start a new one" if damaged else "See that there is room and that it may be written"
+            "Remove the file to start a new one" if damaged else "Check that there is free space and write permission"
         )
         return BabelrecError(f"The store of translations {self._path} can't be used: {error}. {remedy}.")
 

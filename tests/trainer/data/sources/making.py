@@ -23,7 +23,7 @@ def make(folder: Path, log: str = LOG, catalogue: str = CATALOGUE, **settings: A
 
 
 def fault(folder: Path, *args: str, **settings: Any) -> str:
-    """The error that `make` ends with; nothing is left in the cache."""
+    """The error raised by `make`; checks that nothing is left in the cache."""
     before = sorted((folder / "cache").glob("datasets/*"))
     with pytest.raises(DatasetError) as caught:
         make(folder, *args, **settings)

@@ -25,7 +25,7 @@ ITEMS = "item_id,title,language\n007,x,en\n8,y,en\n"
 
 
 def read(path: Path, **form: Any) -> list[tuple[str | None, ...]]:
-    """All columns of a file as its reader gives them."""
+    """All columns of a file as read."""
     table = delimited.read(
         path, "items", TableFormat(**form), ["a"], lambda names: {n: n for n in names}, path.with_suffix(".out")
     )
@@ -34,7 +34,7 @@ def read(path: Path, **form: Any) -> list[tuple[str | None, ...]]:
     return rows
 
 
-# Any text but the two characters that no CSV can hold or that end a record in a way of their own.
+# Any text but the two characters that no CSV can hold or that end a record in a special way.
 _TEXT = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
     | st.sampled_from('",;\t\n\r|\'日本語한국어ไทยعربي🎬" ')
@@ -120,26 +120,26 @@ def test_odd_quotes_in_a_column_that_is_not_mapped_lose_nothing(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
-        ("007,Red, white,en\n8,y,en\n", "row 1: 4 fields where the header has 3. Remedy: put a field"),
-        ("007,x,en\n8,y\n007,z\n", "row 2: 2 fields where the header has 3 (2 rows are so)"),
-        ("007,x,en,\n8,y,en,\n", "row 1: 4 fields where the header has 3 (2 rows are so)"),
-        ('007,"x\n y",en\n\n8,y\n', "row 2 (line 5): 2 fields where the header has 3"),
+        ("007,Red, white,en\n8,y,en\n", "row 1: 4 fields but the header has 3. Remedy: put a field"),
+        ("007,x,en\n8,y\n007,z\n", "row 2: 2 fields but the header has 3 (2 such rows)"),
+        ("007,x,en,\n8,y,en,\n", "row 1: 4 fields but the header has 3 (2 such rows)"),
+        ('007,"x\n y",en\n\n8,y\n', "row 2 (line 5): 2 fields but the header has 3"),
         ('007,x,en\n8,"open,en\n9,z,en\n', 'row 2: the quote (") that opens a field in it is never closed'),
         ('007,x,en\n8,"Heroes" by Bowie,en\n', 'row 2: text follows the quote (") that closes a field'),
         ('007,x,en\n8,"6\\" pipe",en\n', 'row 2: text follows the quote (") that closes a field'),
-        ("007,x,en\n8,a\x00b,en\n", "row 2: it holds a NUL byte"),
-        ("007,x,en\n   \n8,y,en\n", "row 2: 1 field where the header has 3"),
+        ("007,x,en\n8,a\x00b,en\n", "row 2: it contains a NUL byte"),
+        ("007,x,en\n   \n8,y,en\n", "row 2: 1 field but the header has 3"),
     ],
 )
-def test_a_row_that_is_not_like_the_header_is_named(tmp_path: Path, content: str, wanted: str) -> None:
+def test_a_row_that_is_not_like_the_header_is_reported(tmp_path: Path, content: str, wanted: str) -> None:
     text = fault(tmp_path, LOG, "item_id,title,language\n" + content)
     assert f"catalogue.csv, {wanted}" in text
 
 
-def test_a_field_too_many_in_a_tsv_is_named(tmp_path: Path) -> None:
+def test_a_field_too_many_in_a_tsv_is_reported(tmp_path: Path) -> None:
     (tmp_path / "c.tsv").write_text("item_id\ttitle\tlanguage\n007\tx\ten\n8\ty\tz\ten\n")
     text = fault(tmp_path, items=tmp_path / "c.tsv")
-    assert "c.tsv, row 2: 4 fields where the header has 3" in text
+    assert "c.tsv, row 2: 4 fields but the header has 3" in text
     assert "quote" in text
 
 
@@ -151,7 +151,7 @@ def test_a_field_too_many_in_a_tsv_is_named(tmp_path: Path) -> None:
             ['"Heroes" by Bowie', 'Pipe 3/4"'],
         ),
         ('item_id\ttitle\tlanguage\n007\t"Heroes\ten\n8\tLow"\ten\n', ['"Heroes', 'Low"']),
-        # A quoted header: written by a tool that quotes.
+        # A quoted header: written by a tool that quotes fields.
         ('"item_id"\t"title"\t"language"\n"007"\t"a\tb"\t"en"\n"8"\t"say ""hi"""\t"en"\n', ["a\tb", 'say "hi"']),
     ],
 )
@@ -176,7 +176,7 @@ def test_quotes_that_happen_to_pair_up_over_rows_are_refused(tmp_path: Path) -> 
     log = LOG.replace(",8,", ",007,")
     dataset = make(tmp_path, log, "item_id,title,language\n" + rows, quote='"')
     assert dataset.items().collect()["title"].to_list() == ["Heroes,en\n8,Blue,en\n9,Low", "Dog"]
-    # Line breaks as such are no fault.
+    # Line breaks by themselves are valid.
     rows = '007,"one, two\nthree",en\n8,"a\n\nb",en\n'
     dataset = make(tmp_path, LOG, "item_id,title,language\n" + rows)
     assert dataset.items().collect()["title"].to_list() == ["one, two\nthree", "a\n\nb"]
@@ -192,7 +192,7 @@ def test_a_space_before_quotes_is_refused(tmp_path: Path) -> None:
 
 def test_the_line_that_tells_excel_the_delimiter(tmp_path: Path) -> None:
     text = fault(tmp_path, LOG, "sep=;\n" + ITEMS.replace(",", ";"))
-    assert "its first line 'sep=;' is no header" in text or "its first line 'sep=' is no header" in text
+    assert "its first line 'sep=;' is not a header" in text or "its first line 'sep=' is not a header" in text
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
@@ -216,7 +216,7 @@ def test_a_comma_stays_the_delimiter_where_others_occur(tmp_path: Path) -> None:
     assert items["categories"].to_list() == [["x", "y"], ["z", "w"]]
 
 
-def test_a_delimiter_that_nobody_guesses(tmp_path: Path) -> None:
+def test_a_delimiter_that_must_be_set(tmp_path: Path) -> None:
     catalogue = ITEMS.replace(",", "~")
     assert "set `data.source.delimiter`" in fault(tmp_path, LOG, catalogue)
     dataset = make(tmp_path, LOG, catalogue, formats={"items": {"delimiter": "~"}})
@@ -249,26 +249,26 @@ def test_encodings(tmp_path: Path, encoding: str, caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize(
     ("name", "content", "wanted"),
     [
-        ("c.csv", b"\x1f\x8b\x08\x00rest", "is gzip data, other than its name says. Remedy: name it with `.gz`"),
-        ("c.csv.gz", b"item_id,title\n", "is not gzip, other than its name says. Remedy: take off `.gz`"),
+        ("c.csv", b"\x1f\x8b\x08\x00rest", "is gzip data, despite its name. Remedy: name it with `.gz`"),
+        ("c.csv.gz", b"item_id,title\n", "is not gzip, despite its name. Remedy: remove `.gz` from its name"),
         (
             "c.csv",
             b"PK\x03\x04 workbook",
-            "Excel workbook is one), other than its name says. Remedy: save the sheet",
+            "Excel workbook is one), despite its name. Remedy: save the sheet",
         ),
-        ("c.csv", b"PAR1 nothing", "is Parquet, other than its name says. Remedy: name it `.parquet`"),
+        ("c.csv", b"PAR1 nothing", "is Parquet, despite its name. Remedy: name it `.parquet`"),
         ("c.csv", b"<!DOCTYPE html><html>", "is a web page"),
         ("c.csv", b"", "the table `items` is empty"),
         ("c.csv", b"\n\n", "the table `items` is empty"),
         ("c.csv", b"item_id,title,language\n", "the table `items` is empty"),
         ("c.csv.gz", gzip.compress(b"item_id,title,language\n" * 9999)[:-20], "gzip data are incomplete or damaged"),
         ("c.parquet", b"PAR1 nothing", "is truncated: its Parquet footer is missing"),
-        ("c.parquet", b"item_id,title\n", "is no Parquet file"),
+        ("c.parquet", b"item_id,title\n", "is not a Parquet file"),
         ("c.xlsx", b"PK\x03\x04", "save the sheet as CSV UTF-8"),
-        ("c.json", b"[]", "write one JSON object a line and name it .jsonl"),
+        ("c.json", b"[]", "write one JSON object per line and name it .jsonl"),
     ],
 )
-def test_a_file_that_is_something_else_is_named(tmp_path: Path, name: str, content: bytes, wanted: str) -> None:
+def test_a_file_that_is_something_else_is_reported(tmp_path: Path, name: str, content: bytes, wanted: str) -> None:
     (tmp_path / name).write_bytes(content)
     text = fault(tmp_path, items=tmp_path / name)
     assert name in text
@@ -276,13 +276,13 @@ def test_a_file_that_is_something_else_is_named(tmp_path: Path, name: str, conte
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+def test_a_file_that_may_not_be_read_is_reported(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text(ITEMS)
     (tmp_path / "c.csv").chmod(0)
     assert "permission denied" in fault(tmp_path, items=tmp_path / "c.csv")
 
 
-def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+def test_blank_lines_are_not_rows(tmp_path: Path) -> None:
     dataset = make(tmp_path, LOG, "\n\nitem_id,title,language\n\n007,x,en\n\n8,y,en\n\n")
     assert dataset.items().collect()["title"].to_list() == ["x", "y"]
     assert dataset.read["items"]["blank_lines"] == 3
@@ -299,14 +299,14 @@ def test_header_names(tmp_path: Path) -> None:
     dataset = make(tmp_path, LOG, ",item_id,title,language\n0,007,x,en\n1,8,y,en\n")
     assert dataset.read["items"]["unused"] == ["(unnamed)"]
     text = fault(tmp_path, LOG, "item_id,title,title,language\n007,x,z,en\n")
-    assert "2 columns of the header are called `title`" in text
+    assert "2 columns of the header are named `title`" in text
     dataset = make(tmp_path, LOG, "item_id,title,note,note,language\n007,x,1,2,en\n8,y,1,2,en\n")
     assert dataset.rows["items"] == 2
 
 
 def test_faults_name_the_line_where_fields_hold_line_breaks(tmp_path: Path) -> None:
     log = 'user_id,item_id,timestamp,event,note\nu,8,1700000000,view,"two\nlines"\nu,8,never,view,\n'
-    assert "column `timestamp`, row 2 (line 4): 'never' is no time" in fault(tmp_path, log)
+    assert "column `timestamp`, row 2 (line 4): 'never' is not a time" in fault(tmp_path, log)
 
 
 def test_a_record_larger_than_a_block(tmp_path: Path) -> None:
@@ -342,9 +342,9 @@ def test_a_directory_of_parts(tmp_path: Path) -> None:
     (folder / "_SUCCESS").write_text("")
     (folder / "day=1" / "part-2.csv").write_text("")
     text = fault(tmp_path, interactions=folder)
-    assert "column `timestamp`, part-1.csv, row 2: 'x' is no time" in text
+    assert "column `timestamp`, part-1.csv, row 2: 'x' is not a time" in text
     (folder / "day=1" / "part-1.csv").write_text("item_id,user_id,timestamp,event\n007,v,x,view\n8,w,x,view\n")
-    assert "part-1.csv, row 1: 'x' is no time; so is 1 more row (part-1.csv, row 2)" in fault(
+    assert "part-1.csv, row 1: 'x' is not a time; likewise 1 more row (part-1.csv, row 2)" in fault(
         tmp_path, interactions=folder, time_unit="s"
     )
     (folder / "day=1" / "part-1.csv").write_text("item_id,user_id,timestamp,event\n007,v,1700000001,view\n")
@@ -384,4 +384,4 @@ def test_a_reader_that_loses_rows_is_found(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(pl.LazyFrame, "sink_parquet", lossy)
     text = fault(tmp_path)
-    assert "log.csv has 2 records, but 1 rows of it arrived and 0 were left out" in text
+    assert "log.csv has 2 records, but 1 rows were read and 0 were dropped" in text

@@ -15,7 +15,7 @@ CONTENT = b"ratings\n" * 40_000
 
 
 class Server(ThreadingHTTPServer):
-    """Answers each request with the next of ``answers``, the last one for ever."""
+    """Answers each request with the next of ``answers``, repeating the last one."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -34,7 +34,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, content = answers[min(self.server.requests, len(answers) - 1)]
         self.server.requests += 1
         self.send_response(status)
-        # A status of 200 with a longer length announced is a connection cut in the middle.
+        # Status 200 with a longer announced length simulates a connection cut in the middle.
         self.send_header("Content-Length", str(len(CONTENT) if status == 200 else len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -117,7 +117,7 @@ def test_a_wheel_that_pip_does_not_find_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("BABELREC_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(DownloadError, match=r"absent-package==1\.0 can't be downloaded by pip"):
+    with pytest.raises(DownloadError, match=r"absent-package==1\.0 can't be downloaded with pip"):
         fetch_wheel(Wheel("absent-package==1.0", "absent_package-1.0-py3-none-any.whl", "0" * 64))
 
 

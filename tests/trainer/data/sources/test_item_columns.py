@@ -1,4 +1,4 @@
-"""Placeholders among categories, and how the languages of items came about."""
+"""Placeholders among categories, and how the languages of items were determined."""
 
 import logging
 from pathlib import Path
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 LOG = "user_id,item_id,timestamp,event\nu,1,1700000000,view\n"
 
 
-def test_placeholders_are_no_category(tmp_path: Path) -> None:
+def test_placeholders_are_not_categories(tmp_path: Path) -> None:
     catalogue = (
         "item_id,title,language,categories\n"
         "1,a,en,(no genres listed)\n2,b,en,Drama|N/A\n3,c,en, unknown |없음\n4,d,en,-\n5,e,en,\n"
@@ -21,7 +21,7 @@ def test_placeholders_are_no_category(tmp_path: Path) -> None:
     dataset = make(tmp_path, LOG, catalogue)
     wanted = [[], ["Drama"], ["없음"], [], [], ["Unknown Worlds"], []]
     assert dataset.items().collect()["categories"].to_list() == wanted
-    note = next(note for note in dataset.read["items"]["notes"] if "placeholders left out" in note)
+    note = next(note for note in dataset.read["items"]["notes"] if "placeholders dropped" in note)
     assert "`data.source.category_placeholders`" in note
     assert "'(no genres listed)' 1" in note
 
@@ -55,14 +55,14 @@ def test_the_origin_of_languages_is_counted_with_its_doubts(tmp_path: Path, capl
     assert {name: facts[name] for name in ("from_column", "from_setting", "detected")} == {
         "from_column": 1, "from_setting": 0, "detected": 31,
     }  # fmt: skip
-    # The number says nothing: it is doubtful, and no example of a detected language.
+    # The number carries no information: it is doubtful, and not an example of a detected language.
     assert facts["doubtful"] == 1
     assert facts["examples"] == []
     assert "language of 31 items detected (en 29, " in caplog.text
     assert dataset.items().collect()["language"].to_list() == ["en"] * 29 + ["ko", "und", "ko"]
 
 
-def test_a_language_that_is_set_is_no_detection(tmp_path: Path) -> None:
+def test_a_configured_language_is_not_a_detection(tmp_path: Path) -> None:
     catalogue = "item_id,title,language\n1,a,en\n2,b,\n3,c,\n"
     dataset = make(tmp_path, LOG, catalogue, language="no")
     facts = dataset.read["items"]["languages"]
@@ -70,26 +70,24 @@ def test_a_language_that_is_set_is_no_detection(tmp_path: Path) -> None:
     assert dataset.items().collect()["language"].to_list() == ["en", "no", "no"]
 
 
-def test_ids_that_look_alike_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_look_alike_ids_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = "user_id,item_id,timestamp,event\nu1,1,1700000000,view\n u1,2,1700000000,view\nu2.0,1,1700000000,view\n"
     (tmp_path / "users.csv").write_text("user_id,country\nu1,KR\nU2.0,US\n", encoding="utf-8")
     with caplog.at_level(logging.WARNING, "trainer"):
         make(tmp_path, log, "item_id,title,language\n1,a,en\n2,b,en\n", users=tmp_path / "users.csv")
-    assert "log.csv, column `user_id`: 1 differs in blanks around the id alone ('u1', ' u1')" in caplog.text
+    assert "log.csv, column `user_id`: 1 differs in blanks around the id only ('u1', ' u1')" in caplog.text
     assert "of the users without a row in" in caplog.text
-    assert "1 differs in upper and lower case alone ('u2.0', 'U2.0')" in caplog.text
+    assert "1 differs in upper and lower case only ('u2.0', 'U2.0')" in caplog.text
 
 
-def test_unknown_items_that_are_dropped_for_their_form_are_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_items_dropped_because_of_their_spelling_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = "user_id,item_id,timestamp,event\nu1,1.0,1700000000,view\nu1,2,1700000000,view\nu2,9,1700000000,view\n"
     catalogue = "item_id,title,language\n1,a,en\n2,b,en\n"
     with caplog.at_level(logging.WARNING, "trainer"):
         dataset = make(tmp_path, log, catalogue, drop_unknown_items=True)
     assert dataset.rows["interactions"] == 1
     said = (
-        "2 rows of 2 unknown items are left out, though of these items 1 differs in a trailing `.0` alone ('1.0', '1')"
+        "2 rows of 2 unknown items were dropped, though of these items 1 differs in a trailing `.0` only ('1.0', '1')"
     )
     assert said in caplog.text
     assert any(said in note for note in dataset.read["interactions"]["notes"])

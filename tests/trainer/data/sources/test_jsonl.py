@@ -59,16 +59,16 @@ def test_what_json_writes_is_read(tmp_path: Path, rows: list[dict[str, Any]], bl
 @pytest.mark.parametrize(
     ("lines", "wanted"),
     [
-        ([GOOD, '{"item_id": 2, "title": "B'], "line 2: no valid JSON: Unterminated string starting (character 25)"),
-        ([GOOD, "", '{"item_id": 2 "title": "B"}'], "line 3: no valid JSON: Expecting ',' delimiter (character 15)"),
-        ([GOOD, '{"item_id": 2, "price": NaN}'], "line 2: NaN is no JSON; write null"),
-        ([GOOD, '{"item_id": 2, "price": -Infinity}'], "line 2: -Infinity is no JSON; write null"),
-        ([f"[{GOOD},", f"{GOOD}]"], "line 1: one JSON document over several lines. Remedy: write one object a line"),
+        ([GOOD, '{"item_id": 2, "title": "B'], "line 2: invalid JSON: Unterminated string starting (character 25)"),
+        ([GOOD, "", '{"item_id": 2 "title": "B"}'], "line 3: invalid JSON: Expecting ',' delimiter (character 15)"),
+        ([GOOD, '{"item_id": 2, "price": NaN}'], "line 2: NaN is not JSON; write null"),
+        ([GOOD, '{"item_id": 2, "price": -Infinity}'], "line 2: -Infinity is not JSON; write null"),
+        ([f"[{GOOD},", f"{GOOD}]"], "line 1: one JSON document over several lines. Remedy: write one object per line"),
         (["{", '  "item_id": 1', "}"], "line 1: one JSON document over several lines"),
-        ([f"[{GOOD}]"], "line 1: a JSON array where an object is wanted"),
-        ([GOOD, '{"item_id": 2, "tags": "a", "tags": "b"}'], "line 2: the key `tags` is there more than once"),
-        ([GOOD, "5"], "line 2: 5 where an object is wanted"),
-        ([GOOD, '"text"'], 'line 2: "text" where an object is wanted'),
+        ([f"[{GOOD}]"], "line 1: a JSON array instead of an object"),
+        ([GOOD, '{"item_id": 2, "tags": "a", "tags": "b"}'], "line 2: the key `tags` occurs more than once"),
+        ([GOOD, "5"], "line 2: 5 instead of an object"),
+        ([GOOD, '"text"'], 'line 2: "text" instead of an object'),
         ([GOOD + ","], "line 1: ',' follows the object"),
         ([GOOD + GOOD], "follows the object"),
         (['{"item_id": 1, "title": {"en": "x"}}'], "line 1: the value of `title` is an object (type Struct)"),
@@ -84,7 +84,7 @@ def test_what_json_writes_is_read(tmp_path: Path, rows: list[dict[str, Any]], bl
         (["", "  "], "the table `items` is empty"),
     ],
 )
-def test_a_broken_line_is_named(tmp_path: Path, lines: list[str], wanted: str) -> None:
+def test_a_broken_line_is_reported(tmp_path: Path, lines: list[str], wanted: str) -> None:
     (tmp_path / "c.jsonl").write_text("\n".join(lines), encoding="utf-8")
     text = fault(tmp_path, items=tmp_path / "c.jsonl")
     assert "c.jsonl" in text
@@ -106,7 +106,7 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
     assert dataset.read["items"]["records"] == 2
 
 
-def test_bytes_of_another_encoding_are_named(tmp_path: Path) -> None:
+def test_bytes_of_another_encoding_are_reported(tmp_path: Path) -> None:
     lines = [GOOD, GOOD.replace('"x"', '"Café"')]
     (tmp_path / "c.jsonl").write_bytes("\n".join(lines).encode("latin-1"))
     text = fault(tmp_path, items=tmp_path / "c.jsonl")

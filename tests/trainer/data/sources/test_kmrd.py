@@ -131,13 +131,13 @@ def test_a_rating_of_an_unknown_film_names_the_users_file(folder: Path) -> None:
         ("genres.csv", "movie;genre\n1;x\n"),
     ],
 )
-def test_a_broken_file_is_named(folder: Path, name: str, content: str) -> None:
+def test_a_broken_file_is_reported(folder: Path, name: str, content: str) -> None:
     (folder / name).write_text(content)
     with pytest.raises(DatasetError, match=f"{name} can't be read"):
         prepare(KmrdSource(path=folder))
 
 
-def test_a_missing_file_is_named(folder: Path) -> None:
+def test_a_missing_file_is_reported(folder: Path) -> None:
     (folder / "genres.csv").unlink()
     with pytest.raises(DatasetError, match=r"genres\.csv missing.*github\.com/lovit/kmrd"):
         prepare(KmrdSource(path=folder))
@@ -157,7 +157,7 @@ def test_the_real_data(data_mirror: Path, tmp_path: Path, monkeypatch: pytest.Mo
     items = dataset.items().collect()
     assert items.height == 999
     assert items["language"].value_counts().sort("language").rows() == [("ko", 992), ("und", 7)]
-    # Re-releases are later than the production, but for a handful of typing errors in the source.
+    # Re-releases are later than the production, except for a handful of typing errors in the source.
     known = items.drop_nulls(["year", "rerelease_year"])
     assert (known["rerelease_year"] >= known["year"]).sum() > 0.98 * known.height
     translations = dataset.translations()

@@ -72,9 +72,9 @@ def test_categories(tmp_path: Path) -> None:
     assert items.items().collect()["categories"].to_list() == expected
 
 
-def test_brackets_that_are_no_list_are_named(tmp_path: Path) -> None:
+def test_brackets_that_are_not_a_list_are_reported(tmp_path: Path) -> None:
     text = fault(tmp_path, LOG, catalogue("a", "[Books, SF]", "{x: 1}", "[y"))
-    assert "column `categories`, row 2: '[Books, SF]' is in brackets but is no list of texts" in text
+    assert "column `categories`, row 2: '[Books, SF]' is in brackets but is not a list of texts" in text
     assert "`list_separator`" in text
 
 
@@ -99,7 +99,7 @@ def test_text_and_lists_in_one_column_of_jsonl(tmp_path: Path) -> None:
     file = items_of(tmp_path, {"description": "one"}, {"description": ["two", "three"]}, {"description": []})
     assert make(tmp_path, items=file).items().collect()["description"].to_list() == ["one", "two\nthree", None]
     file = items_of(tmp_path, {"title": "one"}, {"title": ["two"]})
-    assert """column `title`, row 2: '["two"]' is a list where text is wanted""" in fault(tmp_path, items=file)
+    assert """column `title`, row 2: '["two"]' is a list, expected text""" in fault(tmp_path, items=file)
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
@@ -112,11 +112,11 @@ def test_a_description_of_several_texts_is_joined(tmp_path: Path, ending: str) -
     assert make(tmp_path, items=file).items().collect()["description"].to_list() == ["two\nthree", None]
 
 
-def test_other_types_where_text_is_wanted_are_named(tmp_path: Path) -> None:
+def test_other_types_where_text_is_wanted_are_reported(tmp_path: Path) -> None:
     pl.DataFrame({"item_id": ["8"], "title": [{"en": "x"}], "language": "en"}).write_parquet(tmp_path / "c.parquet")
     text = fault(tmp_path, items=tmp_path / "c.parquet")
-    assert "c.parquet, column `title`: type Struct({'en': String}) where text is wanted" in text
+    assert "c.parquet, column `title`: type Struct({'en': String}) instead of text" in text
     pl.DataFrame({"item_id": ["8"], "title": [["x"]], "language": "en"}).write_parquet(tmp_path / "c.parquet")
-    assert "column `title`: type List(String) where text is wanted" in fault(tmp_path, items=tmp_path / "c.parquet")
+    assert "column `title`: type List(String) instead of text" in fault(tmp_path, items=tmp_path / "c.parquet")
     pl.DataFrame({"item_id": ["8"], "title": [b"\xe9"], "language": "en"}).write_parquet(tmp_path / "c.parquet")
-    assert "column `title`, row 1: b'\\xe9' is no UTF-8 text" in fault(tmp_path, items=tmp_path / "c.parquet")
+    assert "column `title`, row 1: b'\\xe9' is not UTF-8 text" in fault(tmp_path, items=tmp_path / "c.parquet")

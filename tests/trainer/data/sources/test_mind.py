@@ -160,7 +160,7 @@ def test_all_codes_of_xmind() -> None:
 
 def test_a_name_without_language_is_an_error(folder: Path) -> None:
     zipped(folder / "translations.zip", CMN)
-    with pytest.raises(DatasetError, match=r"gives no language.*cmn"):
+    with pytest.raises(DatasetError, match=r"indicates no language.*cmn"):
         prepare(MindSource(path=folder, translations=[folder / "translations.zip"]))
 
 
@@ -198,24 +198,24 @@ def test_a_log_of_unknown_articles_is_an_error(folder: Path) -> None:
     ("content", "wanted"),
     [(b"PK\x03\x04 broken", "can't be unpacked"), (b"", "can't be unpacked")],
 )
-def test_a_broken_zip_is_named(folder: Path, content: bytes, wanted: str) -> None:
+def test_a_broken_zip_is_reported(folder: Path, content: bytes, wanted: str) -> None:
     (folder / "xMINDsmall_dev.cmn.zip").write_bytes(content)
     with pytest.raises(DatasetError, match=rf"cmn\.zip {wanted}"):
         prepare(MindSource(path=folder))
 
 
-def test_a_translation_file_with_other_columns_is_named(folder: Path) -> None:
+def test_a_translation_file_with_other_columns_is_reported(folder: Path) -> None:
     zipped(folder / "xMINDsmall_dev.cmn.zip", "id\ttitle\nN1\tx\n")
-    with pytest.raises(DatasetError, match="its columns are id, title where nid, title, abstract"):
+    with pytest.raises(DatasetError, match="its columns are id, title instead of nid, title, abstract"):
         prepare(MindSource(path=folder))
 
 
 def test_an_absent_language_names_those_there_are(folder: Path) -> None:
-    with pytest.raises(DatasetError, match="no article has a text in 'fi'; there are en, zh"):
+    with pytest.raises(DatasetError, match="no article has a text in 'fi'; available: en, zh"):
         prepare(MindSource(path=folder, item_language="fi"))
 
 
-def test_missing_files_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_files_are_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "news.tsv").unlink()
     with pytest.raises(DatasetError, match=r"news\.tsv missing.*msnews\.github\.io"):
         prepare(MindSource(path=folder))
@@ -233,7 +233,7 @@ def test_the_real_data(data_mirror: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert dataset.rows["translations"] == 1_110
     log = dataset.interactions().collect()
     assert log["impression_id"].n_unique() - 1 <= 5_000
-    # Counted by hand from the file: every candidate is an event or dropped for want of text.
+    # Counted by hand from the file: every candidate is an event or dropped for lack of text.
     candidates = sum(
         len(line.split("\t")[4].split())
         for line in (data_mirror / "mind-sample" / "behaviors.tsv").read_text().splitlines()

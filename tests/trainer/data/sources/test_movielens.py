@@ -37,7 +37,7 @@ GENRES = [
     "Western",
 ]
 
-# Lines as the archive has them: |-separated, Latin-1, the year in the title, one flag a genre.
+# Lines as in the archive: |-separated, Latin-1, the year in the title, one flag per genre.
 U_ITEM = (
     "1|Toy Story (1995)|01-Jan-1995||http://us.imdb.com/M/title-exact?Toy%20Story%20(1995)|0|0|0|1|1|1|0|0|0|0|0|0|0|0|0|0|0|0|0\n"
     "12|Usual Suspects, The (1995)|14-Aug-1995||http://x|0|0|0|0|0|0|1|0|0|0|0|0|0|0|0|0|1|0|0\n"
@@ -111,7 +111,7 @@ def test_both_layouts_give_one_dataset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("filed", "spoken"),
+    ("filed", "natural"),
     [
         ("Godfather, The", "The Godfather"),
         ("Bug's Life, A", "A Bug's Life"),
@@ -125,8 +125,8 @@ def test_both_layouts_give_one_dataset(tmp_path: Path) -> None:
         ("", ""),
     ],
 )
-def test_articles_go_where_they_are_spoken(filed: str, spoken: str) -> None:
-    assert natural_title(filed) == spoken
+def test_articles_move_to_the_front(filed: str, natural: str) -> None:
+    assert natural_title(filed) == natural
 
 
 def test_a_mirror_goes_before_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_an_incomplete_folder_says_what_it_needs(tmp_path: Path) -> None:
         movielens.read_folder(folder)
 
 
-def test_when_no_place_has_it_every_place_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_no_place_has_it_every_place_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BABELREC_DATA_MIRROR", raising=False)
     monkeypatch.setenv("BABELREC_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")

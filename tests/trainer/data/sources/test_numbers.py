@@ -50,17 +50,20 @@ def test_one_spelling_of_nothing_keeps_a_column_numeric(
 def test_a_word_among_numbers_is_refused(tmp_path: Path) -> None:
     values = [str(n) for n in range(999)] + ["sold out"]
     text = refused(tmp_path, values)
-    assert "column `price`, row 1000: 'sold out' is no number (999 of 1,000 values are). Remedy: " in text
+    assert "column `price`, row 1000: 'sold out' is not a number (999 of 1,000 values are). Remedy: " in text
     assert "`null_values`" in text
     assert prices(tmp_path, values, null_values=["sold out"])[-2:] == [998.0, None]
 
 
-def test_a_column_of_numbers_and_words_stays_text_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_column_of_numbers_and_words_stays_text_and_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("WARNING"):
         dataset = shop(tmp_path, ["42", "43", "L", "XL"])
     assert dataset.items().collect()["price"].to_list() == ["42", "43", "L", "XL"]
     assert (
-        "column `price`: row 3: 'L' is no number (2 of 4 values are): kept as text, the model does not" in caplog.text
+        "column `price`: row 3: 'L' is not a number (2 of 4 values are): kept as text, the model does not"
+        in caplog.text
     )
 
 
@@ -93,7 +96,7 @@ def test_an_ambiguous_number_needs_the_setting(tmp_path: Path, values: list[str]
 
 @pytest.mark.parametrize("values", [["1.29", "3,5"], ["1,2,3", "3,5"], ["1.2345", "1,5"]])
 def test_a_number_of_the_other_sign_is_refused(tmp_path: Path, values: list[str]) -> None:
-    assert f"row 1: {values[0]!r} is no number" in refused(tmp_path, [*values, *["1,5"] * 20], decimal=",")
+    assert f"row 1: {values[0]!r} is not a number" in refused(tmp_path, [*values, *["1,5"] * 20], decimal=",")
 
 
 def test_a_decimal_comma_is_seen_where_semicolons_separate(tmp_path: Path) -> None:
@@ -102,7 +105,7 @@ def test_a_decimal_comma_is_seen_where_semicolons_separate(tmp_path: Path) -> No
     assert "column `price`: read with a decimal comma" in dataset.read["items"]["notes"]
 
 
-def test_codes_are_no_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_codes_are_not_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("WARNING"):
         assert prices(tmp_path, ["01067", "80331"]) == ["01067", "80331"]
     assert "1 values begin with a zero" in caplog.text
@@ -125,8 +128,8 @@ def test_truth_values(tmp_path: Path, values: list[str], expected: list[Any]) ->
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [
-        ("much", "column `value`, row 2: 'much' is no number"),
-        ("4,5", "column `value`, row 2: '4,5' is no number"),
+        ("much", "column `value`, row 2: 'much' is not a number"),
+        ("4,5", "column `value`, row 2: '4,5' is not a number"),
     ],
 )
 def test_values_of_interactions(tmp_path: Path, value: str, wanted: str) -> None:
@@ -142,8 +145,8 @@ def test_missing_values_of_interactions(tmp_path: Path) -> None:
 def test_positions_are_whole(tmp_path: Path) -> None:
     log = "user_id,item_id,timestamp,event,position\nu,8,1700000000,view,3.0\nu,8,1700000000,view,{}\n"
     assert make(tmp_path, log.format(2)).interactions().collect()["position"].to_list() == [3, 2]
-    assert "row 2: '2.5' is no whole number" in fault(tmp_path, log.format(2.5))
-    assert "row 2: '99999999999' is no whole number" in fault(tmp_path, log.format(99999999999))
+    assert "row 2: '2.5' is not a whole number" in fault(tmp_path, log.format(2.5))
+    assert "row 2: '99999999999' is not a whole number" in fault(tmp_path, log.format(99999999999))
 
 
 def test_types_of_parquet(tmp_path: Path) -> None:
@@ -179,15 +182,15 @@ def test_thousands_and_three_decimals_look_alike(tmp_path: Path, caplog: pytest.
     assert prices(tmp_path, ["1.299", "2.50"], ";") == [1.299, 2.5]
     with caplog.at_level("WARNING"):
         assert prices(tmp_path, values) == [1.299, 2.5, 7.0]
-    assert "all 2 values with a point have three digits behind it, such as '1.299': read as decimals" in caplog.text
+    assert "all 2 values with a point have three digits after it, such as '1.299': read as decimals" in caplog.text
 
 
-def test_a_column_without_any_value_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_column_without_any_value_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("WARNING"):
         shop(tmp_path, ["-", "n/a"])
     assert "column `price`: no row has a value" in caplog.text
 
 
 def test_percentages(tmp_path: Path) -> None:
-    assert "row 1: '10%' is no number" in refused(tmp_path, ["10%", "20 %"])
+    assert "row 1: '10%' is not a number" in refused(tmp_path, ["10%", "20 %"])
     assert prices(tmp_path, ["10%", "20,5 %"], decimal=",") == [10.0, 20.5]

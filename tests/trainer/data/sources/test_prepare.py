@@ -35,7 +35,7 @@ def state(path: Path) -> list[tuple[str, int]]:
     return sorted((file.name, file.stat().st_mtime_ns) for file in path.iterdir())
 
 
-def test_it_is_made_once(source: TabularSource) -> None:
+def test_it_is_built_once(source: TabularSource) -> None:
     first = prepare(source)
     before = state(first.path)
     assert prepare(source) == first
@@ -66,7 +66,7 @@ def test_a_new_version_of_the_adapter_makes_another(source: TabularSource, monke
 
 
 @pytest.mark.parametrize("damage", ["header gone", "table truncated", "table changed", "header broken"])
-def test_a_damaged_entry_is_made_anew(source: TabularSource, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_entry_is_rebuilt(source: TabularSource, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     first = prepare(source)
     table = first.path / "items.parquet"
     if damage == "header gone":
@@ -80,12 +80,12 @@ def test_a_damaged_entry_is_made_anew(source: TabularSource, damage: str, caplog
     again = prepare(source)
     assert again == first
     assert Dataset.load(first.path) == first
-    assert "made again" in caplog.text
+    assert "rebuilt" in caplog.text
     assert entries() == [first.path.name]
 
 
 def test_a_killed_run_leaves_no_entry(source: TabularSource, tmp_path: Path) -> None:
-    """Killed while the tables are written: no directory of the final name, and the next run makes it."""
+    """Killed while the tables are written: no directory of the final name, and the next run creates it."""
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
@@ -173,13 +173,13 @@ def test_a_change_while_the_files_are_read_leaves_no_entry(
         return dataset
 
     monkeypatch.setitem(sources._ADAPTERS, "tabular", sources._Adapter(adapter.inputs, meanwhile, adapter.version))
-    with pytest.raises(DatasetError, match="`tabular` changed while they were read"):
+    with pytest.raises(DatasetError, match="`tabular` changed while being read"):
         prepare(source)
     assert entries() == []
 
 
 def forged(file: Path, content: bytes) -> None:
-    """Other bytes of the same number, with the size, inode and modification time that the file had."""
+    """Replaces the bytes, keeping size, inode and modification time."""
     before = file.stat()
     assert len(content) == before.st_size
     with file.open("r+b") as opened:
@@ -237,9 +237,9 @@ def test_a_directory_may_link_to_itself(tmp_path: Path) -> None:
     assert contents([tmp_path]) != before
 
 
-def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+def test_what_is_not_a_file_is_reported(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DatasetError, match="pipe is no regular file"):
+    with pytest.raises(DatasetError, match="pipe is not a regular file"):
         contents([tmp_path / "pipe"])
     with pytest.raises(DatasetError, match=r"missing\.csv can't be read: No such file"):
         contents([tmp_path / "missing.csv"])
@@ -272,7 +272,7 @@ def test_the_published_sources_notice_an_edit_too(tmp_path: Path, monkeypatch: p
 def test_a_dataset_is_its_own_source(tmp_path: Path) -> None:
     dataset = builders.write(tmp_path / "d")
     assert prepare(DatasetSource(path=dataset.path)) == dataset
-    with pytest.raises(DatasetError, match="no dataset"):
+    with pytest.raises(DatasetError, match="is not a dataset"):
         prepare(DatasetSource(path=tmp_path))
 
 

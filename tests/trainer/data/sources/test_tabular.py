@@ -110,7 +110,7 @@ def log_with(**changes: str) -> str:
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
-        ({"timestamp": "yesterday"}, "column `timestamp`, row 2: 'yesterday' is no time"),
+        ({"timestamp": "yesterday"}, "column `timestamp`, row 2: 'yesterday' is not a time"),
         (
             {"timestamp": "-4"},
             "column `timestamp`, row 2: '-4' is 1969-12-31T23:59:56Z (read as unix seconds",
@@ -120,11 +120,11 @@ def log_with(**changes: str) -> str:
         ({"event": ""}, "column `event`, row 2: the value is missing"),
         ({"user_id": ""}, "column `user_id`, row 2: the id is missing"),
         ({"item_id": "99"}, "column `item_id`, row 2: '99' is not in"),
-        ({"value": "much"}, "column `value`, row 2: 'much' is no number"),
+        ({"value": "much"}, "column `value`, row 2: 'much' is not a number"),
         ({"value": "inf"}, "column `value`, row 2: inf is not a finite number"),
     ],
 )
-def test_a_broken_row_of_the_log_is_named(tmp_path: Path, changes: dict[str, str], wanted: str) -> None:
+def test_a_broken_row_of_the_log_is_reported(tmp_path: Path, changes: dict[str, str], wanted: str) -> None:
     text = fault(tmp_path, log_with(**changes))
     assert str(tmp_path / "log.csv") in text
     assert wanted in text
@@ -137,23 +137,23 @@ def test_a_broken_row_of_the_log_is_named(tmp_path: Path, changes: dict[str, str
         ("item_id,title,language\n007,x,en\n8,y,jp\n", "column `language`, row 2: 'jp' names no registered"),
         ("item_id,title,language\n007,x,en\n007,y,en\n", "row 2: '007' is a duplicate of row 1"),
         ("item_id,title,language\n,x,en\n8,y,en\n", "column `item_id`, row 1: the id is missing"),
-        ("item_id,name,language\n8,y,en\n", "column `title` is missing; there are item_id, name, language"),
+        ("item_id,name,language\n8,y,en\n", "column `title` is missing; the columns are item_id, name, language"),
         ("item_id,title,language\n", "the table `items` is empty"),
         ("", "the table `items` is empty"),
     ],
 )
-def test_a_broken_catalogue_is_named(tmp_path: Path, catalogue: str, wanted: str) -> None:
+def test_a_broken_catalogue_is_reported(tmp_path: Path, catalogue: str, wanted: str) -> None:
     text = fault(tmp_path, LOG, catalogue)
     assert str(tmp_path / "catalogue.csv") in text
     assert wanted in text
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     text = fault(tmp_path, interactions=tmp_path / "none.csv")
     assert "none.csv can't be read: No such file" in text
 
 
-def test_an_unknown_ending_is_named(tmp_path: Path) -> None:
+def test_an_unknown_ending_is_reported(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_bytes(b"x")
     assert ".jsonl" in fault(tmp_path, interactions=tmp_path / "log.txt")
 
@@ -166,7 +166,7 @@ def test_faults_name_mapped_columns(tmp_path: Path) -> None:
     )
 
 
-def test_a_mapping_to_an_absent_column_is_named(tmp_path: Path) -> None:
+def test_a_mapping_to_an_absent_column_is_reported(tmp_path: Path) -> None:
     mapping = ColumnMapping(interactions={"user_id": "user_idd"})
     text = fault(tmp_path, columns=mapping)
     assert "no column `user_idd`" in text
@@ -270,13 +270,13 @@ def test_unknown_items_may_be_left_out(tmp_path: Path) -> None:
     assert dataset.dropped == {"interactions with items that are not in the catalogue": 1}
 
 
-def test_left_out_columns_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unused_columns_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         make(tmp_path, LOG, "item_id,title,language,colour\n007,x,en,red\n8,y,en,blue\n")
     assert "not used: colour" in caplog.text
 
 
-def test_ids_and_texts_that_tools_have_spoilt_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_ids_and_texts_corrupted_by_tools_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = "user_id,item_id,timestamp,event\nnan,8,1700000000,view\nnan,1.23457E+12,1700000000,view\n"
     catalogue = "item_id,title,language\n8,None,en\n1.23457E+12,y,en\n"
     with caplog.at_level("WARNING"):
@@ -295,13 +295,13 @@ def test_null_values_of_typed_columns(tmp_path: Path) -> None:
     assert items["price"].to_list() == [None, 5]
 
 
-def test_one_broken_embedding_is_named(tmp_path: Path) -> None:
+def test_one_broken_embedding_is_reported(tmp_path: Path) -> None:
     rows = [f'{item},x,en,"[0.5, {item}]"' for item in range(1, 20)] + ["20,x,en,[0.5; 1]", "8x,x,en,"]
     catalogue = "item_id,title,language,v\n" + "\n".join(rows)
     text = fault(
         tmp_path, "user_id,item_id,timestamp,event\nu,1,1700000000,view\n", catalogue, columns={"items": {"v": "v"}}
     )
-    assert "column `v`, row 20: '[0.5; 1]' is no list of numbers (19 of 20 values are)" in text
+    assert "column `v`, row 20: '[0.5; 1]' is not a list of numbers (19 of 20 values are)" in text
 
 
 def test_rows_keep_their_numbers_when_others_are_left_out(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Times: units, forms, zones, and the rows that hold none; expected seconds come from datetime."""
+"""Times: units, forms, zones, and the rows without a time; expected seconds come from datetime."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_times_of_parquet(tmp_path: Path, values: list[Any], expected: list[int]
     assert dataset.interactions().collect()["timestamp"].to_list() == expected
 
 
-def test_a_missing_time_is_named(tmp_path: Path) -> None:
+def test_a_missing_time_is_reported(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {"user_id": "u", "item_id": "8", "timestamp": [datetime(2023, 11, 14, tzinfo=UTC), None], "event": "view"}
     )
@@ -89,7 +89,7 @@ def test_a_missing_time_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("times", "wanted"),
     [
-        # The sentinel is the one row that is named; the others keep their unit.
+        # Only the sentinel row is reported; the others keep their unit.
         (
             ["1700000000000", "253402214400000", "1700000001000"],
             "row 2: '253402214400000' is 9999-12-31T00:00:00Z (read as unix milliseconds), outside 1990-01-01 to",
@@ -99,25 +99,25 @@ def test_a_missing_time_is_named(tmp_path: Path) -> None:
         (["1700000000", "0", "0"], "row 2: '0' is 1970-01-01T00:00:00Z (read as unix seconds)"),
         (["2023-11-14", "9999-12-31"], "row 2: '9999-12-31' is 9999-12-31T00:00:00Z (read as ISO 8601), outside"),
         (["2023-11-14", "0001-01-01"], "row 2: '0001-01-01' is 0001-01-01T00:00:00Z"),
-        (["2023-11-14", "2023-13-14", "2023-11-15"], "row 2: '2023-13-14' is no time"),
-        (["20231114", "20231345", "20231115"], "row 2: '20231345' is no date of the form %Y%m%d"),
-        (["1700000000", "2023-11-14", "1700000001"], "row 2: '2023-11-14' is no time"),
-        (["2023-11-14", "2023-11-15", "1700000001"], "row 3: '1700000001' is no time"),
+        (["2023-11-14", "2023-13-14", "2023-11-15"], "row 2: '2023-13-14' is not a time"),
+        (["20231114", "20231345", "20231115"], "row 2: '20231345' is not a date of the form %Y%m%d"),
+        (["1700000000", "2023-11-14", "1700000001"], "row 2: '2023-11-14' is not a time"),
+        (["2023-11-14", "2023-11-15", "1700000001"], "row 3: '1700000001' is not a time"),
         (
             ["45244.9259", "45245.5"],
-            "row 1: '45244.9259' is no unix time since 1990; among Excel's day numbers it is 2023",
+            "row 1: '45244.9259' is not a unix time since 1990; among Excel's day numbers it is 2023",
         ),
         (["19675", "19676"], "among days since 1970 it is 2023-11-14. Remedy: set `time_unit: days`"),
         (["2019", "2020"], "row 1: '2019' is a year, not a time"),
         (["0", "1", "2"], "row 1: '0' is 1970-01-01T00:00:00Z as unix seconds; no value is a time from 1990-01-01"),
-        (["14.11.2023 22:13"], "'14.11.2023 22:13' is no time. Remedy: write unix seconds or ISO 8601"),
+        (["14.11.2023 22:13"], "'14.11.2023 22:13' is not a time. Remedy: write unix seconds or ISO 8601"),
         (
             ["2023-11-14", "no", "never", "2023-11-14", "2023-11-14", "2023-11-14", "x", "y", "z"],
-            "so are 4 more rows (3, 7, 8",
+            "likewise 4 more rows (3, 7, 8",
         ),
     ],
 )
-def test_what_is_no_time_is_named(tmp_path: Path, times: list[str], wanted: str) -> None:
+def test_what_is_not_a_time_is_reported(tmp_path: Path, times: list[str], wanted: str) -> None:
     text = fault(tmp_path, log(*times))
     assert "log.csv, column `timestamp`, row " in text
     assert wanted in text
@@ -153,7 +153,7 @@ def test_the_end_of_next_year_is_the_last_time(tmp_path: Path) -> None:
             {"time_zone": "America/New_York"},
             datetime(2023, 1, 14, 22, 13, tzinfo=ZoneInfo("America/New_York")),
         ),
-        # An offset in the file counts more than the setting.
+        # An offset in the file takes precedence over the setting.
         ("2023-01-14 22:13Z", {"time_zone": "America/New_York"}, datetime(2023, 1, 14, 22, 13, tzinfo=UTC)),
         ("1700000000", {"time_zone": "America/New_York"}, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
     ],
@@ -165,7 +165,7 @@ def test_settings(tmp_path: Path, written: str, settings: dict[str, str], expect
 
 def test_a_format_that_rows_do_not_have(tmp_path: Path) -> None:
     text = fault(tmp_path, log("14.11.2023", "2023-11-14"), time_format="%d.%m.%Y")
-    assert "row 2: '2023-11-14' is not of the form %d.%m.%Y" in text
+    assert "row 2: '2023-11-14' does not match %d.%m.%Y" in text
     assert "`data.source.time_format` '%d.%m.%Y %H' can't be used" in fault(
         tmp_path, log("14.11.2023 7"), time_format="%d.%m.%Y %H"
     )
@@ -176,12 +176,12 @@ def test_hours_that_a_zone_has_twice_or_not_at_all(tmp_path: Path, caplog: pytes
     twice = datetime(2023, 10, 29, 2, 30, tzinfo=zone, fold=0)
     with caplog.at_level("WARNING"):
         assert seconds(tmp_path, "2023-10-29 02:30", time_zone="Europe/Berlin") == [int(twice.timestamp())]
-    assert "1 of the times are in an hour that Europe/Berlin has twice: read as the first" in caplog.text
+    assert "1 of the times are in an hour that Europe/Berlin repeats: read as the first" in caplog.text
     text = fault(tmp_path, log("2023-03-26 01:30", "2023-03-26 02:30"), time_zone="Europe/Berlin")
     assert "row 2: '2023-03-26 02:30' does not exist in Europe/Berlin" in text
 
 
-def test_what_was_read_is_said_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_read_is_logged_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         dataset = make(tmp_path, log("1700000000000", "1700000061000"))
     line = "read as unix milliseconds, from 2023-11-14T22:13:20Z to 2023-11-14T22:14:21Z"
@@ -192,7 +192,7 @@ def test_what_was_read_is_said_and_kept(tmp_path: Path, caplog: pytest.LogCaptur
     assert (kept["first_time"], kept["last_time"]) == ("2023-11-14T22:13:20Z", "2023-11-14T22:14:21Z")
 
 
-def test_times_that_a_spreadsheet_rounded_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_times_rounded_by_a_spreadsheet_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("WARNING"):
         assert seconds(tmp_path, "1.7E+12", "1700000060000") == [1_700_000_000, 1_700_000_060]
     assert "column `timestamp`: 1 times are in scientific notation" in caplog.text

@@ -1,4 +1,4 @@
-"""Titles that hold a year and an article, taken apart when asked."""
+"""Titles with a year and an article, split if requested."""
 
 import logging
 from pathlib import Path
@@ -59,18 +59,18 @@ def test_the_article_comes_to_the_front(written: str, natural: str) -> None:
         ("(1995)", ("", 1995)),
     ],
 )
-def test_the_year_is_taken_off(written: str, parts: tuple[str, int | None]) -> None:
+def test_the_year_is_removed(written: str, parts: tuple[str, int | None]) -> None:
     assert title_and_year(written) == parts
 
 
-def test_titles_stay_as_they_are_and_the_pattern_is_offered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_titles_are_unchanged_and_the_pattern_is_suggested(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "trainer"):
         dataset = make(tmp_path, LOG, FILMS)
     assert titles(dataset)[0] == "Usual Suspects, The (1995)"
     assert "year" not in dataset.items().collect_schema()
     offer = next(note for note in dataset.read["items"]["notes"] if "title_pattern" in note)
-    # By hand: 1, 2, 3, 6, 7, 8, 9, 11 end in a year; 1, 3, 5 have the article behind.
-    assert "8 of 11 titles end in a year and 3 have the article behind" in offer
+    # By hand: 1, 2, 3, 6, 7, 8, 9, 11 end in a year; 1, 3, 5 have a trailing article.
+    assert "8 of 11 titles end in a year and 3 have a trailing article" in offer
     assert "'Usual Suspects, The (1995)' as 'The Usual Suspects' and the number `year` 1995" in offer
     assert offer in caplog.text
 
@@ -113,9 +113,9 @@ def test_nothing_is_offered_for_single_titles(tmp_path: Path, catalogue: str) ->
 @pytest.mark.parametrize(
     ("pattern", "says"),
     [
-        ("(", "is no regular expression"),
-        ("films", "names the groups none"),
-        ("(?P<name>.*)", r"names the groups \['name'\]"),
+        ("(", "is not a regular expression"),
+        ("films", "has the groups none"),
+        ("(?P<name>.*)", r"has the groups \['name'\]"),
         ("(?P<title>.*)(?P<isbn>.*)", "write film, or an expression with"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The report of `trainer.task data`: a page that needs nothing else, and a terminal."""
+"""The report of `trainer.task data`: a self-contained page, and the terminal."""
 
 import base64
 import dataclasses
@@ -114,9 +114,9 @@ def test_the_command_writes_the_page_under_the_users_name(
     assert main(["data", "--config", str(tmp_path / "c.yaml")]) == 0
     shown = capsys.readouterr().out
     page = tmp_path / "cache" / "reports" / "my-shop.html"
-    assert f"The report with plots: {page}" in shown.replace("\n", "")
+    assert f"Report with plots: {page}" in shown.replace("\n", "")
     assert shown.lstrip().startswith("my-shop")
-    assert "columns that no model sees: remark" in " ".join(shown.split())
+    assert "columns not used by any model: remark" in " ".join(shown.split())
     assert re.search(r"interactions +orders-2024-final.csv +140 +0 +140", shown)
     assert main(["data", "--config", str(tmp_path / "c.yaml"), "--report", str(tmp_path)]) == 0
     assert (tmp_path / "my-shop.html").read_text(encoding="utf-8").startswith("<!doctype html>")
@@ -136,7 +136,7 @@ def test_the_report_is_written_although_the_settings_leave_nothing(
     out, err = capsys.readouterr()
     assert "min_positives` to 1 or less" in " ".join(err.split())
     assert (tmp_path / "cache" / "reports" / "few.html").exists()
-    assert "What is left after each setting" in out
+    assert "What remains after each setting" in out
 
 
 def test_describing_needs_no_tensorflow() -> None:

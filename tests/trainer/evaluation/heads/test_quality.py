@@ -1,4 +1,4 @@
-"""Judging the ranking heads: metrics against scikit-learn and hand-made oracles, tables and plots."""
+"""Quality of the ranking heads: metrics against scikit-learn and hand-made oracles, tables and plots."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 
 from trainer.data.heads import Head
 from trainer.evaluation.heads.events import HeadEvents
-from trainer.evaluation.heads.quality import calibration_error, judge_heads, reliability_bins
+from trainer.evaluation.heads.quality import calibration_error, evaluate_heads, reliability_bins
 from trainer.evaluation.report.contents import EvaluationReport
 from trainer.evaluation.report.plots import render_plots
 from trainer.evaluation.report.tables import print_table, to_markdown
@@ -81,12 +81,12 @@ def test_perfect_and_worst_predictions() -> None:
     assert calibration_error(labels, labels) == 0.0
     assert calibration_error(1.0 - labels, labels) == 1.0
     for wrong in (np.array([0.5, 0.5]), np.array([0.1, 0.2, 1.2]), np.array([0.1, 0.2, np.nan])):
-        with pytest.raises(ValueError, match=r"expected|must lie"):
+        with pytest.raises(ValueError, match=r"expected|must be"):
             calibration_error(wrong, labels)
 
 
 def test_figures_are_those_of_scikit_learn(events: HeadEvents) -> None:
-    found = judge_heads(_HEADS, events, _FITTED, _SCALES, resamples=20)
+    found = evaluate_heads(_HEADS, events, _FITTED, _SCALES, resamples=20)
     like, labels = found["like"], events.labels[:, 0]
     raw = events.outputs[:, 0].astype(np.float64)
     assert (like.pairs, like.positives, like.users, like.applied) == (600, int(labels.sum()), 40, "platt")
@@ -114,17 +114,17 @@ def test_figures_are_those_of_scikit_learn(events: HeadEvents) -> None:
 
 
 def test_intervals_are_over_users_and_hold_the_figure(events: HeadEvents) -> None:
-    auc = judge_heads(_HEADS, events, {}, _SCALES, resamples=200)["like"].metrics["auc"]
+    auc = evaluate_heads(_HEADS, events, {}, _SCALES, resamples=200)["like"].metrics["auc"]
     assert auc.ci95 is not None
     assert auc.ci95[0] < auc.value < auc.ci95[1]
-    # One user alone: drawn again and again, nothing varies.
-    alone = judge_heads(_HEADS, replace(events, users=np.zeros(600, int)), {}, _SCALES, resamples=20)["like"]
+    # A single user: resampling changes nothing.
+    alone = evaluate_heads(_HEADS, replace(events, users=np.zeros(600, int)), {}, _SCALES, resamples=20)["like"]
     assert alone.metrics["auc"].ci95 == pytest.approx((auc.value, auc.value))
 
 
 def test_events_of_one_class_or_none(events: HeadEvents) -> None:
     liked = replace(events, labels=np.stack([np.ones(600), np.full(600, np.nan)], axis=1).astype(np.float32))
-    found = judge_heads(_HEADS, liked, {}, _SCALES, resamples=5)
+    found = evaluate_heads(_HEADS, liked, {}, _SCALES, resamples=5)
     assert set(found) == {"like"}
     assert found["like"].metrics == {}
     assert found["like"].applied == "none"
@@ -133,7 +133,7 @@ def test_events_of_one_class_or_none(events: HeadEvents) -> None:
 
 def test_the_curve_holds_points_of_the_whole_curve(events: HeadEvents) -> None:
     raw, labels = events.outputs[:, 0], events.labels[:, 0] > 0
-    curve = judge_heads(_HEADS, events, {}, _SCALES, resamples=0)["like"].precision_recall
+    curve = evaluate_heads(_HEADS, events, {}, _SCALES, resamples=0)["like"].precision_recall
     for recall, precision in curve[:-1]:
         count = round(recall * labels.sum() / precision)
         best = np.sort(raw)[::-1][:count]
@@ -144,7 +144,7 @@ def test_the_curve_holds_points_of_the_whole_curve(events: HeadEvents) -> None:
 
 def test_the_block_goes_through_json_tables_and_plots(events: HeadEvents) -> None:
     plain = EvaluationReport(dataset="tiny", protocol="P1", split="test", model="m", metrics={}, seconds=1.0)
-    report = replace(plain, heads=judge_heads(_HEADS, events, _FITTED, _SCALES, resamples=5))
+    report = replace(plain, heads=evaluate_heads(_HEADS, events, _FITTED, _SCALES, resamples=5))
     assert EvaluationReport.from_json(report.to_json()) == report
     before = {name: value for name, value in json.loads(plain.to_json()).items() if name != "heads"}
     assert EvaluationReport.from_json(json.dumps(before)) == plain, "reports of before have no such block"

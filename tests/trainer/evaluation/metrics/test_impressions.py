@@ -27,7 +27,7 @@ def impressions(*clicked: list[int]) -> Impressions:
 
 
 def test_two_impressions_worked_by_hand() -> None:
-    # By falling score: 1 0 0 1 0, clicks at places 1 and 4; then 0 1.
+    # By decreasing score: 1 0 0 1 0, clicks at ranks 1 and 4; then 0 1.
     shown = impressions([0, 1, 1, 0, 0], [1, 0])
     scores = np.array([3.0, 9.0, 1.0, 2.0, 0.5, -1.0, 4.0])
     found = impression_metrics(shown, scores, ks=(1, 3, 5))

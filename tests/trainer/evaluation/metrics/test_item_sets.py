@@ -45,10 +45,10 @@ def test_restricting_keeps_the_rows() -> None:
 @pytest.mark.parametrize(
     ("users", "items", "message"),
     [
-        ([0, 1], [0], "2 users beside 1 items"),
-        ([2], [0], r"user indices must lie in \[0, 2\)"),
-        ([0], [3], r"item indices must lie in \[0, 3\)"),
-        ([0], [-1], r"item indices must lie in \[0, 3\)"),
+        ([0, 1], [0], "2 users but 1 items"),
+        ([2], [0], r"user indices must be in \[0, 2\)"),
+        ([0], [3], r"item indices must be in \[0, 3\)"),
+        ([0], [-1], r"item indices must be in \[0, 3\)"),
     ],
 )
 def test_pairs_out_of_range_are_refused(users: list[int], items: list[int], message: str) -> None:
@@ -60,7 +60,7 @@ def test_pairs_out_of_range_are_refused(users: list[int], items: list[int], mess
     ("indptr", "indices", "message"),
     [
         ([0, 1], [0, 1], "end at 2"),
-        ([0, 2, 1, 3], [0, 1, 2], "not decrease"),
+        ([0, 2, 1, 3], [0, 1, 2], "non-decreasing"),
         ([0, 2], [1, 0], "ascending"),
         ([0, 2], [1, 1], "ascending"),
         ([0, 1], [5], r"\[0, 3\)"),

@@ -21,7 +21,7 @@ from trainer.evaluation.metrics.ranking import top_k
 
 
 def test_one_user_worked_by_hand() -> None:
-    # Places 2 and 5 of five hit; four items are relevant.
+    # Ranks 2 and 5 of five hit; four items are relevant.
     rankings = np.array([[7, 1, 8, 9, 0]])
     relevant = ItemSets.from_lists([[0, 1, 2, 3]], num_items=10)
     found = ranking_metrics(rankings, relevant, ks=(1, 3, 5)).means()
@@ -88,7 +88,7 @@ def test_percentile_agrees_with_scipy_and_averages_to_fifty() -> None:
     assert popularity_percentiles(np.zeros(4, dtype=np.int64)).tolist() == [50.0] * 4
 
 
-def test_users_without_test_items_take_no_part() -> None:
+def test_users_without_test_items_are_excluded() -> None:
     rankings = np.array([[0, 1], [2, 3], [0, 1]])
     relevant = ItemSets.from_lists([[0], [], [3]], num_items=4)
     found = ranking_metrics(rankings, relevant, ks=(2,))
@@ -160,7 +160,7 @@ def test_summary_gives_means_with_intervals_and_totals_without() -> None:
 
 
 def _figures(results: list[dict[str, Metric]]) -> list[float]:
-    """Every figure in order; sums of another order differ in the last bit."""
+    """Every figure in order; sums in another order differ in the last bit."""
     return [
         figure
         for result in results

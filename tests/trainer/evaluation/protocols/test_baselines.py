@@ -82,7 +82,7 @@ def test_random_finds_its_share(kmrd: Parts) -> None:
     train, test = kmrd
     rankings = [baseline_rankings(train, 10, seed=seed)["random"] for seed in range(5)]
     found = [ranking_metrics(each, test, ks=(10,)).means()["recall@10"] for each in rankings]
-    # A test item stands in the list with probability 10 / candidates; a user with fewer than ten of them
+    # A test item is in the list with probability 10 / candidates; a user with fewer than ten of them
     # is divided by their number.
     sizes, candidates = test.sizes(), train.num_items - train.sizes()
     expected = float(np.mean(10 / candidates * sizes / np.minimum(10, sizes)))

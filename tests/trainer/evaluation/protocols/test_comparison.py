@@ -11,7 +11,7 @@ from trainer.evaluation.protocols.comparison import RankingProblem, compare
 from trainer.evaluation.report.contents import EvaluationReport, Sizes
 
 
-def test_every_figure_stands_in_its_place(problem: RankingProblem, report: EvaluationReport) -> None:
+def test_every_figure_is_in_its_place(problem: RankingProblem, report: EvaluationReport) -> None:
     rankings = baseline_rankings(problem.train, 25)["popularity"]
     baseline = next(result for result in report.baselines if result.model == "popularity")
     counts = problem.train.item_counts()
@@ -57,7 +57,7 @@ def test_sizes_and_references(problem: RankingProblem, report: EvaluationReport)
 def test_cold_items_are_those_nobody_trained_on(problem: RankingProblem, report: EvaluationReport) -> None:
     with_cold = int((problem.test.indices == 39).sum())
     assert report.slice_sizes["item_temperature"]["cold"] == SliceSize(with_cold, 1, with_cold)
-    # In zero-shot evaluation the histories hold items, but none was learned from.
+    # In zero-shot evaluation the histories contain items, but none was trained on.
     zero_shot = replace(problem, trained_items=np.zeros(40, dtype=bool))
     rankings = baseline_rankings(problem.train, 20)["random"]
     found = compare(zero_shot, "m", rankings, baselines={}, seconds=0.0)

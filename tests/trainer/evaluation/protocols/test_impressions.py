@@ -1,4 +1,4 @@
-"""P3 from end to end: a small log of impressions in two languages, and its report."""
+"""P3 end to end: a small log of impressions in two languages, and its report."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ ITEMS, USERS = 24, 40
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Chinese articles on two themes, every third with an English text; a user clicks on one theme alone.
+    """Chinese articles on two themes, every third with an English text; a user clicks on only one theme.
 
     Item 23 has no Chinese text. Each user has read three articles before the log; user 0 has read nothing.
     """
@@ -115,7 +115,7 @@ def report(run: Run) -> EvaluationReport:
     return evaluate_impressions(run)
 
 
-def test_the_model_tells_the_themes_apart_in_both_languages(report: EvaluationReport) -> None:
+def test_the_model_distinguishes_the_themes_in_both_languages(report: EvaluationReport) -> None:
     assert report.metrics["auc"].value > 0.9
     pairs = report.slices["language_pair"]
     assert pairs["zh → zh"]["auc"].value > 0.9
@@ -195,7 +195,7 @@ def test_baselines_worked_by_hand(dataset: Dataset) -> None:
     vectors[:5] = np.array([[2, 0], [0, 1], [1, 1], [3, 0], [0, 0.5]])
     history = pl.DataFrame({"user_id": ["u", "u", "v"], "item_id": ["n03", "n04", "n00"], "timestamp": [1, 2, 3]})
     histories = Histories.of(history, catalogue, shown)
-    # The unit vectors of items 3 and 4 lie along the axes: their mean lies between.
+    # The unit vectors of items 3 and 4 are along the axes: their mean is between them.
     scores = mean_history_scores(shown, histories, vectors, vectors)
     np.testing.assert_allclose(scores, [np.sqrt(0.5), np.sqrt(0.5), 1.0], rtol=1e-6)
     only_3 = histories.only(np.arange(len(catalogue)) == 3)
@@ -204,7 +204,7 @@ def test_baselines_worked_by_hand(dataset: Dataset) -> None:
     )
     nobody = histories.only(np.zeros(len(catalogue), bool))
     assert mean_history_scores(shown, nobody, vectors, vectors).tolist() == [0.0, 0.0, 0.0]
-    # One click in three candidates: ten candidates of the mean rate are thought to have gone before.
+    # One click in three candidates: the prior is ten candidates at the mean rate.
     np.testing.assert_allclose(
         click_through(shown, shown, len(catalogue)), [(1 + 10 / 3) / 11, (10 / 3) / 11, (10 / 3) / 11]
     )

@@ -20,7 +20,7 @@ def test_a_history_has_the_language_of_most_of_its_items() -> None:
         history_languages(histories, _LANGUAGES[1:])
 
 
-def test_each_pair_is_judged_on_its_own_readers_and_items() -> None:
+def test_each_pair_is_evaluated_on_its_own_readers_and_items() -> None:
     histories = _sets([[0], [0], [2], [2]])
     tests = _sets([[1, 3], [1], [3, 1], [4]])
     rankings = np.array([[1, 4], [3, 2], [3, 1], [1, 0]])

@@ -91,18 +91,18 @@ def test_pairs_from_tables() -> None:
         table_titles("three", items, translations, ("ko", "th"))
 
 
-def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+def test_missing_and_broken_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(BabelrecError, match=r"movies\.txt"):
         kmrd_titles(tmp_path)
     (tmp_path / "news.tsv").write_text("N1\tnews\tworld\tTitle\tText\turl\t[]\t[]\n")
     with pytest.raises(BabelrecError, match=r"xMINDsmall_dev\.cmn\.zip"):
         mind_titles(tmp_path)
     (tmp_path / "xMINDsmall_dev.cmn.zip").write_bytes(b"no zip")
-    with pytest.raises(BabelrecError, match="fetch it again"):
+    with pytest.raises(BabelrecError, match="download it again"):
         mind_titles(tmp_path)
     with zipfile.ZipFile(tmp_path / "xMINDsmall_dev.cmn.zip", "w") as archive:
         archive.writestr("other.txt", "")
-    with pytest.raises(BabelrecError, match="fetch it again"):
+    with pytest.raises(BabelrecError, match="download it again"):
         mind_titles(tmp_path)
 
 
@@ -121,7 +121,7 @@ def test_muse_reaches_the_reference_figures(data_mirror: Path, cache: Path) -> N
     config = TextConfig(encoder="muse", table="quantized")
     news = evaluate_parallel_titles(mind_titles(data_mirror / "mind-sample"), config, progress=False)
     films = evaluate_parallel_titles(kmrd_titles(data_mirror / "kmrd-small"), config, progress=False)
-    # EVALUATION.md, P4, and the facts that it rests on.
+    # EVALUATION.md, P4, and the facts behind it.
     assert news.metrics["accuracy@1 en→zh"].value >= 0.814
     assert news.metrics["accuracy@1 zh→en"].value >= 0.886
     assert films.metrics["accuracy@1 ko→en"].value >= 0.389

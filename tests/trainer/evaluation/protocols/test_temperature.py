@@ -1,4 +1,4 @@
-"""Cold and warm items ranked among their own kind, against loops over users."""
+"""Cold and warm items ranked within their own group, against loops over users."""
 
 import numpy as np
 import pytest

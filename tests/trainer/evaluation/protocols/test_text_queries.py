@@ -1,4 +1,4 @@
-"""Queries: files, measures against figures worked by hand, and the repository's own files."""
+"""Queries: files, metrics against figures worked by hand, and the repository's own files."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.errors import BabelrecError
-from trainer.evaluation.protocols.text_queries import judge, load_text_queries, to_markdown
+from trainer.evaluation.protocols.text_queries import evaluate, load_text_queries, to_markdown
 
 _ROOT = Path(__file__).resolve().parents[4]
 _LANGUAGES = {"en", "ar", "de", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh", "zh-TW"}
@@ -31,9 +31,9 @@ def test_overlap_and_ndcg_worked_by_hand() -> None:
     english, german = list(range(10)), [0, 1, 2, 3, 4, 20, 21, 22, 23, -1]
     gains = np.zeros((1, 30))
     gains[0, [1, 29]] = 1.0, 0.5
-    result = judge("m", ["de", "en"], np.array([[german, english]]), gains)
+    result = evaluate("m", ["de", "en"], np.array([[german, english]]), gains)
     assert result.overlap.tolist() == [[0.5, 1.0]]
-    # The gain of 1 stands in second place; the ideal has it first and 0.5 second.
+    # The gain of 1 is in second place; the ideal has it first and 0.5 second.
     expected = (1 / np.log2(3)) / (1 + 0.5 / np.log2(3))
     np.testing.assert_allclose(result.ndcg, [[expected, expected]])
     metrics = result.metrics()
@@ -44,13 +44,13 @@ def test_overlap_and_ndcg_worked_by_hand() -> None:
 
 def test_a_missing_item_is_no_overlap() -> None:
     nothing = np.full((1, 2, 10), -1)
-    assert judge("m", ["en", "ko"], nothing, np.ones((1, 12))).overlap.sum() == 0
+    assert evaluate("m", ["en", "ko"], nothing, np.ones((1, 12))).overlap.sum() == 0
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "no query"),
+        ("[]", "no queries"),
         ("- {id: a, genres: [], texts: {en: x}}", "genres"),
         ("- {id: a, genres: [War], texts: {de: x}}", "needs en"),
         ("- &w {id: a, genres: [War], texts: {en: x}}\n- *w", "twice"),

@@ -36,7 +36,7 @@ def _write_curve(logs: Path, values: dict[int, float], suffix: str = "") -> None
 
 
 def _run(path: Path, recalls: list[float], curve: list[float], **settings: object) -> Path:
-    """A run directory as `fit` and `evaluate` leave it, with figures of our own."""
+    """A run directory as written by `fit` and `evaluate`, with our own figures."""
     config: Config = parse_config({"name": "r", **settings}, "test")
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
@@ -86,7 +86,7 @@ def test_figures_settings_curves_and_paired_differences(runs: list[Path]) -> Non
     assert (difference.value, *difference.ci95) == pytest.approx((0.1, 0.1, 0.1))  # type: ignore[misc]
 
 
-def test_rows_of_users_may_stand_in_any_order(runs: list[Path], tmp_path: Path) -> None:
+def test_rows_of_users_may_be_in_any_order(runs: list[Path], tmp_path: Path) -> None:
     shuffled = Path(shutil.copytree(runs[1], tmp_path / "shuffled"))
     file = shuffled / "evaluation-users.parquet"
     pl.read_parquet(file).sample(fraction=1.0, shuffle=True, seed=1).write_parquet(file)
@@ -145,7 +145,7 @@ def test_what_cannot_be_compared_is_refused(runs: list[Path], tmp_path: Path) ->
         compare_runs([runs[0], other])
 
 
-def test_an_epoch_told_twice_counts_once(runs: list[Path], tmp_path: Path) -> None:
+def test_an_epoch_logged_twice_counts_once(runs: list[Path], tmp_path: Path) -> None:
     resumed = Path(shutil.copytree(runs[0], tmp_path / "resumed"))
     _write_curve(resumed, {1: 0.3}, suffix=".later")
     curve = validation_curve(Run.open(resumed))

@@ -105,7 +105,7 @@ def test_files_are_written_and_read(report: EvaluationReport, tmp_path: Path) ->
 
 @pytest.fixture
 def _quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes a second; here it only matters which plots there are."""
+    """Drawing takes a second; here only the set of plots matters."""
 
     def render(report: EvaluationReport) -> dict[str, bytes]:
         names = ["metrics", *(["languages"] if report.slices else [])]

@@ -1,4 +1,4 @@
-"""Text of plots in many languages: complete, joined, in its direction, and without a word of warning."""
+"""Text of plots in many languages: complete, joined, in the right direction, and without warnings."""
 
 import io
 import logging
@@ -77,7 +77,7 @@ def test_text_is_drawn_whole_and_in_silence(language: str, bold: bool) -> None:
 
 
 def test_every_character_is_in_a_font_that_comes_along() -> None:
-    """Whatever fonts this machine has: by fontTools, which matplotlib does not use to draw."""
+    """Independent of this machine's fonts: checked with fontTools, which matplotlib does not use to draw."""
     covered = set(TTFont(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf").getBestCmap())
     for path in DIRECTORY.glob("*.[ot]tf"):
         covered |= TTFont(path).getBestCmap().keys()

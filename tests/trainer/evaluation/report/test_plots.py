@@ -45,7 +45,7 @@ def test_bars_are_as_tall_as_the_figures(report: EvaluationReport) -> None:
     # References that a baseline of this run repeats are not drawn twice.
     expected += [0.0927, 0.1297, 0.0858, 0.1595, 0.2164, 0.1448, 0.1656, 0.2197, 0.1510]
     assert [bar.get_height() for bar in bars] == pytest.approx(expected)
-    # Bars stand beside each other, and those of a metric around its label.
+    # Bars are next to each other, and those of a metric around its label.
     spans = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars)
     assert all(left[1] <= right[0] for left, right in itertools.pairwise(spans))
     for place in range(5):

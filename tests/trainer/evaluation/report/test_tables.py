@@ -39,7 +39,7 @@ def test_markdown_holds_the_figures(report: EvaluationReport) -> None:
     assert accuracy[2][1] == f"**{recall.value:.4f}** [{recall.ci95[0]:.4f}, {recall.ci95[1]:.4f}]"
     assert accuracy[8][1:] == ["0.1595", "0.2164", "0.1448", "", ""]
     assert all(len(row) == 6 for row in accuracy)
-    lists = tables["What the lists hold"]
+    lists = tables["Content of the lists"]
     assert lists[0] == ["model", "Coverage@10", "Popularity percentile@10"]
     assert lists[2][1] == f"{report.metrics['coverage@10'].value:.4f}"
     languages = tables["Recall@10 by item language"]

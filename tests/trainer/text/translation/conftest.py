@@ -1,4 +1,4 @@
-"""A live OpenAI-compatible endpoint on a free port, and Apertium where it is installed."""
+"""A live OpenAI-compatible endpoint on a free port, and Apertium if installed."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ Reply = tuple[int, dict[str, str], bytes]
 
 
 def completion(content: str | None, tokens: int | None = 10) -> Reply:
-    """A chat completion as the endpoint's specification has it."""
+    """A chat completion as in the endpoint's specification."""
     body: dict[str, Any] = {"choices": [{"index": 0, "message": {"role": "assistant", "content": content}}]}
     if tokens is not None:
         body["usage"] = {"total_tokens": tokens}
@@ -27,7 +27,7 @@ def completion(content: str | None, tokens: int | None = 10) -> Reply:
 
 
 def failure(status: int, message: str, **headers: str) -> Reply:
-    """An error as the endpoint's specification has it."""
+    """An error as in the endpoint's specification."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return status, named, json.dumps({"error": {"message": message}}).encode()
 
@@ -68,7 +68,7 @@ class Endpoint:
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    """A server of its own for each test."""
+    """A separate server for each test."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     state = Endpoint()
@@ -107,7 +107,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
 
 @pytest.fixture(scope="session")
 def apertium() -> set[str]:
-    """Apertium's installed modes; tests are skipped where eng-spa is not among them."""
+    """Apertium's installed modes; tests are skipped if eng-spa is not among them."""
     remedy = "install it: apt-get install apertium apertium-eng-spa apertium-fr-es"
     if shutil.which("apertium") is None:
         pytest.skip(f"there is no apertium on PATH; {remedy}")

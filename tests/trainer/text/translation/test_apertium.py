@@ -1,4 +1,4 @@
-"""Apertium itself, where it is installed: the stream, marks, markup, routes, faults."""
+"""Apertium itself, if installed: the stream, marks, markup, routes, faults."""
 
 import stat
 from pathlib import Path
@@ -115,7 +115,7 @@ def test_a_missing_command_says_how_to_install_it(tmp_path: Path) -> None:
 
 
 def program(path: Path, script: str) -> ApertiumConfig:
-    """A command in Apertium's place that lists eng-spa and then misbehaves."""
+    """A fake Apertium command that lists eng-spa and then misbehaves."""
     path.write_text(f'#!/bin/sh\ncase "$*" in *-l*) echo eng-spa; exit;; *-V*) echo A 1; exit;; esac\n{script}\n')
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return ApertiumConfig(command=str(path), timeout=1.0)
@@ -126,7 +126,7 @@ def program(path: Path, script: str) -> ApertiumConfig:
     [
         ("cat >/dev/null; echo 'no such dictionary' >&2; exit 3", r"failed \(3\): no such dictionary"),
         ("cat >/dev/null; printf 'uno\\0'", "answered 1 of 2 texts"),
-        ("cat >/dev/null; printf 'uno\\0dos\\0tres\\0'", r"answered 2 of 2 texts and 'tres' beside them"),
+        ("cat >/dev/null; printf 'uno\\0dos\\0tres\\0'", r"answered 2 of 2 texts and 'tres' in addition"),
         ("exec sleep 30", "took longer than 1 s"),
     ],
 )

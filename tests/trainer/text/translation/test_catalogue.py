@@ -22,7 +22,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Reversing(Translator):
-    """Turns texts round, two at a time; stops where it is told to."""
+    """Reverses texts, two at a time; stops where requested."""
 
     def __init__(self, name: str = "reversing", stop_at: str | None = None) -> None:
         self.name = name
@@ -65,7 +65,7 @@ def test_translators_languages_and_targets_share_nothing(tmp_path: Path) -> None
         assert translator.seen == ["uno"], (name, source, target)
 
 
-def test_an_interrupted_call_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_an_interrupted_call_resumes_where_it_stopped(tmp_path: Path) -> None:
     store = TranslationStore(tmp_path / "t.sqlite")
     with pytest.raises(KeyboardInterrupt):
         translate_texts(["a1", "b2", "c3", "d4", "e5"], "es", "en", Reversing(stop_at="e5"), store, progress=False)
@@ -81,7 +81,7 @@ def test_no_texts_and_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "t.sqlite").exists()
 
 
-def test_a_damaged_store_is_named(tmp_path: Path) -> None:
+def test_a_damaged_store_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "t.sqlite"
     path.write_bytes(b"this is no database" * 100)
     with pytest.raises(BabelrecError, match=r"t\.sqlite can't be used.*Remove the file"):
@@ -114,7 +114,7 @@ def test_a_budget_keeps_what_was_paid_for(endpoint: Endpoint) -> None:
         return TranslationConfig(translator="openai", openai=endpoint.config(batch_size=1, max_requests=requests))
 
     texts = ["uno", "dos", "tres"]
-    with pytest.raises(BabelrecError, match="What is translated so far is kept"):
+    with pytest.raises(BabelrecError, match="Translations so far are kept"):
         translate_catalogue(texts, ["es"] * 3, config(2), progress=False)
     done, _ = translate_catalogue(texts, ["es"] * 3, config(1), progress=False)
     assert done == ["<UNO>", "<DOS>", "<TRES>"]
@@ -133,7 +133,7 @@ def test_no_translator_is_an_error() -> None:
 
 
 @pytest.mark.usefixtures("apertium")
-def test_a_source_without_a_way_is_an_error() -> None:
+def test_a_source_without_a_route_is_an_error() -> None:
     config = TranslationConfig(translator="apertium", sources=["es", "ko"], apertium=ApertiumConfig())
     with pytest.raises(BabelrecError, match="no pair from 'ko' to 'en'"):
         translate_catalogue(["집"], ["ko"], config, progress=False)

@@ -44,7 +44,7 @@ def test_the_length_of_an_answer_is_bounded(endpoint: Endpoint, parameter: Any) 
 
 
 @pytest.mark.parametrize("wrapped", ["```json\n{}\n```", "```\n{}\n```", "  {}\n"])
-def test_an_answer_may_stand_in_a_code_block(endpoint: Endpoint, wrapped: str) -> None:
+def test_an_answer_may_be_in_a_code_block(endpoint: Endpoint, wrapped: str) -> None:
     endpoint.replies = [completion(wrapped.replace("{}", '["house"]'))]
     assert translate(endpoint.config(), ["casa"]) == ["house"]
 
@@ -84,7 +84,7 @@ def test_a_busy_server_is_asked_again_after_the_time_that_it_says(endpoint: Endp
 
 def test_a_server_that_stays_busy_is_an_error(endpoint: Endpoint) -> None:
     endpoint.replies = [failure(429, "out of quota", Retry_After="0")] * 3
-    with pytest.raises(BabelrecError, match=r"busy or broken \(429\) in each of 2 attempts: out of quota"):
+    with pytest.raises(BabelrecError, match=r"busy or failed \(429\) in each of 2 attempts: out of quota"):
         translate(endpoint.config(retries=1), ["casa"])
     assert len(endpoint.requests) == 2
 
@@ -106,7 +106,7 @@ def test_a_missing_key_is_an_error_before_any_request(endpoint: Endpoint, monkey
 
 
 def test_the_model_has_to_be_named() -> None:
-    with pytest.raises(BabelrecError, match="model is not given"):
+    with pytest.raises(BabelrecError, match="is not set"):
         ChatTranslator(ChatTranslatorConfig())
 
 
@@ -114,8 +114,8 @@ def test_the_model_has_to_be_named() -> None:
     ("reply", "says"),
     [
         (failure(404, "no such model"), r"refused the request \(404\): no such model"),
-        ((200, {}, b"<html>hello</html>"), "something else than a chat completion"),
-        ((200, {}, b'{"choices": []}'), "something else than a chat completion"),
+        ((200, {}, b"<html>hello</html>"), "did not answer with a chat completion"),
+        ((200, {}, b'{"choices": []}'), "did not answer with a chat completion"),
         ((400, {}, b"\xff\xfe"), r"refused the request \(400\)"),
     ],
 )
@@ -127,7 +127,7 @@ def test_other_answers_are_errors(endpoint: Endpoint, reply: Any, says: str) -> 
 
 
 def test_the_proxy_of_the_environment_is_used(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The endpoint itself plays the proxy; it sees the whole address as the path.
+    # The endpoint itself acts as the proxy; it sees the whole address as the path.
     monkeypatch.setenv("http_proxy", endpoint.url.removesuffix("/v1"))
     monkeypatch.setenv("no_proxy", "")
     config = endpoint.config().model_copy(update={"base_url": "http://translator.invalid/v1"})
@@ -161,12 +161,12 @@ def test_attempts_count_as_requests(endpoint: Endpoint) -> None:
 
 
 def test_characters_stop_before_their_budget_is_exceeded(endpoint: Endpoint) -> None:
-    with pytest.raises(BabelrecError, match=r"6 characters are spent, it may take 3 more.*max_characters is 8"):
+    with pytest.raises(BabelrecError, match=r"6 characters are spent, it may need 3 more.*max_characters is 8"):
         translate(endpoint.config(batch_size=1, max_characters=8), ["한국어", "abc", "def"])
     assert endpoint.texts == [["한국어"], ["abc"]]
 
 
-def test_tokens_are_set_aside_and_corrected_by_what_the_endpoint_says(endpoint: Endpoint) -> None:
+def test_tokens_are_reserved_and_corrected_by_the_endpoint_s_report(endpoint: Endpoint) -> None:
     translator = ChatTranslator(endpoint.config(batch_size=1))
     pieces = translator.translate(["a", "b"], "es", "en")
     next(pieces)

@@ -1,4 +1,4 @@
-"""One ranking metric a module, each with its formula; `registry` finds them.
+"""One ranking metric per module, each with its formula; `registry` finds them.
 
-For a user with test items T and a list r of K items, best first, h_j = 1 where r_j is in T, and m = min(k, |T|).
+For a user with test items T and a list r of K items, best first, h_j = 1 if r_j is in T, and m = min(k, |T|).
 """

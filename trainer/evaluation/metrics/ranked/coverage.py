@@ -6,7 +6,7 @@ from trainer.evaluation.metrics.definition import JudgedLists, RankingMetric
 
 
 def _coverage(lists: JudgedLists, k: int) -> float:
-    # Padding, -1, is counted in place 0.
+    # Padding, -1, is counted at position 0.
     listed = np.bincount(lists.items[lists.sizes > 0, :k].ravel() + 1, minlength=lists.relevant.num_items + 1)[1:]
     return float((listed > 0).mean())
 
@@ -14,7 +14,7 @@ def _coverage(lists: JudgedLists, k: int) -> float:
 METRIC = RankingMetric(
     name="coverage",
     label="Coverage",
-    note="share of the catalogue that is among anybody's first k",
+    note="share of the catalogue in any user's first k",
     total=_coverage,
     is_accuracy=False,
     order=5,

@@ -17,5 +17,5 @@ def _ndcg(lists: JudgedLists, k: int) -> Floats:
 
 
 METRIC = RankingMetric(
-    name="ndcg", label="NDCG", note="as Recall, but places near the top count for more", per_user=_ndcg, order=2
+    name="ndcg", label="NDCG", note="like Recall, but higher ranks count more", per_user=_ndcg, order=2
 )

@@ -10,7 +10,7 @@ def popularity_percentiles(training_counts: NDArray[np.integer]) -> Floats:
     """Each item's percentile of training popularity, 0 to 100, [N].
 
     100 * (items with fewer interactions + half of those with as many, itself included) / N: tied items
-    share the middle of the places they take up (`scipy.stats.percentileofscore` with `kind="mean"`), so
+    share the middle of their positions (`scipy.stats.percentileofscore` with `kind="mean"`), so
     the mean over the catalogue is exactly 50, and so is the expectation of a random list.
     """
     ordered = np.sort(training_counts)
@@ -32,7 +32,7 @@ def _mean_percentile(lists: JudgedLists, k: int) -> Floats:
 METRIC = RankingMetric(
     name="popularity_percentile",
     label="Popularity percentile",
-    note="how popular the first k are in training: 50 is an average item, 100 the top",
+    note="popularity of the first k in training: 50 is an average item, 100 the most popular",
     per_user=_mean_percentile,
     needs_counts=True,
     is_accuracy=False,

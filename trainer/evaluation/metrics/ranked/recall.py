@@ -10,7 +10,7 @@ def _recall(lists: JudgedLists, k: int) -> Floats:
 METRIC = RankingMetric(
     name="recall",
     label="Recall",
-    note="of the user's held-out items, the share found among the first k (of at most k)",
+    note="share of the user's held-out items (at most k) among the first k",
     per_user=_recall,
     order=1,
 )

@@ -6,14 +6,14 @@ from trainer.evaluation.metrics.definition import Floats, JudgedLists, RankingMe
 
 
 def _reciprocal_rank(lists: JudgedLists, k: int) -> Floats:
-    # The first hit's is the largest one.
+    # The first hit has the largest value.
     return np.where(lists.hits[:, :k], 1.0 / np.arange(1, k + 1), 0.0).max(axis=1, initial=0.0)
 
 
 METRIC = RankingMetric(
     name="mrr",
     label="MRR",
-    note="one over the place of the first held-out item, 0 beyond k",
+    note="1 / rank of the first held-out item, 0 beyond k",
     per_user=_reciprocal_rank,
     order=4,
 )

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from benchmarks.peers.problem import Problem, dot_products
-from benchmarks.peers.settings import Peer, missing
+from benchmarks.baselines.problem import Problem, dot_products
+from benchmarks.baselines.settings import Baseline, missing
 from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
 
 
 class AlsSettings(Settings):
-    """Of implicit's AlternatingLeastSquares."""
+    """Settings of implicit's AlternatingLeastSquares."""
 
     factors: int
     regularization: float
@@ -18,7 +18,7 @@ class AlsSettings(Settings):
 
 
 class BprSettings(Settings):
-    """Of implicit's BayesianPersonalizedRanking."""
+    """Settings of implicit's BayesianPersonalizedRanking."""
 
     factors: int
     learning_rate: float = 0.01
@@ -34,8 +34,8 @@ def _als(problem: Problem, settings: AlsSettings, seed: int) -> BlockScorer:
     with _one_blas_thread():
         model = AlternatingLeastSquares(**settings.model_dump(), random_state=seed)
         model.fit(problem.learners.matrix(), show_progress=False)
-        asked = problem.asked.matrix()
-        users = problem.user_vectors(model.user_factors, lambda rows: model.recalculate_user(rows, asked[rows]))
+        evaluated = problem.evaluated.matrix()
+        users = problem.user_vectors(model.user_factors, lambda rows: model.recalculate_user(rows, evaluated[rows]))
     return dot_products(users, model.item_factors)
 
 
@@ -44,14 +44,14 @@ def _bpr(problem: Problem, settings: BprSettings, seed: int) -> BlockScorer:
         from implicit.cpu.bpr import BayesianPersonalizedRanking
     except ImportError as error:
         raise missing("implicit", error) from error
-    # Several threads write without locks, so that no two runs are alike.
+    # Several threads write without locks, so runs would not be reproducible.
     model = BayesianPersonalizedRanking(**settings.model_dump(), random_state=seed, num_threads=1)
     with _one_blas_thread():
         model.fit(problem.learners.matrix(), show_progress=False)
 
     def fold_in(rows: Any) -> Any:
         vectors = problem.mean_of_history(model.item_factors, rows)
-        # The last factor is the items' bias, whose counterpart is 1 in every user.
+        # The last factor is the items' bias, whose counterpart is 1 for every user.
         vectors[:, -1] = 1.0
         return vectors
 
@@ -64,5 +64,5 @@ def _one_blas_thread() -> Any:
     return threadpool_limits(1, "blas")
 
 
-ALS = Peer("ALS", AlsSettings, _als)
-BPR = Peer("BPR", BprSettings, _bpr)
+ALS = Baseline("ALS", AlsSettings, _als)
+BPR = Baseline("BPR", BprSettings, _bpr)

@@ -4,14 +4,14 @@ from collections import OrderedDict
 
 import numpy as np
 
-from benchmarks.peers.problem import Histories, Problem
-from benchmarks.peers.settings import Peer, missing
+from benchmarks.baselines.problem import Histories, Problem
+from benchmarks.baselines.settings import Baseline, missing
 from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
 
 
 class SasrecSettings(Settings):
-    """Of cornac.models.SASRec; its loss is a softmax over in-batch and popularity-sampled negatives."""
+    """Settings of cornac.models.SASRec; its loss is a softmax over in-batch and popularity-sampled negatives."""
 
     embedding_dim: int
     n_epochs: int
@@ -39,13 +39,15 @@ def _sasrec(problem: Problem, settings: SasrecSettings, seed: int) -> BlockScore
 
     def score(block: slice) -> np.ndarray:
         users = range(block.start, block.stop)
-        newest = [problem.asked.of(user)[-settings.max_len :] for user in users]
+        newest = [problem.evaluated.of(user)[-settings.max_len :] for user in users]
         rows = np.full((len(newest), settings.max_len), pad, np.int64)
         for row, items in zip(rows, newest, strict=True):
             row[settings.max_len - len(items) :] = items
         scores = np.concatenate(
             [
-                network.predict(None, torch.from_numpy(rows[start : start + 512])).reshape(-1, problem.asked.num_items)
+                network.predict(None, torch.from_numpy(rows[start : start + 512])).reshape(
+                    -1, problem.evaluated.num_items
+                )
                 for start in range(0, len(rows), 512)
             ]
         )
@@ -55,7 +57,7 @@ def _sasrec(problem: Problem, settings: SasrecSettings, seed: int) -> BlockScore
 
 
 def _sessions(histories: Histories) -> object:
-    """One session a user, every candidate known by its position."""
+    """One session per user, with candidates identified by position."""
     from cornac.data.dataset import SequentialDataset
 
     users = np.repeat(np.arange(len(histories)), np.diff(histories.indptr))
@@ -72,4 +74,4 @@ def _sessions(histories: Histories) -> object:
     )
 
 
-SASREC = Peer("SASRec", SasrecSettings, _sasrec)
+SASREC = Baseline("SASRec", SasrecSettings, _sasrec)

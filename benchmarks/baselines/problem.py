@@ -1,4 +1,4 @@
-"""What a peer learns from and is asked; candidates and hits are those of the project's own `HoldOut`."""
+"""Training data and queries of a baseline; candidates and hits are those of the project's own `HoldOut`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ Vectors = npt.NDArray[np.floating]
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """Each user's items in the order of time: user ``u`` has ``items[indptr[u] : indptr[u + 1]]``, oldest first.
+    """Each user's items in chronological order: user ``u`` has ``items[indptr[u] : indptr[u + 1]]``, oldest first.
 
     Attributes:
         indptr: int64 [U + 1].
@@ -56,21 +56,21 @@ class Histories:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A held-out part to be predicted.
+    """A held-out part to predict.
 
     Attributes:
-        learners: Histories of the users whom a peer may learn from.
-        asked: Histories of the U users who are asked for: what a peer knows of those whom it did not learn from.
+        learners: Histories of the users that a baseline may train on.
+        evaluated: Histories of the U evaluated users: all that a baseline knows of those it was not trained on.
         learner_of: int64 [U]: row among the learners, -1 for unknown users.
-        train: The same as `asked`, as sets: what is excluded from the rankings.
-        test: What is to be found.
+        train: The same as `evaluated`, as sets: excluded from the rankings.
+        test: The items to find.
         trained: Bool [I]: items with an event in the training part, positive or not; the others are cold.
-        texts: Text of each candidate, for peers that read.
+        texts: Text of each candidate, for baselines that use text.
         described: Text and category labels of each candidate.
     """
 
     learners: Histories
-    asked: Histories
+    evaluated: Histories
     learner_of: npt.NDArray[np.int64]
     train: ItemSets
     test: ItemSets
@@ -91,10 +91,10 @@ class Problem:
 
         Args:
             catalogue: The items.
-            learn: Positives to learn from; a part of ``history``.
-            history: Positives before the held-out ones, of all users who are asked.
+            learn: Positives to train on; a subset of ``history``.
+            history: Positives before the held-out ones, of all evaluated users.
             held_out: Positives to find.
-            observed: Every event that may be learned from (item_id); None: the positives alone.
+            observed: Every event of the training part (item_id); None: only the positives.
         """
         hold_out = HoldOut(catalogue, _NOTHING_KNOWN, history, held_out, candidates=1)
         place = np.full(len(catalogue), -1, np.int64)
@@ -112,7 +112,7 @@ class Problem:
         labels = [catalogue.labels(row) for row in hold_out.candidate_rows]
         return cls(
             learners=histories(learn, learners),
-            asked=histories(history, users),
+            evaluated=histories(history, users),
             learner_of=np.array([row_of.get(user, -1) for user in users], np.int64),
             train=hold_out.train,
             test=hold_out.test,
@@ -122,18 +122,18 @@ class Problem:
         )
 
     def metrics(self, score: BlockScorer) -> dict[str, float]:
-        """Full-catalogue figures of EVALUATION P1, by the code that measures the model itself."""
+        """Full-catalogue metrics of P1, by the code that evaluates the model itself."""
         users, items = self.test.num_users, self.test.num_items
         rankings = rank_in_blocks(score, users, items, self.train, max(_KS))
         means = ranking_metrics(rankings, self.test, ks=_KS).means()
         return {name: float(means[name]) for name in METRICS}
 
     def user_vectors(self, known: Vectors, fold_in: Callable[[npt.NDArray[np.int64]], Vectors]) -> Vectors:
-        """Vectors of the asked users: the learned one of a learner, an unknown user's by folding in the history.
+        """Vectors of the evaluated users: learned for training users, folded in from the history for others.
 
         Args:
             known: [learners, D].
-            fold_in: Rows of `asked` -> their vectors [rows, D].
+            fold_in: Rows of `evaluated` -> their vectors [rows, D].
         """
         vectors = np.asarray(known)[np.maximum(self.learner_of, 0)].copy()
         unknown = np.flatnonzero(self.learner_of < 0)
@@ -143,7 +143,7 @@ class Problem:
 
     def mean_of_history(self, item_vectors: Vectors, rows: npt.NDArray[np.int64]) -> Vectors:
         """Mean of the vectors of each history, [rows, D]; zero for an empty one."""
-        histories = self.asked.matrix()[rows]
+        histories = self.evaluated.matrix()[rows]
         sizes = np.maximum(np.diff(histories.indptr), 1)[:, None]
         return np.asarray(histories @ item_vectors) / sizes
 
@@ -159,10 +159,10 @@ def dot_products(users: Vectors, items: Vectors) -> BlockScorer:
 
 
 def test_problem(data: DataConfig, seed: int) -> Problem:
-    """The test part after training and validation part.
+    """The test part, after the training and validation parts.
 
-    With ``split.train_users`` below 1 a peer learns from the users that a run of this seed learns from, and is asked
-    for all.
+    With ``split.train_users`` below 1 a baseline is trained on the same users as a run with this seed, and is
+    evaluated on all.
     """
     dataset, parts = _parts(without_validation(data))
     chosen = some_users(parts, data.split.train_users, seed)
@@ -170,7 +170,7 @@ def test_problem(data: DataConfig, seed: int) -> Problem:
 
 
 def validation_problem(data: DataConfig, seed: int) -> Problem:
-    """The validation part after the training part, of the users whom one may learn from. Never looks at the test part.
+    """The validation part after the training part, of the training users. Never reads the test part.
 
     Raises:
         BabelrecError: there is no validation part.

@@ -1,9 +1,9 @@
-"""Peers of a few lines: popularity, EASE, mean of the history's sentence vectors."""
+"""Simple baselines: popularity, EASE, mean of the history's sentence vectors."""
 
 import numpy as np
 
-from benchmarks.peers.problem import Problem
-from benchmarks.peers.settings import NoSettings, Peer
+from benchmarks.baselines.problem import Problem
+from benchmarks.baselines.settings import Baseline, NoSettings
 from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
 from trainer.evaluation.protocols import baselines
@@ -11,13 +11,13 @@ from trainer.text.settings import TextConfig
 
 
 class EaseSettings(Settings):
-    """Of EASE: ``regularization`` is lambda."""
+    """Settings of EASE: ``regularization`` is lambda."""
 
     regularization: float
 
 
 class MeanHistorySettings(Settings):
-    """Of the mean history: whether the text names an item's categories, too."""
+    """Settings of the mean history: whether the text includes an item's categories."""
 
     categories: bool
 
@@ -35,8 +35,8 @@ def _ease(problem: Problem, settings: EaseSettings, seed: int) -> BlockScorer:
     inverse = np.linalg.inv(gram)
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0.0)
-    asked = problem.asked.matrix().astype(np.float64)
-    return lambda block: asked[block] @ weights
+    evaluated = problem.evaluated.matrix().astype(np.float64)
+    return lambda block: evaluated[block] @ weights
 
 
 def _mean_history(problem: Problem, settings: MeanHistorySettings, seed: int) -> BlockScorer:
@@ -51,7 +51,7 @@ def _random(problem: Problem, settings: NoSettings, seed: int) -> BlockScorer:
     return baselines.random(problem.train.num_items, seed=seed)
 
 
-POPULARITY = Peer("popularity", NoSettings, _popularity, seeded=False)
-EASE = Peer("EASE", EaseSettings, _ease, seeded=False)
-MEAN_HISTORY = Peer("mean-history mUSE", MeanHistorySettings, _mean_history, seeded=False)
-RANDOM = Peer("random", NoSettings, _random)
+POPULARITY = Baseline("popularity", NoSettings, _popularity, seeded=False)
+EASE = Baseline("EASE", EaseSettings, _ease, seeded=False)
+MEAN_HISTORY = Baseline("mean-history mUSE", MeanHistorySettings, _mean_history, seeded=False)
+RANDOM = Baseline("random", NoSettings, _random)

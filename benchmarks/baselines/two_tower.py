@@ -1,4 +1,4 @@
-"""The two towers of TFRS's tutorial "basic retrieval": an embedding a user, an embedding an item, in-batch softmax.
+"""The two towers of TFRS's tutorial "basic retrieval": one embedding per user and item, in-batch softmax.
 
 https://www.tensorflow.org/recommenders/examples/basic_retrieval
 """
@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.problem import Problem, dot_products
-from benchmarks.peers.settings import Peer
+from benchmarks.baselines.problem import Problem, dot_products
+from benchmarks.baselines.settings import Baseline
 from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
 
 
 class TwoTowerSettings(Settings):
-    """The tutorial's own are 32 dimensions, Adagrad at 0.1, batches of 8,192 and 3 epochs."""
+    """Settings; the tutorial uses 32 dimensions, Adagrad at 0.1, batches of 8,192 and 3 epochs."""
 
     dimension: int = 32
     learning_rate: float
@@ -45,8 +45,8 @@ def _two_tower(problem: Problem, settings: TwoTowerSettings, seed: int) -> Block
     pairs = {"user": users, "item": problem.learners.items}
     model.fit(pairs, batch_size=settings.batch_size, epochs=settings.epochs, shuffle=True, verbose=0)
     user_vectors, item_vectors = model.users.embeddings.numpy(), model.items.embeddings.numpy()
-    asked = problem.user_vectors(user_vectors, lambda rows: problem.mean_of_history(item_vectors, rows))
-    return dot_products(asked, item_vectors)
+    evaluated = problem.user_vectors(user_vectors, lambda rows: problem.mean_of_history(item_vectors, rows))
+    return dot_products(evaluated, item_vectors)
 
 
-TWO_TOWER = Peer("two-tower (TFRS tutorial)", TwoTowerSettings, _two_tower)
+TWO_TOWER = Baseline("two-tower (TFRS tutorial)", TwoTowerSettings, _two_tower)

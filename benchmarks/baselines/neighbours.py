@@ -1,17 +1,17 @@
-"""Item-kNN by `implicit`: similarity of items by the users whom they share."""
+"""Item-kNN by `implicit`: similarity of items by their common users."""
 
 from typing import Literal
 
 import numpy as np
 
-from benchmarks.peers.problem import Problem
-from benchmarks.peers.settings import Peer, missing
+from benchmarks.baselines.problem import Problem
+from benchmarks.baselines.settings import Baseline, missing
 from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
 
 
 class KnnSettings(Settings):
-    """Of implicit's nearest neighbours: weighting before the dot product, and neighbours kept for each item."""
+    """Settings of implicit's nearest neighbours: weighting before the dot product, and neighbours kept per item."""
 
     weighting: Literal["cosine", "tfidf", "bm25"]
     neighbours: int
@@ -25,9 +25,9 @@ def _knn(problem: Problem, settings: KnnSettings, seed: int) -> BlockScorer:
     kinds = {"cosine": CosineRecommender, "tfidf": TFIDFRecommender, "bm25": BM25Recommender}
     model = kinds[settings.weighting](K=settings.neighbours, num_threads=1)
     model.fit(problem.learners.matrix(), show_progress=False)
-    asked = problem.asked.matrix().astype(np.float64)
+    evaluated = problem.evaluated.matrix().astype(np.float64)
     similarity = model.similarity
-    return lambda block: (asked[block] @ similarity).toarray()
+    return lambda block: (evaluated[block] @ similarity).toarray()
 
 
-ITEM_KNN = Peer("item-kNN", KnnSettings, _knn, seeded=False)
+ITEM_KNN = Baseline("item-kNN", KnnSettings, _knn, seeded=False)

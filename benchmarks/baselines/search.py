@@ -1,4 +1,4 @@
-"""Chooses each peer's settings on the validation part; a killed search goes on."""
+"""Chooses each baseline's settings on the validation part; a killed search resumes."""
 
 import hashlib
 import json
@@ -10,9 +10,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.peers.config import PEERS, Chosen, PeersConfig, load, save_chosen
-from benchmarks.peers.problem import Problem, validation_problem
-from benchmarks.peers.settings import Peer
+from benchmarks.baselines.config import BASELINES, BaselinesConfig, Chosen, load, save_chosen
+from benchmarks.baselines.problem import Problem, validation_problem
+from benchmarks.baselines.settings import Baseline
 from trainer.config.base import Settings
 from trainer.config.loading import load_config
 from trainer.data.settings import DataConfig
@@ -22,56 +22,56 @@ CRITERION = "ndcg@10"
 _SHOWN = ("recall@10", "ndcg@10")
 
 
-def data_of(config: PeersConfig) -> DataConfig:
-    """The data that a file of settings is for."""
+def data_of(config: BaselinesConfig) -> DataConfig:
+    """The data config of a settings file."""
     return load_config(Path(config.data), [f"data.split.train_users={config.train_users}"]).data
 
 
-def search(name: str, peers: Sequence[str], directory: Path, console: Console) -> None:
-    """Tries every combination of configs/peers/<name>.yaml and writes the best ones into it.
+def search(name: str, baselines: Sequence[str], directory: Path, console: Console) -> None:
+    """Tries every combination of configs/baselines/<name>.yaml and writes the best ones into it.
 
     Args:
-        name: Of the file.
-        peers: Which of its peers.
-        directory: Keeps one small JSON a trial, so that none is run twice.
+        name: Name of the file.
+        baselines: Names of the baselines to search.
+        directory: Stores one small JSON per trial, so that none is repeated.
         console: Shows the progress.
     """
     config = load(name)
-    wanted = [PEERS[peer] for peer in config.search if peer in peers]
+    wanted = [BASELINES[baseline] for baseline in config.search if baseline in baselines]
     problems = {seed: validation_problem(data_of(config), seed) for seed in config.seeds}
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
     with bar:
-        for peer in wanted:
-            candidates = config.candidates(peer)
-            task = bar.add_task(f"{name}: {peer.name}", total=len(candidates))
+        for baseline in wanted:
+            candidates = config.candidates(baseline)
+            task = bar.add_task(f"{name}: {baseline.name}", total=len(candidates))
             best: tuple[dict[str, float], Settings] | None = None
             for settings in candidates:
-                found = _trial(peer, settings, problems, directory / name)
+                found = _trial(baseline, settings, problems, directory / name)
                 if best is None or found[CRITERION] > best[0][CRITERION]:
                     best = found, settings
                 bar.advance(task)
             if best is not None:
                 figures = {metric: round(best[0][metric], 4) for metric in _SHOWN}
                 chosen = Chosen(settings=best[1].model_dump(), validation=figures, tried=len(candidates))
-                save_chosen(name, {peer.name: chosen})
+                save_chosen(name, {baseline.name: chosen})
 
 
-def _trial(peer: Peer, settings: Settings, problems: dict[int, Problem], directory: Path) -> dict[str, float]:
-    """Mean metrics of one combination over the seeds, from the disk where it was tried before."""
+def _trial(baseline: Baseline, settings: Settings, problems: dict[int, Problem], directory: Path) -> dict[str, float]:
+    """Mean metrics of one combination over the seeds, read from disk if already tried."""
     facts = {
-        "peer": peer.name,
+        "peer": baseline.name,
         "settings": settings.model_dump(),
         "seeds": list(problems),
         "sizes": [[len(p.learners.items), p.test.indices.size, p.test.num_items] for p in problems.values()],
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    file = directory / f"{peer.name}-{digest}.json"
+    file = directory / f"{baseline.name}-{digest}.json"
     if file.exists():
         return dict(json.loads(file.read_text(encoding="utf-8"))["validation"])
     started = time.monotonic()
-    found = [problem.metrics(peer.fit(problem, settings, seed)) for seed, problem in problems.items()]
+    found = [problem.metrics(baseline.fit(problem, settings, seed)) for seed, problem in problems.items()]
     means = {metric: float(np.mean([each[metric] for each in found])) for metric in found[0]}
     record = facts | {"validation": means, "seconds": round(time.monotonic() - started, 2)}
     write_text(file, json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Other recommenders, compared with Babelrec by `benchmarks.quality` (``pip install .[bench]``)."""

@@ -1,1 +1,0 @@
-"""Other people's recommenders, measured beside Babelrec by `benchmarks.quality` (``pip install .[bench]``)."""
