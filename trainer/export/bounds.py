@@ -89,7 +89,7 @@ class Bounds:
         """Cuts texts as `text` does and histories to their newest items, and drops repeated entries of filters.
 
         Each row is looked at by itself, and padding is not counted: a request that a server joins with a wider one, and
-        pads to its width, keeps all it said.
+        pads to its width, loses nothing.
 
         Args:
             query: String [B].
@@ -156,7 +156,7 @@ def encode_in_parts(encode: Encode, width: int, texts: tf.Tensor, languages: tf.
     Args:
         encode: String [n] texts and languages -> float32 [n, T].
         width: T.
-        texts: String [n]; the encoder is not run when there are none.
+        texts: String [n]; the encoder is not run for none.
         languages: String [n].
 
     Returns:
@@ -189,14 +189,14 @@ def encode_in_parts(encode: Encode, width: int, texts: tf.Tensor, languages: tf.
 
 
 def _longest(texts: tf.Tensor) -> tf.Tensor:
-    """Bytes of the longest text, int32; negative when there is none."""
+    """Bytes of the longest text, int32; negative if there is none."""
     return tf.reduce_max(tf.strings.length(texts))
 
 
 def _newest(history: tf.Tensor, most: int) -> tf.Tensor:
     """The last ``most`` entries of each row that are not empty, string [B, most], padded in front."""
     there = tf.strings.length(history) > 0
-    # How many there are from an entry to the end of its row.
+    # Number of entries from here to the end of the row.
     rank = tf.cumsum(tf.cast(there, tf.int32), axis=1, reverse=True)
     kept = tf.where(there & (rank <= most))
     places = tf.stack([tf.cast(kept[:, 0], tf.int32), most - tf.gather_nd(rank, kept)], axis=1)

@@ -1,4 +1,4 @@
-"""Makes the indexes that an export asks for, and measures their recall."""
+"""Builds the indexes of an export and measures their recall."""
 
 import logging
 from dataclasses import asdict

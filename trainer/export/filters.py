@@ -74,7 +74,7 @@ class Postings(tf.Module):
         return self._table.lookup(tf.strings.lower(labels, encoding="utf-8"))
 
     def _places(self, known: tf.Tensor) -> tf.RaggedTensor:
-        """Where the items of labels [n] stand: int64 [n, items]."""
+        """Positions of the items of labels [n]: int64 [n, items]."""
         return tf.ragged.range(tf.gather(self._splits, known), tf.gather(self._splits, known + 1))
 
     @staticmethod
@@ -108,7 +108,7 @@ def category_postings(catalogue: Catalogue) -> Postings:
 
 def string_table(values: list[str]) -> tf.lookup.StaticHashTable:
     """String -> position in ``values``, -1 for others."""
-    # TensorFlow refuses an empty table; its one key then stands for "not found".
+    # TensorFlow refuses an empty table; its one key then means "not found".
     keys = tf.constant(values or [""], tf.string)
     places = tf.range(len(values), dtype=tf.int32) if values else tf.constant([-1])
     initializer = tf.lookup.KeyValueTensorInitializer(keys, places)
@@ -116,7 +116,7 @@ def string_table(values: list[str]) -> tf.lookup.StaticHashTable:
 
 
 def contains(rows: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-    """Whether each of int32 ``rows`` [B, C] stands in ``wanted`` [B, E] of its line; -1 never does.
+    """Whether each of int32 ``rows`` [B, C] is in ``wanted`` [B, E] of its line; -1 never is.
 
     Returns:
         Bool [B, C].
@@ -130,7 +130,7 @@ def contains(rows: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
 
 
 def best_rows(rows: tf.Tensor, scores: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The ``count`` highest scores among rows >= 0, padded with -1 and -inf where there are fewer."""
+    """The ``count`` highest scores among rows >= 0, padded with -1 and -inf."""
     width = tf.shape(scores)[1]
     best = tf.math.top_k(tf.where(rows >= 0, scores, -np.inf), tf.minimum(count, width))
     rows = tf.gather(rows, best.indices, batch_dims=1)

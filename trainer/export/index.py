@@ -46,14 +46,14 @@ def choose_index(config: ExportConfig, items: int) -> IndexSettings:
 
     ``auto`` follows ScaNN's own advice (docs/algorithms.md of google-research/scann): no index for
     small sets, then about sqrt(N) leaves and reordering. A tenth of the leaves, at least 10, is
-    searched, and the reordered candidates are four times those asked for.
+    searched, and four times the requested candidates are reordered.
 
     ``portable`` is exact for small sets too, unless ``export.leaves`` says otherwise. Else it has about 5 sqrt(N)
     leaves: choosing among many small ones costs less than scoring the items of few large ones. A
     thirtieth is searched unless tuning says otherwise.
 
     Raises:
-        BabelrecError: ScaNN is asked for on fewer items than it can be trained on.
+        BabelrecError: ScaNN is requested for fewer items than it can be trained on.
     """
     kind = config.index
     if kind == "auto":
@@ -162,7 +162,7 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
         found = scann_ops.ScannSearcher(handle).search_batched_parallel(
             queries, final_num_neighbors=count, pre_reorder_num_neighbors=reorder, leaves_to_search=leaves
         )
-        # Searched leaves may hold fewer points than asked for: ScaNN then answers with fewer columns
+        # Searched leaves may hold fewer points than requested: ScaNN then returns fewer columns
         # for the whole batch, and with NaN distances in the rows that found least.
         distances = tf.ensure_shape(found.distances, [None, None])
         rows = tf.ensure_shape(tf.cast(found.indices, tf.int32), [None, None])

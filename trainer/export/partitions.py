@@ -28,7 +28,7 @@ class Partitions:
     """N items in L leaves of at most M.
 
     Attributes:
-        rows: Int32 [L, M], items of each leaf; -1 pads behind them. Each item stands in one leaf.
+        rows: Int32 [L, M], items of each leaf; -1 pads behind them. Each item is in one leaf.
         centres: Float32 [L, D], mean vector of each leaf's items.
         spreads: Float32 [L], standard deviation of the leaf's dot products with a unit vector of random direction.
     """
@@ -44,8 +44,8 @@ def partition(vectors: Vectors, leaves: int, *, seed: int) -> Partitions:
     Lloyd's iterations run on vectors with one more coordinate that gives all the same length, which turns the largest
     dot product into the smallest distance (Bachrach et al., RecSys 2014, "Speeding up the Xbox recommender system");
     vectors of unit length stay as they are. A cluster larger than the mean is cut across its longest axis into
-    equal parts that are not, because leaves are padded to the largest; so there come out about half as many leaves
-    again as were asked for.
+    equal parts that are not, because leaves are padded to the largest; so the result has about one and a half times
+    the requested leaves.
 
     Args:
         vectors: Float32 [N, D].

@@ -1,4 +1,4 @@
-"""What each audience likes: the answer to a request that says nothing but its language."""
+"""What each audience likes: the answer to a request with nothing but a language."""
 
 import numpy as np
 import numpy.typing as npt

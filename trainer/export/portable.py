@@ -125,7 +125,7 @@ class PortableIndex(tf.Module):
         return tf.maximum(tf.minimum(leaves, self._leaves), self._leaves_holding(count))
 
     def _leaves_holding(self, count: tf.Tensor) -> tf.Tensor:
-        """Leaves that hold twice so many items on average, int32; all leaves when all items are asked for."""
+        """Number of leaves that hold twice as many items on average, int32; all leaves if all items are requested."""
         leaves = tf.math.ceil(tf.cast(count, tf.float32) * (2.0 * self._leaves / self._size))
         return tf.minimum(tf.cast(leaves, tf.int32), self._leaves)
 

@@ -163,8 +163,8 @@ class Servable(tf.Module):
     def signatures(self) -> dict[str, Any]:
         """Functions by signature name, to be saved.
 
-        Every input but the items to rank and the texts to encode has a default of one row that says nothing. TensorFlow
-        Serving fills it in where a request leaves the input out.
+        Every input but the items to rank and the texts to encode has a default of one row that means "absent".
+        TensorFlow Serving fills it in where a request leaves the input out.
         """
         recommend = _signature(self.recommend, contract.RECOMMEND)
         return {
@@ -268,8 +268,8 @@ class Servable(tf.Module):
     def _encode(self, texts: tf.Tensor, languages: tf.Tensor) -> tf.Tensor:
         """String [n] texts, within their bound, and languages -> float32 [n, T]."""
 
-        def encode(part: tf.Tensor, spoken: tf.Tensor) -> tf.Tensor:
-            return self._encoder(part if self._preprocessor is None else self._preprocessor(part, spoken))
+        def encode(part: tf.Tensor, tags: tf.Tensor) -> tf.Tensor:
+            return self._encoder(part if self._preprocessor is None else self._preprocessor(part, tags))
 
         return encode_in_parts(encode, self._text_width, texts, languages)
 
@@ -412,7 +412,7 @@ class Servable(tf.Module):
     def _reorder_found_by_text(
         self, request: Understood, scores: tf.Tensor, fit: Callable[[], tf.Tensor], vectors: tf.Tensor
     ) -> tf.Tensor:
-        """Final scores [B, C]: of the lines with text their fit, moved by the towers; ``vectors`` are the items'."""
+        """Final scores [B, C]: lines with text get the fit adjusted by the towers; ``vectors`` are the items'."""
         search = self._text_search
         if search is None:
             return scores
@@ -435,7 +435,7 @@ class Servable(tf.Module):
     def _search(
         self, queries: tf.Tensor, count: tf.Tensor, k: tf.Tensor, barred: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The nearest items that aren't barred; exact search should the index leave a line short."""
+        """The nearest items that aren't excluded; exact search if the index returns too few for a line."""
         rows, scores, allowed = tf.cond(
             tf.shape(barred)[1] > 0,
             lambda: self._search_around(queries, count, barred),
@@ -456,7 +456,7 @@ class Servable(tf.Module):
     def _search_around(
         self, queries: tf.Tensor, count: tf.Tensor, barred: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Like `_search_all` without ``barred``: fetches as many more as may be barred."""
+        """Like `_search_all` without ``barred``: fetches as many more items as may be excluded."""
         most_barred = tf.reduce_max(tf.concat([[0], tf.reduce_sum(tf.cast(barred >= 0, tf.int32), axis=1)], axis=0))
         scores, rows = self._index.search(queries, tf.minimum(count + most_barred, self._size))
         return (*best_rows(tf.where(contains(rows, barred), -1, rows), scores, count), self._size - most_barred)
@@ -524,7 +524,7 @@ class Servable(tf.Module):
         barred: tf.Tensor,
         filters: Filters,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Answers requests that say nothing by what is popular with the audience of their language."""
+        """Answers requests without information by what is popular with the audience of their language."""
         places = tf.where(request.nothing)
         lines = places[:, 0]
         allowed = self._allowed(filters.at(lines)) & ~membership(tf.gather(barred, lines), self._size)
@@ -589,7 +589,7 @@ def _signature(method: Any, name: str) -> Any:
 
 
 def _of_items(rows: tf.Tensor, predictions: Tensors) -> Tensors:
-    """Predictions [B, C] of the items in ``rows``; 0 where there is none."""
+    """Predictions [B, C] of the items in ``rows``; 0 where ``rows`` is -1."""
     return {name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()}
 
 
@@ -613,7 +613,7 @@ def _same_batch(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
 
 
 def _request_or_stored_history(given: tf.Tensor, stored: tf.Tensor) -> tf.Tensor:
-    """Known rows of ``given`` [B, H], or ``stored`` [B, L] where there is none; newest first, -1 pads, [B, L]."""
+    """Known rows of ``given`` [B, H], or ``stored`` [B, L] if there is none; newest first, padded with -1, [B, L]."""
     newest = tf.reverse(given, axis=[1])
     known = tf.ragged.boolean_mask(newest, newest >= 0)
     length = stored.shape[1]

@@ -13,7 +13,7 @@ class UserTable(tf.Module):
     Args:
         users: U ids, in the order of the vocabulary.
         histories: ``(indptr, rows)`` of each user's positives, oldest first.
-        seen: The same of every item that the user has met; excluded by default.
+        seen: The same of every item that the user has interacted with; excluded by default.
         languages, countries: Int32 [U] vocabulary indices from the users' profiles, 0 unknown.
     """
 
@@ -50,12 +50,12 @@ class UserTable(tf.Module):
         return _or_own(country, self._countries, users)
 
     def seen(self, users: tf.Tensor) -> tf.Tensor:
-        """Int32 [B] -> rows of the items that each user has met, int32 [B, most of the batch], -1 pads."""
+        """Int32 [B] -> rows of the items that each user has interacted with, int32 [B, longest], padded with -1."""
         return self._seen.all(users)
 
 
 def _of_users(values: npt.NDArray[np.integer]) -> tf.Variable | None:
-    """One value more in front, for unknown users; None where nobody has one, and the graph needs no operation."""
+    """Prepends a value for unknown users; None if no user has a value, so that the graph needs no operation."""
     return variable(np.concatenate([[0], values]), tf.int32) if values.any() else None
 
 

@@ -111,7 +111,7 @@ def text_ranker(run: Run, dataset: Dataset, catalogue: Catalogue) -> CatalogueRa
 
 
 def typed_vectors(model: Recommender, texts: Sequence[str], text: TextConfig) -> tf.Tensor:
-    """Sentence vectors float32 [n, T] of typed texts, whose language nobody has said, as they are in serving."""
+    """Sentence vectors float32 [n, T] of typed texts of unspecified language, as in serving."""
     return model.candidate_tower.text_vectors(text_inputs(texts, [UNDETERMINED] * len(texts), text))
 
 
@@ -244,7 +244,7 @@ def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.T
 
 
 def _stretch_unknown_items(model: Recommender, items: ItemTable) -> None:
-    """For a catalogue without any known item: new ones compete with no known one there, so `new_items` has no use."""
+    """For a catalogue without known items: new items compete with no known item, so `new_items` does not apply."""
     linear, history = model.candidate_tower.linear, model.query_tower.linear
     if linear is None or history is None or np.any(items.ids.numpy()) or not items.neighbours.shape[1]:
         return

@@ -1,4 +1,4 @@
-"""What losses beside those of the two tasks get to see of a training step."""
+"""What losses in addition to those of the two tasks see of a training step."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol

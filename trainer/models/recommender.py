@@ -84,7 +84,7 @@ class Recommender(tfrs.Model):
         self._item_counts = _Untracked(tf.constant(item_counts))
         trained = item_counts > 0
         self._trained_rows = _Untracked(tf.constant(np.flatnonzero(trained), tf.int32))
-        # Where each row stands among them.
+        # Position of each row among them.
         self._trained_places = _Untracked(tf.constant(np.cumsum(trained) - 1, tf.int32))
 
     @property
@@ -159,7 +159,7 @@ class Recommender(tfrs.Model):
         in_history = tf.reshape(in_history, tf.shape(histories))
         size = tf.shape(positives["item"])[0]
         full = self.config.retrieval.softmax == "full"
-        # Each request's own item among the candidates: at its own place in front, or where it stands among all.
+        # Each request's own item among the candidates: at its own place in front, or at its position among all.
         own = tf.gather(self._trained_places.value, positives["item"]) if full else tf.range(size)
         candidate_rows = negatives if full else tf.concat([positives["item"], negatives], axis=0)
 
@@ -245,7 +245,7 @@ class Recommender(tfrs.Model):
     def _sampled_ranking_loss(
         self, positives: Batch, queries: tf.Tensor, candidates: tf.Tensor, rows: tf.Tensor, own: tf.Tensor
     ) -> tf.Tensor:
-        """Each positive beside a few of the batch's candidates as negatives of every binary head."""
+        """Each positive with a few of the batch's candidates as negatives for every binary head."""
         size = tf.shape(queries)[0]
         count = self.config.ranking.negatives
         picked = tf.random.uniform([size, count], 0, tf.size(rows), tf.int32)

@@ -228,7 +228,7 @@ def text_query_vectors(
 
 
 def membership(rows: tf.Tensor, size: int) -> tf.Tensor:
-    """Bool [B, size]: whether each item stands in int32 ``rows`` [B, E] (-1 is none)."""
+    """Bool [B, size]: whether each item is in int32 ``rows`` [B, E] (-1: none)."""
     batch = tf.shape(rows)[0]
     where = tf.where(rows >= 0)
     places = tf.stack([tf.cast(where[:, 0], tf.int32), tf.gather_nd(rows, where)], axis=1)

@@ -222,5 +222,5 @@ class ModelConfig(Settings):
         """Reads settings of earlier versions, whose ``wishes`` are what ``search`` does now."""
         if not isinstance(value, dict) or "wishes" not in value:
             return value
-        _LOG.warning("model.wishes is no more: text queries are answered by model.search (docs/search.md).")
+        _LOG.warning("model.wishes has been removed: text queries are answered by model.search (docs/search.md).")
         return {key: each for key, each in value.items() if key != "wishes"}

@@ -21,7 +21,7 @@ class Shared:
     """Pairs of weights, the same one of two models.
 
     Attributes:
-        names: Where each stands in its model, such as ``candidate_tower/_text/kernel``.
+        names: Path of each in its model, such as ``candidate_tower/_text/kernel``.
         source: Weights of the first model.
         target: Weights of the second, of the same shapes.
     """
@@ -38,7 +38,7 @@ class Shared:
 
 
 def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
-    """Trainable weights that stand at the same place in both models with the same shape, but what is one market's own.
+    """Trainable weights with the same path and shape in both models, except those specific to one market.
 
     Users, items, languages and categories of two vocabularies are different things under the same index, and so are the
     outputs of other ranking heads. How much longer the means of unknown items' neighbours must be belongs to the
@@ -93,7 +93,7 @@ def _layers(model: tf.keras.Model, kind: type[_Layer]) -> Iterator[_Layer]:
 
 
 def all_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
-    """Every weight that stands at the same place in both models with the same shape, vectors of ids included.
+    """Every weight with the same path and shape in both models, including id vectors.
 
     For two models of one vocabulary.
     """

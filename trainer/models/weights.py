@@ -31,7 +31,7 @@ def restore_weights(run: Run, model: tf.keras.Model) -> None:
 
 
 def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
-    """Restores every object of ``checkpoint`` from ``path``, or says what is wrong with it.
+    """Restores every object of ``checkpoint`` from ``path``, or reports what is wrong with it.
 
     Raises:
         BabelrecError: missing, corrupted, or of a model of another shape.

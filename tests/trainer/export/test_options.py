@@ -16,9 +16,10 @@ from tests.trainer.export.test_export import Answer, asker, ids
 from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config.settings import dump_config
 from trainer.data.catalogue import Catalogue, group_by_user
-from trainer.data.requests import Requests
+from trainer.data.requests import Requests, user_profiles
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
+from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.export.export import export
 from trainer.models.assembly import (
     load_recommender,
@@ -56,6 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             "candidate": {"popularity": True, "neighbours": {"enabled": True}},
             "linear": {"rank": 6},
             "content": {"enabled": True},
+            "query": {"history_length": 8, "time": True},
         },
         export={"index": "brute_force", "candidates": _ITEMS + 1},
     )
@@ -71,6 +73,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     users = sorted(set(parts.train["user_id"]))
     histories = group_by_user(parts.train, catalogue, users)
     solve_linear(config.model.linear, model, histories, len(vocabulary.items), 300.0)
+    draws = np.random.default_rng(3)
+    for weight in model.query_tower.trainable_weights:
+        # Languages and countries start without an effect.
+        if not np.any(weight.numpy()):
+            weight.assign(draws.normal(0.0, 0.5, weight.shape))
     popularity, linear = model.query_tower.popularity, model.query_tower.linear
     content = model.query_tower.content
     assert popularity is not None
@@ -119,6 +126,46 @@ def _expected(model: Recommender) -> tuple[list[str], np.ndarray]:
     rows, scores, _ = _ranker(model).parts(requests)
     items = model.items.catalogue.item_ids
     return [items[row] for row in rows[0, :10].numpy()], scores[0, :10].numpy()
+
+
+@pytest.mark.parametrize("asked", ["ask", "ask_scann", "ask_portable"])
+def test_the_graph_answers_as_the_evaluation_does(
+    run: Run, model: Recommender, asked: str, request: pytest.FixtureRequest
+) -> None:
+    ask, dataset, vocabulary = request.getfixturevalue(asked), run.dataset(), Vocabulary.load(run.vocabulary)
+    catalogue, parts = Catalogue.from_dataset(dataset), split(dataset, run.config.data)
+    hold_out = HoldOut(
+        catalogue,
+        vocabulary,
+        parts.train_and_validation,
+        parts.test,
+        candidates=_ITEMS + 1,
+        profiles=user_profiles(dataset),
+    )
+    requests = hold_out.requests
+    assert requests.users.all()
+    assert len(set(requests.languages)) == 2
+    assert requests.timestamps.all()
+    expected = hold_out.rankings(hold_out.ranker(model, model.items, run.read("blend.json")), 10)
+    names = np.array(catalogue.item_ids)
+    unranked = sorted(set(names) - set(names[hold_out.candidate_rows]))
+    for start in range(0, len(requests), 20):
+        block = slice(start, min(start + 20, len(requests)))
+        histories = [
+            names[requests.items[requests.indptr[user] : requests.indptr[user + 1]]].tolist()
+            for user in range(*block.indices(len(requests)))
+        ]
+        # Evaluation ranks items with a positive, and hides what the user liked before. Users' own languages are in the
+        # graph.
+        answer = ask(
+            user_id=hold_out.user_ids[block],
+            history=histories,
+            timestamp=requests.timestamps[block].tolist(),
+            exclude=[history + unranked for history in histories],
+            include_seen=[True] * len(histories),
+        )
+        for line, rows in enumerate(expected[block]):
+            assert ids(answer, line) == names[hold_out.candidate_rows[rows]].tolist()
 
 
 @pytest.mark.parametrize("asked", ["ask", "ask_scann", "ask_portable"])
