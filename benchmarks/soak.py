@@ -104,15 +104,14 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
             with _good_clients(server, good):
                 rounds = _rounds(server, good, options.minutes * 60)
     names = list(dict.fromkeys(each["attack"] for each in rounds))
-    first = next(each for each in rounds if each["attack"] == names[-1])
-    last = rounds[-1]
+    before, after = _later_thirds([rounds[start : start + len(names)] for start in range(0, len(rounds), len(names))])
     worst = {name: max(each["gap_seconds"] for each in rounds if each["attack"] == name) for name in names}
     bars = [
         _bar("failed good requests", len(good.failures), 0),
         _bar("longest time without a good answer, s", round(max(worst.values()), 2), 1.0),
-        _bar("memory over that after the first round", round(last["memory"] / first["memory"], 3), _GROWTH),
-        _bar("descriptors more than after the first round", last["descriptors"] - first["descriptors"], _FEW),
-        _bar("threads more than after the first round", last["threads"] - first["threads"], _FEW),
+        _bar("memory, last third over the middle", round(after["memory"] / before["memory"], 3), _GROWTH),
+        _bar("descriptors, last third minus the middle", after["descriptors"] - before["descriptors"], _FEW),
+        _bar("threads, last third minus the middle", after["threads"] - before["threads"], _FEW),
     ]
     return {
         "schema": 1,
@@ -125,6 +124,23 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         "rounds": rounds,
         "bars": bars,
     }
+
+
+def _later_thirds(rounds: list[list[dict[str, Any]]]) -> tuple[dict[str, int], dict[str, int]]:
+    """Least memory, descriptors and threads within the middle third of the rounds, and within the last third.
+
+    The least of a round is what is left when an attack's memory and connections have been given back. Pools of threads
+    and TensorFlow's memory fill up to their bounds in the first third.
+    """
+    third = max(len(rounds) // 3, 1)
+    middle, last = rounds[-2 * third : -third] or rounds[:1], rounds[-third:]
+
+    def least(part: list[list[dict[str, Any]]]) -> dict[str, int]:
+        return {
+            name: min(each[name] for group in part for each in group) for name in ("memory", "descriptors", "threads")
+        }
+
+    return least(middle), least(last)
 
 
 def _bar(name: str, value: float, most: float) -> dict[str, Any]:
