@@ -1,8 +1,7 @@
 """The gRPC layer over the handlers: PredictionService and ModelService on one port."""
 
+import contextlib
 import logging
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from serving.protos import (
 from serving.server.api.handlers import Handlers
 from serving.server.errors import StatusError, from_exception, too_late, too_many
 from serving.server.operations.admin import Admission
+from serving.server.operations.temporary import temporary_folder
 from serving.server.operations.tls import server_credentials
 
 _LOGGER = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class GrpcServer:
         self.admission = admission = admission or Admission(behind_front=front is not None)
         self._front = front
         self._tls = tls
-        self._folder: str | None = None
+        self._folders = contextlib.ExitStack()
         self._executor = LeanExecutor(threads)
         self.server: grpc.Server = grpc.server(
             self._executor,  # type: ignore[arg-type]
@@ -237,8 +237,7 @@ class GrpcServer:
         """Starts serving."""
         if self._front is not None:
             # Accessible only to this user: TLS and limits are up to the front.
-            self._folder = tempfile.mkdtemp(prefix="babelrec-grpc-")
-            behind = f"unix:{self._folder}/behind.sock"
+            behind = f"unix:{self._folders.enter_context(temporary_folder('babelrec-grpc-'))}/behind.sock"
             try:
                 self.server.add_insecure_port(behind)
             except RuntimeError as error:
@@ -272,8 +271,7 @@ class GrpcServer:
             Whether all have ended by then.
         """
         is_over = self._front is None or self._front.close(patience)
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folders.close()
         self._executor.shutdown(wait=False)
         return is_over
 

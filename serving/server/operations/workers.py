@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from pathlib import Path
 
 from serving.server.operations import addresses
 from serving.server.operations.metric_values import Snapshot
+from serving.server.operations.temporary import temporary_folder
 
 _LOGGER = logging.getLogger(__name__)
 _INDEX = "BABELREC_WORKER"
@@ -68,7 +68,7 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stoppi
     with contextlib.ExitStack() as stack:
         port = _reserve(stack, options.port)
         rest = options.rest_api_port and _reserve(stack, max(options.rest_api_port, 0))
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="babelrec-workers-"))
+        folder = str(stack.enter_context(temporary_folder("babelrec-workers-")))
 
         def start(index: int) -> _Worker:
             ready, notifier = os.pipe()
