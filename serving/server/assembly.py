@@ -144,21 +144,29 @@ def _make_front(options: argparse.Namespace, bundle: Any, tls: Tls | None) -> Fr
         _LOGGER.info("Predict is answered in Python: %s", obstacle)
         return None
     batching = batching_options(bundle.batching_parameters)
+    try:
+        front = Front(
+            groups=batching.num_batch_threads,
+            # Larger requests are forwarded, and rejected in Python.
+            max_rows=min(batching.max_batch_size, options.max_batch_rows or batching.max_batch_size),
+            max_waiting=batching.max_batch_size * batching.max_enqueued_batches,
+            timeout_micros=batching.batch_timeout_micros,
+            max_concurrent=options.max_concurrent_requests,
+            max_connections=options.max_connections or default_max_connections(),
+            pad=batching.pad_variable_length_inputs,
+            channel_arguments=channel_arguments(
+                options.grpc_channel_arguments, share_port=workers.is_worker(), max_bytes=options.max_request_bytes
+            ),
+            tls=tls,
+        )
+    except OSError as error:
+        # Of a gRPC library without the entry for connections that were accepted elsewhere.
+        if options.native_predict == "on":
+            raise invalid_argument(f"--native_predict=on: {error}") from error
+        _LOGGER.warning("Predict is answered in Python: %s", error)
+        return None
     _LOGGER.info("Predict is answered by the native front")
-    return Front(
-        groups=batching.num_batch_threads,
-        # Larger requests are forwarded, and rejected in Python.
-        max_rows=min(batching.max_batch_size, options.max_batch_rows or batching.max_batch_size),
-        max_waiting=batching.max_batch_size * batching.max_enqueued_batches,
-        timeout_micros=batching.batch_timeout_micros,
-        max_concurrent=options.max_concurrent_requests,
-        max_connections=options.max_connections or default_max_connections(),
-        pad=batching.pad_variable_length_inputs,
-        channel_arguments=channel_arguments(
-            options.grpc_channel_arguments, share_port=workers.is_worker(), max_bytes=options.max_request_bytes
-        ),
-        tls=tls,
-    )
+    return front
 
 
 def add_services(options: argparse.Namespace, server: GrpcServer, core: Core) -> list[Callable[[], None]]:
