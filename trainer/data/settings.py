@@ -200,7 +200,7 @@ SOURCE_NAMES = {source.model_fields["name"].default: source for source in SOURCE
 
 
 class SplitConfig(Settings):
-    """How positives are divided into training, validation and test parts (protocol P1, docs/evaluation.md)."""
+    """How positives are divided into training, validation and test parts (docs/evaluation.md)."""
 
     kind: Literal["per_user", "global", "impressions"] = Field(
         "per_user",

@@ -8,7 +8,7 @@ from trainer.config.base import Fraction, Settings
 
 
 class LimitsConfig(Settings):
-    """What a request may ask of an exported graph (docs/serving.md); more is cut, or refused with INVALID_ARGUMENT."""
+    """Limits of a request (docs/serving.md): more is cut, or refused with INVALID_ARGUMENT."""
 
     rows: int = Field(128, ge=1, description="Rows of a request, or of those that a server joins; more are refused.")
     texts: int = Field(4_096, ge=1, description="Texts of one request to `encode_text`; more are refused.")
