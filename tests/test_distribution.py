@@ -1,6 +1,5 @@
 """What people get who install or unpack Babelrec: all of it, with its licences."""
 
-import ast
 import email
 import importlib.metadata
 import shutil
@@ -12,6 +11,8 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+
+from tests.source import imported_packages
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -104,14 +105,7 @@ def test_what_each_part_needs() -> None:
     listed = (_ROOT / "serving" / "deploy" / "babelrec" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert {line for line in listed if not line.startswith("#")} == base | {*extras["serving"], *extras["tflite"]}
     owners = importlib.metadata.packages_distributions()
-    owned: dict[str, Path] = {}
-    for name in ("serving/client", "serving/contract.py", "serving/protos.py", "serving/tensors.py"):
-        for path in [_ROOT / name] if name.endswith(".py") else (_ROOT / name).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-                if isinstance(node, ast.ImportFrom) and node.module:
-                    modules.append(node.module)
-                owned |= {module.partition(".")[0]: path for module in modules}
-    for module, path in owned.items():
-        if module not in {*sys.stdlib_module_names, "serving"}:
+    shared = [_ROOT / "serving" / name for name in ("contract.py", "protos.py", "tensors.py")]
+    for path in [*(_ROOT / "serving" / "client").rglob("*.py"), *shared]:
+        for module in imported_packages(path) - {*sys.stdlib_module_names, "serving"}:
             assert base & {owner.replace("_", "-") for owner in owners[module]}, f"{path} imports {module}"

@@ -1,12 +1,13 @@
 """Which part of the code may import which."""
 
-import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.source import imports
 
 ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("trainer", "serving", "benchmarks")
@@ -24,34 +25,19 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(module: str, path: Path, known: Mapping[str, Path]) -> Iterator[str]:
-    """Modules of the project that a module imports as it is loaded; those for types alone don't count."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    waiting: list[ast.AST] = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            waiting += node.orelse
-            continue
-        waiting += ast.iter_child_nodes(node)
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in known)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert not node.level, f"{module} imports relatively"
-            for alias in node.names:
-                full = f"{node.module}.{alias.name}"
-                if full in known:
-                    yield full
-                elif node.module in known:
-                    yield node.module
+def project_imports(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
+    """Modules of the project that a module imports as it is loaded."""
+    for module, names in imports(path, at_load=True):
+        full = [f"{module}.{name}" for name in names]
+        yield from (name for name in full if name in known)
+        if module in known and (not names or any(name not in known for name in full)):
+            yield module
 
 
 @pytest.fixture(scope="module")
 def graph() -> dict[str, set[str]]:
     known = modules()
-    return {module: set(imports(module, path, known)) - {module} for module, path in known.items()}
+    return {module: set(project_imports(path, known)) - {module} for module, path in known.items()}
 
 
 def test_serving_never_imports_trainer(graph: Mapping[str, set[str]]) -> None:

@@ -62,11 +62,15 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP response; header names in lower case."""
+    """An HTTP response with its body decompressed; those of ``Target`` have header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
 
     @property
     def json(self) -> Any:

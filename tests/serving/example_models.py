@@ -13,6 +13,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from serving.server.errors import from_exception, invalid_argument, not_found
 from serving.server.execution.servable import Signature, TensorSpec
 from serving.server.lifecycle.states import ServableStateMonitor
+from tests.serving.models import save_session
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
@@ -75,22 +76,7 @@ def export_examples(directory: Path) -> Path:
             ),
         }
         session.run(v1.global_variables_initializer())
-        info = v1.saved_model.build_tensor_info
-        builder = v1.saved_model.Builder(str(directory))
-        builder.add_meta_graph_and_variables(
-            session,
-            ["serve"],
-            signature_def_map={
-                name: v1.saved_model.build_signature_def(
-                    {alias: info(tensor) for alias, tensor in given.items()},
-                    {alias: info(tensor) for alias, tensor in results.items()},
-                    method,
-                )
-                for name, (given, results, method) in signatures.items()
-            },
-        )
-        builder.save()
-    return directory
+        return save_session(session, directory, signatures)
 
 
 def example(x: float | None = None, name: str | None = None) -> tf.train.Example:

@@ -196,6 +196,38 @@ def write_warm_up(version: Path, requests: Sequence[predict_pb2.PredictRequest])
             writer.write(log.SerializeToString())
 
 
+def save_session(
+    session: tf.compat.v1.Session,
+    directory: Path,
+    signatures: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any], str]],
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Path:
+    """Writes a TF1 session as a SavedModel; returns its directory.
+
+    Args:
+        session: With initialised variables.
+        directory: The version directory.
+        signatures: Key -> inputs and outputs by alias, and the method.
+        defaults: Key -> alias -> value of an input that may be left out.
+    """
+    v1 = tf.compat.v1
+
+    def infos(tensors: Mapping[str, Any]) -> dict[str, Any]:
+        return {alias: v1.saved_model.build_tensor_info(tensor) for alias, tensor in tensors.items()}
+
+    definitions = {
+        key: v1.saved_model.build_signature_def(infos(inputs), infos(outputs), method)
+        for key, (inputs, outputs, method) in signatures.items()
+    }
+    for key, values in (defaults or {}).items():
+        for alias, value in values.items():
+            definitions[key].defaults[alias].CopyFrom(tf.make_tensor_proto(value))
+    builder = v1.saved_model.Builder(str(directory))
+    builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=definitions)
+    builder.save()
+    return directory
+
+
 def export_tf1(directory: Path) -> Path:
     """A TF1 SavedModel: a variable, a table filled from an asset, a ``(None, 1)`` placeholder."""
     words = directory.parent / "words.txt"

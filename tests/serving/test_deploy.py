@@ -5,7 +5,6 @@ brings them all.
 """
 
 import argparse
-import ast
 import functools
 import importlib.metadata
 import json
@@ -30,6 +29,7 @@ from serving.server.lifecycle.states import ManagerState, ServableState
 from serving.server.operations import config_files
 from serving.server.operations.metric_values import Family
 from serving.server.operations.metrics import Metrics
+from tests.source import imported_packages
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "serving" / "deploy"
@@ -349,13 +349,7 @@ def test_the_image_installs_what_the_server_imports() -> None:
     assert required <= {_canonical(line.partition("==")[0]) for line in _pins()}, (
         "each has its version in constraints.txt"
     )
-    imported = set()
-    for path in (REPOSITORY / "serving").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                imported.add((node.module or "").partition(".")[0])
+    imported = set[str]().union(*map(imported_packages, (REPOSITORY / "serving").rglob("*.py")))
     owners = importlib.metadata.packages_distributions()
     # `rich` prints tables for people at the client's command line; grpc_tools generates code for developers.
     imported -= {*sys.stdlib_module_names, "serving", "rich", "grpc_tools"}

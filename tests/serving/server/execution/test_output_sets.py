@@ -5,18 +5,16 @@ The model counts the runs of one of its outputs, and of a signature that has a d
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tensorflow as tf
 
 from serving.runtime.batching import BatchingOptions
 from serving.server.api.predict import run_predict
-from serving.server.execution import ops
 from serving.server.execution.servable import Servable
-from serving.server.lifecycle.loader import LoaderOptions, ModelLoader
-from tests.serving.models import write_warm_up
+from tests.serving.models import save_session, write_warm_up
 from tests.serving.server.api.test_rpc import request_of
+from tests.serving.server.execution.test_servable import load
 
 _PREDICT = "tensorflow/serving/predict"
 # The limit of a version without warm-up requests, as documented in docs/serving.md.
@@ -32,32 +30,15 @@ def version(tmp_path: Path) -> Path:
         x = v1.placeholder(tf.float32, [None], name="x")
         runs = v1.get_variable("runs", initializer=0.0, use_resource=True)
         tries = v1.get_variable("tries", initializer=0.0, use_resource=True)
-        info = v1.saved_model.build_tensor_info
         cheap = {alias: x + float(number) for number, alias in enumerate(_CHEAP)}
-
-        def signature(outputs: dict[str, Any]) -> Any:
-            tensors = {alias: info(tensor) for alias, tensor in outputs.items()}
-            return v1.saved_model.build_signature_def({"x": info(x)}, tensors, _PREDICT)
-
-        declared = signature({"y": x + tries.assign_add(1.0)})
-        declared.defaults["x"].CopyFrom(tf.make_tensor_proto([2.0]))
-        signatures = {
-            "serving_default": signature({**cheap, "counted": x + runs.assign_add(1.0)}),
-            "declared": declared,
-            "counts": signature({"runs": runs + x * 0.0, "tries": tries + x * 0.0}),
+        outputs = {
+            "serving_default": cheap | {"counted": x + runs.assign_add(1.0)},
+            "declared": {"y": x + tries.assign_add(1.0)},
+            "counts": {"runs": runs + x * 0.0, "tries": tries + x * 0.0},
         }
         session.run(v1.global_variables_initializer())
-        builder = v1.saved_model.Builder(str(path))
-        builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=signatures)
-        builder.save()
-    return path
-
-
-def load(path: Path, **options: Any) -> Servable:
-    ops.register()
-    loader = ModelLoader("m", 1, path, LoaderOptions(**options))
-    loader.load()
-    return loader.servable
+        signatures = {key: ({"x": x}, tensors, _PREDICT) for key, tensors in outputs.items()}
+        return save_session(session, path, signatures, {"declared": {"x": [2.0]}})
 
 
 def ask(servable: Servable, outputs: Sequence[str] = (), signature: str = "") -> dict[str, list[float]]:

@@ -5,13 +5,14 @@ import http.client
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from tests.conformance.models import wait_for_file
+from tests.conformance.server import Answer
+from tests.serving.models import save_session
 
 DTYPES = (
     "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "string",
@@ -50,45 +51,8 @@ def export_rest_model(directory: Path, offset: float = 2.0) -> Path:
         for dtype in DTYPES:
             value = v1.placeholder(dtype, name=f"value_{dtype}")
             signatures[dtype] = ({"value": value}, {"same": tf.identity(value)})
-        info = v1.saved_model.build_tensor_info
-        builder = v1.saved_model.Builder(str(directory))
-        builder.add_meta_graph_and_variables(
-            session,
-            ["serve"],
-            signature_def_map={
-                name: v1.saved_model.build_signature_def(
-                    {alias: info(tensor) for alias, tensor in inputs.items()},
-                    {alias: info(tensor) for alias, tensor in results.items()},
-                    PREDICT,
-                )
-                for name, (inputs, results) in signatures.items()
-            },
-        )
-        builder.save()
-    return directory
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response with its body decompressed."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def error(self) -> str:
-        document = self.json
-        assert list(document) == ["error"], document
-        return str(document["error"])
+        predict = {key: (inputs, results, PREDICT) for key, (inputs, results) in signatures.items()}
+        return save_session(session, directory, predict)
 
 
 class Client:

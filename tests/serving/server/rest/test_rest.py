@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from serving.server.api.handlers import Handlers
 from serving.server.operations.metrics import Metrics
 from serving.server.rest import RestServer, start_rest
+from tests.conformance.server import Answer
 from tests.serving.server.rest.conftest import METRICS_PATH, rest_options
-from tests.serving.server.rest.rest_models import Answer, Client
+from tests.serving.server.rest.rest_models import Client
 
 JSON_TYPE = "application/json"
 

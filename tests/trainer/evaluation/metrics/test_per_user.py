@@ -8,6 +8,7 @@ from sklearn.metrics import ndcg_score
 
 from tests.trainer.evaluation import oracles
 from tests.trainer.evaluation.strategies import Problem, problems
+from trainer.evaluation.metrics.definition import popularity_percentiles
 from trainer.evaluation.metrics.item_sets import ItemSets
 from trainer.evaluation.metrics.per_user import (
     Metric,
@@ -16,7 +17,6 @@ from trainer.evaluation.metrics.per_user import (
     recall_curve,
     summaries,
 )
-from trainer.evaluation.metrics.ranked.popularity_percentile import popularity_percentiles
 from trainer.evaluation.metrics.ranking import top_k
 
 
