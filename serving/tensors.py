@@ -69,17 +69,6 @@ def numpy_dtype(enum: int) -> np.dtype[Any] | None:
     return _DTYPES[enum][0] if enum in _DTYPES else None
 
 
-def value_field(enum: int) -> str:
-    """The TensorProto field that holds the values of a DataType.
-
-    Raises:
-        TensorParseError: it has none.
-    """
-    if enum not in _DTYPES:
-        raise TensorParseError(f"tensors of {dtype_name(enum)} are not supported")
-    return _DTYPES[enum][1]
-
-
 def to_numpy(proto: Any) -> npt.NDArray[Any]:
     """Decodes a TensorProto.
 

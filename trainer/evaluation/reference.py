@@ -9,8 +9,6 @@ import sys
 from trainer.evaluation.metrics.registry import METRICS
 from trainer.evaluation.protocols.registry import PROTOCOLS
 
-_RULE = "|---|---|---|---|"
-
 
 def reference_markdown() -> str:
     """One table of the protocols of `evaluate`, and one of the metrics of full-catalogue rankings."""

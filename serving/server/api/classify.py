@@ -9,12 +9,11 @@ import numpy.typing as npt
 
 from serving import wire
 from serving.protos import classification_pb2, types_pb2
-from serving.server.api.examples import serialized_examples
+from serving.server.api.examples import INPUTS, run_on_examples
 from serving.server.errors import StatusError, invalid_argument
-from serving.server.execution.servable import CLASSIFY_METHOD, DEFAULT_SIGNATURE, Servable
+from serving.server.execution.servable import CLASSIFY_METHOD, Servable
 from serving.tensors import to_numpy
 
-INPUTS = "inputs"
 CLASSES = "classes"
 SCORES = "scores"
 
@@ -28,35 +27,20 @@ def run_classify(
     check_method_name: bool = False,
     timeout: float | None = None,
 ) -> tuple[Any, int]:
-    """Answers a ClassificationRequest.
+    """Answers a ClassificationRequest; see ``run_on_examples``.
 
     Args:
-        servable: the model to run.
-        name: its name, for the response.
-        version: its version, for the response.
-        request: a ``ClassificationRequest``; its model name and version are ignored.
         check_method_name: whether the signature must have this method name
             (``--enable_signature_method_name_check``).
-        timeout: seconds that the model may take.
-
-    Returns:
-        (``ClassificationResponse``, number of examples).
-
-    Raises:
-        StatusError: as TensorFlow Serving would fail, with its status code.
     """
-    signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    signature = servable.signatures.get(signature_name)
-    if signature is None:
-        raise invalid_argument(f"No signature was found with the name: {signature_name}")
-    aliases = classification_outputs(servable, signature_name, check_method_name=check_method_name)
-    examples, count = serialized_examples(request.input)
-    outputs = servable.run(signature_name, {INPUTS: examples}, aliases, timeout=timeout)
-    response = classification_pb2.ClassificationResponse(result=classification_result(outputs, count))
-    response.model_spec.name = name
-    response.model_spec.version.value = version
-    response.model_spec.signature_name = signature_name
-    return response, count
+
+    def outputs(key: str) -> list[str]:
+        return classification_outputs(servable, key, check_method_name=check_method_name)
+
+    def respond(results: Mapping[str, Any], count: int) -> Any:
+        return classification_pb2.ClassificationResponse(result=classification_result(results, count))
+
+    return run_on_examples(servable, name, version, request, outputs=outputs, respond=respond, timeout=timeout)
 
 
 def classification_outputs(servable: Servable, name: str, *, check_method_name: bool) -> list[str]:

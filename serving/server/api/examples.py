@@ -1,5 +1,6 @@
-"""``tensorflow.serving.Input`` -> the tensor of serialised ``tf.Example``s that a model reads."""
+"""Requests that hold ``tf.Example``s: their input tensor, and the run that Classify and Regress share."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -7,6 +8,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from serving.protos import tensor_pb2, types_pb2
 from serving.server.errors import StatusError, invalid_argument
+from serving.server.execution.servable import DEFAULT_SIGNATURE, Servable
+
+INPUTS = "inputs"
+"""The input of a signature that reads examples."""
 
 
 def serialized_examples(request_input: Any) -> tuple[Any, int]:
@@ -42,6 +47,45 @@ def serialized_examples(request_input: Any) -> tuple[Any, int]:
     tensor.tensor_shape.dim.add(size=count)
     tensor.string_val.extend([context + example for example in examples] if context else examples)
     return tensor, count
+
+
+def run_on_examples(
+    servable: Servable,
+    name: str,
+    version: int,
+    request: Any,
+    *,
+    outputs: Callable[[str], list[str]],
+    respond: Callable[[Mapping[str, Any], int], Any],
+    timeout: float | None,
+) -> tuple[Any, int]:
+    """Answers a ClassificationRequest or a RegressionRequest.
+
+    Args:
+        servable: the model to run.
+        name: its name, for the response.
+        version: its version, for the response.
+        request: the request; its model name and version are ignored.
+        outputs: the aliases to fetch from a signature; raises StatusError if it is of another kind.
+        respond: (TensorProtos by alias, number of examples) -> response without its model spec.
+        timeout: seconds that the model may take.
+
+    Returns:
+        (response, number of examples).
+
+    Raises:
+        StatusError: as TensorFlow Serving would fail, with its status code.
+    """
+    signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    if signature_name not in servable.signatures:
+        raise invalid_argument(f"No signature was found with the name: {signature_name}")
+    aliases = outputs(signature_name)
+    examples, count = serialized_examples(request.input)
+    response = respond(servable.run(signature_name, {INPUTS: examples}, aliases, timeout=timeout), count)
+    response.model_spec.name = name
+    response.model_spec.version.value = version
+    response.model_spec.signature_name = signature_name
+    return response, count
 
 
 def count_examples(request_input: Any) -> int:

@@ -7,7 +7,7 @@ import grpc
 
 from serving.protos import inference_pb2
 from serving.server.api import classify, regress
-from serving.server.api.examples import serialized_examples
+from serving.server.api.examples import INPUTS, serialized_examples
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.execution.servable import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, Servable
 
@@ -40,7 +40,7 @@ def run_multi_inference(
     """
     wanted = _checked(servable, request, check_method_name=check_method_name)
     examples, count = serialized_examples(request.input)
-    inputs = {classify.INPUTS: examples}
+    inputs = {INPUTS: examples}
     response = inference_pb2.MultiInferenceResponse()
     end = None if timeout is None else time.monotonic() + timeout
     for task, (signature_name, aliases) in zip(request.tasks, wanted.items(), strict=True):
@@ -78,8 +78,7 @@ def _checked(servable: Servable, request: Any, *, check_method_name: bool) -> di
         if task.method_name == CLASSIFY_METHOD:
             aliases = classify.classification_outputs(servable, signature_name, check_method_name=check_method_name)
         elif task.method_name == REGRESS_METHOD:
-            regress.check_regression(servable, signature_name, check_method_name=check_method_name)
-            aliases = [regress.OUTPUTS]
+            aliases = regress.regression_outputs(servable, signature_name, check_method_name=check_method_name)
         else:
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
         wanted[signature_name] = aliases

@@ -1,15 +1,15 @@
 """RegressionRequest -> RegressionResponse, with the checks and messages of TensorFlow Serving's regressor.cc."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from serving import wire
 from serving.protos import regression_pb2, types_pb2
-from serving.server.api.examples import serialized_examples
+from serving.server.api.examples import INPUTS, run_on_examples
 from serving.server.errors import invalid_argument
-from serving.server.execution.servable import DEFAULT_SIGNATURE, REGRESS_METHOD, Servable
+from serving.server.execution.servable import REGRESS_METHOD, Servable
 from serving.tensors import to_numpy
 
-INPUTS = "inputs"
 OUTPUTS = "outputs"
 
 
@@ -22,42 +22,32 @@ def run_regress(
     check_method_name: bool = False,
     timeout: float | None = None,
 ) -> tuple[Any, int]:
-    """Answers a RegressionRequest.
+    """Answers a RegressionRequest; see ``run_on_examples``.
 
     Args:
-        servable: the model to run.
-        name: its name, for the response.
-        version: its version, for the response.
-        request: a ``RegressionRequest``; its model name and version are ignored.
         check_method_name: whether the signature must have this method name
             (``--enable_signature_method_name_check``).
-        timeout: seconds that the model may take.
-
-    Returns:
-        (``RegressionResponse``, number of examples).
-
-    Raises:
-        StatusError: as TensorFlow Serving would fail, with its status code.
     """
-    signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    signature = servable.signatures.get(signature_name)
-    if signature is None:
-        raise invalid_argument(f"No signature was found with the name: {signature_name}")
-    check_regression(servable, signature_name, check_method_name=check_method_name)
-    examples, count = serialized_examples(request.input)
-    outputs = servable.run(signature_name, {INPUTS: examples}, [OUTPUTS], timeout=timeout)
-    response = regression_pb2.RegressionResponse(result=regression_result(outputs[OUTPUTS], count))
-    response.model_spec.name = name
-    response.model_spec.version.value = version
-    response.model_spec.signature_name = signature_name
-    return response, count
+
+    def outputs(key: str) -> list[str]:
+        return regression_outputs(servable, key, check_method_name=check_method_name)
+
+    def respond(results: Mapping[str, Any], count: int) -> Any:
+        return regression_pb2.RegressionResponse(result=regression_result(results[OUTPUTS], count))
+
+    return run_on_examples(servable, name, version, request, outputs=outputs, respond=respond, timeout=timeout)
 
 
-def check_regression(servable: Servable, name: str, *, check_method_name: bool) -> None:
-    """Checks that the signature ``name`` can be used to regress.
+def regression_outputs(servable: Servable, name: str, *, check_method_name: bool) -> list[str]:
+    """The outputs to fetch from a regression signature.
+
+    Args:
+        servable: the model.
+        name: a signature that it has.
+        check_method_name: whether the signature must have this method name.
 
     Raises:
-        StatusError: it can't.
+        StatusError: the signature can't be used to regress.
     """
     signature = servable.signatures[name]
     if check_method_name and signature.method_name != REGRESS_METHOD:
@@ -71,6 +61,7 @@ def check_regression(servable: Servable, name: str, *, check_method_name: bool) 
     for alias, kind, there in ((INPUTS, "inputs", signature.inputs), (OUTPUTS, "outputs", signature.outputs)):
         if alias not in there:
             raise invalid_argument(f"No regression {kind} found in SignatureDef: {servable.signature_defs[name]}")
+    return [OUTPUTS]
 
 
 def regression_result(output: Any, count: int) -> Any:

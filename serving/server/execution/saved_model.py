@@ -22,9 +22,9 @@ from serving.server.operations.batch_metrics import BatchMetrics
 from serving.tensors import rows_of
 
 _LOGGER = logging.getLogger(__name__)
-# Output sets that get their own graph when a request first asks for them. TensorFlow optimises such a graph with the
+# Output sets that get their own graph when requests first ask for them. TensorFlow optimises such a graph with the
 # session locked and never frees it, and a signature of n outputs has 2^n sets.
-_MAX_UNANNOUNCED_SETS = 16
+_MAX_OUTPUT_SETS = 16
 
 
 class _ThreadCache(threading.local):
@@ -69,7 +69,7 @@ class SavedModelServable:
         self._callables: dict[tuple[str, tuple[str, ...], bool], SessionCallable] = {}
         self._callables_lock = threading.Lock()
         self._output_sets: set[tuple[str, tuple[str, ...]]] = set()
-        self._unannounced_sets = _MAX_UNANNOUNCED_SETS
+        self._max_output_sets = _MAX_OUTPUT_SETS
 
     @property
     def batched_signatures(self) -> Collection[str]:
@@ -138,7 +138,7 @@ class SavedModelServable:
         No request is answered while such a graph is built, which takes seconds for a large model. All outputs of the
         signature are computed instead, and those not requested are dropped.
         """
-        self._unannounced_sets = 0
+        self._max_output_sets = len(self._output_sets)
 
     @contextlib.contextmanager
     def warming_up(self) -> Iterator[None]:
@@ -303,10 +303,8 @@ class SavedModelServable:
         wanted = tuple(alias for alias in all_outputs if alias in outputs)
         with self._callables_lock:
             if (key, wanted) not in self._output_sets:
-                if not self._both_ways:
-                    if self._unannounced_sets <= 0:
-                        return all_outputs
-                    self._unannounced_sets -= 1
+                if not self._both_ways and len(self._output_sets) >= self._max_output_sets:
+                    return all_outputs
                 self._output_sets.add((key, wanted))
         return wanted
 

@@ -27,7 +27,6 @@ from serving.server.operations.metric_values import (
     total,
 )
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 REFUSED = "/babelrec/serving/refused_request_count"
 """Requests that exceed a limit, by the flag that sets it."""
 States = Callable[[], Mapping[str, Mapping[int, Any]]]

@@ -13,6 +13,19 @@ from trainer.evaluation.metrics.ranking import Rankings
 Floats = NDArray[np.float64]
 
 
+def popularity_percentiles(training_counts: NDArray[np.integer]) -> Floats:
+    """Each item's percentile of training popularity, 0 to 100, [N].
+
+    100 * (items with fewer interactions + half of those with as many, itself included) / N: tied items
+    share the middle of their positions (`scipy.stats.percentileofscore` with `kind="mean"`), so
+    the mean over the catalogue is exactly 50, and so is the expectation of a random list.
+    """
+    ordered = np.sort(training_counts)
+    below = np.searchsorted(ordered, training_counts, side="left")
+    not_above = np.searchsorted(ordered, training_counts, side="right")
+    return 50.0 * (below + not_above) / max(ordered.size, 1)
+
+
 @dataclass(frozen=True, eq=False)
 class JudgedLists:
     """The lists of U users over N items, and their hits.
@@ -41,6 +54,12 @@ class JudgedLists:
     def sizes(self) -> NDArray[np.integer]:
         """Int [U], test items of each user."""
         return self.relevant.sizes()
+
+    @cached_property
+    def popularity(self) -> Floats:
+        """Float64 [N], each item's percentile of training popularity; for metrics that need counts."""
+        assert self.training_counts is not None
+        return popularity_percentiles(self.training_counts)
 
     def possible(self, k: int) -> NDArray[np.integer]:
         """Int [U], maximum hits of a list of k; 1 for users without test items, whose values are ignored."""

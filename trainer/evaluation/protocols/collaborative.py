@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 
 import numpy as np
-import polars as pl
 
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
@@ -18,7 +17,6 @@ from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.heads.events import head_events
 from trainer.evaluation.heads.quality import evaluate_heads
-from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.metrics.ranking import Rankings, rank_in_blocks
 from trainer.evaluation.metrics.registry import with_own
 from trainer.evaluation.protocols.baselines import baseline_rankings, mean_history
@@ -97,22 +95,15 @@ def evaluate_on_catalogue(
         metrics=with_own(config.evaluation.metrics),
         resamples=config.evaluation.bootstrap_samples,
         seed=config.seed,
+        user_ids=hold_out.user_ids,
     )
     report = compare(
         problem, config.name, rankings, baselines=_baselines(hold_out, catalogue, config, length), seconds=seconds
-    )
-    each = ranking_metrics(
-        rankings,
-        hold_out.test,
-        ks=problem.ks,
-        training_counts=hold_out.training_counts,
-        metrics=problem.metrics,
     )
     if config.data.split.cold_items > 0.0 and known_users:
         report = with_groups_alone(
             report, problem, lambda only: hold_out.rankings(hold_out.among(ranker, only), length)
         )
-    report = replace(report, users=pl.DataFrame({"user_id": hold_out.user_ids, **each.values}))
     if not known_users or not model.heads:
         return report
     events = head_events(

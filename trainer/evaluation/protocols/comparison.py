@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from trainer.evaluation.metrics.definition import RankingMetric
@@ -53,6 +54,7 @@ class RankingProblem:
         metrics: metrics to compute.
         resamples: bootstrap draws.
         seed: seed of the bootstrap.
+        user_ids: ids of the users, for a report with each user's metrics; None: without.
     """
 
     dataset: str
@@ -67,6 +69,7 @@ class RankingProblem:
     metrics: Sequence[RankingMetric] = tuple(METRICS.values())
     resamples: int = RESAMPLES
     seed: int = 0
+    user_ids: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         train, test = self.train, self.test
@@ -118,6 +121,7 @@ def compare(
         metrics=results[0][0],
         slices=results[0][1],
         seconds=seconds,
+        users=None if problem.user_ids is None else pl.DataFrame({"user_id": problem.user_ids, **own.overall.values}),
         sizes=Sizes(
             users=own.overall.num_evaluated(),
             items=problem.test.num_items,

@@ -1,14 +1,10 @@
 """Text queries in many languages: whether translations get the same results, and results of the right genres."""
 
-import functools
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
@@ -17,14 +13,11 @@ from trainer.data.catalogue import Catalogue
 from trainer.documents import read_yaml
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.intervals import bootstrap_interval
-from trainer.evaluation.report.style import COLOURS, MODEL_COLOUR, new_figure, png
-from trainer.files import atomic_file, write_text
 from trainer.models.assembly import text_ranker, typed_vectors
 from trainer.runs import Run
 from trainer.text.unit_vectors import unit
 from trainer.text.vectors import encode_texts
 
-PROTOCOL = "text_queries"
 PIVOT = "en"
 K = 10
 _Rows = NDArray[np.int64]
@@ -182,27 +175,6 @@ def evaluate_text_queries(run: Run, queries: Sequence[TextQuery], *, baselines: 
     return [evaluate(name, languages, rows.reshape(shape), gains) for name, rows in answers.items()]
 
 
-def write_text_queries(
-    results: Sequence[TextQueryResult], directory: Path, *, stem: str, facts: Mapping[str, Any]
-) -> list[Path]:
-    """Writes JSON, Markdown and a plot by language, each atomically; returns the files."""
-    data, page, plot = (directory / f"{stem}{ending}" for ending in (".json", ".md", ".png"))
-    picture = png(functools.partial(_plot, results))
-    if picture is not None:
-        with atomic_file(plot) as temporary:
-            temporary.write_bytes(picture)
-    write_text(page, to_markdown(results))
-    record = {
-        "schema": 1,
-        "protocol": PROTOCOL,
-        **facts,
-        "queries": len(results[0].overlap),
-        "models": {result.model: {"metrics": result.metrics(), "ci95": result.intervals()} for result in results},
-    }
-    write_text(data, json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-    return [data, page, plot]
-
-
 def to_markdown(results: Sequence[TextQueryResult]) -> str:
     """One table of the models, one of the first model's languages."""
     lines = [
@@ -234,26 +206,3 @@ def _by_cosine(run: Run, catalogue: Catalogue, texts: Sequence[str]) -> _Rows:
     both = unit(encode_texts([*texts, *described], run.config.text, progress=False))
     scores = both[: len(texts)] @ both[len(texts) :].T
     return np.argsort(-scores, axis=1, kind="stable")[:, :K]
-
-
-def _plot(results: Sequence[TextQueryResult]) -> Figure | None:
-    languages = results[0].languages
-    figure, axes = new_figure(9.0, 6.0, rows=2)
-    for axis, name, title in zip(
-        axes, ("overlap", "ndcg"), ("Overlap@10 with English", "NDCG@10 by genre"), strict=True
-    ):
-        for place, result in enumerate(results):
-            width = 0.8 / len(results)
-            axis.bar(
-                np.arange(len(languages)) + (place - (len(results) - 1) / 2) * width,
-                getattr(result, name).mean(axis=0),
-                width,
-                label=result.model,
-                color=(MODEL_COLOUR, *COLOURS)[place % (len(COLOURS) + 1)],
-            )
-        axis.set_ylim(0.0, 1.0)
-        axis.set_ylabel(title)
-    axes[0].legend(ncols=len(results))
-    for axis in axes:
-        axis.set_xticks(np.arange(len(languages)), languages)
-    return figure
