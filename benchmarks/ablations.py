@@ -14,7 +14,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +35,7 @@ from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.protocols.aligned_titles import aligned_titles
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.files import atomic_file, write_text
-from trainer.models.assembly import load_recommender, make_item_table
+from trainer.models.assembly import item_table_of_run, load_recommender
 from trainer.runs import Run
 from trainer.training.crosslingual import alignment_pairs
 from trainer.training.fit import fit
@@ -146,8 +145,7 @@ def _ranked(run: Run, target: Config | None) -> tuple[dict[str, float], _PerUser
     catalogue = Catalogue.from_dataset(dataset)
     parts = split(dataset, data)
     vocabulary = Vocabulary.load(run.vocabulary)
-    known = vocabulary if target is None else replace(vocabulary, items=[])
-    items = make_item_table(catalogue, known, config.text)
+    items = item_table_of_run(run, catalogue, known_ids=target is None)
     hold_out = HoldOut(
         catalogue,
         vocabulary,

@@ -14,12 +14,13 @@ import polars as pl
 import tensorflow as tf
 
 from trainer.config.settings import Config
-from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.heads import Head, choose_heads, label_table
 from trainer.data.requests import RequestBatch, user_profiles, vocabulary_indices
 from trainer.data.split import Split
 from trainer.data.steps import Steps
+from trainer.data.user_items import UserItems, in_order_of_time
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.errors import BabelrecError
 
@@ -98,19 +99,15 @@ class TrainingData:
         self._config = config
         self._categories = catalogue.categories
         self._items_total = len(catalogue)
-        self._indptr, self._history = group_by_user(split.train, catalogue, vocabulary.users)
-        builder = _ExampleBuilder(dataset, catalogue, vocabulary, self._indptr, self._history, config)
+        self.histories = UserItems.of(split.train, catalogue, vocabulary.users)
+        """Catalogue rows of each known user's positives."""
+        builder = _ExampleBuilder(dataset, catalogue, vocabulary, self.histories.indptr, config)
         labels = label_table(split.observed, heads)
         self.positives = builder.build(split.train, split.train, labels)
         self.observed = builder.build(labels, split.train, labels)
         self._steps = Steps.plan(len(self.positives), config.training)
         self.item_counts = np.bincount(self.positives.item, minlength=len(catalogue)).astype(np.float32)
         """Float32 [N]: training positives of each item."""
-
-    @property
-    def histories(self) -> tuple[npt.NDArray[np.int64], _Ints]:
-        """Catalogue rows of each known user's positives, oldest first, as `trainer.data.catalogue.group_by_user`."""
-        return self._indptr, self._history
 
     @property
     def steps_per_epoch(self) -> int:
@@ -141,7 +138,6 @@ class _ExampleBuilder:
         catalogue: Catalogue,
         vocabulary: Vocabulary,
         indptr: npt.NDArray[np.int64],
-        history: _Ints,
         config: Config,
     ) -> None:
         self._catalogue = catalogue
@@ -157,7 +153,7 @@ class _ExampleBuilder:
         names = [name for name in labels.columns if name.startswith("label_")]
         rank = (
             positives.join(self._users.select("user_id", "user"), on="user_id", how="inner")
-            .sort("user", "timestamp", "item_id")
+            .sort("user", *in_order_of_time())
             .with_columns(place=pl.int_range(pl.len()).over("user"))
             .select("user_id", "item_id", "place")
         )
@@ -236,7 +232,7 @@ class _Stream:
         self._lengths = tf.constant(examples.length)
         self._skip = tf.constant(examples.skip)
         self._labels = tf.constant(examples.labels)
-        self._history = tf.constant(data._history)
+        self._history = tf.constant(data.histories.items)
         self._categories = tf.constant(data._categories)
 
     def __call__(self, step: tf.Tensor) -> Batch:

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trainer.data.user_items import UserItems
 from trainer.export.filters import string_table
 
 
@@ -12,7 +13,7 @@ class UserTable(tf.Module):
 
     Args:
         users: U ids, in the order of the vocabulary.
-        histories: ``(indptr, rows)`` of each user's positives, oldest first.
+        histories: Rows of each user's positives.
         seen: The same of every item that the user has interacted with; excluded by default.
         languages, countries: Int32 [U] vocabulary indices from the users' profiles, 0 unknown.
     """
@@ -20,16 +21,16 @@ class UserTable(tf.Module):
     def __init__(
         self,
         users: list[str],
-        histories: tuple[npt.NDArray[np.int64], npt.NDArray[np.integer]],
-        seen: tuple[npt.NDArray[np.int64], npt.NDArray[np.integer]],
+        histories: UserItems,
+        seen: UserItems,
         *,
         languages: npt.NDArray[np.integer],
         countries: npt.NDArray[np.integer],
     ) -> None:
         super().__init__(name="users")
         self._table = string_table(users)
-        self._histories = _Lines(*histories)
-        self._seen = _Lines(*seen)
+        self._histories = _Lines(histories)
+        self._seen = _Lines(seen)
         self._languages = _of_users(languages)
         self._countries = _of_users(countries)
 
@@ -66,12 +67,12 @@ def _or_own(given: tf.Tensor, own: tf.Variable | None, users: tf.Tensor) -> tf.T
 class _Lines(tf.Module):
     """Int32 values in lines of unequal length; line 0 is empty and line ``u + 1`` is user ``u``'s."""
 
-    def __init__(self, indptr: npt.NDArray[np.int64], values: npt.NDArray[np.integer]) -> None:
+    def __init__(self, lines: UserItems) -> None:
         super().__init__(name="lines")
-        self._splits = variable(np.concatenate([[0], indptr]), tf.int64)
+        self._splits = variable(np.concatenate([[0], lines.indptr]), tf.int64)
         # One value more for "nothing".
-        self._values = variable(np.append(values, -1), tf.int32)
-        self._nothing = len(values)
+        self._values = variable(np.append(lines.items, -1), tf.int32)
+        self._nothing = len(lines.items)
 
     def last(self, lines: tf.Tensor, length: int) -> tf.Tensor:
         """The last values of each line, last one first."""

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trainer.data.item_table import ItemTable
 from trainer.data.requests import RequestBatch, Requests, request_batch_signature
 from trainer.models.ranking import blend
 from trainer.models.recommender import Recommender
 from trainer.models.text_search import TextSearch
-from trainer.towers.items import ItemTable
 
 _Ints = npt.NDArray[np.integer]
 # Users answered at once.
@@ -174,7 +174,7 @@ class CatalogueRanker:
 
     def _answer(self, requests: Requests) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         batch = requests.batch(self._history_length)
-        return self._retrieve_and_rank(batch, requests.histories(), self._allowed)  # type: ignore[no-any-return]
+        return self._retrieve_and_rank(batch, tf.constant(requests.histories.padded()), self._allowed)  # type: ignore[no-any-return]
 
     def _order(self, rows: tf.Tensor, retrieval: tf.Tensor, outputs: tf.Tensor, k: int) -> tf.Tensor:
         scores = blend(retrieval, outputs, self._model.heads, self._weights)
@@ -208,7 +208,6 @@ def text_query_vectors(
     sentences: tf.Tensor,
     vectors: tf.Tensor | None = None,
     requests: Requests | None = None,
-    rows: npt.NDArray[np.integer] | None = None,
 ) -> tf.Tensor:
     """The query tower's vectors of requests with text, float32 [n, D].
 
@@ -216,14 +215,13 @@ def text_query_vectors(
         model: The model.
         sentences: Float32 [n, T], vectors of the texts.
         vectors: Candidate vectors float32 [N, D] that histories point into.
-        requests: Who asks; None: unknown users without a history.
-        rows: Int [n], which of the requests.
+        requests: Who asks, n; None: unknown users without a history.
     """
     if requests is None or vectors is None:
         size = int(sentences.shape[0])
-        requests = Requests.of_histories(np.zeros(size + 1, np.int64), np.zeros(0, np.int32))
-        vectors = tf.zeros([1, model.width])
-    batch = requests.batch(model.config.query.history_length, rows)
+        requests = Requests.of_nobody(size)
+        vectors = tf.zeros([1, model.fusion.width])
+    batch = requests.batch(model.config.query.history_length)
     return model.query_vectors(batch, model.items, vectors, text=model.candidate_tower.embed_text(sentences))
 
 

@@ -5,11 +5,9 @@ from typing import TypedDict
 import tensorflow as tf
 
 from trainer.data.vocabulary import Vocabulary
-from trainer.models.settings import ContentConfig, QueryTowerConfig
-from trainer.towers.content import ContentHistory
+from trainer.models.settings import QueryTowerConfig
+from trainer.scorers.fusion import Fusion
 from trainer.towers.layers import Adapter, HistoryAttention, IdEmbedding, TimeFeatures
-from trainer.towers.linear import LinearHistory
-from trainer.towers.popularity import PopularityWeight
 
 
 class QueryFeatures(TypedDict):
@@ -65,7 +63,7 @@ def query_features(
 
 
 class QueryTower(tf.keras.layers.Layer):
-    """Query features of B requests -> vectors float32 [B, dimension].
+    """Query features of B requests -> vectors float32 [B, dimension], and what the fusion appends.
 
     Each present feature adds its vector, absent ones add nothing; a residual network, which
     also sees which features are present, corrects the sum.
@@ -74,10 +72,8 @@ class QueryTower(tf.keras.layers.Layer):
         vocabulary: Vocabulary of the training part.
         config: Which features are used and how often they are hidden in training.
         dimension: Size of the shared space.
+        fusion: Appends what else is compared.
         normalize: Whether the vectors have unit length.
-        popularity: Whether items' vectors end in their popularity; the query's then end in its weight.
-        linear_rank: Rank of the linear item-item model, appended to the items' vectors; 0 disables it.
-        content: Similarity of items to the history; None or disabled: not used.
     """
 
     def __init__(
@@ -85,21 +81,14 @@ class QueryTower(tf.keras.layers.Layer):
         vocabulary: Vocabulary,
         config: QueryTowerConfig,
         dimension: int,
+        fusion: Fusion,
         *,
         normalize: bool,
-        popularity: bool = False,
-        linear_rank: int = 0,
-        content: ContentConfig | None = None,
     ) -> None:
         super().__init__(name="query_tower")
         self._normalize = normalize
         self._config = config
-        self._dimension = dimension
-        self.linear = LinearHistory(linear_rank, name="linear") if linear_rank else None
-        self.content = (
-            ContentHistory(content.recency, name="content") if content is not None and content.enabled else None
-        )
-        self.popularity = PopularityWeight(name="popularity") if popularity else None
+        self._fusion = fusion
         self._user = (
             IdEmbedding(len(vocabulary.users), dimension, dropout=config.user_dropout, name="user")
             if config.user_id
@@ -117,12 +106,12 @@ class QueryTower(tf.keras.layers.Layer):
         self._text = Adapter(dimension, start_as_identity=True, name="text")
         self._time = TimeFeatures(name="time_features") if config.time else None
         self._time_projection = tf.keras.layers.Dense(dimension, name="time") if config.time else None
-        self._fusion = tf.keras.Sequential(
+        self._residual = tf.keras.Sequential(
             [
                 tf.keras.layers.Dense(2 * dimension, activation="gelu"),
                 tf.keras.layers.Dense(dimension, kernel_initializer="zeros"),
             ],
-            name="fusion",
+            name="residual",
         )
 
     def call(self, features: QueryFeatures, training: bool = False) -> tf.Tensor:
@@ -132,8 +121,7 @@ class QueryTower(tf.keras.layers.Layer):
             mask &= tf.random.uniform(tf.shape(mask)) >= self._config.history_dropout
         has_history = tf.cast(tf.reduce_any(mask, axis=1, keepdims=True), tf.float32)
         has_text = tf.cast(features["text_mask"], tf.float32)[:, tf.newaxis]
-        # What is appended to the towers' own components is only for comparison.
-        total = self._history(self._attention(features["history"][..., : self._dimension], mask=mask))
+        total = self._history(self._attention(self._fusion.of_towers(features["history"]), mask=mask))
         total += self._text(features["text"]) * has_text
         total += self._language(features["language"], training=training)
         total += self._country(features["country"], training=training)
@@ -146,17 +134,6 @@ class QueryTower(tf.keras.layers.Layer):
             total += (
                 self._time_projection(self._time(features["timestamp"])) * tf.cast(there, tf.float32)[:, tf.newaxis]
             )
-        fused = total + self._fusion(tf.concat([total, has_history, has_text], axis=1))
+        fused = total + self._residual(tf.concat([total, has_history, has_text], axis=1))
         vector = tf.math.l2_normalize(fused, axis=-1) if self._normalize else fused
-        parts = [vector]
-        if self.linear is not None and not training:
-            vectors = features["history"][..., self._dimension : self._dimension + self.linear.rank]
-            parts.append(self.linear(vectors, mask))
-        if self.content is not None and not training:
-            # Between the linear model's components and the popularity component.
-            start = self._dimension + (0 if self.linear is None else self.linear.rank)
-            end = features["history"].shape[-1] - (self.popularity is not None)
-            parts.append(self.content(features["history"][..., start:end], mask))
-        if self.popularity is not None:
-            parts.append(self.popularity(fused))
-        return tf.concat(parts, axis=1) if len(parts) > 1 else vector
+        return self._fusion.queries(vector, fused, features["history"], mask, training)

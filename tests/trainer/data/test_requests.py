@@ -51,8 +51,8 @@ def test_who_asks_when_in_which_language(catalogue: Catalogue, vocabulary: Vocab
     assert requests.languages.tolist() == [1, 1, 0]
     assert requests.countries.tolist() == [1, 0, 0]
     assert requests.timestamps.tolist() == [60, 50, 0]
-    assert requests.indptr.tolist() == [0, 1, 3, 3]
-    assert requests.items.tolist() == rows(catalogue, "i2", "i1", "i3")
+    assert requests.histories.indptr.tolist() == [0, 1, 3, 3]
+    assert requests.histories.items.tolist() == rows(catalogue, "i2", "i1", "i3")
     unknown = Requests.of_users(users, POSITIVES, catalogue, vocabulary, known=False, profiles=PROFILES)
     assert unknown.users.tolist() == [0, 0, 0]
     assert unknown.languages.tolist() == [2, 1, 0]
@@ -61,18 +61,18 @@ def test_who_asks_when_in_which_language(catalogue: Catalogue, vocabulary: Vocab
 
 def test_runs_of_requests_and_their_batches(catalogue: Catalogue, vocabulary: Vocabulary) -> None:
     requests = Requests.of_users(["u9", "u1", "u2"], POSITIVES, catalogue, vocabulary, profiles=PROFILES)
-    assert requests.newest(2).tolist() == [
+    assert requests.histories.newest(2).tolist() == [
         [*rows(catalogue, "i2"), -1],
         rows(catalogue, "i3", "i1"),
         [*rows(catalogue, "i5"), -1],
     ]
-    assert requests.newest(1)[:, 0].tolist() == rows(catalogue, "i2", "i3", "i5")
+    assert requests.histories.newest(1)[:, 0].tolist() == rows(catalogue, "i2", "i3", "i5")
     part = requests[1:3]
-    assert part.newest(2).tolist() == requests.newest(2)[1:].tolist()
-    assert part.histories().numpy().tolist() == [rows(catalogue, "i1", "i3"), [*rows(catalogue, "i5"), -1]]
+    assert part.histories.newest(2).tolist() == requests.histories.newest(2)[1:].tolist()
+    assert part.histories.padded().tolist() == [rows(catalogue, "i3", "i1"), [*rows(catalogue, "i5"), -1]]
     assert len(requests[3:9]) == 0
-    assert requests[0:0].newest(4).shape == (0, 4)
-    batch = requests.and_nobody().batch(2, np.array([3, 1, 1]))
+    assert requests[0:0].histories.newest(4).shape == (0, 4)
+    batch = requests.and_nobody().at(np.array([3, 1, 1])).batch(2)
     assert batch["history"].numpy().tolist() == [[-1, -1], *[rows(catalogue, "i3", "i1")] * 2]
     assert batch["user"].numpy().tolist() == [0, 1, 1]
     assert batch["language"].numpy().tolist() == [0, 1, 1]
@@ -83,9 +83,9 @@ def test_runs_of_requests_and_their_batches(catalogue: Catalogue, vocabulary: Vo
 
 
 def test_no_history_at_all() -> None:
-    nobody = Requests.of_histories(np.zeros(3, np.int64), np.zeros(0, np.int32))
-    assert nobody.newest(3).tolist() == [[-1] * 3] * 2
-    assert nobody.histories().shape == (2, 0)
+    nobody = Requests.of_nobody(2)
+    assert nobody.histories.newest(3).tolist() == [[-1] * 3] * 2
+    assert nobody.histories.padded().shape == (2, 0)
 
 
 @pytest.mark.parametrize("columns", [["a"], ["b", "a"], ["missing", "a"]])

@@ -16,6 +16,7 @@ from tests.trainer.tiny import GENRES, tiny_config, tiny_dataset
 from trainer.data.catalogue import Catalogue
 from trainer.data.requests import Requests, user_profiles
 from trainer.data.split import training_part
+from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary, index_of
 from trainer.errors import BabelrecError
 from trainer.export.export import export
@@ -140,10 +141,10 @@ def test_the_graph_answers_as_the_model_that_was_trained(
     requests = Requests.of_users(users, parts.train, catalogue, vocabulary, profiles=profiles)
     assert set(requests.languages) == {index_of(vocabulary.languages)[tag] for tag in ("ko", "en")}
     expected = ranker.rank(requests, 10)
-    indptr, rows = requests.indptr, requests.items
     # The graph knows the users' own languages.
     answer = ask(
-        user_id=users, history=[[catalogue.item_ids[row] for row in rows[indptr[u] : indptr[u + 1]]] for u in range(7)]
+        user_id=users,
+        history=[[catalogue.item_ids[row] for row in requests.histories.of_user(user)] for user in range(7)],
     )
     met = {user: set(parts.observed.filter(user_id=user)["item_id"]) for user in users}
     for line, user in enumerate(users):
@@ -157,9 +158,9 @@ def test_probabilities_are_calibrated_as_the_run_found(
 ) -> None:
     model = load_recommender(tiny_run)
     ranker = CatalogueRanker(model, model.items, {"retrieval": 1.0}, candidates=20)
-    history, asked = np.array([0, 2, 4], np.int32), np.array([6, 7, 8, 9])
+    history, asked = [0, 2, 4], np.array([6, 7, 8, 9])
     pairs = (np.zeros(4, np.int64), asked)
-    raw = ranker.outputs(Requests.of_histories(np.array([0, 3]), history), pairs)
+    raw = ranker.outputs(Requests.of_histories(UserItems.of_lists([history])), pairs)
     column = next(place for place, head in enumerate(model.heads) if head.name == "like")
     found = tiny_run.read("calibration.json")["like"]
     assert found["method"] != "none", "or the test would see nothing"

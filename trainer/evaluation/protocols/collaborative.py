@@ -24,7 +24,7 @@ from trainer.evaluation.protocols.comparison import RankingProblem, compare
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.evaluation.protocols.temperature import with_groups_alone
 from trainer.evaluation.report.contents import EvaluationReport
-from trainer.models.assembly import load_recommender, make_item_table
+from trainer.models.assembly import item_table_of_run, load_recommender
 from trainer.models.calibration import load_calibrations
 from trainer.runs import Run
 from trainer.text.preparation import prepare_texts
@@ -61,9 +61,7 @@ def evaluate_on_catalogue(
     """
     config = run.config
     vocabulary = Vocabulary.load(run.vocabulary)
-    # Ids of another dataset may look like known ones but mean other items.
-    known = vocabulary if known_users else replace(vocabulary, items=[])
-    items = make_item_table(catalogue, known, config.text)
+    items = item_table_of_run(run, catalogue, known_ids=known_users)
     model = load_recommender(run, items)
     profiles = user_profiles(dataset)
     hold_out = HoldOut(
