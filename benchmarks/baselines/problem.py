@@ -139,7 +139,7 @@ class Problem:
 
 
 _NOTHING_KNOWN = Vocabulary(
-    users=[], items=[], languages=[], countries=[], categories=[], numeric={}, embeddings={}, events=[]
+    users=[], items=[], categories=[], query_values={"language": []}, numeric={}, embeddings={}, events=[]
 )
 
 

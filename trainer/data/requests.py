@@ -1,7 +1,8 @@
 """Requests on indices: what training, validation, evaluation and the exported graph hand to the towers."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -9,26 +10,33 @@ import polars as pl
 import tensorflow as tf
 
 from trainer.data.catalogue import Catalogue
-from trainer.data.dataset import Dataset
+from trainer.data.query_features import QUERY_FEATURES, feature_columns
 from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 
 _Ints = npt.NDArray[np.integer]
 
 
-class RequestBatch(TypedDict):
-    """B requests.
+class RequestFeatures(TypedDict):
+    """What the query tower reads of B requests, but for text.
 
-    ``user``, ``language``, ``country``: int32 [B] vocabulary indices. ``history``: int32 [B, H] catalogue rows, newest
-    first, -1 pads. ``timestamp``: int64 [B]. ``text``: int32 [B], what is typed: -1 nothing, below N the text of that
-    catalogue row, from N on the category label ``text - N``.
+    ``user``: int32 [B] vocabulary index. ``features``: name (`trainer.data.query_features`) -> int32 [B] vocabulary
+    index. ``history``: int32 [B, H] catalogue rows, newest first, -1 pads. ``timestamp``: int64 [B], 0 absent.
     """
 
     user: tf.Tensor
-    language: tf.Tensor
-    country: tf.Tensor
+    features: dict[str, tf.Tensor]
     history: tf.Tensor
     timestamp: tf.Tensor
+
+
+class RequestBatch(RequestFeatures):
+    """B requests.
+
+    ``text``: int32 [B], what is typed: -1 nothing, below N the text of that catalogue row, from N on the category label
+    ``text - N``.
+    """
+
     text: tf.Tensor
 
 
@@ -37,26 +45,26 @@ def request_batch_signature(history_length: int) -> RequestBatch:
     index = tf.TensorSpec([None], tf.int32)
     return RequestBatch(
         user=index,
-        language=index,
-        country=index,
+        features={feature.name: index for feature in QUERY_FEATURES},
         history=tf.TensorSpec([None, history_length], tf.int32),
         timestamp=tf.TensorSpec([None], tf.int64),
         text=index,
     )
 
 
-def user_profiles(dataset: Dataset) -> pl.DataFrame:
-    """``user_id``, and where the dataset has them ``user_language`` (the user's first) and ``country``."""
-    profiles = dataset.users()
-    if profiles is None:
-        return pl.DataFrame(schema={"user_id": pl.String})
-    columns = profiles.collect_schema().names()
-    wanted = [pl.col("user_id")]
-    if "languages" in columns:
-        wanted.append(pl.col("languages").list.first().alias("user_language"))
-    if "country" in columns:
-        wanted.append(pl.col("country"))
-    return profiles.select(wanted).collect()
+def feature_indices(table: pl.DataFrame, vocabulary: Vocabulary) -> dict[str, npt.NDArray[np.int32]]:
+    """Feature -> int32 [rows] vocabulary index; 0 unknown or absent.
+
+    Args:
+        table: Interactions, whose own features come first, joined with `trainer.data.query_features.user_profiles`.
+        vocabulary: The known values.
+    """
+    return {
+        feature.name: vocabulary_indices(
+            table, [feature.name, feature.of_profile], index_of(vocabulary.query_values[feature.name])
+        )
+        for feature in QUERY_FEATURES
+    }
 
 
 def vocabulary_indices(table: pl.DataFrame, columns: list[str], index: dict[str, int]) -> npt.NDArray[np.int32]:
@@ -74,21 +82,22 @@ class Requests:
 
     Attributes:
         histories: Catalogue rows.
-        users, languages, countries: Int32 [U] vocabulary indices, 0 unknown or absent.
+        users: Int32 [U] vocabulary indices, 0 unknown or absent.
+        features: Feature (`trainer.data.query_features`) -> the same.
         timestamps: Int64 [U] unix seconds, 0 absent.
     """
 
     histories: UserItems
     users: _Ints
-    languages: _Ints
-    countries: _Ints
+    features: Mapping[str, _Ints]
     timestamps: npt.NDArray[np.int64]
 
     @classmethod
     def of_histories(cls, histories: UserItems, users: _Ints | None = None) -> "Requests":
         """Requests that say nothing but a history and, where ``users`` is given, who asks."""
         absent = np.zeros(len(histories), np.int32)
-        return cls(histories, absent if users is None else users, absent, absent, absent.astype(np.int64))
+        features = {feature.name: absent for feature in QUERY_FEATURES}
+        return cls(histories, absent if users is None else users, features, absent.astype(np.int64))
 
     @classmethod
     def of_nobody(cls, size: int) -> "Requests":
@@ -114,11 +123,11 @@ class Requests:
             users: Their ids, U; a user may ask several times.
             positives: Histories: user_id, item_id, timestamp.
             catalogue: Gives item rows.
-            vocabulary: Says which users, languages and countries the model knows.
+            vocabulary: Says which users and values of features the model knows.
             known: False asks as unknown users, by history and profile alone.
-            profiles: As of `user_profiles`; None: nobody has one.
-            moments: user_id, timestamp and perhaps language of what is asked for; a user's first row by time counts,
-                and its language before the profile's.
+            profiles: As of `trainer.data.query_features.user_profiles`; None: nobody has one.
+            moments: user_id, timestamp and perhaps features of what is asked for; a user's first row by time counts,
+                and its features before the profile's.
             timestamps: Int64 [U], when each asks; None: at the time of ``moments``, or at no time.
         """
         index = index_of(vocabulary.users) if known else {}
@@ -127,15 +136,17 @@ class Requests:
             table = table.join(profiles, on="user_id", how="left", maintain_order="left")
         times = np.zeros(len(users), np.int64)
         if moments is not None:
-            names = [name for name in ("user_id", "timestamp", "language") if name in moments.columns]
-            first = moments.select(names).sort("timestamp", maintain_order=True).unique("user_id", keep="first")
+            first = (
+                moments.select("user_id", "timestamp", *feature_columns(moments))
+                .sort("timestamp", maintain_order=True)
+                .unique("user_id", keep="first")
+            )
             table = table.join(first, on="user_id", how="left", maintain_order="left")
             times = table["timestamp"].fill_null(0).to_numpy()
         return cls(
             UserItems.of(positives, catalogue, users),
             np.array([index.get(user, UNKNOWN) for user in users], np.int32),
-            vocabulary_indices(table, ["language", "user_language"], index_of(vocabulary.languages)),
-            vocabulary_indices(table, ["country"], index_of(vocabulary.countries)),
+            feature_indices(table, vocabulary),
             times if timestamps is None else timestamps,
         )
 
@@ -144,23 +155,21 @@ class Requests:
 
     def __getitem__(self, part: slice) -> "Requests":
         """A run of requests."""
-        return Requests(
-            self.histories[part], self.users[part], self.languages[part], self.countries[part], self.timestamps[part]
-        )
+        return self._of(self.histories[part], lambda column: column[part])
 
     def at(self, rows: npt.NDArray[np.integer]) -> "Requests":
         """The given requests [n], repeated ones included."""
-        return Requests(
-            self.histories.at(rows), self.users[rows], self.languages[rows], self.countries[rows], self.timestamps[rows]
-        )
+        return self._of(self.histories.at(rows), lambda column: column[rows])
 
     def and_nobody(self) -> "Requests":
         """The same, and behind them a request that says nothing."""
         histories = self.histories
-        return Requests(
-            UserItems(np.append(histories.indptr, histories.indptr[-1]), histories.items),
-            *(np.append(column, 0) for column in (self.users, self.languages, self.countries, self.timestamps)),
-        )
+        longer = UserItems(np.append(histories.indptr, histories.indptr[-1]), histories.items)
+        return self._of(longer, lambda column: np.append(column, 0))
+
+    def _of(self, histories: UserItems, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> "Requests":
+        features = {name: change(column) for name, column in self.features.items()}
+        return Requests(histories, change(self.users), features, change(self.timestamps))
 
     def with_histories(self, histories: UserItems) -> "Requests":
         """The same requests with other histories."""
@@ -175,8 +184,7 @@ class Requests:
         users = tf.constant(self.users, tf.int32)
         return RequestBatch(
             user=users,
-            language=tf.constant(self.languages, tf.int32),
-            country=tf.constant(self.countries, tf.int32),
+            features={name: tf.constant(column, tf.int32) for name, column in self.features.items()},
             history=tf.constant(self.histories.newest(history_length)),
             timestamp=tf.constant(self.timestamps, tf.int64),
             text=tf.fill(tf.shape(users), -1),

@@ -17,7 +17,8 @@ from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.item_table import ItemTable
-from trainer.data.requests import Requests, user_profiles
+from trainer.data.query_features import user_profiles
+from trainer.data.requests import Requests
 from trainer.data.split import Split, training_part
 from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary
@@ -31,6 +32,7 @@ from trainer.files import atomic_directory
 from trainer.locks import writing_alone
 from trainer.models.assembly import item_table_of_run, load_recommender, make_text_search
 from trainer.models.calibration import load_calibrations
+from trainer.models.ranker import query_vectors
 from trainer.models.recommender import Recommender
 from trainer.provenance import source_commit
 from trainer.runs import Run
@@ -124,7 +126,7 @@ def _sample_queries(
 ) -> tf.Tensor:
     """Query vectors of known users, float32 [Q, D], to measure the index with."""
     chosen = np.random.default_rng(seed).permutation(len(requests))[:_SAMPLE_QUERIES]
-    return model.query_vectors(requests.at(chosen).batch(model.config.query.history_length), items, vectors)
+    return query_vectors(model, items, vectors, requests.at(chosen))
 
 
 def _user_table(
@@ -132,8 +134,8 @@ def _user_table(
 ) -> UserTable:
     users = vocabulary.users
     if not config.export.user_histories:
-        empty, nothing = UserItems.of_lists([[]] * len(users)), np.zeros(len(users), np.int32)
-        return UserTable(users, empty, empty, languages=nothing, countries=nothing)
+        nobody = Requests.of_nobody(len(users))
+        return UserTable(users, nobody.histories, nobody.histories, nobody.features)
     # An impression that was not followed by anything is no reason to hide an item.
     met = pl.concat(
         [
@@ -145,8 +147,7 @@ def _user_table(
         users,
         requests.histories,
         UserItems.of(met, catalogue, users),
-        languages=requests.languages,
-        countries=requests.countries,
+        requests.features,
     )
 
 

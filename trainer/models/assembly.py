@@ -19,8 +19,8 @@ from trainer.data.requests import Requests
 from trainer.data.split import training_part
 from trainer.data.variants import TextVariants
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+from trainer.models.ranker import CatalogueRanker
 from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker
 from trainer.models.text_search import SEARCH_RECORD, SearchFeatures, SearchWeights, TextSearch, default_weights
 from trainer.models.weights import restore_weights
 from trainer.runs import Run

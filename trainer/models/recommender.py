@@ -122,12 +122,8 @@ class Recommender(tfrs.Model):
         """
         typed = batch["text"]
         features = query_features(
-            user=batch["user"],
-            language=batch["language"],
-            country=batch["country"],
-            timestamp=batch["timestamp"] if self.config.query.time else None,
-            history=batch["history"],
-            vectors=vectors,
+            batch,
+            vectors,
             text=self._typed_text(typed, items, training) if text is None else text,
             text_mask=typed >= 0 if text is None else tf.ones_like(typed, tf.bool),
             positions=positions,

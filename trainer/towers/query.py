@@ -4,6 +4,7 @@ from typing import TypedDict
 
 import tensorflow as tf
 
+from trainer.data.requests import RequestFeatures
 from trainer.data.vocabulary import Vocabulary
 from trainer.models.settings import QueryTowerConfig
 from trainer.scorers.fusion import Fusion
@@ -13,15 +14,14 @@ from trainer.towers.layers import Adapter, HistoryAttention, IdEmbedding, TimeFe
 class QueryFeatures(TypedDict):
     """Features of B requests; each may be absent.
 
-    ``user``, ``language``, ``country``: int32 [B] vocabulary indices, 0 absent or unknown.
+    ``user``: int32 [B] vocabulary index, 0 absent or unknown. ``features``: name -> the same.
     ``history``: float32 [B, H, D] candidate vectors of the history's items, newest first, and
     ``history_mask``: bool [B, H]. ``text``: float32 [B, D], the text in the shared space, and
     ``text_mask``: bool [B]. ``timestamp``: int64 [B] unix seconds, 0 absent.
     """
 
     user: tf.Tensor
-    language: tf.Tensor
-    country: tf.Tensor
+    features: dict[str, tf.Tensor]
     history: tf.Tensor
     history_mask: tf.Tensor
     text: tf.Tensor
@@ -30,12 +30,7 @@ class QueryFeatures(TypedDict):
 
 
 def query_features(
-    *,
-    user: tf.Tensor,
-    language: tf.Tensor,
-    country: tf.Tensor,
-    timestamp: tf.Tensor | None,
-    history: tf.Tensor,
+    request: RequestFeatures,
     vectors: tf.Tensor,
     text: tf.Tensor,
     text_mask: tf.Tensor,
@@ -44,21 +39,20 @@ def query_features(
     """What the query tower reads, from indices.
 
     Args:
-        user, language, country, text, text_mask: As of `QueryFeatures`.
-        timestamp: Int64 [B]; None: the model doesn't use time.
-        history: Int32 [B, H] item rows, newest first, -1 pads.
+        request: B requests.
         vectors: Float32 [n, D], candidate vectors.
+        text, text_mask: As of `QueryFeatures`.
         positions: Int32 [B, H], where each history item is in ``vectors``; None: at its row.
     """
+    history = request["history"]
     return QueryFeatures(
-        user=user,
-        language=language,
-        country=country,
+        user=request["user"],
+        features=request["features"],
         history=tf.gather(vectors, tf.maximum(history, 0) if positions is None else positions),
         history_mask=history >= 0,
         text=text,
         text_mask=text_mask,
-        timestamp=tf.zeros_like(user, tf.int64) if timestamp is None else timestamp,
+        timestamp=request["timestamp"],
     )
 
 
@@ -94,12 +88,10 @@ class QueryTower(tf.keras.layers.Layer):
             if config.user_id
             else None
         )
-        self._language = IdEmbedding(
-            len(vocabulary.languages), dimension, dropout=config.feature_dropout, name="language", start_at_zero=True
-        )
-        self._country = IdEmbedding(
-            len(vocabulary.countries), dimension, dropout=config.feature_dropout, name="country", start_at_zero=True
-        )
+        self._features = {
+            name: IdEmbedding(len(known), dimension, dropout=config.feature_dropout, name=name, start_at_zero=True)
+            for name, known in vocabulary.query_values.items()
+        }
         self._attention = HistoryAttention(dimension, name="history_attention")
         identity = tf.keras.initializers.Identity()
         self._history = tf.keras.layers.Dense(dimension, use_bias=False, kernel_initializer=identity, name="history")
@@ -123,8 +115,8 @@ class QueryTower(tf.keras.layers.Layer):
         has_text = tf.cast(features["text_mask"], tf.float32)[:, tf.newaxis]
         total = self._history(self._attention(self._fusion.of_towers(features["history"]), mask=mask))
         total += self._text(features["text"]) * has_text
-        total += self._language(features["language"], training=training)
-        total += self._country(features["country"], training=training)
+        for name, embedding in self._features.items():
+            total += embedding(features["features"][name], training=training)
         if self._user is not None:
             total += self._user(features["user"], training=training)
         if self._time is not None and self._time_projection is not None:

@@ -23,9 +23,9 @@ from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.evaluation.protocols.impression_holdout import make_hold_out
 from trainer.models.assembly import make_item_table, make_recommender
 from trainer.models.calibration import save_calibrations
+from trainer.models.ranker import CatalogueRanker
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker
 from trainer.models.text_search import SEARCH_RECORD, default_weights
 from trainer.runs import Run
 from trainer.training.callbacks import Checkpoints, FiniteLossGuard, TensorBoardCurves, Validation, patience_is_over

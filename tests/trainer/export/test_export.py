@@ -14,7 +14,8 @@ import tensorflow_text  # noqa: F401  (registers the graph's operations)
 
 from tests.trainer.tiny import GENRES, tiny_config, tiny_dataset
 from trainer.data.catalogue import Catalogue
-from trainer.data.requests import Requests, user_profiles
+from trainer.data.query_features import user_profiles
+from trainer.data.requests import Requests
 from trainer.data.split import training_part
 from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary, index_of
@@ -23,7 +24,7 @@ from trainer.export.export import export
 from trainer.export.index import BruteForceIndex, ScannIndex, choose_index, recall_of_exact
 from trainer.export.settings import ExportConfig
 from trainer.models.assembly import load_recommender
-from trainer.models.requests import CatalogueRanker
+from trainer.models.ranker import CatalogueRanker
 from trainer.runs import Run
 from trainer.training.fit import fit
 
@@ -139,7 +140,7 @@ def test_the_graph_answers_as_the_model_that_was_trained(
     parts = training_part(tiny_run.dataset(), tiny_run.config)
     profiles = user_profiles(tiny_run.dataset())
     requests = Requests.of_users(users, parts.train, catalogue, vocabulary, profiles=profiles)
-    assert set(requests.languages) == {index_of(vocabulary.languages)[tag] for tag in ("ko", "en")}
+    assert set(requests.features["language"]) == {index_of(vocabulary.languages)[tag] for tag in ("ko", "en")}
     expected = ranker.rank(requests, 10)
     # The graph knows the users' own languages.
     answer = ask(

@@ -16,7 +16,8 @@ from tests.trainer.export.test_export import Answer, asker, ids
 from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config.settings import dump_config
 from trainer.data.catalogue import Catalogue
-from trainer.data.requests import Requests, user_profiles
+from trainer.data.query_features import user_profiles
+from trainer.data.requests import Requests
 from trainer.data.split import split
 from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary
@@ -29,8 +30,8 @@ from trainer.models.assembly import (
     text_ranker,
     typed_vectors,
 )
+from trainer.models.ranker import CatalogueRanker
 from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker
 from trainer.models.text_search import SEARCH_RECORD
 from trainer.models.weights import save_weights
 from trainer.runs import Run
@@ -144,7 +145,7 @@ def test_the_graph_answers_as_the_evaluation_does(
     )
     requests = hold_out.requests
     assert requests.users.all()
-    assert len(set(requests.languages)) == 2
+    assert len(set(requests.features["language"])) == 2
     assert requests.timestamps.all()
     expected = hold_out.rankings(hold_out.ranker(model, model.items, run.read("blend.json")), 10)
     names = np.array(catalogue.item_ids)

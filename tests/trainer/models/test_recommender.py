@@ -135,8 +135,7 @@ def test_every_mix_of_features_gives_finite_vectors(tiny_run: Run) -> None:
             for text in (-1, 5, 62):
                 batch = Batch(
                     user=tf.constant([user]),
-                    language=tf.constant([0]),
-                    country=tf.constant([0]),
+                    features={"language": tf.constant([0]), "country": tf.constant([0])},
                     history=tf.constant([history]),
                     item=tf.constant([0]),
                     timestamp=tf.constant([0], tf.int64),

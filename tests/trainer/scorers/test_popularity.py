@@ -62,8 +62,7 @@ def test_the_score_is_dot_product_plus_popularity(tiny: Dataset, tmp_path: Path,
     history = tf.constant([[0, 1, -1], [2, -1, -1]])
     batch = {
         "user": tf.zeros([2], tf.int32),
-        "language": tf.zeros([2], tf.int32),
-        "country": tf.zeros([2], tf.int32),
+        "features": {name: tf.zeros([2], tf.int32) for name in ("language", "country")},
         "history": history,
         "item": tf.zeros([2], tf.int32),
         "timestamp": tf.zeros([2], tf.int64),

@@ -210,8 +210,7 @@ def _check_typed(served: object, model: Recommender, config: Config, run: Run) -
         query = model.query_tower(
             {
                 "user": zero,
-                "language": tf.constant([index]),
-                "country": zero,
+                "features": {"language": tf.constant([index]), "country": zero},
                 "history": tf.zeros([1, 8, model.fusion.width]),
                 "history_mask": tf.zeros([1, 8], tf.bool),
                 "text": text,

@@ -11,7 +11,7 @@ import numpy as np
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
-from trainer.data.requests import user_profiles
+from trainer.data.query_features import user_profiles
 from trainer.data.split import Split, held_out_events, split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError

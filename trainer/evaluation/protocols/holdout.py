@@ -17,8 +17,8 @@ from trainer.evaluation.metrics.ranking import Rankings, rank_in_blocks
 from trainer.evaluation.metrics.slices import language_labels, slice_by_items
 from trainer.evaluation.protocols.baselines import popularity
 from trainer.evaluation.protocols.language_pairs import slice_by_language_pair
+from trainer.models.ranker import CatalogueRanker
 from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker
 
 _CUT_OFF = 10
 
@@ -35,7 +35,7 @@ class HoldOut:
         held_out: Positives to find.
         candidates: Items that retrieval hands to ranking.
         known_users: False asks as unknown users, by history and profile alone (P2).
-        profiles: Languages and countries of users, as of `trainer.data.requests.user_profiles`.
+        profiles: As of `trainer.data.query_features.user_profiles`.
     """
 
     monitor = "recall@10"

@@ -10,14 +10,14 @@ from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.impressions import Impressions
-from trainer.data.requests import user_profiles
+from trainer.data.query_features import user_profiles
 from trainer.data.split import Split, impression_cut_times
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.impressions import impression_metrics
 from trainer.evaluation.protocols.holdout import HoldOut
-from trainer.evaluation.protocols.impression_scores import impression_requests, score_impressions
-from trainer.models.requests import CatalogueRanker
+from trainer.evaluation.protocols.impression_scores import impression_requests
+from trainer.models.ranker import CatalogueRanker, score_pairs
 
 
 def make_hold_out(
@@ -93,6 +93,5 @@ class ImpressionHoldOut(HoldOut):
         return retrieval, outputs, lambda scores: float(impression_metrics(self._impressions, scores)["auc"].mean())
 
     def _parts(self, ranker: CatalogueRanker) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        return score_impressions(
-            ranker.model, self._impressions, self._asked, ranker.items, ranker.vectors, ranker.vectors
-        )
+        pairs = self._impressions.owners, self._impressions.items
+        return score_pairs(ranker.model, ranker.items, self._asked, pairs, ranker.vectors, ranker.vectors)

@@ -1,23 +1,17 @@
-"""Scores of impressions' candidates, by a model and by baselines."""
+"""The requests that impressions answered, and scores of their candidates by baselines."""
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import tensorflow as tf
 
 from trainer.data.catalogue import Catalogue
 from trainer.data.impressions import Impressions
-from trainer.data.item_table import ItemTable
 from trainer.data.requests import Requests
 from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary
-from trainer.models.recommender import Recommender
 from trainer.text.unit_vectors import unit
 
 _Floats = npt.NDArray[np.float64]
-# Batch sizes: impressions per query batch, candidates per output batch.
-_QUERIES = 256
-_PAIRS = 65_536
 # Prior impressions of every article, at the mean click-through rate, so that an article shown once is not immediately
 # the best or the worst.
 _PRIOR = 10.0
@@ -37,48 +31,11 @@ def impression_requests(
         positives: Histories of their users: user_id, item_id, timestamp.
         catalogue: Gives item rows.
         vocabulary: What the model knows.
-        profiles: As of `trainer.data.requests.user_profiles`.
+        profiles: As of `trainer.data.query_features.user_profiles`.
     """
     return Requests.of_users(
         impressions.users, positives, catalogue, vocabulary, profiles=profiles, timestamps=impressions.timestamps
     )
-
-
-def score_impressions(
-    model: Recommender,
-    impressions: Impressions,
-    requests: Requests,
-    items: ItemTable,
-    history_vectors: tf.Tensor,
-    candidate_vectors: tf.Tensor,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Retrieval logits [E] and raw outputs of the heads [E, heads], the parts of a request's score.
-
-    Args:
-        model: A recommender.
-        impressions: I impressions with E candidates.
-        requests: I requests.
-        items: The catalogue, N items.
-        history_vectors: Float32 [N, D], the items as read in the histories.
-        candidate_vectors: Float32 [N, D], the items as ranked, possibly in another language.
-    """
-    length = model.config.query.history_length
-    queries = [
-        model.query_vectors(requests[begin : begin + _QUERIES].batch(length), items, history_vectors)
-        for begin in range(0, len(requests), _QUERIES)
-    ]
-    retrieval = np.empty(len(impressions.items), np.float32)
-    outputs = np.empty((len(impressions.items), len(model.heads)), np.float32)
-    if not queries:
-        return retrieval, outputs
-    vectors, owners = tf.concat(queries, axis=0), impressions.owners
-    for begin in range(0, len(owners), _PAIRS):
-        part = slice(begin, begin + _PAIRS)
-        query = tf.gather(vectors, owners[part])
-        candidate = tf.gather(candidate_vectors, impressions.items[part])
-        retrieval[part] = tf.reduce_sum(query * candidate, axis=1) / model.config.retrieval.temperature
-        outputs[part] = model.ranking_model(query, candidate[:, tf.newaxis])[:, 0]
-    return retrieval, outputs
 
 
 def mean_history_scores(

@@ -23,7 +23,8 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.impressions import Impressions
 from trainer.data.item_table import ItemTable
-from trainer.data.requests import Requests, user_profiles
+from trainer.data.query_features import user_profiles
+from trainer.data.requests import Requests
 from trainer.data.split import impression_cut_times, split
 from trainer.data.variants import translations
 from trainer.data.vocabulary import Vocabulary
@@ -35,10 +36,10 @@ from trainer.evaluation.protocols.impression_scores import (
     click_through,
     impression_requests,
     mean_history_scores,
-    score_impressions,
 )
 from trainer.evaluation.report.contents import BaselineResult, EvaluationReport, Metrics, Sizes, Slices
 from trainer.models.assembly import item_table_of_run, load_recommender
+from trainer.models.ranker import score_pairs
 from trainer.models.ranking import blend
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
@@ -194,10 +195,11 @@ def _blended(model: Recommender, weights: Mapping[str, float]) -> _System:
     """The final scores of a model; ``weights`` as in `trainer.models.ranking.blend`."""
 
     def system(task: _Task) -> _Scores:
-        retrieval, outputs = score_impressions(
-            model, task.impressions, task.requests, task.history.items, task.history.vectors, task.candidates.vectors
+        pairs = task.impressions.owners, task.impressions.items
+        logits, outputs = score_pairs(
+            model, task.history.items, task.requests, pairs, task.history.vectors, task.candidates.vectors
         )
-        return blend(retrieval, outputs, model.heads, weights).astype(np.float64)
+        return blend(logits, outputs, model.heads, weights).astype(np.float64)
 
     return system
 
