@@ -26,15 +26,15 @@ from serving.client import (
     ServingError,
     UnreachableError,
 )
-from serving.client import errors as client_errors
 from serving.client.cli import main
-from serving.client.encoding import inputs_of
+from serving.client.errors import from_status
+from serving.client.types import inputs_of
 from tests.serving.live import ROOT, LiveServer
 from tests.serving.models import ITEMS
 
 
 def test_recommend(client: RecommenderClient) -> None:
-    items = client.recommend(user_id="42", language="zh", k=3)
+    items = client.recommend(Query(user_id="42", language="zh", k=3))
     assert [item.item_id for item in items] == ["2", "1", "3"]
     best = items[0]
     assert (best.title, best.language) == ("流浪地球", "zh")
@@ -44,7 +44,7 @@ def test_recommend(client: RecommenderClient) -> None:
 
 def test_filters_and_history(client: RecommenderClient) -> None:
     def ids(**query: object) -> list[str]:
-        return [item.item_id for item in client.recommend(**query)]  # type: ignore[arg-type]
+        return [item.item_id for item in client.recommend(Query(**query))]  # type: ignore[arg-type]
 
     assert ids(history=["1", "2"], k=2) == ["3", "4"]
     assert ids(history=["1", "2"], include_seen=True, k=2) == ["1", "2"]
@@ -76,12 +76,12 @@ def test_retrieve_has_no_titles_and_heads(client: RecommenderClient) -> None:
 
 
 def test_rank(client: RecommenderClient) -> None:
-    items = client.rank(["8", "unknown", "1"], language="ru")
+    items = client.rank(Query(language="ru"), ["8", "unknown", "1"])
     assert [item.item_id for item in items] == ["8", "unknown", "1"]
     assert items[0].score == pytest.approx(0.45)
     assert set(items[0].heads) == {"probability_like"}
     assert (items[1].score, dict(items[1].heads)) == (None, {})
-    assert client.rank([]) == []
+    assert client.rank(Query(), []) == []
     short, long = client.rank_batch([Query(), Query()], [["1"], ["1", "2", "3"]])
     assert (len(short), len(long)) == (1, 3)
     with pytest.raises(BadRequestError, match="1 queries but 2 lists"):
@@ -137,7 +137,7 @@ def test_history_is_padded_in_front_and_other_lists_behind() -> None:
 )
 def test_bad_values_are_named_before_anything_is_sent(query: dict[str, object], message: str) -> None:
     with RecommenderClient("localhost:1") as unconnected, pytest.raises(BadRequestError, match=message):
-        unconnected.recommend(**query)  # type: ignore[arg-type]
+        unconnected.recommend(Query(**query))  # type: ignore[arg-type]
 
 
 def test_errors_from_the_server(server: LiveServer, client: RecommenderClient) -> None:
@@ -145,12 +145,12 @@ def test_errors_from_the_server(server: LiveServer, client: RecommenderClient) -
         RecommenderClient(server.address, "other") as other,
         pytest.raises(ModelNotFoundError, match=r"Latest\(other\).*--model_name"),
     ):
-        other.recommend()
+        other.recommend(Query())
     with (
         RecommenderClient(server.address, version=5) as fifth,
         pytest.raises(ModelNotFoundError, match="Specific"),
     ):
-        fifth.recommend()
+        fifth.recommend(Query())
     with pytest.raises(BadRequestError, match=r"input size does not match signature"):
         client.predict("rank", {})
     with pytest.raises(BadRequestError, match='signature key "nothing" not found'):
@@ -167,20 +167,10 @@ def test_unreachable_server() -> None:
         RecommenderClient(target, timeout=5) as unreachable,
         pytest.raises(UnreachableError, match=r"no model server responds at .* Start one with"),
     ):
-        unreachable.recommend()
+        unreachable.recommend(Query())
 
 
 def test_every_status_has_its_error() -> None:
-    class Failed(grpc.RpcError):
-        def __init__(self, code: grpc.StatusCode) -> None:
-            self._code = code
-
-        def code(self) -> grpc.StatusCode:
-            return self._code
-
-        def details(self) -> str:
-            return "why"
-
     kinds = {
         grpc.StatusCode.UNAVAILABLE: UnreachableError,
         grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
@@ -193,7 +183,7 @@ def test_every_status_has_its_error() -> None:
         grpc.StatusCode.UNKNOWN: ServerFaultError,
     }
     for code, kind in kinds.items():
-        error = client_errors.from_rpc_error(Failed(code), "host:1", "m", 1.0)
+        error = from_status(code, "why", "host:1", "m", 1.0)
         assert type(error) is kind
         assert isinstance(error, ServingError)
         assert error.code is code
@@ -202,13 +192,13 @@ def test_every_status_has_its_error() -> None:
 
 def test_unix_socket(server: LiveServer, client: RecommenderClient) -> None:
     with RecommenderClient(f"unix:{server.base_path / 'socket'}") as local:
-        assert local.recommend(k=3) == client.recommend(k=3)
+        assert local.recommend(Query(k=3)) == client.recommend(Query(k=3))
 
 
 def test_one_client_in_many_threads(client: RecommenderClient) -> None:
-    expected = client.recommend(language="zh")
+    expected = client.recommend(Query(language="zh"))
     with ThreadPoolExecutor(16) as pool:
-        results = list(pool.map(lambda _: client.recommend(language="zh"), range(200)))
+        results = list(pool.map(lambda _: client.recommend(Query(language="zh")), range(200)))
     assert all(result == expected for result in results)
 
 
@@ -338,7 +328,7 @@ def test_cli_survives_a_closed_pipe(server: LiveServer) -> None:
 
 def test_closing_leaves_a_given_channel_open(server: LiveServer) -> None:
     with RecommenderClient(channel=server.channel) as borrowed:
-        assert borrowed.recommend(k=1)
+        assert borrowed.recommend(Query(k=1))
     ready = threading.Event()
     server.channel.subscribe(lambda state: ready.set() if state is grpc.ChannelConnectivity.READY else None)
     assert ready.wait(10)

@@ -396,7 +396,7 @@ def test_command_line_reports_tls_errors_in_one_line(authority: trustme.CA, pems
 
 
 def test_ssl_context_is_verified_by_default() -> None:
-    from serving.client.tls import http_context
+    from serving.client.settings import http_context
 
     context = http_context(TlsOptions())
     assert context.verify_mode is ssl.CERT_REQUIRED

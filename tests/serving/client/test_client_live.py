@@ -86,7 +86,7 @@ every = pytest.mark.parametrize("how", ["grpc sync", "grpc async", "rest sync", 
 
 @every
 def test_the_typed_calls(ask: Callable[[str, Call], Any], how: str) -> None:
-    items = ask(how, lambda client: client.recommend(user_id="42", language="zh", k=3))
+    items = ask(how, lambda client: client.recommend(Query(user_id="42", language="zh", k=3)))
     assert [(item.item_id, item.title, item.language) for item in items] == [
         ("2", "流浪地球", "zh"),
         ("1", "Toy Story", "en"),
@@ -100,7 +100,7 @@ def test_the_typed_calls(ask: Callable[[str, Call], Any], how: str) -> None:
     assert ask(how, lambda client: client.recommend_batch([])) == []
     ((item,),) = ask(how, lambda client: client.retrieve_batch([Query(k=1)]))
     assert (item.item_id, item.title, dict(item.heads)) == ("1", "", {})
-    ranked = ask(how, lambda client: client.rank(["8", "unknown"], language="ru"))
+    ranked = ask(how, lambda client: client.rank(Query(language="ru"), ["8", "unknown"]))
     assert [(item.item_id, item.score is None) for item in ranked] == [("8", False), ("unknown", True)]
     assert ranked[0].score == np.float32(np.float32(0.2) + np.float32(0.25))
     vectors = ask(how, lambda client: client.encode(["科幻", "🎬", ""]))
@@ -171,7 +171,7 @@ def test_errors(ask: Callable[[str, Call], Any], live: Live, how: str) -> None:
     target = live.grpc if how.startswith("grpc") else live.rest
     for options in ({"model_name": "other"}, {"version": 7}):
         with RecommenderClient(target, **options) as client, pytest.raises(ModelNotFoundError):  # type: ignore[arg-type]
-            client.recommend()
+            client.recommend(Query())
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
@@ -185,34 +185,34 @@ def test_compressed_requests_are_understood(live: Live, compression: str | None)
 def test_a_pinned_version_and_its_metadata(live: Live) -> None:
     for target in (live.grpc, live.rest):
         with RecommenderClient(target, version=1, timeout=30) as client:
-            assert client.recommend(k=1)[0].item_id == "1"
+            assert client.recommend(Query(k=1))[0].item_id == "1"
             assert [version.version for version in client.status()] == [1]
 
 
 def test_many_at_once(live: Live) -> None:
     async def run(target: str) -> list[Any]:
         async with AsyncRecommenderClient(target, timeout=60) as client:
-            return await asyncio.gather(*(client.recommend(k=2) for _ in range(50)))
+            return await asyncio.gather(*(client.recommend(Query(k=2)) for _ in range(50)))
 
     for target in (live.grpc, live.rest):
         with RecommenderClient(target, timeout=60) as client:
-            expected = client.recommend(k=2)
+            expected = client.recommend(Query(k=2))
             with ThreadPoolExecutor(8) as pool:
-                assert all(items == expected for items in pool.map(lambda _: client.recommend(k=2), range(50)))
+                assert all(items == expected for items in pool.map(lambda _: client.recommend(Query(k=2)), range(50)))
         assert all(items == expected for items in asyncio.run(run(target)))
 
 
 def test_fallback_to_the_live_rest_api(live: Live) -> None:
     with RecommenderClient(f"localhost:{free_port()}", fallback=live.rest, timeout=30) as client:
-        assert [item.item_id for item in client.recommend(k=2)] == ["1", "2"]
+        assert [item.item_id for item in client.recommend(Query(k=2))] == ["1", "2"]
         assert client.metadata().version == 1
 
 
 def test_swapped_ports_are_recognised(live: Live) -> None:
     with pytest.raises(UnreachableError, match="write http://host:port"):
-        RecommenderClient(live.rest.removeprefix("http://"), retry=None).recommend()
+        RecommenderClient(live.rest.removeprefix("http://"), retry=None).recommend(Query())
     with pytest.raises(UnreachableError, match="write host:port"):
-        RecommenderClient(f"http://{live.grpc}", retry=None).recommend()
+        RecommenderClient(f"http://{live.grpc}", retry=None).recommend(Query())
 
 
 class Slow(tf.Module):  # type: ignore[misc]
@@ -380,9 +380,9 @@ def test_reload(exports: dict[int, Path], tmp_path: Path, capsys: pytest.Capture
         assert main(["reload", *at, str(both_models)]) == 0
         assert "has loaded the configuration" in capsys.readouterr().out
         with RecommenderClient(server.address, "second", timeout=60) as client:
-            assert client.recommend(k=1)[0].score == pytest.approx(100.9)
+            assert client.recommend(Query(k=1))[0].score == pytest.approx(100.9)
             with pytest.raises(BadRequestError, match="not a ModelServerConfig in text form: 1:"):
                 client.reload("model_config_list { colour: 1 }")
             client.reload(f"model_config_list {{ {entries[0]} }}")
             with pytest.raises(ModelNotFoundError):
-                client.recommend()
+                client.recommend(Query())

@@ -16,31 +16,31 @@ from serving.client import (
     RetryPolicy,
     TlsOptions,
 )
+from serving.client.connections import channel_options
 from serving.client.errors import from_status, is_unreachable
-from serving.client.grpc_io import channel_options
-from serving.client.targets import Transport, parse_target
+from serving.client.settings import parse_target
 from tests.serving.live import ROOT
 
 
 @pytest.mark.parametrize(
-    ("text", "transport", "address", "is_secure"),
+    ("text", "is_rest", "address", "is_secure"),
     [
-        ("localhost:8500", Transport.GRPC, "localhost:8500", False),
-        (" [::1]:8500 ", Transport.GRPC, "[::1]:8500", False),
-        ("grpc://host:1", Transport.GRPC, "host:1", False),
-        ("grpcs://host:1/", Transport.GRPC, "host:1", True),
-        ("GRPCS://host:1", Transport.GRPC, "host:1", True),
-        ("unix:/run/s", Transport.GRPC, "unix:/run/s", False),
-        ("unix:///run/s", Transport.GRPC, "unix:///run/s", False),
-        ("dns:///host:1", Transport.GRPC, "dns:///host:1", False),
-        ("ipv4:1.2.3.4:5,6.7.8.9:5", Transport.GRPC, "ipv4:1.2.3.4:5,6.7.8.9:5", False),
-        ("http://host:8501", Transport.REST, "http://host:8501", False),
-        ("https://host/a/b/", Transport.REST, "https://host/a/b", True),
+        ("localhost:8500", False, "localhost:8500", False),
+        (" [::1]:8500 ", False, "[::1]:8500", False),
+        ("grpc://host:1", False, "host:1", False),
+        ("grpcs://host:1/", False, "host:1", True),
+        ("GRPCS://host:1", False, "host:1", True),
+        ("unix:/run/s", False, "unix:/run/s", False),
+        ("unix:///run/s", False, "unix:///run/s", False),
+        ("dns:///host:1", False, "dns:///host:1", False),
+        ("ipv4:1.2.3.4:5,6.7.8.9:5", False, "ipv4:1.2.3.4:5,6.7.8.9:5", False),
+        ("http://host:8501", True, "http://host:8501", False),
+        ("https://host/a/b/", True, "https://host/a/b", True),
     ],
 )
-def test_addresses(text: str, transport: Transport, address: str, is_secure: bool) -> None:
+def test_addresses(text: str, is_rest: bool, address: str, is_secure: bool) -> None:
     target = parse_target(text)
-    assert (target.transport, target.address, target.is_secure) == (transport, address, is_secure)
+    assert (target.is_rest, target.address, target.is_secure) == (is_rest, address, is_secure)
 
 
 @pytest.mark.parametrize(
