@@ -33,8 +33,7 @@ from benchmarks.load import Load, closed_loop, open_loop, together
 from benchmarks.program import measure_and_write
 from benchmarks.served import MODEL, Server
 from serving import contract
-from serving.client.encoding import inputs_of
-from serving.client.types import Query
+from serving.client.types import Query, inputs_of
 from serving.native.library import why_not
 from serving.protos import config_pb2, predict_pb2
 from serving.runtime.batching import BatchingOptions

@@ -33,8 +33,7 @@ from benchmarks.attacks import PREDICT, STATUS, few_descriptors, half_sent, rese
 from benchmarks.environment import environment
 from benchmarks.program import measure_and_write
 from benchmarks.served import MODEL, Server
-from serving.client import RecommenderClient
-from serving.client.errors import ServingError
+from serving.client import Query, RecommenderClient, ServingError
 from trainer.errors import BabelrecError
 
 _BATCHING = "max_batch_size { value: 32 } batch_timeout_micros { value: 4000 } max_enqueued_batches { value: 8 }"
@@ -152,11 +151,11 @@ def _good_clients(server: Server, good: _Good) -> Iterator[None]:
     client = RecommenderClient(server.address, MODEL, timeout=_TIMEOUT_SECONDS)
 
     def by_grpc() -> None:
-        assert client.recommend(query="space adventure", k=5)
+        assert client.recommend(Query(query="space adventure", k=5))
 
     def by_new_connection() -> None:
         with RecommenderClient(server.address, MODEL, timeout=_TIMEOUT_SECONDS) as other:
-            assert other.recommend(user_id="7", k=5)
+            assert other.recommend(Query(user_id="7", k=5))
 
     def by_rest() -> None:
         connection = http.client.HTTPConnection("localhost", server.rest_port(), timeout=_TIMEOUT_SECONDS)
@@ -275,7 +274,7 @@ def _sizes(server: Server, _: int) -> None:
     with RecommenderClient(server.address, MODEL, timeout=_TIMEOUT_SECONDS) as client:
         for inputs in hostile:
             with contextlib.suppress(ServingError):
-                client.recommend(**inputs)
+                client.recommend(Query(**inputs))
 
 
 def _swap(server: Server, version: int) -> None:

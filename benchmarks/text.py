@@ -18,7 +18,7 @@ from benchmarks.direct import Direct
 from benchmarks.environment import environment
 from benchmarks.program import measure_and_write
 from benchmarks.shop import Shop, make_shop, write_shop
-from serving.client.types import Query
+from serving.client import Query
 from trainer.config.loading import load_config
 from trainer.data.catalogue import Catalogue
 from trainer.evaluation.protocols.text_queries import evaluate_text_queries, load_text_queries
