@@ -97,7 +97,8 @@ def export(run: Run, model_dir: Path) -> Path:
         text_search=text_search,
         calibrations={name: found.applied for name, found in load_calibrations(run).items()},
     )
-    signatures = servable.signatures()
+    # Traced here: saving would trace each function again, though it has been.
+    signatures = {name: function.get_concrete_function() for name, function in servable.signatures().items()}
     card = _model_card(run, dataset, catalogue, vocabulary, signatures, {"index": record, "text_index": text_record})
     with writing_alone(model_dir, wait=True):
         version = model_dir / str(_newest_version(model_dir) + 1)
@@ -191,7 +192,7 @@ def _model_card(
                 "inputs": {spec.name: _shape(spec) for spec in _inputs(function)},
                 "outputs": {key: _shape(spec) for key, spec in sorted(function.structured_outputs.items())},
             }
-            for name, function in ((name, each.get_concrete_function()) for name, each in signatures.items())
+            for name, function in signatures.items()
         },
     }
 

@@ -494,7 +494,8 @@ def _signature(method: Callable[[Tensors], Tensors], name: str) -> Any:
             for key, each in inputs.items()
         ]
     )
-    return tf.function(run, input_signature=list(tensor_specs(name).values()))
+    # No Python control flow depends on a tensor, and looking for some doubles the time of tracing in a new process.
+    return tf.function(run, input_signature=list(tensor_specs(name).values()), autograph=False)
 
 
 def _default(each: contract.Input) -> Any:

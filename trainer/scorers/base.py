@@ -5,7 +5,7 @@ import tensorflow as tf
 from trainer.data.item_table import ItemFeatures
 
 
-class Scorer(tf.keras.layers.Layer):
+class Scorer(tf.Module):
     """One part of an item's score for a request: the dot product of a vector of each.
 
     Vectors of all parts are concatenated (`trainer.scorers.fusion`), so a single index serves the sum (late fusion).

@@ -24,7 +24,7 @@ class ContentSimilarity(Scorer):
         super().__init__(name=name)
         self.width = width
         self._recency = recency
-        self.factor = self.add_weight(name="factor", shape=(), initializer="zeros", trainable=False)
+        self.factor = tf.Variable(0.0, trainable=False, name="factor")
 
     def items(self, features: ItemFeatures, ids: tf.Tensor) -> tf.Tensor:
         """See `Scorer.items`."""

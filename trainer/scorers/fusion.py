@@ -11,7 +11,7 @@ from trainer.scorers.linear import LinearScorer
 from trainer.scorers.popularity import Popularity
 
 
-class Fusion(tf.keras.layers.Layer):
+class Fusion(tf.Module):
     """Concatenates the towers' vectors and those of the other scorers, in one order for items and requests.
 
     Args:

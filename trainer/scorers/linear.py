@@ -62,12 +62,12 @@ class LinearScorer(Scorer):
         super().__init__(name=name)
         self.width = rank
         # Saved with the model, so that they need not be solved for again; index 0 is "unknown".
-        self.table = self.add_weight(name="table", shape=(size + 1, rank), initializer="zeros", trainable=False)
+        self.table = tf.Variable(tf.zeros([size + 1, rank]), trainable=False, name="table")
         # Compensates for means of neighbours being shorter than what they replace.
-        self.stretch = self.add_weight(name="stretch", shape=(), initializer="ones", trainable=False)
+        self.stretch = tf.Variable(1.0, trainable=False, name="stretch")
         # Signs of the eigenvalues: one side of the dot product must apply them.
-        self.signs = self.add_weight(name="signs", shape=(rank,), initializer="ones", trainable=False)
-        self.factor = self.add_weight(name="factor", shape=(), initializer="zeros", trainable=False)
+        self.signs = tf.Variable(tf.ones([rank]), trainable=False, name="signs")
+        self.factor = tf.Variable(0.0, trainable=False, name="factor")
 
     def items(self, features: ItemFeatures, ids: tf.Tensor) -> tf.Tensor:
         """See `Scorer.items`."""

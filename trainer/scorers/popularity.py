@@ -32,9 +32,9 @@ class Popularity(Scorer):
     def __init__(self, size: int, *, name: str) -> None:
         super().__init__(name=name)
         # Saved with the model, so that they need not be counted again.
-        self.logs = self.add_weight(name="logs", shape=(size + 1,), initializer="zeros", trainable=False)
+        self.logs = tf.Variable(tf.zeros([size + 1]), trainable=False, name="logs")
         self._weight = tf.keras.layers.Dense(1, kernel_initializer="zeros", bias_initializer="ones", name="weight")
-        self.factor = self.add_weight(name="factor", shape=(), initializer="ones", trainable=False)
+        self.factor = tf.Variable(1.0, trainable=False, name="factor")
 
     def fit(self, counts: npt.NDArray[np.floating]) -> None:
         """Takes the number of training positives of each vocabulary index, [V + 1]; the first is ignored."""
