@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-ablations bench-text bench-small bench-soak clean
+.PHONY: help setup demo test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -64,7 +64,7 @@ class Table:
 
     def show(self, console: Console) -> None:
         """Prints the table."""
-        table = RichTable(title=self.title or None, box=SIMPLE_HEAD, title_justify="left")
+        table = RichTable(title=self.title or None, box=SIMPLE_HEAD, title_justify="left", collapse_padding=True)
         for place, column in enumerate(self.columns):
             table.add_column(column, justify="right" if place else "left")
         for row, colour in zip(self.rows, self.colours or [""] * len(self.rows), strict=True):

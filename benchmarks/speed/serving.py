@@ -75,13 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Namespace, console: Console) -> Result:
-    models = {"movielens": options.model_dir}
+    versions = {"movielens": newest_version(options.model_dir)}
     if not options.no_synthetic:
         from benchmarks.speed.catalogue import export_catalogue
 
         console.print("Building the synthetic catalogue (once; several minutes)")
-        models["synthetic-100k"] = export_catalogue(options.synthetic)
-    versions = {name: newest_version(path) for name, path in models.items()}
+        versions["synthetic-100k"] = newest_version(export_catalogue(options.synthetic))
     result: dict[str, Any] = {
         "server_flags": _flags(options),
         "native_front": why_not() or "yes",
