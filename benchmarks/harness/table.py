@@ -66,7 +66,7 @@ class Table:
         """Prints the table."""
         table = RichTable(title=self.title or None, box=SIMPLE_HEAD, title_justify="left", collapse_padding=True)
         for place, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if place else "left")
+            table.add_column(column, justify="right" if place else "left", overflow="fold")
         for row, colour in zip(self.rows, self.colours or [""] * len(self.rows), strict=True):
             table.add_row(*(_plain(cell) for cell in row), style=colour)
         console.print(table)
