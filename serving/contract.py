@@ -29,6 +29,8 @@ class Input:
         meaning: Half a sentence.
         default: What a request that leaves it out means: a value, or an empty list. None: it can't be left out.
         newest_last: A list whose padding comes first.
+        minimum: The least value of a number, where not all of its type are allowed.
+        is_time: Unix seconds, for which a client may take a ``datetime``.
     """
 
     dtype: DType
@@ -36,6 +38,8 @@ class Input:
     meaning: str
     default: Value | None = None
     newest_last: bool = False
+    minimum: int | None = None
+    is_time: bool = False
 
     @property
     def shape(self) -> str:
@@ -49,12 +53,12 @@ QUERY_INPUTS: Final[Mapping[str, Input]] = {
     "query": Input("string", 1, "free text in any language", ""),
     "language": Input("string", 1, "the user's language, BCP 47", ""),
     "country": Input("string", 1, "the user's country", ""),
-    "timestamp": Input("int64", 1, "the moment to recommend for, unix seconds", 0),
+    "timestamp": Input("int64", 1, "the moment to recommend for, unix seconds", 0, is_time=True),
 }
 """Of whom and when: inputs of `recommend`, `retrieve` and `rank`."""
 
 FILTER_INPUTS: Final[Mapping[str, Input]] = {
-    "k": Input("int32", 1, "how many items, at least 1", 10),
+    "k": Input("int32", 1, "how many items, at least 1", 10, minimum=1),
     "exclude": Input("string", 2, "ids of items that must not appear", ""),
     "languages": Input("string", 2, "allowed languages of items; none: all", ""),
     "categories": Input("string", 2, "items must have one of these; none: any", ""),

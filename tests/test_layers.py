@@ -12,7 +12,7 @@ from tests.source import imports
 ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("trainer", "serving", "benchmarks")
 # Lowest first: a package imports those before it, and itself.
-_TRAINER = ("data", "text", "towers", "models", "evaluation", "training", "export")
+_TRAINER = ("data", "text", "scorers", "towers", "models", "evaluation", "training", "export")
 _SERVER = ("errors", "operations", "execution", "api", "lifecycle", "rest")
 _BENCHMARKS = ("harness", "baselines", "speed", "quality")
 

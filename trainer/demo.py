@@ -15,8 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from serving.client import Query, RecommenderClient, ServingError
-from serving.client.types import Recommendation
+from serving.client import Query, Recommendation, RecommenderClient, ServingError
 from trainer.config.loading import load_config
 from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
@@ -159,7 +158,7 @@ def _show(run: Run, report: EvaluationReport, model_dir: Path, client: Recommend
         table.add_row(label, *(f"{metrics[name].value:.4f}" for name in ("recall@10", "recall@20", "ndcg@10")))
     console.print(table)
     console.print(f"Serving version [bold]{_newest(model_dir)}[/] with gRPC; each result below is one request to it.\n")
-    for_user = client.recommend(user_id=_USER, k=_SHOWN)
+    for_user = client.recommend(Query(user_id=_USER, k=_SHOWN))
     listing = Table(title=f"Ten films for user {_USER}", title_justify="left")
     listing.add_column("#", justify="right")
     listing.add_column("film")

@@ -8,11 +8,12 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.settings import DataConfig
 from trainer.data.sources import prepare
 from trainer.data.split import Split, some_users, split, without_validation
+from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.item_sets import ItemSets
@@ -26,25 +27,14 @@ Vectors = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
-class Histories:
-    """Each user's items in chronological order: user ``u`` has ``items[indptr[u] : indptr[u + 1]]``, oldest first.
+class Histories(UserItems):
+    """Each user's items, by their positions among the candidates.
 
     Attributes:
-        indptr: int64 [U + 1].
-        items: int64 positions among the candidates.
         num_items: Number of candidates I.
     """
 
-    indptr: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int64]
     num_items: int
-
-    def __len__(self) -> int:
-        return len(self.indptr) - 1
-
-    def of(self, user: int) -> npt.NDArray[np.int64]:
-        """The items of one user, oldest first."""
-        return self.items[self.indptr[user] : self.indptr[user + 1]]
 
     def matrix(self) -> sparse.csr_matrix:
         """Float32 [U, I] of ones."""
@@ -104,8 +94,8 @@ class Problem:
         row_of = {user: row for row, user in enumerate(learners)}
 
         def histories(positives: pl.DataFrame, names: Sequence[str]) -> Histories:
-            indptr, rows = group_by_user(positives, catalogue, names)
-            return Histories(indptr, place[rows], len(hold_out.candidate_rows))
+            rows = UserItems.of(positives, catalogue, names)
+            return Histories(rows.indptr, place[rows.items], len(hold_out.candidate_rows))
 
         seen = learn["item_id"] if observed is None else pl.concat([learn["item_id"], observed["item_id"]])
         texts = [catalogue.texts[row] for row in hold_out.candidate_rows]
@@ -149,7 +139,7 @@ class Problem:
 
 
 _NOTHING_KNOWN = Vocabulary(
-    users=[], items=[], languages=[], countries=[], categories=[], numeric={}, embeddings={}, events=[]
+    users=[], items=[], categories=[], query_values={"language": []}, numeric={}, embeddings={}, events=[]
 )
 
 

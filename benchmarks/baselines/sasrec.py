@@ -39,7 +39,7 @@ def _sasrec(problem: Problem, settings: SasrecSettings, seed: int) -> BlockScore
 
     def score(block: slice) -> np.ndarray:
         users = range(block.start, block.stop)
-        newest = [problem.evaluated.of(user)[-settings.max_len :] for user in users]
+        newest = [problem.evaluated.of_user(user)[-settings.max_len :] for user in users]
         rows = np.full((len(newest), settings.max_len), pad, np.int64)
         for row, items in zip(rows, newest, strict=True):
             row[settings.max_len - len(items) :] = items

@@ -13,7 +13,6 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +37,7 @@ from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.protocols.aligned_titles import aligned_titles
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.files import atomic_file
-from trainer.models.assembly import load_recommender, make_item_table
+from trainer.models.assembly import item_table_of_run, load_recommender
 from trainer.runs import Run
 from trainer.training.crosslingual import alignment_pairs
 from trainer.training.fit import fit
@@ -146,8 +145,7 @@ def _ranked(run: Run, target: Config | None) -> tuple[dict[str, float], _PerUser
     catalogue = Catalogue.from_dataset(dataset)
     parts = split(dataset, data)
     vocabulary = Vocabulary.load(run.vocabulary)
-    known = vocabulary if target is None else replace(vocabulary, items=[])
-    items = make_item_table(catalogue, known, config.text)
+    items = item_table_of_run(run, catalogue, known_ids=target is None)
     hold_out = HoldOut(
         catalogue,
         vocabulary,

@@ -17,7 +17,7 @@ from benchmarks.harness.table import at_least, at_most
 from benchmarks.quality import TEXT_QUERIES
 from benchmarks.quality.shop import Shop, make_shop, write_shop
 from benchmarks.speed.direct import Direct
-from serving.client.types import Query
+from serving.client import Query
 from trainer.config.loading import load_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.sources import prepare

@@ -13,8 +13,7 @@ from google.protobuf import text_format
 
 from benchmarks.harness.timing import timed
 from serving import contract
-from serving.client.encoding import inputs_of
-from serving.client.types import Query
+from serving.client.types import Query, inputs_of
 from serving.protos import config_pb2
 from serving.runtime.c_api import library
 from serving.runtime.session import SavedModelSession

@@ -32,8 +32,7 @@ from benchmarks.harness.table import Table, at_least, at_most
 from benchmarks.speed.direct import Direct
 from benchmarks.speed.load import Load, closed_loop, open_loop, together
 from serving import contract
-from serving.client.encoding import inputs_of
-from serving.client.types import Query
+from serving.client.types import Query, inputs_of
 from serving.native.library import why_not
 from serving.protos import config_pb2, predict_pb2
 from serving.runtime.batching import BatchingOptions

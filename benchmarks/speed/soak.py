@@ -31,8 +31,7 @@ from benchmarks.harness.server import MODEL, Server, newest_version
 from benchmarks.harness.table import Table, at_most
 from benchmarks.speed import http2
 from benchmarks.speed.attacks import PREDICT, STATUS, few_descriptors, half_sent, reset_streams
-from serving.client import RecommenderClient
-from serving.client.errors import ServingError
+from serving.client import Query, RecommenderClient, ServingError
 
 _BATCHING = "max_batch_size { value: 32 } batch_timeout_micros { value: 4000 } max_enqueued_batches { value: 8 }"
 _REQUEST = {"signature_name": "recommend", "inputs": {"query": ["space adventure"]}}
@@ -131,11 +130,11 @@ def _good_clients(server: Server, good: _Good) -> Iterator[None]:
     client = RecommenderClient(server.address, MODEL, timeout=_TIMEOUT_SECONDS)
 
     def by_grpc() -> None:
-        assert client.recommend(query="space adventure", k=5)
+        assert client.recommend(Query(query="space adventure", k=5))
 
     def by_new_connection() -> None:
         with RecommenderClient(server.address, MODEL, timeout=_TIMEOUT_SECONDS) as other:
-            assert other.recommend(user_id="7", k=5)
+            assert other.recommend(Query(user_id="7", k=5))
 
     def by_rest() -> None:
         connection = http.client.HTTPConnection("localhost", server.rest_port(), timeout=_TIMEOUT_SECONDS)
@@ -254,7 +253,7 @@ def _sizes(server: Server, _: int) -> None:
     with RecommenderClient(server.address, MODEL, timeout=_TIMEOUT_SECONDS) as client:
         for inputs in hostile:
             with contextlib.suppress(ServingError):
-                client.recommend(**inputs)
+                client.recommend(Query(**inputs))
 
 
 def _swap(server: Server, version: int) -> None:

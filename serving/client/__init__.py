@@ -1,9 +1,9 @@
 """A typed client for the model server, over gRPC or REST; imports neither TensorFlow nor anything from ``trainer``.
 
-from serving.client import RecommenderClient
+from serving.client import Query, RecommenderClient
 
 with RecommenderClient("localhost:8500") as client:
-    for item in client.recommend(user_id="42", language="es", k=10):
+    for item in client.recommend(Query(user_id="42", language="es", k=10)):
         print(item.item_id, item.title, item.score)
 """
 
@@ -11,8 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serving.client.aio import AsyncRecommenderClient
-    from serving.client.api import RecommenderClient
+    from serving.client.client import AsyncRecommenderClient, RecommenderClient
     from serving.client.errors import (
         AccessDeniedError,
         BadRequestError,
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
         ServingError,
         UnreachableError,
     )
-    from serving.client.options import Keepalive, RetryPolicy
-    from serving.client.tls import TlsOptions
+    from serving.client.settings import Keepalive, RetryPolicy, TlsOptions
     from serving.client.types import (
         ModelMetadata,
         Query,
@@ -58,7 +56,7 @@ __all__ = [
     "VersionStatus",
 ]
 
-_HOMES = ("types", "tls", "options", "errors", "api", "aio")
+_HOMES = ("errors", "types", "settings", "client")
 
 
 def __getattr__(name: str) -> Any:

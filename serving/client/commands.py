@@ -1,55 +1,53 @@
-"""The commands of the command line: each calls the client and prints the result."""
+"""The commands of the command line: each calls the client and prints the result, as JSON or as a table.
+
+Tables are fitted to a terminal, and as wide as needed in a file or pipe.
+"""
 
 import argparse
 import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
-from serving.client import rest_json, tables
-from serving.client.api import RecommenderClient
+from serving.client.client import RecommenderClient
 from serving.client.errors import BadRequestError
-from serving.client.types import ModelMetadata, Query, TensorSpec
-from serving.protos import types_pb2
+from serving.client.rest import MisfitError, from_json, to_json
+from serving.client.types import ModelMetadata, Query, RankedItem, Recommendation, TensorSpec, VersionStatus
 
-_SERVING = "SERVING"
+# Output to a file or pipe has no width to fit into, and truncated titles would be lost.
+_UNBOUNDED_WIDTH = 10_000
+_SHOWN_VALUES = 8
+_T = TypeVar("_T")
 
 
 def recommend(client: RecommenderClient, options: argparse.Namespace) -> int:
     """Prints recommendations."""
-    return _print_items(client.recommend_batch([_query(options)])[0], options)
+    return _print(options, client.recommend(_query(options)), _recommendations)
 
 
 def retrieve(client: RecommenderClient, options: argparse.Namespace) -> int:
     """Prints candidates."""
-    return _print_items(client.retrieve_batch([_query(options)])[0], options)
+    return _print(options, client.retrieve_batch([_query(options)])[0], _recommendations)
 
 
 def rank(client: RecommenderClient, options: argparse.Namespace) -> int:
     """Prints the given items, best first."""
-    (items,) = client.rank_batch([Query(**_who(options))], [_split(options.items)])
-    items = sorted(items, key=lambda item: -math.inf if item.score is None else item.score, reverse=True)
-    if options.json:
-        _print_json([asdict(item) for item in items])
-    else:
-        tables.print_ranking(items)
-    return 0
+    items = client.rank(_query(options), options.items)
+    items.sort(key=lambda item: -math.inf if item.score is None else item.score, reverse=True)
+    return _print(options, items, _ranking)
 
 
 def encode(client: RecommenderClient, options: argparse.Namespace) -> int:
     """Prints embeddings and their pairwise similarity."""
     vectors = client.encode(options.texts)
-    if options.json:
-        _print_json([{"text": t, "embedding": v.tolist()} for t, v in zip(options.texts, vectors, strict=True)])
-    else:
-        tables.print_embeddings(options.texts, vectors)
-    return 0
+    document = [{"text": t, "embedding": v.tolist()} for t, v in zip(options.texts, vectors, strict=True)]
+    return _print(options, document, lambda _: _embeddings(options.texts, vectors))
 
 
 def predict(client: RecommenderClient, options: argparse.Namespace) -> int:
@@ -57,51 +55,32 @@ def predict(client: RecommenderClient, options: argparse.Namespace) -> int:
     document = _inputs_document(options.inputs)
     inputs = _arrays(document, options.signature, client.metadata())
     outputs = client.predict(options.signature, inputs, options.output)
-    if options.json:
-        _print_json({name: _json_value(name, array) for name, array in sorted(outputs.items())})
-    else:
-        tables.print_tensors(outputs)
-    return 0
+    values = {name: _json_value(name, array) for name, array in sorted(outputs.items())} if options.json else outputs
+    return _print(options, values, _tensors)
 
 
 def status(client: RecommenderClient, options: argparse.Namespace) -> int:
     """Prints the model's versions."""
-    versions = client.status()
-    if options.json:
-        _print_json([asdict(version) for version in versions])
-    else:
-        tables.print_versions(versions)
-    return 0
+    return _print(options, client.status(), _versions)
 
 
 def metadata(client: RecommenderClient, options: argparse.Namespace) -> int:
     """Prints the model's signatures."""
-    found = client.metadata()
-    if options.json:
-        _print_json(asdict(found))
-    else:
-        tables.print_signatures(found)
-    return 0
+    return _print(options, client.metadata(), _signatures)
 
 
 def health(client: RecommenderClient, options: argparse.Namespace) -> int:
-    """Prints the health status."""
+    """Prints the health status; 0 if the server serves."""
     state = client.health(options.service)
-    if options.json:
-        _print_json({"status": state})
-    else:
-        print(state)
-    return 0 if state == _SERVING else 1
+    _print(options, {"status": state}, lambda _: state)
+    return 0 if state == "SERVING" else 1
 
 
 def reload(client: RecommenderClient, options: argparse.Namespace) -> int:
     """Makes the server load a configuration."""
     client.reload(_file(options.file))
-    if options.json:
-        _print_json({"status": "OK"})
-    else:
-        print("the server has loaded the configuration; its models are available")
-    return 0
+    done = "the server has loaded the configuration; its models are available"
+    return _print(options, {"status": "OK"}, lambda _: done)
 
 
 COMMANDS: Mapping[str, Callable[[RecommenderClient, argparse.Namespace], int]] = {
@@ -117,40 +96,9 @@ COMMANDS: Mapping[str, Callable[[RecommenderClient, argparse.Namespace], int]] =
 }
 
 
-def _print_items(items: Sequence[Any], options: argparse.Namespace) -> int:
-    if options.json:
-        _print_json([asdict(item) for item in items])
-    elif items:
-        tables.print_recommendations(items)
-    else:
-        print("no items: nothing in the catalogue passes the filters")
-    return 0
-
-
-def _who(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "user_id": options.user,
-        "history": _split(options.history),
-        "query": options.query,
-        "language": options.language,
-        "country": options.country,
-        "timestamp": options.timestamp,
-    }
-
-
 def _query(options: argparse.Namespace) -> Query:
-    return Query(
-        **_who(options),
-        k=options.k,
-        exclude=_split(options.exclude),
-        languages=_split(options.languages),
-        categories=_split(options.categories),
-        include_seen=options.include_seen,
-    )
-
-
-def _split(values: Sequence[str]) -> list[str]:
-    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+    given = vars(options)
+    return Query(**{each.name: given[each.name] for each in fields(Query) if each.name in given})
 
 
 def _inputs_document(text: str) -> dict[str, Any]:
@@ -183,23 +131,143 @@ def _arrays(document: Mapping[str, Any], signature: str, model: ModelMetadata) -
         if name not in specs:
             raise BadRequestError(f'signature "{signature}" has no input {name}; it has {", ".join(specs)}')
         try:
-            arrays[name] = rest_json.from_json(value, _tensor_info(specs[name]))
-        except rest_json.MisfitError as error:
+            arrays[name] = from_json(value, specs[name])
+        except MisfitError as error:
             raise BadRequestError(f"input {name} ({specs[name].dtype}): {error}") from None
     return arrays
 
 
-def _tensor_info(spec: TensorSpec) -> Any:
-    dimensions = [SimpleNamespace(size=size) for size in spec.shape or ()]
-    return SimpleNamespace(
-        dtype=types_pb2.DataType.Value(f"DT_{spec.dtype.upper()}"), tensor_shape=SimpleNamespace(dim=dimensions)
-    )
-
-
 def _json_value(name: str, array: npt.NDArray[Any]) -> Any:
-    return {"shape": list(array.shape), "values": []} if 0 in array.shape[:-1] else rest_json.to_json(name, array)
+    return {"shape": list(array.shape), "values": []} if 0 in array.shape[:-1] else to_json(name, array)
 
 
-def _print_json(value: object) -> None:
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=2)
-    print()
+def _print(options: argparse.Namespace, value: _T, shown: Callable[[_T], Any]) -> int:
+    """Prints a result as JSON, or as the text or table that ``shown`` makes of it."""
+    if options.json:
+        json.dump(value, sys.stdout, ensure_ascii=False, indent=2, default=asdict)
+        print()
+        return 0
+    result = shown(value)
+    if isinstance(result, str):
+        print(result)
+        return 0
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED_WIDTH, highlight=False)
+    # Captured, since rich exits the process itself when the reader of a pipe is gone.
+    with console.capture() as captured:
+        console.print(result)
+    sys.stdout.write(captured.get())
+    return 0
+
+
+def _recommendations(items: Sequence[Recommendation]) -> Any:
+    if not items:
+        return "no items: nothing in the catalogue passes the filters"
+    heads = list(items[0].heads)
+    table = _table("#", "title", "lang", "item", "score", *(_head_name(head) for head in heads))
+    for number, item in enumerate(items, start=1):
+        values = [f"{item.heads[head]:.4f}" for head in heads]
+        table.add_row(
+            str(number),
+            _plain(item.title),
+            _plain(item.language),
+            _plain(item.item_id),
+            f"{item.score:.4f}",
+            *values,
+        )
+    return table
+
+
+def _ranking(items: Sequence[RankedItem]) -> Any:
+    """Items in their order; those unknown to the model are marked."""
+    heads = list(next((item.heads for item in items if item.heads), {}))
+    table = _table("#", "item", "score", *(_head_name(head) for head in heads))
+    for number, item in enumerate(items, start=1):
+        score = "unknown item" if item.score is None else f"{item.score:.4f}"
+        values = [f"{item.heads[head]:.4f}" if item.heads else "" for head in heads]
+        table.add_row(str(number), _plain(item.item_id), score, *values)
+    return table
+
+
+def _embeddings(texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> Any:
+    """Texts, the first values of their vectors, and every pair's cosine (of unit vectors)."""
+    table = _table("text", "norm", f"embedding, first 5 of {vectors.shape[1]}", *_numbered(texts))
+    similarity = vectors @ vectors.T
+    for row, (text, vector) in enumerate(zip(texts, vectors, strict=True)):
+        start = " ".join(f"{value:+.4f}" for value in vector[:5])
+        cells = [f"{value:.3f}" for value in similarity[row]] if len(texts) > 1 else []
+        table.add_row(_plain(text), f"{float((vector @ vector) ** 0.5):.4f}", start, *cells)
+    return table
+
+
+def _tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> Any:
+    """Tensors by name: type, shape and first values."""
+    table = _table("output", "type", "shape", f"values (first {_SHOWN_VALUES})")
+    for name, array in sorted(tensors.items()):
+        values = [_value(value) for value in array.ravel()[:_SHOWN_VALUES].tolist()]
+        more = " ..." if array.size > _SHOWN_VALUES else ""
+        kind = "string" if array.dtype.kind == "O" else str(array.dtype)
+        table.add_row(_plain(name), kind, _shape(array.shape), _plain(", ".join(values) + more))
+    return table
+
+
+def _versions(versions: Sequence[VersionStatus]) -> Any:
+    table = _table("version", "state", "status", "message")
+    for version in versions:
+        table.add_row(str(version.version), version.state, version.error_code, _plain(version.error_message))
+    return table
+
+
+def _signatures(model: ModelMetadata) -> Any:
+    from rich.console import Group
+
+    table = _table("signature", "", "tensor", "type", "shape")
+    for name, signature in model.signatures.items():
+        first = name
+        for kind, specs in (("in", signature.inputs), ("out", signature.outputs)):
+            for tensor, spec in specs.items():
+                table.add_row(_plain(first), kind, _plain(tensor), spec.dtype, _spec_shape(spec))
+                first = ""
+    return Group(_plain(f"{model.name}, version {model.version}"), table)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "[" + ", ".join("?" if size < 0 else str(size) for size in shape) + "]"
+
+
+def _spec_shape(spec: TensorSpec) -> str:
+    return "any" if spec.shape is None else _shape(spec.shape)
+
+
+def _head_name(head: str) -> str:
+    event = head.removeprefix("probability_")
+    return f"p({event})" if event != head else head.replace("_", " ")
+
+
+def _numbered(texts: Sequence[str]) -> list[str]:
+    return [f"cos {number}" for number in range(1, len(texts) + 1)] if len(texts) > 1 else []
+
+
+def _table(*columns: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        numeric = column in ("#", "score", "norm") or column.startswith(("p(", "cos ", "predicted"))
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    return table
+
+
+def _plain(text: str) -> Any:
+    """Titles may hold square brackets and control characters: neither is markup here."""
+    from rich.text import Text
+
+    return Text("".join(c if c.isprintable() else " " for c in text))

@@ -121,18 +121,6 @@ def is_unreachable(code: grpc.StatusCode, details: str) -> bool:
     return "http2 header with status" in details.lower()
 
 
-def from_rpc_error(error: grpc.RpcError, target: str, model_name: str, timeout: float | None) -> ServingError:
-    """Translates a failed gRPC call.
-
-    Args:
-        error: what gRPC raised.
-        target: the server's address.
-        model_name: the requested model.
-        timeout: the deadline, seconds.
-    """
-    return from_status(error.code(), error.details() or "", target, model_name, timeout)
-
-
 def from_status(
     code: grpc.StatusCode, details: str, target: str, model_name: str, timeout: float | None
 ) -> ServingError:

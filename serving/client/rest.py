@@ -1,23 +1,33 @@
-"""Client side of TensorFlow Serving's REST API (``g3doc/api_rest.md``)."""
+"""The REST API of TensorFlow Serving, and its tensors in JSON, columnar form.
 
+See ``g3doc/api_rest.md`` and ``util/json_tensor.cc``. JSON does not say what type a number or an empty list has, so
+arrays are read back using the signature's types.
+"""
+
+import binascii
+import json
 import math
+import threading
 import time
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
 import grpc
+import numpy as np
 import numpy.typing as npt
 
-from serving.client import rest_json
-from serving.client.calls import Call, CallFailed, HttpRequest, HttpResponse, Pause, Steps
+from serving import contract
+from serving.client.connections import Call, CallFailed, Connections, HttpResponse
 from serving.client.errors import BadRequestError, ServerFaultError
-from serving.client.options import DEFAULT_RETRY, RetryThrottle
-from serving.client.protocols import Arrays, Prediction, Served
-from serving.client.settings import Settings
-from serving.client.targets import Target
-from serving.protos import get_model_metadata_pb2, get_model_status_pb2
+from serving.client.protocol import Prediction, model_metadata, version_statuses
+from serving.client.settings import DEFAULT_RETRY, RetryPolicy, Settings
+from serving.client.types import Arrays, ModelMetadata, SignatureSpec, TensorSpec, VersionStatus
+from serving.protos import get_model_metadata_pb2, get_model_status_pb2, types_pb2
+from serving.tensors import dtype_name, numpy_dtype, string_array
 
-_DEFAULT_SIGNATURE = "serving_default"
 # How long the newest version's signatures are cached; those of a specific version don't change.
 _SIGNATURES_SECONDS = 60.0
 _SHOWN_CHARACTERS = 200
@@ -42,96 +52,103 @@ _CODES = {
     503: _Status.UNAVAILABLE,
     504: _Status.DEADLINE_EXCEEDED,
 }
+_BASE64_KEY = "b64"
+# NumPy's own limit.
+_MAX_RANK = 64
+# Python types of JSON values by NumPy kind; any other kind is a float.
+_KINDS: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}}
+_NUMPY_DTYPES = {dtype_name(enum): numpy_dtype(enum) for enum in types_pb2.DataType.values()}
 
 
 class RestProtocol:
     """The REST API, with the retries that gRPC has built in.
 
     Args:
-        target: its address.
         settings: the client's settings.
+        connections: of the client.
     """
 
-    def __init__(self, target: Target, settings: Settings) -> None:
-        self._target = target.text
+    def __init__(self, settings: Settings, connections: Connections) -> None:
+        assert settings.rest is not None
+        self._target = settings.rest.text
+        self._connections = connections
         self._retry = settings.retry
-        self._throttle = RetryThrottle(settings.retry or DEFAULT_RETRY)
+        self._throttle = _RetryThrottle(settings.retry or DEFAULT_RETRY)
         self._path = f"/v1/models/{quote(settings.model_name, safe='')}"
         if settings.version is not None:
             self._path += f"/versions/{settings.version}"
         elif settings.version_label is not None:
             self._path += f"/labels/{quote(settings.version_label, safe='')}"
         self._keep_seconds = math.inf if settings.version is not None else _SIGNATURES_SECONDS
-        self._served: tuple[float, Served] | None = None
+        self._kept: tuple[float, ModelMetadata] | None = None
 
-    def predict(self, prediction: Prediction, call: Call) -> Steps[Arrays]:
+    async def predict(self, prediction: Prediction, call: Call) -> Arrays:
         """See ``ServingProtocol``."""
-        name = prediction.signature_name or _DEFAULT_SIGNATURE
-        signature, is_fresh = yield from self._signature(name, call)
+        name = prediction.signature_name or contract.DEFAULT
+        signature, is_fresh = await self._signature(name, call)
         self._check(prediction, signature)
-        body = rest_json.request_body(name, prediction.inputs)
-        answer = yield from self._ask("POST", f"{self._path}:predict", body, call)
+        body = _request_body(name, prediction.inputs)
+        answer = await self._ask("POST", f"{self._path}:predict", body, call)
         try:
             outputs = _outputs(answer, signature)
-        except rest_json.MisfitError as error:
+        except MisfitError as error:
             # The answer may come from another version than the signature.
             if not is_fresh:
-                signature, _ = yield from self._signature(name, call, fresh=True)
+                signature, _ = await self._signature(name, call, fresh=True)
             try:
                 outputs = _outputs(answer, signature)
-            except rest_json.MisfitError:
+            except MisfitError:
                 raise ServerFaultError(f"{self._target} sent a tensor that can't be read: {error}") from None
         return {alias: outputs[alias] for alias in prediction.output_filter} if prediction.output_filter else outputs
 
-    def status(self, call: Call) -> Steps[Any]:
+    async def status(self, call: Call) -> list[VersionStatus]:
         """See ``ServingProtocol``."""
-        answer = yield from self._ask("GET", self._path, None, call)
-        return self._message(answer, get_model_status_pb2.GetModelStatusResponse())
+        answer = await self._ask("GET", self._path, None, call)
+        return version_statuses(self._message(answer, get_model_status_pb2.GetModelStatusResponse()))
 
-    def served(self, call: Call) -> Steps[Served]:
+    async def metadata(self, call: Call) -> ModelMetadata:
         """See ``ServingProtocol``."""
-        answer = yield from self._ask("GET", f"{self._path}/metadata", None, call)
+        answer = await self._ask("GET", f"{self._path}/metadata", None, call)
         try:
             spec, definitions = answer["model_spec"], answer["metadata"]["signature_def"]
             name, version = spec["name"], int(spec["version"])
         except (KeyError, TypeError, ValueError):
             raise self._unreadable("model_spec and metadata.signature_def are missing") from None
-        served = Served(name, version, self._message(definitions, get_model_metadata_pb2.SignatureDefMap()))
-        self._served = (time.monotonic(), served)
-        return served
+        signatures = self._message(definitions, get_model_metadata_pb2.SignatureDefMap())
+        metadata = model_metadata(name, version, signatures)
+        self._kept = (time.monotonic(), metadata)
+        return metadata
 
-    def reload(self, config: Any, call: Call) -> Steps[None]:
+    async def reload(self, config: Any, call: Call) -> None:
         """See ``ServingProtocol``; the REST API has none."""
         raise BadRequestError(
             f"{self._target} is a REST address, and the REST API can't reload a configuration: give the gRPC address"
         )
-        yield
 
-    def health(self, service: str, call: Call) -> Steps[str]:
+    async def health(self, service: str, call: Call) -> str:
         """See ``ServingProtocol``; the REST API has no health service, so this checks the model's status."""
         if service:
             raise BadRequestError(
                 f"{self._target} is a REST address, where only the model's own state can be checked, not {service!r}"
             )
-        state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-        response = yield from self.status(call)
-        return "SERVING" if any(each.state == state for each in response.model_version_status) else "NOT_SERVING"
+        is_available = any(version.state == "AVAILABLE" for version in await self.status(call))
+        return "SERVING" if is_available else "NOT_SERVING"
 
-    def _signature(self, name: str, call: Call, *, fresh: bool = False) -> Steps[tuple[Any, bool]]:
+    async def _signature(self, name: str, call: Call, *, fresh: bool = False) -> tuple[SignatureSpec, bool]:
         """A signature, and whether it was fetched just now."""
-        kept = self._served
+        kept = self._kept
         if not fresh and kept is not None and time.monotonic() - kept[0] < self._keep_seconds:
-            found = kept[1].signatures.signature_def
-            if name in found:
-                return found[name], False
-        served = yield from self.served(call)
-        found = served.signatures.signature_def
+            signature = kept[1].signatures.get(name)
+            if signature is not None:
+                return signature, False
+        found = (await self.metadata(call)).signatures
         if name not in found:
-            names = ", ".join(sorted(each for each in found if not each.startswith("__")))
-            raise BadRequestError(f'the model has no signature "{name}"; it has {names}', _Status.FAILED_PRECONDITION)
+            raise BadRequestError(
+                f'the model has no signature "{name}"; it has {", ".join(found)}', _Status.FAILED_PRECONDITION
+            )
         return found[name], True
 
-    def _check(self, prediction: Prediction, signature: Any) -> None:
+    def _check(self, prediction: Prediction, signature: SignatureSpec) -> None:
         # The REST API ignores unknown inputs, and has no output filter.
         surplus = sorted(prediction.inputs.keys() - signature.inputs.keys())
         if surplus:
@@ -146,13 +163,13 @@ class RestProtocol:
                 _Status.INVALID_ARGUMENT,
             )
 
-    def _ask(self, verb: str, path: str, body: bytes | None, call: Call) -> Steps[Any]:
+    async def _ask(self, verb: str, path: str, body: bytes | None, call: Call) -> Any:
         """Performs one exchange with its retries; returns the document."""
         attempt = 0
         while True:
             attempt += 1
             try:
-                response = yield HttpRequest(verb, path, body, call)
+                response = await self._connections.http(verb, path, body, call)
                 answer = self._document(response)
             except CallFailed as failure:
                 if self._retry is None or failure.code.name not in self._retry.codes:
@@ -164,11 +181,11 @@ class RestProtocol:
             else:
                 self._throttle.succeeded()
                 return answer
-            yield Pause(pause)
+            await self._connections.pause(pause)
 
     def _document(self, response: HttpResponse) -> Any:
         try:
-            document = rest_json.read(response.body)
+            document = _read(response.body)
         except ValueError:
             document = None
         if response.status == 200:
@@ -202,24 +219,167 @@ class RestProtocol:
         )
 
 
-def _outputs(document: Any, signature: Any) -> Arrays:
+def _outputs(document: Any, signature: SignatureSpec) -> Arrays:
     if "outputs" not in document:
-        raise rest_json.MisfitError("the answer has no outputs")
+        raise MisfitError("the answer has no outputs")
     value = document["outputs"]
     names = sorted(signature.outputs)
     # A single tensor comes without its name.
     values = {names[0]: value} if len(names) == 1 else value
     if not isinstance(values, dict) or values.keys() != set(names):
-        raise rest_json.MisfitError(f"the answer does not hold the signature's outputs {', '.join(names)}")
+        raise MisfitError(f"the answer does not hold the signature's outputs {', '.join(names)}")
     outputs: dict[str, npt.NDArray[Any]] = {}
     for name in names:
         try:
-            outputs[name] = rest_json.from_json(values[name], signature.outputs[name])
-        except rest_json.MisfitError as error:
-            raise rest_json.MisfitError(f"{name}: {error}") from None
+            outputs[name] = from_json(values[name], signature.outputs[name])
+        except MisfitError as error:
+            raise MisfitError(f"{name}: {error}") from None
     return outputs
 
 
 def _shown(body: bytes) -> str:
     text = " ".join(body.decode(errors="replace").split())
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+class _RetryThrottle:
+    """gRPC's retry throttle for REST, which has none. Thread-safe.
+
+    Args:
+        policy: gives size and ratio.
+    """
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+        self._tokens = float(policy.max_tokens)
+        self._lock = threading.Lock()
+
+    def succeeded(self) -> None:
+        """Counts a success."""
+        with self._lock:
+            self._tokens = min(self._tokens + self._policy.token_ratio, self._policy.max_tokens)
+
+    def failed(self) -> bool:
+        """Counts a failure; returns whether it may be retried."""
+        if not self._policy.max_tokens:
+            return True
+        with self._lock:
+            self._tokens = max(self._tokens - 1, 0.0)
+            return self._tokens > self._policy.max_tokens / 2
+
+
+class MisfitError(ValueError):
+    """A JSON value does not fit the type that the signature says it has."""
+
+
+def _request_body(signature_name: str, inputs: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """A predict request.
+
+    Raises:
+        BadRequestError: an array has no JSON form; the message names it.
+    """
+    document = {"signature_name": signature_name, "inputs": {name: to_json(name, a) for name, a in inputs.items()}}
+    # NaN and Infinity are written as those words, which is what the server reads.
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def to_json(name: str, array: npt.NDArray[Any]) -> Any:
+    """A tensor as nested lists; bytes that are not UTF-8 as ``{"b64": ...}``.
+
+    Raises:
+        BadRequestError: it has no JSON form.
+    """
+    if 0 in array.shape[:-1]:
+        raise BadRequestError(
+            f"REST can't send {name} of shape {list(array.shape)}: JSON keeps no dimensions after an empty one. "
+            "Use gRPC for it"
+        )
+    if array.dtype.kind == "O":
+        values = np.empty(array.size, dtype=object)
+        values[:] = [_string(name, value) for value in array.ravel().tolist()]
+        return values.reshape(array.shape).tolist()
+    if array.dtype == _NUMPY_DTYPES["bfloat16"]:
+        return array.astype(np.float32).tolist()
+    if array.dtype.kind not in "biuf":
+        raise BadRequestError(f"REST can't send {name}: JSON has no form for arrays of {array.dtype}")
+    return array.tolist()
+
+
+def _read(body: bytes) -> Any:
+    """Parses a document from the server.
+
+    Strings may hold bytes that are not UTF-8, which the server writes as they are; they become lone surrogates.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    return json.loads(body.decode(errors="surrogateescape"))
+
+
+def from_json(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
+    """Nested lists as a tensor.
+
+    Args:
+        value: a value of the document.
+        spec: its type and shape in the signature.
+
+    Raises:
+        MisfitError: the lists are ragged or hold values that the type does not allow.
+    """
+    dtype = _NUMPY_DTYPES.get(spec.dtype)
+    if dtype is None or dtype.kind == "c":
+        raise MisfitError(f"JSON has no form for tensors of {spec.dtype}")
+    shape, flat = _flatten(value)
+    array = string_array([_bytes(element) for element in flat]) if dtype.kind == "O" else _numbers(flat, dtype)
+    if not flat:
+        # The dimensions after an empty one are not in the JSON, but in the signature.
+        shape += [max(size, 0) for size in (spec.shape or ())[len(shape) :]]
+    return array.reshape(shape)
+
+
+def _flatten(value: Any) -> tuple[list[int], list[Any]]:
+    shape: list[int] = []
+    flat = [value]
+    while flat and isinstance(flat[0], list):
+        size = len(flat[0])
+        if not all(isinstance(element, list) and len(element) == size for element in flat):
+            raise MisfitError(f"lists of different lengths at depth {len(shape)}")
+        shape.append(size)
+        if len(shape) > _MAX_RANK:
+            raise MisfitError(f"lists are nested more than {_MAX_RANK} deep")
+        flat = list(chain.from_iterable(flat))
+    return shape, flat
+
+
+def _numbers(flat: list[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    kinds = set(map(type, flat))
+    allowed = _KINDS.get(dtype.kind, {int, float})
+    if not kinds <= allowed:
+        wrong = next(element for element in flat if type(element) not in allowed)
+        raise MisfitError(f"{wrong!r} is not {dtype}")
+    try:
+        return np.array(flat, dtype=dtype)
+    except OverflowError as error:
+        raise MisfitError(str(error)) from None
+
+
+def _string(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, bytes):
+        raise BadRequestError(f"{name} must hold bytes or str, got {type(value).__name__} {value!r}")
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {_BASE64_KEY: b64encode(value).decode()}
+
+
+def _bytes(value: Any) -> bytes:
+    try:
+        if isinstance(value, str):
+            return value.encode(errors="surrogateescape")
+        if isinstance(value, dict) and value.keys() == {_BASE64_KEY}:
+            return b64decode(value[_BASE64_KEY], validate=True)
+    except (UnicodeEncodeError, binascii.Error, TypeError) as error:
+        raise MisfitError(f"{value!r} can't be decoded: {error}") from None
+    raise MisfitError(f'{value!r} is neither a string nor {{"{_BASE64_KEY}": ...}}')

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the graph's operations)
 
-from serving.client import RecommenderClient
+from serving.client import Query, RecommenderClient
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("cache")
@@ -108,8 +108,8 @@ def test_grpc_and_the_graph_called_directly_agree(version: Path, address: str) -
         include_seen=tf.constant([False, False]),
     )
     with RecommenderClient(address, "recommender", timeout=60.0) as client:
-        first = client.recommend(user_id="42", k=10)
-        second = client.recommend(history=["50", "181"], query="우주 전쟁", language="ko", k=10)
+        first = client.recommend(Query(user_id="42", k=10))
+        second = client.recommend(Query(history=["50", "181"], query="우주 전쟁", language="ko", k=10))
     for line, answer in enumerate((first, second)):
         assert [item.item_id for item in answer] == [item.decode() for item in direct["item_ids"].numpy()[line]]
         np.testing.assert_allclose([item.score for item in answer], direct["scores"].numpy()[line], rtol=1e-5)

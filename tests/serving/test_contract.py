@@ -4,7 +4,7 @@ from pathlib import Path
 
 from serving import contract
 from serving.client import Query
-from serving.client.encoding import inputs_of
+from serving.client.types import inputs_of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "model.md"
 

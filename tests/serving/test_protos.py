@@ -71,7 +71,7 @@ import serving.client.cli
 
 with RecommenderClient("localhost:1", "m", timeout=0.2) as client:
     try:
-        client.recommend(query="x")
+        client.recommend(Query(query="x"))
     except Exception as error:
         print(type(error).__mro__)
 """

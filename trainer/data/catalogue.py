@@ -1,6 +1,5 @@
 """A dataset's items as arrays: row ``i`` of every array describes item ``item_ids[i]``."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,24 +115,3 @@ def _category_rows(items: pl.DataFrame) -> tuple[list[str], npt.NDArray[np.int32
         known = [row_of[label] for label in value if label]
         rows[position, : len(known)] = known
     return labels, rows
-
-
-def group_by_user(
-    positives: pl.DataFrame, catalogue: Catalogue, users: Sequence[str]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """Each user's items, oldest first, as compressed rows.
-
-    Args:
-        positives: user_id, item_id, timestamp; rows of users outside ``users`` are ignored.
-        catalogue: maps item ids to rows.
-        users: U user ids; row ``u`` of the result belongs to ``users[u]``.
-
-    Returns:
-        ``(indptr, items)``: int64 [U + 1] and int32 [total]; the items of user ``u`` are
-        ``items[indptr[u] : indptr[u + 1]]``.
-    """
-    index = pl.DataFrame({"user_id": list(users)}, schema={"user_id": pl.String}).with_row_index("user")
-    ordered = positives.join(index, on="user_id", how="inner").sort("user", "timestamp", "item_id")
-    counts = np.bincount(ordered["user"].to_numpy(), minlength=len(users))
-    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return indptr, catalogue.rows(ordered["item_id"])

@@ -6,6 +6,8 @@ from typing import Literal
 
 import polars as pl
 
+from trainer.data.query_features import feature_columns
+
 
 @dataclass(frozen=True)
 class Head:
@@ -83,7 +85,7 @@ def label_table(observed: pl.DataFrame, heads: list[Head]) -> pl.DataFrame:
             if head.event == "rating":
                 label = pl.when(is_event.any()).then(label)
         labels.append(label.cast(pl.Float32).alias(f"label_{head.name}"))
-    kept = [name for name in ("timestamp", "language") if name in observed.columns]
+    kept = ["timestamp", *feature_columns(observed)]
     return (
         observed.sort("user_id", "item_id", "timestamp")
         .group_by("user_id", "item_id", maintain_order=True)

@@ -14,13 +14,15 @@ import polars as pl
 import tensorflow as tf
 
 from trainer.config.settings import Config
-from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.heads import Head, choose_heads, label_table
-from trainer.data.requests import RequestBatch, user_profiles, vocabulary_indices
+from trainer.data.query_features import user_profiles
+from trainer.data.requests import RequestBatch, feature_indices
 from trainer.data.split import Split
 from trainer.data.steps import Steps
-from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+from trainer.data.user_items import UserItems, in_order_of_time
+from trainer.data.vocabulary import UNKNOWN, Vocabulary
 from trainer.errors import BabelrecError
 
 _Ints = npt.NDArray[np.int32]
@@ -48,8 +50,7 @@ class _Examples:
     """E interactions; ``start`` and ``length`` delimit the positives usable as their history."""
 
     user: _Ints
-    language: _Ints
-    country: _Ints
+    features: dict[str, _Ints]
     item: _Ints
     timestamp: npt.NDArray[np.int64]
     start: npt.NDArray[np.int64]
@@ -65,7 +66,7 @@ class TrainingData:
     """Positives and observed events of a training part, ready to be batched.
 
     Args:
-        dataset: For users' languages and countries.
+        dataset: For users' profiles.
         catalogue: Maps item ids to rows.
         vocabulary: From the same training part.
         split: Only its ``train`` and ``observed`` tables are used.
@@ -98,19 +99,15 @@ class TrainingData:
         self._config = config
         self._categories = catalogue.categories
         self._items_total = len(catalogue)
-        self._indptr, self._history = group_by_user(split.train, catalogue, vocabulary.users)
-        builder = _ExampleBuilder(dataset, catalogue, vocabulary, self._indptr, self._history, config)
+        self.histories = UserItems.of(split.train, catalogue, vocabulary.users)
+        """Catalogue rows of each known user's positives."""
+        builder = _ExampleBuilder(dataset, catalogue, vocabulary, self.histories.indptr, config)
         labels = label_table(split.observed, heads)
         self.positives = builder.build(split.train, split.train, labels)
         self.observed = builder.build(labels, split.train, labels)
         self._steps = Steps.plan(len(self.positives), config.training)
         self.item_counts = np.bincount(self.positives.item, minlength=len(catalogue)).astype(np.float32)
         """Float32 [N]: training positives of each item."""
-
-    @property
-    def histories(self) -> tuple[npt.NDArray[np.int64], _Ints]:
-        """Catalogue rows of each known user's positives, oldest first, as `trainer.data.catalogue.group_by_user`."""
-        return self._indptr, self._history
 
     @property
     def steps_per_epoch(self) -> int:
@@ -141,23 +138,21 @@ class _ExampleBuilder:
         catalogue: Catalogue,
         vocabulary: Vocabulary,
         indptr: npt.NDArray[np.int64],
-        history: _Ints,
         config: Config,
     ) -> None:
         self._catalogue = catalogue
         self._indptr = indptr
         self._causal = config.training.history == "causal"
-        self._languages = index_of(vocabulary.languages)
-        self._countries = index_of(vocabulary.countries)
+        self._vocabulary = vocabulary
         self._users = pl.DataFrame({"user_id": vocabulary.users}, schema={"user_id": pl.String}).with_row_index("user")
         self._users = self._users.join(user_profiles(dataset), on="user_id", how="left", maintain_order="left")
 
     def build(self, events: pl.DataFrame, positives: pl.DataFrame, labels: pl.DataFrame) -> _Examples:
-        """Examples of ``events`` (user_id, item_id, timestamp, optional language)."""
+        """Examples of ``events`` (user_id, item_id, timestamp, and features where there are any)."""
         names = [name for name in labels.columns if name.startswith("label_")]
         rank = (
             positives.join(self._users.select("user_id", "user"), on="user_id", how="inner")
-            .sort("user", "timestamp", "item_id")
+            .sort("user", *in_order_of_time())
             .with_columns(place=pl.int_range(pl.len()).over("user"))
             .select("user_id", "item_id", "place")
         )
@@ -183,8 +178,7 @@ class _ExampleBuilder:
             skip = np.full_like(skip, -1)
         return _Examples(
             user=(row + 1).astype(np.int32),
-            language=vocabulary_indices(table, ["language", "user_language"], self._languages),
-            country=vocabulary_indices(table, ["country"], self._countries),
+            features=feature_indices(table, self._vocabulary),
             item=self._catalogue.rows(table["item_id"]),
             timestamp=timestamp,
             start=start,
@@ -230,13 +224,16 @@ class _Stream:
         self._length = data._config.model.query.history_length
         self._items_total = data._items_total
         self._tensors = {
-            name: tf.constant(getattr(examples, name)) for name in ("user", "language", "country", "item", "timestamp")
+            "user": tf.constant(examples.user),
+            "features": {name: tf.constant(column) for name, column in examples.features.items()},
+            "item": tf.constant(examples.item),
+            "timestamp": tf.constant(examples.timestamp),
         }
         self._start = tf.constant(examples.start)
         self._lengths = tf.constant(examples.length)
         self._skip = tf.constant(examples.skip)
         self._labels = tf.constant(examples.labels)
-        self._history = tf.constant(data._history)
+        self._history = tf.constant(data.histories.items)
         self._categories = tf.constant(data._categories)
 
     def __call__(self, step: tf.Tensor) -> Batch:
@@ -250,7 +247,7 @@ class _Stream:
         )
         # Independent draws of one step differ in the last element of their seed.
         draws = tf.random.stateless_uniform([4, self._size], seed=tf.stack([step, self._seed + 7919]))
-        columns = {name: tf.gather(tensor, rows) for name, tensor in self._tensors.items()}
+        columns = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), self._tensors)
         history = self._histories(rows, step)
         text = self._texts(columns["item"], draws)
         typed = text >= 0

@@ -1,33 +1,42 @@
 """Requests on indices: what training, validation, evaluation and the exported graph hand to the towers."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import tensorflow as tf
 
-from trainer.data.catalogue import Catalogue, group_by_user
-from trainer.data.dataset import Dataset
+from trainer.data.catalogue import Catalogue
+from trainer.data.query_features import QUERY_FEATURES, feature_columns
+from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 
 _Ints = npt.NDArray[np.integer]
 
 
-class RequestBatch(TypedDict):
-    """B requests.
+class RequestFeatures(TypedDict):
+    """What the query tower reads of B requests, but for text.
 
-    ``user``, ``language``, ``country``: int32 [B] vocabulary indices. ``history``: int32 [B, H] catalogue rows, newest
-    first, -1 pads. ``timestamp``: int64 [B]. ``text``: int32 [B], what is typed: -1 nothing, below N the text of that
-    catalogue row, from N on the category label ``text - N``.
+    ``user``: int32 [B] vocabulary index. ``features``: name (`trainer.data.query_features`) -> int32 [B] vocabulary
+    index. ``history``: int32 [B, H] catalogue rows, newest first, -1 pads. ``timestamp``: int64 [B], 0 absent.
     """
 
     user: tf.Tensor
-    language: tf.Tensor
-    country: tf.Tensor
+    features: dict[str, tf.Tensor]
     history: tf.Tensor
     timestamp: tf.Tensor
+
+
+class RequestBatch(RequestFeatures):
+    """B requests.
+
+    ``text``: int32 [B], what is typed: -1 nothing, below N the text of that catalogue row, from N on the category label
+    ``text - N``.
+    """
+
     text: tf.Tensor
 
 
@@ -36,26 +45,26 @@ def request_batch_signature(history_length: int) -> RequestBatch:
     index = tf.TensorSpec([None], tf.int32)
     return RequestBatch(
         user=index,
-        language=index,
-        country=index,
+        features={feature.name: index for feature in QUERY_FEATURES},
         history=tf.TensorSpec([None, history_length], tf.int32),
         timestamp=tf.TensorSpec([None], tf.int64),
         text=index,
     )
 
 
-def user_profiles(dataset: Dataset) -> pl.DataFrame:
-    """``user_id``, and where the dataset has them ``user_language`` (the user's first) and ``country``."""
-    profiles = dataset.users()
-    if profiles is None:
-        return pl.DataFrame(schema={"user_id": pl.String})
-    columns = profiles.collect_schema().names()
-    wanted = [pl.col("user_id")]
-    if "languages" in columns:
-        wanted.append(pl.col("languages").list.first().alias("user_language"))
-    if "country" in columns:
-        wanted.append(pl.col("country"))
-    return profiles.select(wanted).collect()
+def feature_indices(table: pl.DataFrame, vocabulary: Vocabulary) -> dict[str, npt.NDArray[np.int32]]:
+    """Feature -> int32 [rows] vocabulary index; 0 unknown or absent.
+
+    Args:
+        table: Interactions, whose own features come first, joined with `trainer.data.query_features.user_profiles`.
+        vocabulary: The known values.
+    """
+    return {
+        feature.name: vocabulary_indices(
+            table, [feature.name, feature.of_profile], index_of(vocabulary.query_values[feature.name])
+        )
+        for feature in QUERY_FEATURES
+    }
 
 
 def vocabulary_indices(table: pl.DataFrame, columns: list[str], index: dict[str, int]) -> npt.NDArray[np.int32]:
@@ -72,24 +81,28 @@ class Requests:
     """U requests, each with a whole history.
 
     Attributes:
-        indptr: Int64 [U + 1], where each history begins and ends.
-        items: Int32 [total] catalogue rows of the histories, oldest first.
-        users, languages, countries: Int32 [U] vocabulary indices, 0 unknown or absent.
+        histories: Catalogue rows.
+        users: Int32 [U] vocabulary indices, 0 unknown or absent.
+        features: Feature (`trainer.data.query_features`) -> the same.
         timestamps: Int64 [U] unix seconds, 0 absent.
     """
 
-    indptr: npt.NDArray[np.int64]
-    items: _Ints
+    histories: UserItems
     users: _Ints
-    languages: _Ints
-    countries: _Ints
+    features: Mapping[str, _Ints]
     timestamps: npt.NDArray[np.int64]
 
     @classmethod
-    def of_histories(cls, indptr: npt.NDArray[np.int64], items: _Ints, users: _Ints | None = None) -> "Requests":
+    def of_histories(cls, histories: UserItems, users: _Ints | None = None) -> "Requests":
         """Requests that say nothing but a history and, where ``users`` is given, who asks."""
-        absent = np.zeros(len(indptr) - 1, np.int32)
-        return cls(indptr, items, absent if users is None else users, absent, absent, absent.astype(np.int64))
+        absent = np.zeros(len(histories), np.int32)
+        features = {feature.name: absent for feature in QUERY_FEATURES}
+        return cls(histories, absent if users is None else users, features, absent.astype(np.int64))
+
+    @classmethod
+    def of_nobody(cls, size: int) -> "Requests":
+        """Requests that say nothing at all."""
+        return cls.of_histories(UserItems.of_lists([[]] * size))
 
     @classmethod
     def of_users(
@@ -102,37 +115,39 @@ class Requests:
         known: bool = True,
         profiles: pl.DataFrame | None = None,
         moments: pl.DataFrame | None = None,
+        timestamps: npt.NDArray[np.int64] | None = None,
     ) -> "Requests":
-        """One request of each user.
+        """One request of each of some users.
 
         Args:
-            users: Their ids, U.
+            users: Their ids, U; a user may ask several times.
             positives: Histories: user_id, item_id, timestamp.
             catalogue: Gives item rows.
-            vocabulary: Says which users, languages and countries the model knows.
+            vocabulary: Says which users and values of features the model knows.
             known: False asks as unknown users, by history and profile alone.
-            profiles: As of `user_profiles`; None: nobody has one.
-            moments: user_id, timestamp and perhaps language of what is asked for; a user's first row by time counts,
-                and its language before the profile's.
+            profiles: As of `trainer.data.query_features.user_profiles`; None: nobody has one.
+            moments: user_id, timestamp and perhaps features of what is asked for; a user's first row by time counts,
+                and its features before the profile's.
+            timestamps: Int64 [U], when each asks; None: at the time of ``moments``, or at no time.
         """
-        indptr, items = group_by_user(positives, catalogue, users)
         index = index_of(vocabulary.users) if known else {}
         table = pl.DataFrame({"user_id": users}, schema={"user_id": pl.String})
         if profiles is not None:
             table = table.join(profiles, on="user_id", how="left", maintain_order="left")
-        timestamps = np.zeros(len(users), np.int64)
+        times = np.zeros(len(users), np.int64)
         if moments is not None:
-            names = [name for name in ("user_id", "timestamp", "language") if name in moments.columns]
-            first = moments.select(names).sort("timestamp", maintain_order=True).unique("user_id", keep="first")
+            first = (
+                moments.select("user_id", "timestamp", *feature_columns(moments))
+                .sort("timestamp", maintain_order=True)
+                .unique("user_id", keep="first")
+            )
             table = table.join(first, on="user_id", how="left", maintain_order="left")
-            timestamps = table["timestamp"].fill_null(0).to_numpy()
+            times = table["timestamp"].fill_null(0).to_numpy()
         return cls(
-            indptr,
-            items,
+            UserItems.of(positives, catalogue, users),
             np.array([index.get(user, UNKNOWN) for user in users], np.int32),
-            vocabulary_indices(table, ["language", "user_language"], index_of(vocabulary.languages)),
-            vocabulary_indices(table, ["country"], index_of(vocabulary.countries)),
-            timestamps,
+            feature_indices(table, vocabulary),
+            times if timestamps is None else timestamps,
         )
 
     def __len__(self) -> int:
@@ -140,56 +155,37 @@ class Requests:
 
     def __getitem__(self, part: slice) -> "Requests":
         """A run of requests."""
-        start, stop, _ = part.indices(len(self))
-        indptr = self.indptr[start : stop + 1]
-        return Requests(
-            indptr - indptr[0],
-            self.items[indptr[0] : indptr[-1]],
-            self.users[part],
-            self.languages[part],
-            self.countries[part],
-            self.timestamps[part],
-        )
+        return self._of(self.histories[part], lambda column: column[part])
+
+    def at(self, rows: npt.NDArray[np.integer]) -> "Requests":
+        """The given requests [n], repeated ones included."""
+        return self._of(self.histories.at(rows), lambda column: column[rows])
 
     def and_nobody(self) -> "Requests":
         """The same, and behind them a request that says nothing."""
-        return Requests(
-            np.append(self.indptr, self.indptr[-1]),
-            self.items,
-            *(np.append(column, 0) for column in (self.users, self.languages, self.countries, self.timestamps)),
-        )
+        histories = self.histories
+        longer = UserItems(np.append(histories.indptr, histories.indptr[-1]), histories.items)
+        return self._of(longer, lambda column: np.append(column, 0))
 
-    def with_histories(self, indptr: npt.NDArray[np.int64], items: _Ints) -> "Requests":
+    def _of(self, histories: UserItems, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> "Requests":
+        features = {name: change(column) for name, column in self.features.items()}
+        return Requests(histories, change(self.users), features, change(self.timestamps))
+
+    def with_histories(self, histories: UserItems) -> "Requests":
         """The same requests with other histories."""
-        return replace(self, indptr=indptr, items=items)
+        return replace(self, histories=histories)
 
-    def newest(self, length: int) -> npt.NDArray[np.int32]:
-        """The newest ``length`` items of each history, int32 [U, length], newest first, -1 pads."""
-        place = self.indptr[1:, np.newaxis] - 1 - np.arange(length)
-        there = place >= self.indptr[:-1, np.newaxis]
-        if not len(self.items):
-            return np.full(place.shape, -1, np.int32)
-        return np.where(there, self.items[np.where(there, place, 0)], -1).astype(np.int32)
-
-    def histories(self) -> tf.Tensor:
-        """Int32 [U, longest] rows of the whole histories, oldest first, -1 pads."""
-        ragged = tf.RaggedTensor.from_row_splits(tf.constant(self.items, tf.int32), self.indptr)
-        return ragged.to_tensor(-1)
-
-    def batch(self, history_length: int, rows: npt.NDArray[np.integer] | None = None) -> RequestBatch:
+    def batch(self, history_length: int) -> RequestBatch:
         """As the towers read them, without text.
 
         Args:
             history_length: Items of a history that the query tower reads.
-            rows: Int [n], which requests, repeated ones included; None: all.
         """
-        chosen = slice(None) if rows is None else rows
-        users = tf.constant(self.users[chosen], tf.int32)
+        users = tf.constant(self.users, tf.int32)
         return RequestBatch(
             user=users,
-            language=tf.constant(self.languages[chosen], tf.int32),
-            country=tf.constant(self.countries[chosen], tf.int32),
-            history=tf.constant(self.newest(history_length)[chosen]),
-            timestamp=tf.constant(self.timestamps[chosen], tf.int64),
+            features={name: tf.constant(column, tf.int32) for name, column in self.features.items()},
+            history=tf.constant(self.histories.newest(history_length)),
+            timestamp=tf.constant(self.timestamps, tf.int64),
             text=tf.fill(tf.shape(users), -1),
         )

@@ -12,6 +12,7 @@ from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.heads import Head, choose_heads, constant_heads
+from trainer.data.query_features import QUERY_FEATURES, QueryFeature
 from trainer.data.split import Split
 from trainer.errors import BabelrecError
 from trainer.files import write_text
@@ -28,8 +29,10 @@ class Vocabulary:
     unknown by id and is placed by its content.
 
     Attributes:
-        users, items, languages, countries, categories: known values; value ``v`` of a list has
+        users, items, categories: known values; value ``v`` of a list has
             index ``list.index(v) + 1``, 0 is unknown.
+        query_values: feature of a request (`trainer.data.query_features`) -> its known values; languages are also
+            those of items.
         numeric: column -> increasing bin edges (quantiles over training items).
         embeddings: column -> dimension.
         events: events of the training part, sorted; they decide the ranking heads.
@@ -38,13 +41,17 @@ class Vocabulary:
 
     users: list[str]
     items: list[str]
-    languages: list[str]
-    countries: list[str]
     categories: list[str]
+    query_values: dict[str, list[str]]
     numeric: dict[str, list[float]]
     embeddings: dict[str, int]
     events: list[str]
     constant_heads: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def languages(self) -> list[str]:
+        """Known languages, of requests and of items."""
+        return self.query_values["language"]
 
     @classmethod
     def from_training(
@@ -65,24 +72,15 @@ class Vocabulary:
         rows = np.unique(catalogue.rows(pl.Series("item_id", items)))
         labels = {catalogue.category_labels[label] for label in np.unique(catalogue.categories[rows]) if label >= 0}
         languages = {catalogue.languages[row] for row in rows} | set(languages_of_texts)
-        countries: set[str] = set()
-        profiles = dataset.users()
-        if profiles is not None:
-            known = profiles.filter(pl.col("user_id").is_in(users)).collect()
-            if "languages" in known.columns:
-                languages |= set(known["languages"].explode().drop_nulls())
-            if "country" in known.columns:
-                countries = set(known["country"].drop_nulls())
-        if "language" in split.observed.columns:
-            languages |= set(split.observed["language"].drop_nulls())
+        values = {feature.name: _values(feature, dataset, users, split.observed) for feature in QUERY_FEATURES}
+        values["language"] |= languages
         candidate = config.model.candidate
         events = sorted(split.observed["event"].unique())
         return cls(
             users=users,
             items=items,
-            languages=sorted(languages - {""}),
-            countries=sorted(countries - {""}),
             categories=sorted(labels),
+            query_values={name: sorted(known - {""}) for name, known in values.items()},
             numeric={
                 name: _quantile_edges(catalogue.numeric[name][rows], candidate.numeric_bins)
                 for name in _chosen(candidate.numeric, catalogue.numeric, "numeric")
@@ -119,6 +117,18 @@ class Vocabulary:
 def index_of(values: list[str]) -> dict[str, int]:
     """Maps value -> index, from 1; look up with ``.get(value, UNKNOWN)``."""
     return {value: position for position, value in enumerate(values, start=1)}
+
+
+def _values(feature: QueryFeature, dataset: Dataset, users: list[str], observed: pl.DataFrame) -> set[str]:
+    """What users' profiles and the observed interactions say."""
+    found: set[str] = set()
+    profiles = dataset.users()
+    if profiles is not None and feature.profile_column in profiles.collect_schema().names():
+        known = profiles.filter(pl.col("user_id").is_in(users)).select(feature.profile_column).collect().to_series()
+        found |= set((known.explode() if known.dtype == pl.List else known).drop_nulls())
+    if feature.name in observed.columns:
+        found |= set(observed[feature.name].drop_nulls())
+    return found
 
 
 def _chosen(wanted: list[str] | None, available: Mapping[str, object], kind: str) -> list[str]:

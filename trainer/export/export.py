@@ -14,10 +14,13 @@ import tensorflow as tf
 
 from serving import manifest
 from trainer.config.settings import Config
-from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
-from trainer.data.requests import Requests, user_profiles
+from trainer.data.item_table import ItemTable
+from trainer.data.query_features import user_profiles
+from trainer.data.requests import Requests
 from trainer.data.split import Split, training_part
+from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.export.build import make_index, make_text_retrieval
@@ -29,12 +32,12 @@ from trainer.files import atomic_directory
 from trainer.locks import writing_alone
 from trainer.models.assembly import item_table_of_run, load_recommender, make_text_search
 from trainer.models.calibration import load_calibrations
+from trainer.models.ranker import query_vectors
 from trainer.models.recommender import Recommender
 from trainer.provenance import source_commit
 from trainer.runs import Run
 from trainer.text.preprocessing import query_preprocessor
 from trainer.text.tuning import serving_encoder
-from trainer.towers.items import ItemTable
 
 _LOG = logging.getLogger(__name__)
 _SAMPLE_QUERIES = 512
@@ -62,7 +65,7 @@ def export(run: Run, model_dir: Path) -> Path:
     dataset = run.dataset()
     catalogue = Catalogue.from_dataset(dataset)
     vocabulary = Vocabulary.load(run.vocabulary)
-    items = item_table_of_run(run, catalogue, vocabulary)
+    items = item_table_of_run(run, catalogue)
     model = load_recommender(run, items)
     parts = training_part(dataset, config)
     requests = Requests.of_users(vocabulary.users, parts.train, catalogue, vocabulary, profiles=user_profiles(dataset))
@@ -123,7 +126,7 @@ def _sample_queries(
 ) -> tf.Tensor:
     """Query vectors of known users, float32 [Q, D], to measure the index with."""
     chosen = np.random.default_rng(seed).permutation(len(requests))[:_SAMPLE_QUERIES]
-    return model.query_vectors(requests.batch(model.config.query.history_length, chosen), items, vectors)
+    return query_vectors(model, items, vectors, requests.at(chosen))
 
 
 def _user_table(
@@ -131,8 +134,8 @@ def _user_table(
 ) -> UserTable:
     users = vocabulary.users
     if not config.export.user_histories:
-        empty, nothing = (np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32)), np.zeros(len(users), np.int32)
-        return UserTable(users, empty, empty, languages=nothing, countries=nothing)
+        nobody = Requests.of_nobody(len(users))
+        return UserTable(users, nobody.histories, nobody.histories, nobody.features)
     # An impression that was not followed by anything is no reason to hide an item.
     met = pl.concat(
         [
@@ -142,10 +145,9 @@ def _user_table(
     ).unique(["user_id", "item_id"], keep="first", maintain_order=True)
     return UserTable(
         users,
-        (requests.indptr, requests.items),
-        group_by_user(met, catalogue, users),
-        languages=requests.languages,
-        countries=requests.countries,
+        requests.histories,
+        UserItems.of(met, catalogue, users),
+        requests.features,
     )
 
 

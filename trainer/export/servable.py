@@ -1,8 +1,8 @@
 """The graph that serves: text, towers, index, filters and ranking behind four signatures."""
 
-import types
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from serving import contract
 from trainer.data.catalogue import Catalogue
+from trainer.data.query_features import QUERY_FEATURES, QueryFeature
+from trainer.data.requests import RequestFeatures
 from trainer.data.vocabulary import Vocabulary
 from trainer.export.bounds import Bounds, encode_in_parts
 from trainer.export.filters import best_rows, category_postings, contains, language_postings, string_table
@@ -18,26 +20,13 @@ from trainer.export.settings import LimitsConfig
 from trainer.export.text_search import TextRetrieval
 from trainer.export.users import UserTable, variable
 from trainer.models.calibration import Calibration
-from trainer.models.ranking import blend
+from trainer.models.engine import Engine, membership
 from trainer.models.recommender import Recommender
-from trainer.models.requests import membership
 from trainer.models.text_search import TextQueries, TextSearch
 from trainer.text.preprocessing import Preprocessor
-from trainer.towers.query import query_features
 
 Tensors = dict[str, tf.Tensor]
 _BOUNDED = ("exclude", "languages", "categories")
-
-
-class Query(NamedTuple):
-    """The inputs `serving.contract.QUERY_INPUTS`, as they came or within their bounds."""
-
-    user_id: tf.Tensor
-    history: tf.Tensor
-    query: tf.Tensor
-    language: tf.Tensor
-    country: tf.Tensor
-    timestamp: tf.Tensor
 
 
 class Filters(NamedTuple):
@@ -52,9 +41,6 @@ class Filters(NamedTuple):
     def at(self, lines: tf.Tensor) -> "Filters":
         """Those of some lines of the batch."""
         return Filters(*(tf.gather(value, lines) for value in self))
-
-
-_Filters = TypeVar("_Filters", Filters, None)
 
 
 class Understood(NamedTuple):
@@ -129,29 +115,21 @@ class Servable(tf.Module):
         self._size = len(catalogue)
         self._candidates = min(candidates, self._size)
         self._exact_limit = exact_limit
-        self._weights = dict(weights)
         self._calibrations = dict(calibrations or {})
-        self._temperature = model.config.retrieval.temperature
-        self._history_length = model.config.query.history_length
-        self._bounds = Bounds(limits, self._history_length)
-        self._heads = model.heads
-        # The towers alone: the whole model would bring optimiser and tasks along.
-        self._query_tower = model.query_tower
-        self._candidate_tower = model.candidate_tower
-        self._ranking_model = model.ranking_model
-        self._uses_time = model.config.query.time
+        self._engine = Engine(model, weights, None if text_search is None else text_search[0])
+        self._bounds = Bounds(limits, self._engine.history_length)
         self._vectors = vectors
         self._index = index
         self._encoder = encoder
         self._text_width = int(encoder(tf.constant([""])).shape[1])
         self._preprocessor = preprocessor
-        self._text_search = None if text_search is None else text_search[0]
         self._text_retrieval = None if text_search is None else text_search[1]
         self._users = users
         self._item_rows = string_table(catalogue.item_ids)
-        self._language_indices = string_table([tag.lower() for tag in vocabulary.languages])
-        self._country_indices = string_table(vocabulary.countries)
-        self._audiences = string_table([tag.lower() for tag in audiences])
+        self._feature_values = {
+            feature.name: _value_table(feature, vocabulary.query_values[feature.name]) for feature in QUERY_FEATURES
+        }
+        self._audiences = _language_table(audiences)
         self._popularity = variable(popularity, tf.float32)
         # One row more for "no item" (-1 + 1 = 0).
         self._item_ids = variable(["", *catalogue.item_ids], tf.string)
@@ -175,94 +153,43 @@ class Servable(tf.Module):
             contract.ENCODE_TEXT: _signature(self.encode_text, contract.ENCODE_TEXT),
         }
 
-    def recommend(
-        self,
-        user_id: tf.Tensor,
-        history: tf.Tensor,
-        query: tf.Tensor,
-        language: tf.Tensor,
-        country: tf.Tensor,
-        timestamp: tf.Tensor,
-        k: tf.Tensor,
-        exclude: tf.Tensor,
-        languages: tf.Tensor,
-        categories: tf.Tensor,
-        include_seen: tf.Tensor,
-    ) -> Tensors:
+    def recommend(self, inputs: Tensors) -> Tensors:
         """Retrieve, filter, rank and order: the k best items of each request with every head's prediction."""
-        request, filters = self._read(
-            Query(user_id, history, query, language, country, timestamp),
-            Filters(k, exclude, languages, categories, include_seen),
-        )
-        most = self._most(k)
+        request, filters = self._read_filtered(inputs)
+        most = self._most(filters.k)
         count = tf.minimum(tf.maximum(most, self._candidates), self._size)
-        rows, retrieval = self._retrieve(request, filters, count)
-        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
-        outputs = self._ranking_model(request.queries, vectors)
-        scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
-        scores = self._reorder_found_by_text(request, scores, lambda: retrieval, vectors)
-        scores = tf.where(request.nothing[:, tf.newaxis], retrieval, scores)
+        rows, products = self._retrieve(request, filters, count)
+        scores, outputs = self._rank(request, rows, products, lambda: products)
+        scores = tf.where(request.nothing[:, tf.newaxis], products, scores)
         scores = tf.where(rows >= 0, scores, -np.inf)
         best = tf.math.top_k(scores, tf.minimum(most, count))
         rows = tf.gather(rows, best.indices, batch_dims=1)
-        rows, scores = self._cut(rows, best.values, k)
-        predictions = self._ranking_model.predictions(
-            tf.gather(outputs, best.indices, batch_dims=1), self._calibrations
-        )
-        return self._describe(rows, scores) | _of_items(rows, predictions)
+        rows, scores = self._cut(rows, best.values, filters.k)
+        return self._describe(rows, scores) | self._predictions(rows, tf.gather(outputs, best.indices, batch_dims=1))
 
-    def retrieve(
-        self,
-        user_id: tf.Tensor,
-        history: tf.Tensor,
-        query: tf.Tensor,
-        language: tf.Tensor,
-        country: tf.Tensor,
-        timestamp: tf.Tensor,
-        k: tf.Tensor,
-        exclude: tf.Tensor,
-        languages: tf.Tensor,
-        categories: tf.Tensor,
-        include_seen: tf.Tensor,
-    ) -> Tensors:
+    def retrieve(self, inputs: Tensors) -> Tensors:
         """The k nearest allowed items of each request, by dot product, without ranking."""
-        request, filters = self._read(
-            Query(user_id, history, query, language, country, timestamp),
-            Filters(k, exclude, languages, categories, include_seen),
-        )
-        rows, scores = self._retrieve(request, filters, tf.minimum(self._most(k), self._size))
-        return self._describe(*self._cut(rows, scores, k))
+        request, filters = self._read_filtered(inputs)
+        rows, products = self._retrieve(request, filters, tf.minimum(self._most(filters.k), self._size))
+        return self._describe(*self._cut(rows, products, filters.k))
 
-    def rank(
-        self,
-        item_ids: tf.Tensor,
-        user_id: tf.Tensor,
-        history: tf.Tensor,
-        query: tf.Tensor,
-        language: tf.Tensor,
-        country: tf.Tensor,
-        timestamp: tf.Tensor,
-    ) -> Tensors:
+    def rank(self, inputs: Tensors) -> Tensors:
         """Scores the given items, in the given order; an unknown item has the lowest finite score."""
-        item_ids = self._bounds.ranked(self._bounds.rows(item_ids))
-        request, _ = self._read(Query(user_id, history, query, language, country, timestamp), None)
+        item_ids = self._bounds.ranked(self._bounds.rows(inputs[contract.ITEM_IDS]))
+        request = self._understand(self._bounded({name: inputs[name] for name in contract.QUERY_INPUTS}))
         rows = self._item_rows.lookup(item_ids)
-        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
-        retrieval = tf.linalg.matvec(vectors, request.queries)
-        outputs = self._ranking_model(request.queries, vectors)
-        scores = blend(retrieval / self._temperature, outputs, self._heads, self._weights)
-        scores = self._reorder_found_by_text(request, scores, lambda: self._fit_of(request, rows), vectors)
+        products = tf.linalg.matvec(tf.gather(self._vectors, tf.maximum(rows, 0)), request.queries)
+        scores, outputs = self._rank(request, rows, products, lambda: self._fit_of(request, rows))
         popular = tf.gather(self._shares(request.language), tf.maximum(rows, 0), batch_dims=1)
         scores = tf.where(request.nothing[:, tf.newaxis], popular, scores)
-        predictions = self._ranking_model.predictions(outputs, self._calibrations)
         return {
             contract.ITEM_IDS: item_ids,
             contract.SCORES: tf.where(rows >= 0, scores, contract.LOWEST_SCORE),
-        } | _of_items(rows, predictions)
+        } | self._predictions(rows, outputs)
 
-    def encode_text(self, text: tf.Tensor) -> Tensors:
+    def encode_text(self, inputs: Tensors) -> Tensors:
         """The sentence encoder's vectors."""
-        text = self._bounds.texts(text)
+        text = self._bounds.texts(inputs["text"])
         return {contract.EMBEDDINGS: self._encode(text, tf.zeros_like(text))}
 
     def _encode(self, texts: tf.Tensor, languages: tf.Tensor) -> tf.Tensor:
@@ -273,64 +200,45 @@ class Servable(tf.Module):
 
         return encode_in_parts(encode, self._text_width, texts, languages)
 
-    def _read(self, query: Query, filters: _Filters) -> tuple[Understood, _Filters]:
-        """Bounds a batch's inputs, checks that all have as many rows, and makes query vectors of them.
+    def _read_filtered(self, inputs: Tensors) -> tuple[Understood, Filters]:
+        """The inputs of `recommend` and `retrieve`: what was understood, and the filters within their bounds."""
+        bounded = self._bounded(inputs)
+        return self._understand(bounded), Filters(*(bounded[name] for name in Filters._fields))
 
-        Args:
-            query: As it came.
-            filters: As they came; None: `rank` has none.
-
-        Returns:
-            What was understood, and the filters within their bounds.
-        """
-        named: Tensors = {} if filters is None else {name: getattr(filters, name) for name in _BOUNDED}
-        text, history, bounded = self._bounds.request(query.query, query.history, named)
-        query = query._replace(query=text, history=history)
-        inputs = query._asdict()
-        if filters is not None:
-            filters = filters._replace(**bounded)
-            inputs |= filters._asdict()
+    def _bounded(self, inputs: Tensors) -> Tensors:
+        """Bounds a batch's inputs and checks that all have as many rows."""
+        lists = {name: inputs[name] for name in _BOUNDED if name in inputs}
+        text, history, lists = self._bounds.request(inputs["query"], inputs["history"], lists)
+        inputs = inputs | lists | {"query": text, "history": history}
         # One input's rows, then that others have as many.
-        inputs["user_id"] = self._bounds.rows(query.user_id)
+        inputs["user_id"] = self._bounds.rows(inputs["user_id"])
         with tf.control_dependencies([_same_batch(inputs)]):
-            # All else that would fail when lines are missing comes after these two.
-            query = query._replace(
-                user_id=tf.identity(inputs["user_id"]), query=tf.identity(text), language=tf.identity(query.language)
-            )
-        return self._understand(query), filters
+            # All else that would fail when lines are missing comes after these.
+            return inputs | {name: tf.identity(inputs[name]) for name in ("user_id", "query", "language")}
 
-    def _understand(self, query: Query) -> Understood:
-        users = self._users.index(query.user_id)
-        given = self._item_rows.lookup(query.history)
-        stored = self._users.newest(users, self._history_length)
+    def _understand(self, inputs: Tensors) -> Understood:
+        users = self._users.index(inputs["user_id"])
+        given = self._item_rows.lookup(inputs["history"])
+        stored = self._users.newest(users, self._engine.history_length)
         # A history in the request replaces the user's stored one. Most requests have none, and the time of a short
         # run is the number of its operations: hence the branches here and below.
         newest = tf.cond(tf.shape(given)[1] > 0, lambda: _request_or_stored_history(given, stored), lambda: stored)
-        typed = tf.strings.length(tf.strings.strip(query.query)) > 0
+        typed = tf.strings.length(tf.strings.strip(inputs["query"])) > 0
+        features = {
+            feature.name: self._users.own_where_absent(
+                feature.name, _lookup(feature, self._feature_values[feature.name], inputs[feature.name]) + 1, users
+            )
+            for feature in QUERY_FEATURES
+        }
         # Only requests with text pay for the encoder.
         place = tf.where(typed)
-        texts = tf.gather_nd(query.query, place)
-        languages = _lookup_language(self._language_indices, query.language) + 1
-        languages = self._users.language_or_own(languages, users)
-        sentences = self._encode(texts, tf.gather_nd(query.language, place))
-        sentences = self._candidate_tower.convert(sentences, tf.gather_nd(languages, place))
-        vectors = self._candidate_tower.embed_text(sentences)
-        shape = tf.stack([tf.size(query.query, out_type=tf.int64), tf.shape(vectors, out_type=tf.int64)[1]])
-        queries = self._query_tower(
-            query_features(
-                user=users,
-                language=languages,
-                country=self._users.country_or_own(self._country_indices.lookup(query.country) + 1, users),
-                timestamp=query.timestamp if self._uses_time else None,
-                history=newest,
-                vectors=self._vectors,
-                text=tf.scatter_nd(place, vectors, shape),
-                text_mask=typed,
-            )
-        )
+        texts, tags = tf.gather_nd(inputs["query"], place), tf.gather_nd(inputs["language"], place)
+        sentences = self._encode(texts, tags)
+        sentences = self._engine.sentences(sentences, tf.gather_nd(features["language"], place))
+        request = RequestFeatures(user=users, features=features, history=newest, timestamp=inputs["timestamp"])
         return Understood(
-            queries=queries,
-            language=query.language,
+            queries=self._engine.queries(request, self._vectors, typed, sentences),
+            language=inputs["language"],
             users=users,
             given=given,
             typed=typed,
@@ -338,6 +246,20 @@ class Servable(tf.Module):
             texts=texts,
             nothing=(users == 0) & ~tf.reduce_any(newest >= 0, axis=1) & ~typed,
         )
+
+    def _rank(
+        self, request: Understood, rows: tf.Tensor, products: tf.Tensor, fit: Callable[[], tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Final scores [B, C] and raw outputs of the heads [B, C, heads] of the items in ``rows``."""
+        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
+        outputs = self._engine.outputs(request.queries, vectors)
+        scores = self._engine.scores(self._engine.logits(products), outputs)
+        return self._engine.reorder_found_by_text(scores, request.typed, fit, request.queries, vectors), outputs
+
+    def _predictions(self, rows: tf.Tensor, outputs: tf.Tensor) -> Tensors:
+        """Every head's prediction for the items in ``rows`` [B, C]; 0 where there is none."""
+        predictions = self._engine.predictions(outputs, self._calibrations)
+        return {name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()}
 
     def _retrieve(self, request: Understood, filters: Filters, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The best ``count`` allowed items: int32 rows [B, count] (-1 pads) and dot products (or popularity)."""
@@ -380,8 +302,8 @@ class Servable(tf.Module):
         )
 
     def _text_queries(self, request: Understood) -> TextQueries:
-        assert self._text_search is not None
-        return self._text_search.read(request.sentences, request.texts)
+        assert self._engine.text_search is not None
+        return self._engine.text_search.read(request.sentences, request.texts)
 
     def _search_text(
         self, request: Understood, count: tf.Tensor, barred: tf.Tensor, filters: Filters, filtered: tf.Tensor
@@ -408,20 +330,6 @@ class Servable(tf.Module):
         """Rows and scores of all lines, those of the lines with text replaced."""
         places = tf.where(request.typed)
         return tf.tensor_scatter_nd_update(rows, places, found), tf.tensor_scatter_nd_update(scores, places, fit)
-
-    def _reorder_found_by_text(
-        self, request: Understood, scores: tf.Tensor, fit: Callable[[], tf.Tensor], vectors: tf.Tensor
-    ) -> tf.Tensor:
-        """Final scores [B, C]: lines with text get the fit adjusted by the towers; ``vectors`` are the items'."""
-        search = self._text_search
-        if search is None:
-            return scores
-        typed = request.typed
-        return tf.cond(  # type: ignore[no-any-return]
-            tf.reduce_any(typed),
-            lambda: tf.where(typed[:, tf.newaxis], search.reorder(fit(), request.queries, vectors), scores),
-            lambda: scores,
-        )
 
     def _fit_of(self, request: Understood, rows: tf.Tensor) -> tf.Tensor:
         """How well given items fit the lines with text, float32 [B, C]; 0 in the other lines."""
@@ -571,26 +479,43 @@ def tensor_specs(signature: str) -> dict[str, tf.TensorSpec]:
     }
 
 
-def _signature(method: Any, name: str) -> Any:
-    """A `tf.function` of a bound method, whose defaults TensorFlow writes into the signature."""
+def _signature(method: Callable[[Tensors], Tensors], name: str) -> Any:
+    """A `tf.function` of a method; TensorFlow writes the inputs' defaults into the signature."""
     inputs = contract.SIGNATURES[name]
-    defaults = tuple(
-        tf.fill([1], tf.constant(each.default, tf.as_dtype(each.dtype)))
-        if each.rank == 1
-        else tf.zeros([1, 0], tf.as_dtype(each.dtype))
-        for each in inputs.values()
-        if each.default is not None
+
+    def run(*values: tf.Tensor) -> Tensors:
+        return method(dict(zip(inputs, values, strict=True)))
+
+    run.__name__ = method.__name__
+    # TensorFlow takes names and defaults of the inputs from here.
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(key, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=_default(each))
+            for key, each in inputs.items()
+        ]
     )
-    own = method.__func__
-    # A copy: the class's method keeps its arguments without defaults.
-    function = types.FunctionType(own.__code__, own.__globals__, own.__name__, defaults or None, own.__closure__)
-    specs = list(tensor_specs(name).values())
-    return tf.function(types.MethodType(function, method.__self__), input_signature=specs)
+    return tf.function(run, input_signature=list(tensor_specs(name).values()))
 
 
-def _of_items(rows: tf.Tensor, predictions: Tensors) -> Tensors:
-    """Predictions [B, C] of the items in ``rows``; 0 where ``rows`` is -1."""
-    return {name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()}
+def _default(each: contract.Input) -> Any:
+    """One row that says nothing, or no default."""
+    dtype = tf.as_dtype(each.dtype)
+    if each.default is None:
+        return inspect.Parameter.empty
+    return tf.fill([1], tf.constant(each.default, dtype)) if each.rank == 1 else tf.zeros([1, 0], dtype)
+
+
+def _language_table(tags: Sequence[str]) -> tf.lookup.StaticHashTable:
+    return string_table([tag.lower() for tag in tags])
+
+
+def _value_table(feature: QueryFeature, values: list[str]) -> tf.lookup.StaticHashTable:
+    return _language_table(values) if feature.is_language else string_table(values)
+
+
+def _lookup(feature: QueryFeature, table: tf.lookup.StaticHashTable, values: tf.Tensor) -> tf.Tensor:
+    """Place of each value, -1 unknown."""
+    return _lookup_language(table, values) if feature.is_language else table.lookup(values)
 
 
 def _lookup_language(table: tf.lookup.StaticHashTable, tags: tf.Tensor) -> tf.Tensor:

@@ -1,9 +1,12 @@
 """Histories and seen items of known users, as tensors of the served graph."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trainer.data.user_items import UserItems
 from trainer.export.filters import string_table
 
 
@@ -12,26 +15,23 @@ class UserTable(tf.Module):
 
     Args:
         users: U ids, in the order of the vocabulary.
-        histories: ``(indptr, rows)`` of each user's positives, oldest first.
+        histories: Rows of each user's positives.
         seen: The same of every item that the user has interacted with; excluded by default.
-        languages, countries: Int32 [U] vocabulary indices from the users' profiles, 0 unknown.
+        features: Feature of a request -> int32 [U] vocabulary indices from the users' profiles, 0 unknown.
     """
 
     def __init__(
         self,
         users: list[str],
-        histories: tuple[npt.NDArray[np.int64], npt.NDArray[np.integer]],
-        seen: tuple[npt.NDArray[np.int64], npt.NDArray[np.integer]],
-        *,
-        languages: npt.NDArray[np.integer],
-        countries: npt.NDArray[np.integer],
+        histories: UserItems,
+        seen: UserItems,
+        features: Mapping[str, npt.NDArray[np.integer]],
     ) -> None:
         super().__init__(name="users")
         self._table = string_table(users)
-        self._histories = _Lines(*histories)
-        self._seen = _Lines(*seen)
-        self._languages = _of_users(languages)
-        self._countries = _of_users(countries)
+        self._histories = _Lines(histories)
+        self._seen = _Lines(seen)
+        self._features = {name: _of_users(values) for name, values in features.items()}
 
     def index(self, user_ids: tf.Tensor) -> tf.Tensor:
         """String [B] -> int32 [B] vocabulary index, 0 unknown."""
@@ -41,13 +41,10 @@ class UserTable(tf.Module):
         """Int32 [B] -> rows of the last ``length`` positives, newest first, int32 [B, length], -1 pads."""
         return self._histories.last(users, length)
 
-    def language_or_own(self, language: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
-        """Int32 [B] languages of requests -> the same, and where a request has none the user's own."""
-        return _or_own(language, self._languages, users)
-
-    def country_or_own(self, country: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
-        """Like `language_or_own`, of countries."""
-        return _or_own(country, self._countries, users)
+    def own_where_absent(self, feature: str, values: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
+        """Int32 [B] values of a feature in requests -> the same, and where a request has none the user's own."""
+        own = self._features[feature]
+        return values if own is None else tf.where(values > 0, values, tf.gather(own, users))
 
     def seen(self, users: tf.Tensor) -> tf.Tensor:
         """Int32 [B] -> rows of the items that each user has interacted with, int32 [B, longest], padded with -1."""
@@ -59,19 +56,15 @@ def _of_users(values: npt.NDArray[np.integer]) -> tf.Variable | None:
     return variable(np.concatenate([[0], values]), tf.int32) if values.any() else None
 
 
-def _or_own(given: tf.Tensor, own: tf.Variable | None, users: tf.Tensor) -> tf.Tensor:
-    return given if own is None else tf.where(given > 0, given, tf.gather(own, users))
-
-
 class _Lines(tf.Module):
     """Int32 values in lines of unequal length; line 0 is empty and line ``u + 1`` is user ``u``'s."""
 
-    def __init__(self, indptr: npt.NDArray[np.int64], values: npt.NDArray[np.integer]) -> None:
+    def __init__(self, lines: UserItems) -> None:
         super().__init__(name="lines")
-        self._splits = variable(np.concatenate([[0], indptr]), tf.int64)
+        self._splits = variable(np.concatenate([[0], lines.indptr]), tf.int64)
         # One value more for "nothing".
-        self._values = variable(np.append(values, -1), tf.int32)
-        self._nothing = len(values)
+        self._values = variable(np.append(lines.items, -1), tf.int32)
+        self._nothing = len(lines.items)
 
     def last(self, lines: tf.Tensor, length: int) -> tf.Tensor:
         """The last values of each line, last one first."""

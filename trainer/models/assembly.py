@@ -1,8 +1,10 @@
 """From settings and data to a built model, and from a run directory back to it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import tensorflow as tf
 
@@ -10,14 +12,15 @@ from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
 from trainer.data.dataset import Dataset
+from trainer.data.item_table import ItemTable
+from trainer.data.item_variants import ItemVariants
 from trainer.data.languages import UNDETERMINED
 from trainer.data.requests import Requests
 from trainer.data.split import training_part
 from trainer.data.variants import TextVariants
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
+from trainer.models.ranker import CatalogueRanker
 from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker
-from trainer.models.settings import LinearConfig
 from trainer.models.text_search import SEARCH_RECORD, SearchFeatures, SearchWeights, TextSearch, default_weights
 from trainer.models.weights import restore_weights
 from trainer.runs import Run
@@ -25,25 +28,47 @@ from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.settings import TextConfig
 from trainer.text.tuning import text_features, trained_part
 from trainer.text.vectors import encode_texts
-from trainer.towers.items import ItemTable
-from trainer.towers.linear import fit_linear, stretch_of_means, stretch_of_unknown_items
 from trainer.towers.neighbours import Content, neighbour_weights
-from trainer.towers.variants import ItemVariants
+
+_Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class KnownItems:
+    """What the items of a model's vocabulary are like.
+
+    Attributes:
+        catalogue: Has all of them.
+        item_ids: V ids, in the vocabulary's order.
+    """
+
+    catalogue: Catalogue
+    item_ids: list[str]
 
 
 def make_item_table(
+    config: Config,
     catalogue: Catalogue,
     vocabulary: Vocabulary,
-    text: TextConfig,
+    *,
     variants: TextVariants | None = None,
     names: CategoryNames | None = None,
+    known: KnownItems | None = None,
 ) -> ItemTable:
     """The catalogue as tensors; a frozen encoder's vectors come from the cache on disk.
 
     With an encoder that is trained along (`text.tuning`) the table holds what its trained part takes. Category
-    labels are always given as the vectors of the encoder as it was before training. ``variants`` are further texts
-    that training shows, and ``names`` those of the category labels that it types.
+    labels are always given as the vectors of the encoder as it was before training.
+
+    Args:
+        config: Of the run.
+        catalogue: The items.
+        vocabulary: Gives them their indices.
+        variants: Further texts that training shows.
+        names: Those of the category labels that training types.
+        known: The items whose vectors others may take; None: those of ``vocabulary``, in ``catalogue``.
     """
+    text = config.text
     labels = encode_texts(prepare_labels(catalogue.category_labels, text), text, progress=False)
     texts = prepare_texts(catalogue.texts, catalogue.languages, text)
     shown = None
@@ -56,13 +81,34 @@ def make_item_table(
     if names is not None:
         typed = names, encode_texts(prepare_labels(names.texts, text), text, progress=False)
     features = text_features(texts, text)
-    return ItemTable(catalogue, vocabulary, texts if features is None else features, labels, shown, typed)
+    neighbours, content = _relations(config, catalogue, vocabulary, known or KnownItems(catalogue, vocabulary.items))
+    return ItemTable(
+        catalogue,
+        vocabulary,
+        texts if features is None else features,
+        labels,
+        shown,
+        typed,
+        neighbours=neighbours,
+        content=content,
+    )
 
 
-def item_table_of_run(run: Run, catalogue: Catalogue, vocabulary: Vocabulary) -> ItemTable:
-    """The catalogue that a run was trained on, with the names that its categories have in the run's settings."""
-    names = CategoryNames.load(run.config.data.category_names, catalogue.category_labels)
-    return make_item_table(catalogue, vocabulary, run.config.text, names=names)
+def item_table_of_run(run: Run, catalogue: Catalogue, *, known_ids: bool = True) -> ItemTable:
+    """A catalogue as the model of a run sees it.
+
+    Args:
+        run: The run; category labels have the names of its settings.
+        catalogue: That of the run, or another.
+        known_ids: False: the ids are those of another dataset, which may look like known ones but mean other items.
+    """
+    config, vocabulary = run.config, Vocabulary.load(run.vocabulary)
+    names = CategoryNames.load(config.data.category_names, catalogue.category_labels)
+    known = None
+    if config.model.candidate.neighbours.enabled:
+        known = KnownItems(Catalogue.from_dataset(run.dataset()), vocabulary.items)
+    items = vocabulary.items if known_ids else []
+    return make_item_table(config, catalogue, replace(vocabulary, items=items), names=names, known=known)
 
 
 def make_text_search(
@@ -97,7 +143,7 @@ def text_ranker(run: Run, dataset: Dataset, catalogue: Catalogue) -> CatalogueRa
     Raises:
         BabelrecError: the run is not finished.
     """
-    items = item_table_of_run(run, catalogue, Vocabulary.load(run.vocabulary))
+    items = item_table_of_run(run, catalogue)
     model = load_recommender(run, items)
     trained = catalogue.rows(training_part(dataset, run.config).train["item_id"])
     counts = np.bincount(trained, minlength=len(catalogue))
@@ -122,33 +168,30 @@ def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig
     return tf.constant(prepared, tf.string) if features is None else tf.constant(features)
 
 
-def relate_items(config: Config, vocabulary: Vocabulary, items: ItemTable, source: Catalogue | None = None) -> None:
-    """Tells a table how its items resemble others, if the model looks at that.
+def _relations(
+    config: Config, catalogue: Catalogue, vocabulary: Vocabulary, known: KnownItems
+) -> tuple[_Floats | None, _Floats | None]:
+    """How items resemble others, if the model looks at that.
 
-    How much of each known item's vector they take, and the content that is compared with a history's.
-
-    Args:
-        config: Of the run.
-        vocabulary: Of the run; its items are the known ones.
-        items: The items that are placed.
-        source: The catalogue that the run was trained on; None: theirs.
+    Returns:
+        Weights of the known items' vectors, and the content that is compared with a history's; see `ItemTable`.
     """
     settings, compared = config.model.candidate.neighbours, config.model.content
     if not (settings.enabled or compared.enabled):
-        return
-    content = _content(items.catalogue, config)
+        return None, None
+    content = _content(catalogue, config)
+    vectors = weights = None
     if compared.enabled:
         # A blank text has a vector as well, and all blank ones the same: as if they were one story.
-        written = np.array([[bool(text.strip())] for text in items.catalogue.texts])
-        items.compare_by(
-            np.concatenate([content.text * written, compared.category_weight * content.categories], axis=1)
-        )
-    if not settings.enabled:
-        return
-    origin = items.catalogue if source is None else source
-    rows = origin.rows(pl.Series("item_id", vocabulary.items, pl.String))
-    known = (content if source is None else _content(source, config)).only(rows)
-    items.set_neighbours(neighbour_weights(content, known, items.ids.numpy(), settings))
+        written = np.array([[bool(text.strip())] for text in catalogue.texts])
+        vectors = np.concatenate([content.text * written, compared.category_weight * content.categories], axis=1)
+    if settings.enabled:
+        rows = known.catalogue.rows(pl.Series("item_id", known.item_ids, pl.String))
+        of_known = content if known.catalogue is catalogue else _content(known.catalogue, config)
+        index = index_of(vocabulary.items)
+        own = np.array([index.get(item, UNKNOWN) for item in catalogue.item_ids], np.int64)
+        weights = neighbour_weights(content, of_known.only(rows), own, settings)
+    return weights, vectors
 
 
 def _content(catalogue: Catalogue, config: Config) -> Content:
@@ -165,98 +208,52 @@ def _content(catalogue: Catalogue, config: Config) -> Content:
 
 
 def make_recommender(
-    config: Config,
-    vocabulary: Vocabulary,
-    items: ItemTable,
-    item_counts: tf.Tensor,
-    source: Catalogue | None = None,
+    config: Config, vocabulary: Vocabulary, items: ItemTable, item_counts: npt.NDArray[np.float32] | None = None
 ) -> Recommender:
     """A recommender with all its weights made, at their initial values.
 
-    ``source`` is the catalogue that the vocabulary's items are of; None: that of ``items``.
+    Args:
+        config: Of the run.
+        vocabulary: Of the run.
+        items: The catalogue to point it at, N items.
+        item_counts: Float32 [N], their training positives; None: none, for a model that is not trained further.
     """
-    relate_items(config, vocabulary, items, source)
-    encoder = trained_part(config.text)
+    counts = np.zeros(items.size, np.float32) if item_counts is None else item_counts
     heads = vocabulary.heads(config.data.positives)
-    model = Recommender(vocabulary, config.model, heads, items, item_counts, encoder)
+    model = Recommender(vocabulary, config.model, heads, items, counts, trained_part(config.text))
     _build(model, items)
-    popularity = model.candidate_tower.popularity
+    popularity = model.fusion.popularity
     if popularity is not None:
-        counts = np.zeros(len(vocabulary.items) + 1, np.float32)
-        np.add.at(counts, items.ids.numpy(), np.asarray(item_counts))
-        popularity.set_counts(counts)
+        of_known = np.zeros(len(vocabulary.items) + 1, np.float32)
+        np.add.at(of_known, items.ids.numpy(), counts)
+        popularity.fit(of_known)
     return model
 
 
-def solve_linear(
-    config: LinearConfig,
-    model: Recommender,
-    histories: tuple[np.ndarray, np.ndarray],
-    known: int,
-    regularization: float,
-) -> None:
-    """Gives a model its linear part, solved from the training positives; without one nothing happens.
-
-    Args:
-        config: Its settings.
-        model: With an item table whose rows ``histories`` hold.
-        histories: Of training, as of `trainer.data.catalogue.group_by_user`.
-        known: Items of the vocabulary.
-        regularization: As of `fit_linear`.
-    """
-    items, history = model.candidate_tower.linear, model.query_tower.linear
-    if items is None or history is None:
-        return
-    indptr, rows = histories
-    indices = model.items.ids.numpy()[rows] - 1
-    table, signs = fit_linear(indptr, indices, known, rank=history.rank, regularization=regularization)
-    items.table.assign(np.concatenate([np.zeros((1, history.rank), np.float32), table]))
-    history.signs.assign(signs)
-    ids, neighbours = model.items.ids.numpy(), model.items.neighbours.numpy()
-    if neighbours.shape[1]:
-        of_known = np.zeros((known, known), np.float32)
-        of_known[ids[ids > 0] - 1] = neighbours[ids > 0]
-        items.stretch.assign(config.new_items * stretch_of_means(table, signs, indptr, indices, of_known))
-
-
-def load_recommender(run: Run, items: ItemTable | None = None, item_counts: tf.Tensor | None = None) -> Recommender:
+def load_recommender(run: Run, items: ItemTable | None = None) -> Recommender:
     """The trained model of a run.
 
     Args:
         run: A finished run.
-        items: The catalogue to point it at; None reads the one that it was trained on.
-        item_counts: Training positives of each item; needed only to train further.
+        items: The catalogue to point it at (`item_table_of_run`); None reads the one that it was trained on.
 
     Raises:
         BabelrecError: the run is not finished, or its weights are broken.
     """
     vocabulary = Vocabulary.load(run.vocabulary)
-    source = None
     if items is None:
-        items = item_table_of_run(run, Catalogue.from_dataset(run.dataset()), vocabulary)
-    elif run.config.model.candidate.neighbours.enabled:
-        source = Catalogue.from_dataset(run.dataset())
-    counts = tf.zeros([items.size]) if item_counts is None else item_counts
-    model = make_recommender(run.config, vocabulary, items, counts, source)
+        items = item_table_of_run(run, Catalogue.from_dataset(run.dataset()))
+    model = make_recommender(run.config, vocabulary, items)
     restore_weights(run, model)
-    _stretch_unknown_items(model, items)
+    if model.fusion.linear is not None:
+        model.fusion.linear.adapt_to(items)
     return model
-
-
-def _stretch_unknown_items(model: Recommender, items: ItemTable) -> None:
-    """For a catalogue without known items: new items compete with no known item, so `new_items` does not apply."""
-    linear, history = model.candidate_tower.linear, model.query_tower.linear
-    if linear is None or history is None or np.any(items.ids.numpy()) or not items.neighbours.shape[1]:
-        return
-    known = linear.table.numpy()[1:]
-    means = items.neighbours.numpy() @ known
-    linear.stretch.assign(stretch_of_unknown_items(known, history.signs.numpy(), means))
 
 
 def _build(model: Recommender, items: ItemTable) -> None:
     """Calls every layer once, so that all weights exist."""
     vectors = model.candidate_tower(items(tf.zeros([1], tf.int32)))
-    nobody = Requests.of_histories(np.zeros(2, np.int64), np.zeros(0, np.int32))
+    nobody = Requests.of_nobody(1)
     batch = nobody.batch(model.config.query.history_length)
     queries = model.query_vectors(batch, items, vectors)
     if model.heads:

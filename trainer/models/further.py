@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
-from trainer.towers.items import ItemFeatures
+from trainer.data.item_table import ItemFeatures
 
 
 class TrainingStep(NamedTuple):

@@ -9,15 +9,18 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from trainer.data.heads import Head
+from trainer.data.item_table import ItemTable
 from trainer.data.pipeline import Batch, TrainingBatch
 from trainer.data.requests import RequestBatch
 from trainer.data.vocabulary import Vocabulary
 from trainer.models.further import FurtherTerms, TrainingStep
 from trainer.models.ranking import RankingModel
 from trainer.models.settings import ModelConfig
+from trainer.scorers.content import ContentSimilarity
+from trainer.scorers.fusion import Fusion
+from trainer.scorers.linear import LinearScorer, linear_rank
+from trainer.scorers.popularity import Popularity
 from trainer.towers.candidate import CandidateTower
-from trainer.towers.items import ItemTable
-from trainer.towers.linear import linear_rank
 from trainer.towers.query import QueryTower, query_features
 
 _Value = TypeVar("_Value")
@@ -51,26 +54,17 @@ class Recommender(tfrs.Model):
         # Hidden from Keras, which would checkpoint the catalogue and count it among the weights.
         self._tables = _Untracked(items)
         cosine = config.retrieval.similarity == "cosine"
-        self._linear_rank = linear_rank(config.linear, len(vocabulary.users), len(vocabulary.items))
+        self.fusion = make_fusion(config, vocabulary, items)
         self.candidate_tower = CandidateTower(
             vocabulary,
             config.candidate,
             config.dimension,
+            self.fusion,
             normalize=cosine,
             encoder=encoder,
             conversion=config.conversion,
-            linear_rank=self._linear_rank,
-            compares=config.content.enabled,
         )
-        self.query_tower = QueryTower(
-            vocabulary,
-            config.query,
-            config.dimension,
-            normalize=cosine,
-            popularity=config.candidate.popularity,
-            linear_rank=self._linear_rank,
-            content=config.content,
-        )
+        self.query_tower = QueryTower(vocabulary, config.query, config.dimension, self.fusion, normalize=cosine)
         self.ranking_model = RankingModel(heads, config.ranking, config.dimension)
         self.retrieval_task = tfrs.tasks.Retrieval(
             loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -91,12 +85,6 @@ class Recommender(tfrs.Model):
     def items(self) -> ItemTable:
         """The catalogue that item rows point into."""
         return self._tables.value
-
-    @property
-    def width(self) -> int:
-        """Numbers of the vectors that are compared: the towers' own, the linear model's, content, the popularity."""
-        numbers = self.config.dimension + self._linear_rank + self.items.content.shape[1]
-        return int(numbers) + self.config.candidate.popularity
 
     def add_terms(self, terms: FurtherTerms) -> None:
         """Adds further losses to those of the two tasks, in training alone."""
@@ -134,12 +122,8 @@ class Recommender(tfrs.Model):
         """
         typed = batch["text"]
         features = query_features(
-            user=batch["user"],
-            language=batch["language"],
-            country=batch["country"],
-            timestamp=batch["timestamp"] if self.config.query.time else None,
-            history=batch["history"],
-            vectors=vectors,
+            batch,
+            vectors,
             text=self._typed_text(typed, items, training) if text is None else text,
             text_mask=typed >= 0 if text is None else tf.ones_like(typed, tf.bool),
             positions=positions,
@@ -256,6 +240,19 @@ class Recommender(tfrs.Model):
         zeros = tf.where(binary & ~accidental[..., tf.newaxis], 0.0, np.nan)
         labels = tf.concat([positives["labels"][:, tf.newaxis, :], zeros], axis=1)
         return self.ranking_model.loss(outputs, labels)
+
+
+def make_fusion(config: ModelConfig, vocabulary: Vocabulary, items: ItemTable) -> Fusion:
+    """The scorers beside the towers that a config names."""
+    known = len(vocabulary.items)
+    rank = linear_rank(config.linear, len(vocabulary.users), known)
+    content = config.content
+    return Fusion(
+        config.dimension,
+        linear=LinearScorer(known, rank, name="linear") if rank else None,
+        content=ContentSimilarity(items.content.shape[1], content.recency, name="content") if content.enabled else None,
+        popularity=Popularity(known, name="popularity") if config.candidate.popularity else None,
+    )
 
 
 class _Untracked(Generic[_Value]):

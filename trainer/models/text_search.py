@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trainer.data.item_table import ItemTable
 from trainer.models.recommender import Recommender
 from trainer.models.settings import SearchConfig
 from trainer.text.lexical import LexicalIndex
 from trainer.text.unit_vectors import unit
-from trainer.towers.items import ItemTable
 from trainer.towers.neighbours import centred_by_language
 
 _Floats = npt.NDArray[np.float32]

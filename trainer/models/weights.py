@@ -47,6 +47,6 @@ def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
             raise
         reason = str(error).strip().splitlines()[0][:300]
         raise BabelrecError(
-            f"The checkpoint {path or ''} can't be used: {reason}. It is damaged or of other settings. "
-            "Remove the run directory and run `fit` again, or restore the files from a copy."
+            f"The checkpoint {path or ''} can't be used: {reason}. It is damaged, or of other settings or "
+            "an earlier version. Remove the run directory and run `fit` again, or restore the files from a copy."
         ) from error

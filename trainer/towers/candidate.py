@@ -5,19 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from trainer.data.item_table import ItemFeatures
 from trainer.data.vocabulary import Vocabulary
 from trainer.models.settings import CandidateTowerConfig, ConversionConfig
+from trainer.scorers.fusion import Fusion
 from trainer.text.conversion import LanguageConversion
 from trainer.towers.affinity import LanguageAffinity
-from trainer.towers.items import ItemFeatures
 from trainer.towers.layers import Adapter, IdEmbedding, PiecewiseLinearEncoding
-from trainer.towers.linear import LinearItems
 from trainer.towers.neighbours import NeighbourIds
-from trainer.towers.popularity import ItemPopularity
 
 
 class CandidateTower(tf.keras.layers.Layer):
-    """Item features [n] -> vectors float32 [n, dimension].
+    """Item features [n] -> vectors float32 [n, dimension], and what the fusion appends.
 
     Content (text, categories, language, numbers, embedding columns) determines the item's position; the
     id adds a learned offset to it. In training the offset is hidden for a share of the items, so
@@ -27,12 +26,11 @@ class CandidateTower(tf.keras.layers.Layer):
         vocabulary: Vocabulary of the training part.
         config: Which features are used.
         dimension: Size of the shared space.
+        fusion: Appends what else is compared.
         normalize: Whether the vectors have unit length.
         encoder: The text encoder's trained part, the features' texts -> float32 [n, T]; None when
             the features are vectors already.
         conversion: Conversion of sentence vectors between languages.
-        linear_rank: Rank of the linear item-item model, appended to the tower's output; 0 disables it.
-        compares: Whether the items' content is appended as well, to be compared with a history's.
     """
 
     def __init__(
@@ -40,16 +38,15 @@ class CandidateTower(tf.keras.layers.Layer):
         vocabulary: Vocabulary,
         config: CandidateTowerConfig,
         dimension: int,
+        fusion: Fusion,
         *,
         normalize: bool,
         encoder: tf.keras.layers.Layer | None = None,
         conversion: ConversionConfig | None = None,
-        linear_rank: int = 0,
-        compares: bool = False,
     ) -> None:
         super().__init__(name="candidate_tower")
-        self._compares = compares
         self._config = config
+        self._fusion = fusion
         self._normalize = normalize
         self.encoder = encoder
         self.conversion = (
@@ -83,10 +80,8 @@ class CandidateTower(tf.keras.layers.Layer):
         self._embeddings = dense(dimension, use_bias=False, name="embeddings") if vocabulary.embeddings else None
         self._adapter = Adapter(dimension, name="adapter")
         ids = NeighbourIds if config.neighbours.enabled else IdEmbedding
-        # Hidden in `call`, popularity together with the id.
+        # Hidden in `call`, popularity and the linear model together with the id.
         self._id = ids(len(vocabulary.items), dimension, dropout=0.0, name="item") if config.item_id else None
-        self.linear = LinearItems(len(vocabulary.items), linear_rank, name="linear") if linear_rank else None
-        self.popularity = ItemPopularity(len(vocabulary.items), name="popularity") if config.popularity else None
 
     def call(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
         """Vectors of n items."""
@@ -97,15 +92,7 @@ class CandidateTower(tf.keras.layers.Layer):
         if self._id is not None:
             vector += self._id(ids, features["neighbours"]) if isinstance(self._id, NeighbourIds) else self._id(ids)
         vector = tf.math.l2_normalize(vector, axis=-1) if self._normalize else vector
-        parts = [vector]
-        # The towers are trained without it: its closed form has seen the interactions they learn from.
-        if self.linear is not None and not training:
-            parts.append(self.linear(ids, features["neighbours"]))
-        if self._compares and not training:
-            parts.append(features["content"])
-        if self.popularity is not None:
-            parts.append(self.popularity(ids, features["neighbours"]))
-        return tf.concat(parts, axis=1) if len(parts) > 1 else vector
+        return self._fusion.items(vector, features, ids, training)
 
     def content(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
         """The item's content without its id: float32 [n, dimension], not normalised."""

@@ -4,26 +4,24 @@ from typing import TypedDict
 
 import tensorflow as tf
 
+from trainer.data.requests import RequestFeatures
 from trainer.data.vocabulary import Vocabulary
-from trainer.models.settings import ContentConfig, QueryTowerConfig
-from trainer.towers.content import ContentHistory
+from trainer.models.settings import QueryTowerConfig
+from trainer.scorers.fusion import Fusion
 from trainer.towers.layers import Adapter, HistoryAttention, IdEmbedding, TimeFeatures
-from trainer.towers.linear import LinearHistory
-from trainer.towers.popularity import PopularityWeight
 
 
 class QueryFeatures(TypedDict):
     """Features of B requests; each may be absent.
 
-    ``user``, ``language``, ``country``: int32 [B] vocabulary indices, 0 absent or unknown.
+    ``user``: int32 [B] vocabulary index, 0 absent or unknown. ``features``: name -> the same.
     ``history``: float32 [B, H, D] candidate vectors of the history's items, newest first, and
     ``history_mask``: bool [B, H]. ``text``: float32 [B, D], the text in the shared space, and
     ``text_mask``: bool [B]. ``timestamp``: int64 [B] unix seconds, 0 absent.
     """
 
     user: tf.Tensor
-    language: tf.Tensor
-    country: tf.Tensor
+    features: dict[str, tf.Tensor]
     history: tf.Tensor
     history_mask: tf.Tensor
     text: tf.Tensor
@@ -32,12 +30,7 @@ class QueryFeatures(TypedDict):
 
 
 def query_features(
-    *,
-    user: tf.Tensor,
-    language: tf.Tensor,
-    country: tf.Tensor,
-    timestamp: tf.Tensor | None,
-    history: tf.Tensor,
+    request: RequestFeatures,
     vectors: tf.Tensor,
     text: tf.Tensor,
     text_mask: tf.Tensor,
@@ -46,26 +39,25 @@ def query_features(
     """What the query tower reads, from indices.
 
     Args:
-        user, language, country, text, text_mask: As of `QueryFeatures`.
-        timestamp: Int64 [B]; None: the model doesn't use time.
-        history: Int32 [B, H] item rows, newest first, -1 pads.
+        request: B requests.
         vectors: Float32 [n, D], candidate vectors.
+        text, text_mask: As of `QueryFeatures`.
         positions: Int32 [B, H], where each history item is in ``vectors``; None: at its row.
     """
+    history = request["history"]
     return QueryFeatures(
-        user=user,
-        language=language,
-        country=country,
+        user=request["user"],
+        features=request["features"],
         history=tf.gather(vectors, tf.maximum(history, 0) if positions is None else positions),
         history_mask=history >= 0,
         text=text,
         text_mask=text_mask,
-        timestamp=tf.zeros_like(user, tf.int64) if timestamp is None else timestamp,
+        timestamp=request["timestamp"],
     )
 
 
 class QueryTower(tf.keras.layers.Layer):
-    """Query features of B requests -> vectors float32 [B, dimension].
+    """Query features of B requests -> vectors float32 [B, dimension], and what the fusion appends.
 
     Each present feature adds its vector, absent ones add nothing; a residual network, which
     also sees which features are present, corrects the sum.
@@ -74,10 +66,8 @@ class QueryTower(tf.keras.layers.Layer):
         vocabulary: Vocabulary of the training part.
         config: Which features are used and how often they are hidden in training.
         dimension: Size of the shared space.
+        fusion: Appends what else is compared.
         normalize: Whether the vectors have unit length.
-        popularity: Whether items' vectors end in their popularity; the query's then end in its weight.
-        linear_rank: Rank of the linear item-item model, appended to the items' vectors; 0 disables it.
-        content: Similarity of items to the history; None or disabled: not used.
     """
 
     def __init__(
@@ -85,44 +75,35 @@ class QueryTower(tf.keras.layers.Layer):
         vocabulary: Vocabulary,
         config: QueryTowerConfig,
         dimension: int,
+        fusion: Fusion,
         *,
         normalize: bool,
-        popularity: bool = False,
-        linear_rank: int = 0,
-        content: ContentConfig | None = None,
     ) -> None:
         super().__init__(name="query_tower")
         self._normalize = normalize
         self._config = config
-        self._dimension = dimension
-        self.linear = LinearHistory(linear_rank, name="linear") if linear_rank else None
-        self.content = (
-            ContentHistory(content.recency, name="content") if content is not None and content.enabled else None
-        )
-        self.popularity = PopularityWeight(name="popularity") if popularity else None
+        self._fusion = fusion
         self._user = (
             IdEmbedding(len(vocabulary.users), dimension, dropout=config.user_dropout, name="user")
             if config.user_id
             else None
         )
-        self._language = IdEmbedding(
-            len(vocabulary.languages), dimension, dropout=config.feature_dropout, name="language", start_at_zero=True
-        )
-        self._country = IdEmbedding(
-            len(vocabulary.countries), dimension, dropout=config.feature_dropout, name="country", start_at_zero=True
-        )
+        self._features = {
+            name: IdEmbedding(len(known), dimension, dropout=config.feature_dropout, name=name, start_at_zero=True)
+            for name, known in vocabulary.query_values.items()
+        }
         self._attention = HistoryAttention(dimension, name="history_attention")
         identity = tf.keras.initializers.Identity()
         self._history = tf.keras.layers.Dense(dimension, use_bias=False, kernel_initializer=identity, name="history")
         self._text = Adapter(dimension, start_as_identity=True, name="text")
         self._time = TimeFeatures(name="time_features") if config.time else None
         self._time_projection = tf.keras.layers.Dense(dimension, name="time") if config.time else None
-        self._fusion = tf.keras.Sequential(
+        self._residual = tf.keras.Sequential(
             [
                 tf.keras.layers.Dense(2 * dimension, activation="gelu"),
                 tf.keras.layers.Dense(dimension, kernel_initializer="zeros"),
             ],
-            name="fusion",
+            name="residual",
         )
 
     def call(self, features: QueryFeatures, training: bool = False) -> tf.Tensor:
@@ -132,11 +113,10 @@ class QueryTower(tf.keras.layers.Layer):
             mask &= tf.random.uniform(tf.shape(mask)) >= self._config.history_dropout
         has_history = tf.cast(tf.reduce_any(mask, axis=1, keepdims=True), tf.float32)
         has_text = tf.cast(features["text_mask"], tf.float32)[:, tf.newaxis]
-        # What is appended to the towers' own components is only for comparison.
-        total = self._history(self._attention(features["history"][..., : self._dimension], mask=mask))
+        total = self._history(self._attention(self._fusion.of_towers(features["history"]), mask=mask))
         total += self._text(features["text"]) * has_text
-        total += self._language(features["language"], training=training)
-        total += self._country(features["country"], training=training)
+        for name, embedding in self._features.items():
+            total += embedding(features["features"][name], training=training)
         if self._user is not None:
             total += self._user(features["user"], training=training)
         if self._time is not None and self._time_projection is not None:
@@ -146,17 +126,6 @@ class QueryTower(tf.keras.layers.Layer):
             total += (
                 self._time_projection(self._time(features["timestamp"])) * tf.cast(there, tf.float32)[:, tf.newaxis]
             )
-        fused = total + self._fusion(tf.concat([total, has_history, has_text], axis=1))
+        fused = total + self._residual(tf.concat([total, has_history, has_text], axis=1))
         vector = tf.math.l2_normalize(fused, axis=-1) if self._normalize else fused
-        parts = [vector]
-        if self.linear is not None and not training:
-            vectors = features["history"][..., self._dimension : self._dimension + self.linear.rank]
-            parts.append(self.linear(vectors, mask))
-        if self.content is not None and not training:
-            # Between the linear model's components and the popularity component.
-            start = self._dimension + (0 if self.linear is None else self.linear.rank)
-            end = features["history"].shape[-1] - (self.popularity is not None)
-            parts.append(self.content(features["history"][..., start:end], mask))
-        if self.popularity is not None:
-            parts.append(self.popularity(fused))
-        return tf.concat(parts, axis=1) if len(parts) > 1 else vector
+        return self._fusion.queries(vector, fused, features["history"], mask, training)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from trainer.data.heads import Head
 from trainer.evaluation.protocols.holdout import HoldOut
+from trainer.models.ranker import CatalogueRanker
 from trainer.models.ranking import RETRIEVAL
-from trainer.models.requests import CatalogueRanker
 
 _LOG = logging.getLogger(__name__)
 _WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)

@@ -9,8 +9,8 @@ from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.heads.events import HeadEvents, head_events
 from trainer.evaluation.heads.quality import evaluate_heads
 from trainer.models.calibration import Calibrations
+from trainer.models.ranker import CatalogueRanker
 from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker
 from trainer.training.calibration import calibrate
 from trainer.training.tensorboard import write_head_quality
 

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import UNKNOWN
 from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.metrics.ranking import rank_in_blocks
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.models.settings import LinearConfig
 from trainer.runs import Run
-from trainer.towers.linear import DEFAULT_REGULARIZATION, choices, partial_correlations
+from trainer.scorers.linear import DEFAULT_REGULARIZATION, choices, partial_correlations
 
 _LOG = logging.getLogger(__name__)
 _RECORD: Final = "regularization.json"
@@ -32,7 +33,7 @@ def choose_regularization(
     config: LinearConfig,
     hold_out: HoldOut | None,
     ids: npt.NDArray[np.integer],
-    histories: tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]],
+    histories: UserItems,
     size: int,
 ) -> float:
     """The configured value, or the one with the best NDCG@10 of the linear model alone on the validation part.
@@ -45,7 +46,7 @@ def choose_regularization(
         config: Settings of the linear model.
         hold_out: The validation part; None without one.
         ids: Int [N], vocabulary index of each item of the catalogue, 0 unknown.
-        histories: Int [U + 1] bounds and item indices below ``size`` of the training users' positives.
+        histories: Item indices below ``size`` of the training users' positives.
         size: Number of known items V.
     """
     if config.regularization is not None:
@@ -54,7 +55,7 @@ def choose_regularization(
         return float(run.read(_RECORD)["regularization"])
     if hold_out is None:
         return DEFAULT_REGULARIZATION
-    learned = choices(*histories, size)
+    learned = choices(histories, size)
     indices = ids[hold_out.candidate_rows]
     known = np.flatnonzero(indices != UNKNOWN)
     matrix = _history_matrix(hold_out, indices, size)

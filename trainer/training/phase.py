@@ -14,20 +14,20 @@ from trainer import interrupts
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
 from trainer.data.dataset import Dataset
+from trainer.data.item_table import ItemTable
 from trainer.data.pipeline import TrainingData
 from trainer.data.split import Split, some_users
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.advice import below_popularity, still_improving
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.evaluation.protocols.impression_holdout import make_hold_out
-from trainer.models.assembly import make_item_table, make_recommender, solve_linear
+from trainer.models.assembly import make_item_table, make_recommender
 from trainer.models.calibration import save_calibrations
+from trainer.models.ranker import CatalogueRanker
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker
 from trainer.models.text_search import SEARCH_RECORD, default_weights
 from trainer.runs import Run
-from trainer.towers.items import ItemTable
 from trainer.training.callbacks import Checkpoints, FiniteLossGuard, TensorBoardCurves, Validation, patience_is_over
 from trainer.training.crosslingual import CrossLingual
 from trainer.training.factors import choose_factor
@@ -75,7 +75,7 @@ class Phase:
         self.heads = self.vocabulary.heads(config.data.positives)
         names = CategoryNames.load(config.data.category_names, catalogue.category_labels)
         self.items: ItemTable = make_item_table(
-            catalogue, self.vocabulary, config.text, self._crosslingual.variants, names
+            config, catalogue, self.vocabulary, variants=self._crosslingual.variants, names=names
         )
         self._data = TrainingData(dataset, catalogue, self.vocabulary, parts, self.heads, config)
         self.hold_out = make_hold_out(dataset, catalogue, self.vocabulary, parts, config)
@@ -217,35 +217,35 @@ class Phase:
         return model
 
     def _solve_linear(self, model: Recommender) -> None:
-        linear, known = self._config.model.linear, len(self.vocabulary.items)
-        if model.query_tower.linear is None:
-            if linear.rank == "auto":
+        settings, known = self._config.model.linear, len(self.vocabulary.items)
+        linear = model.fusion.linear
+        if linear is None:
+            if settings.rank == "auto":
                 _LOG.info(
                     "No linear item-item model: %s known items are more than `model.linear.rank: auto` supports. Set a "
                     "number, such as 256, to enable it.",
                     f"{known:,}",
                 )
             return
-        ids, (indptr, rows) = self.items.ids.numpy(), self._data.histories
-        histories = (indptr, ids[rows] - 1)
-        regularization = choose_regularization(self.run, linear, self.hold_out, ids, histories, known)
-        solve_linear(linear, model, self._data.histories, known, regularization)
+        ids = self.items.ids.numpy()
+        histories = self._data.histories.renamed(ids - 1)
+        regularization = choose_regularization(self.run, settings, self.hold_out, ids, histories, known)
+        linear.fit(histories, self.items, regularization=regularization, new_items=settings.new_items)
 
     def _choose_factors(self, model: Recommender, measure: Callable[[], dict[str, float]] | None) -> None:
         """Chooses the factors of popularity, of the linear model and of content, one after another."""
-        popularity, choices = model.query_tower.popularity, self._config.training.popularity_factors
-        if popularity is not None and choices:
+        fusion, settings = model.fusion, self._config.model
+        choices = self._config.training.popularity_factors
+        if choices:
             # The factor used in training is preferred, then those close to it.
-            ordered = sorted({1.0, *choices}, key=lambda each: (max(each, 1.0 / each), each))
-            choose_factor(self.run, "popularity", popularity.factor, ordered, measure, metric="recall@10")
-        linear = model.query_tower.linear
-        if linear is not None:
-            factors = self._config.model.linear.factors
-            choose_factor(self.run, "linear", linear.factor, factors, measure, metric="ndcg@10")
-        content = model.query_tower.content
-        if content is not None:
-            factors = self._config.model.content.factors
-            choose_factor(self.run, "content", content.factor, factors, measure, metric="ndcg@10")
+            choices = sorted({1.0, *choices}, key=lambda each: (max(each, 1.0 / each), each))
+        for scorer, factors, metric in (
+            (fusion.popularity, choices, "recall@10"),
+            (fusion.linear, settings.linear.factors, "ndcg@10"),
+            (fusion.content, settings.content.factors, "ndcg@10"),
+        ):
+            if scorer is not None and factors:
+                choose_factor(self.run, scorer.name, scorer.factor, factors, measure, metric=metric)
 
     def _run_epochs(
         self, model: Recommender, callbacks: list[tf.keras.callbacks.Callback], start: int, epochs: int

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.config.settings import Config
+from trainer.data.item_table import ItemTable
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.models.assembly import typed_vectors
+from trainer.models.ranker import CatalogueRanker
 from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker, text_query_vectors
 from trainer.models.text_search import (
     CHOICES,
     SearchFeatures,
@@ -29,7 +30,6 @@ from trainer.models.text_search import (
     names_no_item,
 )
 from trainer.text.unit_vectors import unit
-from trainer.towers.items import ItemTable
 
 _LOG = logging.getLogger(__name__)
 _Floats = npt.NDArray[np.float32]
@@ -160,7 +160,7 @@ class _ValidationQueries:
                 vectors = unit(vectors + lengths * _gaussian_like(features.text, len(vectors), draws))
             # Every second user is unknown.
             rows = np.where(np.arange(len(generated.users)) % 2, generated.users, len(hold_out.requests))
-            queries = text_query_vectors(model, tf.constant(vectors), ranker.vectors, requests, rows)
+            queries = ranker.query_vectors(requests.at(rows), tf.constant(vectors))
             products = tf.matmul(queries, ranker.vectors, transpose_b=True)
             barred = hold_out.seen(generated.users)
             barred[np.arange(len(barred)), generated.wanted] = False

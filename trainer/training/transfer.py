@@ -59,7 +59,7 @@ class SourceModel:
         )
         heads = self.vocabulary.heads(source.config.data.positives)
         self._data = TrainingData(self.dataset, self.catalogue, self.vocabulary, self.parts, heads, self.config)
-        items = make_item_table(self.catalogue, self.vocabulary, text)
+        items = make_item_table(self.config, self.catalogue, self.vocabulary)
         self.model: Recommender = make_recommender(self.config, self.vocabulary, items, self._data.item_counts)
         all_weights(load_recommender(source), self.model).copy()
 

@@ -96,7 +96,7 @@ def test_the_test_part_is_the_project_s_own(tiny: DataConfig) -> None:
     users = sorted(set(parts.test["user_id"]))
     ids = sorted(set(parts.train_and_validation["item_id"]) | set(parts.test["item_id"]))
     for row, user in enumerate(users):
-        assert [ids[item] for item in problem.evaluated.of(row)] == history[user]
+        assert [ids[item] for item in problem.evaluated.of_user(row)] == history[user]
         assert {
             ids[item] for item in problem.test.indices[problem.test.indptr[row] : problem.test.indptr[row + 1]]
         } == {item for name, item in parts.test.select("user_id", "item_id").iter_rows() if name == user}
@@ -114,7 +114,7 @@ def test_cold_items_are_those_without_a_training_event(tiny: DataConfig) -> None
     assert len(parts.cold) == 12
     assert cold == parts.cold
     taste = np.array(["Sci-Fi" in text for text in problem.described], float)
-    likes = np.array([taste[problem.evaluated.of(user)].mean() > 0.5 for user in range(len(problem.evaluated))])
+    likes = np.array([taste[problem.evaluated.of_user(user)].mean() > 0.5 for user in range(len(problem.evaluated))])
     found = cold_start._measured(problem, lambda block: (taste == likes[block, None]) * 2.0 - problem.trained)
     # Cold items of the right genre first: there are fewer than ten of them, and the warm ones follow.
     assert found["recall@10 cold items"] == 1.0
@@ -132,7 +132,7 @@ def test_few_shot_learns_from_the_users_of_the_run_and_asks_all(tiny: DataConfig
     assert {user for user, row in zip(evaluated, problem.learner_of, strict=True) if row >= 0} == chosen
     for user, row in enumerate(problem.learner_of):
         if row >= 0:
-            assert problem.learners.of(row).tolist() == problem.evaluated.of(user).tolist()
+            assert problem.learners.of_user(row).tolist() == problem.evaluated.of_user(user).tolist()
 
 
 def test_validation_never_touches_the_test_part(tiny: DataConfig) -> None:
@@ -196,7 +196,7 @@ def test_baselines_learn_taste_and_fold_in_unknown_users(name: str, share: float
     assert np.isfinite(scores).all()
     # Users like the items of only one genre, every second item: half of a random list is theirs.
     taste = np.array(["Sci-Fi" in text for text in problem.described])
-    likes = np.array([taste[problem.evaluated.of(user)].mean() > 0.5 for user in range(80)])
+    likes = np.array([taste[problem.evaluated.of_user(user)].mean() > 0.5 for user in range(80)])
     unknown = problem.learner_of < 0
     assert unknown.sum() == (0 if share == 1.0 else 56)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
@@ -327,5 +327,5 @@ def test_positives_of_a_problem_keep_their_order(tmp_path: Path) -> None:
     history = pl.DataFrame({"user_id": ["u0"] * 3, "item_id": ["i5", "i0", "i3"], "timestamp": [1, 2, 3]})
     held_out = pl.DataFrame({"user_id": ["u0"], "item_id": ["i2"], "timestamp": [4]})
     problem = Problem.make(catalogue, history, history, held_out)
-    assert [["i0", "i2", "i3", "i5"][item] for item in problem.evaluated.of(0)] == ["i5", "i0", "i3"]
+    assert [["i0", "i2", "i3", "i5"][item] for item in problem.evaluated.of_user(0)] == ["i5", "i0", "i3"]
     assert problem.evaluated.matrix().toarray().tolist() == [[1, 0, 1, 1]]

@@ -1,20 +1,18 @@
-"""The typed client and its command line against the live server."""
+"""Both clients against the live server, over gRPC and REST."""
 
-import io
-import json
-import os
-import socket
-import subprocess
-import sys
+import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from serving import contract
 from serving.client import (
     BadRequestError,
     DeadlineExceededError,
@@ -22,324 +20,272 @@ from serving.client import (
     OverloadedError,
     Query,
     RecommenderClient,
-    ServerFaultError,
     ServingError,
     UnreachableError,
 )
-from serving.client import errors as client_errors
-from serving.client.cli import main
-from serving.client.encoding import inputs_of
-from tests.serving.live import ROOT, LiveServer
-from tests.serving.models import ITEMS
+from tests.serving.client.conftest import Live
+from tests.serving.client.servers import Use, blocking, both, free_port, in_a_loop
+from tests.serving.live import LiveServer
+from tests.serving.models import ECHO_DTYPES, ITEMS
+
+Call = Callable[[Any], Any]
+Ask = Callable[[Call], Any]
 
 
-def test_recommend(client: RecommenderClient) -> None:
-    items = client.recommend(user_id="42", language="zh", k=3)
-    assert [item.item_id for item in items] == ["2", "1", "3"]
-    best = items[0]
-    assert (best.title, best.language) == ("流浪地球", "zh")
-    assert best.score == pytest.approx(0.8 + 0.25)
-    assert best.heads == pytest.approx({"probability_like": 1 / (1 + np.exp(-1.05)), "predicted_rating": 0.525})
+@pytest.fixture(params=["grpc", "rest"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-def test_filters_and_history(client: RecommenderClient) -> None:
-    def ids(**query: object) -> list[str]:
-        return [item.item_id for item in client.recommend(**query)]  # type: ignore[arg-type]
-
-    assert ids(history=["1", "2"], k=2) == ["3", "4"]
-    assert ids(history=["1", "2"], include_seen=True, k=2) == ["1", "2"]
-    assert ids(exclude=["1", "item-日本-🎬"], categories=["animation"]) == []
-    assert ids(languages=["ja", "th"]) == ["4", "item-日本-🎬"]
-    assert ids(query="Солярис", k=1) == ["8"]
-    assert len(ids(k=1000)) == len(ITEMS)  # padding is gone
+@pytest.fixture(params=[blocking, in_a_loop])
+def use(request: pytest.FixtureRequest) -> Use:
+    chosen: Use = request.param
+    return chosen
 
 
-def test_batch_of_different_queries(client: RecommenderClient) -> None:
+@pytest.fixture
+def ask(live: Live, transport: str, use: Use) -> Ask:
+    """Calls a method of a client: of either kind, over either protocol."""
+    return lambda call: use(call, getattr(live, transport), "recommender", timeout=30)
+
+
+def ids(items: Any) -> list[str]:
+    return [item.item_id for item in items]
+
+
+def test_recommend(ask: Ask) -> None:
+    items = ask(lambda client: client.recommend(Query(user_id="42", language="zh", k=3)))
+    assert [(item.item_id, item.title, item.language) for item in items] == [
+        ("2", "流浪地球", "zh"),
+        ("1", "Toy Story", "en"),
+        ("3", "باب الحديد", "ar"),
+    ]
+    assert items[0].score == np.float32(0.8) + np.float32(0.25)
+    assert items[0].heads == pytest.approx({"probability_like": 1 / (1 + np.exp(-1.05)), "predicted_rating": 0.525})
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (Query(history=["1", "2"], k=2), ["3", "4"]),
+        (Query(history=["1", "2"], include_seen=True, k=2), ["1", "2"]),
+        (Query(exclude=["1", "item-日本-🎬"], categories=["animation"]), []),
+        (Query(languages=["ja", "th"]), ["4", "item-日本-🎬"]),
+        (Query(query="Солярис", k=1), ["8"]),
+    ],
+)
+def test_filters_and_history(ask: Ask, query: Query, expected: list[str]) -> None:
+    assert ids(ask(lambda client: client.recommend(query))) == expected
+
+
+def test_padding_is_gone(ask: Ask) -> None:
+    assert len(ask(lambda client: client.recommend(Query(k=1000)))) == len(ITEMS)
+
+
+def test_batch_of_different_queries(ask: Ask) -> None:
     queries = [
         Query(k=1),
         Query(k=5, history=["1"], languages=["en", "es"]),
         Query(k=2, language="ko", timestamp=datetime(2026, 1, 1, tzinfo=UTC), exclude=["1", "2"]),
         Query(categories=["no such category"]),
     ]
-    rows = client.recommend_batch(queries)
-    assert [[item.item_id for item in row] for row in rows] == [["1"], ["7"], ["5", "3"], []]
-    for row, query in zip(rows, queries, strict=True):  # one by one gives the same
-        for item, alone in zip(row, client.recommend_batch([query])[0], strict=True):
-            assert (item.item_id, item.title, item.score) == (alone.item_id, alone.title, alone.score)
-            assert item.heads == pytest.approx(alone.heads)
-    assert client.recommend_batch([]) == []
+    rows = ask(lambda client: client.recommend_batch(queries))
+    assert [ids(row) for row in rows] == [["1"], ["7"], ["5", "3"], []]
+
+    def one(query: Query) -> Any:
+        return ask(lambda client: client.recommend(query))
+
+    for row, alone in zip(rows, map(one, queries), strict=True):  # one by one gives the same
+        assert [(a.item_id, a.title, a.score) for a in row] == [(a.item_id, a.title, a.score) for a in alone]
+        assert [item.heads for item in row] == [pytest.approx(item.heads) for item in alone]
+    assert ask(lambda client: client.recommend_batch([])) == []
 
 
-def test_retrieve_has_no_titles_and_heads(client: RecommenderClient) -> None:
-    ((item,),) = client.retrieve_batch([Query(k=1)])
+def test_retrieve_has_no_titles_and_heads(ask: Ask) -> None:
+    ((item,),) = ask(lambda client: client.retrieve_batch([Query(k=1)]))
     assert (item.item_id, item.language, item.title, dict(item.heads)) == ("1", "en", "", {})
 
 
-def test_rank(client: RecommenderClient) -> None:
-    items = client.rank(["8", "unknown", "1"], language="ru")
-    assert [item.item_id for item in items] == ["8", "unknown", "1"]
-    assert items[0].score == pytest.approx(0.45)
+def test_rank(ask: Ask) -> None:
+    items = ask(lambda client: client.rank(Query(language="ru"), ["8", "unknown", "1"]))
+    assert ids(items) == ["8", "unknown", "1"]
+    assert items[0].score == np.float32(np.float32(0.2) + np.float32(0.25))
     assert set(items[0].heads) == {"probability_like"}
     assert (items[1].score, dict(items[1].heads)) == (None, {})
-    assert client.rank([]) == []
-    short, long = client.rank_batch([Query(), Query()], [["1"], ["1", "2", "3"]])
+    assert ask(lambda client: client.rank(Query(), [])) == []
+    short, long = ask(lambda client: client.rank_batch([Query(), Query()], [["1"], ["1", "2", "3"]]))
     assert (len(short), len(long)) == (1, 3)
     with pytest.raises(BadRequestError, match="1 queries but 2 lists"):
-        client.rank_batch([Query()], [["1"], ["2"]])
+        ask(lambda client: client.rank_batch([Query()], [["1"], ["2"]]))
 
 
-def test_encode(client: RecommenderClient) -> None:
+def test_encode(ask: Ask) -> None:
     texts = ["科幻电影", "أفلام", "หนัง", "공상과학", "🎬", "", "x" * 100_000]
-    vectors = client.encode(texts)
-    assert vectors.shape == (len(texts), 512)
-    assert vectors.dtype == np.float32
-    np.testing.assert_array_equal(vectors[:1], client.encode(texts[:1]))
-    assert client.encode([]).shape == (0, 512)
+    vectors = ask(lambda client: client.encode(texts))
+    assert (vectors.shape, vectors.dtype) == ((len(texts), 512), np.float32)
+    np.testing.assert_array_equal(vectors[:1], ask(lambda client: client.encode(texts[:1])))
+    assert ask(lambda client: client.encode([])).shape == (0, 512)
 
 
-def test_status_and_metadata(client: RecommenderClient) -> None:
-    (status,) = client.status()
+def test_status_metadata_and_health(ask: Ask) -> None:
+    (status,) = ask(lambda client: client.status())
     assert (status.version, status.state, status.error_code) == (1, "AVAILABLE", "OK")
-    metadata = client.metadata()
+    metadata = ask(lambda client: client.metadata())
     assert (metadata.name, metadata.version) == ("recommender", 1)
     assert {"serving_default", "retrieve", "rank", "encode_text"} <= set(metadata.signatures)
     assert not any(name.startswith("__") for name in metadata.signatures)
     inputs = metadata.signatures["serving_default"].inputs
     assert (inputs["history"].dtype, inputs["history"].shape) == ("string", (-1, -1))
     assert inputs["k"].dtype == "int32"
+    assert ask(lambda client: client.health()) == "SERVING"
 
 
-def test_history_is_padded_in_front_and_other_lists_behind() -> None:
-    queries = [Query(history=["1", "2", "3"], exclude=["1"]), Query(history=["9"], exclude=["2", "3"]), Query()]
-    inputs = inputs_of(contract.RECOMMEND, queries)
-    assert inputs["history"].tolist() == [[b"1", b"2", b"3"], [b"", b"", b"9"], [b"", b"", b""]]
-    assert inputs["exclude"].tolist() == [[b"1", b""], [b"2", b"3"], [b"", b""]]
-    assert inputs["languages"].shape == (3, 0)
-    assert inputs["k"].dtype.name == "int32"
-    assert inputs["timestamp"].dtype.name == "int64"
+def test_every_type_comes_back(ask: Ask, transport: str) -> None:
+    sent: dict[str, Any] = {}
+    for dtype in ECHO_DTYPES:
+        if dtype == "string":
+            sent[dtype] = np.array([["a", b"\xff\x00"], ["😀", ""]], dtype=object)
+        elif dtype == "bfloat16":
+            from ml_dtypes import bfloat16
+
+            sent[dtype] = np.array([0.5, -3.0], bfloat16)
+        elif not dtype.startswith("complex"):
+            sent[dtype] = np.array([[1, 0]], dtype)
+        elif transport == "grpc":
+            sent[dtype] = np.array([1 - 2j], dtype)
+    sent["float32"] = np.array([0.1, np.nan, -np.inf, 3e38], np.float32)
+    sent["int64"] = np.array([-(2**63), 2**63 - 1])
+    if transport == "rest":
+        # The signature has complex inputs, which JSON can't represent: only the refusal can be tested.
+        with pytest.raises(BadRequestError, match="complex"):
+            ask(lambda client: client.predict("echo", sent))
+        return
+    outputs = ask(lambda client: client.predict("echo", sent))
+    for dtype, array in sent.items():
+        assert outputs[dtype].dtype == array.dtype
+        assert outputs[dtype].shape == array.shape
+    np.testing.assert_array_equal(outputs["float32"], sent["float32"])
+    assert outputs["string"].tolist() == [[b"a", b"\xff\x00"], ["😀".encode(), b""]]
 
 
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
-        ({"user_id": 42}, "user_id must be str, got int 42"),
-        ({"history": "1"}, "history must be a sequence of str, got str"),
-        ({"history": [1]}, "history must be str, got int 1"),
-        ({"exclude": None}, "exclude must be a sequence of str"),
-        ({"k": 0}, "k must be between 1 and"),
-        ({"k": 2**31}, "k must be between 1 and"),
-        ({"k": "5"}, "k must be int, got str"),
-        ({"k": True}, "k must be int, got bool"),
-        ({"timestamp": 1.5}, "timestamp must be int, got float"),
-        ({"timestamp": datetime(2026, 1, 1)}, "no time zone"),
-        ({"query": "\ud800"}, "not valid Unicode"),
-    ],
-)
-def test_bad_values_are_named_before_anything_is_sent(query: dict[str, object], message: str) -> None:
-    with RecommenderClient("localhost:1") as unconnected, pytest.raises(BadRequestError, match=message):
-        unconnected.recommend(**query)  # type: ignore[arg-type]
+def test_output_filter(ask: Ask) -> None:
+    inputs = {"item_ids": np.array([["1"]], dtype=object), "history": np.empty((1, 0), dtype=object)}
+    inputs |= {name: np.array([""], dtype=object) for name in ("user_id", "query", "language", "country")}
+    inputs["timestamp"] = np.array([0])
+    assert list(ask(lambda client: client.predict("rank", inputs, ["scores"]))) == ["scores"]
+    with pytest.raises(BadRequestError, match="none"):
+        ask(lambda client: client.predict("rank", inputs, ["none"]))
 
 
-def test_errors_from_the_server(server: LiveServer, client: RecommenderClient) -> None:
-    with (
-        RecommenderClient(server.address, "other") as other,
-        pytest.raises(ModelNotFoundError, match=r"Latest\(other\).*--model_name"),
-    ):
-        other.recommend()
-    with (
-        RecommenderClient(server.address, version=5) as fifth,
-        pytest.raises(ModelNotFoundError, match="Specific"),
-    ):
-        fifth.recommend()
-    with pytest.raises(BadRequestError, match=r"input size does not match signature"):
-        client.predict("rank", {})
-    with pytest.raises(BadRequestError, match='signature key "nothing" not found'):
-        client.predict("nothing", {})
+def test_errors(ask: Ask) -> None:
+    with pytest.raises(BadRequestError, match=r"named input|input size does not match signature"):
+        ask(lambda client: client.predict("rank", {}))
+    with pytest.raises(BadRequestError, match=r'signature.*"none"'):
+        ask(lambda client: client.predict("none", {}))
+    with pytest.raises(BadRequestError, match="timeout"):
+        ask(lambda client: client.encode(["a"], timeout=-1))
     with pytest.raises(DeadlineExceededError, match=r"within 0\.3 s"):
-        client.predict("slow", {"seconds": np.array([1.0])}, timeout=0.3)
+        ask(lambda client: client.predict("slow", {"seconds": np.array([1.0])}, timeout=0.3))
 
 
-def test_unreachable_server() -> None:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        target = f"localhost:{free.getsockname()[1]}"
-    with (
-        RecommenderClient(target, timeout=5) as unreachable,
-        pytest.raises(UnreachableError, match=r"no model server responds at .* Start one with"),
-    ):
-        unreachable.recommend()
+def test_a_model_or_version_that_is_not_served(live: Live, transport: str, use: Use) -> None:
+    target = getattr(live, transport)
+    for options, message in (({"model_name": "other"}, r"Latest\(other\).*--model_name"), ({"version": 7}, "Specific")):
+        arguments: dict[str, Any] = {"model_name": "recommender", **options}
+        with pytest.raises(ModelNotFoundError, match=message):
+            use(lambda client: client.recommend(Query()), target, **arguments)
 
 
-def test_every_status_has_its_error() -> None:
-    class Failed(grpc.RpcError):
-        def __init__(self, code: grpc.StatusCode) -> None:
-            self._code = code
-
-        def code(self) -> grpc.StatusCode:
-            return self._code
-
-        def details(self) -> str:
-            return "why"
-
-    kinds = {
-        grpc.StatusCode.UNAVAILABLE: UnreachableError,
-        grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
-        grpc.StatusCode.NOT_FOUND: ModelNotFoundError,
-        grpc.StatusCode.INVALID_ARGUMENT: BadRequestError,
-        grpc.StatusCode.FAILED_PRECONDITION: BadRequestError,
-        grpc.StatusCode.UNIMPLEMENTED: BadRequestError,
-        grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
-        grpc.StatusCode.INTERNAL: ServerFaultError,
-        grpc.StatusCode.UNKNOWN: ServerFaultError,
-    }
-    for code, kind in kinds.items():
-        error = client_errors.from_rpc_error(Failed(code), "host:1", "m", 1.0)
-        assert type(error) is kind
-        assert isinstance(error, ServingError)
-        assert error.code is code
-        assert "host:1" in str(error)
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_compressed_requests_are_understood(live: Live, transport: str, compression: str | None) -> None:
+    texts = ["x" * 1000] * 50
+    with RecommenderClient(getattr(live, transport), compression=compression, timeout=30) as client:
+        assert client.encode(texts).shape == (50, 512)
 
 
-def test_unix_socket(server: LiveServer, client: RecommenderClient) -> None:
-    with RecommenderClient(f"unix:{server.base_path / 'socket'}") as local:
-        assert local.recommend(k=3) == client.recommend(k=3)
+def test_a_pinned_version_and_its_metadata(live: Live, transport: str) -> None:
+    with RecommenderClient(getattr(live, transport), version=1, timeout=30) as client:
+        assert ids(client.recommend(Query(k=1))) == ["1"]
+        assert [version.version for version in client.status()] == [1]
 
 
-def test_one_client_in_many_threads(client: RecommenderClient) -> None:
-    expected = client.recommend(language="zh")
-    with ThreadPoolExecutor(16) as pool:
-        results = list(pool.map(lambda _: client.recommend(language="zh"), range(200)))
-    assert all(result == expected for result in results)
+def test_many_at_once(live: Live, transport: str) -> None:
+    query, target = Query(language="zh", k=5), getattr(live, transport)
+
+    async def together(client: Any) -> list[Any]:
+        return await asyncio.gather(*(client.recommend(query) for _ in range(50)))
+
+    with RecommenderClient(target, timeout=60) as client:
+        expected = client.recommend(query)
+        with ThreadPoolExecutor(16) as pool:
+            assert all(items == expected for items in pool.map(lambda _: client.recommend(query), range(200)))
+    assert all(items == expected for items in in_a_loop(together, target, "recommender", timeout=60))
 
 
-def run(*arguments: str, server: LiveServer | None = None) -> subprocess.CompletedProcess[str]:
-    address = [] if server is None else ["--address", server.address]
-    command, *rest = arguments
-    return subprocess.run(
-        [sys.executable, "-m", "serving.client", command, *address, *rest],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=60,
-    )
+@both
+def test_unix_socket(live: Live, use: Use) -> None:
+    def ask(target: str) -> Any:
+        return use(lambda client: client.recommend(Query(k=3)), target, "recommender", timeout=30)
+
+    assert ask(live.unix) == ask(live.grpc)
 
 
-def test_cli_recommend_table(server: LiveServer) -> None:
-    done = run("recommend", "--user", "42", "--language", "zh", "--k", "8", server=server)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = [line.split() for line in done.stdout.splitlines()]
-    first = next(line for line in lines if line[:1] == ["1"])
-    assert first[:5] == ["1", "流浪地球", "zh", "2", "1.0500"]
-    assert "p(like)" in done.stdout
-    assert "predicted rating" in done.stdout
-    assert "[2006]" in done.stdout  # brackets are not markup
-    assert "item-日本-🎬" in done.stdout
-
-
-def test_cli_columns_are_aligned_for_wide_characters(server: LiveServer) -> None:
-    from wcwidth import wcswidth
-
-    done = run("recommend", "--k", "8", server=server)
-    rows = [line for line in done.stdout.splitlines() if line.strip() and line.split()[0].isdigit()]
-    assert len(rows) == 8
-    scores = [f"{item[4]:.4f}" for item in ITEMS]
-    ends = {wcswidth(row[: row.index(score) + len(score)]) for row, score in zip(rows, scores, strict=True)}
-    assert len(ends) == 1
-
-
-def test_cli_json(server: LiveServer) -> None:
-    done = run(
-        "recommend", "--json", "--history", "1,2", "--history", "3", "--exclude", "4", "--languages", "ko,ru,th",
-        "--k", "5", server=server,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    items = json.loads(done.stdout)
-    assert [item["item_id"] for item in items] == ["5", "8"]
-    assert items[0]["title"] == "기생충"
-    assert "기생충" in done.stdout
-    assert set(items[0]["heads"]) == {"probability_like", "predicted_rating"}
-
-
-def test_cli_other_commands(server: LiveServer, capsys: pytest.CaptureFixture[str]) -> None:
-    at = ["--address", server.address]
-
-    def output_of(*arguments: str) -> str:
-        assert main([arguments[0], *at, *arguments[1:]]) == 0
-        return capsys.readouterr().out
-
-    assert json.loads(output_of("rank", "--items", "8,nope,1", "--json")) == [
-        {
-            "item_id": "1",
-            "score": pytest.approx(0.9),
-            "heads": {"probability_like": pytest.approx(0.7109495)},
-        },
-        {"item_id": "8", "score": pytest.approx(0.2), "heads": {"probability_like": pytest.approx(0.549834)}},
-        {"item_id": "nope", "score": None, "heads": {}},
-    ]
-    assert "unknown item" in output_of("rank", "--items", "8", "--items", "nope")
-    assert "first 5 of 512" in output_of("encode", "科幻电影", "science fiction")
-    assert len(json.loads(output_of("encode", "--json", "a"))[0]["embedding"]) == 512
-    assert json.loads(output_of("status", "--json"))[0]["state"] == "AVAILABLE"
-    assert "AVAILABLE" in output_of("status")
-    assert "no items" in output_of("recommend", "--categories", "none")
-
-
-def test_cli_errors_are_one_line(server: LiveServer, capsys: pytest.CaptureFixture[str]) -> None:
-    def failed(*arguments: str) -> tuple[int, str]:
-        try:
-            status = main(arguments)
-        except SystemExit as stop:
-            status = int(str(stop.code))
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert captured.err.startswith("error: ")
-        assert captured.err.count("\n") == 1
-        return status, captured.err
-
-    address = ("--address", server.address)
-    assert failed("recommend", *address, "--model", "other")[0] == 5
-    assert failed("recommend", *address, "--k", "0")[0] == 2
-    assert failed("recommend", "--address", "localhost:1", "--timeout", "5")[0] == 3
-    with socket.create_server(("localhost", 0)) as mute:  # accepts and never sends anything
-        silent = f"localhost:{mute.getsockname()[1]}"
-        assert failed("recommend", "--address", silent, "--timeout", "0.3")[0] == 4
-    status, error = failed("recommend", "--k", "many")
-    assert status == 2
-    assert "--k" in error
-    assert failed("recommend", "--languges", "de")[0] == 2
-    assert failed()[0] == 2
-    assert failed("rank")[0] == 2
-
-
-def test_cli_copes_with_a_narrow_encoding(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", out)
-    assert main(["recommend", "--address", server.address, "--k", "2"]) == 0
-    out.flush()
-    assert b"Toy Story" in out.buffer.getvalue()
-
-
-def test_cli_survives_a_closed_pipe(server: LiveServer) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "serving.client", "recommend", "--address", server.address],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    assert process.stderr.read() == ""
-    assert process.wait(30) == 0
-
-
-def test_closing_leaves_a_given_channel_open(server: LiveServer) -> None:
-    with RecommenderClient(channel=server.channel) as borrowed:
-        assert borrowed.recommend(k=1)
+def test_closing_leaves_a_given_channel_open(live: Live) -> None:
+    channel = live.server.channel
+    with RecommenderClient(channel=channel) as borrowed:
+        assert borrowed.recommend(Query(k=1))
     ready = threading.Event()
-    server.channel.subscribe(lambda state: ready.set() if state is grpc.ChannelConnectivity.READY else None)
+    channel.subscribe(lambda state: ready.set() if state is grpc.ChannelConnectivity.READY else None)
     assert ready.wait(10)
-    assert server.states() == {1: "AVAILABLE"}
+    assert live.server.states() == {1: "AVAILABLE"}
+
+
+@both
+def test_fallback_to_the_live_rest_api(live: Live, use: Use) -> None:
+    target = f"localhost:{free_port()}"
+    options: dict[str, Any] = {"model_name": "recommender", "fallback": live.rest, "timeout": 30}
+    assert ids(use(lambda client: client.recommend(Query(k=2)), target, **options)) == ["1", "2"]
+    assert use(lambda client: client.metadata(), target, **options).version == 1
+
+
+def test_swapped_ports_are_recognised(live: Live) -> None:
+    with pytest.raises(UnreachableError, match="write http://host:port"):
+        RecommenderClient(live.rest.removeprefix("http://"), retry=None).recommend(Query())
+    with pytest.raises(UnreachableError, match="write host:port"):
+        RecommenderClient(f"http://{live.grpc}", retry=None).recommend(Query())
+
+
+class Slow(tf.Module):  # type: ignore[misc]
+    """Busy for some milliseconds per request."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float64, name="x")])  # type: ignore[untyped-decorator]
+    def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        end = tf.timestamp() + 0.2
+        now = tf.while_loop(lambda now: now < end, lambda _: tf.timestamp(), [tf.timestamp()])[0]
+        return {"y": x + tf.minimum(now, 0.0)}
+
+
+def test_a_full_queue_is_overload(tmp_path: Path) -> None:
+    model = Slow()
+    tf.saved_model.save(model, str(tmp_path / "models" / "1"), signatures=model.__call__)
+    parameters = tmp_path / "batching.config"
+    parameters.write_text(
+        "max_batch_size { value: 1 } batch_timeout_micros { value: 0 } "
+        "max_enqueued_batches { value: 1 } num_batch_threads { value: 1 }"
+    )
+    rest = free_port()
+    flags = ("--enable_batching", f"--batching_parameters_file={parameters}", f"--rest_api_port={rest}")
+
+    def one(client: RecommenderClient) -> str:
+        try:
+            client.predict("serving_default", {"x": np.array([0.5])})
+        except ServingError as error:
+            return type(error).__name__
+        return "OK"
+
+    with LiveServer(tmp_path / "models", *flags) as server, ThreadPoolExecutor(12) as pool:
+        for target in (server.address, f"http://localhost:{rest}"):
+            with RecommenderClient(target, timeout=60, retry=None) as client:
+                assert one(client) == "OK"
+                results = set(pool.map(one, [client] * 12))
+            assert results == {"OK", OverloadedError.__name__}

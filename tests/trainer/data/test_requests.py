@@ -3,10 +3,13 @@
 import numpy as np
 import polars as pl
 import pytest
+import tensorflow as tf
 
+from serving import contract
 from tests.trainer.tiny import tiny_dataset
 from trainer.data.catalogue import Catalogue
-from trainer.data.requests import Requests, request_batch_signature, user_profiles, vocabulary_indices
+from trainer.data.query_features import QUERY_FEATURES, user_profiles
+from trainer.data.requests import Requests, request_batch_signature, vocabulary_indices
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.protocols.holdout import HoldOut
 
@@ -18,7 +21,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 @pytest.fixture
 def vocabulary() -> Vocabulary:
-    return Vocabulary(["u1", "u2"], [], ["ko", "pt-BR"], ["BR"], [], {}, {}, ["rating"])
+    return Vocabulary(["u1", "u2"], [], [], {"language": ["ko", "pt-BR"], "country": ["BR"]}, {}, {}, ["rating"])
 
 
 POSITIVES = pl.DataFrame(
@@ -29,8 +32,8 @@ POSITIVES = pl.DataFrame(
     }
 )
 PROFILES = pl.DataFrame(
-    {"user_id": ["u1", "u9"], "user_language": ["ko", "pt-BR"], "country": [None, "BR"]},
-    schema={"user_id": pl.String, "user_language": pl.String, "country": pl.String},
+    {"user_id": ["u1", "u9"], "profile_language": ["ko", "pt-BR"], "profile_country": [None, "BR"]},
+    schema={"user_id": pl.String, "profile_language": pl.String, "profile_country": pl.String},
 )
 
 
@@ -48,44 +51,45 @@ def test_who_asks_when_in_which_language(catalogue: Catalogue, vocabulary: Vocab
     assert len(requests) == 3
     assert requests.users.tolist() == [0, 1, 0]
     # u9's first event is in Korean; u1's has no language, so the profile's counts.
-    assert requests.languages.tolist() == [1, 1, 0]
-    assert requests.countries.tolist() == [1, 0, 0]
+    assert requests.features["language"].tolist() == [1, 1, 0]
+    assert requests.features["country"].tolist() == [1, 0, 0]
     assert requests.timestamps.tolist() == [60, 50, 0]
-    assert requests.indptr.tolist() == [0, 1, 3, 3]
-    assert requests.items.tolist() == rows(catalogue, "i2", "i1", "i3")
+    assert requests.histories.indptr.tolist() == [0, 1, 3, 3]
+    assert requests.histories.items.tolist() == rows(catalogue, "i2", "i1", "i3")
     unknown = Requests.of_users(users, POSITIVES, catalogue, vocabulary, known=False, profiles=PROFILES)
     assert unknown.users.tolist() == [0, 0, 0]
-    assert unknown.languages.tolist() == [2, 1, 0]
+    assert unknown.features["language"].tolist() == [2, 1, 0]
     assert unknown.timestamps.tolist() == [0, 0, 0]
 
 
 def test_runs_of_requests_and_their_batches(catalogue: Catalogue, vocabulary: Vocabulary) -> None:
     requests = Requests.of_users(["u9", "u1", "u2"], POSITIVES, catalogue, vocabulary, profiles=PROFILES)
-    assert requests.newest(2).tolist() == [
+    assert requests.histories.newest(2).tolist() == [
         [*rows(catalogue, "i2"), -1],
         rows(catalogue, "i3", "i1"),
         [*rows(catalogue, "i5"), -1],
     ]
-    assert requests.newest(1)[:, 0].tolist() == rows(catalogue, "i2", "i3", "i5")
+    assert requests.histories.newest(1)[:, 0].tolist() == rows(catalogue, "i2", "i3", "i5")
     part = requests[1:3]
-    assert part.newest(2).tolist() == requests.newest(2)[1:].tolist()
-    assert part.histories().numpy().tolist() == [rows(catalogue, "i1", "i3"), [*rows(catalogue, "i5"), -1]]
+    assert part.histories.newest(2).tolist() == requests.histories.newest(2)[1:].tolist()
+    assert part.histories.padded().tolist() == [rows(catalogue, "i3", "i1"), [*rows(catalogue, "i5"), -1]]
     assert len(requests[3:9]) == 0
-    assert requests[0:0].newest(4).shape == (0, 4)
-    batch = requests.and_nobody().batch(2, np.array([3, 1, 1]))
+    assert requests[0:0].histories.newest(4).shape == (0, 4)
+    batch = requests.and_nobody().at(np.array([3, 1, 1])).batch(2)
     assert batch["history"].numpy().tolist() == [[-1, -1], *[rows(catalogue, "i3", "i1")] * 2]
     assert batch["user"].numpy().tolist() == [0, 1, 1]
-    assert batch["language"].numpy().tolist() == [0, 1, 1]
+    assert batch["features"]["language"].numpy().tolist() == [0, 1, 1]
     assert batch["text"].numpy().tolist() == [-1] * 3
     signature = request_batch_signature(2)
-    assert all(signature[name].is_compatible_with(batch[name]) for name in signature)  # type: ignore[literal-required]
+    specs, values = tf.nest.flatten(signature), tf.nest.flatten(batch)
+    assert all(spec.is_compatible_with(value) for spec, value in zip(specs, values, strict=True))
     assert list(signature) == list(batch)
 
 
 def test_no_history_at_all() -> None:
-    nobody = Requests.of_histories(np.zeros(3, np.int64), np.zeros(0, np.int32))
-    assert nobody.newest(3).tolist() == [[-1] * 3] * 2
-    assert nobody.histories().shape == (2, 0)
+    nobody = Requests.of_nobody(2)
+    assert nobody.histories.newest(3).tolist() == [[-1] * 3] * 2
+    assert nobody.histories.padded().shape == (2, 0)
 
 
 @pytest.mark.parametrize("columns", [["a"], ["b", "a"], ["missing", "a"]])
@@ -99,12 +103,16 @@ def test_the_first_text_that_is_there_counts(columns: list[str]) -> None:
 def test_profiles_are_read_where_there_are_any(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> None:
     dataset = tiny_dataset(tmp_path_factory.mktemp("profiles") / "data")
     profiles = user_profiles(dataset)
-    languages = dict(profiles.select("user_id", "user_language").iter_rows())
+    languages = dict(profiles.select("user_id", "profile_language").iter_rows())
     assert [languages[f"u{user}"] for user in range(4)] == ["ko", "en", "en", "ko"]
 
 
 def test_validation_asks_as_the_users_would(catalogue: Catalogue, vocabulary: Vocabulary) -> None:
     held_out = pl.DataFrame({"user_id": ["u1", "u1"], "item_id": ["i7", "i9"], "timestamp": [80, 70]})
     hold_out = HoldOut(catalogue, vocabulary, POSITIVES, held_out, candidates=5, profiles=PROFILES)
-    assert hold_out.requests.languages.tolist() == [1]
+    assert hold_out.requests.features["language"].tolist() == [1]
     assert hold_out.requests.timestamps.tolist() == [70]
+
+
+def test_features_are_inputs_of_the_signatures() -> None:
+    assert {feature.name for feature in QUERY_FEATURES} <= set(contract.QUERY_INPUTS)

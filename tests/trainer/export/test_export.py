@@ -14,15 +14,17 @@ import tensorflow_text  # noqa: F401  (registers the graph's operations)
 
 from tests.trainer.tiny import GENRES, tiny_config, tiny_dataset
 from trainer.data.catalogue import Catalogue
-from trainer.data.requests import Requests, user_profiles
+from trainer.data.query_features import user_profiles
+from trainer.data.requests import Requests
 from trainer.data.split import training_part
+from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary, index_of
 from trainer.errors import BabelrecError
 from trainer.export.export import export
 from trainer.export.index import BruteForceIndex, ScannIndex, choose_index, recall_of_exact
 from trainer.export.settings import ExportConfig
 from trainer.models.assembly import load_recommender
-from trainer.models.requests import CatalogueRanker
+from trainer.models.ranker import CatalogueRanker
 from trainer.runs import Run
 from trainer.training.fit import fit
 
@@ -138,12 +140,12 @@ def test_the_graph_answers_as_the_model_that_was_trained(
     parts = training_part(tiny_run.dataset(), tiny_run.config)
     profiles = user_profiles(tiny_run.dataset())
     requests = Requests.of_users(users, parts.train, catalogue, vocabulary, profiles=profiles)
-    assert set(requests.languages) == {index_of(vocabulary.languages)[tag] for tag in ("ko", "en")}
+    assert set(requests.features["language"]) == {index_of(vocabulary.languages)[tag] for tag in ("ko", "en")}
     expected = ranker.rank(requests, 10)
-    indptr, rows = requests.indptr, requests.items
     # The graph knows the users' own languages.
     answer = ask(
-        user_id=users, history=[[catalogue.item_ids[row] for row in rows[indptr[u] : indptr[u + 1]]] for u in range(7)]
+        user_id=users,
+        history=[[catalogue.item_ids[row] for row in requests.histories.of_user(user)] for user in range(7)],
     )
     met = {user: set(parts.observed.filter(user_id=user)["item_id"]) for user in users}
     for line, user in enumerate(users):
@@ -157,9 +159,9 @@ def test_probabilities_are_calibrated_as_the_run_found(
 ) -> None:
     model = load_recommender(tiny_run)
     ranker = CatalogueRanker(model, model.items, {"retrieval": 1.0}, candidates=20)
-    history, asked = np.array([0, 2, 4], np.int32), np.array([6, 7, 8, 9])
+    history, asked = [0, 2, 4], np.array([6, 7, 8, 9])
     pairs = (np.zeros(4, np.int64), asked)
-    raw = ranker.outputs(Requests.of_histories(np.array([0, 3]), history), pairs)
+    raw = ranker.outputs(Requests.of_histories(UserItems.of_lists([history])), pairs)
     column = next(place for place, head in enumerate(model.heads) if head.name == "like")
     found = tiny_run.read("calibration.json")["like"]
     assert found["method"] != "none", "or the test would see nothing"

@@ -15,9 +15,11 @@ import tensorflow as tf
 from tests.trainer.export.test_export import Answer, asker, ids
 from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config.settings import dump_config
-from trainer.data.catalogue import Catalogue, group_by_user
-from trainer.data.requests import Requests, user_profiles
+from trainer.data.catalogue import Catalogue
+from trainer.data.query_features import user_profiles
+from trainer.data.requests import Requests
 from trainer.data.split import split
+from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.export.export import export
@@ -25,12 +27,11 @@ from trainer.models.assembly import (
     load_recommender,
     make_item_table,
     make_recommender,
-    solve_linear,
     text_ranker,
     typed_vectors,
 )
+from trainer.models.ranker import CatalogueRanker
 from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker
 from trainer.models.text_search import SEARCH_RECORD
 from trainer.models.weights import save_weights
 from trainer.runs import Run
@@ -67,22 +68,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     parts = split(data, config.data)
     vocabulary = Vocabulary.from_training(data, catalogue, parts, config)
     vocabulary.save(run.vocabulary)
-    items = make_item_table(catalogue, vocabulary, config.text)
+    items = make_item_table(config, catalogue, vocabulary)
     counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue)).astype(np.float32)
-    model = make_recommender(config, vocabulary, items, tf.constant(counts))
+    model = make_recommender(config, vocabulary, items, counts)
     users = sorted(set(parts.train["user_id"]))
-    histories = group_by_user(parts.train, catalogue, users)
-    solve_linear(config.model.linear, model, histories, len(vocabulary.items), 300.0)
+    known = items.ids.numpy() - 1
+    histories = UserItems.of(parts.train, catalogue, users).renamed(known)
+    popularity, linear, content = model.fusion.popularity, model.fusion.linear, model.fusion.content
+    assert popularity is not None
+    assert linear is not None
+    assert content is not None
+    linear.fit(histories, items, regularization=300.0, new_items=1.0)
     draws = np.random.default_rng(3)
     for weight in model.query_tower.trainable_weights:
         # Languages and countries start without an effect.
         if not np.any(weight.numpy()):
             weight.assign(draws.normal(0.0, 0.5, weight.shape))
-    popularity, linear = model.query_tower.popularity, model.query_tower.linear
-    content = model.query_tower.content
-    assert popularity is not None
-    assert linear is not None
-    assert content is not None
     popularity.factor.assign(5.0)
     linear.factor.assign(3.0)
     content.factor.assign(10.0)
@@ -122,7 +123,7 @@ def _ranker(model: Recommender) -> CatalogueRanker:
 
 def _expected(model: Recommender) -> tuple[list[str], np.ndarray]:
     """The ten best items of an unknown user with a history, and their scores."""
-    requests = Requests.of_histories(np.array([0, 3]), np.array(_HISTORY, np.int32))
+    requests = Requests.of_histories(UserItems.of_lists([_HISTORY]))
     rows, scores, _ = _ranker(model).parts(requests)
     items = model.items.catalogue.item_ids
     return [items[row] for row in rows[0, :10].numpy()], scores[0, :10].numpy()
@@ -144,17 +145,14 @@ def test_the_graph_answers_as_the_evaluation_does(
     )
     requests = hold_out.requests
     assert requests.users.all()
-    assert len(set(requests.languages)) == 2
+    assert len(set(requests.features["language"])) == 2
     assert requests.timestamps.all()
     expected = hold_out.rankings(hold_out.ranker(model, model.items, run.read("blend.json")), 10)
     names = np.array(catalogue.item_ids)
     unranked = sorted(set(names) - set(names[hold_out.candidate_rows]))
     for start in range(0, len(requests), 20):
         block = slice(start, min(start + 20, len(requests)))
-        histories = [
-            names[requests.items[requests.indptr[user] : requests.indptr[user + 1]]].tolist()
-            for user in range(*block.indices(len(requests)))
-        ]
+        histories = [names[requests.histories.of_user(user)].tolist() for user in range(*block.indices(len(requests)))]
         # Evaluation ranks items with a positive, and hides what the user liked before. Users' own languages are in the
         # graph.
         answer = ask(
@@ -182,7 +180,7 @@ def test_the_graph_scores_a_history_as_the_model_does(
 @pytest.mark.parametrize("part", ["popularity", "linear", "content"])
 def test_either_part_changes_what_is_answered(model: Recommender, part: str) -> None:
     _, scores = _expected(model)
-    factor = getattr(model.query_tower, part).factor
+    factor = getattr(model.fusion, part).factor
     before = factor.numpy()
     factor.assign(0.0)
     _, without = _expected(model)

@@ -8,6 +8,7 @@ from tests.trainer.tiny import tiny_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.heads import Head, choose_heads, label_table
+from trainer.data.item_table import ItemTable
 from trainer.data.pipeline import Batch, TrainingData
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
@@ -15,7 +16,6 @@ from trainer.models.assembly import load_recommender, make_item_table, make_reco
 from trainer.models.ranking import RankingModel, blend
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
-from trainer.towers.items import ItemTable
 
 _NO_CHANCE = {"user_dropout": 0.0, "history_dropout": 0.0, "feature_dropout": 0.0, "history_length": 8}
 _NO_CHANCE_ITEM = {"id_dropout": 0.0, "feature_dropout": 0.0, "text_noise": 0.0}
@@ -37,7 +37,7 @@ def _model(dataset: Dataset, retrieval: dict[str, object]) -> tuple[Recommender,
     vocabulary = Vocabulary.from_training(dataset, catalogue, parts, config)
     heads = choose_heads(vocabulary.events, config.data.positives)
     data = TrainingData(dataset, catalogue, vocabulary, parts, heads, config)
-    items = make_item_table(catalogue, vocabulary, config.text)
+    items = make_item_table(config, catalogue, vocabulary)
     tf.keras.utils.set_random_seed(1)
     return make_recommender(config, vocabulary, items, data.item_counts), data, items
 
@@ -135,8 +135,7 @@ def test_every_mix_of_features_gives_finite_vectors(tiny_run: Run) -> None:
             for text in (-1, 5, 62):
                 batch = Batch(
                     user=tf.constant([user]),
-                    language=tf.constant([0]),
-                    country=tf.constant([0]),
+                    features={"language": tf.constant([0]), "country": tf.constant([0])},
                     history=tf.constant([history]),
                     item=tf.constant([0]),
                     timestamp=tf.constant([0], tf.int64),

@@ -13,7 +13,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
-from trainer.models.assembly import make_item_table, make_recommender, relate_items
+from trainer.models.assembly import KnownItems, make_item_table, make_recommender
 from trainer.models.settings import NeighboursConfig
 from trainer.towers import neighbours
 from trainer.towers.neighbours import Content, NeighbourIds, neighbour_weights
@@ -124,11 +124,11 @@ def test_another_catalogue_inherits_from_the_training_one(tiny: Dataset) -> None
     catalogue = Catalogue.from_dataset(tiny)
     parts = split(tiny, config.data)
     vocabulary = Vocabulary.from_training(tiny, catalogue, parts, config)
-    items = make_item_table(catalogue, vocabulary, config.text)
-    model = make_recommender(config, vocabulary, items, tf.zeros([items.size]))
+    items = make_item_table(config, catalogue, vocabulary)
+    model = make_recommender(config, vocabulary, items)
     # The same items as unknown ones find themselves, and so their own vectors.
-    unknown = make_item_table(catalogue, replace(vocabulary, items=[]), config.text)
-    relate_items(config, vocabulary, unknown, catalogue)
+    origin = KnownItems(catalogue, vocabulary.items)
+    unknown = make_item_table(config, catalogue, replace(vocabulary, items=[]), known=origin)
     nearest = np.argmax(unknown.neighbours, axis=1)
     texts = np.array(catalogue.texts)
     known = catalogue.rows(pl.Series("item_id", vocabulary.items))

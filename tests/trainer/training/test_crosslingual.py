@@ -13,6 +13,7 @@ from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.heads import choose_heads
+from trainer.data.item_variants import ItemVariants
 from trainer.data.pipeline import TrainingData
 from trainer.data.split import split
 from trainer.data.variants import TextVariants
@@ -24,7 +25,6 @@ from trainer.models.assembly import load_recommender, make_item_table, make_reco
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
 from trainer.text.vectors import encode_texts
-from trainer.towers.variants import ItemVariants
 from trainer.training.crosslingual import CrossLingual, alignment_pairs
 from trainer.training.fit import fit
 
@@ -90,7 +90,7 @@ def _prepared(dataset: Dataset, config: Config) -> tuple[Recommender, CrossLingu
     vocabulary = Vocabulary.from_training(dataset, catalogue, parts, config, options.languages)
     heads = choose_heads(vocabulary.events, config.data.positives)
     data = TrainingData(dataset, catalogue, vocabulary, parts, heads, config)
-    items = make_item_table(catalogue, vocabulary, config.text, options.variants)
+    items = make_item_table(config, catalogue, vocabulary, variants=options.variants)
     tf.keras.utils.set_random_seed(1)
     model = make_recommender(config, vocabulary, items, data.item_counts)
     options.enter(model, vocabulary)
@@ -210,9 +210,8 @@ def _check_typed(served: object, model: Recommender, config: Config, run: Run) -
         query = model.query_tower(
             {
                 "user": zero,
-                "language": tf.constant([index]),
-                "country": zero,
-                "history": tf.zeros([1, 8, model.width]),
+                "features": {"language": tf.constant([index]), "country": zero},
+                "history": tf.zeros([1, 8, model.fusion.width]),
                 "history_mask": tf.zeros([1, 8], tf.bool),
                 "text": text,
                 "text_mask": tf.constant([True]),

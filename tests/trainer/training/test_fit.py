@@ -228,7 +228,7 @@ def test_an_encoder_that_is_trained_along_reads_prepared_texts(tiny: Dataset, tm
     catalogue = Catalogue.from_dataset(tiny)
     catalogue = replace(catalogue, texts=[f"ÉTÉ {content}" for content in catalogue.texts])
     vocabulary = Vocabulary.from_training(tiny, catalogue, split(tiny, config.data), config)
-    read = make_item_table(catalogue, vocabulary, config.text).texts.numpy()
+    read = make_item_table(config, catalogue, vocabulary).texts.numpy()
     assert [content.decode() for content in read] == [content.casefold() for content in catalogue.texts]
 
 

@@ -9,6 +9,7 @@ from tests.trainer.tiny import tiny_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.split import split
+from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.models.settings import LinearConfig
@@ -49,7 +50,7 @@ def test_the_value_with_the_best_lists_is_chosen_and_kept(tiny: Dataset, tmp_pat
         expected[value] = float(np.mean(quality))
     ids = np.array([place.get(item, -1) + 1 for item in catalogue.item_ids])
     flat = [[place[item] for item in parts.train.filter(user_id=user)["item_id"]] for user in vocabulary.users]
-    histories = (np.cumsum([0, *map(len, flat)]), np.concatenate([np.array(items, int) for items in flat]))
+    histories = UserItems.of_lists(flat)
     run = Run.create(tmp_path / "run", config)
 
     chosen = choose_regularization(run, LinearConfig(), hold_out, ids, histories, len(place))
@@ -63,7 +64,7 @@ def test_the_value_with_the_best_lists_is_chosen_and_kept(tiny: Dataset, tmp_pat
 
 def test_what_is_set_is_taken_and_without_validation_the_default(tiny: Dataset, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", tiny_config(tiny.path))
-    nothing = (np.array([0]), np.array([], int))
+    nothing = UserItems.of_lists([])
     ids = np.array([], int)
     assert choose_regularization(run, LinearConfig(regularization=7.0), None, ids, nothing, 0) == 7.0
     assert choose_regularization(run, LinearConfig(), None, ids, nothing, 0) == 300.0

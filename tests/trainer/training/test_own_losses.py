@@ -14,7 +14,6 @@ from tests.trainer.tiny import tiny_config
 from trainer.config.settings import dump_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
-from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.registry import METRICS
 from trainer.models.assembly import item_table_of_run, load_recommender
@@ -57,7 +56,7 @@ def test_a_user_defined_loss_is_minimised(losses: Path, tiny: Dataset, tiny_run:
     first = {}
     for run in (Run.open(tmp_path / "run"), tiny_run):
         catalogue = Catalogue.from_dataset(tiny)
-        items = item_table_of_run(run, catalogue, Vocabulary.load(run.vocabulary))
+        items = item_table_of_run(run, catalogue)
         vectors = load_recommender(run, items).candidate_vectors(items)
         first[run.path] = float(np.mean(vectors[:, 0]))
     pushed, usual = first.values()

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +9,12 @@ import tensorflow as tf
 
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
+from trainer.data.requests import Requests
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.models.assembly import item_table_of_run, load_recommender
-from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker, text_query_vectors
+from trainer.models.ranker import CatalogueRanker
 from trainer.models.text_search import CHOICES, SearchFeatures, SearchWeights, TextSearch
 from trainer.runs import Run
 from trainer.training.text_search import _KEPT, _ValidationQueries, choose_search_weights, misspell
@@ -28,7 +27,7 @@ def validation(tiny_run: Run) -> tuple[CatalogueRanker, HoldOut, np.ndarray]:
     dataset = tiny_run.dataset()
     catalogue = Catalogue.from_dataset(dataset)
     vocabulary = Vocabulary.load(tiny_run.vocabulary)
-    items = item_table_of_run(tiny_run, catalogue, vocabulary)
+    items = item_table_of_run(tiny_run, catalogue)
     parts = split(dataset, tiny_run.config.data)
     hold_out = HoldOut(catalogue, vocabulary, parts.train, parts.validation, candidates=20)
     counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue))
@@ -86,7 +85,7 @@ def test_queries_are_of_held_out_items_and_bar_what_serving_bars(
     np.testing.assert_array_equal(np.flatnonzero(there), np.sort(hold_out.test.keys()))
     barred = hold_out.seen(users)
     assert not barred[np.arange(len(rows)), rows].any()
-    batch = hold_out.requests.batch(4, users)
+    batch = hold_out.requests.at(users).batch(4)
     history = batch["history"].numpy()
     assert history.shape == (len(users), 4)
     assert (batch["user"].numpy() > 0).all()
@@ -114,11 +113,13 @@ def test_weights_are_evaluated_by_the_order_in_which_text_search_answers(
     ranker, hold_out, counts = validation
     read: list[tuple[tf.Tensor, tf.Tensor]] = []
 
-    def watched(model: Recommender, sentences: tf.Tensor, *others: Any) -> tf.Tensor:
-        read.append((sentences, text_query_vectors(model, sentences, *others)))
+    plain = CatalogueRanker.query_vectors
+
+    def watched(self: CatalogueRanker, requests: Requests, sentences: tf.Tensor) -> tf.Tensor:
+        read.append((sentences, plain(self, requests, sentences)))
         return read[-1][1]
 
-    monkeypatch.setattr("trainer.training.text_search.text_query_vectors", watched)
+    monkeypatch.setattr(CatalogueRanker, "query_vectors", watched)
     queries = _ValidationQueries(tiny_run.config, ranker.model, ranker, counts, hold_out)
     # The generated texts of each kind; a translated title has no letter in common with its item.
     made = queries._generate(ranker.items, hold_out, np.random.default_rng(tiny_run.config.seed))

@@ -71,8 +71,8 @@ def test_two_models_of_one_process_share_every_weight_but_vectors_of_ids(tiny_ru
     names = weight_paths(taken)
     kept = {name for name, weight in names.items() if weight.trainable and np.all(weight.numpy() == 7.0)}
     assert kept == {name for name, weight in names.items() if any(table in f"{name}/" for table in _TABLES)}
-    # Layers whose names Keras keeps numbering: the fusion and the cross network.
-    assert any("_fusion" in name for name in shared.names)
+    # Layers whose names Keras keeps numbering: the residual and the cross network.
+    assert any("_residual" in name for name in shared.names)
     assert any("_cross" in name for name in shared.names)
     for name, weight in weight_paths(given).items():
         if name in shared.names:

@@ -11,7 +11,7 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.heads import Head, label_table
 from trainer.data.requests import Requests
 from trainer.data.vocabulary import Vocabulary, index_of
-from trainer.models.requests import CatalogueRanker
+from trainer.models.ranker import CatalogueRanker
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +47,7 @@ def head_events(
         heads: Heads of the model, in its order.
         history: Positives before the period: user_id, item_id, timestamp.
         events: As of `trainer.data.split.held_out_events`.
-        profiles: As of `trainer.data.requests.user_profiles`.
+        profiles: As of `trainer.data.query_features.user_profiles`.
     """
     table = label_table(events, list(heads))
     users = sorted(table["user_id"].unique())

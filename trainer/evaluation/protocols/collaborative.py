@@ -11,7 +11,7 @@ import numpy as np
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
-from trainer.data.requests import user_profiles
+from trainer.data.query_features import user_profiles
 from trainer.data.split import Split, held_out_events, split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
@@ -24,7 +24,7 @@ from trainer.evaluation.protocols.comparison import RankingProblem, compare
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.evaluation.protocols.temperature import with_groups_alone
 from trainer.evaluation.report.contents import EvaluationReport
-from trainer.models.assembly import load_recommender, make_item_table
+from trainer.models.assembly import item_table_of_run, load_recommender
 from trainer.models.calibration import load_calibrations
 from trainer.runs import Run
 from trainer.text.preparation import prepare_texts
@@ -61,9 +61,7 @@ def evaluate_on_catalogue(
     """
     config = run.config
     vocabulary = Vocabulary.load(run.vocabulary)
-    # Ids of another dataset may look like known ones but mean other items.
-    known = vocabulary if known_users else replace(vocabulary, items=[])
-    items = make_item_table(catalogue, known, config.text)
+    items = item_table_of_run(run, catalogue, known_ids=known_users)
     model = load_recommender(run, items)
     profiles = user_profiles(dataset)
     hold_out = HoldOut(

@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from trainer.data.catalogue import Catalogue, group_by_user
+from trainer.data.catalogue import Catalogue
+from trainer.data.item_table import ItemTable
 from trainer.data.requests import Requests
+from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.metrics.item_sets import ItemSets
 from trainer.evaluation.metrics.per_user import ranking_metrics
@@ -15,9 +17,8 @@ from trainer.evaluation.metrics.ranking import Rankings, rank_in_blocks
 from trainer.evaluation.metrics.slices import language_labels, slice_by_items
 from trainer.evaluation.protocols.baselines import popularity
 from trainer.evaluation.protocols.language_pairs import slice_by_language_pair
+from trainer.models.ranker import CatalogueRanker
 from trainer.models.recommender import Recommender
-from trainer.models.requests import CatalogueRanker
-from trainer.towers.items import ItemTable
 
 _CUT_OFF = 10
 
@@ -34,7 +35,7 @@ class HoldOut:
         held_out: Positives to find.
         candidates: Items that retrieval hands to ranking.
         known_users: False asks as unknown users, by history and profile alone (P2).
-        profiles: Languages and countries of users, as of `trainer.data.requests.user_profiles`.
+        profiles: As of `trainer.data.query_features.user_profiles`.
     """
 
     monitor = "recall@10"
@@ -58,15 +59,14 @@ class HoldOut:
             users, history, catalogue, vocabulary, known=known_users, profiles=profiles, moments=held_out
         )
         """One request of each user: history, profile, and the moment of the first held-out positive."""
-        test_indptr, test = group_by_user(held_out, catalogue, users)
-        self._held_out_indptr, self._held_out = test_indptr, test
-        self.candidate_rows = np.union1d(catalogue.rows(history["item_id"]), test).astype(np.int64)
+        self._held_out = UserItems.of(held_out, catalogue, users)
+        self.candidate_rows = np.union1d(catalogue.rows(history["item_id"]), self._held_out.items).astype(np.int64)
         self._allowed = np.zeros(len(catalogue), bool)
         self._allowed[self.candidate_rows] = True
         self._place = np.full(len(catalogue) + 1, -1, np.int64)
         self._place[self.candidate_rows] = np.arange(len(self.candidate_rows))
-        self.train = self._sets(self.requests.indptr, self.requests.items)
-        self.test = self._sets(test_indptr, test)
+        self.train = self._sets(self.requests.histories)
+        self.test = self._sets(self._held_out)
         self.training_counts = np.bincount(
             self._place[catalogue.rows(history["item_id"])], minlength=len(self.candidate_rows)
         )
@@ -117,15 +117,15 @@ class HoldOut:
         self, most: int, draws: np.random.Generator
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """A sample of held-out positives: int64 [n] positions of their users, and int64 [n] item rows."""
-        chosen = np.sort(draws.permutation(len(self._held_out))[:most])
-        users = np.searchsorted(self._held_out_indptr, chosen, side="right") - 1
-        return users, self._held_out[chosen].astype(np.int64)
+        held_out = self._held_out
+        chosen = np.sort(draws.permutation(len(held_out.items))[:most])
+        return held_out.users()[chosen], held_out.items[chosen].astype(np.int64)
 
     def seen(self, users: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Bool [n, N]: items of the histories of users at these places, which don't answer them."""
-        indptr, seen = self.requests.indptr, np.zeros((len(users), len(self._allowed)), bool)
+        seen = np.zeros((len(users), len(self._allowed)), bool)
         for place, user in enumerate(users):
-            seen[place, self.requests.items[indptr[user] : indptr[user + 1]]] = True
+            seen[place, self.requests.histories.of_user(user)] = True
         return seen
 
     def metrics(self, ranker: CatalogueRanker, ks: Sequence[int] = (10,)) -> dict[str, float]:
@@ -153,8 +153,7 @@ class HoldOut:
         means = ranking_metrics(rankings, self.test, ks=(_CUT_OFF,)).means()
         return {name: means[name] for name in (f"recall@{_CUT_OFF}", f"ndcg@{_CUT_OFF}")}
 
-    def _sets(self, indptr: npt.NDArray[np.int64], rows: npt.NDArray[np.integer]) -> ItemSets:
-        users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    def _sets(self, rows: UserItems) -> ItemSets:
         return ItemSets.from_pairs(
-            users, self._place[rows], num_users=len(indptr) - 1, num_items=len(self.candidate_rows)
+            rows.users(), self._place[rows.items], num_users=len(rows), num_items=len(self.candidate_rows)
         )

@@ -4,19 +4,20 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.impressions import Impressions
-from trainer.data.requests import user_profiles
+from trainer.data.query_features import user_profiles
 from trainer.data.split import Split, impression_cut_times
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.impressions import impression_metrics
 from trainer.evaluation.protocols.holdout import HoldOut
-from trainer.evaluation.protocols.impression_scores import Histories, ImpressionScorer
-from trainer.models.requests import CatalogueRanker
+from trainer.evaluation.protocols.impression_scores import impression_requests
+from trainer.models.ranker import CatalogueRanker, score_pairs
 
 
 def make_hold_out(
@@ -25,7 +26,7 @@ def make_hold_out(
     """The validation part as a ranking problem, of impressions if the split is by impressions; None without one."""
     if parts.validation.is_empty():
         return None
-    candidates = config.export.candidates
+    candidates, profiles = config.export.candidates, user_profiles(dataset)
     if config.data.split.kind != "impressions":
         return HoldOut(
             catalogue,
@@ -33,11 +34,11 @@ def make_hold_out(
             parts.train,
             parts.validation,
             candidates=candidates,
-            profiles=user_profiles(dataset),
+            profiles=profiles,
         )
     begin, end = impression_cut_times(dataset, config.data.split)
     shown = Impressions.from_dataset(dataset, catalogue, start=begin, stop=end)
-    return ImpressionHoldOut(catalogue, vocabulary, parts, shown, candidates=candidates)
+    return ImpressionHoldOut(catalogue, vocabulary, parts, shown, candidates=candidates, profiles=profiles)
 
 
 class ImpressionHoldOut(HoldOut):
@@ -49,6 +50,7 @@ class ImpressionHoldOut(HoldOut):
         parts: Training positives are the histories, validation positives the targets of whole lists.
         impressions: Impressions of the validation part; those with a click and a non-click are evaluated.
         candidates: Number of items that retrieval passes to ranking.
+        profiles: As of `HoldOut`.
 
     Raises:
         BabelrecError: No impression can be evaluated.
@@ -57,17 +59,23 @@ class ImpressionHoldOut(HoldOut):
     monitor = "auc"
 
     def __init__(
-        self, catalogue: Catalogue, vocabulary: Vocabulary, parts: Split, impressions: Impressions, *, candidates: int
+        self,
+        catalogue: Catalogue,
+        vocabulary: Vocabulary,
+        parts: Split,
+        impressions: Impressions,
+        *,
+        candidates: int,
+        profiles: pl.DataFrame | None = None,
     ) -> None:
-        super().__init__(catalogue, vocabulary, parts.train, parts.validation, candidates=candidates)
+        super().__init__(catalogue, vocabulary, parts.train, parts.validation, candidates=candidates, profiles=profiles)
         self._impressions = impressions.only(np.ones(len(impressions.items), bool))
         if not len(self._impressions):
             raise BabelrecError(
                 "No impression of the validation part has a click and a candidate that was not clicked. Raise "
                 "data.split.validation_fraction."
             )
-        self._vocabulary = vocabulary
-        self._histories = Histories.of(parts.train, catalogue, self._impressions)
+        self._asked = impression_requests(self._impressions, parts.train, catalogue, vocabulary, profiles)
 
     def metrics(self, ranker: CatalogueRanker, ks: tuple[int, ...] = (10,)) -> dict[str, float]:  # type: ignore[override]
         """Those of `HoldOut`, and AUC, MRR and NDCG of the impressions by retrieval alone."""
@@ -85,5 +93,5 @@ class ImpressionHoldOut(HoldOut):
         return retrieval, outputs, lambda scores: float(impression_metrics(self._impressions, scores)["auc"].mean())
 
     def _parts(self, ranker: CatalogueRanker) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        scorer = ImpressionScorer(ranker.model, self._vocabulary, self._histories)
-        return scorer.parts(self._impressions, ranker.items, ranker.vectors, ranker.vectors)
+        pairs = self._impressions.owners, self._impressions.items
+        return score_pairs(ranker.model, ranker.items, self._asked, pairs, ranker.vectors, ranker.vectors)

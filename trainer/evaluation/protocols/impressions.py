@@ -22,6 +22,9 @@ import tensorflow as tf
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.impressions import Impressions
+from trainer.data.item_table import ItemTable
+from trainer.data.query_features import user_profiles
+from trainer.data.requests import Requests
 from trainer.data.split import impression_cut_times, split
 from trainer.data.variants import translations
 from trainer.data.vocabulary import Vocabulary
@@ -30,18 +33,18 @@ from trainer.evaluation.metrics.impressions import impression_metrics
 from trainer.evaluation.metrics.per_user import PerUserMetrics, summaries
 from trainer.evaluation.metrics.slices import SliceSize
 from trainer.evaluation.protocols.impression_scores import (
-    Histories,
-    ImpressionScorer,
     click_through,
+    impression_requests,
     mean_history_scores,
 )
 from trainer.evaluation.report.contents import BaselineResult, EvaluationReport, Metrics, Sizes, Slices
-from trainer.models.assembly import load_recommender, make_item_table, relate_items
+from trainer.models.assembly import item_table_of_run, load_recommender
+from trainer.models.ranker import score_pairs
+from trainer.models.ranking import blend
 from trainer.models.recommender import Recommender
 from trainer.runs import Run
 from trainer.text.preparation import prepare_texts
 from trainer.text.vectors import encode_texts
-from trainer.towers.items import ItemTable
 
 LANGUAGE_PAIR = "language_pair"
 SAME, MIXED = "same", "mixed"
@@ -73,11 +76,11 @@ class _Reading:
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """Impressions to evaluate, the languages of their histories and candidates, and the slice to report."""
+    """Impressions to evaluate and their requests, languages of histories and candidates, and the slice to report."""
 
     slice: tuple[str, str]
     impressions: Impressions
-    histories: Histories
+    requests: Requests
     history: _Reading
     candidates: _Reading
 
@@ -118,25 +121,17 @@ def evaluate_impressions(run: Run) -> EvaluationReport:
     started = time.monotonic()
     vocabulary = Vocabulary.load(run.vocabulary)
     own, readings, model = _readings(run, dataset, catalogue, vocabulary)
-    histories = Histories.of(split(dataset, config.data).train_and_validation, catalogue, evaluated)
-    scorer = ImpressionScorer(model, vocabulary, histories)
-    weights = run.read("blend.json")
+    known = split(dataset, config.data).train_and_validation
+    requests = impression_requests(evaluated, known, catalogue, vocabulary, user_profiles(dataset))
     systems: dict[str, _System] = {
-        config.name: lambda task: scorer(
-            task.impressions,
-            weights,
-            task.history.items,
-            task.history.vectors,
-            task.candidates.vectors,
-            histories=task.histories,
-        ),
+        config.name: _blended(model, run.read("blend.json")),
         "mean-history": lambda task: mean_history_scores(
-            task.impressions, task.histories, task.history.texts, task.candidates.texts
+            task.impressions, task.requests.histories, task.history.texts, task.candidates.texts
         ),
         "click-through": lambda task: click_through(task.impressions, training, len(catalogue)),
         "random": lambda task: np.random.default_rng(config.seed).random(len(task.impressions.items)),
     }
-    tasks = [_Task(_WHOLE, evaluated, histories, own, own), *_language_tasks(evaluated, histories, readings)]
+    tasks = [_Task(_WHOLE, evaluated, requests, own, own), *_language_tasks(evaluated, requests, readings)]
     measured = [_measure(system, tasks, evaluated) for system in systems.values()]
     advantages = [measured[0][_WHOLE].minus(other[_WHOLE]) for other in measured[1:]]
     figures = iter(
@@ -175,7 +170,7 @@ def _readings(
 ) -> tuple[_Reading, dict[str, _Reading], Recommender]:
     """The catalogue unchanged, then in each of its languages (most articles first), and the model."""
     text = run.config.text
-    table = make_item_table(catalogue, vocabulary, text)
+    table = item_table_of_run(run, catalogue)
     model = load_recommender(run, table)
 
     def reading(shown: Catalogue, there: npt.NDArray[np.bool_], items: ItemTable) -> _Reading:
@@ -192,21 +187,36 @@ def _readings(
                 texts[row], languages[row] = other, tag
         shown = replace(catalogue, texts=texts, languages=languages)
         there = np.array([language == tag for language in languages])
-        items = make_item_table(shown, vocabulary, text)
-        relate_items(run.config, vocabulary, items, catalogue)
-        found[tag] = reading(shown, there, items)
+        found[tag] = reading(shown, there, item_table_of_run(run, shown))
     return reading(catalogue, np.ones(len(catalogue), bool), table), found, model
 
 
-def _language_tasks(evaluated: Impressions, histories: Histories, readings: Mapping[str, _Reading]) -> Iterator[_Task]:
+def _blended(model: Recommender, weights: Mapping[str, float]) -> _System:
+    """The final scores of a model; ``weights`` as in `trainer.models.ranking.blend`."""
+
+    def system(task: _Task) -> _Scores:
+        pairs = task.impressions.owners, task.impressions.items
+        logits, outputs = score_pairs(
+            model, task.history.items, task.requests, pairs, task.history.vectors, task.candidates.vectors
+        )
+        return blend(logits, outputs, model.heads, weights).astype(np.float64)
+
+    return system
+
+
+def _language_tasks(evaluated: Impressions, requests: Requests, readings: Mapping[str, _Reading]) -> Iterator[_Task]:
     """Every pair of languages, then the main one against each other; tasks without impressions are skipped."""
+    place = {name: row for row, name in enumerate(evaluated.ids)}
+
+    def requests_of(shown: Impressions, history: str) -> Requests:
+        own = requests.at(np.array([place[name] for name in shown.ids], np.int64))
+        return own.with_histories(own.histories.only(readings[history].there))
 
     def task(key: tuple[str, str], shown: npt.NDArray[np.bool_], history: str, candidates: _Reading) -> Iterator[_Task]:
-        read = histories.only(readings[history].there)
         left = evaluated.only(shown[evaluated.items])
-        left = left.of(read.sizes(left) > 0)
+        left = left.of(requests_of(left, history).histories.sizes() > 0)
         if len(left):
-            yield _Task(key, left, read, readings[history], candidates)
+            yield _Task(key, left, requests_of(left, history), readings[history], candidates)
 
     for one, two in itertools.product(readings, repeat=2):
         yield from task((LANGUAGE_PAIR, f"{one} → {two}"), readings[two].there, one, readings[two])
@@ -221,7 +231,7 @@ def _language_tasks(evaluated: Impressions, histories: Histories, readings: Mapp
             for whole in task((f"{MIXED}: {other}", f"{main} → {name}"), first.there, main, candidates):
                 left = whole.impressions.of(np.isin(whole.impressions.ids, touched.ids))
                 if len(left):
-                    yield replace(whole, impressions=left)
+                    yield replace(whole, impressions=left, requests=requests_of(left, main))
 
 
 def _measure(system: _System, tasks: list[_Task], evaluated: Impressions) -> _Groups:

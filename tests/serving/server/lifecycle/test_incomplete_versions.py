@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from serving import manifest
+from serving.client import Query
 from tests.serving.live import ROOT, START_SECONDS, LiveServer, wait_for
 from tests.serving.models import copy_version, write_warm_up
 from tests.serving.server.api.test_rpc import request_of
@@ -33,7 +34,7 @@ def asked_all_the_while(server: LiveServer) -> Iterator[None]:
         with server.client() as client:
             while not is_over.is_set():
                 try:
-                    client.recommend(k=1)
+                    client.recommend(Query(k=1))
                     answers += 1
                 except Exception as error:
                     failures.append(error)
@@ -63,7 +64,7 @@ def wait_for_message(server: LiveServer, version: int, part: str) -> None:
 def offset(server: LiveServer) -> int:
     """Determines which version answers: version n adds 100 (n - 1) to each score."""
     with server.client() as client:
-        return round(client.recommend(k=1)[0].score) // 100 * 100
+        return round(client.recommend(Query(k=1))[0].score) // 100 * 100
 
 
 def prepared(source: Path, base_path: Path, change: Callable[[Path], object]) -> Path:

@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.client import ServingError
+from serving.client import Query, ServingError
 from serving.server.operations import addresses
 from tests.conformance.server import Held, held
 from tests.serving.live import START_SECONDS, LiveServer, wait_for
@@ -41,12 +41,12 @@ def test_swap_under_load(exports: dict[int, Path], tmp_path: Path) -> None:
 
     flags = "--file_system_poll_wait_seconds=1", "--enable_batching"
     with LiveServer(tmp_path, *flags) as server, server.client() as client:
-        client.recommend()
+        client.recommend(Query())
 
         def ask() -> int:
             count = 0
             while not stop.is_set():
-                (best, *_) = client.recommend(language="zh")
+                (best, *_) = client.recommend(Query(language="zh"))
                 # A score identifies its version: the offset of version n is 100 (n - 1).
                 answers.append((time.monotonic(), round(best.score // 100) + 1))
                 count += 1
@@ -96,7 +96,7 @@ def test_a_broken_version_leaves_the_old_one_serving(exports: dict[int, Path], t
     empty.mkdir()
 
     with LiveServer(tmp_path, "--max_num_load_retries=0") as server, server.client() as client:
-        assert client.recommend()[0].score == pytest.approx(0.9)
+        assert client.recommend(Query())[0].score == pytest.approx(0.9)
         for version, prepared, text in (
             (2, bad_warm_up, "input size does not match signature"),
             (3, no_model, "saved_model.pb"),
@@ -109,10 +109,10 @@ def test_a_broken_version_leaves_the_old_one_serving(exports: dict[int, Path], t
             assert states[version].state == "END"
             assert states[version].error_code != "OK"
             assert text in states[version].error_message
-            assert client.recommend()[0].score == pytest.approx(0.9)
+            assert client.recommend(Query())[0].score == pytest.approx(0.9)
         copy_version(exports[2], tmp_path / "5")
         server.wait_for_state(5, "AVAILABLE")
-        assert client.recommend()[0].score == pytest.approx(100.9)
+        assert client.recommend(Query())[0].score == pytest.approx(100.9)
 
 
 def test_a_version_that_is_copied_slowly_is_retried(exports: dict[int, Path], tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_version_that_is_copied_slowly_is_retried(exports: dict[int, Path], tm
         (tmp_path / "1").rmdir()
         copy_version(exports[1], tmp_path / "1")
         with server.client() as client:
-            assert client.recommend(k=1)[0].item_id == "1"
+            assert client.recommend(Query(k=1))[0].item_id == "1"
         server.terminate(signal.SIGINT)
         assert server.wait() == 0
         assert "Traceback" not in server.text
@@ -140,7 +140,7 @@ def test_waits_for_a_base_path_then_loads_with_warm_up(exports: dict[int, Path],
         write_warm_up(version, [request_of(RECOMMEND), slow(1.5)])
         version.rename(base_path / "7")
         with server.client() as client:
-            assert client.recommend(k=1)[0].item_id == "1"
+            assert client.recommend(Query(k=1))[0].item_id == "1"
         assert "warm-up of recommender version 7: 2 records in" in server.text
         lines = server.text
         assert lines.index("warm-up of recommender") < lines.index("Running gRPC ModelServer")
@@ -153,11 +153,11 @@ def test_waits_for_a_base_path_then_loads_with_warm_up(exports: dict[int, Path],
         wait_for(started.exists, START_SECONDS, "the warm-up")
         assert server.states() == {8: "LOADING", 7: "AVAILABLE"}
         with server.client() as client:
-            assert client.recommend(k=1)[0].score < 100
+            assert client.recommend(Query(k=1))[0].score < 100
             released.touch()
             server.wait_for_state(7, "END")
             assert server.states() == {8: "AVAILABLE", 7: "END"}
-            assert client.recommend(k=1)[0].score > 700
+            assert client.recommend(Query(k=1))[0].score > 700
 
 
 def test_stops_by_draining(exports: dict[int, Path], tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_stops_by_draining(exports: dict[int, Path], tmp_path: Path) -> None:
         server.client() as client,
         ThreadPoolExecutor(6) as pool,
     ):
-        client.recommend()
+        client.recommend(Query())
         running = [Held(server, tmp_path, "recommender") for _ in range(4)]
         started, released = ([tmp_path / f"posted-{what}-{n}" for n in range(2)] for what in ("started", "released"))
         posted = [pool.submit(post_held, server, *paths) for paths in zip(started, released, strict=True)]
@@ -187,7 +187,7 @@ def test_stops_by_draining(exports: dict[int, Path], tmp_path: Path) -> None:
         assert "Traceback" not in server.text
         assert server.text.rstrip().endswith("stopped")
         with pytest.raises(ServingError):
-            client.recommend()
+            client.recommend(Query())
 
 
 def post_held(server: LiveServer, started: Path, released: Path) -> int:

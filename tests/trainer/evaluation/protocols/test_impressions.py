@@ -12,8 +12,9 @@ from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.impressions import Impressions
+from trainer.data.user_items import UserItems
 from trainer.errors import BabelrecError
-from trainer.evaluation.protocols.impression_scores import Histories, click_through, mean_history_scores
+from trainer.evaluation.protocols.impression_scores import click_through, mean_history_scores
 from trainer.evaluation.protocols.impressions import evaluate_impressions
 from trainer.evaluation.report.contents import EvaluationReport
 from trainer.evaluation.report.tables import to_markdown
@@ -194,7 +195,7 @@ def test_baselines_worked_by_hand(dataset: Dataset) -> None:
     vectors = np.zeros((len(catalogue), 2), np.float32)
     vectors[:5] = np.array([[2, 0], [0, 1], [1, 1], [3, 0], [0, 0.5]])
     history = pl.DataFrame({"user_id": ["u", "u", "v"], "item_id": ["n03", "n04", "n00"], "timestamp": [1, 2, 3]})
-    histories = Histories.of(history, catalogue, shown)
+    histories = UserItems.of(history, catalogue, shown.users)
     # The unit vectors of items 3 and 4 are along the axes: their mean is between them.
     scores = mean_history_scores(shown, histories, vectors, vectors)
     np.testing.assert_allclose(scores, [np.sqrt(0.5), np.sqrt(0.5), 1.0], rtol=1e-6)

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
+from trainer.data.item_variants import ItemVariants
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
-from trainer.towers.variants import ItemVariants
 
 
 class ItemFeatures(TypedDict):
@@ -49,6 +49,9 @@ class ItemTable(tf.Module):
         category_vectors: float32 [K, T], vectors of ``catalogue.category_labels``.
         variants: Additional texts that replace an item's own in training.
         names: The names of categories, and their vectors float32 [M, T]; None: labels have no other names.
+        neighbours: Float32 [N, V], each item's weights of the V known items (`trainer.towers.neighbours`); None: the
+            model doesn't look at them.
+        content: Float32 [N, C], compared with a history's (`trainer.scorers.content`); None: it isn't.
     """
 
     def __init__(
@@ -59,14 +62,15 @@ class ItemTable(tf.Module):
         category_vectors: npt.NDArray[np.float32],
         variants: ItemVariants | None = None,
         names: tuple[CategoryNames, npt.NDArray[np.float32]] | None = None,
+        neighbours: npt.NDArray[np.float32] | None = None,
+        content: npt.NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__(name="item_table")
         self.size = len(catalogue)
         self.catalogue = catalogue
-        # Each item's weights of the known items' vectors, float32 [N, V], if the tower uses them.
-        self.neighbours = tf.zeros([self.size, 0])
-        # The content compared with a history's, float32 [N, C], if the model does so.
-        self.content = tf.zeros([self.size, 0])
+        nothing = np.zeros((self.size, 0), np.float32)
+        self.neighbours = _constant(nothing if neighbours is None else neighbours, tf.float32)
+        self.content = _constant(nothing if content is None else content, tf.float32)
         self._variants = variants
         ids, languages, categories = (
             index_of(values) for values in (vocabulary.items, vocabulary.languages, vocabulary.categories)
@@ -147,14 +151,6 @@ class ItemTable(tf.Module):
             neighbours=tf.gather(self.neighbours, rows),
             content=tf.gather(self.content, rows),
         )
-
-    def set_neighbours(self, weights: npt.NDArray[np.float32]) -> None:
-        """Sets each item's weights of the known items, float32 [N, V] (`trainer.towers.neighbours`)."""
-        self.neighbours = _constant(weights, tf.float32)
-
-    def compare_by(self, content: npt.NDArray[np.float32]) -> None:
-        """Sets each item's content, float32 [N, C] (`trainer.towers.content`)."""
-        self.content = _constant(content, tf.float32)
 
 
 def _constant(values: object, dtype: tf.DType) -> tf.Variable:

@@ -3,26 +3,22 @@
 The JSON is written by hand from TensorFlow Serving's ``g3doc/api_rest.md``.
 """
 
-import asyncio
 import gzip
 import json
 import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
-import trustme
 
 from serving.client import (
     AccessDeniedError,
-    AsyncRecommenderClient,
     BadRequestError,
     DeadlineExceededError,
     ModelNotFoundError,
@@ -31,33 +27,10 @@ from serving.client import (
     RetryPolicy,
     ServerFaultError,
     ServingError,
-    TlsOptions,
     UnreachableError,
 )
-from tests.serving.client.client_servers import Http, grpc_server, http_server
+from tests.serving.client.servers import ONE, Arrays, Http, Rpcs, Use, X, blocking, both, metadata, predict, tensor
 
-Arrays = dict[str, npt.NDArray[Any]]
-Predict = Callable[..., Arrays]
-X: Arrays = {"x": np.array([1.0, 2.0], np.float32)}
-QUICK = RetryPolicy(initial_backoff=0.01, max_backoff=0.02)
-
-
-def tensor(dtype: str, *shape: int) -> dict[str, Any]:
-    return {"dtype": dtype, "tensor_shape": {"dim": [{"size": str(n), "name": ""} for n in shape]}, "name": "t:0"}
-
-
-def metadata(version: int = 3, **signatures: dict[str, Any]) -> bytes:
-    definitions = {
-        name: {**signature, "method_name": "tensorflow/serving/predict"} for name, signature in signatures.items()
-    }
-    document = {
-        "model_spec": {"name": "m", "signature_name": "", "version": str(version)},
-        "metadata": {"signature_def": {"signature_def": definitions}},
-    }
-    return json.dumps(document).encode()
-
-
-ONE = {"inputs": {"x": tensor("DT_FLOAT", -1)}, "outputs": {"y": tensor("DT_FLOAT", -1)}}
 STATUS = b"""{
  "model_version_status": [
   {"version": "3", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}},
@@ -67,34 +40,10 @@ STATUS = b"""{
 """
 
 
-@pytest.fixture
-def http() -> Iterator[Http]:
-    routes = {"/metadata": metadata(serving_default=ONE), ":predict": b'{"outputs": [3.5, 4.0]}', "/m": STATUS}
-    with http_server(routes) as server:
-        yield server
-
-
-def predict_sync(target: str, inputs: Arrays = X, signature: str = "", **options: Any) -> Arrays:
-    output_filter = options.pop("output_filter", ())
-    with RecommenderClient(target, "m", **options) as client:
-        return client.predict(signature, inputs, output_filter)
-
-
-def predict_async(target: str, inputs: Arrays = X, signature: str = "", **options: Any) -> Arrays:
-    output_filter = options.pop("output_filter", ())
-
-    async def run() -> Arrays:
-        async with AsyncRecommenderClient(target, "m", **options) as client:
-            return await client.predict(signature, inputs, output_filter)
-
-    return asyncio.run(run())
-
-
-both = pytest.mark.parametrize("predict", [predict_sync, predict_async])
-
-
-def test_the_documented_example(http: Http) -> None:
-    outputs = predict_sync(http.address)
+@both
+def test_the_documented_example(http: Http, use: Use) -> None:
+    http.routes[":predict"] = b'{"outputs": [3.5, 4.0]}'
+    outputs = predict(use, http.address)
     np.testing.assert_array_equal(outputs["y"], np.array([3.5, 4.0], np.float32))
     assert outputs["y"].dtype == np.float32
     (exchange,) = http.predicts
@@ -111,14 +60,14 @@ def test_the_documented_example(http: Http) -> None:
     ],
 )
 def test_versions_labels_and_a_path_in_front(http: Http, options: dict[str, Any], path: str) -> None:
-    predict_sync(http.address, **options)
+    predict(blocking, http.address, **options)
     assert http.predicts[0].path == path
-    predict_sync(http.address + "/gateway/", **options)
+    predict(blocking, http.address + "/gateway/", **options)
     assert http.predicts[1].path == "/gateway" + path
 
 
 @both
-def test_all_types_there_and_back(http: Http, predict: Predict) -> None:
+def test_all_types_there_and_back(http: Http, use: Use) -> None:
     types = {
         "f": ("DT_FLOAT", np.float32),
         "d": ("DT_DOUBLE", np.float64),
@@ -156,7 +105,7 @@ def test_all_types_there_and_back(http: Http, predict: Predict) -> None:
         "s": strings,
         "raw_bytes": np.array([[b"\xff\x00"]], dtype=object),
     }
-    outputs = predict(http.address, inputs, "s")
+    outputs = predict(use, http.address, inputs, "s")
     assert outputs.keys() == inputs.keys()
     for name, (_, dtype) in types.items():
         assert outputs[name].dtype == dtype, name
@@ -190,7 +139,7 @@ def test_shapes_that_json_does_not_convey(
 ) -> None:
     http.routes["/metadata"] = metadata(serving_default={**ONE, "outputs": {"y": tensor(dtype, *shape)}})
     http.routes[":predict"] = f'{{"outputs": {value}}}'.encode()
-    answer = predict_sync(http.address)["y"]
+    answer = predict(blocking, http.address)["y"]
     assert answer.dtype == expected.dtype
     assert answer.shape == expected.shape
     assert answer.tolist() == expected.tolist()
@@ -215,14 +164,14 @@ def test_mismatched_answers(http: Http, dtype: str, answer: str) -> None:
     http.routes["/metadata"] = metadata(serving_default={**ONE, "outputs": {"y": tensor(dtype, -1)}})
     http.routes[":predict"] = answer.encode()
     with pytest.raises(ServerFaultError, match="sent a tensor that can't be read"):
-        predict_sync(http.address)
+        predict(blocking, http.address)
 
 
 @pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b"", b'{"a": 1', b"\xff"])
 def test_something_else_behind_the_address(http: Http, body: bytes) -> None:
     http.routes["/metadata"] = body
     with pytest.raises(ServerFaultError, match=r"not like TensorFlow Serving's REST API .*Check the address"):
-        predict_sync(http.address)
+        predict(blocking, http.address)
 
 
 def test_signatures_are_cached_and_fetched_again_when_they_no_longer_match(http: Http) -> None:
@@ -249,10 +198,10 @@ def test_several_outputs_and_a_filter(http: Http) -> None:
     outputs = {"y": tensor("DT_FLOAT", -1), "z": tensor("DT_INT64", -1)}
     http.routes["/metadata"] = metadata(serving_default={**ONE, "outputs": outputs})
     http.routes[":predict"] = b'{"outputs": {"z": [1], "y": [2.0]}}'
-    assert {name: a.tolist() for name, a in predict_sync(http.address).items()} == {"y": [2.0], "z": [1]}
-    assert list(predict_sync(http.address, output_filter=["z"])) == ["z"]
+    assert {name: a.tolist() for name, a in predict(blocking, http.address).items()} == {"y": [2.0], "z": [1]}
+    assert list(predict(blocking, http.address, output_filter=["z"])) == ["z"]
     with pytest.raises(BadRequestError, match=r"no output w; it has y, z"):
-        predict_sync(http.address, output_filter=["w"])
+        predict(blocking, http.address, output_filter=["w"])
 
 
 @pytest.mark.parametrize(
@@ -268,16 +217,17 @@ def test_several_outputs_and_a_filter(http: Http) -> None:
 )
 def test_inputs_that_cannot_be_sent(http: Http, inputs: Any, message: str) -> None:
     with pytest.raises(BadRequestError, match=message):
-        predict_sync(http.address, inputs)
+        predict(blocking, http.address, inputs)
     assert not http.predicts
 
 
 def test_unknown_signature(http: Http) -> None:
     with pytest.raises(BadRequestError, match='no signature "none"; it has serving_default'):
-        predict_sync(http.address, signature="none")
+        predict(blocking, http.address, signature="none")
 
 
 def test_status_metadata_and_health(http: Http) -> None:
+    http.routes["/m"] = STATUS
     with RecommenderClient(http.address, "m") as client:
         assert [(v.version, v.state, v.error_code, v.error_message) for v in client.status()] == [
             (9, "END", "NOT_FOUND", "no file …"),
@@ -297,18 +247,12 @@ def test_status_metadata_and_health(http: Http) -> None:
 
 
 @both
-def test_headers(http: Http, predict: Predict) -> None:
-    predict(http.address, metadata={"authorization": "Bearer x", "raw-bin": b"\xff"})
-    for exchange in http.exchanges:
-        headers = {key.lower(): value for key, value in exchange.headers.items()}
-        assert headers["authorization"] == "Bearer x"
-        assert headers["raw-bin"] == "/w=="
-        assert headers["accept-encoding"] == "identity"
-
-
-def test_compression(http: Http) -> None:
-    predict_sync(http.address, compression="gzip")
-    (exchange,) = http.predicts
+def test_compression(http: Http, use: Use) -> None:
+    predict(use, http.address)
+    predict(use, http.address, compression="gzip")
+    plain, exchange = http.predicts
+    assert plain.headers["Accept-Encoding"] == "identity"
+    assert "Content-Encoding" not in plain.headers
     assert exchange.headers["Content-Encoding"] == "gzip"
     assert exchange.headers["Accept-Encoding"] == "gzip"
     assert json.loads(gzip.decompress(exchange.body))["inputs"] == {"x": [1.0, 2.0]}
@@ -331,76 +275,34 @@ def test_compression(http: Http) -> None:
     ],
 )
 @both
-def test_statuses(http: Http, status: int, code: str, kind: type[ServingError], predict: Predict) -> None:
+def test_statuses(http: Http, status: int, code: str, kind: type[ServingError], use: Use) -> None:
     http.script = [(status, '{"error": "warum nicht? 科"}'.encode())]
     with pytest.raises(kind, match=r"warum nicht\? 科") as caught:
-        predict(http.address, retry=None)
+        predict(use, http.address, retry=None)
     assert type(caught.value) is kind
     assert caught.value.code is grpc.StatusCode[code]
     assert http.address in str(caught.value)
 
 
-def test_a_full_queue_is_not_an_absent_server(http: Http) -> None:
-    http.script = [(503, b'{"error": "The batch scheduling queue to which this task was submitted is full"}')]
-    with pytest.raises(OverloadedError, match="no capacity left"):
-        predict_sync(http.address, retry=None)
-
-
 def test_errors_of_proxies_have_no_json(http: Http) -> None:
     http.script = [(502, b"<html>Bad Gateway</html>")]
     with pytest.raises(UnreachableError, match="HTTP status 502 and no JSON error: <html>Bad Gateway"):
-        predict_sync(http.address, retry=None)
+        predict(blocking, http.address, retry=None)
     http.script = [(404, b"<html>Not Found</html>")]
     with pytest.raises(ServerFaultError, match="Check the address"):
-        predict_sync(http.address, retry=None)
-
-
-@both
-def test_unavailable_is_retried(http: Http, predict: Predict) -> None:
-    http.script = [(503, b'{"error": "not yet"}')] * 2
-    assert predict(http.address, retry=QUICK)["y"].tolist() == [3.5, 4.0]
-    assert len(http.predicts) == 3
-    http.script = [(503, b'{"error": "not yet"}')] * 5
-    with pytest.raises(UnreachableError, match="not yet"):
-        predict(http.address, retry=QUICK)
-    assert len(http.predicts) == 6
-    http.script = [(500, b'{"error": "broken"}')]
-    with pytest.raises(ServerFaultError):
-        predict(http.address, retry=QUICK)
-    assert len(http.predicts) == 7
-
-
-def test_throttle(http: Http) -> None:
-    http.script = [(503, b'{"error": "not yet"}')] * 100
-    with RecommenderClient(http.address, "m", retry=RetryPolicy(initial_backoff=0.01, max_tokens=4)) as client:
-        for _ in range(4):
-            with pytest.raises(UnreachableError):
-                client.predict("", X)
-    assert len(http.predicts) == 5  # as with gRPC: see test_client_grpc.py
+        predict(blocking, http.address, retry=None)
 
 
 def test_no_retry_that_would_come_too_late(http: Http) -> None:
     http.script = [(503, b'{"error": "not yet"}')] * 5
     with pytest.raises(UnreachableError, match="not yet"):
-        predict_sync(http.address, timeout=5, retry=RetryPolicy(initial_backoff=60, max_backoff=60))
+        predict(blocking, http.address, timeout=5, retry=RetryPolicy(initial_backoff=60, max_backoff=60))
     assert len(http.predicts) == 1
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return int(free.getsockname()[1])
-
-
-@both
-def test_no_server(predict: Predict) -> None:
-    with pytest.raises(UnreachableError, match=r"no model server responds at http://localhost:.* Start one with"):
-        predict(f"http://localhost:{free_port()}", retry=QUICK)
-
-
-def test_a_grpc_port() -> None:
-    with grpc_server() as rpcs, pytest.raises(UnreachableError, match="if it is the gRPC port write host:port"):
-        predict_sync(f"http://{rpcs.address}", retry=None)
+def test_a_grpc_port(rpcs: Rpcs) -> None:
+    with pytest.raises(UnreachableError, match="if it is the gRPC port write host:port"):
+        predict(blocking, f"http://{rpcs.address}", retry=None)
 
 
 @pytest.fixture
@@ -433,105 +335,15 @@ def slow() -> Iterator[str]:
 
 
 @both
-def test_deadline_ends_an_answer_that_trickles(slow: str, predict: Predict) -> None:
+def test_deadline_ends_an_answer_that_trickles(slow: str, use: Use) -> None:
     with pytest.raises(DeadlineExceededError, match=r"within 0\.3 s"):
-        predict(slow, timeout=0.3)
+        predict(use, slow, timeout=0.3)
 
 
 @both
-def test_deadline_ends_the_wait_for_a_silent_server(predict: Predict) -> None:
+def test_deadline_ends_the_wait_for_a_silent_server(use: Use) -> None:
     with socket.create_server(("localhost", 0)) as mute:
         started = time.monotonic()
         with pytest.raises(DeadlineExceededError, match=r"within 0\.3 s"):
-            predict(f"http://localhost:{mute.getsockname()[1]}", timeout=0.3)
+            predict(use, f"http://localhost:{mute.getsockname()[1]}", timeout=0.3)
         assert time.monotonic() - started >= 0.3
-
-
-# Fallback
-
-
-@both
-def test_fallback_if_grpc_does_not_get_through(http: Http, predict: Predict) -> None:
-    """The first address does not speak HTTP/2, like some proxies."""
-    with http_server({}) as proxy:
-        target = proxy.address.removeprefix("http://")
-        assert predict(target, fallback=http.address, retry=None)["y"].tolist() == [3.5, 4.0]
-
-
-def test_fallback_is_remembered_for_a_while(http: Http) -> None:
-    with grpc_server() as rpcs:
-        rpcs.failures = [(grpc.StatusCode.UNAVAILABLE, "no")]
-        options: dict[str, Any] = {"fallback": http.address, "retry": None}
-        with RecommenderClient(rpcs.address, "m", **options) as client:
-            assert client.predict("", X)["y"].tolist() == [3.5, 4.0]
-            assert client.predict("", X)["y"].tolist() == [3.5, 4.0]
-            assert len(rpcs.paths) == 1
-        rpcs.failures = [(grpc.StatusCode.UNAVAILABLE, "no")]
-        with RecommenderClient(rpcs.address, "m", fallback_seconds=0, **options) as client:
-            assert client.predict("", X)["y"].tolist() == [3.5, 4.0]
-            assert client.predict("", X)["y"].tolist() == [1.0, 2.0]  # gRPC again
-
-
-def test_fallback_that_goes_away_leads_back_to_grpc(http: Http) -> None:
-    with grpc_server() as rpcs:
-        rpcs.failures = [(grpc.StatusCode.UNAVAILABLE, "no")]
-        with RecommenderClient(rpcs.address, "m", fallback=http.address, retry=None) as client:
-            assert client.predict("", X)["y"].tolist() == [3.5, 4.0]
-            http.script = [(503, b"gone")]
-            assert client.predict("", X)["y"].tolist() == [1.0, 2.0]
-            assert client.predict("", X)["y"].tolist() == [1.0, 2.0]
-            assert len(http.predicts) == 2
-
-
-def test_no_fallback_for_other_errors(http: Http) -> None:
-    with grpc_server() as rpcs:
-        for failure, kind in (
-            ((grpc.StatusCode.UNAVAILABLE, "The batch scheduling queue ... is full"), OverloadedError),
-            ((grpc.StatusCode.RESOURCE_EXHAUSTED, ""), OverloadedError),
-            ((grpc.StatusCode.INVALID_ARGUMENT, "no"), BadRequestError),
-            ((grpc.StatusCode.NOT_FOUND, "no"), ModelNotFoundError),
-        ):
-            rpcs.failures = [failure]
-            with pytest.raises(kind):
-                predict_sync(rpcs.address, fallback=http.address, retry=None)
-    assert not http.exchanges
-
-
-def test_errors_of_the_fallback_are_reported_as_such(http: Http) -> None:
-    target = f"localhost:{free_port()}"
-    http.script = [(400, b'{"error": "wrong shape"}')]
-    with pytest.raises(BadRequestError, match=rf"{http.address} refused the request: wrong shape"):
-        predict_sync(target, fallback=http.address, retry=None)
-    unreachable = f"http://localhost:{free_port()}"
-    with pytest.raises(UnreachableError, match=rf"at {target} .*nor does {unreachable}"):
-        predict_sync(target, fallback=unreachable, retry=None)
-
-
-# TLS
-
-
-@both
-def test_tls(predict: Predict, tmp_path: Path) -> None:
-    import ssl
-
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    shown = authority.issue_cert("client@example.org")
-    shown.cert_chain_pems[0].write_to_path(str(tmp_path / "client.pem"))
-    shown.private_key_pem.write_to_path(str(tmp_path / "client.key"))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("models.example").configure_cert(context)
-    authority.configure_trust(context)
-    context.verify_mode = ssl.CERT_REQUIRED
-    routes = {"/metadata": metadata(serving_default=ONE), ":predict": b'{"outputs": [3.5]}'}
-    ca, name = tmp_path / "ca.pem", "models.example"
-    pair: dict[str, Any] = {"certificate": tmp_path / "client.pem", "key": tmp_path / "client.key"}
-    with http_server(routes, context) as http:
-        answer = predict(http.address, tls=TlsOptions(ca=ca, server_name=name, **pair))
-        assert answer["y"].tolist() == [3.5]
-        with pytest.raises(UnreachableError, match="--tls-ca"):
-            predict(http.address, retry=None)
-        with pytest.raises(UnreachableError, match="--tls-server-name"):
-            predict(http.address, tls=TlsOptions(ca=ca, **pair), retry=None)
-        with pytest.raises(UnreachableError):
-            predict(http.address, tls=TlsOptions(ca=ca, server_name=name), retry=None)

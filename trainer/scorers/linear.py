@@ -14,8 +14,11 @@ import scipy.linalg
 import scipy.sparse
 import tensorflow as tf
 
+from trainer.data.item_table import ItemFeatures, ItemTable
+from trainer.data.user_items import UserItems
 from trainer.errors import BabelrecError
 from trainer.models.settings import LinearConfig
+from trainer.scorers.base import Scorer
 
 _Floats = npt.NDArray[np.float32]
 # The closed form inverts an items x items matrix; beyond this it takes many minutes and gigabytes.
@@ -45,8 +48,10 @@ def linear_rank(config: LinearConfig, users: int, items: int) -> int:
     return min(items, most, max(least, min(users, items) // 8))
 
 
-class LinearItems(tf.keras.layers.Layer):
-    """Vectors of the linear model by vocabulary index; index 0 ("unknown") has its neighbours' mean, or zero.
+class LinearScorer(Scorer):
+    """Items: vectors of the linear model. Requests: the signed sum of the history's n vectors, divided by sqrt(n).
+
+    An unknown item has its neighbours' mean, or zero where the model doesn't look at neighbours.
 
     Args:
         size: Number of known items V.
@@ -55,54 +60,65 @@ class LinearItems(tf.keras.layers.Layer):
 
     def __init__(self, size: int, rank: int, *, name: str) -> None:
         super().__init__(name=name)
-        # Saved with the model, so that they need not be solved for again.
+        self.width = rank
+        # Saved with the model, so that they need not be solved for again; index 0 is "unknown".
         self.table = self.add_weight(name="table", shape=(size + 1, rank), initializer="zeros", trainable=False)
         # Compensates for means of neighbours being shorter than what they replace.
         self.stretch = self.add_weight(name="stretch", shape=(), initializer="ones", trainable=False)
-
-    def call(self, indices: tf.Tensor, neighbours: tf.Tensor) -> tf.Tensor:
-        """Int32 [n] and neighbours' weights float32 [n, V] or [n, 0] -> float32 [n, R]."""
-        vectors = tf.gather(self.table, indices)
-        if neighbours.shape[-1]:
-            means = self.stretch * tf.matmul(neighbours, self.table[1:])
-            vectors = tf.where((indices > 0)[:, tf.newaxis], vectors, means)
-        return vectors
-
-
-class LinearHistory(tf.keras.layers.Layer):
-    """The history's side of the scores: the signed sum of its n items' vectors, divided by sqrt(n).
-
-    Args:
-        rank: R.
-    """
-
-    def __init__(self, rank: int, *, name: str) -> None:
-        super().__init__(name=name)
-        self.rank = rank
         # Signs of the eigenvalues: one side of the dot product must apply them.
         self.signs = self.add_weight(name="signs", shape=(rank,), initializer="ones", trainable=False)
-        # Chosen after the towers are trained: `trainer.training.factors`.
         self.factor = self.add_weight(name="factor", shape=(), initializer="zeros", trainable=False)
 
-    def call(self, items: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """Vectors float32 [B, H, R] and mask bool [B, H] -> float32 [B, R]."""
+    def items(self, features: ItemFeatures, ids: tf.Tensor) -> tf.Tensor:
+        """See `Scorer.items`."""
+        vectors, neighbours = tf.gather(self.table, ids), features["neighbours"]
+        if neighbours.shape[-1]:
+            means = self.stretch * tf.matmul(neighbours, self.table[1:])
+            vectors = tf.where((ids > 0)[:, tf.newaxis], vectors, means)
+        return vectors
+
+    def queries(self, towers: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """See `Scorer.queries`."""
         there = tf.cast(mask, tf.float32)
-        total = tf.einsum("bh,bhr->br", there, items)
+        total = tf.einsum("bh,bhr->br", there, history)
         count = tf.maximum(tf.reduce_sum(there, axis=1, keepdims=True), 1.0)
         return self.factor * self.signs * total / tf.sqrt(count)
 
+    def fit(self, histories: UserItems, items: ItemTable, *, regularization: float, new_items: float) -> None:
+        """Solves for the vectors.
 
-def fit_linear(
-    indptr: npt.NDArray[np.integer], items: npt.NDArray[np.integer], size: int, *, rank: int, regularization: float
-) -> tuple[_Floats, _Floats]:
+        Args:
+            histories: Training positives, as indices of the known items from 0.
+            items: The catalogue that they are of.
+            regularization: As of `fit_linear`.
+            new_items: How much unknown items count, compared with scores as long as known items'.
+        """
+        known = int(self.table.shape[0]) - 1
+        table, signs = fit_linear(histories, known, rank=self.width, regularization=regularization)
+        self.table.assign(np.concatenate([np.zeros((1, self.width), np.float32), table]))
+        self.signs.assign(signs)
+        ids, neighbours = items.ids.numpy(), items.neighbours.numpy()
+        if neighbours.shape[1]:
+            of_known = np.zeros((known, known), np.float32)
+            of_known[ids[ids > 0] - 1] = neighbours[ids > 0]
+            self.stretch.assign(new_items * stretch_of_means(table, signs, histories, of_known))
+
+    def adapt_to(self, items: ItemTable) -> None:
+        """For a catalogue without known items, whose items compete with no known one: `new_items` does not apply."""
+        if np.any(items.ids.numpy()) or not items.neighbours.shape[1]:
+            return
+        known = self.table.numpy()[1:]
+        self.stretch.assign(stretch_of_unknown_items(known, self.signs.numpy(), items.neighbours.numpy() @ known))
+
+
+def fit_linear(histories: UserItems, size: int, *, rank: int, regularization: float) -> tuple[_Floats, _Floats]:
     """Solves for the vectors.
 
     With X the users x items matrix and P = (X'X + regularization I)^-1 (Steck, 2019, eq. 8), the similarity of two
     items is -P_ij / sqrt(P_ii P_jj), their partial correlation; self-similarity is left out.
 
     Args:
-        indptr: [U + 1] bounds of each user's items.
-        items: [total] item indices below ``size``.
+        histories: Users' items, indices below ``size``.
         size: V.
         rank: R; the largest eigenvalues by magnitude are kept, padded with zeros if V is smaller.
         regularization: Shrinkage, in positives per item.
@@ -115,7 +131,7 @@ def fit_linear(
         BabelrecError: more than 20,000 items.
     """
     kept = min(rank, size)
-    matrix = choices(indptr, items, size)
+    matrix = choices(histories, size)
     similarity = partial_correlations(matrix, regularization)
     values, vectors = _largest(similarity, kept)
     largest = np.argsort(-np.abs(values), kind="stable")[:kept]
@@ -171,8 +187,7 @@ def _largest(similarity: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArr
 def stretch_of_means(
     table: _Floats,
     signs: _Floats,
-    indptr: npt.NDArray[np.integer],
-    items: npt.NDArray[np.integer],
+    histories: UserItems,
     neighbours: _Floats,
 ) -> float:
     """Average ratio of known items' scores to those that their neighbours would give them.
@@ -182,14 +197,14 @@ def stretch_of_means(
 
     Args:
         table, signs: Vectors float32 [V, R] and signs float32 [R], from `fit_linear`.
-        indptr, items: Users' items, as passed to it.
+        histories: Users' items, as passed to it.
         neighbours: Float32 [V, V], each known item's weights of the others.
 
     Returns:
         Ratio of the two root mean squares of the users' scores; 1 if there are no scores.
     """
-    histories = _histories(choices(indptr, items, len(table)), table, signs)
-    own, means = (_sum_of_squares(histories, each) for each in (table, neighbours @ table))
+    vectors = _histories(choices(histories, len(table)), table, signs)
+    own, means = (_sum_of_squares(vectors, each) for each in (table, neighbours @ table))
     return float(np.sqrt(own / means)) if own > 0.0 and means > 0.0 else 1.0
 
 
@@ -220,15 +235,16 @@ def _spread(vectors: npt.NDArray[np.float64], signs: _Floats) -> float:
     return float(np.sqrt(_sum_of_squares(histories, apart))) / max(len(vectors), 1)
 
 
-def choices(indptr: npt.NDArray[np.integer], items: npt.NDArray[np.integer], size: int) -> scipy.sparse.csr_array:
+def choices(histories: UserItems, size: int) -> scipy.sparse.csr_array:
     """User-item matrix [U, V]: 1 if a user has an item."""
-    return scipy.sparse.csr_array((np.ones(len(items)), items, indptr), shape=(len(indptr) - 1, size))
+    items = histories.items
+    return scipy.sparse.csr_array((np.ones(len(items)), items, histories.indptr), shape=(len(histories), size))
 
 
 def _histories(
     choices: scipy.sparse.csr_array, table: npt.NDArray[np.floating], signs: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.float64]:
-    """[U, R]: `LinearHistory` of each user's items, with factor 1."""
+    """[U, R]: `LinearScorer.queries` of each user's items, with factor 1."""
     counts = np.maximum(np.diff(choices.indptr), 1)
     return (choices @ (table * signs)) / np.sqrt(counts)[:, np.newaxis]
 

@@ -1,26 +1,26 @@
-"""The protocols of a model server: gRPC, REST (in ``rest``), or one with the other as a fallback."""
+"""What is asked of a model server, how over gRPC (``rest``: over REST), and over one with the other as a fallback."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import grpc
 import numpy.typing as npt
 
-from serving.client.calls import Call, CallFailed, Rpc, RpcMethod, Steps
+from serving.client.connections import Call, CallFailed, Connections, RpcMethod
 from serving.client.errors import BadRequestError, ServerFaultError, is_unreachable
 from serving.client.settings import Settings
+from serving.client.types import Arrays, ModelMetadata, SignatureSpec, TensorSpec, VersionStatus
 from serving.protos import (
     error_codes_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_management_pb2,
+    model_server_config_pb2,
     predict_pb2,
 )
-from serving.tensors import TensorParseError, to_numpy, to_proto
-
-Arrays = dict[str, npt.NDArray[Any]]
+from serving.tensors import TensorParseError, dtype_name, to_numpy, to_proto
 
 _PREDICTION_SERVICE = "/tensorflow.serving.PredictionService/"
 _MODEL_SERVICE = "/tensorflow.serving.ModelService/"
@@ -41,35 +41,26 @@ class Prediction:
     output_filter: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A served version: name, number, a ``SignatureDefMap``."""
-
-    name: str
-    version: int
-    signatures: Any
-
-
 class ServingProtocol(Protocol):
-    """A protocol to reach a server. Generators as in ``calls``; all may raise ``CallFailed`` and ``ServingError``."""
+    """A protocol to reach a server. All methods may raise ``CallFailed`` and ``ServingError``."""
 
-    def predict(self, prediction: Prediction, call: Call) -> Steps[Arrays]:
+    async def predict(self, prediction: Prediction, call: Call) -> Arrays:
         """Runs a signature."""
         ...
 
-    def status(self, call: Call) -> Steps[Any]:
-        """Returns a ``GetModelStatusResponse``."""
+    async def status(self, call: Call) -> list[VersionStatus]:
+        """Returns the states of the model's versions, newest first."""
         ...
 
-    def served(self, call: Call) -> Steps[Served]:
+    async def metadata(self, call: Call) -> ModelMetadata:
         """Returns the served version and its signatures."""
         ...
 
-    def reload(self, config: Any, call: Call) -> Steps[None]:
-        """Makes the server load a ``ModelServerConfig``."""
+    async def reload(self, config: Any, call: Call) -> None:
+        """Makes the server load a ``ModelServerConfig``, or its text form."""
         ...
 
-    def health(self, service: str, call: Call) -> Steps[str]:
+    async def health(self, service: str, call: Call) -> str:
         """Returns SERVING, NOT_SERVING, ..."""
         ...
 
@@ -79,13 +70,16 @@ class GrpcProtocol:
 
     Args:
         settings: the client's settings.
+        connections: of the client.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, connections: Connections) -> None:
+        assert settings.grpc is not None
         self._settings = settings
-        self._target = settings.target.text
+        self._connections = connections
+        self._target = settings.grpc.text
 
-    def predict(self, prediction: Prediction, call: Call) -> Steps[Arrays]:
+    async def predict(self, prediction: Prediction, call: Call) -> Arrays:
         """See ``ServingProtocol``."""
         request = predict_pb2.PredictRequest(output_filter=prediction.output_filter)
         self._set_spec(request.model_spec)
@@ -95,37 +89,37 @@ class GrpcProtocol:
                 request.inputs[name].CopyFrom(to_proto(array))
             except TensorParseError as error:
                 raise BadRequestError(f"input {name}: {error}") from None
-        response = yield Rpc(_PREDICT, request, call)
+        response = await self._connections.rpc(_PREDICT, request, call)
         try:
             return {name: to_numpy(proto) for name, proto in response.outputs.items()}
         except TensorParseError as error:
             raise ServerFaultError(f"{self._target} sent a tensor that can't be read: {error}") from None
 
-    def status(self, call: Call) -> Steps[Any]:
+    async def status(self, call: Call) -> list[VersionStatus]:
         """See ``ServingProtocol``."""
         request = get_model_status_pb2.GetModelStatusRequest()
         self._set_spec(request.model_spec)
-        return (yield Rpc(_STATUS, request, call))
+        return version_statuses(await self._connections.rpc(_STATUS, request, call))
 
-    def served(self, call: Call) -> Steps[Served]:
+    async def metadata(self, call: Call) -> ModelMetadata:
         """See ``ServingProtocol``."""
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         self._set_spec(request.model_spec)
-        response = yield Rpc(_METADATA, request, call)
+        response = await self._connections.rpc(_METADATA, request, call)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
-        return Served(response.model_spec.name, response.model_spec.version.value, signatures)
+        return model_metadata(response.model_spec.name, response.model_spec.version.value, signatures)
 
-    def reload(self, config: Any, call: Call) -> Steps[None]:
+    async def reload(self, config: Any, call: Call) -> None:
         """See ``ServingProtocol``."""
-        request = model_management_pb2.ReloadConfigRequest(config=config)
-        status = (yield Rpc(_RELOAD, request, call)).status
+        request = model_management_pb2.ReloadConfigRequest(config=_model_server_config(config))
+        status = (await self._connections.rpc(_RELOAD, request, call)).status
         # The real server gives the same error as the call's status; a proxy may not.
         if status.error_code != error_codes_pb2.OK:
             code = _CODES.get(status.error_code, grpc.StatusCode.UNKNOWN)
             raise CallFailed(code, status.error_message, self._target)
 
-    def health(self, service: str, call: Call) -> Steps[str]:
+    async def health(self, service: str, call: Call) -> str:
         """See ``ServingProtocol``."""
         try:
             from grpc_health.v1 import health_pb2
@@ -134,7 +128,7 @@ class GrpcProtocol:
                 "health needs a package that is not installed. Remedy: `pip install grpcio-health-checking`"
             ) from None
         method = RpcMethod("/grpc.health.v1.Health/Check", health_pb2.HealthCheckResponse)
-        response = yield Rpc(method, health_pb2.HealthCheckRequest(service=service), call)
+        response = await self._connections.rpc(method, health_pb2.HealthCheckRequest(service=service), call)
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
 
     def _set_spec(self, spec: Any) -> None:
@@ -160,32 +154,32 @@ class FallbackProtocol:
         self._seconds = seconds
         self._second_until = -float("inf")
 
-    def predict(self, prediction: Prediction, call: Call) -> Steps[Arrays]:
+    async def predict(self, prediction: Prediction, call: Call) -> Arrays:
         """See ``ServingProtocol``."""
-        return self._ask(lambda protocol: protocol.predict(prediction, call), call)
+        return await self._ask(lambda protocol: protocol.predict(prediction, call), call)
 
-    def status(self, call: Call) -> Steps[Any]:
+    async def status(self, call: Call) -> list[VersionStatus]:
         """See ``ServingProtocol``."""
-        return self._ask(lambda protocol: protocol.status(call), call)
+        return await self._ask(lambda protocol: protocol.status(call), call)
 
-    def served(self, call: Call) -> Steps[Served]:
+    async def metadata(self, call: Call) -> ModelMetadata:
         """See ``ServingProtocol``."""
-        return self._ask(lambda protocol: protocol.served(call), call)
+        return await self._ask(lambda protocol: protocol.metadata(call), call)
 
-    def health(self, service: str, call: Call) -> Steps[str]:
+    async def health(self, service: str, call: Call) -> str:
         """See ``ServingProtocol``."""
-        return self._ask(lambda protocol: protocol.health(service, call), call)
+        return await self._ask(lambda protocol: protocol.health(service, call), call)
 
-    def reload(self, config: Any, call: Call) -> Steps[None]:
+    async def reload(self, config: Any, call: Call) -> None:
         """See ``ServingProtocol``; there is no REST route for it."""
-        return self._first.reload(config, call)
+        await self._first.reload(config, call)
 
-    def _ask(self, ask: Callable[[ServingProtocol], Steps[_T]], call: Call) -> Steps[_T]:
+    async def _ask(self, ask: Callable[[ServingProtocol], Awaitable[_T]], call: Call) -> _T:
         order = [self._first, self._second]
         if time.monotonic() < self._second_until:
             order.reverse()
         try:
-            result = yield from self._remembering(order[0], ask)
+            result = await self._remembering(order[0], ask)
         except CallFailed as failure:
             if not is_unreachable(failure.code, failure.details) or not call.deadline.allows(0):
                 raise
@@ -193,17 +187,17 @@ class FallbackProtocol:
         else:
             return result
         try:
-            return (yield from self._remembering(order[1], ask))
+            return await self._remembering(order[1], ask)
         except CallFailed as failure:
             if not is_unreachable(failure.code, failure.details):
                 raise
             details = f"{missed.details}; nor does {failure.target}: {failure.details}"
             raise CallFailed(missed.code, details, missed.target) from None
 
-    def _remembering(self, protocol: ServingProtocol, ask: Callable[[ServingProtocol], Steps[_T]]) -> Steps[_T]:
+    async def _remembering(self, protocol: ServingProtocol, ask: Callable[[ServingProtocol], Awaitable[_T]]) -> _T:
         """Uses one of the two; if it answers, even with an error, it is tried first from now on."""
         try:
-            result = yield from ask(protocol)
+            result = await ask(protocol)
         except CallFailed as failure:
             if not is_unreachable(failure.code, failure.details):
                 self._note(protocol)
@@ -217,3 +211,52 @@ class FallbackProtocol:
         elif time.monotonic() >= self._second_until:
             # Not extended by each answer: the first is tried again when the time is up.
             self._second_until = time.monotonic() + self._seconds
+
+
+def version_statuses(response: Any) -> list[VersionStatus]:
+    """What a ``GetModelStatusResponse`` says, newest first."""
+    states = get_model_status_pb2.ModelVersionStatus.State
+    return [
+        VersionStatus(
+            entry.version,
+            states.Name(entry.state),
+            error_codes_pb2.Code.Name(entry.status.error_code),
+            entry.status.error_message,
+        )
+        for entry in sorted(response.model_version_status, key=lambda entry: -entry.version)
+    ]
+
+
+def model_metadata(name: str, version: int, definitions: Any) -> ModelMetadata:
+    """What a ``SignatureDefMap`` says."""
+    signatures = {
+        key: SignatureSpec(_specs(definition.inputs), _specs(definition.outputs))
+        for key, definition in sorted(definitions.signature_def.items())
+        if not key.startswith("__")  # initialisers and other internal ones, not for clients
+    }
+    return ModelMetadata(name, version, signatures)
+
+
+def _specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    return {
+        name: TensorSpec(
+            dtype_name(info.dtype),
+            None if info.tensor_shape.unknown_rank else tuple(d.size for d in info.tensor_shape.dim),
+        )
+        for name, info in sorted(infos.items())
+    }
+
+
+def _model_server_config(config: Any) -> Any:
+    if isinstance(config, model_server_config_pb2.ModelServerConfig):
+        return config
+    if not isinstance(config, str):
+        raise BadRequestError(
+            f"the configuration must be a ModelServerConfig or its text form, got {type(config).__name__}"
+        )
+    from google.protobuf import text_format
+
+    try:
+        return text_format.Parse(config, model_server_config_pb2.ModelServerConfig())
+    except text_format.ParseError as error:
+        raise BadRequestError(f"the configuration is not a ModelServerConfig in text form: {error}") from None

@@ -1,13 +1,12 @@
-"""The client's options: what it accepts and refuses; importing it is cheap."""
+"""The client's options: what it accepts and refuses, and what gRPC and TLS make of them."""
 
 import json
-import subprocess
-import sys
+import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serving import client as client_package
 from serving.client import (
     AsyncRecommenderClient,
     BadRequestError,
@@ -16,31 +15,29 @@ from serving.client import (
     RetryPolicy,
     TlsOptions,
 )
-from serving.client.errors import from_status, is_unreachable
-from serving.client.grpc_io import channel_options
-from serving.client.targets import Transport, parse_target
-from tests.serving.live import ROOT
+from serving.client.connections import channel_options
+from serving.client.settings import http_context, parse_target
 
 
 @pytest.mark.parametrize(
-    ("text", "transport", "address", "is_secure"),
+    ("text", "is_rest", "address", "is_secure"),
     [
-        ("localhost:8500", Transport.GRPC, "localhost:8500", False),
-        (" [::1]:8500 ", Transport.GRPC, "[::1]:8500", False),
-        ("grpc://host:1", Transport.GRPC, "host:1", False),
-        ("grpcs://host:1/", Transport.GRPC, "host:1", True),
-        ("GRPCS://host:1", Transport.GRPC, "host:1", True),
-        ("unix:/run/s", Transport.GRPC, "unix:/run/s", False),
-        ("unix:///run/s", Transport.GRPC, "unix:///run/s", False),
-        ("dns:///host:1", Transport.GRPC, "dns:///host:1", False),
-        ("ipv4:1.2.3.4:5,6.7.8.9:5", Transport.GRPC, "ipv4:1.2.3.4:5,6.7.8.9:5", False),
-        ("http://host:8501", Transport.REST, "http://host:8501", False),
-        ("https://host/a/b/", Transport.REST, "https://host/a/b", True),
+        ("localhost:8500", False, "localhost:8500", False),
+        (" [::1]:8500 ", False, "[::1]:8500", False),
+        ("grpc://host:1", False, "host:1", False),
+        ("grpcs://host:1/", False, "host:1", True),
+        ("GRPCS://host:1", False, "host:1", True),
+        ("unix:/run/s", False, "unix:/run/s", False),
+        ("unix:///run/s", False, "unix:///run/s", False),
+        ("dns:///host:1", False, "dns:///host:1", False),
+        ("ipv4:1.2.3.4:5,6.7.8.9:5", False, "ipv4:1.2.3.4:5,6.7.8.9:5", False),
+        ("http://host:8501", True, "http://host:8501", False),
+        ("https://host/a/b/", True, "https://host/a/b", True),
     ],
 )
-def test_addresses(text: str, transport: Transport, address: str, is_secure: bool) -> None:
+def test_addresses(text: str, is_rest: bool, address: str, is_secure: bool) -> None:
     target = parse_target(text)
-    assert (target.transport, target.address, target.is_secure) == (transport, address, is_secure)
+    assert (target.is_rest, target.address, target.is_secure) == (is_rest, address, is_secure)
 
 
 @pytest.mark.parametrize(
@@ -175,85 +172,28 @@ def test_backoff_grows_to_its_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("details", "remedy"),
+    ("files", "message"),
     [
-        # Messages observed from gRPC 1.85 and httpx 0.28 (from OpenSSL and h11).
-        ("failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: "
-         "Connection refused", "Start one with"),
-        ("errors resolving a:1: [field:hostname lookup error:address lookup failed for a:1: Domain name not found]",
-         "Check the host name"),
-        ("Custom verification check failed with error: UNAUTHENTICATED: Hostname Verification Check failed.",
-         "--tls-server-name"),
-        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: Hostname mismatch, certificate is not valid for "
-         "'localhost'. (_ssl.c:1006)", "--tls-server-name"),
-        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer certificate",
-         "--tls-ca"),
-        ("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)", "does not speak TLS"),
-        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required (_ssl.c:2580)", "--tls-cert"),
-        ("failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Failed parsing HTTP/2 "
-         "(Expected SETTINGS frame as the first frame, got frame type 80)", "--fallback"),
-        ("[Errno -2] Name or service not known", "Check the host name"),
-        ("Server disconnected without sending a response.", "try again"),
+        ({"ca": "none.pem"}, r"ca file .*none\.pem can't be read: No such file"),
+        ({"ca": "garbage.pem"}, r"ca file .*garbage\.pem holds no PEM certificates"),
+        ({"certificate": "client.pem"}, "`key` is missing"),
+        ({"key": "client.key"}, "`certificate` is missing"),
+        ({"certificate": "client.pem", "key": "none"}, "key file .*none can't be read"),
+        ({"certificate": "client.pem", "key": "other.key"}, "is not the key of"),
+        ({"certificate": "client.pem", "key": "garbage.pem"}, "can't be read: .*PEM"),
+        ({"certificate": "client.pem", "key": "locked.key"}, "encrypted"),
     ],
-)  # fmt: skip
-def test_remedies(details: str, remedy: str) -> None:
-    import grpc
-
-    assert remedy in str(from_status(grpc.StatusCode.UNAVAILABLE, details, "host:1", "m", 1.0))
-
-
-def test_a_web_server_in_the_way_of_grpc_counts_as_unreachable() -> None:
-    import grpc
-
-    details = "Received http2 header with status: 404"
-    assert is_unreachable(grpc.StatusCode.UNIMPLEMENTED, details)
-    assert "--fallback" in str(from_status(grpc.StatusCode.UNIMPLEMENTED, details, "host:1", "m", 1.0))
-    assert not is_unreachable(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+)
+@pytest.mark.parametrize("target", ["localhost:1", "https://localhost:1"])
+@pytest.mark.parametrize("kind", [RecommenderClient, AsyncRecommenderClient])
+def test_unusable_tls_files_are_named_before_anything_is_sent(
+    pems: Path, files: dict[str, str], message: str, target: str, kind: type
+) -> None:
+    with pytest.raises(BadRequestError, match=message):
+        kind(target, tls=TlsOptions(**{name: str(pems / file) for name, file in files.items()}))  # type: ignore[arg-type]
 
 
-def test_all_names_exist() -> None:
-    for name in client_package.__all__:
-        assert getattr(client_package, name).__module__.startswith("serving.client.")
-    with pytest.raises(AttributeError, match="nothing"):
-        client_package.nothing  # noqa: B018
-    assert set(client_package.__all__) >= {"RecommenderClient", "AsyncRecommenderClient", "TlsOptions", "RetryPolicy"}
-
-
-def test_imports_are_light() -> None:
-    """No HTTP and no tables for gRPC users who print nothing; not even gRPC for --help."""
-    program = """
-import sys
-from serving.client import RecommenderClient
-RecommenderClient("localhost:1", fallback="http://localhost:2").close()
-heavy = [name for name in ("httpx", "rich", "tensorflow", "trainer") if name in sys.modules]
-assert not heavy, heavy
-"""
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
-    program = """
-import sys
-from serving.client.cli import main
-try:
-    main(["--help"])
-except SystemExit as stop:
-    assert stop.code == 0
-heavy = [name for name in ("grpc", "numpy", "httpx", "rich", "tensorflow") if name in sys.modules]
-assert not heavy, heavy
-"""
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert "examples:" in done.stdout
-
-
-def test_missing_httpx_is_named() -> None:
-    program = """
-import importlib.util
-real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: None if name == "httpx" else real(name, package)
-from serving.client import BadRequestError, RecommenderClient
-try:
-    RecommenderClient("http://localhost:1")
-except BadRequestError as error:
-    assert "pip install httpx" in str(error), error
-else:
-    raise AssertionError
-"""
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+def test_ssl_context_is_verified_by_default() -> None:
+    context = http_context(TlsOptions())
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.trainer.scorers.features import with_neighbours
+from trainer.data.user_items import UserItems
 from trainer.errors import BabelrecError
 from trainer.models.settings import LinearConfig
-from trainer.towers.linear import (
-    LinearHistory,
-    LinearItems,
+from trainer.scorers.linear import (
+    LinearScorer,
     fit_linear,
     linear_rank,
     stretch_of_means,
@@ -18,8 +19,7 @@ from trainer.towers.linear import (
 _USERS = [[0, 1, 2], [0, 1], [1, 2, 3], [3, 4], [0, 4], [2]]
 
 
-def _compressed() -> tuple[np.ndarray, np.ndarray]:
-    return np.cumsum([0, *map(len, _USERS)]), np.concatenate(_USERS)
+_HISTORIES = UserItems.of_lists(_USERS)
 
 
 def _similarity(size: int, regularization: float) -> np.ndarray:
@@ -38,7 +38,7 @@ def _similarity(size: int, regularization: float) -> np.ndarray:
 
 
 def test_at_full_rank_the_dot_products_are_the_partial_correlations() -> None:
-    table, signs = fit_linear(*_compressed(), 5, rank=5, regularization=2.0)
+    table, signs = fit_linear(_HISTORIES, 5, rank=5, regularization=2.0)
     found = (table * signs) @ table.T
     expected = _similarity(5, 2.0)
     factor = found[0, 1] / expected[0, 1]
@@ -51,28 +51,30 @@ def test_at_full_rank_the_dot_products_are_the_partial_correlations() -> None:
 
 
 def test_a_smaller_rank_is_the_best_approximation_and_a_larger_one_pads() -> None:
-    table, signs = fit_linear(*_compressed(), 5, rank=2, regularization=2.0)
+    table, signs = fit_linear(_HISTORIES, 5, rank=2, regularization=2.0)
     values, vectors = np.linalg.eigh(_similarity(5, 2.0))
     kept = np.argsort(-np.abs(values))[:2]
     best = (vectors[:, kept] * values[kept]) @ vectors[:, kept].T
     found = (table * signs) @ table.T
     np.testing.assert_allclose(found / np.linalg.norm(found), best / np.linalg.norm(best), atol=1e-4)
-    wide, _ = fit_linear(*_compressed(), 5, rank=8, regularization=2.0)
+    wide, _ = fit_linear(_HISTORIES, 5, rank=8, regularization=2.0)
     assert wide.shape == (5, 8)
     assert not wide[:, 5:].any()
 
 
 def test_a_history_scores_items_by_the_sum_over_its_items() -> None:
-    table, signs = fit_linear(*_compressed(), 5, rank=5, regularization=2.0)
-    items, history = LinearItems(5, 5, name="items"), LinearHistory(5, name="history")
-    items.table.assign(np.concatenate([np.zeros((1, 5)), table]))
-    history.signs.assign(signs)
-    vectors = items(tf.range(6), tf.zeros([6, 0]))
+    table, signs = fit_linear(_HISTORIES, 5, rank=5, regularization=2.0)
+    scorer, towers = LinearScorer(5, 5, name="linear"), tf.zeros([2, 3])
+    scorer.table.assign(np.concatenate([np.zeros((1, 5)), table]))
+    scorer.signs.assign(signs)
+    vectors = scorer.items(with_neighbours(tf.zeros([6, 0])), tf.range(6))
     mask = tf.constant([[True, True, False], [False, False, False]])
     asked = tf.gather(vectors, [[1, 4, 5], [2, 2, 2]])
-    np.testing.assert_array_equal(history(asked, mask), np.zeros((2, 5)), "without a factor it says nothing")
-    history.factor.assign(2.0)
-    scores = tf.matmul(history(asked, mask), vectors, transpose_b=True).numpy()
+    np.testing.assert_array_equal(
+        scorer.queries(towers, asked, mask), np.zeros((2, 5)), "without a factor it says nothing"
+    )
+    scorer.factor.assign(2.0)
+    scores = tf.matmul(scorer.queries(towers, asked, mask), vectors, transpose_b=True).numpy()
     pairs = (table * signs) @ table.T
     np.testing.assert_allclose(scores[0, 1:], 2.0 * (pairs[0] + pairs[3]) / np.sqrt(2.0), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(scores[1], np.zeros(6))
@@ -80,26 +82,25 @@ def test_a_history_scores_items_by_the_sum_over_its_items() -> None:
 
 
 def test_an_unknown_item_inherits_from_its_neighbours() -> None:
-    items = LinearItems(2, 3, name="items")
-    items.table.assign([[0, 0, 0], [1, 2, 3], [3, 4, 5]])
-    found = items(tf.constant([0, 2]), tf.constant([[0.5, 0.5], [1.0, 0.0]]))
+    scorer = LinearScorer(2, 3, name="linear")
+    scorer.table.assign([[0, 0, 0], [1, 2, 3], [3, 4, 5]])
+    found = scorer.items(with_neighbours([[0.5, 0.5], [1.0, 0.0]]), tf.constant([0, 2]))
     np.testing.assert_allclose(found, [[2, 3, 4], [3, 4, 5]])
 
 
 def test_means_of_neighbours_are_stretched_to_the_scores_of_known_items() -> None:
-    indptr, flat = _compressed()
-    table, signs = fit_linear(indptr, flat, 5, rank=5, regularization=2.0)
+    table, signs = fit_linear(_HISTORIES, 5, rank=5, regularization=2.0)
     neighbours = np.full((5, 5), 0.25, np.float32)
     np.fill_diagonal(neighbours, 0.0)
     histories = np.stack([sum((table * signs)[item] for item in items) / np.sqrt(len(items)) for items in _USERS])
     means = np.stack([table[[other for other in range(5) if other != item]].mean(axis=0) for item in range(5)])
     expected = np.sqrt(np.square(histories @ table.T).mean() / np.square(histories @ means.T).mean())
-    assert stretch_of_means(table, signs, indptr, flat, neighbours) == pytest.approx(expected, rel=1e-4)
-    assert stretch_of_means(table, signs, indptr, flat, np.zeros((5, 5), np.float32)) == 1.0
+    assert stretch_of_means(table, signs, _HISTORIES, neighbours) == pytest.approx(expected, rel=1e-4)
+    assert stretch_of_means(table, signs, _HISTORIES, np.zeros((5, 5), np.float32)) == 1.0
 
 
 def test_an_unknown_catalogue_separates_its_items_as_much_as_the_known_one() -> None:
-    table, signs = fit_linear(*_compressed(), 5, rank=5, regularization=2.0)
+    table, signs = fit_linear(_HISTORIES, 5, rank=5, regularization=2.0)
     means = np.random.default_rng(3).dirichlet(np.ones(5), size=7).astype(np.float32) @ table
 
     def apart(vectors: np.ndarray) -> float:
@@ -114,7 +115,7 @@ def test_an_unknown_catalogue_separates_its_items_as_much_as_the_known_one() -> 
 
 def test_a_catalogue_that_is_too_large_is_refused() -> None:
     with pytest.raises(BabelrecError, match=r"model\.linear\.rank=0"):
-        fit_linear(np.array([0, 1]), np.array([0]), 20_001, rank=2, regularization=1.0)
+        fit_linear(UserItems.of_lists([[0]]), 20_001, rank=2, regularization=1.0)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,6 @@ def test_large_catalogues_are_cut_to_their_largest_directions() -> None:
         np.concatenate([60 * group + rng.choice(60, 8, replace=False) for group in rng.choice(12, 2, replace=False)])
         for _ in range(900)
     ]
-    indptr = np.cumsum([0, *map(len, chosen)])
     matrix = np.zeros((900, 720))
     for user, items in enumerate(chosen):
         matrix[user, items] = 1.0
@@ -151,7 +151,7 @@ def test_large_catalogues_are_cut_to_their_largest_directions() -> None:
     values, vectors = np.linalg.eigh(similarity)
     kept = np.argsort(-np.abs(values))[:40]
     best = (vectors[:, kept] * values[kept]) @ vectors[:, kept].T
-    table, signs = fit_linear(indptr, np.concatenate(chosen), 720, rank=40, regularization=100.0)
+    table, signs = fit_linear(UserItems.of_lists(chosen), 720, rank=40, regularization=100.0)
     found = (table * signs) @ table.T
     found *= np.sum(found * similarity) / np.sum(found * found)
     # What is left of the similarity, in addition to what no approximation of this rank can avoid.

@@ -1,0 +1,114 @@
+"""What a request means, on indices: from history, text and features to query vector, scores, blend and order.
+
+Validation, evaluation and the exported graph all answer by this code; the graph adds strings, lookups, filters, an
+index and signatures (`trainer.export.servable`).
+"""
+
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+from trainer.data.requests import RequestFeatures
+from trainer.models.calibration import Calibration
+from trainer.models.ranking import blend
+from trainer.models.recommender import Recommender
+from trainer.models.text_search import TextSearch
+from trainer.towers.query import query_features
+
+
+class Engine(tf.Module):
+    """The trained towers, ranking heads and text search, without optimiser and tasks.
+
+    Args:
+        model: The trained model.
+        weights: Of the blend, see `trainer.models.ranking.blend`.
+        text_search: What answers text queries; None leaves them to the towers.
+    """
+
+    def __init__(self, model: Recommender, weights: Mapping[str, float], text_search: TextSearch | None = None) -> None:
+        super().__init__(name="engine")
+        self.history_length = int(model.config.query.history_length)
+        self.text_search = text_search
+        self._weights = dict(weights)
+        self._temperature = model.config.retrieval.temperature
+        self._heads = list(model.heads)
+        self._query_tower = model.query_tower
+        self._candidate_tower = model.candidate_tower
+        self._ranking_model = model.ranking_model
+
+    def sentences(self, vectors: tf.Tensor, languages: tf.Tensor) -> tf.Tensor:
+        """The encoder's vectors [T, S] of texts in int32 languages [T], 0 unknown -> as the model compares them."""
+        return self._candidate_tower.convert(vectors, languages)
+
+    def queries(
+        self, request: RequestFeatures, vectors: tf.Tensor, typed: tf.Tensor, sentences: tf.Tensor
+    ) -> tf.Tensor:
+        """Query vectors of B requests, float32 [B, D].
+
+        Args:
+            request: The requests.
+            vectors: Float32 [n, D], candidate vectors that histories point into.
+            typed: Bool [B], which requests have text.
+            sentences: Float32 [T, S], `sentences` of those T requests.
+        """
+        text = self._candidate_tower.embed_text(sentences)
+        shape = tf.stack([tf.size(typed, out_type=tf.int64), tf.shape(text, out_type=tf.int64)[1]])
+        features = query_features(request, vectors, tf.scatter_nd(tf.where(typed), text, shape), typed)
+        return self._query_tower(features)
+
+    def logits(self, products: tf.Tensor) -> tf.Tensor:
+        """Dot products of query and candidate vectors -> retrieval's logits, in which the blend is chosen."""
+        return products / self._temperature
+
+    def outputs(self, queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+        """Raw outputs of the heads float32 [B, C, heads] for queries [B, D] and candidate vectors [B, C, D]."""
+        return self._ranking_model(queries, vectors)
+
+    def scores(self, logits: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """The blended score, float32 [B, C]."""
+        return blend(logits, outputs, self._heads, self._weights)
+
+    def reorder_found_by_text(
+        self,
+        scores: tf.Tensor,
+        typed: tf.Tensor,
+        fit: Callable[[], tf.Tensor],
+        queries: tf.Tensor,
+        vectors: tf.Tensor,
+    ) -> tf.Tensor:
+        """Final scores, float32 [B, C]: requests with text get how well items fit, adjusted by the towers.
+
+        Args:
+            scores: Float32 [B, C], of `scores`.
+            typed: Bool [B], which requests have text.
+            fit: Gives float32 [B, C], how well the items fit the text; read where ``typed``.
+            queries: Float32 [B, D].
+            vectors: Float32 [B, C, D], candidate vectors.
+        """
+        search = self.text_search
+        if search is None:
+            return scores
+        return tf.cond(
+            tf.reduce_any(typed),
+            lambda: tf.where(typed[:, tf.newaxis], search.reorder(fit(), queries, vectors), scores),
+            lambda: scores,
+        )
+
+    def predictions(self, outputs: tf.Tensor, calibrations: Mapping[str, Calibration]) -> dict[str, tf.Tensor]:
+        """Head -> probability or value float32 [B, C]: see `trainer.models.ranking.RankingModel.predictions`."""
+        return self._ranking_model.predictions(outputs, calibrations)
+
+    def blended(self, weights: Mapping[str, float]) -> "Engine":
+        """The same engine with another blend."""
+        other = Engine.__new__(Engine)
+        other.__dict__.update(self.__dict__)
+        other._weights = dict(weights)
+        return other
+
+
+def membership(rows: tf.Tensor, size: int) -> tf.Tensor:
+    """Bool [B, size]: whether each item is in int32 ``rows`` [B, E] (-1: none)."""
+    batch = tf.shape(rows)[0]
+    where = tf.where(rows >= 0)
+    places = tf.stack([tf.cast(where[:, 0], tf.int32), tf.gather_nd(rows, where)], axis=1)
+    return tf.scatter_nd(places, tf.ones_like(places[:, 0]), tf.stack([batch, size])) > 0
