@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-ablations bench-text bench-small bench-soak clean
+.PHONY: help setup demo test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,19 +64,19 @@ serve: $(VENV)/.installed ## serve the newest exported version on port 8500
 bench: bench-encoder bench-index bench-serving ## all benchmarks; JSON in runs/bench/
 
 bench-encoder: $(VENV)/.installed ## texts per second of the encoder compared with the NumPy package
-	$(BIN)/python -m benchmarks.encoder
+	$(BIN)/python -m benchmarks.speed.encoder
 
 bench-index: $(VENV)/.installed ## build time, recall and speed of exact, portable and ScaNN search
-	$(BIN)/python -m benchmarks.index
+	$(BIN)/python -m benchmarks.speed.index
 
 bench-translation: $(VENV)/.installed ## translate-then-encode compared with the shared space; needs Apertium
-	$(BIN)/python -m benchmarks.translation
+	$(BIN)/python -m benchmarks.quality.translation
 
 bench-preprocessing: $(VENV)/.installed-dev ## effect of each step of text.preprocessing on the encoder
-	$(BIN)/python -m benchmarks.preprocessing
+	$(BIN)/python -m benchmarks.quality.preprocessing
 
 bench-serving: $(VENV)/.installed-dev ## the model server compared with the graph that it serves; needs the model of make demo
-	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.speed.serving
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
@@ -86,16 +86,16 @@ bench-quality: $(VENV)/.installed-bench ## quality compared with baselines (hour
 	$(BIN)/python -m benchmarks.quality $(ARGS)
 
 bench-small: $(VENV)/.installed-bench ## default settings on five small data sets compared with popularity, item-kNN and EASE
-	$(BIN)/python -m benchmarks.small $(ARGS)
+	$(BIN)/python -m benchmarks.quality.small $(ARGS)
 
 bench-ablations: $(VENV)/.installed ## effect of each option: trains the variants of configs/ablations.yaml
-	$(BIN)/python -m benchmarks.ablations
+	$(BIN)/python -m benchmarks.quality.ablations
 
 bench-text: $(VENV)/.installed ## text search: kinds of product, titles, typos, forty queries in 16 languages; needs the run of make demo
-	$(BIN)/python -m benchmarks.text
+	$(BIN)/python -m benchmarks.quality.text
 
 bench-soak: $(VENV)/.installed ## the model server under attack for MINUTES=30; needs the model of make demo
-	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
+	$(BIN)/python -m benchmarks.speed.soak --minutes $(or $(MINUTES),30)
 
 clean: ## remove tool caches; keeps runs/, models/ and .venv
 	rm -rf .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -14,6 +14,7 @@ _PACKAGES = ("trainer", "serving", "benchmarks")
 # Lowest first: a package imports those before it, and itself.
 _TRAINER = ("data", "text", "scorers", "towers", "models", "evaluation", "training", "export")
 _SERVER = ("errors", "operations", "execution", "api", "lifecycle", "rest")
+_BENCHMARKS = ("harness", "baselines", "speed", "quality")
 
 
 def modules() -> dict[str, Path]:
@@ -82,6 +83,15 @@ def test_the_server_s_folders_import_in_one_direction(graph: Mapping[str, set[st
         for other in others
         if module.startswith("serving.server.") and other.startswith("serving.server.") and place(other) > place(module)
     ]
+
+
+def test_the_benchmarks_folders_import_in_one_direction(graph: Mapping[str, set[str]]) -> None:
+    def place(module: str) -> int:
+        return _BENCHMARKS.index(module.split(".")[1])
+
+    folders = {module for module in graph if module.startswith("benchmarks.")}
+    assert not [(m, other) for m in folders for other in graph[m] & folders if place(other) > place(m)]
+    assert not [m for m, others in graph.items() if m not in folders and others & folders]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
+from trainer.data.query_features import QUERY_FEATURES
 from trainer.data.settings import DataConfig
 from trainer.data.sources import prepare
 from trainer.data.split import Split, some_users, split, without_validation
@@ -139,7 +140,13 @@ class Problem:
 
 
 _NOTHING_KNOWN = Vocabulary(
-    users=[], items=[], categories=[], query_values={"language": []}, numeric={}, embeddings={}, events=[]
+    users=[],
+    items=[],
+    categories=[],
+    query_values={feature.name: [] for feature in QUERY_FEATURES},
+    numeric={},
+    embeddings={},
+    events=[],
 )
 
 

@@ -1,6 +1,5 @@
 """Chooses each baseline's settings on the validation part; a killed search resumes."""
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -8,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.baselines.config import BASELINES, BaselinesConfig, Chosen, load, save_chosen
 from benchmarks.baselines.problem import Problem, validation_problem
 from benchmarks.baselines.settings import Baseline
+from benchmarks.harness.runner import progress
+from benchmarks.harness.store import key_of, write_json
 from trainer.config.base import Settings
 from trainer.config.loading import load_config
 from trainer.data.settings import DataConfig
-from trainer.files import write_text
 
 CRITERION = "ndcg@10"
 _SHOWN = ("recall@10", "ndcg@10")
@@ -39,10 +38,7 @@ def search(name: str, baselines: Sequence[str], directory: Path, console: Consol
     config = load(name)
     wanted = [BASELINES[baseline] for baseline in config.search if baseline in baselines]
     problems = {seed: validation_problem(data_of(config), seed) for seed in config.seeds}
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    )
-    with bar:
+    with progress(console) as bar:
         for baseline in wanted:
             candidates = config.candidates(baseline)
             task = bar.add_task(f"{name}: {baseline.name}", total=len(candidates))
@@ -66,13 +62,11 @@ def _trial(baseline: Baseline, settings: Settings, problems: dict[int, Problem],
         "seeds": list(problems),
         "sizes": [[len(p.learners.items), p.test.indices.size, p.test.num_items] for p in problems.values()],
     }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    file = directory / f"{baseline.name}-{digest}.json"
+    file = directory / f"{baseline.name}-{key_of(json.dumps(facts, sort_keys=True), 16)}.json"
     if file.exists():
         return dict(json.loads(file.read_text(encoding="utf-8"))["validation"])
     started = time.monotonic()
     found = [problem.metrics(baseline.fit(problem, settings, seed)) for seed, problem in problems.items()]
     means = {metric: float(np.mean([each[metric] for each in found])) for metric in found[0]}
-    record = facts | {"validation": means, "seconds": round(time.monotonic() - started, 2)}
-    write_text(file, json.dumps(record, indent=2) + "\n")
+    write_json(file, facts | {"validation": means, "seconds": round(time.monotonic() - started, 2)})
     return means

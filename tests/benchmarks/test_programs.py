@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 
-_FOLDER = Path(__file__).parents[2] / "benchmarks"
-_PROGRAMS = sorted(path.stem for path in _FOLDER.glob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8"))
+_REPOSITORY = Path(__file__).parents[2]
+_PROGRAMS = sorted(
+    ".".join(path.relative_to(_REPOSITORY).with_suffix("").parts).removesuffix(".__main__")
+    for path in (_REPOSITORY / "benchmarks").rglob("*.py")
+    if '__name__ == "__main__"' in path.read_text("utf-8")
+)
 
 
-@pytest.mark.parametrize("name", _PROGRAMS)
-def test_a_benchmark_explains_itself(name: str) -> None:
-    command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
-    found = subprocess.run(command, cwd=_FOLDER.parent, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("program", _PROGRAMS)
+def test_a_benchmark_explains_itself(program: str) -> None:
+    command = [sys.executable, "-m", program, "--help"]
+    found = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
-    assert f"python -m benchmarks.{name}" in found.stdout
+    assert f"python -m {program}" in found.stdout
+    assert f"runs/bench/{program.rpartition('.')[2]}.json" in found.stdout

@@ -17,8 +17,8 @@ _LOG = logging.getLogger(__name__)
 _RECALL_AT = 100
 # Items whose own texts are the queries by which an index of texts is measured.
 _TEXT_QUERIES = 512
-# Above this share of the leaves a partitioned search of a batch is no faster than exact search (benchmarks/index.py: at
-# 7 % it takes 0.7 of exact search's processor time for one query, and 0.94 for 32).
+# Above this share of the leaves a partitioned search of a batch is no faster than exact search: at 7 % it takes 0.7 of
+# exact search's processor time for one query, and 0.94 for 32 (benchmarks/speed/index.py).
 _LARGEST_SHARE = 0.08
 
 

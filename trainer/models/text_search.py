@@ -29,7 +29,8 @@ _BLOCK = 4_096
 # Weights of labels for items up to which a matrix is faster than a list.
 _MOST_DENSE = 1 << 20
 # From the first fit by meaning and spelling on, the best item counts as named; up to the second, none does. The values
-# lie between those of translated titles (KMRD, English to Korean) and of benchmarks/text_queries_development.yaml.
+# lie between those of translated titles (KMRD, English to Korean) and of the queries in
+# benchmarks/quality/text_queries_development.yaml.
 _NAMES_AN_ITEM = 0.45
 _NAMES_NONE = 0.25
 # The file in a run directory with the chosen weights.

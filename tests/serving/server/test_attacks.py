@@ -18,8 +18,8 @@ import pytest
 import trustme
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from benchmarks import http2
-from benchmarks.attacks import PREDICT, STATUS, few_descriptors, half_sent, reset_streams
+from benchmarks.speed import http2
+from benchmarks.speed.attacks import PREDICT, STATUS, few_descriptors, half_sent, reset_streams
 from serving.native.library import why_not
 from tests.certificates import Party, client_credentials, ssl_config_flag
 from tests.serving.live import LiveServer, own_channel, wait_for

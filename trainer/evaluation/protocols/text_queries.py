@@ -78,7 +78,7 @@ class TextQueryResult:
 
 
 def load_text_queries(path: Path) -> list[TextQuery]:
-    """Reads a file of queries (see ``benchmarks/text_queries.yaml``).
+    """Reads a file of queries (see ``benchmarks/quality/text_queries.yaml``).
 
     Raises:
         BabelrecError: unreadable, malformed, a repeated id, English missing, or queries that are

@@ -14,14 +14,15 @@ _LANGUAGES = {"en", "ar", "de", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", 
 
 @pytest.mark.parametrize(("name", "count"), [("text_queries", 40), ("text_queries_development", 20)])
 def test_files_of_text_queries_have_every_language(name: str, count: int) -> None:
-    queries = load_text_queries(_ROOT / "benchmarks" / f"{name}.yaml")
+    queries = load_text_queries(_ROOT / "benchmarks" / "quality" / f"{name}.yaml")
     assert len(queries) == count
     assert all(query.texts.keys() == _LANGUAGES and all(query.texts.values()) for query in queries)
 
 
 def test_no_query_is_both_chosen_on_and_tested() -> None:
     test, development = (
-        load_text_queries(_ROOT / "benchmarks" / f"{n}.yaml") for n in ("text_queries", "text_queries_development")
+        load_text_queries(_ROOT / "benchmarks" / "quality" / f"{n}.yaml")
+        for n in ("text_queries", "text_queries_development")
     )
     texts = [{text for query in part for text in query.texts.values()} for part in (test, development)]
     assert not texts[0] & texts[1]

@@ -1,0 +1,1 @@
+"""Shared by all benchmarks: command line, results, tables, timing, and model servers."""

@@ -1,0 +1,61 @@
+"""Timing of calls that alternate, and summaries of the times."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+_T = TypeVar("_T")
+
+
+class Seconds(NamedTuple):
+    """Time of a call on the clock, and of the processor."""
+
+    wall: float
+    cpu: float
+
+
+def timed(call: Callable[..., _T], *arguments: Any) -> tuple[Seconds, _T]:
+    """Calls once; returns the seconds, with the processor time of this process, and the result."""
+    began, began_cpu = time.perf_counter(), time.process_time()
+    result = call(*arguments)
+    return Seconds(time.perf_counter() - began, time.process_time() - began_cpu), result
+
+
+def in_turn(
+    calls: Mapping[str, Callable[[], Seconds]], rounds: int, after: Callable[[], None] = lambda: None
+) -> dict[str, list[Seconds]]:
+    """Each call's seconds in every round.
+
+    The order alternates, so that none always follows the same one, and other work on the machine affects all equally.
+
+    Args:
+        calls: Name -> what is timed.
+        rounds: How often.
+        after: Called after each, for the progress.
+    """
+    found: dict[str, list[Seconds]] = {name: [] for name in calls}
+    for number in range(rounds):
+        for name in sorted(calls, reverse=bool(number % 2)):
+            found[name].append(calls[name]())
+            after()
+    return found
+
+
+def percentiles(samples: Sequence[float], at: Sequence[int] = (5, 50, 95)) -> dict[str, float]:
+    """p5, p50, p95 (or those ``at``; linear interpolation) and the number of samples."""
+    points = np.percentile(samples, at).tolist()
+    return {**{f"p{share}": point for share, point in zip(at, points, strict=True)}, "samples": len(samples)}
+
+
+def note_of_other_work(facts: Mapping[str, Any]) -> list[str]:
+    """A sentence if other work was running before the measurement, else none.
+
+    Args:
+        facts: The result's ``environment``.
+    """
+    load, cores = facts["load_average"], facts["cores"]
+    if load <= cores / 2:
+        return []
+    return [f"Other work was running (load {load}, {cores} cores): processor times are more reliable than times."]
