@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 import polars as pl
 
+from trainer.data.query_features import QUERY_FEATURES
 from trainer.data.tables import is_embedding
 from trainer.models.settings import CandidateTowerConfig, ModelConfig
 
@@ -18,7 +19,6 @@ _FORMAT: Final[dict[tuple[str, str], tuple[Use, str]]] = {
     ("interactions", "value"): ("in part", "ratings only: what counts as positive, and the rating head"),
     ("interactions", "impression_id"): ("in part", "the split `impressions` and protocol P3; no feature of the model"),
     ("interactions", "position"): ("unused", "kept, but the model does not read it"),
-    ("interactions", "language"): ("used", "language of the query"),
     ("items", "item_id"): ("used", "item"),
     ("items", "language"): ("used", "language of the item"),
     ("items", "title"): ("used", "text of the item"),
@@ -27,11 +27,14 @@ _FORMAT: Final[dict[tuple[str, str], tuple[Use, str]]] = {
     ("items", "entities"): ("unused", "kept, but the model does not read it"),
     ("users", "user_id"): ("used", "user"),
     ("users", "languages"): ("in part", "the first one is the language of the query"),
-    ("users", "country"): ("used", "country of the query"),
     ("translations", "item_id"): ("used", "item"),
     ("translations", "language"): ("used", "language of an additional text"),
     ("translations", "title"): ("in part", "protocols P3 and P4; training with `training.alignment` or `augmentation`"),
     ("translations", "description"): ("in part", "same as the title"),
+    **{("interactions", feature.name): ("used", f"{feature.name} of the query") for feature in QUERY_FEATURES},
+}
+_OF_PROFILES: Final[dict[str, tuple[Use, str]]] = {
+    feature.profile_column: ("used", f"{feature.name} of the query") for feature in QUERY_FEATURES
 }
 
 
@@ -75,7 +78,7 @@ def _use(table: str, name: str, dtype: pl.DataType, candidate: CandidateTowerCon
     switched_off = {"language": candidate.language, "categories": candidate.categories}
     if table == "items" and not switched_off.get(name, True):
         return "in part", f"filters and reports only: `model.candidate.{name}` is false"
-    known = _FORMAT.get((table, name))
+    known = _FORMAT.get((table, name)) or (_OF_PROFILES.get(name) if table == "users" else None)
     if known is not None:
         return known
     if table == "items" and (dtype.is_numeric() or is_embedding(dtype)):
@@ -86,7 +89,7 @@ def _use(table: str, name: str, dtype: pl.DataType, candidate: CandidateTowerCon
     if table == "items":
         return "unused", "kept, but the model reads additional item columns only if they are numbers or vectors"
     if table == "users":
-        return "unused", "kept, but the model reads only languages and country of a user profile"
+        return "unused", f"kept, but of a user profile the model reads only {', '.join(_OF_PROFILES)}"
     return "unused", "kept, but the model reads no additional interaction columns"
 
 

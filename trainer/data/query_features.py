@@ -1,15 +1,16 @@
 """What a request may say of who asks: categorical features of the query tower, each declared once.
 
-The vocabulary, histories and training examples, the tower and the exported graph's lookups follow this list; the
-inputs of the signatures (`serving.contract`) have the same names.
+The dataset's columns, the vocabulary, requests and training examples, the tower and the exported graph's lookups
+follow this list; the inputs of the signatures (`serving.contract`) have the same names.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from trainer.data.dataset import Dataset
+if TYPE_CHECKING:
+    from trainer.data.dataset import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class QueryFeature:
     """A categorical feature of a request.
 
     Attributes:
-        name: Of the signatures' input, and of the column of ``interactions`` that has it, if one does.
+        name: Of the signatures' input, and of the optional column of ``interactions`` that has it.
         profile_column: Of ``users``: what holds for a user whose request or interaction says nothing.
         profile: Reads one value from it.
         is_language: Known values are those of the items as well, and tags are compared without regard to case; a
@@ -41,7 +42,7 @@ QUERY_FEATURES: Final = (
 )
 
 
-def user_profiles(dataset: Dataset) -> pl.DataFrame:
+def user_profiles(dataset: "Dataset") -> pl.DataFrame:
     """``user_id``, and ``profile_NAME`` of each feature whose column the dataset's users have."""
     profiles = dataset.users()
     if profiles is None:

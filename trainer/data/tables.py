@@ -5,6 +5,8 @@ from typing import Final
 
 import polars as pl
 
+from trainer.data.query_features import QUERY_FEATURES
+
 EVENTS: Final = (
     "impression",
     "view",
@@ -39,9 +41,15 @@ REQUIRED: Final[Mapping[str, Mapping[str, pl.DataType]]] = {
     "translations": {"item_id": TEXT, "language": TEXT, "title": TEXT, "description": TEXT},
 }
 OPTIONAL: Final[Mapping[str, Mapping[str, pl.DataType]]] = {
-    "interactions": {"impression_id": TEXT, "position": pl.Int32(), "language": TEXT},
+    "interactions": {
+        "impression_id": TEXT,
+        "position": pl.Int32(),
+        **{feature.name: TEXT for feature in QUERY_FEATURES},
+    },
     "items": {"entities": TEXTS},
-    "users": {},
+    "users": {
+        feature.profile_column: TEXT for feature in QUERY_FEATURES if feature.profile_column not in REQUIRED["users"]
+    },
     "translations": {},
 }
 # Seconds since 1970 reach this in the year 5138; milliseconds passed it in March 1973.

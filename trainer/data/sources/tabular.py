@@ -12,6 +12,7 @@ import polars as pl
 
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.faults import DatasetError, Origin, reading
+from trainer.data.query_features import QUERY_FEATURES
 from trainer.data.settings import TableFormat, TabularSource
 from trainer.data.sources import conversion, delimited, jsonl, numbers, parquet
 from trainer.data.sources.id_checks import refuse_if_no_rows_are_left, warn_about_look_alikes
@@ -147,8 +148,11 @@ def _interactions(source: TabularSource, folder: Path) -> _Table:
             table.frame = numbers.to_number(table.frame, name, dtype, origin, table.form, table.delimiter)
     if "impression_id" in given:
         table.frame = conversion.to_id(table.frame, "impression_id", origin)
-    if "language" in given:
-        table.frame = conversion.to_tag(table.frame, "language", origin)
+    for feature in QUERY_FEATURES:
+        if feature.is_language and feature.name in given:
+            table.frame = conversion.to_tag(table.frame, feature.name, origin)
+        elif feature.name in given:
+            _text_or_null(table, feature.name)
     conversion.note_odd_texts(table.frame, ["user_id", "item_id"], origin)
     return _further_columns(table)
 
@@ -175,7 +179,9 @@ def _users(source: TabularSource, file: Path, folder: Path) -> _Table:
     table.frame = conversion.to_id(table.frame, "user_id", table.origin)
     table.frame = to_list(table.frame, "languages", source.list_separator, table.origin)
     table.frame = conversion.to_tags(table.frame, "languages", table.origin)
-    _text_or_null(table, "country")
+    for feature in QUERY_FEATURES:
+        if not feature.is_language:
+            _text_or_null(table, feature.profile_column)
     conversion.note_odd_texts(table.frame, ["user_id"], table.origin)
     return _further_columns(table)
 
