@@ -153,7 +153,7 @@ class Front:
         max_rows: maximum rows of a group.
         max_waiting: rows that may wait; more are refused with UNAVAILABLE.
         timeout_micros: maximum time that an incomplete group waits for the clients of the previous one to return.
-        max_concurrent: Predict requests in the server at once; more are refused with RESOURCE_EXHAUSTED. 0: no limit.
+        max_concurrent: Predict requests, and requests that ``enter``, at once; more are refused. 0: no limit.
         max_connections: more are closed immediately.
         pad: whether sizes that differ beyond the rows are padded.
         channel_arguments: gRPC options.
@@ -270,6 +270,14 @@ class Front:
         counts = (c_int64 * 4)()
         self._native.babelrec_front_connections(self._front, counts)
         return Arrivals(*counts)
+
+    def enter(self) -> bool:
+        """Counts a request that is answered elsewhere, unless there are too many already; returns whether it did."""
+        return bool(self._native.babelrec_front_enter(self._front))
+
+    def leave(self) -> None:
+        """A request that has entered has ended."""
+        self._native.babelrec_front_leave(self._front)
 
     def waiting(self) -> int:
         """Rows that wait for a run."""

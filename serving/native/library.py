@@ -36,6 +36,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "babelrec_front_close": (c_int, [c_void_p, c_double]),
     "babelrec_front_serve": (None, [c_void_p, c_char_p, POINTER(c_int64), POINTER(c_void_p), c_int]),
     "babelrec_front_connections": (None, [c_void_p, POINTER(c_int64)]),
+    "babelrec_front_enter": (c_int, [c_void_p]),
+    "babelrec_front_leave": (None, [c_void_p]),
     "babelrec_front_waiting": (c_int64, [c_void_p]),
     "babelrec_front_counters": (c_void_p, [c_void_p, c_char_p]),
     "babelrec_counter_values": (c_size_t, [c_void_p]),

@@ -12,7 +12,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from serving.native.front import Front, Tls
 from serving.runtime.batching import BatchingOptions
 from serving.server import flags, native_predict
-from serving.server.api.grpc_server import GrpcServer, channel_arguments
+from serving.server.api.grpc_server import MODEL_SERVICE, PREDICTION_SERVICE, GrpcServer, channel_arguments
 from serving.server.api.handlers import Handlers
 from serving.server.api.reflection import add_reflection
 from serving.server.errors import invalid_argument
@@ -32,13 +32,11 @@ from serving.server.operations.config_files import ConfigFileError
 from serving.server.operations.log_collector import Factory, FileLogCollector, LogCollector, Report
 from serving.server.operations.metrics import Metrics
 from serving.server.operations.profiler import add_profiler
+from serving.server.operations.request_limit import RequestLimit
 from serving.server.operations.request_log import ServerRequestLogger
 from serving.server.operations.tls import checked
 
 _LOGGER = logging.getLogger(__name__)
-
-PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
-MODEL_SERVICE = "tensorflow.serving.ModelService"
 
 Core = ServerCore[Servable]
 
@@ -97,29 +95,38 @@ def make_request_logger(options: argparse.Namespace, bundle: Any, metrics: Metri
     )
 
 
+def make_limit(options: argparse.Namespace, metrics: Metrics, front: Front | None) -> RequestLimit | None:
+    """The bound on requests that gRPC and REST share; None without one."""
+    limit = options.max_concurrent_requests
+    return RequestLimit(limit, metrics.refused.cell("max_concurrent_requests").add, front) if limit else None
+
+
 def make_grpc(
-    options: argparse.Namespace, bundle: Any, handlers: Handlers, core: Core, tokens: Sequence[str], tls: Tls | None
+    options: argparse.Namespace,
+    handlers: Handlers,
+    core: Core,
+    tokens: Sequence[str],
+    tls: Tls | None,
+    front: Front | None,
+    limit: RequestLimit | None,
 ) -> GrpcServer:
     """The gRPC server, not listening yet.
 
     Args:
         options: flags.
-        bundle: how models are run.
         handlers: answers requests.
         core: the models.
         tokens: administrators' tokens.
         tls: TLS settings of the port; None: connections are not encrypted.
-
-    Raises:
-        StatusError: the native front is required but not available.
+        front: listens instead.
+        limit: the requests that are accepted.
     """
-    front = _make_front(options, bundle, tls)
     if front is not None:
         NativePredict(front, core, handlers.metrics)
     return GrpcServer(
         handlers,
         threads=options.grpc_max_threads,
-        max_concurrent=options.max_concurrent_requests or None,
+        limit=limit,
         options=options.grpc_channel_arguments,
         share_port=workers.is_worker(),
         max_bytes=options.max_request_bytes,
@@ -134,7 +141,12 @@ def make_grpc(
     )
 
 
-def _make_front(options: argparse.Namespace, bundle: Any, tls: Tls | None) -> Front | None:
+def make_front(options: argparse.Namespace, bundle: Any, tls: Tls | None) -> Front | None:
+    """The native front; None if Predict is answered in Python.
+
+    Raises:
+        StatusError: the front is required but not available.
+    """
     if options.native_predict == "off":
         return None
     obstacle = native_predict.obstacle(options, bundle)

@@ -281,8 +281,8 @@ FLAGS: Sequence[Flag] = (
          ours=True, check=_at_least(1)),
     Flag("native_predict", "string", "auto", "answer gRPC's Predict without Python: on, off, or auto: if it was "
          "built, with --enable_batching", ours=True, check=_one_of("auto", "on", "off")),
-    Flag("max_concurrent_requests", "int", 0, "requests in the server at once; more are refused; 0: no limit",
-         ours=True, check=_at_least(0)),
+    Flag("max_concurrent_requests", "int", 0, "requests for models in the server (in each worker) at once, by gRPC and "
+         "REST together; more are refused with RESOURCE_EXHAUSTED and 429; 0: no limit", ours=True, check=_at_least(0)),
     Flag("max_connections", "int", 0, "connections at once, for REST and for gRPC's native front each; more are closed "
          "immediately; 0: as many as the file descriptor limit allows", ours=True, check=_at_least(0)),
     Flag("enable_grpc_reflection", "bool", True, "gRPC server reflection, for grpcurl and similar tools", ours=True),

@@ -192,13 +192,15 @@ class _Server:
             max_rows=options.max_batch_rows or None,
             reloadable=not workers.is_worker(),
         )
-        self._grpc = assembly.make_grpc(options, bundle, handlers, core, tokens, tls)
+        front = assembly.make_front(options, bundle, tls)
+        limit = assembly.make_limit(options, metrics, front)
+        self._grpc = assembly.make_grpc(options, handlers, core, tokens, tls, front, limit)
         self._shutdowns = assembly.add_services(options, self._grpc, core)
         assembly.listen(options, self._grpc)
         if options.rest_api_port:
             from serving.server.rest import start_rest
 
-            self._rest = start_rest(options, handlers, metrics, lambda: self._is_serving)
+            self._rest = start_rest(options, handlers, metrics, lambda: self._is_serving, limit)
         if workers.is_worker():
             self._snapshots = workers.SharedSnapshots(metrics.snapshot)
             metrics.watch_others(self._snapshots.others)

@@ -66,6 +66,11 @@ API void babelrec_front_connections(Front* front, int64_t* counts) {
   counts[0] = found.open, counts[1] = found.accepted, counts[2] = found.refused, counts[3] = front->refused();
 }
 
+// Counts a request that Python answers; false if there are too many.
+API int babelrec_front_enter(Front* front) { return front->enter() ? 1 : 0; }
+
+API void babelrec_front_leave(Front* front) { front->leave(); }
+
 API int64_t babelrec_front_waiting(Front* front) { return front->waiting(); }
 
 // A model's counters, or null when no such model was ever served; they live as long as the front.

@@ -9,6 +9,7 @@ from serving.server.operations import workers
 from serving.server.operations.addresses import default_max_connections
 from serving.server.operations.config_files import monitoring_config
 from serving.server.operations.metrics import REFUSED
+from serving.server.operations.request_limit import RequestLimit
 from serving.server.rest.app import AppOptions, Handlers, Metrics, RestApp
 from serving.server.rest.body import Budget
 from serving.server.rest.server import RestServer
@@ -24,6 +25,7 @@ def start_rest(
     handlers: Handlers,
     metrics: Metrics,
     is_serving: Callable[[], bool] = lambda: True,
+    limit: RequestLimit | None = None,
 ) -> RestServer:
     """Starts the REST API on ``--rest_api_port`` (-1 or 0: a free port).
 
@@ -34,6 +36,7 @@ def start_rest(
         handlers: answers requests.
         metrics: for the metrics page, if the monitoring configuration enables it.
         is_serving: whether new requests are accepted, for ``/healthz``.
+        limit: the requests for models that are accepted; None: no limit.
 
     Raises:
         ConfigFileError: the monitoring configuration is malformed.
@@ -58,12 +61,12 @@ def start_rest(
         budget,
         is_serving,
     )
-    server = _listen(options, app, budget)
+    server = _listen(options, app, budget, limit)
     _LOGGER.info("Exporting HTTP/REST API at:localhost:%d ...", server.port)
     return server
 
 
-def _listen(options: argparse.Namespace, app: RestApp, budget: Budget) -> RestServer:
+def _listen(options: argparse.Namespace, app: RestApp, budget: Budget, limit: RequestLimit | None) -> RestServer:
     # All addresses, including IPv4, if IPv6 is available.
     host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
     return RestServer(
@@ -71,6 +74,7 @@ def _listen(options: argparse.Namespace, app: RestApp, budget: Budget) -> RestSe
         app,
         options.rest_api_num_threads,
         budget=budget,
+        limit=limit,
         max_connections=getattr(options, "max_connections", 0) or default_max_connections(),
         reuse_port=workers.is_worker(),
     )

@@ -124,6 +124,7 @@ class RestApp:
         self._handlers = handlers
         self._metrics = metrics
         self._options = options
+        self._cors = _CORS if options.cors else []
         self._budget = budget
         self._is_serving = is_serving
         # Threads that wait for slow clients don't take any of these.
@@ -134,6 +135,14 @@ class RestApp:
         response = self._respond(request, routes.target_path(request.target))
         self._compress(request, response)
         return response
+
+    def is_for_a_model(self, request: Request) -> bool:
+        """Whether a request is for inference or metadata: those count for ``--max_concurrent_requests``."""
+        return routes.is_for_a_model(request.method, routes.target_path(request.target))
+
+    def refuse(self, error: StatusError) -> Response:
+        """The response to a request that fails, or that is not even processed."""
+        return Response(HTTP_STATUS[error.code], [JSON, *self._cors], json_encode.error_response(error.message))
 
     def _respond(self, request: Request, path: str) -> Response:
         method = request.method
@@ -147,7 +156,7 @@ class RestApp:
         if not routes.is_api(path):
             return _page("404 Not Found")
         start = time.perf_counter()
-        cors = _CORS if self._options.cors else []
+        cors = self._cors
         labels = _MetricLabels()
         code = grpc.StatusCode.OK
         if method == "OPTIONS":
@@ -165,8 +174,7 @@ class RestApp:
                 if failure is not error:
                     _LOGGER.exception("unexpected failure of %s %s", method, path)
                 code = failure.code
-                text = json_encode.error_response(failure.message)
-                response = Response(HTTP_STATUS[code], [JSON, *cors], text)
+                response = self.refuse(failure)
         self._metrics.request_count.cell(labels.model, code.name).add()
         if code is grpc.StatusCode.OK:
             latency = self._metrics.request_latency.cell(labels.model, labels.api, _ENTRYPOINT)

@@ -50,6 +50,14 @@ def is_api(path: str) -> bool:
     return _API.fullmatch(path) is not None
 
 
+def is_for_a_model(http_method: str, path: str) -> bool:
+    """Whether a request is for inference or metadata, what gRPC's PredictionService does."""
+    if http_method == "POST":
+        return _INFERENCE.fullmatch(path) is not None
+    found = _STATUS.fullmatch(path) if http_method == "GET" else None
+    return found is not None and found[4] == "metadata"
+
+
 def parse(http_method: str, path: str) -> Route:
     """Parses an API request line.
 

@@ -17,6 +17,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.native.front import Front
 from serving.native.library import why_not
+from tests.serving.live import wait_for
 from tests.serving.native.front_server import BEHIND, SECONDS, Served, check, request_of, rows
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -208,6 +209,23 @@ def test_too_many_at_once(serve: Callable[..., Served]) -> None:
     release()
     assert call.result()
     check(served.predict(request_of(rows(1))), rows(1))
+
+
+def test_requests_answered_elsewhere_count_too(serve: Callable[..., Served]) -> None:
+    served = serve(max_concurrent=2)
+    call, release = served.hold()
+    assert served.front.enter()
+    assert not served.front.enter()
+    assert served.refusal(request_of(rows(1))).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    served.front.leave()
+    waiting = served.later(request_of(rows(1)))
+    served.wait_for_waiting(1)
+    assert not served.front.enter()
+    release()
+    assert call.result()
+    assert waiting.result()
+    wait_for(served.front.enter, SECONDS, "the end of the held request")
+    assert served.front.arrivals().refused_requests == 1, "only its own"
 
 
 def test_an_expired_request_is_not_run(served: Served) -> None:

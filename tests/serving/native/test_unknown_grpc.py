@@ -28,7 +28,7 @@ def test_a_library_without_the_entry(
     caplog.set_level(logging.WARNING)
     if wanted == "on":
         with pytest.raises(StatusError, match="--native_predict=on: the gRPC library does not support"):
-            assembly._make_front(options, bundle, None)
+            assembly.make_front(options, bundle, None)
     else:
-        assert assembly._make_front(options, bundle, None) is None
+        assert assembly.make_front(options, bundle, None) is None
         assert "Predict is answered in Python: the gRPC library" in caplog.text

@@ -22,6 +22,7 @@ from serving.server.errors import StatusError
 from serving.server.execution import ops
 from serving.server.execution.saved_model import SavedModelServable
 from serving.server.operations.batch_metrics import BatchMetrics
+from serving.server.operations.request_limit import RequestLimit
 from tests.serving.example_models import OneModelCore
 from tests.serving.live import wait_for
 from tests.serving.models import export_tf1
@@ -211,7 +212,7 @@ def test_no_rows_keep_the_shapes_of_the_outputs(tmp_path: Path, sizes: tuple[int
 @pytest.fixture(scope="module")
 def server(rows: SavedModelServable) -> Iterator[str]:
     handlers = Handlers(OneModelCore("recommender", 1, rows))  # type: ignore[arg-type]
-    running = GrpcServer(handlers, threads=4, max_concurrent=64)
+    running = GrpcServer(handlers, threads=4, limit=RequestLimit(64, lambda: None))
     port = running.listen("localhost:0")
     running.start()
     yield f"localhost:{port}"
@@ -284,7 +285,8 @@ def test_excess_is_refused(rows: SavedModelServable) -> None:
             held.wait(60)
             return super().acquire(spec)
 
-    running = GrpcServer(Handlers(Slow("recommender", 1, rows)), threads=2, max_concurrent=5)  # type: ignore[arg-type]
+    handlers = Handlers(Slow("recommender", 1, rows))  # type: ignore[arg-type]
+    running = GrpcServer(handlers, threads=2, limit=RequestLimit(5, lambda: None))
     call = stub(f"localhost:{running.listen('localhost:0')}")
     running.start()
     futures = [call.future(request(2), timeout=60) for _ in range(12)]
