@@ -22,6 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from serving.private.protobuf import add_messages
+
 DESCRIPTORS = Path(__file__).resolve().parent / "proto" / "tensorflow.binpb"
 _PACKAGES = ("tensorflow", "tensorflow_serving")
 _SUFFIX = "_pb2"
@@ -103,7 +105,6 @@ def _module_of(file: str) -> str:
 def _build(module: ModuleType) -> None:
     """Does what protoc's code does, for a file of the descriptor set."""
     from google.protobuf import descriptor_pool
-    from google.protobuf.internal import builder
 
     file = _descriptors()[file_of(module.__name__)]
     for place, other in enumerate(file.dependency):
@@ -114,8 +115,7 @@ def _build(module: ModuleType) -> None:
             module.__dict__.update(public)
     descriptor = descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
     module.__dict__["DESCRIPTOR"] = descriptor
-    builder.BuildMessageAndEnumDescriptors(descriptor, module.__dict__)
-    builder.BuildTopDescriptorsAndMessages(descriptor, module.__name__, module.__dict__)
+    add_messages(descriptor, module.__name__, module.__dict__)
 
 
 def module(name: str) -> Any:

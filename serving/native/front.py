@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 from serving.native.library import functions
 from serving.native.listening import listen
-from serving.runtime.c_api import Output, output_array
+from serving.private.tensorflow import Output, output_array
 
 # gRPC 1.51 ends all requests of a connection when one has more metadata than its limit of 8 KiB by default. Requests
 # with more than that are forwarded: gRPC for Python refuses only the request itself.
 _MAX_METADATA = "grpc.max_metadata_size"
 _METADATA_LIMIT = 1 << 20
+_GRPC_WORKS = "1.51"
 _SHARE_PORT = "grpc.so_reuseport"
 # How long a client may take to connect, including TLS; gRPC allows two minutes.
 _HANDSHAKE = "grpc.server_handshake_timeout_ms"
@@ -209,7 +210,10 @@ class Front:
             len(channel_arguments),
         )
         if not self._front:
-            raise OSError("the gRPC library does not support externally accepted connections; 1.51 does")
+            raise OSError(
+                f"gRPC {self._native.babelrec_grpc_version().decode()} does not support externally accepted "
+                f"connections; known to work: {_GRPC_WORKS}"
+            )
 
     def listen(self, address: str) -> int:
         """Binds ``host:port`` or ``unix:/path``, before the start; returns the port, 0 for a path.

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from serving.private.tensorflow import Output, Status, library, output_array
 from serving.protos import attr_value_pb2, function_pb2
-from serving.runtime.c_api import Output, Status, library, output_array
 from serving.runtime.tensors import tensor_from_proto
 from serving.tensors import to_proto
 

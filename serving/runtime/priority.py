@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from serving.native import library as native_library
+from serving.private.tensorflow import Status, library
 from serving.protos import config_pb2
-from serving.runtime.c_api import Status, library
 
 # A thirtieth of the CPU share of a request thread: little, but a load on busy cores still ends within minutes.
 _NICENESS = 15

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from serving.private.tensorflow import Output, library
 from serving.protos import function_pb2, types_pb2
 from serving.runtime import graphs
-from serving.runtime.c_api import Output, library
 from serving.runtime.graphs import Operation
 from serving.runtime.tensors import tensor_from_proto
 from serving.tensors import to_proto

@@ -6,9 +6,9 @@ from ctypes import c_char_p, c_void_p
 from pathlib import Path
 from typing import Any
 
+from serving.private.tensorflow import Output, Status, TensorFlowError, buffer_of, library, output_array
 from serving.protos import config_pb2, meta_graph_pb2
 from serving.runtime import priority
-from serving.runtime.c_api import Output, Status, TensorFlowError, buffer_of, library, output_array
 
 _NOT_FOUND = 5
 _CALLING_THREAD = -1

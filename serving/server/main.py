@@ -152,6 +152,9 @@ class _Server:
         else:
             addresses.check(options)
 
+        from serving.private import probe
+
+        probe.check()
         from serving.server import assembly
         from serving.server.api.handlers import Handlers
         from serving.server.operations.metrics import Metrics

@@ -43,6 +43,9 @@ API Front* babelrec_front_new(const char* key, const char* certificate, const ch
   return nullptr;
 }
 
+// Of the gRPC library that the front is linked with.
+API const char* babelrec_grpc_version() { return grpc_version_string(); }
+
 API void babelrec_front_listen(Front* front, int socket) { front->listen(socket); }
 
 API void babelrec_front_start(Front* front, const char* behind) { front->start(behind); }

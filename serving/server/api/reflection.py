@@ -15,6 +15,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, ReflectionServicer
 
+from serving.private import grpcio
 from serving.protos import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -77,7 +78,7 @@ def add_reflection(server: grpc.Server, service_names: Iterable[str]) -> None:
         answers: Any = servicer.ServerReflectionInfo  # a generator, despite its stub
         return answers(requests, context)  # type: ignore[no-any-return]
 
-    info.__dict__.update(experimental_thread_pool=pool)
+    grpcio.run_in(pool, info)
     handler = grpc.stream_stream_rpc_method_handler(
         info,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,

@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import Any
 
+from serving.private.tensorflow import Output, TensorFlowError, library
 from serving.protos import tensor_pb2
 from serving.runtime import probe
 from serving.runtime.batching import Batched, BatchingOptions, Input, add_batching
-from serving.runtime.c_api import Output, TensorFlowError, library
 from serving.runtime.memory import give_back_when_quiet
 from serving.runtime.session import Callable as SessionCallable
 from serving.runtime.session import SavedModelSession

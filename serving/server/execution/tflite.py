@@ -17,6 +17,7 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
+from serving.private.litert import metadata
 from serving.protos import meta_graph_pb2, types_pb2
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.execution.servable import DEFAULT_SIGNATURE, PREDICT_METHOD, Signature, read_signature
@@ -223,23 +224,18 @@ def _metadata_signatures(content: bytes, model: Path) -> dict[str, Any]:
     """SignatureDefs that TensorFlow's tools stored in the model: a FlexBuffer map of serialised protos."""
     if _SIGNATURE_METADATA.encode() not in content:
         return {}
-    from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
     from flatbuffers import flexbuffers  # type: ignore[import-untyped]
 
     try:
-        root = schema.Model.GetRootAs(content)
-        for number in range(root.MetadataLength()):
-            metadata = root.Metadata(number)
-            if metadata.Name() == _SIGNATURE_METADATA.encode():
-                data = root.Buffers(metadata.Buffer()).DataAsNumpy().tobytes()
-                entries = flexbuffers.GetRoot(data).AsMap
-                return {
-                    key.AsKey: meta_graph_pb2.SignatureDef.FromString(entries[key.AsKey].AsStringBytes)
-                    for key in entries.Keys
-                }
+        data = metadata(content, _SIGNATURE_METADATA)
+        if data is None:
+            return {}
+        entries = flexbuffers.GetRoot(data).AsMap
+        return {
+            key.AsKey: meta_graph_pb2.SignatureDef.FromString(entries[key.AsKey].AsStringBytes) for key in entries.Keys
+        }
     except Exception as error:
         raise invalid_argument(f"Invalid SignatureDefs found in TfLite model {model}: {error}") from None
-    return {}
 
 
 def _resolve(key: str, kind: str, infos: Mapping[str, Any], tensors: Sequence[_Details]) -> dict[str, _Details]:

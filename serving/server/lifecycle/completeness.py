@@ -11,8 +11,8 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from serving import manifest
+from serving.private.tensorflow import TensorFlowError
 from serving.protos import saved_model_pb2
-from serving.runtime.c_api import TensorFlowError
 from serving.runtime.checkpoint import shard_sizes
 
 _LOGGER = logging.getLogger(__name__)

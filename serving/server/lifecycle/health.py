@@ -20,6 +20,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import OVERALL_HEALTH, SERVICE_NAME
 
+from serving.private import grpcio
 from serving.server.lifecycle.states import ManagerState, ServableState, ServableStateMonitor
 
 _LOGGER = logging.getLogger(__name__)
@@ -159,15 +160,14 @@ def add_health(server: grpc.Server, monitor: ServableStateMonitor) -> Health:
     def watch(request: Any, context: grpc.ServicerContext, send_response_callback: _Send) -> None:
         health.watch(request, context, send_response_callback)
 
-    check.__dict__.update(experimental_thread_pool=pool)
-    watch.__dict__.update(experimental_thread_pool=pool, experimental_non_blocking=True)
+    grpcio.run_in(pool, check)
+    grpcio.run_in(pool, watch, answers_later=True)
     serialization: dict[str, Any] = {
         "request_deserializer": health_pb2.HealthCheckRequest.FromString,
         "response_serializer": health_pb2.HealthCheckResponse.SerializeToString,
     }
-    handlers = {
-        "Check": grpc.unary_unary_rpc_method_handler(check, **serialization),
-        "Watch": grpc.unary_stream_rpc_method_handler(watch, **serialization),  # type: ignore[arg-type]
-    }
+    handlers = {"Check": grpc.unary_unary_rpc_method_handler(check, **serialization)}
+    if grpcio.can_answer_later():  # without Watch, clients take a server to be healthy
+        handlers["Watch"] = grpc.unary_stream_rpc_method_handler(watch, **serialization)  # type: ignore[arg-type]
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
     return health

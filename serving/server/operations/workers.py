@@ -8,7 +8,6 @@ restarts workers that have died, and forwards signals.
 
 import argparse
 import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.private import libc
 from serving.server.operations import addresses
 from serving.server.operations.metric_values import Snapshot
 from serving.server.operations.temporary import temporary_folder
@@ -35,10 +35,6 @@ _POLL_SECONDS = 0.2
 _SNAPSHOT_SECONDS = 1.0
 _SUFFIX = ".json"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-# prctl(2): a signal for this process when its parent ends, for any reason.
-_PR_SET_PDEATHSIG = 1
-# prctl(2), Linux 6.4: let the kernel's same-page merging find equal pages of this process and others.
-_PR_SET_MEMORY_MERGE = 67
 
 
 @dataclass
@@ -171,9 +167,7 @@ def end_with_parent() -> None:
     Raises:
         SystemExit: it is gone already.
     """
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    libc.signal_when_parent_ends(signal.SIGTERM)
     if os.getppid() != int(os.environ[_PARENT]):
         raise SystemExit("the process that started this worker is gone")
 
@@ -194,8 +188,7 @@ def share_memory() -> bool:
     Returns:
         Whether the kernel accepted the request.
     """
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    return prctl is not None and prctl(_PR_SET_MEMORY_MERGE, 1, 0, 0, 0) == 0
+    return libc.merge_pages()
 
 
 class SharedSnapshots:

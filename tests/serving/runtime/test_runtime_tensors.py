@@ -6,8 +6,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.private.tensorflow import TensorFlowError, library
 from serving.protos import tensor_pb2, types_pb2
-from serving.runtime.c_api import TensorFlowError, library
 from serving.runtime.tensors import TensorCache, proto_from_tensor, tensor_from_proto
 
 _TEXTS = st.lists(st.one_of(st.binary(max_size=40), st.text(max_size=30).map(str.encode)), min_size=1, max_size=12)

@@ -11,8 +11,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from serving import manifest
+from serving.private.tensorflow import TensorFlowError
 from serving.protos import config_pb2
-from serving.runtime.c_api import TensorFlowError
 from serving.runtime.checkpoint import shard_sizes
 from serving.server.errors import StatusError
 from serving.server.lifecycle.completeness import CompletenessCheck, stamp_of
