@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("trainer", "serving", "benchmarks")
 # Lowest first: a package imports those before it, and itself.
 _TRAINER = ("data", "text", "towers", "models", "evaluation", "training", "export")
-_SERVER = ("errors", "operations", "execution", "api", "lifecycle", "rest")
+_SERVER = ("values", "options", "errors", "operations", "execution", "api", "lifecycle", "rest")
 
 
 def modules() -> dict[str, Path]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from serving.server.options import Policy
+
 
 class VersionPolicy(Protocol):
     """Chooses, among the versions that exist, those that should be served."""
@@ -127,7 +129,7 @@ class ResourcePreserving:
         return _load_highest(versions)
 
 
-TRANSITION_POLICIES: dict[str, type[AvailabilityPreserving] | type[ResourcePreserving]] = {
+TRANSITION_POLICIES: dict[Policy, type[AvailabilityPreserving] | type[ResourcePreserving]] = {
     "availability_preserving": AvailabilityPreserving,
     "resource_preserving": ResourcePreserving,
 }

@@ -6,7 +6,6 @@ worker is a complete server with its own models. The kernel spreads connections 
 restarts workers that have died, and forwards signals.
 """
 
-import argparse
 import contextlib
 import json
 import logging
@@ -22,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.private import libc
-from serving.server.operations import addresses
 from serving.server.operations.metric_values import Snapshot
 from serving.server.operations.temporary import temporary_folder
 
@@ -45,13 +43,22 @@ class _Worker:
     is_ready: bool = False
 
 
-def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stopping: Callable[[], bool]) -> int:
-    """Runs ``options.workers`` servers until asked to stop.
+def run_workers(
+    count: int,
+    ports: tuple[int, int],
+    arguments: Sequence[str],
+    is_stopping: Callable[[], bool],
+    stop_seconds: float,
+) -> int:
+    """Runs several servers until asked to stop.
 
     Args:
-        options: the parsed flags.
+        count: how many.
+        ports: ``--port`` and ``--rest_api_port``. They must have been checked: ports that workers share could
+            be shared with a process that already has them.
         arguments: the flags as given, for the workers.
         is_stopping: whether this process was asked to stop.
+        stop_seconds: how long workers may take to stop.
 
     Returns:
         The exit status: 0 after a stop on request, 1 when the first workers could not start.
@@ -59,11 +66,9 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stoppi
     Raises:
         OSError: a port is not available.
     """
-    # Ports that are shared among workers could be shared with a process that already has them.
-    addresses.check(options)
     with contextlib.ExitStack() as stack:
-        port = _reserve(stack, options.port)
-        rest = options.rest_api_port and _reserve(stack, max(options.rest_api_port, 0))
+        port = _reserve(stack, ports[0])
+        rest = ports[1] and _reserve(stack, max(ports[1], 0))
         folder = str(stack.enter_context(temporary_folder("babelrec-workers-")))
 
         def start(index: int) -> _Worker:
@@ -81,11 +86,11 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stoppi
             os.set_blocking(ready, False)
             return _Worker(index, process, ready)
 
-        workers = [start(index) for index in range(options.workers)]
+        workers = [start(index) for index in range(count)]
         try:
             return _watch(workers, start, is_stopping)
         finally:
-            _stop(workers, options.shutdown_delay_seconds + options.shutdown_grace_seconds)
+            _stop(workers, stop_seconds)
 
 
 def _watch(workers: list[_Worker], start: Callable[[int], _Worker], is_stopping: Callable[[], bool]) -> int:
