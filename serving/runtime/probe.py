@@ -86,17 +86,12 @@ def add_to(definition: Any, name: str, position: int) -> Any:
     copy.signature.input_arg.extend(arguments)
     # Attributes of arguments, by position.
     copy.attr.pop("_input_shapes", None)
-    for former, moved in (
-        (definition.arg_attr, copy.arg_attr),
-        (definition.resource_arg_unique_id, copy.resource_arg_unique_id),
-    ):
-        moved.clear()
-        for index, value in former.items():
-            place = index + (index >= position)
-            if former is definition.arg_attr:
-                moved[place].CopyFrom(value)
-            else:
-                moved[place] = value
+    copy.arg_attr.clear()
+    for index, attributes in definition.arg_attr.items():
+        copy.arg_attr[index + (index >= position)].CopyFrom(attributes)
+    copy.resource_arg_unique_id.clear()
+    for index, number in definition.resource_arg_unique_id.items():
+        copy.resource_arg_unique_id[index + (index >= position)] = number
     # The clock is read before the rows are processed.
     names = {argument.name for argument in definition.signature.input_arg}
     clock = next(node.name for node in added.node_def if node.op == "Timestamp")

@@ -169,19 +169,19 @@ class Callable:
             TensorFlowError: the graph refused the values, or there was no time left.
         """
         results = self._fetch_type()
-        is_loading = self._loading_pool is not None and priority.is_loading()
-        if timeout is None and not is_loading:
+        loading_pool = self._loading_pool if self._loading_pool is not None and priority.is_loading() else None
+        if timeout is None and loading_pool is None:
             serialized = self._usual_options
         else:
             options = config_pb2.RunOptions()
             options.CopyFrom(self._options)
             if timeout is not None:
                 options.timeout_in_ms = max(int(timeout * 1000), 1)
-            if is_loading:
-                options.inter_op_thread_pool = self._loading_pool
+            if loading_pool is not None:
+                options.inter_op_thread_pool = loading_pool
             serialized = options.SerializeToString()
         run_options = buffer_of(serialized)
-        run = priority.run_session if is_loading else library().TF_SessionRun
+        run = library().TF_SessionRun if loading_pool is None else priority.run_session
         with Status() as status:
             run(
                 self._session,

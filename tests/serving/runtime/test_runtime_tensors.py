@@ -56,9 +56,10 @@ def test_shapes_that_numpy_does_not_support(dtype: int) -> None:
         for size in sizes:
             proto.tensor_shape.dim.add(size=size)
         if 0 not in sizes:
-            {"int_val": proto.int_val, "float_val": proto.float_val, "string_val": proto.string_val}[
-                {types_pb2.DT_INT32: "int_val", types_pb2.DT_FLOAT: "float_val"}.get(dtype, "string_val")
-            ].append(b"" if dtype == types_pb2.DT_STRING else 5)
+            if dtype == types_pb2.DT_STRING:
+                proto.string_val.append(b"")
+            else:
+                (proto.int_val if dtype == types_pb2.DT_INT32 else proto.float_val).append(5)
         assert [dimension.size for dimension in round_trip(proto).tensor_shape.dim] == sizes
 
 

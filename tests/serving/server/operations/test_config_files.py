@@ -444,9 +444,15 @@ def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
     pytest.importorskip("grpc_tools")
     code = f"from pathlib import Path\nfrom serving.proto.generate import generate\ngenerate(Path({str(tmp_path)!r}))"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
     package = ROOT / "serving" / "proto"
-    present = {path.name: path.read_text() for path in [*package.glob("*_pb2*.py"), *package.glob("*_pb2*.pyi")]}
+    written, present = (
+        {
+            str(path.relative_to(folder)): path.read_text()
+            for kind in ("py", "pyi")
+            for path in folder.rglob(f"*_pb2*.{kind}")
+        }
+        for folder in (tmp_path, package)
+    )
     assert written == present
 
 
