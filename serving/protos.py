@@ -118,7 +118,7 @@ def _build(module: ModuleType) -> None:
     add_messages(descriptor, module.__name__, module.__dict__)
 
 
-def module(name: str) -> Any:
+def module(name: str) -> ModuleType:
     """A generated module of TensorFlow or TensorFlow Serving by its full name."""
     # With TensorFlow in the process already there is nothing to save.
     in_process = "tensorflow" in sys.modules and _root(name.partition(".")[0]) is not None

@@ -63,8 +63,11 @@ def private_uses(path: Path, own: tuple[str, ...]) -> Iterator[str]:
             name, of = node.attr, ast.unparse(node.value)
             if _has_underscore(name) and of not in ("self", "cls") and f"{of}.{name}" != "os._exit":
                 found = [] if name in set_here or name in _NAMED_TUPLE else [f"{of}.{name}"]
-            elif of == "ctypes" and name in ("CDLL", "PyDLL", "cdll", "pydll"):
-                found = [f"{of}.{name}"]
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            found = (
+                [called] if called.startswith(("ctypes.CDLL", "ctypes.PyDLL", "ctypes.cdll", "ctypes.pydll")) else []
+            )
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found = [node.value] if node.value.startswith(("_ZN", "experimental_thread", "experimental_non")) else []
         yield from (f"{node.lineno}: {name}" for name in found)  # type: ignore[attr-defined]

@@ -4,10 +4,10 @@ import contextlib
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from ctypes import c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+from ctypes import Array, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from serving.native.library import functions
 from serving.native.listening import listen
@@ -300,9 +300,9 @@ class Front:
         return bool(self._native.babelrec_front_close(self._front, seconds))
 
 
-def _texts(values: Sequence[str]) -> Any:
+def _texts(values: Sequence[str]) -> Array[c_char_p]:
     return (c_char_p * len(values))(*[value.encode() for value in values])
 
 
-def _numbers(values: Sequence[int]) -> Any:
+def _numbers(values: Sequence[int]) -> Array[c_int]:
     return (c_int * len(values))(*values)

@@ -92,7 +92,7 @@ def why_not() -> str | None:
 
 
 @functools.cache
-def functions() -> Any:
+def functions() -> ctypes.CDLL:
     """The library's functions, loaded on the first call. Each may block, so none holds the GIL.
 
     Raises:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from types import CodeType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import grpc
 
 from serving.private.interfaces import Interface
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _LOGGER = logging.getLogger(__name__)
 _SERVER = "grpc._server"
 _OWN_THREADS, _LATER = "experimental_thread_pool", "experimental_non_blocking"
@@ -48,7 +50,7 @@ class LeanExecutor(Executor):
         """
         self._after_next = callback
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Queues a call."""
         ended = _Ended()
         after, self._after_next = self._after_next, None

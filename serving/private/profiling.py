@@ -69,7 +69,7 @@ INTERFACES = (Interface("tensorflow", WORKS, "to profile", _missing, "The profil
 
 
 @functools.cache
-def _runtime() -> Any:
+def _runtime() -> SimpleNamespace:
     for interface in INTERFACES:
         problem = interface.problem()
         if problem is not None:

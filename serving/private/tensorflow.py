@@ -187,7 +187,7 @@ def _loaded() -> ctypes.CDLL:
 
 
 @functools.cache
-def library() -> Any:
+def library() -> SimpleNamespace:
     """TensorFlow's C API, loaded on the first call.
 
     Raises:
@@ -274,7 +274,7 @@ def load_op_library(path: Path) -> None:
         status.check()
 
 
-def output_array(outputs: Sequence[Output]) -> Any:
+def output_array(outputs: Sequence[Output]) -> ctypes.Array[Output]:
     """A C array of ``TF_Output``."""
     return (Output * len(outputs))(*outputs)
 

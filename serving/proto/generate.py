@@ -13,8 +13,8 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from serving import protos
@@ -105,11 +105,11 @@ def descriptors() -> bytes:
     )
 
 
-def _closure(roots: Iterable[Any]) -> bytes:
+def _closure(roots: Iterable[FileDescriptor]) -> bytes:
     """A serialised FileDescriptorSet of files and all their imports, imported ones first."""
     files: dict[str, FileDescriptorProto] = {}
 
-    def add(descriptor: Any) -> None:
+    def add(descriptor: FileDescriptor) -> None:
         if descriptor.name in files:
             return
         for dependency in descriptor.dependencies:

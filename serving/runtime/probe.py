@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -62,7 +61,7 @@ def tensor(first: int, rows: int) -> int:
     return tensor_from_proto(to_proto(np.arange(first, first + rows, dtype=np.int64)))
 
 
-def add_to(definition: Any, name: str, position: int) -> Any:
+def add_to(definition: function_pb2.FunctionDef, name: str, position: int) -> function_pb2.FunctionDef:
     """A copy of a function that also returns how its rows were batched.
 
     The probe goes into the function instead of around it: each call level slows down loading a model.
@@ -106,7 +105,7 @@ def add_to(definition: Any, name: str, position: int) -> Any:
 
 
 @functools.cache
-def _definition() -> Any:
+def _definition() -> function_pb2.FunctionDef:
     """The probe as a function of the tickets."""
     c = library()
     graph = c.TF_NewGraph()

@@ -10,7 +10,6 @@ import functools
 import math
 from collections import OrderedDict
 from ctypes import c_int64
-from typing import Any
 
 import numpy as np
 
@@ -33,7 +32,7 @@ _NO_DIMENSIONS = (c_int64 * 1)()
 _MAX_KEPT = 1024  # elements of a tensor that is kept for the next request
 
 
-def tensor_from_proto(proto: Any) -> int:
+def tensor_from_proto(proto: tensor_pb2.TensorProto) -> int:
     """Makes a ``TF_Tensor``; the caller frees it with ``TF_DeleteTensor``.
 
     Raises:
@@ -43,7 +42,7 @@ def tensor_from_proto(proto: Any) -> int:
     return _parse(proto.SerializeToString())
 
 
-def proto_from_tensor(tensor: int) -> Any:
+def proto_from_tensor(tensor: int) -> tensor_pb2.TensorProto:
     """A ``TF_Tensor`` as a TensorProto with typed value fields, the form that the real server returns.
 
     Raises:
@@ -109,7 +108,7 @@ class TensorCache:
         self._largest = largest
         self._kept: OrderedDict[bytes, int] = OrderedDict()
 
-    def get(self, proto: Any) -> tuple[int, bool]:
+    def get(self, proto: tensor_pb2.TensorProto) -> tuple[int, bool]:
         """The tensor of a proto, and whether the caller must free it after use.
 
         One that the caller need not free stays valid until the caller calls ``trim``.
@@ -127,7 +126,7 @@ class TensorCache:
             self._kept.move_to_end(serialized)
         return tensor, False
 
-    def _is_small(self, proto: Any, serialized: bytes) -> bool:
+    def _is_small(self, proto: tensor_pb2.TensorProto, serialized: bytes) -> bool:
         # A few bytes can represent a large tensor: a shape, and one value for all of it.
         count = 1
         for dimension in proto.tensor_shape.dim:
@@ -164,7 +163,7 @@ def _parse(serialized: bytes) -> int:
     return int(tensor)
 
 
-def _check_fill(proto: Any) -> None:
+def _check_fill(proto: tensor_pb2.TensorProto) -> None:
     # A proto may give a shape and a single value for all of it: a few bytes could ask for terabytes.
     count = 1
     for dimension in proto.tensor_shape.dim:

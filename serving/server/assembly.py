@@ -10,6 +10,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from serving.native.front import Front, Tls
 from serving.proto.session_bundle_config_pb2 import BatchingParameters, SessionBundleConfig
+from serving.protos import log_collector_config_pb2, model_server_config_pb2
 from serving.runtime.batching import BatchingOptions
 from serving.server import native_predict
 from serving.server.api.grpc_server import MODEL_SERVICE, PREDICTION_SERVICE, GrpcServer, channel_arguments
@@ -83,7 +84,7 @@ def make_core(options: ServerOptions, bundle: SessionBundleConfig, metrics: Metr
 def make_request_logger(options: ServerOptions, bundle: SessionBundleConfig, metrics: Metrics) -> ServerRequestLogger:
     """The logger of sampled requests, with the file sizes from the flags."""
 
-    def file_collector(config: Any, report: Report) -> LogCollector:
+    def file_collector(config: log_collector_config_pb2.LogCollectorConfig, report: Report) -> LogCollector:
         return FileLogCollector(
             config.filename_prefix,
             report,
@@ -326,7 +327,7 @@ class _LateLoader:
 
 def _loader_factory(
     options: ServerOptions, bundle: SessionBundleConfig, metrics: Metrics, check: CompletenessCheck
-) -> Callable[[str, StoragePath, Any], _LateLoader]:
+) -> Callable[[str, StoragePath, model_server_config_pb2.ModelConfig], _LateLoader]:
     batched = bundle.HasField("batching_parameters")
     has_front = options.native_predict != "off" and native_predict.obstacle(bundle, options) is None
     shared = batching_options(bundle.batching_parameters) if batched else None
@@ -362,7 +363,7 @@ def _loader_factory(
             metrics,
         )
 
-    def make(name: str, storage: StoragePath, config: Any) -> _LateLoader:
+    def make(name: str, storage: StoragePath, config: model_server_config_pb2.ModelConfig) -> _LateLoader:
         return _LateLoader(partial(make_now, name, storage))
 
     return make

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # Before TensorFlow's library is loaded: its startup messages would clutter our one line per event. That includes
 # errors: it looks for a GPU whether or not there is one, and a failed call returns its error anyway.
@@ -30,6 +30,7 @@ from serving.server.operations.workers import run_workers
 from serving.server.options import ServerOptions
 
 if TYPE_CHECKING:
+    from serving.protos import model_server_config_pb2
     from serving.server.api.grpc_server import GrpcServer
     from serving.server.assembly import Core
     from serving.server.operations.request_log import ServerRequestLogger
@@ -180,7 +181,7 @@ class _Server:
         logger.update(core.config)
         if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
 
-            def apply(changed: Any) -> None:
+            def apply(changed: "model_server_config_pb2.ModelServerConfig") -> None:
                 logger.check(changed)
                 core.apply(changed)
 

@@ -67,11 +67,11 @@ def compose() -> dict[str, Any]:
 @functools.cache
 def pod() -> dict[str, Any]:
     deployment = documents(DEPLOY / "kubernetes" / "deployment.yaml")[0]
-    return deployment["spec"]["template"]["spec"]  # type: ignore[no-any-return]
+    return deployment["spec"]["template"]["spec"]
 
 
 def container() -> dict[str, Any]:
-    return pod()["containers"][0]  # type: ignore[no-any-return]
+    return pod()["containers"][0]
 
 
 def vertex_arguments() -> list[str]:
@@ -232,7 +232,7 @@ def test_prometheus_scrapes_the_servers_metrics_path() -> None:
 
 def dashboard() -> dict[str, Any]:
     path = DEPLOY / "grafana" / "dashboards" / "model-server.json"
-    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def queries() -> list[str]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import Message
 
 from serving.native.front import Front, Tls
 from serving.private import grpcio
@@ -51,7 +52,11 @@ class _Gate(grpc.ServerInterceptor):
         # A separate thread: queued behind waiting requests, a refusal would come too late to be useful.
         self._refusing = ThreadPoolExecutor(1, thread_name_prefix="grpc-refusals")
 
-    def intercept_service(self, continuation: Callable[..., Any], handler_call_details: Any) -> Any:
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
         """Selects the handler of a call."""
         if handler_call_details.method in self._methods:
             refusal = self._limit.enter()
@@ -61,7 +66,7 @@ class _Gate(grpc.ServerInterceptor):
         return continuation(handler_call_details)
 
     def _refuse(self, refusal: StatusError) -> grpc.RpcMethodHandler:
-        def refuse(request: Any, context: grpc.ServicerContext) -> None:
+        def refuse(request: object, context: grpc.ServicerContext) -> None:
             _abort(context, refusal)
 
         grpcio.run_in(self._refusing, refuse)
@@ -214,11 +219,11 @@ def channel_arguments(
 
 
 def _method(
-    handler: Callable[..., Any], request_type: Any, admission: Admission | None = None
+    handler: Callable[..., object], request_type: type[Message], admission: Admission | None = None
 ) -> grpc.RpcMethodHandler:
     """The handler of a method; with ``admission``, only for clients that it admits."""
 
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def answer(request: object, context: grpc.ServicerContext) -> object:
         remaining: float | None = context.time_remaining()
         if remaining is None or remaining > _NO_DEADLINE:
             remaining = None
@@ -245,5 +250,5 @@ def _abort(context: grpc.ServicerContext, failure: StatusError) -> NoReturn:
     raise AssertionError("abort raises")
 
 
-def _serialized(response: Any) -> bytes:
-    return response if isinstance(response, bytes) else bytes(response.SerializeToString())
+def _serialized(response: bytes | Message) -> bytes:
+    return response if isinstance(response, bytes) else response.SerializeToString()

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, ReflectionServicer
@@ -76,7 +77,7 @@ def add_reflection(server: grpc.Server, service_names: Iterable[str]) -> None:
 
     def info(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         answers: Any = servicer.ServerReflectionInfo  # a generator, despite its stub
-        return answers(requests, context)  # type: ignore[no-any-return]
+        return answers(requests, context)
 
     grpcio.run_in(pool, info)
     handler = grpc.stream_stream_rpc_method_handler(
@@ -94,7 +95,7 @@ class _Pool:
     def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
         self._pool = pool
 
-    def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802  the pool's own name
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  the pool's own name
         try:
             return self._pool.FindFileContainingSymbol(symbol)
         except KeyError:
@@ -103,7 +104,7 @@ class _Pool:
                 raise
             return self._pool.FindFileContainingSymbol(service)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._pool, name)
 
 
@@ -112,7 +113,7 @@ def _pool(names: Iterable[str]) -> descriptor_pool.DescriptorPool:
     pool = descriptor_pool.DescriptorPool()
     added: set[str] = set()
 
-    def add(file: Any) -> None:
+    def add(file: FileDescriptor) -> None:
         if file.name in added:
             return
         added.add(file.name)

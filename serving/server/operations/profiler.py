@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import Message
 
 from serving.private import grpcio, profiling
 from serving.private.interfaces import MissingInterfaceError
@@ -60,12 +61,12 @@ def add_profiler(server: grpc.Server, admission: Admission | None = None) -> "Pr
 
 def _handler(
     method: Callable[[Any, grpc.ServicerContext], Any],
-    request_type: Any,
+    request_type: type[Message],
     pool: ThreadPoolExecutor,
     admission: Admission,
     name: str,
 ) -> grpc.RpcMethodHandler:
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def answer(request: object, context: grpc.ServicerContext) -> object:
         try:
             admission.check(context, f"ProfilerService.{name}")
             return method(request, context)
@@ -100,7 +101,9 @@ class Profiler:
             for ended in self._running.values():
                 ended.set()
 
-    def profile(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def profile(
+        self, request: profiler_service_pb2.ProfileRequest, context: grpc.ServicerContext
+    ) -> profiler_service_pb2.ProfileResponse:
         """Records and writes a ``ProfileRequest``'s profile."""
         path = _target(request)
         ended = threading.Event()
@@ -135,7 +138,9 @@ class Profiler:
         _LOGGER.info("profile of %d bytes written to %s", len(content), path)
         return profiler_service_pb2.ProfileResponse(empty_trace=is_empty)
 
-    def terminate(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def terminate(
+        self, request: profiler_service_pb2.TerminateRequest, context: grpc.ServicerContext
+    ) -> profiler_service_pb2.TerminateResponse:
         """Ends the recording of a ``TerminateRequest``; it is not an error if there is none."""
         with self._lock:
             ended = self._running.get(request.session_id)
@@ -143,12 +148,12 @@ class Profiler:
             ended.set()
         return profiler_service_pb2.TerminateResponse()
 
-    def monitor(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def monitor(self, request: object, context: grpc.ServicerContext) -> NoReturn:
         """Refuses."""
         raise StatusError(grpc.StatusCode.UNIMPLEMENTED, "unimplemented.")
 
 
-def _target(request: Any) -> Path:
+def _target(request: profiler_service_pb2.ProfileRequest) -> Path:
     root = request.repository_root
     if not root or "://" in root:
         raise invalid_argument(

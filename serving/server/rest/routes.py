@@ -6,7 +6,6 @@ are matched against is the raw one, query string included).
 
 import re
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from serving.protos import model_pb2
@@ -35,7 +34,7 @@ class Route:
     """
 
     method: str
-    spec: Any
+    spec: model_pb2.ModelSpec
 
 
 def target_path(target: str) -> str:

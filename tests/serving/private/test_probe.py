@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc import _server  # type: ignore[attr-defined]
+from grpc import _server
 
 from serving.private import grpcio, op_libraries, probe, profiling, tensorflow
 from serving.private.interfaces import Interface, MissingInterfaceError

@@ -33,7 +33,7 @@ _OPTIONS = BatchingOptions(
 )
 
 
-class Rows(tf.Module):  # type: ignore[misc]
+class Rows(tf.Module):
     """Returns for each row its own sum and joined words, and how many rows ran together."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Rows(tf.Module):  # type: ignore[misc]
 
     @tf.function(
         input_signature=[tf.TensorSpec([None, None], tf.float32, "x"), tf.TensorSpec([None, None], tf.string, "words")]
-    )  # type: ignore[untyped-decorator]
+    )
     def run(self, x: tf.Tensor, words: tf.Tensor) -> dict[str, tf.Tensor]:
         together = tf.fill(tf.shape(x)[:1], tf.shape(x)[0])
         with tf.control_dependencies([tf.debugging.assert_non_negative(x, message="no negative numbers")]):
@@ -194,7 +194,7 @@ def test_an_input_with_a_different_rank_runs_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sizes", [(), (2, 4, 16)], ids=["any size", "allowed sizes"])
 def test_no_rows_keep_the_shapes_of_the_outputs(tmp_path: Path, sizes: tuple[int, ...]) -> None:
-    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
     def pairs(x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"pairs": tf.stack([x, -x], 2), "text": tf.strings.as_string(x)}
 
