@@ -20,7 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from serving.private.protobuf import add_messages
 
 DESCRIPTORS = Path(__file__).resolve().parent / "proto" / "tensorflow.binpb"
 _PACKAGES = ("tensorflow", "tensorflow_serving")
@@ -103,7 +105,6 @@ def _module_of(file: str) -> str:
 def _build(module: ModuleType) -> None:
     """Does what protoc's code does, for a file of the descriptor set."""
     from google.protobuf import descriptor_pool
-    from google.protobuf.internal import builder
 
     file = _descriptors()[file_of(module.__name__)]
     for place, other in enumerate(file.dependency):
@@ -114,11 +115,10 @@ def _build(module: ModuleType) -> None:
             module.__dict__.update(public)
     descriptor = descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
     module.__dict__["DESCRIPTOR"] = descriptor
-    builder.BuildMessageAndEnumDescriptors(descriptor, module.__dict__)
-    builder.BuildTopDescriptorsAndMessages(descriptor, module.__name__, module.__dict__)
+    add_messages(descriptor, module.__name__, module.__dict__)
 
 
-def module(name: str) -> Any:
+def module(name: str) -> ModuleType:
     """A generated module of TensorFlow or TensorFlow Serving by its full name."""
     # With TensorFlow in the process already there is nothing to save.
     in_process = "tensorflow" in sys.modules and _root(name.partition(".")[0]) is not None
@@ -130,39 +130,42 @@ def modules() -> Iterator[ModuleType]:
     return (each for name, each in globals().items() if name.endswith(_SUFFIX))
 
 
-# TensorFlow
-attr_value_pb2 = module("tensorflow.core.framework.attr_value_pb2")
-tensor_pb2 = module("tensorflow.core.framework.tensor_pb2")
-types_pb2 = module("tensorflow.core.framework.types_pb2")
-function_pb2 = module("tensorflow.core.framework.function_pb2")
-graph_pb2 = module("tensorflow.core.framework.graph_pb2")
-op_def_pb2 = module("tensorflow.core.framework.op_def_pb2")
-config_pb2 = module("tensorflow.core.protobuf.config_pb2")
-error_codes_pb2 = module("tensorflow.core.protobuf.error_codes_pb2")
-meta_graph_pb2 = module("tensorflow.core.protobuf.meta_graph_pb2")
-saved_model_pb2 = module("tensorflow.core.protobuf.saved_model_pb2")
-tensor_bundle_pb2 = module("tensorflow.core.protobuf.tensor_bundle_pb2")
-example_pb2 = module("tensorflow.core.example.example_pb2")
-feature_pb2 = module("tensorflow.core.example.feature_pb2")
+if TYPE_CHECKING:
+    from serving.proto.stubs import *  # noqa: F403  written by serving.proto.generate
+else:
+    # TensorFlow
+    attr_value_pb2 = module("tensorflow.core.framework.attr_value_pb2")
+    tensor_pb2 = module("tensorflow.core.framework.tensor_pb2")
+    types_pb2 = module("tensorflow.core.framework.types_pb2")
+    function_pb2 = module("tensorflow.core.framework.function_pb2")
+    graph_pb2 = module("tensorflow.core.framework.graph_pb2")
+    op_def_pb2 = module("tensorflow.core.framework.op_def_pb2")
+    config_pb2 = module("tensorflow.core.protobuf.config_pb2")
+    error_codes_pb2 = module("tensorflow.core.protobuf.error_codes_pb2")
+    meta_graph_pb2 = module("tensorflow.core.protobuf.meta_graph_pb2")
+    saved_model_pb2 = module("tensorflow.core.protobuf.saved_model_pb2")
+    tensor_bundle_pb2 = module("tensorflow.core.protobuf.tensor_bundle_pb2")
+    example_pb2 = module("tensorflow.core.example.example_pb2")
+    feature_pb2 = module("tensorflow.core.example.feature_pb2")
 
-# TensorFlow Serving: requests and answers
-model_pb2 = module("tensorflow_serving.apis.model_pb2")
-input_pb2 = module("tensorflow_serving.apis.input_pb2")
-predict_pb2 = module("tensorflow_serving.apis.predict_pb2")
-classification_pb2 = module("tensorflow_serving.apis.classification_pb2")
-regression_pb2 = module("tensorflow_serving.apis.regression_pb2")
-inference_pb2 = module("tensorflow_serving.apis.inference_pb2")
-get_model_metadata_pb2 = module("tensorflow_serving.apis.get_model_metadata_pb2")
-get_model_status_pb2 = module("tensorflow_serving.apis.get_model_status_pb2")
-model_management_pb2 = module("tensorflow_serving.apis.model_management_pb2")
-session_service_pb2 = module("tensorflow_serving.apis.session_service_pb2")
-logging_pb2 = module("tensorflow_serving.apis.logging_pb2")
-prediction_log_pb2 = module("tensorflow_serving.apis.prediction_log_pb2")
-status_pb2 = module("tensorflow_serving.apis.status_pb2")
+    # TensorFlow Serving: requests and answers
+    model_pb2 = module("tensorflow_serving.apis.model_pb2")
+    input_pb2 = module("tensorflow_serving.apis.input_pb2")
+    predict_pb2 = module("tensorflow_serving.apis.predict_pb2")
+    classification_pb2 = module("tensorflow_serving.apis.classification_pb2")
+    regression_pb2 = module("tensorflow_serving.apis.regression_pb2")
+    inference_pb2 = module("tensorflow_serving.apis.inference_pb2")
+    get_model_metadata_pb2 = module("tensorflow_serving.apis.get_model_metadata_pb2")
+    get_model_status_pb2 = module("tensorflow_serving.apis.get_model_status_pb2")
+    model_management_pb2 = module("tensorflow_serving.apis.model_management_pb2")
+    session_service_pb2 = module("tensorflow_serving.apis.session_service_pb2")
+    logging_pb2 = module("tensorflow_serving.apis.logging_pb2")
+    prediction_log_pb2 = module("tensorflow_serving.apis.prediction_log_pb2")
+    status_pb2 = module("tensorflow_serving.apis.status_pb2")
 
-# TensorFlow Serving: configuration
-model_server_config_pb2 = module("tensorflow_serving.config.model_server_config_pb2")
-file_system_storage_path_source_pb2 = module("tensorflow_serving.config.file_system_storage_path_source_pb2")
-logging_config_pb2 = module("tensorflow_serving.config.logging_config_pb2")
-log_collector_config_pb2 = module("tensorflow_serving.config.log_collector_config_pb2")
-platform_config_pb2 = module("tensorflow_serving.config.platform_config_pb2")
+    # TensorFlow Serving: configuration
+    model_server_config_pb2 = module("tensorflow_serving.config.model_server_config_pb2")
+    file_system_storage_path_source_pb2 = module("tensorflow_serving.config.file_system_storage_path_source_pb2")
+    logging_config_pb2 = module("tensorflow_serving.config.logging_config_pb2")
+    log_collector_config_pb2 = module("tensorflow_serving.config.log_collector_config_pb2")
+    platform_config_pb2 = module("tensorflow_serving.config.platform_config_pb2")

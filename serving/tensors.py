@@ -69,7 +69,7 @@ def numpy_dtype(enum: int) -> np.dtype[Any] | None:
     return _DTYPES[enum][0] if enum in _DTYPES else None
 
 
-def to_numpy(proto: Any) -> npt.NDArray[Any]:
+def to_numpy(proto: tensor_pb2.TensorProto) -> npt.NDArray[Any]:
     """Decodes a TensorProto.
 
     Missing values are filled with the last one (or zeros when there is none) and surplus values are
@@ -112,7 +112,7 @@ def to_numpy(proto: Any) -> npt.NDArray[Any]:
     return _fitted(flat, count).reshape(shape)
 
 
-def to_proto(array: npt.NDArray[Any]) -> Any:
+def to_proto(array: npt.NDArray[Any]) -> tensor_pb2.TensorProto:
     """Encodes an array into a TensorProto with typed value fields, the form the real server answers in.
 
     Args:
@@ -155,7 +155,7 @@ def to_proto(array: npt.NDArray[Any]) -> Any:
     return proto
 
 
-def to_content_proto(array: npt.NDArray[Any]) -> Any:
+def to_content_proto(array: npt.NDArray[Any]) -> tensor_pb2.TensorProto:
     """Encodes an array into a TensorProto with ``tensor_content``, TensorFlow's ``AsProtoTensorContent``.
 
     Raises:
@@ -176,7 +176,7 @@ def to_content_proto(array: npt.NDArray[Any]) -> Any:
     return proto
 
 
-def rows_of(proto: Any) -> int | None:
+def rows_of(proto: tensor_pb2.TensorProto) -> int | None:
     """Size of a TensorProto's first axis; None for a scalar or an untyped proto."""
     if not proto.tensor_shape.dim or proto.dtype == types_pb2.DT_INVALID:
         return None

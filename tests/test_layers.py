@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.source import imports
+from tests.source import imports, private_uses
 
 ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("trainer", "serving", "benchmarks")
 # Lowest first: a package imports those before it, and itself.
 _TRAINER = ("data", "text", "scorers", "towers", "models", "evaluation", "training", "export")
-_SERVER = ("errors", "operations", "execution", "api", "lifecycle", "rest")
+_SERVER = ("values", "options", "errors", "operations", "execution", "api", "lifecycle", "rest")
 _BENCHMARKS = ("harness", "baselines", "speed", "quality")
 
 
@@ -92,6 +92,54 @@ def test_the_benchmarks_folders_import_in_one_direction(graph: Mapping[str, set[
     folders = {module for module in graph if module.startswith("benchmarks.")}
     assert not [(m, other) for m in folders for other in graph[m] & folders if place(other) > place(m)]
     assert not [m for m, others in graph.items() if m not in folders and others & folders]
+
+
+def test_private_parts_of_others_are_used_in_one_place() -> None:
+    # The C library of the front is serving's own, and protoc writes what it likes.
+    own = {ROOT / "serving/native/library.py": "ctypes.CDLL"}
+    found = [
+        f"{path.relative_to(ROOT)}:{use}"
+        for path in sorted((ROOT / "serving").rglob("*.py"))
+        if path.parent != ROOT / "serving/private" and not path.stem.endswith(("_pb2", "_pb2_grpc"))
+        for use in private_uses(path, ("serving",))
+        if not use.endswith(f": {own.get(path)}")
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(("pattern", "file"), [("grpc_core", "entry.h"), ("dlsym", "tensorflow.cc")])
+def test_private_parts_of_others_are_declared_in_one_place(pattern: str, file: str) -> None:
+    sources = (ROOT / "serving/native/src").iterdir()
+    assert [path.name for path in sources if pattern in path.read_text(encoding="utf-8")] == [file]
+
+
+def test_private_parts_are_noticed(tmp_path: Path) -> None:
+    uses = [
+        "from google.protobuf.internal import builder",
+        "from grpc import _server",
+        "import tensorflow.python.client",
+        "import _socket",
+        "ctypes.CDLL(None)",
+        "server._state.stage",
+        "call = '_ZN3tsl15ProfilerSession6StatusEv'",
+        "vars(call)['experimental_thread_pool'] = 1",
+    ]
+    path = tmp_path / "module.py"
+    path.write_text(
+        "\n".join([*uses, "from serving._version import a", "os._exit(1)", "row._replace(a=1)", "self._a = 1"])
+    )
+    lines = sorted(int(use.partition(":")[0]) for use in private_uses(path, ("serving",)))
+    assert lines == [*range(1, len(uses) + 1)]
+
+
+def test_what_is_private_depends_on_nothing_else(graph: Mapping[str, set[str]]) -> None:
+    lower = ("serving.private", "serving.protos", "serving.tensors")
+    assert not [
+        (module, other)
+        for module, others in graph.items()
+        for other in others
+        if module.startswith("serving.private") and not other.startswith(lower)
+    ]
 
 
 @pytest.mark.parametrize(

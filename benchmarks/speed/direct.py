@@ -14,8 +14,8 @@ from google.protobuf import text_format
 from benchmarks.harness.timing import timed
 from serving import contract
 from serving.client.types import Query, inputs_of
+from serving.private.tensorflow import library
 from serving.protos import config_pb2
-from serving.runtime.c_api import library
 from serving.runtime.session import SavedModelSession
 from serving.runtime.tensors import tensor_from_proto
 from serving.server.execution import ops

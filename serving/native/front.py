@@ -4,19 +4,20 @@ import contextlib
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from ctypes import c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
+from ctypes import Array, c_char_p, c_double, c_int, c_int64, c_size_t, c_void_p
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from serving.native.library import functions
 from serving.native.listening import listen
-from serving.runtime.c_api import Output, output_array
+from serving.private.tensorflow import Output, output_array
 
 # gRPC 1.51 ends all requests of a connection when one has more metadata than its limit of 8 KiB by default. Requests
 # with more than that are forwarded: gRPC for Python refuses only the request itself.
 _MAX_METADATA = "grpc.max_metadata_size"
 _METADATA_LIMIT = 1 << 20
+_GRPC_WORKS = "1.51"
 _SHARE_PORT = "grpc.so_reuseport"
 # How long a client may take to connect, including TLS; gRPC allows two minutes.
 _HANDSHAKE = "grpc.server_handshake_timeout_ms"
@@ -153,7 +154,7 @@ class Front:
         max_rows: maximum rows of a group.
         max_waiting: rows that may wait; more are refused with UNAVAILABLE.
         timeout_micros: maximum time that an incomplete group waits for the clients of the previous one to return.
-        max_concurrent: Predict requests in the server at once; more are refused with RESOURCE_EXHAUSTED. 0: no limit.
+        max_concurrent: Predict requests, and requests that ``enter``, at once; more are refused. 0: no limit.
         max_connections: more are closed immediately.
         pad: whether sizes that differ beyond the rows are padded.
         channel_arguments: gRPC options.
@@ -209,7 +210,10 @@ class Front:
             len(channel_arguments),
         )
         if not self._front:
-            raise OSError("the gRPC library does not support externally accepted connections; 1.51 does")
+            raise OSError(
+                f"gRPC {self._native.babelrec_grpc_version().decode()} does not support externally accepted "
+                f"connections; known to work: {_GRPC_WORKS}"
+            )
 
     def listen(self, address: str) -> int:
         """Binds ``host:port`` or ``unix:/path``, before the start; returns the port, 0 for a path.
@@ -271,6 +275,14 @@ class Front:
         self._native.babelrec_front_connections(self._front, counts)
         return Arrivals(*counts)
 
+    def enter(self) -> bool:
+        """Counts a request that is answered elsewhere, unless there are too many already; returns whether it did."""
+        return bool(self._native.babelrec_front_enter(self._front))
+
+    def leave(self) -> None:
+        """A request that has entered has ended."""
+        self._native.babelrec_front_leave(self._front)
+
     def waiting(self) -> int:
         """Rows that wait for a run."""
         return int(self._native.babelrec_front_waiting(self._front))
@@ -288,9 +300,9 @@ class Front:
         return bool(self._native.babelrec_front_close(self._front, seconds))
 
 
-def _texts(values: Sequence[str]) -> Any:
+def _texts(values: Sequence[str]) -> Array[c_char_p]:
     return (c_char_p * len(values))(*[value.encode() for value in values])
 
 
-def _numbers(values: Sequence[int]) -> Any:
+def _numbers(values: Sequence[int]) -> Array[c_int]:
     return (c_int * len(values))(*values)

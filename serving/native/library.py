@@ -8,7 +8,8 @@ from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_size_t, c_void
 from pathlib import Path
 from typing import Any
 
-from serving.runtime.c_api import SIGNATURES, Output, library, library_path
+from serving.private.interfaces import installed
+from serving.private.tensorflow import SIGNATURES, WORKS, Output, library, library_path
 
 _REMEDY = "`apt-get install g++ libgrpc-dev libprotozero-dev`, then install this package again"
 # TensorFlow's library exports its built-in gRPC, and its Python package makes that globally visible: without
@@ -16,6 +17,7 @@ _REMEDY = "`apt-get install g++ libgrpc-dev libprotozero-dev`, then install this
 _MODE = os.RTLD_LOCAL | os.RTLD_NOW | getattr(os, "RTLD_DEEPBIND", 0)
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "babelrec_load": (c_int, [c_char_p]),
+    "babelrec_grpc_version": (c_char_p, []),
     "babelrec_front_new": (
         c_void_p,
         [
@@ -36,6 +38,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "babelrec_front_close": (c_int, [c_void_p, c_double]),
     "babelrec_front_serve": (None, [c_void_p, c_char_p, POINTER(c_int64), POINTER(c_void_p), c_int]),
     "babelrec_front_connections": (None, [c_void_p, POINTER(c_int64)]),
+    "babelrec_front_enter": (c_int, [c_void_p]),
+    "babelrec_front_leave": (None, [c_void_p]),
     "babelrec_front_waiting": (c_int64, [c_void_p]),
     "babelrec_front_counters": (c_void_p, [c_void_p, c_char_p]),
     "babelrec_counter_values": (c_size_t, [c_void_p]),
@@ -88,7 +92,7 @@ def why_not() -> str | None:
 
 
 @functools.cache
-def functions() -> Any:
+def functions() -> ctypes.CDLL:
     """The library's functions, loaded on the first call. Each may block, so none holds the GIL.
 
     Raises:
@@ -106,5 +110,8 @@ def functions() -> Any:
     except (AttributeError, OSError) as error:
         raise OSError(f"{path} can't be used: {error}. Remedy: {_REMEDY}") from None
     if not loaded.babelrec_load(str(library_path()).encode()):
-        raise OSError(f"{path} needs a function that {library_path()} lacks. Remedy: {_REMEDY}")
+        raise OSError(
+            f"{path} needs a function that tensorflow {installed('tensorflow')} lacks; known to work: {WORKS}. Remedy: "
+            "install that version"
+        )
     return loaded

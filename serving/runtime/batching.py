@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from serving.private.tensorflow import Output, library
 from serving.protos import types_pb2
 from serving.runtime import graphs, probe
-from serving.runtime.c_api import Output, library
 from serving.runtime.graphs import Operation
 from serving.runtime.session import SavedModelSession
 from serving.tensors import numpy_dtype, string_array

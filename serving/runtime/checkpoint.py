@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from serving.private.tensorflow import Status, library
 from serving.protos import tensor_bundle_pb2
-from serving.runtime.c_api import Status, library
 
 _FOOTER_BYTES = 48
 _UNCOMPRESSED = 0

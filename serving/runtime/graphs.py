@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from serving.private.tensorflow import Output, Status, library, output_array
 from serving.protos import attr_value_pb2, function_pb2
-from serving.runtime.c_api import Output, Status, library, output_array
 from serving.runtime.tensors import tensor_from_proto
 from serving.tensors import to_proto
 
@@ -144,7 +144,7 @@ def add_function(
         status.check()
 
 
-def function_definition(graph: int, name: str) -> Any:
+def function_definition(graph: int, name: str) -> function_pb2.FunctionDef:
     """The ``FunctionDef`` of a function of the graph.
 
     Raises:
@@ -172,7 +172,7 @@ def function_definition(graph: int, name: str) -> Any:
     raise KeyError(name)
 
 
-def import_function(graph: int, definition: Any) -> None:
+def import_function(graph: int, definition: function_pb2.FunctionDef) -> None:
     """Adds a ``FunctionDef`` to a graph.
 
     Raises:

@@ -1,10 +1,9 @@
 """Returns memory that malloc keeps after an unload to the system, at a quiet moment."""
 
-import ctypes
-import functools
 import threading
 import time
-from typing import Any
+
+from serving.private.libc import malloc_trim
 
 # Returning memory takes tens of milliseconds, during which no other thread can allocate: requests would have to wait.
 # So this waits until the process is nearly idle: less than this fraction of one core over this period.
@@ -18,7 +17,7 @@ _waiting: threading.Thread | None = None
 def give_back_when_quiet() -> None:
     """Starts the wait and returns at once. While the process is busy, malloc keeps the memory for new allocations."""
     global _waiting
-    if _trim() is None:
+    if malloc_trim() is None:
         return
     with _lock:
         if _waiting is None:
@@ -35,9 +34,6 @@ def _wait() -> None:
         share = (time.process_time() - used) / (time.monotonic() - start)
     with _lock:
         _waiting = None
-    _trim()(0)
-
-
-@functools.cache
-def _trim() -> Any:
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
+    trim = malloc_trim()
+    if trim is not None:
+        trim()

@@ -7,6 +7,7 @@ busy cores schedule it.
 """
 
 import contextlib
+import ctypes
 import functools
 import os
 import threading
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from serving.native import library as native_library
+from serving.private.tensorflow import Status, library
 from serving.protos import config_pb2
-from serving.runtime.c_api import Status, library
 
 # A thirtieth of the CPU share of a request thread: little, but a load on busy cores still ends within minutes.
 _NICENESS = 15
@@ -39,7 +40,7 @@ _pool: tuple[int, frozenset[str]] | None = None
 
 
 @contextlib.contextmanager
-def considerate(config: Any) -> Iterator[None]:
+def considerate(config: config_pb2.ConfigProto) -> Iterator[None]:
     """Inside the block, this thread's sessions are created and run in the load pool.
 
     ``config`` is the ``ConfigProto`` of these sessions: TensorFlow uses that of a process's first session to create
@@ -72,7 +73,7 @@ def is_loading() -> bool:
     return _here.is_loading
 
 
-def load_session(*arguments: Any) -> Any:
+def load_session(*arguments: object) -> int | None:
     """``TF_LoadSessionFromSavedModel``; during a load, in a low-priority thread."""
     native = _native_library() if is_loading() else None
     if native is None:
@@ -80,7 +81,7 @@ def load_session(*arguments: Any) -> Any:
     return native.babelrec_load_session(_niceness(), *arguments)
 
 
-def run_session(*arguments: Any) -> None:
+def run_session(*arguments: object) -> None:
     """``TF_SessionRun``; during a load, in a low-priority thread."""
     native = _native_library() if is_loading() else None
     if native is None:
@@ -102,7 +103,7 @@ def delete_session(session: int, graph: int | None) -> None:
         c.TF_DeleteGraph(graph)
 
 
-def with_pool(config: Any) -> tuple[Any, int]:
+def with_pool(config: config_pb2.ConfigProto) -> tuple[config_pb2.ConfigProto, int]:
     """A copy of a ``ConfigProto`` with the load pool, and that pool's index for ``RunOptions``."""
     own = config_pb2.ConfigProto()
     own.CopyFrom(config)
@@ -120,11 +121,11 @@ def _niceness() -> int:
 
 
 @functools.cache
-def _native_library() -> Any:
+def _native_library() -> ctypes.CDLL | None:
     return None if native_library.why_not() else native_library.functions()
 
 
-def _make_pool(config: Any) -> tuple[int, frozenset[str]]:
+def _make_pool(config: config_pb2.ConfigProto) -> tuple[int, frozenset[str]]:
     made: list[tuple[int, frozenset[str]]] = []
 
     def make() -> None:
@@ -144,7 +145,7 @@ def _make_pool(config: Any) -> tuple[int, frozenset[str]]:
     return made[0]
 
 
-def _session(config: Any) -> None:
+def _session(config: config_pb2.ConfigProto) -> None:
     """Creates a session without a graph and closes it: shared pools stay."""
     c = library()
     graph, options = c.TF_NewGraph(), c.TF_NewSessionOptions()

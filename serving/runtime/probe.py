@@ -11,13 +11,12 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from serving.private.tensorflow import Output, library
 from serving.protos import function_pb2, types_pb2
 from serving.runtime import graphs
-from serving.runtime.c_api import Output, library
 from serving.runtime.graphs import Operation
 from serving.runtime.tensors import tensor_from_proto
 from serving.tensors import to_proto
@@ -62,7 +61,7 @@ def tensor(first: int, rows: int) -> int:
     return tensor_from_proto(to_proto(np.arange(first, first + rows, dtype=np.int64)))
 
 
-def add_to(definition: Any, name: str, position: int) -> Any:
+def add_to(definition: function_pb2.FunctionDef, name: str, position: int) -> function_pb2.FunctionDef:
     """A copy of a function that also returns how its rows were batched.
 
     The probe goes into the function instead of around it: each call level slows down loading a model.
@@ -86,17 +85,12 @@ def add_to(definition: Any, name: str, position: int) -> Any:
     copy.signature.input_arg.extend(arguments)
     # Attributes of arguments, by position.
     copy.attr.pop("_input_shapes", None)
-    for former, moved in (
-        (definition.arg_attr, copy.arg_attr),
-        (definition.resource_arg_unique_id, copy.resource_arg_unique_id),
-    ):
-        moved.clear()
-        for index, value in former.items():
-            place = index + (index >= position)
-            if former is definition.arg_attr:
-                moved[place].CopyFrom(value)
-            else:
-                moved[place] = value
+    copy.arg_attr.clear()
+    for index, attributes in definition.arg_attr.items():
+        copy.arg_attr[index + (index >= position)].CopyFrom(attributes)
+    copy.resource_arg_unique_id.clear()
+    for index, number in definition.resource_arg_unique_id.items():
+        copy.resource_arg_unique_id[index + (index >= position)] = number
     # The clock is read before the rows are processed.
     names = {argument.name for argument in definition.signature.input_arg}
     clock = next(node.name for node in added.node_def if node.op == "Timestamp")
@@ -111,7 +105,7 @@ def add_to(definition: Any, name: str, position: int) -> Any:
 
 
 @functools.cache
-def _definition() -> Any:
+def _definition() -> function_pb2.FunctionDef:
     """The probe as a function of the tickets."""
     c = library()
     graph = c.TF_NewGraph()

@@ -4,11 +4,10 @@ import ctypes
 from collections.abc import Sequence
 from ctypes import c_char_p, c_void_p
 from pathlib import Path
-from typing import Any
 
+from serving.private.tensorflow import Output, Status, TensorFlowError, buffer_of, library, output_array
 from serving.protos import config_pb2, meta_graph_pb2
 from serving.runtime import priority
-from serving.runtime.c_api import Output, Status, TensorFlowError, buffer_of, library, output_array
 
 _NOT_FOUND = 5
 _CALLING_THREAD = -1
@@ -19,7 +18,7 @@ INLINE_OPTIONS: bytes = config_pb2.RunOptions(inter_op_thread_pool=_CALLING_THRE
 """``RunOptions`` that run operations one after another in the calling thread."""
 
 
-def _prepared_quickly(config: Any) -> Any:
+def _prepared_quickly(config: config_pb2.ConfigProto) -> config_pb2.ConfigProto:
     """A copy of a ``ConfigProto`` that skips optional graph optimisations, unless they are set explicitly.
 
     One pass instead of two, and no memory swapping plan: a large model loads in two thirds of the time
@@ -49,7 +48,7 @@ class SavedModelSession:
         TensorFlowError: it can't be loaded.
     """
 
-    def __init__(self, path: Path, tags: Sequence[str], config: Any) -> None:
+    def __init__(self, path: Path, tags: Sequence[str], config: config_pb2.ConfigProto) -> None:
         c = library()
         self.graph: int | None = c.TF_NewGraph()
         self._session: int | None = None
@@ -169,19 +168,19 @@ class Callable:
             TensorFlowError: the graph refused the values, or there was no time left.
         """
         results = self._fetch_type()
-        is_loading = self._loading_pool is not None and priority.is_loading()
-        if timeout is None and not is_loading:
+        loading_pool = self._loading_pool if self._loading_pool is not None and priority.is_loading() else None
+        if timeout is None and loading_pool is None:
             serialized = self._usual_options
         else:
             options = config_pb2.RunOptions()
             options.CopyFrom(self._options)
             if timeout is not None:
                 options.timeout_in_ms = max(int(timeout * 1000), 1)
-            if is_loading:
-                options.inter_op_thread_pool = self._loading_pool
+            if loading_pool is not None:
+                options.inter_op_thread_pool = loading_pool
             serialized = options.SerializeToString()
         run_options = buffer_of(serialized)
-        run = priority.run_session if is_loading else library().TF_SessionRun
+        run = library().TF_SessionRun if loading_pool is None else priority.run_session
         with Status() as status:
             run(
                 self._session,

@@ -1,26 +1,24 @@
 """TensorProto <-> ``TF_Tensor``, by memory rather than by element.
 
 Protos enter TensorFlow through its own parser (``TF_TensorFromProto``), so that malformed ones fail
-like in TensorFlow Serving. On the way out, strings are read from their 24-byte records
-(``tsl/platform/ctstring_internal.h``) and numbers are copied as one block.
+like in TensorFlow Serving. On the way out, strings are read from their records in memory and numbers are copied as
+one block.
 """
 
 import ctypes
 import functools
 import math
-import struct
 from collections import OrderedDict
 from ctypes import c_int64
-from typing import Any
 
 import numpy as np
 
+from serving.private.tensorflow import TensorFlowError, buffer_of, library
+from serving.private.tstring import string_fields
 from serving.protos import tensor_pb2, types_pb2
-from serving.runtime.c_api import TensorFlowError, buffer_of, library
 from serving.tensors import (
     MAX_FILLED_ELEMENTS,
     PACKED_KEYS,
-    STRING_KEY,
     dtype_name,
     numpy_dtype,
     to_proto,
@@ -31,20 +29,10 @@ _STRING = types_pb2.DT_STRING
 _INVALID_ARGUMENT = 3
 _UNIMPLEMENTED = 12
 _NO_DIMENSIONS = (c_int64 * 1)()
-# A string's record: the two lowest bits of the first byte are its kind.
-_RECORD_BYTES = 24
-_SMALL, _LARGE, _OFFSET = 0, 1, 2
 _MAX_KEPT = 1024  # elements of a tensor that is kept for the next request
-_RECORD = struct.Struct("<QQQ")
-# Prefix of a string of less than 128 bytes.
-_STRING_KEYS = [STRING_KEY + bytes([size]) for size in range(128)]
-# ``ctypes.string_at`` without the Python function around it.
-_bytes_at = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
-    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
-)
 
 
-def tensor_from_proto(proto: Any) -> int:
+def tensor_from_proto(proto: tensor_pb2.TensorProto) -> int:
     """Makes a ``TF_Tensor``; the caller frees it with ``TF_DeleteTensor``.
 
     Raises:
@@ -54,7 +42,7 @@ def tensor_from_proto(proto: Any) -> int:
     return _parse(proto.SerializeToString())
 
 
-def proto_from_tensor(tensor: int) -> Any:
+def proto_from_tensor(tensor: int) -> tensor_pb2.TensorProto:
     """A ``TF_Tensor`` as a TensorProto with typed value fields, the form that the real server returns.
 
     Raises:
@@ -79,7 +67,7 @@ def bytes_from_tensor(tensor: int) -> bytes:
 
 def _wire(dtype: int, shape: tuple[int, ...], data: int, size: int) -> bytes:
     if dtype == _STRING:
-        return _header(dtype, shape) + b"".join(_string_fields(data, math.prod(shape)))
+        return _header(dtype, shape) + b"".join(string_fields(data, math.prod(shape)))
     content = ctypes.string_at(data, size) if size else b""
     key = PACKED_KEYS.get(dtype)
     if key is not None:
@@ -120,7 +108,7 @@ class TensorCache:
         self._largest = largest
         self._kept: OrderedDict[bytes, int] = OrderedDict()
 
-    def get(self, proto: Any) -> tuple[int, bool]:
+    def get(self, proto: tensor_pb2.TensorProto) -> tuple[int, bool]:
         """The tensor of a proto, and whether the caller must free it after use.
 
         One that the caller need not free stays valid until the caller calls ``trim``.
@@ -138,7 +126,7 @@ class TensorCache:
             self._kept.move_to_end(serialized)
         return tensor, False
 
-    def _is_small(self, proto: Any, serialized: bytes) -> bool:
+    def _is_small(self, proto: tensor_pb2.TensorProto, serialized: bytes) -> bool:
         # A few bytes can represent a large tensor: a shape, and one value for all of it.
         count = 1
         for dimension in proto.tensor_shape.dim:
@@ -175,37 +163,10 @@ def _parse(serialized: bytes) -> int:
     return int(tensor)
 
 
-def _check_fill(proto: Any) -> None:
+def _check_fill(proto: tensor_pb2.TensorProto) -> None:
     # A proto may give a shape and a single value for all of it: a few bytes could ask for terabytes.
     count = 1
     for dimension in proto.tensor_shape.dim:
         count *= dimension.size
     if count > MAX_FILLED_ELEMENTS and count > proto.ByteSize():
         raise TensorFlowError(_INVALID_ARGUMENT, f"the shape has {count} elements but few values are given")
-
-
-def _string_fields(data: int, count: int) -> list[bytes]:
-    """Serialised ``string_val`` fields, in pieces, from a string tensor's records."""
-    pieces: list[bytes] = []
-    add = pieces.append
-    records = ctypes.string_at(data, count * _RECORD_BYTES) if count else b""
-    start = 0
-    for first, second, third in _RECORD.iter_unpack(records):
-        kind = first & 3
-        if kind == _SMALL:
-            size = (first & 0xFF) >> 2
-            add(_STRING_KEYS[size])
-            add(records[start + 1 : start + 1 + size])
-        else:
-            size = first >> 2
-            if kind == _LARGE:  # size, capacity, address
-                address = third
-            elif kind == _OFFSET:  # four bytes of size, four of distance from the record
-                size &= 0x3FFFFFFF
-                address = data + start + (first >> 32)
-            else:  # a view: size, address
-                address = second
-            add(_STRING_KEYS[size] if size < len(_STRING_KEYS) else STRING_KEY + varint(size))
-            add(_bytes_at(address, size))
-        start += _RECORD_BYTES
-    return pieces

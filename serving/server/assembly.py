@@ -1,6 +1,5 @@
 """Builds the parts of a server from its flags and files, and connects them."""
 
-import argparse
 import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -10,9 +9,11 @@ from typing import Any
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 
 from serving.native.front import Front, Tls
+from serving.proto.session_bundle_config_pb2 import BatchingParameters, SessionBundleConfig
+from serving.protos import log_collector_config_pb2, model_server_config_pb2
 from serving.runtime.batching import BatchingOptions
-from serving.server import flags, native_predict
-from serving.server.api.grpc_server import GrpcServer, channel_arguments
+from serving.server import native_predict
+from serving.server.api.grpc_server import MODEL_SERVICE, PREDICTION_SERVICE, GrpcServer, channel_arguments
 from serving.server.api.handlers import Handlers
 from serving.server.api.reflection import add_reflection
 from serving.server.errors import invalid_argument
@@ -32,23 +33,23 @@ from serving.server.operations.config_files import ConfigFileError
 from serving.server.operations.log_collector import Factory, FileLogCollector, LogCollector, Report
 from serving.server.operations.metrics import Metrics
 from serving.server.operations.profiler import add_profiler
+from serving.server.operations.request_limit import RequestLimit
 from serving.server.operations.request_log import ServerRequestLogger
 from serving.server.operations.tls import checked
+from serving.server.options import ServerOptions, available_cpus
+from serving.server.rest import AppOptions, RestOptions
 
 _LOGGER = logging.getLogger(__name__)
-
-PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
-MODEL_SERVICE = "tensorflow.serving.ModelService"
 
 Core = ServerCore[Servable]
 
 
-def make_core(options: argparse.Namespace, bundle: Any, metrics: Metrics) -> Core:
+def make_core(options: ServerOptions, bundle: SessionBundleConfig, metrics: Metrics) -> Core:
     """The server core, without a configuration yet; loads op libraries.
 
     Args:
-        options: flags.
-        bundle: how models are loaded and run, a ``SessionBundleConfig``.
+        options: the server's options.
+        bundle: how models are loaded and run.
         metrics: where loads are counted; exports the states of the core's versions from now on.
 
     Raises:
@@ -67,7 +68,7 @@ def make_core(options: argparse.Namespace, bundle: Any, metrics: Metrics) -> Cor
             max_num_load_retries=options.max_num_load_retries,
             load_retry_interval=options.load_retry_interval_micros / 1e6,
             num_load_threads=options.num_load_threads,
-            num_initial_load_threads=4 * flags.available_cpus(),
+            num_initial_load_threads=4 * available_cpus(),
             num_unload_threads=options.num_unload_threads,
             file_system_poll_wait_seconds=options.file_system_poll_wait_seconds,
             servable_versions_always_present=options.servable_versions_always_present,
@@ -80,10 +81,10 @@ def make_core(options: argparse.Namespace, bundle: Any, metrics: Metrics) -> Cor
     return core
 
 
-def make_request_logger(options: argparse.Namespace, bundle: Any, metrics: Metrics) -> ServerRequestLogger:
+def make_request_logger(options: ServerOptions, bundle: SessionBundleConfig, metrics: Metrics) -> ServerRequestLogger:
     """The logger of sampled requests, with the file sizes from the flags."""
 
-    def file_collector(config: Any, report: Report) -> LogCollector:
+    def file_collector(config: log_collector_config_pb2.LogCollectorConfig, report: Report) -> LogCollector:
         return FileLogCollector(
             config.filename_prefix,
             report,
@@ -97,29 +98,37 @@ def make_request_logger(options: argparse.Namespace, bundle: Any, metrics: Metri
     )
 
 
+def make_limit(limit: int, metrics: Metrics, front: Front | None) -> RequestLimit | None:
+    """The bound on requests that gRPC and REST share; None with 0, for no limit."""
+    return RequestLimit(limit, metrics.refused.cell("max_concurrent_requests").add, front) if limit else None
+
+
 def make_grpc(
-    options: argparse.Namespace, bundle: Any, handlers: Handlers, core: Core, tokens: Sequence[str], tls: Tls | None
+    options: ServerOptions,
+    handlers: Handlers,
+    core: Core,
+    tokens: Sequence[str],
+    tls: Tls | None,
+    front: Front | None,
+    limit: RequestLimit | None,
 ) -> GrpcServer:
     """The gRPC server, not listening yet.
 
     Args:
-        options: flags.
-        bundle: how models are run.
+        options: the server's options.
         handlers: answers requests.
         core: the models.
         tokens: administrators' tokens.
         tls: TLS settings of the port; None: connections are not encrypted.
-
-    Raises:
-        StatusError: the native front is required but not available.
+        front: listens instead.
+        limit: the requests that are accepted.
     """
-    front = _make_front(options, bundle, tls)
     if front is not None:
         NativePredict(front, core, handlers.metrics)
     return GrpcServer(
         handlers,
         threads=options.grpc_max_threads,
-        max_concurrent=options.max_concurrent_requests or None,
+        limit=limit,
         options=options.grpc_channel_arguments,
         share_port=workers.is_worker(),
         max_bytes=options.max_request_bytes,
@@ -134,10 +143,15 @@ def make_grpc(
     )
 
 
-def _make_front(options: argparse.Namespace, bundle: Any, tls: Tls | None) -> Front | None:
+def make_front(options: ServerOptions, bundle: SessionBundleConfig, tls: Tls | None) -> Front | None:
+    """The native front; None if Predict is answered in Python.
+
+    Raises:
+        StatusError: the front is required but not available.
+    """
     if options.native_predict == "off":
         return None
-    obstacle = native_predict.obstacle(options, bundle)
+    obstacle = native_predict.obstacle(bundle, options)
     if obstacle is not None:
         if options.native_predict == "on":
             raise invalid_argument(f"--native_predict=on: {obstacle}")
@@ -169,7 +183,7 @@ def _make_front(options: argparse.Namespace, bundle: Any, tls: Tls | None) -> Fr
     return front
 
 
-def add_services(options: argparse.Namespace, server: GrpcServer, core: Core) -> list[Callable[[], None]]:
+def add_services(options: ServerOptions, server: GrpcServer, core: Core) -> list[Callable[[], None]]:
     """Adds the optional services that the flags enable, before the server listens.
 
     Returns:
@@ -188,32 +202,55 @@ def add_services(options: argparse.Namespace, server: GrpcServer, core: Core) ->
     return shutdowns
 
 
-def make_tls(options: argparse.Namespace) -> Tls | None:
-    """TLS settings of the gRPC port; None without ``--ssl_config_file``.
+def make_tls(file: str) -> Tls | None:
+    """TLS settings of the gRPC port in ``--ssl_config_file``; None without one.
 
     Raises:
         StatusError, ConfigFileError: the TLS configuration can't be used.
     """
-    config = config_files.ssl_config(options)
+    config = config_files.ssl_config(file)
     return None if config is None else checked(config)
 
 
-def listen(options: argparse.Namespace, server: GrpcServer) -> None:
-    """Binds the gRPC server to its port and socket, starts it and logs the addresses.
+def listen(server: GrpcServer, port: int, socket_path: str) -> None:
+    """Binds the gRPC server to its port and, if there is one, to its socket, starts it and logs the addresses.
 
     Raises:
         OSError: an address is in use.
     """
-    port = server.listen(f"0.0.0.0:{options.port}")
-    if options.grpc_socket_path:
-        server.listen(f"unix:{options.grpc_socket_path}")
+    port = server.listen(f"0.0.0.0:{port}")
+    if socket_path:
+        server.listen(f"unix:{socket_path}")
     server.start()
     _LOGGER.info("Running gRPC ModelServer at 0.0.0.0:%d ...", port)
-    if options.grpc_socket_path:
-        _LOGGER.info("Running gRPC ModelServer at UNIX socket %s ...", options.grpc_socket_path)
+    if socket_path:
+        _LOGGER.info("Running gRPC ModelServer at UNIX socket %s ...", socket_path)
 
 
-def batching_options(parameters: Any) -> BatchingOptions:
+def rest_options(options: ServerOptions) -> RestOptions:
+    """Settings of the REST API.
+
+    Raises:
+        ConfigFileError: the monitoring configuration is malformed.
+    """
+    prometheus = config_files.monitoring_config(options.monitoring_config_file).prometheus_config
+    return RestOptions(
+        port=options.rest_api_port,
+        app=AppOptions(
+            timeout=options.rest_api_timeout_in_ms / 1000,
+            threads=options.rest_api_num_threads,
+            cors=options.rest_api_enable_cors_support,
+            metrics_path=prometheus.path if prometheus.enable else None,
+            gzip_min_bytes=options.rest_api_gzip_min_bytes if options.rest_api_gzip_min_bytes >= 0 else None,
+        ),
+        max_request_bytes=options.max_request_bytes,
+        max_memory_bytes=options.rest_api_max_memory_bytes,
+        max_connections=options.max_connections,
+        share_port=workers.is_worker(),
+    )
+
+
+def batching_options(parameters: BatchingParameters) -> BatchingOptions:
     """``BatchingParameters`` for the runtime; absent fields have TensorFlow Serving's defaults.
 
     The defaults are those of ``BasicBatchScheduler::Options``: 1000 rows, no waiting, 10 waiting batches, a thread for
@@ -222,7 +259,7 @@ def batching_options(parameters: Any) -> BatchingOptions:
     Raises:
         StatusError: INVALID_ARGUMENT, a value is out of range.
     """
-    options = BatchingOptions(num_batch_threads=flags.available_cpus())
+    options = BatchingOptions(num_batch_threads=available_cpus())
     values: dict[str, Any] = {
         name: getattr(parameters, name).value
         for name in (
@@ -289,10 +326,10 @@ class _LateLoader:
 
 
 def _loader_factory(
-    options: argparse.Namespace, bundle: Any, metrics: Metrics, check: CompletenessCheck
-) -> Callable[[str, StoragePath, Any], _LateLoader]:
+    options: ServerOptions, bundle: SessionBundleConfig, metrics: Metrics, check: CompletenessCheck
+) -> Callable[[str, StoragePath, model_server_config_pb2.ModelConfig], _LateLoader]:
     batched = bundle.HasField("batching_parameters")
-    has_front = options.native_predict != "off" and native_predict.obstacle(options, bundle) is None
+    has_front = options.native_predict != "off" and native_predict.obstacle(bundle, options) is None
     shared = batching_options(bundle.batching_parameters) if batched else None
 
     def batching_of(storage: StoragePath) -> BatchingOptions | None:
@@ -319,16 +356,14 @@ def _loader_factory(
                 # The front batches requests itself: only REST's Predict then uses the runtime's queue.
                 predict_alone=has_front and not options.rest_api_port,
                 prefer_tflite=bundle.prefer_tflite_model,
-                tflite_interpreters=(
-                    bundle.num_tflite_pools or bundle.num_tflite_interpreters or flags.available_cpus()
-                )
+                tflite_interpreters=(bundle.num_tflite_pools or bundle.num_tflite_interpreters or available_cpus())
                 * max(bundle.num_tflite_interpreters_per_pool, 1),
                 check=check,
             ),
             metrics,
         )
 
-    def make(name: str, storage: StoragePath, config: Any) -> _LateLoader:
+    def make(name: str, storage: StoragePath, config: model_server_config_pb2.ModelConfig) -> _LateLoader:
         return _LateLoader(partial(make_now, name, storage))
 
     return make

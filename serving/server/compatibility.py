@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from serving.server.flags import FLAGS
 from serving.server.operations.config_fields import CONFIG_FIELDS
+from serving.server.options import FLAGS
 
 Support = Literal["works", "differs", "refused", "extra"]
 

@@ -1,6 +1,5 @@
 """The lifecycle of the server process: start, serve, drain."""
 
-import argparse
 import importlib.util
 import logging
 import os
@@ -11,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # Before TensorFlow's library is loaded: its startup messages would clutter our one line per event. That includes
 # errors: it looks for a GPU whether or not there is one, and a failed call returns its error anyway.
@@ -28,8 +27,10 @@ from serving.server.errors import StatusError
 from serving.server.operations import addresses, admin, config_files, workers
 from serving.server.operations.config_files import ConfigFileError, ConfigFilePoller
 from serving.server.operations.workers import run_workers
+from serving.server.options import ServerOptions
 
 if TYPE_CHECKING:
+    from serving.protos import model_server_config_pb2
     from serving.server.api.grpc_server import GrpcServer
     from serving.server.assembly import Core
     from serving.server.operations.request_log import ServerRequestLogger
@@ -60,7 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if options.workers > 1:
-            return run_workers(options, given, lambda: stop.requested)
+            addresses.check(options.port, options.rest_api_port, options.grpc_socket_path)
+            return run_workers(
+                options.workers,
+                (options.port, options.rest_api_port),
+                given,
+                lambda: stop.requested,
+                options.shutdown_delay_seconds + options.shutdown_grace_seconds,
+            )
         return _Server(options, stop).run()
     except ConfigFileError as error:
         # In the format of protobuf's C++ library, at the beginning of a line.
@@ -108,7 +116,7 @@ class _Stop:
 class _Server:
     """The server of one process: its parts, in the order in which they start and stop."""
 
-    def __init__(self, options: argparse.Namespace, stop: _Stop) -> None:
+    def __init__(self, options: ServerOptions, stop: _Stop) -> None:
         self._options = options
         self._stop = stop
         self._core: Core | None = None
@@ -145,20 +153,23 @@ class _Server:
         # Files first: a mistake in one should show up before anything slow.
         config = config_files.model_server_config(options)
         bundle = config_files.session_bundle_config(options)
-        config_files.monitoring_config(options)
+        config_files.monitoring_config(options.monitoring_config_file)
         tokens = admin.read_tokens(options.admin_token_file)
         if workers.is_worker():
             workers.end_with_parent()
         else:
-            addresses.check(options)
+            addresses.check(options.port, options.rest_api_port, options.grpc_socket_path)
 
+        from serving.private import probe
+
+        probe.check()
         from serving.server import assembly
         from serving.server.api.handlers import Handlers
         from serving.server.operations.metrics import Metrics
 
         if workers.is_worker() and workers.share_memory():
             _LOGGER.info("the kernel may merge identical pages of the workers")
-        tls = assembly.make_tls(options)
+        tls = assembly.make_tls(options.ssl_config_file)
         metrics = Metrics()
         logger = self._logger = assembly.make_request_logger(options, bundle, metrics)
         logger.check(config)
@@ -170,7 +181,7 @@ class _Server:
         logger.update(core.config)
         if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
 
-            def apply(changed: Any) -> None:
+            def apply(changed: "model_server_config_pb2.ModelServerConfig") -> None:
                 logger.check(changed)
                 core.apply(changed)
 
@@ -192,13 +203,15 @@ class _Server:
             max_rows=options.max_batch_rows or None,
             reloadable=not workers.is_worker(),
         )
-        self._grpc = assembly.make_grpc(options, bundle, handlers, core, tokens, tls)
+        front = assembly.make_front(options, bundle, tls)
+        limit = assembly.make_limit(options.max_concurrent_requests, metrics, front)
+        self._grpc = assembly.make_grpc(options, handlers, core, tokens, tls, front, limit)
         self._shutdowns = assembly.add_services(options, self._grpc, core)
-        assembly.listen(options, self._grpc)
+        assembly.listen(self._grpc, options.port, options.grpc_socket_path)
         if options.rest_api_port:
             from serving.server.rest import start_rest
 
-            self._rest = start_rest(options, handlers, metrics, lambda: self._is_serving)
+            self._rest = start_rest(assembly.rest_options(options), handlers, metrics, lambda: self._is_serving, limit)
         if workers.is_worker():
             self._snapshots = workers.SharedSnapshots(metrics.snapshot)
             metrics.watch_others(self._snapshots.others)

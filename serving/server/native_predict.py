@@ -1,13 +1,12 @@
 """Connects the native front: informs it of the served versions, and reads its counters."""
 
-import argparse
 import logging
 import threading
 from collections.abc import Mapping
-from typing import Any
 
 from serving.native.front import SUPPORTED_DTYPES, Front, NativeModel, NativeSignature
 from serving.native.library import why_not
+from serving.proto.session_bundle_config_pb2 import SessionBundleConfig
 from serving.runtime.session import INLINE_OPTIONS
 from serving.server.api.handlers import GRPC, RUNTIME
 from serving.server.api.predict import spec_field
@@ -18,6 +17,7 @@ from serving.server.lifecycle.core import ServerCore
 from serving.server.operations.batch_metrics import native_metrics
 from serving.server.operations.metric_values import Snapshot, merge
 from serving.server.operations.metrics import REFUSED, Metrics
+from serving.server.options import ServerOptions
 from serving.tensors import to_numpy, to_proto
 
 _LOGGER = logging.getLogger(__name__)
@@ -125,18 +125,19 @@ def _default_rows(signature: Signature) -> dict[str, bytes]:
     }
 
 
-def obstacle(options: argparse.Namespace, bundle: Any) -> str | None:
-    """Why Predict must be answered in Python given the flags and this machine; None when it need not.
+def obstacle(bundle: SessionBundleConfig, options: ServerOptions) -> str | None:
+    """Why Predict must be answered in Python given the settings and this machine; None when it need not.
 
     Args:
-        options: flags.
-        bundle: how models are loaded and run, a ``SessionBundleConfig``.
+        bundle: how models are loaded and run.
+        options: how Predict's requests are checked and answered.
     """
     if not bundle.HasField("batching_parameters"):
         return "it needs --enable_batching"
     if bundle.enable_per_model_batching_params:
         return "it does not support --enable_per_model_batching_parameters"
-    for flag in ("enable_signature_method_name_check", "enable_serialization_as_tensor_content"):
-        if getattr(options, flag):
-            return f"it does not support --{flag}"
+    if options.enable_signature_method_name_check:
+        return "it does not support --enable_signature_method_name_check"
+    if options.enable_serialization_as_tensor_content:
+        return "it does not support --enable_serialization_as_tensor_content"
     return why_not()

@@ -136,12 +136,12 @@ def export_echo(directory: Path) -> Path:
 def export_multi(directory: Path) -> Path:
     """Several inputs of several types, several outputs; written by TensorFlow 2."""
 
-    class Multi(tf.Module):  # type: ignore[misc]
+    class Multi(tf.Module):
         def __init__(self) -> None:
             super().__init__()
             self.weights = tf.Variable([[1.0], [10.0]])
 
-        @tf.function(  # type: ignore[untyped-decorator]
+        @tf.function(
             input_signature=[
                 tf.TensorSpec([None, 2], tf.float32, "signal"),
                 tf.TensorSpec([None], tf.int64, "count"),
@@ -157,20 +157,20 @@ def export_multi(directory: Path) -> Path:
                 "raw_bytes": tag,
             }
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])  # type: ignore[untyped-decorator]
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
         def positive(self, x: Any) -> _Tensors:
             tf.debugging.assert_positive(x, "x must be positive")
             return {"y": tf.math.log(x)}
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "path")])  # type: ignore[untyped-decorator]
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "path")])
         def read(self, path: Any) -> _Tensors:
             return {"content": tf.io.read_file(path[0])}
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])  # type: ignore[untyped-decorator]
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
         def two_sizes(self, x: Any) -> _Tensors:
             return {"all": x, "first": x[:1]}
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])  # type: ignore[untyped-decorator]
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
         def scalar(self, x: Any) -> _Tensors:
             return {"sum": tf.reduce_sum(x)}
 
@@ -337,12 +337,12 @@ def export_keras(directory: Path, *, whole: bool = False) -> Path:
 def export_tflite(directory: Path) -> Path:
     """A version with a ``model.tflite`` (y = 3 x) and a SavedModel (y = 2 x): the answer shows which was read."""
 
-    class Times(tf.Module):  # type: ignore[misc]
+    class Times(tf.Module):
         def __init__(self, factor: float) -> None:
             super().__init__()
             self.factor = tf.Variable(factor)
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])  # type: ignore[untyped-decorator]
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
         def __call__(self, x: Any) -> _Tensors:
             return {"y": x * self.factor}
 

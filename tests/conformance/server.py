@@ -125,7 +125,7 @@ class Target:
         try:
             response = self.models.GetModelStatus(request, timeout=SECONDS)
         except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined]
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise
             return {}
         return {status.version: status for status in response.model_version_status}
@@ -321,7 +321,7 @@ def failure(call: Any, request: Any) -> tuple[grpc.StatusCode, str]:
     try:
         response = call(request, timeout=SECONDS)
     except grpc.RpcError as error:
-        return error.code(), error.details() or ""  # type: ignore[attr-defined]
+        return error.code(), error.details() or ""
     raise AssertionError(f"no failure: {response}")
 
 

@@ -57,7 +57,7 @@ def _status(server: Target, method: str, content: bytes) -> tuple[grpc.StatusCod
     try:
         call(content, timeout=SECONDS)
     except grpc.RpcError as error:
-        return error.code(), error.details() or ""  # type: ignore[attr-defined]
+        return error.code(), error.details() or ""
     return _Code.OK, ""
 
 

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import prediction_service_pb2_grpc
+from tensorflow_serving.apis import get_model_metadata_pb2, prediction_service_pb2_grpc
 
 from tests.conformance.server import (
     SECONDS,
@@ -189,17 +190,48 @@ def _answered(server: Server) -> int:
     return int(float(found[1])) if found else 0
 
 
-def test_too_many_requests_at_once(models: Path, tmp_path: Path) -> None:
-    with Server("--max_concurrent_requests=2", config=_config(models)) as server:
+@pytest.mark.parametrize("flags", [(), ("--enable_batching",), _PYTHON], ids=["plain", "batching", "batching-python"])
+def test_too_many_requests_at_once(models: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    monitoring = tmp_path / "monitoring.config"
+    monitoring.write_text("prometheus_config { enable: true }")
+    limits = "--max_concurrent_requests=2", f"--monitoring_config_file={monitoring}"
+    with Server(*limits, *flags, config=_config(models)) as server, ThreadPoolExecutor(1) as pool:
         server.wait_until_ready()
-        with held(server, tmp_path) as first, held(server, tmp_path) as second:
-            code, details = failure(server.prediction.Predict, predict_request("numbered", {"x": [1.0]}))
-            assert code is _Code.RESOURCE_EXHAUSTED
-            assert details
-            for request in (first, second):
-                request.release()
-                assert list(request.result().outputs["y"].float_val) == [0.0]
-        wait_for(lambda: _is_answered(server), "an answer after the overload")
+        metadata = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        metadata.model_spec.name = "numbered"
+        with held(server, tmp_path) as by_grpc:
+            assert server.predict("numbered", {"x": [1.0]})["y"].tolist() == [4.0], "one more may"
+            started, released = tmp_path / "rest-started", tmp_path / "rest-released"
+            body = {"signature_name": "wait", "inputs": {"started": [str(started)], "released": [str(released)]}}
+            by_rest = pool.submit(server.post, "/v1/models/gate:predict", body)
+            wait_for(started.exists, "the REST request in the model")
+            for call, request in (
+                (server.prediction.Predict, predict_request("numbered", {"x": [1.0]})),
+                (server.prediction.GetModelMetadata, metadata),
+            ):
+                code, details = failure(call, request)
+                assert code is _Code.RESOURCE_EXHAUSTED
+                assert "--max_concurrent_requests" in details
+            for answer in (
+                server.rest("POST", "/v1/models/numbered:predict", {"instances": [1.0]}),
+                server.rest("GET", "/v1/models/numbered/metadata"),
+            ):
+                assert answer.status == 429
+                assert "--max_concurrent_requests" in answer.error
+            # What keeps an overloaded server from being restarted is answered.
+            assert server.available("numbered")
+            assert server.rest("GET", "/v1/models/numbered").status == 200
+            assert server.rest("GET", "/healthz").status == 200
+            page = server.rest("GET", "/monitoring/prometheus/metrics").text
+            assert ':babelrec:serving:refused_request_count{flag="max_concurrent_requests"} 4\n' in page
+            released.touch()
+            assert by_rest.result(SECONDS) == {"outputs": [0.0]}
+            # The place of a request by one API is free for the other.
+            wait_for(lambda: _is_answered(server), "an answer by gRPC")
+            by_grpc.release()
+            assert list(by_grpc.result().outputs["y"].float_val) == [0.0]
+        wait_for(lambda: server.rest("GET", "/v1/models/numbered/metadata").status == 200, "an answer by REST")
+        assert server.prediction.GetModelMetadata(metadata, timeout=SECONDS).model_spec.name == "numbered"
 
 
 def test_requests_wait_for_a_thread(models: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ _RECOMMEND = _QUERY | {
 }
 
 
-class ContractModel(tf.Module):  # type: ignore[misc]
+class ContractModel(tf.Module):
     """Follows the exporter's contract: an item's score is its popularity plus matches with the query.
 
     ``offset`` is added to every score, so that a response shows which version answered.
@@ -159,7 +159,7 @@ def export_contract(directory: Path, offset: float = 0.0) -> Path:
     return directory
 
 
-class Big(tf.Module):  # type: ignore[misc]
+class Big(tf.Module):
     """64 MB of weights."""
 
     def __init__(self) -> None:

@@ -4,7 +4,7 @@ No image is built and no cluster is asked here. Checks whose tool is not install
 brings them all.
 """
 
-import argparse
+import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -29,6 +29,7 @@ from serving.server.lifecycle.states import ManagerState, ServableState
 from serving.server.operations import config_files
 from serving.server.operations.metric_values import Family
 from serving.server.operations.metrics import Metrics
+from serving.server.options import FLAGS, ServerOptions
 from tests.source import imported_packages
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -66,11 +67,11 @@ def compose() -> dict[str, Any]:
 @functools.cache
 def pod() -> dict[str, Any]:
     deployment = documents(DEPLOY / "kubernetes" / "deployment.yaml")[0]
-    return deployment["spec"]["template"]["spec"]  # type: ignore[no-any-return]
+    return deployment["spec"]["template"]["spec"]
 
 
 def container() -> dict[str, Any]:
-    return pod()["containers"][0]  # type: ignore[no-any-return]
+    return pod()["containers"][0]
 
 
 def vertex_arguments() -> list[str]:
@@ -92,7 +93,7 @@ def command_lines() -> dict[str, list[str]]:
     }
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
+def parsed(arguments: list[str]) -> ServerOptions:
     return flags.parse(arguments)
 
 
@@ -112,18 +113,19 @@ def test_the_server_accepts_every_command_line(source: str) -> None:
 def test_the_stock_image_gets_only_tensorflow_servings_flags() -> None:
     arguments = [*STOCK_ENTRY_POINT, *json.loads(only(DOCKERFILES[0], "CMD"))]
     parsed(arguments)
-    theirs = {flag.name for flag in flags.FLAGS if not flag.ours}
+    theirs = {flag.name for flag in FLAGS if not flag.ours}
     assert {argument.removeprefix("--").partition("=")[0] for argument in arguments} <= theirs
 
 
-def mounted(options: argparse.Namespace) -> argparse.Namespace:
+def mounted(options: ServerOptions) -> ServerOptions:
     """The same options with files of /etc/serving taken from config/, as the files copy or mount them."""
-    for name, value in vars(options).items():
+    values = dataclasses.asdict(options)
+    for name, value in values.items():
         if isinstance(value, str) and value.startswith("/etc/serving/"):
             path = DEPLOY / "config" / Path(value).name
             assert path.exists(), f"--{name}={value}"
-            setattr(options, name, str(path))
-    return options
+            values[name] = str(path)
+    return ServerOptions(**values)
 
 
 @pytest.mark.parametrize("source", [*command_lines(), "stock"])
@@ -135,7 +137,7 @@ def test_the_configuration_files_are_valid(source: str) -> None:
     if options.enable_batching:
         assert config_files.session_bundle_config(options).batching_parameters.max_batch_size.value == 32
     if options.monitoring_config_file:
-        assert config_files.monitoring_config(options).prometheus_config.enable
+        assert config_files.monitoring_config(options.monitoring_config_file).prometheus_config.enable
         assert options.rest_api_port > 0, "metrics are on the REST port"
 
 
@@ -211,7 +213,7 @@ def test_copied_files_exist_and_are_not_ignored() -> None:
 
 def test_prometheus_scrapes_the_servers_metrics_path() -> None:
     options = mounted(parsed(compose()["services"]["server"]["command"]))
-    path = config_files.monitoring_config(options).prometheus_config.path
+    path = config_files.monitoring_config(options.monitoring_config_file).prometheus_config.path
     job = documents(DEPLOY / "prometheus" / "prometheus.yml")[0]["scrape_configs"][0]
     assert job["metrics_path"] == path
     assert job["static_configs"][0]["targets"] == [f"server:{options.rest_api_port}"]
@@ -230,7 +232,7 @@ def test_prometheus_scrapes_the_servers_metrics_path() -> None:
 
 def dashboard() -> dict[str, Any]:
     path = DEPLOY / "grafana" / "dashboards" / "model-server.json"
-    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def queries() -> list[str]:

@@ -43,6 +43,9 @@ API Front* babelrec_front_new(const char* key, const char* certificate, const ch
   return nullptr;
 }
 
+// Of the gRPC library that the front is linked with.
+API const char* babelrec_grpc_version() { return grpc_version_string(); }
+
 API void babelrec_front_listen(Front* front, int socket) { front->listen(socket); }
 
 API void babelrec_front_start(Front* front, const char* behind) { front->start(behind); }
@@ -65,6 +68,11 @@ API void babelrec_front_connections(Front* front, int64_t* counts) {
   const ConnectionCounts found = front->connections();
   counts[0] = found.open, counts[1] = found.accepted, counts[2] = found.refused, counts[3] = front->refused();
 }
+
+// Counts a request that Python answers; false if there are too many.
+API int babelrec_front_enter(Front* front) { return front->enter() ? 1 : 0; }
+
+API void babelrec_front_leave(Front* front) { front->leave(); }
 
 API int64_t babelrec_front_waiting(Front* front) { return front->waiting(); }
 

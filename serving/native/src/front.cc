@@ -94,6 +94,7 @@ struct Front::Call {
   grpc_byte_buffer* response = nullptr;
   grpc_slice bytes = grpc_empty_slice();
   int is_cancelled = 0;
+  bool is_admitted = false;
 
   std::shared_ptr<Model> model;
   Counters* counters = nullptr;
@@ -121,7 +122,7 @@ struct Front::Other {
   }
 
   void on_arrival(bool is_good) {
-    const int64_t others = is_good ? front->takes(front->others_) : 0;
+    const int64_t others = is_good ? front->takes_other() : 0;
     if (others == 0) {
       delete this;
       return;
@@ -207,10 +208,36 @@ bool Front::drain(double seconds) {
   return ended_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return in_flight_ == 0 && others_ == 0; });
 }
 
-// Counts a new call and returns their number; 0 when the front is closing and it is too late for any.
-int64_t Front::takes(int64_t& count) {
+// Counts a new call of another method and returns their number; 0 when the front is closing and it is too late for any.
+int64_t Front::takes_other() {
   std::lock_guard lock(mutex_);
-  return is_closing_ ? 0 : ++count;
+  return is_closing_ ? 0 : ++others_;
+}
+
+// Counts a new Predict request, if it can be admitted as such; false when the front is closing.
+bool Front::takes(Call* call) {
+  std::lock_guard lock(mutex_);
+  if (is_closing_) return false;
+  ++in_flight_;
+  call->is_admitted = admits();
+  return true;
+}
+
+// Counts one more request unless there are too many. The lock is held.
+bool Front::admits() {
+  if (options_.max_concurrent > 0 && admitted_ >= options_.max_concurrent) return false;
+  ++admitted_;
+  return true;
+}
+
+bool Front::enter() {
+  std::lock_guard lock(mutex_);
+  return admits();
+}
+
+void Front::leave() {
+  std::lock_guard lock(mutex_);
+  --admitted_;
 }
 
 bool Front::close(double seconds) {
@@ -280,13 +307,12 @@ void Front::ask_for_other() {
 }
 
 void Front::arrived(Call* call) {
-  const int64_t in_flight = takes(in_flight_);
-  if (in_flight == 0) {
+  if (!takes(call)) {
     delete call;
     return;
   }
   ask_for_predict();
-  if (options_.max_concurrent > 0 && in_flight > options_.max_concurrent) {
+  if (!call->is_admitted) {
     ++refused_;
     refuse(call, GRPC_STATUS_RESOURCE_EXHAUSTED,
            std::to_string(options_.max_concurrent) +
@@ -366,8 +392,10 @@ void Front::finish(Call* call, grpc_op* ops, size_t count) {
 }
 
 void Front::end(Call* call) {
+  const bool is_admitted = call->is_admitted;
   delete call;
   std::lock_guard lock(mutex_);
+  if (is_admitted) --admitted_;
   if (--in_flight_ == 0) ended_.notify_all();
 }
 

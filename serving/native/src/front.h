@@ -24,7 +24,7 @@ struct FrontOptions {
   int64_t max_rows;        // maximum rows of a group
   int64_t max_waiting;     // maximum waiting rows; more are refused with UNAVAILABLE
   int64_t timeout_micros;  // maximum time that an incomplete group waits for more
-  int64_t max_concurrent;  // Predict requests in the server; more are refused with RESOURCE_EXHAUSTED. 0: no limit
+  int64_t max_concurrent;  // requests in the server, see `enter`; more are refused with RESOURCE_EXHAUSTED. 0: no limit
   int64_t max_connections;  // more are closed immediately
   bool pad;                // whether sizes that differ beyond the rows are padded
 };
@@ -55,6 +55,11 @@ class Front {
   // Ends running calls and, once runs have ended, the threads. False if a run continues after `seconds`; the front
   // must then stay alive.
   bool close(double seconds);
+
+  // Counts a request that the server in Python answers, in addition to the front's Predict requests, until it leaves;
+  // false if there are too many.
+  bool enter();
+  void leave();
 
   // Rows waiting for a run.
   int64_t waiting();
@@ -89,7 +94,9 @@ class Front {
   void hear();
   void run_groups();
   void write_answers();
-  int64_t takes(int64_t& count);
+  int64_t takes_other();
+  bool takes(Call* call);
+  bool admits();
   void ask_for_predict();
   void ask_for_other();
   void arrived(Call* call);
@@ -126,7 +133,8 @@ class Front {
   std::deque<Group> finished_;
   Tensors spent_;  // tensors of written responses
   int64_t waiting_rows_ = 0;
-  int64_t in_flight_ = 0;  // Predict requests
+  int64_t in_flight_ = 0;  // Predict requests, including those being refused
+  int64_t admitted_ = 0;   // those that were not refused, and requests that Python answers
   int64_t others_ = 0;     // other, forwarded calls
   int running_ = 0;
   size_t awaited_ = 1;  // number of requests worth waking a thread for

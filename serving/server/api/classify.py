@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving import wire
-from serving.protos import classification_pb2, types_pb2
+from serving.protos import classification_pb2, tensor_pb2, types_pb2
 from serving.server.api.examples import INPUTS, run_on_examples
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.execution.servable import CLASSIFY_METHOD, Servable
@@ -22,11 +22,11 @@ def run_classify(
     servable: Servable,
     name: str,
     version: int,
-    request: Any,
+    request: classification_pb2.ClassificationRequest,
     *,
     check_method_name: bool = False,
     timeout: float | None = None,
-) -> tuple[Any, int]:
+) -> tuple[classification_pb2.ClassificationResponse, int]:
     """Answers a ClassificationRequest; see ``run_on_examples``.
 
     Args:
@@ -37,7 +37,7 @@ def run_classify(
     def outputs(key: str) -> list[str]:
         return classification_outputs(servable, key, check_method_name=check_method_name)
 
-    def respond(results: Mapping[str, Any], count: int) -> Any:
+    def respond(results: Mapping[str, tensor_pb2.TensorProto], count: int) -> classification_pb2.ClassificationResponse:
         return classification_pb2.ClassificationResponse(result=classification_result(results, count))
 
     return run_on_examples(servable, name, version, request, outputs=outputs, respond=respond, timeout=timeout)
@@ -77,7 +77,9 @@ def classification_outputs(servable: Servable, name: str, *, check_method_name: 
     return aliases
 
 
-def classification_result(outputs: Mapping[str, Any], count: int) -> Any:
+def classification_result(
+    outputs: Mapping[str, tensor_pb2.TensorProto], count: int
+) -> classification_pb2.ClassificationResult:
     """Puts a model's outputs into a ``ClassificationResult``.
 
     Args:
@@ -105,7 +107,7 @@ def classification_result(outputs: Mapping[str, Any], count: int) -> Any:
         raise StatusError(grpc.StatusCode.INTERNAL, f"classes Tensor holds text that is not UTF-8: {error}") from None
 
 
-def _checked(alias: str, proto: Any, dtype: int, count: int) -> npt.NDArray[Any]:
+def _checked(alias: str, proto: tensor_pb2.TensorProto, dtype: int, count: int) -> npt.NDArray[Any]:
     sizes = [dim.size for dim in proto.tensor_shape.dim]
     if len(sizes) != 2:
         raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got [{','.join(map(str, sizes))}]")

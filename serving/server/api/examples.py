@@ -1,20 +1,22 @@
 """Requests that hold ``tf.Example``s: their input tensor, and the run that Classify and Regress share."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from serving.protos import tensor_pb2, types_pb2
+from serving.protos import classification_pb2, input_pb2, regression_pb2, tensor_pb2, types_pb2
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.execution.servable import DEFAULT_SIGNATURE, Servable
 
+ExamplesRequest = classification_pb2.ClassificationRequest | regression_pb2.RegressionRequest
+R = TypeVar("R", classification_pb2.ClassificationResponse, regression_pb2.RegressionResponse)
 INPUTS = "inputs"
 """The input of a signature that reads examples."""
 
 
-def serialized_examples(request_input: Any) -> tuple[Any, int]:
+def serialized_examples(request_input: input_pb2.Input) -> tuple[tensor_pb2.TensorProto, int]:
     """Makes the input tensor of a Classify, Regress or MultiInference signature.
 
     A context is put in front of each example. Parsing the two as one message merges them, and a feature
@@ -53,12 +55,12 @@ def run_on_examples(
     servable: Servable,
     name: str,
     version: int,
-    request: Any,
+    request: ExamplesRequest,
     *,
     outputs: Callable[[str], list[str]],
-    respond: Callable[[Mapping[str, Any], int], Any],
+    respond: Callable[[Mapping[str, tensor_pb2.TensorProto], int], R],
     timeout: float | None,
-) -> tuple[Any, int]:
+) -> tuple[R, int]:
     """Answers a ClassificationRequest or a RegressionRequest.
 
     Args:
@@ -88,7 +90,7 @@ def run_on_examples(
     return response, count
 
 
-def count_examples(request_input: Any) -> int:
+def count_examples(request_input: input_pb2.Input) -> int:
     """Number of examples in a ``tensorflow.serving.Input``, which need not be well-formed."""
     kind = request_input.WhichOneof("kind")
     return 0 if kind is None else len(getattr(request_input, kind).examples)

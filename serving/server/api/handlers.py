@@ -9,24 +9,30 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from serving.protos import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
     model_pb2,
+    model_server_config_pb2,
+    predict_pb2,
+    regression_pb2,
     status_pb2,
 )
 from serving.server.api.classify import run_classify
-from serving.server.api.examples import count_examples
+from serving.server.api.examples import ExamplesRequest, R, count_examples
 from serving.server.api.multi_inference import run_multi_inference
 from serving.server.api.predict import run_predict, run_predict_serialized
 from serving.server.api.regress import run_regress
 from serving.server.errors import StatusError, from_exception, invalid_argument, not_found
-from serving.server.execution.servable import DEFAULT_SIGNATURE, Signature
+from serving.server.execution.servable import DEFAULT_SIGNATURE, Servable, Signature
 from serving.server.operations.metrics import Metrics
 from serving.tensors import rows_of
 
@@ -38,6 +44,11 @@ GRPC = "GRPC"
 REST = "REST"
 RUNTIME = "TF1"  # the runtime label of TensorFlow Serving's stock server, which runs sessions as this one does
 
+P = TypeVar("P", predict_pb2.PredictResponse, bytes)
+T = TypeVar("T")
+_Observe = Callable[[float], None]
+# For the model's own latency and, if requests are counted here, for their number and latency.
+_Cells = tuple[_Observe, tuple[Callable[[], None], _Observe] | None]
 _LOGGER = logging.getLogger(__name__)
 _METADATA_FIELD = "signature_def"
 _CACHED_MODELS = 1024
@@ -87,29 +98,38 @@ class Handlers:
         self.metrics = metrics if metrics is not None else Metrics()
         self._check_method_names = check_method_names
         # The config whose logging is in force. The core replaces its config as a whole, so identity is enough.
-        self._followed: Any = None
+        self._followed: model_server_config_pb2.ModelServerConfig | None = None
         # (entry point, method, model) -> the cell for the model's own latency and, if requests are counted here, the
         # cells for the number and latency of successful requests.
-        self._cells: dict[tuple[str, str, str], tuple[Any, tuple[Any, Any] | None]] = {}
+        self._cells: dict[tuple[str, str, str], _Cells] = {}
 
-    def predict(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
+    def predict(
+        self, request: predict_pb2.PredictRequest, timeout: float | None = None, entrypoint: str = GRPC
+    ) -> predict_pb2.PredictResponse:
         """``PredictRequest`` -> ``PredictResponse``."""
         return self._predict(run_predict, request, timeout, entrypoint)
 
-    def predict_serialized(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> bytes:
+    def predict_serialized(
+        self, request: predict_pb2.PredictRequest, timeout: float | None = None, entrypoint: str = GRPC
+    ) -> bytes:
         """``PredictRequest`` -> serialised ``PredictResponse``, which is what gRPC sends."""
-        response: bytes = self._predict(run_predict_serialized, request, timeout, entrypoint)
-        return response
+        return self._predict(run_predict_serialized, request, timeout, entrypoint)
 
-    def classify(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
+    def classify(
+        self, request: classification_pb2.ClassificationRequest, timeout: float | None = None, entrypoint: str = GRPC
+    ) -> classification_pb2.ClassificationResponse:
         """``ClassificationRequest`` -> ``ClassificationResponse``."""
         return self._infer(run_classify, "Classify", request, timeout, entrypoint)
 
-    def regress(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
+    def regress(
+        self, request: regression_pb2.RegressionRequest, timeout: float | None = None, entrypoint: str = GRPC
+    ) -> regression_pb2.RegressionResponse:
         """``RegressionRequest`` -> ``RegressionResponse``."""
         return self._infer(run_regress, "Regress", request, timeout, entrypoint)
 
-    def multi_inference(self, request: Any, timeout: float | None = None, entrypoint: str = GRPC) -> Any:
+    def multi_inference(
+        self, request: inference_pb2.MultiInferenceRequest, timeout: float | None = None, entrypoint: str = GRPC
+    ) -> inference_pb2.MultiInferenceResponse:
         """``MultiInferenceRequest`` -> ``MultiInferenceResponse``; the first task determines the version."""
         start = time.perf_counter()
         has_spec = bool(request.tasks) and request.tasks[0].HasField("model_spec")
@@ -130,13 +150,15 @@ class Handlers:
             self._log(self._logger, request, response, name, version, spec.signature_name)
         return response
 
-    def signatures(self, spec: Any) -> Mapping[str, Signature]:
+    def signatures(self, spec: model_pb2.ModelSpec) -> Mapping[str, Signature]:
         """The signatures of the version that a ``ModelSpec`` selects: what REST needs to read JSON."""
         with self._core.acquire(spec) as (_, servable):
             found: Mapping[str, Signature] = servable.signatures
         return found
 
-    def get_model_metadata(self, request: Any, timeout: float | None = None) -> Any:
+    def get_model_metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, timeout: float | None = None
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """``GetModelMetadataRequest`` -> ``GetModelMetadataResponse`` with the signatures of a version."""
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
@@ -153,7 +175,9 @@ class Handlers:
         response.metadata[_METADATA_FIELD].Pack(signatures)
         return response
 
-    def get_model_status(self, request: Any, timeout: float | None = None) -> Any:
+    def get_model_status(
+        self, request: get_model_status_pb2.GetModelStatusRequest, timeout: float | None = None
+    ) -> get_model_status_pb2.GetModelStatusResponse:
         """``GetModelStatusRequest`` -> ``GetModelStatusResponse``.
 
         Reports the requested version, or all versions ever seen, highest first. A version label is
@@ -179,7 +203,9 @@ class Handlers:
             )
         return response
 
-    def reload_config(self, request: Any, timeout: float | None = None) -> Any:
+    def reload_config(
+        self, request: model_management_pb2.ReloadConfigRequest, timeout: float | None = None
+    ) -> model_management_pb2.ReloadConfigResponse:
         """``ReloadConfigRequest`` -> ``ReloadConfigResponse``, once the new config's models are available.
 
         The response says how much each metric of ``metric_names`` grew during the reload.
@@ -222,7 +248,9 @@ class Handlers:
                 response.metric.add(name=name, int64_value_increase=after[name] - before[name])
         return response
 
-    def _predict(self, run: Any, request: Any, timeout: float | None, entrypoint: str) -> Any:
+    def _predict(
+        self, run: Callable[..., P], request: predict_pb2.PredictRequest, timeout: float | None, entrypoint: str
+    ) -> P:
         start = time.perf_counter()
         spec = request.model_spec
         name = spec.name
@@ -248,7 +276,14 @@ class Handlers:
             self._log(self._logger, request, response, name, version, spec.signature_name)
         return response
 
-    def _infer(self, run: Any, method: str, request: Any, timeout: float | None, entrypoint: str) -> Any:
+    def _infer(
+        self,
+        run: Callable[..., tuple[R, int]],
+        method: str,
+        request: ExamplesRequest,
+        timeout: float | None,
+        entrypoint: str,
+    ) -> R:
         start = time.perf_counter()
         spec = request.model_spec
         name = spec.name
@@ -272,8 +307,8 @@ class Handlers:
     def _log(
         self,
         logger: "ServerRequestLogger",
-        request: Any,
-        response: Any,
+        request: Message,
+        response: Message | bytes,
         name: str,
         version: int,
         signature_name: str,
@@ -287,7 +322,7 @@ class Handlers:
         if logger.active:
             logger.log(request, response, name, version, signature_name or DEFAULT_SIGNATURE)
 
-    def _follow(self, logger: "ServerRequestLogger", config: Any) -> None:
+    def _follow(self, logger: "ServerRequestLogger", config: model_server_config_pb2.ModelServerConfig) -> None:
         # Recorded first: requests in other threads keep using the previous loggers until then.
         self._followed = config
         logger.update(config)
@@ -305,7 +340,7 @@ class Handlers:
             add()
             observe((time.perf_counter() - start) * 1e6)
 
-    def _cells_of(self, entrypoint: str, method: str, name: str) -> tuple[Any, tuple[Any, Any] | None]:
+    def _cells_of(self, entrypoint: str, method: str, name: str) -> _Cells:
         metrics = self.metrics
         observe_run = metrics.runtime_latency.cell(name, method, RUNTIME).observe
         if entrypoint == REST:
@@ -347,7 +382,7 @@ class _Timed:
 
     __slots__ = ("_servable", "seconds", "signatures")
 
-    def __init__(self, servable: Any) -> None:
+    def __init__(self, servable: Servable) -> None:
         self._servable = servable
         self.signatures = servable.signatures
         self.seconds = 0.0
@@ -356,14 +391,14 @@ class _Timed:
         found = getattr(self._servable, name)
         return partial(self._time, found) if name in _RUNS else found
 
-    def _time(self, run: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _time(self, run: Callable[..., T], *arguments: object, **options: object) -> T:
         start = time.perf_counter()
         results = run(*arguments, **options)
         self.seconds += time.perf_counter() - start
         return results
 
 
-def _status_proto(error: StatusError | None) -> Any:
+def _status_proto(error: StatusError | None) -> status_pb2.StatusProto:
     if error is None:
         return status_pb2.StatusProto()
     return status_pb2.StatusProto(error_code=error.number, error_message=error.message)

@@ -1,7 +1,6 @@
 """MultiInferenceRequest -> MultiInferenceResponse, with the messages of TensorFlow Serving's multi_inference.cc."""
 
 import time
-from typing import Any
 
 import grpc
 
@@ -15,11 +14,11 @@ from serving.server.execution.servable import CLASSIFY_METHOD, DEFAULT_SIGNATURE
 def run_multi_inference(
     servable: Servable,
     version: int,
-    request: Any,
+    request: inference_pb2.MultiInferenceRequest,
     *,
     check_method_name: bool = False,
     timeout: float | None = None,
-) -> tuple[Any, int]:
+) -> tuple[inference_pb2.MultiInferenceResponse, int]:
     """Answers several classification and regression tasks for the same examples, which each signature reads.
 
     Each task runs its signature, one after the other; TensorFlow Serving fetches the outputs of all in one run.
@@ -59,7 +58,9 @@ def run_multi_inference(
     return response, count
 
 
-def _checked(servable: Servable, request: Any, *, check_method_name: bool) -> dict[str, list[str]]:
+def _checked(
+    servable: Servable, request: inference_pb2.MultiInferenceRequest, *, check_method_name: bool
+) -> dict[str, list[str]]:
     """Outputs to fetch, by signature, in the order of the tasks."""
     model_name = ""
     wanted: dict[str, list[str]] = {}

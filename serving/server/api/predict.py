@@ -20,12 +20,12 @@ def run_predict(
     servable: Servable,
     name: str,
     version: int,
-    request: Any,
+    request: predict_pb2.PredictRequest,
     *,
     check_method_name: bool = False,
     as_content: bool = False,
     timeout: float | None = None,
-) -> Any:
+) -> predict_pb2.PredictResponse:
     """Answers a PredictRequest.
 
     Args:
@@ -60,7 +60,7 @@ def run_predict_serialized(
     servable: Servable,
     name: str,
     version: int,
-    request: Any,
+    request: predict_pb2.PredictRequest,
     *,
     check_method_name: bool = False,
     as_content: bool = False,
@@ -119,7 +119,7 @@ def _entry_key(alias: str) -> bytes:
     return _KEY + varint(len(text)) + text
 
 
-def _inputs(signature: Signature, request: Any) -> dict[str, Any]:
+def _inputs(signature: Signature, request: predict_pb2.PredictRequest) -> dict[str, tensor_pb2.TensorProto]:
     given, expected = request.inputs, signature.inputs
     if len(given) > len(expected) or (len(given) < len(expected) and not signature.defaults):
         raise invalid_argument(
@@ -128,7 +128,7 @@ def _inputs(signature: Signature, request: Any) -> dict[str, Any]:
             f"Sent extra: {{{_joined(set(given) - set(expected))}}}. "
             f"Missing but required: {{{_joined(set(expected) - set(given))}}}."
         )
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, tensor_pb2.TensorProto] = {}
     used = 0
     rows = rows_given(given, request.ByteSize()) if len(given) < len(expected) else 1
     for position, (alias, spec) in enumerate(expected.items()):

@@ -11,10 +11,12 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, ReflectionServicer
 
+from serving.private import grpcio
 from serving.protos import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -75,9 +77,9 @@ def add_reflection(server: grpc.Server, service_names: Iterable[str]) -> None:
 
     def info(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         answers: Any = servicer.ServerReflectionInfo  # a generator, despite its stub
-        return answers(requests, context)  # type: ignore[no-any-return]
+        return answers(requests, context)
 
-    info.__dict__.update(experimental_thread_pool=pool)
+    grpcio.run_in(pool, info)
     handler = grpc.stream_stream_rpc_method_handler(
         info,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
@@ -93,7 +95,7 @@ class _Pool:
     def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
         self._pool = pool
 
-    def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802  the pool's own name
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  the pool's own name
         try:
             return self._pool.FindFileContainingSymbol(symbol)
         except KeyError:
@@ -102,7 +104,7 @@ class _Pool:
                 raise
             return self._pool.FindFileContainingSymbol(service)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._pool, name)
 
 
@@ -111,7 +113,7 @@ def _pool(names: Iterable[str]) -> descriptor_pool.DescriptorPool:
     pool = descriptor_pool.DescriptorPool()
     added: set[str] = set()
 
-    def add(file: Any) -> None:
+    def add(file: FileDescriptor) -> None:
         if file.name in added:
             return
         added.add(file.name)

@@ -1,10 +1,9 @@
 """RegressionRequest -> RegressionResponse, with the checks and messages of TensorFlow Serving's regressor.cc."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from serving import wire
-from serving.protos import regression_pb2, types_pb2
+from serving.protos import regression_pb2, tensor_pb2, types_pb2
 from serving.server.api.examples import INPUTS, run_on_examples
 from serving.server.errors import invalid_argument
 from serving.server.execution.servable import REGRESS_METHOD, Servable
@@ -17,11 +16,11 @@ def run_regress(
     servable: Servable,
     name: str,
     version: int,
-    request: Any,
+    request: regression_pb2.RegressionRequest,
     *,
     check_method_name: bool = False,
     timeout: float | None = None,
-) -> tuple[Any, int]:
+) -> tuple[regression_pb2.RegressionResponse, int]:
     """Answers a RegressionRequest; see ``run_on_examples``.
 
     Args:
@@ -32,7 +31,7 @@ def run_regress(
     def outputs(key: str) -> list[str]:
         return regression_outputs(servable, key, check_method_name=check_method_name)
 
-    def respond(results: Mapping[str, Any], count: int) -> Any:
+    def respond(results: Mapping[str, tensor_pb2.TensorProto], count: int) -> regression_pb2.RegressionResponse:
         return regression_pb2.RegressionResponse(result=regression_result(results[OUTPUTS], count))
 
     return run_on_examples(servable, name, version, request, outputs=outputs, respond=respond, timeout=timeout)
@@ -64,7 +63,7 @@ def regression_outputs(servable: Servable, name: str, *, check_method_name: bool
     return [OUTPUTS]
 
 
-def regression_result(output: Any, count: int) -> Any:
+def regression_result(output: tensor_pb2.TensorProto, count: int) -> regression_pb2.RegressionResult:
     """Puts a model's output into a ``RegressionResult``.
 
     Args:

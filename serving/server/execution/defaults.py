@@ -6,15 +6,15 @@ otherwise nothing could be left out of such a request, nor of one that is batche
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from serving.protos import tensor_pb2
 from serving.server.execution.servable import TensorSpec
 from serving.tensors import TensorParseError, rows_of, to_numpy, to_proto
 
 
-def is_row(default: Any, spec: TensorSpec) -> bool:
+def is_row(default: tensor_pb2.TensorProto, spec: TensorSpec) -> bool:
     """Whether a default (a TensorProto) is one row of an input that takes any number of rows."""
     return (
         spec.shape is not None
@@ -25,7 +25,7 @@ def is_row(default: Any, spec: TensorSpec) -> bool:
     )
 
 
-def filled(default: Any, spec: TensorSpec, rows: int) -> Any:
+def filled(default: tensor_pb2.TensorProto, spec: TensorSpec, rows: int) -> tensor_pb2.TensorProto:
     """The TensorProto to feed for an input that was left out of a request with ``rows`` rows."""
     if rows == 1 or not is_row(default, spec):
         return default
@@ -36,7 +36,7 @@ def filled(default: Any, spec: TensorSpec, rows: int) -> Any:
         return default
 
 
-def rows_given(inputs: Mapping[str, Any], size: int) -> int:
+def rows_given(inputs: Mapping[str, tensor_pb2.TensorProto], size: int) -> int:
     """The number of rows of a request.
 
     Args:

@@ -1,34 +1,30 @@
 """Registers op libraries that graphs may need in addition to TensorFlow's own."""
 
 import functools
-import importlib.util
 import logging
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from serving.runtime.c_api import TensorFlowError, load_op_library
+from serving.private.op_libraries import DEFAULTS, find
+from serving.private.tensorflow import TensorFlowError, load_op_library
 from serving.server.errors import invalid_argument
 
 ENTRY_POINTS = "babelrec.op_libraries"
 
 _LOGGER = logging.getLogger(__name__)
-# Package -> (what to install, location of its op libraries).
-_DEFAULTS = {
-    "tensorflow_text": ("tensorflow-text", "python/ops/*.so"),
-    "scann": ("scann[tf]", "scann_ops/cc/_scann_ops.so"),
-}
 _missing: dict[str, str] = {}
 
 
 @functools.cache
 def register_defaults() -> None:
     """Loads TF-Text's and ScaNN's ops; a package that can't be loaded is recorded for ``remedy`` and else ignored."""
-    for module, (package, pattern) in _DEFAULTS.items():
+    for module, default in DEFAULTS.items():
+        package = default.requirement
         try:
-            libraries = _files(module, pattern)
+            libraries = find(module, default.pattern)
             if not libraries:
-                raise FileNotFoundError(f"no {pattern} in the installed package")
+                raise FileNotFoundError(f"no {default.pattern} in the installed package")
             for library in libraries:
                 load_op_library(library)
         except (ImportError, FileNotFoundError, TensorFlowError) as error:
@@ -57,7 +53,7 @@ def register(names: Iterable[str] = ()) -> None:
             elif name.endswith(".so"):
                 libraries = [Path(name)]
             else:
-                libraries = _files(name, "**/*.so")
+                libraries = find(name, "**/*.so")
             if not libraries:
                 raise FileNotFoundError(f"the package {name} holds no .so file")
             for library in libraries:
@@ -75,15 +71,7 @@ def remedy(message: str) -> str:
     if "Op type not registered" not in message:
         return ""
     if not _missing:
-        known = ", ".join(package for package, _ in _DEFAULTS.values())
+        known = ", ".join(default.requirement for default in DEFAULTS.values())
         return f" This server registers the ops of {known}; give the libraries of others with --op_libraries."
     reasons = "; ".join(f"{package} ({reason})" for package, reason in _missing.items())
     return f" These op libraries could not be loaded here: {reasons}. Remedy: `pip install` them."
-
-
-def _files(module: str, pattern: str) -> list[Path]:
-    # Located, not imported: importing would load all of TensorFlow.
-    spec = importlib.util.find_spec(module)
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError(f"there is no package {module}")
-    return sorted(Path(spec.submodule_search_locations[0]).glob(pattern))

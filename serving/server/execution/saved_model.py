@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from serving.protos import tensor_pb2
+from serving.private.tensorflow import Output, TensorFlowError, library
+from serving.protos import config_pb2, meta_graph_pb2, tensor_pb2
 from serving.runtime import probe
 from serving.runtime.batching import Batched, BatchingOptions, Input, add_batching
-from serving.runtime.c_api import Output, TensorFlowError, library
 from serving.runtime.memory import give_back_when_quiet
 from serving.runtime.session import Callable as SessionCallable
 from serving.runtime.session import SavedModelSession
@@ -48,10 +47,12 @@ class SavedModelServable:
         TensorFlowError: the model can't be loaded.
     """
 
-    def __init__(self, path: Path, tags: Sequence[str], config: Any, batching: BatchingOptions | None = None) -> None:
+    def __init__(
+        self, path: Path, tags: Sequence[str], config: config_pb2.ConfigProto, batching: BatchingOptions | None = None
+    ) -> None:
         self.path = path
         self._session = SavedModelSession(path, tags, config)
-        self.signature_defs: dict[str, Any] = dict(self._session.meta_graph.signature_def)
+        self.signature_defs: dict[str, meta_graph_pb2.SignatureDef] = dict(self._session.meta_graph.signature_def)
         self.signatures: dict[str, Signature] = {key: read_signature(d) for key, d in self.signature_defs.items()}
         self._batching = batching
         self._batched: dict[str, Batched] = {}
@@ -150,8 +151,13 @@ class SavedModelServable:
             self._both_ways = False
 
     def run(
-        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
-    ) -> dict[str, Any]:
+        self,
+        signature: str,
+        inputs: Mapping[str, tensor_pb2.TensorProto],
+        outputs: Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> dict[str, tensor_pb2.TensorProto]:
         """See ``Servable.run``."""
         results = self.run_serialized(signature, inputs, outputs, timeout=timeout)
         return {alias: tensor_pb2.TensorProto.FromString(content) for alias, content in results.items()}
@@ -159,7 +165,7 @@ class SavedModelServable:
     def run_serialized(
         self,
         signature: str,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, tensor_pb2.TensorProto],
         outputs: Sequence[str],
         *,
         timeout: float | None = None,
@@ -260,7 +266,7 @@ class SavedModelServable:
         for size, real in [(rows, rows)] if joined is None else joined.runs:
             self.batch_metrics.run(size, real)
 
-    def _joins(self, key: str, inputs: Mapping[str, Any], alone: bool) -> bool:
+    def _joins(self, key: str, inputs: Mapping[str, tensor_pb2.TensorProto], alone: bool) -> bool:
         """Whether a request goes through the batch queue."""
         if not self._may_join(key, inputs):
             return False
@@ -275,13 +281,13 @@ class SavedModelServable:
         )
         return not is_alone
 
-    def _fits(self, inputs: Mapping[str, Any]) -> bool:
+    def _fits(self, inputs: Mapping[str, tensor_pb2.TensorProto]) -> bool:
         """Whether a batch has room for these inputs: the queue refuses more rows, and inputs that differ in rows."""
         assert self._batching is not None
         rows = {rows_of(proto) or 0 for proto in inputs.values()}
         return len(rows) == 1 and max(rows) <= self._batching.max_batch_size
 
-    def _may_join(self, key: str, inputs: Mapping[str, Any]) -> bool:
+    def _may_join(self, key: str, inputs: Mapping[str, tensor_pb2.TensorProto]) -> bool:
         """Whether the batch queue accepts these inputs.
 
         Padding needs the ranks that the signature declares. A request without rows can't be batched: the operation

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from serving.protos import meta_graph_pb2, tensor_pb2
 
 PREDICT_METHOD = "tensorflow/serving/predict"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
@@ -42,7 +44,7 @@ class Signature:
     method_name: str
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
-    defaults: Mapping[str, Any]
+    defaults: Mapping[str, tensor_pb2.TensorProto]
 
 
 class Servable(Protocol):
@@ -54,7 +56,7 @@ class Servable(Protocol):
         ...
 
     @property
-    def signature_defs(self) -> Mapping[str, Any]:
+    def signature_defs(self) -> Mapping[str, meta_graph_pb2.SignatureDef]:
         """The signatures as protos, by key."""
         ...
 
@@ -64,8 +66,13 @@ class Servable(Protocol):
         ...
 
     def run(
-        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
-    ) -> dict[str, Any]:
+        self,
+        signature: str,
+        inputs: Mapping[str, tensor_pb2.TensorProto],
+        outputs: Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> dict[str, tensor_pb2.TensorProto]:
         """Computes outputs of a signature.
 
         Args:
@@ -85,7 +92,7 @@ class Servable(Protocol):
     def run_serialized(
         self,
         signature: str,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, tensor_pb2.TensorProto],
         outputs: Sequence[str],
         *,
         timeout: float | None = None,
@@ -102,7 +109,7 @@ class Servable(Protocol):
         ...
 
 
-def read_signature(definition: Any) -> Signature:
+def read_signature(definition: meta_graph_pb2.SignatureDef) -> Signature:
     """A SignatureDef proto as a ``Signature``."""
     return Signature(
         method_name=definition.method_name,
@@ -112,6 +119,6 @@ def read_signature(definition: Any) -> Signature:
     )
 
 
-def _spec(info: Any) -> TensorSpec:
+def _spec(info: meta_graph_pb2.TensorInfo) -> TensorSpec:
     shape = None if info.tensor_shape.unknown_rank else tuple(d.size for d in info.tensor_shape.dim)
     return TensorSpec(info.name, info.dtype, shape)

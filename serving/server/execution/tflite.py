@@ -11,16 +11,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 import numpy.typing as npt
 
-from serving.protos import meta_graph_pb2, types_pb2
+from serving.private.litert import metadata
+from serving.protos import meta_graph_pb2, tensor_pb2, types_pb2
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.execution.servable import DEFAULT_SIGNATURE, PREDICT_METHOD, Signature, read_signature
 from serving.tensors import TensorParseError, numpy_dtype, to_numpy, to_proto
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
 
 _LOGGER = logging.getLogger(__name__)
 # Name under which TensorFlow's tools/signature/signature_def_util.h keeps SignatureDefs in a model.
@@ -70,15 +74,20 @@ class TFLiteServable:
             worker = make()
             self._free.put(worker)
         self._inputs = worker.inputs
-        self.signature_defs: dict[str, Any] = worker.signature_defs
+        self.signature_defs: dict[str, meta_graph_pb2.SignatureDef] = worker.signature_defs
         self.signatures: dict[str, Signature] = {key: read_signature(d) for key, d in self.signature_defs.items()}
         _LOGGER.info(
             "%s has signatures %s and %d interpreters", model, ", ".join(sorted(self.signatures)), max(interpreters, 1)
         )
 
     def run(
-        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str], *, timeout: float | None = None
-    ) -> dict[str, Any]:
+        self,
+        signature: str,
+        inputs: Mapping[str, tensor_pb2.TensorProto],
+        outputs: Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> dict[str, tensor_pb2.TensorProto]:
         """See ``Servable.run``; a run that has begun is not cancelled."""
         arrays = {alias: self._array(signature, alias, inputs[alias]) for alias in self.signatures[signature].inputs}
         with self._worker(timeout) as worker:
@@ -88,7 +97,7 @@ class TFLiteServable:
     def run_serialized(
         self,
         signature: str,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, tensor_pb2.TensorProto],
         outputs: Sequence[str],
         *,
         timeout: float | None = None,
@@ -103,7 +112,7 @@ class TFLiteServable:
         while not self._free.empty():
             self._free.get_nowait()
 
-    def _array(self, signature: str, alias: str, proto: Any) -> _Array:
+    def _array(self, signature: str, alias: str, proto: tensor_pb2.TensorProto) -> _Array:
         try:
             array = to_numpy(proto)
         except TensorParseError as error:
@@ -146,9 +155,9 @@ class _Worker:
         has_failed: a run has failed, and the interpreter's state may be unusable.
     """
 
-    def __init__(self, interpreter: Any, definitions: Mapping[str, Any]) -> None:
+    def __init__(self, interpreter: "Interpreter", definitions: Mapping[str, meta_graph_pb2.SignatureDef]) -> None:
         self._interpreter = interpreter
-        self.signature_defs: dict[str, Any] = {}
+        self.signature_defs: dict[str, meta_graph_pb2.SignatureDef] = {}
         self.inputs: dict[str, Mapping[str, _Details]] = {}
         self.has_failed = False
         self._runs: dict[str, _Run] = {}
@@ -185,7 +194,9 @@ class _Worker:
                 grpc.StatusCode.INTERNAL, f"Failed to invoke TfLite interpreter: {error} [input shapes: {shapes}]"
             ) from None
 
-    def _add(self, key: str, definition: Any, inputs: Mapping[str, _Details], run: _Run) -> None:
+    def _add(
+        self, key: str, definition: meta_graph_pb2.SignatureDef, inputs: Mapping[str, _Details], run: _Run
+    ) -> None:
         self.signature_defs[key] = definition
         self.inputs[key] = inputs
         self._runs[key] = run
@@ -207,9 +218,9 @@ class _Worker:
         return run
 
 
-def _interpreter_type() -> Callable[..., Any]:
+def _interpreter_type() -> Callable[..., "Interpreter"]:
     try:
-        from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
+        from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         raise StatusError(
             grpc.StatusCode.FAILED_PRECONDITION,
@@ -219,30 +230,27 @@ def _interpreter_type() -> Callable[..., Any]:
     return Interpreter
 
 
-def _metadata_signatures(content: bytes, model: Path) -> dict[str, Any]:
+def _metadata_signatures(content: bytes, model: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
     """SignatureDefs that TensorFlow's tools stored in the model: a FlexBuffer map of serialised protos."""
     if _SIGNATURE_METADATA.encode() not in content:
         return {}
-    from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
     from flatbuffers import flexbuffers  # type: ignore[import-untyped]
 
     try:
-        root = schema.Model.GetRootAs(content)
-        for number in range(root.MetadataLength()):
-            metadata = root.Metadata(number)
-            if metadata.Name() == _SIGNATURE_METADATA.encode():
-                data = root.Buffers(metadata.Buffer()).DataAsNumpy().tobytes()
-                entries = flexbuffers.GetRoot(data).AsMap
-                return {
-                    key.AsKey: meta_graph_pb2.SignatureDef.FromString(entries[key.AsKey].AsStringBytes)
-                    for key in entries.Keys
-                }
+        data = metadata(content, _SIGNATURE_METADATA)
+        if data is None:
+            return {}
+        entries = flexbuffers.GetRoot(data).AsMap
+        return {
+            key.AsKey: meta_graph_pb2.SignatureDef.FromString(entries[key.AsKey].AsStringBytes) for key in entries.Keys
+        }
     except Exception as error:
         raise invalid_argument(f"Invalid SignatureDefs found in TfLite model {model}: {error}") from None
-    return {}
 
 
-def _resolve(key: str, kind: str, infos: Mapping[str, Any], tensors: Sequence[_Details]) -> dict[str, _Details]:
+def _resolve(
+    key: str, kind: str, infos: Mapping[str, meta_graph_pb2.TensorInfo], tensors: Sequence[_Details]
+) -> dict[str, _Details]:
     """The tensors that a SignatureDef names; older converters left out the ``:0`` of their names."""
     by_name = {details["name"]: details for details in tensors}
     found = {}
@@ -266,7 +274,7 @@ def _by_name(tensors: Sequence[_Details]) -> dict[str, _Details]:
     }
 
 
-def _definition(inputs: Mapping[str, _Details], outputs: Mapping[str, _Details]) -> Any:
+def _definition(inputs: Mapping[str, _Details], outputs: Mapping[str, _Details]) -> meta_graph_pb2.SignatureDef:
     definition = meta_graph_pb2.SignatureDef(method_name=PREDICT_METHOD)
     for infos, tensors in ((definition.inputs, inputs), (definition.outputs, outputs)):
         for alias, details in tensors.items():

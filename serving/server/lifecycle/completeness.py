@@ -6,13 +6,12 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from serving import manifest
-from serving.protos import saved_model_pb2
-from serving.runtime.c_api import TensorFlowError
+from serving.private.tensorflow import TensorFlowError
+from serving.protos import meta_graph_pb2, saved_model_pb2
 from serving.runtime.checkpoint import shard_sizes
 
 _LOGGER = logging.getLogger(__name__)
@@ -112,7 +111,7 @@ class CompletenessCheck:
         missing = [name for name in assets if not (directory / "assets" / name).exists()]
         return f"assets/{missing[0]} is missing, an asset of the graph" if missing else ""
 
-    def _meta_graph(self, directory: Path) -> Any:
+    def _meta_graph(self, directory: Path) -> meta_graph_pb2.MetaGraphDef | str | None:
         """The meta graph that will be loaded; None when TensorFlow has to find it; or text saying what is wrong."""
         path = directory / _GRAPHS[0]
         if not path.exists():

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from serving.protos import model_server_config_pb2
+from serving.protos import logging_config_pb2, model_pb2, model_server_config_pb2
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.lifecycle.arrivals import Arrivals, Check, Fate
 from serving.server.lifecycle.harness import Loader, Outcome, OutcomeOf
@@ -100,8 +100,8 @@ class ServerCore(Generic[S]):
         # One configuration change at a time. The attributes below are replaced as a whole, never changed, so that
         # requests can read them without a lock.
         self._reloading = threading.Lock()
-        self._config: Any = model_server_config_pb2.ModelServerConfig()
-        self._models: dict[str, Any] = {}
+        self._config = model_server_config_pb2.ModelServerConfig()
+        self._models: dict[str, model_server_config_pb2.ModelConfig] = {}
         self._labels: _Labels = {}
         # Of all models ever configured.
         self._base_paths: dict[str, str] = {}
@@ -109,11 +109,11 @@ class ServerCore(Generic[S]):
         self._reported: dict[str, Sequence[StoragePath]] = {}
 
     @property
-    def config(self) -> Any:
+    def config(self) -> model_server_config_pb2.ModelServerConfig:
         """The ``ModelServerConfig`` in force; not to be changed."""
         return self._config
 
-    def acquire(self, spec: Any) -> Handle[S]:
+    def acquire(self, spec: model_pb2.ModelSpec) -> Handle[S]:
         """Lends the servable that a ``ModelSpec`` selects.
 
         Args:
@@ -136,12 +136,12 @@ class ServerCore(Generic[S]):
             return self.manager.acquire(name, spec.version.value)
         return self.manager.acquire(name, self._version_of_label(name, spec.version_label))
 
-    def logging_config(self, model_name: str) -> Any:
+    def logging_config(self, model_name: str) -> logging_config_pb2.LoggingConfig | None:
         """The model's ``LoggingConfig``, or None."""
         model = self._models.get(model_name)
         return model.logging_config if model is not None and model.HasField("logging_config") else None
 
-    def model_config(self, model_name: str) -> Any:
+    def model_config(self, model_name: str) -> model_server_config_pb2.ModelConfig | None:
         """The model's ``ModelConfig`` in force, or None."""
         return self._models.get(model_name)
 
@@ -154,7 +154,9 @@ class ServerCore(Generic[S]):
         """See ``AspiredVersionsManager.watch``; configuration changes are reported too."""
         self.manager.watch(serve)
 
-    def start(self, config: Any, is_stopping: Callable[[], bool] = lambda: False) -> None:
+    def start(
+        self, config: model_server_config_pb2.ModelServerConfig, is_stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         """Applies the first configuration and waits until each model has a version available.
 
         Waits without limit for a model whose base path holds no version, as in TensorFlow Serving.
@@ -174,7 +176,7 @@ class ServerCore(Generic[S]):
         if not is_stopping():
             self._raise_unavailable(awaited, "servable(s)")
 
-    def apply(self, config: Any) -> None:
+    def apply(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         """Changes the configuration without waiting for models to be loaded.
 
         Raises:
@@ -182,7 +184,7 @@ class ServerCore(Generic[S]):
         """
         self._apply(config)
 
-    def reload(self, config: Any, timeout: float | None = None) -> None:
+    def reload(self, config: model_server_config_pb2.ModelServerConfig, timeout: float | None = None) -> None:
         """Changes the configuration and waits until its new and changed models are available.
 
         Models that are left out are unloaded (without waiting for that). Changed base paths and version policies
@@ -208,7 +210,7 @@ class ServerCore(Generic[S]):
         # An answer right at the deadline would be too late.
         left = None if deadline is None else max(deadline - time.monotonic() - _margin(timeout), 0.0)
 
-        def is_missing(name: str, model: Any) -> bool:
+        def is_missing(name: str, model: model_server_config_pb2.ModelConfig) -> bool:
             return self._models.get(name) == model and self._source.is_missing(name)
 
         def is_over(outcome: OutcomeOf) -> bool:
@@ -250,11 +252,15 @@ class ServerCore(Generic[S]):
         self._source.stop()
         return self.manager.stop(timeout)
 
-    def _apply(self, config: Any) -> dict[str, Any]:
+    def _apply(
+        self, config: model_server_config_pb2.ModelServerConfig
+    ) -> dict[str, model_server_config_pb2.ModelConfig]:
         with self._reloading:
             return self._apply_locked(config)
 
-    def _apply_locked(self, config: Any) -> dict[str, Any]:
+    def _apply_locked(
+        self, config: model_server_config_pb2.ModelServerConfig
+    ) -> dict[str, model_server_config_pb2.ModelConfig]:
         """Puts a configuration in force; returns the ModelConfigs, by name, of the models to wait for."""
         old, new = self._config.WhichOneof("config"), config.WhichOneof("config")
         if old is not None and not old == new == _LIST:

@@ -20,6 +20,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import OVERALL_HEALTH, SERVICE_NAME
 
+from serving.private import grpcio
 from serving.server.lifecycle.states import ManagerState, ServableState, ServableStateMonitor
 
 _LOGGER = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 # Checks take microseconds, and watches release their thread.
 _THREADS = 2
 # Sends a response to a watcher and waits until it is sent; None ends the stream.
-_Send = Callable[[Any], None]
+_Send = Callable[[health_pb2.HealthCheckResponse | None], None]
 
 
 class Health:
@@ -48,12 +49,12 @@ class Health:
     def __init__(self, monitor: ServableStateMonitor) -> None:
         # Held briefly, never while sending.
         self._lock = threading.Lock()
-        self._statuses: dict[str, Any] = {OVERALL_HEALTH: _SERVING, _MODEL_SERVICE: _SERVING}
+        self._statuses: dict[str, int] = {OVERALL_HEALTH: _SERVING, _MODEL_SERVICE: _SERVING}
         self._watchers: dict[str, set[_Send]] = {}
         self._is_shut_down = False
         self._available: dict[str, dict[int, bool]] = {}
         # Responses to send, in order; one thread sends them.
-        self._outgoing: SimpleQueue[tuple[_Send, Any]] = SimpleQueue()
+        self._outgoing: SimpleQueue[tuple[_Send, health_pb2.HealthCheckResponse | None]] = SimpleQueue()
         threading.Thread(target=self._send, name="health-watches", daemon=True).start()
         self._set(_PREDICTION_SERVICE, False)
         monitor.subscribe(self._follow)
@@ -78,7 +79,9 @@ class Health:
                     self._outgoing.put((send, None))
             self._watchers.clear()
 
-    def check(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
         """Answers a ``HealthCheckRequest``."""
         with self._lock:
             status = self._statuses.get(request.service)
@@ -86,7 +89,7 @@ class Health:
             context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
         return health_pb2.HealthCheckResponse(status=status)
 
-    def watch(self, request: Any, context: grpc.ServicerContext, send: _Send) -> None:
+    def watch(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext, send: _Send) -> None:
         """Calls ``send`` with the status of a ``HealthCheckRequest``'s service, now and at each change."""
         service = request.service
 
@@ -126,7 +129,7 @@ class Health:
             for send in self._watchers.get(service, ()):
                 self._enqueue(send, status)
 
-    def _enqueue(self, send: _Send, status: Any) -> None:
+    def _enqueue(self, send: _Send, status: int) -> None:
         self._outgoing.put((send, health_pb2.HealthCheckResponse(status=status)))
 
     def _send(self) -> None:
@@ -153,21 +156,22 @@ def add_health(server: grpc.Server, monitor: ServableStateMonitor) -> Health:
     health = Health(monitor)
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="health")
 
-    def check(request: Any, context: grpc.ServicerContext) -> Any:
+    def check(request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> health_pb2.HealthCheckResponse:
         return health.check(request, context)
 
-    def watch(request: Any, context: grpc.ServicerContext, send_response_callback: _Send) -> None:
+    def watch(
+        request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext, send_response_callback: _Send
+    ) -> None:
         health.watch(request, context, send_response_callback)
 
-    check.__dict__.update(experimental_thread_pool=pool)
-    watch.__dict__.update(experimental_thread_pool=pool, experimental_non_blocking=True)
+    grpcio.run_in(pool, check)
+    grpcio.run_in(pool, watch, answers_later=True)
     serialization: dict[str, Any] = {
         "request_deserializer": health_pb2.HealthCheckRequest.FromString,
         "response_serializer": health_pb2.HealthCheckResponse.SerializeToString,
     }
-    handlers = {
-        "Check": grpc.unary_unary_rpc_method_handler(check, **serialization),
-        "Watch": grpc.unary_stream_rpc_method_handler(watch, **serialization),  # type: ignore[arg-type]
-    }
+    handlers = {"Check": grpc.unary_unary_rpc_method_handler(check, **serialization)}
+    if grpcio.can_answer_later():  # without Watch, clients take a server to be healthy
+        handlers["Watch"] = grpc.unary_stream_rpc_method_handler(watch, **serialization)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
     return health

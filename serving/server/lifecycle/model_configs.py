@@ -1,9 +1,8 @@
 """Validation of ``ModelConfig``s, with TensorFlow Serving's messages (``model_servers/server_core.cc``)."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from serving.protos import model_server_config_pb2
@@ -13,8 +12,14 @@ from serving.server.operations.config_fields import refused_fields
 
 _LOGGER = logging.getLogger(__name__)
 
+ModelConfig = model_server_config_pb2.ModelConfig
 
-def validated(models: Sequence[Any], former: Mapping[str, Any], platforms: Collection[str]) -> dict[str, Any]:
+
+def validated(
+    models: Iterable[ModelConfig],
+    former: Mapping[str, ModelConfig],
+    platforms: Collection[str],
+) -> dict[str, ModelConfig]:
     """ModelConfigs by name, if all are valid.
 
     Args:
@@ -25,7 +30,7 @@ def validated(models: Sequence[Any], former: Mapping[str, Any], platforms: Colle
     Raises:
         StatusError: INVALID_ARGUMENT, one is invalid.
     """
-    by_name: dict[str, Any] = {}
+    by_name: dict[str, ModelConfig] = {}
     for model in models:
         if model.name in by_name:
             raise invalid_argument(f"Illegal to list model {model.name} multiple times in config list")
@@ -48,7 +53,7 @@ def validated(models: Sequence[Any], former: Mapping[str, Any], platforms: Colle
     return by_name
 
 
-def _platform(model: Any) -> str:
+def _platform(model: ModelConfig) -> str:
     if model.model_type != model_server_config_pb2.MODEL_TYPE_UNSPECIFIED:
         _LOGGER.warning(
             "Deprecated ModelServerConfig::model_type field used. Prefer ModelServerConfig::model_platform."
@@ -86,7 +91,7 @@ def local_path(name: str, base_path: str) -> Path:
     return Path(base_path)
 
 
-def same_source(new: Any, old: Any) -> bool:
+def same_source(new: ModelConfig, old: ModelConfig | None) -> bool:
     """Whether two ModelConfigs select the same versions."""
     return (
         old is not None

@@ -3,7 +3,10 @@
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
+
+from serving.protos import file_system_storage_path_source_pb2
+from serving.server.options import Policy
 
 
 class VersionPolicy(Protocol):
@@ -45,7 +48,9 @@ class Specific:
         return sorted(self.wanted.intersection(versions))
 
 
-def version_policy(proto: Any) -> VersionPolicy:
+def version_policy(
+    proto: file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy,
+) -> VersionPolicy:
     """The policy of a ``ServableVersionPolicy`` message; an empty one means the latest version.
 
     ``latest`` without a number, and ``num_versions: 0``, mean one version, as in TensorFlow Serving
@@ -127,7 +132,7 @@ class ResourcePreserving:
         return _load_highest(versions)
 
 
-TRANSITION_POLICIES: dict[str, type[AvailabilityPreserving] | type[ResourcePreserving]] = {
+TRANSITION_POLICIES: dict[Policy, type[AvailabilityPreserving] | type[ResourcePreserving]] = {
     "availability_preserving": AvailabilityPreserving,
     "resource_preserving": ResourcePreserving,
 }

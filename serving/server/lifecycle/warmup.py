@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -145,7 +145,9 @@ def _replay(
     return count
 
 
-def _run(servable: "Servable", name: str, version: int, log: Any, check: bool, alone: bool) -> None:
+def _run(
+    servable: "Servable", name: str, version: int, log: prediction_log_pb2.PredictionLog, check: bool, alone: bool
+) -> None:
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
         run_predict_serialized(servable, name, version, log.predict_log.request, check_method_name=check, alone=alone)
@@ -169,7 +171,7 @@ def _run(servable: "Servable", name: str, version: int, log: Any, check: bool, a
         raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
 
 
-def _parse(record: bytes, path: Path) -> Any:
+def _parse(record: bytes, path: Path) -> prediction_log_pb2.PredictionLog:
     try:
         return prediction_log_pb2.PredictionLog.FromString(record)
     except Exception:

@@ -1,6 +1,5 @@
 """Checks before a model is loaded that the server can listen on its addresses; the default connection limit."""
 
-import argparse
 import errno
 import os
 import resource
@@ -22,21 +21,18 @@ def default_max_connections() -> int:
     return (limit - min(limit // 2, _KEPT_DESCRIPTORS)) // 2
 
 
-def check(options: argparse.Namespace) -> None:
-    """Checks the ports and the socket of the flags.
-
-    Args:
-        options: ``port``, ``rest_api_port``, ``grpc_socket_path``.
+def check(port: int, rest_api_port: int, grpc_socket_path: str) -> None:
+    """Checks the values of the flags of the same names.
 
     Raises:
         OSError: one is not available; names its flag and the remedy.
     """
-    if options.port and options.port == options.rest_api_port:
-        raise OSError(f"--port and --rest_api_port are both {options.port}. Remedy: give each its own port")
-    for flag in ("port", "rest_api_port"):
-        check_port(getattr(options, flag), flag)
-    if options.grpc_socket_path:
-        _check_socket(options.grpc_socket_path)
+    if port and port == rest_api_port:
+        raise OSError(f"--port and --rest_api_port are both {port}. Remedy: give each its own port")
+    check_port(port, "port")
+    check_port(rest_api_port, "rest_api_port")
+    if grpc_socket_path:
+        _check_socket(grpc_socket_path)
 
 
 def check_port(port: int, flag: str) -> None:

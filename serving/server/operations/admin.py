@@ -9,14 +9,17 @@ import ipaddress
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 import grpc
 
 from serving.server.errors import StatusError, invalid_argument
+from serving.server.options import Access
 
-LOOPBACK, TOKEN, OPEN = ACCESS = "loopback", "token", "open"
+LOOPBACK: Final = "loopback"
+TOKEN: Final = "token"
+OPEN: Final = "open"
 # Set by the native front (src/relay.cc) in the calls that it forwards, whose own peer is the front.
 PEER_HEADER, VERIFIED_HEADER = "x-babelrec-peer", "x-babelrec-verified"
 
@@ -38,7 +41,7 @@ class Admission:
 
     def __init__(
         self,
-        access: str = LOOPBACK,
+        access: Access = LOOPBACK,
         tokens: Sequence[str] = (),
         *,
         behind_front: bool = False,

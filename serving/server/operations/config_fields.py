@@ -5,7 +5,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from google.protobuf.message import Message
 
 _NO_BUDGET = "models' memory is not budgeted"
 _INVISIBLE = "accepted; it has no visible effect"
@@ -201,10 +203,10 @@ _REFUSED = {
 }
 
 
-def refused_fields(message: Any) -> Iterator[str]:
+def refused_fields(message: Message) -> Iterator[str]:
     """``path.to.field: why`` for fields that are set in a message, or a nested one, and can't be honoured."""
     for descriptor, value in message.ListFields():
-        reason = _REFUSED.get((descriptor.containing_type.full_name, descriptor.name))
+        reason = _REFUSED.get((message.DESCRIPTOR.full_name, descriptor.name))
         if reason is not None:
             yield f"{descriptor.name}: {reason}"
         elif descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:

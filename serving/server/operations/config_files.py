@@ -4,7 +4,6 @@ The precedence of flags and files is that of ``Server::BuildAndStart`` in Tensor
 ``model_servers/server.cc``.
 """
 
-import argparse
 import logging
 import re
 import threading
@@ -16,9 +15,11 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from serving.proto import monitoring_config_pb2, session_bundle_config_pb2, source_adapter_config_pb2, ssl_config_pb2
+from serving.proto.session_bundle_config_pb2 import BatchingParameters, SessionBundleConfig
 from serving.protos import model_server_config_pb2, platform_config_pb2
 from serving.server.errors import from_exception
 from serving.server.operations.config_fields import refused_fields
+from serving.server.options import ServerOptions
 
 _LOGGER = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
@@ -70,7 +71,7 @@ def parse_text_proto(text: str, message: M, where: str) -> M:
     return message
 
 
-def model_server_config(options: argparse.Namespace) -> Any:
+def model_server_config(options: ServerOptions) -> model_server_config_pb2.ModelServerConfig:
     """The ``ModelServerConfig`` of ``--model_config_file``, or else of ``--model_name`` and ``--model_base_path``."""
     config = model_server_config_pb2.ModelServerConfig()
     if options.model_config_file:
@@ -81,7 +82,7 @@ def model_server_config(options: argparse.Namespace) -> Any:
     return config
 
 
-def session_bundle_config(options: argparse.Namespace) -> Any:
+def session_bundle_config(options: ServerOptions) -> SessionBundleConfig:
     """How models are loaded and run: a ``SessionBundleConfig``.
 
     It comes from ``--platform_config_file`` alone, when that is given; otherwise from the flags.
@@ -121,37 +122,41 @@ def session_bundle_config(options: argparse.Namespace) -> Any:
     return _with_precision(bundle)
 
 
-def ssl_config(options: argparse.Namespace) -> Any:
-    """The ``SSLConfig`` of ``--ssl_config_file``, or None.
+def ssl_config(file: str) -> ssl_config_pb2.SSLConfig | None:
+    """The ``SSLConfig`` in ``--ssl_config_file``; None without one.
 
     Raises:
         ConfigFileError: it is malformed, or its key or certificate is missing.
     """
-    if not options.ssl_config_file:
+    if not file:
         return None
-    config = read_text_proto(options.ssl_config_file, ssl_config_pb2.SSLConfig())
+    config = read_text_proto(file, ssl_config_pb2.SSLConfig())
     for name in ("server_key", "server_cert"):
         if not getattr(config, name):
-            raise ConfigFileError(f"{options.ssl_config_file}: {name} is missing; it holds PEM text, not a file name")
+            raise ConfigFileError(f"{file}: {name} is missing; it holds PEM text, not a file name")
     return config
 
 
-def monitoring_config(options: argparse.Namespace) -> Any:
-    """The ``MonitoringConfig`` of ``--monitoring_config_file``, with its path filled in; empty without the flag."""
+def monitoring_config(file: str) -> monitoring_config_pb2.MonitoringConfig:
+    """The ``MonitoringConfig`` in ``--monitoring_config_file``, with its path filled in; empty without one.
+
+    Raises:
+        ConfigFileError: it is malformed.
+    """
     config = monitoring_config_pb2.MonitoringConfig()
-    if options.monitoring_config_file:
-        read_text_proto(options.monitoring_config_file, config)
+    if file:
+        read_text_proto(file, config)
     prometheus = config.prometheus_config
     if prometheus.enable and not prometheus.path:
         prometheus.path = DEFAULT_PROMETHEUS_PATH
     if prometheus.enable and not prometheus.path.startswith("/"):
-        raise ConfigFileError(
-            f"{options.monitoring_config_file}: prometheus_config.path must begin with a slash, got {prometheus.path!r}"
-        )
+        raise ConfigFileError(f"{file}: prometheus_config.path must begin with a slash, got {prometheus.path!r}")
     return config
 
 
-def per_model_batching_parameters(version_directory: Path, global_parameters: Any) -> Any:
+def per_model_batching_parameters(
+    version_directory: Path, global_parameters: BatchingParameters
+) -> BatchingParameters | None:
     """The ``BatchingParameters`` in a version's ``batching_params.pbtxt``, or None when it has none.
 
     Thread pool settings are the server's, as the threads are shared by all models
@@ -228,7 +233,7 @@ class ConfigFilePoller:
             self._complaint = message
 
 
-def _from_platform_config(path: str) -> Any:
+def _from_platform_config(path: str) -> SessionBundleConfig:
     platforms = read_text_proto(path, platform_config_pb2.PlatformConfigMap()).platform_configs
     unknown = sorted(set(platforms) - {PLATFORM})
     if unknown or PLATFORM not in platforms:
@@ -248,7 +253,7 @@ def _from_platform_config(path: str) -> Any:
     )
 
 
-def _check(bundle: Any, path: str) -> Any:
+def _check(bundle: SessionBundleConfig, path: str) -> SessionBundleConfig:
     for refused in refused_fields(bundle):
         raise ConfigFileError(f"{path}: {refused}. This can't be honoured here; remedy: remove it")
     if bundle.mixed_precision not in ("", _BFLOAT16):
@@ -258,7 +263,7 @@ def _check(bundle: Any, path: str) -> Any:
     return _with_precision(bundle)
 
 
-def _with_precision(bundle: Any) -> Any:
+def _with_precision(bundle: SessionBundleConfig) -> SessionBundleConfig:
     if bundle.mixed_precision == _BFLOAT16:
         bundle.session_config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = _REWRITER_ON
     return bundle

@@ -14,10 +14,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 import grpc
 
+from serving.protos import log_collector_config_pb2
 from serving.server.errors import StatusError, invalid_argument, not_found
 from serving.server.operations.tfrecord import frame
 
@@ -40,7 +41,7 @@ class LogCollector(Protocol):
         ...
 
 
-Factory = Callable[[Any, Report], LogCollector]
+Factory = Callable[[log_collector_config_pb2.LogCollectorConfig, Report], LogCollector]
 
 
 class FileLogCollector:
@@ -233,14 +234,16 @@ def check_prefix(prefix: str) -> None:
         )
 
 
-def _file_collector(config: Any, report: Report) -> LogCollector:
+def _file_collector(config: log_collector_config_pb2.LogCollectorConfig, report: Report) -> LogCollector:
     return FileLogCollector(config.filename_prefix, report)
 
 
 FACTORIES: Mapping[str, Factory] = {"": _file_collector, "file": _file_collector}
 
 
-def factory_for(config: Any, factories: Mapping[str, Factory] = FACTORIES) -> Factory:
+def factory_for(
+    config: log_collector_config_pb2.LogCollectorConfig, factories: Mapping[str, Factory] = FACTORIES
+) -> Factory:
     """The factory of a ``LogCollectorConfig``'s type.
 
     Raises:

@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
-from serving.protos import logging_pb2, prediction_log_pb2
+from serving.protos import (
+    log_collector_config_pb2,
+    logging_config_pb2,
+    logging_pb2,
+    model_server_config_pb2,
+    prediction_log_pb2,
+)
 from serving.server.errors import StatusError, from_exception, invalid_argument
 from serving.server.operations.log_collector import FACTORIES, Factory, LogCollector, check_prefix, factory_for
 from serving.server.operations.metrics import Metrics
@@ -82,7 +89,7 @@ class ServerRequestLogger:
         # rate does not affect the file.
         self._collectors: dict[bytes, LogCollector] = {}
 
-    def check(self, config: Any, *, requested: bool = False) -> None:
+    def check(self, config: model_server_config_pb2.ModelServerConfig, *, requested: bool = False) -> None:
         """Checks whether ``update`` would accept this ``ModelServerConfig``.
 
         Args:
@@ -104,7 +111,7 @@ class ServerRequestLogger:
                 if not 0.0 <= rate <= 1.0:
                     raise invalid_argument(f"the sampling_rate of model {name} must be from 0 to 1, is {rate}")
 
-    def update(self, config: Any) -> None:
+    def update(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         """Applies the logging of a ``ModelServerConfig``; collectors that it doesn't name are closed.
 
         Raises:
@@ -126,7 +133,7 @@ class ServerRequestLogger:
             # Last, so that concurrent requests find open ones.
             _close(collector for key, collector in old.items() if key not in collectors)
 
-    def log(self, request: Any, response: Any, name: str, version: int, signature_name: str) -> None:
+    def log(self, request: Message, response: Message | bytes, name: str, version: int, signature_name: str) -> None:
         """Logs a request with the probability set in its model's config; never fails and never waits for a disk.
 
         Args:
@@ -157,7 +164,7 @@ class ServerRequestLogger:
             old, self._collectors = self._collectors, {}
             return _close(old.values(), timeout)
 
-    def _check_place(self, config: Any, requested: bool) -> None:
+    def _check_place(self, config: log_collector_config_pb2.LogCollectorConfig, requested: bool) -> None:
         prefix = config.filename_prefix
         if self._root is not None:
             if not Path(prefix).resolve().is_relative_to(self._root):
@@ -172,7 +179,9 @@ class ServerRequestLogger:
                 "the directory that log files may be written below, or name the file in --model_config_file",
             )
 
-    def _logger(self, name: str, config: Any, collectors: dict[bytes, LogCollector]) -> _Logger:
+    def _logger(
+        self, name: str, config: logging_config_pb2.LoggingConfig, collectors: dict[bytes, LogCollector]
+    ) -> _Logger:
         if config.HasField("custom_logging_config"):
             _LOGGER.warning("model %s: custom_logging_config has no effect on this server", name)
         if config.sampling_config.per_task_sampling_configs or config.sampling_config.attributes:
@@ -186,7 +195,7 @@ class ServerRequestLogger:
         return _Logger(config.sampling_config.sampling_rate, config.sampling_config, collector)
 
     def _record(
-        self, logger: _Logger, request: Any, response: Any, name: str, version: int, signature_name: str
+        self, logger: _Logger, request: Message, response: Message | bytes, name: str, version: int, signature_name: str
     ) -> bytes:
         metadata = logging_pb2.LogMetadata(
             sampling_config=logger.sampling_config, saved_model_tags=self._tags, timestamp_secs=int(time.time())
@@ -204,7 +213,9 @@ class ServerRequestLogger:
         self._metrics.request_log_count.cell(name, code.name).add()
 
 
-def _logging_configs(config: Any) -> dict[str, list[Any]]:
+def _logging_configs(
+    config: model_server_config_pb2.ModelServerConfig,
+) -> dict[str, list[logging_config_pb2.LoggingConfig]]:
     return {
         model.name: [model.logging_config]
         for model in config.model_config_list.config

@@ -10,11 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 
 from serving.native.front import Tls
+from serving.proto import ssl_config_pb2
 from serving.server.errors import StatusError, invalid_argument
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
@@ -22,7 +22,7 @@ _KEY = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _MISMATCH = "KEY_VALUES_MISMATCH"
 
 
-def checked(config: Any) -> Tls:
+def checked(config: ssl_config_pb2.SSLConfig) -> Tls:
     """The settings of an ``SSLConfig``, interpreted like ``tensorflow_serving/model_servers/server.cc`` does.
 
     With ``client_verify`` each client must present a certificate signed by an authority of ``custom_ca``; without
@@ -47,7 +47,7 @@ def server_credentials(tls: Tls) -> grpc.ServerCredentials:
     )
 
 
-def _check(config: Any) -> None:
+def _check(config: ssl_config_pb2.SSLConfig) -> None:
     if not config.server_key:
         raise _wrong("server_key is missing. Remedy: give the private key's PEM text, not its file name")
     if not config.server_cert:

@@ -6,9 +6,7 @@ worker is a complete server with its own models. The kernel spreads connections 
 restarts workers that have died, and forwards signals.
 """
 
-import argparse
 import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -22,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.server.operations import addresses
+from serving.private import libc
 from serving.server.operations.metric_values import Snapshot
 from serving.server.operations.temporary import temporary_folder
 
@@ -35,10 +33,6 @@ _POLL_SECONDS = 0.2
 _SNAPSHOT_SECONDS = 1.0
 _SUFFIX = ".json"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-# prctl(2): a signal for this process when its parent ends, for any reason.
-_PR_SET_PDEATHSIG = 1
-# prctl(2), Linux 6.4: let the kernel's same-page merging find equal pages of this process and others.
-_PR_SET_MEMORY_MERGE = 67
 
 
 @dataclass
@@ -49,13 +43,22 @@ class _Worker:
     is_ready: bool = False
 
 
-def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stopping: Callable[[], bool]) -> int:
-    """Runs ``options.workers`` servers until asked to stop.
+def run_workers(
+    count: int,
+    ports: tuple[int, int],
+    arguments: Sequence[str],
+    is_stopping: Callable[[], bool],
+    stop_seconds: float,
+) -> int:
+    """Runs several servers until asked to stop.
 
     Args:
-        options: the parsed flags.
+        count: how many.
+        ports: ``--port`` and ``--rest_api_port``. They must have been checked: ports that workers share could
+            be shared with a process that already has them.
         arguments: the flags as given, for the workers.
         is_stopping: whether this process was asked to stop.
+        stop_seconds: how long workers may take to stop.
 
     Returns:
         The exit status: 0 after a stop on request, 1 when the first workers could not start.
@@ -63,11 +66,9 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stoppi
     Raises:
         OSError: a port is not available.
     """
-    # Ports that are shared among workers could be shared with a process that already has them.
-    addresses.check(options)
     with contextlib.ExitStack() as stack:
-        port = _reserve(stack, options.port)
-        rest = options.rest_api_port and _reserve(stack, max(options.rest_api_port, 0))
+        port = _reserve(stack, ports[0])
+        rest = ports[1] and _reserve(stack, max(ports[1], 0))
         folder = str(stack.enter_context(temporary_folder("babelrec-workers-")))
 
         def start(index: int) -> _Worker:
@@ -85,11 +86,11 @@ def run_workers(options: argparse.Namespace, arguments: Sequence[str], is_stoppi
             os.set_blocking(ready, False)
             return _Worker(index, process, ready)
 
-        workers = [start(index) for index in range(options.workers)]
+        workers = [start(index) for index in range(count)]
         try:
             return _watch(workers, start, is_stopping)
         finally:
-            _stop(workers, options.shutdown_delay_seconds + options.shutdown_grace_seconds)
+            _stop(workers, stop_seconds)
 
 
 def _watch(workers: list[_Worker], start: Callable[[int], _Worker], is_stopping: Callable[[], bool]) -> int:
@@ -171,9 +172,7 @@ def end_with_parent() -> None:
     Raises:
         SystemExit: it is gone already.
     """
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    libc.signal_when_parent_ends(signal.SIGTERM)
     if os.getppid() != int(os.environ[_PARENT]):
         raise SystemExit("the process that started this worker is gone")
 
@@ -194,8 +193,7 @@ def share_memory() -> bool:
     Returns:
         Whether the kernel accepted the request.
     """
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    return prctl is not None and prctl(_PR_SET_MEMORY_MERGE, 1, 0, 0, 0) == 0
+    return libc.merge_pages()
 
 
 class SharedSnapshots:

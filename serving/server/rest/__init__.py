@@ -1,76 +1,73 @@
 """TensorFlow Serving's REST API."""
 
-import argparse
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from serving.server.operations import workers
 from serving.server.operations.addresses import default_max_connections
-from serving.server.operations.config_files import monitoring_config
 from serving.server.operations.metrics import REFUSED
+from serving.server.operations.request_limit import RequestLimit
 from serving.server.rest.app import AppOptions, Handlers, Metrics, RestApp
 from serving.server.rest.body import Budget
 from serving.server.rest.server import RestServer
 
-__all__ = ["AppOptions", "Handlers", "Metrics", "RestApp", "RestServer", "start_rest"]
+__all__ = ["AppOptions", "Handlers", "Metrics", "RestApp", "RestOptions", "RestServer", "start_rest"]
 
 _LOGGER = logging.getLogger(__name__)
-_MEMORY_BYTES, _BODY_BYTES = 1 << 30, 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class RestOptions:
+    """Settings of the REST API.
+
+    Attributes:
+        port: TCP port; 0 or less: a free one.
+        app: settings of the application.
+        max_request_bytes: of a body, before and after decompression.
+        max_memory_bytes: of all bodies together.
+        max_connections: more are closed immediately; 0: as many as the file descriptor limit allows.
+        share_port: whether other processes may listen on the same port.
+    """
+
+    port: int = 0
+    app: AppOptions = field(default_factory=AppOptions)
+    max_request_bytes: int = 1 << 28
+    max_memory_bytes: int = 1 << 30
+    max_connections: int = 0
+    share_port: bool = False
 
 
 def start_rest(
-    options: argparse.Namespace,
+    options: RestOptions,
     handlers: Handlers,
     metrics: Metrics,
     is_serving: Callable[[], bool] = lambda: True,
+    limit: RequestLimit | None = None,
 ) -> RestServer:
-    """Starts the REST API on ``--rest_api_port`` (-1 or 0: a free port).
+    """Starts the REST API.
 
     Args:
-        options: flags: ``rest_api_port``, ``rest_api_num_threads``, ``rest_api_timeout_in_ms``,
-            ``rest_api_enable_cors_support``, ``monitoring_config_file``, and this server's own
-            ``max_request_bytes`` and ``rest_api_gzip_min_bytes`` (negative: responses are never compressed).
+        options: settings.
         handlers: answers requests.
-        metrics: for the metrics page, if the monitoring configuration enables it.
+        metrics: for the metrics page, if the settings enable it.
         is_serving: whether new requests are accepted, for ``/healthz``.
+        limit: the requests for models that are accepted; None: no limit.
 
     Raises:
-        ConfigFileError: the monitoring configuration is malformed.
         OSError: the port can't be listened on.
     """
-    prometheus = monitoring_config(options).prometheus_config
-    gzip_min_bytes = int(getattr(options, "rest_api_gzip_min_bytes", 1024))
-    budget = Budget(
-        getattr(options, "rest_api_max_memory_bytes", _MEMORY_BYTES), getattr(options, "max_request_bytes", _BODY_BYTES)
-    )
+    budget = Budget(options.max_memory_bytes, options.max_request_bytes)
     metrics.add_source(lambda: {REFUSED: {(flag,): count for flag, count in budget.refused.items() if count}})
-    app = RestApp(
-        handlers,
-        metrics,
-        AppOptions(
-            timeout=options.rest_api_timeout_in_ms / 1000 if options.rest_api_timeout_in_ms > 0 else None,
-            threads=options.rest_api_num_threads,
-            cors=options.rest_api_enable_cors_support,
-            metrics_path=prometheus.path if prometheus.enable else None,
-            gzip_min_bytes=gzip_min_bytes if gzip_min_bytes >= 0 else None,
-        ),
-        budget,
-        is_serving,
+    server = RestServer(
+        # All addresses, including IPv4, if IPv6 is available.
+        ("::" if socket.has_dualstack_ipv6() else "0.0.0.0", max(options.port, 0)),
+        RestApp(handlers, metrics, options.app, budget, is_serving),
+        options.app.threads,
+        budget=budget,
+        limit=limit,
+        max_connections=options.max_connections or default_max_connections(),
+        reuse_port=options.share_port,
     )
-    server = _listen(options, app, budget)
     _LOGGER.info("Exporting HTTP/REST API at:localhost:%d ...", server.port)
     return server
-
-
-def _listen(options: argparse.Namespace, app: RestApp, budget: Budget) -> RestServer:
-    # All addresses, including IPv4, if IPv6 is available.
-    host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
-    return RestServer(
-        (host, max(options.rest_api_port, 0)),
-        app,
-        options.rest_api_num_threads,
-        budget=budget,
-        max_connections=getattr(options, "max_connections", 0) or default_max_connections(),
-        reuse_port=workers.is_worker(),
-    )

@@ -9,14 +9,22 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import grpc
 
-from serving.protos import get_model_metadata_pb2, get_model_status_pb2
+from serving.protos import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    meta_graph_pb2,
+    model_pb2,
+    predict_pb2,
+    regression_pb2,
+)
 from serving.server.errors import StatusError, from_exception, invalid_argument
-from serving.server.execution.servable import DEFAULT_SIGNATURE
-from serving.server.operations.metric_values import Snapshot
+from serving.server.execution.servable import DEFAULT_SIGNATURE, Signature
+from serving.server.operations.metric_values import Family, Histogram, Number, Snapshot
 from serving.server.rest import json_decode, json_defaults, json_encode, json_examples, routes
 from serving.server.rest.body import BodyError, Budget, gunzip
 from serving.server.rest.messages import CLOSE, JSON, Request, Response
@@ -39,23 +47,33 @@ _GZIP_LEVEL = 1
 class Handlers(Protocol):
     """The part of ``serving.server.api.handlers.Handlers`` that the REST API needs."""
 
-    def predict(self, request: Any, timeout: float | None = None, entrypoint: str = ...) -> Any:
+    def predict(
+        self, request: predict_pb2.PredictRequest, timeout: float | None = None, entrypoint: str = ...
+    ) -> predict_pb2.PredictResponse:
         """``PredictRequest`` -> ``PredictResponse``."""
         ...
 
-    def classify(self, request: Any, timeout: float | None = None, entrypoint: str = ...) -> Any:
+    def classify(
+        self, request: classification_pb2.ClassificationRequest, timeout: float | None = None, entrypoint: str = ...
+    ) -> classification_pb2.ClassificationResponse:
         """``ClassificationRequest`` -> ``ClassificationResponse``."""
         ...
 
-    def regress(self, request: Any, timeout: float | None = None, entrypoint: str = ...) -> Any:
+    def regress(
+        self, request: regression_pb2.RegressionRequest, timeout: float | None = None, entrypoint: str = ...
+    ) -> regression_pb2.RegressionResponse:
         """``RegressionRequest`` -> ``RegressionResponse``."""
         ...
 
-    def get_model_metadata(self, request: Any, timeout: float | None = None) -> Any:
+    def get_model_metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, timeout: float | None = None
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """``GetModelMetadataRequest`` -> ``GetModelMetadataResponse``."""
         ...
 
-    def get_model_status(self, request: Any, timeout: float | None = None) -> Any:
+    def get_model_status(
+        self, request: get_model_status_pb2.GetModelStatusRequest, timeout: float | None = None
+    ) -> get_model_status_pb2.GetModelStatusResponse:
         """``GetModelStatusRequest`` -> ``GetModelStatusResponse``."""
         ...
 
@@ -63,8 +81,8 @@ class Handlers(Protocol):
 class Metrics(Protocol):
     """The part of ``serving.server.operations.metrics.Metrics`` that the REST API needs."""
 
-    request_count: Any  # a family of counters with the labels model_name and status
-    request_latency: Any  # a family of histograms with the labels model_name, API and entrypoint
+    request_count: Family[Number]  # with the labels model_name and status
+    request_latency: Family[Histogram]  # with the labels model_name, API and entrypoint
 
     def add_source(self, source: Callable[[], Snapshot]) -> None:
         """Adds the counts of another source."""
@@ -124,6 +142,7 @@ class RestApp:
         self._handlers = handlers
         self._metrics = metrics
         self._options = options
+        self._cors = _CORS if options.cors else []
         self._budget = budget
         self._is_serving = is_serving
         # Threads that wait for slow clients don't take any of these.
@@ -134,6 +153,14 @@ class RestApp:
         response = self._respond(request, routes.target_path(request.target))
         self._compress(request, response)
         return response
+
+    def is_for_a_model(self, request: Request) -> bool:
+        """Whether a request is for inference or metadata: those count for ``--max_concurrent_requests``."""
+        return routes.is_for_a_model(request.method, routes.target_path(request.target))
+
+    def refuse(self, error: StatusError) -> Response:
+        """The response to a request that fails, or that is not even processed."""
+        return Response(HTTP_STATUS[error.code], [JSON, *self._cors], json_encode.error_response(error.message))
 
     def _respond(self, request: Request, path: str) -> Response:
         method = request.method
@@ -147,7 +174,7 @@ class RestApp:
         if not routes.is_api(path):
             return _page("404 Not Found")
         start = time.perf_counter()
-        cors = _CORS if self._options.cors else []
+        cors = self._cors
         labels = _MetricLabels()
         code = grpc.StatusCode.OK
         if method == "OPTIONS":
@@ -165,8 +192,7 @@ class RestApp:
                 if failure is not error:
                     _LOGGER.exception("unexpected failure of %s %s", method, path)
                 code = failure.code
-                text = json_encode.error_response(failure.message)
-                response = Response(HTTP_STATUS[code], [JSON, *cors], text)
+                response = self.refuse(failure)
         self._metrics.request_count.cell(labels.model, code.name).add()
         if code is grpc.StatusCode.OK:
             latency = self._metrics.request_latency.cell(labels.model, labels.api, _ENTRYPOINT)
@@ -220,17 +246,17 @@ class RestApp:
     def _infer(self, route: routes.Route, body: bytes, deadline: float | None) -> bytes:
         if route.method == "predict":
             request, layout = json_decode.predict_request(body, route.spec, self._inputs)
-            response = self._handlers.predict(request, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
-            return json_encode.predict_response(response.outputs, layout)
+            predicted = self._handlers.predict(request, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
+            return json_encode.predict_response(predicted.outputs, layout)
         if route.method == "classify":
-            request = json_examples.classification_request(body, route.spec)
-            response = self._handlers.classify(request, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
-            return json_encode.classification_response(response.result)
-        request = json_examples.regression_request(body, route.spec)
-        response = self._handlers.regress(request, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
-        return json_encode.regression_response(response.result)
+            examples = json_examples.classification_request(body, route.spec)
+            classified = self._handlers.classify(examples, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
+            return json_encode.classification_response(classified.result)
+        inputs = json_examples.regression_request(body, route.spec)
+        regressed = self._handlers.regress(inputs, timeout=_remaining(deadline), entrypoint=_ENTRYPOINT)
+        return json_encode.regression_response(regressed.result)
 
-    def _inputs(self, spec: Any) -> json_defaults.Inputs:
+    def _inputs(self, spec: model_pb2.ModelSpec) -> json_defaults.Inputs:
         name = spec.signature_name or DEFAULT_SIGNATURE
         signatures = self._signatures(spec)
         if name not in signatures:
@@ -240,16 +266,16 @@ class RestApp:
             {alias: info.dtype for alias, info in signature.inputs.items()}, dict(signature.defaults)
         )
 
-    def _signatures(self, spec: Any) -> Mapping[str, Any]:
+    def _signatures(self, spec: model_pb2.ModelSpec) -> Mapping[str, Signature | meta_graph_pb2.SignatureDef]:
         # Straight from the loaded version if the handlers support it, without copying all signatures.
         look_up = getattr(self._handlers, "signatures", None)
         if look_up is not None:
-            return look_up(spec)  # type: ignore[no-any-return]
+            return look_up(spec)
         request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
         request.model_spec.signature_name = ""
         signatures = get_model_metadata_pb2.SignatureDefMap()
         self._handlers.get_model_metadata(request).metadata["signature_def"].Unpack(signatures)
-        return signatures.signature_def  # type: ignore[no-any-return]
+        return signatures.signature_def
 
     def _compress(self, request: Request, response: Response) -> None:
         least = self._options.gzip_min_bytes

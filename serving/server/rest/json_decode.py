@@ -5,14 +5,14 @@ first converted as a whole, with operations that don't look at elements one by o
 it does ``_walk`` go through it like the real server and find the error.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from enum import Enum
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from serving.protos import predict_pb2, tensor_pb2, types_pb2
+from serving.protos import model_pb2, predict_pb2, tensor_pb2, types_pb2
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.rest import json_text
 from serving.server.rest.json_defaults import Inputs, filled_rows
@@ -40,7 +40,7 @@ _FLOATS = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_HALF,
 _NUMBER_KINDS = {int, float}
 
 # The inputs of a request's signature, by its ModelSpec.
-FindInputs = Callable[[Any], Inputs]
+FindInputs = Callable[[model_pb2.ModelSpec], Inputs]
 
 
 class Format(Enum):
@@ -50,7 +50,9 @@ class Format(Enum):
     COLUMNAR = "columnar"
 
 
-def predict_request(body: bytes, spec: Any, find_inputs: FindInputs) -> tuple[Any, Format]:
+def predict_request(
+    body: bytes, spec: model_pb2.ModelSpec, find_inputs: FindInputs
+) -> tuple[predict_pb2.PredictRequest, Format]:
     """Reads a predict request.
 
     Args:
@@ -66,7 +68,7 @@ def predict_request(body: bytes, spec: Any, find_inputs: FindInputs) -> tuple[An
     """
     document = json_text.parse(body)
     request = predict_pb2.PredictRequest(model_spec=spec)
-    fill_signature(document, request)
+    fill_signature(document, request.model_spec)
     inputs = find_inputs(request.model_spec)
     if not inputs.types:
         raise invalid_argument(
@@ -90,15 +92,15 @@ def predict_request(body: bytes, spec: Any, find_inputs: FindInputs) -> tuple[An
     raise invalid_argument("Missing 'inputs' or 'instances' key")
 
 
-def fill_signature(document: Mapping[str, Any], request: Any) -> None:
+def fill_signature(document: Mapping[str, Any], spec: model_pb2.ModelSpec) -> None:
     """Copies ``signature_name`` into a request's ModelSpec."""
     name = document.get("signature_name", "")
     if type(name) is not str:
         raise format_error(document, "not formatted correctly. 'signature_name' key must be a string value.")
-    request.model_spec.signature_name = name
+    spec.signature_name = name
 
 
-def _fill_from_inputs(value: Any, inputs: Inputs, tensors: Any) -> None:
+def _fill_from_inputs(value: object, inputs: Inputs, tensors: MutableMapping[str, tensor_pb2.TensorProto]) -> None:
     types = inputs.types
     if type(value) is not dict or is_base64(value):
         if len(types) > 1:
@@ -116,7 +118,9 @@ def _fill_from_inputs(value: Any, inputs: Inputs, tensors: Any) -> None:
             raise invalid_argument(f"Missing named input: {alias} in 'inputs' object.")
 
 
-def _fill_from_instances(instances: list[Any], inputs: Inputs, tensors: Any) -> None:
+def _fill_from_instances(
+    instances: list[Any], inputs: Inputs, tensors: MutableMapping[str, tensor_pb2.TensorProto]
+) -> None:
     first, types = instances[0], inputs.types
     if type(first) is not dict and len(types) > 1:
         raise invalid_argument(
@@ -140,7 +144,7 @@ def _fill_from_instances(instances: list[Any], inputs: Inputs, tensors: Any) -> 
         tensors[alias].CopyFrom(column)
 
 
-def _is_object(value: Any) -> bool:
+def _is_object(value: object) -> bool:
     return type(value) is dict and not is_base64(value)
 
 
@@ -177,7 +181,9 @@ def _walk_instances(instances: list[Any], inputs: Inputs, named: bool) -> dict[s
     return {alias: _built(values, types[alias], [len(instances), *shape]) for alias, (values, shape) in seen.items()}
 
 
-def _walk_item(value: Any, alias: str, types: Mapping[str, int], seen: dict[str, tuple[list[Any], list[int]]]) -> None:
+def _walk_item(
+    value: object, alias: str, types: Mapping[str, int], seen: dict[str, tuple[list[Any], list[int]]]
+) -> None:
     if alias not in types:
         raise invalid_argument(f"JSON object: does not have named input: {alias}")
     shape = _shape(value)
@@ -195,7 +201,7 @@ def _walk_item(value: Any, alias: str, types: Mapping[str, int], seen: dict[str,
     known += values
 
 
-def _tensor(value: Any, dtype: int) -> Any:
+def _tensor(value: object, dtype: int) -> tensor_pb2.TensorProto:
     tensor = _dense(value, dtype)
     if tensor is None:
         shape = _shape(value)
@@ -205,7 +211,7 @@ def _tensor(value: Any, dtype: int) -> Any:
     return tensor
 
 
-def _shape(value: Any) -> list[int]:
+def _shape(value: object) -> list[int]:
     """The shape of a nested list, assuming that all of it is like its first elements."""
     shape: list[int] = []
     while type(value) is list:
@@ -222,10 +228,10 @@ def _shape_text(shape: Sequence[int]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def _dense(value: Any, dtype: int) -> Any:
+def _dense(value: object, dtype: int) -> tensor_pb2.TensorProto | None:
     """The tensor of a value or a nested list, or None if it needs a closer look."""
     shape = _shape(value)
-    flat = [value]
+    flat: list[Any] = [value]
     for size in shape:
         if set(map(type, flat)) != {list} or set(map(len, flat)) != {size}:
             return None
@@ -247,7 +253,7 @@ def _dense(value: Any, dtype: int) -> Any:
     return _built(flat, dtype, shape)
 
 
-def _built(values: list[Any], dtype: int, shape: list[int]) -> Any:
+def _built(values: list[Any], dtype: int, shape: list[int]) -> tensor_pb2.TensorProto:
     if dtype in _FLOATS:
         return _from_floats(values, dtype, shape)
     proto = tensor_pb2.TensorProto(dtype=dtype)
@@ -257,7 +263,7 @@ def _built(values: list[Any], dtype: int, shape: list[int]) -> Any:
     return _shaped(proto, shape)
 
 
-def _from_floats(numbers: list[Any], dtype: int, shape: list[int]) -> Any:
+def _from_floats(numbers: list[Any], dtype: int, shape: list[int]) -> tensor_pb2.TensorProto:
     # Like RapidJSON's GetFloat: integers are rounded, and values out of range become infinite.
     with np.errstate(over="ignore"):
         proto = to_proto(np.array(numbers, np.float64).astype(numpy_dtype(dtype)))
@@ -265,7 +271,7 @@ def _from_floats(numbers: list[Any], dtype: int, shape: list[int]) -> Any:
     return _shaped(proto, shape)
 
 
-def _shaped(proto: Any, shape: list[int]) -> Any:
+def _shaped(proto: tensor_pb2.TensorProto, shape: list[int]) -> tensor_pb2.TensorProto:
     proto.tensor_shape.SetInParent()
     add = proto.tensor_shape.dim.add
     for size in shape:
@@ -273,7 +279,7 @@ def _shaped(proto: Any, shape: list[int]) -> Any:
     return proto
 
 
-def _walk(value: Any, level: int, shape: list[int], dtype: int, values: list[Any]) -> None:
+def _walk(value: object, level: int, shape: list[int], dtype: int, values: list[Any]) -> None:
     """Appends the elements of a nested list, or raises the real server's error for the first invalid one."""
     rank = len(shape)
     if type(value) is not list:
@@ -293,7 +299,7 @@ def _walk(value: Any, level: int, shape: list[int], dtype: int, values: list[Any
         _walk(item, level + 1, shape, dtype, values)
 
 
-def _element(value: Any, dtype: int) -> Any:
+def _element(value: object, dtype: int) -> object:
     kind = type(value)
     if kind is dict:
         if dtype != types_pb2.DT_STRING:
@@ -304,10 +310,10 @@ def _element(value: Any, dtype: int) -> Any:
             raise _type_error(value, dtype)
     elif dtype in _INTEGERS:
         low, high, _ = _INTEGERS[dtype]
-        if kind is not int or not low <= value <= high:
+        if type(value) is not int or not low <= value <= high:
             raise _type_error(value, dtype)
     elif dtype == types_pb2.DT_STRING:
-        if kind is not str:
+        if type(value) is not str:
             raise _type_error(value, dtype)
         return value.encode()
     elif dtype == types_pb2.DT_BOOL:
@@ -318,5 +324,5 @@ def _element(value: Any, dtype: int) -> Any:
     return value
 
 
-def _type_error(value: Any, dtype: int) -> StatusError:
+def _type_error(value: object, dtype: int) -> StatusError:
     return format_error(value, f"Type: {json_text.type_name(value)} is not of expected type: {dtype_name(dtype)}")

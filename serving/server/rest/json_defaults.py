@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from serving.protos import types_pb2
+from serving.protos import tensor_pb2, types_pb2
 from serving.tensors import TensorParseError, rows_of, to_numpy
 
 _SMALL_FLOATS = (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
@@ -26,7 +26,7 @@ class Inputs:
     """
 
     types: Mapping[str, int]
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, tensor_pb2.TensorProto] = field(default_factory=dict)
 
     @property
     def required(self) -> frozenset[str]:
@@ -53,7 +53,7 @@ def filled_rows(rows: Sequence[dict[str, Any]], inputs: Inputs) -> list[dict[str
     return [row if row.keys() == given else values | row for row in rows]
 
 
-def _row(default: Any) -> list[Any]:
+def _row(default: tensor_pb2.TensorProto) -> list[Any]:
     """The only row of a TensorProto as a JSON value; nothing when it has none or several."""
     if rows_of(default) != 1:
         return []
@@ -64,10 +64,10 @@ def _row(default: Any) -> list[Any]:
     if default.dtype in _SMALL_FLOATS:
         array = array.astype(float)
     values: list[Any] = array.tolist()
-    return _texts(values) if array.dtype.hasobject else values
+    return [_texts(value) for value in values] if array.dtype.hasobject else values
 
 
-def _texts(value: Any) -> Any:
+def _texts(value: list[Any] | bytes) -> object:
     if isinstance(value, list):
         return [_texts(item) for item in value]
     try:

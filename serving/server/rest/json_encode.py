@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy.typing as npt
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
-from serving.protos import get_model_metadata_pb2
+from serving.protos import classification_pb2, get_model_metadata_pb2, get_model_status_pb2, regression_pb2, tensor_pb2
 from serving.server.errors import StatusError, invalid_argument
 from serving.server.rest.json_decode import Format
 from serving.server.rest.json_numbers import decimal32, number_rows
@@ -39,7 +40,7 @@ _ESCAPES = {chr(i): f"\\u{i:04X}" for i in range(32)} | {
 _MAX_RANK = 63
 
 
-def predict_response(outputs: Mapping[str, Any], layout: Format) -> bytes:
+def predict_response(outputs: Mapping[str, tensor_pb2.TensorProto], layout: Format) -> bytes:
     """The response to a predict request.
 
     Args:
@@ -54,7 +55,7 @@ def predict_response(outputs: Mapping[str, Any], layout: Format) -> bytes:
     return _text(_rows(outputs) if layout is Format.ROW else _columns(outputs))
 
 
-def classification_response(result: Any) -> bytes:
+def classification_response(result: classification_pb2.ClassificationResult) -> bytes:
     """A ``ClassificationResult`` as JSON."""
     if not result.classifications:
         raise invalid_argument("Cannot convert empty ClassificationResults to JSON")
@@ -65,7 +66,7 @@ def classification_response(result: Any) -> bytes:
     return _text(f'{{\n{_INDENT}"results": [{", ".join(rows)}\n{_INDENT}]\n}}')
 
 
-def regression_response(result: Any) -> bytes:
+def regression_response(result: regression_pb2.RegressionResult) -> bytes:
     """A ``RegressionResult`` as JSON."""
     if not result.regressions:
         raise invalid_argument("Cannot convert empty RegressionResults to JSON")
@@ -73,12 +74,12 @@ def regression_response(result: Any) -> bytes:
     return _text(f'{{\n{_INDENT}"results": [{values}]\n}}')
 
 
-def status_response(response: Any) -> bytes:
+def status_response(response: get_model_status_pb2.GetModelStatusResponse) -> bytes:
     """A ``GetModelStatusResponse`` as JSON."""
     return (_proto(response, names=False) + "\n").encode()
 
 
-def metadata_response(response: Any) -> bytes:
+def metadata_response(response: get_model_metadata_pb2.GetModelMetadataResponse) -> bytes:
     """A ``GetModelMetadataResponse`` as JSON."""
     signatures = get_model_metadata_pb2.SignatureDefMap()
     if _METADATA_FIELD not in response.metadata:
@@ -95,14 +96,14 @@ def error_response(message: str) -> bytes:
     return _text(f'{{\n{_INDENT}"error": {_string(message)}\n}}')
 
 
-def _proto(message: Any, *, names: bool) -> str:
+def _proto(message: Message, *, names: bool) -> str:
     # C++ indents by one space.
     return json_format.MessageToJson(
         message, preserving_proto_field_name=names, always_print_fields_with_no_presence=True, indent=1
     )
 
 
-def _rows(outputs: Mapping[str, Any]) -> str:
+def _rows(outputs: Mapping[str, tensor_pb2.TensorProto]) -> str:
     arrays: dict[str, npt.NDArray[Any]] = {}
     batch = -1
     for alias in sorted(outputs):
@@ -134,7 +135,7 @@ def _rows(outputs: Mapping[str, Any]) -> str:
     return f'{{\n{_INDENT}"predictions": [{body}\n{_INDENT}]\n}}'
 
 
-def _columns(outputs: Mapping[str, Any]) -> str:
+def _columns(outputs: Mapping[str, tensor_pb2.TensorProto]) -> str:
     named = len(outputs) > 1
     texts: list[str] = []
     for alias in sorted(outputs):
@@ -145,7 +146,7 @@ def _columns(outputs: Mapping[str, Any]) -> str:
     return f'{{\n{_INDENT}"outputs": {body}\n}}'
 
 
-def _array(alias: str, tensor: Any) -> npt.NDArray[Any]:
+def _array(alias: str, tensor: tensor_pb2.TensorProto) -> npt.NDArray[Any]:
     rank = len(tensor.tensor_shape.dim)
     if rank > _MAX_RANK:
         raise invalid_argument(

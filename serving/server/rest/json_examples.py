@@ -3,12 +3,11 @@
 Source: ``FillClassifyRegressRequestFromJson`` in ``util/json_tensor.cc``.
 """
 
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 
-from serving.protos import classification_pb2, regression_pb2
+from serving.protos import classification_pb2, example_pb2, feature_pb2, model_pb2, regression_pb2
 from serving.server.errors import invalid_argument
 from serving.server.rest import json_text
 from serving.server.rest.json_decode import fill_signature
@@ -17,10 +16,10 @@ from serving.server.rest.json_text import format_error
 _INT64 = range(-(1 << 63), 1 << 63)
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 
-Request = TypeVar("Request")
+R = TypeVar("R", classification_pb2.ClassificationRequest, regression_pb2.RegressionRequest)
 
 
-def classification_request(body: bytes, spec: Any) -> Any:
+def classification_request(body: bytes, spec: model_pb2.ModelSpec) -> classification_pb2.ClassificationRequest:
     """Reads a classify request.
 
     Args:
@@ -36,21 +35,22 @@ def classification_request(body: bytes, spec: Any) -> Any:
     return _request(body, spec, classification_pb2.ClassificationRequest)
 
 
-def regression_request(body: bytes, spec: Any) -> Any:
+def regression_request(body: bytes, spec: model_pb2.ModelSpec) -> regression_pb2.RegressionRequest:
     """Reads a regress request into a ``RegressionRequest``; see ``classification_request``."""
     return _request(body, spec, regression_pb2.RegressionRequest)
 
 
-def _request(body: bytes, spec: Any, make: Callable[..., Any]) -> Any:
+def _request(body: bytes, spec: model_pb2.ModelSpec, make: type[R]) -> R:
     document = json_text.parse(body)
     request = make(model_spec=spec)
-    fill_signature(document, request)
+    fill_signature(document, request.model_spec)
     if "context" in document:
-        listed = request.input.example_list_with_context
-        listed.context.SetInParent()
-        _fill_example(document["context"], listed.context)
+        with_context = request.input.example_list_with_context
+        with_context.context.SetInParent()
+        _fill_example(document["context"], with_context.context)
+        listed = with_context.examples
     else:
-        listed = request.input.example_list
+        listed = request.input.example_list.examples
     if "examples" not in document:
         # The real server says "classify" for regress as well.
         raise format_error(document, "When method is classify, key 'examples' is expected and was not found")
@@ -60,11 +60,11 @@ def _request(body: bytes, spec: Any, make: Callable[..., Any]) -> Any:
     if not examples:
         raise format_error(document, "'examples' value is an empty array")
     for example in examples:
-        _fill_example(example, listed.examples.add())
+        _fill_example(example, listed.add())
     return request
 
 
-def _fill_example(value: Any, example: Any) -> None:
+def _fill_example(value: object, example: example_pb2.Example) -> None:
     if type(value) is not dict:
         raise invalid_argument(f"Example must be JSON object but got JSON {json_text.type_name(value)}")
     features = example.features.feature
@@ -72,7 +72,7 @@ def _fill_example(value: Any, example: Any) -> None:
         _fill_feature(name, content if type(content) is list else [content], features[name])
 
 
-def _fill_feature(name: str, values: list[Any], feature: Any) -> None:
+def _fill_feature(name: str, values: list[Any], feature: feature_pb2.Feature) -> None:
     kinds = set(map(type, values))
     if kinds == {str}:
         feature.bytes_list.value.extend(map(str.encode, values))
@@ -85,14 +85,14 @@ def _fill_feature(name: str, values: list[Any], feature: Any) -> None:
             _add_value(name, value, feature)
 
 
-def _add_value(name: str, value: Any, feature: Any) -> None:
+def _add_value(name: str, value: object, feature: feature_pb2.Feature) -> None:
     if type(value) is str:
         _list_of("bytes_list", name, feature).append(value.encode())
     elif json_text.is_base64(value):
         _list_of("bytes_list", name, feature).append(json_text.base64_bytes(value))
     elif type(value) is float:
         _list_of("float_list", name, feature).extend(_floats([value]))
-    elif type(value) in (int, bool):
+    elif isinstance(value, int):
         integers = _list_of("int64_list", name, feature)
         if value not in _INT64:
             raise invalid_argument(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
@@ -108,7 +108,7 @@ def _floats(values: list[float]) -> list[float]:
     return rounded
 
 
-def _list_of(kind: str, name: str, feature: Any) -> Any:
+def _list_of(kind: str, name: str, feature: feature_pb2.Feature) -> Any:
     """The list of a feature's values; the first value determines its type."""
     chosen = feature.WhichOneof("kind")
     if chosen not in (None, kind):

@@ -7,7 +7,7 @@ import binascii
 import re
 from base64 import b64decode
 from itertools import takewhile
-from typing import Any
+from typing import Any, TypeGuard
 
 import rapidjson
 
@@ -54,12 +54,12 @@ def parse(body: bytes) -> dict[str, Any]:
     return document
 
 
-def format_error(value: Any, problem: str) -> StatusError:
+def format_error(value: object, problem: str) -> StatusError:
     """The error for a value of the wrong form."""
     return invalid_argument(f"JSON Value: {value_text(value)} {problem}")
 
 
-def value_text(value: Any) -> str:
+def value_text(value: object) -> str:
     """A parsed value as the real server prints it in messages: on one line, truncated."""
     if type(value) is float:
         return decimal32(value) if -_MAX_FLOAT <= value <= _MAX_FLOAT else decimal64(value)
@@ -67,7 +67,7 @@ def value_text(value: Any) -> str:
     return text.decode() if len(text) <= _MAX_BYTES else text[:_MAX_BYTES].decode(errors="ignore") + "..."
 
 
-def type_name(value: Any) -> str:
+def type_name(value: object) -> str:
     """RapidJSON's name for a parsed value's type."""
     if value is None:
         return "Null"
@@ -76,12 +76,12 @@ def type_name(value: Any) -> str:
     return _TYPE_NAMES.get(type(value), "Number")
 
 
-def is_base64(value: Any) -> bool:
+def is_base64(value: object) -> TypeGuard[dict[str, str]]:
     """Whether the value is an object that represents bytes: ``{"b64": "..."}`` and nothing else."""
     return type(value) is dict and len(value) == 1 and type(value.get("b64")) is str
 
 
-def base64_bytes(value: Any) -> bytes:
+def base64_bytes(value: object) -> bytes:
     """The bytes that a ``{"b64": "..."}`` object represents.
 
     Whitespace is skipped and padding may be left out, as in Abseil.
@@ -103,7 +103,7 @@ def base64_bytes(value: Any) -> bytes:
         raise invalid_argument("Unable to base64 decode") from None
 
 
-def _first_value(text: bytes) -> Any:
+def _first_value(text: bytes) -> object:
     try:
         return rapidjson.loads(text, number_mode=_NUMBERS)
     except rapidjson.JSONDecodeError as error:
@@ -113,17 +113,20 @@ def _first_value(text: bytes) -> Any:
         return rapidjson.loads(text[: int(found[1])], number_mode=_NUMBERS)
 
 
-def _pruned(value: Any, budget: list[int], depth: int) -> Any:
+def _pruned(value: object, budget: list[int], depth: int) -> object:
     """As much of a value as fits into a message: each part of it takes at least one character."""
     budget[0] -= 1
     if type(value) is str:
         budget[0] -= len(value)
         return value[: _MAX_BYTES + 1]
-    if depth > _MAX_BYTES or type(value) not in (list, dict):
-        return value if type(value) not in (list, dict) else type(value)()
     if type(value) is list:
-        return [_pruned(item, budget, depth + 1) for item in takewhile(lambda _: budget[0] > 0, value)]
-    pruned: dict[str, Any] = {}
+        items = value if depth <= _MAX_BYTES else []
+        return [_pruned(item, budget, depth + 1) for item in takewhile(lambda _: budget[0] > 0, items)]
+    if type(value) is not dict:
+        return value
+    pruned: dict[str, object] = {}
+    if depth > _MAX_BYTES:
+        return pruned
     for key, item in value.items():
         if budget[0] <= 0:
             break

@@ -6,7 +6,6 @@ are matched against is the raw one, query string included).
 
 import re
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from serving.protos import model_pb2
@@ -35,7 +34,7 @@ class Route:
     """
 
     method: str
-    spec: Any
+    spec: model_pb2.ModelSpec
 
 
 def target_path(target: str) -> str:
@@ -48,6 +47,14 @@ def target_path(target: str) -> str:
 def is_api(path: str) -> bool:
     """Whether the path belongs to the API at all; others are not found."""
     return _API.fullmatch(path) is not None
+
+
+def is_for_a_model(http_method: str, path: str) -> bool:
+    """Whether a request is for inference or metadata, what gRPC's PredictionService does."""
+    if http_method == "POST":
+        return _INFERENCE.fullmatch(path) is not None
+    found = _STATUS.fullmatch(path) if http_method == "GET" else None
+    return found is not None and found[4] == "metadata"
 
 
 def parse(http_method: str, path: str) -> Route:

@@ -1,13 +1,13 @@
 """The HTTP server under the REST API: one thread waits for all clients, so slow or silent ones don't occupy threads."""
 
 import asyncio
-import functools
 import logging
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from serving.server.operations.request_limit import RequestLimit
 from serving.server.rest.app import RestApp
 from serving.server.rest.body import Budget
 from serving.server.rest.connection import Connection, Service
@@ -32,6 +32,7 @@ class RestServer:
         app: answers requests, in threads.
         threads: inference requests processed concurrently.
         budget: memory for bodies.
+        limit: the requests for models that are accepted; others are refused with 429. None: no limit.
         max_connections: more are closed immediately.
         reuse_port: share the port with other processes.
 
@@ -49,6 +50,7 @@ class RestServer:
         threads: int,
         *,
         budget: Budget,
+        limit: RequestLimit | None,
         max_connections: int,
         reuse_port: bool = False,
     ) -> None:
@@ -62,6 +64,7 @@ class RestServer:
         )
         self.port = int(self._listener.getsockname()[1])
         self._app = app
+        self._limit = limit
         self._executor = ThreadPoolExecutor(threads + _OTHER_THREADS, thread_name_prefix="rest")
         self._service = Service(self._answer, budget, lambda: self._is_stopping)
         self._max_connections = max_connections
@@ -106,7 +109,15 @@ class RestServer:
             writer.close()
 
     async def _answer(self, request: Request) -> Response:
-        return await self._loop.run_in_executor(self._executor, functools.partial(self._app.answer, request))
+        limit = self._limit if self._limit is not None and self._app.is_for_a_model(request) else None
+        # Here, not in a thread: when all are busy, a refusal would come too late to be useful.
+        refusal = limit.enter() if limit is not None else None
+        if refusal is not None:
+            return self._app.refuse(refusal)
+        answer = self._executor.submit(self._app.answer, request)
+        if limit is not None:
+            answer.add_done_callback(lambda _: limit.leave())
+        return await asyncio.wrap_future(answer)
 
     async def _drain(self, grace: float) -> None:
         end = self._loop.time() + grace

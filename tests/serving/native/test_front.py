@@ -17,6 +17,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.native.front import Front
 from serving.native.library import why_not
+from tests.serving.live import wait_for
 from tests.serving.native.front_server import BEHIND, SECONDS, Served, check, request_of, rows
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -210,6 +211,23 @@ def test_too_many_at_once(serve: Callable[..., Served]) -> None:
     check(served.predict(request_of(rows(1))), rows(1))
 
 
+def test_requests_answered_elsewhere_count_too(serve: Callable[..., Served]) -> None:
+    served = serve(max_concurrent=2)
+    call, release = served.hold()
+    assert served.front.enter()
+    assert not served.front.enter()
+    assert served.refusal(request_of(rows(1))).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    served.front.leave()
+    waiting = served.later(request_of(rows(1)))
+    served.wait_for_waiting(1)
+    assert not served.front.enter()
+    release()
+    assert call.result()
+    assert waiting.result()
+    wait_for(served.front.enter, SECONDS, "the end of the held request")
+    assert served.front.arrivals().refused_requests == 1, "only its own"
+
+
 def test_an_expired_request_is_not_run(served: Served) -> None:
     _, release = served.hold()
     late = served.later(request_of(rows(1)), timeout=2.0)
@@ -241,7 +259,7 @@ def test_other_calls_are_forwarded_completely(served: Served) -> None:
     assert list(chat) == [b"A", b"!", b"", b"!", b"C", b"!"]
     with pytest.raises(grpc.RpcError) as caught:
         served.channel.unary_unary("/test/None")(b"", timeout=SECONDS)
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_compressed_messages(served: Served) -> None:

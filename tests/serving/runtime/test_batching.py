@@ -22,6 +22,7 @@ from serving.server.errors import StatusError
 from serving.server.execution import ops
 from serving.server.execution.saved_model import SavedModelServable
 from serving.server.operations.batch_metrics import BatchMetrics
+from serving.server.operations.request_limit import RequestLimit
 from tests.serving.example_models import OneModelCore
 from tests.serving.live import wait_for
 from tests.serving.models import export_tf1
@@ -32,7 +33,7 @@ _OPTIONS = BatchingOptions(
 )
 
 
-class Rows(tf.Module):  # type: ignore[misc]
+class Rows(tf.Module):
     """Returns for each row its own sum and joined words, and how many rows ran together."""
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class Rows(tf.Module):  # type: ignore[misc]
 
     @tf.function(
         input_signature=[tf.TensorSpec([None, None], tf.float32, "x"), tf.TensorSpec([None, None], tf.string, "words")]
-    )  # type: ignore[untyped-decorator]
+    )
     def run(self, x: tf.Tensor, words: tf.Tensor) -> dict[str, tf.Tensor]:
         together = tf.fill(tf.shape(x)[:1], tf.shape(x)[0])
         with tf.control_dependencies([tf.debugging.assert_non_negative(x, message="no negative numbers")]):
@@ -193,7 +194,7 @@ def test_an_input_with_a_different_rank_runs_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sizes", [(), (2, 4, 16)], ids=["any size", "allowed sizes"])
 def test_no_rows_keep_the_shapes_of_the_outputs(tmp_path: Path, sizes: tuple[int, ...]) -> None:
-    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
     def pairs(x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"pairs": tf.stack([x, -x], 2), "text": tf.strings.as_string(x)}
 
@@ -211,7 +212,7 @@ def test_no_rows_keep_the_shapes_of_the_outputs(tmp_path: Path, sizes: tuple[int
 @pytest.fixture(scope="module")
 def server(rows: SavedModelServable) -> Iterator[str]:
     handlers = Handlers(OneModelCore("recommender", 1, rows))  # type: ignore[arg-type]
-    running = GrpcServer(handlers, threads=4, max_concurrent=64)
+    running = GrpcServer(handlers, threads=4, limit=RequestLimit(64, lambda: None))
     port = running.listen("localhost:0")
     running.start()
     yield f"localhost:{port}"
@@ -284,7 +285,8 @@ def test_excess_is_refused(rows: SavedModelServable) -> None:
             held.wait(60)
             return super().acquire(spec)
 
-    running = GrpcServer(Handlers(Slow("recommender", 1, rows)), threads=2, max_concurrent=5)  # type: ignore[arg-type]
+    handlers = Handlers(Slow("recommender", 1, rows))  # type: ignore[arg-type]
+    running = GrpcServer(handlers, threads=2, limit=RequestLimit(5, lambda: None))
     call = stub(f"localhost:{running.listen('localhost:0')}")
     running.start()
     futures = [call.future(request(2), timeout=60) for _ in range(12)]

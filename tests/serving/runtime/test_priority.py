@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving.private.tensorflow import library
 from serving.protos import config_pb2
-from serving.runtime.c_api import library
 from serving.runtime.priority import considerate, is_loading, with_pool
 from serving.runtime.session import SavedModelSession
 from serving.runtime.tensors import proto_from_tensor, tensor_from_proto

@@ -6,8 +6,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.private.tensorflow import TensorFlowError, library
 from serving.protos import tensor_pb2, types_pb2
-from serving.runtime.c_api import TensorFlowError, library
 from serving.runtime.tensors import TensorCache, proto_from_tensor, tensor_from_proto
 
 _TEXTS = st.lists(st.one_of(st.binary(max_size=40), st.text(max_size=30).map(str.encode)), min_size=1, max_size=12)
@@ -56,9 +56,10 @@ def test_shapes_that_numpy_does_not_support(dtype: int) -> None:
         for size in sizes:
             proto.tensor_shape.dim.add(size=size)
         if 0 not in sizes:
-            {"int_val": proto.int_val, "float_val": proto.float_val, "string_val": proto.string_val}[
-                {types_pb2.DT_INT32: "int_val", types_pb2.DT_FLOAT: "float_val"}.get(dtype, "string_val")
-            ].append(b"" if dtype == types_pb2.DT_STRING else 5)
+            if dtype == types_pb2.DT_STRING:
+                proto.string_val.append(b"")
+            else:
+                (proto.int_val if dtype == types_pb2.DT_INT32 else proto.float_val).append(5)
         assert [dimension.size for dimension in round_trip(proto).tensor_shape.dim] == sizes
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from serving.server.compatibility import ROUTES, RPCS, render
-from serving.server.flags import FLAGS
 from serving.server.operations.config_fields import CONFIG_FIELDS
+from serving.server.options import FLAGS
 
 _PAGE = Path(__file__).resolve().parents[3] / "docs" / "serving_compatibility.md"
 

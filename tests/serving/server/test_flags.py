@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from serving.server import flags
-from serving.server.flags import FLAGS
+from serving.server.lifecycle.policies import TRANSITION_POLICIES
+from serving.server.options import FLAGS, Policy, ServerOptions
 from tests.serving.live import ROOT
 
 _CPUS = len(os.sched_getaffinity(0))
@@ -43,7 +45,7 @@ TENSORFLOW_SERVING = {
     "platform_config_file": "",
     "per_process_gpu_memory_fraction": 0.0,
     "saved_model_tags": "serve",
-    "grpc_channel_arguments": "",
+    "grpc_channel_arguments": (),  # the empty text
     "grpc_max_threads": 4 * _CPUS,
     "enable_model_warmup": True,
     "num_request_iterations_for_warmup": 0,
@@ -68,12 +70,7 @@ TENSORFLOW_SERVING = {
 def test_every_flag_of_tensorflow_serving_exists_with_its_default() -> None:
     assert {flag.name: flag.default for flag in FLAGS if not flag.ours} == TENSORFLOW_SERVING
     assert not {flag.name for flag in FLAGS if flag.ours} & set(TENSORFLOW_SERVING)
-    options = vars(flags.parse(["--model_base_path=/a"]))
-    assert options.pop("grpc_channel_arguments") == []
-    assert options.pop("model_base_path") == "/a"
-    for name, value in options.items():
-        assert value == next(flag.default for flag in FLAGS if flag.name == name)
-    assert len(options) == len(FLAGS) - 2
+    assert flags.parse(["--model_base_path=/a"]) == ServerOptions(model_base_path="/a")
 
 
 def test_every_flag_says_how_it_compares() -> None:
@@ -82,7 +79,12 @@ def test_every_flag_says_how_it_compares() -> None:
         assert flag.help
         assert flag.support in ("works", "differs", "refused")
         assert flag.note or flag.support == "works", flag.name
-        assert {"bool": bool, "int": int, "float": float, "string": str}[flag.kind] is type(flag.default), flag.name
+        value = flag.parse(str(flag.default)) if flag.default != () else flag.parse("")
+        assert (value, type(value)) == (flag.default, type(flag.default)), flag.name
+
+
+def test_every_policy_can_be_chosen() -> None:
+    assert set(TRANSITION_POLICIES) == set(get_args(Policy))
 
 
 def test_values() -> None:
@@ -98,7 +100,7 @@ def test_values() -> None:
     assert (options.port, options.rest_api_port, options.model_name) == (9000, -1, "模型")
     assert options.model_base_path == str(Path.cwd() / "models/x")
     assert (options.enable_model_warmup, options.enable_batching, options.prefer_tflite_model) == (False, True, True)
-    assert options.grpc_channel_arguments == [("grpc.max_connection_age_ms", 2000), ("a", "b"), ("c", -1)]
+    assert options.grpc_channel_arguments == (("grpc.max_connection_age_ms", 2000), ("a", "b"), ("c", -1))
     assert (options.load_retry_interval_micros, options.file_system_poll_wait_seconds) == (-5, -1)
     assert (options.enable_profiler, options.shutdown_grace_seconds) == (False, 0.5)
     assert (options.per_process_gpu_memory_fraction, options.skip_initialize_tpu) == (0.25, True)

@@ -340,8 +340,8 @@ def test_the_wire_form_of_regressions() -> None:
 def test_a_tf2_model_classifies(tmp_path: Path) -> None:
     """``tf.saved_model.save`` writes the predict method's name regardless of the signature's purpose."""
 
-    class Tf2(tf.Module):  # type: ignore[misc]
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])  # type: ignore[untyped-decorator]
+    class Tf2(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
         def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             x = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([], tf.float32)})["x"]
             return {"scores": tf.stack([x, -x], axis=1)}

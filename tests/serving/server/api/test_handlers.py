@@ -435,8 +435,8 @@ def test_end_to_end_over_grpc(tmp_path: Path) -> None:
 def test_the_remaining_time_reaches_the_model(tmp_path: Path) -> None:
     """A request whose deadline passes while the model runs fails accordingly, and is counted that way."""
 
-    class Slow(tf.Module):  # type: ignore[misc]
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])  # type: ignore[untyped-decorator]
+    class Slow(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
         def regress(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             end = tf.timestamp() + 20.0
             now = tf.while_loop(lambda now: now < end, lambda _: tf.timestamp(), [tf.timestamp()])[0]

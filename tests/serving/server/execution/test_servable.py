@@ -107,7 +107,7 @@ def test_warm_up_options(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
         load(version)
 
 
-class TextSearch(tf.Module):  # type: ignore[misc]
+class TextSearch(tf.Module):
     """TF-Text's tokens, hashed into a vector, searched by ScaNN: both op libraries in one graph."""
 
     def __init__(self, words: list[str]) -> None:
@@ -129,7 +129,7 @@ class TextSearch(tf.Module):  # type: ignore[misc]
         hashed = tf.ragged.map_flat_values(lambda t: tf.strings.to_hash_bucket_fast(t, 64), tokens)
         return tf.math.l2_normalize(tf.reduce_sum(tf.one_hot(hashed.to_tensor(-1), 64), axis=1), axis=-1)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def search(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         searcher = self._from_module(self.state)
         rows, scores = searcher.search_batched(self.embed(text))

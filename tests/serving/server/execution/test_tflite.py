@@ -23,7 +23,7 @@ from serving.server.lifecycle.loader import LoaderOptions, ModelLoader
 _WORDS = ("one", "日本", "")
 
 
-class _Model(tf.Module):  # type: ignore[misc]
+class _Model(tf.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weights = tf.Variable(tf.reshape(tf.range(8.0), [4, 2]))

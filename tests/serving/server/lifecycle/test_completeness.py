@@ -11,8 +11,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from serving import manifest
+from serving.private.tensorflow import TensorFlowError
 from serving.protos import config_pb2
-from serving.runtime.c_api import TensorFlowError
 from serving.runtime.checkpoint import shard_sizes
 from serving.server.errors import StatusError
 from serving.server.lifecycle.completeness import CompletenessCheck, stamp_of
@@ -47,14 +47,14 @@ def no_such_output(path: Path) -> None:
     (path / "saved_model.pb").write_bytes(model.SerializeToString())
 
 
-class WithAsset(tf.Module):  # type: ignore[misc]
+class WithAsset(tf.Module):
     """Reads its asset only on request, like a vector index that is kept in a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.asset = tf.saved_model.Asset(str(path))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "x")])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "x")])
     def read(self, x: Any) -> dict[str, Any]:
         return {"y": tf.strings.join([x, tf.io.read_file(self.asset.asset_path)])}
 

@@ -462,7 +462,9 @@ def test_logging_configs(core: ServerCore[str], tmp_path: Path) -> None:
     write(tmp_path / "a", 1)
     sampled = "logging_config { sampling_config { sampling_rate: 0.5 } }"
     core.start(config_of(entry("a", tmp_path / "a", sampled), entry("b", tmp_path / "a")))
-    assert core.logging_config("a").sampling_config.sampling_rate == 0.5
+    logging_config = core.logging_config("a")
+    assert logging_config is not None
+    assert logging_config.sampling_config.sampling_rate == 0.5
     assert core.logging_config("b") is None
     assert core.logging_config("c") is None
     core.reload(config_of(entry("a", tmp_path / "a")), 60)
@@ -474,7 +476,9 @@ def test_the_config_in_force_is_a_copy(core: ServerCore[str], tmp_path: Path) ->
     config = config_of(entry("a", tmp_path / "a"))
     core.start(config)
     config.model_config_list.config[0].name = "changed"
-    assert core.model_config("a").name == "a"
+    in_force = core.model_config("a")
+    assert in_force is not None
+    assert in_force.name == "a"
     assert [model.name for model in core.config.model_config_list.config] == ["a"]
 
 

@@ -1,6 +1,5 @@
 """Versions that are added and removed under a live server."""
 
-import argparse
 import json
 import os
 import re
@@ -383,17 +382,17 @@ def test_an_address_in_use_is_reported_before_anything_is_loaded(tmp_path: Path,
 
 def test_unavailable_addresses(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for flags, message in (
-        ({"port": 8500, "rest_api_port": 8500}, "--port and --rest_api_port are both 8500"),
-        ({"grpc_socket_path": str(tmp_path / "file")}, "the path exists and is not a socket"),
-        ({"grpc_socket_path": str(tmp_path / "no" / "socket")}, f"there is no directory {tmp_path / 'no'}"),
+    for values, message in (
+        ((8500, 8500, ""), "--port and --rest_api_port are both 8500"),
+        ((0, 0, str(tmp_path / "file")), "the path exists and is not a socket"),
+        ((0, 0, str(tmp_path / "no" / "socket")), f"there is no directory {tmp_path / 'no'}"),
     ):
         with pytest.raises(OSError, match=re.escape(message)):
-            addresses.check(argparse.Namespace(**{"port": 0, "rest_api_port": 0, "grpc_socket_path": ""} | flags))
+            addresses.check(*values)
     # The socket of a server that is gone does not matter, and -1 is a free port.
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "left"))
-    addresses.check(argparse.Namespace(port=0, rest_api_port=-1, grpc_socket_path=str(tmp_path / "left")))
+    addresses.check(0, -1, str(tmp_path / "left"))
 
 
 def test_a_healthy_start_logs_no_warnings(exports: dict[int, Path], tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ class Admin:
         try:
             call(request, timeout=_SECONDS, metadata=metadata, wait_for_ready=True)
         except grpc.RpcError as error:
-            self.details = str(error.details())  # type: ignore[attr-defined]
-            return error.code()  # type: ignore[attr-defined,no-any-return]
+            self.details = str(error.details())
+            return error.code()
         return grpc.StatusCode.OK
 
 

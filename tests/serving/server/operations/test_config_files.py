@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import text_format
+from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,12 +32,13 @@ from serving.server import flags
 from serving.server.operations import config_files
 from serving.server.operations.config_fields import CONFIG_FIELDS, refused_fields
 from serving.server.operations.config_files import ConfigFileError, ConfigFilePoller
+from serving.server.options import ServerOptions
 from tests.serving.live import ROOT, wait_for
 
 EXAMPLES = ROOT / "configs" / "serving"
 
 
-def options(*arguments: str) -> Any:
+def options(*arguments: str) -> ServerOptions:
     return flags.parse(["--model_base_path=/models/m", *arguments])
 
 
@@ -216,6 +218,7 @@ def test_a_versions_own_batching_parameters(tmp_path: Path) -> None:
     assert config_files.per_model_batching_parameters(tmp_path, shared) is None
     write(tmp_path / "batching_params.pbtxt", "max_batch_size { value: 2 } num_batch_threads { value: 77 }")
     own = config_files.per_model_batching_parameters(tmp_path, shared)
+    assert own is not None
     assert (own.max_batch_size.value, own.num_batch_threads.value, own.thread_pool_name.value) == (2, 4, "all")
     write(tmp_path / "batching_params.pbtxt", "max_batch_size {")
     assert "batching_params.pbtxt" in refusal(config_files.per_model_batching_parameters, tmp_path, shared)
@@ -301,9 +304,9 @@ def test_precision_in_the_platform_config(tmp_path: Path) -> None:
 
 
 def test_monitoring(tmp_path: Path) -> None:
-    assert not config_files.monitoring_config(options()).prometheus_config.enable
+    assert not config_files.monitoring_config("").prometheus_config.enable
     path = tmp_path / "monitoring.config"
-    given = options(f"--monitoring_config_file={path}")
+    given = str(path)
 
     def prometheus(text: str) -> tuple[bool, str]:
         config = config_files.monitoring_config((write(path, text), given)[1]).prometheus_config
@@ -317,11 +320,12 @@ def test_monitoring(tmp_path: Path) -> None:
 
 
 def test_ssl(tmp_path: Path) -> None:
-    assert config_files.ssl_config(options()) is None
+    assert config_files.ssl_config("") is None
     path = tmp_path / "ssl.config"
-    given = options(f"--ssl_config_file={path}")
+    given = str(path)
     write(path, 'server_key: "KEY\\nlines" server_cert: "CERT" custom_ca: "CA" client_verify: true')
     config = config_files.ssl_config(given)
+    assert config is not None
     assert (config.server_key, config.server_cert, config.custom_ca) == ("KEY\nlines", "CERT", "CA")
     assert config.client_verify
     write(path, 'server_key: "KEY"')
@@ -440,9 +444,15 @@ def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
     pytest.importorskip("grpc_tools")
     code = f"from pathlib import Path\nfrom serving.proto.generate import generate\ngenerate(Path({str(tmp_path)!r}))"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
     package = ROOT / "serving" / "proto"
-    present = {path.name: path.read_text() for path in [*package.glob("*_pb2*.py"), *package.glob("*_pb2*.pyi")]}
+    written, present = (
+        {
+            str(path.relative_to(folder)): path.read_text()
+            for kind in ("py", "pyi")
+            for path in folder.rglob(f"*_pb2*.{kind}")
+        }
+        for folder in (tmp_path, package)
+    )
     assert written == present
 
 
@@ -487,15 +497,18 @@ def test_profiler_messages_match_tensorflows_library() -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*")), ids=lambda path: path.name)
 def test_examples_are_well_formed(path: Path) -> None:
     """Every file in configs/serving is accepted by its flag."""
-    reader, flag = {
-        "models": (config_files.model_server_config, ["--model_config_file"]),
-        "batching": (config_files.session_bundle_config, ["--enable_batching", "--batching_parameters_file"]),
-        "session": (config_files.session_bundle_config, ["--tensorflow_session_config_file"]),
-        "platform": (config_files.session_bundle_config, ["--platform_config_file"]),
-        "monitoring": (config_files.monitoring_config, ["--monitoring_config_file"]),
-        "ssl": (config_files.ssl_config, ["--ssl_config_file"]),
-    }[path.stem]
-    assert reader(options(*flag[:-1], f"{flag[-1]}={path}")).ByteSize() > 0
+    bundle = config_files.session_bundle_config
+    readers: dict[str, Callable[[], Message | None]] = {
+        "models": lambda: config_files.model_server_config(options(f"--model_config_file={path}")),
+        "batching": lambda: bundle(options("--enable_batching", f"--batching_parameters_file={path}")),
+        "session": lambda: bundle(options(f"--tensorflow_session_config_file={path}")),
+        "platform": lambda: bundle(options(f"--platform_config_file={path}")),
+        "monitoring": lambda: config_files.monitoring_config(str(path)),
+        "ssl": lambda: config_files.ssl_config(str(path)),
+    }
+    config = readers[path.stem]()
+    assert config is not None
+    assert config.ByteSize() > 0
 
 
 def test_there_is_an_example_of_every_file() -> None:

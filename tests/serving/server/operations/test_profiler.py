@@ -59,7 +59,7 @@ print("tensorflow" in sys.modules, flush=True)
 """
 
 
-class _Product(tf.Module):  # type: ignore[misc]
+class _Product(tf.Module):
     def product(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": tf.matmul(x, x + 1.0, name=_OWN_NAME)}
 

@@ -1,6 +1,5 @@
 """A REST API over models that run through the C API, in this process."""
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,28 +7,23 @@ from typing import Any
 import pytest
 
 from serving.protos import model_server_config_pb2
+from serving.server import assembly
 from serving.server.api.handlers import Handlers
 from serving.server.lifecycle.core import CoreOptions, ServerCore
 from serving.server.lifecycle.loader import LoaderOptions, ModelLoader
 from serving.server.lifecycle.source import StoragePath
 from serving.server.operations.metrics import Metrics
-from serving.server.rest import RestServer, start_rest
+from serving.server.options import ServerOptions
+from serving.server.rest import RestOptions, RestServer, start_rest
 from tests.serving.example_models import export_examples
 from tests.serving.server.rest.rest_models import Client, export_rest_model
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
-def rest_options(**options: Any) -> argparse.Namespace:
-    """The flags that the REST API reads."""
-    flags: dict[str, Any] = {
-        "rest_api_port": -1,
-        "rest_api_num_threads": 4,
-        "rest_api_timeout_in_ms": 30_000,
-        "rest_api_enable_cors_support": False,
-        "monitoring_config_file": "",
-    }
-    return argparse.Namespace(**flags | options)
+def rest_options(**options: Any) -> RestOptions:
+    """Settings of a REST API on a free port with four threads, as the flags give them."""
+    return assembly.rest_options(ServerOptions(**{"rest_api_port": -1, "rest_api_num_threads": 4} | options))
 
 
 @pytest.fixture(scope="session")

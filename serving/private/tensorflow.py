@@ -9,14 +9,20 @@ import ctypes
 import functools
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_void_p
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
+from serving.private.interfaces import Interface
+
 _RUNTIME = "libtensorflow_cc.so.2"
+_FRAMEWORK = "libtensorflow_framework.so.2"
+WORKS = "2.20"
+"""Versions that are known to have all that is used here."""
 _ERRORS_ONLY = 3  # value of TF_CPP_MIN_LOG_LEVEL, which counts the suppressed severities
+# The name includes Abseil's release.
 _ABSEIL_LEVEL = "_ZN4absl12lts_2025012714SetMinLogLevelENS0_18LogSeverityAtLeastE"
 _ABSEIL_ERROR = 2
 
@@ -157,29 +163,37 @@ _LONG = frozenset(
 )
 
 
+def _file(name: str) -> Path:
+    spec = importlib.util.find_spec("tensorflow")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("the model server needs TensorFlow's libraries. Remedy: `pip install tensorflow`.")
+    return Path(spec.submodule_search_locations[0]) / name
+
+
 def library_path() -> Path:
     """The file of TensorFlow's C API.
 
     Raises:
         ImportError: TensorFlow is not installed.
     """
-    spec = importlib.util.find_spec("tensorflow")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError("the model server needs TensorFlow's libraries. Remedy: `pip install tensorflow`.")
-    return Path(spec.submodule_search_locations[0]) / _RUNTIME
+    return _file(_RUNTIME)
 
 
 @functools.cache
-def library() -> Any:
+def _loaded() -> ctypes.CDLL:
+    # Local symbols: the library exports a BoringSSL that must not shadow the OpenSSL of Python's own modules. Op
+    # libraries find their dependencies by the sonames they were linked with.
+    return ctypes.CDLL(str(library_path()), mode=ctypes.RTLD_LOCAL)
+
+
+@functools.cache
+def library() -> SimpleNamespace:
     """TensorFlow's C API, loaded on the first call.
 
     Raises:
         ImportError: TensorFlow is not installed.
     """
-    # Local symbols: the library exports a BoringSSL that must not shadow the OpenSSL of Python's own modules. Op
-    # libraries find their dependencies by the sonames they were linked with.
-    path = str(library_path())
-    long, short = ctypes.CDLL(path, mode=ctypes.RTLD_LOCAL), ctypes.PyDLL(path, mode=ctypes.RTLD_LOCAL)
+    long, short = _loaded(), ctypes.PyDLL(str(library_path()), mode=ctypes.RTLD_LOCAL)
     functions = SimpleNamespace()
     for name, (result, arguments) in SIGNATURES.items():
         function = getattr(long if name in _LONG else short, name)
@@ -190,11 +204,20 @@ def library() -> Any:
     return functions
 
 
+def framework() -> ctypes.CDLL:
+    """The library with TensorFlow's common parts, for its C++ functions.
+
+    Raises:
+        ImportError: TensorFlow is not installed.
+    """
+    _loaded()  # loads the framework too
+    return ctypes.CDLL(str(_file(_FRAMEWORK)), mode=ctypes.RTLD_LOCAL)
+
+
 def _keep_quiet(loaded: ctypes.CDLL) -> None:
     """Limits the parts of TensorFlow that log through Abseil, and ignore TF_CPP_MIN_LOG_LEVEL, to errors."""
     if int(os.environ.get("TF_CPP_MIN_LOG_LEVEL") or 0) < _ERRORS_ONLY:
         return
-    # The name includes Abseil's release; another TensorFlow has another name and would just log more.
     with contextlib.suppress(AttributeError):
         getattr(loaded, _ABSEIL_LEVEL)(_ABSEIL_ERROR)
 
@@ -251,6 +274,22 @@ def load_op_library(path: Path) -> None:
         status.check()
 
 
-def output_array(outputs: Sequence[Output]) -> Any:
+def output_array(outputs: Sequence[Output]) -> ctypes.Array[Output]:
     """A C array of ``TF_Output``."""
     return (Output * len(outputs))(*outputs)
+
+
+def _missing(names: Iterable[str]) -> list[str]:
+    try:
+        loaded = _loaded()
+    except (ImportError, OSError) as error:
+        return [f"{_RUNTIME} ({error})"]
+    return [name for name in names if not hasattr(loaded, name)]
+
+
+INTERFACES = (
+    Interface("tensorflow", WORKS, "to run models", lambda: _missing(SIGNATURES)),
+    Interface(
+        "tensorflow", WORKS, "to keep it quiet", lambda: _missing([_ABSEIL_LEVEL]), "TensorFlow logs more messages"
+    ),
+)

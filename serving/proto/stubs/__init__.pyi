@@ -1,0 +1,33 @@
+# fmt: off
+# ruff: noqa
+from serving.proto.stubs.tensorflow.core.example import example_pb2 as example_pb2
+from serving.proto.stubs.tensorflow.core.example import feature_pb2 as feature_pb2
+from serving.proto.stubs.tensorflow.core.framework import attr_value_pb2 as attr_value_pb2
+from serving.proto.stubs.tensorflow.core.framework import function_pb2 as function_pb2
+from serving.proto.stubs.tensorflow.core.framework import graph_pb2 as graph_pb2
+from serving.proto.stubs.tensorflow.core.framework import op_def_pb2 as op_def_pb2
+from serving.proto.stubs.tensorflow.core.framework import tensor_pb2 as tensor_pb2
+from serving.proto.stubs.tensorflow.core.framework import types_pb2 as types_pb2
+from serving.proto.stubs.tensorflow.core.protobuf import config_pb2 as config_pb2
+from serving.proto.stubs.tensorflow.core.protobuf import error_codes_pb2 as error_codes_pb2
+from serving.proto.stubs.tensorflow.core.protobuf import meta_graph_pb2 as meta_graph_pb2
+from serving.proto.stubs.tensorflow.core.protobuf import saved_model_pb2 as saved_model_pb2
+from serving.proto.stubs.tensorflow.core.protobuf import tensor_bundle_pb2 as tensor_bundle_pb2
+from serving.proto.stubs.tensorflow_serving.apis import classification_pb2 as classification_pb2
+from serving.proto.stubs.tensorflow_serving.apis import get_model_metadata_pb2 as get_model_metadata_pb2
+from serving.proto.stubs.tensorflow_serving.apis import get_model_status_pb2 as get_model_status_pb2
+from serving.proto.stubs.tensorflow_serving.apis import inference_pb2 as inference_pb2
+from serving.proto.stubs.tensorflow_serving.apis import input_pb2 as input_pb2
+from serving.proto.stubs.tensorflow_serving.apis import logging_pb2 as logging_pb2
+from serving.proto.stubs.tensorflow_serving.apis import model_management_pb2 as model_management_pb2
+from serving.proto.stubs.tensorflow_serving.apis import model_pb2 as model_pb2
+from serving.proto.stubs.tensorflow_serving.apis import predict_pb2 as predict_pb2
+from serving.proto.stubs.tensorflow_serving.apis import prediction_log_pb2 as prediction_log_pb2
+from serving.proto.stubs.tensorflow_serving.apis import regression_pb2 as regression_pb2
+from serving.proto.stubs.tensorflow_serving.apis import session_service_pb2 as session_service_pb2
+from serving.proto.stubs.tensorflow_serving.apis import status_pb2 as status_pb2
+from serving.proto.stubs.tensorflow_serving.config import file_system_storage_path_source_pb2 as file_system_storage_path_source_pb2
+from serving.proto.stubs.tensorflow_serving.config import log_collector_config_pb2 as log_collector_config_pb2
+from serving.proto.stubs.tensorflow_serving.config import logging_config_pb2 as logging_config_pb2
+from serving.proto.stubs.tensorflow_serving.config import model_server_config_pb2 as model_server_config_pb2
+from serving.proto.stubs.tensorflow_serving.config import platform_config_pb2 as platform_config_pb2
