@@ -83,9 +83,9 @@ class UserItems:
         kept = items[self.items]
         return UserItems(_bounds(kept)[self.indptr], self.items[kept])
 
-    def renamed(self, names: npt.NDArray[np.integer]) -> "UserItems":
-        """The same with item ``i`` called ``names[i]``."""
-        return UserItems(self.indptr, names[self.items])
+    def reindexed(self, index: npt.NDArray[np.integer]) -> "UserItems":
+        """The same with item ``i`` as ``index[i]``."""
+        return UserItems(self.indptr, index[self.items])
 
     def newest(self, length: int) -> npt.NDArray[np.int32]:
         """The newest ``length`` items of each user, int32 [U, length], newest first, -1 pads."""

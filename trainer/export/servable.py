@@ -159,7 +159,8 @@ class Servable(tf.Module):
         most = self._most(filters.k)
         count = tf.minimum(tf.maximum(most, self._candidates), self._size)
         rows, products = self._retrieve(request, filters, count)
-        scores, outputs = self._rank(request, rows, products, lambda: products)
+        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
+        scores, outputs = self._rank(request, vectors, products, lambda: products)
         scores = tf.where(request.nothing[:, tf.newaxis], products, scores)
         scores = tf.where(rows >= 0, scores, -np.inf)
         best = tf.math.top_k(scores, tf.minimum(most, count))
@@ -178,8 +179,9 @@ class Servable(tf.Module):
         item_ids = self._bounds.ranked(self._bounds.rows(inputs[contract.ITEM_IDS]))
         request = self._understand(self._bounded({name: inputs[name] for name in contract.QUERY_INPUTS}))
         rows = self._item_rows.lookup(item_ids)
-        products = tf.linalg.matvec(tf.gather(self._vectors, tf.maximum(rows, 0)), request.queries)
-        scores, outputs = self._rank(request, rows, products, lambda: self._fit_of(request, rows))
+        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
+        products = tf.linalg.matvec(vectors, request.queries)
+        scores, outputs = self._rank(request, vectors, products, lambda: self._fit_of(request, rows))
         popular = tf.gather(self._shares(request.language), tf.maximum(rows, 0), batch_dims=1)
         scores = tf.where(request.nothing[:, tf.newaxis], popular, scores)
         return {
@@ -248,10 +250,9 @@ class Servable(tf.Module):
         )
 
     def _rank(
-        self, request: Understood, rows: tf.Tensor, products: tf.Tensor, fit: Callable[[], tf.Tensor]
+        self, request: Understood, vectors: tf.Tensor, products: tf.Tensor, fit: Callable[[], tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Final scores [B, C] and raw outputs of the heads [B, C, heads] of the items in ``rows``."""
-        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
+        """Final scores [B, C] and raw outputs of the heads [B, C, heads] of items by their vectors [B, C, D]."""
         outputs = self._engine.outputs(request.queries, vectors)
         scores = self._engine.scores(self._engine.logits(products), outputs)
         return self._engine.reorder_found_by_text(scores, request.typed, fit, request.queries, vectors), outputs

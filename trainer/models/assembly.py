@@ -94,19 +94,22 @@ def make_item_table(
     )
 
 
-def item_table_of_run(run: Run, catalogue: Catalogue, *, known_ids: bool = True) -> ItemTable:
+def item_table_of_run(
+    run: Run, catalogue: Catalogue, *, own: Catalogue | None = None, known_ids: bool = True
+) -> ItemTable:
     """A catalogue as the model of a run sees it.
 
     Args:
         run: The run; category labels have the names of its settings.
         catalogue: That of the run, or another.
+        own: That of the run, if ``catalogue`` has the same items in other words; None: it is ``catalogue``.
         known_ids: False: the ids are those of another dataset, which may look like known ones but mean other items.
     """
     config, vocabulary = run.config, Vocabulary.load(run.vocabulary)
     names = CategoryNames.load(config.data.category_names, catalogue.category_labels)
-    known = None
-    if config.model.candidate.neighbours.enabled:
-        known = KnownItems(Catalogue.from_dataset(run.dataset()), vocabulary.items)
+    if not known_ids and config.model.candidate.neighbours.enabled:
+        own = Catalogue.from_dataset(run.dataset())
+    known = None if own is None else KnownItems(own, vocabulary.items)
     items = vocabulary.items if known_ids else []
     return make_item_table(config, catalogue, replace(vocabulary, items=items), names=names, known=known)
 

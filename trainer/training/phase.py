@@ -228,7 +228,7 @@ class Phase:
                 )
             return
         ids = self.items.ids.numpy()
-        histories = self._data.histories.renamed(ids - 1)
+        histories = self._data.histories.reindexed(ids - 1)
         regularization = choose_regularization(self.run, settings, self.hold_out, ids, histories, known)
         linear.fit(histories, self.items, regularization=regularization, new_items=settings.new_items)
 

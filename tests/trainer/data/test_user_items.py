@@ -35,7 +35,7 @@ def test_parts(some: UserItems) -> None:
     marked = np.array([True, False, False, True, True])
     assert _lists(some.only(marked)) == [[item for item in items if marked[item]] for items in _LISTS]
     names = np.array([10, 11, 12, 13, 14])
-    assert _lists(some.renamed(names)) == [[10 + item for item in items] for items in _LISTS]
+    assert _lists(some.reindexed(names)) == [[10 + item for item in items] for items in _LISTS]
 
 
 def test_the_newest_come_first(some: UserItems) -> None:
