@@ -1,4 +1,4 @@
-"""The exception for errors meant for users."""
+"""Errors meant for users."""
 
 
 class BabelrecError(Exception):
@@ -6,3 +6,8 @@ class BabelrecError(Exception):
 
     The text states the fault and the remedy; the command line prints it without a traceback.
     """
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Text for a message: of more than ``most`` characters the first, and an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."

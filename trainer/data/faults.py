@@ -6,6 +6,7 @@ import logging
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -54,6 +55,15 @@ class Origin:
         line = f"column `{self.column(column)}`: {text}"
         self.notes.append(line)
         _LOG.log(level, "%s, %s", self.file, line)
+
+    def collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
+        """Runs a query on the table; a failure is the file's."""
+        with reading(self.file):
+            return frame.collect(engine="streaming")
+
+    def aggregate(self, frame: pl.LazyFrame, /, **values: pl.Expr) -> tuple[Any, ...]:
+        """The values of expressions that aggregate the whole table, in their order."""
+        return self.collect(frame.select(value.alias(name) for name, value in values.items())).row(0)
 
 
 _WHOLE = "get or write the file again, it is truncated or damaged"
