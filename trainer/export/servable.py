@@ -127,7 +127,10 @@ class Servable(tf.Module):
         self._users = users
         self._item_rows = string_table(catalogue.item_ids)
         self._feature_values = {
-            feature.name: _value_table(feature, vocabulary.query_values[feature.name]) for feature in QUERY_FEATURES
+            feature.name: (_language_table if feature.is_language else string_table)(
+                vocabulary.query_values[feature.name]
+            )
+            for feature in QUERY_FEATURES
         }
         self._audiences = _language_table(audiences)
         self._popularity = variable(popularity, tf.float32)
@@ -509,10 +512,6 @@ def _default(each: contract.Input) -> Any:
 
 def _language_table(tags: Sequence[str]) -> tf.lookup.StaticHashTable:
     return string_table([tag.lower() for tag in tags])
-
-
-def _value_table(feature: QueryFeature, values: list[str]) -> tf.lookup.StaticHashTable:
-    return _language_table(values) if feature.is_language else string_table(values)
 
 
 def _lookup(feature: QueryFeature, table: tf.lookup.StaticHashTable, values: tf.Tensor) -> tf.Tensor:

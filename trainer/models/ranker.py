@@ -130,9 +130,9 @@ class CatalogueRanker:
         """
         return query_vectors(self._model, self._items, self._vectors, requests, sentences)
 
-    def outputs(self, requests: Requests, pairs: tuple[_Ints, _Ints]) -> _Floats:
-        """Raw outputs of the heads on pairs, float32 [E, heads]: see `score_pairs`."""
-        return score_pairs(self._model, self._items, requests, pairs, self._vectors, self._vectors)[1]
+    def score_pairs(self, requests: Requests, pairs: tuple[_Ints, _Ints]) -> tuple[_Floats, _Floats]:
+        """Retrieval logits [E] and raw outputs of the heads [E, heads] of given pairs: see the function."""
+        return score_pairs(self._model, self._items, requests, pairs, self._vectors, self._vectors)
 
     def _answer(self, requests: Requests) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         batch = requests.batch(self._engine.history_length)

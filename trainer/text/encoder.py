@@ -46,8 +46,9 @@ def encoder_handle(config: TextConfig, *, table: Literal["float", "quantized"] |
         return name
     path = Path(name).expanduser()
     if not path.is_dir():
+        known = " or ".join(f"`{name}`" for name in MUSE_ENCODERS)
         raise BabelrecError(
-            f"text.encoder {name!r} is neither {_quoted(MUSE_ENCODERS)} nor a URL, and no such directory "
+            f"text.encoder {name!r} is neither {known} nor a URL, and no such directory "
             "exists. Remedy: give a SavedModel directory or a handle such as "
             "https://tfhub.dev/google/universal-sentence-encoder-multilingual/3"
         )
@@ -196,7 +197,3 @@ def _remove(path: Path) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0]
-
-
-def _quoted(names: dict[str, Any]) -> str:
-    return " or ".join(f"`{name}`" for name in names)

@@ -32,11 +32,7 @@ from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.impressions import impression_metrics
 from trainer.evaluation.metrics.per_user import PerUserMetrics, summaries
 from trainer.evaluation.metrics.slices import SliceSize
-from trainer.evaluation.protocols.impression_scores import (
-    click_through,
-    impression_requests,
-    mean_history_scores,
-)
+from trainer.evaluation.protocols.impression_scores import click_through, impression_requests, mean_history_scores
 from trainer.evaluation.report.contents import BaselineResult, EvaluationReport, Metrics, Sizes, Slices
 from trainer.models.assembly import item_table_of_run, load_recommender
 from trainer.models.ranker import score_pairs
@@ -68,9 +64,7 @@ class _Reading:
         """A copy with the other's vectors for the items that it has."""
         there = other.there[:, np.newaxis]
         return replace(
-            self,
-            vectors=tf.where(there, other.vectors, self.vectors),
-            texts=np.where(there, other.texts, self.texts),
+            self, vectors=tf.where(there, other.vectors, self.vectors), texts=np.where(there, other.texts, self.texts)
         )
 
 
