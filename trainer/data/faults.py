@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from trainer.errors import BabelrecError
+from trainer.errors import BabelrecError, first_line
 from trainer.storage import no_room
 
 _LOG = logging.getLogger(__name__)
@@ -94,9 +94,9 @@ def reading(file: str) -> Iterator[None]:
 
 
 def _explain(error: BaseException) -> tuple[str, str]:
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    said = first_line(error).rstrip(".")
     if isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile)):
-        return f"the gzip data are incomplete or damaged ({first_line})", _WHOLE
+        return f"the gzip data are incomplete or damaged ({said})", _WHOLE
     if isinstance(error, UnicodeDecodeError):
         return f"it is not {error.encoding.upper()} ({error.reason})", "save it as UTF-8"
     if isinstance(error, FileNotFoundError):
@@ -107,4 +107,4 @@ def _explain(error: BaseException) -> tuple[str, str]:
         return "permission denied", "allow this user to read it (chmod, chown)"
     if isinstance(error, MemoryError):
         return "out of memory", "free memory or split the file"
-    return first_line, f"check that it is what its name says, or {_WHOLE.partition(',')[0]} if it is damaged"
+    return said, f"check that it is what its name says, or {_WHOLE.partition(',')[0]} if it is damaged"

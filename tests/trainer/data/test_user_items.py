@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from trainer.data.catalogue import Catalogue
-from trainer.data.user_items import UserItems, in_order_of_time
+from trainer.data.user_items import UserItems, by_time
 
 _LISTS = [[4, 1, 1], [], [0], [3, 2, 4, 0]]
 
@@ -47,7 +47,7 @@ def test_the_newest_come_first(some: UserItems) -> None:
 
 def test_equal_times_are_ordered_by_numeric_ids() -> None:
     events = pl.DataFrame({"item_id": ["10", "9", "b", "2"], "timestamp": [5, 5, 5, 1]})
-    assert events.sort(in_order_of_time())["item_id"].to_list() == ["2", "9", "b", "10"]
+    assert events.sort(by_time())["item_id"].to_list() == ["2", "9", "b", "10"]
 
 
 def test_events_are_grouped_by_the_users_asked_for() -> None:

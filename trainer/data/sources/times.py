@@ -12,6 +12,7 @@ from trainer.data.faults import DatasetError, Origin
 from trainer.data.settings import TableFormat
 from trainer.data.sources.iso_times import local_and_offset
 from trainer.data.sources.refusal import refuse
+from trainer.errors import first_line
 
 _LOG = logging.getLogger(__name__)
 _FIRST_YEAR: Final = 1990
@@ -170,10 +171,9 @@ def _by_format(frame: pl.LazyFrame, name: str, origin: Origin, dtype: pl.DataTyp
     try:
         parsed_type = frame.select(parsed.alias(name)).head(1).collect().schema[name]
     except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
         raise DatasetError(
-            f"`data.source.time_format` {pattern!r} can't be used: {reason}. Remedy: write directives of strftime, "
-            "with a day and, where there is an hour, its minutes."
+            f"`data.source.time_format` {pattern!r} can't be used: {first_line(error)}. Remedy: write directives of "
+            "strftime, with a day and, where there is an hour, its minutes."
         ) from error
     aware = isinstance(parsed_type, pl.Datetime) and parsed_type.time_zone is not None
     seconds = parsed.dt.epoch("s") if aware else _localised(frame, name, origin, parsed, zone)
