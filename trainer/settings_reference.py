@@ -16,36 +16,24 @@ def settings_markdown() -> str:
     """Every setting with its type, default and meaning, one table per section."""
     parts = []
     for path, model in _sections(Config, ""):
-        title = f"`{path}`" if path else "Top level"
-        rows = [
-            f"| `{name}` | {_type(field)} | `{_default(field)}` | {field.description or ''} |"
-            for name, field in model.model_fields.items()
-            if not _is_section(field.annotation)
-        ]
-        if rows:
-            doc = (model.__doc__ or "").strip().splitlines()[0]
-            parts.append(
-                f"### {title}\n\n{doc}\n\n| setting | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows)
-            )
+        fields = {name: field for name, field in model.model_fields.items() if not _is_section(field.annotation)}
+        if fields:
+            parts.append(_part(f"`{path}`" if path else "Top level", model, fields))
     for source in SOURCES:
-        name = source.model_fields["name"].default
-        doc = (source.__doc__ or "").strip().splitlines()[0]
-        rows = [
-            f"| `{key}` | {_type(field)} | `{_default(field)}` | {field.description or ''} |"
-            for key, field in sorted(
-                # Its own settings before inherited ones.
-                source.model_fields.items(),
-                key=lambda entry: entry[0] not in source.__annotations__,
-            )
-            if key != "name"
-        ]
-        table = (
-            "| setting | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows)
-            if rows
-            else "It has no settings."
-        )
-        parts.append(f"### `data.source` with `name: {name}`\n\n{doc}\n\n{table}")
+        # Its own settings before inherited ones.
+        names = sorted(source.model_fields, key=lambda name: name not in source.__annotations__)
+        fields = {name: source.model_fields[name] for name in names if name != "name"}
+        parts.append(_part(f"`data.source` with `name: {source.model_fields['name'].default}`", source, fields))
     return "\n\n".join(parts) + "\n"
+
+
+def _part(title: str, model: type[BaseModel], fields: dict[str, FieldInfo]) -> str:
+    rows = [
+        f"| `{name}` | {_type(field)} | `{_default(field)}` | {field.description or ''} |"
+        for name, field in fields.items()
+    ]
+    table = ["| setting | type | default | meaning |", "|---|---|---|---|", *rows] if rows else ["It has no settings."]
+    return "\n\n".join([f"### {title}", (model.__doc__ or "").strip().splitlines()[0], "\n".join(table)])
 
 
 def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from trainer.config.settings import Config
 from trainer.data.settings import SOURCE_NAMES, DataConfig
 from trainer.documents import load_yaml, parse_yaml
-from trainer.errors import BabelrecError
+from trainer.errors import BabelrecError, shortened
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -129,8 +129,7 @@ def _hint(entry: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shortened(repr(value))
 
 
 def _keys_next_to(location: tuple[int | str, ...]) -> list[str]:

@@ -46,10 +46,7 @@ class Catalogue:
         items = dataset.items().sort("item_id").collect()
         titles = items["title"].fill_null("").to_list()
         if "description" in items.columns:
-            texts = [
-                f"{title}. {description}" if title and description else title or description
-                for title, description in zip(titles, items["description"].fill_null(""), strict=True)
-            ]
+            texts = list(map(joined, titles, items["description"].fill_null("")))
         else:
             texts = titles
         labels, categories = _category_rows(items)
@@ -90,6 +87,11 @@ class Catalogue:
             missing = joined.filter(pl.col("row").is_null())["item_id"][0]
             raise BabelrecError(f"Item {missing!r} is not in the items table. Add it there or drop its interactions.")
         return joined["row"].cast(pl.Int32).to_numpy()
+
+
+def joined(title: str, description: str) -> str:
+    """The text of an item for the sentence encoder."""
+    return f"{title}. {description}" if title and description else title or description
 
 
 def _vectors(column: pl.Series) -> npt.NDArray[np.float32]:

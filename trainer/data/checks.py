@@ -3,12 +3,12 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import polars as pl
 
 from trainer.data.tables import EVENTS, MILLISECONDS_FROM, TEXTS
+from trainer.errors import shortened
 
 _NOT_NULL: Final = ("timestamp", "event", "title", "categories", "languages")
 
@@ -73,7 +73,7 @@ def value_checks(table: str, schema: pl.Schema) -> list[Check]:
                 Check(
                     name,
                     pl.col(name).list.eval(pl.element().is_null() | (pl.element() == "")).list.any(),
-                    lambda value: f"the list {_shorten(value)} holds a null or an empty string",
+                    lambda value: f"the list {shortened(str(value))} holds a null or an empty string",
                     "leave such entries out of the list",
                 )
             )
@@ -90,12 +90,7 @@ def _interaction_checks(schema: pl.Schema) -> list[Check]:
             lambda value: f"{value} looks like milliseconds or finer",
             "write unix seconds: divide by 1,000 (or 1,000,000)",
         ),
-        Check(
-            "event",
-            ~pl.col("event").is_in(list(EVENTS)),
-            _unknown_event,
-            f"use one of {', '.join(EVENTS)}",
-        ),
+        Check("event", ~pl.col("event").is_in(list(EVENTS)), _unknown_event, f"use one of {', '.join(EVENTS)}"),
         Check(
             "value",
             (pl.col("event") == "rating") & pl.col("value").is_null(),
@@ -105,12 +100,7 @@ def _interaction_checks(schema: pl.Schema) -> list[Check]:
     ]
     if "position" in schema:
         checks.append(
-            Check(
-                "position",
-                pl.col("position") < 1,
-                lambda value: f"{value} is below 1",
-                "count positions from 1",
-            )
+            Check("position", pl.col("position") < 1, lambda value: f"{value} is below 1", "count positions from 1")
         )
     return checks
 
@@ -120,19 +110,13 @@ def _unknown_event(value: str) -> str:
     return f"unknown event {value!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
-def _shorten(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def embedding_checks(name: str, length: int, row: int) -> list[Check]:
     """The checks of an embedding column whose first embedding (0-based row ``row``) has ``length`` numbers."""
-    reference = f"where row {row + 1} has {length}"
     return [
         Check(
             name,
             pl.col(name).list.len() != length,
-            partial(_wrong_length, reference),
+            lambda value: f"an embedding of {len(value)} numbers, where row {row + 1} has {length}",
             "give all rows embeddings of one length, or null",
         ),
         Check(
@@ -144,11 +128,7 @@ def embedding_checks(name: str, length: int, row: int) -> list[Check]:
         Check(
             name,
             ~pl.col(name).list.eval(pl.element().is_finite().fill_null(False)).list.all(),
-            lambda value: f"the embedding {_shorten(value)} holds a null, NaN or infinite number",
+            lambda value: f"the embedding {shortened(str(value))} holds a null, NaN or infinite number",
             "write null in place of the whole embedding",
         ),
     ]
-
-
-def _wrong_length(reference: str, value: list[float]) -> str:
-    return f"an embedding of {len(value)} numbers, {reference}"

@@ -12,6 +12,8 @@ from trainer.models.settings import CandidateTowerConfig, ModelConfig
 Use = Literal["used", "in part", "unused"]
 
 _FORMAT: Final[dict[tuple[str, str], tuple[Use, str]]] = {
+    **{("interactions", feature.name): ("used", f"{feature.name} of the query") for feature in QUERY_FEATURES},
+    **{("users", feature.profile_column): ("used", f"{feature.name} of the query") for feature in QUERY_FEATURES},
     ("interactions", "user_id"): ("used", "user"),
     ("interactions", "item_id"): ("used", "item"),
     ("interactions", "timestamp"): ("used", "order of histories, splits, time of the query"),
@@ -31,10 +33,6 @@ _FORMAT: Final[dict[tuple[str, str], tuple[Use, str]]] = {
     ("translations", "language"): ("used", "language of an additional text"),
     ("translations", "title"): ("in part", "protocols P3 and P4; training with `training.alignment` or `augmentation`"),
     ("translations", "description"): ("in part", "same as the title"),
-    **{("interactions", feature.name): ("used", f"{feature.name} of the query") for feature in QUERY_FEATURES},
-}
-_OF_PROFILES: Final[dict[str, tuple[Use, str]]] = {
-    feature.profile_column: ("used", f"{feature.name} of the query") for feature in QUERY_FEATURES
 }
 
 
@@ -78,7 +76,7 @@ def _use(table: str, name: str, dtype: pl.DataType, candidate: CandidateTowerCon
     switched_off = {"language": candidate.language, "categories": candidate.categories}
     if table == "items" and not switched_off.get(name, True):
         return "in part", f"filters and reports only: `model.candidate.{name}` is false"
-    known = _FORMAT.get((table, name)) or (_OF_PROFILES.get(name) if table == "users" else None)
+    known = _FORMAT.get((table, name))
     if known is not None:
         return known
     if table == "items" and (dtype.is_numeric() or is_embedding(dtype)):
@@ -89,7 +87,8 @@ def _use(table: str, name: str, dtype: pl.DataType, candidate: CandidateTowerCon
     if table == "items":
         return "unused", "kept, but the model reads additional item columns only if they are numbers or vectors"
     if table == "users":
-        return "unused", f"kept, but of a user profile the model reads only {', '.join(_OF_PROFILES)}"
+        read = ", ".join(feature.profile_column for feature in QUERY_FEATURES)
+        return "unused", f"kept, but of a user profile the model reads only {read}"
     return "unused", "kept, but the model reads no additional interaction columns"
 
 

@@ -11,7 +11,6 @@ from pydantic import Field, ValidationError, field_validator
 from trainer.config.base import Settings
 from trainer.data.faults import DatasetError, Origin, reading
 from trainer.data.fingerprint import fingerprint
-from trainer.data.tables import is_embedding
 from trainer.data.validation import validate_references, validate_table
 from trainer.documents import dump_yaml, load_yaml
 from trainer.errors import BabelrecError
@@ -130,20 +129,6 @@ class Dataset:
     def translations(self) -> pl.LazyFrame | None:
         """Titles and descriptions of items in additional languages, or None."""
         return self._scan("translations") if "translations" in self._files else None
-
-    def numeric_columns(self) -> tuple[str, ...]:
-        """Names of the items' optional numeric columns; null means unknown."""
-        schema = self.items().collect_schema()
-        return tuple(name for name, dtype in schema.items() if dtype.is_numeric())
-
-    def embedding_columns(self) -> dict[str, int]:
-        """The items' optional embedding columns, as name -> length; null means an item without one."""
-        items = self.items()
-        names = [name for name, dtype in items.collect_schema().items() if is_embedding(dtype)]
-        if not names:
-            return {}
-        lengths = items.select(pl.col(names).list.len().max()).collect(engine="streaming")
-        return {name: int(lengths[name][0]) for name in names}
 
     def _scan(self, table: str) -> pl.LazyFrame:
         return pl.scan_parquet(self.path / self._files[table], glob=False)

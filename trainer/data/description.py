@@ -215,7 +215,9 @@ def describe(dataset: Dataset, config: Config) -> Description:
         origin=dataset.description,
         tables=tuple(_table(dataset, table) for table in dataset.rows),
         stages=tuple(_stages(config, interactions, positive, pairs, parts)),
-        parts={} if parts is None else _heights(parts),
+        parts={}
+        if parts is None
+        else {"training": parts.train.height, "validation": parts.validation.height, "test": parts.test.height},
         new_in_test=(0, 0) if parts is None else _new_in_test(parts),
         cold=0 if parts is None else len(parts.cold),
         fault=fault,
@@ -301,10 +303,6 @@ def _split_settings(settings: SplitConfig) -> str:
 def _stage(name: str, setting: str, frame: pl.LazyFrame) -> Stage:
     counts = frame.select(pl.col("user_id").n_unique(), pl.col("item_id").n_unique(), pl.len().alias("rows"))
     return Stage(name, setting, *counts.collect(engine="streaming").row(0))
-
-
-def _heights(parts: Split) -> dict[str, int]:
-    return {"training": parts.train.height, "validation": parts.validation.height, "test": parts.test.height}
 
 
 def _new_in_test(parts: Split) -> tuple[int, int]:

@@ -6,11 +6,12 @@ import logging
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
-from trainer.errors import BabelrecError
+from trainer.errors import BabelrecError, first_line
 from trainer.storage import no_room
 
 _LOG = logging.getLogger(__name__)
@@ -55,6 +56,15 @@ class Origin:
         self.notes.append(line)
         _LOG.log(level, "%s, %s", self.file, line)
 
+    def collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
+        """Runs a query on the table; a failure is the file's."""
+        with reading(self.file):
+            return frame.collect(engine="streaming")
+
+    def aggregate(self, frame: pl.LazyFrame, /, **values: pl.Expr) -> tuple[Any, ...]:
+        """The values of expressions that aggregate the whole table, in their order."""
+        return self.collect(frame.select(value.alias(name) for name, value in values.items())).row(0)
+
 
 _WHOLE = "get or write the file again, it is truncated or damaged"
 
@@ -84,9 +94,9 @@ def reading(file: str) -> Iterator[None]:
 
 
 def _explain(error: BaseException) -> tuple[str, str]:
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    said = first_line(error).rstrip(".")
     if isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile)):
-        return f"the gzip data are incomplete or damaged ({first_line})", _WHOLE
+        return f"the gzip data are incomplete or damaged ({said})", _WHOLE
     if isinstance(error, UnicodeDecodeError):
         return f"it is not {error.encoding.upper()} ({error.reason})", "save it as UTF-8"
     if isinstance(error, FileNotFoundError):
@@ -97,4 +107,4 @@ def _explain(error: BaseException) -> tuple[str, str]:
         return "permission denied", "allow this user to read it (chmod, chown)"
     if isinstance(error, MemoryError):
         return "out of memory", "free memory or split the file"
-    return first_line, f"check that it is what its name says, or {_WHOLE.partition(',')[0]} if it is damaged"
+    return said, f"check that it is what its name says, or {_WHOLE.partition(',')[0]} if it is damaged"

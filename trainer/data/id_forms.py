@@ -7,6 +7,8 @@ from typing import Final
 
 import polars as pl
 
+from trainer.errors import shortened
+
 # Zero-width characters, joiners and marks of direction, soft hyphen and byte order mark.
 _INVISIBLE: Final = "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
 # How a spreadsheet or pandas writes whole numbers in a column with missing values.
@@ -60,11 +62,7 @@ _FORMS: Final = (
         "write the ids the same way in both files",
         may_be_meant=True,
     ),
-    _Form(
-        "quotes around the id",
-        lambda ids: ids.str.replace(r"""^["'](.*)["']$""", "$1"),
-        "remove the quotes",
-    ),
+    _Form("quotes around the id", lambda ids: ids.str.replace(r"""^["'](.*)["']$""", "$1"), "remove the quotes"),
     _Form(
         "thousands separators",
         lambda ids: ids.str.replace_all(r"(\d)[,'\u202f\u00a0](\d{3})", "$1$2"),
@@ -170,5 +168,4 @@ def _shown(value: str) -> str:
     hides = value != unicodedata.normalize("NFKC", value) or any(
         unicodedata.category(character) in ("Cf", "Mn") for character in value
     )
-    text = ascii(value) if hides else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(ascii(value) if hides else repr(value), 60)

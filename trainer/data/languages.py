@@ -113,8 +113,7 @@ def detect_with_confidence(texts: Sequence[str]) -> Detection:
     chosen = weighed.argmax(axis=1)
     rows = np.array([distinct[text] for text in texts], np.int64)
     return Detection(
-        [DETECTED[chosen[row]] if known[row] else UNDETERMINED for row in rows],
-        confidence[rows].astype(np.float32),
+        [DETECTED[chosen[row]] if known[row] else UNDETERMINED for row in rows], confidence[rows].astype(np.float32)
     )
 
 

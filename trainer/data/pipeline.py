@@ -21,7 +21,7 @@ from trainer.data.query_features import user_profiles
 from trainer.data.requests import RequestBatch, feature_indices
 from trainer.data.split import Split
 from trainer.data.steps import Steps
-from trainer.data.user_items import UserItems, in_order_of_time
+from trainer.data.user_items import UserItems, by_time
 from trainer.data.vocabulary import UNKNOWN, Vocabulary
 from trainer.errors import BabelrecError
 
@@ -152,7 +152,7 @@ class _ExampleBuilder:
         names = [name for name in labels.columns if name.startswith("label_")]
         rank = (
             positives.join(self._users.select("user_id", "user"), on="user_id", how="inner")
-            .sort("user", *in_order_of_time())
+            .sort("user", *by_time())
             .with_columns(place=pl.int_range(pl.len()).over("user"))
             .select("user_id", "item_id", "place")
         )

@@ -1,7 +1,7 @@
 """Requests on indices: what training, validation, evaluation and the exported graph hand to the towers."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
@@ -115,12 +115,11 @@ class Requests:
         known: bool = True,
         profiles: pl.DataFrame | None = None,
         moments: pl.DataFrame | None = None,
-        timestamps: npt.NDArray[np.int64] | None = None,
     ) -> "Requests":
         """One request of each of some users.
 
         Args:
-            users: Their ids, U; a user may ask several times.
+            users: Their ids, U.
             positives: Histories: user_id, item_id, timestamp.
             catalogue: Gives item rows.
             vocabulary: Says which users and values of features the model knows.
@@ -128,13 +127,12 @@ class Requests:
             profiles: As of `trainer.data.query_features.user_profiles`; None: nobody has one.
             moments: user_id, timestamp and perhaps features of what is asked for; a user's first row by time counts,
                 and its features before the profile's.
-            timestamps: Int64 [U], when each asks; None: at the time of ``moments``, or at no time.
         """
         index = index_of(vocabulary.users) if known else {}
         table = pl.DataFrame({"user_id": users}, schema={"user_id": pl.String})
         if profiles is not None:
             table = table.join(profiles, on="user_id", how="left", maintain_order="left")
-        times = np.zeros(len(users), np.int64)
+        timestamps = np.zeros(len(users), np.int64)
         if moments is not None:
             first = (
                 moments.select("user_id", "timestamp", *feature_columns(moments))
@@ -142,12 +140,12 @@ class Requests:
                 .unique("user_id", keep="first")
             )
             table = table.join(first, on="user_id", how="left", maintain_order="left")
-            times = table["timestamp"].fill_null(0).to_numpy()
+            timestamps = table["timestamp"].fill_null(0).to_numpy()
         return cls(
             UserItems.of(positives, catalogue, users),
             np.array([index.get(user, UNKNOWN) for user in users], np.int32),
             feature_indices(table, vocabulary),
-            times if timestamps is None else timestamps,
+            timestamps,
         )
 
     def __len__(self) -> int:
@@ -170,10 +168,6 @@ class Requests:
     def _of(self, histories: UserItems, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> "Requests":
         features = {name: change(column) for name, column in self.features.items()}
         return Requests(histories, change(self.users), features, change(self.timestamps))
-
-    def with_histories(self, histories: UserItems) -> "Requests":
-        """The same requests with other histories."""
-        return replace(self, histories=histories)
 
     def batch(self, history_length: int) -> RequestBatch:
         """As the towers read them, without text.

@@ -12,7 +12,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.settings import DataConfig, SplitConfig
 from trainer.data.split_remedies import no_positives_remedy, no_training_data_remedy
 from trainer.data.tables import EVENTS
-from trainer.data.user_items import in_order_of_time
+from trainer.data.user_items import by_time
 from trainer.errors import BabelrecError
 
 COLUMNS: Final = ("user_id", "item_id", "timestamp")
@@ -277,8 +277,8 @@ def _nothing_left(dataset: Dataset, everything: pl.DataFrame, config: DataConfig
 
 
 def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
-    """Sorts by user, shorter ids first, and by `in_order_of_time`."""
-    return frame.sort(pl.col("user_id").str.len_bytes(), "user_id", *in_order_of_time())
+    """Sorts by user, shorter ids first, then `by_time`."""
+    return frame.sort(pl.col("user_id").str.len_bytes(), "user_id", *by_time())
 
 
 def _last_of_each_user(ordered: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -29,13 +29,7 @@ TEXTS: Final = pl.List(pl.String)
 EMBEDDING: Final = pl.List(pl.Float32)
 
 REQUIRED: Final[Mapping[str, Mapping[str, pl.DataType]]] = {
-    "interactions": {
-        "user_id": TEXT,
-        "item_id": TEXT,
-        "timestamp": pl.Int64(),
-        "event": TEXT,
-        "value": pl.Float64(),
-    },
+    "interactions": {"user_id": TEXT, "item_id": TEXT, "timestamp": pl.Int64(), "event": TEXT, "value": pl.Float64()},
     "items": {"item_id": TEXT, "language": TEXT, "title": TEXT, "description": TEXT, "categories": TEXTS},
     "users": {"user_id": TEXT, "languages": TEXTS, "country": TEXT},
     "translations": {"item_id": TEXT, "language": TEXT, "title": TEXT, "description": TEXT},

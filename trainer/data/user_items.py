@@ -10,10 +10,10 @@ import polars as pl
 from trainer.data.catalogue import Catalogue
 
 
-def in_order_of_time() -> list[pl.Expr]:
-    """What to sort one user's events by: time, and at the same time shorter item ids first, then by id.
+def by_time() -> list[pl.Expr]:
+    """Keys that sort one user's events by time, then shorter item ids first, then by id.
 
-    So numeric ids compare as numbers. The split, histories and training examples break ties alike.
+    Numeric ids then compare as numbers. The split, histories and training examples break ties alike.
     """
     return [pl.col("timestamp"), pl.col("item_id").str.len_bytes(), pl.col("item_id")]
 
@@ -40,7 +40,7 @@ class UserItems:
             users: U user ids, in the order of the result.
         """
         index = pl.DataFrame({"user_id": list(users)}, schema={"user_id": pl.String}).with_row_index("user")
-        ordered = positives.join(index, on="user_id", how="inner").sort("user", *in_order_of_time())
+        ordered = positives.join(index, on="user_id", how="inner").sort("user", *by_time())
         counts = np.bincount(ordered["user"].to_numpy(), minlength=len(users))
         return cls(_bounds(counts), catalogue.rows(ordered["item_id"]))
 
@@ -83,9 +83,9 @@ class UserItems:
         kept = items[self.items]
         return UserItems(_bounds(kept)[self.indptr], self.items[kept])
 
-    def renamed(self, names: npt.NDArray[np.integer]) -> "UserItems":
-        """The same with item ``i`` called ``names[i]``."""
-        return UserItems(self.indptr, names[self.items])
+    def reindexed(self, index: npt.NDArray[np.integer]) -> "UserItems":
+        """The same with item ``i`` as ``index[i]``."""
+        return UserItems(self.indptr, index[self.items])
 
     def newest(self, length: int) -> npt.NDArray[np.int32]:
         """The newest ``length`` items of each user, int32 [U, length], newest first, -1 pads."""

@@ -91,7 +91,7 @@ def _validate_schema(table: str, schema: pl.Schema, origin: Origin) -> None:
     for name, wanted in REQUIRED[table].items():
         if name not in schema:
             near = difflib.get_close_matches(name, schema.names(), n=1, cutoff=0.6)
-            hint = f"rename `{near[0]}` to it" if near else f"add it, of type {_spell(wanted)}"
+            hint = f"rename `{near[0]}` to it" if near else f"add it, of type {wanted}"
             raise DatasetError(
                 f"{origin.file}: column `{origin.column(name)}` is missing; the columns are "
                 f"{', '.join(schema.names())}. Remedy: {hint}."
@@ -99,17 +99,13 @@ def _validate_schema(table: str, schema: pl.Schema, origin: Origin) -> None:
     for name, found in schema.items():
         wanted_type = REQUIRED[table].get(name) or OPTIONAL[table].get(name)
         if wanted_type is not None and found != wanted_type:
-            raise origin.fault(
-                name,
-                f"type {_spell(found)} instead of {_spell(wanted_type)}",
-                f"cast it to {_spell(wanted_type)}",
-            )
+            raise origin.fault(name, f"type {found} instead of {wanted_type}", f"cast it to {wanted_type}")
         if wanted_type is None and is_embedding(found) and found != EMBEDDING:
-            raise origin.fault(name, f"embedding of type {_spell(found)}", f"cast it to {_spell(EMBEDDING)}")
+            raise origin.fault(name, f"embedding of type {found}", f"cast it to {EMBEDDING}")
         if wanted_type is None and not _is_supported(found):
             raise origin.fault(
                 name,
-                f"type {_spell(found)} is not supported",
+                f"type {found} is not supported",
                 "use String, Boolean, a number, List(String) or, for embeddings, List(Float32)",
             )
 
@@ -119,16 +115,11 @@ def _is_supported(dtype: pl.DataType) -> bool:
     return plain or dtype == TEXTS or is_embedding(dtype)
 
 
-def _spell(dtype: pl.DataType) -> str:
-    return str(dtype)
-
-
 def _run(frame: pl.LazyFrame, checks: list[Check], origin: Origin) -> int:
     """Runs all checks in one pass over the table; returns the number of rows."""
     row = pl.col(_ROW)
     outcome = frame.select(
-        pl.len().alias("rows"),
-        *(row.filter(check.bad).min().alias(f"first{n}") for n, check in enumerate(checks)),
+        pl.len().alias("rows"), *(row.filter(check.bad).min().alias(f"first{n}") for n, check in enumerate(checks))
     ).collect(engine="streaming")
     for n, check in enumerate(checks):
         first = outcome[f"first{n}"][0]

@@ -1,14 +1,13 @@
 """Additional item texts: translations, and texts with words or whole fields dropped."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from trainer.data.catalogue import Catalogue
+from trainer.data.catalogue import Catalogue, joined
 from trainer.data.dataset import Dataset
 
 # Scripts written without spaces (Thai, Lao, Burmese, Khmer, kana, Han): there a character counts as a word.
@@ -61,11 +60,6 @@ def translations(dataset: Dataset, catalogue: Catalogue) -> TextVariants:
     )
 
 
-def joined(title: str, description: str) -> str:
-    """Joins title and description as the catalogue does for an item's own text."""
-    return f"{title}. {description}" if title and description else title or description
-
-
 def with_words_dropped(catalogue: Catalogue, others: TextVariants, share: float, views: int, seed: int) -> TextVariants:
     """Copies of each text with random words dropped (token dropout).
 
@@ -81,7 +75,8 @@ def with_words_dropped(catalogue: Catalogue, others: TextVariants, share: float,
     """
     own = TextVariants(np.arange(len(catalogue), dtype=np.int32), catalogue.languages, catalogue.texts)
     rows, languages, texts = [], [], []
-    for row, language, text in _each(own + others):
+    every = own + others
+    for row, language, text in zip(every.rows.tolist(), every.languages, every.texts, strict=True):
         for variant in dropped(text, share, views, seed):
             rows.append(row)
             languages.append(language)
@@ -124,7 +119,3 @@ def single_fields(dataset: Dataset, catalogue: Catalogue) -> TextVariants:
             languages += [catalogue.languages[row]] * 2
             texts += [title, description]
     return TextVariants(np.array(rows, np.int32), languages, texts)
-
-
-def _each(variants: TextVariants) -> Sequence[tuple[int, str, str]]:
-    return list(zip(variants.rows.tolist(), variants.languages, variants.texts, strict=True))

@@ -180,11 +180,7 @@ def encode_in_parts(encode: Encode, width: int, texts: tf.Tensor, languages: tf.
 
     return tf.switch_case(  # type: ignore[no-any-return]
         tf.cast(total > 0, tf.int32) + tf.cast(total > _ENCODED_AT_ONCE, tf.int32),
-        [
-            lambda: tf.zeros([0, width]),
-            lambda: tf.ensure_shape(encode(texts, languages), [None, width]),
-            by_parts,
-        ],
+        [lambda: tf.zeros([0, width]), lambda: tf.ensure_shape(encode(texts, languages), [None, width]), by_parts],
     )
 
 

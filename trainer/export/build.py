@@ -60,7 +60,8 @@ def make_index(
                 target,
             )
         fixed = config.export.leaves is not None or config.export.leaves_to_search is not None
-        if settings.kind == "portable" and not fixed and _share(settings) > _LARGEST_SHARE:
+        share = (settings.leaves_to_search or 1) / (settings.leaves or 1)
+        if settings.kind == "portable" and not fixed and share > _LARGEST_SHARE:
             _LOG.info(
                 "The %s takes %d of %d leaves for recall@%d %.4f, which is no faster than exact search: "
                 "exporting exact search.",
@@ -91,7 +92,3 @@ def _approximate(config: Config, settings: IndexSettings, vectors: tf.Variable) 
     if settings.kind == "portable":
         return PortableIndex(vectors.numpy(), settings, config.export.candidates, seed=config.seed)
     return ScannIndex(vectors.value(), settings, config.export.candidates)
-
-
-def _share(settings: IndexSettings) -> float:
-    return (settings.leaves_to_search or 1) / (settings.leaves or 1)

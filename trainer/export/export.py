@@ -16,7 +16,6 @@ from serving import manifest
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
-from trainer.data.item_table import ItemTable
 from trainer.data.query_features import user_profiles
 from trainer.data.requests import Requests
 from trainer.data.split import Split, training_part
@@ -33,7 +32,6 @@ from trainer.locks import writing_alone
 from trainer.models.assembly import item_table_of_run, load_recommender, make_text_search
 from trainer.models.calibration import load_calibrations
 from trainer.models.ranker import query_vectors
-from trainer.models.recommender import Recommender
 from trainer.provenance import source_commit
 from trainer.runs import Run
 from trainer.text.preprocessing import query_preprocessor
@@ -60,7 +58,8 @@ def export(run: Run, model_dir: Path) -> Path:
     Raises:
         BabelrecError: the run is not finished, its data changed, or the index settings don't fit.
     """
-    _check_place(model_dir)
+    if model_dir.exists() and not model_dir.is_dir():
+        raise BabelrecError(f"--model-dir {model_dir} is a file. Give a directory.")
     config = run.config
     dataset = run.dataset()
     catalogue = Catalogue.from_dataset(dataset)
@@ -70,8 +69,9 @@ def export(run: Run, model_dir: Path) -> Path:
     parts = training_part(dataset, config)
     requests = Requests.of_users(vocabulary.users, parts.train, catalogue, vocabulary, profiles=user_profiles(dataset))
     vectors = tf.Variable(model.candidate_vectors(items), trainable=False, name="item_vectors")
-    queries = _sample_queries(model, items, vectors, requests, config.seed)
-    index, record = make_index(config, vectors, queries)
+    # What known users ask, to measure the index with.
+    sample = np.random.default_rng(config.seed).permutation(len(requests))[:_SAMPLE_QUERIES]
+    index, record = make_index(config, vectors, query_vectors(model, items, vectors, requests.at(sample)))
     counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue))
     search = make_text_search(run, model, items, counts, vectors)
     text_search = text_record = None
@@ -101,7 +101,8 @@ def export(run: Run, model_dir: Path) -> Path:
     signatures = {name: function.get_concrete_function() for name, function in servable.signatures().items()}
     card = _model_card(run, dataset, catalogue, vocabulary, signatures, {"index": record, "text_index": text_record})
     with writing_alone(model_dir, wait=True):
-        version = model_dir / str(_newest_version(model_dir) + 1)
+        newest = max((int(path.name) for path in model_dir.glob("*") if path.name.isdecimal()), default=0)
+        version = model_dir / str(newest + 1)
         with atomic_directory(version) as temporary:
             _LOG.info("Writing %s.", version)
             tf.saved_model.save(
@@ -122,14 +123,6 @@ def export(run: Run, model_dir: Path) -> Path:
     return version
 
 
-def _sample_queries(
-    model: Recommender, items: ItemTable, vectors: tf.Variable, requests: Requests, seed: int
-) -> tf.Tensor:
-    """Query vectors of known users, float32 [Q, D], to measure the index with."""
-    chosen = np.random.default_rng(seed).permutation(len(requests))[:_SAMPLE_QUERIES]
-    return query_vectors(model, items, vectors, requests.at(chosen))
-
-
 def _user_table(
     config: Config, catalogue: Catalogue, vocabulary: Vocabulary, parts: Split, requests: Requests
 ) -> UserTable:
@@ -144,12 +137,7 @@ def _user_table(
             parts.observed.filter(pl.col("event") != "impression").select("user_id", "item_id", "timestamp"),
         ]
     ).unique(["user_id", "item_id"], keep="first", maintain_order=True)
-    return UserTable(
-        users,
-        requests.histories,
-        UserItems.of(met, catalogue, users),
-        requests.features,
-    )
+    return UserTable(users, requests.histories, UserItems.of(met, catalogue, users), requests.features)
 
 
 def _model_card(
@@ -208,13 +196,3 @@ def _shape(spec: Any) -> str:
 
 def _counts(values: list[str]) -> dict[str, int]:
     return {str(value): int(count) for value, count in zip(*np.unique(values, return_counts=True), strict=True)}
-
-
-def _check_place(model_dir: Path) -> None:
-    if model_dir.exists() and not model_dir.is_dir():
-        raise BabelrecError(f"--model-dir {model_dir} is a file. Give a directory.")
-
-
-def _newest_version(model_dir: Path) -> int:
-    versions = [int(path.name) for path in model_dir.glob("*") if path.name.isdecimal()]
-    return max(versions, default=0)

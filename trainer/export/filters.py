@@ -135,7 +135,4 @@ def best_rows(rows: tf.Tensor, scores: tf.Tensor, count: tf.Tensor) -> tuple[tf.
     best = tf.math.top_k(tf.where(rows >= 0, scores, -np.inf), tf.minimum(count, width))
     rows = tf.gather(rows, best.indices, batch_dims=1)
     missing = [[0, 0], [0, count - tf.minimum(count, width)]]
-    return (
-        tf.pad(rows, missing, constant_values=-1),
-        tf.pad(best.values, missing, constant_values=-np.inf),
-    )
+    return tf.pad(rows, missing, constant_values=-1), tf.pad(best.values, missing, constant_values=-np.inf)

@@ -127,7 +127,10 @@ class Servable(tf.Module):
         self._users = users
         self._item_rows = string_table(catalogue.item_ids)
         self._feature_values = {
-            feature.name: _value_table(feature, vocabulary.query_values[feature.name]) for feature in QUERY_FEATURES
+            feature.name: (_language_table if feature.is_language else string_table)(
+                vocabulary.query_values[feature.name]
+            )
+            for feature in QUERY_FEATURES
         }
         self._audiences = _language_table(audiences)
         self._popularity = variable(popularity, tf.float32)
@@ -159,7 +162,8 @@ class Servable(tf.Module):
         most = self._most(filters.k)
         count = tf.minimum(tf.maximum(most, self._candidates), self._size)
         rows, products = self._retrieve(request, filters, count)
-        scores, outputs = self._rank(request, rows, products, lambda: products)
+        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
+        scores, outputs = self._rank(request, vectors, products, lambda: products)
         scores = tf.where(request.nothing[:, tf.newaxis], products, scores)
         scores = tf.where(rows >= 0, scores, -np.inf)
         best = tf.math.top_k(scores, tf.minimum(most, count))
@@ -178,8 +182,9 @@ class Servable(tf.Module):
         item_ids = self._bounds.ranked(self._bounds.rows(inputs[contract.ITEM_IDS]))
         request = self._understand(self._bounded({name: inputs[name] for name in contract.QUERY_INPUTS}))
         rows = self._item_rows.lookup(item_ids)
-        products = tf.linalg.matvec(tf.gather(self._vectors, tf.maximum(rows, 0)), request.queries)
-        scores, outputs = self._rank(request, rows, products, lambda: self._fit_of(request, rows))
+        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
+        products = tf.linalg.matvec(vectors, request.queries)
+        scores, outputs = self._rank(request, vectors, products, lambda: self._fit_of(request, rows))
         popular = tf.gather(self._shares(request.language), tf.maximum(rows, 0), batch_dims=1)
         scores = tf.where(request.nothing[:, tf.newaxis], popular, scores)
         return {
@@ -248,10 +253,9 @@ class Servable(tf.Module):
         )
 
     def _rank(
-        self, request: Understood, rows: tf.Tensor, products: tf.Tensor, fit: Callable[[], tf.Tensor]
+        self, request: Understood, vectors: tf.Tensor, products: tf.Tensor, fit: Callable[[], tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Final scores [B, C] and raw outputs of the heads [B, C, heads] of the items in ``rows``."""
-        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
+        """Final scores [B, C] and raw outputs of the heads [B, C, heads] of items by their vectors [B, C, D]."""
         outputs = self._engine.outputs(request.queries, vectors)
         scores = self._engine.scores(self._engine.logits(products), outputs)
         return self._engine.reorder_found_by_text(scores, request.typed, fit, request.queries, vectors), outputs
@@ -508,10 +512,6 @@ def _default(each: contract.Input) -> Any:
 
 def _language_table(tags: Sequence[str]) -> tf.lookup.StaticHashTable:
     return string_table([tag.lower() for tag in tags])
-
-
-def _value_table(feature: QueryFeature, values: list[str]) -> tf.lookup.StaticHashTable:
-    return _language_table(values) if feature.is_language else string_table(values)
 
 
 def _lookup(feature: QueryFeature, table: tf.lookup.StaticHashTable, values: tf.Tensor) -> tf.Tensor:

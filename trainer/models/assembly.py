@@ -1,7 +1,7 @@
 """From settings and data to a built model, and from a run directory back to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,19 +33,6 @@ from trainer.towers.neighbours import Content, neighbour_weights
 _Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class KnownItems:
-    """What the items of a model's vocabulary are like.
-
-    Attributes:
-        catalogue: Has all of them.
-        item_ids: V ids, in the vocabulary's order.
-    """
-
-    catalogue: Catalogue
-    item_ids: list[str]
-
-
 def make_item_table(
     config: Config,
     catalogue: Catalogue,
@@ -53,7 +40,8 @@ def make_item_table(
     *,
     variants: TextVariants | None = None,
     names: CategoryNames | None = None,
-    known: KnownItems | None = None,
+    own: Catalogue | None = None,
+    known_ids: bool = True,
 ) -> ItemTable:
     """The catalogue as tensors; a frozen encoder's vectors come from the cache on disk.
 
@@ -63,10 +51,11 @@ def make_item_table(
     Args:
         config: Of the run.
         catalogue: The items.
-        vocabulary: Gives them their indices.
+        vocabulary: Of the run.
         variants: Further texts that training shows.
         names: Those of the category labels that training types.
-        known: The items whose vectors others may take; None: those of ``vocabulary``, in ``catalogue``.
+        own: The run's catalogue, if it is another; items without a vector may take those of its items.
+        known_ids: False: no id of ``catalogue`` is one of ``vocabulary``, even if it looks like one.
     """
     text = config.text
     labels = encode_texts(prepare_labels(catalogue.category_labels, text), text, progress=False)
@@ -81,10 +70,11 @@ def make_item_table(
     if names is not None:
         typed = names, encode_texts(prepare_labels(names.texts, text), text, progress=False)
     features = text_features(texts, text)
-    neighbours, content = _relations(config, catalogue, vocabulary, known or KnownItems(catalogue, vocabulary.items))
+    known = vocabulary if known_ids else replace(vocabulary, items=[])
+    neighbours, content = _relations(config, catalogue, known, own or catalogue, vocabulary)
     return ItemTable(
         catalogue,
-        vocabulary,
+        known,
         texts if features is None else features,
         labels,
         shown,
@@ -94,21 +84,22 @@ def make_item_table(
     )
 
 
-def item_table_of_run(run: Run, catalogue: Catalogue, *, known_ids: bool = True) -> ItemTable:
+def item_table_of_run(
+    run: Run, catalogue: Catalogue, *, own: Catalogue | None = None, known_ids: bool = True
+) -> ItemTable:
     """A catalogue as the model of a run sees it.
 
     Args:
         run: The run; category labels have the names of its settings.
         catalogue: That of the run, or another.
+        own: That of the run, if ``catalogue`` has the same items in other words; None: it is ``catalogue``.
         known_ids: False: the ids are those of another dataset, which may look like known ones but mean other items.
     """
     config, vocabulary = run.config, Vocabulary.load(run.vocabulary)
     names = CategoryNames.load(config.data.category_names, catalogue.category_labels)
-    known = None
-    if config.model.candidate.neighbours.enabled:
-        known = KnownItems(Catalogue.from_dataset(run.dataset()), vocabulary.items)
-    items = vocabulary.items if known_ids else []
-    return make_item_table(config, catalogue, replace(vocabulary, items=items), names=names, known=known)
+    if not known_ids and config.model.candidate.neighbours.enabled:
+        own = Catalogue.from_dataset(run.dataset())
+    return make_item_table(config, catalogue, vocabulary, names=names, own=own, known_ids=known_ids)
 
 
 def make_text_search(
@@ -169,9 +160,14 @@ def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig
 
 
 def _relations(
-    config: Config, catalogue: Catalogue, vocabulary: Vocabulary, known: KnownItems
+    config: Config, catalogue: Catalogue, known: Vocabulary, own: Catalogue, vocabulary: Vocabulary
 ) -> tuple[_Floats | None, _Floats | None]:
-    """How items resemble others, if the model looks at that.
+    """How items resemble those of the vocabulary, if the model looks at that.
+
+    Args:
+        config, catalogue, vocabulary: As of `make_item_table`.
+        known: Of the items that ``catalogue`` has by the same ids.
+        own: Has all items of ``vocabulary``.
 
     Returns:
         Weights of the known items' vectors, and the content that is compared with a history's; see `ItemTable`.
@@ -186,11 +182,11 @@ def _relations(
         written = np.array([[bool(text.strip())] for text in catalogue.texts])
         vectors = np.concatenate([content.text * written, compared.category_weight * content.categories], axis=1)
     if settings.enabled:
-        rows = known.catalogue.rows(pl.Series("item_id", known.item_ids, pl.String))
-        of_known = content if known.catalogue is catalogue else _content(known.catalogue, config)
-        index = index_of(vocabulary.items)
-        own = np.array([index.get(item, UNKNOWN) for item in catalogue.item_ids], np.int64)
-        weights = neighbour_weights(content, of_known.only(rows), own, settings)
+        rows = own.rows(pl.Series("item_id", vocabulary.items, pl.String))
+        of_known = content if own is catalogue else _content(own, config)
+        index = index_of(known.items)
+        ids = np.array([index.get(item, UNKNOWN) for item in catalogue.item_ids], np.int64)
+        weights = neighbour_weights(content, of_known.only(rows), ids, settings)
     return weights, vectors
 
 

@@ -98,13 +98,6 @@ class Engine(tf.Module):
         """Head -> probability or value float32 [B, C]: see `trainer.models.ranking.RankingModel.predictions`."""
         return self._ranking_model.predictions(outputs, calibrations)
 
-    def blended(self, weights: Mapping[str, float]) -> "Engine":
-        """The same engine with another blend."""
-        other = Engine.__new__(Engine)
-        other.__dict__.update(self.__dict__)
-        other._weights = dict(weights)
-        return other
-
 
 def membership(rows: tf.Tensor, size: int) -> tf.Tensor:
     """Bool [B, size]: whether each item is in int32 ``rows`` [B, E] (-1: none)."""

@@ -81,7 +81,7 @@ class CatalogueRanker:
     def blended(self, weights: Mapping[str, float]) -> "CatalogueRanker":
         """The same ranker with another blend; candidate vectors and traced graph are shared."""
         other = copy.copy(self)
-        other._engine = self._engine.blended(weights)
+        other._engine = Engine(self._model, weights, self._engine.text_search)
         return other
 
     def restricted(self, allowed: npt.NDArray[np.bool_]) -> "CatalogueRanker":
@@ -130,9 +130,9 @@ class CatalogueRanker:
         """
         return query_vectors(self._model, self._items, self._vectors, requests, sentences)
 
-    def outputs(self, requests: Requests, pairs: tuple[_Ints, _Ints]) -> _Floats:
-        """Raw outputs of the heads on pairs, float32 [E, heads]: see `score_pairs`."""
-        return score_pairs(self._model, self._items, requests, pairs, self._vectors, self._vectors)[1]
+    def score_pairs(self, requests: Requests, pairs: tuple[_Ints, _Ints]) -> tuple[_Floats, _Floats]:
+        """Retrieval logits [E] and raw outputs of the heads [E, heads] of given pairs: see the function."""
+        return score_pairs(self._model, self._items, requests, pairs, self._vectors, self._vectors)
 
     def _answer(self, requests: Requests) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         batch = requests.batch(self._engine.history_length)
@@ -160,14 +160,12 @@ class CatalogueRanker:
         sentences = self._engine.sentences(sentences, tf.zeros([len(texts)], tf.int32))
         queries = self.query_vectors(Requests.of_nobody(len(texts)), sentences)
         search = self._engine.text_search
-        if search is None:
-            rows, fit = self._search(queries, tf.fill([len(texts), 1], -1), self._allowed)
-        else:
+        if search is not None:
             rows, fit = self._top(search.scores(search.read(sentences, tf.constant(list(texts)))), self._allowed)
-        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
-        scores = self._engine.scores(self._engine.logits(fit), self._engine.outputs(queries, vectors))
-        typed = tf.ones([len(texts)], tf.bool)
-        return _best(rows, self._engine.reorder_found_by_text(scores, typed, lambda: fit, queries, vectors), k)
+            return _best(rows, search.reorder(fit, queries, tf.gather(self._vectors, tf.maximum(rows, 0))), k)
+        rows, products = self._search(queries, tf.fill([len(texts), 1], -1), self._allowed)
+        outputs = self._engine.outputs(queries, tf.gather(self._vectors, tf.maximum(rows, 0)))
+        return _best(rows, self._engine.scores(self._engine.logits(products), outputs), k)
 
 
 def query_vectors(

@@ -1,7 +1,7 @@
 """What two models have in common: weights that mean the same in both."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -42,34 +42,24 @@ def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
 
     Users, items, languages and categories of two vocabularies are different things under the same index, and so are the
     outputs of other ranking heads. How much longer the means of unknown items' neighbours must be belongs to the
-    vectors that they are means of. Layers over numbers and
-    embedding columns are shared by place: two markets are taken to mean the same by their columns.
-    Places are attribute paths and not the weights' names: Keras numbers the names of unnamed layers through
-    a whole process, so the same layer of two models has two names.
+    vectors that they are means of. Layers over numbers and embedding columns are shared by place: two markets are taken
+    to mean the same by their columns. Places are attribute paths and not the weights' names: Keras numbers the names of
+    unnamed layers through a whole process, so the same layer of two models has two names.
 
     Raises:
         BabelrecError: nothing is shared.
     """
-    there = weight_paths(target)
     kinds: tuple[type[tf.keras.layers.Layer], ...] = (IdEmbedding, LanguageConversion)
     own = {id(weight) for kind in kinds for layer in _layers(target, kind) for weight in layer.weights}
     if _heads(source) != _heads(target):
         own |= {id(weight) for layer in _layers(target, RankingModel) for weight in layer.of_heads}
-    pairs = {
-        name: (weight, there[name])
-        for name, weight in weight_paths(source).items()
-        if name in there
-        and weight.shape == there[name].shape
-        and weight.trainable
-        and there[name].trainable
-        and id(there[name]) not in own
-    }
-    if not pairs:
+    shared = _pairs(source, target, lambda one, other: one.trainable and other.trainable and id(other) not in own)
+    if not shared.names:
         raise BabelrecError(
             "The two models share no weight: the run to start from has another architecture. Leave `model` out of the "
             "config, so that the source run's is taken."
         )
-    return Shared(list(pairs), [one for one, _ in pairs.values()], [other for _, other in pairs.values()])
+    return shared
 
 
 def copy_starts(source: tf.keras.Model, target: tf.keras.Model) -> None:
@@ -97,11 +87,17 @@ def all_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
 
     For two models of one vocabulary.
     """
+    return _pairs(source, target, lambda one, other: True)
+
+
+def _pairs(
+    source: tf.keras.Model, target: tf.keras.Model, wanted: Callable[[tf.Variable, tf.Variable], bool]
+) -> Shared:
     there = weight_paths(target)
     pairs = {
         name: (weight, there[name])
         for name, weight in weight_paths(source).items()
-        if name in there and weight.shape == there[name].shape
+        if name in there and weight.shape == there[name].shape and wanted(weight, there[name])
     }
     return Shared(list(pairs), [one for one, _ in pairs.values()], [other for _, other in pairs.values()])
 

@@ -187,7 +187,7 @@ class TextSearch(tf.Module):
             self._label_norm = tf.Variable(norm, trainable=False, name="label_norm")
             self._having = _having(rows, norm, len(features.labels) + 1)
         self._lexical = features.lexical if weights.lexical else None
-        self._reads_categories = bool(weights.categories and len(features.labels))
+        self.reads_categories = bool(weights.categories and len(features.labels))
         self._scale = TowerScale(tower_vectors) if weights.towers else None
 
     def read(self, sentences: tf.Tensor, texts: tf.Tensor) -> TextQueries:
@@ -208,14 +208,9 @@ class TextSearch(tf.Module):
         """How well every item fits, float32 [T, N]."""
         named = tf.matmul(queries.vectors, self.vectors, transpose_b=True) + self.lexical(queries.texts)
         fit = named + self.popularity
-        if self._reads_categories:
+        if self.reads_categories:
             fit += names_no_item(tf.reduce_max(named, axis=1, keepdims=True)) * self.described(queries)
         return fit
-
-    @property
-    def reads_categories(self) -> bool:
-        """Whether categories count."""
-        return self._reads_categories
 
     def described(self, queries: TextQueries) -> tf.Tensor:
         """Weighted similarity of every item's categories to the queries, float32 [T, N]."""
@@ -258,7 +253,7 @@ class TextSearch(tf.Module):
             Float32 [T, C], the same numbers as of `scores` for these items.
         """
         fit = self.named(queries, rows, lexical) + tf.gather(self.popularity, rows)
-        if self._reads_categories:
+        if self.reads_categories:
             labels = tf.gather(queries.labels, tf.gather(self._categories, rows), batch_dims=1)
             similar = tf.reduce_sum(labels, axis=2) * tf.gather(self._label_norm, rows)
             fit += names_no_item(best)[:, tf.newaxis] * similar

@@ -4,7 +4,7 @@ import shutil
 
 import tensorflow as tf
 
-from trainer.errors import BabelrecError
+from trainer.errors import BabelrecError, first_line
 from trainer.files import atomic_directory
 from trainer.runs import Run
 from trainer.storage import no_room
@@ -45,8 +45,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
     except (tf.errors.OpError, ValueError, AssertionError, IndexError, RuntimeError) as error:
         if no_room(error):
             raise
-        reason = str(error).strip().splitlines()[0][:300]
         raise BabelrecError(
-            f"The checkpoint {path or ''} can't be used: {reason}. It is damaged, or of other settings or "
+            f"The checkpoint {path or ''} can't be used: {first_line(error)}. It is damaged, or of other settings or "
             "an earlier version. Remove the run directory and run `fit` again, or restore the files from a copy."
         ) from error

@@ -36,8 +36,7 @@ class Scorer(tf.Module):
 
         Args:
             towers: Float32 [B, D], the query tower's output before it is normalised.
-            history: Float32 [B, H, width], this part's vectors of the history's items, newest first; [B, H, 0] in
-                training, where a part has none.
+            history: Float32 [B, H, width], this part's vectors of the history's items, newest first.
             mask: Bool [B, H], which of them are there.
         """
         raise NotImplementedError

@@ -69,12 +69,6 @@ class CoOccurrence:
         totals = self.counts.sum(axis=1, keepdims=True)
         return np.divide(self.counts, totals, out=np.zeros(self.counts.shape), where=totals > 0)
 
-    def lift(self) -> _Floats:
-        """Float [L, L]: ``affinities`` relative to independence of the two languages; NaN if unknown."""
-        totals = self.counts.sum(axis=1).astype(np.float64)
-        expected = np.outer(totals, totals) / max(totals.sum(), 1.0)
-        return np.divide(self.counts, expected, out=np.full(self.counts.shape, np.nan), where=expected > 0)
-
     def language_vectors(self, dimension: int) -> _Floats:
         """Float [L, dimension]: PPMI of ``counts``, factorised; zero columns beyond the rank."""
         return factorise(ppmi(sparse.csr_array(self.counts)), dimension)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers SentencePiece's ops, which every mUSE SavedModel needs
 
-from trainer.errors import BabelrecError
+from trainer.errors import BabelrecError, first_line
 from trainer.files import atomic_directory, cache_root, staging, write_text
 from trainer.text import hub, muse, weights
 from trainer.text.settings import TextConfig
@@ -46,8 +46,9 @@ def encoder_handle(config: TextConfig, *, table: Literal["float", "quantized"] |
         return name
     path = Path(name).expanduser()
     if not path.is_dir():
+        known = " or ".join(f"`{name}`" for name in MUSE_ENCODERS)
         raise BabelrecError(
-            f"text.encoder {name!r} is neither {_quoted(MUSE_ENCODERS)} nor a URL, and no such directory "
+            f"text.encoder {name!r} is neither {known} nor a URL, and no such directory "
             "exists. Remedy: give a SavedModel directory or a handle such as "
             "https://tfhub.dev/google/universal-sentence-encoder-multilingual/3"
         )
@@ -84,12 +85,12 @@ def load_encoder(handle: str, *, trainable: bool = False) -> hub.KerasLayer:
     try:
         layer = hub.KerasLayer(handle, trainable=trainable, name="encoder")
     except Exception as error:
-        raise BabelrecError(f"The text encoder {handle!r} can't be loaded: {_first_line(error)}") from error
+        raise BabelrecError(f"The text encoder {handle!r} can't be loaded: {first_line(error)}") from error
     try:
         vectors = layer(tf.constant(["one", "две"]))
     except Exception as error:
         raise BabelrecError(
-            f"The text encoder {handle!r} can't be called with a batch of strings: {_first_line(error)}. {_INTERFACE}"
+            f"The text encoder {handle!r} can't be called with a batch of strings: {first_line(error)}. {_INTERFACE}"
         ) from error
     if not isinstance(vectors, tf.Tensor):
         raise BabelrecError(f"The text encoder {handle!r} returned {type(vectors).__name__}. {_INTERFACE}")
@@ -112,7 +113,7 @@ def encoder_fingerprint(handle: str) -> str:
     try:
         directory = Path(hub.resolve(handle))
     except Exception as error:
-        raise BabelrecError(f"The text encoder {handle!r} can't be resolved: {_first_line(error)}") from error
+        raise BabelrecError(f"The text encoder {handle!r} can't be resolved: {first_line(error)}") from error
     record = _read_record(directory)
     if record is not None:
         return str(record["key"])
@@ -192,11 +193,3 @@ def _remove(path: Path) -> None:
     # Renamed first, so that no other process sees a half-deleted directory.
     with staging(path) as grave, contextlib.suppress(FileNotFoundError):
         path.rename(grave / path.name)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
-
-
-def _quoted(names: dict[str, Any]) -> str:
-    return " or ".join(f"`{name}`" for name in names)

@@ -24,7 +24,6 @@ from trainer.text.translation.base import replace_surrogates
 _LOG = logging.getLogger(__name__)
 _OTHERS: Final = "*"
 
-# Written without blanks between words, so a segmenter would be needed.
 _WORD_STEPS: Final = ("stop_words", "stem", "lemmatize")
 _PYTHON_STEPS: Final = ("stem", "lemmatize")
 

@@ -97,12 +97,9 @@ class VectorCache:
         index["key"] = keys
         index["checksum"] = _checksums(values)
         name = _name(index)
-        for path, array in ((self._vectors_path(name), values), (self._index_path(name), index)):
+        for path, array in ((self._vectors_path(name), values), (self._directory / f"{name}.index.npy", index)):
             with atomic_file(path) as temporary, temporary.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
-
-    def _index_path(self, name: str) -> Path:
-        return self._directory / f"{name}.index.npy"
 
     def _vectors_path(self, name: str) -> Path:
         return self._directory / f"{name}.vectors.npy"

@@ -107,7 +107,7 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> Non
             model = selection.train(config.training.epochs, hold_out=True, done=True)
     last.vocabulary.save(run.vocabulary)
     # Only the towers' own components: otherwise untrained content would dominate the view.
-    vectors = model.candidate_vectors(last.items).numpy()[:, : config.model.dimension]
+    vectors = model.fusion.of_towers(model.candidate_vectors(last.items)).numpy()
     write_projector(run, catalogue, vectors, config.training.projector_items)
     run.write(
         "history.json", {"seconds": round(time.monotonic() - started, 1), "epochs": epochs, "phases": last.history}

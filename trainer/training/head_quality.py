@@ -16,24 +16,18 @@ from trainer.training.tensorboard import write_head_quality
 
 
 def calibrate_on_validation(
-    model: Recommender,
-    ranker: CatalogueRanker,
-    dataset: Dataset,
-    catalogue: Catalogue,
-    vocabulary: Vocabulary,
-    parts: Split,
+    ranker: CatalogueRanker, dataset: Dataset, catalogue: Catalogue, vocabulary: Vocabulary, parts: Split
 ) -> tuple[HeadEvents, Calibrations]:
     """Calibrates the binary heads on the validation part; also returns its events.
 
     Args:
-        model: The model, trained on ``parts.train``.
-        ranker: The model's ranker over the catalogue.
+        ranker: Of a model trained on ``parts.train``, over the catalogue.
         dataset, catalogue, vocabulary, parts: The data it was trained on.
     """
-    events = head_events(
-        ranker, catalogue, vocabulary, model.heads, parts.train, held_out_events(dataset, parts, "validation")
-    )
-    return events, calibrate(model.heads, events.outputs, events.labels)
+    heads = ranker.model.heads
+    held_out = held_out_events(dataset, parts, "validation")
+    events = head_events(ranker, catalogue, vocabulary, heads, parts.train, held_out)
+    return events, calibrate(heads, events.outputs, events.labels)
 
 
 def draw_quality(

@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 import tensorflow as tf
 
 from trainer.config.settings import flat_settings
-from trainer.errors import BabelrecError
+from trainer.errors import BabelrecError, first_line
 from trainer.provenance import source_commit
 from trainer.runs import Run
 
@@ -73,7 +73,7 @@ class MlflowLogger(RunLogger):
                 self._id = self._create(run)
         except Exception as error:
             raise BabelrecError(
-                f"training.loggers: MLflow's store {uri} can't be used: {_first_line(error)}. Set "
+                f"training.loggers: MLflow's store {uri} can't be used: {first_line(error)}. Set "
                 "MLFLOW_TRACKING_URI to a server or to sqlite:///FILE, or remove mlflow from training.loggers."
             ) from error
         _note(run, "mlflow", {"run_id": self._id, "tracking_uri": uri})
@@ -143,7 +143,7 @@ class WandbLogger(RunLogger):
             )
         except Exception as error:
             raise BabelrecError(
-                f"training.loggers: Weights & Biases can't open a run: {_first_line(error)}. Log in with `wandb "
+                f"training.loggers: Weights & Biases can't open a run: {first_line(error)}. Log in with `wandb "
                 "login`, set WANDB_MODE=offline, or remove wandb from training.loggers."
             ) from error
         # Both phases count epochs from 1, and a resumed epoch is repeated; W&B's own step may only increase.
@@ -198,7 +198,7 @@ class RunLoggers:
             try:
                 action(logger)
             except Exception as error:
-                _LOG.warning("%s is disabled from now on: %s", type(logger).__name__, _first_line(error))
+                _LOG.warning("%s is disabled from now on: %s", type(logger).__name__, first_line(error))
                 self._loggers.remove(logger)
 
 
@@ -270,7 +270,3 @@ def _note(run: Run, name: str, entry: dict[str, str]) -> None:
 
 def _plain(name: str) -> str:
     return re.sub(r"[^\w\-. :/]", "_", name.replace("@", "_at_"), flags=re.ASCII)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0][:300]

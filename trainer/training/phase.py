@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from trainer import interrupts
@@ -81,11 +80,6 @@ class Phase:
         self.hold_out = make_hold_out(dataset, catalogue, self.vocabulary, parts, config)
         self._ranker: CatalogueRanker | None = None
 
-    @property
-    def item_counts(self) -> npt.NDArray[np.float32]:
-        """Float32 [N]: number of training positives of each item."""
-        return self._data.item_counts
-
     def ranker(self, model: Recommender) -> CatalogueRanker:
         """Ranker for the validation part, by retrieval with the model's current weights."""
         assert self.hold_out is not None
@@ -104,9 +98,8 @@ class Phase:
         """Fits the heads' calibration on the validation part, if any."""
         if self.hold_out is None or not model.heads:
             return
-        ranker = self.ranker(model)
         events, found = calibrate_on_validation(
-            model, ranker, self._dataset, self._catalogue, self.vocabulary, self._parts
+            self.ranker(model), self._dataset, self._catalogue, self.vocabulary, self._parts
         )
         draw_quality(model, events, found, writer=self._writer, step=self._best_epoch)
         save_calibrations(self.run, found)
@@ -119,7 +112,7 @@ class Phase:
             weights = default_weights(self._config.model.search)
         else:
             ranker = self.ranker(model)
-            weights = choose_search_weights(self._config, model, ranker, self.item_counts, self.hold_out)
+            weights = choose_search_weights(self._config, ranker, self._data.item_counts, self.hold_out)
         self.run.write(SEARCH_RECORD, asdict(weights))
 
     def finish(self, model: Recommender, blend: dict[str, float]) -> int:
@@ -228,7 +221,7 @@ class Phase:
                 )
             return
         ids = self.items.ids.numpy()
-        histories = self._data.histories.renamed(ids - 1)
+        histories = self._data.histories.reindexed(ids - 1)
         regularization = choose_regularization(self.run, settings, self.hold_out, ids, histories, known)
         linear.fit(histories, self.items, regularization=regularization, new_items=settings.new_items)
 
@@ -261,12 +254,7 @@ class Phase:
             begin = start if steps != per_epoch else first * per_epoch
             batches = self._data.batches(start=begin, stop=last * per_epoch)
             result = model.fit(
-                batches,
-                initial_epoch=first,
-                epochs=last,
-                steps_per_epoch=steps,
-                callbacks=callbacks,
-                verbose=0,
+                batches, initial_epoch=first, epochs=last, steps_per_epoch=steps, callbacks=callbacks, verbose=0
             )
             for name, values in result.history.items():
                 self.history.setdefault(name, []).extend(float(np.mean(value)) for value in values)

@@ -9,12 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 # Keras's name -> displayed name, in this order.
-_SHOWN: Final = {
-    "loss": "loss",
-    "val_recall@10": "validation Recall@10",
-    "val_ndcg@10": "NDCG@10",
-    "val_auc": "AUC",
-}
+_SHOWN: Final = {"loss": "loss", "val_recall@10": "validation Recall@10", "val_ndcg@10": "NDCG@10", "val_auc": "AUC"}
 
 
 class TrainingProgress(tf.keras.callbacks.Callback):

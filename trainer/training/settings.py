@@ -15,9 +15,7 @@ class TransferConfig(Settings):
         "train", description="`frozen`: only the new ids' vectors and the text encoder's tuned part are trained."
     )
     new_rate: float = Field(
-        10.0,
-        gt=0.0,
-        description="Learning rate of new weights, as a multiple: the shared ones are already trained.",
+        10.0, gt=0.0, description="Learning rate of new weights, as a multiple: the shared ones are already trained."
     )
     max_forgetting: float | None = Field(
         0.02,
@@ -122,8 +120,7 @@ class TrainingConfig(Settings):
         5, ge=1, description="Epochs after the warm-up without a better validation recall before stopping."
     )
     start_from: AbsolutePath | None = Field(
-        None,
-        description="Run directory whose weights to start from; id vectors start from scratch. Set by `finetune`.",
+        None, description="Run directory whose weights to start from; id vectors start from scratch. Set by `finetune`."
     )
     transfer: TransferConfig = TransferConfig()
     popularity_factors: list[Annotated[float, Field(gt=0.0)]] = Field(

@@ -74,9 +74,7 @@ def write_hyperparameters(writer: tf.summary.SummaryWriter, run: Run) -> None:
     content = plugin_data_pb2.HParamsPluginData(experiment=experiment)
     with writer.as_default(step=0):
         tf.summary.write(
-            hparams_metadata.EXPERIMENT_TAG,
-            0.0,
-            metadata=hparams_metadata.create_summary_metadata(content),
+            hparams_metadata.EXPERIMENT_TAG, 0.0, metadata=hparams_metadata.create_summary_metadata(content)
         )
         hparams.hparams(settings, trial_id=trial_name(run.path))
 

@@ -19,7 +19,6 @@ from trainer.data.item_table import ItemTable
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.models.assembly import typed_vectors
 from trainer.models.ranker import CatalogueRanker
-from trainer.models.recommender import Recommender
 from trainer.models.text_search import (
     CHOICES,
     SearchFeatures,
@@ -46,11 +45,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def choose_search_weights(
-    config: Config,
-    model: Recommender,
-    ranker: CatalogueRanker,
-    counts: npt.NDArray[np.floating],
-    hold_out: HoldOut,
+    config: Config, ranker: CatalogueRanker, counts: npt.NDArray[np.floating], hold_out: HoldOut
 ) -> SearchWeights:
     """The weights with the highest NDCG@10: geometric mean over kinds of the mean over item languages.
 
@@ -60,8 +55,7 @@ def choose_search_weights(
 
     Args:
         config: Settings of the run.
-        model: The trained model.
-        ranker: The model's ranker for the validation part.
+        ranker: The trained model's for the validation part.
         counts: [N] number of training positives of each item.
         hold_out: The validation part.
     """
@@ -69,7 +63,7 @@ def choose_search_weights(
     choices = list(itertools.product(*(getattr(config.model.search, setting) for setting in settings)))
     if len(choices) == 1:
         return default_weights(config.model.search)
-    queries = _ValidationQueries(config, model, ranker, counts, hold_out)
+    queries = _ValidationQueries(config, ranker, counts, hold_out)
     if not queries.kinds:
         return default_weights(config.model.search)
     alone = queries.quality(SearchWeights(0.0, 0.0, 0.0, 0.0))
@@ -130,14 +124,9 @@ class _ValidationQueries:
     """Text queries generated from the catalogue and the held-out positives, to evaluate weights on."""
 
     def __init__(
-        self,
-        config: Config,
-        model: Recommender,
-        ranker: CatalogueRanker,
-        counts: npt.NDArray[np.floating],
-        hold_out: HoldOut,
+        self, config: Config, ranker: CatalogueRanker, counts: npt.NDArray[np.floating], hold_out: HoldOut
     ) -> None:
-        items = ranker.items
+        model, items = ranker.model, ranker.items
         draws = np.random.default_rng(config.seed)
         features = SearchFeatures.of(model, items, counts)
         # As compared in serving.
@@ -164,12 +153,12 @@ class _ValidationQueries:
             products = tf.matmul(queries, ranker.vectors, transpose_b=True)
             barred = hold_out.seen(generated.users)
             barred[np.arange(len(barred)), generated.wanted] = False
+            tags = [items.catalogue.languages[row] for row in generated.wanted]
+            _, languages = np.unique(tags, return_inverse=True)
             letters = [""] * len(generated.texts) if generated.translated else generated.texts
             self._parts[kind] = _Scored(
                 wanted=generated.wanted,
-                languages=np.unique([items.catalogue.languages[row] for row in generated.wanted], return_inverse=True)[
-                    1
-                ],
+                languages=languages,
                 barred=barred,
                 text=((vectors @ projection) @ texts.T).astype(np.float32),
                 categories=features.category_scores(vectors),

@@ -38,15 +38,12 @@ def test_what_is_written_is_read_back(whole: Dataset) -> None:
     further = read.translations()
     assert further is not None
     assert further.collect()["title"].to_list() == builders.translations()["title"].to_list()
-    assert read.numeric_columns() == ("price",)
-    assert read.embedding_columns() == {"image": 2}
 
 
 def test_optional_tables_may_be_absent(tmp_path: Path) -> None:
     dataset = Dataset.load(builders.write(tmp_path / "d").path)
     assert dataset.users() is None
     assert dataset.translations() is None
-    assert dataset.embedding_columns() == {}
 
 
 def test_context_columns_are_kept(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from trainer.data.catalogue import Catalogue
-from trainer.data.user_items import UserItems, in_order_of_time
+from trainer.data.user_items import UserItems, by_time
 
 _LISTS = [[4, 1, 1], [], [0], [3, 2, 4, 0]]
 
@@ -35,7 +35,7 @@ def test_parts(some: UserItems) -> None:
     marked = np.array([True, False, False, True, True])
     assert _lists(some.only(marked)) == [[item for item in items if marked[item]] for items in _LISTS]
     names = np.array([10, 11, 12, 13, 14])
-    assert _lists(some.renamed(names)) == [[10 + item for item in items] for items in _LISTS]
+    assert _lists(some.reindexed(names)) == [[10 + item for item in items] for items in _LISTS]
 
 
 def test_the_newest_come_first(some: UserItems) -> None:
@@ -47,7 +47,7 @@ def test_the_newest_come_first(some: UserItems) -> None:
 
 def test_equal_times_are_ordered_by_numeric_ids() -> None:
     events = pl.DataFrame({"item_id": ["10", "9", "b", "2"], "timestamp": [5, 5, 5, 1]})
-    assert events.sort(in_order_of_time())["item_id"].to_list() == ["2", "9", "b", "10"]
+    assert events.sort(by_time())["item_id"].to_list() == ["2", "9", "b", "10"]
 
 
 def test_events_are_grouped_by_the_users_asked_for() -> None:

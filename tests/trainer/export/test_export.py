@@ -161,7 +161,7 @@ def test_probabilities_are_calibrated_as_the_run_found(
     ranker = CatalogueRanker(model, model.items, {"retrieval": 1.0}, candidates=20)
     history, asked = [0, 2, 4], np.array([6, 7, 8, 9])
     pairs = (np.zeros(4, np.int64), asked)
-    raw = ranker.outputs(Requests.of_histories(UserItems.of_lists([history])), pairs)
+    _, raw = ranker.score_pairs(Requests.of_histories(UserItems.of_lists([history])), pairs)
     column = next(place for place, head in enumerate(model.heads) if head.name == "like")
     found = tiny_run.read("calibration.json")["like"]
     assert found["method"] != "none", "or the test would see nothing"

@@ -73,7 +73,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     model = make_recommender(config, vocabulary, items, counts)
     users = sorted(set(parts.train["user_id"]))
     known = items.ids.numpy() - 1
-    histories = UserItems.of(parts.train, catalogue, users).renamed(known)
+    histories = UserItems.of(parts.train, catalogue, users).reindexed(known)
     popularity, linear, content = model.fusion.popularity, model.fusion.linear, model.fusion.content
     assert popularity is not None
     assert linear is not None

@@ -56,7 +56,9 @@ def test_items_without_text_are_not_similar(tiny: Dataset) -> None:
 
 
 @pytest.mark.usefixtures("cache")
-def test_a_run_scores_any_catalogue_by_its_content(tiny: Dataset, tmp_path: Path) -> None:
+def test_a_run_scores_any_catalogue_by_its_content(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny_config(
         tiny.path,
         model={
@@ -78,6 +80,11 @@ def test_a_run_scores_any_catalogue_by_its_content(tiny: Dataset, tmp_path: Path
     linear.stretch.assign(7.0)
     save_weights(run, model)
 
+    with monkeypatch.context() as patch:
+        # At hand already: reading it again would take its time and memory twice.
+        patch.setattr(Run, "dataset", lambda self: pytest.fail("the run's own catalogue is read again"))
+        own, shown = item_table_of_run(run, catalogue), item_table_of_run(run, replace(catalogue), own=catalogue)
+    np.testing.assert_allclose(own.neighbours, shown.neighbours, atol=1e-6)
     unknown = item_table_of_run(run, catalogue, known_ids=False)
     for found in (load_recommender(run), load_recommender(run, unknown)):
         vectors = found.candidate_vectors(found.items).numpy()

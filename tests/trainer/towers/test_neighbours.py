@@ -1,7 +1,5 @@
 """Neighbours' weights against loops over pairs, and how the tower uses them."""
 
-from dataclasses import replace
-
 import numpy as np
 import polars as pl
 import pytest
@@ -13,7 +11,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
-from trainer.models.assembly import KnownItems, make_item_table, make_recommender
+from trainer.models.assembly import make_item_table, make_recommender
 from trainer.models.settings import NeighboursConfig
 from trainer.towers import neighbours
 from trainer.towers.neighbours import Content, NeighbourIds, neighbour_weights
@@ -127,8 +125,7 @@ def test_another_catalogue_inherits_from_the_training_one(tiny: Dataset) -> None
     items = make_item_table(config, catalogue, vocabulary)
     model = make_recommender(config, vocabulary, items)
     # The same items as unknown ones find themselves, and so their own vectors.
-    origin = KnownItems(catalogue, vocabulary.items)
-    unknown = make_item_table(config, catalogue, replace(vocabulary, items=[]), known=origin)
+    unknown = make_item_table(config, catalogue, vocabulary, known_ids=False)
     nearest = np.argmax(unknown.neighbours, axis=1)
     texts = np.array(catalogue.texts)
     known = catalogue.rows(pl.Series("item_id", vocabulary.items))

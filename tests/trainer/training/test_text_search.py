@@ -56,10 +56,10 @@ def test_the_choice_is_the_best_that_keeps_what_the_encoder_finds(
         "tower_weights": [0.0, 0.1],
     }
     config = _with_lists(tiny_run.config, **lists)
-    chosen = choose_search_weights(config, ranker.model, ranker, counts, hold_out)
+    chosen = choose_search_weights(config, ranker, counts, hold_out)
     # With a weight of 50, popularity outweighs everything else.
     assert chosen.popularity == 0.0
-    queries = _ValidationQueries(config, ranker.model, ranker, counts, hold_out)
+    queries = _ValidationQueries(config, ranker, counts, hold_out)
     alone, best = queries.quality(SearchWeights(0.0, 0.0, 0.0, 0.0)), queries.quality(chosen)
     assert (best.ndcg >= _KEPT * alone.ndcg).all()
     for categories in (0.0, 2.0):
@@ -71,7 +71,7 @@ def test_the_choice_is_the_best_that_keeps_what_the_encoder_finds(
 
 def test_the_same_seed_chooses_the_same(tiny_run: Run, validation: tuple[CatalogueRanker, HoldOut, np.ndarray]) -> None:
     ranker, hold_out, counts = validation
-    first, second = (choose_search_weights(tiny_run.config, ranker.model, ranker, counts, hold_out) for _ in range(2))
+    first, second = (choose_search_weights(tiny_run.config, ranker, counts, hold_out) for _ in range(2))
     assert asdict(first) == asdict(second)
 
 
@@ -120,7 +120,7 @@ def test_weights_are_evaluated_by_the_order_in_which_text_search_answers(
         return read[-1][1]
 
     monkeypatch.setattr(CatalogueRanker, "query_vectors", watched)
-    queries = _ValidationQueries(tiny_run.config, ranker.model, ranker, counts, hold_out)
+    queries = _ValidationQueries(tiny_run.config, ranker, counts, hold_out)
     # The generated texts of each kind; a translated title has no letter in common with its item.
     made = queries._generate(ranker.items, hold_out, np.random.default_rng(tiny_run.config.seed))
     features = SearchFeatures.of(ranker.model, ranker.items, counts)

@@ -119,7 +119,8 @@ def _wrong_length(file: TextFile, dialect: Dialect, wanted: int) -> DatasetError
     elif found > wanted:
         remedy = f"remove the {sign} from the field, or quote it and set `quote: '\"'` in `data.source`"
     else:
-        remedy = f"give every row all {wanted} fields (a line break inside a field needs quotes{_needs_quote(dialect)})"
+        setting = "" if dialect.quote is not None else " and `quote: '\"'` in `data.source`"
+        remedy = f"give every row all {wanted} fields (a line break inside a field needs quotes{setting})"
     if wanted == 1:
         remedy = "set `delimiter` in `data.source` to what separates the columns"
     others = f" ({count:,} such rows)" if count > 1 else ""
@@ -127,10 +128,6 @@ def _wrong_length(file: TextFile, dialect: Dialect, wanted: int) -> DatasetError
         f"{file.path}, {first}: {found} field{'s' * (found != 1)} but the header has {wanted}{others}. "
         f"Remedy: {remedy}."
     )
-
-
-def _needs_quote(dialect: Dialect) -> str:
-    return "" if dialect.quote is not None else " and `quote: '\"'` in `data.source`"
 
 
 def _broken_quote(file: TextFile, dialect: Dialect, error: csv.Error) -> DatasetError:

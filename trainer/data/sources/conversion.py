@@ -5,16 +5,17 @@ from typing import Final
 
 import polars as pl
 
-from trainer.data.faults import Origin, reading
+from trainer.data.faults import Origin
 from trainer.data.languages import LanguageError, normalise
 from trainer.data.sources.lists import parse_list
 from trainer.data.sources.refusal import refuse
 from trainer.data.tables import TEXTS
+from trainer.errors import shortened
 
 _ROW: Final = "__row"
-# What tools write for missing values when a column was converted to text before.
 # A long numeric id that a spreadsheet has converted to a number.
 _SPREADSHEET: Final = r"^\d(?:[.,]\d+)?[eE]\+\d+$"
+# What tools write for missing values when a column was converted to text before.
 _WRITTEN_NOTHING: Final = ["nan", "NaN", "None", "NULL", "null", "<NA>", "NaT"]
 
 
@@ -43,18 +44,13 @@ def to_text(frame: pl.LazyFrame, name: str, origin: Origin, *, join: bool = Fals
         origin.note(name, "lists of text are joined, one entry per line")
         return frame.with_columns(pl.when(entries.is_not_null()).then(_joined(entries)).otherwise(given).alias(name))
     if dtype.is_nested():
-        raise origin.fault(name, f"type {_spell(dtype)} instead of text", "write one text per row")
+        raise origin.fault(name, f"type {shortened(str(dtype), 60)} instead of text", "write one text per row")
     return frame.with_columns(_from_bytes(frame, name, origin).alias(name))
 
 
 def _joined(entries: pl.Expr) -> pl.Expr:
     joined = entries.list.eval(pl.element().drop_nulls()).list.join("\n")
     return pl.when(joined != "").then(joined)
-
-
-def _spell(dtype: pl.DataType) -> str:
-    spelled = str(dtype)
-    return spelled if len(spelled) <= 60 else spelled[:57] + "..."
 
 
 def _from_bytes(frame: pl.LazyFrame, name: str, origin: Origin) -> pl.Expr:
@@ -80,9 +76,8 @@ def note_odd_texts(frame: pl.LazyFrame, names: list[str], origin: Origin) -> Non
     """Warns about texts such as `nan`, most likely missing values, and about ids such as `1.23457E+12`."""
     for name in names:
         if name.endswith("_id"):
-            marked = frame.filter(pl.col(name).str.contains(_SPREADSHEET)).select(pl.col(name).first(), count=pl.len())
-            with reading(origin.file):
-                value, count = marked.collect(engine="streaming").row(0)
+            marked = frame.filter(pl.col(name).str.contains(_SPREADSHEET))
+            value, count = origin.aggregate(marked, value=pl.col(name).first(), count=pl.len())
             if count:
                 origin.note(
                     name,
@@ -90,19 +85,17 @@ def note_odd_texts(frame: pl.LazyFrame, names: list[str], origin: Origin) -> Non
                     "have become one; export the column as text",
                     logging.WARNING,
                 )
-    with reading(origin.file):
-        counts = frame.select(pl.col(name).is_in(_WRITTEN_NOTHING).sum() for name in names)
-        found = counts.collect(engine="streaming")
-        for name in names:
-            if found[name][0]:
-                marked = frame.filter(pl.col(name).is_in(_WRITTEN_NOTHING)).select(pl.col(name).first())
-                value = marked.collect(engine="streaming").item()
-                origin.note(
-                    name,
-                    f"{found[name][0]:,} values are the text {value!r}: set `null_values: [{value}]` in `data.source` "
-                    "if they are missing",
-                    logging.WARNING,
-                )
+    counts = origin.aggregate(frame, **{name: pl.col(name).is_in(_WRITTEN_NOTHING).sum() for name in names})
+    for name, count in zip(names, counts, strict=True):
+        if count:
+            marked = frame.filter(pl.col(name).is_in(_WRITTEN_NOTHING))
+            (value,) = origin.aggregate(marked, value=pl.col(name).first())
+            origin.note(
+                name,
+                f"{count:,} values are the text {value!r}: set `null_values: [{value}]` in `data.source` if they are "
+                "missing",
+                logging.WARNING,
+            )
 
 
 def to_id(frame: pl.LazyFrame, name: str, origin: Origin) -> pl.LazyFrame:
@@ -117,7 +110,7 @@ def to_id(frame: pl.LazyFrame, name: str, origin: Origin) -> pl.LazyFrame:
         remedy = "write the ids as text or integers"
         if dtype.is_float():
             remedy += " (integers with gaps become decimals in some tools: fill the gaps or write text)"
-        raise origin.fault(name, f"ids of type {_spell(dtype)}", remedy)
+        raise origin.fault(name, f"ids of type {shortened(str(dtype), 60)}", remedy)
     return frame.with_columns(_from_bytes(frame, name, origin).alias(name))
 
 
@@ -138,8 +131,7 @@ def to_tags(frame: pl.LazyFrame, name: str, origin: Origin) -> pl.LazyFrame:
 
 
 def _canonical(rows: pl.LazyFrame, name: str, origin: Origin) -> dict[str, str]:
-    with reading(origin.file):
-        tags = rows.group_by(name).agg(pl.col(_ROW).min()).sort(_ROW).collect(engine="streaming")
+    tags = origin.collect(rows.group_by(name).agg(pl.col(_ROW).min()).sort(_ROW))
     mapping = {}
     for tag, row in tags.select(name, _ROW).iter_rows():
         if tag is not None:

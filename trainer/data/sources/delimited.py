@@ -21,6 +21,7 @@ from trainer.data.sources.audit import Audit, audit
 from trainer.data.sources.dialect import Dialect, place_of, sniff
 from trainer.data.sources.opening import TextFile, open_text
 from trainer.data.sources.table import Choose, RawTable
+from trainer.errors import first_line
 
 _LOG = logging.getLogger(__name__)
 _BLOCK_BYTES: Final = 8 << 20
@@ -115,7 +116,7 @@ def _write_columns(file: TextFile, dialect: Dialect, found: Audit, chosen: dict[
         except pa.ArrowInvalid as error:
             if "straddling" not in str(error) or block >= _MAX_BLOCK_BYTES:
                 raise DatasetError(
-                    f"{file.path}: Python's csv and PyArrow read it differently ({str(error).splitlines()[0]}). "
+                    f"{file.path}: Python's csv and PyArrow read it differently ({first_line(error)}). "
                     "Remedy: write it again with a CSV library, or as Parquet."
                 ) from error
             # One record is larger than a block.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from trainer.data.faults import Origin, reading
+from trainer.data.faults import Origin
 from trainer.data.id_forms import explain, look_alikes, mismatches
 from trainer.data.validation import unknown_items
 
@@ -20,11 +20,10 @@ def refuse_if_no_rows_are_left(interactions: pl.LazyFrame, items: pl.LazyFrame, 
     Raises:
         DatasetError: No rows are left.
     """
-    with reading(origin.file):
-        rows = interactions.select(pl.len()).collect(engine="streaming").item()
-        unknown = unknown_items(interactions, items).select(pl.col("item_id").unique(maintain_order=True))
-        ids = unknown.collect(engine="streaming")["item_id"]
-        known = items.select("item_id").collect(engine="streaming")["item_id"]
+    rows = origin.collect(interactions.select(pl.len())).item()
+    unknown = unknown_items(interactions, items).select(pl.col("item_id").unique(maintain_order=True))
+    ids = origin.collect(unknown)["item_id"]
+    known = origin.collect(items.select("item_id"))["item_id"]
     differing, cure = explain(ids, known)
     if lost == rows:
         raise origin.fault(
@@ -47,9 +46,8 @@ def warn_about_look_alikes(frames: Mapping[str, pl.LazyFrame], origins: Mapping[
     """
 
     def ids(table: str, column: str) -> pl.Series:
-        with reading(origins[table].file):
-            distinct = frames[table].select(pl.col(column).unique(maintain_order=True))
-            return distinct.collect(engine="streaming")[column]
+        distinct = frames[table].select(pl.col(column).unique(maintain_order=True))
+        return origins[table].collect(distinct)[column]
 
     users = ids("interactions", "user_id")
     for table, column, values in (("interactions", "user_id", users), ("items", "item_id", ids("items", "item_id"))):

@@ -4,7 +4,7 @@ from typing import Final
 
 import polars as pl
 
-from trainer.data.faults import Origin, reading
+from trainer.data.faults import Origin
 
 _OFFSET: Final = r"[+-](?:0\d|1[0-4])(?::?[0-5]\d)?"
 _ZONE: Final = rf"(?:\s*(?P<z>[Zz]|UTC|GMT|{_OFFSET})(?:\s?UTC|\[[^\]]*\])?)?"
@@ -34,23 +34,23 @@ def local_and_offset(frame: pl.LazyFrame, given: pl.Expr, origin: Origin) -> tup
         or None if no text has one.
     """
     usual = given.str.contains(_USUAL)
-    with reading(origin.file):
-        facts = frame.select(
-            given=given.count(),
-            usual=usual.sum(),
-            dates=given.str.contains(r"^\d{4}-\d\d-\d\d$").sum(),
-            named=given.str.contains(_NAMED).sum(),
-            signed=given.str.contains(r":.*[+-]").sum(),
-        ).collect(engine="streaming")
-    if facts["given"][0] != facts["usual"][0]:
-        if facts["dates"][0] == facts["given"][0]:
+    present, fitting, dates, named, signed = origin.aggregate(
+        frame,
+        present=given.count(),
+        fitting=usual.sum(),
+        dates=given.str.contains(r"^\d{4}-\d\d-\d\d$").sum(),
+        named=given.str.contains(_NAMED).sum(),
+        signed=given.str.contains(r":.*[+-]").sum(),
+    )
+    if fitting != present:
+        if dates == present:
             return given.str.to_datetime("%Y-%m-%d", strict=False, time_unit="us"), None
         parsed = given.map_batches(_groups, return_dtype=_PARSED, is_elementwise=True)
         return parsed.struct.field("naive"), parsed.struct.field("offset")
     digits = pl.concat_str(given.str.slice(0, 10), given.str.slice(11, 8))
     naive = digits.str.to_datetime("%Y-%m-%d%H:%M:%S", strict=False, time_unit="us")
-    if not facts["signed"][0]:
-        return naive, pl.when(given.str.contains(_NAMED)).then(0) if facts["named"][0] else None
+    if not signed:
+        return naive, pl.when(given.str.contains(_NAMED)).then(0) if named else None
     return naive, _seconds_east(given.str.slice(19).str.extract(rf"([Zz]|UTC|GMT|{_OFFSET})$"))
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from trainer.data.faults import Origin, reading
+from trainer.data.faults import Origin
 from trainer.data.languages import UNDETERMINED, detect_with_confidence, normalise
 from trainer.data.sources import conversion
 
@@ -29,17 +29,14 @@ def fill_languages(frame: pl.LazyFrame, given: str | None, origin: Origin) -> tu
         frame = conversion.to_tag(frame, "language", origin)
     else:
         frame = frame.with_columns(pl.lit(None, pl.String).alias("language"))
-    with reading(origin.file):
-        counts = frame.select(pl.len(), pl.col("language").count().alias("known")).collect(engine="streaming")
-    rows, known = counts.row(0)
+    rows, known = origin.aggregate(frame, rows=pl.len(), known=pl.col("language").count())
     facts: dict[str, Any] = {"from_column": known, "from_setting": 0, "detected": 0, "doubtful": 0, "examples": []}
     if given is not None:
         facts["from_setting"] = rows - known
         return frame.with_columns(pl.col("language").fill_null(normalise(given))), facts
-    with reading(origin.file):
-        text = pl.concat_str("title", "description", separator="\n", ignore_nulls=True)
-        unknown = frame.filter(pl.col("language").is_null()).select("item_id", "title", text.alias("text"))
-        texts = unknown.unique("item_id", keep="first", maintain_order=True).collect(engine="streaming")
+    text = pl.concat_str("title", "description", separator="\n", ignore_nulls=True)
+    unknown = frame.filter(pl.col("language").is_null()).select("item_id", "title", text.alias("text"))
+    texts = origin.collect(unknown.unique("item_id", keep="first", maintain_order=True))
     if texts.is_empty():
         return frame, facts
     detection = detect_with_confidence(texts["text"].to_list())

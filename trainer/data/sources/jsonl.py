@@ -17,6 +17,7 @@ from trainer.data.sources.lists import parse_list
 from trainer.data.sources.opening import TextFile, open_text, undecodable
 from trainer.data.sources.table import Choose, RawTable, called
 from trainer.data.tables import TEXTS
+from trainer.errors import shortened
 
 _BATCH_LINES: Final = 65_536
 _REMEDY: Final = "write one JSON object per line"
@@ -124,7 +125,7 @@ def _batches(file: TextFile) -> Iterator[tuple[list[int], list[dict[str, Any]], 
                 except RecursionError as error:
                     raise _fault(file.path, number, "it is nested too deeply") from error
                 if end != len(content):
-                    raise _fault(file.path, number, f"{_short(content[end:])!r} follows the object")
+                    raise _fault(file.path, number, f"{shortened(content[end:], 40)!r} follows the object")
                 if type(row) is not dict:
                     raise _not_an_object(file.path, number, row)
                 numbers.append(number)
@@ -145,7 +146,7 @@ def _broken(path: Path, line: int, content: str, error: ValueError) -> DatasetEr
 def _not_an_object(path: Path, line: int, row: object) -> DatasetError:
     if isinstance(row, list):
         return _fault(path, line, "a JSON array instead of an object", "write one object per line (`jq -c '.[]' FILE`)")
-    return _fault(path, line, f"{_short(json.dumps(row, ensure_ascii=False))} instead of an object")
+    return _fault(path, line, f"{shortened(json.dumps(row, ensure_ascii=False), 40)} instead of an object")
 
 
 def _fault(path: Path, line: int, problem: str, remedy: str = _REMEDY) -> DatasetError:
@@ -229,7 +230,3 @@ def _count_lines(file: TextFile) -> int:
                 return sum(1 for line in lines if line.strip(b"\xef\xbb\xbf \t\r\n"))
         with file.text() as text:
             return sum(1 for line in text if line.strip("\ufeff \t\r\n"))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."

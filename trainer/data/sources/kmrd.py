@@ -91,8 +91,7 @@ _RATING_ORIGIN: Final = Origin(
 def _ratings(folder: Path) -> pl.DataFrame:
     with reading(str(folder / "rates.csv")):
         return pl.read_csv(
-            folder / "rates.csv",
-            schema={"user": pl.String, "movie": pl.String, "rate": pl.Float64, "time": pl.Int64},
+            folder / "rates.csv", schema={"user": pl.String, "movie": pl.String, "rate": pl.Float64, "time": pl.Int64}
         ).select(
             pl.col("user").alias("user_id"),
             pl.col("movie").alias("item_id"),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from trainer.data.faults import Origin, reading
+from trainer.data.faults import Origin
 from trainer.data.sources.refusal import refuse
 from trainer.data.tables import TEXTS
 
@@ -64,24 +64,19 @@ def _inner(dtype: pl.List | pl.Array) -> pl.DataType:
 
 def _hint_at_separator(frame: pl.LazyFrame, name: str, separator: str, origin: Origin) -> None:
     signs = [sign for sign in (",", ";", "|", "/") if sign != separator]
-    with reading(origin.file):
-        counts = (
-            frame.filter(pl.col(name).cast(pl.String) != "")
-            .select(
-                pl.len().alias("all"),
-                *(pl.col(name).cast(pl.String).str.contains(sign, literal=True).sum().alias(sign) for sign in signs),
-                pl.col(name).cast(pl.String).str.contains(separator, literal=True).sum().alias("separator"),
-            )
-            .collect(engine="streaming")
-        )
-    present = counts["all"][0]
-    if not present or counts["separator"][0]:
+    text = pl.col(name).cast(pl.String)
+    present, separated, *counts = origin.aggregate(
+        frame.filter(text != ""),
+        present=pl.len(),
+        **{f"with {sign}": text.str.contains(sign, literal=True).sum() for sign in (separator, *signs)},
+    )
+    if not present or separated:
         return
-    best = max(signs, key=lambda sign: counts[sign][0])
-    if counts[best][0] * 2 >= present and present > 1:
+    count, best = max(zip(counts, signs, strict=True), key=lambda pair: pair[0])
+    if count * 2 >= present and present > 1:
         origin.note(
             name,
-            f"no value holds the list separator {separator!r}, {counts[best][0]:,} of {present:,} hold {best!r}: set "
+            f"no value holds the list separator {separator!r}, {count:,} of {present:,} hold {best!r}: set "
             f"`list_separator: {best!r}` if it separates entries",
             logging.WARNING,
         )

@@ -23,16 +23,7 @@ XMIND_CODES: Final = (
 )
 _TIME: Final = "%m/%d/%Y %I:%M:%S %p"
 _NEWS: Final = (
-    *(
-        "item_id",
-        "category",
-        "subcategory",
-        "title",
-        "description",
-        "url",
-        "title_entities",
-        "abstract_entities",
-    ),
+    *("item_id", "category", "subcategory", "title", "description", "url", "title_entities", "abstract_entities"),
 )
 _BEHAVIORS: Final = ("impression_id", "user_id", "time", "history", "candidates")
 _LOG = logging.getLogger(__name__)
@@ -56,7 +47,7 @@ def write(source: MindSource, path: Path) -> Dataset:
     """
     folder = _folder(source)
     with tempfile.TemporaryDirectory() as scratch:
-        texts = [_original(folder / "news.tsv")]
+        texts = [_texts(_read_tsv(folder / "news.tsv", _NEWS).select("item_id", "title", "description"), "en")]
         for n, file in enumerate(_translation_files(source, folder)):
             texts.append(_translation(file, Path(scratch) / f"{n}.tsv"))
         shown, hidden = _choose(texts, source.item_language)
@@ -130,10 +121,6 @@ def _read_tsv(file: Path, columns: tuple[str, ...]) -> pl.LazyFrame:
         return pl.scan_csv(
             file, separator="\t", has_header=False, quote_char=None, schema=dict.fromkeys(columns, pl.String)
         )
-
-
-def _original(news: Path) -> pl.LazyFrame:
-    return _texts(_read_tsv(news, _NEWS).select("item_id", "title", "description"), "en")
 
 
 def _translation(file: Path, extracted: Path) -> pl.LazyFrame:

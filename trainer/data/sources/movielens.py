@@ -228,12 +228,7 @@ def _tables(
         ).cast({"rating": pl.Float64, "timestamp": pl.Int64}),
         films=pl.DataFrame(
             {"item_id": ids, "title": titles, "year": years, "categories": genres},
-            schema={
-                "item_id": pl.String,
-                "title": pl.String,
-                "year": pl.Int64,
-                "categories": pl.List(pl.String),
-            },
+            schema={"item_id": pl.String, "title": pl.String, "year": pl.Int64, "categories": pl.List(pl.String)},
         ),
         people=pl.DataFrame(people, ["user_id", "age", "gender", "occupation", "zip_code"], orient="row").cast(
             {"age": pl.Int64}

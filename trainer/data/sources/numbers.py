@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from trainer.data.faults import Origin, reading
+from trainer.data.faults import Origin
 from trainer.data.settings import TableFormat
 from trainer.data.sources.refusal import refuse
 from trainer.data.tables import EMBEDDING
@@ -93,14 +93,14 @@ def _from_text(
     lowered = given.str.to_lowercase()
     inside = given.str.extract(r"(?s)^\[(.*)\]$").str.split(",").list.eval(pl.element().str.strip_chars())
     vector = inside.list.eval(pl.element().cast(pl.Float32, strict=False))
-    with reading(origin.file):
-        facts = frame.select(
-            present=_something(given).count(),
-            codes=given.str.contains(_CODE).sum(),
-            truths=lowered.is_in(_TRUE + _FALSE).sum(),
-            vectors=vector.list.eval(pl.element().is_not_null()).list.all().fill_null(False).sum(),
-        ).collect(engine="streaming")
-    present, codes, truths, vectors = facts.row(0)
+    is_vector = vector.list.eval(pl.element().is_not_null()).list.all().fill_null(False)
+    present, codes, truths, vectors = origin.aggregate(
+        frame,
+        present=_something(given).count(),
+        codes=given.str.contains(_CODE).sum(),
+        truths=lowered.is_in(_TRUE + _FALSE).sum(),
+        vectors=is_vector.sum(),
+    )
     if present and vectors == present:
         return frame.with_columns(pl.when(given.str.starts_with("[")).then(vector).alias(name))
     if present and truths == present:
@@ -110,16 +110,15 @@ def _from_text(
     if vectors >= _MEANT * present > 0:
         refuse(
             frame,
-            _something(given).is_not_null() & ~vector.list.eval(pl.element().is_not_null()).list.all().fill_null(False),
+            _something(given).is_not_null() & ~is_vector,
             name,
             origin,
             f"is not a list of numbers ({vectors:,} of {present:,} values are)",
             "write null in place of the whole embedding, or remove the column from `data.source.columns`",
         )
     something, number = _numbers(frame, name, origin, form, delimiter, quiet=True)
-    with reading(origin.file):
-        numbers = frame.select(number.count()).collect(engine="streaming").item()
-        likely = frame.select(_any_decimal(given).sum()).collect(engine="streaming").item()
+    decimal = _localised(given, ",").is_not_null() | _localised(given, ".").is_not_null()
+    numbers, likely = origin.aggregate(frame, numbers=number.count(), likely=decimal.sum())
     if codes and numbers:
         origin.note(
             name,
@@ -151,9 +150,8 @@ def _from_text(
 def _note_mixed(
     frame: pl.LazyFrame, name: str, origin: Origin, something: pl.Expr, number: pl.Expr, numbers: int, present: int
 ) -> None:
-    with reading(origin.file):
-        rows = frame.select(something.alias("value"), number.alias("number")).with_row_index("row")
-        first = rows.filter(pl.col("value").is_not_null() & pl.col("number").is_null()).head(1).collect()
+    rows = frame.select(something.alias("value"), number.alias("number")).with_row_index("row")
+    first = origin.collect(rows.filter(pl.col("value").is_not_null() & pl.col("number").is_null()).head(1))
     origin.note(
         name,
         f"{origin.place(first['row'][0])}: {first['value'][0]!r} is not a number ({numbers:,} of {present:,} values "
@@ -182,25 +180,22 @@ def _numbers(
         return something, _localised(something, form.decimal)
     plain = given.cast(pl.Float64, strict=False)
     plain = pl.when(plain.is_not_nan()).then(plain)
-    with reading(origin.file):
-        facts = frame.select(present=(given != "").sum(), numbers=plain.count()).collect(engine="streaming")
-    if facts["present"][0] == facts["numbers"][0]:
+    present, numbers = origin.aggregate(frame, present=(given != "").sum(), numbers=plain.count())
+    if present == numbers:
         if not quiet:
             _doubt_thousands(frame, name, origin, given, delimiter)
         return pl.when(given != "").then(given), plain
     something = _something(given)
     comma = _localised(something, ",")
     nothing = given.str.to_lowercase().is_in(_NOTHING) & (given != "")
-    with reading(origin.file):
-        facts = frame.select(
-            present=something.count(),
-            numbers=plain.count(),
-            commas=comma.count(),
-            missing=nothing.sum(),
-            first=given.filter(nothing).first(),
-            row=pl.arg_where(nothing).first(),
-        ).collect(engine="streaming")
-    present, numbers, commas, missing, first, row = facts.row(0)
+    present, commas, missing, first, row = origin.aggregate(
+        frame,
+        present=something.count(),
+        commas=comma.count(),
+        missing=nothing.sum(),
+        first=given.filter(nothing).first(),
+        row=pl.arg_where(nothing).first(),
+    )
     if missing and present and not quiet:
         origin.note(name, f"{first!r} in {origin.place(row)} is read as missing ({missing:,} in all)")
     if numbers < present and commas == present and delimiter == ";":
@@ -213,11 +208,9 @@ def _numbers(
 def _doubt_thousands(frame: pl.LazyFrame, name: str, origin: Origin, given: pl.Expr, delimiter: str | None) -> None:
     """Refuses `1.299` if `;` is the delimiter, as in decimal-comma countries, and warns otherwise."""
     thousands = given.str.contains(_THOUSANDS)
-    with reading(origin.file):
-        facts = frame.select(
-            dotted=given.str.contains(r"[.eE]").sum(), thousands=thousands.sum(), first=given.filter(thousands).first()
-        ).collect(engine="streaming")
-    dotted, count, first = facts.row(0)
+    dotted, count, first = origin.aggregate(
+        frame, dotted=given.str.contains(r"[.eE]").sum(), count=thousands.sum(), first=given.filter(thousands).first()
+    )
     if not count or dotted != count:
         return
     if delimiter == ";":
@@ -247,8 +240,3 @@ def _localised(given: pl.Expr, decimal: str) -> pl.Expr:
     exponent = given.str.extract(rf"^([+-]?\d+(?:{sign}\d+)?[eE][+-]?\d+)$")
     digits = inner.str.replace_all(group, "").fill_null(exponent)
     return digits.str.replace(decimal, ".", literal=True).cast(pl.Float64, strict=False)
-
-
-def _any_decimal(given: pl.Expr) -> pl.Expr:
-    """Whether it is a number with either decimal sign."""
-    return _localised(given, ",").is_not_null() | _localised(given, ".").is_not_null()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from trainer.data.faults import DatasetError, reading
+from trainer.errors import shortened
 
 _LOG = logging.getLogger(__name__)
 TEXT_ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -103,7 +104,7 @@ class TextFile:
             for number, line in enumerate(text, 1):
                 if any("\udc80" <= letter <= "\udcff" or letter == "\ufffd" for letter in line):
                     shown = line.strip().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-                    return number, shown if len(shown) <= 60 else shown[:57] + "..."
+                    return number, shortened(shown, 60)
         return None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from trainer.data.faults import Origin, reading
+from trainer.data.faults import Origin
 
 
 def drop_placeholders(frame: pl.LazyFrame, placeholders: Sequence[str], origin: Origin) -> pl.LazyFrame:
@@ -21,16 +21,14 @@ def drop_placeholders(frame: pl.LazyFrame, placeholders: Sequence[str], origin: 
     if not wanted:
         return frame
     is_placeholder = pl.element().str.strip_chars().str.to_lowercase().is_in(wanted)
-    with reading(origin.file):
-        found = (
-            frame.select(pl.col("categories").list.eval(pl.element().filter(is_placeholder)))
-            .explode("categories", empty_as_null=True)
-            .drop_nulls()
-            .group_by("categories")
-            .len()
-            .sort("len", "categories", descending=[True, False])
-            .collect(engine="streaming")
-        )
+    found = origin.collect(
+        frame.select(pl.col("categories").list.eval(pl.element().filter(is_placeholder)))
+        .explode("categories", empty_as_null=True)
+        .drop_nulls()
+        .group_by("categories")
+        .len()
+        .sort("len", "categories", descending=[True, False])
+    )
     if found.is_empty():
         return frame
     shown = ", ".join(f"{label!r} {count:,}" for label, count in found.head(5).iter_rows())

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import polars as pl
 
-from trainer.data.faults import DatasetError, Origin, reading
+from trainer.data.faults import DatasetError, Origin
+from trainer.errors import shortened
 
 _SHOWN = 3
 
@@ -30,16 +31,15 @@ def refuse(
     Raises:
         DatasetError: Gives the first row and its value, the number of such rows, and where the next ones are.
     """
-    with reading(origin.file):
-        marked = frame.select(pl.col(name).alias("value"), bad.alias("bad")).with_row_index("row").filter("bad")
-        found = marked.select(
-            pl.len().alias("count"),
-            pl.col("row").bottom_k(_SHOWN + 1).sort().implode(),
-            pl.col("value").sort_by("row").first(),
-        ).collect(engine="streaming")
-    count = int(found["count"][0])
+    marked = frame.select(pl.col(name).alias("value"), bad.alias("bad")).with_row_index("row").filter("bad")
+    count, rows, value = origin.aggregate(
+        marked,
+        count=pl.len(),
+        rows=pl.col("row").bottom_k(_SHOWN + 1).sort().implode(),
+        value=pl.col("value").sort_by("row").first(),
+    )
     if count:
-        raise _fault(name, origin, problem, remedy, count, found["row"][0].to_list(), found["value"][0])
+        raise _fault(name, origin, problem, remedy, count, rows, value)
 
 
 def _fault(
@@ -52,14 +52,9 @@ def _fault(
     value: object,
 ) -> DatasetError:
     first, *others = sorted(rows)
-    message = problem(value) if callable(problem) else f"{_shorten(value)} {problem}"
+    message = problem(value) if callable(problem) else f"{shortened(repr(value))} {problem}"
     if others:
         shown = ", ".join(origin.place(row).removeprefix("row ") for row in others[:_SHOWN])
         message += f"; likewise {count - 1:,} more row{'s' * (count > 2)} ({shown}"
         message += ", ...)" if count - 1 > _SHOWN else ")"
     return origin.fault(name, message, remedy, first)
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -264,15 +264,12 @@ def _apply_null_values(table: _Table) -> None:
         for name, dtype in schema.items()
         if dtype.is_numeric() and numbers_wanted
     }
-    names = list(given)
-    if not wanted or not names:
+    if not wanted or not given:
         return
-    with reading(table.origin.file):
-        counts = table.frame.select(marked.sum().alias(name) for name, marked in given.items())
-        found = counts.collect(engine="streaming")
-    for name in names:
-        if found[name][0]:
-            table.origin.note(name, f"read as missing by `null_values`: {found[name][0]:,}")
+    counts = table.origin.aggregate(table.frame, **{name: marked.sum() for name, marked in given.items()})
+    for name, count in zip(given, counts, strict=True):
+        if count:
+            table.origin.note(name, f"read as missing by `null_values`: {count:,}")
     table.frame = table.frame.with_columns(
         pl.when(~marked).then(pl.col(name)).alias(name) for name, marked in given.items()
     )

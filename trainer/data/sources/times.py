@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from trainer.data.faults import DatasetError, Origin, reading
+from trainer.data.faults import DatasetError, Origin
 from trainer.data.settings import TableFormat
 from trainer.data.sources.iso_times import local_and_offset
 from trainer.data.sources.refusal import refuse
+from trainer.errors import first_line
 
 _LOG = logging.getLogger(__name__)
 _FIRST_YEAR: Final = 1990
@@ -101,13 +102,12 @@ def _check(frame: pl.LazyFrame, name: str, origin: Origin, times: _Times) -> tup
     broken = times.given.is_not_null() & times.seconds.is_null()
     # Two steps, so that the seconds are computed once.
     columns = frame.select(given=times.given.is_not_null(), seconds=times.seconds)
-    with reading(origin.file):
-        found = columns.select(
-            broken=(pl.col("given") & pl.col("seconds").is_null()).sum(),
-            first=pl.col("seconds").min(),
-            last=pl.col("seconds").max(),
-        ).collect(engine="streaming")
-    count, first, last = found.row(0)
+    count, first, last = origin.aggregate(
+        columns,
+        count=(pl.col("given") & pl.col("seconds").is_null()).sum(),
+        first=pl.col("seconds").min(),
+        last=pl.col("seconds").max(),
+    )
     if count:
         refuse(frame, broken, name, origin, times.problem, times.remedy)
     if first is not None and (first < low or last >= high):
@@ -153,8 +153,7 @@ def _localised(frame: pl.LazyFrame, name: str, origin: Origin, naive: pl.Expr, z
         f"does not exist in {zone}, where clocks go forward",
         "check `time_zone` in `data.source`, or write the offset",
     )
-    with reading(origin.file):
-        twice = frame.select((early != late).sum()).collect(engine="streaming").item()
+    (twice,) = origin.aggregate(frame, twice=(early != late).sum())
     if twice:
         origin.note(
             name, f"{twice:,} of the times are in an hour that {zone} repeats: read as the first", logging.WARNING
@@ -172,10 +171,9 @@ def _by_format(frame: pl.LazyFrame, name: str, origin: Origin, dtype: pl.DataTyp
     try:
         parsed_type = frame.select(parsed.alias(name)).head(1).collect().schema[name]
     except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
         raise DatasetError(
-            f"`data.source.time_format` {pattern!r} can't be used: {reason}. Remedy: write directives of strftime, "
-            "with a day and, where there is an hour, its minutes."
+            f"`data.source.time_format` {pattern!r} can't be used: {first_line(error)}. Remedy: write directives of "
+            "strftime, with a day and, where there is an hour, its minutes."
         ) from error
     aware = isinstance(parsed_type, pl.Datetime) and parsed_type.time_zone is not None
     seconds = parsed.dt.epoch("s") if aware else _localised(frame, name, origin, parsed, zone)
@@ -192,15 +190,14 @@ def _guess(frame: pl.LazyFrame, name: str, origin: Origin, given: pl.Expr, form:
         plain = given.str.replace(",", ".", literal=True)
     number = plain.cast(pl.Float64, strict=False)
     ranges = _ranges()
-    with reading(origin.file):
-        facts = frame.select(
-            present=given.count(),
-            numbers=number.count(),
-            least=number.min(),
-            greatest=number.max(),
-            rounded=(text.str.contains(r"^\d(?:\.\d+)?[eE]\+\d+$") & number.is_not_null()).sum(),
-        ).collect(engine="streaming")
-    present, numbers, least, greatest, rounded = facts.row(0)
+    present, numbers, least, greatest, rounded = origin.aggregate(
+        frame,
+        present=given.count(),
+        numbers=number.count(),
+        least=number.min(),
+        greatest=number.max(),
+        rounded=(text.str.contains(r"^\d(?:\.\d+)?[eE]\+\d+$") & number.is_not_null()).sum(),
+    )
     if rounded:
         origin.note(
             name,
@@ -217,9 +214,9 @@ def _guess(frame: pl.LazyFrame, name: str, origin: Origin, given: pl.Expr, form:
     unit = unit or "s"
     # Whole numbers directly: nanoseconds have more digits than a float.
     whole = given.cast(pl.Int64, strict=False)
-    with reading(origin.file):
-        if numbers and frame.select(whole.count()).collect(engine="streaming").item() < numbers:
-            whole = whole.fill_null(number.floor().cast(pl.Int64, strict=False))
+    (exact,) = origin.aggregate(frame, exact=whole.count())
+    if exact < numbers:
+        whole = whole.fill_null(number.floor().cast(pl.Int64, strict=False))
     if unit in _PER_SECOND:
         return _Times(given, whole // _PER_SECOND[unit], _NAMES[unit])
     if unit in ("days", "excel_days"):
@@ -247,20 +244,16 @@ def _ranges() -> dict[str, tuple[int, int]]:
 
 def _most_frequent(frame: pl.LazyFrame, origin: Origin, number: pl.Expr, ranges: Mapping[str, tuple[int, int]]) -> str:
     """The unit in which most numbers are plausible times; empty if none is in any."""
-    with reading(origin.file):
-        counts = (
-            frame.select(((number >= low) & (number < high)).sum().alias(unit) for unit, (low, high) in ranges.items())
-            .collect(engine="streaming")
-            .row(0, named=True)
-        )
+    counts = origin.collect(
+        frame.select(((number >= low) & (number < high)).sum().alias(unit) for unit, (low, high) in ranges.items())
+    ).row(0, named=True)
     best = max(ranges, key=lambda unit: int(counts[unit]))
     return best if counts[best] else ""
 
 
 def _implausible(frame: pl.LazyFrame, name: str, origin: Origin, number: pl.Expr, unit: str) -> DatasetError:
-    with reading(origin.file):
-        rows = frame.select(pl.col(name).alias("value"), number.alias("number")).with_row_index("row")
-        first = rows.filter(pl.col("number").is_not_null()).head(1).collect(engine="streaming")
+    rows = frame.select(pl.col(name).alias("value"), number.alias("number")).with_row_index("row")
+    first = origin.collect(rows.filter(pl.col("number").is_not_null()).head(1))
     value, row = first["number"][0], int(first["row"][0])
     shown = f"{first['value'][0]!r}"
     if unit == "years":
@@ -274,10 +267,7 @@ def _implausible(frame: pl.LazyFrame, name: str, origin: Origin, number: pl.Expr
             row,
         )
     return origin.fault(
-        name,
-        f"{shown} is {_iso(value)} as unix seconds; no value is a time from {_span()} in any unit",
-        _REMEDY,
-        row,
+        name, f"{shown} is {_iso(value)} as unix seconds; no value is a time from {_span()} in any unit", _REMEDY, row
     )
 
 
@@ -291,12 +281,11 @@ def _refuse_outside(frame: pl.LazyFrame, name: str, origin: Origin, times: _Time
     outside = times.seconds.is_not_null() & ~times.seconds.is_between(low, high, closed="left")
 
     def problem(value: object) -> str:
-        with reading(origin.file):
-            first = frame.select(times.seconds.alias("seconds")).filter(outside_of("seconds")).head(1).collect()
+        seconds = pl.col("seconds")
+        first = origin.collect(
+            frame.select(seconds=times.seconds).filter(~seconds.is_between(low, high, closed="left")).head(1)
+        )
         return f"{value!r} is {_iso(first['seconds'][0])} (read as {times.form}), outside {_span()}"
-
-    def outside_of(column: str) -> pl.Expr:
-        return ~pl.col(column).is_between(low, high, closed="left")
 
     remedy = "correct or remove such rows; if the unit differs, set `time_unit` in `data.source`"
     refuse(frame, outside, name, origin, problem, remedy)

@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from trainer.data.faults import Origin, reading
+from trainer.data.faults import Origin
 
 FILM: Final = "film"
 _ARTICLES: Final = "The|A|An|La|Le|Les|L'|Il|Lo|I|Gli|Der|Die|Das|Den|Det|El|Los|Las|O|Os|As|Een|Ein|Eine|Un|Une|Una"
@@ -52,8 +52,7 @@ def apply_pattern(frame: pl.LazyFrame, pattern: str | None, origin: Origin) -> p
     Returns:
         The frame; titles that fit the pattern are changed, and ``year`` (Int64, null) is added if missing.
     """
-    with reading(origin.file):
-        titles = frame.select(pl.col("title").unique().drop_nulls()).collect(engine="streaming")["title"]
+    titles = origin.collect(frame.select(pl.col("title").unique().drop_nulls()))["title"]
     if pattern is None:
         _offer(titles, origin)
         return frame

@@ -54,6 +54,6 @@ def head_events(
     place = index_of(users)
     who = np.array([place[user] - 1 for user in table["user_id"]], np.int32)
     requests = Requests.of_users(users, history, catalogue, vocabulary, profiles=profiles, moments=events)
-    outputs = ranker.outputs(requests, (who, catalogue.rows(table["item_id"])))
+    _, outputs = ranker.score_pairs(requests, (who, catalogue.rows(table["item_id"])))
     labels = table.select(f"label_{head.name}" for head in heads).to_numpy().astype(np.float32)
     return HeadEvents(who, outputs, labels.reshape(table.height, len(heads)))

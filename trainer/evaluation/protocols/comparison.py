@@ -24,14 +24,7 @@ from trainer.evaluation.metrics.slices import (
     slice_by_users,
     temperature_labels,
 )
-from trainer.evaluation.report.contents import (
-    BaselineResult,
-    Curves,
-    EvaluationReport,
-    Metrics,
-    Sizes,
-    Slices,
-)
+from trainer.evaluation.report.contents import BaselineResult, Curves, EvaluationReport, Metrics, Sizes, Slices
 from trainer.evaluation.report.references import references
 
 

@@ -17,7 +17,7 @@ from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.impressions import impression_metrics
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.evaluation.protocols.impression_scores import impression_requests
-from trainer.models.ranker import CatalogueRanker, score_pairs
+from trainer.models.ranker import CatalogueRanker
 
 
 def make_hold_out(
@@ -28,14 +28,7 @@ def make_hold_out(
         return None
     candidates, profiles = config.export.candidates, user_profiles(dataset)
     if config.data.split.kind != "impressions":
-        return HoldOut(
-            catalogue,
-            vocabulary,
-            parts.train,
-            parts.validation,
-            candidates=candidates,
-            profiles=profiles,
-        )
+        return HoldOut(catalogue, vocabulary, parts.train, parts.validation, candidates=candidates, profiles=profiles)
     begin, end = impression_cut_times(dataset, config.data.split)
     shown = Impressions.from_dataset(dataset, catalogue, start=begin, stop=end)
     return ImpressionHoldOut(catalogue, vocabulary, parts, shown, candidates=candidates, profiles=profiles)
@@ -93,5 +86,4 @@ class ImpressionHoldOut(HoldOut):
         return retrieval, outputs, lambda scores: float(impression_metrics(self._impressions, scores)["auc"].mean())
 
     def _parts(self, ranker: CatalogueRanker) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        pairs = self._impressions.owners, self._impressions.items
-        return score_pairs(ranker.model, ranker.items, self._asked, pairs, ranker.vectors, ranker.vectors)
+        return ranker.score_pairs(self._asked, (self._impressions.owners, self._impressions.items))

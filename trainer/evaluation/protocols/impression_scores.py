@@ -1,5 +1,7 @@
 """The requests that impressions answered, and scores of their candidates by baselines."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -33,9 +35,9 @@ def impression_requests(
         vocabulary: What the model knows.
         profiles: As of `trainer.data.query_features.user_profiles`.
     """
-    return Requests.of_users(
-        impressions.users, positives, catalogue, vocabulary, profiles=profiles, timestamps=impressions.timestamps
-    )
+    users, owners = np.unique(impressions.users, return_inverse=True)
+    requests = Requests.of_users(users.tolist(), positives, catalogue, vocabulary, profiles=profiles)
+    return replace(requests.at(owners), timestamps=impressions.timestamps)
 
 
 def mean_history_scores(

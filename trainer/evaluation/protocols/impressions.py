@@ -32,11 +32,7 @@ from trainer.errors import BabelrecError
 from trainer.evaluation.metrics.impressions import impression_metrics
 from trainer.evaluation.metrics.per_user import PerUserMetrics, summaries
 from trainer.evaluation.metrics.slices import SliceSize
-from trainer.evaluation.protocols.impression_scores import (
-    click_through,
-    impression_requests,
-    mean_history_scores,
-)
+from trainer.evaluation.protocols.impression_scores import click_through, impression_requests, mean_history_scores
 from trainer.evaluation.report.contents import BaselineResult, EvaluationReport, Metrics, Sizes, Slices
 from trainer.models.assembly import item_table_of_run, load_recommender
 from trainer.models.ranker import score_pairs
@@ -68,9 +64,7 @@ class _Reading:
         """A copy with the other's vectors for the items that it has."""
         there = other.there[:, np.newaxis]
         return replace(
-            self,
-            vectors=tf.where(there, other.vectors, self.vectors),
-            texts=np.where(there, other.texts, self.texts),
+            self, vectors=tf.where(there, other.vectors, self.vectors), texts=np.where(there, other.texts, self.texts)
         )
 
 
@@ -120,7 +114,7 @@ def evaluate_impressions(run: Run) -> EvaluationReport:
         raise BabelrecError(f"No test impression of {dataset.name} has a click and a candidate that was not clicked.")
     started = time.monotonic()
     vocabulary = Vocabulary.load(run.vocabulary)
-    own, readings, model = _readings(run, dataset, catalogue, vocabulary)
+    own, readings, model = _readings(run, dataset, catalogue)
     known = split(dataset, config.data).train_and_validation
     requests = impression_requests(evaluated, known, catalogue, vocabulary, user_profiles(dataset))
     systems: dict[str, _System] = {
@@ -165,9 +159,7 @@ def evaluate_impressions(run: Run) -> EvaluationReport:
     )
 
 
-def _readings(
-    run: Run, dataset: Dataset, catalogue: Catalogue, vocabulary: Vocabulary
-) -> tuple[_Reading, dict[str, _Reading], Recommender]:
+def _readings(run: Run, dataset: Dataset, catalogue: Catalogue) -> tuple[_Reading, dict[str, _Reading], Recommender]:
     """The catalogue unchanged, then in each of its languages (most articles first), and the model."""
     text = run.config.text
     table = item_table_of_run(run, catalogue)
@@ -187,7 +179,7 @@ def _readings(
                 texts[row], languages[row] = other, tag
         shown = replace(catalogue, texts=texts, languages=languages)
         there = np.array([language == tag for language in languages])
-        found[tag] = reading(shown, there, item_table_of_run(run, shown))
+        found[tag] = reading(shown, there, item_table_of_run(run, shown, own=catalogue))
     return reading(catalogue, np.ones(len(catalogue), bool), table), found, model
 
 
@@ -208,15 +200,16 @@ def _language_tasks(evaluated: Impressions, requests: Requests, readings: Mappin
     """Every pair of languages, then the main one against each other; tasks without impressions are skipped."""
     place = {name: row for row, name in enumerate(evaluated.ids)}
 
-    def requests_of(shown: Impressions, history: str) -> Requests:
-        own = requests.at(np.array([place[name] for name in shown.ids], np.int64))
-        return own.with_histories(own.histories.only(readings[history].there))
+    def part(task: _Task, kept: npt.NDArray[np.bool_]) -> Iterator[_Task]:
+        if kept.any():
+            left, asked = task.impressions.of(kept), task.requests.at(np.flatnonzero(kept))
+            yield replace(task, impressions=left, requests=asked)
 
     def task(key: tuple[str, str], shown: npt.NDArray[np.bool_], history: str, candidates: _Reading) -> Iterator[_Task]:
         left = evaluated.only(shown[evaluated.items])
-        left = left.of(requests_of(left, history).histories.sizes() > 0)
-        if len(left):
-            yield _Task(key, left, requests_of(left, history), readings[history], candidates)
+        asked = requests.at(np.array([place[name] for name in left.ids], np.int64))
+        asked = replace(asked, histories=asked.histories.only(readings[history].there))
+        yield from part(_Task(key, left, asked, readings[history], candidates), asked.histories.sizes() > 0)
 
     for one, two in itertools.product(readings, repeat=2):
         yield from task((LANGUAGE_PAIR, f"{one} → {two}"), readings[two].there, one, readings[two])
@@ -229,9 +222,7 @@ def _language_tasks(evaluated: Impressions, requests: Requests, readings: Mappin
         touched = evaluated.of(evaluated.containing(both[evaluated.items]))
         for candidates, name in ((first, main), (first.exchanged(second), f"{other} or {main}")):
             for whole in task((f"{MIXED}: {other}", f"{main} → {name}"), first.there, main, candidates):
-                left = whole.impressions.of(np.isin(whole.impressions.ids, touched.ids))
-                if len(left):
-                    yield replace(whole, impressions=left, requests=requests_of(left, main))
+                yield from part(whole, np.isin(whole.impressions.ids, touched.ids))
 
 
 def _measure(system: _System, tasks: list[_Task], evaluated: Impressions) -> _Groups:

@@ -177,10 +177,7 @@ def evaluate_text_queries(run: Run, queries: Sequence[TextQuery], *, baselines: 
 
 def to_markdown(results: Sequence[TextQueryResult]) -> str:
     """One table of the models, one of the first model's languages."""
-    lines = [
-        "| model | overlap@10 | worst language | NDCG@10 by genre | worst language |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["| model | overlap@10 | worst language | NDCG@10 by genre | worst language |", "|---|---|---|---|---|"]
     for result in results:
         found, spread = result.metrics(), result.intervals()
         low, high = spread["overlap@10"]

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from trainer.evaluation.metrics.per_user import Metric
 from trainer.evaluation.report.compare_runs import ComparedRun, Comparison
-from trainer.evaluation.report.tables import escape, markdown_table, metric_label
+from trainer.evaluation.report.tables import cell, escape, markdown_table, metric_label, rich_cell, rich_table
 from trainer.files import atomic_file, write_text
 
 _HEADLINE = ("recall@10", "recall@20", "ndcg@10", "mrr@10", "auc", "mrr", "ndcg@5", "accuracy@1")
@@ -33,13 +32,13 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     title = f"{first.dataset} ({first.protocol}, {first.split})"
     table = _table(title, ["run", *map(metric_label, metrics), "epochs", "fit s"])
     for run in comparison.runs:
-        table.add_row(Text(run.name), *(_rich(run.metrics.get(name)) for name in metrics), *_effort(run))
+        table.add_row(Text(run.name), *(rich_cell(run.metrics.get(name)) for name in metrics), *_effort(run))
     console.print(table)
     paired = [run for run in comparison.runs if run.versus_first is not None]
     if paired:
         table = _table(f"Difference to {first.name}, paired by user", ["run", *map(metric_label, metrics)])
         for run in paired:
-            table.add_row(Text(run.name), *(_rich(_versus(run, name), sign=True) for name in metrics))
+            table.add_row(Text(run.name), *(_difference(_versus(run, name)) for name in metrics))
         console.print(table)
     console.print(Text("± half the width of the 95 % bootstrap interval over users", style="dim"))
     if comparison.settings:
@@ -57,7 +56,7 @@ def comparison_markdown(comparison: Comparison, *, plots: Sequence[str] = ()) ->
     rows = [
         [
             escape(run.name),
-            *(_cell(run.metrics.get(name)) for name in metrics),
+            *(cell(run.metrics.get(name)) for name in metrics),
             *_effort(run),
             f"{run.evaluate_seconds:.1f}",
         ]
@@ -70,9 +69,7 @@ def comparison_markdown(comparison: Comparison, *, plots: Sequence[str] = ()) ->
     ]
     paired = [run for run in comparison.runs if run.versus_first is not None]
     if paired:
-        differences = [
-            [escape(run.name), *(_cell(_versus(run, name), sign=True) for name in metrics)] for run in paired
-        ]
+        differences = [[escape(run.name), *(cell(_versus(run, name), sign=True) for name in metrics)] for run in paired]
         parts += [f"## Difference to {escape(first.name)}", _NOTE]
         parts += [markdown_table(["run", *map(metric_label, metrics)], differences)]
     if comparison.settings:
@@ -121,26 +118,14 @@ def _value(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _cell(metric: Metric | None, *, sign: bool = False) -> str:
-    if metric is None:
-        return ""
-    form = "+.4f" if sign else ".4f"
-    interval = "" if metric.ci95 is None else f" [{metric.ci95[0]:{form}}, {metric.ci95[1]:{form}}]"
-    return f"{metric.value:{form}}{interval}"
-
-
 def _table(title: str, header: Sequence[str]) -> Table:
-    table = Table(title=Text(title, style="bold"), box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = rich_table(title)
     for number, name in enumerate(header):
         table.add_column(Text(name), justify="right" if number else "left", overflow="fold")
     return table
 
 
-def _rich(metric: Metric | None, *, sign: bool = False) -> Text:
-    if metric is None:
-        return Text("-", style="dim")
-    sure = sign and metric.ci95 is not None and not metric.ci95[0] <= 0.0 <= metric.ci95[1]
-    text = Text(f"{metric.value:{'+.4f' if sign else '.4f'}}", style="bold" if sure else "")
-    if metric.ci95 is not None:
-        text.append(f"\n±{(metric.ci95[1] - metric.ci95[0]) / 2:.4f}", style="not bold dim")
-    return text
+def _difference(metric: Metric | None) -> Text:
+    """Bold where the interval excludes 0."""
+    sure = metric is not None and metric.ci95 is not None and not metric.ci95[0] <= 0.0 <= metric.ci95[1]
+    return rich_cell(metric, "bold" if sure else "", sign=True)

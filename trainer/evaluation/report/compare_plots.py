@@ -47,8 +47,7 @@ def _metrics_figure(comparison: Comparison, metrics: Sequence[str]) -> Figure:
     first = comparison.runs[0]
     figure.suptitle(printable(f"{first.dataset}, {first.protocol}"), x=0.01, ha="left", fontweight="bold")
     caption(
-        figure,
-        "Lines: 95 % bootstrap intervals over users, of each run separately: usually wider than paired ones.",
+        figure, "Lines: 95 % bootstrap intervals over users, of each run separately: usually wider than paired ones."
     )
     return figure
 

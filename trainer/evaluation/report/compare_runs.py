@@ -95,7 +95,7 @@ def compare_runs(paths: Sequence[Path], *, stem: str = DEFAULT_STEM, curves: boo
     if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
         raise BabelrecError("compare needs two or more different run directories.")
     runs = [Run.open(path) for path in paths]
-    reports = [_report(path, stem) for path in paths]
+    reports = [load(path / f"{stem}.json") for path in paths]
     kinds = list(dict.fromkeys((report.dataset, report.protocol, report.split) for report in reports))
     if len(kinds) > 1:
         measured = "; ".join(f"{dataset} by {protocol} on {split}" for dataset, protocol, split in kinds)
@@ -111,10 +111,6 @@ def compare_runs(paths: Sequence[Path], *, stem: str = DEFAULT_STEM, curves: boo
         for number, (name, run, report, table, curve) in enumerate(zip(names, runs, reports, users, drawn, strict=True))
     ]
     return Comparison(found, _differing(runs))
-
-
-def _report(path: Path, stem: str) -> EvaluationReport:
-    return load(path / f"{stem}.json")
 
 
 def _users(path: Path, stem: str) -> pl.DataFrame | None:

@@ -5,12 +5,7 @@ from collections.abc import Mapping
 from trainer.evaluation.heads.result import HeadResult
 from trainer.evaluation.metrics.per_user import Metric
 
-METHOD_LABELS = {
-    "constant": "constant",
-    "none": "uncalibrated",
-    "temperature": "temperature",
-    "platt": "Platt",
-}
+METHOD_LABELS = {"constant": "constant", "none": "uncalibrated", "temperature": "temperature", "platt": "Platt"}
 
 ORDER_HEADER = ("prediction", "pairs", "positive", "AUC", "AP", "RMSE", "MAE")
 PROBABILITY_HEADER = ("prediction", "calibration", "log loss", "Brier", "ECE", "ECE mass")
@@ -33,11 +28,7 @@ def order_rows(heads: Mapping[str, HeadResult]) -> list[Row]:
     """One row of `ORDER_HEADER` for each head."""
     return [
         (
-            [
-                head.output,
-                f"{head.pairs:,}",
-                "" if head.positives is None else f"{head.positives / head.pairs:.1%}",
-            ],
+            [head.output, f"{head.pairs:,}", "" if head.positives is None else f"{head.positives / head.pairs:.1%}"],
             [head.metrics.get(name) for name in ("auc", "average_precision", "rmse", "mae")],
         )
         for head in heads.values()

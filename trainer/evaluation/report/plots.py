@@ -63,12 +63,7 @@ def _systems(report: EvaluationReport) -> list[_System]:
     model = _System(report.model, report.metrics, report.slices, report.curves, MODEL_COLOUR)
     baselines = [
         _System(
-            b.model,
-            b.metrics,
-            b.slices,
-            b.curves,
-            COLOURS[number % len(COLOURS)],
-            MARKERS[(number + 1) % len(MARKERS)],
+            b.model, b.metrics, b.slices, b.curves, COLOURS[number % len(COLOURS)], MARKERS[(number + 1) % len(MARKERS)]
         )
         for number, b in enumerate(report.baselines)
     ]
@@ -262,19 +257,11 @@ def _spread(cutoffs: Sequence[int]) -> list[int]:
     return labelled
 
 
-def _precision_recall(report: EvaluationReport, _: list[_System]) -> Figure | None:
-    return precision_recall_figure(report.heads, report.dataset)
-
-
-def _reliability(report: EvaluationReport, _: list[_System]) -> Figure | None:
-    return reliability_figure(report.heads, report.dataset)
-
-
 PLOTS: Final[dict[str, Callable[[EvaluationReport, list[_System]], Figure | None]]] = {
     "metrics": _metrics,
     "recall-at-k": _recall_curve,
     "languages": _languages,
     "trade-off": _trade_off,
-    "heads-precision-recall": _precision_recall,
-    "heads-reliability": _reliability,
+    "heads-precision-recall": lambda report, _: precision_recall_figure(report.heads, report.dataset),
+    "heads-reliability": lambda report, _: reliability_figure(report.heads, report.dataset),
 }

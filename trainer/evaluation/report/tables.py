@@ -94,13 +94,13 @@ def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
             f"Differences are paired {unit} by {unit}; an interval that excludes 0 is significant.",
             markdown_table(
                 ["baseline", *map(metric_label, columns)],
-                [[escape(name), *(_cell(gain.get(c), sign=True) for c in columns)] for name, gain in better],
+                [[escape(name), *(cell(gain.get(c), sign=True) for c in columns)] for name, gain in better],
             ),
         ]
     lists = [name for name in _LIST_METRICS if name in report.metrics]
     if lists:
-        rows = [[f"**{escape(report.model)}**", *(_cell(report.metrics.get(c), c) for c in lists)]]
-        rows += [[escape(b.model), *(_cell(b.metrics.get(c), c) for c in lists)] for b in report.baselines]
+        rows = [[f"**{escape(report.model)}**", *(cell(report.metrics.get(c), c) for c in lists)]]
+        rows += [[escape(b.model), *(cell(b.metrics.get(c), c) for c in lists)] for b in report.baselines]
         parts += ["## Content of the lists", markdown_table(["model", *map(metric_label, lists)], rows)]
     for dimension in report.slices:
         if report.slices[dimension]:
@@ -147,19 +147,18 @@ def print_table(report: EvaluationReport, console: Console | None = None) -> Non
 
 
 def _rich_rows(title: str, header: Sequence[str], rows: Sequence[HeadRow]) -> Table:
-    table = Table(title=Text(title, style="bold"), box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    words = len(rows[0][0])
+    table, words = rich_table(title), len(rows[0][0])
     for number, name in enumerate(header):
         justify: Literal["left", "right"] = "left" if number == 0 or (number == 1 and words == 2) else "right"
         table.add_column(name, justify=justify, overflow="fold")
     for texts, figures in rows:
-        table.add_row(*map(Text, texts), *(_rich_cell(figure, "") if figure else Text() for figure in figures))
+        table.add_row(*map(Text, texts), *(rich_cell(figure) if figure else Text() for figure in figures))
     return table
 
 
 def _head_sections(report: EvaluationReport) -> list[str]:
     def table(header: Sequence[str], rows: Sequence[HeadRow]) -> str:
-        return markdown_table(header, [[*map(escape, texts), *map(_cell, figures)] for texts, figures in rows])
+        return markdown_table(header, [[*map(escape, texts), *map(cell, figures)] for texts, figures in rows])
 
     parts = [
         "## Ranking heads",
@@ -172,7 +171,7 @@ def _head_sections(report: EvaluationReport) -> list[str]:
 
 
 def _rich_table(report: EvaluationReport, columns: list[str], title: str) -> Table:
-    table = Table(title=Text(title, style="bold"), box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = rich_table(title)
     table.add_column("model", overflow="fold", min_width=12)
     for name in columns:
         table.add_column(metric_label(name), justify="right", no_wrap=True)
@@ -182,7 +181,7 @@ def _rich_table(report: EvaluationReport, columns: list[str], title: str) -> Tab
     for number, (name, metrics, style) in enumerate(rows):
         table.add_row(
             Text(name, style=style),
-            *(_rich_cell(metrics.get(column), style) for column in columns),
+            *(rich_cell(metrics.get(column), style) for column in columns),
             end_section=number in (0, len(report.baselines)),
         )
     return table
@@ -191,12 +190,7 @@ def _rich_table(report: EvaluationReport, columns: list[str], title: str) -> Tab
 def _rich_languages(report: EvaluationReport, dimension: str, column: str) -> Table:
     groups = report.slices[dimension]
     sizes = report.slice_sizes.get(dimension, {})
-    table = Table(
-        title=Text(f"{metric_label(column)} by {slice_title(dimension)}", style="bold"),
-        box=SIMPLE_HEAD,
-        title_justify="left",
-        pad_edge=False,
-    )
+    table = rich_table(f"{metric_label(column)} by {slice_title(dimension)}")
     table.add_column("language")
     table.add_column("impressions" if by_impression(report) else "users", justify="right")
     table.add_column(report.model, justify="right", overflow="fold")
@@ -208,26 +202,32 @@ def _rich_languages(report: EvaluationReport, dimension: str, column: str) -> Ta
         table.add_row(
             Text(name),
             "" if size is None else f"{size.users if size.impressions is None else size.impressions:,}",
-            _rich_cell(metrics.get(column), "bold green"),
-            *(_rich_cell(other.get(column), "") for other in others),
+            rich_cell(metrics.get(column), "bold green"),
+            *(rich_cell(other.get(column)) for other in others),
         )
     return table
 
 
-def _rich_cell(metric: Metric | None, style: str) -> Text:
+def rich_table(title: str) -> Table:
+    """An empty table for the terminal."""
+    return Table(title=Text(title, style="bold"), box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+
+
+def rich_cell(metric: Metric | None, style: str = "", *, sign: bool = False) -> Text:
+    """A figure and half the width of its interval, for the terminal."""
     if metric is None:
         return Text("-", style="dim")
-    text = Text(f"{metric.value:.4f}", style=style)
+    text = Text(f"{metric.value:{'+' if sign else ''}.4f}", style=style)
     if metric.ci95 is not None:
         text.append(f"\n±{(metric.ci95[1] - metric.ci95[0]) / 2:.4f}", style="not bold dim")
     return text
 
 
 def _accuracy_rows(report: EvaluationReport, columns: list[str]) -> list[list[str]]:
-    rows = [[f"**{escape(report.model)}**", *(_cell(report.metrics.get(c), strong=True) for c in columns)]]
-    rows += [[escape(b.model), *(_cell(b.metrics.get(c)) for c in columns)] for b in report.baselines]
+    rows = [[f"**{escape(report.model)}**", *(cell(report.metrics.get(c), strong=True) for c in columns)]]
+    rows += [[escape(b.model), *(cell(b.metrics.get(c)) for c in columns)] for b in report.baselines]
     rows += [
-        [f"*{escape(r.model)} ({escape(r.source)})*", *(_cell(r.metrics.get(c)) for c in columns)]
+        [f"*{escape(r.model)} ({escape(r.source)})*", *(cell(r.metrics.get(c)) for c in columns)]
         for r in report.reference
     ]
     return rows
@@ -248,7 +248,7 @@ def _slice_section(report: EvaluationReport, dimension: str, column: str) -> lis
             counts = [f"{n:,}" for n in (*shown, size.users, size.items, size.positives)]
         others = [result.slices.get(dimension, {}).get(name, {}) for result in report.baselines]
         sign = impressions and name == "difference"
-        cells = [_cell(each.get(column), sign=sign) for each in (metrics, *others)]
+        cells = [cell(each.get(column), sign=sign) for each in (metrics, *others)]
         rows.append([escape(name), *counts, *cells])
     return [f"## {metric_label(column)} by {slice_title(dimension)}", markdown_table(header, rows)]
 
@@ -268,7 +268,8 @@ def _sizes(report: EvaluationReport) -> str:
     )
 
 
-def _cell(metric: Metric | None, name: str = "", *, sign: bool = False, strong: bool = False) -> str:
+def cell(metric: Metric | None, name: str = "", *, sign: bool = False, strong: bool = False) -> str:
+    """A figure and its interval for Markdown, with the decimals of the metric called ``name``."""
     if metric is None:
         return ""
     metric_of = METRICS.get(name.partition("@")[0])

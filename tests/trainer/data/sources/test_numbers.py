@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from tests.trainer.data.sources.making import LOG, fault, make
+from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -39,7 +40,7 @@ def test_one_spelling_of_nothing_keeps_a_column_numeric(
     values = [str(n / 2) for n in range(999)] + [nothing]
     with caplog.at_level("INFO"):
         dataset = shop(tmp_path, values)
-    assert dataset.numeric_columns() == ("price",)
+    assert list(Catalogue.from_dataset(dataset).numeric) == ["price"]
     assert dataset.items().collect()["price"].to_list() == [n / 2 for n in range(999)] + [None]
     if nothing.strip():
         line = f"column `price`: {nothing!r} in row 1000 is read as missing (1 in all)"

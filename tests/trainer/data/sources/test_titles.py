@@ -7,6 +7,7 @@ import pytest
 
 from tests.trainer.data.sources.making import make
 from trainer.config.loading import parse_config
+from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.settings import TabularSource
 from trainer.data.sources.titles import natural_title, title_and_year
@@ -83,7 +84,7 @@ def test_the_film_pattern(tmp_path: Path) -> None:
         "(500) Days of Summer", "Hate (La Haine)", "(1995)", "", "مرحبا",
     ]  # fmt: skip
     assert items["year"].to_list() == [1995, 1995, 1995, None, None, 2003, 2009, 1995, None, None, 2010]
-    assert dataset.numeric_columns() == ("year",)
+    assert list(Catalogue.from_dataset(dataset).numeric) == ["year"]
     assert any("8 of 11 distinct titles fit" in note for note in dataset.read["items"]["notes"])
 
 

@@ -13,8 +13,9 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.impressions import Impressions
 from trainer.data.user_items import UserItems
+from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
-from trainer.evaluation.protocols.impression_scores import click_through, mean_history_scores
+from trainer.evaluation.protocols.impression_scores import click_through, impression_requests, mean_history_scores
 from trainer.evaluation.protocols.impressions import evaluate_impressions
 from trainer.evaluation.report.contents import EvaluationReport
 from trainer.evaluation.report.tables import to_markdown
@@ -185,6 +186,30 @@ def test_other_splits_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     other = Run.create(tmp_path / "run", tiny_config(dataset.path))
     with pytest.raises(BabelrecError, match="P3 holds out the last impressions"):
         evaluate_impressions(other)
+
+
+def test_each_impression_asks_with_its_users_history_and_profile_at_its_own_time(dataset: Dataset) -> None:
+    catalogue = Catalogue.from_dataset(dataset)
+    shown = Impressions(
+        ["1", "2", "3"],
+        ["v", "u", "v"],
+        np.array([7, 9, 8]),
+        np.array([0, 1, 2, 3]),
+        np.zeros(3, np.int32),
+        np.ones(3, bool),
+    )
+    history = pl.DataFrame({"user_id": ["u", "v", "u"], "item_id": ["n04", "n00", "n03"], "timestamp": [2, 3, 1]})
+    profiles = pl.DataFrame({"user_id": ["u"], "profile_language": ["en"]})
+    vocabulary = Vocabulary(["u"], [], [], {"language": ["zh", "en"], "country": []}, {}, {}, ["click"])
+    requests = impression_requests(shown, history, catalogue, vocabulary, profiles)
+    assert requests.users.tolist() == [0, 1, 0]
+    assert requests.timestamps.tolist() == [7, 9, 8]
+    assert requests.features["language"].tolist() == [0, 2, 0]
+    assert [[catalogue.item_ids[row] for row in requests.histories.of_user(place)] for place in range(3)] == [
+        ["n00"],
+        ["n03", "n04"],
+        ["n00"],
+    ]
 
 
 def test_baselines_worked_by_hand(dataset: Dataset) -> None:

@@ -11,9 +11,5 @@ def _reciprocal_rank(lists: JudgedLists, k: int) -> Floats:
 
 
 METRIC = RankingMetric(
-    name="mrr",
-    label="MRR",
-    note="1 / rank of the first held-out item, 0 beyond k",
-    per_user=_reciprocal_rank,
-    order=4,
+    name="mrr", label="MRR", note="1 / rank of the first held-out item, 0 beyond k", per_user=_reciprocal_rank, order=4
 )
