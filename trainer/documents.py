@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 from yaml.constructor import ConstructorError
+from yaml.events import Event
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from trainer.errors import BabelrecError
@@ -28,10 +29,13 @@ _MERGE: Final = "tag:yaml.org,2002:merge"
 class _Loader(yaml.SafeLoader):
     """PyYAML's reader without tags, and with the scalars of YAML 1.2."""
 
-    def get_event(self) -> Any:
-        event = super().get_event()
-        if getattr(event, "tag", None) is not None:
-            raise ConstructorError(None, None, f"the tag {event.tag!r}: tags are not supported", event.start_mark)
+    def get_event(self) -> Event:
+        event: Event = super().get_event()  # type: ignore[no-untyped-call]
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            mark = event.start_mark
+            # Its other type is that of PyYAML's reader in C.
+            raise ConstructorError(None, None, f"the tag {tag!r}: tags are not supported", mark)  # type: ignore[arg-type]
         return event
 
 

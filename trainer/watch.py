@@ -36,7 +36,8 @@ class Projector(projector_plugin.ProjectorPlugin):
 
     def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
         """The plugin's routes."""
-        return super().get_plugin_apps() | {_SCRIPT: self._serve_script}
+        apps: dict[str, Callable[..., Any]] = super().get_plugin_apps()
+        return apps | {_SCRIPT: self._serve_script}
 
     def _update_configs(self) -> None:
         super()._update_configs()

@@ -26,7 +26,7 @@ def _two_tower(problem: Problem, settings: TwoTowerSettings, seed: int) -> Block
     import tensorflow as tf
     import tensorflow_recommenders as tfrs
 
-    class TwoTower(tfrs.Model):  # type: ignore[misc]
+    class TwoTower(tfrs.Model):
         def __init__(self) -> None:
             super().__init__()
             self.users = tf.keras.layers.Embedding(len(problem.learners), settings.dimension)

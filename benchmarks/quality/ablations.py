@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field, TypeAdapter
 from rich.console import Console
 
@@ -48,7 +49,7 @@ from tf_keras import backend as keras_backend  # isort: skip
 _REGISTRY = Path("configs/ablations.yaml")
 _K = 10
 _METRICS = (f"recall@{_K}", f"ndcg@{_K}")
-_PerUser = dict[str, np.ndarray]
+_PerUser = dict[str, npt.NDArray[np.float64]]
 
 
 class Evaluation(Settings):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
@@ -115,7 +116,7 @@ def _catalogue(folder: Path, limit: int) -> tuple[list[str], list[str]]:
     return titles, [distinct[i] for i in order]
 
 
-def _by_length(texts: list[str], tokens: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, list[str]]:
+def _by_length(texts: list[str], tokens: npt.NDArray[np.int64]) -> dict[str, list[str]]:
     """Up to 1,000 texts per token count class; the longest class joins titles into descriptions."""
     bounds = ((3, 8), (9, 16), (17, 32), (33, 64))
     parts = {

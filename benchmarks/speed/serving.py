@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from google.protobuf import text_format
 from rich.console import Console
 
@@ -223,11 +224,11 @@ def _closed_with_direct(
         loads.append(load)
         calls.append(call())
 
-    def adjacent(figure: str) -> np.ndarray:
-        values = np.array([row[figure] for row in calls])
+    def adjacent(figure: str) -> npt.NDArray[np.float64]:
+        values: npt.NDArray[np.float64] = np.array([row[figure] for row in calls])
         return (values[:-1] + values[1:]) / 2
 
-    def median(values: np.ndarray) -> float:
+    def median(values: npt.NDArray[np.float64]) -> float:
         return round(float(np.median(values)), 3)
 
     result = together(loads).summary() | {

@@ -405,7 +405,7 @@ class _TimeLeft(dict[str, float | None]):
         super().__init__()
         self._deadline = deadline
 
-    def get(self, key: str, default: Any = None) -> float | None:  # type: ignore[override]
+    def get(self, key: str, default: object = None) -> float | None:
         """Seconds for any phase of the exchange."""
         left = self._deadline.left()
         return None if left is None else max(left, _LEAST_SECONDS)

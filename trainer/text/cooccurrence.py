@@ -67,13 +67,16 @@ class CoOccurrence:
         A language never consumed with anything else has a row of zeros.
         """
         totals = self.counts.sum(axis=1, keepdims=True)
-        return np.divide(self.counts, totals, out=np.zeros(self.counts.shape), where=totals > 0)
+        shares: _Floats = np.divide(self.counts, totals, out=np.zeros(self.counts.shape), where=totals > 0)
+        return shares
 
     def lift(self) -> _Floats:
         """Float [L, L]: ``affinities`` relative to independence of the two languages; NaN if unknown."""
         totals = self.counts.sum(axis=1).astype(np.float64)
         expected = np.outer(totals, totals) / max(totals.sum(), 1.0)
-        return np.divide(self.counts, expected, out=np.full(self.counts.shape, np.nan), where=expected > 0)
+        unknown = np.full(self.counts.shape, np.nan)
+        ratios: _Floats = np.divide(self.counts, expected, out=unknown, where=expected > 0)
+        return ratios
 
     def language_vectors(self, dimension: int) -> _Floats:
         """Float [L, dimension]: PPMI of ``counts``, factorised; zero columns beyond the rank."""

@@ -16,6 +16,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from operator import methodcaller
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self
@@ -191,7 +192,7 @@ class RunLoggers:
     def artifacts(self, paths: Sequence[Path]) -> None:
         """Uploads files."""
         for path in paths:
-            self._each(lambda logger, path=path: logger.artifact(path))  # type: ignore[misc]
+            self._each(methodcaller("artifact", path))
 
     def _each(self, action: Any) -> None:
         for logger in list(self._loggers):

@@ -49,7 +49,7 @@ def choose_search_weights(
     config: Config,
     model: Recommender,
     ranker: CatalogueRanker,
-    counts: npt.NDArray[np.floating],
+    counts: npt.NDArray[np.integer | np.floating],
     hold_out: HoldOut,
 ) -> SearchWeights:
     """The weights with the highest NDCG@10: geometric mean over kinds of the mean over item languages.
@@ -134,7 +134,7 @@ class _ValidationQueries:
         config: Config,
         model: Recommender,
         ranker: CatalogueRanker,
-        counts: npt.NDArray[np.floating],
+        counts: npt.NDArray[np.integer | np.floating],
         hold_out: HoldOut,
     ) -> None:
         items = ranker.items
