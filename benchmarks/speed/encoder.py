@@ -12,8 +12,8 @@ import multiprocessing
 import os
 import sys
 import zipfile
-from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from rich.console import Console
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
 from benchmarks.harness.environment import cores
-from benchmarks.harness.runner import Result, add_data_folder, command_line, progress, run
+from benchmarks.harness.runner import Options, Result, data_folder, progress, run
 from benchmarks.harness.table import Table
 from benchmarks.harness.timing import Seconds, in_turn, note_of_other_work, percentiles, timed
+from serving.arguments import argument
 from trainer.errors import BabelrecError
 from trainer.text.settings import TextConfig
 
@@ -41,16 +42,19 @@ _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 _BATCH_SIZES = (1, 8, 32, 128, 512)
 
 
+@dataclass(frozen=True)
+class _Options(Options):
+    data: Path = data_folder()
+    texts: int = argument("--texts", type=int, default=6000, help="texts of the catalogue (default: %(default)s)")
+    rounds: int = argument("--rounds", type=int, default=5, help="timed rounds for each (default: %(default)s)")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-    parser = command_line("speed.encoder", __doc__)
-    add_data_folder(parser)
-    parser.add_argument("--texts", type=int, default=6000, help="texts of the catalogue (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds for each (default: %(default)s)")
-    return run(parser.parse_args(arguments), _run, _page, packages=_PACKAGES)
+    return run("speed.encoder", __doc__, _Options, _run, _page, arguments, packages=_PACKAGES)
 
 
-def _run(options: Namespace, console: Console) -> Result:
+def _run(options: _Options, console: Console) -> Result:
     from trainer.text.encoder import encoder_handle, load_encoder
     from trainer.text.vectors import CatalogueEncoder
 

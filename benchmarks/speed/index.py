@@ -13,8 +13,8 @@ import functools
 import statistics
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ import numpy.typing as npt
 from rich.console import Console
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
-from benchmarks.harness.runner import Result, command_line, run
+from benchmarks.harness.runner import Options, Result, run
 from benchmarks.harness.table import Table
 from benchmarks.harness.timing import Seconds, in_turn, note_of_other_work, percentiles, timed
+from serving.arguments import argument
 from trainer.text.unit_vectors import unit
 
 _PACKAGES = ("tensorflow", "scann", "tensorflow-recommenders", "numpy")
@@ -36,18 +37,21 @@ _CATALOGUES = {"topics": 0.6, "blurred topics": 1.0, "no structure": None}
 Vectors = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class _Options(Options):
+    items: int = argument("--items", type=int, default=100_000, help="default: %(default)s")
+    dimension: int = argument("--dimension", type=int, default=64, help="default: %(default)s")
+    k: int = argument("--k", type=int, default=200, help="results per query (default: %(default)s)")
+    recall: float = argument("--recall", type=float, default=0.985, help="recall@100 to tune to (default: %(default)s)")
+    rounds: int = argument("--rounds", type=int, default=15, help="timed rounds of each index (default: %(default)s)")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-    parser = command_line("speed.index", __doc__)
-    parser.add_argument("--items", type=int, default=100_000, help="default: %(default)s")
-    parser.add_argument("--dimension", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--k", type=int, default=200, help="results per query (default: %(default)s)")
-    parser.add_argument("--recall", type=float, default=0.985, help="recall@100 to tune to (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="timed rounds of each index (default: %(default)s)")
-    return run(parser.parse_args(arguments), _run, _page, packages=_PACKAGES)
+    return run("speed.index", __doc__, _Options, _run, _page, arguments, packages=_PACKAGES)
 
 
-def _run(options: Namespace, console: Console) -> Result:
+def _run(options: _Options, console: Console) -> Result:
     catalogues = {}
     for name, noise in _CATALOGUES.items():
         with console.status(f"{name}: {options.items:,} items"):
@@ -86,7 +90,7 @@ def _vectors(items: int, dimension: int, noise: float | None) -> tuple[Vectors, 
     return unit(catalogue).astype(np.float32), unit(mixed + 0.4 * normal(queries)).astype(np.float32)
 
 
-def _measure(vectors: Vectors, queries: Vectors, options: Namespace) -> dict[str, Any]:
+def _measure(vectors: Vectors, queries: Vectors, options: _Options) -> dict[str, Any]:
     import tensorflow as tf
 
     from trainer.config.settings import Config
