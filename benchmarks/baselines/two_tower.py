@@ -3,8 +3,6 @@
 https://www.tensorflow.org/recommenders/examples/basic_retrieval
 """
 
-from typing import Any
-
 import numpy as np
 
 from benchmarks.baselines.problem import Problem, dot_products
@@ -33,7 +31,7 @@ def _two_tower(problem: Problem, settings: TwoTowerSettings, seed: int) -> Block
             self.items = tf.keras.layers.Embedding(problem.learners.num_items, settings.dimension)
             self.task = tfrs.tasks.Retrieval()
 
-        def compute_loss(self, features: Any, training: bool = False) -> Any:
+        def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
             # The metrics over the whole catalogue would take most of the time.
             return self.task(self.users(features["user"]), self.items(features["item"]), compute_metrics=False)
 

@@ -35,7 +35,7 @@ from trainer.config.loading import parse_config
 from trainer.config.settings import Config
 from trainer.evaluation.metrics.intervals import bootstrap_interval
 from trainer.evaluation.metrics.per_user import ranking_metrics
-from trainer.evaluation.metrics.ranking import rank_in_blocks
+from trainer.evaluation.metrics.ranking import BlockScorer, rank_in_blocks
 from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 
 _METRICS = ("recall@10", "ndcg@10")
@@ -119,7 +119,7 @@ def choose(baseline: Baseline, grid: Mapping[str, Sequence[Any]], problem: Probl
     return candidates[int(np.argmax(quality))]
 
 
-def per_user(problem: Problem, score: Any) -> _Users:
+def per_user(problem: Problem, score: BlockScorer) -> _Users:
     """Metric -> float [U], by the code that evaluates Babelrec."""
     rankings = rank_in_blocks(score, problem.test.num_users, problem.test.num_items, problem.train, 10)
     values = ranking_metrics(rankings, problem.test, ks=(10,)).values

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,10 @@ from benchmarks.harness.timing import Seconds, in_turn, note_of_other_work, perc
 from serving.arguments import argument
 from trainer.errors import BabelrecError
 from trainer.text.settings import TextConfig
+
+if TYPE_CHECKING:
+    from trainer.text import hub
+    from trainer.text.vectors import CatalogueEncoder
 
 _PACKAGES = (
     "tensorflow",
@@ -133,7 +137,7 @@ def _by_length(texts: list[str], tokens: npt.NDArray[np.int64]) -> dict[str, lis
 
 
 def _compare(
-    texts: list[str], ours: Any, others: dict[str, "_Package"], rounds: int, step: Callable[[str], None]
+    texts: list[str], ours: "CatalogueEncoder", others: dict[str, "_Package"], rounds: int, step: Callable[[str], None]
 ) -> dict[str, Any]:
     """Times all in turn."""
     warm = texts[:: max(1, len(texts) // 300)]
@@ -156,7 +160,7 @@ def _compare(
     }
 
 
-def _batches(texts: list[str], size: int, layer: Any, others: dict[str, "_Package"]) -> dict[str, Any]:
+def _batches(texts: list[str], size: int, layer: "hub.KerasLayer", others: dict[str, "_Package"]) -> dict[str, Any]:
     """Median time of a call with ``size`` texts: the served graph, and the package."""
     import tensorflow as tf
 
@@ -210,9 +214,10 @@ class _Package:
         if self._process.is_alive():
             self._process.terminate()
 
-    def encode(self, texts: list[str]) -> Any:
+    def encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
         """The vectors."""
-        return self._ask("encode", texts)[1]
+        vectors: npt.NDArray[np.float32] = self._ask("encode", texts)[1]
+        return vectors
 
     def seconds(self, texts: list[str]) -> Seconds:
         """Encodes, and returns the seconds measured in that process."""
@@ -224,7 +229,7 @@ class _Package:
         seconds: list[float] = self._ask("calls", calls)
         return seconds
 
-    def _ask(self, kind: str, work: Any) -> Any:
+    def _ask(self, kind: str, work: list[str] | list[list[str]]) -> Any:  # noqa: ANN401  by the kind
         self._pipe.send((kind, work))
         return self._pipe.recv()
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,11 @@ from benchmarks.harness.timing import Seconds, in_turn, note_of_other_work, perc
 from serving.arguments import argument
 from trainer.text.unit_vectors import unit
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from trainer.export.index import Index
+
 _PACKAGES = ("tensorflow", "scann", "tensorflow-recommenders", "numpy")
 _BATCH_SIZES = (1, 32)
 _TUNING_QUERIES = 512
@@ -35,6 +40,9 @@ _KINDS = ("brute_force", "portable", "scann")
 # Name -> noise around topics, relative to the topics' own spread; None: no topics.
 _CATALOGUES = {"topics": 0.6, "blurred topics": 1.0, "no structure": None}
 Vectors = npt.NDArray[np.float32]
+
+# Queries -> scores and rows.
+_Search = Callable[["tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ def _measure(vectors: Vectors, queries: Vectors, options: _Options) -> dict[str,
     variable = tf.Variable(vectors, trainable=False)
     tuning, measured = tf.constant(queries[:_TUNING_QUERIES]), tf.constant(queries[_TUNING_QUERIES:])
     indexes: dict[str, Any] = {}
-    searches: dict[str, Callable[[Any], Any]] = {}
+    searches: dict[str, _Search] = {}
     for kind in _KINDS:
         settings = {"index": kind, "recall_target": options.recall, "candidates": options.k}
         began = time.perf_counter()
@@ -127,24 +135,25 @@ def _measure(vectors: Vectors, queries: Vectors, options: _Options) -> dict[str,
     return {"indexes": indexes, "speedup": speedup}
 
 
-def _graph(index: Any, k: int, items: int, dimension: int) -> Callable[[Any], Any]:
+def _graph(index: "Index", k: int, items: int, dimension: int) -> _Search:
     import tensorflow as tf
 
     count = min(k, items)
-    return tf.function(  # type: ignore[no-any-return]
+    search: _Search = tf.function(
         lambda queries: index.search(queries, tf.constant(count)),
         input_signature=[tf.TensorSpec([None, dimension], tf.float32)],
         autograph=False,
     )
+    return search
 
 
-def _time(searches: dict[str, Callable[[Any], Any]], queries: Any, rounds: int) -> dict[str, list[Seconds]]:
+def _time(searches: dict[str, _Search], queries: "tf.Tensor", rounds: int) -> dict[str, list[Seconds]]:
     """Each index's rounds; a round is the median of ten calls."""
     for search in searches.values():
         for _ in range(5):
             search(queries)
 
-    def ten(search: Callable[[Any], Any]) -> Seconds:
+    def ten(search: _Search) -> Seconds:
         times = [timed(lambda: search(queries)[1].numpy())[0] for _ in range(10)]
         return Seconds(*map(statistics.median, zip(*times, strict=True)))
 

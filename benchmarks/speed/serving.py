@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,8 @@ from serving.tensors import to_proto
 _PACKAGES = ("tensorflow", "grpcio", "protobuf", "numpy", "scann", "tensorflow-text")
 # Rounds of a closed load, each compared with direct calls.
 _ROUNDS = 5
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 # Seconds of load before a new version appears.
 _SWAP_START = 8.0
 _CLIENTS = (1, 8, 32, 64)
@@ -316,9 +318,9 @@ def _text_proto(options: BatchingOptions) -> str:
     return "\n".join(filter(None, lines)) + "\n"
 
 
-def _in_process(function: Callable[..., Any], *arguments: Any) -> Any:
+def _in_process(function: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+        return pool.apply(function, arguments, options)
 
 
 def _direct_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:

@@ -481,7 +481,7 @@ def tensor_specs(signature: str) -> dict[str, tf.TensorSpec]:
     }
 
 
-def _signature(method: Callable[[Tensors], Tensors], name: str) -> Any:
+def _signature(method: Callable[[Tensors], Tensors], name: str) -> tf.types.experimental.PolymorphicFunction:
     """A `tf.function` of a method; TensorFlow writes the inputs' defaults into the signature."""
     inputs = contract.SIGNATURES[name]
 
@@ -500,7 +500,7 @@ def _signature(method: Callable[[Tensors], Tensors], name: str) -> Any:
     return tf.function(run, input_signature=list(tensor_specs(name).values()), autograph=False)
 
 
-def _default(each: contract.Input) -> Any:
+def _default(each: contract.Input) -> object:
     """One row that says nothing, or no default."""
     dtype = tf.as_dtype(each.dtype)
     if each.default is None:

@@ -15,7 +15,7 @@ import re
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import methodcaller
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -194,7 +194,7 @@ class RunLoggers:
         for path in paths:
             self._each(methodcaller("artifact", path))
 
-    def _each(self, action: Any) -> None:
+    def _each(self, action: Callable[[RunLogger], None]) -> None:
         for logger in list(self._loggers):
             try:
                 action(logger)
