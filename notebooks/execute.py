@@ -4,7 +4,6 @@ The kernel's stderr (progress and warnings of this machine) is printed here but 
 """
 
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -33,7 +32,7 @@ def execute(path: Path) -> None:
     nbformat.write(notebook, path)
 
 
-def _is_for_readers(output: Any) -> bool:
+def _is_for_readers(output: nbformat.NotebookNode) -> bool:
     """Whether an output is a result: not a log line, a warning, or the remains of a progress bar."""
     if output.output_type == "stream":
         return output.name != "stderr" and not output.text.startswith(("WARNING:", "INFO:"))

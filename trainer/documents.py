@@ -7,11 +7,12 @@ time and ``2024-01-01`` a date, all as text. YAML 1.1 reads them as a boolean, 7
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 from yaml.constructor import ConstructorError
+from yaml.events import Event
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from trainer.errors import BabelrecError
@@ -28,10 +29,13 @@ _MERGE: Final = "tag:yaml.org,2002:merge"
 class _Loader(yaml.SafeLoader):
     """PyYAML's reader without tags, and with the scalars of YAML 1.2."""
 
-    def get_event(self) -> Any:
-        event = super().get_event()
-        if getattr(event, "tag", None) is not None:
-            raise ConstructorError(None, None, f"the tag {event.tag!r}: tags are not supported", event.start_mark)
+    def get_event(self) -> Event:
+        event: Event = super().get_event()  # type: ignore[no-untyped-call]
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            mark = event.start_mark
+            # Its other type is that of PyYAML's reader in C.
+            raise ConstructorError(None, None, f"the tag {tag!r}: tags are not supported", mark)  # type: ignore[arg-type]
         return event
 
 
@@ -54,7 +58,7 @@ for _tag, _pattern, _first in (
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
-def parse_yaml(text: str, origin: str) -> Any:
+def parse_yaml(text: str, origin: str) -> object:
     """The content of one YAML document.
 
     Args:
@@ -71,7 +75,8 @@ def parse_yaml(text: str, origin: str) -> Any:
             if node is None:
                 return None
             _check(node)
-            return loader.construct_document(node)
+            content: object = loader.construct_document(node)
+            return content
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -90,12 +95,12 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise BabelrecError(f"{origin} is not valid YAML: {error}. Correct the value.") from error
 
 
-def dump_yaml(content: Any) -> str:
+def dump_yaml(content: object) -> str:
     """Block-style YAML that `parse_yaml`, and readers of YAML 1.1, read back unchanged."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def load_yaml(path: Path, *, what: str) -> Any:
+def load_yaml(path: Path, *, what: str) -> object:
     """The content of a YAML file in UTF-8; None if it is empty.
 
     Args:

@@ -122,11 +122,11 @@ class Run:
                 "in another --run-dir, or restore the training data."
             )
 
-    def write(self, name: str, value: Any) -> None:
+    def write(self, name: str, value: object) -> None:
         """Writes a JSON record into the directory, atomically."""
         write_text(self.path / name, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
-    def read(self, name: str) -> Any:
+    def read(self, name: str) -> Any:  # noqa: ANN401  whatever the record holds
         """Reads a JSON record.
 
         Raises:

@@ -8,12 +8,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.logging import RichHandler
 
+from serving.arguments import add_arguments, argument, options_of
 from trainer import __version__, interrupts
 from trainer.config.loading import load_config
 from trainer.errors import BabelrecError
@@ -22,9 +25,16 @@ from trainer.files import cache_root
 from trainer.storage import explain
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from trainer.evaluation.report.contents import EvaluationReport
     from trainer.runs import Run
 
+_config = partial(argument, "--config", type=Path, required=True, metavar="YAML", help="settings; see configs/")
+_overrides = partial(argument, "--set", action="append", default=[], metavar="KEY=VALUE")
+_run_dir = partial(argument, "--run-dir", type=Path, required=True, metavar="DIR")
+_OVERRIDE = "override a setting, for example training.epochs=3; may be repeated"
+_T = TypeVar("_T", bound="DataclassInstance")
 _LOG = logging.getLogger("trainer")
 
 
@@ -50,10 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
     # Keras warns about every layer that it can't rebuild from a config; nothing here is rebuilt that way.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     _LOG.setLevel(logging.DEBUG if options.verbose else logging.INFO)
-    run: Callable[[argparse.Namespace], None] = options.run
     with interrupts.raised():
         try:
-            run(options)
+            options.run(options)
             sys.stdout.flush()
         except BaseException as error:
             return _end(error)
@@ -88,6 +97,7 @@ def _give_up_output() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """The parser; ``run`` in its result runs the verb with the options found."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.task",
         description="Babelrec: train, evaluate and export a recommender for catalogues in many languages.",
@@ -97,105 +107,55 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="log more details")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
-    _verb(verbs, "settings", _settings, "print every setting with its default and meaning")
+    def add(name: str, kind: type[_T], run: Callable[[_T], None], text: str) -> None:
+        verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        add_arguments(verb, kind)
+        verb.set_defaults(run=lambda found: run(options_of(kind, found)))
 
-    data = _verb(
-        verbs, "data", _data, "prepare and check a config's dataset, and report its content and what the settings leave"
+    add("settings", _Settings, _settings, "print every setting with its default and meaning")
+    add(
+        "data",
+        _Data,
+        _data,
+        "prepare and check a config's dataset, and report its content and what the settings leave",
     )
-    _add_config(data)
-    data.add_argument(
+    add("fit", _Fit, _fit, "train a model; resumes where a killed run stopped")
+    add(
+        "finetune",
+        _Finetune,
+        _finetune,
+        "fine-tune a finished run on another dataset and report quality on both; writes finetune.json and .md",
+    )
+    add("evaluate", _Evaluate, _evaluate, "evaluate a run; writes evaluation.json, evaluation.md and plots")
+    add("compare", _Compare, _compare, "compare runs: metrics, settings that differ, training curves")
+    add("export", _Export, _export, "write a SavedModel version that a model server can load")
+    return parser
+
+
+@dataclass(frozen=True)
+class _Settings:
+    pass
+
+
+def _settings(options: _Settings) -> None:
+    from trainer.settings_reference import settings_markdown
+
+    print(settings_markdown(), end="")
+
+
+@dataclass(frozen=True)
+class _Data:
+    config: Path = _config()
+    overrides: list[str] = _overrides(help=_OVERRIDE)
+    report: Path | None = argument(
         "--report",
         type=Path,
         metavar="FILE",
         help="file or directory for the HTML page with plots (default: reports/NAME.html in the cache)",
     )
 
-    fit = _verb(verbs, "fit", _fit, "train a model; resumes where a killed run stopped")
-    _add_config(fit)
-    _add_run_dir(fit, "run directory: settings, checkpoints, weights, TensorBoard logs")
 
-    finetune = _verb(
-        verbs,
-        "finetune",
-        _finetune,
-        "fine-tune a finished run on another dataset and report quality on both; writes finetune.json and .md",
-    )
-    finetune.add_argument("--from", dest="source", type=Path, required=True, metavar="DIR", help="a finished run")
-    _add_config(finetune)
-    _add_run_dir(finetune, "directory of the new run")
-
-    evaluate = _verb(verbs, "evaluate", _evaluate, "evaluate a run; writes evaluation.json, evaluation.md and plots")
-    _add_run_dir(evaluate, "a finished run")
-    evaluate.add_argument(
-        "--protocol",
-        choices=tuple(PROTOCOLS),
-        default=DEFAULT,
-        help="; ".join(f"{each.name}: {each.help}" for each in PROTOCOLS.values())
-        + " (default: %(default)s; docs/evaluation.md)",
-    )
-    evaluate.add_argument("--target", type=Path, metavar="YAML", help="config whose data section names another dataset")
-    _add_overrides(evaluate, "override a setting of --target")
-
-    compare = _verb(verbs, "compare", _compare, "compare runs: metrics, settings that differ, training curves")
-    compare.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="evaluated run directories; the first is the baseline"
-    )
-    compare.add_argument(
-        "--report",
-        default="evaluation",
-        metavar="STEM",
-        help="which report, such as evaluation-p2-kmrd (default: %(default)s)",
-    )
-    compare.add_argument(
-        "--output", type=Path, metavar="DIR", help="also write compare.json, compare.md and plots to this directory"
-    )
-
-    export = _verb(verbs, "export", _export, "write a SavedModel version that a model server can load")
-    _add_run_dir(export, "a finished run")
-    _add_overrides(export, "override an export setting of the run, for example export.index=scann")
-    export.add_argument(
-        "--model-dir",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="base path of the model; the next number below it becomes the version",
-    )
-    return parser
-
-
-def _verb(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    run: Callable[[argparse.Namespace], None],
-    text: str,
-) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, required=True, metavar="YAML", help="settings; see configs/")
-    _add_overrides(parser, "override a setting, for example training.epochs=3")
-
-
-def _add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=f"{text}; may be repeated"
-    )
-
-
-def _add_run_dir(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("--run-dir", type=Path, required=True, metavar="DIR", help=text)
-
-
-def _settings(options: argparse.Namespace) -> None:
-    from trainer.settings_reference import settings_markdown
-
-    print(settings_markdown(), end="")
-
-
-def _data(options: argparse.Namespace) -> None:
+def _data(options: _Data) -> None:
     from trainer.data.description import describe
     from trainer.data.sources import prepare
     from trainer.evaluation.data_report import print_description, write_page
@@ -203,7 +163,7 @@ def _data(options: argparse.Namespace) -> None:
     config = load_config(options.config, options.overrides)
     facts = describe(prepare(config.data.source), config)
     print_description(facts)
-    report: Path = options.report or cache_root() / "reports" / f"{config.name}.html"
+    report = options.report or cache_root() / "reports" / f"{config.name}.html"
     if report.is_dir():
         report = report / f"{config.name}.html"
     try:
@@ -215,7 +175,14 @@ def _data(options: argparse.Namespace) -> None:
         raise BabelrecError(facts.fault)
 
 
-def _fit(options: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class _Fit:
+    config: Path = _config()
+    overrides: list[str] = _overrides(help=_OVERRIDE)
+    run_dir: Path = _run_dir(help="run directory: settings, checkpoints, weights, TensorBoard logs")
+
+
+def _fit(options: _Fit) -> None:
     from trainer.training.fit import fit
 
     config = load_config(options.config, options.overrides)
@@ -225,7 +192,15 @@ def _fit(options: argparse.Namespace) -> None:
     print(f"  python -m trainer.task evaluate --run-dir {shlex.quote(str(options.run_dir))}")
 
 
-def _finetune(options: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class _Finetune:
+    source: Path = argument("--from", type=Path, required=True, metavar="DIR", help="a finished run")
+    config: Path = _config()
+    overrides: list[str] = _overrides(help=_OVERRIDE)
+    run_dir: Path = _run_dir(help="directory of the new run")
+
+
+def _finetune(options: _Finetune) -> None:
     from trainer.runs import Run
     from trainer.training.finetune import finetune, finetune_markdown
 
@@ -234,7 +209,23 @@ def _finetune(options: argparse.Namespace) -> None:
     print(f"The run is in {options.run_dir}; {options.run_dir / 'source'} is the source's model with the same weights.")
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class _Evaluate:
+    run_dir: Path = _run_dir(help="a finished run")
+    protocol: str = argument(
+        "--protocol",
+        choices=tuple(PROTOCOLS),
+        default=DEFAULT,
+        help="; ".join(f"{each.name}: {each.help}" for each in PROTOCOLS.values())
+        + " (default: %(default)s; docs/evaluation.md)",
+    )
+    target: Path | None = argument(
+        "--target", type=Path, metavar="YAML", help="config whose data section names another dataset"
+    )
+    overrides: list[str] = _overrides(help="override a setting of --target; may be repeated")
+
+
+def _evaluate(options: _Evaluate) -> None:
     from trainer.evaluation.report.tables import print_table
     from trainer.evaluation.report.writing import write
     from trainer.runs import Run
@@ -270,7 +261,23 @@ def _advise(report: "EvaluationReport", run: "Run") -> None:
         _LOG.warning("%s", warning)
 
 
-def _compare(options: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class _Compare:
+    runs: list[Path] = argument(
+        type=Path, nargs="+", metavar="RUN", help="evaluated run directories; the first is the baseline"
+    )
+    report: str = argument(
+        "--report",
+        default="evaluation",
+        metavar="STEM",
+        help="which report, such as evaluation-p2-kmrd (default: %(default)s)",
+    )
+    output: Path | None = argument(
+        "--output", type=Path, metavar="DIR", help="also write compare.json, compare.md and plots to this directory"
+    )
+
+
+def _compare(options: _Compare) -> None:
     from trainer.evaluation.report.compare_output import print_comparison, write_comparison
     from trainer.evaluation.report.compare_runs import compare_runs
 
@@ -280,7 +287,22 @@ def _compare(options: argparse.Namespace) -> None:
         print("Written: " + ", ".join(str(file) for file in write_comparison(comparison, options.output)))
 
 
-def _export(options: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class _Export:
+    run_dir: Path = _run_dir(help="a finished run")
+    overrides: list[str] = _overrides(
+        help="override an export setting of the run, for example export.index=scann; may be repeated"
+    )
+    model_dir: Path = argument(
+        "--model-dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="base path of the model; the next number below it becomes the version",
+    )
+
+
+def _export(options: _Export) -> None:
     from trainer.export.export import export
     from trainer.runs import Run
     from trainer.training.loggers import log_files

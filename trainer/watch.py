@@ -7,9 +7,9 @@ differs, the page opens uncoloured, as in plain ``tensorboard --logdir runs``.
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 with warnings.catch_warnings():
@@ -20,6 +20,9 @@ from tensorboard.backend.http_util import Respond
 from tensorboard.plugins.base_plugin import FlagsError
 from tensorboard.plugins.projector import projector_plugin
 from werkzeug import wrappers
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 _SCRIPT: Final = "/projector_binary.js"
 # The initial colour of the page: the first option, which is "No color map".
@@ -36,7 +39,8 @@ class Projector(projector_plugin.ProjectorPlugin):
 
     def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
         """The plugin's routes."""
-        return super().get_plugin_apps() | {_SCRIPT: self._serve_script}
+        apps: dict[str, Callable[..., Any]] = super().get_plugin_apps()
+        return apps | {_SCRIPT: self._serve_script}
 
     def _update_configs(self) -> None:
         super()._update_configs()
@@ -49,11 +53,12 @@ class Projector(projector_plugin.ProjectorPlugin):
             # Such as a checkpoint without projector settings.
             return 0.0
 
-    def _serve_script(self, environ: dict[str, Any], start_response: Any) -> Any:
+    def _serve_script(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
         path = Path(projector_plugin.__file__).parent / "tf_projector_plugin" / _SCRIPT.lstrip("/")
         script = path.read_text(encoding="utf-8").replace(_FIRST_COLOUR, _BY_LANGUAGE)
         response = Respond(wrappers.Request(environ), script, content_type="application/javascript")
-        return response(environ, start_response)
+        body: Iterable[bytes] = response(environ, start_response)
+        return body
 
 
 def plugins() -> list[Any]:

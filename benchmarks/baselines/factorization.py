@@ -1,8 +1,11 @@
 """Matrix factorisation by `implicit`: ALS (Hu et al., 2008) and BPR (Rendle et al., 2009)."""
 
-from typing import Any
+from contextlib import AbstractContextManager
 
-from benchmarks.baselines.problem import Problem, dot_products
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.baselines.problem import Problem, Vectors, dot_products
 from benchmarks.baselines.settings import Baseline, missing
 from trainer.config.base import Settings
 from trainer.evaluation.metrics.ranking import BlockScorer
@@ -49,7 +52,7 @@ def _bpr(problem: Problem, settings: BprSettings, seed: int) -> BlockScorer:
     with _one_blas_thread():
         model.fit(problem.learners.matrix(), show_progress=False)
 
-    def fold_in(rows: Any) -> Any:
+    def fold_in(rows: npt.NDArray[np.int64]) -> Vectors:
         vectors = problem.mean_of_history(model.item_factors, rows)
         # The last factor is the items' bias, whose counterpart is 1 for every user.
         vectors[:, -1] = 1.0
@@ -58,10 +61,11 @@ def _bpr(problem: Problem, settings: BprSettings, seed: int) -> BlockScorer:
     return dot_products(problem.user_vectors(model.user_factors, fold_in), model.item_factors)
 
 
-def _one_blas_thread() -> Any:
+def _one_blas_thread() -> AbstractContextManager[object]:
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(1, "blas")
+    limits: AbstractContextManager[object] = threadpool_limits(1, "blas")
+    return limits
 
 
 ALS = Baseline("ALS", AlsSettings, _als)

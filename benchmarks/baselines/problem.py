@@ -136,7 +136,8 @@ class Problem:
         """Mean of the vectors of each history, [rows, D]; zero for an empty one."""
         histories = self.evaluated.matrix()[rows]
         sizes = np.maximum(np.diff(histories.indptr), 1)[:, None]
-        return np.asarray(histories @ item_vectors) / sizes
+        means: Vectors = np.asarray(histories @ item_vectors) / sizes
+        return means
 
 
 _NOTHING_KNOWN = Vocabulary(

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.baselines.problem import Histories, Problem
 from benchmarks.baselines.settings import Baseline, missing
@@ -37,7 +38,7 @@ def _sasrec(problem: Problem, settings: SasrecSettings, seed: int) -> BlockScore
     network, pad = model.model, model.pad_idx
     network.eval()
 
-    def score(block: slice) -> np.ndarray:
+    def score(block: slice) -> npt.NDArray[np.float32]:
         users = range(block.start, block.stop)
         newest = [problem.evaluated.of_user(user)[-settings.max_len :] for user in users]
         rows = np.full((len(newest), settings.max_len), pad, np.int64)

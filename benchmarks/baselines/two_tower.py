@@ -3,8 +3,6 @@
 https://www.tensorflow.org/recommenders/examples/basic_retrieval
 """
 
-from typing import Any
-
 import numpy as np
 
 from benchmarks.baselines.problem import Problem, dot_products
@@ -26,14 +24,14 @@ def _two_tower(problem: Problem, settings: TwoTowerSettings, seed: int) -> Block
     import tensorflow as tf
     import tensorflow_recommenders as tfrs
 
-    class TwoTower(tfrs.Model):  # type: ignore[misc]
+    class TwoTower(tfrs.Model):
         def __init__(self) -> None:
             super().__init__()
             self.users = tf.keras.layers.Embedding(len(problem.learners), settings.dimension)
             self.items = tf.keras.layers.Embedding(problem.learners.num_items, settings.dimension)
             self.task = tfrs.tasks.Retrieval()
 
-        def compute_loss(self, features: Any, training: bool = False) -> Any:
+        def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
             # The metrics over the whole catalogue would take most of the time.
             return self.task(self.users(features["user"]), self.items(features["item"]), compute_metrics=False)
 

@@ -1,9 +1,10 @@
 """The program around a measurement: command line, progress, result files, tables, exit code."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -12,6 +13,7 @@ from benchmarks.harness.environment import environment
 from benchmarks.harness.sources import any_source
 from benchmarks.harness.store import RESULTS, write_json
 from benchmarks.harness.table import Bar, Table, bars_table
+from serving.arguments import add_arguments, argument, options_of
 from trainer.errors import BabelrecError
 from trainer.files import atomic_file, data_mirror, write_text
 
@@ -21,35 +23,38 @@ Result = dict[str, Any]
 Page = Sequence[Table | str]
 
 
-def command_line(program: str, description: str | None) -> ArgumentParser:
-    """A parser with ``--output``.
+@dataclass(frozen=True)
+class Options:
+    """What every program takes; a program adds its own fields (`serving.arguments`).
 
-    Args:
-        program: The module below ``benchmarks``; its last part names the result.
-        description: The module's docstring, whose first line is shown.
+    Attributes:
+        output: The JSON file of the result.
     """
-    assert description is not None
-    name = program.rpartition(".")[2]
-    parser = ArgumentParser(prog=f"python -m benchmarks.{program}", description=description.splitlines()[0])
-    output = RESULTS / f"{name}.json"
-    parser.add_argument("--output", type=Path, default=output, metavar="JSON", help="default: %(default)s")
-    parser.set_defaults(benchmark=name)
-    return parser
+
+    output: Path = argument("--output", type=Path, metavar="JSON", help="default: %(default)s")
 
 
-def add_any_source(parser: ArgumentParser) -> None:
-    """Adds ``--any-source``, for programs that keep results with a digest of the source files."""
-    parser.add_argument("--any-source", action="store_true", help="accept stored results of other source versions")
+@dataclass(frozen=True)
+class StoringOptions(Options):
+    """Options of programs that keep results with a digest of the source files."""
+
+    any_source: bool = argument(
+        "--any-source", action="store_true", help="accept stored results of other source versions"
+    )
 
 
-def add_data_folder(parser: ArgumentParser) -> None:
-    """Adds ``--data``, the folder of the data sets that are not downloaded."""
-    parser.add_argument(
+T = TypeVar("T", bound=Options)
+
+
+def data_folder() -> Path:
+    """A field for ``--data``, the folder of the data sets that are not downloaded."""
+    folder: Path = argument(
         "--data",
         type=Path,
         default=data_mirror() or Path("../shared/datasets"),
         help="folder with kmrd-small/ and mind-sample/ (default: $BABELREC_DATA_MIRROR)",
     )
+    return folder
 
 
 def progress(console: Console) -> Progress:
@@ -59,9 +64,12 @@ def progress(console: Console) -> Progress:
 
 
 def run(
-    options: Namespace,
-    measure: Callable[[Namespace, Console], Result | None],
+    program: str,
+    description: str | None,
+    kind: type[T],
+    measure: Callable[[T, Console], Result | None],
     page: Callable[[Result], Page],
+    arguments: Sequence[str] | None,
     *,
     packages: Sequence[str] = (),
     plots: Callable[[Result], dict[str, bytes]] = lambda result: {},
@@ -69,25 +77,34 @@ def run(
     """Measures, writes NAME.json, NAME.md and plots, and prints the same tables, with the bars last.
 
     Args:
-        options: The command line, from a `command_line`.
+        program: The module below ``benchmarks``; its last part names the result.
+        description: The module's docstring, whose first line is shown.
+        kind: The options.
         measure: Returns the figures, with the list ``bars`` if there are any; or None if there is nothing to write.
         page: Tables and paragraphs of a result.
+        arguments: The command line; None: that of the process.
         packages: Distributions whose versions are recorded.
         plots: Suffix of a file's name -> PNG.
 
     Returns:
         The exit code: 0, `MISSED` while a bar does not hold, or `MISTAKE`, which is printed.
     """
+    assert description is not None
+    name = program.rpartition(".")[2]
+    parser = ArgumentParser(prog=f"python -m benchmarks.{program}", description=description.splitlines()[0])
+    add_arguments(parser, kind)
+    parser.set_defaults(output=RESULTS / f"{name}.json")
+    options = options_of(kind, parser.parse_args(arguments))
     console = Console(stderr=True)
     # Before the measurement: an edit while it runs is not the version that ran, and its load is not that of others.
     facts = environment(packages)
     try:
-        with any_source(getattr(options, "any_source", False)):
+        with any_source(isinstance(options, StoringOptions) and options.any_source):
             figures = measure(options, console)
             if figures is None:
                 return 0
             bars: list[Bar] = figures.pop("bars", [])
-            result = {"schema": 1, "benchmark": options.benchmark, "environment": facts, **figures, "bars": bars}
+            result = {"schema": 1, "benchmark": name, "environment": facts, **figures, "bars": bars}
             parts = [*page(result), *([bars_table(bars)] if bars else [])]
             _write(options.output, result, parts, plots(result))
     except BabelrecError as error:

@@ -19,7 +19,7 @@ RESULTS = Path("runs/bench")
 SEEDS = (42, 43, 44)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Writes JSON, indented, in UTF-8.
 
     Raises:

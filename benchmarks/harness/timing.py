@@ -16,7 +16,7 @@ class Seconds(NamedTuple):
     cpu: float
 
 
-def timed(call: Callable[..., _T], *arguments: Any) -> tuple[Seconds, _T]:
+def timed(call: Callable[..., _T], *arguments: object) -> tuple[Seconds, _T]:
     """Calls once; returns the seconds, with the processor time of this process, and the result."""
     began, began_cpu = time.perf_counter(), time.process_time()
     result = call(*arguments)

@@ -11,18 +11,20 @@ runs/bench/ablations.json and .md.
 import json
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field, TypeAdapter
 from rich.console import Console
 
-from benchmarks.harness.runner import MISTAKE, Result, command_line, run
+from benchmarks.harness.runner import MISTAKE, Options, Result, run
 from benchmarks.harness.store import key_of
 from benchmarks.harness.table import Table
+from serving.arguments import argument
 from trainer.config.base import Settings
 from trainer.config.loading import load_config
 from trainer.config.settings import Config, dump_config
@@ -48,7 +50,7 @@ from tf_keras import backend as keras_backend  # isort: skip
 _REGISTRY = Path("configs/ablations.yaml")
 _K = 10
 _METRICS = (f"recall@{_K}", f"ndcg@{_K}")
-_PerUser = dict[str, np.ndarray]
+_PerUser = dict[str, npt.NDArray[np.float64]]
 
 
 class Evaluation(Settings):
@@ -267,30 +269,38 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [row["name"], row["metric"], f"{row['mean']:.4f}", spread, seeds, change, row["against"] or ""]
 
 
+@dataclass(frozen=True)
+class _Options(Options):
+    only: list[str] = argument(
+        "--only", nargs="*", default=[], metavar="NAME", help="only these variants, or those below NAME/"
+    )
+    seeds: list[int] = argument("--seeds", nargs="+", type=int, default=[42], help="default: %(default)s")
+    registry: Path = argument("--registry", type=Path, default=_REGISTRY, metavar="YAML")
+    show: bool = argument("--list", action="store_true", help="print the variants and stop")
+    table: bool = argument("--table", action="store_true", help="train nothing: write the table of existing results")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, evaluates and writes the results; returns the exit code, 2 if a variant failed."""
-    parser = command_line("quality.ablations", "Measures the effect of each option.")
-    parser.add_argument("--only", nargs="*", metavar="NAME", help="only these variants, or those below NAME/")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[42], help="default: %(default)s")
-    parser.add_argument("--registry", type=Path, default=_REGISTRY, metavar="YAML")
-    parser.add_argument("--list", action="store_true", help="print the variants and stop")
-    parser.add_argument("--table", action="store_true", help="train nothing: write the table of existing results")
     failed: list[str] = []
     code = run(
-        parser.parse_args(arguments),
+        "quality.ablations",
+        "Measures the effect of each option.",
+        _Options,
         lambda options, console: _measure(options, console, failed),
         page,
+        arguments,
         packages=("tensorflow",),
     )
     return MISTAKE if failed else code
 
 
-def _measure(options: Namespace, console: Console, failed: list[str]) -> Result | None:
+def _measure(options: _Options, console: Console, failed: list[str]) -> Result | None:
     registry = load_registry(options.registry)
     chosen = [variant for variant in registry.variants if _wanted(variant.name, options.only)]
     if not chosen:
         raise BabelrecError(f"No variant is named {', '.join(options.only)}; see --list.")
-    if options.list:
+    if options.show:
         for variant in chosen:
             print(f"{variant.name}: {variant.config} {' '.join(variant.set)}")
         return None
@@ -316,7 +326,7 @@ def _stem(registry: Registry, folder: Path, evaluation: str) -> Path:
     return folder / f"{evaluation}-{key_of(registry.evaluations[evaluation].model_dump_json(), 10)}"
 
 
-def _wanted(name: str, only: Sequence[str] | None) -> bool:
+def _wanted(name: str, only: Sequence[str]) -> bool:
     return not only or any(name == each or name.startswith(f"{each.rstrip('/')}/") for each in only)
 
 

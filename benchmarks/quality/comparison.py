@@ -6,59 +6,61 @@ The table contains everything measured so far, also by earlier calls for other p
 """
 
 import logging
-from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
 from benchmarks.baselines.config import BASELINES, CONFIGS
 from benchmarks.baselines.search import search
-from benchmarks.harness.runner import Result, add_any_source, command_line, progress, run
+from benchmarks.harness.runner import Result, StoringOptions, progress, run
 from benchmarks.harness.store import SEEDS, Model, Store
 from benchmarks.quality import plots, report
 from benchmarks.quality.bars import check
 from benchmarks.quality.suites import all_suites
 from benchmarks.quality.suites.suite import Suite
+from serving.arguments import argument
 from trainer.errors import BabelrecError
 
 _PACKAGES = ("tensorflow", "tensorflow-recommenders", "numpy", "scipy", "implicit", "cornac", "torch")
+
+
+@dataclass(frozen=True)
+class _Options(StoringOptions):
+    data: list[str] | None = argument("--data", nargs="+", help="only these data sets")
+    protocol: list[str] | None = argument(
+        "--protocol", nargs="+", help="only protocols with these prefixes, for example P1 or 'P2 few-shot'"
+    )
+    models: list[str] | None = argument("--models", nargs="+", help="only these models, for example babelrec EASE")
+    seeds: list[int] | None = argument("--seeds", nargs="+", type=int, help=f"only these of the seeds {SEEDS}")
+    show: bool = argument("--list", action="store_true", help="show what there is to run, and what is already measured")
+    fresh: bool = argument("--fresh", action="store_true", help="repeat existing measurements")
+    check: bool = argument("--check", action="store_true", help="run nothing: tables and bars of what is measured")
+    search: list[str] | None = argument(
+        "--search",
+        nargs="*",
+        metavar="NAME",
+        help="search the baselines' settings for configs/baselines/NAME.yaml (all files)",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code: 0, 1 while a bar does not hold or is not measured, 2 for errors."""
     logging.basicConfig(level=logging.WARNING)
     return run(
-        _parser().parse_args(arguments),
+        "quality",
+        __doc__,
+        _Options,
         _measure,
         lambda result: report.page(all_suites(), result["rows"]),
+        arguments,
         packages=_PACKAGES,
         plots=lambda result: plots.plots(all_suites(), result["rows"]),
     )
 
 
-def _parser() -> ArgumentParser:
-    parser = command_line("quality", __doc__)
-    parser.add_argument("--data", nargs="+", help="only these data sets")
-    parser.add_argument(
-        "--protocol", nargs="+", help="only protocols with these prefixes, for example P1 or 'P2 few-shot'"
-    )
-    parser.add_argument("--models", nargs="+", help="only these models, for example babelrec EASE")
-    parser.add_argument("--seeds", nargs="+", type=int, help=f"only these of the seeds {SEEDS}")
-    parser.add_argument("--list", action="store_true", help="show what there is to run, and what is already measured")
-    parser.add_argument("--fresh", action="store_true", help="repeat existing measurements")
-    add_any_source(parser)
-    parser.add_argument("--check", action="store_true", help="run nothing: tables and bars of what is measured")
-    parser.add_argument(
-        "--search",
-        nargs="*",
-        metavar="NAME",
-        help="search the baselines' settings for configs/baselines/NAME.yaml (all files)",
-    )
-    return parser
-
-
-def _measure(options: Namespace, console: Console) -> Result | None:
+def _measure(options: _Options, console: Console) -> Result | None:
     folder = options.output.parent / "quality"
     if options.search is not None:
         for name in options.search or sorted(path.stem for path in CONFIGS.glob("*.yaml")):
@@ -66,7 +68,7 @@ def _measure(options: Namespace, console: Console) -> Result | None:
         return None
     suites, store = all_suites(), Store(folder / "results")
     todo = _selected(suites, options)
-    if options.list:
+    if options.show:
         for suite, model, seed in todo:
             state = "measured" if store.find(model, seed) is not None else "to be run"
             print(f"{suite.data:16} {suite.protocol:18} {model.name:40} seed {seed:3} {state}")
@@ -77,7 +79,7 @@ def _measure(options: Namespace, console: Console) -> Result | None:
     return {"rows": rows, "bars": check(rows)}
 
 
-def _selected(suites: Sequence[Suite], options: Namespace) -> list[tuple[Suite, Model, int]]:
+def _selected(suites: Sequence[Suite], options: _Options) -> list[tuple[Suite, Model, int]]:
     for wanted, known in (
         (options.data, {suite.data for suite in suites}),
         (options.models, {model.name for suite in suites for model in suite.models}),

@@ -6,8 +6,9 @@ KMRD, titles only, P1's split; validation part and test part). Differences are p
 """
 
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
-from benchmarks.harness.runner import Result, add_data_folder, command_line, run
+from benchmarks.harness.runner import Options, Result, data_folder, run
 from benchmarks.harness.table import Table
 from trainer.config.loading import parse_config
 from trainer.config.settings import Config
@@ -54,14 +55,17 @@ VARIANTS: dict[str, list[str]] = {
 _PACKAGES = ("tensorflow", "tensorflow-text", "numpy", "simplemma", "snowballstemmer", "stopwordsiso")
 
 
+@dataclass(frozen=True)
+class _Options(Options):
+    data: Path = data_folder()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-    parser = command_line("quality.preprocessing", __doc__)
-    add_data_folder(parser)
-    return run(parser.parse_args(arguments), _measure, page, packages=_PACKAGES)
+    return run("quality.preprocessing", __doc__, _Options, _measure, page, arguments, packages=_PACKAGES)
 
 
-def _measure(options: Namespace, console: Console) -> Result:
+def _measure(options: _Options, console: Console) -> Result:
     texts = {name: parse_config({"text": {"preprocessing": steps}}, name).text for name, steps in VARIANTS.items()}
     rows: list[Row] = []
     for titles in (kmrd_titles(options.data / "kmrd-small"), mind_titles(options.data / "mind-sample")):

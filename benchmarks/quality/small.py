@@ -9,8 +9,8 @@ least 0.98 with a paired 95 % interval of the difference, over users, that conta
 import itertools
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,18 @@ from benchmarks.baselines.neighbours import ITEM_KNN
 from benchmarks.baselines.problem import Problem, test_problem, validation_problem
 from benchmarks.baselines.settings import Baseline
 from benchmarks.baselines.simple import EASE, POPULARITY
-from benchmarks.harness.runner import Result, add_any_source, command_line, run
+from benchmarks.harness.runner import Result, StoringOptions, run
 from benchmarks.harness.runs import run_of
 from benchmarks.harness.table import Bar, Table, at_least
 from benchmarks.quality.small_data import ALL, SmallData
 from benchmarks.quality.suites.suite import OURS
+from serving.arguments import argument
 from trainer.config.base import Settings
 from trainer.config.loading import parse_config
 from trainer.config.settings import Config
 from trainer.evaluation.metrics.intervals import bootstrap_interval
 from trainer.evaluation.metrics.per_user import ranking_metrics
-from trainer.evaluation.metrics.ranking import rank_in_blocks
+from trainer.evaluation.metrics.ranking import BlockScorer, rank_in_blocks
 from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 
 _METRICS = ("recall@10", "ndcg@10")
@@ -45,22 +46,25 @@ _GRIDS: tuple[tuple[Baseline, dict[str, tuple[Any, ...]]], ...] = (
     (ITEM_KNN, {"weighting": ("cosine", "tfidf", "bm25"), "neighbours": (10, 50, 200, 1000)}),
     (EASE, {"regularization": (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)}),
 )
+_NAMES = [each.name for each in ALL]
 _Users = dict[str, npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class _Options(StoringOptions):
+    data: list[str] = argument(
+        "--data", nargs="+", choices=_NAMES, default=_NAMES, metavar="NAME", help=f"from {', '.join(_NAMES)}"
+    )
+    seeds: list[int] = argument("--seeds", nargs="+", type=int, default=[42], help="training seeds (default: 42)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, evaluates, writes and prints; returns 0, 1 while a bar does not hold, 2 for errors."""
-    parser = command_line("quality.small", __doc__)
-    names = [each.name for each in ALL]
-    parser.add_argument(
-        "--data", nargs="+", choices=names, default=names, metavar="NAME", help=f"from {', '.join(names)}"
-    )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[42], help="training seeds (default: 42)")
-    add_any_source(parser)
-    return run(parser.parse_args(arguments), _measure, _page, packages=("tensorflow", "numpy", "scipy", "implicit"))
+    packages = ("tensorflow", "numpy", "scipy", "implicit")
+    return run("quality.small", __doc__, _Options, _measure, _page, arguments, packages=packages)
 
 
-def _measure(options: Namespace, console: Console) -> Result:
+def _measure(options: _Options, console: Console) -> Result:
     rows = []
     for each in ALL:
         if each.name in options.data:
@@ -115,7 +119,7 @@ def choose(baseline: Baseline, grid: Mapping[str, Sequence[Any]], problem: Probl
     return candidates[int(np.argmax(quality))]
 
 
-def per_user(problem: Problem, score: Any) -> _Users:
+def per_user(problem: Problem, score: BlockScorer) -> _Users:
     """Metric -> float [U], by the code that evaluates Babelrec."""
     rankings = rank_in_blocks(score, problem.test.num_users, problem.test.num_items, problem.train, 10)
     values = ranking_metrics(rankings, problem.test, ks=(10,)).values

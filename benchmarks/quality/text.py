@@ -3,8 +3,8 @@
 import contextlib
 import statistics
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from benchmarks.harness.runner import Result, command_line, run
+from benchmarks.harness.runner import Options, Result, run
 from benchmarks.harness.table import at_least, at_most
 from benchmarks.quality import TEXT_QUERIES
 from benchmarks.quality.shop import Shop, make_shop, write_shop
 from benchmarks.speed.direct import Direct
+from serving.arguments import argument
 from serving.client import Query
 from trainer.config.loading import load_config
 from trainer.data.catalogue import Catalogue
@@ -76,8 +77,16 @@ def share_of_kind(rows: npt.NDArray[np.int64], kinds: Sequence[str], wanted: Seq
     )
 
 
-def _measure(options: Namespace, console: Console) -> Result:
-    folder: Path = options.output.parent / "text"
+@dataclass(frozen=True)
+class _Options(Options):
+    run_dir: Path = argument(
+        "--run-dir", type=Path, default=Path("runs/quickstart"), metavar="DIR", help="the run of make demo"
+    )
+    seed: int = argument("--seed", type=int, default=0, help="seed of the typos (default: %(default)s)")
+
+
+def _measure(options: _Options, console: Console) -> Result:
+    folder = options.output.parent / "text"
     movielens = Searched(Run.open(options.run_dir))
     console.print("A shop in six languages, default settings")
     figures: dict[str, Any] = {"shop": _shop(make_shop(), folder)}
@@ -191,16 +200,14 @@ def _cost(run_dir: Path, folder: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, writes and prints; returns 1 while a bar does not hold."""
-    parser = command_line("quality.text", __doc__)
-    parser.add_argument(
-        "--run-dir", type=Path, default=Path("runs/quickstart"), metavar="DIR", help="the run of make demo"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the typos (default: %(default)s)")
     # The bars are all there is to show.
     return run(
-        parser.parse_args(arguments),
+        "quality.text",
+        __doc__,
+        _Options,
         _measure,
         lambda result: [],
+        arguments,
         packages=("tensorflow", "tensorflow-text", "tf-keras", "numpy"),
     )
 

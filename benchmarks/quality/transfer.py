@@ -8,14 +8,15 @@ refused. Writes runs/bench/transfer.json and .md.
 """
 
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.harness.runner import Result, command_line, run
+from benchmarks.harness.runner import Options, Result, run
 from benchmarks.harness.table import Table
+from serving.arguments import argument
 from trainer.config.loading import load_config
 from trainer.runs import Run
 from trainer.training.finetune import RECORD, finetune, finetune_config
@@ -31,18 +32,23 @@ _COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class _Options(Options):
+    source: Path = argument("--from", type=Path, required=True, metavar="DIR", help="a finished run")
+    config: Path = argument("--config", type=Path, default=Path("configs/finetune.yaml"), metavar="YAML")
+    modes: Sequence[str] = argument(
+        "--modes", nargs="+", choices=_MODES, default=_MODES, help="text.tuning modes; default: all"
+    )
+    overrides: list[str] = argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    name: str = argument("--name", default="", help="distinguishes runs of the same mode with other settings")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, evaluates and writes the results; returns the exit code."""
-    parser = command_line("quality.transfer", __doc__)
-    parser.add_argument("--from", dest="source", type=Path, required=True, metavar="DIR", help="a finished run")
-    parser.add_argument("--config", type=Path, default=Path("configs/finetune.yaml"), metavar="YAML")
-    parser.add_argument("--modes", nargs="+", choices=_MODES, default=_MODES, help="text.tuning modes; default: all")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--name", default="", help="distinguishes runs of the same mode with other settings")
-    return run(parser.parse_args(arguments), _measure, _page, packages=("tensorflow",))
+    return run("quality.transfer", __doc__, _Options, _measure, _page, arguments, packages=("tensorflow",))
 
 
-def _measure(options: Namespace, console: Console) -> Result:
+def _measure(options: _Options, console: Console) -> Result:
     folder = options.output.parent / "transfer"
     source = Run.open(options.source)
     for mode in options.modes:

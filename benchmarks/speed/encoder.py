@@ -12,22 +12,28 @@ import multiprocessing
 import os
 import sys
 import zipfile
-from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
 from benchmarks.harness.environment import cores
-from benchmarks.harness.runner import Result, add_data_folder, command_line, progress, run
+from benchmarks.harness.runner import Options, Result, data_folder, progress, run
 from benchmarks.harness.table import Table
 from benchmarks.harness.timing import Seconds, in_turn, note_of_other_work, percentiles, timed
+from serving.arguments import argument
 from trainer.errors import BabelrecError
 from trainer.text.settings import TextConfig
+
+if TYPE_CHECKING:
+    from trainer.text import hub
+    from trainer.text.vectors import CatalogueEncoder
 
 _PACKAGES = (
     "tensorflow",
@@ -40,16 +46,19 @@ _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 _BATCH_SIZES = (1, 8, 32, 128, 512)
 
 
+@dataclass(frozen=True)
+class _Options(Options):
+    data: Path = data_folder()
+    texts: int = argument("--texts", type=int, default=6000, help="texts of the catalogue (default: %(default)s)")
+    rounds: int = argument("--rounds", type=int, default=5, help="timed rounds for each (default: %(default)s)")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-    parser = command_line("speed.encoder", __doc__)
-    add_data_folder(parser)
-    parser.add_argument("--texts", type=int, default=6000, help="texts of the catalogue (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds for each (default: %(default)s)")
-    return run(parser.parse_args(arguments), _run, _page, packages=_PACKAGES)
+    return run("speed.encoder", __doc__, _Options, _run, _page, arguments, packages=_PACKAGES)
 
 
-def _run(options: Namespace, console: Console) -> Result:
+def _run(options: _Options, console: Console) -> Result:
     from trainer.text.encoder import encoder_handle, load_encoder
     from trainer.text.vectors import CatalogueEncoder
 
@@ -115,7 +124,7 @@ def _catalogue(folder: Path, limit: int) -> tuple[list[str], list[str]]:
     return titles, [distinct[i] for i in order]
 
 
-def _by_length(texts: list[str], tokens: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, list[str]]:
+def _by_length(texts: list[str], tokens: npt.NDArray[np.int64]) -> dict[str, list[str]]:
     """Up to 1,000 texts per token count class; the longest class joins titles into descriptions."""
     bounds = ((3, 8), (9, 16), (17, 32), (33, 64))
     parts = {
@@ -128,7 +137,7 @@ def _by_length(texts: list[str], tokens: np.ndarray[Any, np.dtype[np.int64]]) ->
 
 
 def _compare(
-    texts: list[str], ours: Any, others: dict[str, "_Package"], rounds: int, step: Callable[[str], None]
+    texts: list[str], ours: "CatalogueEncoder", others: dict[str, "_Package"], rounds: int, step: Callable[[str], None]
 ) -> dict[str, Any]:
     """Times all in turn."""
     warm = texts[:: max(1, len(texts) // 300)]
@@ -151,7 +160,7 @@ def _compare(
     }
 
 
-def _batches(texts: list[str], size: int, layer: Any, others: dict[str, "_Package"]) -> dict[str, Any]:
+def _batches(texts: list[str], size: int, layer: "hub.KerasLayer", others: dict[str, "_Package"]) -> dict[str, Any]:
     """Median time of a call with ``size`` texts: the served graph, and the package."""
     import tensorflow as tf
 
@@ -205,9 +214,10 @@ class _Package:
         if self._process.is_alive():
             self._process.terminate()
 
-    def encode(self, texts: list[str]) -> Any:
+    def encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
         """The vectors."""
-        return self._ask("encode", texts)[1]
+        vectors: npt.NDArray[np.float32] = self._ask("encode", texts)[1]
+        return vectors
 
     def seconds(self, texts: list[str]) -> Seconds:
         """Encodes, and returns the seconds measured in that process."""
@@ -219,7 +229,7 @@ class _Package:
         seconds: list[float] = self._ask("calls", calls)
         return seconds
 
-    def _ask(self, kind: str, work: Any) -> Any:
+    def _ask(self, kind: str, work: list[str] | list[list[str]]) -> Any:  # noqa: ANN401  by the kind
         self._pipe.send((kind, work))
         return self._pipe.recv()
 

@@ -13,19 +13,25 @@ import functools
 import statistics
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
-from benchmarks.harness.runner import Result, command_line, run
+from benchmarks.harness.runner import Options, Result, run
 from benchmarks.harness.table import Table
 from benchmarks.harness.timing import Seconds, in_turn, note_of_other_work, percentiles, timed
+from serving.arguments import argument
 from trainer.text.unit_vectors import unit
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from trainer.export.index import Index
 
 _PACKAGES = ("tensorflow", "scann", "tensorflow-recommenders", "numpy")
 _BATCH_SIZES = (1, 32)
@@ -35,19 +41,25 @@ _KINDS = ("brute_force", "portable", "scann")
 _CATALOGUES = {"topics": 0.6, "blurred topics": 1.0, "no structure": None}
 Vectors = npt.NDArray[np.float32]
 
+# Queries -> scores and rows.
+_Search = Callable[["tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]
+
+
+@dataclass(frozen=True)
+class _Options(Options):
+    items: int = argument("--items", type=int, default=100_000, help="default: %(default)s")
+    dimension: int = argument("--dimension", type=int, default=64, help="default: %(default)s")
+    k: int = argument("--k", type=int, default=200, help="results per query (default: %(default)s)")
+    recall: float = argument("--recall", type=float, default=0.985, help="recall@100 to tune to (default: %(default)s)")
+    rounds: int = argument("--rounds", type=int, default=15, help="timed rounds of each index (default: %(default)s)")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-    parser = command_line("speed.index", __doc__)
-    parser.add_argument("--items", type=int, default=100_000, help="default: %(default)s")
-    parser.add_argument("--dimension", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--k", type=int, default=200, help="results per query (default: %(default)s)")
-    parser.add_argument("--recall", type=float, default=0.985, help="recall@100 to tune to (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="timed rounds of each index (default: %(default)s)")
-    return run(parser.parse_args(arguments), _run, _page, packages=_PACKAGES)
+    return run("speed.index", __doc__, _Options, _run, _page, arguments, packages=_PACKAGES)
 
 
-def _run(options: Namespace, console: Console) -> Result:
+def _run(options: _Options, console: Console) -> Result:
     catalogues = {}
     for name, noise in _CATALOGUES.items():
         with console.status(f"{name}: {options.items:,} items"):
@@ -86,7 +98,7 @@ def _vectors(items: int, dimension: int, noise: float | None) -> tuple[Vectors, 
     return unit(catalogue).astype(np.float32), unit(mixed + 0.4 * normal(queries)).astype(np.float32)
 
 
-def _measure(vectors: Vectors, queries: Vectors, options: Namespace) -> dict[str, Any]:
+def _measure(vectors: Vectors, queries: Vectors, options: _Options) -> dict[str, Any]:
     import tensorflow as tf
 
     from trainer.config.settings import Config
@@ -96,7 +108,7 @@ def _measure(vectors: Vectors, queries: Vectors, options: Namespace) -> dict[str
     variable = tf.Variable(vectors, trainable=False)
     tuning, measured = tf.constant(queries[:_TUNING_QUERIES]), tf.constant(queries[_TUNING_QUERIES:])
     indexes: dict[str, Any] = {}
-    searches: dict[str, Callable[[Any], Any]] = {}
+    searches: dict[str, _Search] = {}
     for kind in _KINDS:
         settings = {"index": kind, "recall_target": options.recall, "candidates": options.k}
         began = time.perf_counter()
@@ -123,24 +135,25 @@ def _measure(vectors: Vectors, queries: Vectors, options: Namespace) -> dict[str
     return {"indexes": indexes, "speedup": speedup}
 
 
-def _graph(index: Any, k: int, items: int, dimension: int) -> Callable[[Any], Any]:
+def _graph(index: "Index", k: int, items: int, dimension: int) -> _Search:
     import tensorflow as tf
 
     count = min(k, items)
-    return tf.function(  # type: ignore[no-any-return]
+    search: _Search = tf.function(
         lambda queries: index.search(queries, tf.constant(count)),
         input_signature=[tf.TensorSpec([None, dimension], tf.float32)],
         autograph=False,
     )
+    return search
 
 
-def _time(searches: dict[str, Callable[[Any], Any]], queries: Any, rounds: int) -> dict[str, list[Seconds]]:
+def _time(searches: dict[str, _Search], queries: "tf.Tensor", rounds: int) -> dict[str, list[Seconds]]:
     """Each index's rounds; a round is the median of ten calls."""
     for search in searches.values():
         for _ in range(5):
             search(queries)
 
-    def ten(search: Callable[[Any], Any]) -> Seconds:
+    def ten(search: _Search) -> Seconds:
         times = [timed(lambda: search(queries)[1].numpy())[0] for _ in range(10)]
         return Seconds(*map(statistics.median, zip(*times, strict=True)))
 

@@ -147,7 +147,13 @@ async def _open(address: str, requests: Sequence[bytes], rate: float, seconds: f
     return load
 
 
-async def _send(call: Any, request: bytes, due: float, load: Load, deadline: float | None) -> None:
+async def _send(
+    call: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]",
+    request: bytes,
+    due: float,
+    load: Load,
+    deadline: float | None,
+) -> None:
     try:
         await call(request, timeout=deadline)
     except grpc.aio.AioRpcError as error:

@@ -16,22 +16,23 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from google.protobuf import text_format
 from rich.console import Console
 
-from benchmarks.harness.runner import Result, command_line, run
+from benchmarks.harness.runner import Options, Result, run
 from benchmarks.harness.server import MODEL, Server, newest_version
 from benchmarks.harness.table import Table, at_least, at_most
 from benchmarks.speed.direct import Direct
 from benchmarks.speed.load import Load, closed_loop, open_loop, together
 from serving import contract
+from serving.arguments import argument
 from serving.client.types import Query, inputs_of
 from serving.native.library import why_not
 from serving.protos import config_pb2, predict_pb2
@@ -41,6 +42,8 @@ from serving.tensors import to_proto
 _PACKAGES = ("tensorflow", "grpcio", "protobuf", "numpy", "scann", "tensorflow-text")
 # Rounds of a closed load, each compared with direct calls.
 _ROUNDS = 5
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 # Seconds of load before a new version appears.
 _SWAP_START = 8.0
 _CLIENTS = (1, 8, 32, 64)
@@ -68,12 +71,45 @@ _BARS: dict[str, tuple[float, bool]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Options(Options):
+    model_dir: Path = argument(
+        "--model-dir", type=Path, default=Path("models/recommender"), help="exported MovieLens model (make demo)"
+    )
+    synthetic: Path = argument(
+        "--synthetic", type=Path, default=Path("runs/bench/synthetic"), help="folder of the large catalogue"
+    )
+    no_synthetic: bool = argument("--no-synthetic", action="store_true", help="skip the large catalogue")
+    seconds: float = argument(
+        "--seconds", type=float, default=8.0, help="length of an open load, and of half the rounds of a closed one"
+    )
+    threads: int = argument("--threads", type=int, default=16, help="the server's --grpc_max_threads")
+    max_concurrent: int = argument(
+        "--max-concurrent", type=int, default=160, help="the server's --max_concurrent_requests"
+    )
+    batch_threads: int = argument("--batch-threads", type=int, default=1, help="num_batch_threads")
+    batch_size: int = argument("--batch-size", type=int, default=32, help="max_batch_size")
+    timeout_micros: int = argument("--timeout-micros", type=int, default=4000, help="batch_timeout_micros")
+    intra: int = argument(
+        "--intra", type=int, default=1, help="threads inside an op of the server; 0: TensorFlow's choice"
+    )
+    inter: int = argument(
+        "--inter", type=int, default=2, help="threads between ops of the server; 0: TensorFlow's choice"
+    )
+    native_predict: str = argument(
+        "--native-predict", choices=("on", "off"), default="on", help="the server's --native_predict"
+    )
+    grappler: bool = argument(
+        "--grappler", action="store_true", help="keep TensorFlow's graph optimiser enabled in the server"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code: 0, 1 while a bar does not hold, or 2 if there is no model to serve."""
-    return run(_parser().parse_args(arguments), _run, _page, packages=_PACKAGES)
+    return run("speed.serving", __doc__, _Options, _run, _page, arguments, packages=_PACKAGES)
 
 
-def _run(options: Namespace, console: Console) -> Result:
+def _run(options: _Options, console: Console) -> Result:
     versions = {"movielens": newest_version(options.model_dir)}
     if not options.no_synthetic:
         from benchmarks.speed.catalogue import export_catalogue
@@ -101,26 +137,7 @@ def _run(options: Namespace, console: Console) -> Result:
     return result | {"bars": bars}
 
 
-def _parser() -> ArgumentParser:
-    parser = command_line("speed.serving", __doc__)
-    add = parser.add_argument
-    add("--model-dir", type=Path, default=Path("models/recommender"), help="exported MovieLens model (make demo)")
-    add("--synthetic", type=Path, default=Path("runs/bench/synthetic"), help="folder of the large catalogue")
-    add("--no-synthetic", action="store_true", help="skip the large catalogue")
-    add("--seconds", type=float, default=8.0, help="length of an open load, and of half the rounds of a closed one")
-    add("--threads", type=int, default=16, help="the server's --grpc_max_threads")
-    add("--max-concurrent", type=int, default=160, help="the server's --max_concurrent_requests")
-    add("--batch-threads", type=int, default=1, help="num_batch_threads")
-    add("--batch-size", type=int, default=32, help="max_batch_size")
-    add("--timeout-micros", type=int, default=4000, help="batch_timeout_micros")
-    add("--intra", type=int, default=1, help="threads inside an op of the server; 0: TensorFlow's choice")
-    add("--inter", type=int, default=2, help="threads between ops of the server; 0: TensorFlow's choice")
-    add("--native-predict", choices=("on", "off"), default="on", help="the server's --native_predict")
-    add("--grappler", action="store_true", help="keep TensorFlow's graph optimiser enabled in the server")
-    return parser
-
-
-def _flags(options: Namespace) -> list[str]:
+def _flags(options: _Options) -> list[str]:
     return [
         "--enable_batching",
         f"--grpc_max_threads={options.threads}",
@@ -130,7 +147,7 @@ def _flags(options: Namespace) -> list[str]:
     ]
 
 
-def _session(options: Namespace) -> str:
+def _session(options: _Options) -> str:
     config = config_pb2.ConfigProto(
         intra_op_parallelism_threads=options.intra, inter_op_parallelism_threads=options.inter
     )
@@ -139,7 +156,7 @@ def _session(options: Namespace) -> str:
     return str(text_format.MessageToString(config))
 
 
-def _batching(options: Namespace) -> BatchingOptions:
+def _batching(options: _Options) -> BatchingOptions:
     return BatchingOptions(
         max_batch_size=options.batch_size,
         batch_timeout_micros=options.timeout_micros,
@@ -149,7 +166,7 @@ def _batching(options: Namespace) -> BatchingOptions:
     )
 
 
-def _measure(version: Path, options: Namespace, console: Console) -> dict[str, Any]:
+def _measure(version: Path, options: _Options, console: Console) -> dict[str, Any]:
     queries = _queries(512)
     requests = [_request([query]) for query in queries]
     session = _session(options)
@@ -203,7 +220,7 @@ def _measure(version: Path, options: Namespace, console: Console) -> dict[str, A
 
 
 def _closed_with_direct(
-    server: Server, requests: Sequence[bytes], clients: int, direct: Direct, size: int, options: Namespace
+    server: Server, requests: Sequence[bytes], clients: int, direct: Direct, size: int, options: _Options
 ) -> dict[str, Any]:
     """A closed load in several rounds, with direct graph calls before and after each.
 
@@ -223,11 +240,11 @@ def _closed_with_direct(
         loads.append(load)
         calls.append(call())
 
-    def adjacent(figure: str) -> np.ndarray:
-        values = np.array([row[figure] for row in calls])
+    def adjacent(figure: str) -> npt.NDArray[np.float64]:
+        values: npt.NDArray[np.float64] = np.array([row[figure] for row in calls])
         return (values[:-1] + values[1:]) / 2
 
-    def median(values: np.ndarray) -> float:
+    def median(values: npt.NDArray[np.float64]) -> float:
         return round(float(np.median(values)), 3)
 
     result = together(loads).summary() | {
@@ -246,7 +263,7 @@ def _closed_with_direct(
     return result | {f"{name}s": values.round(3).tolist() for name, values in ratios.items()}
 
 
-def _swap(server: Server, requests: Sequence[bytes], rate: float, options: Namespace) -> dict[str, Any]:
+def _swap(server: Server, requests: Sequence[bytes], rate: float, options: _Options) -> dict[str, Any]:
     """Adds a new version during an open load; compares latencies before and during the swap."""
     seconds = _SWAP_START + max(40.0, 4 * options.seconds)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -301,9 +318,9 @@ def _text_proto(options: BatchingOptions) -> str:
     return "\n".join(filter(None, lines)) + "\n"
 
 
-def _in_process(function: Callable[..., Any], *arguments: Any) -> Any:
+def _in_process(function: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+        return pool.apply(function, arguments, options)
 
 
 def _direct_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import threading
 import time
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +25,12 @@ from typing import Any
 import grpc
 from rich.console import Console
 
-from benchmarks.harness.runner import Result, command_line, progress, run
+from benchmarks.harness.runner import Options, Result, progress, run
 from benchmarks.harness.server import MODEL, Server, newest_version
 from benchmarks.harness.table import Table, at_most
 from benchmarks.speed import http2
 from benchmarks.speed.attacks import PREDICT, STATUS, few_descriptors, half_sent, reset_streams
+from serving.arguments import argument
 from serving.client import Query, RecommenderClient, ServingError
 
 _BATCHING = "max_batch_size { value: 32 } batch_timeout_micros { value: 4000 } max_enqueued_batches { value: 8 }"
@@ -43,12 +43,18 @@ _GROWTH = 1.1
 _FEW = 16
 
 
+@dataclass(frozen=True)
+class _Options(Options):
+    minutes: float = argument("--minutes", type=float, default=30.0, help="default: %(default)s")
+    model_dir: Path = argument(
+        "--model-dir", type=Path, default=Path("models/recommender"), help="default: %(default)s"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the soak test; returns 0, 1 while a bar does not hold, 2 for user errors."""
-    parser = command_line("speed.soak", __doc__)
-    parser.add_argument("--minutes", type=float, default=30.0, help="default: %(default)s")
-    parser.add_argument("--model-dir", type=Path, default=Path("models/recommender"), help="default: %(default)s")
-    return run(parser.parse_args(arguments), _measure, _page, packages=("tensorflow", "grpcio", "h11"))
+    packages = ("tensorflow", "grpcio", "h11")
+    return run("speed.soak", __doc__, _Options, _measure, _page, arguments, packages=packages)
 
 
 @dataclass
@@ -80,7 +86,7 @@ class _Good:
         return max(later - earlier for earlier, later in itertools.pairwise(moments))
 
 
-def _measure(options: Namespace, console: Console) -> Result:
+def _measure(options: _Options, console: Console) -> Result:
     source = newest_version(options.model_dir)
     with tempfile.TemporaryDirectory() as folder:
         flags = ("--rest_api_port=-1", "--enable_batching", "--file_system_poll_wait_seconds=1")

@@ -8,7 +8,7 @@ with RecommenderClient("localhost:8500") as client:
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from serving.client.client import AsyncRecommenderClient, RecommenderClient
@@ -59,7 +59,7 @@ __all__ = [
 _HOMES = ("errors", "types", "settings", "client")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # Names are resolved on first use: the command line answers `--help` and usage errors without loading gRPC and
     # NumPy, and can turn off gRPC's logging first, since gRPC reads its environment when it is loaded.
     if name in __all__:

@@ -8,9 +8,11 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from serving import contract
+from serving.arguments import add_arguments, argument, options_of
 
 if TYPE_CHECKING:
     from serving.client import RecommenderClient, TlsOptions
@@ -36,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         6 when the server is overloaded; 7 when it requires credentials; 1 for any other error, and when
         ``health`` finds a server that is not serving.
     """
-    options = _make_parser().parse_args(arguments)
+    found = _make_parser().parse_args(arguments)
+    connection, tls = options_of(_Connection, found), options_of(_Tls, found)
+    ours = {"command", *(each.name for kind in (_Connection, _Tls) for each in fields(kind))}
     # gRPC would log each failed handshake to standard error; our error message is enough. It reads this when it is
     # imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -46,8 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        with _client(options) as client:
-            status = commands.COMMANDS[options.command](client, options)
+        with _client(connection, tls) as client:
+            own = {name: value for name, value in vars(found).items() if name not in ours}
+            status = commands.run(found.command, client, own, as_json=connection.json)
             sys.stdout.flush()
     except ServingError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -60,31 +65,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _client(options: argparse.Namespace) -> "RecommenderClient":
+def _client(connection: "_Connection", tls: "_Tls") -> "RecommenderClient":
     from serving.client import RecommenderClient, RetryPolicy
 
     return RecommenderClient(
-        options.address,
-        options.model,
-        timeout=options.timeout,
-        version=options.model_version,
-        version_label=options.model_label,
-        metadata=[_header(text) for text in options.metadata],
-        tls=_tls(options),
-        retry=RetryPolicy(max_attempts=options.retries + 1),
-        fallback=options.fallback,
-        wait_for_ready=options.wait_for_ready,
-        load_balancing=options.load_balancing,
-        compression=options.compression,
+        connection.address,
+        connection.model,
+        timeout=connection.timeout,
+        version=connection.model_version,
+        version_label=connection.model_label,
+        metadata=[_header(text) for text in connection.metadata],
+        tls=_tls_options(tls),
+        retry=RetryPolicy(max_attempts=connection.retries + 1),
+        fallback=connection.fallback,
+        wait_for_ready=connection.wait_for_ready,
+        load_balancing=connection.load_balancing,
+        compression=connection.compression,
     )
 
 
-def _tls(options: argparse.Namespace) -> "TlsOptions | None":
+def _tls_options(given: "_Tls") -> "TlsOptions | None":
     from serving.client import TlsOptions
 
-    files = {"ca": options.tls_ca, "certificate": options.tls_cert, "key": options.tls_key}
-    given = {**files, "server_name": options.tls_server_name}
-    return TlsOptions(**given) if options.tls or any(given.values()) else None
+    if not (given.tls or given.ca or given.certificate or given.key or given.server_name):
+        return None
+    return TlsOptions(ca=given.ca, certificate=given.certificate, key=given.key, server_name=given.server_name)
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -167,19 +172,36 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def _connection() -> _Parser:
     parser = _Parser(add_help=False)
-    group = parser.add_argument_group("server")
-    group.add_argument(
+    add_arguments(parser.add_argument_group("server"), _Connection)
+    add_arguments(parser.add_argument_group("TLS (PEM files; each turns TLS on)"), _Tls)
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return value
+
+
+@dataclass(frozen=True)
+class _Connection:
+    address: str = argument(
         "--address",
         default="localhost:8500",
         help="gRPC: host:port, grpcs://host:port (TLS), unix:/path, dns:///host:port; "
         "REST: http://host:port, https://host:port (default: %(default)s)",
     )
-    group.add_argument("--fallback", metavar="URL", help="REST address to use when the gRPC one can't be reached")
-    group.add_argument("--model", default="recommender", help="model name (default: %(default)s)")
-    group.add_argument("--model-version", type=int, metavar="N", help="a specific version (default: the newest)")
-    group.add_argument("--model-label", metavar="LABEL", help="the version behind a label")
-    group.add_argument("--timeout", type=_positive, default=10.0, help="seconds (default: %(default)s)")
-    group.add_argument(
+    fallback: str | None = argument(
+        "--fallback", metavar="URL", help="REST address to use when the gRPC one can't be reached"
+    )
+    model: str = argument("--model", default="recommender", help="model name (default: %(default)s)")
+    model_version: int | None = argument(
+        "--model-version", type=int, metavar="N", help="a specific version (default: the newest)"
+    )
+    model_label: str | None = argument("--model-label", metavar="LABEL", help="the version behind a label")
+    timeout: float = argument("--timeout", type=_positive, default=10.0, help="seconds (default: %(default)s)")
+    retries: int = argument(
         "--retries",
         type=int,
         choices=range(5),
@@ -187,22 +209,26 @@ def _connection() -> _Parser:
         metavar="N",
         help="retries when the server is unavailable, 0 to 4 (default: %(default)s)",
     )
-    group.add_argument("--wait-for-ready", action="store_true", help="wait for a server until the timeout (gRPC)")
-    group.add_argument(
+    wait_for_ready: bool = argument(
+        "--wait-for-ready", action="store_true", help="wait for a server until the timeout (gRPC)"
+    )
+    metadata: list[str] = argument(
         "-H", "--metadata", action="append", default=[], metavar="KEY=VALUE", help="header to send; may be repeated"
     )
-    group.add_argument("--compression", choices=["gzip"], help="compress requests")
-    group.add_argument(
+    compression: Literal["gzip"] | None = argument("--compression", choices=["gzip"], help="compress requests")
+    load_balancing: Literal["pick_first", "round_robin"] | None = argument(
         "--load-balancing", choices=["pick_first", "round_robin"], help="policy among a name's addresses (gRPC)"
     )
-    group.add_argument("--json", action="store_true", help="print JSON")
-    group = parser.add_argument_group("TLS (PEM files; each turns TLS on)")
-    group.add_argument("--tls", action="store_true", help="use TLS and trust the public certificate authorities")
-    group.add_argument("--tls-ca", metavar="FILE", help="authorities trusted to sign the server's certificate")
-    group.add_argument("--tls-cert", metavar="FILE", help="the client's certificate")
-    group.add_argument("--tls-key", metavar="FILE", help="its private key")
-    group.add_argument("--tls-server-name", metavar="NAME", help="the name in the server's certificate")
-    return parser
+    json: bool = argument("--json", action="store_true", help="print JSON")
+
+
+@dataclass(frozen=True)
+class _Tls:
+    tls: bool = argument("--tls", action="store_true", help="use TLS and trust the public certificate authorities")
+    ca: str | None = argument("--tls-ca", metavar="FILE", help="authorities trusted to sign the server's certificate")
+    certificate: str | None = argument("--tls-cert", metavar="FILE", help="the client's certificate")
+    key: str | None = argument("--tls-key", metavar="FILE", help="its private key")
+    server_name: str | None = argument("--tls-server-name", metavar="NAME", help="the name in the server's certificate")
 
 
 def _inputs(title: str, inputs: Mapping[str, contract.Input]) -> _Parser:
@@ -238,10 +264,3 @@ def _add_predict(parser: _Parser) -> None:
     parser.add_argument(
         "--output", action="append", default=[], metavar="NAME", help="output to return; may be repeated (default: all)"
     )
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return value

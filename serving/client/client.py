@@ -10,6 +10,7 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
+import grpc
 import numpy as np
 import numpy.typing as npt
 
@@ -48,6 +49,7 @@ from serving.client.types import (
     recommendations,
     string_matrix,
 )
+from serving.protos import model_server_config_pb2
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -72,13 +74,13 @@ class operation(Generic[_P, _T]):  # noqa: N801  (a decorator)
     @overload
     def __get__(self, client: None, owner: "type[RecommenderClient]") -> Callable[Concatenate[Any, _P], _T]: ...
     @overload
-    def __get__(self, client: "RecommenderClient", owner: Any) -> Callable[_P, _T]: ...
+    def __get__(self, client: "RecommenderClient", owner: type) -> Callable[_P, _T]: ...
     @overload
     def __get__(
         self, client: None, owner: "type[AsyncRecommenderClient]"
     ) -> Callable[Concatenate[Any, _P], Coroutine[Any, Any, _T]]: ...
     @overload
-    def __get__(self, client: "AsyncRecommenderClient", owner: Any) -> Callable[_P, Coroutine[Any, Any, _T]]: ...
+    def __get__(self, client: "AsyncRecommenderClient", owner: type) -> Callable[_P, Coroutine[Any, Any, _T]]: ...
     def __get__(self, client: Any, owner: Any) -> Any:
         method: Any = self._blocking if issubclass(owner, RecommenderClient) else self._coroutine
         return method.__get__(client, owner)
@@ -132,7 +134,7 @@ class Client:
         model_name: str = "recommender",
         timeout: float | None = 10.0,
         version: int | None = None,
-        channel: Any = None,
+        channel: grpc.Channel | grpc.aio.Channel | None = None,
         *,
         version_label: str | None = None,
         metadata: GivenMetadata | None = None,
@@ -284,7 +286,13 @@ class Client:
             return await self._protocol.metadata(call)
 
     @operation
-    async def reload(self, config: Any, *, timeout: float | None = None, metadata: GivenMetadata | None = None) -> None:
+    async def reload(
+        self,
+        config: model_server_config_pb2.ModelServerConfig | str,
+        *,
+        timeout: float | None = None,
+        metadata: GivenMetadata | None = None,
+    ) -> None:
         """Sends the server a new configuration (gRPC only); returns once its models are available.
 
         Args:

@@ -3,14 +3,13 @@
 Tables are fitted to a terminal, and as wide as needed in a file or pipe.
 """
 
-import argparse
 import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,85 +19,124 @@ from serving.client.errors import BadRequestError
 from serving.client.rest import MisfitError, from_json, to_json
 from serving.client.types import ModelMetadata, Query, RankedItem, Recommendation, TensorSpec, VersionStatus
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
 # Output to a file or pipe has no width to fit into, and truncated titles would be lost.
 _UNBOUNDED_WIDTH = 10_000
 _SHOWN_VALUES = 8
 _T = TypeVar("_T")
 
 
-def recommend(client: RecommenderClient, options: argparse.Namespace) -> int:
-    """Prints recommendations."""
-    return _print(options, client.recommend(_query(options)), _recommendations)
+@dataclass(frozen=True)
+class _Printer:
+    as_json: bool
+
+    def show(self, value: _T, shown: "Callable[[_T], RenderableType]") -> int:
+        """Prints a result as JSON, or as the text or table that ``shown`` makes of it."""
+        if self.as_json:
+            json.dump(value, sys.stdout, ensure_ascii=False, indent=2, default=asdict)
+            print()
+            return 0
+        result = shown(value)
+        if isinstance(result, str):
+            print(result)
+            return 0
+        from rich.console import Console
+
+        console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED_WIDTH, highlight=False)
+        # Captured, since rich exits the process itself when the reader of a pipe is gone.
+        with console.capture() as captured:
+            console.print(result)
+        sys.stdout.write(captured.get())
+        return 0
 
 
-def retrieve(client: RecommenderClient, options: argparse.Namespace) -> int:
-    """Prints candidates."""
-    return _print(options, client.retrieve_batch([_query(options)])[0], _recommendations)
+def run(command: str, client: RecommenderClient, arguments: Mapping[str, Any], *, as_json: bool) -> int:
+    """Runs a command.
+
+    Args:
+        command: its name.
+        client: whom to ask.
+        arguments: those of the command, as its parser named them. Those of ``Query`` may be missing.
+        as_json: whether to print JSON.
+
+    Returns:
+        The exit status.
+    """
+    printer = _Printer(as_json)
+    if command not in _QUERY_COMMANDS:
+        return _COMMANDS[command](client, printer, **arguments)
+    inputs = {each.name for each in fields(Query)}
+    query = Query(**{name: value for name, value in arguments.items() if name in inputs})
+    others = {name: value for name, value in arguments.items() if name not in inputs}
+    return _QUERY_COMMANDS[command](client, printer, query, **others)
 
 
-def rank(client: RecommenderClient, options: argparse.Namespace) -> int:
+def _recommend(client: RecommenderClient, printer: _Printer, query: Query) -> int:
+    return printer.show(client.recommend(query), _recommendations)
+
+
+def _retrieve(client: RecommenderClient, printer: _Printer, query: Query) -> int:
+    return printer.show(client.retrieve_batch([query])[0], _recommendations)
+
+
+def _rank(client: RecommenderClient, printer: _Printer, query: Query, items: Sequence[str]) -> int:
     """Prints the given items, best first."""
-    items = client.rank(_query(options), options.items)
-    items.sort(key=lambda item: -math.inf if item.score is None else item.score, reverse=True)
-    return _print(options, items, _ranking)
+    ranked = client.rank(query, items)
+    ranked.sort(key=lambda item: -math.inf if item.score is None else item.score, reverse=True)
+    return printer.show(ranked, _ranking)
 
 
-def encode(client: RecommenderClient, options: argparse.Namespace) -> int:
+def _encode(client: RecommenderClient, printer: _Printer, texts: Sequence[str]) -> int:
     """Prints embeddings and their pairwise similarity."""
-    vectors = client.encode(options.texts)
-    document = [{"text": t, "embedding": v.tolist()} for t, v in zip(options.texts, vectors, strict=True)]
-    return _print(options, document, lambda _: _embeddings(options.texts, vectors))
+    vectors = client.encode(texts)
+    document = [{"text": t, "embedding": v.tolist()} for t, v in zip(texts, vectors, strict=True)]
+    return printer.show(document, lambda _: _embeddings(texts, vectors))
 
 
-def predict(client: RecommenderClient, options: argparse.Namespace) -> int:
+def _predict(client: RecommenderClient, printer: _Printer, signature: str, inputs: str, output: Sequence[str]) -> int:
     """Prints a signature's outputs."""
-    document = _inputs_document(options.inputs)
-    inputs = _arrays(document, options.signature, client.metadata())
-    outputs = client.predict(options.signature, inputs, options.output)
-    values = {name: _json_value(name, array) for name, array in sorted(outputs.items())} if options.json else outputs
-    return _print(options, values, _tensors)
+    arrays = _arrays(_inputs_document(inputs), signature, client.metadata())
+    outputs = client.predict(signature, arrays, output)
+    if not printer.as_json:
+        return printer.show(outputs, _tensors)
+    return printer.show({name: _json_value(name, array) for name, array in sorted(outputs.items())}, str)
 
 
-def status(client: RecommenderClient, options: argparse.Namespace) -> int:
-    """Prints the model's versions."""
-    return _print(options, client.status(), _versions)
+def _status(client: RecommenderClient, printer: _Printer) -> int:
+    return printer.show(client.status(), _versions)
 
 
-def metadata(client: RecommenderClient, options: argparse.Namespace) -> int:
-    """Prints the model's signatures."""
-    return _print(options, client.metadata(), _signatures)
+def _metadata(client: RecommenderClient, printer: _Printer) -> int:
+    return printer.show(client.metadata(), _signatures)
 
 
-def health(client: RecommenderClient, options: argparse.Namespace) -> int:
+def _health(client: RecommenderClient, printer: _Printer, service: str) -> int:
     """Prints the health status; 0 if the server serves."""
-    state = client.health(options.service)
-    _print(options, {"status": state}, lambda _: state)
+    state = client.health(service)
+    printer.show({"status": state}, lambda _: state)
     return 0 if state == "SERVING" else 1
 
 
-def reload(client: RecommenderClient, options: argparse.Namespace) -> int:
+def _reload(client: RecommenderClient, printer: _Printer, file: str) -> int:
     """Makes the server load a configuration."""
-    client.reload(_file(options.file))
-    done = "the server has loaded the configuration; its models are available"
-    return _print(options, {"status": "OK"}, lambda _: done)
+    client.reload(_file(file))
+    return printer.show({"status": "OK"}, lambda _: "the server has loaded the configuration; its models are available")
 
 
-COMMANDS: Mapping[str, Callable[[RecommenderClient, argparse.Namespace], int]] = {
-    "recommend": recommend,
-    "retrieve": retrieve,
-    "rank": rank,
-    "encode": encode,
-    "predict": predict,
-    "status": status,
-    "metadata": metadata,
-    "health": health,
-    "reload": reload,
+# Those for a query, and the others.
+_QUERY_COMMANDS: Mapping[str, Callable[..., int]] = {"recommend": _recommend, "retrieve": _retrieve, "rank": _rank}
+_COMMANDS: Mapping[str, Callable[..., int]] = {
+    "encode": _encode,
+    "predict": _predict,
+    "status": _status,
+    "metadata": _metadata,
+    "health": _health,
+    "reload": _reload,
 }
-
-
-def _query(options: argparse.Namespace) -> Query:
-    given = vars(options)
-    return Query(**{each.name: given[each.name] for each in fields(Query) if each.name in given})
 
 
 def _inputs_document(text: str) -> dict[str, Any]:
@@ -137,31 +175,11 @@ def _arrays(document: Mapping[str, Any], signature: str, model: ModelMetadata) -
     return arrays
 
 
-def _json_value(name: str, array: npt.NDArray[Any]) -> Any:
+def _json_value(name: str, array: npt.NDArray[Any]) -> object:
     return {"shape": list(array.shape), "values": []} if 0 in array.shape[:-1] else to_json(name, array)
 
 
-def _print(options: argparse.Namespace, value: _T, shown: Callable[[_T], Any]) -> int:
-    """Prints a result as JSON, or as the text or table that ``shown`` makes of it."""
-    if options.json:
-        json.dump(value, sys.stdout, ensure_ascii=False, indent=2, default=asdict)
-        print()
-        return 0
-    result = shown(value)
-    if isinstance(result, str):
-        print(result)
-        return 0
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED_WIDTH, highlight=False)
-    # Captured, since rich exits the process itself when the reader of a pipe is gone.
-    with console.capture() as captured:
-        console.print(result)
-    sys.stdout.write(captured.get())
-    return 0
-
-
-def _recommendations(items: Sequence[Recommendation]) -> Any:
+def _recommendations(items: Sequence[Recommendation]) -> "RenderableType":
     if not items:
         return "no items: nothing in the catalogue passes the filters"
     heads = list(items[0].heads)
@@ -179,7 +197,7 @@ def _recommendations(items: Sequence[Recommendation]) -> Any:
     return table
 
 
-def _ranking(items: Sequence[RankedItem]) -> Any:
+def _ranking(items: Sequence[RankedItem]) -> "RenderableType":
     """Items in their order; those unknown to the model are marked."""
     heads = list(next((item.heads for item in items if item.heads), {}))
     table = _table("#", "item", "score", *(_head_name(head) for head in heads))
@@ -190,7 +208,7 @@ def _ranking(items: Sequence[RankedItem]) -> Any:
     return table
 
 
-def _embeddings(texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> Any:
+def _embeddings(texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> "RenderableType":
     """Texts, the first values of their vectors, and every pair's cosine (of unit vectors)."""
     table = _table("text", "norm", f"embedding, first 5 of {vectors.shape[1]}", *_numbered(texts))
     similarity = vectors @ vectors.T
@@ -201,7 +219,7 @@ def _embeddings(texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> Any:
     return table
 
 
-def _tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> Any:
+def _tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> "RenderableType":
     """Tensors by name: type, shape and first values."""
     table = _table("output", "type", "shape", f"values (first {_SHOWN_VALUES})")
     for name, array in sorted(tensors.items()):
@@ -212,14 +230,14 @@ def _tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> Any:
     return table
 
 
-def _versions(versions: Sequence[VersionStatus]) -> Any:
+def _versions(versions: Sequence[VersionStatus]) -> "RenderableType":
     table = _table("version", "state", "status", "message")
     for version in versions:
         table.add_row(str(version.version), version.state, version.error_code, _plain(version.error_message))
     return table
 
 
-def _signatures(model: ModelMetadata) -> Any:
+def _signatures(model: ModelMetadata) -> "RenderableType":
     from rich.console import Group
 
     table = _table("signature", "", "tensor", "type", "shape")
@@ -232,7 +250,7 @@ def _signatures(model: ModelMetadata) -> Any:
     return Group(_plain(f"{model.name}, version {model.version}"), table)
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
     return f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -255,7 +273,7 @@ def _numbered(texts: Sequence[str]) -> list[str]:
     return [f"cos {number}" for number in range(1, len(texts) + 1)] if len(texts) > 1 else []
 
 
-def _table(*columns: str) -> Any:
+def _table(*columns: str) -> "Table":
     from rich import box
     from rich.table import Table
 
@@ -266,7 +284,7 @@ def _table(*columns: str) -> Any:
     return table
 
 
-def _plain(text: str) -> Any:
+def _plain(text: str) -> "Text":
     """Titles may hold square brackets and control characters: neither is markup here."""
     from rich.text import Text
 

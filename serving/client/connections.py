@@ -12,11 +12,12 @@ import json
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from serving.client.errors import BadRequestError
 from serving.client.settings import (
@@ -42,7 +43,9 @@ _IDLE_CONNECTIONS = 64
 _GZIP_LEVEL = 1
 # The shortest timeout that can be set: 0 would mean not to wait at all, and fail before a deadline does.
 _LEAST_SECONDS = 0.001
+M = TypeVar("M", bound=Message)
 _T = TypeVar("_T")
+_Options = list[tuple[str, Any]]
 
 
 class Deadline:
@@ -75,11 +78,11 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class RpcMethod:
+class RpcMethod(Generic[M]):
     """A unary RPC: its path and the class of its response."""
 
     path: str
-    response: Any
+    response: type[M]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class Connections:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._channel: Any = settings.channel
-        self._methods: dict[RpcMethod, Any] = {}
+        self._methods: dict[RpcMethod[Any], Any] = {}
         self._credentials: grpc.ChannelCredentials | None = None
         is_secure = settings.grpc is not None and (settings.grpc.is_secure or settings.tls is not None)
         if is_secure and settings.channel is None:
@@ -128,7 +131,7 @@ class Connections:
         if settings.rest is not None and settings.rest.is_secure and settings.tls is not None:
             check_tls(settings.tls)
 
-    async def rpc(self, method: RpcMethod, request: Any, call: Call) -> Any:
+    async def rpc(self, method: RpcMethod[M], request: Message, call: Call) -> M:
         """Makes a gRPC call; returns the response message.
 
         Raises:
@@ -160,17 +163,21 @@ class Connections:
         """Closes what was opened here."""
         raise NotImplementedError
 
-    def _open_channel(self, library: Any) -> Any:
-        """A channel of ``grpc`` or ``grpc.aio``."""
+    def _open_channel(
+        self,
+        insecure: Callable[[str, _Options, grpc.Compression | None], _T],
+        secure: Callable[[str, grpc.ChannelCredentials, _Options, grpc.Compression | None], _T],
+    ) -> _T:
+        """A channel, by the functions of ``grpc`` or ``grpc.aio`` that open one."""
         assert self._settings.grpc is not None
         address, options = self._settings.grpc.address, channel_options(self._settings)
         compression = grpc.Compression.Gzip if self._settings.compression == "gzip" else None
         if self._credentials is None:
-            return library.insecure_channel(address, options, compression)
-        return library.secure_channel(address, self._credentials, options, compression)
+            return insecure(address, options, compression)
+        return secure(address, self._credentials, options, compression)
 
-    def _start_rpc(self, method: RpcMethod, request: Any, call: Call) -> Any:
-        """What the channel returns for a call: its response, or an awaitable."""
+    def _start_rpc(self, method: RpcMethod[M], request: Message, call: Call) -> Any:  # noqa: ANN401
+        """What the channel returns for a call: its response or, of one of ``grpc.aio``, an awaitable."""
         unary = self._methods.get(method)
         if unary is None:
             unary = self._methods[method] = self._channel.unary_unary(
@@ -185,7 +192,7 @@ class Connections:
             wait_for_ready=self._settings.wait_for_ready or None,
         )
 
-    def _rpc_failed(self, error: Any) -> CallFailed:
+    def _rpc_failed(self, error: grpc.RpcError) -> CallFailed:
         assert self._settings.grpc is not None
         return CallFailed(error.code(), error.details() or "", self._settings.grpc.text)
 
@@ -254,12 +261,13 @@ class BlockingConnections(Connections):
         self._lock = threading.Lock()
         self._http: httpx.Client | None = None
         if settings.grpc is not None and settings.channel is None:
-            self._channel = self._open_channel(grpc)
+            self._channel = self._open_channel(grpc.insecure_channel, grpc.secure_channel)
 
-    async def rpc(self, method: RpcMethod, request: Any, call: Call) -> Any:
+    async def rpc(self, method: RpcMethod[M], request: Message, call: Call) -> M:
         """See ``Connections``."""
         try:
-            return self._start_rpc(method, request, call)
+            response: M = self._start_rpc(method, request, call)
+            return response
         except grpc.RpcError as error:
             raise self._rpc_failed(error) from None
 
@@ -298,12 +306,13 @@ class AsyncConnections(Connections):
 
     _http: "httpx.AsyncClient | None" = None
 
-    async def rpc(self, method: RpcMethod, request: Any, call: Call) -> Any:
+    async def rpc(self, method: RpcMethod[M], request: Message, call: Call) -> M:
         """See ``Connections``."""
         if self._channel is None:
-            self._channel = self._open_channel(grpc.aio)
+            self._channel = self._open_channel(grpc.aio.insecure_channel, grpc.aio.secure_channel)
         try:
-            return await self._start_rpc(method, request, call)
+            response: M = await self._start_rpc(method, request, call)
+            return response
         except grpc.RpcError as error:
             raise self._rpc_failed(error) from None
 
@@ -405,7 +414,7 @@ class _TimeLeft(dict[str, float | None]):
         super().__init__()
         self._deadline = deadline
 
-    def get(self, key: str, default: Any = None) -> float | None:  # type: ignore[override]
+    def get(self, key: str, default: object = None) -> float | None:
         """Seconds for any phase of the exchange."""
         left = self._deadline.left()
         return None if left is None else max(left, _LEAST_SECONDS)

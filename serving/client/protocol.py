@@ -16,7 +16,9 @@ from serving.protos import (
     error_codes_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    meta_graph_pb2,
     model_management_pb2,
+    model_pb2,
     model_server_config_pb2,
     predict_pb2,
 )
@@ -56,7 +58,7 @@ class ServingProtocol(Protocol):
         """Returns the served version and its signatures."""
         ...
 
-    async def reload(self, config: Any, call: Call) -> None:
+    async def reload(self, config: model_server_config_pb2.ModelServerConfig | str, call: Call) -> None:
         """Makes the server load a ``ModelServerConfig``, or its text form."""
         ...
 
@@ -110,7 +112,7 @@ class GrpcProtocol:
         response.metadata["signature_def"].Unpack(signatures)
         return model_metadata(response.model_spec.name, response.model_spec.version.value, signatures)
 
-    async def reload(self, config: Any, call: Call) -> None:
+    async def reload(self, config: model_server_config_pb2.ModelServerConfig | str, call: Call) -> None:
         """See ``ServingProtocol``."""
         request = model_management_pb2.ReloadConfigRequest(config=_model_server_config(config))
         status = (await self._connections.rpc(_RELOAD, request, call)).status
@@ -131,7 +133,7 @@ class GrpcProtocol:
         response = await self._connections.rpc(method, health_pb2.HealthCheckRequest(service=service), call)
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
 
-    def _set_spec(self, spec: Any) -> None:
+    def _set_spec(self, spec: model_pb2.ModelSpec) -> None:
         spec.name = self._settings.model_name
         if self._settings.version is not None:
             spec.version.value = self._settings.version
@@ -170,7 +172,7 @@ class FallbackProtocol:
         """See ``ServingProtocol``."""
         return await self._ask(lambda protocol: protocol.health(service, call), call)
 
-    async def reload(self, config: Any, call: Call) -> None:
+    async def reload(self, config: model_server_config_pb2.ModelServerConfig | str, call: Call) -> None:
         """See ``ServingProtocol``; there is no REST route for it."""
         await self._first.reload(config, call)
 
@@ -213,7 +215,7 @@ class FallbackProtocol:
             self._second_until = time.monotonic() + self._seconds
 
 
-def version_statuses(response: Any) -> list[VersionStatus]:
+def version_statuses(response: get_model_status_pb2.GetModelStatusResponse) -> list[VersionStatus]:
     """What a ``GetModelStatusResponse`` says, newest first."""
     states = get_model_status_pb2.ModelVersionStatus.State
     return [
@@ -227,7 +229,7 @@ def version_statuses(response: Any) -> list[VersionStatus]:
     ]
 
 
-def model_metadata(name: str, version: int, definitions: Any) -> ModelMetadata:
+def model_metadata(name: str, version: int, definitions: get_model_metadata_pb2.SignatureDefMap) -> ModelMetadata:
     """What a ``SignatureDefMap`` says."""
     signatures = {
         key: SignatureSpec(_specs(definition.inputs), _specs(definition.outputs))
@@ -237,7 +239,7 @@ def model_metadata(name: str, version: int, definitions: Any) -> ModelMetadata:
     return ModelMetadata(name, version, signatures)
 
 
-def _specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:
+def _specs(infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, TensorSpec]:
     return {
         name: TensorSpec(
             dtype_name(info.dtype),
@@ -247,7 +249,9 @@ def _specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:
     }
 
 
-def _model_server_config(config: Any) -> Any:
+def _model_server_config(
+    config: model_server_config_pb2.ModelServerConfig | str,
+) -> model_server_config_pb2.ModelServerConfig:
     if isinstance(config, model_server_config_pb2.ModelServerConfig):
         return config
     if not isinstance(config, str):

@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from serving import contract
-from serving.client.connections import Call, CallFailed, Connections, HttpResponse
+from serving.client.connections import Call, CallFailed, Connections, HttpResponse, M
 from serving.client.errors import BadRequestError, ServerFaultError
 from serving.client.protocol import Prediction, model_metadata, version_statuses
 from serving.client.settings import DEFAULT_RETRY, RetryPolicy, Settings
 from serving.client.types import Arrays, ModelMetadata, SignatureSpec, TensorSpec, VersionStatus
-from serving.protos import get_model_metadata_pb2, get_model_status_pb2, types_pb2
+from serving.protos import get_model_metadata_pb2, get_model_status_pb2, model_server_config_pb2, types_pb2
 from serving.tensors import dtype_name, numpy_dtype, string_array
 
 # How long the newest version's signatures are cached; those of a specific version don't change.
@@ -119,7 +119,7 @@ class RestProtocol:
         self._kept = (time.monotonic(), metadata)
         return metadata
 
-    async def reload(self, config: Any, call: Call) -> None:
+    async def reload(self, config: model_server_config_pb2.ModelServerConfig | str, call: Call) -> None:
         """See ``ServingProtocol``; the REST API has none."""
         raise BadRequestError(
             f"{self._target} is a REST address, and the REST API can't reload a configuration: give the gRPC address"
@@ -163,7 +163,7 @@ class RestProtocol:
                 _Status.INVALID_ARGUMENT,
             )
 
-    async def _ask(self, verb: str, path: str, body: bytes | None, call: Call) -> Any:
+    async def _ask(self, verb: str, path: str, body: bytes | None, call: Call) -> dict[str, Any]:
         """Performs one exchange with its retries; returns the document."""
         attempt = 0
         while True:
@@ -183,7 +183,7 @@ class RestProtocol:
                 return answer
             await self._connections.pause(pause)
 
-    def _document(self, response: HttpResponse) -> Any:
+    def _document(self, response: HttpResponse) -> dict[str, Any]:
         try:
             document = _read(response.body)
         except ValueError:
@@ -205,7 +205,7 @@ class RestProtocol:
             code = known.get(response.status // 100, _Status.INTERNAL)
         raise CallFailed(code, details, self._target)
 
-    def _message(self, document: Any, message: Any) -> Any:
+    def _message(self, document: dict[str, Any], message: M) -> M:
         from google.protobuf import json_format
 
         try:
@@ -219,7 +219,7 @@ class RestProtocol:
         )
 
 
-def _outputs(document: Any, signature: SignatureSpec) -> Arrays:
+def _outputs(document: Mapping[str, Any], signature: SignatureSpec) -> Arrays:
     if "outputs" not in document:
         raise MisfitError("the answer has no outputs")
     value = document["outputs"]
@@ -283,7 +283,7 @@ def _request_body(signature_name: str, inputs: Mapping[str, npt.NDArray[Any]]) -
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def to_json(name: str, array: npt.NDArray[Any]) -> Any:
+def to_json(name: str, array: npt.NDArray[Any]) -> object:
     """A tensor as nested lists; bytes that are not UTF-8 as ``{"b64": ...}``.
 
     Raises:
@@ -305,7 +305,7 @@ def to_json(name: str, array: npt.NDArray[Any]) -> Any:
     return array.tolist()
 
 
-def _read(body: bytes) -> Any:
+def _read(body: bytes) -> object:
     """Parses a document from the server.
 
     Strings may hold bytes that are not UTF-8, which the server writes as they are; they become lone surrogates.
@@ -313,10 +313,11 @@ def _read(body: bytes) -> Any:
     Raises:
         ValueError: it is not JSON.
     """
-    return json.loads(body.decode(errors="surrogateescape"))
+    document: object = json.loads(body.decode(errors="surrogateescape"))
+    return document
 
 
-def from_json(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
+def from_json(value: object, spec: TensorSpec) -> npt.NDArray[Any]:
     """Nested lists as a tensor.
 
     Args:
@@ -337,9 +338,9 @@ def from_json(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
     return array.reshape(shape)
 
 
-def _flatten(value: Any) -> tuple[list[int], list[Any]]:
+def _flatten(value: object) -> tuple[list[int], list[Any]]:
     shape: list[int] = []
-    flat = [value]
+    flat: list[Any] = [value]
     while flat and isinstance(flat[0], list):
         size = len(flat[0])
         if not all(isinstance(element, list) and len(element) == size for element in flat):
@@ -363,7 +364,7 @@ def _numbers(flat: list[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         raise MisfitError(str(error)) from None
 
 
-def _string(name: str, value: Any) -> Any:
+def _string(name: str, value: object) -> str | dict[str, str]:
     if isinstance(value, str):
         return value
     if not isinstance(value, bytes):
@@ -374,7 +375,7 @@ def _string(name: str, value: Any) -> Any:
         return {_BASE64_KEY: b64encode(value).decode()}
 
 
-def _bytes(value: Any) -> bytes:
+def _bytes(value: object) -> bytes:
     try:
         if isinstance(value, str):
             return value.encode(errors="surrogateescape")

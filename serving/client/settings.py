@@ -165,8 +165,8 @@ def grpc_credentials(options: TlsOptions) -> grpc.ChannelCredentials:
     )
 
 
-def http_context(options: TlsOptions) -> Any:
-    """An ``ssl.SSLContext`` for HTTPS.
+def http_context(options: TlsOptions) -> ssl.SSLContext:
+    """The context for HTTPS.
 
     Raises:
         BadRequestError: see ``check_tls``.
@@ -343,7 +343,7 @@ class Settings:
     model_name: str
     timeout: float | None
     version: int | None
-    channel: Any
+    channel: grpc.Channel | grpc.aio.Channel | None
     version_label: str | None
     metadata: GivenMetadata | None
     tls: TlsOptions | None

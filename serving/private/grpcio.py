@@ -121,7 +121,9 @@ def run_in(pool: ThreadPoolExecutor, behavior: Callable[..., object], *, answers
         behavior.__dict__[_LATER] = True
 
 
-def register_methods(server: grpc.Server, service: str, methods: Mapping[str, grpc.RpcMethodHandler]) -> None:
+def register_methods(
+    server: grpc.Server, service: str, methods: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]
+) -> None:
     """Makes gRPC's core look up a service's methods instead of Python, if this version can."""
     register = getattr(server, _REGISTER, None)
     if register is not None:

@@ -146,7 +146,10 @@ def _enums(stub: str) -> Iterator[str]:
 
 
 def _stub(path: Path, enums: Collection[str]) -> str:
-    """A stub whose imports are stubs of this package. Values of enums are integers: so are those of messages."""
+    """A stub whose imports are stubs of this package.
+
+    Values of enums are integers: so are those of messages. A message may be given as a mapping from field names.
+    """
     names = "|".join(map(re.escape, enums))
     value = re.compile(rf"(?:(?<=: )|(?<=\[))(?:_\w+\.)?(?:{names})(?=[,\]\n])")
 
@@ -158,7 +161,8 @@ def _stub(path: Path, enums: Collection[str]) -> str:
             return f"from serving.proto import {own}_pb2 as {alias}"
         return f"from {_STUBS}.{package} import {what}"
 
-    return _STUB_HEADER + _STUB_IMPORT.sub(replace, value.sub("int", path.read_text(encoding="utf-8")))
+    code = path.read_text(encoding="utf-8").replace(", _Mapping]", ", _Mapping[str, object]]")
+    return _STUB_HEADER + _STUB_IMPORT.sub(replace, value.sub("int", code))
 
 
 def _redirect(code: str) -> str:

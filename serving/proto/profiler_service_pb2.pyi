@@ -26,7 +26,7 @@ class ProfileRequest(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: ToolRequestOptions
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[ToolRequestOptions, _Mapping]] = ...) -> None: ...
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[ToolRequestOptions, _Mapping[str, object]]] = ...) -> None: ...
     DURATION_MS_FIELD_NUMBER: _ClassVar[int]
     MAX_EVENTS_FIELD_NUMBER: _ClassVar[int]
     TOOLS_FIELD_NUMBER: _ClassVar[int]
@@ -43,7 +43,7 @@ class ProfileRequest(_message.Message):
     session_id: str
     host_name: str
     tool_options: _containers.MessageMap[str, ToolRequestOptions]
-    def __init__(self, duration_ms: _Optional[int] = ..., max_events: _Optional[int] = ..., tools: _Optional[_Iterable[str]] = ..., opts: _Optional[_Union[_profiler_options_pb2.ProfileOptions, _Mapping]] = ..., repository_root: _Optional[str] = ..., session_id: _Optional[str] = ..., host_name: _Optional[str] = ..., tool_options: _Optional[_Mapping[str, ToolRequestOptions]] = ...) -> None: ...
+    def __init__(self, duration_ms: _Optional[int] = ..., max_events: _Optional[int] = ..., tools: _Optional[_Iterable[str]] = ..., opts: _Optional[_Union[_profiler_options_pb2.ProfileOptions, _Mapping[str, object]]] = ..., repository_root: _Optional[str] = ..., session_id: _Optional[str] = ..., host_name: _Optional[str] = ..., tool_options: _Optional[_Mapping[str, ToolRequestOptions]] = ...) -> None: ...
 
 class ProfileToolData(_message.Message):
     __slots__ = ("name", "data")
@@ -59,7 +59,7 @@ class ProfileResponse(_message.Message):
     EMPTY_TRACE_FIELD_NUMBER: _ClassVar[int]
     tool_data: _containers.RepeatedCompositeFieldContainer[ProfileToolData]
     empty_trace: bool
-    def __init__(self, tool_data: _Optional[_Iterable[_Union[ProfileToolData, _Mapping]]] = ..., empty_trace: _Optional[bool] = ...) -> None: ...
+    def __init__(self, tool_data: _Optional[_Iterable[_Union[ProfileToolData, _Mapping[str, object]]]] = ..., empty_trace: _Optional[bool] = ...) -> None: ...
 
 class TerminateRequest(_message.Message):
     __slots__ = ("session_id",)
@@ -87,4 +87,4 @@ class MonitorResponse(_message.Message):
     MONITOR_RESULT_FIELD_NUMBER: _ClassVar[int]
     data: str
     monitor_result: _profiler_service_monitor_result_pb2.ProfilerServiceMonitorResult
-    def __init__(self, data: _Optional[str] = ..., monitor_result: _Optional[_Union[_profiler_service_monitor_result_pb2.ProfilerServiceMonitorResult, _Mapping]] = ...) -> None: ...
+    def __init__(self, data: _Optional[str] = ..., monitor_result: _Optional[_Union[_profiler_service_monitor_result_pb2.ProfilerServiceMonitorResult, _Mapping[str, object]]] = ...) -> None: ...

@@ -76,9 +76,12 @@ def is_loading() -> bool:
 def load_session(*arguments: object) -> int | None:
     """``TF_LoadSessionFromSavedModel``; during a load, in a low-priority thread."""
     native = _native_library() if is_loading() else None
+    session: int | None
     if native is None:
-        return library().TF_LoadSessionFromSavedModel(*arguments)
-    return native.babelrec_load_session(_niceness(), *arguments)
+        session = library().TF_LoadSessionFromSavedModel(*arguments)
+    else:
+        session = native.babelrec_load_session(_niceness(), *arguments)
+    return session
 
 
 def run_session(*arguments: object) -> None:

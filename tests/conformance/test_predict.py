@@ -1,7 +1,10 @@
 """Predict over gRPC. Sources: predict.proto, model.proto, tensor.proto and the real server's tests of predict_util."""
 
+from typing import Any
+
 import grpc
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
@@ -23,7 +26,7 @@ _SAMPLES = {
 }
 
 
-def _sample(name: str) -> np.ndarray:
+def _sample(name: str) -> npt.NDArray[Any]:
     if name in _SAMPLES:
         return np.array(_SAMPLES[name], object if name == "string" else getattr(tf, name).as_numpy_dtype)
     limits = np.iinfo(name)

@@ -44,7 +44,7 @@ def _answers(server: Server, model: str = "half_plus_two") -> bool:
     """Whether a request succeeds over a new connection, which the kernel assigns to either worker."""
     target = Target(server.address)
     try:
-        return target.predict(model, {"x": [2.0]})["y"].tolist() == [3.0]
+        return bool(target.predict(model, {"x": [2.0]})["y"].tolist() == [3.0])
     except grpc.RpcError:
         return False
     finally:

@@ -67,11 +67,13 @@ def compose() -> dict[str, Any]:
 @functools.cache
 def pod() -> dict[str, Any]:
     deployment = documents(DEPLOY / "kubernetes" / "deployment.yaml")[0]
-    return deployment["spec"]["template"]["spec"]
+    spec: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return spec
 
 
 def container() -> dict[str, Any]:
-    return pod()["containers"][0]
+    first: dict[str, Any] = pod()["containers"][0]
+    return first
 
 
 def vertex_arguments() -> list[str]:
@@ -232,7 +234,8 @@ def test_prometheus_scrapes_the_servers_metrics_path() -> None:
 
 def dashboard() -> dict[str, Any]:
     path = DEPLOY / "grafana" / "dashboards" / "model-server.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
 
 
 def queries() -> list[str]:

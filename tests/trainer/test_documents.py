@@ -55,9 +55,10 @@ _FILES = sorted(
     ],
 )
 def test_scalars_are_those_of_yaml_1_2(text: str, value: Any) -> None:
-    found = parse_yaml(f"key: {text}\n", "here")["key"]
-    assert found == value
-    assert type(found) is type(value)
+    found = parse_yaml(f"key: {text}\n", "here")
+    assert found == {"key": value}
+    assert isinstance(found, dict)
+    assert type(found["key"]) is type(value)
 
 
 @pytest.mark.parametrize("path", _FILES, ids=lambda path: str(path.relative_to(_REPOSITORY)))
@@ -105,7 +106,8 @@ def test_a_repeated_key_is_named_with_both_lines(text: str, key: str, lines: tup
 
 
 def test_a_merged_key_may_be_overridden_and_keys_of_other_types_are_others() -> None:
-    assert parse_yaml("base: &b {x: 1, y: 2}\nc: {<<: *b, x: 3}\n", "here")["c"] == {"x": 3, "y": 2}
+    found = parse_yaml("base: &b {x: 1, y: 2}\nc: {<<: *b, x: 3}\n", "here")
+    assert found == {"base": {"x": 1, "y": 2}, "c": {"x": 3, "y": 2}}
     assert parse_yaml("{2: a, '2': b, true: c, 'true': d}", "here") == {2: "a", "2": "b", True: "c", "true": "d"}
 
 

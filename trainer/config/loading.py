@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from trainer.config.settings import Config
 from trainer.data.settings import SOURCE_NAMES, DataConfig
@@ -71,7 +72,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> tuple[str, ...]:
 _BOOLEANS_OF_YAML_1_1 = {"yes": "true", "y": "true", "on": "true", "no": "false", "n": "false", "off": "false"}
 
 
-def _origin(entry: Any, file: str, overrides: Mapping[tuple[str, ...], str]) -> str:
+def _origin(entry: ErrorDetails, file: str, overrides: Mapping[tuple[str, ...], str]) -> str:
     """Source of an invalid value: the last override of its key or of a key above or below it, or the file."""
     place = _place(entry)
     for path, override in reversed(list(overrides.items())):
@@ -85,12 +86,12 @@ def _origin(entry: Any, file: str, overrides: Mapping[tuple[str, ...], str]) -> 
     return file
 
 
-def _place(entry: Any) -> tuple[str, ...]:
+def _place(entry: ErrorDetails) -> tuple[str, ...]:
     # The tag of the source union is part of the location but not in the file.
     return tuple(str(part) for part in entry["loc"] if part not in SOURCE_NAMES)
 
 
-def _explain(entry: Any, origin: str) -> str:
+def _explain(entry: ErrorDetails, origin: str) -> str:
     path = _place(entry)
     dotted = ".".join(path)
     if entry["type"] == "extra_forbidden":
@@ -108,7 +109,7 @@ def _explain(entry: Any, origin: str) -> str:
     return f"{origin}: {dotted or 'the file'} is {_shown(entry['input'])}: {entry['msg']}.{_hint(entry)}"
 
 
-def _hint(entry: Any) -> str:
+def _hint(entry: ErrorDetails) -> str:
     """What to write instead if YAML reads the value differently from what was meant."""
     kind, value = entry["type"], entry["input"]
     if kind == "bool_type" and isinstance(value, str):
@@ -128,7 +129,7 @@ def _hint(entry: Any) -> str:
     return ""
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return shortened(repr(value))
 
 

@@ -58,7 +58,7 @@ class Catalogue:
         embeddings = {
             name: _vectors(others[name])
             for name, dtype in others.schema.items()
-            if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_float()  # type: ignore[union-attr]
+            if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_float()
         }
         return cls(
             item_ids=items["item_id"].to_list(),

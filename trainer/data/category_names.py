@@ -3,9 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -79,6 +78,6 @@ def names_digest(path: Path | None) -> str | None:
     return None if path is None else hashlib.sha256(json.dumps(read_names(path), sort_keys=True).encode()).hexdigest()
 
 
-def _some(labels: Any) -> str:
+def _some(labels: Collection[str]) -> str:
     shown = [repr(label) for label in labels][:5]
     return ", ".join(shown) + (", ..." if len(labels) > 5 else "") if shown else "none"

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +52,7 @@ class _Column:
         self._inner: _Column | None = None
         self._type = ""
 
-    def update(self, array: Any) -> None:
+    def update(self, array: pa.Array) -> None:
         kind = array.type
         if pa.types.is_list(kind) or pa.types.is_large_list(kind):
             self._type = "list"
@@ -74,7 +73,7 @@ class _Column:
                 values = array.drop_null().to_numpy(zero_copy_only=False)
                 self._values.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).tobytes())
 
-    def _lengths(self, lengths: Any) -> None:
+    def _lengths(self, lengths: pa.Array) -> None:
         self._shape.update(pc.fill_null(lengths.cast(pa.int64()), -1).to_numpy().astype("<i8").tobytes())
 
     def digest(self) -> bytes:

@@ -18,7 +18,11 @@ class ItemVariants(tf.Module):
     """
 
     def __init__(
-        self, size: int, rows: npt.NDArray[np.integer], texts: npt.NDArray | tf.Tensor, languages: Sequence[int]
+        self,
+        size: int,
+        rows: npt.NDArray[np.integer],
+        texts: npt.NDArray[np.float32] | tf.Tensor,
+        languages: Sequence[int],
     ) -> None:
         super().__init__(name="item_variants")
         order = np.argsort(rows, kind="stable")

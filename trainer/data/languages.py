@@ -136,7 +136,8 @@ def _by_length(fit: npt.NDArray[np.float32], texts: list[str]) -> npt.NDArray[np
     letters = np.array([sum(character.isalpha() for character in text) for text in texts], np.float64)
     sharper = fit.astype(np.float64) ** np.clip(letters / _LETTERS, 1.0, _LONGEST)[:, None]
     total = sharper.sum(axis=1, keepdims=True)
-    return np.divide(sharper, total, out=np.zeros_like(sharper), where=total > 0.0)
+    shares: npt.NDArray[np.float64] = np.divide(sharper, total, out=np.zeros_like(sharper), where=total > 0.0)
+    return shares
 
 
 def _confidences(texts: list[str]) -> npt.NDArray[np.float32]:

@@ -253,9 +253,15 @@ class _Stream:
         typed = text >= 0
         # Half of the text queries come from unknown users, so that the text alone must suffice.
         unknown = typed & (draws[3] < 0.5)
-        columns["user"] = tf.where(unknown, UNKNOWN, columns["user"])
-        history = tf.where(unknown[:, tf.newaxis], -1, history)
-        return Batch(history=history, text=text, labels=tf.gather(self._labels, rows), **columns)  # type: ignore[typeddict-item]
+        return Batch(
+            user=tf.where(unknown, UNKNOWN, columns["user"]),
+            history=tf.where(unknown[:, tf.newaxis], -1, history),
+            features=columns["features"],
+            timestamp=columns["timestamp"],
+            text=text,
+            item=columns["item"],
+            labels=tf.gather(self._labels, rows),
+        )
 
     def _histories(self, rows: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Up to H items of each user except the target item, newest first.

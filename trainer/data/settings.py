@@ -3,7 +3,7 @@
 import codecs
 import re
 import zoneinfo
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -243,5 +243,5 @@ class DataConfig(Settings):
 
     @field_validator("source", mode="before")
     @classmethod
-    def _name_alone(cls, value: Any) -> Any:
+    def _name_alone(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value

@@ -6,7 +6,7 @@ with the file, the column, the data row (1 is the first row below the header) an
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
@@ -129,7 +129,7 @@ def _run(frame: pl.LazyFrame, checks: list[Check], origin: Origin) -> int:
     return int(outcome["rows"][0])
 
 
-def _value(frame: pl.LazyFrame, column: str, row: int) -> Any:
+def _value(frame: pl.LazyFrame, column: str, row: int) -> object:
     found = frame.filter(pl.col(_ROW) == row).select(column).collect(engine="streaming").to_series()
     value = found[0]
     return value.to_list() if isinstance(value, pl.Series) else value

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from trainer.config.settings import Config
@@ -143,7 +144,7 @@ def _chosen(wanted: list[str] | None, available: Mapping[str, object], kind: str
     return sorted(wanted)
 
 
-def _quantile_edges(values: np.ndarray, bins: int) -> list[float]:
+def _quantile_edges(values: npt.NDArray[np.floating], bins: int) -> list[float]:
     known = values[np.isfinite(values)]
     if known.size == 0:
         return [0.0, 1.0]

@@ -178,7 +178,7 @@ def encode_in_parts(encode: Encode, width: int, texts: tf.Tensor, languages: tf.
         done = tf.TensorArray(tf.float32, count, element_shape=[None, width], infer_shape=False)
         return tf.while_loop(lambda place, _: place < count, one, (0, done), parallel_iterations=1)[1].concat()
 
-    return tf.switch_case(  # type: ignore[no-any-return]
+    return tf.switch_case(
         tf.cast(total > 0, tf.int32) + tf.cast(total > _ENCODED_AT_ONCE, tf.int32),
         [lambda: tf.zeros([0, width]), lambda: tf.ensure_shape(encode(texts, languages), [None, width]), by_parts],
     )
@@ -213,9 +213,7 @@ def _distinct(values: tf.Tensor, name: str, most: int) -> tf.Tensor:
         with tf.control_dependencies([_refuse_more(f"Input {name}", count, most, "different values per row", name)]):
             return tf.concat([found, tf.fill([most - count], "")], axis=0)
 
-    return tf.map_fn(  # type: ignore[no-any-return]
-        one, values, fn_output_signature=tf.TensorSpec([most], tf.string), parallel_iterations=1
-    )
+    return tf.map_fn(one, values, fn_output_signature=tf.TensorSpec([most], tf.string), parallel_iterations=1)
 
 
 def _refuse_more(name: str, count: tf.Tensor, most: int, of_what: str, setting: str) -> tf.Operation:

@@ -185,12 +185,12 @@ def _model_card(
     }
 
 
-def _inputs(function: Any) -> list[tf.TensorSpec]:
+def _inputs(function: tf.types.experimental.ConcreteFunction) -> list[tf.TensorSpec]:
     positional, named = function.structured_input_signature
     return [*positional, *named.values()]
 
 
-def _shape(spec: Any) -> str:
+def _shape(spec: tf.TensorSpec) -> str:
     return f"{tf.as_dtype(spec.dtype).name} {spec.shape.as_list() if spec.shape.rank is not None else '?'}"
 
 

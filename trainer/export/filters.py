@@ -1,6 +1,7 @@
 """Which items a request allows: languages, categories, exclusions, as rows of the catalogue."""
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.data.catalogue import Catalogue
@@ -19,7 +20,7 @@ class Postings(tf.Module):
         size: N items.
     """
 
-    def __init__(self, labels: list[str], rows: list[np.ndarray], size: int, *, name: str) -> None:
+    def __init__(self, labels: list[str], rows: list[npt.NDArray[np.int32]], size: int, *, name: str) -> None:
         super().__init__(name=name)
         self._size = size
         self._count = max(len(labels), 1)
@@ -59,7 +60,7 @@ class Postings(tf.Module):
             signature = tf.TensorSpec([self._size], tf.bool)
             return tf.map_fn(self.mask, labels, fn_output_signature=signature, parallel_iterations=1)
 
-        return tf.cond(total <= _AT_ONCE, at_once, by_row)  # type: ignore[no-any-return]
+        return tf.cond(total <= _AT_ONCE, at_once, by_row)
 
     def mask(self, labels: tf.Tensor) -> tf.Tensor:
         """The same for one request's labels, string [L]: bool [N]."""
@@ -96,7 +97,7 @@ def language_postings(catalogue: Catalogue) -> Postings:
 
 def category_postings(catalogue: Catalogue) -> Postings:
     """Items by category label, without regard to case."""
-    groups: dict[str, list[np.ndarray]] = {}
+    groups: dict[str, list[npt.NDArray[np.int32]]] = {}
     for position, label in enumerate(catalogue.category_labels):
         rows = np.flatnonzero((catalogue.categories == position).any(axis=1)).astype(np.int32)
         groups.setdefault(label.lower(), []).append(rows)

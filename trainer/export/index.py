@@ -202,4 +202,4 @@ def recall_of_exact(index: Index, queries: tf.Tensor, vectors: tf.Tensor, count:
         exact = tf.math.top_k(tf.matmul(batch, vectors, transpose_b=True), count).indices
         _, found = index.search(batch, tf.constant(count))
         hits += float(tf.reduce_sum(tf.cast(tf.sets.size(tf.sets.intersection(found, exact)), tf.float32)))
-    return hits / (queries.shape[0] * count)
+    return hits / (int(queries.shape[0]) * count)

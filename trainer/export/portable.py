@@ -116,7 +116,8 @@ class PortableIndex(tf.Module):
             tf.math.top_k(tf.matmul(queries[start : start + 64], vectors, transpose_b=True), count).indices.numpy()
             for start in range(0, queries.shape[0], 64)
         ]
-        return homes[np.concatenate(exact)]
+        found: npt.NDArray[np.int32] = homes[np.concatenate(exact)]
+        return found
 
     def _leaves_for(self, count: tf.Tensor) -> tf.Tensor:
         """Leaves to search for so many results, int32."""

@@ -26,6 +26,8 @@ from trainer.models.text_search import TextQueries, TextSearch
 from trainer.text.preprocessing import Preprocessor
 
 Tensors = dict[str, tf.Tensor]
+# Rows int32 and scores float32, of the same shape.
+_Found = tuple[tf.Tensor, tf.Tensor]
 _BOUNDED = ("exclude", "languages", "categories")
 
 
@@ -254,7 +256,7 @@ class Servable(tf.Module):
 
     def _rank(
         self, request: Understood, vectors: tf.Tensor, products: tf.Tensor, fit: Callable[[], tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> _Found:
         """Final scores [B, C] and raw outputs of the heads [B, C, heads] of items by their vectors [B, C, D]."""
         outputs = self._engine.outputs(request.queries, vectors)
         scores = self._engine.scores(self._engine.logits(products), outputs)
@@ -265,7 +267,7 @@ class Servable(tf.Module):
         predictions = self._engine.predictions(outputs, self._calibrations)
         return {name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()}
 
-    def _retrieve(self, request: Understood, filters: Filters, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _retrieve(self, request: Understood, filters: Filters, count: tf.Tensor) -> _Found:
         """The best ``count`` allowed items: int32 rows [B, count] (-1 pads) and dot products (or popularity)."""
         users = request.users
         stored = tf.cond(
@@ -277,14 +279,15 @@ class Servable(tf.Module):
             tf.strings.length(filters.categories) > 0
         )
 
-        def by_towers() -> tuple[tf.Tensor, tf.Tensor]:
-            return tf.cond(  # type: ignore[no-any-return]
+        def by_towers() -> _Found:
+            found: _Found = tf.cond(
                 filtered,
                 lambda: self._search_filtered(request.queries, count, barred, filters),
                 lambda: self._search(request.queries, count, filters.k, barred),
             )
+            return found
 
-        def by_text() -> tuple[tf.Tensor, tf.Tensor]:
+        def by_text() -> _Found:
             return self._search_text(request, count, barred, filters, filtered)
 
         if self._text_retrieval is None:
@@ -299,11 +302,12 @@ class Servable(tf.Module):
                     by_towers,
                 ),
             )
-        return tf.cond(
+        found: _Found = tf.cond(
             tf.reduce_any(request.nothing),
             lambda: self._with_popular(request, rows, scores, count, barred, filters),
             lambda: (rows, scores),
         )
+        return found
 
     def _text_queries(self, request: Understood) -> TextQueries:
         assert self._engine.text_search is not None
@@ -311,7 +315,7 @@ class Servable(tf.Module):
 
     def _search_text(
         self, request: Understood, count: tf.Tensor, barred: tf.Tensor, filters: Filters, filtered: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> _Found:
         """The T requests with text: int32 rows [T, count] of the items that fit, and their fit."""
         assert self._text_retrieval is not None
         lines = tf.where(request.typed)[:, 0]
@@ -330,7 +334,7 @@ class Servable(tf.Module):
     @staticmethod
     def _with_found_by_text(
         request: Understood, rows: tf.Tensor, scores: tf.Tensor, found: tf.Tensor, fit: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> _Found:
         """Rows and scores of all lines, those of the lines with text replaced."""
         places = tf.where(request.typed)
         return tf.tensor_scatter_nd_update(rows, places, found), tf.tensor_scatter_nd_update(scores, places, fit)
@@ -344,9 +348,7 @@ class Servable(tf.Module):
         fit = self._text_retrieval.scores_of(self._text_queries(request), asked)
         return tf.scatter_nd(places, fit, tf.shape(rows, out_type=tf.int64))
 
-    def _search(
-        self, queries: tf.Tensor, count: tf.Tensor, k: tf.Tensor, barred: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _search(self, queries: tf.Tensor, count: tf.Tensor, k: tf.Tensor, barred: tf.Tensor) -> _Found:
         """The nearest items that aren't excluded; exact search if the index returns too few for a line."""
         rows, scores, allowed = tf.cond(
             tf.shape(barred)[1] > 0,
@@ -354,11 +356,12 @@ class Servable(tf.Module):
             lambda: self._search_all(queries, count),
         )
         full = tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=1) >= tf.minimum(tf.minimum(k, count), allowed)
-        return tf.cond(
+        found: _Found = tf.cond(
             tf.reduce_all(full),
             lambda: (rows, scores),
             lambda: self._search_exactly(queries, count, ~membership(barred, self._size)),
         )
+        return found
 
     def _search_all(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Rows and scores of the nearest ``count`` items, and how many there are to choose from."""
@@ -373,32 +376,32 @@ class Servable(tf.Module):
         scores, rows = self._index.search(queries, tf.minimum(count + most_barred, self._size))
         return (*best_rows(tf.where(contains(rows, barred), -1, rows), scores, count), self._size - most_barred)
 
-    def _search_filtered(
-        self, queries: tf.Tensor, count: tf.Tensor, barred: tf.Tensor, filters: Filters
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _search_filtered(self, queries: tf.Tensor, count: tf.Tensor, barred: tf.Tensor, filters: Filters) -> _Found:
         """Line by line: exact over few allowed items, over-fetch and filter over many."""
 
-        def line(inputs: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
+        def line(inputs: tuple[tf.Tensor, ...]) -> _Found:
             # One line's mask at a time: N flags and not B times N.
             query, own_barred, own_languages, own_categories, wanted = inputs
             mask = self._by_language.mask(own_languages) & self._by_category.mask(own_categories)
             mask &= ~membership(own_barred[tf.newaxis], self._size)[0]
             total = tf.reduce_sum(tf.cast(mask, tf.int32))
-            return tf.cond(
+            found: _Found = tf.cond(
                 total <= self._exact_limit,
                 lambda: self._exact_line(query, mask, count),
                 lambda: self._over_fetch(query, mask, total, count, wanted),
             )
+            return found
 
         rows = tf.TensorSpec([None], tf.int32)
         scores = tf.TensorSpec([None], tf.float32)
-        return tf.map_fn(  # type: ignore[no-any-return]
+        found: _Found = tf.map_fn(
             line,
             (queries, barred, filters.languages, filters.categories, tf.minimum(filters.k, count)),
             fn_output_signature=(rows, scores),
         )
+        return found
 
-    def _exact_line(self, query: tf.Tensor, mask: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _exact_line(self, query: tf.Tensor, mask: tf.Tensor, count: tf.Tensor) -> _Found:
         rows = tf.cast(tf.where(mask)[:, 0], tf.int32)
         scores = tf.linalg.matvec(tf.gather(self._vectors, rows), query)
         best = tf.math.top_k(scores, tf.minimum(count, tf.size(rows)))
@@ -410,20 +413,21 @@ class Servable(tf.Module):
 
     def _over_fetch(
         self, query: tf.Tensor, mask: tf.Tensor, total: tf.Tensor, count: tf.Tensor, wanted: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> _Found:
         # Twice what would be enough if allowed items were spread evenly over the ranking.
         share = tf.cast(self._size, tf.float32) / tf.cast(total, tf.float32)
         fetch = tf.cast(tf.minimum(2.0 * share * tf.cast(count, tf.float32), float(self._size)), tf.int32)
         scores, rows = self._index.search(query[tf.newaxis], fetch)
         kept = tf.where((rows >= 0) & tf.gather(mask, tf.maximum(rows, 0)), rows, -1)
         kept, scores = best_rows(kept, scores, count)
-        return tf.cond(
+        found: _Found = tf.cond(
             tf.reduce_sum(tf.cast(kept >= 0, tf.int32)) >= wanted,
             lambda: (kept[0], scores[0]),
             lambda: self._exact_line(query, mask, count),
         )
+        return found
 
-    def _search_exactly(self, queries: tf.Tensor, count: tf.Tensor, allowed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _search_exactly(self, queries: tf.Tensor, count: tf.Tensor, allowed: tf.Tensor) -> _Found:
         scores = tf.matmul(queries, self._vectors, transpose_b=True)
         return best_rows(tf.where(allowed, tf.range(self._size)[tf.newaxis], -1), scores, count)
 
@@ -435,7 +439,7 @@ class Servable(tf.Module):
         count: tf.Tensor,
         barred: tf.Tensor,
         filters: Filters,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> _Found:
         """Answers requests without information by what is popular with the audience of their language."""
         places = tf.where(request.nothing)
         lines = places[:, 0]
@@ -459,7 +463,7 @@ class Servable(tf.Module):
         return self._bounds.items(most, self._size)
 
     @staticmethod
-    def _cut(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _cut(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> _Found:
         """Empties the places beyond each request's own k."""
         own = (tf.range(tf.shape(rows)[1])[tf.newaxis] < k[:, tf.newaxis]) & (rows >= 0)
         return tf.where(own, rows, -1), tf.where(own, scores, -np.inf)
@@ -483,7 +487,7 @@ def tensor_specs(signature: str) -> dict[str, tf.TensorSpec]:
     }
 
 
-def _signature(method: Callable[[Tensors], Tensors], name: str) -> Any:
+def _signature(method: Callable[[Tensors], Tensors], name: str) -> tf.types.experimental.PolymorphicFunction:
     """A `tf.function` of a method; TensorFlow writes the inputs' defaults into the signature."""
     inputs = contract.SIGNATURES[name]
 
@@ -502,7 +506,7 @@ def _signature(method: Callable[[Tensors], Tensors], name: str) -> Any:
     return tf.function(run, input_signature=list(tensor_specs(name).values()), autograph=False)
 
 
-def _default(each: contract.Input) -> Any:
+def _default(each: contract.Input) -> object:
     """One row that says nothing, or no default."""
     dtype = tf.as_dtype(each.dtype)
     if each.default is None:

@@ -1,7 +1,7 @@
 """Text queries inside the exported graph: exact over small catalogues, by two candidate lists over large ones."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import tensorflow as tf
 
@@ -15,6 +15,7 @@ _NEAREST = 32
 # bars some items: not enough to look again.
 _SPARE = 2.0
 _FEW_BARRED = 1.05
+_T = TypeVar("_T")
 # Int32 lines [n] of the T queries -> bool [n, N], the items that may answer them.
 Allowed = Callable[[tf.Tensor], tf.Tensor]
 
@@ -147,10 +148,10 @@ class IndexedTextRetrieval(tf.Module):
         self,
         queries: TextQueries,
         fetch: tf.Tensor,
-        answer: Callable[[tf.Tensor, _Query], Any],
-        signature: Any,
-        nothing: Callable[[], Any],
-    ) -> Any:
+        answer: Callable[[tf.Tensor, _Query], _T],
+        signature: tf.TensorSpec | tuple[tf.TensorSpec, ...],
+        nothing: Callable[[], _T],
+    ) -> _T:
         """Answers the queries one by one: N numbers of one at a time, not T times N.
 
         Args:
@@ -162,19 +163,21 @@ class IndexedTextRetrieval(tf.Module):
             nothing: What there is without any query.
         """
 
-        def answers() -> Any:
+        def answers() -> _T:
             _, near = self._index.search(self._search.index_query(queries), fetch)
             grams = self._search.grams(queries.texts)
 
-            def line(place: tf.Tensor) -> Any:
+            def line(place: tf.Tensor) -> _T:
                 own = TextQueries(*(part[place : place + 1] for part in queries))
                 spelling = self._spelling(grams[place])
                 return answer(place, _Query(own, near[place], spelling, self._best(own, near[place], spelling)))
 
             places = tf.range(tf.size(queries.texts))
-            return tf.map_fn(line, places, fn_output_signature=signature, parallel_iterations=1)
+            every: _T = tf.map_fn(line, places, fn_output_signature=signature, parallel_iterations=1)
+            return every
 
-        return tf.cond(tf.size(queries.texts) > 0, answers, nothing)
+        found: _T = tf.cond(tf.size(queries.texts) > 0, answers, nothing)
+        return found
 
     def _fit(self, query: _Query, rows: tf.Tensor) -> tf.Tensor:
         """How well int32 rows [C] fit, float32 [1, C]."""

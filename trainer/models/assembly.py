@@ -103,7 +103,7 @@ def item_table_of_run(
 
 
 def make_text_search(
-    run: Run, model: Recommender, items: ItemTable, counts: np.ndarray, vectors: tf.Tensor
+    run: Run, model: Recommender, items: ItemTable, counts: npt.NDArray[np.integer | np.floating], vectors: tf.Tensor
 ) -> TextSearch | None:
     """What answers text queries; None where ``model.search`` is off.
 

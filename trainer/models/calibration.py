@@ -1,12 +1,17 @@
 """Calibrated probabilities: a head's logit is scaled and shifted before the sigmoid."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from trainer.errors import BabelrecError
 from trainer.runs import Run
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 CALIBRATION_FILE: Final = "calibration.json"
 Method = Literal["none", "temperature", "platt"]
@@ -33,7 +38,7 @@ class Calibration:
         if not self.temperature > 0.0:
             raise ValueError(f"a temperature must be above 0, received {self.temperature}")
 
-    def logits(self, raw: Any) -> Any:
+    def logits(self, raw: "tf.Tensor | npt.NDArray[np.floating]") -> "tf.Tensor | npt.NDArray[np.floating]":
         """Calibrated logits of raw ones: a tensor or an array of any shape."""
         return raw / self.temperature + self.bias
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
@@ -48,7 +49,7 @@ class RankingModel(tf.keras.layers.Layer):
         """Trained weights of which each head has its own."""
         return [] if self._logits is None else list(self._logits.weights)
 
-    def set_label_scale(self, labels: np.ndarray) -> None:
+    def set_label_scale(self, labels: npt.NDArray[np.float32]) -> None:
         """Takes mean and deviation of the regression heads from float [E, heads], NaN ignored."""
         scale = np.tile(np.array([0.0, 1.0], np.float32), (len(self.heads), 1))
         for column, head in enumerate(self.heads):

@@ -1,7 +1,7 @@
 """Settings of the model: towers, retrieval, ranking, text search and the linear model."""
 
 import logging
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -218,7 +218,7 @@ class ModelConfig(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _wishes(cls, value: Any) -> Any:
+    def _wishes(cls, value: object) -> object:
         """Reads settings of earlier versions, whose ``wishes`` are what ``search`` does now."""
         if not isinstance(value, dict) or "wishes" not in value:
             return value

@@ -86,7 +86,9 @@ class SearchFeatures:
     lexical: LexicalIndex
 
     @classmethod
-    def of(cls, model: Recommender, items: ItemTable, counts: npt.NDArray[np.floating]) -> "SearchFeatures":
+    def of(
+        cls, model: Recommender, items: ItemTable, counts: npt.NDArray[np.integer | np.floating]
+    ) -> "SearchFeatures":
         """Features of a catalogue.
 
         Centring without scaling again adds a constant to all items of a language: within one language the order is that
@@ -365,7 +367,7 @@ def label_norm(categories: npt.NDArray[np.int32]) -> _Floats:
     return np.where(count > 0, 1.0 / np.sqrt(np.maximum(count, 1)), 0.0).astype(np.float32)
 
 
-def standard_popularity(counts: npt.NDArray[np.floating]) -> _Floats:
+def standard_popularity(counts: npt.NDArray[np.integer | np.floating]) -> _Floats:
     """Counts [N] -> standardised logarithms of those that are not zero, float32 [N]; zero for the others."""
     known = counts > 0
     logarithm = np.log(np.where(known, counts, 1.0))

@@ -246,7 +246,8 @@ def _histories(
 ) -> npt.NDArray[np.float64]:
     """[U, R]: `LinearScorer.queries` of each user's items, with factor 1."""
     counts = np.maximum(np.diff(choices.indptr), 1)
-    return (choices @ (table * signs)) / np.sqrt(counts)[:, np.newaxis]
+    means: npt.NDArray[np.float64] = (choices @ (table * signs)) / np.sqrt(counts)[:, np.newaxis]
+    return means
 
 
 def _deviation(histories: npt.NDArray[np.float64], vectors: npt.NDArray[np.float64]) -> float:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from trainer.data.catalogue import Catalogue
 from trainer.data.languages import UNDETERMINED
@@ -39,7 +40,7 @@ class TextPairs:
         """No pairs."""
         return cls([], [], [], [], [])
 
-    def take(self, places: np.ndarray) -> "TextPairs":
+    def take(self, places: npt.NDArray[np.integer]) -> "TextPairs":
         """The pairs at int ``places``."""
         return TextPairs(*([column[place] for place in places] for column in self._columns()))
 

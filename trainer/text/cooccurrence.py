@@ -67,7 +67,8 @@ class CoOccurrence:
         A language never consumed with anything else has a row of zeros.
         """
         totals = self.counts.sum(axis=1, keepdims=True)
-        return np.divide(self.counts, totals, out=np.zeros(self.counts.shape), where=totals > 0)
+        shares: _Floats = np.divide(self.counts, totals, out=np.zeros(self.counts.shape), where=totals > 0)
+        return shares
 
     def language_vectors(self, dimension: int) -> _Floats:
         """Float [L, dimension]: PPMI of ``counts``, factorised; zero columns beyond the rank."""

@@ -1,6 +1,6 @@
 """Settings of texts: encoding, preparation, translation, and which part of the encoder is trained."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -94,12 +94,12 @@ class TextConfig(Settings):
 
     @field_validator("preprocessing", mode="before")
     @classmethod
-    def _all_languages(cls, value: Any) -> Any:
+    def _all_languages(cls, value: object) -> object:
         return {"*": value} if isinstance(value, list) else value
 
     @model_validator(mode="before")
     @classmethod
-    def _trainable(cls, value: Any) -> Any:
+    def _trainable(cls, value: object) -> object:
         """Reads ``trainable`` of earlier versions: true means ``tuning.mode: full``."""
         if not isinstance(value, dict) or not isinstance(value.get("trainable"), bool):
             return value

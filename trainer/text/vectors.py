@@ -1,7 +1,6 @@
 """Vectors of a catalogue's texts: each distinct text is encoded exactly once."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from trainer.errors import BabelrecError
 from trainer.files import cache_root
+from trainer.text import hub
 from trainer.text.encoder import encoder_fingerprint, encoder_handle, load_encoder
+from trainer.text.muse import Muse
 from trainer.text.settings import TextConfig
 from trainer.text.vector_cache import VectorCache, text_keys
 
@@ -79,20 +80,20 @@ class CatalogueEncoder:
         batch_size: Maximum number of texts per step.
     """
 
-    def __init__(self, layer: Any, *, batch_size: int = 256) -> None:
+    def __init__(self, layer: hub.KerasLayer, *, batch_size: int = 256) -> None:
         self._layer = layer
         self._batch_size = batch_size
         self.dimension = int(layer(tf.constant([""])).shape[-1])
         module = layer.resolved_object
         self._module = module if hasattr(module, "encode_positions") else None
 
-    def __call__(self, texts: Sequence[str], advance: Callable[[int], Any] = lambda _: None) -> Vectors:
+    def __call__(self, texts: Sequence[str], advance: Callable[[int], object] = lambda _: None) -> Vectors:
         """Encodes N texts as float32 [N, D]; ``advance`` receives the number of texts after each step."""
         if self._module is None:
             return self._encode_plain(texts, advance)
         return self._encode_muse(self._module, texts, advance)
 
-    def _encode_plain(self, texts: Sequence[str], advance: Callable[[int], Any]) -> Vectors:
+    def _encode_plain(self, texts: Sequence[str], advance: Callable[[int], object]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         order = np.argsort([len(text) for text in texts], kind="stable")
         for begin in range(0, len(order), self._batch_size):
@@ -101,7 +102,7 @@ class CatalogueEncoder:
             advance(len(rows))
         return vectors
 
-    def _encode_muse(self, module: Any, texts: Sequence[str], advance: Callable[[int], Any]) -> Vectors:
+    def _encode_muse(self, module: Muse, texts: Sequence[str], advance: Callable[[int], object]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         if not texts:
             return vectors

@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def load_weights() -> MuseWeights:
         ) from error
 
 
-def _read(model: bytes, archive: Any) -> MuseWeights:
+def _read(model: bytes, archive: Mapping[str, npt.NDArray[Any]]) -> MuseWeights:
     codes = np.empty((CHUNKS * _CHUNK_ROWS, EMBEDDING), np.uint8)
     for chunk in range(CHUNKS):
         codes[chunk::CHUNKS] = archive[f"q{chunk + 1}"]

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final
+from types import ModuleType
+from typing import Final
 
 from trainer.errors import BabelrecError
 
@@ -73,7 +74,7 @@ def lemmatizer(language: str) -> Callable[[str], str] | None:
     return lambda word: lemmatize(word, lang=language)
 
 
-def _import(name: str) -> Any:
+def _import(name: str) -> ModuleType:
     try:
         return __import__(name)
     except ImportError as error:

@@ -91,7 +91,8 @@ def neighbour_weights(
     best = similarity.max(axis=1, keepdims=True)
     weights = np.exp((similarity - np.where(np.isfinite(best), best, 0.0)) / config.temperature)
     # The only known item has no neighbour.
-    return (weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    shares: _Floats = (weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    return shares
 
 
 class Content:
@@ -138,7 +139,8 @@ def centred_by_language(vectors: _Floats, languages: Sequence[str]) -> _Floats:
     sums = np.zeros((len(names), vectors.shape[1]), np.float32)
     np.add.at(sums, codes, vectors)
     means = (sums + _PRIOR_ITEMS * overall) / (counts + _PRIOR_ITEMS)[:, np.newaxis]
-    return (vectors - means[codes]).astype(np.float32)
+    centred: _Floats = (vectors - means[codes]).astype(np.float32)
+    return centred
 
 
 def _crowding(similarity: _Floats) -> _Floats:
@@ -146,4 +148,6 @@ def _crowding(similarity: _Floats) -> _Floats:
     count = min(_CROWD, similarity.shape[1])
     nearest = np.partition(similarity, similarity.shape[1] - count, axis=1)[:, -count:]
     there = np.isfinite(nearest)
-    return (np.where(there, nearest, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)).astype(np.float32)
+    sums = np.where(there, nearest, 0.0).sum(axis=1)
+    means: _Floats = (sums / np.maximum(there.sum(axis=1), 1)).astype(np.float32)
+    return means

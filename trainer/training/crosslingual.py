@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.config.settings import Config
@@ -189,7 +190,7 @@ class CrossLingual:
             found += single_fields(self._dataset, self._catalogue)
         return found
 
-    def _rotations(self, pivot: str) -> dict[tuple[str, str], np.ndarray]:
+    def _rotations(self, pivot: str) -> dict[tuple[str, str], npt.NDArray[np.float64]]:
         """A rotation to the pivot from each language with training pairs in both."""
         from trainer.text.cooccurrence import anchored_procrustes
 

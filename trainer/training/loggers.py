@@ -15,7 +15,8 @@ import re
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import methodcaller
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self
@@ -191,9 +192,9 @@ class RunLoggers:
     def artifacts(self, paths: Sequence[Path]) -> None:
         """Uploads files."""
         for path in paths:
-            self._each(lambda logger, path=path: logger.artifact(path))  # type: ignore[misc]
+            self._each(methodcaller("artifact", path))
 
-    def _each(self, action: Any) -> None:
+    def _each(self, action: Callable[[RunLogger], None]) -> None:
         for logger in list(self._loggers):
             try:
                 action(logger)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
@@ -48,7 +47,7 @@ class TwoRateAdamW(tf.keras.optimizers.AdamW):
         settings: As for AdamW.
     """
 
-    def __init__(self, fresh: Sequence[tf.Variable], factor: float, **settings: Any) -> None:
+    def __init__(self, fresh: Sequence[tf.Variable], factor: float, **settings: object) -> None:
         self._factor = 1.0
         super().__init__(**settings)
         self._factors = {self._var_key(weight): factor for weight in fresh}

@@ -1,6 +1,6 @@
 """Settings of training: optimiser, schedule, stopping, additional losses, transfer."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -50,7 +50,7 @@ class AlignmentConfig(Settings):
 
     @field_validator("source", mode="before")
     @classmethod
-    def _name_alone(cls, value: Any) -> Any:
+    def _name_alone(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
 
 

@@ -45,7 +45,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def choose_search_weights(
-    config: Config, ranker: CatalogueRanker, counts: npt.NDArray[np.floating], hold_out: HoldOut
+    config: Config, ranker: CatalogueRanker, counts: npt.NDArray[np.integer | np.floating], hold_out: HoldOut
 ) -> SearchWeights:
     """The weights with the highest NDCG@10: geometric mean over kinds of the mean over item languages.
 
@@ -124,7 +124,7 @@ class _ValidationQueries:
     """Text queries generated from the catalogue and the held-out positives, to evaluate weights on."""
 
     def __init__(
-        self, config: Config, ranker: CatalogueRanker, counts: npt.NDArray[np.floating], hold_out: HoldOut
+        self, config: Config, ranker: CatalogueRanker, counts: npt.NDArray[np.integer | np.floating], hold_out: HoldOut
     ) -> None:
         model, items = ranker.model, ranker.items
         draws = np.random.default_rng(config.seed)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.baselines.config import BASELINES, load
 from benchmarks.baselines.problem import Problem
@@ -85,8 +86,8 @@ def _figures(run: Run, seed: int) -> Mapping[str, float]:
 def _measured(problem: Problem, score: BlockScorer) -> Mapping[str, float]:
     """The same metrics for a baseline."""
 
-    def ranked(mask: np.ndarray) -> Rankings:
-        def among(block: slice) -> np.ndarray:
+    def ranked(mask: npt.NDArray[np.bool_]) -> Rankings:
+        def among(block: slice) -> npt.NDArray[np.floating]:
             return np.where(mask, score(block), -np.inf)
 
         return rank_in_blocks(among, problem.test.num_users, problem.test.num_items, problem.train, max(_KS))

@@ -70,21 +70,16 @@ def baseline_model(
     return Model(name or baseline.name, found, facts, (*MEASURING, module), seeds)
 
 
-def tuned_baselines(config: str, *, without: tuple[str, ...] = (), **options: Any) -> tuple[Model, ...]:
+def tuned_baselines(config: str) -> tuple[Model, ...]:
     """Every baseline of configs/baselines/<config>.yaml with its chosen settings.
 
     Args:
         config: Name of the file.
-        without: Baselines to leave out.
-        options: As for `baseline_model`.
     """
     file = load(config)
     return tuple(
-        baseline_model(
-            BASELINES[name], functools.partial(file.settings, BASELINES[name]), lambda: data_of(file), **options
-        )
+        baseline_model(BASELINES[name], functools.partial(file.settings, BASELINES[name]), lambda: data_of(file))
         for name in file.search
-        if name not in without
     )
 
 

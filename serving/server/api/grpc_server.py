@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from google.protobuf.message import Message
@@ -30,6 +30,13 @@ from serving.server.operations.request_limit import RequestLimit
 from serving.server.operations.temporary import temporary_folder
 from serving.server.operations.tls import server_credentials
 
+if TYPE_CHECKING:
+    _Interceptor = grpc.ServerInterceptor[Any, Any]
+    _MethodHandler = grpc.RpcMethodHandler[Any, Any]
+else:
+    # They are generic in their stubs alone.
+    _Interceptor = grpc.ServerInterceptor
+
 _LOGGER = logging.getLogger(__name__)
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
@@ -39,7 +46,7 @@ _MAX_BYTES = 2**31 - 1  # of a gRPC message
 _NO_DEADLINE = 1e9
 
 
-class _Gate(grpc.ServerInterceptor):
+class _Gate(_Interceptor):
     """Refuses inference requests on arrival when the server has too many; other services are unaffected.
 
     gRPC's own ``maximum_concurrent_rpcs`` would refuse health checks too, and get an overloaded server killed.
@@ -54,9 +61,9 @@ class _Gate(grpc.ServerInterceptor):
 
     def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
+        continuation: "Callable[[grpc.HandlerCallDetails], _MethodHandler | None]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler | None:
+    ) -> "_MethodHandler | None":
         """Selects the handler of a call."""
         if handler_call_details.method in self._methods:
             refusal = self._limit.enter()
@@ -65,7 +72,7 @@ class _Gate(grpc.ServerInterceptor):
             self._executor.after_next(self._limit.leave)
         return continuation(handler_call_details)
 
-    def _refuse(self, refusal: StatusError) -> grpc.RpcMethodHandler:
+    def _refuse(self, refusal: StatusError) -> "_MethodHandler":
         def refuse(request: object, context: grpc.ServicerContext) -> None:
             _abort(context, refusal)
 
@@ -196,7 +203,7 @@ class GrpcServer:
         self._executor.shutdown(wait=False)
         return is_over
 
-    def _add(self, service: str, methods: dict[str, grpc.RpcMethodHandler]) -> None:
+    def _add(self, service: str, methods: dict[str, "_MethodHandler"]) -> None:
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
         grpcio.register_methods(self.server, service, methods)
 
@@ -220,7 +227,7 @@ def channel_arguments(
 
 def _method(
     handler: Callable[..., object], request_type: type[Message], admission: Admission | None = None
-) -> grpc.RpcMethodHandler:
+) -> "_MethodHandler":
     """The handler of a method; with ``admission``, only for clients that it admits."""
 
     def answer(request: object, context: grpc.ServicerContext) -> object:

@@ -77,7 +77,7 @@ class Handlers:
 
     def __init__(
         self,
-        core: "ServerCore",
+        core: "ServerCore[Servable]",
         request_logger: "ServerRequestLogger | None" = None,
         metrics: Metrics | None = None,
         *,
@@ -153,8 +153,7 @@ class Handlers:
     def signatures(self, spec: model_pb2.ModelSpec) -> Mapping[str, Signature]:
         """The signatures of the version that a ``ModelSpec`` selects: what REST needs to read JSON."""
         with self._core.acquire(spec) as (_, servable):
-            found: Mapping[str, Signature] = servable.signatures
-        return found
+            return servable.signatures
 
     def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, timeout: float | None = None

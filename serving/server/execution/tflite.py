@@ -218,7 +218,7 @@ class _Worker:
         return run
 
 
-def _interpreter_type() -> Callable[..., "Interpreter"]:
+def _interpreter_type() -> "type[Interpreter]":
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
@@ -227,7 +227,8 @@ def _interpreter_type() -> Callable[..., "Interpreter"]:
             f"model.tflite needs LiteRT ({error}). Remedy: `pip install 'babelrec[tflite]'`, or leave out "
             "--prefer_tflite_model",
         ) from None
-    return Interpreter
+    interpreter: type[Interpreter] = Interpreter
+    return interpreter
 
 
 def _metadata_signatures(content: bytes, model: Path) -> dict[str, meta_graph_pb2.SignatureDef]:

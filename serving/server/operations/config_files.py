@@ -241,12 +241,12 @@ def _from_platform_config(path: str) -> SessionBundleConfig:
             f'{path}: needs an entry for the platform "{PLATFORM}" and no other, got {sorted(platforms) or "none"}'
         )
     adapter = platforms[PLATFORM].source_adapter_config
-    for message, field in (
-        (source_adapter_config_pb2.SavedModelBundleSourceAdapterConfig(), "legacy_config"),
-        (source_adapter_config_pb2.SessionBundleSourceAdapterConfig(), "config"),
-    ):
-        if adapter.Unpack(message):
-            return getattr(message, field)
+    saved_model = source_adapter_config_pb2.SavedModelBundleSourceAdapterConfig()
+    if adapter.Unpack(saved_model):
+        return saved_model.legacy_config
+    session_bundle = source_adapter_config_pb2.SessionBundleSourceAdapterConfig()
+    if adapter.Unpack(session_bundle):
+        return session_bundle.config
     raise ConfigFileError(
         f"{path}: source_adapter_config must be a tensorflow.serving.SavedModelBundleSourceAdapterConfig or "
         f"SessionBundleSourceAdapterConfig, got {adapter.type_url or 'nothing'}"

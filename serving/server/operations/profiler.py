@@ -65,7 +65,7 @@ def _handler(
     pool: ThreadPoolExecutor,
     admission: Admission,
     name: str,
-) -> grpc.RpcMethodHandler:
+) -> "grpc.RpcMethodHandler[Any, Any]":
     def answer(request: object, context: grpc.ServicerContext) -> object:
         try:
             admission.check(context, f"ProfilerService.{name}")

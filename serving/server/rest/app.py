@@ -17,7 +17,6 @@ from serving.protos import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    meta_graph_pb2,
     model_pb2,
     predict_pb2,
     regression_pb2,
@@ -63,6 +62,10 @@ class Handlers(Protocol):
         self, request: regression_pb2.RegressionRequest, timeout: float | None = None, entrypoint: str = ...
     ) -> regression_pb2.RegressionResponse:
         """``RegressionRequest`` -> ``RegressionResponse``."""
+        ...
+
+    def signatures(self, spec: model_pb2.ModelSpec) -> Mapping[str, Signature]:
+        """The signatures of the version that a ``ModelSpec`` selects."""
         ...
 
     def get_model_metadata(
@@ -258,24 +261,13 @@ class RestApp:
 
     def _inputs(self, spec: model_pb2.ModelSpec) -> json_defaults.Inputs:
         name = spec.signature_name or DEFAULT_SIGNATURE
-        signatures = self._signatures(spec)
+        signatures = self._handlers.signatures(spec)
         if name not in signatures:
             raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
         signature = signatures[name]
         return json_defaults.Inputs(
             {alias: info.dtype for alias, info in signature.inputs.items()}, dict(signature.defaults)
         )
-
-    def _signatures(self, spec: model_pb2.ModelSpec) -> Mapping[str, Signature | meta_graph_pb2.SignatureDef]:
-        # Straight from the loaded version if the handlers support it, without copying all signatures.
-        look_up = getattr(self._handlers, "signatures", None)
-        if look_up is not None:
-            return look_up(spec)
-        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
-        request.model_spec.signature_name = ""
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        self._handlers.get_model_metadata(request).metadata["signature_def"].Unpack(signatures)
-        return signatures.signature_def
 
     def _compress(self, request: Request, response: Response) -> None:
         least = self._options.gzip_min_bytes

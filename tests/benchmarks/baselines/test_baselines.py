@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 import yaml
@@ -57,7 +58,7 @@ def few(data: DataConfig, share: float) -> DataConfig:
     return data.model_copy(update={"split": SplitConfig(train_users=share)})
 
 
-def fitted(name: str, problem: Problem, seed: int = 1) -> np.ndarray:
+def fitted(name: str, problem: Problem, seed: int = 1) -> npt.NDArray[np.floating]:
     baseline = BASELINES[name]
     return np.asarray(baseline.fit(problem, parse(baseline, QUICK[name]), seed)(slice(0, len(problem.evaluated))))
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -22,6 +22,12 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.client import AsyncRecommenderClient, RecommenderClient, RetryPolicy
 from serving.tensors import to_proto
+
+if TYPE_CHECKING:
+    _Handler = grpc.GenericRpcHandler[bytes, bytes]
+else:
+    # Generic in its stub alone.
+    _Handler = grpc.GenericRpcHandler
 
 Arrays = dict[str, npt.NDArray[Any]]
 Headers = dict[str, str | bytes]
@@ -126,8 +132,8 @@ def grpc_server(
 
         return method
 
-    class Handler(grpc.GenericRpcHandler):
-        def service(self, handler_call_details: Any) -> Any:
+    class Handler(_Handler):
+        def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
             return grpc.unary_unary_rpc_method_handler(respond(handler_call_details.method))
 
     server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1)])

@@ -227,7 +227,7 @@ def test_a_narrow_encoding(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", out)
     assert main(["recommend", "--address", live.grpc, "--k", "2"]) == 0
     out.flush()
-    assert b"Toy Story" in out.buffer.getvalue()  # type: ignore[attr-defined]
+    assert b"Toy Story" in out.buffer.getvalue()
 
 
 def test_a_closed_pipe(live: Live) -> None:

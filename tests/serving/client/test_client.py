@@ -255,10 +255,10 @@ def test_swapped_ports_are_recognised(live: Live) -> None:
         RecommenderClient(f"http://{live.grpc}", retry=None).recommend(Query())
 
 
-class Slow(tf.Module):  # type: ignore[misc]
+class Slow(tf.Module):
     """Busy for some milliseconds per request."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float64, name="x")])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float64, name="x")])
     def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         end = tf.timestamp() + 0.2
         now = tf.while_loop(lambda now: now < end, lambda _: tf.timestamp(), [tf.timestamp()])[0]

@@ -65,7 +65,8 @@ def test_wait_for_ready_gets_a_server_that_starts_later(tmp_path: Path) -> None:
             with grpc_server() as rpcs:
                 proxy = await asyncio.start_unix_server(lambda r, w: tunnel(r, w, rpcs.address), path)
                 async with proxy:
-                    return (await answer)["y"].tolist()
+                    values: list[float] = (await answer)["y"].tolist()
+                    return values
 
     assert asyncio.run(run()) == [1.0, 2.0]
 

@@ -190,7 +190,7 @@ def test_unusable_tls_files_are_named_before_anything_is_sent(
     pems: Path, files: dict[str, str], message: str, target: str, kind: type
 ) -> None:
     with pytest.raises(BadRequestError, match=message):
-        kind(target, tls=TlsOptions(**{name: str(pems / file) for name, file in files.items()}))  # type: ignore[arg-type]
+        kind(target, tls=TlsOptions(**{name: str(pems / file) for name, file in files.items()}))
 
 
 def test_ssl_context_is_verified_by_default() -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -18,6 +18,12 @@ from serving.runtime.session import INLINE_OPTIONS, SavedModelSession
 from serving.server.api.predict import spec_field
 from tests.conformance.models import wait_for_file
 from tests.serving.live import wait_for
+
+if TYPE_CHECKING:
+    _Handler = grpc.GenericRpcHandler[bytes, bytes]
+else:
+    # Generic in its stub alone.
+    _Handler = grpc.GenericRpcHandler
 
 v1 = tf.compat.v1
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -120,14 +126,14 @@ def request_of(inputs: Mapping[str, Any], signature: str = "", model: str = "m")
 
 
 @dataclass
-class Behind(grpc.GenericRpcHandler):
+class Behind(_Handler):
     """Replaces the server in Python: refuses Predict with its own message, and has methods of other kinds."""
 
     seen: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
-    def service(self, handler_call_details: Any) -> Any:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
         method = handler_call_details.method
         self.seen.append(method)
         self.metadata = dict(handler_call_details.invocation_metadata)

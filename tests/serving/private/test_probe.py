@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -72,10 +73,10 @@ def test_without_the_profiler_the_server_goes_on(
 
 
 def test_without_watches_the_health_service_answers_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    added: list[grpc.GenericRpcHandler] = []
+    added: list[grpc.GenericRpcHandler[Any, Any]] = []
 
     class Server:
-        def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler]) -> None:
+        def add_generic_rpc_handlers(self, handlers: "tuple[grpc.GenericRpcHandler[Any, Any]]") -> None:
             added.extend(handlers)
 
     monkeypatch.setattr(_server, "_stream_response_in_pool", lambda: None)

@@ -71,7 +71,10 @@ def rows(model: Path) -> SavedModelServable:
 
 def request(number: int, count: int = 1, width: int = 2) -> predict_pb2.PredictRequest:
     words = [["é" if number % 2 else "글"] * width] * count
-    return request_of({"x": np.full((count, 1 + number % 3), number, np.float32), "words": words})
+    made: predict_pb2.PredictRequest = request_of(
+        {"x": np.full((count, 1 + number % 3), number, np.float32), "words": words}
+    )
+    return made
 
 
 def check(number: int, response: predict_pb2.PredictResponse, count: int = 1, width: int = 2) -> int:

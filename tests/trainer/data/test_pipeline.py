@@ -169,7 +169,7 @@ def test_nothing_is_learned_from_held_out_interactions(tiny: Dataset, tmp_path_f
     pairs = {(user, item) for user, item in held_out.select("user_id", "item_id").iter_rows()}
     for batch in data.batches(start=0, stop=data.steps_per_epoch):
         for kind in ("positives", "observed"):
-            for user, item in zip(batch[kind]["user"].numpy(), batch[kind]["item"].numpy(), strict=True):  # type: ignore[literal-required]
+            for user, item in zip(batch[kind]["user"].numpy(), batch[kind]["item"].numpy(), strict=True):
                 assert user == 0 or (vocabulary.users[user - 1], catalogue.item_ids[item]) not in pairs
     expected = Counter(parts.train["item_id"])
     assert {catalogue.item_ids[row]: int(count) for row, count in enumerate(data.item_counts) if count} == dict(

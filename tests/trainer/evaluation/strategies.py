@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from hypothesis import strategies as st
 
 from trainer.evaluation.metrics.item_sets import ItemSets
@@ -12,7 +13,7 @@ from trainer.evaluation.metrics.item_sets import ItemSets
 class Problem:
     """Scores with many ties, some -inf; disjoint training and test items."""
 
-    scores: np.ndarray
+    scores: npt.NDArray[np.floating]
     train: list[set[int]]
     test: list[set[int]]
 

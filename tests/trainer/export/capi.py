@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 _DTYPES = {1: np.float32, 3: np.int32, 9: np.int64, 10: np.bool_}  # tensorflow/core/framework/types.proto
 _STRING = 7
@@ -116,7 +117,7 @@ def _places(graph: ctypes.c_void_p, names: list[str]) -> Any:
     return places
 
 
-def _to_tensor(value: np.ndarray) -> ctypes.c_void_p:
+def _to_tensor(value: npt.NDArray[Any]) -> ctypes.c_void_p:
     shape = (ctypes.c_int64 * value.ndim)(*value.shape)
     texts = value.dtype.kind == "S"
     kind = _STRING if texts else next(number for number, dtype in _DTYPES.items() if dtype == value.dtype)
@@ -133,7 +134,7 @@ def _to_tensor(value: np.ndarray) -> ctypes.c_void_p:
     return tensor
 
 
-def _from_tensor(tensor: ctypes.c_void_p) -> np.ndarray:
+def _from_tensor(tensor: ctypes.c_void_p) -> npt.NDArray[Any]:
     shape = [_TF.TF_Dim(tensor, axis) for axis in range(_TF.TF_NumDims(tensor))]
     kind, data = _TF.TF_TensorType(tensor), _TF.TF_TensorData(tensor)
     if kind != _STRING:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the graph's operations)
-from tensorflow_serving.apis import predict_pb2
+
+from serving.protos import predict_pb2
 
 _ENTRIES = 20_000
 _LONG = 1_500_000

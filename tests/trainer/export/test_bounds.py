@@ -170,7 +170,7 @@ def test_parts_hold_every_text_once() -> None:
         tf.debugging.Assert((total - longest <= 1_536) | (total <= 3_584), [sizes])
         return tf.cast(tf.stack([sizes, tf.strings.length(languages)], axis=1), tf.float32)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def in_parts(texts: tf.Tensor) -> tf.Tensor:
         return encode_in_parts(encode, 2, texts, texts)
 

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the graph's operations)
@@ -29,7 +31,7 @@ from trainer.runs import Run
 from trainer.training.fit import fit
 
 pytestmark = pytest.mark.usefixtures("cache")
-Answer = dict[str, np.ndarray]
+Answer = dict[str, npt.NDArray[Any]]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
@@ -121,7 +122,7 @@ def _ranker(model: Recommender) -> CatalogueRanker:
     return CatalogueRanker(model, model.items, {"retrieval": 1.0}, candidates=_ITEMS + 1)
 
 
-def _expected(model: Recommender) -> tuple[list[str], np.ndarray]:
+def _expected(model: Recommender) -> tuple[list[str], npt.NDArray[np.float32]]:
     """The ten best items of an unknown user with a history, and their scores."""
     requests = Requests.of_histories(UserItems.of_lists([_HISTORY]))
     rows, scores, _ = _ranker(model).parts(requests)
@@ -295,7 +296,7 @@ def test_the_graph_prepares_what_is_typed(run: Run, ask: Callable[..., Answer]) 
 def test_the_language_of_a_request_chooses_the_steps(ask: Callable[..., Answer], model: Recommender) -> None:
     items = [model.items.catalogue.item_ids[:20]]
 
-    def predictions(query: str, language: str) -> np.ndarray:
+    def predictions(query: str, language: str) -> npt.NDArray[np.float32]:
         # Heads see the query's vector alone; shared letters count as they are typed.
         answer = ask("rank", query=[query], language=[language], item_ids=items)
         return np.stack([answer[head.output][0] for head in model.heads])

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +95,7 @@ def ops(version: Path) -> set[str]:
     return found
 
 
-def mixed_batch(size: int) -> dict[str, npt.NDArray]:
+def mixed_batch(size: int) -> dict[str, npt.NDArray[Any]]:
     """A mixed batch: a user, a history, texts in several languages, filters, nothing at all."""
     lines = [
         {"user_id": "u3", "k": 10},
@@ -124,7 +125,7 @@ def mixed_batch(size: int) -> dict[str, npt.NDArray]:
     )
 
 
-def in_python(version: Path, signature: str, inputs: dict[str, npt.NDArray]) -> dict[str, npt.NDArray]:
+def in_python(version: Path, signature: str, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     function = tf.saved_model.load(str(version)).signatures[signature]
     given = {
         name: tf.constant(value.tolist() if value.dtype.kind == "S" else value, name=name)
@@ -134,8 +135,8 @@ def in_python(version: Path, signature: str, inputs: dict[str, npt.NDArray]) -> 
 
 
 def by_c_api(
-    version: Path, signature: str, inputs: dict[str, npt.NDArray], folder: Path, libraries: list[str]
-) -> "subprocess.CompletedProcess[str] | dict[str, npt.NDArray]":
+    version: Path, signature: str, inputs: dict[str, npt.NDArray[Any]], folder: Path, libraries: list[str]
+) -> "subprocess.CompletedProcess[str] | dict[str, npt.NDArray[Any]]":
     """Answers by alias, or what the failed process left."""
     model = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
     definition = model.meta_graphs[0].signature_def[signature]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
@@ -14,9 +15,13 @@ from trainer.text.lexical import LexicalIndex
 _ITEMS, _WIDTH, _LABELS = 2_000, 16, 6
 _COUNT = 20
 
+# Rows -> which of them are allowed.
+Keep = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
 
-def _unit(matrix: np.ndarray) -> np.ndarray:
-    return (matrix / np.linalg.norm(matrix, axis=-1, keepdims=True)).astype(np.float32)
+
+def _unit(matrix: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    unit: npt.NDArray[np.float32] = (matrix / np.linalg.norm(matrix, axis=-1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,7 @@ def queries(search: TextSearch) -> TextQueries:
     return search.read(tf.constant(sentences), tf.constant(texts))
 
 
-def _some(keep: Callable[[np.ndarray], np.ndarray]) -> Callable[[tf.Tensor], tf.Tensor]:
+def _some(keep: Keep) -> Callable[[tf.Tensor], tf.Tensor]:
     mask = tf.constant(keep(np.arange(_ITEMS)))
     return lambda lines: tf.tile(mask[tf.newaxis], [tf.size(lines), 1])
 
@@ -65,7 +70,7 @@ def _some(keep: Callable[[np.ndarray], np.ndarray]) -> Callable[[tf.Tensor], tf.
     ids=["all", "a third", "few", "one", "none"],
 )
 def test_lists_bring_up_what_exact_search_answers(
-    search: TextSearch, indexed: IndexedTextRetrieval, queries: TextQueries, keep: Callable[[np.ndarray], np.ndarray]
+    search: TextSearch, indexed: IndexedTextRetrieval, queries: TextQueries, keep: Keep
 ) -> None:
     allowed = _some(keep)
     rows, _ = ExactTextRetrieval(search).search(queries, tf.constant(_COUNT), allowed)

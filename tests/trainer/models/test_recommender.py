@@ -15,6 +15,7 @@ from trainer.data.vocabulary import Vocabulary
 from trainer.models.assembly import load_recommender, make_item_table, make_recommender
 from trainer.models.ranking import RankingModel, blend
 from trainer.models.recommender import Recommender
+from trainer.models.settings import RankingConfig
 from trainer.runs import Run
 
 _NO_CHANCE = {"user_dropout": 0.0, "history_dropout": 0.0, "feature_dropout": 0.0, "history_length": 8}
@@ -111,9 +112,7 @@ def test_ranking_loss_skips_unknown_labels_and_scales_ratings() -> None:
     np.testing.assert_allclose(named["probability_like"][0], 1 / (1 + np.exp(-0.3)), rtol=1e-5)
 
 
-def tiny_config_ranking():  # type: ignore[no-untyped-def]
-    from trainer.models.settings import RankingConfig
-
+def tiny_config_ranking() -> RankingConfig:
     return RankingConfig(hidden=[8])
 
 

@@ -1,6 +1,7 @@
 """The scores of text search against NumPy, and the bound on what the towers may change."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
@@ -20,9 +21,12 @@ from trainer.text.lexical import LexicalIndex
 _ITEMS, _WIDTH, _LABELS = 40, 24, 5
 _WEIGHTS = SearchWeights(categories=1.5, lexical=0.4, popularity=0.1, towers=0.2)
 
+_Floats = npt.NDArray[np.float32]
 
-def _unit(matrix: np.ndarray) -> np.ndarray:
-    return (matrix / np.linalg.norm(matrix, axis=-1, keepdims=True)).astype(np.float32)
+
+def _unit(matrix: npt.NDArray[np.float64]) -> _Floats:
+    unit: _Floats = (matrix / np.linalg.norm(matrix, axis=-1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 @pytest.fixture(scope="module")
@@ -44,21 +48,21 @@ def features() -> SearchFeatures:
 
 
 @pytest.fixture(scope="module")
-def towers() -> np.ndarray:
+def towers() -> _Floats:
     return np.random.default_rng(1).normal(size=(_ITEMS, 6)).astype(np.float32)
 
 
-def _search(features: SearchFeatures, towers: np.ndarray, weights: SearchWeights = _WEIGHTS) -> TextSearch:
+def _search(features: SearchFeatures, towers: _Floats, weights: SearchWeights = _WEIGHTS) -> TextSearch:
     return TextSearch(features, weights, _WIDTH, tf.constant(towers))
 
 
-def _queries(search: TextSearch) -> tuple[np.ndarray, list[str], TextQueries]:
+def _queries(search: TextSearch) -> tuple[_Floats, list[str], TextQueries]:
     sentences = _unit(np.random.default_rng(2).normal(size=(4, _WIDTH)))
     texts = ["item 3 of kind 3", "kind 5", "", "무엇이든"]
     return sentences, texts, search.read(tf.constant(2.0 * sentences), tf.constant(texts))
 
 
-def _expected(features: SearchFeatures, sentences: np.ndarray, texts: list[str]) -> np.ndarray:
+def _expected(features: SearchFeatures, sentences: _Floats, texts: list[str]) -> _Floats:
     named = sentences @ features.text.T + 0.4 * features.lexical(tf.constant(texts)).numpy() ** 2
     described = np.zeros_like(named)
     for query, sentence in enumerate(sentences):
@@ -67,16 +71,17 @@ def _expected(features: SearchFeatures, sentences: np.ndarray, texts: list[str])
             own = [label for label in labels if label >= 0]
             similar = sum(max(0.0, float(sentence @ features.labels[label])) for label in own)
             described[query, item] = share * similar / max(1, len(own)) ** 0.5
-    return named + 1.5 * described + 0.1 * features.popularity
+    fit: _Floats = named + 1.5 * described + 0.1 * features.popularity
+    return fit
 
 
-def test_the_fit_is_the_sum_of_its_parts(features: SearchFeatures, towers: np.ndarray) -> None:
+def test_the_fit_is_the_sum_of_its_parts(features: SearchFeatures, towers: _Floats) -> None:
     search = _search(features, towers)
     sentences, texts, queries = _queries(search)
     np.testing.assert_allclose(search.scores(queries).numpy(), _expected(features, sentences, texts), atol=1e-5)
 
 
-def test_some_items_are_scored_as_among_all(features: SearchFeatures, towers: np.ndarray) -> None:
+def test_some_items_are_scored_as_among_all(features: SearchFeatures, towers: _Floats) -> None:
     search = _search(features, towers)
     _, _, queries = _queries(search)
     every = search.scores(queries).numpy()
@@ -88,14 +93,14 @@ def test_some_items_are_scored_as_among_all(features: SearchFeatures, towers: np
     np.testing.assert_allclose(found, np.take_along_axis(every, rows, axis=1), atol=1e-5)
 
 
-def test_index_vectors_give_meaning_and_popularity(features: SearchFeatures, towers: np.ndarray) -> None:
+def test_index_vectors_give_meaning_and_popularity(features: SearchFeatures, towers: _Floats) -> None:
     search = _search(features, towers)
     sentences, _, queries = _queries(search)
     products = tf.matmul(search.index_query(queries), search.index_vectors(), transpose_b=True).numpy()
     np.testing.assert_allclose(products, sentences @ features.text.T + 0.1 * features.popularity, atol=1e-5)
 
 
-def test_fewer_directions_keep_the_most_of_the_products(features: SearchFeatures, towers: np.ndarray) -> None:
+def test_fewer_directions_keep_the_most_of_the_products(features: SearchFeatures, towers: _Floats) -> None:
     vectors, projection = features.projected(8)
     assert vectors.shape == (_ITEMS, 8)
     _, _, directions = np.linalg.svd(features.text.astype(np.float64))
@@ -103,7 +108,7 @@ def test_fewer_directions_keep_the_most_of_the_products(features: SearchFeatures
     np.testing.assert_allclose(vectors @ projection.T, kept @ directions[:8], atol=1e-4)
 
 
-def test_towers_are_counted_in_deviations_over_the_whole_catalogue(towers: np.ndarray) -> None:
+def test_towers_are_counted_in_deviations_over_the_whole_catalogue(towers: _Floats) -> None:
     queries = np.random.default_rng(3).normal(size=(5, 6)).astype(np.float32)
     products = queries @ towers.T
     expected = (products - products.mean(axis=1, keepdims=True)) / products.std(axis=1, keepdims=True)
@@ -113,9 +118,7 @@ def test_towers_are_counted_in_deviations_over_the_whole_catalogue(towers: np.nd
     assert not nothing.numpy().any()
 
 
-def test_towers_move_an_item_within_their_weight_and_in_their_order(
-    features: SearchFeatures, towers: np.ndarray
-) -> None:
+def test_towers_move_an_item_within_their_weight_and_in_their_order(features: SearchFeatures, towers: _Floats) -> None:
     search = _search(features, towers)
     fit = np.random.default_rng(4).normal(size=(2, 7)).astype(np.float32)
     queries = 100.0 * np.random.default_rng(5).normal(size=(2, 6)).astype(np.float32)
@@ -128,7 +131,7 @@ def test_towers_move_an_item_within_their_weight_and_in_their_order(
     np.testing.assert_array_equal(off.reorder(tf.constant(fit), tf.constant(queries), tf.constant(candidates)), fit)
 
 
-def test_parts_without_weight_do_not_count(features: SearchFeatures, towers: np.ndarray) -> None:
+def test_parts_without_weight_do_not_count(features: SearchFeatures, towers: _Floats) -> None:
     search = _search(features, towers, SearchWeights(0.0, 0.0, 0.0, 0.0))
     sentences, _, queries = _queries(search)
     np.testing.assert_allclose(search.scores(queries).numpy(), sentences @ features.text.T, atol=1e-5)

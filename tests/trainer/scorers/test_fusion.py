@@ -29,7 +29,7 @@ def test_scores_are_sums_of_the_parts_scores(used: tuple[int, ...]) -> None:
     draws = np.random.default_rng(2)
     every = _scorers()
     linear, content, popularity = (every[place] if place in used else None for place in range(3))
-    fusion = Fusion(4, linear=linear, content=content, popularity=popularity)  # type: ignore[arg-type]
+    fusion = Fusion(4, linear=linear, content=content, popularity=popularity)
     towers, ids = draws.normal(size=(6, 4)).astype(np.float32), tf.range(1, 7)
     features: ItemFeatures = {  # type: ignore[typeddict-item]
         "neighbours": tf.zeros([6, 0]),

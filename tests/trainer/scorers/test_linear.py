@@ -1,6 +1,7 @@
 """The linear item-item model against its closed form written out, and its part in both towers."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
@@ -22,7 +23,7 @@ _USERS = [[0, 1, 2], [0, 1], [1, 2, 3], [3, 4], [0, 4], [2]]
 _HISTORIES = UserItems.of_lists(_USERS)
 
 
-def _similarity(size: int, regularization: float) -> np.ndarray:
+def _similarity(size: int, regularization: float) -> npt.NDArray[np.float64]:
     """Partial correlations, by solving one regularised system per item."""
     matrix = np.zeros((len(_USERS), size))
     for user, items in enumerate(_USERS):
@@ -103,7 +104,7 @@ def test_an_unknown_catalogue_separates_its_items_as_much_as_the_known_one() -> 
     table, signs = fit_linear(_HISTORIES, 5, rank=5, regularization=2.0)
     means = np.random.default_rng(3).dirichlet(np.ones(5), size=7).astype(np.float32) @ table
 
-    def apart(vectors: np.ndarray) -> float:
+    def apart(vectors: npt.NDArray[np.float32]) -> float:
         """Each item alone as a history: standard deviation of its scores, root mean square over the items."""
         return float(np.sqrt(np.mean([np.var(vectors @ (signs * item)) for item in vectors])))
 

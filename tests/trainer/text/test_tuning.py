@@ -14,6 +14,7 @@ from trainer.text.encoder import trunk_handle
 from trainer.text.muse import Muse
 from trainer.text.settings import TextConfig
 from trainer.text.tuning import MuseHead, parameter_counts, serving_encoder, text_features, trained_part
+from trainer.text.vectors import Vectors
 from trainer.text.weights import MuseWeights
 
 PARTIAL = ("adapters", "lora", "last")
@@ -24,7 +25,7 @@ def _text(mode: str, **settings: Any) -> TextConfig:
 
 
 @pytest.fixture(scope="module")
-def pooled(cache: Path) -> np.ndarray:
+def pooled(cache: Path) -> Vectors:
     features = text_features(SENTENCES, _text("lora"))
     assert features is not None
     return features
@@ -36,7 +37,7 @@ def _move(part: tf.keras.layers.Layer, seed: int = 3) -> None:
         weight.assign_add(rng.normal(scale=0.05, size=weight.shape).astype(np.float32))
 
 
-def test_before_training_every_mode_gives_the_frozen_vectors(pooled: np.ndarray, google_muse: Muse) -> None:
+def test_before_training_every_mode_gives_the_frozen_vectors(pooled: Vectors, google_muse: Muse) -> None:
     part = trained_part(_text("last", layers=4))
     assert isinstance(part, MuseHead)
     frozen = part(tf.constant(pooled)).numpy()
@@ -47,7 +48,7 @@ def test_before_training_every_mode_gives_the_frozen_vectors(pooled: np.ndarray,
         np.testing.assert_array_equal(tuned(tf.constant(pooled)).numpy(), frozen)
 
 
-def test_the_head_is_the_network_of_the_documentation(pooled: np.ndarray, weights: MuseWeights) -> None:
+def test_the_head_is_the_network_of_the_documentation(pooled: Vectors, weights: MuseWeights) -> None:
     """By hand in NumPy, LoRA's update as W + alpha / r A B."""
     part = trained_part(_text("lora", rank=2, alpha=3.0))
     assert isinstance(part, MuseHead)
@@ -94,7 +95,7 @@ def test_frozen_trains_nothing() -> None:
 
 
 @pytest.mark.parametrize("mode", PARTIAL)
-def test_gradients_reach_what_is_trained_and_nothing_else(mode: str, pooled: np.ndarray) -> None:
+def test_gradients_reach_what_is_trained_and_nothing_else(mode: str, pooled: Vectors) -> None:
     part = trained_part(_text(mode))
     assert part is not None
     part(tf.constant(pooled))
@@ -110,7 +111,7 @@ def test_gradients_reach_what_is_trained_and_nothing_else(mode: str, pooled: np.
 
 
 @pytest.mark.parametrize("mode", PARTIAL)
-def test_the_served_encoder_reads_strings_as_the_trained_part_reads_features(mode: str, pooled: np.ndarray) -> None:
+def test_the_served_encoder_reads_strings_as_the_trained_part_reads_features(mode: str, pooled: Vectors) -> None:
     text = _text(mode)
     part = trained_part(text)
     assert isinstance(part, MuseHead)
@@ -122,7 +123,7 @@ def test_the_served_encoder_reads_strings_as_the_trained_part_reads_features(mod
     np.testing.assert_allclose(served(tf.constant(SENTENCES)).numpy(), moved, atol=1e-5)
 
 
-def test_merging_lora_leaves_no_factors(pooled: np.ndarray) -> None:
+def test_merging_lora_leaves_no_factors(pooled: Vectors) -> None:
     part = trained_part(_text("lora"))
     assert isinstance(part, MuseHead)
     part(tf.constant(pooled))

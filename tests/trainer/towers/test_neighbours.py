@@ -1,6 +1,7 @@
 """Neighbours' weights against loops over pairs, and how the tower uses them."""
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 import tensorflow as tf
@@ -16,8 +17,10 @@ from trainer.models.settings import NeighboursConfig
 from trainer.towers import neighbours
 from trainer.towers.neighbours import Content, NeighbourIds, neighbour_weights
 
+_Floats = npt.NDArray[np.float32]
 
-def _catalogue(size: int, seed: int, languages: list[str]) -> tuple[Catalogue, np.ndarray, np.ndarray]:
+
+def _catalogue(size: int, seed: int, languages: list[str]) -> tuple[Catalogue, _Floats, _Floats]:
     random = np.random.default_rng(seed)
     labels = ["Drama", "코미디", "SF"]
     categories = np.full((size, 2), -1, np.int32)
@@ -39,12 +42,14 @@ def _catalogue(size: int, seed: int, languages: list[str]) -> tuple[Catalogue, n
     return catalogue, vectors, random.normal(size=(3, 6)).astype(np.float32)
 
 
-def _cosine(first: np.ndarray, second: np.ndarray) -> float:
+def _cosine(first: _Floats, second: _Floats) -> float:
     norms = np.linalg.norm(first) * np.linalg.norm(second)
     return float(first @ second / norms) if norms else 0.0
 
 
-def _expected(target: Content, source: Content, own: np.ndarray, config: NeighboursConfig) -> np.ndarray:
+def _expected(
+    target: Content, source: Content, own: npt.NDArray[np.int32], config: NeighboursConfig
+) -> npt.NDArray[np.float64]:
     size, known = len(target.text), len(source.text)
     similarity = np.full((size, known), -np.inf)
     for row in range(size):
@@ -63,7 +68,8 @@ def _expected(target: Content, source: Content, own: np.ndarray, config: Neighbo
     by_column = [np.mean(sorted(line[there])[-10:]) for line, there in zip(similarity.T, finite.T, strict=True)]
     logits = (similarity - np.array(by_row)[:, None] / 2 - np.array(by_column) / 2) / config.temperature
     exponentials = np.exp(logits)
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    shares: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return shares
 
 
 def test_weights_are_a_softmax_over_content() -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 from scipy.optimize import minimize_scalar
@@ -20,8 +21,10 @@ from trainer.models.settings import RankingConfig
 from trainer.runs import Run
 from trainer.training.calibration import calibrate, fit_calibration
 
+_Floats = npt.NDArray[np.float64]
 
-def _drawn(temperature: float, bias: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+
+def _drawn(temperature: float, bias: float, count: int = 20_000) -> tuple[_Floats, _Floats]:
     rng = np.random.default_rng(11)
     logits = rng.normal(scale=2.0, size=count)
     return logits, (rng.random(count) < 1 / (1 + np.exp(-(logits / temperature + bias)))).astype(float)

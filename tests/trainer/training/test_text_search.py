@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
@@ -21,9 +22,11 @@ from trainer.training.text_search import _KEPT, _ValidationQueries, choose_searc
 
 pytestmark = pytest.mark.usefixtures("cache")
 
+Validation = tuple[CatalogueRanker, HoldOut, npt.NDArray[np.int64]]
+
 
 @pytest.fixture(scope="module")
-def validation(tiny_run: Run) -> tuple[CatalogueRanker, HoldOut, np.ndarray]:
+def validation(tiny_run: Run) -> Validation:
     dataset = tiny_run.dataset()
     catalogue = Catalogue.from_dataset(dataset)
     vocabulary = Vocabulary.load(tiny_run.vocabulary)
@@ -45,9 +48,7 @@ def test_a_run_records_weights_that_were_offered(tiny_run: Run) -> None:
         assert chosen[field] in getattr(tiny_run.config.model.search, setting)
 
 
-def test_the_choice_is_the_best_that_keeps_what_the_encoder_finds(
-    tiny_run: Run, validation: tuple[CatalogueRanker, HoldOut, np.ndarray]
-) -> None:
+def test_the_choice_is_the_best_that_keeps_what_the_encoder_finds(tiny_run: Run, validation: Validation) -> None:
     ranker, hold_out, counts = validation
     lists: dict[str, Sequence[float]] = {
         "category_weights": [0.0, 2.0],
@@ -69,14 +70,14 @@ def test_the_choice_is_the_best_that_keeps_what_the_encoder_finds(
                 assert np.log(np.maximum(best.ndcg, 1e-6)).mean() >= np.log(np.maximum(other.ndcg, 1e-6)).mean() - 1e-9
 
 
-def test_the_same_seed_chooses_the_same(tiny_run: Run, validation: tuple[CatalogueRanker, HoldOut, np.ndarray]) -> None:
+def test_the_same_seed_chooses_the_same(tiny_run: Run, validation: Validation) -> None:
     ranker, hold_out, counts = validation
     first, second = (choose_search_weights(tiny_run.config, ranker, counts, hold_out) for _ in range(2))
     assert asdict(first) == asdict(second)
 
 
 def test_queries_are_of_held_out_items_and_bar_what_serving_bars(
-    validation: tuple[CatalogueRanker, HoldOut, np.ndarray],
+    validation: Validation,
 ) -> None:
     _, hold_out, _ = validation
     users, rows = hold_out.sample_positives(1_000, np.random.default_rng(0))
@@ -106,7 +107,7 @@ def test_queries_are_of_held_out_items_and_bar_what_serving_bars(
 )
 def test_weights_are_evaluated_by_the_order_in_which_text_search_answers(
     tiny_run: Run,
-    validation: tuple[CatalogueRanker, HoldOut, np.ndarray],
+    validation: Validation,
     weights: SearchWeights,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
@@ -53,7 +54,7 @@ def _config(market: Dataset, source: Run, mode: str = "frozen", **training: obje
     return finetune_config(config, source)
 
 
-def _shared(run: Run) -> dict[str, np.ndarray]:
+def _shared(run: Run) -> dict[str, npt.NDArray[np.float32]]:
     """The weights of a run that are not id vectors, by position."""
     return {
         name: weight.numpy()
@@ -79,7 +80,7 @@ def test_two_models_of_one_process_share_every_weight_but_vectors_of_ids(tiny_ru
             np.testing.assert_array_equal(names[name].numpy(), weight.numpy())
 
 
-class _Parts(tf.keras.Model):  # type: ignore[misc]
+class _Parts(tf.keras.Model):
     """What belongs to one market besides its id vectors."""
 
     def __init__(self, events: dict[str, float | None]) -> None:

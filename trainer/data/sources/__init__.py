@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from trainer.config.base import Settings
 from trainer.data.dataset import Dataset
 from trainer.data.faults import DatasetError
 from trainer.data.settings import DatasetSource, Source
@@ -83,7 +84,7 @@ def prepare(source: Source) -> Dataset:
     return replace(made, path=path)
 
 
-def _key(source: Any, adapter: _Adapter) -> str:
+def _key(source: Settings, adapter: _Adapter) -> str:
     digest = hashlib.sha256(f"{adapter.version}\n{source.model_dump_json()}\n".encode())
     digest.update(contents(adapter.inputs(source)).encode())
     return digest.hexdigest()[:16]

@@ -166,7 +166,7 @@ def _texts(values: list[Any], column: _Column, name: str, path: Path, lines: lis
     return texts
 
 
-def _array(texts: list[str | None], name: str, path: Path, lines: list[int]) -> Any:
+def _array(texts: list[str | None], name: str, path: Path, lines: list[int]) -> pa.Array:
     try:
         return pa.array(texts, pa.string())
     except UnicodeEncodeError:
@@ -181,7 +181,7 @@ def _array(texts: list[str | None], name: str, path: Path, lines: list[int]) -> 
         raise
 
 
-def _text(value: Any, column: _Column, name: str, path: Path, line: int) -> str | None:
+def _text(value: object, column: _Column, name: str, path: Path, line: int) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):

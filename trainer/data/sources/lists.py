@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
@@ -113,13 +113,13 @@ def parse(text: str) -> list[str] | None:
     return _tokens(_PYTHON if text[1:].lstrip().startswith("'") else _POSTGRES, text[1:-1])
 
 
-def _entries(parsed: Any) -> list[str] | None:
+def _entries(parsed: object) -> list[str] | None:
     if not isinstance(parsed, list) or any(isinstance(entry, (list, dict)) for entry in parsed):
         return None
     return [_spell(entry) for entry in parsed if entry is not None]
 
 
-def _spell(entry: Any) -> str:
+def _spell(entry: object) -> str:
     if isinstance(entry, bool):
         return "true" if entry else "false"
     return entry if isinstance(entry, str) else str(entry)

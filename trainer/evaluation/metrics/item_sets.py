@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
 
@@ -65,8 +66,8 @@ class ItemSets:
         return cls.from_pairs(np.repeat(np.arange(len(rows)), lengths), items, num_users=len(rows), num_items=num_items)
 
     @classmethod
-    def from_csr(cls, matrix: Any) -> Self:
-        """From anything with `indptr`, `indices` and `shape`, such as `scipy.sparse.csr_matrix`.
+    def from_csr(cls, matrix: scipy.sparse.csr_matrix) -> Self:
+        """From a matrix in compressed sparse rows.
 
         Stored entries count as members regardless of their value.
         """

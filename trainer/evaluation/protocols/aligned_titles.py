@@ -1,6 +1,7 @@
 """Alignment of translations in a trained model's spaces: accuracy@1 as in P4, on given pairs."""
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
@@ -33,7 +34,7 @@ def aligned_titles(model: Recommender, vocabulary: Vocabulary, text: TextConfig,
     found: dict[str, float] = {}
     for tags in pairs.language_pairs():
         sides = pairs.of_languages(*tags)
-        vectors: dict[str, list[np.ndarray]] = {}
+        vectors: dict[str, list[npt.NDArray[np.float32]]] = {}
         for tag, texts in zip(tags, sides, strict=True):
             inputs = text_inputs(texts, [tag] * len(texts), text)
             parts: dict[str, list[tf.Tensor]] = {}

@@ -1,10 +1,11 @@
 """The metric used for early stopping, read from a run's events."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from serving.protos import tensor_pb2
 from trainer.evaluation.report.curves import Curve
 from trainer.runs import Run
 
@@ -24,7 +25,7 @@ def validation_curve(run: Run) -> Curve | None:
     return None
 
 
-def _scalar(proto: Any) -> float:
+def _scalar(proto: tensor_pb2.TensorProto) -> float:
     if proto.tensor_content:
         return float(np.frombuffer(proto.tensor_content, np.float32)[0])
     return float(proto.float_val[0])

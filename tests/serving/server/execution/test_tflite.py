@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
@@ -92,7 +93,7 @@ def _refused(servable: Any, signature: str, inputs: Mapping[str, Any]) -> Status
     return caught.value
 
 
-def _float_rows(count: int) -> np.ndarray[Any, Any]:
+def _float_rows(count: int) -> npt.NDArray[np.float32]:
     return np.random.default_rng(count).normal(size=(count, 4)).astype(np.float32)
 
 

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from scipy.stats import percentileofscore
@@ -130,7 +131,7 @@ def test_an_empty_list_scores_nothing_and_has_no_popularity() -> None:
         (np.array([[0.0, 1.0]]), (1,), "float64"),
     ],
 )
-def test_malformed_rankings_are_refused(rankings: np.ndarray, ks: tuple[int, ...], message: str) -> None:
+def test_malformed_rankings_are_refused(rankings: npt.NDArray[np.int64], ks: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ranking_metrics(rankings, ItemSets.from_lists([[0]], num_items=5), ks=ks)
 

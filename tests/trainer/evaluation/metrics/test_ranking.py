@@ -1,4 +1,5 @@
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,7 +61,7 @@ def test_blocks_change_nothing(limit: int, monkeypatch: pytest.MonkeyPatch) -> N
     excluded = [rng.choice(6, size=rng.integers(0, 4), replace=False).tolist() for _ in range(23)]
     blocks = []
 
-    def score(users: slice) -> np.ndarray:
+    def score(users: slice) -> npt.NDArray[np.float32]:
         blocks.append(users.stop - users.start)
         return scores[users]
 
@@ -87,7 +88,9 @@ def test_nan_names_the_user_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> N
         (np.zeros((2, 3)), ItemSets.empty(2, 4), 1, r"\[2, 3\], exclude is \[2, 4\]"),
     ],
 )
-def test_wrong_shapes_are_refused(scores: np.ndarray, exclude: ItemSets | None, k: int, message: str) -> None:
+def test_wrong_shapes_are_refused(
+    scores: npt.NDArray[np.floating], exclude: ItemSets | None, k: int, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         top_k(scores, exclude, k)
 

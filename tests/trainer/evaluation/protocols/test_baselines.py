@@ -2,6 +2,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tests.trainer.evaluation import oracles
@@ -44,7 +45,7 @@ def _split(rows: list[tuple[int, int, float, int]], least: float) -> Parts:
     )
 
 
-def _ease(train: ItemSets, weight: float) -> np.ndarray:
+def _ease(train: ItemSets, weight: float) -> npt.NDArray[np.float64]:
     """Steck (2019), Embarrassingly Shallow Autoencoders for Sparse Data, equation 8."""
     matrix = np.zeros((train.num_users, train.num_items))
     matrix[train.users(), train.indices] = 1

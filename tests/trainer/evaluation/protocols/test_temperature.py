@@ -1,6 +1,7 @@
 """Cold and warm items ranked within their own group, against loops over users."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from trainer.evaluation.metrics.item_sets import ItemSets
@@ -11,7 +12,7 @@ from trainer.evaluation.protocols.temperature import with_groups_alone
 _USERS, _ITEMS = 7, 12
 
 
-def _problem(trained: np.ndarray | None) -> tuple[RankingProblem, np.ndarray]:
+def _problem(trained: npt.NDArray[np.bool_] | None) -> tuple[RankingProblem, npt.NDArray[np.float64]]:
     random = np.random.default_rng(5)
     relevant = random.random((_USERS, _ITEMS)) < 0.4
     relevant[0] = False
@@ -30,9 +31,10 @@ def test_each_group_is_ranked_without_the_other() -> None:
     trained = np.arange(_ITEMS) % 3 != 0
     problem, scores = _problem(trained)
 
-    def rank(mask: np.ndarray) -> np.ndarray:
+    def rank(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         order = np.argsort(-np.where(mask, scores, -np.inf), axis=1)
-        return np.where(np.take_along_axis(np.broadcast_to(mask, scores.shape), order, axis=1), order, -1)
+        there = np.take_along_axis(np.broadcast_to(mask, scores.shape), order, axis=1)
+        return np.where(there, order, np.int64(-1))
 
     report = compare(problem, "모델", rank(np.ones(_ITEMS, bool)), baselines={}, seconds=0.0)
     found = with_groups_alone(report, problem, rank)
@@ -61,6 +63,7 @@ def test_a_group_without_test_items_is_left_out() -> None:
 
 def test_the_trained_items_must_be_known() -> None:
     problem, scores = _problem(None)
-    report = compare(problem, "모델", np.argsort(-scores, axis=1), baselines={}, seconds=0.0)
+    order = np.argsort(-scores, axis=1)
+    report = compare(problem, "모델", order, baselines={}, seconds=0.0)
     with pytest.raises(ValueError, match="trained_items"):
-        with_groups_alone(report, problem, lambda _: scores)
+        with_groups_alone(report, problem, lambda _: order)

@@ -13,7 +13,8 @@ def _ndcg(lists: JudgedLists, k: int) -> Floats:
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])
     gain: Floats = lists.hits[:, :k] @ discounts
-    return gain / ideal[lists.possible(k)]
+    shares: Floats = gain / ideal[lists.possible(k)]
+    return shares
 
 
 METRIC = RankingMetric(

@@ -7,7 +7,8 @@ from trainer.evaluation.metrics.definition import Floats, JudgedLists, RankingMe
 
 def _reciprocal_rank(lists: JudgedLists, k: int) -> Floats:
     # The first hit has the largest value.
-    return np.where(lists.hits[:, :k], 1.0 / np.arange(1, k + 1), 0.0).max(axis=1, initial=0.0)
+    best: Floats = np.where(lists.hits[:, :k], 1.0 / np.arange(1, k + 1), 0.0).max(axis=1, initial=0.0)
+    return best
 
 
 METRIC = RankingMetric(

@@ -22,13 +22,13 @@ class Classifications(_message.Message):
     __slots__ = ("classes",)
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     classes: _containers.RepeatedCompositeFieldContainer[Class]
-    def __init__(self, classes: _Optional[_Iterable[_Union[Class, _Mapping]]] = ...) -> None: ...
+    def __init__(self, classes: _Optional[_Iterable[_Union[Class, _Mapping[str, object]]]] = ...) -> None: ...
 
 class ClassificationResult(_message.Message):
     __slots__ = ("classifications",)
     CLASSIFICATIONS_FIELD_NUMBER: _ClassVar[int]
     classifications: _containers.RepeatedCompositeFieldContainer[Classifications]
-    def __init__(self, classifications: _Optional[_Iterable[_Union[Classifications, _Mapping]]] = ...) -> None: ...
+    def __init__(self, classifications: _Optional[_Iterable[_Union[Classifications, _Mapping[str, object]]]] = ...) -> None: ...
 
 class ClassificationRequest(_message.Message):
     __slots__ = ("model_spec", "input")
@@ -36,7 +36,7 @@ class ClassificationRequest(_message.Message):
     INPUT_FIELD_NUMBER: _ClassVar[int]
     model_spec: _model_pb2.ModelSpec
     input: _input_pb2.Input
-    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping]] = ..., input: _Optional[_Union[_input_pb2.Input, _Mapping]] = ...) -> None: ...
+    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping[str, object]]] = ..., input: _Optional[_Union[_input_pb2.Input, _Mapping[str, object]]] = ...) -> None: ...
 
 class ClassificationResponse(_message.Message):
     __slots__ = ("model_spec", "result")
@@ -44,4 +44,4 @@ class ClassificationResponse(_message.Message):
     RESULT_FIELD_NUMBER: _ClassVar[int]
     model_spec: _model_pb2.ModelSpec
     result: ClassificationResult
-    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping]] = ..., result: _Optional[_Union[ClassificationResult, _Mapping]] = ...) -> None: ...
+    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping[str, object]]] = ..., result: _Optional[_Union[ClassificationResult, _Mapping[str, object]]] = ...) -> None: ...

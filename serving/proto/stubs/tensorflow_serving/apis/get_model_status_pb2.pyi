@@ -15,7 +15,7 @@ class GetModelStatusRequest(_message.Message):
     __slots__ = ("model_spec",)
     MODEL_SPEC_FIELD_NUMBER: _ClassVar[int]
     model_spec: _model_pb2.ModelSpec
-    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping]] = ...) -> None: ...
+    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping[str, object]]] = ...) -> None: ...
 
 class ModelVersionStatus(_message.Message):
     __slots__ = ("version", "state", "status")
@@ -39,10 +39,10 @@ class ModelVersionStatus(_message.Message):
     version: int
     state: int
     status: _status_pb2.StatusProto
-    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[int, str]] = ..., status: _Optional[_Union[_status_pb2.StatusProto, _Mapping]] = ...) -> None: ...
+    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[int, str]] = ..., status: _Optional[_Union[_status_pb2.StatusProto, _Mapping[str, object]]] = ...) -> None: ...
 
 class GetModelStatusResponse(_message.Message):
     __slots__ = ("model_version_status",)
     MODEL_VERSION_STATUS_FIELD_NUMBER: _ClassVar[int]
     model_version_status: _containers.RepeatedCompositeFieldContainer[ModelVersionStatus]
-    def __init__(self, model_version_status: _Optional[_Iterable[_Union[ModelVersionStatus, _Mapping]]] = ...) -> None: ...
+    def __init__(self, model_version_status: _Optional[_Iterable[_Union[ModelVersionStatus, _Mapping[str, object]]]] = ...) -> None: ...

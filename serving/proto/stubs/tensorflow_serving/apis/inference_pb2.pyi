@@ -18,7 +18,7 @@ class InferenceTask(_message.Message):
     METHOD_NAME_FIELD_NUMBER: _ClassVar[int]
     model_spec: _model_pb2.ModelSpec
     method_name: str
-    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping]] = ..., method_name: _Optional[str] = ...) -> None: ...
+    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping[str, object]]] = ..., method_name: _Optional[str] = ...) -> None: ...
 
 class InferenceResult(_message.Message):
     __slots__ = ("model_spec", "classification_result", "regression_result")
@@ -28,7 +28,7 @@ class InferenceResult(_message.Message):
     model_spec: _model_pb2.ModelSpec
     classification_result: _classification_pb2.ClassificationResult
     regression_result: _regression_pb2.RegressionResult
-    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping]] = ..., classification_result: _Optional[_Union[_classification_pb2.ClassificationResult, _Mapping]] = ..., regression_result: _Optional[_Union[_regression_pb2.RegressionResult, _Mapping]] = ...) -> None: ...
+    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping[str, object]]] = ..., classification_result: _Optional[_Union[_classification_pb2.ClassificationResult, _Mapping[str, object]]] = ..., regression_result: _Optional[_Union[_regression_pb2.RegressionResult, _Mapping[str, object]]] = ...) -> None: ...
 
 class MultiInferenceRequest(_message.Message):
     __slots__ = ("tasks", "input")
@@ -36,10 +36,10 @@ class MultiInferenceRequest(_message.Message):
     INPUT_FIELD_NUMBER: _ClassVar[int]
     tasks: _containers.RepeatedCompositeFieldContainer[InferenceTask]
     input: _input_pb2.Input
-    def __init__(self, tasks: _Optional[_Iterable[_Union[InferenceTask, _Mapping]]] = ..., input: _Optional[_Union[_input_pb2.Input, _Mapping]] = ...) -> None: ...
+    def __init__(self, tasks: _Optional[_Iterable[_Union[InferenceTask, _Mapping[str, object]]]] = ..., input: _Optional[_Union[_input_pb2.Input, _Mapping[str, object]]] = ...) -> None: ...
 
 class MultiInferenceResponse(_message.Message):
     __slots__ = ("results",)
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[InferenceResult]
-    def __init__(self, results: _Optional[_Iterable[_Union[InferenceResult, _Mapping]]] = ...) -> None: ...
+    def __init__(self, results: _Optional[_Iterable[_Union[InferenceResult, _Mapping[str, object]]]] = ...) -> None: ...

@@ -13,7 +13,7 @@ class ExampleList(_message.Message):
     __slots__ = ("examples",)
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     examples: _containers.RepeatedCompositeFieldContainer[_example_pb2.Example]
-    def __init__(self, examples: _Optional[_Iterable[_Union[_example_pb2.Example, _Mapping]]] = ...) -> None: ...
+    def __init__(self, examples: _Optional[_Iterable[_Union[_example_pb2.Example, _Mapping[str, object]]]] = ...) -> None: ...
 
 class ExampleListWithContext(_message.Message):
     __slots__ = ("examples", "context")
@@ -21,7 +21,7 @@ class ExampleListWithContext(_message.Message):
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     examples: _containers.RepeatedCompositeFieldContainer[_example_pb2.Example]
     context: _example_pb2.Example
-    def __init__(self, examples: _Optional[_Iterable[_Union[_example_pb2.Example, _Mapping]]] = ..., context: _Optional[_Union[_example_pb2.Example, _Mapping]] = ...) -> None: ...
+    def __init__(self, examples: _Optional[_Iterable[_Union[_example_pb2.Example, _Mapping[str, object]]]] = ..., context: _Optional[_Union[_example_pb2.Example, _Mapping[str, object]]] = ...) -> None: ...
 
 class Input(_message.Message):
     __slots__ = ("example_list", "example_list_with_context")
@@ -29,4 +29,4 @@ class Input(_message.Message):
     EXAMPLE_LIST_WITH_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     example_list: ExampleList
     example_list_with_context: ExampleListWithContext
-    def __init__(self, example_list: _Optional[_Union[ExampleList, _Mapping]] = ..., example_list_with_context: _Optional[_Union[ExampleListWithContext, _Mapping]] = ...) -> None: ...
+    def __init__(self, example_list: _Optional[_Union[ExampleList, _Mapping[str, object]]] = ..., example_list_with_context: _Optional[_Union[ExampleListWithContext, _Mapping[str, object]]] = ...) -> None: ...

@@ -16,7 +16,7 @@ class ReloadConfigRequest(_message.Message):
     METRIC_NAMES_FIELD_NUMBER: _ClassVar[int]
     config: _model_server_config_pb2.ModelServerConfig
     metric_names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, config: _Optional[_Union[_model_server_config_pb2.ModelServerConfig, _Mapping]] = ..., metric_names: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, config: _Optional[_Union[_model_server_config_pb2.ModelServerConfig, _Mapping[str, object]]] = ..., metric_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReloadConfigResponse(_message.Message):
     __slots__ = ("status", "metric")
@@ -24,7 +24,7 @@ class ReloadConfigResponse(_message.Message):
     METRIC_FIELD_NUMBER: _ClassVar[int]
     status: _status_pb2.StatusProto
     metric: _containers.RepeatedCompositeFieldContainer[Metric]
-    def __init__(self, status: _Optional[_Union[_status_pb2.StatusProto, _Mapping]] = ..., metric: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ...) -> None: ...
+    def __init__(self, status: _Optional[_Union[_status_pb2.StatusProto, _Mapping[str, object]]] = ..., metric: _Optional[_Iterable[_Union[Metric, _Mapping[str, object]]]] = ...) -> None: ...
 
 class Metric(_message.Message):
     __slots__ = ("name", "int64_value_increase")

@@ -20,7 +20,7 @@ class ClassifyLog(_message.Message):
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: _classification_pb2.ClassificationRequest
     response: _classification_pb2.ClassificationResponse
-    def __init__(self, request: _Optional[_Union[_classification_pb2.ClassificationRequest, _Mapping]] = ..., response: _Optional[_Union[_classification_pb2.ClassificationResponse, _Mapping]] = ...) -> None: ...
+    def __init__(self, request: _Optional[_Union[_classification_pb2.ClassificationRequest, _Mapping[str, object]]] = ..., response: _Optional[_Union[_classification_pb2.ClassificationResponse, _Mapping[str, object]]] = ...) -> None: ...
 
 class RegressLog(_message.Message):
     __slots__ = ("request", "response")
@@ -28,7 +28,7 @@ class RegressLog(_message.Message):
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: _regression_pb2.RegressionRequest
     response: _regression_pb2.RegressionResponse
-    def __init__(self, request: _Optional[_Union[_regression_pb2.RegressionRequest, _Mapping]] = ..., response: _Optional[_Union[_regression_pb2.RegressionResponse, _Mapping]] = ...) -> None: ...
+    def __init__(self, request: _Optional[_Union[_regression_pb2.RegressionRequest, _Mapping[str, object]]] = ..., response: _Optional[_Union[_regression_pb2.RegressionResponse, _Mapping[str, object]]] = ...) -> None: ...
 
 class PredictLog(_message.Message):
     __slots__ = ("request", "response")
@@ -36,7 +36,7 @@ class PredictLog(_message.Message):
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: _predict_pb2.PredictRequest
     response: _predict_pb2.PredictResponse
-    def __init__(self, request: _Optional[_Union[_predict_pb2.PredictRequest, _Mapping]] = ..., response: _Optional[_Union[_predict_pb2.PredictResponse, _Mapping]] = ...) -> None: ...
+    def __init__(self, request: _Optional[_Union[_predict_pb2.PredictRequest, _Mapping[str, object]]] = ..., response: _Optional[_Union[_predict_pb2.PredictResponse, _Mapping[str, object]]] = ...) -> None: ...
 
 class PredictStreamedLog(_message.Message):
     __slots__ = ("request", "response")
@@ -44,7 +44,7 @@ class PredictStreamedLog(_message.Message):
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: _containers.RepeatedCompositeFieldContainer[_predict_pb2.PredictRequest]
     response: _containers.RepeatedCompositeFieldContainer[_predict_pb2.PredictResponse]
-    def __init__(self, request: _Optional[_Iterable[_Union[_predict_pb2.PredictRequest, _Mapping]]] = ..., response: _Optional[_Iterable[_Union[_predict_pb2.PredictResponse, _Mapping]]] = ...) -> None: ...
+    def __init__(self, request: _Optional[_Iterable[_Union[_predict_pb2.PredictRequest, _Mapping[str, object]]]] = ..., response: _Optional[_Iterable[_Union[_predict_pb2.PredictResponse, _Mapping[str, object]]]] = ...) -> None: ...
 
 class MultiInferenceLog(_message.Message):
     __slots__ = ("request", "response")
@@ -52,7 +52,7 @@ class MultiInferenceLog(_message.Message):
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: _inference_pb2.MultiInferenceRequest
     response: _inference_pb2.MultiInferenceResponse
-    def __init__(self, request: _Optional[_Union[_inference_pb2.MultiInferenceRequest, _Mapping]] = ..., response: _Optional[_Union[_inference_pb2.MultiInferenceResponse, _Mapping]] = ...) -> None: ...
+    def __init__(self, request: _Optional[_Union[_inference_pb2.MultiInferenceRequest, _Mapping[str, object]]] = ..., response: _Optional[_Union[_inference_pb2.MultiInferenceResponse, _Mapping[str, object]]] = ...) -> None: ...
 
 class SessionRunLog(_message.Message):
     __slots__ = ("request", "response")
@@ -60,7 +60,7 @@ class SessionRunLog(_message.Message):
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: _session_service_pb2.SessionRunRequest
     response: _session_service_pb2.SessionRunResponse
-    def __init__(self, request: _Optional[_Union[_session_service_pb2.SessionRunRequest, _Mapping]] = ..., response: _Optional[_Union[_session_service_pb2.SessionRunResponse, _Mapping]] = ...) -> None: ...
+    def __init__(self, request: _Optional[_Union[_session_service_pb2.SessionRunRequest, _Mapping[str, object]]] = ..., response: _Optional[_Union[_session_service_pb2.SessionRunResponse, _Mapping[str, object]]] = ...) -> None: ...
 
 class PredictionLog(_message.Message):
     __slots__ = ("log_metadata", "classify_log", "regress_log", "predict_log", "predict_streamed_log", "multi_inference_log", "session_run_log")
@@ -78,4 +78,4 @@ class PredictionLog(_message.Message):
     predict_streamed_log: PredictStreamedLog
     multi_inference_log: MultiInferenceLog
     session_run_log: SessionRunLog
-    def __init__(self, log_metadata: _Optional[_Union[_logging_pb2.LogMetadata, _Mapping]] = ..., classify_log: _Optional[_Union[ClassifyLog, _Mapping]] = ..., regress_log: _Optional[_Union[RegressLog, _Mapping]] = ..., predict_log: _Optional[_Union[PredictLog, _Mapping]] = ..., predict_streamed_log: _Optional[_Union[PredictStreamedLog, _Mapping]] = ..., multi_inference_log: _Optional[_Union[MultiInferenceLog, _Mapping]] = ..., session_run_log: _Optional[_Union[SessionRunLog, _Mapping]] = ...) -> None: ...
+    def __init__(self, log_metadata: _Optional[_Union[_logging_pb2.LogMetadata, _Mapping[str, object]]] = ..., classify_log: _Optional[_Union[ClassifyLog, _Mapping[str, object]]] = ..., regress_log: _Optional[_Union[RegressLog, _Mapping[str, object]]] = ..., predict_log: _Optional[_Union[PredictLog, _Mapping[str, object]]] = ..., predict_streamed_log: _Optional[_Union[PredictStreamedLog, _Mapping[str, object]]] = ..., multi_inference_log: _Optional[_Union[MultiInferenceLog, _Mapping[str, object]]] = ..., session_run_log: _Optional[_Union[SessionRunLog, _Mapping[str, object]]] = ...) -> None: ...

@@ -20,7 +20,7 @@ class RegressionResult(_message.Message):
     __slots__ = ("regressions",)
     REGRESSIONS_FIELD_NUMBER: _ClassVar[int]
     regressions: _containers.RepeatedCompositeFieldContainer[Regression]
-    def __init__(self, regressions: _Optional[_Iterable[_Union[Regression, _Mapping]]] = ...) -> None: ...
+    def __init__(self, regressions: _Optional[_Iterable[_Union[Regression, _Mapping[str, object]]]] = ...) -> None: ...
 
 class RegressionRequest(_message.Message):
     __slots__ = ("model_spec", "input")
@@ -28,7 +28,7 @@ class RegressionRequest(_message.Message):
     INPUT_FIELD_NUMBER: _ClassVar[int]
     model_spec: _model_pb2.ModelSpec
     input: _input_pb2.Input
-    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping]] = ..., input: _Optional[_Union[_input_pb2.Input, _Mapping]] = ...) -> None: ...
+    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping[str, object]]] = ..., input: _Optional[_Union[_input_pb2.Input, _Mapping[str, object]]] = ...) -> None: ...
 
 class RegressionResponse(_message.Message):
     __slots__ = ("model_spec", "result")
@@ -36,4 +36,4 @@ class RegressionResponse(_message.Message):
     RESULT_FIELD_NUMBER: _ClassVar[int]
     model_spec: _model_pb2.ModelSpec
     result: RegressionResult
-    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping]] = ..., result: _Optional[_Union[RegressionResult, _Mapping]] = ...) -> None: ...
+    def __init__(self, model_spec: _Optional[_Union[_model_pb2.ModelSpec, _Mapping[str, object]]] = ..., result: _Optional[_Union[RegressionResult, _Mapping[str, object]]] = ...) -> None: ...

@@ -31,7 +31,7 @@ class FileSystemStoragePathSourceConfig(_message.Message):
         latest: FileSystemStoragePathSourceConfig.ServableVersionPolicy.Latest
         all: FileSystemStoragePathSourceConfig.ServableVersionPolicy.All
         specific: FileSystemStoragePathSourceConfig.ServableVersionPolicy.Specific
-        def __init__(self, latest: _Optional[_Union[FileSystemStoragePathSourceConfig.ServableVersionPolicy.Latest, _Mapping]] = ..., all: _Optional[_Union[FileSystemStoragePathSourceConfig.ServableVersionPolicy.All, _Mapping]] = ..., specific: _Optional[_Union[FileSystemStoragePathSourceConfig.ServableVersionPolicy.Specific, _Mapping]] = ...) -> None: ...
+        def __init__(self, latest: _Optional[_Union[FileSystemStoragePathSourceConfig.ServableVersionPolicy.Latest, _Mapping[str, object]]] = ..., all: _Optional[_Union[FileSystemStoragePathSourceConfig.ServableVersionPolicy.All, _Mapping[str, object]]] = ..., specific: _Optional[_Union[FileSystemStoragePathSourceConfig.ServableVersionPolicy.Specific, _Mapping[str, object]]] = ...) -> None: ...
     class ServableToMonitor(_message.Message):
         __slots__ = ("servable_name", "base_path", "servable_version_policy")
         SERVABLE_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -40,7 +40,7 @@ class FileSystemStoragePathSourceConfig(_message.Message):
         servable_name: str
         base_path: str
         servable_version_policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy
-        def __init__(self, servable_name: _Optional[str] = ..., base_path: _Optional[str] = ..., servable_version_policy: _Optional[_Union[FileSystemStoragePathSourceConfig.ServableVersionPolicy, _Mapping]] = ...) -> None: ...
+        def __init__(self, servable_name: _Optional[str] = ..., base_path: _Optional[str] = ..., servable_version_policy: _Optional[_Union[FileSystemStoragePathSourceConfig.ServableVersionPolicy, _Mapping[str, object]]] = ...) -> None: ...
     SERVABLES_FIELD_NUMBER: _ClassVar[int]
     FILE_SYSTEM_POLL_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     FAIL_IF_ZERO_VERSIONS_AT_STARTUP_FIELD_NUMBER: _ClassVar[int]
@@ -49,4 +49,4 @@ class FileSystemStoragePathSourceConfig(_message.Message):
     file_system_poll_wait_seconds: int
     fail_if_zero_versions_at_startup: bool
     servable_versions_always_present: bool
-    def __init__(self, servables: _Optional[_Iterable[_Union[FileSystemStoragePathSourceConfig.ServableToMonitor, _Mapping]]] = ..., file_system_poll_wait_seconds: _Optional[int] = ..., fail_if_zero_versions_at_startup: _Optional[bool] = ..., servable_versions_always_present: _Optional[bool] = ...) -> None: ...
+    def __init__(self, servables: _Optional[_Iterable[_Union[FileSystemStoragePathSourceConfig.ServableToMonitor, _Mapping[str, object]]]] = ..., file_system_poll_wait_seconds: _Optional[int] = ..., fail_if_zero_versions_at_startup: _Optional[bool] = ..., servable_versions_always_present: _Optional[bool] = ...) -> None: ...

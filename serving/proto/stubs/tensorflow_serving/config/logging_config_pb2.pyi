@@ -37,7 +37,7 @@ class SamplingConfig(_message.Message):
     sampling_rate: float
     per_task_sampling_configs: _containers.RepeatedCompositeFieldContainer[PerTaskSamplingConfig]
     attributes: int
-    def __init__(self, sampling_rate: _Optional[float] = ..., per_task_sampling_configs: _Optional[_Iterable[_Union[PerTaskSamplingConfig, _Mapping]]] = ..., attributes: _Optional[int] = ...) -> None: ...
+    def __init__(self, sampling_rate: _Optional[float] = ..., per_task_sampling_configs: _Optional[_Iterable[_Union[PerTaskSamplingConfig, _Mapping[str, object]]]] = ..., attributes: _Optional[int] = ...) -> None: ...
 
 class LoggingConfig(_message.Message):
     __slots__ = ("log_collector_config", "sampling_config", "custom_logging_config")
@@ -47,4 +47,4 @@ class LoggingConfig(_message.Message):
     log_collector_config: _log_collector_config_pb2.LogCollectorConfig
     sampling_config: SamplingConfig
     custom_logging_config: _any_pb2.Any
-    def __init__(self, log_collector_config: _Optional[_Union[_log_collector_config_pb2.LogCollectorConfig, _Mapping]] = ..., sampling_config: _Optional[_Union[SamplingConfig, _Mapping]] = ..., custom_logging_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+    def __init__(self, log_collector_config: _Optional[_Union[_log_collector_config_pb2.LogCollectorConfig, _Mapping[str, object]]] = ..., sampling_config: _Optional[_Union[SamplingConfig, _Mapping[str, object]]] = ..., custom_logging_config: _Optional[_Union[_any_pb2.Any, _Mapping[str, object]]] = ...) -> None: ...

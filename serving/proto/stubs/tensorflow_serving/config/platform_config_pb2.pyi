@@ -13,7 +13,7 @@ class PlatformConfig(_message.Message):
     __slots__ = ("source_adapter_config",)
     SOURCE_ADAPTER_CONFIG_FIELD_NUMBER: _ClassVar[int]
     source_adapter_config: _any_pb2.Any
-    def __init__(self, source_adapter_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+    def __init__(self, source_adapter_config: _Optional[_Union[_any_pb2.Any, _Mapping[str, object]]] = ...) -> None: ...
 
 class PlatformConfigMap(_message.Message):
     __slots__ = ("platform_configs",)
@@ -23,7 +23,7 @@ class PlatformConfigMap(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: PlatformConfig
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[PlatformConfig, _Mapping]] = ...) -> None: ...
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[PlatformConfig, _Mapping[str, object]]] = ...) -> None: ...
     PLATFORM_CONFIGS_FIELD_NUMBER: _ClassVar[int]
     platform_configs: _containers.MessageMap[str, PlatformConfig]
     def __init__(self, platform_configs: _Optional[_Mapping[str, PlatformConfig]] = ...) -> None: ...

@@ -12,7 +12,7 @@ class Example(_message.Message):
     __slots__ = ("features",)
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     features: _feature_pb2.Features
-    def __init__(self, features: _Optional[_Union[_feature_pb2.Features, _Mapping]] = ...) -> None: ...
+    def __init__(self, features: _Optional[_Union[_feature_pb2.Features, _Mapping[str, object]]] = ...) -> None: ...
 
 class SequenceExample(_message.Message):
     __slots__ = ("context", "feature_lists")
@@ -20,4 +20,4 @@ class SequenceExample(_message.Message):
     FEATURE_LISTS_FIELD_NUMBER: _ClassVar[int]
     context: _feature_pb2.Features
     feature_lists: _feature_pb2.FeatureLists
-    def __init__(self, context: _Optional[_Union[_feature_pb2.Features, _Mapping]] = ..., feature_lists: _Optional[_Union[_feature_pb2.FeatureLists, _Mapping]] = ...) -> None: ...
+    def __init__(self, context: _Optional[_Union[_feature_pb2.Features, _Mapping[str, object]]] = ..., feature_lists: _Optional[_Union[_feature_pb2.FeatureLists, _Mapping[str, object]]] = ...) -> None: ...

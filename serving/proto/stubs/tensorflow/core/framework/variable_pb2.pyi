@@ -51,7 +51,7 @@ class VariableDef(_message.Message):
     trainable: bool
     synchronization: int
     aggregation: int
-    def __init__(self, variable_name: _Optional[str] = ..., initial_value_name: _Optional[str] = ..., initializer_name: _Optional[str] = ..., snapshot_name: _Optional[str] = ..., save_slice_info_def: _Optional[_Union[SaveSliceInfoDef, _Mapping]] = ..., is_resource: _Optional[bool] = ..., trainable: _Optional[bool] = ..., synchronization: _Optional[_Union[int, str]] = ..., aggregation: _Optional[_Union[int, str]] = ...) -> None: ...
+    def __init__(self, variable_name: _Optional[str] = ..., initial_value_name: _Optional[str] = ..., initializer_name: _Optional[str] = ..., snapshot_name: _Optional[str] = ..., save_slice_info_def: _Optional[_Union[SaveSliceInfoDef, _Mapping[str, object]]] = ..., is_resource: _Optional[bool] = ..., trainable: _Optional[bool] = ..., synchronization: _Optional[_Union[int, str]] = ..., aggregation: _Optional[_Union[int, str]] = ...) -> None: ...
 
 class SaveSliceInfoDef(_message.Message):
     __slots__ = ("full_name", "full_shape", "var_offset", "var_shape")

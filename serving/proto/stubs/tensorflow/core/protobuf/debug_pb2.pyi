@@ -30,7 +30,7 @@ class DebugOptions(_message.Message):
     debug_tensor_watch_opts: _containers.RepeatedCompositeFieldContainer[DebugTensorWatch]
     global_step: int
     reset_disk_byte_usage: bool
-    def __init__(self, debug_tensor_watch_opts: _Optional[_Iterable[_Union[DebugTensorWatch, _Mapping]]] = ..., global_step: _Optional[int] = ..., reset_disk_byte_usage: _Optional[bool] = ...) -> None: ...
+    def __init__(self, debug_tensor_watch_opts: _Optional[_Iterable[_Union[DebugTensorWatch, _Mapping[str, object]]]] = ..., global_step: _Optional[int] = ..., reset_disk_byte_usage: _Optional[bool] = ...) -> None: ...
 
 class DebuggedSourceFile(_message.Message):
     __slots__ = ("host", "file_path", "last_modified", "bytes", "lines")
@@ -50,4 +50,4 @@ class DebuggedSourceFiles(_message.Message):
     __slots__ = ("source_files",)
     SOURCE_FILES_FIELD_NUMBER: _ClassVar[int]
     source_files: _containers.RepeatedCompositeFieldContainer[DebuggedSourceFile]
-    def __init__(self, source_files: _Optional[_Iterable[_Union[DebuggedSourceFile, _Mapping]]] = ...) -> None: ...
+    def __init__(self, source_files: _Optional[_Iterable[_Union[DebuggedSourceFile, _Mapping[str, object]]]] = ...) -> None: ...

@@ -24,12 +24,12 @@ class SavedObjectGraph(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: SavedConcreteFunction
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[SavedConcreteFunction, _Mapping]] = ...) -> None: ...
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[SavedConcreteFunction, _Mapping[str, object]]] = ...) -> None: ...
     NODES_FIELD_NUMBER: _ClassVar[int]
     CONCRETE_FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
     nodes: _containers.RepeatedCompositeFieldContainer[SavedObject]
     concrete_functions: _containers.MessageMap[str, SavedConcreteFunction]
-    def __init__(self, nodes: _Optional[_Iterable[_Union[SavedObject, _Mapping]]] = ..., concrete_functions: _Optional[_Mapping[str, SavedConcreteFunction]] = ...) -> None: ...
+    def __init__(self, nodes: _Optional[_Iterable[_Union[SavedObject, _Mapping[str, object]]]] = ..., concrete_functions: _Optional[_Mapping[str, SavedConcreteFunction]] = ...) -> None: ...
 
 class SavedObject(_message.Message):
     __slots__ = ("children", "dependencies", "slot_variables", "user_object", "asset", "function", "variable", "bare_concrete_function", "constant", "resource", "captured_tensor", "saveable_objects", "registered_name", "serialized_user_proto", "registered_saver")
@@ -39,7 +39,7 @@ class SavedObject(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: SaveableObject
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[SaveableObject, _Mapping]] = ...) -> None: ...
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[SaveableObject, _Mapping[str, object]]] = ...) -> None: ...
     CHILDREN_FIELD_NUMBER: _ClassVar[int]
     DEPENDENCIES_FIELD_NUMBER: _ClassVar[int]
     SLOT_VARIABLES_FIELD_NUMBER: _ClassVar[int]
@@ -70,7 +70,7 @@ class SavedObject(_message.Message):
     registered_name: str
     serialized_user_proto: _any_pb2.Any
     registered_saver: str
-    def __init__(self, children: _Optional[_Iterable[_Union[_trackable_object_graph_pb2.TrackableObjectGraph.TrackableObject.ObjectReference, _Mapping]]] = ..., dependencies: _Optional[_Iterable[_Union[_trackable_object_graph_pb2.TrackableObjectGraph.TrackableObject.ObjectReference, _Mapping]]] = ..., slot_variables: _Optional[_Iterable[_Union[_trackable_object_graph_pb2.TrackableObjectGraph.TrackableObject.SlotVariableReference, _Mapping]]] = ..., user_object: _Optional[_Union[SavedUserObject, _Mapping]] = ..., asset: _Optional[_Union[SavedAsset, _Mapping]] = ..., function: _Optional[_Union[SavedFunction, _Mapping]] = ..., variable: _Optional[_Union[SavedVariable, _Mapping]] = ..., bare_concrete_function: _Optional[_Union[SavedBareConcreteFunction, _Mapping]] = ..., constant: _Optional[_Union[SavedConstant, _Mapping]] = ..., resource: _Optional[_Union[SavedResource, _Mapping]] = ..., captured_tensor: _Optional[_Union[CapturedTensor, _Mapping]] = ..., saveable_objects: _Optional[_Mapping[str, SaveableObject]] = ..., registered_name: _Optional[str] = ..., serialized_user_proto: _Optional[_Union[_any_pb2.Any, _Mapping]] = ..., registered_saver: _Optional[str] = ...) -> None: ...
+    def __init__(self, children: _Optional[_Iterable[_Union[_trackable_object_graph_pb2.TrackableObjectGraph.TrackableObject.ObjectReference, _Mapping[str, object]]]] = ..., dependencies: _Optional[_Iterable[_Union[_trackable_object_graph_pb2.TrackableObjectGraph.TrackableObject.ObjectReference, _Mapping[str, object]]]] = ..., slot_variables: _Optional[_Iterable[_Union[_trackable_object_graph_pb2.TrackableObjectGraph.TrackableObject.SlotVariableReference, _Mapping[str, object]]]] = ..., user_object: _Optional[_Union[SavedUserObject, _Mapping[str, object]]] = ..., asset: _Optional[_Union[SavedAsset, _Mapping[str, object]]] = ..., function: _Optional[_Union[SavedFunction, _Mapping[str, object]]] = ..., variable: _Optional[_Union[SavedVariable, _Mapping[str, object]]] = ..., bare_concrete_function: _Optional[_Union[SavedBareConcreteFunction, _Mapping[str, object]]] = ..., constant: _Optional[_Union[SavedConstant, _Mapping[str, object]]] = ..., resource: _Optional[_Union[SavedResource, _Mapping[str, object]]] = ..., captured_tensor: _Optional[_Union[CapturedTensor, _Mapping[str, object]]] = ..., saveable_objects: _Optional[_Mapping[str, SaveableObject]] = ..., registered_name: _Optional[str] = ..., serialized_user_proto: _Optional[_Union[_any_pb2.Any, _Mapping[str, object]]] = ..., registered_saver: _Optional[str] = ...) -> None: ...
 
 class SavedUserObject(_message.Message):
     __slots__ = ("identifier", "version", "metadata")
@@ -80,7 +80,7 @@ class SavedUserObject(_message.Message):
     identifier: str
     version: _versions_pb2.VersionDef
     metadata: str
-    def __init__(self, identifier: _Optional[str] = ..., version: _Optional[_Union[_versions_pb2.VersionDef, _Mapping]] = ..., metadata: _Optional[str] = ...) -> None: ...
+    def __init__(self, identifier: _Optional[str] = ..., version: _Optional[_Union[_versions_pb2.VersionDef, _Mapping[str, object]]] = ..., metadata: _Optional[str] = ...) -> None: ...
 
 class SavedAsset(_message.Message):
     __slots__ = ("asset_file_def_index",)
@@ -94,7 +94,7 @@ class SavedFunction(_message.Message):
     FUNCTION_SPEC_FIELD_NUMBER: _ClassVar[int]
     concrete_functions: _containers.RepeatedScalarFieldContainer[str]
     function_spec: FunctionSpec
-    def __init__(self, concrete_functions: _Optional[_Iterable[str]] = ..., function_spec: _Optional[_Union[FunctionSpec, _Mapping]] = ...) -> None: ...
+    def __init__(self, concrete_functions: _Optional[_Iterable[str]] = ..., function_spec: _Optional[_Union[FunctionSpec, _Mapping[str, object]]] = ...) -> None: ...
 
 class CapturedTensor(_message.Message):
     __slots__ = ("name", "concrete_function")
@@ -112,7 +112,7 @@ class SavedConcreteFunction(_message.Message):
     bound_inputs: _containers.RepeatedScalarFieldContainer[int]
     canonicalized_input_signature: _struct_pb2.StructuredValue
     output_signature: _struct_pb2.StructuredValue
-    def __init__(self, bound_inputs: _Optional[_Iterable[int]] = ..., canonicalized_input_signature: _Optional[_Union[_struct_pb2.StructuredValue, _Mapping]] = ..., output_signature: _Optional[_Union[_struct_pb2.StructuredValue, _Mapping]] = ...) -> None: ...
+    def __init__(self, bound_inputs: _Optional[_Iterable[int]] = ..., canonicalized_input_signature: _Optional[_Union[_struct_pb2.StructuredValue, _Mapping[str, object]]] = ..., output_signature: _Optional[_Union[_struct_pb2.StructuredValue, _Mapping[str, object]]] = ...) -> None: ...
 
 class SavedBareConcreteFunction(_message.Message):
     __slots__ = ("concrete_function_name", "argument_keywords", "allowed_positional_arguments", "function_spec")
@@ -124,7 +124,7 @@ class SavedBareConcreteFunction(_message.Message):
     argument_keywords: _containers.RepeatedScalarFieldContainer[str]
     allowed_positional_arguments: int
     function_spec: FunctionSpec
-    def __init__(self, concrete_function_name: _Optional[str] = ..., argument_keywords: _Optional[_Iterable[str]] = ..., allowed_positional_arguments: _Optional[int] = ..., function_spec: _Optional[_Union[FunctionSpec, _Mapping]] = ...) -> None: ...
+    def __init__(self, concrete_function_name: _Optional[str] = ..., argument_keywords: _Optional[_Iterable[str]] = ..., allowed_positional_arguments: _Optional[int] = ..., function_spec: _Optional[_Union[FunctionSpec, _Mapping[str, object]]] = ...) -> None: ...
 
 class SavedConstant(_message.Message):
     __slots__ = ("operation",)
@@ -150,7 +150,7 @@ class SavedVariable(_message.Message):
     name: str
     device: str
     experimental_distributed_variable_components: _containers.RepeatedCompositeFieldContainer[SavedVariable]
-    def __init__(self, dtype: _Optional[_Union[int, str]] = ..., shape: _Optional[_Union[_tensor_shape_pb2.TensorShapeProto, _Mapping]] = ..., trainable: _Optional[bool] = ..., synchronization: _Optional[_Union[int, str]] = ..., aggregation: _Optional[_Union[int, str]] = ..., name: _Optional[str] = ..., device: _Optional[str] = ..., experimental_distributed_variable_components: _Optional[_Iterable[_Union[SavedVariable, _Mapping]]] = ...) -> None: ...
+    def __init__(self, dtype: _Optional[_Union[int, str]] = ..., shape: _Optional[_Union[_tensor_shape_pb2.TensorShapeProto, _Mapping[str, object]]] = ..., trainable: _Optional[bool] = ..., synchronization: _Optional[_Union[int, str]] = ..., aggregation: _Optional[_Union[int, str]] = ..., name: _Optional[str] = ..., device: _Optional[str] = ..., experimental_distributed_variable_components: _Optional[_Iterable[_Union[SavedVariable, _Mapping[str, object]]]] = ...) -> None: ...
 
 class FunctionSpec(_message.Message):
     __slots__ = ("fullargspec", "is_method", "input_signature", "jit_compile")
@@ -170,7 +170,7 @@ class FunctionSpec(_message.Message):
     is_method: bool
     input_signature: _struct_pb2.StructuredValue
     jit_compile: int
-    def __init__(self, fullargspec: _Optional[_Union[_struct_pb2.StructuredValue, _Mapping]] = ..., is_method: _Optional[bool] = ..., input_signature: _Optional[_Union[_struct_pb2.StructuredValue, _Mapping]] = ..., jit_compile: _Optional[_Union[int, str]] = ...) -> None: ...
+    def __init__(self, fullargspec: _Optional[_Union[_struct_pb2.StructuredValue, _Mapping[str, object]]] = ..., is_method: _Optional[bool] = ..., input_signature: _Optional[_Union[_struct_pb2.StructuredValue, _Mapping[str, object]]] = ..., jit_compile: _Optional[_Union[int, str]] = ...) -> None: ...
 
 class SavedResource(_message.Message):
     __slots__ = ("device",)

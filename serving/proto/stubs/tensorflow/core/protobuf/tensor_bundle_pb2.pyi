@@ -27,7 +27,7 @@ class BundleHeaderProto(_message.Message):
     num_shards: int
     endianness: int
     version: _versions_pb2.VersionDef
-    def __init__(self, num_shards: _Optional[int] = ..., endianness: _Optional[_Union[int, str]] = ..., version: _Optional[_Union[_versions_pb2.VersionDef, _Mapping]] = ...) -> None: ...
+    def __init__(self, num_shards: _Optional[int] = ..., endianness: _Optional[_Union[int, str]] = ..., version: _Optional[_Union[_versions_pb2.VersionDef, _Mapping[str, object]]] = ...) -> None: ...
 
 class BundleEntryProto(_message.Message):
     __slots__ = ("dtype", "shape", "shard_id", "offset", "size", "crc32c", "slices")
@@ -45,4 +45,4 @@ class BundleEntryProto(_message.Message):
     size: int
     crc32c: int
     slices: _containers.RepeatedCompositeFieldContainer[_tensor_slice_pb2.TensorSliceProto]
-    def __init__(self, dtype: _Optional[_Union[int, str]] = ..., shape: _Optional[_Union[_tensor_shape_pb2.TensorShapeProto, _Mapping]] = ..., shard_id: _Optional[int] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ..., crc32c: _Optional[int] = ..., slices: _Optional[_Iterable[_Union[_tensor_slice_pb2.TensorSliceProto, _Mapping]]] = ...) -> None: ...
+    def __init__(self, dtype: _Optional[_Union[int, str]] = ..., shape: _Optional[_Union[_tensor_shape_pb2.TensorShapeProto, _Mapping[str, object]]] = ..., shard_id: _Optional[int] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ..., crc32c: _Optional[int] = ..., slices: _Optional[_Iterable[_Union[_tensor_slice_pb2.TensorSliceProto, _Mapping[str, object]]]] = ...) -> None: ...

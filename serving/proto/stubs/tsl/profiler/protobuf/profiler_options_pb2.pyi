@@ -43,7 +43,7 @@ class ProfileOptions(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: ProfileOptions.AdvancedConfigValue
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[ProfileOptions.AdvancedConfigValue, _Mapping]] = ...) -> None: ...
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[ProfileOptions.AdvancedConfigValue, _Mapping[str, object]]] = ...) -> None: ...
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DEVICE_TYPE_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_DATASET_OPS_FIELD_NUMBER: _ClassVar[int]
@@ -70,7 +70,7 @@ class ProfileOptions(_message.Message):
     trace_options: ProfileOptions.TraceOptions
     advanced_configuration: _containers.MessageMap[str, ProfileOptions.AdvancedConfigValue]
     raise_error_on_start_failure: bool
-    def __init__(self, version: _Optional[int] = ..., device_type: _Optional[_Union[int, str]] = ..., include_dataset_ops: _Optional[bool] = ..., host_tracer_level: _Optional[int] = ..., device_tracer_level: _Optional[int] = ..., python_tracer_level: _Optional[int] = ..., enable_hlo_proto: _Optional[bool] = ..., start_timestamp_ns: _Optional[int] = ..., duration_ms: _Optional[int] = ..., repository_path: _Optional[str] = ..., trace_options: _Optional[_Union[ProfileOptions.TraceOptions, _Mapping]] = ..., advanced_configuration: _Optional[_Mapping[str, ProfileOptions.AdvancedConfigValue]] = ..., raise_error_on_start_failure: _Optional[bool] = ...) -> None: ...
+    def __init__(self, version: _Optional[int] = ..., device_type: _Optional[_Union[int, str]] = ..., include_dataset_ops: _Optional[bool] = ..., host_tracer_level: _Optional[int] = ..., device_tracer_level: _Optional[int] = ..., python_tracer_level: _Optional[int] = ..., enable_hlo_proto: _Optional[bool] = ..., start_timestamp_ns: _Optional[int] = ..., duration_ms: _Optional[int] = ..., repository_path: _Optional[str] = ..., trace_options: _Optional[_Union[ProfileOptions.TraceOptions, _Mapping[str, object]]] = ..., advanced_configuration: _Optional[_Mapping[str, ProfileOptions.AdvancedConfigValue]] = ..., raise_error_on_start_failure: _Optional[bool] = ...) -> None: ...
 
 class RemoteProfilerSessionManagerOptions(_message.Message):
     __slots__ = ("profiler_options", "service_addresses", "session_creation_timestamp_ns", "max_session_duration_ms", "delay_ms")
@@ -84,4 +84,4 @@ class RemoteProfilerSessionManagerOptions(_message.Message):
     session_creation_timestamp_ns: int
     max_session_duration_ms: int
     delay_ms: int
-    def __init__(self, profiler_options: _Optional[_Union[ProfileOptions, _Mapping]] = ..., service_addresses: _Optional[_Iterable[str]] = ..., session_creation_timestamp_ns: _Optional[int] = ..., max_session_duration_ms: _Optional[int] = ..., delay_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, profiler_options: _Optional[_Union[ProfileOptions, _Mapping[str, object]]] = ..., service_addresses: _Optional[_Iterable[str]] = ..., session_creation_timestamp_ns: _Optional[int] = ..., max_session_duration_ms: _Optional[int] = ..., delay_ms: _Optional[int] = ...) -> None: ...
