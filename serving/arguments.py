@@ -6,13 +6,17 @@ class Options:
 """
 
 import argparse
-from dataclasses import field, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import Field, field, fields
+from typing import Any, ClassVar, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-T = TypeVar("T", bound="DataclassInstance")
+class Dataclass(Protocol):
+    """Any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+T = TypeVar("T", bound=Dataclass)
 
 
 def argument(*flags: str, **settings: object) -> Any:  # noqa: ANN401  as for dataclasses.field: the field's own type
@@ -25,7 +29,7 @@ def argument(*flags: str, **settings: object) -> Any:  # noqa: ANN401  as for da
     return field(metadata={"flags": flags, "settings": settings})
 
 
-def add_arguments(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", kind: "type[DataclassInstance]") -> None:
+def add_arguments(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", kind: type[Dataclass]) -> None:
     """Adds the fields of ``kind`` in their order; each must be an `argument`."""
     for each in fields(kind):
         flags: tuple[str, ...] = each.metadata["flags"]

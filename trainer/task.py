@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.console import Console
 from rich.logging import RichHandler
 
-from serving.arguments import add_arguments, argument, options_of
+from serving.arguments import Dataclass, add_arguments, argument, options_of
 from trainer import __version__, interrupts
 from trainer.config.loading import load_config
 from trainer.errors import BabelrecError
@@ -25,8 +25,6 @@ from trainer.files import cache_root
 from trainer.storage import explain
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from trainer.evaluation.report.contents import EvaluationReport
     from trainer.runs import Run
 
@@ -34,7 +32,7 @@ _config = partial(argument, "--config", type=Path, required=True, metavar="YAML"
 _overrides = partial(argument, "--set", action="append", default=[], metavar="KEY=VALUE")
 _run_dir = partial(argument, "--run-dir", type=Path, required=True, metavar="DIR")
 _OVERRIDE = "override a setting, for example training.epochs=3; may be repeated"
-_T = TypeVar("_T", bound="DataclassInstance")
+_T = TypeVar("_T", bound=Dataclass)
 _LOG = logging.getLogger("trainer")
 
 

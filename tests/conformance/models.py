@@ -148,7 +148,7 @@ def export_multi(directory: Path) -> Path:
                 tf.TensorSpec([None], tf.string, "tag"),
             ]
         )
-        def __call__(self, signal: Any, count: Any, tag: Any) -> _Tensors:
+        def __call__(self, signal: tf.Tensor, count: tf.Tensor, tag: tf.Tensor) -> _Tensors:
             total = tf.squeeze(signal @ self.weights, 1) * tf.cast(count, tf.float32)
             return {
                 "total": total,
@@ -158,20 +158,20 @@ def export_multi(directory: Path) -> Path:
             }
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
-        def positive(self, x: Any) -> _Tensors:
+        def positive(self, x: tf.Tensor) -> _Tensors:
             tf.debugging.assert_positive(x, "x must be positive")
             return {"y": tf.math.log(x)}
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "path")])
-        def read(self, path: Any) -> _Tensors:
+        def read(self, path: tf.Tensor) -> _Tensors:
             return {"content": tf.io.read_file(path[0])}
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
-        def two_sizes(self, x: Any) -> _Tensors:
+        def two_sizes(self, x: tf.Tensor) -> _Tensors:
             return {"all": x, "first": x[:1]}
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
-        def scalar(self, x: Any) -> _Tensors:
+        def scalar(self, x: tf.Tensor) -> _Tensors:
             return {"sum": tf.reduce_sum(x)}
 
     model = Multi()
@@ -273,7 +273,7 @@ def export_counters(directory: Path) -> Path:
         examples = v1.placeholder(tf.string, [None], name="examples")
         rows = tf.fill([tf.size(examples), 1], 1.0)
 
-        def counted(method: str, value: Any) -> Any:
+        def counted(method: str, value: object) -> Any:
             with tf.control_dependencies([counts[method].assign_add(1)]):
                 return tf.identity(value)
 
@@ -343,7 +343,7 @@ def export_tflite(directory: Path) -> Path:
             self.factor = tf.Variable(factor)
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
-        def __call__(self, x: Any) -> _Tensors:
+        def __call__(self, x: tf.Tensor) -> _Tensors:
             return {"y": x * self.factor}
 
     model, lite = Times(2.0), Times(3.0)

@@ -156,7 +156,7 @@ class Target:
         self,
         method: str,
         path: str,
-        body: Any = None,
+        body: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """An HTTP request; a body other than bytes, text or None is sent as JSON."""
@@ -170,7 +170,7 @@ class Target:
         finally:
             connection.close()
 
-    def post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: object) -> Any:
         """The JSON response to a good REST request."""
         answer = self.rest("POST", path, body)
         assert answer.status == 200, answer
@@ -302,7 +302,7 @@ def predict_request(
     return request
 
 
-def tensor(values: Any, dtype: Any = None) -> Any:
+def tensor(values: object, dtype: object = None) -> Any:
     """A TensorProto of values; floats are single precision unless ``dtype`` says otherwise."""
     if dtype is None and not hasattr(values, "dtype"):
         dtype = tf.float32 if _first(values) is float else None
@@ -345,7 +345,7 @@ class Predicts(Protocol):
 
 
 @contextmanager
-def held(target: Predicts, folder: Path, model: str = "gate", rows: int = 1, **options: Any) -> Iterator["Held"]:
+def held(target: Predicts, folder: Path, model: str = "gate", rows: int = 1, **options: object) -> Iterator["Held"]:
     """A request that is inside the model until it is released."""
     request = Held(target, folder, model, rows, **options)
     try:
@@ -384,7 +384,7 @@ def _command() -> list[str]:
     return shlex.split(COMMAND) if COMMAND else [sys.executable, "-m", "serving.server"]
 
 
-def _first(values: Any) -> type:
+def _first(values: object) -> type:
     while isinstance(values, list | tuple) and values:
         values = values[0]
     return type(values)

@@ -89,7 +89,7 @@ def test_any_document(server: Target, model: str, verb: str, document: dict[str,
 
 @_LIMITS
 @given(model=_MODELS, signature=_SIGNATURES, key=st.sampled_from(["instances", "inputs"]), value=_JSON)
-def test_any_value(server: Target, model: str, signature: str, key: str, value: Any) -> None:
+def test_any_value(server: Target, model: str, signature: str, key: str, value: object) -> None:
     body = json.dumps({"signature_name": signature, key: value})
     answer = server.rest("POST", f"/v1/models/{model}:predict", body)
     assert answer.status < 500, answer

@@ -18,7 +18,7 @@ from tests.conformance.server import SECONDS, Server, Target, failure
 _Code = grpc.StatusCode
 
 
-def example(**features: Any) -> tf.train.Example:
+def example(**features: object) -> tf.train.Example:
     made = tf.train.Example()
     for name, value in features.items():
         values = value if isinstance(value, list) else [value]
@@ -41,19 +41,19 @@ def _fill(request: Any, examples: list[Any], context: Any = None) -> Any:
     return request
 
 
-def classification(model: str, signature: str, examples: list[Any], context: Any = None) -> Any:
+def classification(model: str, signature: str, examples: list[Any], context: object = None) -> Any:
     request = classification_pb2.ClassificationRequest()
     request.model_spec.name, request.model_spec.signature_name = model, signature
     return _fill(request, examples, context)
 
 
-def regression(model: str, signature: str, examples: list[Any], context: Any = None) -> Any:
+def regression(model: str, signature: str, examples: list[Any], context: object = None) -> Any:
     request = regression_pb2.RegressionRequest()
     request.model_spec.name, request.model_spec.signature_name = model, signature
     return _fill(request, examples, context)
 
 
-def multi_inference(tasks: list[tuple[str, str, str]], examples: list[Any], context: Any = None) -> Any:
+def multi_inference(tasks: list[tuple[str, str, str]], examples: list[Any], context: object = None) -> Any:
     request = inference_pb2.MultiInferenceRequest()
     for model, signature, method in tasks:
         task = request.tasks.add(method_name=method)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.own_server
 _Log = prediction_log_pb2.PredictionLog
 
 
-def _predict(**inputs: Any) -> Any:
+def _predict(**inputs: object) -> Any:
     log = _Log()
     log.predict_log.request.CopyFrom(predict_request("any name", inputs or {"x": [1.0]}))
     return log

@@ -89,7 +89,7 @@ def example(x: float | None = None, name: str | None = None) -> tf.train.Example
     return tf.train.Example(features=tf.train.Features(feature=features))
 
 
-def input_of(*examples: Any, context: Any = None) -> input_pb2.Input:
+def input_of(*examples: object, context: object = None) -> input_pb2.Input:
     """An ``Input`` of these examples, with a context if one is given."""
     result = input_pb2.Input()
     target = result.example_list if context is None else result.example_list_with_context
@@ -156,7 +156,7 @@ class SessionServable:
 class OneModelCore:
     """The part of a ``ServerCore`` that ``Handlers`` needs, for one version of one model."""
 
-    def __init__(self, name: str, version: int, servable: Any) -> None:
+    def __init__(self, name: str, version: int, servable: object) -> None:
         self.monitor = ServableStateMonitor()
         self.config: Any = model_server_config_pb2.ModelServerConfig()
         self.refusal: Exception | None = None

@@ -271,7 +271,7 @@ def export_tf1(directory: Path) -> Path:
     return directory
 
 
-def _concrete(function: Any, specs: Mapping[str, tf.TensorSpec]) -> Any:
+def _concrete(function: object, specs: Mapping[str, tf.TensorSpec]) -> Any:
     named = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()}
     return tf.function(function).get_concrete_function(**named)
 

@@ -264,7 +264,7 @@ def test_the_dashboard_queries_existing_metrics(exposed: dict[str, set[str]]) ->
     scraped = {"job", "instance"}  # labels that Prometheus adds
     asked = set()
 
-    def check(node: Any, grouped: set[str]) -> None:
+    def check(node: object, grouped: set[str]) -> None:
         modifier = getattr(node, "modifier", None)
         if isinstance(node, parser.AggregateExpr) and modifier is not None:
             grouped = grouped | set(modifier.labels)

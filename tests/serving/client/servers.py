@@ -67,7 +67,7 @@ def in_a_loop(call: Callable[[Any], Any], target: str, model_name: str = "m", **
 both = pytest.mark.parametrize("use", [blocking, in_a_loop])
 
 
-def predict(use: Use, target: str, inputs: Arrays = X, signature: str = "", **options: Any) -> Arrays:
+def predict(use: Use, target: str, inputs: Arrays = X, signature: str = "", **options: object) -> Arrays:
     output_filter = options.pop("output_filter", ())
     outputs: Arrays = use(lambda client: client.predict(signature, inputs, output_filter), target, **options)
     return outputs
@@ -213,7 +213,7 @@ def http_server(routes: Mapping[str, bytes], context: Any = None) -> Iterator[Ht
             http.connections += 1
             super().setup()
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
         def _answer(self) -> None:

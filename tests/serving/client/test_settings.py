@@ -59,7 +59,7 @@ def test_addresses(text: str, is_rest: bool, address: str, is_secure: bool) -> N
     ],
 )
 @pytest.mark.parametrize("kind", [RecommenderClient, AsyncRecommenderClient])
-def test_invalid_addresses(kind: type, text: Any, message: str) -> None:
+def test_invalid_addresses(kind: type, text: object, message: str) -> None:
     with pytest.raises(BadRequestError, match=message):
         kind(text)
 

@@ -25,7 +25,7 @@ def serve(exported: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Starts a front with non-default options, in front of its own server; both end with the test."""
     ends: list[Callable[[], object]] = []
 
-    def make(**options: Any) -> Served:
+    def make(**options: object) -> Served:
         usual: dict[str, Any] = {
             "groups": 1,
             "max_rows": 8,

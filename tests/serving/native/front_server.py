@@ -190,7 +190,7 @@ class Served:
             )
         return NativeModel(self.session.pointer, INLINE_OPTIONS, signatures)
 
-    def raw(self, content: bytes, **options: Any) -> Any:
+    def raw(self, content: bytes, **options: object) -> Any:
         return predict_pb2.PredictResponse.FromString(
             self.channel.unary_unary(PREDICT)(content, timeout=SECONDS, **options)
         )

@@ -1,7 +1,6 @@
 """With a gRPC library that the front can't use, Python answers, unless the front is asked for."""
 
 import logging
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
 class _Unusable:
-    def __init__(self, **_: Any) -> None:
+    def __init__(self, **_: object) -> None:
         raise OSError("gRPC 1.71.0 does not support externally accepted connections; known to work: 1.51")
 
 

@@ -284,7 +284,7 @@ def test_excess_is_refused(rows: SavedModelServable) -> None:
     held = threading.Event()
 
     class Slow(OneModelCore):
-        def acquire(self, spec: Any) -> Any:
+        def acquire(self, spec: object) -> Any:
             held.wait(60)
             return super().acquire(spec)
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -54,7 +53,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     )
 
 
-def config(**data: Any) -> Config:
+def config(**data: object) -> Config:
     return parse_config({"name": "my-shop", "data": {"positives": {"purchase": None}} | data}, "here")
 
 

@@ -3,7 +3,6 @@
 import math
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -43,10 +42,10 @@ class InMemory:
         return self._frame.lazy()
 
 
-def split_rows(rows: list[Row], **config: Any) -> Split:
+def split_rows(rows: list[Row], **config: object) -> Split:
     return split(
         InMemory(rows),  # type: ignore[arg-type]
-        DataConfig(positives={"rating": 4.0, "click": None}, split=SplitConfig(**config)),
+        DataConfig(positives={"rating": 4.0, "click": None}, split=SplitConfig.model_validate(config)),
     )
 
 

@@ -30,7 +30,7 @@ class _Buffer(ctypes.Structure):
     _fields_ = [("data", ctypes.c_void_p), ("length", ctypes.c_size_t), ("free", ctypes.c_void_p)]
 
 
-def _open() -> Any:
+def _open() -> ctypes.CDLL:
     spec = importlib.util.find_spec("tensorflow")
     assert spec is not None
     assert spec.origin is not None
@@ -107,7 +107,7 @@ def _run(model: str, feeds: str, fetches: str, answers: str) -> None:
     np.savez(answers, **values)  # type: ignore[arg-type]
 
 
-def _places(graph: ctypes.c_void_p, names: list[str]) -> Any:
+def _places(graph: ctypes.c_void_p, names: list[str]) -> "ctypes.Array[_Output]":
     places = (_Output * len(names))()
     for place, name in zip(places, names, strict=True):
         operation, _, index = name.partition(":")

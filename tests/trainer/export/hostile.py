@@ -7,10 +7,11 @@
 """
 
 import ctypes
+import functools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def many(size: int) -> Iterator[tuple[str, list[bytes]]]:
     yield "no text", [bytes([128 + place % 128, 128 + place // 128 % 128]) for place in range(size)]
 
 
-def cases(signature: Any) -> Iterator[tuple[str, Inputs]]:
+def cases(signature: tf.types.experimental.ConcreteFunction) -> Iterator[tuple[str, Inputs]]:
     """Hostile requests of a signature, by name."""
     specs = signature.structured_input_signature[1]
     arounds = {name: said for name, said in _AROUND.items() if said.keys() <= specs.keys()}
@@ -140,7 +141,7 @@ def wire_size(inputs: Inputs) -> int:
     return total + request.ByteSize()
 
 
-def _peak_above(call: Any) -> tuple[float, float, str]:
+def _peak_above(call: Callable[[], object]) -> tuple[float, float, str]:
     """(MB above the start, processor seconds, error) of a call."""
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
@@ -174,7 +175,7 @@ def main(model: str, report: str) -> None:
             measured: list[tuple[float, float, str]] = []
             # What the allocator keeps varies by tens of megabytes: the least of three is what the request takes.
             while len(measured) < 3 and not (measured and measured[-1][0] < _SUSPICIOUS_MEGABYTES):
-                measured.append(_peak_above(lambda asked=signature, given=inputs: asked(**given)))
+                measured.append(_peak_above(functools.partial(signature, **inputs)))
             megabytes, seconds, error = min(measured)
             found.append(
                 {

@@ -111,7 +111,7 @@ class _Toy(tf.Module):
         return tf.stack([length, first[:, 0], self.weight * tf.ones_like(length)], axis=1)
 
 
-def save_reusable(function: Any, variables: list[tf.Variable], path: Path) -> str:
+def save_reusable(function: tf.Module, variables: list[tf.Variable], path: Path) -> str:
     """Writes ``function`` as a SavedModel that ``hub.KerasLayer`` accepts."""
     servable: Any = tf.train.Checkpoint(root=function)
     servable.__call__ = function.__call__

@@ -26,7 +26,7 @@ class _FakeMuse:
 
     built = 0
 
-    def __init__(self, weights: Any, **options: str) -> None:
+    def __init__(self, weights: object, **options: str) -> None:
         self.options = options
 
     def save(self, path: Path) -> None:
@@ -204,7 +204,9 @@ def test_encoder_without_anything_to_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["weights.npz", "sp.model"])
-def test_damaged_package_is_reported(file: str, resources: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_damaged_package_is_reported(
+    file: str, resources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("weights.npz", "sp.model"):
         content = (resources / name).read_bytes()
         (tmp_path / name).write_bytes(content[:1000] if name == file == "weights.npz" else content)

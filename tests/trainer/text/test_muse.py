@@ -6,7 +6,7 @@ import sys
 import textwrap
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -133,7 +133,7 @@ def test_unknown_options_are_refused(weights: MuseWeights) -> None:
 
 
 @pytest.mark.parametrize("table", ["float", "quantized"])
-def test_saved_model_is_reusable_and_learns(table: Any, cache: Path) -> None:
+def test_saved_model_is_reusable_and_learns(table: Literal["float", "quantized"], cache: Path) -> None:
     handle = encoder_handle(TextConfig(), table=table)
     layer = hub.KerasLayer(handle, trainable=True)
     model = tf_keras.Sequential([tf_keras.layers.InputLayer([], dtype=tf.string), layer])

@@ -1,7 +1,6 @@
 """Adapters, LoRA and last layers: the exact identity before training, small, and equal when merged for serving."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from trainer.text.weights import MuseWeights
 PARTIAL = ("adapters", "lora", "last")
 
 
-def _text(mode: str, **settings: Any) -> TextConfig:
+def _text(mode: str, **settings: object) -> TextConfig:
     return parse_config({"text": {"tuning": {"mode": mode, **settings}}}, "test").text
 
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from trainer.text.encoder import encoder_handle, load_encoder
 from trainer.text.muse import Muse
 from trainer.text.settings import TextConfig
 from trainer.text.vector_cache import VectorCache, text_keys
-from trainer.text.vectors import CatalogueEncoder, encode_texts
+from trainer.text.vectors import CatalogueEncoder, Vectors, encode_texts
 
 TEXTS = ["b", "", "أهلا", "가나다", "b", "z" * 50, "\ud83d", "b", "สวัสดี"]
 
@@ -38,7 +37,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     calls: list[list[str]] = []
     original = CatalogueEncoder.__call__
 
-    def spy(self: CatalogueEncoder, texts: list[str], *rest: Callable[[int], Any]) -> Any:
+    def spy(self: CatalogueEncoder, texts: list[str], *rest: Callable[[int], object]) -> Vectors:
         calls.append(list(texts))
         return original(self, texts, *rest)
 
@@ -128,7 +127,7 @@ def test_a_kill_loses_the_last_part_only(
     texts = ["a", "bb", "ccc", "dddd", "eeeee"]
     spied = CatalogueEncoder.__call__
 
-    def killed(self: CatalogueEncoder, part: list[str], *rest: Any) -> Any:
+    def killed(self: CatalogueEncoder, part: list[str], *rest: Callable[[int], object]) -> Vectors:
         if "eeeee" in part:
             raise KeyboardInterrupt
         return spied(self, part, *rest)

@@ -2,8 +2,9 @@
 
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ from trainer.runs import Run
 from trainer.training.fit import fit
 from trainer.training.tensorboard import trial_name, write_histogram
 from trainer.watch import Projector, plugins
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -179,8 +183,9 @@ def projector(context: TBContext) -> Client:
     assert [each for each in plugins() if each is Projector] == [Projector]
     apps = Projector(context).get_plugin_apps()
 
-    def dispatch(environ: dict[str, Any], start_response: Any) -> Any:
-        return apps[environ["PATH_INFO"]](environ, start_response)
+    def dispatch(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        body: Iterable[bytes] = apps[environ["PATH_INFO"]](environ, start_response)
+        return body
 
     return Client(dispatch)
 

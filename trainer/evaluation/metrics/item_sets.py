@@ -1,11 +1,13 @@
 """A set of items for each user: training items, test items, anything to exclude."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +68,7 @@ class ItemSets:
         return cls.from_pairs(np.repeat(np.arange(len(rows)), lengths), items, num_users=len(rows), num_items=num_items)
 
     @classmethod
-    def from_csr(cls, matrix: scipy.sparse.csr_matrix) -> Self:
+    def from_csr(cls, matrix: "scipy.sparse.csr_matrix") -> Self:
         """From a matrix in compressed sparse rows.
 
         Stored entries count as members regardless of their value.

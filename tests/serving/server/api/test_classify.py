@@ -102,7 +102,7 @@ def test_an_empty_context_changes_nothing() -> None:
     [input_pb2.Input(), input_of(), input_of(context=example(1.0))],
     ids=["no kind", "no examples", "a context alone"],
 )
-def test_an_empty_input_is_refused(servable: Servable, empty: Any) -> None:
+def test_an_empty_input_is_refused(servable: Servable, empty: object) -> None:
     assert failure(serialized_examples, empty) == (INVALID, "Input is empty.")
     assert failure(classify, servable, "", empty) == (INVALID, "Input is empty.")
     assert failure(regress, servable, "regress", empty) == (INVALID, "Input is empty.")
@@ -263,7 +263,7 @@ def test_the_tasks_may_read_different_inputs(servable: Servable) -> None:
 
 
 def test_multi_inference_errors(servable: Servable) -> None:
-    def failed(request: Any, **options: Any) -> tuple[grpc.StatusCode, str]:
+    def failed(request: object, **options: object) -> tuple[grpc.StatusCode, str]:
         return failure(run_multi_inference, servable, 1, request, **options)
 
     request = tasks_of(("regress", REGRESS), ("scores", CLASSIFY))

@@ -73,18 +73,18 @@ def spec_of(signature: str = "", name: str = "m", version: int | None = None) ->
     return spec
 
 
-def predict_request(spec: Any = None) -> Any:
+def predict_request(spec: object = None) -> Any:
     request = predict_pb2.PredictRequest(model_spec=spec or spec_of("features"))
     serialized = example(1.5, "α").SerializeToString()
     request.inputs["inputs"].CopyFrom(tf.make_tensor_proto([serialized]))
     return request
 
 
-def classify_request(spec: Any = None) -> Any:
+def classify_request(spec: object = None) -> Any:
     return classification_pb2.ClassificationRequest(model_spec=spec or spec_of(), input=input_of(example(1.0)))
 
 
-def regress_request(spec: Any = None) -> Any:
+def regress_request(spec: object = None) -> Any:
     return regression_pb2.RegressionRequest(model_spec=spec or spec_of("regress"), input=input_of(example(1.0)))
 
 
@@ -273,7 +273,7 @@ def test_status_errors(core: OneModelCore, handlers: Handlers) -> None:
     assert failure(call, status_request(7, "x")) == (NOT_FOUND, "Could not find version 7 of model x")
 
 
-def reload_request(config: Any = None, *metric_names: str) -> Any:
+def reload_request(config: object = None, *metric_names: str) -> Any:
     return model_management_pb2.ReloadConfigRequest(config=config, metric_names=metric_names)
 
 
@@ -369,7 +369,7 @@ def test_end_to_end_over_grpc(tmp_path: Path) -> None:
     with tf.io.TFRecordWriter(str(version / "assets.extra" / "tf_serving_warmup_requests")) as writer:
         writer.write(log.SerializeToString())
 
-    def make_loader(name: str, storage: StoragePath, config: Any) -> ModelLoader:
+    def make_loader(name: str, storage: StoragePath, config: object) -> ModelLoader:
         return ModelLoader(name, storage.version, storage.path, LoaderOptions(), metrics)
 
     config = config_of(tmp_path / "logs")

@@ -218,7 +218,7 @@ def test_wrong_dtype(server: LiveServer) -> None:
         ("k", [[1, 2], [3, 4]], "[2, 2]"),
     ],
 )
-def test_wrong_rank(server: LiveServer, name: str, value: Any, shape: str) -> None:
+def test_wrong_rank(server: LiveServer, name: str, value: object, shape: str) -> None:
     code, details = failure(server.prediction.Predict, request_of(RECOMMEND | {name: tf.constant(value)}))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert f'input "{name}" has shape {shape}, the signature expects' in details

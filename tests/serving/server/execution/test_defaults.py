@@ -84,7 +84,7 @@ def without_filling(text: str) -> str:
     return "|".join([start, ",".join(filter(None, words.split(","))), query])
 
 
-def post(server: LiveServer, body: Any) -> Any:
+def post(server: LiveServer, body: object) -> Any:
     request = urllib.request.Request(
         f"http://localhost:{server.rest_port}/v1/models/recommender:predict", json.dumps(body).encode()
     )
@@ -192,14 +192,14 @@ def test_metadata_shows_them(live: LiveServer) -> None:
         ([7, 8], (-1,), False), (7, (), False), ([7], (1,), False), ([7], None, False), ([7], (-1, -1), False),
     ],
 )  # fmt: skip
-def test_is_row(value: Any, shape: tuple[int, ...] | None, found: bool) -> None:
+def test_is_row(value: object, shape: tuple[int, ...] | None, found: bool) -> None:
     proto = tf.make_tensor_proto(value, tf.int64)
     assert is_row(proto, TensorSpec("x:0", proto.dtype, shape)) is found
     assert not is_row(proto, TensorSpec("x:0", tf.float32.as_datatype_enum, shape))
 
 
 @pytest.mark.parametrize("dtype", [tf.string, tf.float32, tf.bfloat16, tf.int8, tf.uint64, tf.bool, tf.complex64])
-def test_a_row_is_repeated(dtype: Any) -> None:
+def test_a_row_is_repeated(dtype: object) -> None:
     values = [["ä", ""]] if dtype == tf.string else tf.cast([[1, 0]], dtype)
     proto = tf.make_tensor_proto(values, dtype)
     spec = TensorSpec("x:0", proto.dtype, (-1, 2))

@@ -87,7 +87,7 @@ def _run(servable: Any, signature: str, inputs: Mapping[str, Any], outputs: Sequ
     return {alias: tf.make_ndarray(proto) for alias, proto in results.items()}
 
 
-def _refused(servable: Any, signature: str, inputs: Mapping[str, Any]) -> StatusError:
+def _refused(servable: object, signature: str, inputs: Mapping[str, Any]) -> StatusError:
     with pytest.raises(StatusError) as caught:
         _run(servable, signature, inputs)
     return caught.value

@@ -55,7 +55,7 @@ class WithAsset(tf.Module):
         self.asset = tf.saved_model.Asset(str(path))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "x")])
-    def read(self, x: Any) -> dict[str, Any]:
+    def read(self, x: tf.Tensor) -> dict[str, Any]:
         return {"y": tf.strings.join([x, tf.io.read_file(self.asset.asset_path)])}
 
 
@@ -76,7 +76,7 @@ def load(path: Path, **options: Any) -> tuple[ModelLoader, Metrics]:
     return loader, metrics
 
 
-def refusal(path: Path, **options: Any) -> StatusError:
+def refusal(path: Path, **options: object) -> StatusError:
     with pytest.raises(StatusError) as caught:
         load(path, **options)
     return caught.value

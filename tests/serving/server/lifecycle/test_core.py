@@ -23,7 +23,7 @@ NO_LIST = "ModelServer does not yet support custom model config."
 class FileLoader:
     """Serves the text of ``model.txt`` in its version directory; ``wait.txt`` there delays the load."""
 
-    def __init__(self, name: str, storage: StoragePath, config: Any) -> None:
+    def __init__(self, name: str, storage: StoragePath, config: object) -> None:
         self._path = storage.path
         self.config = config
         self.servable = ""

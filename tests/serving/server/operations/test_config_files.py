@@ -49,7 +49,7 @@ def write(path: Path, text: str) -> Path:
     return aside.rename(path)
 
 
-def refusal(call: Callable[..., Any], *arguments: Any) -> str:
+def refusal(call: Callable[..., Any], *arguments: object) -> str:
     with pytest.raises(ConfigFileError) as caught:
         call(*arguments)
     return str(caught.value)
@@ -335,11 +335,11 @@ def test_ssl(tmp_path: Path) -> None:
 class Applied:
     """Configurations that a poller applied; refuses those that name ``refused``."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         self.current = config
         self.calls: list[list[str]] = []
 
-    def apply(self, config: Any) -> None:
+    def apply(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         names = [model.name for model in config.model_config_list.config]
         self.calls.append(names)
         if "refused" in names:

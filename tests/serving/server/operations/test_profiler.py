@@ -160,7 +160,7 @@ def test_one_recording_at_a_time(stub: Any, tmp_path: Path) -> None:
     recording.result(timeout=30)
 
 
-def test_a_disconnected_client_ends_its_recording(stub: Any, tmp_path: Path) -> None:
+def test_a_disconnected_client_ends_its_recording(stub: object, tmp_path: Path) -> None:
     _begin(stub, tmp_path, "gone").cancel()
     deadline = time.monotonic() + 30
     while _code(stub, tmp_path) is not grpc.StatusCode.OK:

@@ -42,7 +42,7 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerCore[Any]]:
     add(name="a/b c", base_path=str(root / "slash"), model_platform="tensorflow")
     add(name="examples", base_path=str(root / "examples"), model_platform="tensorflow")
 
-    def make_loader(name: str, storage: StoragePath, model: Any) -> ModelLoader:
+    def make_loader(name: str, storage: StoragePath, model: object) -> ModelLoader:
         return ModelLoader(name, storage.version, storage.path, LoaderOptions())
 
     core: ServerCore[Any] = ServerCore(

@@ -76,7 +76,7 @@ class Client:
     def get(self, path: str, **headers: str) -> Answer:
         return self.request("GET", path, headers=headers)
 
-    def predict(self, body: Any, model: str = "m", headers: Mapping[str, str] | None = None) -> Answer:
+    def predict(self, body: object, model: str = "m", headers: Mapping[str, str] | None = None) -> Answer:
         return self.request("POST", f"/v1/models/{model}:predict", body, headers)
 
     def close(self) -> None:

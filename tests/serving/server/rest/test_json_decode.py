@@ -174,7 +174,7 @@ def test_tensors(body: str, types: dict[str, int], form: Format, tensors: str) -
 def test_the_signature_is_looked_up_by_name() -> None:
     asked: list[Any] = []
 
-    def inputs(spec: Any) -> Inputs:
+    def inputs(spec: object) -> Inputs:
         asked.append(spec)
         return Inputs(INTS)
 
@@ -403,7 +403,7 @@ def outcome(call: Callable[[], Any]) -> tuple[Any, str]:
 
 
 @given(JSON, st.sampled_from(["instances", "inputs"]), st.sampled_from([INT32, FLOAT, STRING, BOOL]))
-def test_any_json_is_decoded_or_refused(value: Any, key: str, dtype: int) -> None:
+def test_any_json_is_decoded_or_refused(value: object, key: str, dtype: int) -> None:
     body = json.dumps({key: value})
     for types in ({"a": dtype}, {"a": dtype, "b": INT64}):
         got, status = outcome(partial(decoded, body, types))

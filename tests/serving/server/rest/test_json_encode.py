@@ -34,7 +34,7 @@ def strings(*values: bytes) -> Any:
     return string_array(list(values))
 
 
-def tensors(**arrays: Any) -> dict[str, Any]:
+def tensors(**arrays: object) -> dict[str, Any]:
     return {alias: to_proto(np.asarray(array)) for alias, array in arrays.items()}
 
 
@@ -167,7 +167,7 @@ ARRAYS = st.one_of(
 
 @given(ARRAYS, st.booleans())
 def test_round_trips(array: Any, single: bool) -> None:
-    def plain(value: Any) -> Any:
+    def plain(value: object) -> Any:
         if isinstance(value, list):
             return [plain(item) for item in value]
         return value.decode() if isinstance(value, bytes) else value

@@ -154,7 +154,7 @@ def test_refused_requests(client: Client, method: str, path: str, status: int, e
         ({"signature_name": "named", "inputs": {"a": 1}}, 400, "Missing named input: s in 'inputs' object."),
     ],
 )
-def test_refused_documents(client: Client, body: Any, status: int, error: str | None) -> None:
+def test_refused_documents(client: Client, body: object, status: int, error: str | None) -> None:
     answer = client.predict(body)
     assert answer.status == status
     assert answer.error
@@ -442,7 +442,7 @@ DOCUMENTS = st.dictionaries(
     st.sampled_from(["predict", "classify", "regress"]),
     st.binary(max_size=200) | DOCUMENTS | JSON_VALUES,
 )
-def test_no_document_is_the_servers_fault(client: Client, model: str, method: str, body: Any) -> None:
+def test_no_document_is_the_servers_fault(client: Client, model: str, method: str, body: object) -> None:
     answer = client.request("POST", f"/v1/models/{model}:{method}", body)
     assert answer.status in (200, 400, 404, 501), answer.text
     if answer.status != 200:

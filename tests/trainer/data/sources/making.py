@@ -1,7 +1,6 @@
 """A shop's two tables, written and prepared by the tabular source."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ LOG = "user_id,item_id,timestamp,event,value\nu1,007,1700000000,rating,4\nü2,8,
 CATALOGUE = "item_id,title,language,categories\n007,제임스 본드,ko,영화|고전\n8,Tea pot,en,\n"
 
 
-def make(folder: Path, log: str = LOG, catalogue: str = CATALOGUE, **settings: Any) -> Dataset:
+def make(folder: Path, log: str = LOG, catalogue: str = CATALOGUE, **settings: object) -> Dataset:
     """The dataset of both texts; ``settings`` may name other files."""
     (folder / "log.csv").write_text(log, encoding="utf-8", newline="")
     (folder / "catalogue.csv").write_text(catalogue, encoding="utf-8", newline="")
@@ -22,11 +21,11 @@ def make(folder: Path, log: str = LOG, catalogue: str = CATALOGUE, **settings: A
     return prepare(TabularSource.model_validate(source))
 
 
-def fault(folder: Path, *args: str, **settings: Any) -> str:
+def fault(folder: Path, log: str = LOG, catalogue: str = CATALOGUE, **settings: object) -> str:
     """The error raised by `make`; checks that nothing is left in the cache."""
     before = sorted((folder / "cache").glob("datasets/*"))
     with pytest.raises(DatasetError) as caught:
-        make(folder, *args, **settings)
+        make(folder, log, catalogue, **settings)
     assert "Remedy: " in str(caught.value)
     assert sorted((folder / "cache").glob("datasets/*")) == before
     return str(caught.value)

@@ -24,10 +24,15 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 ITEMS = "item_id,title,language\n007,x,en\n8,y,en\n"
 
 
-def read(path: Path, **form: Any) -> list[tuple[str | None, ...]]:
+def read(path: Path, **form: object) -> list[tuple[str | None, ...]]:
     """All columns of a file as read."""
     table = delimited.read(
-        path, "items", TableFormat(**form), ["a"], lambda names: {n: n for n in names}, path.with_suffix(".out")
+        path,
+        "items",
+        TableFormat.model_validate(form),
+        ["a"],
+        lambda names: {n: n for n in names},
+        path.with_suffix(".out"),
     )
     rows = table.frame.collect().rows()
     assert table.records == len(rows)
@@ -379,8 +384,8 @@ def test_rows_that_are_left_out_are_counted(tmp_path: Path) -> None:
 def test_a_reader_that_loses_rows_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = pl.LazyFrame.sink_parquet
 
-    def lossy(frame: pl.LazyFrame, path: Path, **options: Any) -> None:
-        original(frame.head(1), path, **options)
+    def lossy(frame: pl.LazyFrame, path: Path, row_group_size: int) -> None:
+        original(frame.head(1), path, row_group_size=row_group_size)
 
     monkeypatch.setattr(pl.LazyFrame, "sink_parquet", lossy)
     text = fault(tmp_path)

@@ -21,15 +21,15 @@ def catalogue(values: list[str], delimiter: str = ",") -> str:
     return "\n".join(delimiter.join(row) for row in rows) + "\n"
 
 
-def shop(folder: Path, values: list[str], delimiter: str = ",", **settings: Any) -> Dataset:
+def shop(folder: Path, values: list[str], delimiter: str = ",", **settings: object) -> Dataset:
     return make(folder, LOG, catalogue(values, delimiter), columns={"items": {"price": "price"}}, **settings)
 
 
-def prices(folder: Path, values: list[str], delimiter: str = ",", **settings: Any) -> list[Any]:
+def prices(folder: Path, values: list[str], delimiter: str = ",", **settings: object) -> list[Any]:
     return shop(folder, values, delimiter, **settings).items().collect()["price"].to_list()
 
 
-def refused(folder: Path, values: list[str], **settings: Any) -> str:
+def refused(folder: Path, values: list[str], **settings: object) -> str:
     return fault(folder, LOG, catalogue(values), columns={"items": {"price": "price"}}, **settings)
 
 

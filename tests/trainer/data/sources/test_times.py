@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import yaml
 
-from tests.trainer.data.sources.making import fault, make
+from tests.trainer.data.sources.making import CATALOGUE, fault, make
 from trainer.data.sources.times import bounds
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -19,8 +19,8 @@ def log(*times: str) -> str:
     return "user_id,item_id,timestamp,event\n" + "".join(f'u,8,"{time}",view\n' for time in times)
 
 
-def seconds(folder: Path, *times: str, **settings: Any) -> list[int]:
-    return make(folder, log(*times), **settings).interactions().collect()["timestamp"].to_list()
+def seconds(folder: Path, *times: str, **settings: object) -> list[int]:
+    return make(folder, log(*times), CATALOGUE, **settings).interactions().collect()["timestamp"].to_list()
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 
@@ -54,7 +54,7 @@ def test_blocks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_report_has_both_directions_and_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = {"a": [1, 0], "b": [0, 1], "c": [1, 1], "A": [1, 0.1], "B": [1, 0.9], "C": [1, 0.8]}
 
-    def encode(texts: list[str], config: TextConfig, progress: bool) -> Any:
+    def encode(texts: list[str], config: TextConfig, progress: bool) -> npt.NDArray[np.float32]:
         return np.array([vectors[text] for text in texts], np.float32)
 
     monkeypatch.setattr(parallel_titles, "encode_texts", encode)

@@ -140,7 +140,7 @@ def test_a_failed_write_leaves_the_old_report(
     write(report, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def fail(*_: Any, **__: Any) -> str:
+    def fail(*_: object, **__: object) -> str:
         raise OSError("disk full")
 
     monkeypatch.setattr(writing, "to_markdown", fail)
@@ -149,7 +149,7 @@ def test_a_failed_write_leaves_the_old_report(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def _edited(report: EvaluationReport, **changes: Any) -> str:
+def _edited(report: EvaluationReport, **changes: object) -> str:
     document = json.loads(report.to_json())
     document.update(changes)
     return json.dumps({key: value for key, value in document.items() if value != "absent"})

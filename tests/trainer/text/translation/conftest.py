@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -46,7 +47,7 @@ class Endpoint:
     requests: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, headers: Any, body: dict[str, Any]) -> Reply:
+    def answer(self, headers: Message, body: dict[str, Any]) -> Reply:
         texts = json.loads(body["messages"][-1]["content"])
         with self.lock:
             self.requests.append(body | {"texts": texts})
@@ -62,8 +63,8 @@ class Endpoint:
         """The texts of each request so far."""
         return [request["texts"] for request in self.requests]
 
-    def config(self, **settings: Any) -> ChatTranslatorConfig:
-        return ChatTranslatorConfig(base_url=self.url, model="upper-1", **settings)
+    def config(self, **settings: object) -> ChatTranslatorConfig:
+        return ChatTranslatorConfig.model_validate({"base_url": self.url, "model": "upper-1"} | settings)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, *_: object) -> None:
             """Says nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -2,11 +2,10 @@
 
 import json
 import time
-from typing import Any
 
 import pytest
 
-from tests.trainer.text.translation.conftest import KEY, Endpoint, completion, failure, upper
+from tests.trainer.text.translation.conftest import KEY, Endpoint, Reply, completion, failure, upper
 from trainer.errors import BabelrecError
 from trainer.text.settings import ChatTranslatorConfig
 from trainer.text.translation.openai import ChatTranslator
@@ -38,7 +37,7 @@ def test_long_texts_get_requests_of_their_own(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("parameter", ["max_tokens", "max_completion_tokens"])
-def test_the_length_of_an_answer_is_bounded(endpoint: Endpoint, parameter: Any) -> None:
+def test_the_length_of_an_answer_is_bounded(endpoint: Endpoint, parameter: str) -> None:
     translate(endpoint.config(token_limit_parameter=parameter), ["casa"])
     assert endpoint.requests[0][parameter] >= 3 * len("casa")
 
@@ -119,7 +118,7 @@ def test_the_model_has_to_be_named() -> None:
         ((400, {}, b"\xff\xfe"), r"refused the request \(400\)"),
     ],
 )
-def test_other_answers_are_errors(endpoint: Endpoint, reply: Any, says: str) -> None:
+def test_other_answers_are_errors(endpoint: Endpoint, reply: Reply, says: str) -> None:
     endpoint.replies = [reply]
     with pytest.raises(BabelrecError, match=says):
         translate(endpoint.config(), ["casa"])
