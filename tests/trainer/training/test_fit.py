@@ -130,7 +130,7 @@ def test_a_damaged_checkpoint_is_reported(tiny_run: Run, tmp_path: Path) -> None
     shutil.copytree(tiny_run.path, copy)
     for file in (copy / "weights").glob("*.data-*"):
         file.write_bytes(b"\0" * 100)
-    with pytest.raises(BabelrecError, match="damaged or of other settings"):
+    with pytest.raises(BabelrecError, match="damaged, or of other settings"):
         load_recommender(Run.open(copy))
 
 

@@ -34,7 +34,7 @@ from trainer.training.transfer import SourceModel, Transfer, check_encoders, cho
 
 pytestmark = pytest.mark.usefixtures("cache")
 
-_TABLES = ("_category/", "_language/", "_country/", "_id/", "_user/")
+_TABLES = ("_category/", "_language/", "_features/", "_id/", "_user/")
 
 
 @pytest.fixture(scope="module")
