@@ -10,6 +10,7 @@ import tensorflow_recommenders as tfrs
 from trainer.data.heads import Head
 from trainer.models.calibration import IDENTITY, Calibration
 from trainer.models.settings import RankingConfig
+from trainer.scorers.fusion import Fusion
 
 RETRIEVAL = "retrieval"
 
@@ -23,15 +24,16 @@ class RankingModel(tf.keras.layers.Layer):
     Args:
         heads: Outputs, in order; without any there is no network, and retrieval alone orders the items.
         config: Size of the network.
-        dimension: D, size of the two vectors.
+        fusion: Knows the towers' part of the two vectors, which the network sees.
     """
 
-    def __init__(self, heads: Sequence[Head], config: RankingConfig, dimension: int) -> None:
+    def __init__(self, heads: Sequence[Head], config: RankingConfig, fusion: Fusion) -> None:
         super().__init__(name="ranking_model")
         self.heads = list(heads)
-        self._dimension = dimension
+        # Not the fusion itself, whose weights are not this layer's.
+        self._of_towers = fusion.of_towers
         self._cross = [
-            tfrs.layers.dcn.Cross(projection_dim=max(1, dimension // 2), name=f"cross_{layer}")
+            tfrs.layers.dcn.Cross(projection_dim=max(1, fusion.dimension // 2), name=f"cross_{layer}")
             for layer in range(config.cross_layers if heads else 0)
         ]
         self._hidden = [
@@ -61,12 +63,12 @@ class RankingModel(tf.keras.layers.Layer):
     def call(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """Queries [B, D] and candidates [B, C, D] -> raw outputs float32 [B, C, heads].
 
-        A binary head's output is a logit; a regression head's is in standard deviations. What stands behind the first D
-        numbers of the vectors is for retrieval alone and is left out.
+        A binary head's output is a logit; a regression head's is in standard deviations. Other parts of the vectors
+        than the towers' are for retrieval alone and are left out.
         """
         if self._logits is None:
             return tf.zeros([*tf.unstack(tf.shape(candidates)[:2]), 0])
-        queries, candidates = queries[:, : self._dimension], candidates[..., : self._dimension]
+        queries, candidates = self._of_towers(queries), self._of_towers(candidates)
         queries = tf.broadcast_to(queries[:, tf.newaxis, :], tf.shape(candidates))
         inputs = tf.concat([queries, candidates, queries * candidates], axis=-1)
         flat = tf.reshape(inputs, [-1, 3 * candidates.shape[-1]])

@@ -65,7 +65,7 @@ class Recommender(tfrs.Model):
             conversion=config.conversion,
         )
         self.query_tower = QueryTower(vocabulary, config.query, config.dimension, self.fusion, normalize=cosine)
-        self.ranking_model = RankingModel(heads, config.ranking, config.dimension)
+        self.ranking_model = RankingModel(heads, config.ranking, self.fusion)
         self.retrieval_task = tfrs.tasks.Retrieval(
             loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
             temperature=config.retrieval.temperature,

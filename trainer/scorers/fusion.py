@@ -28,13 +28,13 @@ class Fusion(tf.Module):
         popularity: Popularity | None = None,
     ) -> None:
         super().__init__(name="fusion")
-        self._dimension = dimension
+        self.dimension = dimension
         self.linear, self.content, self.popularity = linear, content, popularity
 
     @property
     def width(self) -> int:
         """Size of the vectors as they are served."""
-        return self._dimension + sum(scorer.width for scorer in self._scorers(training=False))
+        return self.dimension + sum(scorer.width for scorer in self._scorers(training=False))
 
     def items(self, towers: tf.Tensor, features: ItemFeatures, ids: tf.Tensor, training: bool) -> tf.Tensor:
         """Vectors of n items, from the candidate tower's [n, D]; the rest as of `Scorer.items`."""
@@ -42,7 +42,7 @@ class Fusion(tf.Module):
 
     def of_towers(self, vectors: tf.Tensor) -> tf.Tensor:
         """The towers' part of vectors [..., width]."""
-        return vectors[..., : self._dimension]
+        return vectors[..., : self.dimension]
 
     def queries(
         self, vectors: tf.Tensor, towers: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, training: bool
@@ -55,7 +55,7 @@ class Fusion(tf.Module):
             history: Float32 [B, H, width], whole vectors of the history's items.
             training: Leaves out what the towers are not trained with.
         """
-        parts, start = [vectors], self._dimension
+        parts, start = [vectors], self.dimension
         for scorer in self._scorers(training):
             parts.append(scorer.queries(towers, history[..., start : start + scorer.width], mask))
             start += scorer.width

@@ -17,6 +17,7 @@ from trainer.models.ranking import RankingModel, blend
 from trainer.models.recommender import Recommender
 from trainer.models.settings import RankingConfig
 from trainer.runs import Run
+from trainer.scorers.fusion import Fusion
 
 _NO_CHANCE = {"user_dropout": 0.0, "history_dropout": 0.0, "feature_dropout": 0.0, "history_length": 8}
 _NO_CHANCE_ITEM = {"id_dropout": 0.0, "feature_dropout": 0.0, "text_noise": 0.0}
@@ -98,7 +99,7 @@ def test_hard_negatives_keep_the_highest_scored(tiny: Dataset) -> None:
 
 def test_ranking_loss_skips_unknown_labels_and_scales_ratings() -> None:
     heads = [Head("like", "rating", "binary", 4.0), Head("rating", "rating", "regression")]
-    model = RankingModel(heads, tiny_config_ranking(), 4)
+    model = RankingModel(heads, tiny_config_ranking(), Fusion(4))
     model(tf.zeros([1, 4]), tf.zeros([1, 1, 4]))
     labels = np.array([[1, 5], [0, 1], [np.nan, np.nan]], np.float32)
     model.set_label_scale(labels)

@@ -19,6 +19,7 @@ from trainer.models.calibration import CALIBRATION_FILE, Calibration, load_calib
 from trainer.models.ranking import RankingModel
 from trainer.models.settings import RankingConfig
 from trainer.runs import Run
+from trainer.scorers.fusion import Fusion
 from trainer.training.calibration import calibrate, fit_calibration
 
 _Floats = npt.NDArray[np.float64]
@@ -87,7 +88,7 @@ def test_each_binary_head_is_calibrated_on_its_own_labels() -> None:
 
 def test_predictions_are_calibrated_and_their_order_stays() -> None:
     heads = [Head("like", "rating", "binary", 4.0), Head("rating", "rating", "regression")]
-    model = RankingModel(heads, RankingConfig(), 4)
+    model = RankingModel(heads, RankingConfig(), Fusion(4))
     outputs = tf.constant([[[-2.0, 0.5], [0.0, -1.0], [3.0, 2.0]]])
     plain = model.predictions(outputs)
     with_it = model.predictions(outputs, {"like": Calibration(4.0, -0.5)})

@@ -24,6 +24,7 @@ from trainer.models.settings import RankingConfig
 from trainer.models.sharing import shared_weights, weight_paths
 from trainer.models.weights import save_weights
 from trainer.runs import Run
+from trainer.scorers.fusion import Fusion
 from trainer.task import main
 from trainer.text.settings import TextConfig, TuningConfig
 from trainer.towers.neighbours import NeighbourIds
@@ -86,7 +87,7 @@ class _Parts(tf.keras.Model):
     def __init__(self, events: dict[str, float | None]) -> None:
         super().__init__()
         self.ids = NeighbourIds(3, 4, dropout=0.0, name="item")
-        self.heads = RankingModel(choose_heads(list(events), events), RankingConfig(), 4)
+        self.heads = RankingModel(choose_heads(list(events), events), RankingConfig(), Fusion(4))
         self.ids(tf.constant([0]), tf.zeros([1, 3]))
         self.heads(tf.zeros([1, 4]), tf.zeros([1, 1, 4]))
 
