@@ -1,6 +1,6 @@
 """The clients: one blocking, one for asyncio.
 
-Each method stands once, in ``Client``, as a coroutine: ``AsyncRecommenderClient`` has it as it is, and
+Each method is written once, in ``Client``, as a coroutine: ``AsyncRecommenderClient`` has it as it is, and
 ``RecommenderClient`` as a method that returns what the coroutine would.
 """
 

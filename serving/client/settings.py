@@ -1,4 +1,4 @@
-"""What a client is told once, checked: the server's address, TLS, retries, keepalive, headers.
+"""A client's settings, checked: the server's address, TLS, retries, keepalive, headers.
 
 gRPC finds a garbled certificate only during a handshake, and then says little. So the ``ssl`` module reads all TLS
 files before the first connection.

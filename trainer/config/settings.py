@@ -21,8 +21,10 @@ from trainer.training.settings import TrainingConfig
 class Config(Settings):
     """One experiment."""
 
-    name: str = Field("babelrec", pattern=r"^[A-Za-z0-9._-]+$")
-    seed: int = Field(42, ge=0)
+    name: str = Field(
+        "babelrec", pattern=r"^[A-Za-z0-9._-]+$", description="Name of the model in reports and the model card."
+    )
+    seed: int = Field(42, ge=0, description="Seed of everything random: batches, weights, sampling.")
     data: DataConfig = DataConfig()
     text: TextConfig = TextConfig()
     model: ModelConfig = ModelConfig()

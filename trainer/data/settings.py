@@ -207,7 +207,7 @@ class SplitConfig(Settings):
         description="`per_user`: each user's last positives; `global`: everything after one time; `impressions`: "
         "everything after the time at which the last impressions begin (P3).",
     )
-    test_fraction: Fraction = 0.2
+    test_fraction: Fraction = Field(0.2, description="Share of the positives held out for testing.")
     validation_fraction: Fraction = Field(0.2, description="Share of the training part held out for early stopping.")
     train_users: float = Field(
         1.0,

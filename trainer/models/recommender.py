@@ -243,7 +243,7 @@ class Recommender(tfrs.Model):
 
 
 def make_fusion(config: ModelConfig, vocabulary: Vocabulary, items: ItemTable) -> Fusion:
-    """The scorers beside the towers that a config names."""
+    """The scorers that a config adds to the towers."""
     known = len(vocabulary.items)
     rank = linear_rank(config.linear, len(vocabulary.users), known)
     content = config.content

@@ -11,68 +11,74 @@ _LOG = logging.getLogger(__name__)
 
 
 class QueryTowerConfig(Settings):
-    """What the query tower looks at; an absent feature is masked, never imputed."""
+    """Features of the query tower; an absent feature is masked, never imputed."""
 
-    user_id: bool = True
+    user_id: bool = Field(True, description="Learn a vector for each known user.")
     user_dropout: Fraction = Field(0.5, description="Share of training queries whose user id is hidden.")
-    history_length: int = Field(50, ge=1, description="Newest items of the history that are read.")
+    history_length: int = Field(50, ge=1, description="Number of most recent history items used.")
     history_dropout: Fraction = Field(0.1, description="Share of history items hidden in training.")
-    time: bool = Field(False, description="Hour of day, day of week and season of the request.")
-    feature_dropout: Fraction = Field(0.2, description="Chance to hide language, country or time in training.")
+    time: bool = Field(False, description="Use the hour of day, day of week and season of the request.")
+    feature_dropout: Fraction = Field(0.2, description="Probability of hiding language, country or time in training.")
 
 
 class NeighboursConfig(Settings):
     """Items without a learned vector get one from known items with similar content (docs/crosslingual.md)."""
 
-    enabled: bool = False
-    temperature: float = Field(0.15, gt=0.0, description="Of the softmax over known items; small: the nearest alone.")
-    category_weight: float = Field(0.1, ge=0.0, description="Of the categories' cosine, compared with the texts'.")
-    year_column: str = Field("year", description="Numeric column whose differences count.")
-    year_weight: float = Field(0.03, ge=0.0, description="Similarity lost for each year between two items.")
-    year_limit: float = Field(5.0, ge=0.0, description="Years beyond which no more is lost.")
+    enabled: bool = Field(False, description="Use neighbours for items that training has not seen.")
+    temperature: float = Field(
+        0.15, gt=0.0, description="Temperature of the softmax over known items; a low one keeps only the nearest."
+    )
+    category_weight: float = Field(
+        0.1, ge=0.0, description="Weight of the cosine similarity of categories, relative to that of texts."
+    )
+    year_column: str = Field("year", description="Numeric column with an item's year.")
+    year_weight: float = Field(0.03, ge=0.0, description="Similarity subtracted for each year between two items.")
+    year_limit: float = Field(5.0, ge=0.0, description="Maximum number of years subtracted for.")
 
 
 class CandidateTowerConfig(Settings):
-    """What the candidate tower looks at."""
+    """Features of the candidate tower."""
 
-    item_id: bool = True
-    id_dropout: Fraction = Field(0.3, description="Share of items reduced to their content, so that cold items work.")
-    language: bool = True
-    categories: bool = True
-    numeric: list[str] | None = Field(None, description="Numeric item columns; null takes every one of the dataset.")
-    numeric_bins: int = Field(8, ge=2, description="Quantile bins of the piecewise linear encoding.")
-    embeddings: list[str] | None = Field(None, description="Embedding columns; null takes every one of the dataset.")
+    item_id: bool = Field(True, description="Learn a vector for each known item.")
+    id_dropout: Fraction = Field(
+        0.3, description="Share of training items whose id is hidden, so that cold items are placed by content."
+    )
+    language: bool = Field(True, description="Learn a vector for each item language.")
+    categories: bool = Field(True, description="Use category labels: a learned vector and the label's text.")
+    numeric: list[str] | None = Field(None, description="Numeric item columns to use; null: all.")
+    numeric_bins: int = Field(8, ge=2, description="Quantile bins of the piecewise linear encoding of numbers.")
+    embeddings: list[str] | None = Field(None, description="Embedding columns to use; null: all.")
     feature_dropout: Fraction = Field(
-        0.2, description="Chance to hide an item's text, its categories or its numbers in training."
+        0.2, description="Probability of hiding an item's text, categories or numbers in training."
     )
     text_noise: float = Field(
         0.7, ge=0.0, description="Norm of the Gaussian noise added to a unit text vector in training."
     )
     popularity: bool = Field(
         False,
-        description="One more number of the vectors that are compared: the logarithm of an item's training positives, "
-        "of unknown items their neighbours'.",
+        description="Add the logarithm of an item's training positives to its retrieval score; an unknown item has "
+        "its neighbours' mean.",
     )
     neighbours: NeighboursConfig = NeighboursConfig()
     language_affinity: int = Field(
         0,
         ge=0,
-        description="Numbers of a language's vector from what users consume together (docs/crosslingual.md); 0: none.",
+        description="Rank of the language affinity learned from co-consumption (docs/crosslingual.md); 0 disables it.",
     )
 
 
 class ConversionConfig(Settings):
     """A residual map of sentence vectors from each language to one (docs/crosslingual.md)."""
 
-    bottleneck: int | None = Field(None, ge=1, description="Numbers between its two matrices; null: no conversion.")
-    pivot: str = Field("en", min_length=1, description="Language that all others are converted to.")
+    bottleneck: int | None = Field(None, ge=1, description="Rank of the residual map; null disables conversion.")
+    pivot: str = Field("en", min_length=1, description="Target language.")
     start: Literal["identity", "procrustes"] = Field(
         "identity",
-        description="`procrustes`: start from rotations between the languages of the pairs of `training.alignment`, "
-        "cut to the bottleneck.",
+        description="Initial map; `procrustes`: rotations fitted to the pairs of `training.alignment`, truncated to "
+        "the rank.",
     )
     anchor: float = Field(
-        1.0, gt=0.0, description="How much such a rotation is held to the identity, in pairs of texts."
+        1.0, gt=0.0, description="Regularisation of those rotations towards the identity, in pairs of texts."
     )
 
     @property
@@ -84,21 +90,23 @@ class ConversionConfig(Settings):
 class RetrievalConfig(Settings):
     """In-batch softmax with logQ correction (Yi et al., 2019, doi 10.1145/3298689.3346996), or a full one."""
 
-    loss_weight: float = Field(1.0, ge=0.0)
+    loss_weight: float = Field(1.0, ge=0.0, description="Weight of the retrieval loss.")
     softmax: Literal["sampled", "full"] = Field(
         "sampled",
-        description="`full`: over all items of the training part; exact, and for up to some thousand items no slower.",
+        description="`full`: over all training items; exact, and as fast for up to a few thousand items.",
     )
     similarity: Literal["dot", "cosine"] = Field(
         "dot",
-        description="`cosine` makes both towers' vectors unit vectors; lower the temperature with it, to about 0.1.",
+        description="`cosine` normalises the vectors of both towers; it needs a lower temperature, about 0.1.",
     )
-    temperature: float = Field(1.0, gt=0.0)
-    log_q_correction: bool = True
+    temperature: float = Field(1.0, gt=0.0, description="Temperature of the softmax.")
+    log_q_correction: bool = Field(True, description="Correct sampled negatives for their frequency.")
     uniform_negatives: int = Field(
-        512, ge=0, description="Items drawn uniformly and shared by a batch (mixed negative sampling)."
+        512, ge=0, description="Uniformly sampled negatives shared by a batch (mixed negative sampling)."
     )
-    hard_negatives: int | None = Field(None, ge=1, description="Keep only this many highest-scored negatives.")
+    hard_negatives: int | None = Field(
+        None, ge=1, description="Keep only this many of the highest-scored negatives; null: all."
+    )
 
     @model_validator(mode="after")
     def _sampled_alone(self) -> "RetrievalConfig":
@@ -110,9 +118,9 @@ class RetrievalConfig(Settings):
 class RankingConfig(Settings):
     """Ranking heads over a DCN-v2 cross network (Wang et al., 2021, arXiv 2008.13535)."""
 
-    loss_weight: float = Field(0.2, ge=0.0)
-    cross_layers: int = Field(2, ge=1)
-    hidden: list[Annotated[int, Field(ge=1)]] = Field([64])
+    loss_weight: float = Field(0.2, ge=0.0, description="Weight of the ranking loss.")
+    cross_layers: int = Field(2, ge=1, description="Number of cross layers.")
+    hidden: list[Annotated[int, Field(ge=1)]] = Field([64], description="Sizes of the dense layers.")
     negatives: int = Field(8, ge=1, description="Sampled negatives for each positive.")
     blend: dict[str, float] | None = Field(
         None,
@@ -121,86 +129,88 @@ class RankingConfig(Settings):
 
 
 class SearchConfig(Settings):
-    """How typed text finds items: meaning, spelling, popularity, categories (docs/search.md).
+    """Text search: meaning, spelling, popularity and categories (docs/search.md).
 
-    Each list holds the weights to choose from on the validation part; without one the first of each is taken.
+    The best weight of each list is chosen on the validation part; without one, the first is used.
     """
 
-    enabled: bool = Field(True, description="Whether text queries are answered so; false leaves them to the towers.")
-    dimension: int = Field(
-        256, ge=1, description="Principal directions of the items' sentence vectors that a query is compared in."
-    )
+    enabled: bool = Field(True, description="Answer text queries by text search; false leaves them to the towers.")
+    dimension: int = Field(256, ge=1, description="Number of principal components of the sentence vectors to keep.")
     category_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
         [1.0, 0.5, 0.0, 2.0],
         min_length=1,
-        description="Of the similarity of the query to an item's category labels, where that to its text weighs 1.",
+        description="Weights of the similarity to an item's categories; similarity to its text has weight 1.",
     )
     lexical_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
-        [0.4, 0.2], min_length=1, description="Of the squared share of the query's n-grams that an item has."
+        [0.4, 0.2], min_length=1, description="Weights of the squared share of the query's n-grams in the item's text."
     )
     popularity_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
-        [0.05, 0.0, 0.02, 0.1], min_length=1, description="Of an item's popularity, in standard deviations."
+        [0.05, 0.0, 0.02, 0.1],
+        min_length=1,
+        description="Weights of popularity, in standard deviations of its logarithm.",
     )
     tower_weights: list[Annotated[float, Field(ge=0.0)]] = Field(
-        [0.1, 0.0, 0.2], min_length=1, description="Most that the towers add to an item's score or take from it."
+        [0.1, 0.0, 0.2], min_length=1, description="Maximum amounts by which the towers change an item's score."
     )
-    queries: int = Field(500, ge=1, description="Held-out positives that validation queries are made of, at most.")
+    queries: int = Field(
+        500, ge=1, description="Maximum number of held-out positives used to generate validation queries."
+    )
 
 
 class LinearConfig(Settings):
-    """A linear item-item model next to the towers (EASE, Steck, 2019, arXiv 1905.03375; docs/model.md)."""
+    """A linear item-item model added to the towers (EASE, Steck, 2019, arXiv 1905.03375; docs/model.md)."""
 
     rank: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
-        description="Numbers that the vectors grow by; 0: none. `auto`: an eighth of the known users or items, 128 to "
-        "512, where at most 6,000 items are known, and none beyond. A number is good for up to 20,000 items.",
+        description="Rank of the linear model; 0 disables it. `auto`: an eighth of the number of known users or items, "
+        "128 to 512, for up to 6,000 known items, and 0 above. The maximum is 20,000 items.",
     )
     regularization: float | None = Field(
         None,
         gt=0.0,
-        description="Positives that each item is shrunk by; null: the best of 30, 100, 300, 1,000 and 3,000 on the "
-        "validation part (above 2,500 items of the middle three), and 300 where there is none.",
+        description="L2 regularisation, in positives per item; null: the best of 30, 100, 300, 1,000 and 3,000 on the "
+        "validation part (above 2,500 items, of the middle three), or 300 without one.",
     )
     factors: list[Annotated[float, Field(ge=0.0)]] = Field(
         [0.3, 0.0, 0.15, 0.5, 0.8, 1.2, 2.0, 4.0, 8.0, 16.0],
         min_length=1,
-        description="Weights to choose from on the validation part when the towers are trained, in standard deviations "
-        "of its scores; the first where there is no validation part.",
+        description="Candidate weights of its standardised score; the best is chosen on the validation part after the "
+        "towers are trained. Without a validation part, the first.",
     )
     new_items: float = Field(
         1.0,
         gt=0.0,
-        description="With `model.candidate.neighbours`: how much new items count, where 1 gives them scores as long as "
-        "known items'. More shows more of them.",
+        description="With `model.candidate.neighbours`: scale of new items' scores relative to known items'; higher "
+        "values recommend more new items.",
     )
 
 
 class ContentConfig(Settings):
-    """Similarity of an item's text and categories to the history's, next to the towers (docs/model.md)."""
+    """Similarity of an item's text and categories to the history's, added to the towers (docs/model.md)."""
 
     enabled: bool = Field(
         False,
-        description="Lets the vectors grow by two sentence vectors' numbers (1,024), so that items that are like those "
-        "just chosen come first. For catalogues that training knew little of.",
+        description="Add content similarity, which ranks items similar to recent ones first; vectors get 1,024 more "
+        "dimensions. For catalogues with little training data.",
     )
     factors: list[Annotated[float, Field(ge=0.0)]] = Field(
         [1.0, 0.0, 2.0, 4.0, 8.0, 16.0],
         min_length=1,
-        description="Weights to choose from on the validation part when the rest is trained, of the dot product of the "
-        "history's unit vector and an item's text and categories; the first where there is no validation part.",
+        description="Candidate weights of the similarity; the best is chosen on the validation part after the rest is "
+        "trained. Without a validation part, the first.",
     )
     category_weight: float = Field(
-        0.5, ge=0.0, description="Length of the categories' vector, compared with the text's of 1."
+        0.5, ge=0.0, description="Norm of the category vector, relative to the text vector's of 1."
     )
     recency: float = Field(
-        1.0, ge=0.0, description="An item of the history before n newer ones weighs (1 + n)^-recency."
+        1.0, ge=0.0, description="A history item followed by n newer ones has weight (1 + n)^-recency."
     )
 
 
 class ModelConfig(Settings):
     """The two towers, the retrieval task and the ranking task."""
 
-    dimension: int = Field(64, ge=2, description="Size of the space that queries and candidates share.")
+    dimension: int = Field(64, ge=2, description="Size of the towers' vectors.")
     query: QueryTowerConfig = QueryTowerConfig()
     candidate: CandidateTowerConfig = CandidateTowerConfig()
     conversion: ConversionConfig = ConversionConfig()
@@ -209,10 +219,10 @@ class ModelConfig(Settings):
     retrieval: RetrievalConfig = RetrievalConfig()
     ranking: RankingConfig = RankingConfig()
     text_queries: Fraction = Field(
-        0.2, description="Share of training queries replaced by the item's own title or category words."
+        0.2, description="Share of training queries replaced by the item's title or category names as text."
     )
     text_queries_by_category: Fraction = Field(
-        0.5, description="Share of the text queries that type a category of the item and not its title."
+        0.5, description="Share of those that use a category name instead of the title."
     )
     search: SearchConfig = SearchConfig()
 

@@ -16,7 +16,7 @@ class Fusion(tf.Module):
 
     Args:
         dimension: D, size of the towers' vectors.
-        linear, content, popularity: Scorers beside the towers; None: not used.
+        linear, content, popularity: Scorers in addition to the towers; None: not used.
     """
 
     def __init__(

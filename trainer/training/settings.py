@@ -14,9 +14,7 @@ class TransferConfig(Settings):
     shared: Literal["train", "frozen"] = Field(
         "train", description="`frozen`: only the new ids' vectors and the text encoder's tuned part are trained."
     )
-    new_rate: float = Field(
-        10.0, gt=0.0, description="Learning rate of new weights, as a multiple: the shared ones are already trained."
-    )
+    new_rate: float = Field(10.0, gt=0.0, description="Factor of the learning rate for new weights.")
     max_forgetting: float | None = Field(
         0.02,
         ge=0.0,
@@ -38,7 +36,7 @@ class AlignmentConfig(Settings):
     space: Literal["shared", "text"] = Field(
         "shared", description="`shared`: the space of queries and items; `text`: sentence vectors after conversion."
     )
-    temperature: float = Field(0.05, gt=0.0)
+    temperature: float = Field(0.05, gt=0.0, description="Temperature of the loss.")
     batch_size: int = Field(128, ge=2, description="Pairs per step.")
     hold_out: float = Field(
         0.2, ge=0.0, lt=1.0, description="Share of the items whose pairs are used only for evaluation."
@@ -76,7 +74,7 @@ class AdversarialConfig(Settings):
     )
     at: Literal["text", "candidate"] = Field("text", description="Sentence vectors, or the candidate tower's vectors.")
     epsilon: float = Field(0.2, gt=0.0, description="Length of the perturbation; a sentence vector has length 1.")
-    weight: float = Field(0.5, gt=0.0)
+    weight: float = Field(0.5, gt=0.0, description="Weight of the loss.")
 
 
 class OwnLossConfig(Settings):
@@ -85,17 +83,17 @@ class OwnLossConfig(Settings):
     path: str = Field(
         description="Import path (`package.module:NAME`) of a function from the model to (training step) -> scalar."
     )
-    weight: float = Field(1.0, gt=0.0)
+    weight: float = Field(1.0, gt=0.0, description="Weight of the loss.")
 
 
 class TrainingConfig(Settings):
     """Keras `fit`: optimiser, schedule, stopping, checkpoints."""
 
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=1, description="Maximum number of epochs.")
     epoch_steps: int | None = Field(
         None,
         ge=1,
-        description="Steps per epoch, and so between validations; null: enough to see each positive once, at least "
+        description="Steps per epoch, and so between validations; null: one pass over the positives, at least "
         "`min_epoch_steps`.",
     )
     batch_size: int = Field(512, ge=2, description="Maximum positives per step: see `min_epoch_steps`.")
@@ -108,13 +106,13 @@ class TrainingConfig(Settings):
     history: Literal["leave_one_out", "causal"] = Field(
         "causal", description="A training query's history: the user's earlier positives, or all others."
     )
-    learning_rate: float = Field(3e-3, gt=0.0)
-    weight_decay: float = Field(1e-2, ge=0.0)
+    learning_rate: float = Field(3e-3, gt=0.0, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(1e-2, ge=0.0, description="Decoupled weight decay.")
     warmup: Fraction = Field(0.05, description="Share of the planned steps during which the learning rate rises.")
     warmup_steps: int | None = Field(
         None, ge=0, description="Number of warm-up steps instead of that share; at most half of the planned steps."
     )
-    clip_norm: float = Field(1.0, gt=0.0)
+    clip_norm: float = Field(1.0, gt=0.0, description="Maximum global norm of the gradients.")
     ema_decay: float | None = Field(None, gt=0.0, lt=1.0, description="Exponential moving average of the weights.")
     patience: int = Field(
         5, ge=1, description="Epochs after the warm-up without a better validation recall before stopping."
@@ -139,7 +137,7 @@ class TrainingConfig(Settings):
     )
     checkpoint_steps: int = Field(200, ge=1, description="Steps between checkpoints, from which a killed run resumes.")
     loggers: list[Literal["mlflow", "wandb"]] = Field(
-        [], description="Experiment trackers that receive settings, metrics and reports; see docs/watching.md."
+        [], description="Experiment trackers to log settings, metrics and reports to (docs/watching.md)."
     )
     histograms: bool = Field(True, description="Weight histograms in TensorBoard.")
     projector_items: int = Field(10_000, ge=0, description="Items shown in TensorBoard's embedding projector.")

@@ -1,4 +1,4 @@
-"""What the package exports: names, light imports, and methods that stand once and have the types of both clients."""
+"""What the package exports: names, light imports, and methods written once with the types of both clients."""
 
 import inspect
 import pydoc
