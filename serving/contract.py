@@ -4,19 +4,23 @@ The exporter makes its signatures of this, warm-up requests and the client their
 (``python -m serving.contract`` prints it).
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-DType = Literal["string", "int32", "int64", "bool"]
-Value = str | int | bool
+DType = Literal["string", "int32", "int64", "bool", "float32"]
+Value = str | int | float | bool
 
 DEFAULT: Final = "serving_default"
 RECOMMEND: Final = "recommend"
 RETRIEVE: Final = "retrieve"
 RANK: Final = "rank"
 ENCODE_TEXT: Final = "encode_text"
+EMBED_ITEMS: Final = "embed_items"
+RECOMMEND_FOR_MERGE: Final = "recommend_for_merge"
+SCORE_EMBEDDINGS: Final = "score_embeddings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,8 @@ class Input:
 
     Attributes:
         dtype: Of its elements.
-        rank: 1: a value for each request, [B]; 2: a list for each request, [B, *], padded with empty strings.
+        rank: 1: a value for each request, [B]; 2: a list for each request, [B, *], padded with empty strings; 3: a list
+            of vectors for each request, [B, *, *].
         meaning: Half a sentence.
         default: What a request that leaves it out means: a value, or an empty list. None: it can't be left out.
         newest_last: A list whose padding comes first.
@@ -34,7 +39,7 @@ class Input:
     """
 
     dtype: DType
-    rank: Literal[1, 2]
+    rank: Literal[1, 2, 3]
     meaning: str
     default: Value | None = None
     newest_last: bool = False
@@ -44,7 +49,7 @@ class Input:
     @property
     def shape(self) -> str:
         """As documentation writes it."""
-        return "[B]" if self.rank == 1 else "[B, *]"
+        return "[B" + ", *" * (self.rank - 1) + "]"
 
 
 QUERY_INPUTS: Final[Mapping[str, Input]] = {
@@ -69,23 +74,72 @@ FILTER_INPUTS: Final[Mapping[str, Input]] = {
 RANK_INPUTS: Final[Mapping[str, Input]] = {"item_ids": Input("string", 2, "the items to score")}
 ENCODE_TEXT_INPUTS: Final[Mapping[str, Input]] = {"text": Input("string", 1, "texts in any language")}
 
+MERGE_INPUTS: Final[Mapping[str, Input]] = {
+    "history_embeddings": Input("float32", 3, "vectors of the history's items that are not in the index, 0: none", 0.0)
+}
+"""Further inputs of `recommend_for_merge`: for each entry of `history` a vector, of `embed_items`, or zeros."""
+
+ITEM_INPUTS: Final[Mapping[str, Input]] = {
+    "item_id": Input("string", 1, "its id, which the model may know"),
+    "title": Input("string", 1, "its title", ""),
+    "description": Input("string", 1, "its description", ""),
+    "language": Input("string", 1, "its language, BCP 47", ""),
+    "categories": Input("string", 2, "its category labels, each once", ""),
+}
+"""Inputs of `embed_items`; a model has more for its numeric and embedding columns, named by `column_input`."""
+
+SCORE_INPUTS: Final[Mapping[str, Input]] = {
+    "query_embeddings": Input("float32", 2, "query vectors of `recommend_for_merge`"),
+    "embeddings": Input("float32", 3, "items' vectors of `embed_items`"),
+    "fits": Input("float32", 2, "how well the items fit the text", 0.0),
+    "typed": Input("bool", 1, "whether there is text", False),
+}
+"""Inputs of `score_embeddings`."""
+
 SIGNATURES: Final[Mapping[str, Mapping[str, Input]]] = {
     DEFAULT: {**QUERY_INPUTS, **FILTER_INPUTS},
     RECOMMEND: {**QUERY_INPUTS, **FILTER_INPUTS},
     RETRIEVE: {**QUERY_INPUTS, **FILTER_INPUTS},
     RANK: {**RANK_INPUTS, **QUERY_INPUTS},
     ENCODE_TEXT: ENCODE_TEXT_INPUTS,
+    EMBED_ITEMS: ITEM_INPUTS,
+    RECOMMEND_FOR_MERGE: {**QUERY_INPUTS, **FILTER_INPUTS, **MERGE_INPUTS},
+    SCORE_EMBEDDINGS: SCORE_INPUTS,
 }
-"""Signature -> its inputs."""
+"""Signature -> its inputs. The last three are in exports with ``export.fresh_items``."""
 
 ITEM_IDS: Final = "item_ids"
 SCORES: Final = "scores"
 LANGUAGES: Final = "languages"
 TITLES: Final = "titles"
 EMBEDDINGS: Final = "embeddings"
+QUERY_EMBEDDINGS: Final = "query_embeddings"
+CUTOFFS: Final = "cutoffs"
+INFORMED: Final = "informed"
+SEALED: Final = "sealed"
+NAMED: Final = "named"
+TEXT_EMBEDDINGS: Final = "text_embeddings"
+LABEL_SIMILARITIES: Final = "label_similarities"
+LABELS: Final = "labels"
+LABEL_NORMS: Final = "label_norms"
+GRAM_BUCKETS: Final = "gram_buckets"
+GRAM_WEIGHTS: Final = "gram_weights"
+GRAM_SCORES: Final = "gram_scores"
+LEXICAL_WEIGHTS: Final = "lexical_weights"
+
+NAMES_NONE: Final = 0.25
+NAMES_AN_ITEM: Final = 0.45
+"""Fit by meaning and spelling of a text query's best item: up to the first it names no item and describes categories,
+from the second on it names that item. The values lie between those of translated titles (KMRD, English to Korean) and
+of the queries in benchmarks/quality/text_queries_development.yaml."""
 
 LOWEST_SCORE: Final = -3.4028234663852886e38
 """The lowest finite float32: of places without an item, and of items that the model doesn't know."""
+
+
+def column_input(kind: Literal["number", "embedding"], column: str) -> str:
+    """The input of `embed_items` for an item column, such as ``number_price``."""
+    return f"{kind}_{re.sub('[^0-9A-Za-z]', '_', column)}"
 
 
 def inputs_markdown() -> str:

@@ -298,9 +298,16 @@ class _Export:
         metavar="DIR",
         help="base path of the model; the next number below it becomes the version",
     )
+    catalogue: Path | None = argument(
+        "--catalogue",
+        type=Path,
+        metavar="DATASET",
+        help="serve the items of this dataset instead of those that the run was trained on, under the same weights",
+    )
 
 
 def _export(options: _Export) -> None:
+    from trainer.data.dataset import Dataset
     from trainer.export.export import export
     from trainer.runs import Run
     from trainer.training.loggers import log_files
@@ -309,7 +316,8 @@ def _export(options: _Export) -> None:
         if not override.startswith("export."):
             raise BabelrecError(f"--set {override!r}: only `export` settings can change after training.")
     run = Run.open(options.run_dir, options.overrides)
-    version = export(run, options.model_dir)
+    later = None if options.catalogue is None else Dataset.load(options.catalogue)
+    version = export(run, options.model_dir, later)
     log_files(run, [version / "assets.extra" / "model_card.json"])
     print(f"Exported {version}. Serve it:")
     base = version.parent.resolve()

@@ -1,7 +1,7 @@
 """Leak-free division of positives into training, validation and test parts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -44,6 +44,15 @@ class Split:
     test: pl.DataFrame
     observed: pl.DataFrame
     cold: frozenset[str] = frozenset()
+
+    def of_items(self, item_ids: Sequence[str]) -> "Split":
+        """The same with the interactions of some items alone."""
+        kept = pl.Series("item_id", item_ids, pl.String)
+        tables = {
+            name: getattr(self, name).filter(pl.col("item_id").is_in(kept.implode()))
+            for name in ("train", "validation", "test", "observed")
+        }
+        return replace(self, **tables)
 
     @property
     def train_and_validation(self) -> pl.DataFrame:

@@ -33,7 +33,7 @@ class Bounds:
 
     def __init__(self, limits: LimitsConfig, history_length: int) -> None:
         self._limits = limits
-        self._history = max(limits.history, history_length)
+        self.history = max(limits.history, history_length)
 
     def rows(self, values: tf.Tensor) -> tf.Tensor:
         """String [B] or [B, C] -> the same.
@@ -104,7 +104,7 @@ class Bounds:
             InvalidArgumentError: A row of a filter has more different values than the limit of that name allows.
         """
         # One condition for all: in a small request the number of operations is what takes time.
-        most = {"query": self._limits.text_bytes, "history": self._history}
+        most = {"query": self._limits.text_bytes, "history": self.history}
         most |= {name: getattr(self._limits, name) for name in filters}
         values = [query, history, *filters.values()]
         sizes = tf.stack([_longest(query), *(tf.shape(value)[1] for value in values[1:])])

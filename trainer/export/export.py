@@ -22,7 +22,11 @@ from trainer.data.split import Split, training_part
 from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
+from trainer.export.bounds import Bounds
 from trainer.export.build import make_index, make_text_retrieval
+from trainer.export.filters import string_table
+from trainer.export.fresh_items import FreshItems
+from trainer.export.item_encoder import ItemEncoder
 from trainer.export.popularity import popularity_by_audience
 from trainer.export.servable import Servable
 from trainer.export.users import UserTable
@@ -36,13 +40,14 @@ from trainer.provenance import source_commit
 from trainer.runs import Run
 from trainer.text.preprocessing import query_preprocessor
 from trainer.text.tuning import serving_encoder
+from trainer.towers.relations import Relations
 
 _LOG = logging.getLogger(__name__)
 _SAMPLE_QUERIES = 512
 _PACKAGES = ("tensorflow", "tensorflow-text", "tensorflow-recommenders", "scann", "tf-keras", "numpy")
 
 
-def export(run: Run, model_dir: Path) -> Path:
+def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
     """Writes the next version directory below ``model_dir``.
 
     The directory appears by one rename when it is complete; a server that watches ``model_dir``
@@ -51,6 +56,8 @@ def export(run: Run, model_dir: Path) -> Path:
     Args:
         run: A finished run.
         model_dir: Base path of the served model; its name is the model's.
+        later: Its items are served in place of those that the run was trained on, with which it should share most ids
+            and all that is fitted to a catalogue as a whole (means by language, weights of n-grams). None: the run's.
 
     Returns:
         The version directory.
@@ -62,22 +69,36 @@ def export(run: Run, model_dir: Path) -> Path:
         raise BabelrecError(f"--model-dir {model_dir} is a file. Give a directory.")
     config = run.config
     dataset = run.dataset()
-    catalogue = Catalogue.from_dataset(dataset)
+    own = Catalogue.from_dataset(dataset)
+    catalogue = own if later is None else Catalogue.from_dataset(later)
     vocabulary = Vocabulary.load(run.vocabulary)
-    items = item_table_of_run(run, catalogue)
+    items = item_table_of_run(run, catalogue, own=own, centred_as_own=True)
     model = load_recommender(run, items)
     parts = training_part(dataset, config)
+    fitted_to = None
+    if later is not None:
+        fitted_to = own, np.bincount(own.rows(parts.train["item_id"]), minlength=len(own))
+        parts = parts.of_items(catalogue.item_ids)
     requests = Requests.of_users(vocabulary.users, parts.train, catalogue, vocabulary, profiles=user_profiles(dataset))
     vectors = tf.Variable(model.candidate_vectors(items), trainable=False, name="item_vectors")
     # What known users ask, to measure the index with.
     sample = np.random.default_rng(config.seed).permutation(len(requests))[:_SAMPLE_QUERIES]
     index, record = make_index(config, vectors, query_vectors(model, items, vectors, requests.at(sample)))
     counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue))
-    search = make_text_search(run, model, items, counts, vectors)
+    search = make_text_search(run, model, items, counts, vectors, fitted_to)
     text_search = text_record = None
     if search is not None:
         retrieval, text_record = make_text_retrieval(config, search)
         text_search = search, retrieval
+    encoder = serving_encoder(config.text, model.candidate_tower.encoder, table=config.export.text_table)
+    preprocessor = query_preprocessor(config.text)
+    bounds = Bounds(config.export.limits, model.config.query.history_length)
+    item_rows = string_table(catalogue.item_ids)
+    fresh_items = None
+    if config.export.fresh_items:
+        relations = Relations(config, own, vocabulary)
+        item_encoder = ItemEncoder(config, vocabulary, items, relations, encoder, preprocessor, bounds)
+        fresh_items = FreshItems(model, item_encoder, catalogue, vectors, item_rows, text_search)
     languages, popularity = popularity_by_audience(dataset, catalogue, parts)
     servable = Servable(
         model,
@@ -85,21 +106,30 @@ def export(run: Run, model_dir: Path) -> Path:
         vocabulary,
         vectors,
         index,
-        serving_encoder(config.text, model.candidate_tower.encoder, table=config.export.text_table),
+        encoder,
         _user_table(config, catalogue, vocabulary, parts, requests),
         popularity,
         languages,
         run.read("blend.json"),
         candidates=config.export.candidates,
         exact_limit=config.export.exact_limit,
-        limits=config.export.limits,
-        preprocessor=query_preprocessor(config.text),
+        item_rows=item_rows,
+        bounds=bounds,
+        preprocessor=preprocessor,
         text_search=text_search,
+        fresh_items=fresh_items,
         calibrations={name: found.applied for name, found in load_calibrations(run).items()},
     )
     # Traced here: saving would trace each function again, though it has been.
     signatures = {name: function.get_concrete_function() for name, function in servable.signatures().items()}
-    card = _model_card(run, dataset, catalogue, vocabulary, signatures, {"index": record, "text_index": text_record})
+    card = _model_card(
+        run,
+        dataset if later is None else later,
+        catalogue,
+        vocabulary,
+        signatures,
+        {"index": record, "text_index": text_record},
+    )
     with writing_alone(model_dir, wait=True):
         newest = max((int(path.name) for path in model_dir.glob("*") if path.name.isdecimal()), default=0)
         version = model_dir / str(newest + 1)

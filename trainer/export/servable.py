@@ -1,4 +1,4 @@
-"""The graph that serves: text, towers, index, filters and ranking behind four signatures."""
+"""The graph that serves: text, towers, index, filters and ranking behind its signatures."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +15,8 @@ from trainer.data.requests import RequestFeatures
 from trainer.data.vocabulary import Vocabulary
 from trainer.export.bounds import Bounds, encode_in_parts
 from trainer.export.filters import best_rows, category_postings, contains, language_postings, string_table
+from trainer.export.fresh_items import FreshItems
 from trainer.export.index import Index
-from trainer.export.settings import LimitsConfig
 from trainer.export.text_search import TextRetrieval
 from trainer.export.users import UserTable, variable
 from trainer.models.calibration import Calibration
@@ -87,8 +87,10 @@ class Servable(tf.Module):
         weights: Blend of the final score.
         candidates: Items that retrieval hands to ranking.
         exact_limit: Filters that leave at most this many items are answered exactly.
-        limits: What a request may ask for.
+        item_rows: Id -> row, -1 for others.
+        bounds: What a request may ask for.
         text_search: What text queries are answered by, and how their items are found; None leaves them to the towers.
+        fresh_items: Gives a service what it takes to add items; None: no signatures for that.
         calibrations: Head -> calibration of its predicted probability. The order of the answers doesn't depend on it:
             the blend's weights were chosen for raw outputs.
     """
@@ -108,9 +110,11 @@ class Servable(tf.Module):
         *,
         candidates: int,
         exact_limit: int,
-        limits: LimitsConfig,
+        item_rows: tf.lookup.StaticHashTable,
+        bounds: Bounds,
         preprocessor: Preprocessor | None = None,
         text_search: tuple[TextSearch, TextRetrieval] | None = None,
+        fresh_items: FreshItems | None = None,
         calibrations: Mapping[str, Calibration] | None = None,
     ) -> None:
         super().__init__(name="servable")
@@ -119,7 +123,7 @@ class Servable(tf.Module):
         self._exact_limit = exact_limit
         self._calibrations = dict(calibrations or {})
         self._engine = Engine(model, weights, None if text_search is None else text_search[0])
-        self._bounds = Bounds(limits, self._engine.history_length)
+        self._bounds = bounds
         self._vectors = vectors
         self._index = index
         self._encoder = encoder
@@ -127,7 +131,8 @@ class Servable(tf.Module):
         self._preprocessor = preprocessor
         self._text_retrieval = None if text_search is None else text_search[1]
         self._users = users
-        self._item_rows = string_table(catalogue.item_ids)
+        self._fresh_items = fresh_items
+        self._item_rows = item_rows
         self._feature_values = {
             feature.name: (_language_table if feature.is_language else string_table)(
                 vocabulary.query_values[feature.name]
@@ -150,7 +155,14 @@ class Servable(tf.Module):
         TensorFlow Serving fills it in where a request leaves the input out.
         """
         recommend = _signature(self.recommend, contract.RECOMMEND)
-        return {
+        fresh = {}
+        if self._fresh_items is not None:
+            fresh = {
+                contract.EMBED_ITEMS: _signature(self.embed_items, contract.EMBED_ITEMS, self._fresh_items.columns),
+                contract.RECOMMEND_FOR_MERGE: _signature(self.recommend_for_merge, contract.RECOMMEND_FOR_MERGE),
+                contract.SCORE_EMBEDDINGS: _signature(self.score_embeddings, contract.SCORE_EMBEDDINGS),
+            }
+        return fresh | {
             contract.DEFAULT: recommend,
             contract.RECOMMEND: recommend,
             contract.RETRIEVE: _signature(self.retrieve, contract.RETRIEVE),
@@ -160,7 +172,10 @@ class Servable(tf.Module):
 
     def recommend(self, inputs: Tensors) -> Tensors:
         """Retrieve, filter, rank and order: the k best items of each request with every head's prediction."""
-        request, filters = self._read_filtered(inputs)
+        return self._recommend(*self._read_filtered(inputs))[0]
+
+    def _recommend(self, request: Understood, filters: Filters) -> tuple[Tensors, tf.Tensor]:
+        """The answer of `recommend`, and the candidates' scores before ranking, float32 [B, C]."""
         most = self._most(filters.k)
         count = tf.minimum(tf.maximum(most, self._candidates), self._size)
         rows, products = self._retrieve(request, filters, count)
@@ -171,7 +186,34 @@ class Servable(tf.Module):
         best = tf.math.top_k(scores, tf.minimum(most, count))
         rows = tf.gather(rows, best.indices, batch_dims=1)
         rows, scores = self._cut(rows, best.values, filters.k)
-        return self._describe(rows, scores) | self._predictions(rows, tf.gather(outputs, best.indices, batch_dims=1))
+        predictions = self._predictions(rows, tf.gather(outputs, best.indices, batch_dims=1))
+        return self._describe(rows, scores) | predictions, products
+
+    def recommend_for_merge(self, inputs: Tensors) -> Tensors:
+        """Like `recommend`, with what a service needs to add items of its own (`trainer.export.fresh_items`)."""
+        assert self._fresh_items is not None
+        request, filters = self._read_filtered(inputs)
+        answer, products = self._recommend(request, filters)
+        text = None if self._text_retrieval is None else self._text_queries(request)
+        return answer | self._fresh_items.requests(request.queries, ~request.nothing, products, request.typed, text)
+
+    def embed_items(self, inputs: Tensors) -> Tensors:
+        """Vectors of items that need not be in the index."""
+        assert self._fresh_items is not None
+        inputs["item_id"] = self._bounds.rows(inputs["item_id"])
+        with tf.control_dependencies([_same_batch(inputs)]):
+            return self._fresh_items.embed(inputs | {"title": tf.identity(inputs["title"])})
+
+    def score_embeddings(self, inputs: Tensors) -> Tensors:
+        """Final scores of items by their vectors, as `recommend` gives them."""
+        queries, vectors = inputs["query_embeddings"], inputs["embeddings"]
+        width = int(self._vectors.shape[1])
+        queries, vectors = tf.ensure_shape(queries, [None, width]), tf.ensure_shape(vectors, [None, None, width])
+        outputs = self._engine.outputs(queries, vectors)
+        products = tf.linalg.matvec(vectors, queries)
+        scores = self._engine.scores(self._engine.logits(products), outputs)
+        scores = self._engine.reorder_found_by_text(scores, inputs["typed"], lambda: inputs["fits"], queries, vectors)
+        return {contract.SCORES: scores} | self._engine.predictions(outputs, self._calibrations)
 
     def retrieve(self, inputs: Tensors) -> Tensors:
         """The k nearest allowed items of each request, by dot product, without ranking."""
@@ -229,7 +271,10 @@ class Servable(tf.Module):
         stored = self._users.newest(users, self._engine.history_length)
         # A history in the request replaces the user's stored one. Most requests have none, and the time of a short
         # run is the number of its operations: hence the branches here and below.
-        newest = tf.cond(tf.shape(given)[1] > 0, lambda: _request_or_stored_history(given, stored), lambda: stored)
+        fresh = inputs.get("history_embeddings")
+        places = given if fresh is None else self._with_fresh(given, fresh)
+        newest = tf.cond(tf.shape(places)[1] > 0, lambda: _request_or_stored_history(places, stored), lambda: stored)
+        vectors, positions = (self._vectors, None) if fresh is None else self._history_vectors(newest, fresh)
         typed = tf.strings.length(tf.strings.strip(inputs["query"])) > 0
         features = {
             feature.name: self._users.own_where_absent(
@@ -244,7 +289,7 @@ class Servable(tf.Module):
         sentences = self._engine.sentences(sentences, tf.gather_nd(features["language"], place))
         request = RequestFeatures(user=users, features=features, history=newest, timestamp=inputs["timestamp"])
         return Understood(
-            queries=self._engine.queries(request, self._vectors, typed, sentences),
+            queries=self._engine.queries(request, vectors, typed, sentences, positions),
             language=inputs["language"],
             users=users,
             given=given,
@@ -253,6 +298,40 @@ class Servable(tf.Module):
             texts=texts,
             nothing=(users == 0) & ~tf.reduce_any(newest >= 0, axis=1) & ~typed,
         )
+
+    def _with_fresh(self, given: tf.Tensor, fresh: tf.Tensor) -> tf.Tensor:
+        """Rows of the history's items, and from N on the places in ``fresh`` of those that have a vector there.
+
+        Args:
+            given: Int32 [B, H] rows, -1 unknown.
+            fresh: Float32 [B, H, D] vectors, or [B, 0, D]; zeros: none.
+        """
+        batch, width, given_width = tf.shape(given)[0], tf.shape(fresh)[1], tf.shape(given)[1]
+        message = "Input history_embeddings must have a vector for each entry of history, or none, and history at most"
+        check = tf.raw_ops.Assert(
+            condition=(width == 0) | (width == given_width), data=[message, self._bounds.history, width, given_width]
+        )
+        with tf.control_dependencies([check]):
+            there = tf.reduce_any(fresh != 0.0, axis=2)
+        there = tf.concat([there, tf.zeros([batch, given_width - width], tf.bool)], axis=1)
+        places = self._size + tf.reshape(tf.range(batch * given_width), [batch, given_width])
+        return tf.where(there, places, given)
+
+    def _history_vectors(self, newest: tf.Tensor, fresh: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The vectors of histories' items, float32 [B * L, D], and each item's place there, int32 [B, L].
+
+        Args:
+            newest: Int32 [B, L], of `_with_fresh`, -1 pads.
+            fresh: As given to it.
+        """
+        flat, width = tf.reshape(newest, [-1]), int(self._vectors.shape[1])
+        own = tf.gather(self._vectors, tf.clip_by_value(flat, 0, self._size - 1))
+        # The zeros behind are for those that have no fresh vector.
+        others = tf.pad(tf.reshape(fresh, [-1, width]), [[0, 1], [0, 0]])
+        is_fresh = flat >= self._size
+        other = tf.gather(others, tf.where(is_fresh, flat - self._size, tf.shape(others)[0] - 1))
+        vectors = tf.where(is_fresh[:, tf.newaxis], other, own)
+        return vectors, tf.reshape(tf.range(tf.size(flat)), tf.shape(newest))
 
     def _rank(
         self, request: Understood, vectors: tf.Tensor, products: tf.Tensor, fit: Callable[[], tf.Tensor]
@@ -479,31 +558,41 @@ class Servable(tf.Module):
         }
 
 
-def tensor_specs(signature: str) -> dict[str, tf.TensorSpec]:
-    """The inputs of a signature by name, as `serving.contract` has them."""
-    return {
+def tensor_specs(signature: str, columns: Mapping[str, int | None] | None = None) -> dict[str, tf.TensorSpec]:
+    """The inputs of a signature by name, as `serving.contract` has them.
+
+    Args:
+        signature: Its name.
+        columns: Further float inputs, and the widths of those that are vectors.
+    """
+    specs = {
         name: tf.TensorSpec([None] * each.rank, tf.as_dtype(each.dtype), name)
         for name, each in contract.SIGNATURES[signature].items()
     }
+    for name, width in (columns or {}).items():
+        specs[name] = tf.TensorSpec([None] if width is None else [None, width], tf.float32, name)
+    return specs
 
 
-def _signature(method: Callable[[Tensors], Tensors], name: str) -> tf.types.experimental.PolymorphicFunction:
+def _signature(
+    method: Callable[[Tensors], Tensors], name: str, columns: Mapping[str, int | None] | None = None
+) -> tf.types.experimental.PolymorphicFunction:
     """A `tf.function` of a method; TensorFlow writes the inputs' defaults into the signature."""
-    inputs = contract.SIGNATURES[name]
+    specs = tensor_specs(name, columns)
+    defaults = {key: _default(each) for key, each in contract.SIGNATURES[name].items()}
+    for key, width in (columns or {}).items():
+        defaults[key] = tf.constant([np.nan], tf.float32) if width is None else tf.zeros([1, width])
 
     def run(*values: tf.Tensor) -> Tensors:
-        return method(dict(zip(inputs, values, strict=True)))
+        return method(dict(zip(specs, values, strict=True)))
 
     run.__name__ = method.__name__
     # TensorFlow takes names and defaults of the inputs from here.
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(key, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=_default(each))
-            for key, each in inputs.items()
-        ]
+        [inspect.Parameter(key, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=defaults[key]) for key in specs]
     )
     # No Python control flow depends on a tensor, and looking for some doubles the time of tracing in a new process.
-    return tf.function(run, input_signature=list(tensor_specs(name).values()), autograph=False)
+    return tf.function(run, input_signature=list(specs.values()), autograph=False)
 
 
 def _default(each: contract.Input) -> object:
@@ -511,7 +600,9 @@ def _default(each: contract.Input) -> object:
     dtype = tf.as_dtype(each.dtype)
     if each.default is None:
         return inspect.Parameter.empty
-    return tf.fill([1], tf.constant(each.default, dtype)) if each.rank == 1 else tf.zeros([1, 0], dtype)
+    if each.rank == 1:
+        return tf.fill([1], tf.constant(each.default, dtype))
+    return tf.zeros([1, 0] if each.rank == 2 else [1, 0, 0], dtype)
 
 
 def _language_table(tags: Sequence[str]) -> tf.lookup.StaticHashTable:

@@ -51,6 +51,9 @@ class ExportConfig(Settings):
     user_histories: bool = Field(
         True, description="Store known users' histories in the graph, so that requests need only a user id."
     )
+    fresh_items: bool = Field(
+        True, description="Export the signatures by which a service adds items later (docs/service.md)."
+    )
     text_table: Literal["float", "quantized"] = Field(
         "quantized",
         description="Token table of the exported encoder: `quantized` has 81 MB, `float` 268 (docs/encoder.md).",

@@ -31,6 +31,10 @@ class TextRetrieval(Protocol):
         """The fit of int32 ``rows`` [T, C], float32 [T, C]."""
         ...
 
+    def best(self, queries: TextQueries) -> tf.Tensor:
+        """How much each query names the item that it names best (`TextSearch.named`), float32 [T]."""
+        ...
+
 
 class ExactTextRetrieval(tf.Module):
     """Scores every item.
@@ -52,6 +56,10 @@ class ExactTextRetrieval(tf.Module):
     def scores_of(self, queries: TextQueries, rows: tf.Tensor) -> tf.Tensor:
         """See `TextRetrieval.scores_of`."""
         return tf.gather(self._search.scores(queries), rows, batch_dims=1)
+
+    def best(self, queries: TextQueries) -> tf.Tensor:
+        """See `TextRetrieval.best`."""
+        return self._search.best(queries)
 
 
 class _Spelling(NamedTuple):
@@ -142,6 +150,16 @@ class IndexedTextRetrieval(tf.Module):
             lambda place, query: self._fit(query, rows[place])[0],
             tf.TensorSpec([None], tf.float32),
             lambda: tf.zeros([0, tf.shape(rows)[1]]),
+        )
+
+    def best(self, queries: TextQueries) -> tf.Tensor:
+        """See `TextRetrieval.best`."""
+        return self._each(
+            queries,
+            self._fetch(1.0, tf.constant(_NEAREST)),
+            lambda _, query: query.best[0],
+            tf.TensorSpec([], tf.float32),
+            lambda: tf.zeros([0]),
         )
 
     def _each(

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import tensorflow as tf
 
 from trainer.config.settings import Config
@@ -28,7 +27,7 @@ from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.settings import TextConfig
 from trainer.text.tuning import text_features, trained_part
 from trainer.text.vectors import encode_texts
-from trainer.towers.neighbours import Content, neighbour_weights
+from trainer.towers.relations import Relations
 
 _Floats = npt.NDArray[np.float32]
 
@@ -42,6 +41,7 @@ def make_item_table(
     names: CategoryNames | None = None,
     own: Catalogue | None = None,
     known_ids: bool = True,
+    centred_as_own: bool = False,
 ) -> ItemTable:
     """The catalogue as tensors; a frozen encoder's vectors come from the cache on disk.
 
@@ -56,6 +56,8 @@ def make_item_table(
         names: Those of the category labels that training types.
         own: The run's catalogue, if it is another; items without a vector may take those of its items.
         known_ids: False: no id of ``catalogue`` is one of ``vocabulary``, even if it looks like one.
+        centred_as_own: Content is centred by the means of ``own``, as that of items which joined it later; else by the
+            catalogue's own, as that of another market.
     """
     text = config.text
     labels = encode_texts(prepare_labels(catalogue.category_labels, text), text, progress=False)
@@ -71,7 +73,8 @@ def make_item_table(
         typed = names, encode_texts(prepare_labels(names.texts, text), text, progress=False)
     features = text_features(texts, text)
     known = vocabulary if known_ids else replace(vocabulary, items=[])
-    neighbours, content = _relations(config, catalogue, known, own or catalogue, vocabulary)
+    relations = Relations(config, own or catalogue, vocabulary)
+    neighbours, content = relations.of_items(catalogue, known, centred_as_own=centred_as_own)
     return ItemTable(
         catalogue,
         known,
@@ -85,7 +88,12 @@ def make_item_table(
 
 
 def item_table_of_run(
-    run: Run, catalogue: Catalogue, *, own: Catalogue | None = None, known_ids: bool = True
+    run: Run,
+    catalogue: Catalogue,
+    *,
+    own: Catalogue | None = None,
+    known_ids: bool = True,
+    centred_as_own: bool = False,
 ) -> ItemTable:
     """A catalogue as the model of a run sees it.
 
@@ -94,16 +102,24 @@ def item_table_of_run(
         catalogue: That of the run, or another.
         own: That of the run, if ``catalogue`` has the same items in other words; None: it is ``catalogue``.
         known_ids: False: the ids are those of another dataset, which may look like known ones but mean other items.
+        centred_as_own: As of `make_item_table`.
     """
     config, vocabulary = run.config, Vocabulary.load(run.vocabulary)
     names = CategoryNames.load(config.data.category_names, catalogue.category_labels)
     if not known_ids and config.model.candidate.neighbours.enabled:
         own = Catalogue.from_dataset(run.dataset())
-    return make_item_table(config, catalogue, vocabulary, names=names, own=own, known_ids=known_ids)
+    return make_item_table(
+        config, catalogue, vocabulary, names=names, own=own, known_ids=known_ids, centred_as_own=centred_as_own
+    )
 
 
 def make_text_search(
-    run: Run, model: Recommender, items: ItemTable, counts: npt.NDArray[np.integer | np.floating], vectors: tf.Tensor
+    run: Run,
+    model: Recommender,
+    items: ItemTable,
+    counts: npt.NDArray[np.integer | np.floating],
+    vectors: tf.Tensor,
+    fitted_to: tuple[Catalogue, npt.NDArray[np.integer | np.floating]] | None = None,
 ) -> TextSearch | None:
     """What answers text queries; None where ``model.search`` is off.
 
@@ -113,6 +129,8 @@ def make_text_search(
         items: The catalogue, N items.
         counts: [N] training positives.
         vectors: Float32 [N, D], the candidate tower's vectors of the items.
+        fitted_to: Catalogue of the run, whose means, principal directions and weights of n-grams are used, and the
+            training positives of its items; None: they are ``items`` and ``counts``.
     """
     settings = run.config.model.search
     if not settings.enabled:
@@ -120,7 +138,12 @@ def make_text_search(
     weights = (
         SearchWeights(**run.read(SEARCH_RECORD)) if (run.path / SEARCH_RECORD).exists() else default_weights(settings)
     )
-    return TextSearch(SearchFeatures.of(model, items, counts), weights, settings.dimension, vectors)
+    if fitted_to is None:
+        return TextSearch(SearchFeatures.of(model, items, counts), weights, settings.dimension, vectors)
+    own = item_table_of_run(run, fitted_to[0])
+    features = SearchFeatures.of(model, own, fitted_to[1])
+    fitted = TextSearch(features, weights, settings.dimension, model.candidate_vectors(own))
+    return TextSearch(SearchFeatures.of(model, items, counts, features), weights, settings.dimension, vectors, fitted)
 
 
 def text_ranker(run: Run, dataset: Dataset, catalogue: Catalogue) -> CatalogueRanker:
@@ -157,50 +180,6 @@ def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig
     prepared = prepare_texts(texts, languages, text)
     features = text_features(prepared, text)
     return tf.constant(prepared, tf.string) if features is None else tf.constant(features)
-
-
-def _relations(
-    config: Config, catalogue: Catalogue, known: Vocabulary, own: Catalogue, vocabulary: Vocabulary
-) -> tuple[_Floats | None, _Floats | None]:
-    """How items resemble those of the vocabulary, if the model looks at that.
-
-    Args:
-        config, catalogue, vocabulary: As of `make_item_table`.
-        known: Of the items that ``catalogue`` has by the same ids.
-        own: Has all items of ``vocabulary``.
-
-    Returns:
-        Weights of the known items' vectors, and the content that is compared with a history's; see `ItemTable`.
-    """
-    settings, compared = config.model.candidate.neighbours, config.model.content
-    if not (settings.enabled or compared.enabled):
-        return None, None
-    content = _content(catalogue, config)
-    vectors = weights = None
-    if compared.enabled:
-        # A blank text has a vector as well, and all blank ones the same: as if they were one story.
-        written = np.array([[bool(text.strip())] for text in catalogue.texts])
-        vectors = np.concatenate([content.text * written, compared.category_weight * content.categories], axis=1)
-    if settings.enabled:
-        rows = own.rows(pl.Series("item_id", vocabulary.items, pl.String))
-        of_known = content if own is catalogue else _content(own, config)
-        index = index_of(known.items)
-        ids = np.array([index.get(item, UNKNOWN) for item in catalogue.item_ids], np.int64)
-        weights = neighbour_weights(content, of_known.only(rows), ids, settings)
-    return weights, vectors
-
-
-def _content(catalogue: Catalogue, config: Config) -> Content:
-    text, column = config.text, config.model.candidate.neighbours.year_column
-    # The frozen encoder's vectors, whatever part of it is trained along.
-    texts, labels = (
-        encode_texts(prepared, text, progress=False)
-        for prepared in (
-            prepare_texts(catalogue.texts, catalogue.languages, text),
-            prepare_labels(catalogue.category_labels, text),
-        )
-    )
-    return Content(catalogue, texts, labels, column)
 
 
 def make_recommender(

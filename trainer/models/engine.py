@@ -41,7 +41,12 @@ class Engine(tf.Module):
         return self._candidate_tower.convert(vectors, languages)
 
     def queries(
-        self, request: RequestFeatures, vectors: tf.Tensor, typed: tf.Tensor, sentences: tf.Tensor
+        self,
+        request: RequestFeatures,
+        vectors: tf.Tensor,
+        typed: tf.Tensor,
+        sentences: tf.Tensor,
+        positions: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Query vectors of B requests, float32 [B, D].
 
@@ -50,10 +55,11 @@ class Engine(tf.Module):
             vectors: Float32 [n, D], candidate vectors that histories point into.
             typed: Bool [B], which requests have text.
             sentences: Float32 [T, S], `sentences` of those T requests.
+            positions: Int32 [B, H], where each history item is in ``vectors``; None: at its row.
         """
         text = self._candidate_tower.embed_text(sentences)
         shape = tf.stack([tf.size(typed, out_type=tf.int64), tf.shape(text, out_type=tf.int64)[1]])
-        features = query_features(request, vectors, tf.scatter_nd(tf.where(typed), text, shape), typed)
+        features = query_features(request, vectors, tf.scatter_nd(tf.where(typed), text, shape), typed, positions)
         return self._query_tower(features)
 
     def logits(self, products: tf.Tensor) -> tf.Tensor:

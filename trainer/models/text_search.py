@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from serving.contract import NAMES_AN_ITEM, NAMES_NONE
 from trainer.data.item_table import ItemTable
 from trainer.models.recommender import Recommender
 from trainer.models.settings import SearchConfig
+from trainer.text.language_means import LanguageMeans
 from trainer.text.lexical import LexicalIndex
 from trainer.text.unit_vectors import unit
-from trainer.towers.neighbours import centred_by_language
 
 _Floats = npt.NDArray[np.float32]
 # Standard deviations of the towers' scores within which their influence is about linear.
@@ -28,11 +29,6 @@ _LINEAR_RANGE = 2.0
 _BLOCK = 4_096
 # Weights of labels for items up to which a matrix is faster than a list.
 _MOST_DENSE = 1 << 20
-# From the first fit by meaning and spelling on, the best item counts as named; up to the second, none does. The values
-# lie between those of translated titles (KMRD, English to Korean) and of the queries in
-# benchmarks/quality/text_queries_development.yaml.
-_NAMES_AN_ITEM = 0.45
-_NAMES_NONE = 0.25
 # The file in a run directory with the chosen weights.
 SEARCH_RECORD = "search.json"
 # Fields of `SearchWeights` and the settings that list what to choose from.
@@ -77,6 +73,9 @@ class SearchFeatures:
         popularity: Float32 [N], logarithm of the training positives, standardised over the items that have some; zero
             for the others, which have no positives yet.
         lexical: Index of the items' texts.
+        means: What the texts are centred by.
+        common: Float32 [T], what the labels have in common.
+        spread: Mean and standard deviation by which popularity was standardised; a deviation of 0 makes it zero.
     """
 
     text: _Floats
@@ -84,10 +83,17 @@ class SearchFeatures:
     categories: npt.NDArray[np.int32]
     popularity: _Floats
     lexical: LexicalIndex
+    means: LanguageMeans
+    common: _Floats
+    spread: tuple[float, float]
 
     @classmethod
     def of(
-        cls, model: Recommender, items: ItemTable, counts: npt.NDArray[np.integer | np.floating]
+        cls,
+        model: Recommender,
+        items: ItemTable,
+        counts: npt.NDArray[np.integer | np.floating],
+        fitted: "SearchFeatures | None" = None,
     ) -> "SearchFeatures":
         """Features of a catalogue.
 
@@ -98,6 +104,8 @@ class SearchFeatures:
             model: Its text encoder's trained part and its conversion between languages apply to the items' texts.
             items: The catalogue, N items.
             counts: [N] training positives.
+            fitted: Features of the catalogue that the model was trained on, whose means and weights of n-grams are
+                used; None: it is this one.
         """
         catalogue, tower = items.catalogue, model.candidate_tower
         # Vectors of labels are those of the encoder as it was: other queries can't be compared with them.
@@ -107,23 +115,33 @@ class SearchFeatures:
             texts, languages = items.text(tf.range(start, min(start + _BLOCK, items.size)))
             blocks.append(tower.convert(tower.text_vectors(texts), languages).numpy())
         written = np.array([bool(text.strip()) for text in catalogue.texts])[:, np.newaxis]
-        text = centred_by_language(unit(np.concatenate(blocks)), catalogue.languages) * written
+        texts = unit(np.concatenate(blocks))
+        means = LanguageMeans.of(texts, catalogue.languages) if fitted is None else fitted.means
+        text = means.centred(texts, catalogue.languages) * written
+        names = _label_means(items, text.shape[1]) if comparable else np.zeros((0, text.shape[1]), np.float32)
+        if fitted is not None:
+            common = fitted.common
+        else:
+            common = names.mean(axis=0) if len(names) else np.zeros(text.shape[1], np.float32)
+        spread = spread_of_popularity(counts) if fitted is None else fitted.spread
         return cls(
             text=text.astype(np.float32),
-            labels=_label_vectors(items, text.shape[1]) if comparable else np.zeros((0, text.shape[1]), np.float32),
+            labels=unit(names - common),
             categories=catalogue.categories if comparable else np.full_like(catalogue.categories, -1),
-            popularity=standard_popularity(counts),
-            lexical=LexicalIndex(catalogue.texts),
+            popularity=standard_popularity(counts, spread),
+            lexical=LexicalIndex(catalogue.texts, None if fitted is None else fitted.lexical),
+            means=means,
+            common=common,
+            spread=spread,
         )
 
-    def projected(self, dimension: int) -> tuple[_Floats, _Floats]:
-        """Items' texts [N, S] in their ``dimension`` principal directions, and the map [T, S] into them.
+    def principal_directions(self, dimension: int) -> _Floats:
+        """The map float32 [T, S] of texts into their first ``dimension`` principal directions.
 
         Directions are about the origin, so that dot products stay.
         """
         values, directions = np.linalg.eigh((self.text.T @ self.text).astype(np.float64))
-        projection = directions[:, np.argsort(-values, kind="stable")[:dimension]].astype(np.float32)
-        return self.text @ projection, projection
+        return directions[:, np.argsort(-values, kind="stable")[:dimension]].astype(np.float32)
 
     def category_scores(self, sentences: _Floats) -> _Floats:
         """Similarity of unit sentence vectors [n, T] to the items' categories, float32 [n, N]: see `TextSearch`."""
@@ -166,15 +184,25 @@ class TextSearch(tf.Module):
         weights: Of the parts.
         dimension: Principal directions of the sentence vectors that are kept.
         tower_vectors: Float32 [N, D], the candidate tower's vectors.
+        fitted: Search of the catalogue that the model was trained on, whose principal directions and scale of the
+            towers' scores are used; None: it is this one.
     """
 
     def __init__(
-        self, features: SearchFeatures, weights: SearchWeights, dimension: int, tower_vectors: tf.Tensor
+        self,
+        features: SearchFeatures,
+        weights: SearchWeights,
+        dimension: int,
+        tower_vectors: tf.Tensor,
+        fitted: "TextSearch | None" = None,
     ) -> None:
         super().__init__(name="text_search")
         self.weights = weights
         self.size = len(features.text)
-        vectors, projection = features.projected(dimension)
+        self.means = features.means
+        projection: _Floats = features.principal_directions(dimension) if fitted is None else fitted.projection
+        self.projection: _Floats = projection
+        vectors = features.text @ projection
         with tf.device("CPU:0"):
             self.vectors = tf.Variable(vectors, trainable=False, name="vectors")
             self.popularity = tf.Variable(weights.popularity * features.popularity, trainable=False, name="popularity")
@@ -190,7 +218,9 @@ class TextSearch(tf.Module):
             self._having = _having(rows, norm, len(features.labels) + 1)
         self._lexical = features.lexical if weights.lexical else None
         self.reads_categories = bool(weights.categories and len(features.labels))
-        self._scale = TowerScale(tower_vectors) if weights.towers else None
+        self._scale: TowerScale | None = None
+        if weights.towers:
+            self._scale = TowerScale(tower_vectors) if fitted is None else fitted._scale
 
     def read(self, sentences: tf.Tensor, texts: tf.Tensor) -> TextQueries:
         """Sentence vectors float32 [T, E] and the texts string [T] that they are of."""
@@ -208,11 +238,18 @@ class TextSearch(tf.Module):
 
     def scores(self, queries: TextQueries) -> tf.Tensor:
         """How well every item fits, float32 [T, N]."""
-        named = tf.matmul(queries.vectors, self.vectors, transpose_b=True) + self.lexical(queries.texts)
+        named = self._named(queries)
         fit = named + self.popularity
         if self.reads_categories:
             fit += names_no_item(tf.reduce_max(named, axis=1, keepdims=True)) * self.described(queries)
         return fit
+
+    def best(self, queries: TextQueries) -> tf.Tensor:
+        """How much each query names the item that it names best, float32 [T]."""
+        return tf.reduce_max(self._named(queries), axis=1)
+
+    def _named(self, queries: TextQueries) -> tf.Tensor:
+        return tf.matmul(queries.vectors, self.vectors, transpose_b=True) + self.lexical(queries.texts)
 
     def described(self, queries: TextQueries) -> tf.Tensor:
         """Weighted similarity of every item's categories to the queries, float32 [T, N]."""
@@ -227,6 +264,18 @@ class TextSearch(tf.Module):
         if self._lexical is None:
             return tf.constant(0.0)
         return self.weights.lexical * tf.square(self._lexical(texts))
+
+    def new_items(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The spelling of further items: see `trainer.text.lexical.LexicalIndex.new_items`; nothing where unused."""
+        if self._lexical is None:
+            return tf.zeros([tf.size(texts), 0], tf.int32), tf.zeros([tf.size(texts), 0])
+        return self._lexical.new_items(texts)
+
+    def lexical_weights(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The n-grams of queries and their weights: see `trainer.text.lexical.LexicalIndex.weights`."""
+        if self._lexical is None:
+            return tf.zeros([tf.size(texts), 0], tf.int32), tf.zeros([tf.size(texts), 0])
+        return self._lexical.weights(texts)
 
     def grams(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """What `lexical_of_one` needs of each of the texts [T]: the buckets of its n-grams, int32 [T, None]."""
@@ -358,7 +407,7 @@ def bounded(deviations: tf.Tensor) -> tf.Tensor:
 
 def names_no_item(best: tf.Tensor) -> tf.Tensor:
     """How much queries with this fit of their best item, float32 [...], count as descriptions: 0 to 1."""
-    return tf.clip_by_value((_NAMES_AN_ITEM - best) / (_NAMES_AN_ITEM - _NAMES_NONE), 0.0, 1.0)
+    return tf.clip_by_value((NAMES_AN_ITEM - best) / (NAMES_AN_ITEM - NAMES_NONE), 0.0, 1.0)
 
 
 def label_norm(categories: npt.NDArray[np.int32]) -> _Floats:
@@ -367,20 +416,30 @@ def label_norm(categories: npt.NDArray[np.int32]) -> _Floats:
     return np.where(count > 0, 1.0 / np.sqrt(np.maximum(count, 1)), 0.0).astype(np.float32)
 
 
-def standard_popularity(counts: npt.NDArray[np.integer | np.floating]) -> _Floats:
-    """Counts [N] -> standardised logarithms of those that are not zero, float32 [N]; zero for the others."""
-    known = counts > 0
-    logarithm = np.log(np.where(known, counts, 1.0))
-    spread = float(logarithm[known].std()) if known.any() else 0.0
-    if not spread > 0.0:
+def spread_of_popularity(counts: npt.NDArray[np.integer | np.floating]) -> tuple[float, float]:
+    """Mean and standard deviation of the logarithms of those counts [N] that are not zero; zeros if all are."""
+    logarithm = np.log(counts[counts > 0])
+    return (float(logarithm.mean()), float(logarithm.std())) if len(logarithm) else (0.0, 0.0)
+
+
+def standard_popularity(
+    counts: npt.NDArray[np.integer | np.floating], spread: tuple[float, float] | None = None
+) -> _Floats:
+    """Counts [N] -> standardised logarithms of those that are not zero, float32 [N]; zero for the others.
+
+    Args:
+        counts: Training positives.
+        spread: Mean and standard deviation; None: those of the counts.
+    """
+    mean, deviation = spread or spread_of_popularity(counts)
+    if not deviation > 0.0:
         return np.zeros(len(counts), np.float32)
-    return np.where(known, (logarithm - logarithm[known].mean()) / spread, 0.0).astype(np.float32)
+    return np.where(counts > 0, (np.log(np.maximum(counts, 1)) - mean) / deviation, 0.0).astype(np.float32)
 
 
-def _label_vectors(items: ItemTable, width: int) -> _Floats:
-    """Float32 [K, T]: unit vectors of the labels less their mean; a label is the mean of its names in all languages."""
+def _label_means(items: ItemTable, width: int) -> _Floats:
+    """Float32 [K, T]: unit vectors of the labels; a label is the mean of its names in all languages."""
     names, splits = items.names
     if len(splits) < 2:
         return np.zeros((0, width), np.float32)
-    labels = unit(np.stack([unit(names[first:end]).mean(axis=0) for first, end in itertools.pairwise(splits)]))
-    return unit(labels - labels.mean(axis=0))
+    return unit(np.stack([unit(names[first:end]).mean(axis=0) for first, end in itertools.pairwise(splits)]))

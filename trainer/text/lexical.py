@@ -66,25 +66,33 @@ class LexicalIndex(tf.Module):
 
     Args:
         texts: N texts, one per item.
+        fitted: An index whose weights of n-grams and mean length of texts are used; None: they are those of ``texts``.
     """
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], fitted: "LexicalIndex | None" = None) -> None:
         super().__init__(name="lexical_index")
         self.size = len(texts)
-        length = float(sum(min(len(text), _LONGEST) for text in texts))
-        # A bucket for each n-gram that texts of this length can contain; few of them are distinct.
-        wanted = 1 << max(0, int(np.ceil(np.log2(max(length, 1.0)))))
-        self._buckets = int(np.clip(wanted, _MIN_BUCKETS, _MAX_BUCKETS))
+        if fitted is None:
+            length = float(sum(min(len(text), _LONGEST) for text in texts))
+            # A bucket for each n-gram that texts of this length can contain; few of them are distinct.
+            wanted = 1 << max(0, int(np.ceil(np.log2(max(length, 1.0)))))
+            self._buckets = int(np.clip(wanted, _MIN_BUCKETS, _MAX_BUCKETS))
+        else:
+            self._buckets = fitted._buckets
         with tf.device("CPU:0"):
             self._characters = tf.Variable(_folded_characters(), trainable=False, name="characters")
         items, buckets = self._grams_of(texts)
         keys, counts = np.unique(buckets * self.size + items, return_counts=True)
         buckets, rows = np.divmod(keys, max(self.size, 1))
-        spread = np.bincount(buckets, minlength=self._buckets)
         lengths = np.bincount(items, minlength=self.size).astype(np.float32)
-        weight = np.log1p((self.size - spread + 0.5) / (spread + 0.5)).astype(np.float32)
-        weight[spread > max(_COMMON, self.size // 20)] = 0.0
-        norm = _K1 * (1.0 - _B + _B * lengths / max(float(lengths.mean()) if self.size else 0.0, 1.0))
+        if fitted is None:
+            self.mean_length = max(float(lengths.mean()) if self.size else 0.0, 1.0)
+            spread = np.bincount(buckets, minlength=self._buckets)
+            weight = np.log1p((self.size - spread + 0.5) / (spread + 0.5)).astype(np.float32)
+            weight[spread > max(_COMMON, self.size // 20)] = 0.0
+        else:
+            self.mean_length, weight = fitted.mean_length, fitted._weights.numpy()
+        norm = _K1 * (1.0 - _B + _B * lengths / self.mean_length)
         scores = weight[buckets] * (counts * (_K1 + 1.0) / (counts + norm[rows]))
         kept = weight[buckets] > 0.0
         splits = np.concatenate([[0], np.cumsum(np.bincount(buckets[kept], minlength=self._buckets))])
@@ -93,7 +101,7 @@ class LexicalIndex(tf.Module):
             self._splits = tf.Variable(splits.astype(np.int32), trainable=False, name="splits")
             self._rows = tf.Variable(rows[kept].astype(np.int32), trainable=False, name="rows")
             self._scores = tf.Variable(scores[kept].astype(np.float32), trainable=False, name="scores")
-            self._weights = tf.Variable(weight, trainable=False, name="weights")
+            self._weights: tf.Variable = tf.Variable(weight, trainable=False, name="weights")
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         """Scores of string [B] against every item, float32 [B, N] in [0, 1]; zero for a blank text."""
@@ -139,6 +147,39 @@ class LexicalIndex(tf.Module):
         places = tf.ragged.range(starts, tf.gather(self._splits, buckets + 1)).flat_values
         sums = tf.math.unsorted_segment_sum(tf.gather(self._scores, places), tf.gather(self._rows, places), self.size)
         return tf.minimum(tf.math.divide_no_nan(sums, tf.reduce_sum(tf.gather(self._weights, buckets))), 1.0)
+
+    def new_items(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What further items would have in the index.
+
+        Args:
+            texts: String [n], their texts.
+
+        Returns:
+            Buckets of the n-grams int32 [n, G], each once, and BM25 scores float32 [n, G]; 0 pads.
+        """
+        grams = self.grams(texts)
+        count = tf.size(texts)
+        pairs = tf.unique_with_counts(tf.cast(grams.lines, tf.int64) * self._buckets + tf.cast(grams.buckets, tf.int64))
+        # Distinct pairs come in the order of the lines, as the n-grams do.
+        lines = tf.cast(pairs.y // self._buckets, tf.int32)
+        buckets = tf.cast(pairs.y % self._buckets, tf.int32)
+        lengths = tf.cast(tf.math.bincount(grams.lines, minlength=count, maxlength=count), tf.float32)
+        norm = _K1 * (1.0 - _B + _B * lengths / self.mean_length)
+        times = tf.cast(pairs.count, tf.float32)
+        scores = tf.gather(self._weights, buckets) * (times * (_K1 + 1.0) / (times + tf.gather(norm, lines)))
+        rows = tf.math.bincount(lines, minlength=count, maxlength=count)
+        return (
+            tf.RaggedTensor.from_row_lengths(buckets, rows, validate=False).to_tensor(),
+            tf.RaggedTensor.from_row_lengths(scores, rows, validate=False).to_tensor(),
+        )
+
+    def weights(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What queries look for: buckets int32 [n, G] of string [n], repeats included, -1 pads, and their weights."""
+        grams = self.grams(texts)
+        count = tf.size(texts)
+        rows = tf.math.bincount(grams.lines, minlength=count, maxlength=count)
+        buckets = tf.RaggedTensor.from_row_lengths(grams.buckets, rows, validate=False).to_tensor(-1)
+        return buckets, tf.where(buckets >= 0, tf.gather(self._weights, tf.maximum(buckets, 0)), 0.0)
 
     def _grams_of(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Items [E] and buckets [E] of all n-grams of the texts, by the operations also used for queries."""

@@ -160,12 +160,12 @@ class TunedEncoder(tf.keras.layers.Layer):
 
     def __init__(self, trunk: tf.keras.layers.Layer, head: MuseHead | OutputAdapter) -> None:
         super().__init__(name="tuned_encoder", trainable=False)
-        self._trunk = trunk
+        self.trunk = trunk
         self._head = head
 
     def call(self, texts: tf.Tensor) -> tf.Tensor:
         """Vectors of texts."""
-        return self._head(self._trunk(texts))
+        return self._head(self.trunk(texts))
 
 
 def text_features(texts: list[str], text: TextConfig) -> Vectors | None:

@@ -6,7 +6,7 @@ of its kind and time) indicate what to expect. It gets the mean of their vectors
 content that holds in every language and market: kernel regression (Nadaraya, 1964, doi 10.1137/1109020).
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,14 +16,13 @@ import tensorflow as tf
 from trainer.data.catalogue import Catalogue
 from trainer.errors import BabelrecError
 from trainer.models.settings import NeighboursConfig
+from trainer.text.language_means import LanguageMeans
 from trainer.text.unit_vectors import unit
 from trainer.towers.layers import IdEmbedding
 
 _Floats = npt.NDArray[np.float32]
-# Weight of the catalogue's mean in a language's mean vector, in items.
-_PRIOR_ITEMS: Final = 20
 # Number of nearest items that measure how crowded an item's neighbourhood is.
-_CROWD: Final = 10
+CROWD: Final = 10
 # Maximum number of float32 weights, 2 GiB.
 _LARGEST: Final = 1 << 29
 
@@ -52,7 +51,11 @@ class NeighbourIds(IdEmbedding):
 
 
 def neighbour_weights(
-    content: "Content", known: "Content", own: npt.NDArray[np.integer], config: NeighboursConfig
+    content: "Content",
+    known: "Content",
+    own: npt.NDArray[np.integer],
+    config: NeighboursConfig,
+    crowding: _Floats | None = None,
 ) -> _Floats:
     """Weights of the known items' vectors for each item: softmax of similarity / temperature.
 
@@ -66,6 +69,8 @@ def neighbour_weights(
         known: Content of the V vocabulary items, in order.
         own: [N] vocabulary index of each item, 0 unknown; an item is not its own neighbour.
         config: The kernel.
+        crowding: Float32 [V], the known items' mean similarity to their nearest (`crowding_of_known`); None: to those
+            of ``content``.
 
     Returns:
         Float32 [N, V], rows sum to 1.
@@ -80,19 +85,48 @@ def neighbour_weights(
         )
     if not len(known.text):
         return np.zeros((len(content.text), 0), np.float32)
-    similarity = content.text @ known.text.T
+    similarity = _similarity(content, known, own, config)
+    of_known = _crowding(similarity.T) if crowding is None else crowding
+    similarity -= 0.5 * (of_known + _crowding(similarity)[:, np.newaxis])
+    best = similarity.max(axis=1, keepdims=True)
+    weights = np.exp((similarity - np.where(np.isfinite(best), best, 0.0)) / config.temperature)
+    # The only known item has no neighbour.
+    shares: _Floats = (weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    return shares
+
+
+def crowding_of_known(
+    content: "Content", known: "Content", own: npt.NDArray[np.integer], config: NeighboursConfig
+) -> _Floats:
+    """Mean similarity of each known item to its ten nearest of a catalogue, float32 [V]; see `neighbour_weights`."""
+    return _crowding(_similarity(content, known, own, config).T)
+
+
+def _similarity(
+    content: "Content", known: "Content", own: npt.NDArray[np.integer], config: NeighboursConfig
+) -> _Floats:
+    """Similarity of items to the known ones, float32 [N, V]; an item is not similar to itself (-inf)."""
+    similarity: _Floats = content.text @ known.text.T
     similarity += config.category_weight * (content.categories @ known.categories.T)
     if config.year_weight:
         apart = np.abs(content.year[:, np.newaxis] - known.year)
         similarity -= config.year_weight * np.where(np.isfinite(apart), np.minimum(apart, config.year_limit), 0.0)
     rows = np.flatnonzero(own > 0)
     similarity[rows, own[rows] - 1] = -np.inf
-    similarity -= 0.5 * (_crowding(similarity.T) + _crowding(similarity)[:, np.newaxis])
-    best = similarity.max(axis=1, keepdims=True)
-    weights = np.exp((similarity - np.where(np.isfinite(best), best, 0.0)) / config.temperature)
-    # The only known item has no neighbour.
-    shares: _Floats = (weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
-    return shares
+    return similarity
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ContentSpace:
+    """What a catalogue's content vectors are centred by.
+
+    Attributes:
+        languages: Mean sentence vectors.
+        categories: Float32 [T], the mean of the items' category vectors.
+    """
+
+    languages: LanguageMeans
+    categories: _Floats
 
 
 class Content:
@@ -106,46 +140,45 @@ class Content:
         text_vectors: Float32 [N, T], sentence vectors.
         category_vectors: Float32 [K, T], vectors of ``catalogue.category_labels``.
         year_column: Numeric column with each item's year; if the catalogue lacks it, all years are unknown.
+        space: Centres the vectors; None: the catalogue's own means.
 
     Attributes:
+        space: What the vectors were centred by.
         text, categories: float32 [N, T].
         year: float32 [N], NaN if unknown.
     """
 
     def __init__(
-        self, catalogue: Catalogue, text_vectors: _Floats, category_vectors: _Floats, year_column: str
+        self,
+        catalogue: Catalogue,
+        text_vectors: _Floats,
+        category_vectors: _Floats,
+        year_column: str,
+        space: ContentSpace | None = None,
     ) -> None:
-        self.text = unit(centred_by_language(unit(text_vectors), catalogue.languages))
+        texts = unit(text_vectors)
         labels = np.concatenate([np.zeros((1, text_vectors.shape[1]), np.float32), category_vectors])
         mean = unit(labels[catalogue.categories + 1].sum(axis=1))
         there: npt.NDArray[np.bool_] = np.any(catalogue.categories >= 0, axis=1)
-        if there.any():
-            mean = np.where(there[:, np.newaxis], unit(mean - mean[there].mean(axis=0)), np.float32(0.0))
-        self.categories: _Floats = mean
+        if space is None:
+            centre = mean[there].mean(axis=0) if there.any() else np.zeros(mean.shape[1], np.float32)
+            space = ContentSpace(LanguageMeans.of(texts, catalogue.languages), centre)
+        self.space = space
+        self.text = unit(space.languages.centred(texts, catalogue.languages))
+        self.categories: _Floats = np.where(there[:, np.newaxis], unit(mean - space.categories), np.float32(0.0))
         self.year: _Floats = catalogue.numeric.get(year_column, np.full(len(catalogue), np.nan, np.float32))
 
     def only(self, rows: npt.NDArray[np.integer]) -> "Content":
         """The items at some rows; their vectors keep their centring."""
         part = object.__new__(Content)
+        part.space = self.space
         part.text, part.categories, part.year = self.text[rows], self.categories[rows], self.year[rows]
         return part
 
 
-def centred_by_language(vectors: _Floats, languages: Sequence[str]) -> _Floats:
-    """Subtracts the mean of the item's language, which small languages share with the whole catalogue."""
-    overall = vectors.mean(axis=0)
-    names, codes = np.unique(np.asarray(languages, dtype=object), return_inverse=True)
-    counts = np.bincount(codes, minlength=len(names)).astype(np.float32)
-    sums = np.zeros((len(names), vectors.shape[1]), np.float32)
-    np.add.at(sums, codes, vectors)
-    means = (sums + _PRIOR_ITEMS * overall) / (counts + _PRIOR_ITEMS)[:, np.newaxis]
-    centred: _Floats = (vectors - means[codes]).astype(np.float32)
-    return centred
-
-
 def _crowding(similarity: _Floats) -> _Floats:
     """Mean of the largest entries of each row, [n], ignoring hidden entries (-inf)."""
-    count = min(_CROWD, similarity.shape[1])
+    count = min(CROWD, similarity.shape[1])
     nearest = np.partition(similarity, similarity.shape[1] - count, axis=1)[:, -count:]
     there = np.isfinite(nearest)
     sums = np.where(there, nearest, 0.0).sum(axis=1)

@@ -130,7 +130,8 @@ class _ValidationQueries:
         draws = np.random.default_rng(config.seed)
         features = SearchFeatures.of(model, items, counts)
         # As compared in serving.
-        texts, projection = features.projected(config.model.search.dimension)
+        projection = features.principal_directions(config.model.search.dimension)
+        texts = features.text @ projection
         self.size = min(config.model.search.queries, max(50, _LARGEST // items.size))
         self._popularity = features.popularity
         scale = TowerScale(ranker.vectors)

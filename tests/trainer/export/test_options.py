@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
+from tests.trainer.export.options_run import ITEMS, options_run
 from tests.trainer.export.test_export import Answer, asker, ids
-from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config.settings import dump_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.query_features import user_profiles
@@ -26,15 +26,12 @@ from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.export.export import export
 from trainer.models.assembly import (
     load_recommender,
-    make_item_table,
-    make_recommender,
     text_ranker,
     typed_vectors,
 )
 from trainer.models.ranker import CatalogueRanker
 from trainer.models.recommender import Recommender
 from trainer.models.text_search import SEARCH_RECORD
-from trainer.models.weights import save_weights
 from trainer.runs import Run
 from trainer.text.preprocessing import Steps, preprocess
 from trainer.text.vectors import encode_texts
@@ -42,56 +39,11 @@ from trainer.text.vectors import encode_texts
 pytestmark = pytest.mark.usefixtures("cache")
 _STEPS: Steps = {"*": ["nfkc", "casefold", "numbers"], "en": ["stop_words", "casefold", "stem"]}
 _HISTORY = [0, 4, 8]
-# ScaNN wants 256 items at least.
-_ITEMS = 300
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Untrained towers; the parts beside them weigh so much that a lost or doubled one shows."""
-    folder = tmp_path_factory.mktemp("options")
-    data = tiny_dataset(folder / "data", items=_ITEMS)
-    config = tiny_config(
-        data.path,
-        text={"preprocessing": _STEPS},
-        model={
-            "dimension": 8,
-            "candidate": {"popularity": True, "neighbours": {"enabled": True}},
-            "linear": {"rank": 6},
-            "content": {"enabled": True},
-            "query": {"history_length": 8, "time": True},
-        },
-        export={"index": "brute_force", "candidates": _ITEMS + 1},
-    )
-    run = Run.create(folder / "run", config)
-    run.record_data(data)
-    catalogue = Catalogue.from_dataset(data)
-    parts = split(data, config.data)
-    vocabulary = Vocabulary.from_training(data, catalogue, parts, config)
-    vocabulary.save(run.vocabulary)
-    items = make_item_table(config, catalogue, vocabulary)
-    counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue)).astype(np.float32)
-    model = make_recommender(config, vocabulary, items, counts)
-    users = sorted(set(parts.train["user_id"]))
-    known = items.ids.numpy() - 1
-    histories = UserItems.of(parts.train, catalogue, users).reindexed(known)
-    popularity, linear, content = model.fusion.popularity, model.fusion.linear, model.fusion.content
-    assert popularity is not None
-    assert linear is not None
-    assert content is not None
-    linear.fit(histories, items, regularization=300.0, new_items=1.0)
-    draws = np.random.default_rng(3)
-    for weight in model.query_tower.trainable_weights:
-        # Languages and countries start without an effect.
-        if not np.any(weight.numpy()):
-            weight.assign(draws.normal(0.0, 0.5, weight.shape))
-    popularity.factor.assign(5.0)
-    linear.factor.assign(3.0)
-    content.factor.assign(10.0)
-    run.write("blend.json", {"retrieval": 1.0})
-    run.write(SEARCH_RECORD, {"categories": 1.0, "lexical": 0.4, "popularity": 0.05, "towers": 0.1})
-    save_weights(run, model)
-    return run
+    return options_run(tmp_path_factory.mktemp("options"), _STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +59,7 @@ def ask(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ans
 @pytest.fixture(scope="module")
 def ask_scann(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Answer]:
     # Every leaf is searched and every item scored exactly: how the catalogue falls into leaves depends on the machine.
-    everything = ["export.leaves=10", "export.leaves_to_search=10", f"export.reorder={_ITEMS}"]
+    everything = ["export.leaves=10", "export.leaves_to_search=10", f"export.reorder={ITEMS}"]
     changed = Run.open(run.path, ["export.index=scann", *everything])
     return asker(export(changed, tmp_path_factory.mktemp("models") / "scann"))
 
@@ -119,7 +71,7 @@ def ask_portable(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable
 
 
 def _ranker(model: Recommender) -> CatalogueRanker:
-    return CatalogueRanker(model, model.items, {"retrieval": 1.0}, candidates=_ITEMS + 1)
+    return CatalogueRanker(model, model.items, {"retrieval": 1.0}, candidates=ITEMS + 1)
 
 
 def _expected(model: Recommender) -> tuple[list[str], npt.NDArray[np.float32]]:
@@ -141,7 +93,7 @@ def test_the_graph_answers_as_the_evaluation_does(
         vocabulary,
         parts.train_and_validation,
         parts.test,
-        candidates=_ITEMS + 1,
+        candidates=ITEMS + 1,
         profiles=user_profiles(dataset),
     )
     requests = hold_out.requests

@@ -27,6 +27,7 @@ from trainer.export.settings import ExportConfig
 from trainer.export.text_search import ExactTextRetrieval, IndexedTextRetrieval
 from trainer.models.text_search import SearchFeatures, SearchWeights, TextSearch
 from trainer.runs import Run
+from trainer.text.language_means import LanguageMeans
 from trainer.text.lexical import LexicalIndex
 from trainer.training.fit import fit
 
@@ -391,6 +392,9 @@ def text_search(vectors: Vectors) -> TextSearch:
         categories=np.full((size, 1), -1, np.int32),
         popularity=np.zeros(size, np.float32),
         lexical=LexicalIndex(["item"] * size),
+        means=LanguageMeans([], np.zeros((1, width), np.float32)),
+        common=np.zeros(width, np.float32),
+        spread=(0.0, 1.0),
     )
     weights = SearchWeights(categories=0.0, lexical=0.0, popularity=0.0, towers=0.0)
     return TextSearch(features, weights, width, tf.zeros([size, 1]))

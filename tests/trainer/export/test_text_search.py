@@ -10,6 +10,7 @@ import tensorflow as tf
 from trainer.export.index import BruteForceIndex
 from trainer.export.text_search import ExactTextRetrieval, IndexedTextRetrieval
 from trainer.models.text_search import SearchFeatures, SearchWeights, TextQueries, TextSearch
+from trainer.text.language_means import LanguageMeans
 from trainer.text.lexical import LexicalIndex
 
 _ITEMS, _WIDTH, _LABELS = 2_000, 16, 6
@@ -34,6 +35,9 @@ def search() -> TextSearch:
         categories=rng.integers(-1, _LABELS, (_ITEMS, 1)).astype(np.int32),
         popularity=rng.normal(size=_ITEMS).astype(np.float32),
         lexical=LexicalIndex([f"model {number * 7919 % 99991:05d}" for number in range(_ITEMS)]),
+        means=LanguageMeans([], np.zeros((1, _WIDTH), np.float32)),
+        common=np.zeros(_WIDTH, np.float32),
+        spread=(0.0, 1.0),
     )
     weights = SearchWeights(categories=1.0, lexical=0.8, popularity=0.01, towers=0.1)
     return TextSearch(features, weights, _WIDTH, tf.constant(rng.normal(size=(_ITEMS, 4)).astype(np.float32)))

@@ -16,6 +16,7 @@ from trainer.models.text_search import (
     names_no_item,
     standard_popularity,
 )
+from trainer.text.language_means import LanguageMeans
 from trainer.text.lexical import LexicalIndex
 
 _ITEMS, _WIDTH, _LABELS = 40, 24, 5
@@ -44,6 +45,9 @@ def features() -> SearchFeatures:
         categories=categories,
         popularity=rng.normal(size=_ITEMS).astype(np.float32),
         lexical=LexicalIndex([f"item {number} of kind {number % 7}" for number in range(_ITEMS)]),
+        means=LanguageMeans([], np.zeros((1, _WIDTH), np.float32)),
+        common=np.zeros(_WIDTH, np.float32),
+        spread=(0.0, 1.0),
     )
 
 
@@ -101,7 +105,8 @@ def test_index_vectors_give_meaning_and_popularity(features: SearchFeatures, tow
 
 
 def test_fewer_directions_keep_the_most_of_the_products(features: SearchFeatures, towers: _Floats) -> None:
-    vectors, projection = features.projected(8)
+    projection = features.principal_directions(8)
+    vectors = features.text @ projection
     assert vectors.shape == (_ITEMS, 8)
     _, _, directions = np.linalg.svd(features.text.astype(np.float64))
     kept = features.text @ directions[:8].T
