@@ -63,7 +63,7 @@ def make_index(
         share = (settings.leaves_to_search or 1) / (settings.leaves or 1)
         if settings.kind == "portable" and not fixed and share > _LARGEST_SHARE:
             _LOG.info(
-                "The %s takes %d of %d leaves for recall@%d %.4f, which is no faster than exact search: "
+                "The %s needs %d of %d leaves for recall@%d %.4f, which is no faster than exact search: "
                 "exporting exact search.",
                 name,
                 settings.leaves_to_search,

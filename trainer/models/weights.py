@@ -46,6 +46,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
         if no_room(error):
             raise
         raise BabelrecError(
-            f"The checkpoint {path or ''} can't be used: {first_line(error)}. It is damaged, or of other settings or "
-            "an earlier version. Remove the run directory and run `fit` again, or restore the files from a copy."
+            f"The checkpoint {path or ''} can't be used: {first_line(error)}. It is damaged, or was written with other "
+            "settings or by an earlier version. Remove the run directory and run `fit` again, or restore the files "
+            "from a copy."
         ) from error

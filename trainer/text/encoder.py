@@ -53,7 +53,7 @@ def encoder_handle(config: TextConfig, *, table: Literal["float", "quantized"] |
             "https://tfhub.dev/google/universal-sentence-encoder-multilingual/3"
         )
     if not tf.saved_model.contains_saved_model(str(path)):
-        raise BabelrecError(f"text.encoder {name!r} is a directory without a saved_model.pb in it.")
+        raise BabelrecError(f"text.encoder {name!r} is a directory without saved_model.pb.")
     return str(path.resolve())
 
 

@@ -130,7 +130,7 @@ class Apertium(Translator):
         if len(parts) != len(stream) or rest.strip():
             extra = f" and {rest[:80]!r} in addition" if rest.strip() else ""
             raise BabelrecError(
-                f"Apertium's {mode} answered {len(parts)} of {len(stream)} texts{extra}. Its installation is damaged, "
+                f"Apertium's {mode} returned {len(parts)} of {len(stream)} texts{extra}. Its installation is damaged, "
                 "or a program of this pair does not support null-flush."
             )
         return parts
