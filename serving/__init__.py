@@ -1,4 +1,4 @@
 """Babelrec's serving side: a TensorFlow Serving compatible model server and its client.
 
-A serving machine needs no training code: nothing here imports ``trainer``. The only interface is a SavedModel directory.
+A serving machine needs no training code: nothing here imports ``trainer``. The interface is a SavedModel directory.
 """
