@@ -45,17 +45,17 @@ def make_item_table(
 ) -> ItemTable:
     """The catalogue as tensors; a frozen encoder's vectors come from the cache on disk.
 
-    With an encoder that is trained along (`text.tuning`) the table holds what its trained part takes. Category
-    labels are always given as the vectors of the encoder as it was before training.
+    With a tuned encoder (`text.tuning`) the table holds the input of its trained part. Category labels are always
+    the pretrained encoder's vectors.
 
     Args:
-        config: Of the run.
+        config: The run's settings.
         catalogue: The items.
-        vocabulary: Of the run.
-        variants: Further texts that training shows.
-        names: Those of the category labels that training types.
-        own: The run's catalogue, if it is another; items without a vector may take those of its items.
-        known_ids: False: no id of ``catalogue`` is one of ``vocabulary``, even if it looks like one.
+        vocabulary: The run's vocabulary.
+        variants: Additional item texts for training.
+        names: Names of the category labels, as text queries for training.
+        own: The run's catalogue, if different; its items are the neighbours of items without a learned vector.
+        known_ids: Whether equal ids in ``catalogue`` and ``vocabulary`` mean the same item.
     """
     text = config.text
     labels = encode_texts(prepare_labels(catalogue.category_labels, text), text, progress=False)
@@ -87,13 +87,13 @@ def make_item_table(
 def item_table_of_run(
     run: Run, catalogue: Catalogue, *, own: Catalogue | None = None, known_ids: bool = True
 ) -> ItemTable:
-    """A catalogue as the model of a run sees it.
+    """A catalogue as tensors for a run's model.
 
     Args:
-        run: The run; category labels have the names of its settings.
-        catalogue: That of the run, or another.
-        own: That of the run, if ``catalogue`` has the same items in other words; None: it is ``catalogue``.
-        known_ids: False: the ids are those of another dataset, which may look like known ones but mean other items.
+        run: The run; its settings determine the names of category labels.
+        catalogue: The run's catalogue, or another.
+        own: The run's catalogue, if ``catalogue`` has the same items with other texts; None: it is ``catalogue``.
+        known_ids: False: the ids are another dataset's, so equal ids may mean different items.
     """
     config, vocabulary = run.config, Vocabulary.load(run.vocabulary)
     names = CategoryNames.load(config.data.category_names, catalogue.category_labels)
@@ -105,11 +105,11 @@ def item_table_of_run(
 def make_text_search(
     run: Run, model: Recommender, items: ItemTable, counts: npt.NDArray[np.integer | np.floating], vectors: tf.Tensor
 ) -> TextSearch | None:
-    """What answers text queries; None where ``model.search`` is off.
+    """Text search for a trained model; None if ``model.search`` is off.
 
     Args:
         run: A finished run.
-        model: Its model.
+        model: The run's model.
         items: The catalogue, N items.
         counts: [N] training positives.
         vectors: Float32 [N, D], the candidate tower's vectors of the items.
@@ -128,8 +128,8 @@ def text_ranker(run: Run, dataset: Dataset, catalogue: Catalogue) -> CatalogueRa
 
     Args:
         run: A finished run.
-        dataset: Of the run.
-        catalogue: Of the dataset.
+        dataset: The run's dataset.
+        catalogue: The dataset's catalogue.
 
     Raises:
         BabelrecError: the run is not finished.
@@ -148,12 +148,12 @@ def text_ranker(run: Run, dataset: Dataset, catalogue: Catalogue) -> CatalogueRa
 
 
 def typed_vectors(model: Recommender, texts: Sequence[str], text: TextConfig) -> tf.Tensor:
-    """Sentence vectors float32 [n, T] of typed texts of unspecified language, as in serving."""
+    """Sentence vectors float32 [n, T] of text queries in an unspecified language, as in serving."""
     return model.candidate_tower.text_vectors(text_inputs(texts, [UNDETERMINED] * len(texts), text))
 
 
 def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig) -> tf.Tensor:
-    """Texts as an item table holds them, [n, ...]: vectors, what the encoder's trained part takes, or strings."""
+    """Texts in the form of an item table, [n, ...]: vectors, inputs of the encoder's trained part, or strings."""
     prepared = prepare_texts(texts, languages, text)
     features = text_features(prepared, text)
     return tf.constant(prepared, tf.string) if features is None else tf.constant(features)
@@ -162,12 +162,12 @@ def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig
 def _relations(
     config: Config, catalogue: Catalogue, known: Vocabulary, own: Catalogue, vocabulary: Vocabulary
 ) -> tuple[_Floats | None, _Floats | None]:
-    """How items resemble those of the vocabulary, if the model looks at that.
+    """Features that relate items to others, if the model uses them: neighbours and content.
 
     Args:
-        config, catalogue, vocabulary: As of `make_item_table`.
-        known: Of the items that ``catalogue`` has by the same ids.
-        own: Has all items of ``vocabulary``.
+        config, catalogue, vocabulary: See `make_item_table`.
+        known: The vocabulary of the items that ``catalogue`` contains under the same ids.
+        own: Contains all items of ``vocabulary``.
 
     Returns:
         Weights of the known items' vectors, and the content that is compared with a history's; see `ItemTable`.
@@ -178,7 +178,7 @@ def _relations(
     content = _content(catalogue, config)
     vectors = weights = None
     if compared.enabled:
-        # A blank text has a vector as well, and all blank ones the same: as if they were one story.
+        # All blank texts have the same vector, which would make them maximally similar.
         written = np.array([[bool(text.strip())] for text in catalogue.texts])
         vectors = np.concatenate([content.text * written, compared.category_weight * content.categories], axis=1)
     if settings.enabled:
@@ -192,7 +192,7 @@ def _relations(
 
 def _content(catalogue: Catalogue, config: Config) -> Content:
     text, column = config.text, config.model.candidate.neighbours.year_column
-    # The frozen encoder's vectors, whatever part of it is trained along.
+    # Always the frozen encoder's vectors, even if a part of it is tuned.
     texts, labels = (
         encode_texts(prepared, text, progress=False)
         for prepared in (
@@ -206,13 +206,13 @@ def _content(catalogue: Catalogue, config: Config) -> Content:
 def make_recommender(
     config: Config, vocabulary: Vocabulary, items: ItemTable, item_counts: npt.NDArray[np.float32] | None = None
 ) -> Recommender:
-    """A recommender with all its weights made, at their initial values.
+    """A recommender with all weights created, at their initial values.
 
     Args:
-        config: Of the run.
-        vocabulary: Of the run.
-        items: The catalogue to point it at, N items.
-        item_counts: Float32 [N], their training positives; None: none, for a model that is not trained further.
+        config: The run's settings.
+        vocabulary: The run's vocabulary.
+        items: The catalogue to use, N items.
+        item_counts: Float32 [N], their training positives; None: zeros, for a model that is not trained further.
     """
     counts = np.zeros(items.size, np.float32) if item_counts is None else item_counts
     heads = vocabulary.heads(config.data.positives)
@@ -231,7 +231,7 @@ def load_recommender(run: Run, items: ItemTable | None = None) -> Recommender:
 
     Args:
         run: A finished run.
-        items: The catalogue to point it at (`item_table_of_run`); None reads the one that it was trained on.
+        items: The catalogue to use (`item_table_of_run`); None: the one that the model was trained on.
 
     Raises:
         BabelrecError: the run is not finished, or its weights are broken.
