@@ -117,7 +117,7 @@ def string_table(values: list[str]) -> tf.lookup.StaticHashTable:
 
 
 def contains(rows: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-    """Whether each of int32 ``rows`` [B, C] is in ``wanted`` [B, E] of its line; -1 never is.
+    """Whether each of int32 ``rows`` [B, C] is in its row of ``wanted`` [B, E]; -1 never is.
 
     Returns:
         Bool [B, C].

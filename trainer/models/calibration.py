@@ -82,7 +82,7 @@ class FittedCalibration:
 
 
 Calibrations = dict[str, FittedCalibration]
-"""Head -> what was found for it."""
+"""Head -> its fitted calibrations."""
 
 _ADAPTER: TypeAdapter[Calibrations] = TypeAdapter(Calibrations)
 

@@ -92,7 +92,7 @@ class Recommender(tfrs.Model):
         self._further_loss = tf.keras.metrics.Mean(name="further_loss")
 
     def candidate_vectors(self, items: ItemTable, *, batch_size: int = 4096) -> tf.Tensor:
-        """Vectors of a whole catalogue, float32 [N, D], as they are served."""
+        """Vectors of a whole catalogue, float32 [N, D], as served."""
         parts = [
             self.candidate_tower(items(tf.range(start, min(start + batch_size, items.size))))
             for start in range(0, items.size, batch_size)

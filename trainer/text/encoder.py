@@ -126,7 +126,7 @@ def encoder_fingerprint(handle: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _hash_files(directory: Path, state: tuple[tuple[str, int, int], ...]) -> str:
-    """SHA-256 over names and contents; ``state`` is there so that a changed file is read again."""
+    """SHA-256 over names and contents; ``state`` makes the cache miss for a changed file."""
     digest = hashlib.sha256()
     for name, _, _ in state:
         digest.update(str(Path(name).relative_to(directory)).encode())

@@ -63,7 +63,7 @@ def warn_about_look_alikes(frames: Mapping[str, pl.LazyFrame], origins: Mapping[
         profiles = ids("users", "user_id")
         for found in mismatches(users.filter(~users.is_in(profiles.implode())), profiles):
             _LOG.warning(
-                "%s, column `%s`: of the users without a row in %s %s. Remedy: %s.",
+                "%s, column `%s`: users without a row in %s: %s. Remedy: %s.",
                 origins["interactions"].file,
                 origins["interactions"].column("user_id"),
                 origins["users"].file,
