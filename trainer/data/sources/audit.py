@@ -47,7 +47,7 @@ def audit(file: TextFile, dialect: Dialect, table: str, *, sure: bool) -> Audit:
                 )
             if names[0].startswith("sep=") and len("".join(names)) <= len("sep=;"):
                 raise DatasetError(
-                    f"{file.path}: its first line {names[0]!r} is Excel's delimiter hint, not a header. "
+                    f"{file.path}: its first line {names[0]!r} is not a header but Excel's delimiter hint. "
                     "Remedy: remove the line."
                 )
             lengths = Counter(map(len, records))
