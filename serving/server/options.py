@@ -105,11 +105,11 @@ class ServerOptions:
     )
     ssl_config_file: str = _flag("", "SSLConfig for TLS on the gRPC port", note=_NO_FILES)
     use_alts_credentials: bool = _flag(
-        False, "Google's ALTS instead of TLS", "refused", "ALTS works only between machines in Google Cloud, so it "
+        False, "use Google's ALTS instead of TLS", "refused", "ALTS works only between machines in Google Cloud, so it "
         "can't be tested; use --ssl_config_file",
     )
-    enable_grpc_healthcheck_service: bool = _flag(False, "the standard gRPC health service on the gRPC port")
-    enable_profiler: bool = _flag(True, "the profiler service on the gRPC port, for TensorBoard's captures")
+    enable_grpc_healthcheck_service: bool = _flag(False, "serve the standard gRPC health service on the gRPC port")
+    enable_profiler: bool = _flag(True, "serve the profiler service on the gRPC port, for TensorBoard's captures")
     # Models to serve.
     model_name: str = _flag("default", "name of the model (not used with --model_config_file)")
     model_base_path: str = _flag(
@@ -124,7 +124,7 @@ class ServerOptions:
         parse=values.at_least(0),
     )
     allow_version_labels_for_unavailable_models: bool = _flag(
-        False, "a new label may point to a version that is not available yet",
+        False, "let a new label point to a version that is not available yet",
     )
     saved_model_tags: str = _flag("serve", "comma-separated tags of the meta graph to load")
     prefer_tflite_model: bool = _flag(
@@ -261,7 +261,7 @@ class ServerOptions:
         0, "limit on open connections, for REST and for gRPC's native front each; more are closed immediately; 0: as "
         "many as the file descriptor limit allows", ours=True, parse=values.at_least(0),
     )
-    enable_grpc_reflection: bool = _flag(True, "gRPC server reflection, for grpcurl and similar tools", ours=True)
+    enable_grpc_reflection: bool = _flag(True, "serve gRPC reflection, for grpcurl and similar tools", ours=True)
     max_request_bytes: int = _flag(
         256 * 2**20, "size limit of a request: a gRPC message, or a REST body before and after decompression",
         ours=True, parse=values.at_least(1),
@@ -274,16 +274,16 @@ class ServerOptions:
         "are refused with 503", ours=True, parse=values.at_least(1),
     )
     rest_api_gzip_min_bytes: int = _flag(
-        1024, "minimum size of REST responses to compress for clients that accept it; negative: never", ours=True,
+        1024, "minimum bytes of REST responses to compress for clients that accept it; negative: never", ours=True,
     )
     op_libraries: str = _flag(
         "", "comma-separated op libraries to load: files (.so), Python modules or entry points", ours=True,
     )
     request_log_max_file_bytes: int = _flag(
-        256 * 2**20, "size at which a request log file is finished", ours=True, parse=values.at_least(1),
+        256 * 2**20, "size in bytes at which a request log file is finished", ours=True, parse=values.at_least(1),
     )
     request_log_max_file_seconds: float = _flag(
-        300.0, "age at which a request log file is finished", ours=True, parse=values.seconds,
+        300.0, "age in seconds at which a request log file is finished", ours=True, parse=values.seconds,
     )
     shutdown_delay_seconds: float = _flag(
         0.0, "seconds to keep serving after SIGTERM with health NOT_SERVING, until load balancers stop sending "

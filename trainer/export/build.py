@@ -79,7 +79,7 @@ def make_index(
 def make_text_retrieval(config: Config, search: TextSearch) -> tuple[TextRetrieval, dict[str, Any]]:
     """Retrieval for text queries, by an index or exact as `make_index` decides, and its description."""
     vectors = tf.Variable(search.index_vectors(), trainable=False, name="text_vectors")
-    # Noisy texts, as if translated, would be closer to what people type; the items' own texts are available.
+    # Texts with the noise of a translation would be closer to what people type, but the items' own are at hand.
     sample = np.random.default_rng(config.seed).permutation(search.size)[:_TEXT_QUERIES]
     queries = tf.concat([tf.gather(search.vectors, sample), tf.ones([len(sample), 1])], axis=1)
     index, record = make_index(config, vectors, queries, name="index of texts")

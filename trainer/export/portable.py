@@ -17,10 +17,10 @@ _COPIES = 1.5
 
 
 class PortableIndex(tf.Module):
-    """Searches the leaves of the catalogue with the largest expected dot products, exactly within each leaf.
+    """Searches the leaves of the catalogue with the largest estimated dot products, exactly within each leaf.
 
-    A leaf's bound is the score of its centre plus ``spread_weight`` standard deviations of its items' scores, since the
-    maximum of many scores is above their mean. All ops are TensorFlow's own.
+    A leaf's estimate is the score of its centre plus ``spread_weight`` standard deviations of its items' scores, since
+    the maximum of many scores is above their mean. All ops are TensorFlow's own.
 
     Scores are computed in one of two ways, whichever is cheaper for the batch. Few queries gather the leaves that each
     searches. Many queries are grouped by leaf and scored in place by one batched product of small matrices: no item
@@ -96,7 +96,7 @@ class PortableIndex(tf.Module):
             order = np.argsort(-self._promises(queries, weight).numpy(), axis=1, kind="stable")
             ranks = np.empty_like(order)
             np.put_along_axis(ranks, order, np.arange(self._leaves)[np.newaxis], axis=1)
-            # recalls[p]: share of the true neighbours in the p + 1 leaves with the highest bounds.
+            # recalls[p]: share of the true neighbours in the p + 1 leaves with the highest estimates.
             found = np.bincount(np.take_along_axis(ranks, homes, axis=1).ravel(), minlength=self._leaves)
             recalls = np.cumsum(found) / homes.size
             leaves = int(np.argmax(recalls >= target)) + 1 if target > 0 else self.settings.leaves_to_search or 1
@@ -131,7 +131,7 @@ class PortableIndex(tf.Module):
         return tf.minimum(tf.cast(leaves, tf.int32), self._leaves)
 
     def _promises(self, queries: tf.Tensor, weight: float) -> tf.Tensor:
-        """Bound of each leaf for each query, float32 [B, L]."""
+        """Estimate of each leaf for each query, float32 [B, L]."""
         centres = tf.matmul(queries, self._centres)
         return centres + weight * tf.norm(queries, axis=1, keepdims=True) * self._spreads[tf.newaxis]
 

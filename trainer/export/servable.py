@@ -507,7 +507,7 @@ def _signature(method: Callable[[Tensors], Tensors], name: str) -> tf.types.expe
 
 
 def _default(each: contract.Input) -> object:
-    """One row that means \"absent\", or no default."""
+    """One row that means "absent", or no default."""
     dtype = tf.as_dtype(each.dtype)
     if each.default is None:
         return inspect.Parameter.empty
