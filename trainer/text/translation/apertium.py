@@ -125,7 +125,7 @@ class Apertium(Translator):
         given = b"".join(part.encode() + b"\0" for part in stream)
         answer = self._run([*self._data(), "-z", *unknown, "-f", "none", mode], given).decode("utf-8", "replace")
         *parts, rest = answer.split("\0")
-        # The programs in the pipe flush once more when it is closed, hence empty parts at the end.
+        # The programs in the pipe flush once more when it is closed, which leaves empty parts at the end.
         parts, rest = parts[: len(stream)], "".join(parts[len(stream) :]) + rest
         if len(parts) != len(stream) or rest.strip():
             extra = f" and {rest[:80]!r} in addition" if rest.strip() else ""
