@@ -69,7 +69,7 @@ def too_many(limit: int) -> StatusError:
     """The server is already processing the maximum number of inference requests."""
     return StatusError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        f"{limit} requests are already in progress (--max_concurrent_requests); try again later",
+        f"{limit} requests are in the server already (--max_concurrent_requests); try again later",
     )
 
 

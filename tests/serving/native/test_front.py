@@ -204,7 +204,7 @@ def test_too_many_at_once(serve: Callable[..., Served]) -> None:
     call, release = served.hold()
     error = served.refusal(request_of(rows(1)))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "1 requests are already in progress (--max_concurrent_requests)" in error.details()
+    assert "1 requests are in the server already (--max_concurrent_requests)" in error.details()
     assert served.channel.unary_unary("/test/Echo")(b"others may", timeout=SECONDS) == b"others may"
     release()
     assert call.result()
