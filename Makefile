@@ -41,7 +41,7 @@ lint: $(VENV)/.installed-dev ## ruff
 types: $(VENV)/.installed-dev ## mypy
 	$(BIN)/mypy
 
-# In two parts: what TensorFlow keeps of the models that the trainer's tests build is gone before the others begin.
+# In two processes: memory that TensorFlow keeps after the trainer's tests is released before the others begin.
 unit: $(VENV)/.installed-dev ## only pytest
 	$(BIN)/python -m pytest tests/trainer tests/benchmarks
 	$(BIN)/python -m pytest --ignore=tests/trainer --ignore=tests/benchmarks
@@ -49,7 +49,7 @@ unit: $(VENV)/.installed-dev ## only pytest
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := rest gzip config text_proto csv jsonl
 
-fuzz: $(VENV)/.installed-dev ## newly drawn inputs, and coverage-guided fuzzing (FUZZ_SECONDS=60 each)
+fuzz: $(VENV)/.installed-dev ## property tests with new examples, and coverage-guided fuzzing (FUZZ_SECONDS=60 each)
 	$(BIN)/python -m pytest --hypothesis-profile=random -m hypothesis --durations=0
 	BABELREC_FUZZ_RUNS=20000000 $(BIN)/python -m pytest -n 0 tests/serving/native/test_sanitized.py
 	for target in $(FUZZ_TARGETS); do $(BIN)/python -m tests.fuzzing $$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done

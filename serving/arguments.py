@@ -24,7 +24,7 @@ def argument(*flags: str, **settings: object) -> Any:  # noqa: ANN401  as for da
 
     Args:
         flags: such as ``--run-dir``; none for a positional argument.
-        settings: as for ``ArgumentParser.add_argument``. A default is given here, since the parser knows it.
+        settings: as for ``ArgumentParser.add_argument``. Defaults belong here, since the parser applies them.
     """
     return field(metadata={"flags": flags, "settings": settings})
 
@@ -40,5 +40,5 @@ def add_arguments(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", k
 
 
 def options_of(kind: type[T], found: argparse.Namespace) -> T:
-    """What was found on the command line."""
+    """The options as parsed from the command line."""
     return kind(**{each.name: getattr(found, each.name) for each in fields(kind)})

@@ -1,7 +1,7 @@
-"""What the exported SavedModel is asked and answers: names, types and meaning, without TensorFlow.
+"""Inputs and outputs of the exported SavedModel's signatures: names, types and meanings, without TensorFlow.
 
-The exporter makes its signatures of this, warm-up requests and the client their inputs, and docs/model.md its table
-(``python -m serving.contract`` prints it).
+The exporter's signatures, the inputs of warm-up requests and of the client, and the table in docs/model.md are derived
+from it (``python -m serving.contract`` prints the table).
 """
 
 import re
@@ -28,14 +28,14 @@ class Input:
     """An input of a signature; its first dimension is the batch.
 
     Attributes:
-        dtype: Of its elements.
-        rank: 1: a value for each request, [B]; 2: a list for each request, [B, *], padded with empty strings; 3: a list
-            of vectors for each request, [B, *, *].
-        meaning: Half a sentence.
-        default: What a request that leaves it out means: a value, or an empty list. None: it can't be left out.
-        newest_last: A list whose padding comes first.
-        minimum: The least value of a number, where not all of its type are allowed.
-        is_time: Unix seconds, for which a client may take a ``datetime``.
+        dtype: Type of its elements.
+        rank: 1: one value per request, [B]; 2: one list per request, [B, *], padded with empty strings; 3: one list of
+            vectors per request, [B, *, *].
+        meaning: Description, a sentence fragment.
+        default: Value if a request leaves it out (for lists, the padding of an empty one); None: it is required.
+        newest_last: Whether a list ends with the newest item, so that its padding comes first.
+        minimum: Smallest allowed value of a number; None: any value of its type.
+        is_time: Whether it is in unix seconds, for which a client may accept a ``datetime``.
     """
 
     dtype: DType
@@ -48,28 +48,28 @@ class Input:
 
     @property
     def shape(self) -> str:
-        """As documentation writes it."""
+        """Its shape, as written in documentation."""
         return "[B" + ", *" * (self.rank - 1) + "]"
 
 
 QUERY_INPUTS: Final[Mapping[str, Input]] = {
-    "user_id": Input("string", 1, "a user, whom the model may know", ""),
+    "user_id": Input("string", 1, "id of a user, known to the model or not", ""),
     "history": Input("string", 2, "ids of the items that the user has seen, newest last", "", newest_last=True),
     "query": Input("string", 1, "free text in any language", ""),
     "language": Input("string", 1, "the user's language, BCP 47", ""),
     "country": Input("string", 1, "the user's country", ""),
-    "timestamp": Input("int64", 1, "the moment to recommend for, unix seconds", 0, is_time=True),
+    "timestamp": Input("int64", 1, "time of the request, unix seconds", 0, is_time=True),
 }
-"""Of whom and when: inputs of `recommend`, `retrieve` and `rank`."""
+"""The user, the context and the time: inputs of `recommend`, `retrieve` and `rank`."""
 
 FILTER_INPUTS: Final[Mapping[str, Input]] = {
-    "k": Input("int32", 1, "how many items, at least 1", 10, minimum=1),
-    "exclude": Input("string", 2, "ids of items that must not appear", ""),
+    "k": Input("int32", 1, "number of items to return, at least 1", 10, minimum=1),
+    "exclude": Input("string", 2, "ids of items to leave out", ""),
     "languages": Input("string", 2, "allowed languages of items; none: all", ""),
-    "categories": Input("string", 2, "items must have one of these; none: any", ""),
-    "include_seen": Input("bool", 1, "whether items that the user has seen may appear", False),
+    "categories": Input("string", 2, "categories of which an item needs at least one; none: any", ""),
+    "include_seen": Input("bool", 1, "whether to include items that the user has seen", False),
 }
-"""Which items: further inputs of `recommend` and `retrieve`."""
+"""Filters and the number of items: additional inputs of `recommend` and `retrieve`."""
 
 RANK_INPUTS: Final[Mapping[str, Input]] = {"item_ids": Input("string", 2, "the items to score")}
 ENCODE_TEXT_INPUTS: Final[Mapping[str, Input]] = {"text": Input("string", 1, "texts in any language")}
@@ -134,7 +134,7 @@ from the second on it names that item. The values lie between those of translate
 of the queries in benchmarks/quality/text_queries_development.yaml."""
 
 LOWEST_SCORE: Final = -3.4028234663852886e38
-"""The lowest finite float32: of places without an item, and of items that the model doesn't know."""
+"""The lowest finite float32: the score of empty positions, and of items that the model doesn't know."""
 
 
 def column_input(kind: Literal["number", "embedding"], column: str) -> str:

@@ -1,13 +1,13 @@
 """TensorFlow's and TensorFlow Serving's messages, without importing TensorFlow.
 
 The generated modules of ``tensorflow_serving.apis`` import ``tensorflow.core...``, and importing anything inside
-``tensorflow`` runs its ``__init__``: several seconds and 600 MB that a client has no use for. Where the two packages
+``tensorflow`` runs its ``__init__``: several seconds and 600 MB that a client doesn't need. Where the two packages
 are installed, their generated modules, which need protobuf alone, are executed straight from their files, with an
 ``__import__`` of their own. ``sys.modules`` is not touched, so a later (or concurrent) ``import tensorflow`` is not
-disturbed, and both ways yield the very same message classes, as these are keyed by descriptor.
+affected, and both ways give the same message classes, since these are keyed by descriptor.
 
-Where a package is not installed, as for those who install the client alone, its messages are made of the descriptors in
-``serving/proto/tensorflow.binpb``, which ``python -m serving.proto.generate`` takes from the packages.
+Where a package is not installed, as when only the client is, its messages are built from the descriptors in
+``serving/proto/tensorflow.binpb``, which ``python -m serving.proto.generate`` extracts from the packages.
 """
 
 import builtins
@@ -27,14 +27,14 @@ from serving.private.protobuf import add_messages
 DESCRIPTORS = Path(__file__).resolve().parent / "proto" / "tensorflow.binpb"
 _PACKAGES = ("tensorflow", "tensorflow_serving")
 _SUFFIX = "_pb2"
-# Files that TensorFlow's package holds below a folder of its own.
+# Files that TensorFlow's package keeps in a folder of their own.
 _VENDORED = {"xla/": "tensorflow/compiler/", "tsl/": "tensorflow/"}
 _loaded: dict[str, ModuleType] = {}
 
 
 @functools.cache
 def _root(top: str) -> str | None:
-    """Where a package is installed; None where it isn't, or lacks what it needs."""
+    """Folder of an installed package; None if it is not installed or incomplete."""
     if top == "tensorflow_serving" and _root("tensorflow") is None:
         return None
     spec = importlib.util.find_spec(top)
@@ -56,7 +56,7 @@ def _load(name: str) -> ModuleType:
         else:
             module.__file__ = path
             module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
-            # The file loader keeps to the byte code that pip compiled.
+            # The file loader uses the bytecode that pip compiled.
             code = SourceFileLoader(name, path).get_code(name)
             assert code is not None
             exec(code, module.__dict__)
@@ -103,7 +103,7 @@ def _module_of(file: str) -> str:
 
 
 def _build(module: ModuleType) -> None:
-    """Does what protoc's code does, for a file of the descriptor set."""
+    """Does what protoc's generated code does, for a file of the descriptor set."""
     from google.protobuf import descriptor_pool
 
     file = _descriptors()[file_of(module.__name__)]
@@ -120,7 +120,7 @@ def _build(module: ModuleType) -> None:
 
 def module(name: str) -> ModuleType:
     """A generated module of TensorFlow or TensorFlow Serving by its full name."""
-    # With TensorFlow in the process already there is nothing to save.
+    # If TensorFlow is already imported there is nothing to save.
     in_process = "tensorflow" in sys.modules and _root(name.partition(".")[0]) is not None
     return importlib.import_module(name) if in_process else _load(name)
 
@@ -148,7 +148,7 @@ else:
     example_pb2 = module("tensorflow.core.example.example_pb2")
     feature_pb2 = module("tensorflow.core.example.feature_pb2")
 
-    # TensorFlow Serving: requests and answers
+    # TensorFlow Serving: requests and responses
     model_pb2 = module("tensorflow_serving.apis.model_pb2")
     input_pb2 = module("tensorflow_serving.apis.input_pb2")
     predict_pb2 = module("tensorflow_serving.apis.predict_pb2")

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainer.demo", description=main.__doc__)
-    parser.add_argument("--config", type=Path, default=Path("configs/quickstart.yaml"), help="what to train")
+    parser.add_argument("--config", type=Path, default=Path("configs/quickstart.yaml"), help="config to train")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/quickstart"), help="run directory")
     parser.add_argument(
         "--model-dir", type=Path, default=Path("models/recommender"), help="export directory of the model's versions"

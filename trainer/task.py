@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         "data",
         _Data,
         _data,
-        "prepare and check a config's dataset, and report its content and what the settings leave",
+        "prepare and check a config's dataset; report its content and what remains of it under the settings",
     )
     add("fit", _Fit, _fit, "train a model; resumes where a killed run stopped")
     add(
@@ -204,7 +204,8 @@ def _finetune(options: _Finetune) -> None:
 
     config = load_config(options.config, options.overrides)
     print(finetune_markdown(finetune(config, Run.open(options.source), options.run_dir)), end="")
-    print(f"The run is in {options.run_dir}; {options.run_dir / 'source'} is the source's model with the same weights.")
+    source = options.run_dir / "source"
+    print(f"The run is in {options.run_dir}; {source} is the source's model with the new shared weights.")
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ class _Compare:
         "--report",
         default="evaluation",
         metavar="STEM",
-        help="which report, such as evaluation-p2-kmrd (default: %(default)s)",
+        help="report to compare, such as evaluation-p2-kmrd (default: %(default)s)",
     )
     output: Path | None = argument(
         "--output", type=Path, metavar="DIR", help="also write compare.json, compare.md and plots to this directory"

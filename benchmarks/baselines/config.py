@@ -76,7 +76,7 @@ class BaselinesConfig(Settings):
             return parse(baseline, {})
         if baseline.name not in self.chosen:
             raise BabelrecError(
-                f"The settings of {baseline.name} were not searched. Search them: python -m benchmarks.quality --search"
+                f"The settings of {baseline.name} have not been searched. Run: python -m benchmarks.quality --search"
             )
         return parse(baseline, self.chosen[baseline.name].settings)
 

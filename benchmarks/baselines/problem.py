@@ -51,7 +51,7 @@ class Problem:
 
     Attributes:
         learners: Histories of the users that a baseline may train on.
-        evaluated: Histories of the U evaluated users: all that a baseline knows of those it was not trained on.
+        evaluated: Histories of the U evaluated users: a baseline's only data about users that it was not trained on.
         learner_of: int64 [U]: row among the learners, -1 for unknown users.
         train: The same as `evaluated`, as sets: excluded from the rankings.
         test: The items to find.

@@ -25,7 +25,7 @@ Page = Sequence[Table | str]
 
 @dataclass(frozen=True)
 class Options:
-    """What every program takes; a program adds its own fields (`serving.arguments`).
+    """Options common to all programs; a program adds its own fields (`serving.arguments`).
 
     Attributes:
         output: The JSON file of the result.
@@ -96,7 +96,7 @@ def run(
     parser.set_defaults(output=RESULTS / f"{name}.json")
     options = options_of(kind, parser.parse_args(arguments))
     console = Console(stderr=True)
-    # Before the measurement: an edit while it runs is not the version that ran, and its load is not that of others.
+    # Recorded before the measurement: the code may be edited while it runs, and its own load must not be counted.
     facts = environment(packages)
     try:
         with any_source(isinstance(options, StoringOptions) and options.any_source):

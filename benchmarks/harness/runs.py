@@ -35,7 +35,7 @@ def run_directory(config: Config) -> Path:
 
 
 def run_of(config: Config) -> Run:
-    """The finished run of these settings; trained or resumed if missing, retrained if trained by other sources."""
+    """The finished run of these settings; trained or resumed if missing, retrained if the source has changed."""
     # TensorFlow takes seconds to import.
     from trainer.training.fit import fit
 
@@ -43,9 +43,9 @@ def run_of(config: Config) -> Run:
     record = directory / _SOURCES_FILE
     if directory.exists() and (not record.exists() or record.read_text(encoding="utf-8") != sources):
         if any_source_accepted():
-            _LOG.warning("%s was trained by other sources and is reused.", directory)
+            _LOG.warning("%s was trained by another version of the source; reusing it.", directory)
         else:
-            _LOG.info("%s was trained by other sources; retraining.", directory)
+            _LOG.info("%s was trained by another version of the source; retraining.", directory)
             shutil.rmtree(directory)
     if not directory.exists():
         directory.mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""Where results are kept: ``runs/bench/NAME.json``, and below ``runs/bench/NAME/`` what a resumed benchmark reuses.
+"""Storage of results: ``runs/bench/NAME.json``, and below ``runs/bench/NAME/`` what a resumed benchmark reuses.
 
-Every file is written aside and renamed.
+Every file is written under a temporary name and renamed.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ class Store:
     def measure(self, model: Model, seed: int) -> dict[str, float]:
         """Measures and stores the metrics."""
         started = time.monotonic()
-        # Before the measurement: an edit while it runs must not be taken for the version that ran.
+        # Recorded before the measurement: the code may be edited while it runs.
         sources, facts = digest(model.sources), model.facts()
         metrics = {name: float(value) for name, value in model.measure(seed).items()}
         record = {

@@ -16,8 +16,8 @@ class Bar(TypedDict):
     Attributes:
         name: What is compared.
         value: The figure; None if it was not measured.
-        comparison: Which side of the bar is good.
-        bar: None if it depends on a figure that was not measured.
+        comparison: The required relation of the value to the bar.
+        bar: The bar; None if it depends on a figure that was not measured.
         holds: False without a value or a bar.
     """
 
@@ -46,7 +46,7 @@ class Table:
 
     Attributes:
         title: One line; may be empty.
-        columns: The header. The first column is on the left, the others on the right.
+        columns: The header. The first column is left-aligned, the others right-aligned.
         rows: Cells of each row.
         colours: Colour of each row on a terminal; empty: none.
     """
@@ -84,7 +84,7 @@ def _verdict(bar: Bar) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Four decimals, as of a metric; a count has none."""
+    """Four decimals for metrics, none for counts."""
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -10,14 +10,14 @@ _T = TypeVar("_T")
 
 
 class Seconds(NamedTuple):
-    """Time of a call on the clock, and of the processor."""
+    """Wall-clock and processor time of a call."""
 
     wall: float
     cpu: float
 
 
 def timed(call: Callable[..., _T], *arguments: object) -> tuple[Seconds, _T]:
-    """Calls once; returns the seconds, with the processor time of this process, and the result."""
+    """Times one call; returns its seconds, with the processor time of this process, and its result."""
     began, began_cpu = time.perf_counter(), time.process_time()
     result = call(*arguments)
     return Seconds(time.perf_counter() - began, time.process_time() - began_cpu), result
@@ -28,12 +28,12 @@ def in_turn(
 ) -> dict[str, list[Seconds]]:
     """Each call's seconds in every round.
 
-    The order alternates, so that none always follows the same one, and other work on the machine affects all equally.
+    The order alternates, so that no call always follows the same one, and other work on the machine affects all alike.
 
     Args:
-        calls: Name -> what is timed.
-        rounds: How often.
-        after: Called after each, for the progress.
+        calls: Name -> function to time.
+        rounds: Number of rounds.
+        after: Called after each call, for the progress bar.
     """
     found: dict[str, list[Seconds]] = {name: [] for name in calls}
     for number in range(rounds):
@@ -58,4 +58,6 @@ def note_of_other_work(facts: Mapping[str, Any]) -> list[str]:
     load, cores = facts["load_average"], facts["cores"]
     if load <= cores / 2:
         return []
-    return [f"Other work was running (load {load}, {cores} cores): processor times are more reliable than times."]
+    return [
+        f"Other work was running (load {load}, {cores} cores): processor times are more reliable than wall-clock times."
+    ]

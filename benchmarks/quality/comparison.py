@@ -34,9 +34,9 @@ class _Options(StoringOptions):
     )
     models: list[str] | None = argument("--models", nargs="+", help="only these models, for example babelrec EASE")
     seeds: list[int] | None = argument("--seeds", nargs="+", type=int, help=f"only these of the seeds {SEEDS}")
-    show: bool = argument("--list", action="store_true", help="show what there is to run, and what is already measured")
+    show: bool = argument("--list", action="store_true", help="list the measurements and whether each is done")
     fresh: bool = argument("--fresh", action="store_true", help="repeat existing measurements")
-    check: bool = argument("--check", action="store_true", help="run nothing: tables and bars of what is measured")
+    check: bool = argument("--check", action="store_true", help="run nothing: show the tables and bars measured so far")
     search: list[str] | None = argument(
         "--search",
         nargs="*",
@@ -86,7 +86,7 @@ def _selected(suites: Sequence[Suite], options: _Options) -> list[tuple[Suite, M
     ):
         for name in wanted or ():
             if name not in known:
-                raise BabelrecError(f"There is no {name!r}; available: {', '.join(sorted(known))}.")
+                raise BabelrecError(f"Unknown name {name!r}; available: {', '.join(sorted(known))}.")
     found = [
         (suite, model, seed)
         for suite in suites
@@ -98,7 +98,7 @@ def _selected(suites: Sequence[Suite], options: _Options) -> list[tuple[Suite, M
         if options.seeds is None or seed in options.seeds
     ]
     if not found and not options.check:
-        raise BabelrecError("Nothing matches --data, --protocol, --models and --seeds; --list shows what there is.")
+        raise BabelrecError("Nothing matches --data, --protocol, --models and --seeds; --list shows all measurements.")
     return found
 
 

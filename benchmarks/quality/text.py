@@ -200,7 +200,7 @@ def _cost(run_dir: Path, folder: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, writes and prints; returns 1 while a bar does not hold."""
-    # The bars are all there is to show.
+    # Nothing to show but the bars.
     return run(
         "quality.text",
         __doc__,

@@ -81,7 +81,7 @@ class _Options(Options):
     )
     no_synthetic: bool = argument("--no-synthetic", action="store_true", help="skip the large catalogue")
     seconds: float = argument(
-        "--seconds", type=float, default=8.0, help="length of an open load, and of half the rounds of a closed one"
+        "--seconds", type=float, default=8.0, help="duration of an open load, and of half the rounds of a closed one"
     )
     threads: int = argument("--threads", type=int, default=16, help="the server's --grpc_max_threads")
     max_concurrent: int = argument(
@@ -90,12 +90,8 @@ class _Options(Options):
     batch_threads: int = argument("--batch-threads", type=int, default=1, help="num_batch_threads")
     batch_size: int = argument("--batch-size", type=int, default=32, help="max_batch_size")
     timeout_micros: int = argument("--timeout-micros", type=int, default=4000, help="batch_timeout_micros")
-    intra: int = argument(
-        "--intra", type=int, default=1, help="threads inside an op of the server; 0: TensorFlow's choice"
-    )
-    inter: int = argument(
-        "--inter", type=int, default=2, help="threads between ops of the server; 0: TensorFlow's choice"
-    )
+    intra: int = argument("--intra", type=int, default=1, help="the server's intra-op threads; 0: TensorFlow's choice")
+    inter: int = argument("--inter", type=int, default=2, help="the server's inter-op threads; 0: TensorFlow's choice")
     native_predict: str = argument(
         "--native-predict", choices=("on", "off"), default="on", help="the server's --native_predict"
     )

@@ -115,10 +115,10 @@ def _measure(options: _Options, console: Console) -> Result:
 
 
 def _later_thirds(rounds: list[list[dict[str, Any]]]) -> tuple[dict[str, int], dict[str, int]]:
-    """Least memory, descriptors and threads within the middle third of the rounds, and within the last third.
+    """Minimum memory, descriptors and threads in the middle third of the rounds, and in the last third.
 
-    The least of a round is what is left when an attack's memory and connections have been given back. Pools of threads
-    and TensorFlow's memory fill up to their bounds in the first third.
+    The minimum of a round is what remains after an attack's memory and connections have been released. Thread pools and
+    TensorFlow's memory reach their limits in the first third.
     """
     third = max(len(rounds) // 3, 1)
     middle, last = rounds[-2 * third : -third] or rounds[:1], rounds[-third:]

@@ -1,4 +1,4 @@
-"""Draws what a program printed on a terminal as a picture: ``python docs/images/terminal_picture.py TEXT PNG``.
+"""Renders terminal output as a picture: ``python docs/images/terminal_picture.py TEXT PNG``.
 
 TEXT holds the output with its ANSI colours; Debian's ``chromium`` draws it. Each run of text in another script starts
 at its own column, so that tables stay straight whatever the width of Chinese, Thai or Arabic in its font. The fonts are
@@ -20,7 +20,7 @@ from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
 _FONTS = Path(__file__).resolve().parents[2] / "trainer/evaluation/report/font_files"
-# Latin, Cyrillic and lines of tables are drawn as they come; all else is a run of its own, with the blanks inside it.
+# Latin, Cyrillic and box-drawing characters are drawn directly; others form separate runs, including blanks in between.
 _PLAIN = r"\x20-\x7e\xa0-\u052f\u2010-\u205e\u2500-\u25ff"
 _RUNS = re.compile(rf"[{_PLAIN}]+|[^{_PLAIN}](?:[^{_PLAIN}]| +(?=[^{_PLAIN}]))*")
 # In pixels; a letter of DejaVu Sans Mono is 0.602 em wide.

@@ -1,6 +1,6 @@
 """The command line: ``python -m serving.client COMMAND``.
 
-What it imports at once answers ``--help`` and usage errors; ``commands`` and the client come with the first request.
+Only what ``--help`` and usage errors need is imported at the top; ``commands`` and the client are imported on use.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from serving.arguments import add_arguments, argument, options_of
 if TYPE_CHECKING:
     from serving.client import RecommenderClient, TlsOptions
 
-# What a wrong request exits with, too.
+# Also the exit status of an invalid request.
 _USAGE_STATUS = 2
 
 _EPILOG = """examples:
@@ -117,7 +117,7 @@ def _make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     connection = _connection()
     query = _inputs("the query (all optional)", contract.QUERY_INPUTS)
-    selection = _inputs("which items", contract.FILTER_INPUTS)
+    selection = _inputs("filters and number of items", contract.FILTER_INPUTS)
 
     def add(name: str, text: str, example: str, *parents: _Parser) -> _Parser:
         return commands.add_parser(
@@ -133,14 +133,14 @@ def _make_parser() -> argparse.ArgumentParser:
 
     add(
         "recommend",
-        "the best items for a query",
+        "recommend items for a query",
         '--user 42 --language es --k 10\n--query "science fiction" --languages zh,en --exclude 50 --json',
         query,
         selection,
     )
     add(
         "retrieve",
-        "candidates for a query, without the ranking stage",
+        "retrieve candidates for a query, without the ranking stage",
         "--history 50,181 --k 200",
         query,
         selection,
@@ -158,11 +158,13 @@ def _make_parser() -> argparse.ArgumentParser:
         )
     )
     add(
-        "status", "the model's versions and their states", "--model recommender\n--address http://localhost:8501 --json"
+        "status",
+        "show the states of the model's versions",
+        "--model recommender\n--address http://localhost:8501 --json",
     )
-    add("metadata", "the model's signatures", "--model-label stable")
-    health = add("health", "whether the server serves; exit status 0 if so, else 1", "--timeout 2\nrecommender")
-    health.add_argument("service", nargs="?", default="", metavar="SERVICE", help="a model, or nothing for the server")
+    add("metadata", "show the model's signatures", "--model-label stable")
+    health = add("health", "check that the server is serving; exit status 0 or 1", "--timeout 2\nrecommender")
+    health.add_argument("service", nargs="?", default="", metavar="SERVICE", help="a model (default: the whole server)")
     reload = add("reload", "make the server load a new configuration (gRPC only)", "models.config --timeout 120")
     reload.add_argument(
         "file", metavar="FILE", help="a model_config_file with ALL models to serve, in text form; - is standard input"
@@ -173,7 +175,7 @@ def _make_parser() -> argparse.ArgumentParser:
 def _connection() -> _Parser:
     parser = _Parser(add_help=False)
     add_arguments(parser.add_argument_group("server"), _Connection)
-    add_arguments(parser.add_argument_group("TLS (PEM files; each turns TLS on)"), _Tls)
+    add_arguments(parser.add_argument_group("TLS (PEM files; any of these options turns TLS on)"), _Tls)
     return parser
 
 
@@ -197,10 +199,10 @@ class _Connection:
     )
     model: str = argument("--model", default="recommender", help="model name (default: %(default)s)")
     model_version: int | None = argument(
-        "--model-version", type=int, metavar="N", help="a specific version (default: the newest)"
+        "--model-version", type=int, metavar="N", help="use this version (default: the newest)"
     )
-    model_label: str | None = argument("--model-label", metavar="LABEL", help="the version behind a label")
-    timeout: float = argument("--timeout", type=_positive, default=10.0, help="seconds (default: %(default)s)")
+    model_label: str | None = argument("--model-label", metavar="LABEL", help="use the version with this label")
+    timeout: float = argument("--timeout", type=_positive, default=10.0, help="in seconds (default: %(default)s)")
     retries: int = argument(
         "--retries",
         type=int,
@@ -217,7 +219,7 @@ class _Connection:
     )
     compression: Literal["gzip"] | None = argument("--compression", choices=["gzip"], help="compress requests")
     load_balancing: Literal["pick_first", "round_robin"] | None = argument(
-        "--load-balancing", choices=["pick_first", "round_robin"], help="policy among a name's addresses (gRPC)"
+        "--load-balancing", choices=["pick_first", "round_robin"], help="policy for several server addresses (gRPC)"
     )
     json: bool = argument("--json", action="store_true", help="print JSON")
 
@@ -228,7 +230,9 @@ class _Tls:
     ca: str | None = argument("--tls-ca", metavar="FILE", help="authorities trusted to sign the server's certificate")
     certificate: str | None = argument("--tls-cert", metavar="FILE", help="the client's certificate")
     key: str | None = argument("--tls-key", metavar="FILE", help="its private key")
-    server_name: str | None = argument("--tls-server-name", metavar="NAME", help="the name in the server's certificate")
+    server_name: str | None = argument(
+        "--tls-server-name", metavar="NAME", help="expected name in the server's certificate"
+    )
 
 
 def _inputs(title: str, inputs: Mapping[str, contract.Input]) -> _Parser:

@@ -1,7 +1,7 @@
 """The clients: one blocking, one for asyncio.
 
-Each method is written once, in ``Client``, as a coroutine: ``AsyncRecommenderClient`` has it as it is, and
-``RecommenderClient`` as a method that returns what the coroutine would.
+Each method is written once, in ``Client``, as a coroutine: ``AsyncRecommenderClient`` uses it unchanged,
+and ``RecommenderClient`` wraps it in a method that blocks and returns the result.
 """
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -119,7 +119,7 @@ class Client:
 
     Raises (every call):
         UnreachableError: no server responded.
-        DeadlineExceededError: the answer did not come in time.
+        DeadlineExceededError: no response arrived in time.
         ModelNotFoundError: the server has no such model or version.
         BadRequestError: a value has the wrong type, or the model rejects the inputs.
         AccessDeniedError: the server requires credentials.
@@ -213,7 +213,7 @@ class Client:
         timeout: float | None = None,
         metadata: GivenMetadata | None = None,
     ) -> list[RankedItem]:
-        """Scores given items for one query, of which only the parts that say who asks and when matter.
+        """Scores given items for one query, of which only the user, the context and the time are used.
 
         Returns:
             One entry per given id, in the given order; unknown items have no score.

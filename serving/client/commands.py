@@ -59,7 +59,7 @@ def run(command: str, client: RecommenderClient, arguments: Mapping[str, Any], *
 
     Args:
         command: its name.
-        client: whom to ask.
+        client: the client to use.
         arguments: those of the command, as its parser named them. Those of ``Query`` may be missing.
         as_json: whether to print JSON.
 

@@ -149,7 +149,7 @@ def from_status(
         return DeadlineExceededError(f"{target} did not answer within {limit}. {advice}", code)
     if code is status.NOT_FOUND:
         return ModelNotFoundError(
-            f"{target} does not serve this: {details}. Check the model name ({model_name!r} was asked for) "
+            f"{target} does not serve this: {details}. Check the model name (requested: {model_name!r}) "
             "and version; the server was started with --model_name or --model_config_file",
             code,
         )

@@ -1,4 +1,4 @@
-"""What is asked of a model server, how over gRPC (``rest``: over REST), and over one with the other as a fallback."""
+"""The requests to a model server, over gRPC (``rest``: over REST) or over one with the other as a fallback."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -221,13 +221,13 @@ class RestProtocol:
 
 def _outputs(document: Mapping[str, Any], signature: SignatureSpec) -> Arrays:
     if "outputs" not in document:
-        raise MisfitError("the answer has no outputs")
+        raise MisfitError("the response has no outputs")
     value = document["outputs"]
     names = sorted(signature.outputs)
     # A single tensor comes without its name.
     values = {names[0]: value} if len(names) == 1 else value
     if not isinstance(values, dict) or values.keys() != set(names):
-        raise MisfitError(f"the answer does not hold the signature's outputs {', '.join(names)}")
+        raise MisfitError(f"the response lacks the signature's outputs {', '.join(names)}")
     outputs: dict[str, npt.NDArray[Any]] = {}
     for name in names:
         try:
@@ -291,7 +291,7 @@ def to_json(name: str, array: npt.NDArray[Any]) -> object:
     """
     if 0 in array.shape[:-1]:
         raise BadRequestError(
-            f"REST can't send {name} of shape {list(array.shape)}: JSON keeps no dimensions after an empty one. "
+            f"REST can't send {name} of shape {list(array.shape)}: JSON has no dimensions after an empty one. "
             "Use gRPC for it"
         )
     if array.dtype.kind == "O":
@@ -301,7 +301,7 @@ def to_json(name: str, array: npt.NDArray[Any]) -> object:
     if array.dtype == _NUMPY_DTYPES["bfloat16"]:
         return array.astype(np.float32).tolist()
     if array.dtype.kind not in "biuf":
-        raise BadRequestError(f"REST can't send {name}: JSON has no form for arrays of {array.dtype}")
+        raise BadRequestError(f"REST can't send {name}: JSON can't represent arrays of {array.dtype}")
     return array.tolist()
 
 
@@ -329,7 +329,7 @@ def from_json(value: object, spec: TensorSpec) -> npt.NDArray[Any]:
     """
     dtype = _NUMPY_DTYPES.get(spec.dtype)
     if dtype is None or dtype.kind == "c":
-        raise MisfitError(f"JSON has no form for tensors of {spec.dtype}")
+        raise MisfitError(f"JSON can't represent tensors of {spec.dtype}")
     shape, flat = _flatten(value)
     array = string_array([_bytes(element) for element in flat]) if dtype.kind == "O" else _numbers(flat, dtype)
     if not flat:

@@ -379,9 +379,9 @@ class Settings:
             if own:
                 raise BadRequestError("tls has no effect on a channel of your own: make that one secure")
             if target.is_rest:
-                raise BadRequestError(f"TLS options are given, but {target.text} is without TLS: write https://")
+                raise BadRequestError(f"TLS options are given, but {target.text} does not use TLS: write https://")
         if self.tls is not None and target.text.startswith("grpc://"):
-            raise BadRequestError(f"TLS options are given, but {target.text} is without TLS: write grpcs://")
+            raise BadRequestError(f"TLS options are given, but {target.text} does not use TLS: write grpcs://")
 
     def _check_values(self) -> None:
         if not isinstance(self.model_name, str) or not self.model_name:

@@ -1,6 +1,6 @@
-"""What the client is asked and answers, as values and as tensors of the model's signatures.
+"""Requests and results of the client, as values and as tensors of the model's signatures.
 
-An input that is new in ``serving.contract`` needs a field of ``Query`` and nothing else in this package.
+A new input in ``serving.contract`` needs only a field of ``Query`` in this package.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,16 +23,16 @@ class Query:
     """A query for recommendations; every part is optional.
 
     Attributes:
-        user_id: a user that the model may know.
+        user_id: id of a user, known to the model or not.
         history: item ids the user has seen, newest last.
         query: free text in any language.
         language: the user's language, BCP 47.
         country: the user's country.
-        timestamp: the time to recommend for: unix seconds or an aware ``datetime``.
-        k: how many items, at least 1.
-        exclude: item ids that must not appear.
+        timestamp: time of the request: unix seconds or an aware ``datetime``.
+        k: number of items to return, at least 1.
+        exclude: ids of items to leave out.
         languages: allowed item languages; empty allows all.
-        categories: items must have one of these; empty allows all.
+        categories: categories of which an item needs at least one; empty allows all.
         include_seen: also return items that the user has seen.
     """
 
@@ -129,9 +129,9 @@ def inputs_of(signature: str, queries: Sequence[Query], **others: npt.NDArray[An
     """The inputs of a signature; B = number of queries.
 
     Args:
-        signature: Its key.
-        queries: What is asked.
-        others: Inputs that are no part of a query.
+        signature: Its name.
+        queries: The queries.
+        others: Inputs that are not part of a query.
 
     Raises:
         BadRequestError: a value has the wrong type or is out of range; the message names it.

@@ -154,7 +154,7 @@ class Front:
         max_rows: maximum rows of a group.
         max_waiting: rows that may wait; more are refused with UNAVAILABLE.
         timeout_micros: maximum time that an incomplete group waits for the clients of the previous one to return.
-        max_concurrent: Predict requests, and requests that ``enter``, at once; more are refused. 0: no limit.
+        max_concurrent: limit on concurrent Predict requests and requests that ``enter``; more are refused. 0: no limit.
         max_connections: more are closed immediately.
         pad: whether sizes that differ beyond the rows are padded.
         channel_arguments: gRPC options.

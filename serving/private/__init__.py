@@ -1,6 +1,6 @@
-"""What serving uses of other libraries although they don't promise to keep it: names, layouts, places of files.
+"""The undocumented interfaces of other libraries that serving uses: names, layouts, locations of files.
 
-A module for each library. What it needs is described by its ``INTERFACES``, which ``probe`` checks when a server
-starts; ``tests/test_layers.py`` keeps the rest of serving from using more. The C++ front has the same in
+One module per library. Its ``INTERFACES`` describe its requirements, which ``probe`` checks when a server starts;
+``tests/test_layers.py`` keeps the rest of serving from using others. For the C++ front they are in
 ``native/src/entry.h`` (gRPC) and ``native/src/tensorflow.h``.
 """

@@ -108,7 +108,7 @@ _Task = tuple[_Ended, Callable[[], object] | None, Callable[..., Any], tuple[Any
 
 
 def run_in(pool: ThreadPoolExecutor, behavior: Callable[..., object], *, answers_later: bool = False) -> None:
-    """Gives the function of a method threads of its own.
+    """Runs the function of a method in a separate thread pool.
 
     Args:
         pool: the threads.

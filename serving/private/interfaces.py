@@ -1,4 +1,4 @@
-"""Describes what is needed of a library, and reports what an installed version lacks."""
+"""Describes required interfaces of a library, and reports those that an installed version lacks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ _NAMED = 3  # missing names in a message
 
 
 class MissingInterfaceError(OSError):
-    """An installed library lacks something that can't be done without."""
+    """An installed library lacks a required interface."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A part of a library that its next version may lack.
+    """An undocumented interface of a library, which other versions may lack.
 
     Attributes:
-        package: the distribution that has it.
-        works: versions that are known to have it.
-        missing: returns the names of what the installed version lacks.
-        without: what the server does when something is missing; empty: it does not start.
-        purpose: what it is for.
+        package: the distribution that provides it.
+        works: versions known to provide it.
+        missing: returns the names that the installed version lacks.
+        without: the consequence if any are missing; empty: the server does not start.
+        purpose: its use.
     """
 
     package: str

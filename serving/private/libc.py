@@ -33,7 +33,7 @@ def merge_pages() -> bool:
 
 
 def malloc_trim() -> Callable[[], object] | None:
-    """What returns free memory to the system; None without glibc."""
+    """The function that returns free memory to the system; None without glibc."""
     trim = _function("malloc_trim")
     return None if trim is None else functools.partial(trim, 0)
 
@@ -55,6 +55,6 @@ INTERFACES = (
         "any on Linux",
         "by --workers",
         _missing("prctl"),
-        "Workers outlive a parent that is killed, and share no pages",
+        "Workers outlive a killed parent, and share no pages",
     ),
 )

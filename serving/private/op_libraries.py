@@ -1,4 +1,4 @@
-"""Where other packages keep their op libraries."""
+"""Locations of the op libraries in other packages."""
 
 import functools
 import importlib.util
@@ -14,8 +14,8 @@ class OpLibraries:
     """The op libraries of a package.
 
     Attributes:
-        requirement: what to install.
-        pattern: their place in the package.
+        requirement: the requirement to install.
+        pattern: glob of their files in the package.
     """
 
     requirement: str
@@ -26,7 +26,7 @@ DEFAULTS: Mapping[str, OpLibraries] = {
     "tensorflow_text": OpLibraries("tensorflow-text", "python/ops/*.so"),
     "scann": OpLibraries("scann[tf]", "scann_ops/cc/_scann_ops.so"),
 }
-"""Those that graphs may need, by package."""
+"""Op libraries that graphs may need, by package."""
 
 
 def find(package: str, pattern: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Checks what the server needs of other libraries when it starts."""
+"""Checks the required interfaces of other libraries when a server starts."""
 
 import logging
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def check(interfaces: Iterable[Interface] = INTERFACES) -> None:
-    """Resolves all of them; what the server can do without is logged as a warning.
+    """Resolves all interfaces; missing optional ones are logged as warnings.
 
     Raises:
-        MissingInterfaceError: it can't do without one.
+        MissingInterfaceError: a required one is missing.
     """
     for interface in interfaces:
         problem = interface.problem()

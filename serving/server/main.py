@@ -224,7 +224,7 @@ class _Server:
         for shutdown in self._shutdowns:
             shutdown()
         if self._grpc is not None and self._stop.requested and options.shutdown_delay_seconds:
-            _LOGGER.info("still serving for %g s, until load balancers have noticed", options.shutdown_delay_seconds)
+            _LOGGER.info("still serving for %g s, so that load balancers notice", options.shutdown_delay_seconds)
             self._stop.pause(options.shutdown_delay_seconds)
         if self._core is not None:
             _LOGGER.info("stopping: waiting up to %g s for running requests", options.shutdown_grace_seconds)

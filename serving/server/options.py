@@ -1,7 +1,7 @@
-"""The server's options: the flags of tensorflow_model_server 2.20, even those that can't be honoured, and a few more.
+"""The server's options: the flags of tensorflow_model_server 2.20, even those that can't be supported, and a few more.
 
-A field of ``ServerOptions`` is the single definition of a flag: what it is, what it means here and how that compares
-with the real server. Names, defaults and meaning: ``model_servers/main.cc`` and ``server.h`` of TensorFlow Serving.
+Each field of ``ServerOptions`` is the single definition of a flag: its type, its meaning and how that differs from the
+real server. Names, defaults and meanings: ``model_servers/main.cc`` and ``server.h`` of TensorFlow Serving.
 """
 
 import os
@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """What the command line needs of an option.
+    """An option as the command line sees it.
 
     Attributes:
-        name: as on the command line, without dashes.
-        default: the value when it is not given, which is the real server's.
+        name: its name on the command line, without dashes.
+        default: its default, the same as the real server's.
         help: what it means.
         support: whether it means the same as in TensorFlow Serving.
         note: how it differs, or why it is refused.
@@ -74,7 +74,7 @@ def available_cpus() -> int:
 
 
 _CPUS = available_cpus()
-_NO_FILES = "text proto; if it is malformed, the server exits with its line and column"
+_NO_FILES = "text proto; on a syntax error the server exits and reports line and column"
 
 
 # fmt: off
@@ -84,17 +84,17 @@ class ServerOptions:
 
     # Listening.
     port: int = _flag(
-        8500, "TCP port of the gRPC API; 0 takes a free one and logs it", "differs", "0 takes a free port; TensorFlow "
+        8500, "TCP port of the gRPC API; 0: a free one, which is logged", "differs", "0 picks a free port; TensorFlow "
         "Serving then has no gRPC port", parse=values.port,
     )
     grpc_socket_path: str = _flag("", "also listen for gRPC on this UNIX socket")
     rest_api_port: int = _flag(
         0, "TCP port of the REST API; 0: none, -1: a free one, which is logged", "differs",
-        "-1 takes a free port; the same port as --port is refused at start, where TensorFlow Serving continues "
+        "-1 picks a free port; the same port as --port is refused at start, where TensorFlow Serving continues "
         "without REST", parse=values.port_or_free,
     )
     rest_api_num_threads: int = _flag(4 * _CPUS, "REST requests processed concurrently", parse=values.at_least(1))
-    rest_api_timeout_in_ms: int = _flag(30000, "longest time that a REST request may take", parse=values.at_least(1))
+    rest_api_timeout_in_ms: int = _flag(30000, "timeout of a REST request, in milliseconds", parse=values.at_least(1))
     rest_api_enable_cors_support: bool = _flag(False, "answer with CORS headers")
     grpc_channel_arguments: tuple[tuple[str, int | str], ...] = _flag(
         (), "comma-separated key=value for the gRPC server", parse=values.channel_arguments,
@@ -105,17 +105,17 @@ class ServerOptions:
     )
     ssl_config_file: str = _flag("", "SSLConfig for TLS on the gRPC port", note=_NO_FILES)
     use_alts_credentials: bool = _flag(
-        False, "Google's ALTS instead of TLS", "refused", "ALTS works only between machines in Google Cloud, so it "
+        False, "use Google's ALTS instead of TLS", "refused", "ALTS works only between machines in Google Cloud, so it "
         "can't be tested; use --ssl_config_file",
     )
-    enable_grpc_healthcheck_service: bool = _flag(False, "the standard gRPC health service on the gRPC port")
-    enable_profiler: bool = _flag(True, "the profiler service on the gRPC port, for TensorBoard's captures")
+    enable_grpc_healthcheck_service: bool = _flag(False, "serve the standard gRPC health service on the gRPC port")
+    enable_profiler: bool = _flag(True, "serve the profiler service on the gRPC port, for TensorBoard's captures")
     # Models to serve.
     model_name: str = _flag("default", "name of the model (not used with --model_config_file)")
     model_base_path: str = _flag(
-        "", "directory of the version directories (not used with --model_config_file, otherwise required)", "differs",
-        "local directories only: gs://, s3:// and hdfs:// are refused; a relative path is resolved against the "
-        "working directory, while TensorFlow Serving refuses it",
+        "", "directory that contains the version directories (not used with --model_config_file, otherwise required)",
+        "differs", "local directories only: gs://, s3:// and hdfs:// are refused; a relative path is resolved against "
+        "the working directory, while TensorFlow Serving refuses it",
     )
     model_config_file: str = _flag("", "ModelServerConfig: which models to serve, versions, labels", note=_NO_FILES)
     model_config_file_poll_wait_seconds: int = _flag(
@@ -124,7 +124,7 @@ class ServerOptions:
         parse=values.at_least(0),
     )
     allow_version_labels_for_unavailable_models: bool = _flag(
-        False, "a new label may point to a version that is not available yet",
+        False, "let a new label point to a version that is not available yet",
     )
     saved_model_tags: str = _flag("serve", "comma-separated tags of the meta graph to load")
     prefer_tflite_model: bool = _flag(
@@ -163,21 +163,21 @@ class ServerOptions:
         "directories have none",
     )
     enable_model_warmup: bool = _flag(True, "replay a version's recorded requests before it goes live")
-    num_request_iterations_for_warmup: int = _flag(0, "how often each of them is run; 0 means once")
+    num_request_iterations_for_warmup: int = _flag(0, "times to run each recorded request; 0 means once")
     # Running models.
     enable_batching: bool = _flag(False, "run requests in batches")
     batching_parameters_file: str = _flag("", "BatchingParameters; needs --enable_batching", note=_NO_FILES)
     enable_per_model_batching_parameters: bool = _flag(
-        False, "with --enable_batching, a version's batching_params.pbtxt decides how and whether it is batched",
+        False, "with --enable_batching, a version's batching_params.pbtxt determines whether and how it is batched",
     )
     tensorflow_session_parallelism: int = _flag(
-        0, "threads both between and inside ops; 0: TensorFlow's choice", parse=values.at_least(0),
+        0, "intra-op and inter-op threads; 0: TensorFlow's choice", parse=values.at_least(0),
     )
     tensorflow_intra_op_parallelism: int = _flag(
-        0, "threads inside an op; 0: TensorFlow's choice", parse=values.at_least(0),
+        0, "intra-op threads; 0: TensorFlow's choice", parse=values.at_least(0),
     )
     tensorflow_inter_op_parallelism: int = _flag(
-        0, "threads between ops; 0: TensorFlow's choice", parse=values.at_least(0),
+        0, "inter-op threads; 0: TensorFlow's choice", parse=values.at_least(0),
     )
     tensorflow_session_config_file: str = _flag(
         "", "session ConfigProto; overridden by the three flags above", note=_NO_FILES,
@@ -194,8 +194,8 @@ class ServerOptions:
         "at start, while TensorFlow Serving ignores it", parse=values.one_of(*get_args(MixedPrecision)),
     )
     xla_cpu_compilation_enabled: bool = _flag(
-        False, "allow functions that XLA must compile", "differs", "they always run; TensorFlow Serving answers them "
-        "with an error unless this is set",
+        False, "allow functions that XLA must compile", "differs", "always allowed; TensorFlow Serving returns an "
+        "error for them unless this is set",
     )
     xla_gpu_compilation_enabled: bool = _flag(
         False, "allow functions that XLA must compile, on GPUs too", "differs", "see --xla_cpu_compilation_enabled",
@@ -207,23 +207,23 @@ class ServerOptions:
     skip_initialize_tpu: bool = _flag(False, "don't initialise TPUs", note="there are none to initialise")
     # Requests and responses.
     enable_signature_method_name_check: bool = _flag(
-        False, "Classify, Regress and Predict check the method name of a signature",
+        False, "check the signature's method name in Classify, Regress and Predict",
     )
     enable_serialization_as_tensor_content: bool = _flag(
-        False, "Predict's responses hold tensor_content instead of typed values",
+        False, "return tensor_content instead of typed values in Predict responses",
     )
     monitoring_config_file: str = _flag("", "MonitoringConfig: metrics for Prometheus on the REST port", note=_NO_FILES)
     version: bool = _flag(
         False, "print versions and exit", "differs", "the versions of TensorFlow Serving's API, TensorFlow, gRPC and "
         "this server",
     )
-    # What TensorFlow Serving does not have.
+    # Flags that TensorFlow Serving does not have.
     aspired_version_policy: Policy = _flag(
         "availability_preserving", "availability_preserving loads a new version before it unloads the old one; "
         "resource_preserving unloads first", ours=True, parse=values.one_of(*get_args(Policy)),
     )
     servable_versions_always_present: bool = _flag(
-        False, "treat a base path without versions as a mistake instead of unloading the model", ours=True,
+        False, "treat a base path without versions as an error instead of unloading the model", ours=True,
     )
     admin_access: Access = _flag(
         "loopback", "who may send HandleReloadConfigRequest and use the profiler: loopback (clients on this machine, "
@@ -249,18 +249,19 @@ class ServerOptions:
         parse=values.at_least(1),
     )
     native_predict: NativePredict = _flag(
-        "auto", "answer gRPC's Predict without Python: on, off, or auto: if it was built, with --enable_batching",
+        "auto", "answer gRPC Predict requests without Python: on, off, or auto (if the native library was built, with "
+        "--enable_batching)",
         ours=True, parse=values.one_of(*get_args(NativePredict)),
     )
     max_concurrent_requests: int = _flag(
-        0, "requests for models in the server (in each worker) at once, by gRPC and REST together; more are refused "
-        "with RESOURCE_EXHAUSTED and 429; 0: no limit", ours=True, parse=values.at_least(0),
+        0, "limit on concurrent model requests in the server (in each worker), gRPC and REST together; more are "
+        "refused with RESOURCE_EXHAUSTED and 429; 0: no limit", ours=True, parse=values.at_least(0),
     )
     max_connections: int = _flag(
-        0, "connections at once, for REST and for gRPC's native front each; more are closed immediately; 0: as many "
-        "as the file descriptor limit allows", ours=True, parse=values.at_least(0),
+        0, "limit on open connections, for REST and for gRPC's native front each; more are closed immediately; 0: as "
+        "many as the file descriptor limit allows", ours=True, parse=values.at_least(0),
     )
-    enable_grpc_reflection: bool = _flag(True, "gRPC server reflection, for grpcurl and similar tools", ours=True)
+    enable_grpc_reflection: bool = _flag(True, "serve gRPC reflection, for grpcurl and similar tools", ours=True)
     max_request_bytes: int = _flag(
         256 * 2**20, "size limit of a request: a gRPC message, or a REST body before and after decompression",
         ours=True, parse=values.at_least(1),
@@ -273,23 +274,23 @@ class ServerOptions:
         "are refused with 503", ours=True, parse=values.at_least(1),
     )
     rest_api_gzip_min_bytes: int = _flag(
-        1024, "size from which REST responses are compressed for clients that accept it; negative: never", ours=True,
+        1024, "minimum bytes of REST responses to compress for clients that accept it; negative: never", ours=True,
     )
     op_libraries: str = _flag(
         "", "comma-separated op libraries to load: files (.so), Python modules or entry points", ours=True,
     )
     request_log_max_file_bytes: int = _flag(
-        256 * 2**20, "size at which a request log file is finished", ours=True, parse=values.at_least(1),
+        256 * 2**20, "size in bytes at which a request log file is finished", ours=True, parse=values.at_least(1),
     )
     request_log_max_file_seconds: float = _flag(
-        300.0, "age at which a request log file is finished", ours=True, parse=values.seconds,
+        300.0, "age in seconds at which a request log file is finished", ours=True, parse=values.seconds,
     )
     shutdown_delay_seconds: float = _flag(
-        0.0, "how long to keep serving after SIGTERM with health NOT_SERVING, until load balancers stop sending "
+        0.0, "seconds to keep serving after SIGTERM with health NOT_SERVING, until load balancers stop sending "
         "requests", ours=True, parse=values.seconds,
     )
     shutdown_grace_seconds: float = _flag(
-        30.0, "how long running requests may take after that", ours=True, parse=values.seconds,
+        30.0, "seconds that running requests may take after that", ours=True, parse=values.seconds,
     )
 # fmt: on
 

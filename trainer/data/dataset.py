@@ -115,7 +115,7 @@ class Dataset:
         )
 
     def interactions(self) -> pl.LazyFrame:
-        """Who interacted how with which item and when, in the source's row order."""
+        """Users' interactions with items, in the source's row order."""
         return self._scan("interactions")
 
     def items(self) -> pl.LazyFrame:
@@ -123,7 +123,7 @@ class Dataset:
         return self._scan("items")
 
     def users(self) -> pl.LazyFrame | None:
-        """What is known about users, or None; users of the interactions may be missing from it."""
+        """The users' profiles, or None; users of the interactions may be missing from it."""
         return self._scan("users") if "users" in self._files else None
 
     def translations(self) -> pl.LazyFrame | None:
@@ -161,10 +161,10 @@ def write_dataset(
         homepage: Where the data comes from.
         interactions: Interactions, in the dataset format, like the following tables.
         items: The catalogue.
-        users: What is known about users.
+        users: The users' profiles.
         translations: Items in additional languages.
         dropped: Rows dropped before this call, as reason -> count.
-        origins: Table -> its name in error messages, where the user knows another file than the one written.
+        origins: Table -> its name in error messages, if the user's file is not the one written.
         read: Table -> how its file was read; its `records`, less the rows that `dropped` counts by reason, must equal
             the rows of the table.
 

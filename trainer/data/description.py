@@ -345,5 +345,5 @@ def _look_alikes(users: pl.Series, items: pl.Series, profiles: pl.LazyFrame | No
     if profiles is not None:
         known = profiles.select("user_id").collect(engine="streaming")["user_id"]
         unknown = users.filter(~users.is_in(known.implode()))
-        found["users of the interactions against the users table"] = mismatches(unknown, known)
+        found["users of the interactions, compared with the users table"] = mismatches(unknown, known)
     return {place: mismatch for place, mismatch in found.items() if mismatch}

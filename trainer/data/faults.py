@@ -23,7 +23,7 @@ class DatasetError(BabelrecError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Names for a table in error messages: the file and column names that its owner knows.
+    """Names for a table in error messages: the user's own file and column names.
 
     Attributes:
         file: File name or path as the user wrote it.
@@ -107,4 +107,4 @@ def _explain(error: BaseException) -> tuple[str, str]:
         return "permission denied", "allow this user to read it (chmod, chown)"
     if isinstance(error, MemoryError):
         return "out of memory", "free memory or split the file"
-    return said, f"check that it is what its name says, or {_WHOLE.partition(',')[0]} if it is damaged"
+    return said, f"check that its content matches its name, or {_WHOLE.partition(',')[0]} if it is damaged"

@@ -53,7 +53,7 @@ def _split(facts: Description) -> Iterator[str]:
     if facts.never:
         yield f"{_of(facts.never, facts.catalogue)} items have no interaction: they are placed by content alone."
     if facts.first == facts.last:
-        yield "All interactions have the same time: their order is unknown, and splits go by item id."
+        yield "All interactions have the same time: their order is unknown, and splits use item ids instead."
     elif facts.whole_days:
         yield "All times are whole days: a user's interactions within one day are ordered by item id."
 
@@ -61,7 +61,7 @@ def _split(facts: Description) -> Iterator[str]:
 def _ids(facts: Description) -> Iterator[str]:
     for place, found in facts.look_alikes.items():
         for each in found:
-            yield f"Of the {place} {each}. Remedy: {each.remedy}."
+            yield f"{place[0].upper()}{place[1:]}: {each}. Remedy: {each.remedy}."
     if facts.profiles is not None and facts.profiles < facts.stages[0].users:
         missing = facts.stages[0].users - facts.profiles
         yield f"{_of(missing, facts.stages[0].users)} users of the interactions are not in the users table."
@@ -72,7 +72,7 @@ def _columns(facts: Description) -> Iterator[str]:
         if table.unused:
             why = f"The model can't use additional columns of {table.name}."
             if table.name == "items":
-                why = "Only numbers and vectors would help it, if `data.source.columns.items` lists them."
+                why = "Only numbers and vectors can be used, if `data.source.columns.items` lists them."
             yield f"{table.file or table.name}: columns not used by any model: {_some(table.unused)}. {why}"
     unread = [f"{each.table}.{each.name}" for each in facts.columns if each.use == "unused" and each.filled > 0.0]
     if unread:

@@ -29,7 +29,7 @@ _Ints = npt.NDArray[np.int32]
 
 
 class Batch(RequestBatch):
-    """B training requests with the item that answered each.
+    """B training requests, each with its positive item.
 
     ``item``: int32 [B] catalogue rows. ``labels``: float32 [B, heads], NaN unknown.
     """

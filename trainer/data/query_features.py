@@ -1,7 +1,7 @@
-"""What a request may say of who asks: categorical features of the query tower, each declared once.
+"""Categorical features of a request, for the query tower, each declared once.
 
 The dataset's columns, the vocabulary, requests and training examples, the tower and the exported graph's lookups
-follow this list; the inputs of the signatures (`serving.contract`) have the same names.
+are derived from this list; the inputs of the signatures (`serving.contract`) have the same names.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class QueryFeature:
     """A categorical feature of a request.
 
     Attributes:
-        name: Of the signatures' input, and of the optional column of ``interactions`` that has it.
-        profile_column: Of ``users``: what holds for a user whose request or interaction says nothing.
-        profile: Reads one value from it.
-        is_language: Known values are those of the items as well, and tags are compared without regard to case; a
-            locale that is unknown falls back on its language.
+        name: Name of the signatures' input and of the optional column of ``interactions``.
+        profile_column: Column of ``users`` with the value for requests and interactions without one.
+        profile: Reads one value from that column.
+        is_language: Whether the values are language tags: the items' languages are known values too, case is ignored,
+            and an unknown locale falls back to its language.
     """
 
     name: str
@@ -43,7 +43,7 @@ QUERY_FEATURES: Final = (
 
 
 def user_profiles(dataset: "Dataset") -> pl.DataFrame:
-    """``user_id``, and ``profile_NAME`` of each feature whose column the dataset's users have."""
+    """``user_id``, and ``profile_NAME`` for each feature with a column in the users table."""
     profiles = dataset.users()
     if profiles is None:
         return pl.DataFrame(schema={"user_id": pl.String})

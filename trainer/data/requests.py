@@ -1,4 +1,4 @@
-"""Requests on indices: what training, validation, evaluation and the exported graph hand to the towers."""
+"""Requests on indices: the towers' input in training, validation, evaluation and the exported graph."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _Ints = npt.NDArray[np.integer]
 
 
 class RequestFeatures(TypedDict):
-    """What the query tower reads of B requests, but for text.
+    """Inputs of the query tower for B requests, except text.
 
     ``user``: int32 [B] vocabulary index. ``features``: name (`trainer.data.query_features`) -> int32 [B] vocabulary
     index. ``history``: int32 [B, H] catalogue rows, newest first, -1 pads. ``timestamp``: int64 [B], 0 absent.
@@ -33,7 +33,7 @@ class RequestFeatures(TypedDict):
 class RequestBatch(RequestFeatures):
     """B requests.
 
-    ``text``: int32 [B], what is typed: -1 nothing, below N the text of that catalogue row, from N on the category label
+    ``text``: int32 [B], the text query: -1 none, below N the text of that catalogue row, from N on the category label
     ``text - N``.
     """
 
@@ -56,7 +56,7 @@ def feature_indices(table: pl.DataFrame, vocabulary: Vocabulary) -> dict[str, np
     """Feature -> int32 [rows] vocabulary index; 0 unknown or absent.
 
     Args:
-        table: Interactions, whose own features come first, joined with `trainer.data.query_features.user_profiles`.
+        table: Interactions joined with `trainer.data.query_features.user_profiles`; their own features take precedence.
         vocabulary: The known values.
     """
     return {
@@ -78,7 +78,7 @@ def vocabulary_indices(table: pl.DataFrame, columns: list[str], index: dict[str,
 
 @dataclass(frozen=True, eq=False)
 class Requests:
-    """U requests, each with a whole history.
+    """U requests, each with a complete history.
 
     Attributes:
         histories: Catalogue rows.
@@ -94,14 +94,14 @@ class Requests:
 
     @classmethod
     def of_histories(cls, histories: UserItems, users: _Ints | None = None) -> "Requests":
-        """Requests that say nothing but a history and, where ``users`` is given, who asks."""
+        """Requests with only a history and, if ``users`` is given, a user."""
         absent = np.zeros(len(histories), np.int32)
         features = {feature.name: absent for feature in QUERY_FEATURES}
         return cls(histories, absent if users is None else users, features, absent.astype(np.int64))
 
     @classmethod
     def of_nobody(cls, size: int) -> "Requests":
-        """Requests that say nothing at all."""
+        """Requests without any information."""
         return cls.of_histories(UserItems.of_lists([[]] * size))
 
     @classmethod
@@ -116,17 +116,17 @@ class Requests:
         profiles: pl.DataFrame | None = None,
         moments: pl.DataFrame | None = None,
     ) -> "Requests":
-        """One request of each of some users.
+        """One request for each user.
 
         Args:
-            users: Their ids, U.
+            users: U user ids.
             positives: Histories: user_id, item_id, timestamp.
-            catalogue: Gives item rows.
-            vocabulary: Says which users and values of features the model knows.
-            known: False asks as unknown users, by history and profile alone.
-            profiles: As of `trainer.data.query_features.user_profiles`; None: nobody has one.
-            moments: user_id, timestamp and perhaps features of what is asked for; a user's first row by time counts,
-                and its features before the profile's.
+            catalogue: Maps item ids to rows.
+            vocabulary: The users and feature values known to the model.
+            known: False treats the users as unknown, with only history and profile.
+            profiles: From `trainer.data.query_features.user_profiles`; None: no profiles.
+            moments: user_id, timestamp and optionally features of the requests; a user's earliest row is used, and
+                its features take precedence over the profile's.
         """
         index = index_of(vocabulary.users) if known else {}
         table = pl.DataFrame({"user_id": users}, schema={"user_id": pl.String})
@@ -152,15 +152,15 @@ class Requests:
         return len(self.users)
 
     def __getitem__(self, part: slice) -> "Requests":
-        """A run of requests."""
+        """Some consecutive requests."""
         return self._of(self.histories[part], lambda column: column[part])
 
     def at(self, rows: npt.NDArray[np.integer]) -> "Requests":
-        """The given requests [n], repeated ones included."""
+        """The requests at the given positions [n], which may repeat."""
         return self._of(self.histories.at(rows), lambda column: column[rows])
 
     def and_nobody(self) -> "Requests":
-        """The same, and behind them a request that says nothing."""
+        """The same, followed by a request without any information."""
         histories = self.histories
         longer = UserItems(np.append(histories.indptr, histories.indptr[-1]), histories.items)
         return self._of(longer, lambda column: np.append(column, 0))
@@ -170,7 +170,7 @@ class Requests:
         return Requests(histories, change(self.users), features, change(self.timestamps))
 
     def batch(self, history_length: int) -> RequestBatch:
-        """As the towers read them, without text.
+        """The requests as input of the towers, without text.
 
         Args:
             history_length: Items of a history that the query tower reads.

@@ -237,8 +237,8 @@ class DataConfig(Settings):
     split: SplitConfig = SplitConfig()
     category_names: AbsolutePath | None = Field(
         None,
-        description="YAML file of category label -> language -> names: what users type for a label, in training "
-        "queries and in search (`configs/categories/movielens.yaml`).",
+        description="YAML file that maps category label -> language -> names, as users type them; for training queries "
+        "and search (`configs/categories/movielens.yaml`).",
     )
 
     @field_validator("source", mode="before")

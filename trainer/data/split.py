@@ -115,7 +115,7 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
     positive of the cold items goes to the test part, so that nothing is learned from them.
 
     Raises:
-        SplitError: There are no positives, or a part would be empty, or there are no impressions to cut at.
+        SplitError: There are no positives, or a part would be empty, or there are no impressions to split by.
     """
     settings = config.split
     everything = positives(dataset, config.positives, settings.min_positives)
@@ -169,8 +169,8 @@ def impression_cut_times(dataset: Dataset, config: SplitConfig) -> tuple[int | N
         times = pl.Series([], dtype=pl.Int64)
     if times.is_empty():
         raise SplitError(
-            f"The dataset {dataset.name} has no impressions to cut at (column `impression_id`). Remedy: choose another "
-            "`data.split.kind`."
+            f"The dataset {dataset.name} has no impressions to split by (column `impression_id`). Remedy: choose "
+            "another `data.split.kind`."
         )
     test = _beginning(times, config.test_fraction)
     before = times if test is None else times.filter(times < test)

@@ -36,7 +36,7 @@ class Vocabulary:
             those of items.
         numeric: column -> increasing bin edges (quantiles over training items).
         embeddings: column -> dimension.
-        events: events of the training part, sorted; they decide the ranking heads.
+        events: events of the training part, sorted; they determine the ranking heads.
         constant_heads: heads that are left out, because their labels are all equal, and that label.
     """
 
@@ -121,7 +121,7 @@ def index_of(values: list[str]) -> dict[str, int]:
 
 
 def _values(feature: QueryFeature, dataset: Dataset, users: list[str], observed: pl.DataFrame) -> set[str]:
-    """What users' profiles and the observed interactions say."""
+    """Values in users' profiles and the observed interactions."""
     found: set[str] = set()
     profiles = dataset.users()
     if profiles is not None and feature.profile_column in profiles.collect_schema().names():

@@ -1,8 +1,8 @@
-"""How much a request may ask of the exported graph: texts, filters and histories are bounded before they are read.
+"""Limits on requests to the exported graph: texts, filters and histories are bounded before they are processed.
 
-An entry of a request is a few bytes, and what the graph makes of it can be a thousand times as large. The bounds are
+An entry of a request is a few bytes, but the tensors derived from it can be a thousand times as large. The bounds are
 operations of the graph, in front of its lookups, tokenisers and masks, so every server of the SavedModel enforces them.
-An ordinary request pays for a few comparisons.
+They cost an ordinary request only a few comparisons.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,24 +11,24 @@ import tensorflow as tf
 
 from trainer.export.settings import LimitsConfig
 
-# Bytes of text up to which texts are encoded together, and bytes of a part of more: the encoder needs 5 to 25 KB for
-# each. Beside a longer text a part holds less than that of others.
+# Maximum bytes of texts that are encoded together, and bytes per part if there are more: the encoder needs 5 to 25 KB
+# per byte. A part with a longer text has less room for others.
 _ENCODED_AT_ONCE = 3_584
 _PART = 1_536
 # An empty text still has two tokens, the marks of its boundaries.
 _BYTES_OF_NOTHING = 4
-# Compiled as a function of its own: where a branch is not taken the graph still passes by each of its operations, and
-# one call is one operation.
+# Compiled as a separate function: the executor visits each operation of a branch even if it is not taken, but a call is
+# a single operation.
 rare = tf.function(experimental_attributes={"_noinline": True}, autograph=False)
 Encode = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Bounds:
-    """The bounds of an export, as operations.
+    """The limits of an export, as operations.
 
     Args:
-        limits: Their numbers.
-        history_length: Items of a history that the query tower reads; a history is never cut to fewer.
+        limits: The limits.
+        history_length: Items of a history that the query tower reads; histories are never cut to fewer.
     """
 
     def __init__(self, limits: LimitsConfig, history_length: int) -> None:
@@ -46,7 +46,7 @@ class Bounds:
             return tf.identity(values)
 
     def texts(self, texts: tf.Tensor) -> tf.Tensor:
-        """String [n] -> the same, each cut as by `text`.
+        """String [n] -> the same, each cut like in `text`.
 
         Raises:
             InvalidArgumentError: There are more than ``limits.texts``.
@@ -56,7 +56,7 @@ class Bounds:
             return self.text(tf.identity(texts))
 
     def items(self, count: tf.Tensor, size: int) -> tf.Tensor:
-        """How many items the longest answer of a batch has, int32 [], at most ``size`` -> the same.
+        """Number of items of the longest result in a batch, int32 [], at most ``size`` -> the same.
 
         Raises:
             InvalidArgumentError: It is more than ``limits.k``.
@@ -79,7 +79,7 @@ class Bounds:
             return tf.identity(item_ids)
 
     def text(self, texts: tf.Tensor) -> tf.Tensor:
-        """String [n] -> string [n], each cut to ``limits.text_bytes`` between two characters."""
+        """String [n] -> string [n], each cut to ``limits.text_bytes`` at a character boundary."""
         most = self._limits.text_bytes
         return tf.cond(_longest(texts) > most, rare(lambda: cut_texts(texts, most)), lambda: texts)
 
@@ -88,8 +88,8 @@ class Bounds:
     ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
         """Cuts texts as `text` does and histories to their newest items, and drops repeated entries of filters.
 
-        Each row is looked at by itself, and padding is not counted: a request that a server joins with a wider one, and
-        pads to its width, loses nothing.
+        Rows are independent, and padding is not counted: a request that a server batches with a wider one, and pads to
+        its width, loses nothing.
 
         Args:
             query: String [B].
@@ -97,13 +97,13 @@ class Bounds:
             filters: String [B, E] by name, padded likewise; each name is one of the limits.
 
         Returns:
-            The same, as they are when all are within their bounds. Otherwise the lists have as many columns as their
-            bounds, padded in front (``history``) or behind.
+            The inputs, unchanged if all are within their limits. Otherwise the lists have as many columns as their
+            limits, padded in front (``history``) or at the end.
 
         Raises:
-            InvalidArgumentError: A row of a filter has more different values than the limit of that name allows.
+            InvalidArgumentError: A row of a filter has more distinct values than its limit.
         """
-        # One condition for all: in a small request the number of operations is what takes time.
+        # One condition for all: the time of a small request depends on the number of operations.
         most = {"query": self._limits.text_bytes, "history": self.history}
         most |= {name: getattr(self._limits, name) for name in filters}
         values = [query, history, *filters.values()]
@@ -123,11 +123,11 @@ class Bounds:
 
 
 def cut_texts(texts: tf.Tensor, most: int) -> tf.Tensor:
-    """Cuts texts to so many bytes, or to fewer so that no character is cut in two.
+    """Cuts texts to at most ``most`` bytes, at a character boundary.
 
     Args:
-        texts: String [n] in UTF-8; invalid bytes are cut anywhere.
-        most: Bytes, 4 at least.
+        texts: String [n] in UTF-8; invalid bytes may be cut anywhere.
+        most: Maximum bytes, at least 4.
 
     Returns:
         String [n].
@@ -135,7 +135,7 @@ def cut_texts(texts: tf.Tensor, most: int) -> tf.Tensor:
 
     places = tf.where(tf.strings.length(texts) > most)
     long = tf.gather_nd(texts, places)
-    # The three last bytes that fit and the first that doesn't.
+    # The last three bytes that fit and the first that doesn't.
     edge = tf.cast(tf.io.decode_raw(tf.strings.substr(long, most - 3, 4), tf.uint8), tf.int32)
     edge = tf.reshape(edge, [-1, 4])
     continues = (edge >= 0x80) & (edge < 0xC0)
@@ -143,7 +143,7 @@ def cut_texts(texts: tf.Tensor, most: int) -> tf.Tensor:
     spare = tf.zeros_like(edge[:, 0])
     inside = continues[:, 3]
     for back in (1, 2, 3):
-        # The character that begins so many bytes before the edge reaches over it.
+        # The character that begins this many bytes before the edge extends beyond it.
         spare = tf.where(inside & (wanted[:, 3 - back] > back), back, spare)
         inside &= continues[:, 3 - back]
     short = tf.strings.substr(long, tf.zeros_like(spare), most - spare)
@@ -151,12 +151,12 @@ def cut_texts(texts: tf.Tensor, most: int) -> tf.Tensor:
 
 
 def encode_in_parts(encode: Encode, width: int, texts: tf.Tensor, languages: tf.Tensor) -> tf.Tensor:
-    """Encodes many or long texts a part at a time, so that working memory does not grow with their number.
+    """Encodes many or long texts part by part, so that working memory does not grow with their number.
 
     Args:
         encode: String [n] texts and languages -> float32 [n, T].
         width: T.
-        texts: String [n]; the encoder is not run for none.
+        texts: String [n]; for none, the encoder is not run.
         languages: String [n].
 
     Returns:
@@ -185,12 +185,12 @@ def encode_in_parts(encode: Encode, width: int, texts: tf.Tensor, languages: tf.
 
 
 def _longest(texts: tf.Tensor) -> tf.Tensor:
-    """Bytes of the longest text, int32; negative if there is none."""
+    """Bytes of the longest text, int32; negative if there are no texts."""
     return tf.reduce_max(tf.strings.length(texts))
 
 
 def _newest(history: tf.Tensor, most: int) -> tf.Tensor:
-    """The last ``most`` entries of each row that are not empty, string [B, most], padded in front."""
+    """The last ``most`` non-empty entries of each row, string [B, most], padded in front."""
     there = tf.strings.length(history) > 0
     # Number of entries from here to the end of the row.
     rank = tf.cumsum(tf.cast(there, tf.int32), axis=1, reverse=True)
@@ -200,14 +200,14 @@ def _newest(history: tf.Tensor, most: int) -> tf.Tensor:
 
 
 def _distinct(values: tf.Tensor, name: str, most: int) -> tf.Tensor:
-    """The different values of each row, string [B, most], padded behind.
+    """The distinct values of each row, string [B, most], padded at the end.
 
     Raises:
-        InvalidArgumentError: A row has more.
+        InvalidArgumentError: A row has more than ``most``.
     """
 
     def one(row: tf.Tensor) -> tf.Tensor:
-        # Row by row: a joined request's values must not be confused with its neighbours', whatever they are.
+        # Row by row: values of requests in one batch must never be confused.
         found = tf.unique(tf.boolean_mask(row, tf.strings.length(row) > 0)).y
         count = tf.size(found)
         with tf.control_dependencies([_refuse_more(f"Input {name}", count, most, "different values per row", name)]):

@@ -15,7 +15,7 @@ from trainer.models.text_search import TextSearch
 
 _LOG = logging.getLogger(__name__)
 _RECALL_AT = 100
-# Items whose own texts are the queries by which an index of texts is measured.
+# Number of items whose texts are used as queries to tune the text index.
 _TEXT_QUERIES = 512
 # Above this share of the leaves a partitioned search of a batch is no faster than exact search: at 7 % it takes 0.7 of
 # exact search's processor time for one query, and 0.94 for 32 (benchmarks/speed/index.py).
@@ -27,14 +27,14 @@ def make_index(
 ) -> tuple[Index, dict[str, Any]]:
     """An index, and its description for the model card.
 
-    A portable index that needs more than a twelfth of its leaves for the wanted recall is replaced by exact search,
-    which is no slower then, unless ``export.leaves`` or ``export.leaves_to_search`` is set.
+    A portable index that needs more than a twelfth of its leaves for the target recall is replaced by exact search,
+    which is then no slower, unless ``export.leaves`` or ``export.leaves_to_search`` is set.
 
     Args:
-        config: Of the run; ``config.export`` chooses.
+        config: The run's settings; ``config.export`` selects the index.
         vectors: The catalogue, variable float32 [N, D].
         queries: Float32 [Q, D], similar to those in serving.
-        name: What log messages call it.
+        name: Its name in log messages.
 
     Raises:
         BabelrecError: the settings don't fit the catalogue.
@@ -63,7 +63,7 @@ def make_index(
         share = (settings.leaves_to_search or 1) / (settings.leaves or 1)
         if settings.kind == "portable" and not fixed and share > _LARGEST_SHARE:
             _LOG.info(
-                "The %s takes %d of %d leaves for recall@%d %.4f, which is no faster than exact search: "
+                "The %s needs %d of %d leaves for recall@%d %.4f, which is no faster than exact search: "
                 "exporting exact search.",
                 name,
                 settings.leaves_to_search,
@@ -77,9 +77,9 @@ def make_index(
 
 
 def make_text_retrieval(config: Config, search: TextSearch) -> tuple[TextRetrieval, dict[str, Any]]:
-    """How text queries are answered, by an index or exactly as `make_index` finds, and its description."""
+    """Retrieval for text queries, by an index or exact as `make_index` decides, and its description."""
     vectors = tf.Variable(search.index_vectors(), trainable=False, name="text_vectors")
-    # Items' own texts with the error of a translation would be closer to what people type; titles are at hand.
+    # Texts with the noise of a translation would be closer to what people type, but the items' own are at hand.
     sample = np.random.default_rng(config.seed).permutation(search.size)[:_TEXT_QUERIES]
     queries = tf.concat([tf.gather(search.vectors, sample), tf.ones([len(sample), 1])], axis=1)
     index, record = make_index(config, vectors, queries, name="index of texts")

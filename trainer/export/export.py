@@ -1,4 +1,4 @@
-"""`export`: from a finished run to a version directory that a model server can load."""
+"""`export`: writes a finished run as a version directory that a model server can load."""
 
 import json
 import logging
@@ -50,8 +50,8 @@ _PACKAGES = ("tensorflow", "tensorflow-text", "tensorflow-recommenders", "scann"
 def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
     """Writes the next version directory below ``model_dir``.
 
-    The directory appears by one rename when it is complete; a server that watches ``model_dir``
-    never sees a part of it.
+    It is renamed into place when it is complete, so a server that watches ``model_dir`` never sees
+    a partial version.
 
     Args:
         run: A finished run.
@@ -81,7 +81,7 @@ def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
         parts = parts.of_items(catalogue.item_ids)
     requests = Requests.of_users(vocabulary.users, parts.train, catalogue, vocabulary, profiles=user_profiles(dataset))
     vectors = tf.Variable(model.candidate_vectors(items), trainable=False, name="item_vectors")
-    # What known users ask, to measure the index with.
+    # Queries of known users, to tune the index.
     sample = np.random.default_rng(config.seed).permutation(len(requests))[:_SAMPLE_QUERIES]
     index, record = make_index(config, vectors, query_vectors(model, items, vectors, requests.at(sample)))
     counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue))
@@ -120,7 +120,7 @@ def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
         fresh_items=fresh_items,
         calibrations={name: found.applied for name, found in load_calibrations(run).items()},
     )
-    # Traced here: saving would trace each function again, though it has been.
+    # Traced here, because saving would trace each function again.
     signatures = {name: function.get_concrete_function() for name, function in servable.signatures().items()}
     card = _model_card(
         run,
@@ -160,7 +160,7 @@ def _user_table(
     if not config.export.user_histories:
         nobody = Requests.of_nobody(len(users))
         return UserTable(users, nobody.histories, nobody.histories, nobody.features)
-    # An impression that was not followed by anything is no reason to hide an item.
+    # An impression alone is no reason to hide an item.
     met = pl.concat(
         [
             parts.train.select("user_id", "item_id", "timestamp"),
@@ -178,7 +178,7 @@ def _model_card(
     signatures: dict[str, Any],
     indexes: dict[str, Any],
 ) -> dict[str, Any]:
-    """What is inside, on what it was trained, how good it was."""
+    """The model card: content, training data and quality."""
     evaluation = run.path / "evaluation.json"
     report = run.read(evaluation.name) if evaluation.exists() else None
     return {

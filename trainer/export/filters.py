@@ -1,4 +1,4 @@
-"""Which items a request allows: languages, categories, exclusions, as rows of the catalogue."""
+"""Filters of a request (languages, categories, exclusions), as rows of the catalogue."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ import tensorflow as tf
 from trainer.data.catalogue import Catalogue
 from trainer.export.bounds import rare
 
-# Items of labels that are marked for several requests at once: some 25 bytes for each.
+# Maximum items of labels to mark for all requests at once, at some 25 bytes each.
 _AT_ONCE = 1 << 22
 
 
@@ -16,8 +16,8 @@ class Postings(tf.Module):
 
     Args:
         labels: P labels; a request's labels are matched after lower-casing.
-        rows: For each label the rows of its items.
-        size: N items.
+        rows: Item rows of each label.
+        size: N, number of items.
     """
 
     def __init__(self, labels: list[str], rows: list[npt.NDArray[np.int32]], size: int, *, name: str) -> None:
@@ -32,7 +32,7 @@ class Postings(tf.Module):
         )
 
     def masks(self, labels: tf.Tensor) -> tf.Tensor:
-        """Items that carry any of each request's labels.
+        """Items that have any of each request's labels.
 
         Args:
             labels: String [B, L]; empty strings are padding. A row without labels allows every item,
@@ -43,7 +43,7 @@ class Postings(tf.Module):
         """
         found = self._lookup(labels)
         place = tf.where(found >= 0)
-        # A repeated label would bring its items along again.
+        # Otherwise a repeated label would add its items again.
         pairs = tf.unique(place[:, 0] * self._count + tf.cast(tf.gather_nd(found, place), tf.int64)).y
         requests, known = pairs // self._count, pairs % self._count
         total = tf.reduce_sum(tf.gather(self._splits, known + 1) - tf.gather(self._splits, known))
@@ -63,7 +63,7 @@ class Postings(tf.Module):
         return tf.cond(total <= _AT_ONCE, at_once, by_row)
 
     def mask(self, labels: tf.Tensor) -> tf.Tensor:
-        """The same for one request's labels, string [L]: bool [N]."""
+        """Like `masks`, for the labels of one request, string [L]: bool [N]."""
         found = self._lookup(labels)
         known = tf.unique(tf.boolean_mask(found, found >= 0)).y
         items = tf.gather(self._rows, self._places(known).values)
@@ -71,7 +71,7 @@ class Postings(tf.Module):
         return flags | self._asks_nothing(labels)
 
     def _lookup(self, labels: tf.Tensor) -> tf.Tensor:
-        """The number of each label, -1 where it is unknown."""
+        """The index of each label, -1 if unknown."""
         return self._table.lookup(tf.strings.lower(labels, encoding="utf-8"))
 
     def _places(self, known: tf.Tensor) -> tf.RaggedTensor:
@@ -80,7 +80,7 @@ class Postings(tf.Module):
 
     @staticmethod
     def _asks_nothing(labels: tf.Tensor) -> tf.Tensor:
-        """Whether a request has no label, bool [..., 1]."""
+        """Whether a request has no labels, bool [..., 1]."""
         return ~tf.reduce_any(tf.strings.length(labels) > 0, axis=-1, keepdims=True)
 
 
@@ -96,7 +96,7 @@ def language_postings(catalogue: Catalogue) -> Postings:
 
 
 def category_postings(catalogue: Catalogue) -> Postings:
-    """Items by category label, without regard to case."""
+    """Items by category label, ignoring case."""
     groups: dict[str, list[npt.NDArray[np.int32]]] = {}
     for position, label in enumerate(catalogue.category_labels):
         rows = np.flatnonzero((catalogue.categories == position).any(axis=1)).astype(np.int32)
@@ -117,7 +117,7 @@ def string_table(values: list[str]) -> tf.lookup.StaticHashTable:
 
 
 def contains(rows: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-    """Whether each of int32 ``rows`` [B, C] is in ``wanted`` [B, E] of its line; -1 never is.
+    """Whether each of int32 ``rows`` [B, C] is in its row of ``wanted`` [B, E]; -1 never is.
 
     Returns:
         Bool [B, C].

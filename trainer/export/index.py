@@ -20,10 +20,10 @@ class IndexSettings:
         kind: ``scann``, ``brute_force`` or ``portable``.
         leaves: Partitions; None: every item is scored.
         leaves_to_search: Partitions searched for the usual number of results.
-        dimensions_per_block: Of ScaNN's codes.
+        dimensions_per_block: Dimensions per code of ScaNN's asymmetric hashing.
         reorder: Candidates that ScaNN scores exactly.
         leaf_size: Items of the largest partition of a portable index.
-        spread_weight: How much the spread of a partition's items speaks for it, in a portable index.
+        spread_weight: Weight of the spread of a partition's items when choosing partitions of a portable index.
     """
 
     kind: str
@@ -35,22 +35,22 @@ class IndexSettings:
     spread_weight: float | None = None
 
 
-# Up to here scoring everything is a product of 1.3 million numbers a query: well below a millisecond.
+# Up to this size exact search takes 1.3 million multiplications per query, well below a millisecond.
 _EXACT_UP_TO = 20_000
-# ScaNN trains its codebook on 16 centres, and each leaf wants some points.
+# ScaNN trains its codebook on 16 centres, and each leaf needs some points.
 _SCANN_AT_LEAST = 256
 
 
 def choose_index(config: ExportConfig, items: int) -> IndexSettings:
-    """Settings for a catalogue of so many items.
+    """Settings for a catalogue of ``items`` items.
 
     ``auto`` follows ScaNN's own advice (docs/algorithms.md of google-research/scann): no index for
     small sets, then about sqrt(N) leaves and reordering. A tenth of the leaves, at least 10, is
     searched, and four times the requested candidates are reordered.
 
-    ``portable`` is exact for small sets too, unless ``export.leaves`` says otherwise. Else it has about 5 sqrt(N)
+    ``portable`` is also exact for small sets, unless ``export.leaves`` is set. Otherwise it has about 5 sqrt(N)
     leaves: choosing among many small ones costs less than scoring the items of few large ones. A
-    thirtieth is searched unless tuning says otherwise.
+    thirtieth is searched before tuning.
 
     Raises:
         BabelrecError: ScaNN is requested for fewer items than it can be trained on.
@@ -83,12 +83,12 @@ def choose_index(config: ExportConfig, items: int) -> IndexSettings:
 
 
 class Index(Protocol):
-    """Finds rows of the catalogue with the largest dot products."""
+    """Finds the catalogue rows with the largest dot products."""
 
     def search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Queries float32 [B, D] -> (dot products [B, count], int32 rows [B, count]), best first.
 
-        A place that nothing was found for has the row -1 and the product -inf.
+        Positions without a result have row -1 and product -inf.
         """
         ...
 
@@ -119,7 +119,7 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
     Args:
         vectors: The catalogue, float32 [N, D].
         settings: From `choose_index`.
-        usual: Results that requests usually ask for.
+        usual: Usual number of requested results.
     """
 
     def __init__(self, vectors: tf.Tensor, settings: IndexSettings, usual: int) -> None:
@@ -134,7 +134,7 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
         self.settings = settings
         self._size = int(vectors.shape[0])
         self._usual = usual
-        # Two searchers of one graph that have no name of their own are one resource: the first answers for both.
+        # Two searchers without names in one graph would share a resource: the first would answer for both.
         self._resource = f"scann-{uuid.uuid4()}"
         self.index(tf.convert_to_tensor(vectors))
 
@@ -163,7 +163,7 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
             queries, final_num_neighbors=count, pre_reorder_num_neighbors=reorder, leaves_to_search=leaves
         )
         # Searched leaves may hold fewer points than requested: ScaNN then returns fewer columns
-        # for the whole batch, and with NaN distances in the rows that found least.
+        # for the whole batch, and with NaN distances in the rows with fewest results.
         distances = tf.ensure_shape(found.distances, [None, None])
         rows = tf.ensure_shape(tf.cast(found.indices, tf.int32), [None, None])
         known = tf.math.is_finite(distances)
@@ -180,10 +180,10 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
             queries: Float32 [Q, D], the model's own query vectors.
             vectors: Float32 [N, D], the catalogue.
             count: k of the recall.
-            target: Stops there, or at all leaves.
+            target: Recall to reach, with all leaves at most.
 
         Returns:
-            The recall reached; `settings` holds the leaves that it took.
+            The recall reached; `settings` has the number of leaves.
         """
         count = min(count, self._size)
         while True:

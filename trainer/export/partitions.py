@@ -1,4 +1,4 @@
-"""Partitions of a catalogue for search by largest dot product: k-means, made once at export."""
+"""Partitions of a catalogue for maximum inner product search: k-means, computed once at export."""
 
 import logging
 import math
@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 _LOG = logging.getLogger(__name__)
 _ROUNDS = 10
-# A direction near the longest axis cuts as well as the axis itself.
+# A direction near the principal axis splits as well as the axis itself.
 _POWER_ROUNDS = 8
-# A mean over so many points is known well enough; more would only cost time.
+# A mean over this many points is accurate enough; more would only cost time.
 _POINTS_PER_LEAF = 128
 # Rows compared with all centres at once: a block of the product stays in the processor's cache.
 _BLOCK = 4096
@@ -28,7 +28,7 @@ class Partitions:
     """N items in L leaves of at most M.
 
     Attributes:
-        rows: Int32 [L, M], items of each leaf; -1 pads behind them. Each item is in one leaf.
+        rows: Int32 [L, M], items of each leaf, padded with -1 at the end. Each item is in one leaf.
         centres: Float32 [L, D], mean vector of each leaf's items.
         spreads: Float32 [L], standard deviation of the leaf's dot products with a unit vector of random direction.
     """
@@ -39,18 +39,18 @@ class Partitions:
 
 
 def partition(vectors: Vectors, leaves: int, *, seed: int) -> Partitions:
-    """Groups items that are found by the same queries.
+    """Groups items that match similar queries.
 
-    Lloyd's iterations run on vectors with one more coordinate that gives all the same length, which turns the largest
-    dot product into the smallest distance (Bachrach et al., RecSys 2014, "Speeding up the Xbox recommender system");
-    vectors of unit length stay as they are. A cluster larger than the mean is cut across its longest axis into
-    equal parts that are not, because leaves are padded to the largest; so the result has about one and a half times
+    Lloyd's iterations run on vectors with an additional coordinate that gives all the same length, which turns the
+    largest dot product into the smallest distance (Bachrach et al., RecSys 2014, "Speeding up the Xbox recommender
+    system"); vectors of unit length are unchanged. Leaves are padded to the largest, so clusters larger than the mean
+    are split along their principal axis into equal parts no larger than it; the result has about one and a half times
     the requested leaves.
 
     Args:
         vectors: Float32 [N, D].
-        leaves: Clusters, 1 to N.
-        seed: Of the sample and the first centres; the same seed gives the same leaves.
+        leaves: Number of clusters, 1 to N.
+        seed: Seed of the sample and the initial centres; the same seed gives the same leaves.
 
     Raises:
         ValueError: ``leaves`` is not between 1 and the number of items.
@@ -121,7 +121,7 @@ def _cut_large(points: Vectors, nearest: Rows, largest: int) -> list[Rows]:
 
 
 def _along_longest_axis(points: Vectors) -> Vectors:
-    """Place of each point along the axis on which they differ most, float32 [n]; by power iteration."""
+    """Position of each point along the principal axis, float32 [n]; by power iteration."""
     centred = points - points.mean(axis=0)
     axis = centred[np.argmax(np.einsum("nd,nd->n", centred, centred))]
     for _ in range(_POWER_ROUNDS):

@@ -1,4 +1,4 @@
-"""What each audience likes: the answer to a request with nothing but a language."""
+"""Popularity by audience: the response to a request with only a language."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,27 +8,27 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.split import Split
 
-# A language's own counts are mixed with everybody's as if so many more events had been seen, so
-# that a small audience doesn't get a list made of chance.
+# Number of prior events, distributed like everybody's, that are added to each language's counts, so that a small
+# audience doesn't get a random list.
 _PRIOR_EVENTS = 50.0
 
 
 def popularity_by_audience(
     dataset: Dataset, catalogue: Catalogue, parts: Split
 ) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """Popularity of each item with the audience of each language.
+    """Popularity of each item among the audience of each language.
 
-    An event belongs to the language of its interaction, else to its user's languages, else (when
-    nothing is known of the audience) to the item's language.
+    An event belongs to the language of its interaction, else to its user's languages, else (if
+    the user's languages are unknown) to the item's language.
 
     Args:
-        dataset: For the users' languages.
+        dataset: Provides the users' languages.
         catalogue: N items.
-        parts: Its training part alone is read.
+        parts: The split; only its training part is read.
 
     Returns:
-        ``(languages, shares)``: P - 1 languages, and float32 [P, N] shares whose line 0 is everybody.
-        A line is (own counts + 50 * everybody's shares) / (own events + 50).
+        ``(languages, shares)``: P - 1 languages, and float32 [P, N] shares, whose row 0 is everybody's.
+        A row is (own counts + 50 * everybody's shares) / (own events + 50).
     """
     positives = parts.train
     rows = catalogue.rows(positives["item_id"])
@@ -54,7 +54,7 @@ def popularity_by_audience(
 
 
 def _known_languages(dataset: Dataset, observed: pl.DataFrame) -> pl.DataFrame:
-    """user_id -> user_languages: those of the user's interactions, else those of the profile."""
+    """user_id -> user_languages: from the user's interactions, else from the profile."""
     empty = pl.DataFrame(schema={"user_id": pl.String, "user_languages": pl.List(pl.String)})
     tables = []
     if "language" in observed.columns:

@@ -1,4 +1,4 @@
-"""Partitioned search in TensorFlow's own ops, for servers that hold no others."""
+"""Partitioned search in TensorFlow's own ops, for servers without others."""
 
 import math
 from dataclasses import replace
@@ -10,28 +10,28 @@ import tensorflow as tf
 from trainer.export.index import IndexSettings
 from trainer.export.partitions import partition
 
-# Weights of a leaf's spread that tuning tries; see `PortableIndex`.
+# Candidate weights of a leaf's spread; see `PortableIndex`.
 _SPREAD_WEIGHTS = (0.0, 1.0, 2.0, 3.0)
-# Copying that many times all leaves takes as long as the products with all of them (100,000 x 64, two cores).
+# Copying all leaves this many times takes as long as multiplying by all of them (100,000 x 64, two cores).
 _COPIES = 1.5
 
 
 class PortableIndex(tf.Module):
-    """Searches the leaves of the catalogue that promise the largest dot products, exactly within them.
+    """Searches the leaves of the catalogue with the largest estimated dot products, exactly within each leaf.
 
-    A leaf promises what its centre scores plus ``spread_weight`` standard deviations of what its items score
-    around that, as the largest of many scores lies above their mean. All ops are TensorFlow's own.
+    A leaf's estimate is the score of its centre plus ``spread_weight`` standard deviations of its items' scores, since
+    the maximum of many scores is above their mean. All ops are TensorFlow's own.
 
-    Two ways lead to the scores, whichever is cheaper for the batch. Few queries gather the leaves that each wants. Many
-    queries are gathered by the leaf that they want, and one batched product of small matrices scores them where the
-    items lie: no item vector is copied, and a leaf is read once for all its queries. At worst, when every query wants
-    the same leaves, that is the product of exact search.
+    Scores are computed in one of two ways, whichever is cheaper for the batch. Few queries gather the leaves that each
+    searches. Many queries are grouped by leaf and scored in place by one batched product of small matrices: no item
+    vector is copied, and a leaf is read once for all its queries. At worst, if all queries search the same leaves, this
+    equals the product of exact search.
 
     Args:
         vectors: The catalogue, float32 [N, D].
         settings: From `choose_index`, with leaves.
-        usual: Results that requests usually ask for.
-        seed: Of the partitions.
+        usual: Usual number of requested results.
+        seed: Seed of the partitions.
     """
 
     def __init__(self, vectors: npt.NDArray[np.float32], settings: IndexSettings, usual: int, *, seed: int) -> None:
@@ -56,7 +56,7 @@ class PortableIndex(tf.Module):
         self._spreads = tf.Variable(parts.spreads, trainable=False, name="spreads")
 
     def search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `Index.search`; more results than usual search more leaves, all items all leaves."""
+        """See `Index.search`; for more results than usual, more leaves are searched, up to all."""
         leaves = self._leaves_for(count)
         promises = self._promises(queries, self.settings.spread_weight or 0.0)
         chosen = tf.math.top_k(promises, leaves, sorted=False).indices
@@ -75,18 +75,18 @@ class PortableIndex(tf.Module):
         )
 
     def tune(self, queries: tf.Tensor, vectors: tf.Tensor, *, count: int, target: float) -> float:
-        """Chooses the weight of the spread, and the fewest leaves with which recall@count reaches ``target``.
+        """Chooses the spread weight, and the smallest number of leaves for which recall@count reaches ``target``.
 
-        The leaf of every true neighbour is known, so the recall of each number of leaves is counted, not tried.
+        The leaf of every true neighbour is known, so recalls for all numbers of leaves are computed without searching.
 
         Args:
             queries: Float32 [Q, D], the model's own query vectors.
             vectors: Float32 [N, D], the catalogue.
             count: k of the recall.
-            target: At most all leaves are searched for it; 0 keeps the number of leaves.
+            target: Recall to reach, with all leaves at most; 0 keeps the number of leaves.
 
         Returns:
-            The recall reached; `settings` holds what it took.
+            The recall reached; `settings` has the chosen values.
         """
         count = min(count, self._size)
         homes = self._homes(queries, vectors, count)
@@ -96,7 +96,7 @@ class PortableIndex(tf.Module):
             order = np.argsort(-self._promises(queries, weight).numpy(), axis=1, kind="stable")
             ranks = np.empty_like(order)
             np.put_along_axis(ranks, order, np.arange(self._leaves)[np.newaxis], axis=1)
-            # recalls[p]: share of the true neighbours in the p + 1 leaves that promise most.
+            # recalls[p]: share of the true neighbours in the p + 1 leaves with the highest estimates.
             found = np.bincount(np.take_along_axis(ranks, homes, axis=1).ravel(), minlength=self._leaves)
             recalls = np.cumsum(found) / homes.size
             leaves = int(np.argmax(recalls >= target)) + 1 if target > 0 else self.settings.leaves_to_search or 1
@@ -107,7 +107,7 @@ class PortableIndex(tf.Module):
         return -missed
 
     def _homes(self, queries: tf.Tensor, vectors: tf.Tensor, count: int) -> npt.NDArray[np.int32]:
-        """Leaf of each of the exact top ``count``, int32 [Q, count]."""
+        """Leaf of each item of the exact top ``count``, int32 [Q, count]."""
         rows = self._rows.numpy()
         leaves, places = np.nonzero(rows >= 0)
         homes = np.empty(self._size, np.int32)
@@ -120,7 +120,7 @@ class PortableIndex(tf.Module):
         return found
 
     def _leaves_for(self, count: tf.Tensor) -> tf.Tensor:
-        """Leaves to search for so many results, int32."""
+        """Number of leaves to search for ``count`` results, int32."""
         growth = tf.maximum(1.0, tf.cast(count, tf.float32) / self._usual)
         leaves = tf.cast(tf.math.ceil(growth * (self.settings.leaves_to_search or 1)), tf.int32)
         return tf.maximum(tf.minimum(leaves, self._leaves), self._leaves_holding(count))
@@ -131,7 +131,7 @@ class PortableIndex(tf.Module):
         return tf.minimum(tf.cast(leaves, tf.int32), self._leaves)
 
     def _promises(self, queries: tf.Tensor, weight: float) -> tf.Tensor:
-        """What each leaf promises to each query, float32 [B, L]."""
+        """Estimate of each leaf for each query, float32 [B, L]."""
         centres = tf.matmul(queries, self._centres)
         return centres + weight * tf.norm(queries, axis=1, keepdims=True) * self._spreads[tf.newaxis]
 
@@ -141,16 +141,16 @@ class PortableIndex(tf.Module):
         return tf.reshape(products, tf.stack([tf.shape(queries)[0], tf.shape(chosen)[1] * self._width]))
 
     def _score_by_leaf(self, queries: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-        """The same, with the queries brought to the leaves."""
+        """The same scores, with the queries grouped by leaf."""
         batch, leaves = tf.shape(chosen)[0], tf.shape(chosen)[1]
         owners = tf.repeat(tf.range(batch), leaves)
         pairs = tf.stack([owners, tf.reshape(chosen, [-1])], axis=1)
         wants = tf.scatter_nd(pairs, tf.ones_like(owners), tf.stack([batch, self._leaves]))
-        # Place of a query among those that want the same leaf.
+        # Position of a query among those that search the same leaf.
         places = tf.gather(tf.cumsum(wants, axis=0, exclusive=True), chosen, batch_dims=1)
         room = tf.reduce_max(places) + 1
         slots = tf.reshape(chosen * room + places, [-1])
-        # Query + 1 in each slot, 0 where a leaf has fewer than the most wanted one.
+        # Query + 1 in each slot; 0 where a leaf has fewer queries than the busiest one.
         guests = tf.scatter_nd(slots[:, tf.newaxis], owners + 1, [self._leaves * room])
         grouped = tf.gather(tf.pad(queries, [[1, 0], [0, 0]]), guests)
         grouped = tf.reshape(grouped, tf.stack([self._leaves, room, tf.shape(queries)[1]]))

@@ -1,4 +1,4 @@
-"""The graph that serves: text, towers, index, filters and ranking behind its signatures."""
+"""The exported graph: text, towers, index, filters and ranking behind its signatures."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ _BOUNDED = ("exclude", "languages", "categories")
 
 
 class Filters(NamedTuple):
-    """The inputs `serving.contract.FILTER_INPUTS`, as they came or within their bounds."""
+    """The inputs `serving.contract.FILTER_INPUTS`, as received or after applying the limits."""
 
     k: tf.Tensor
     exclude: tf.Tensor
@@ -41,18 +41,18 @@ class Filters(NamedTuple):
     include_seen: tf.Tensor
 
     def at(self, lines: tf.Tensor) -> "Filters":
-        """Those of some lines of the batch."""
+        """The inputs of some rows of the batch."""
         return Filters(*(tf.gather(value, lines) for value in self))
 
 
 class Understood(NamedTuple):
-    """What the towers make of B requests.
+    """B requests after lookups, encoding and the query tower.
 
     Attributes:
         queries: Float32 [B, D], query vectors.
-        language: String [B], the users' languages as they came.
+        language: String [B], the users' languages as received.
         users: Int32 [B] vocabulary indices, 0 unknown.
-        given: Int32 [B, H] rows of the histories that came with the requests; -1: no such item.
+        given: Int32 [B, H] rows of the histories in the requests; -1: no such item.
         typed: Bool [B], whether there is text.
         sentences: Float32 [T, S], sentence vectors of the T requests with text.
         texts: String [T], their texts.
@@ -70,28 +70,28 @@ class Understood(NamedTuple):
 
 
 class Servable(tf.Module):
-    """One SavedModel for the whole request.
+    """One SavedModel for complete requests.
 
     Args:
         model: Trained towers and ranking model.
         catalogue: The N items that are served.
-        vocabulary: Of the training part.
+        vocabulary: The training part's vocabulary.
         vectors: Float32 [N, D], the items' vectors.
         index: Searches them.
         encoder: Text encoder for queries, string [n] -> float32 [n, T].
-        preprocessor: What is done to queries before; None: nothing.
+        preprocessor: Preprocesses queries; None: no preprocessing.
         users: Histories of known users.
         popularity: Float32 [P, N], share of the audience of each language that interacted with each
-            item; line 0 is all users.
-        audiences: The P - 1 languages of the other lines.
+            item; row 0 is all users.
+        audiences: The P - 1 languages of the other rows.
         weights: Blend of the final score.
-        candidates: Items that retrieval hands to ranking.
+        candidates: Number of items that retrieval passes to ranking.
         exact_limit: Filters that leave at most this many items are answered exactly.
-        item_rows: Id -> row, -1 for others.
-        bounds: What a request may ask for.
-        text_search: What text queries are answered by, and how their items are found; None leaves them to the towers.
-        fresh_items: Gives a service what it takes to add items; None: no signatures for that.
-        calibrations: Head -> calibration of its predicted probability. The order of the answers doesn't depend on it:
+        item_rows: Item id -> row; -1 for unknown ids.
+        bounds: Limits of a request.
+        text_search: Scores for text queries, and their retrieval; None leaves text queries to the towers.
+        fresh_items: Signatures by which a service adds items; None: none.
+        calibrations: Head -> calibration of its predicted probability. It doesn't affect the ranking:
             the blend's weights were chosen for raw outputs.
     """
 
@@ -141,7 +141,7 @@ class Servable(tf.Module):
         }
         self._audiences = _language_table(audiences)
         self._popularity = variable(popularity, tf.float32)
-        # One row more for "no item" (-1 + 1 = 0).
+        # One additional row, for "no item" (-1 + 1 = 0).
         self._item_ids = variable(["", *catalogue.item_ids], tf.string)
         self._titles = variable(["", *catalogue.titles], tf.string)
         self._item_languages = variable(["", *catalogue.languages], tf.string)
@@ -171,7 +171,7 @@ class Servable(tf.Module):
         }
 
     def recommend(self, inputs: Tensors) -> Tensors:
-        """Retrieve, filter, rank and order: the k best items of each request with every head's prediction."""
+        """Retrieves, filters, ranks and orders: the k best items of each request with every head's prediction."""
         return self._recommend(*self._read_filtered(inputs))[0]
 
     def _recommend(self, request: Understood, filters: Filters) -> tuple[Tensors, tf.Tensor]:
@@ -242,7 +242,7 @@ class Servable(tf.Module):
         return {contract.EMBEDDINGS: self._encode(text, tf.zeros_like(text))}
 
     def _encode(self, texts: tf.Tensor, languages: tf.Tensor) -> tf.Tensor:
-        """String [n] texts, within their bound, and languages -> float32 [n, T]."""
+        """String [n] texts, within their limits, and languages -> float32 [n, T]."""
 
         def encode(part: tf.Tensor, tags: tf.Tensor) -> tf.Tensor:
             return self._encoder(part if self._preprocessor is None else self._preprocessor(part, tags))
@@ -250,27 +250,27 @@ class Servable(tf.Module):
         return encode_in_parts(encode, self._text_width, texts, languages)
 
     def _read_filtered(self, inputs: Tensors) -> tuple[Understood, Filters]:
-        """The inputs of `recommend` and `retrieve`: what was understood, and the filters within their bounds."""
+        """Reads the inputs of `recommend` and `retrieve`: the requests, and the filters within their limits."""
         bounded = self._bounded(inputs)
         return self._understand(bounded), Filters(*(bounded[name] for name in Filters._fields))
 
     def _bounded(self, inputs: Tensors) -> Tensors:
-        """Bounds a batch's inputs and checks that all have as many rows."""
+        """Applies the limits to a batch's inputs, and checks that all have the same number of rows."""
         lists = {name: inputs[name] for name in _BOUNDED if name in inputs}
         text, history, lists = self._bounds.request(inputs["query"], inputs["history"], lists)
         inputs = inputs | lists | {"query": text, "history": history}
-        # One input's rows, then that others have as many.
+        # Checks the rows of one input, then that the others have as many.
         inputs["user_id"] = self._bounds.rows(inputs["user_id"])
         with tf.control_dependencies([_same_batch(inputs)]):
-            # All else that would fail when lines are missing comes after these.
+            # Everything that would fail on missing rows depends on these.
             return inputs | {name: tf.identity(inputs[name]) for name in ("user_id", "query", "language")}
 
     def _understand(self, inputs: Tensors) -> Understood:
         users = self._users.index(inputs["user_id"])
         given = self._item_rows.lookup(inputs["history"])
         stored = self._users.newest(users, self._engine.history_length)
-        # A history in the request replaces the user's stored one. Most requests have none, and the time of a short
-        # run is the number of its operations: hence the branches here and below.
+        # A history in the request replaces the user's stored one. Most requests have none, and a short run's
+        # time depends on the number of operations; so there are branches here and below.
         fresh = inputs.get("history_embeddings")
         places = given if fresh is None else self._with_fresh(given, fresh)
         newest = tf.cond(tf.shape(places)[1] > 0, lambda: _request_or_stored_history(places, stored), lambda: stored)
@@ -282,7 +282,7 @@ class Servable(tf.Module):
             )
             for feature in QUERY_FEATURES
         }
-        # Only requests with text pay for the encoder.
+        # Only requests with text are encoded.
         place = tf.where(typed)
         texts, tags = tf.gather_nd(inputs["query"], place), tf.gather_nd(inputs["language"], place)
         sentences = self._encode(texts, tags)
@@ -336,13 +336,13 @@ class Servable(tf.Module):
     def _rank(
         self, request: Understood, vectors: tf.Tensor, products: tf.Tensor, fit: Callable[[], tf.Tensor]
     ) -> _Found:
-        """Final scores [B, C] and raw outputs of the heads [B, C, heads] of items by their vectors [B, C, D]."""
+        """Final scores [B, C] and raw outputs of the heads [B, C, heads] of items, given their vectors [B, C, D]."""
         outputs = self._engine.outputs(request.queries, vectors)
         scores = self._engine.scores(self._engine.logits(products), outputs)
         return self._engine.reorder_found_by_text(scores, request.typed, fit, request.queries, vectors), outputs
 
     def _predictions(self, rows: tf.Tensor, outputs: tf.Tensor) -> Tensors:
-        """Every head's prediction for the items in ``rows`` [B, C]; 0 where there is none."""
+        """Every head's prediction for the items in ``rows`` [B, C]; 0 for empty positions."""
         predictions = self._engine.predictions(outputs, self._calibrations)
         return {name: tf.where(rows >= 0, value, 0.0) for name, value in predictions.items()}
 
@@ -407,19 +407,19 @@ class Servable(tf.Module):
         return self._text_retrieval.search(self._text_queries(request), count, allowed)
 
     def _allowed(self, filters: Filters) -> tf.Tensor:
-        """Bool [B, N], the items that each line's languages and categories let through."""
+        """Bool [B, N], the items allowed by each row's languages and categories."""
         return self._by_language.masks(filters.languages) & self._by_category.masks(filters.categories)
 
     @staticmethod
     def _with_found_by_text(
         request: Understood, rows: tf.Tensor, scores: tf.Tensor, found: tf.Tensor, fit: tf.Tensor
     ) -> _Found:
-        """Rows and scores of all lines, those of the lines with text replaced."""
+        """Item rows and scores of the batch, with those of requests with text replaced."""
         places = tf.where(request.typed)
         return tf.tensor_scatter_nd_update(rows, places, found), tf.tensor_scatter_nd_update(scores, places, fit)
 
     def _fit_of(self, request: Understood, rows: tf.Tensor) -> tf.Tensor:
-        """How well given items fit the lines with text, float32 [B, C]; 0 in the other lines."""
+        """How well the given items fit requests with text, float32 [B, C]; 0 for other requests."""
         if self._text_retrieval is None:
             return tf.zeros_like(rows, tf.float32)
         places = tf.where(request.typed)
@@ -428,7 +428,7 @@ class Servable(tf.Module):
         return tf.scatter_nd(places, fit, tf.shape(rows, out_type=tf.int64))
 
     def _search(self, queries: tf.Tensor, count: tf.Tensor, k: tf.Tensor, barred: tf.Tensor) -> _Found:
-        """The nearest items that aren't excluded; exact search if the index returns too few for a line."""
+        """The nearest items that aren't excluded; by exact search if the index returns too few for a request."""
         rows, scores, allowed = tf.cond(
             tf.shape(barred)[1] > 0,
             lambda: self._search_around(queries, count, barred),
@@ -443,7 +443,7 @@ class Servable(tf.Module):
         return found
 
     def _search_all(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Rows and scores of the nearest ``count`` items, and how many there are to choose from."""
+        """Rows and scores of the nearest ``count`` items, and the number of allowed items."""
         scores, rows = self._index.search(queries, count)
         return rows, scores, tf.constant(self._size)
 
@@ -456,10 +456,10 @@ class Servable(tf.Module):
         return (*best_rows(tf.where(contains(rows, barred), -1, rows), scores, count), self._size - most_barred)
 
     def _search_filtered(self, queries: tf.Tensor, count: tf.Tensor, barred: tf.Tensor, filters: Filters) -> _Found:
-        """Line by line: exact over few allowed items, over-fetch and filter over many."""
+        """Request by request: exact search over few allowed items, over-fetching and filtering for many."""
 
         def line(inputs: tuple[tf.Tensor, ...]) -> _Found:
-            # One line's mask at a time: N flags and not B times N.
+            # One request's mask at a time: N flags instead of B x N.
             query, own_barred, own_languages, own_categories, wanted = inputs
             mask = self._by_language.mask(own_languages) & self._by_category.mask(own_categories)
             mask &= ~membership(own_barred[tf.newaxis], self._size)[0]
@@ -493,7 +493,7 @@ class Servable(tf.Module):
     def _over_fetch(
         self, query: tf.Tensor, mask: tf.Tensor, total: tf.Tensor, count: tf.Tensor, wanted: tf.Tensor
     ) -> _Found:
-        # Twice what would be enough if allowed items were spread evenly over the ranking.
+        # Twice the number that would suffice if allowed items were evenly distributed over the ranking.
         share = tf.cast(self._size, tf.float32) / tf.cast(total, tf.float32)
         fetch = tf.cast(tf.minimum(2.0 * share * tf.cast(count, tf.float32), float(self._size)), tf.int32)
         scores, rows = self._index.search(query[tf.newaxis], fetch)
@@ -519,7 +519,7 @@ class Servable(tf.Module):
         barred: tf.Tensor,
         filters: Filters,
     ) -> _Found:
-        """Answers requests without information by what is popular with the audience of their language."""
+        """Answers requests without information with the most popular items among the audience of their language."""
         places = tf.where(request.nothing)
         lines = places[:, 0]
         allowed = self._allowed(filters.at(lines)) & ~membership(tf.gather(barred, lines), self._size)
@@ -543,7 +543,7 @@ class Servable(tf.Module):
 
     @staticmethod
     def _cut(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> _Found:
-        """Empties the places beyond each request's own k."""
+        """Clears the positions beyond each request's own k."""
         own = (tf.range(tf.shape(rows)[1])[tf.newaxis] < k[:, tf.newaxis]) & (rows >= 0)
         return tf.where(own, rows, -1), tf.where(own, scores, -np.inf)
 
@@ -559,7 +559,7 @@ class Servable(tf.Module):
 
 
 def tensor_specs(signature: str, columns: Mapping[str, int | None] | None = None) -> dict[str, tf.TensorSpec]:
-    """The inputs of a signature by name, as `serving.contract` has them.
+    """The inputs of a signature by name, from `serving.contract`.
 
     Args:
         signature: Its name.
@@ -577,7 +577,7 @@ def tensor_specs(signature: str, columns: Mapping[str, int | None] | None = None
 def _signature(
     method: Callable[[Tensors], Tensors], name: str, columns: Mapping[str, int | None] | None = None
 ) -> tf.types.experimental.PolymorphicFunction:
-    """A `tf.function` of a method; TensorFlow writes the inputs' defaults into the signature."""
+    """A method as a `tf.function`, whose inputs' defaults TensorFlow writes into the signature."""
     specs = tensor_specs(name, columns)
     defaults = {key: _default(each) for key, each in contract.SIGNATURES[name].items()}
     for key, width in (columns or {}).items():
@@ -591,12 +591,12 @@ def _signature(
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(key, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=defaults[key]) for key in specs]
     )
-    # No Python control flow depends on a tensor, and looking for some doubles the time of tracing in a new process.
+    # No Python control flow depends on a tensor; AutoGraph would double the tracing time in a new process.
     return tf.function(run, input_signature=list(specs.values()), autograph=False)
 
 
 def _default(each: contract.Input) -> object:
-    """One row that says nothing, or no default."""
+    """One row that means "absent", or no default."""
     dtype = tf.as_dtype(each.dtype)
     if each.default is None:
         return inspect.Parameter.empty
@@ -610,22 +610,22 @@ def _language_table(tags: Sequence[str]) -> tf.lookup.StaticHashTable:
 
 
 def _lookup(feature: QueryFeature, table: tf.lookup.StaticHashTable, values: tf.Tensor) -> tf.Tensor:
-    """Place of each value, -1 unknown."""
+    """Index of each value, -1 unknown."""
     return _lookup_language(table, values) if feature.is_language else table.lookup(values)
 
 
 def _lookup_language(table: tf.lookup.StaticHashTable, tags: tf.Tensor) -> tf.Tensor:
-    """Place of each tag without regard to case; a locale falls back on its language (``ko-KR`` on ``ko``)."""
+    """Index of each tag, ignoring case; an unknown locale falls back to its language (``ko-KR`` to ``ko``)."""
     tags = tf.strings.lower(tags, encoding="utf-8")
     exact = table.lookup(tags)
     return tf.where(exact >= 0, exact, table.lookup(tf.strings.regex_replace(tags, "[-_].*", "")))
 
 
 def _same_batch(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
-    """One assertion that no input is broadcast over the batch by mistake."""
+    """An assertion that no input is broadcast over the batch by mistake."""
     sizes = tf.stack([tf.size(value) if value.shape.rank == 1 else tf.shape(value)[0] for value in inputs.values()])
     first = next(iter(inputs))
-    remedy = f"must have as many lines as {first}. Pad it; empty strings and 0 say nothing."
+    remedy = f"must have as many rows as {first}. Pad it with empty strings or 0, which mean absent."
     messages = tf.constant([f"Input {name} {remedy}" for name in inputs])
     differs = sizes != sizes[0]
     return tf.raw_ops.Assert(

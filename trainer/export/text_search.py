@@ -9,14 +9,14 @@ from trainer.export.filters import best_rows
 from trainer.export.index import Index
 from trainer.models.text_search import TextQueries, TextSearch, names_no_item
 
-# Nearest items among which the item that a query names is looked for.
+# Number of nearest items among which to look for the item that a query names.
 _NEAREST = 32
-# As many times the wanted number of items are taken from the index, and how many times more a request may need that
-# bars some items: not enough to look again.
+# Items fetched from the index, relative to the number wanted; and the factor by which a request with some excluded
+# items may exceed that without a second search.
 _SPARE = 2.0
 _FEW_BARRED = 1.05
 _T = TypeVar("_T")
-# Int32 lines [n] of the T queries -> bool [n, N], the items that may answer them.
+# Int32 positions [n] among the T queries -> bool [n, N], the items allowed for them.
 Allowed = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -67,8 +67,8 @@ class _Spelling(NamedTuple):
 
     Attributes:
         scores: Float32 [N].
-        rows: Int32 [E], the items for which it is not 0.
-        values: Float32 [E], theirs.
+        rows: Int32 [E], the items with a non-zero score.
+        values: Float32 [E], their scores.
     """
 
     scores: tf.Tensor
@@ -82,7 +82,7 @@ class _Spelling(NamedTuple):
 
 
 class _Query(NamedTuple):
-    """One query, and what is known of it.
+    """One query with intermediate results.
 
     Attributes:
         own: The query alone.
@@ -98,16 +98,16 @@ class _Query(NamedTuple):
 
 
 class IndexedTextRetrieval(tf.Module):
-    """Scores candidates from an index of the sentence vectors and from the n-grams' own list, a query at a time.
+    """Scores candidates from an index of the sentence vectors and from the n-gram scores, one query at a time.
 
     Filters that leave few items are answered exactly; otherwise more candidates are taken from the index, as for other
     requests.
 
     Args:
         search: The scores.
-        index: Of ``search.index_vectors``.
+        index: Index of ``search.index_vectors``.
         exact_limit: Filters that leave at most this many items are answered exactly.
-        least: Minimum number of candidates of each list, even where fewer items are requested.
+        least: Minimum number of candidates of each list, even if fewer items are requested.
     """
 
     def __init__(self, search: TextSearch, index: Index, exact_limit: int, *, least: int) -> None:
@@ -132,7 +132,7 @@ class IndexedTextRetrieval(tf.Module):
             kept, fit = best_rows(rows[tf.newaxis], self._fit(query, rows), count)
             return kept[0], fit[0]
 
-        # What a filter needs beyond is looked for query by query.
+        # If a filter needs more, they are searched for query by query.
         rows, scores = self._each(
             queries,
             self._fetch(_SPARE, wanted),
@@ -170,15 +170,15 @@ class IndexedTextRetrieval(tf.Module):
         signature: tf.TensorSpec | tuple[tf.TensorSpec, ...],
         nothing: Callable[[], _T],
     ) -> _T:
-        """Answers the queries one by one: N numbers of one at a time, not T times N.
+        """Answers the queries one by one, with N scores in memory instead of T x N.
 
         Args:
             queries: T queries.
-            fetch: How many nearest items each of them needs. They are searched for all at once, which costs the index
-                much less.
-            answer: A query's place, and what is known of it -> its answer.
-            signature: Of an answer.
-            nothing: What there is without any query.
+            fetch: Number of nearest items for each query, found by a single batched search of the index, which is much
+                cheaper.
+            answer: A query's position and intermediate results -> its answer.
+            signature: Signature of an answer.
+            nothing: Returns the result for no queries.
         """
 
         def answers() -> _T:
@@ -203,9 +203,9 @@ class IndexedTextRetrieval(tf.Module):
         return self._search.scores_of(query.own, rows[tf.newaxis], spelled, query.best)
 
     def _spelling(self, buckets: tf.Tensor) -> _Spelling:
-        """What spelling adds to the items' scores for one query, by the buckets of its n-grams."""
+        """The spelling part of the items' scores for one query, given the buckets of its n-grams."""
         scores = self._search.lexical_of_one(buckets)
-        # Few items share an n-gram with a query: the best of those are found much sooner than the best of all.
+        # Few items share an n-gram with a query: the best of those are found much faster than the best of all.
         rows = tf.cast(tf.where(scores > 0.0)[:, 0], tf.int32)
         return _Spelling(scores, rows, tf.gather(scores, rows))
 
@@ -216,15 +216,15 @@ class IndexedTextRetrieval(tf.Module):
         return tf.reduce_max(self._search.named(query, rows[tf.newaxis], spelled), axis=1)
 
     def _fetch(self, spread: tf.Tensor | float, wanted: tf.Tensor) -> tf.Tensor:
-        """How many items to ask the index for, int32 []."""
+        """Number of items to fetch from the index, int32 []."""
         return tf.cast(tf.minimum(spread * tf.cast(wanted, tf.float32), float(self._search.size)), tf.int32)
 
     def _candidates(self, query: _Query, mask: tf.Tensor, total: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
         """Allowed rows that are close in meaning, spelling or categories, each once, int32 [C]."""
-        # Twice what would be enough if allowed items were spread evenly over the ranking.
+        # Twice the number that would suffice if allowed items were evenly distributed over the ranking.
         spread = 2.0 * float(self._search.size) / tf.cast(total, tf.float32)
         near = tf.cond(
-            # Some items fewer are not worth another search: what the first one brought has them to spare.
+            # The first search has returned enough to spare for a few excluded items.
             spread <= _SPARE * _FEW_BARRED,
             lambda: query.near,
             lambda: self._index.search(self._search.index_query(query.own), self._fetch(spread, wanted))[1][0],
@@ -247,12 +247,12 @@ class IndexedTextRetrieval(tf.Module):
         )
 
     def _described(self, query: TextQueries) -> tf.Tensor:
-        """Scores by category, within a category by popularity, float32 [N]; 0 where no category is similar."""
+        """Scores by category, then by popularity, float32 [N]; 0 if no category is similar."""
         similar = self._search.described(query)[0]
         return tf.where(similar > 0.0, tf.nn.relu(similar + self._search.popularity), 0.0)
 
     @staticmethod
     def _top(scores: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        """The rows of the largest positive scores of [N], int32 [count]; -1 where there are fewer."""
+        """The rows of the largest positive scores of [N], int32 [count], padded with -1."""
         found = tf.math.top_k(scores, tf.minimum(count, tf.size(scores)))
         return tf.where(found.values > 0.0, found.indices, -1)

@@ -11,13 +11,13 @@ from trainer.export.filters import string_table
 
 
 class UserTable(tf.Module):
-    """What is known of each user of the training part.
+    """Data of each user of the training part.
 
     Args:
         users: U ids, in the order of the vocabulary.
-        histories: Rows of each user's positives.
-        seen: The same of every item that the user has interacted with; excluded by default.
-        features: Feature of a request -> int32 [U] vocabulary indices from the users' profiles, 0 unknown.
+        histories: Item rows of each user's positives.
+        seen: Item rows of all items that each user has interacted with; excluded by default.
+        features: Request feature -> int32 [U] vocabulary indices from the users' profiles, 0 unknown.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class UserTable(tf.Module):
         return self._histories.last(users, length)
 
     def own_where_absent(self, feature: str, values: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
-        """Int32 [B] values of a feature in requests -> the same, and where a request has none the user's own."""
+        """Int32 [B] values of a request feature -> the same, with the profile's value where a request has none."""
         own = self._features[feature]
         return values if own is None else tf.where(values > 0, values, tf.gather(own, users))
 
@@ -57,23 +57,23 @@ def _of_users(values: npt.NDArray[np.integer]) -> tf.Variable | None:
 
 
 class _Lines(tf.Module):
-    """Int32 values in lines of unequal length; line 0 is empty and line ``u + 1`` is user ``u``'s."""
+    """Int32 values in lines of varying length; line 0 is empty, and line ``u + 1`` belongs to user ``u``."""
 
     def __init__(self, lines: UserItems) -> None:
         super().__init__(name="lines")
         self._splits = variable(np.concatenate([[0], lines.indptr]), tf.int64)
-        # One value more for "nothing".
+        # One more value, for "none".
         self._values = variable(np.append(lines.items, -1), tf.int32)
         self._nothing = len(lines.items)
 
     def last(self, lines: tf.Tensor, length: int) -> tf.Tensor:
-        """The last values of each line, last one first."""
+        """The last values of each line, in reverse order."""
         place = tf.gather(self._splits, lines + 1)[:, tf.newaxis] - tf.range(1, length + 1, dtype=tf.int64)
         is_there = place >= tf.gather(self._splits, lines)[:, tf.newaxis]
         return tf.gather(self._values, tf.where(is_there, place, self._nothing))
 
     def all(self, lines: tf.Tensor) -> tf.Tensor:
-        """The values of each line, as wide as the longest."""
+        """All values of each line, padded to the longest."""
         starts, ends = tf.gather(self._splits, lines), tf.gather(self._splits, lines + 1)
         place = starts[:, tf.newaxis] + tf.range(tf.reduce_max(tf.concat([[0], ends - starts], axis=0)))
         return tf.gather(self._values, tf.where(place < ends[:, tf.newaxis], place, self._nothing))

@@ -15,8 +15,8 @@ FILE_NAME = "tf_serving_warmup_requests"
 def write_warmup(directory: Path, catalogue: Catalogue, users: list[str], *, model_name: str) -> int:
     """Writes ``assets.extra/tf_serving_warmup_requests`` of a SavedModel.
 
-    Each branch of the graph is taken once, alone and in a batch, so that no first caller waits for
-    it: a known user, a history, typed text in the catalogue's languages, filters, nothing at all.
+    They take each branch of the graph, alone and in a batch, so that no client waits for its first
+    use: a known user, a history, text in the catalogue's languages, filters, an empty request.
 
     Returns:
         Number of requests written.
@@ -34,7 +34,7 @@ def write_warmup(directory: Path, catalogue: Catalogue, users: list[str], *, mod
     lines += [{"query": text} for text in texts]
     requests: list[list[dict[str, object]]] = [[line] for line in lines] + [(lines * 8)[:32]]
     logs = []
-    # `recommend` is the default signature's function, and yet a graph of its own to whoever serves it.
+    # `recommend` has the default signature's function, but servers build a separate graph for it.
     for name in (contract.DEFAULT, contract.RECOMMEND, contract.RETRIEVE):
         logs += [_request(model_name, name, batch) for batch in requests]
     logs.append(_request(model_name, contract.RANK, [lines[0] | {"item_ids": catalogue.item_ids[:10]}]))
@@ -47,7 +47,7 @@ def write_warmup(directory: Path, catalogue: Catalogue, users: list[str], *, mod
 
 
 def _columns(lines: list[dict[str, object]], signature: str) -> dict[str, tf.Tensor]:
-    """Requests to batch-major tensors; what a request doesn't say has its default."""
+    """Requests as batch-major tensors; absent inputs have their defaults."""
     columns = {}
     for name, spec in tensor_specs(signature).items():
         if spec.shape.rank == 1:

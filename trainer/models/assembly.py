@@ -45,19 +45,19 @@ def make_item_table(
 ) -> ItemTable:
     """The catalogue as tensors; a frozen encoder's vectors come from the cache on disk.
 
-    With an encoder that is trained along (`text.tuning`) the table holds what its trained part takes. Category
-    labels are always given as the vectors of the encoder as it was before training.
+    With a tuned encoder (`text.tuning`) the table holds the input of its trained part. Category labels are always
+    the pretrained encoder's vectors.
 
     Args:
-        config: Of the run.
+        config: The run's settings.
         catalogue: The items.
-        vocabulary: Of the run.
-        variants: Further texts that training shows.
-        names: Those of the category labels that training types.
-        own: The run's catalogue, if it is another; items without a vector may take those of its items.
-        known_ids: False: no id of ``catalogue`` is one of ``vocabulary``, even if it looks like one.
-        centred_as_own: Content is centred by the means of ``own``, as that of items which joined it later; else by the
-            catalogue's own, as that of another market.
+        vocabulary: The run's vocabulary.
+        variants: Additional item texts for training.
+        names: Names of the category labels, as text queries for training.
+        own: The run's catalogue, if different; its items are the neighbours of items without a learned vector.
+        known_ids: Whether equal ids in ``catalogue`` and ``vocabulary`` mean the same item.
+        centred_as_own: Whether content is centred by the means of ``own``, of which ``catalogue`` is a later state;
+            otherwise by its own means, as another market's.
     """
     text = config.text
     labels = encode_texts(prepare_labels(catalogue.category_labels, text), text, progress=False)
@@ -95,14 +95,14 @@ def item_table_of_run(
     known_ids: bool = True,
     centred_as_own: bool = False,
 ) -> ItemTable:
-    """A catalogue as the model of a run sees it.
+    """A catalogue as tensors for a run's model.
 
     Args:
-        run: The run; category labels have the names of its settings.
-        catalogue: That of the run, or another.
-        own: That of the run, if ``catalogue`` has the same items in other words; None: it is ``catalogue``.
-        known_ids: False: the ids are those of another dataset, which may look like known ones but mean other items.
-        centred_as_own: As of `make_item_table`.
+        run: The run; its settings determine the names of category labels.
+        catalogue: The run's catalogue, or another.
+        own: The run's catalogue, if ``catalogue`` has the same items with other texts; None: it is ``catalogue``.
+        known_ids: False: the ids are another dataset's, so equal ids may mean different items.
+        centred_as_own: See `make_item_table`.
     """
     config, vocabulary = run.config, Vocabulary.load(run.vocabulary)
     names = CategoryNames.load(config.data.category_names, catalogue.category_labels)
@@ -121,11 +121,11 @@ def make_text_search(
     vectors: tf.Tensor,
     fitted_to: tuple[Catalogue, npt.NDArray[np.integer | np.floating]] | None = None,
 ) -> TextSearch | None:
-    """What answers text queries; None where ``model.search`` is off.
+    """Text search for a trained model; None if ``model.search`` is off.
 
     Args:
         run: A finished run.
-        model: Its model.
+        model: The run's model.
         items: The catalogue, N items.
         counts: [N] training positives.
         vectors: Float32 [N, D], the candidate tower's vectors of the items.
@@ -151,8 +151,8 @@ def text_ranker(run: Run, dataset: Dataset, catalogue: Catalogue) -> CatalogueRa
 
     Args:
         run: A finished run.
-        dataset: Of the run.
-        catalogue: Of the dataset.
+        dataset: The run's dataset.
+        catalogue: The dataset's catalogue.
 
     Raises:
         BabelrecError: the run is not finished.
@@ -171,12 +171,12 @@ def text_ranker(run: Run, dataset: Dataset, catalogue: Catalogue) -> CatalogueRa
 
 
 def typed_vectors(model: Recommender, texts: Sequence[str], text: TextConfig) -> tf.Tensor:
-    """Sentence vectors float32 [n, T] of typed texts of unspecified language, as in serving."""
+    """Sentence vectors float32 [n, T] of text queries in an unspecified language, as in serving."""
     return model.candidate_tower.text_vectors(text_inputs(texts, [UNDETERMINED] * len(texts), text))
 
 
 def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig) -> tf.Tensor:
-    """Texts as an item table holds them, [n, ...]: vectors, what the encoder's trained part takes, or strings."""
+    """Texts in the form of an item table, [n, ...]: vectors, inputs of the encoder's trained part, or strings."""
     prepared = prepare_texts(texts, languages, text)
     features = text_features(prepared, text)
     return tf.constant(prepared, tf.string) if features is None else tf.constant(features)
@@ -185,13 +185,13 @@ def text_inputs(texts: Sequence[str], languages: Sequence[str], text: TextConfig
 def make_recommender(
     config: Config, vocabulary: Vocabulary, items: ItemTable, item_counts: npt.NDArray[np.float32] | None = None
 ) -> Recommender:
-    """A recommender with all its weights made, at their initial values.
+    """A recommender with all weights created, at their initial values.
 
     Args:
-        config: Of the run.
-        vocabulary: Of the run.
-        items: The catalogue to point it at, N items.
-        item_counts: Float32 [N], their training positives; None: none, for a model that is not trained further.
+        config: The run's settings.
+        vocabulary: The run's vocabulary.
+        items: The catalogue to use, N items.
+        item_counts: Float32 [N], their training positives; None: zeros, for a model that is not trained further.
     """
     counts = np.zeros(items.size, np.float32) if item_counts is None else item_counts
     heads = vocabulary.heads(config.data.positives)
@@ -210,7 +210,7 @@ def load_recommender(run: Run, items: ItemTable | None = None) -> Recommender:
 
     Args:
         run: A finished run.
-        items: The catalogue to point it at (`item_table_of_run`); None reads the one that it was trained on.
+        items: The catalogue to use (`item_table_of_run`); None: the one that the model was trained on.
 
     Raises:
         BabelrecError: the run is not finished, or its weights are broken.

@@ -22,7 +22,7 @@ class Calibration:
     """Probability = sigmoid(logit / temperature + bias).
 
     ``bias = 0`` is temperature scaling (Guo et al., 2017, arXiv 1706.04599), which leaves a probability of one half
-    where it is; with a bias it is Platt's sigmoid (1999). Neither changes the order of two items of one head.
+    unchanged; with a bias it is Platt's sigmoid (1999). Neither changes the order of two items of one head.
 
     Attributes:
         temperature: Above 0.
@@ -48,14 +48,14 @@ IDENTITY: Final = Calibration()
 
 @dataclass(frozen=True, slots=True)
 class FittedCalibration:
-    """What was found for one head on the validation part.
+    """The calibrations fitted for one head on the validation part.
 
     Attributes:
-        method: The one that predictions get.
+        method: The method used for predictions.
         temperature: Temperature scaling.
         platt: Platt's sigmoid.
-        events: Labelled pairs that both were fitted on.
-        positives: How many of them are positive.
+        events: Number of labelled pairs that both were fitted on.
+        positives: Number of positive ones.
         log_loss: Method -> mean log loss on those pairs (nats).
     """
 
@@ -70,25 +70,25 @@ class FittedCalibration:
 
     @property
     def methods(self) -> dict[Method, Calibration]:
-        """Every method's calibration; where nothing could be fitted, ``none`` alone."""
+        """Every method's calibration; only ``none`` if nothing could be fitted."""
         if self.method == "none":
             return {"none": IDENTITY}
         return {"none": IDENTITY, "temperature": self.temperature, "platt": self.platt}
 
     @property
     def applied(self) -> Calibration:
-        """The chosen method's."""
+        """The calibration of the chosen method."""
         return self.methods[self.method]
 
 
 Calibrations = dict[str, FittedCalibration]
-"""Head -> what was found for it."""
+"""Head -> its fitted calibrations."""
 
 _ADAPTER: TypeAdapter[Calibrations] = TypeAdapter(Calibrations)
 
 
 def load_calibrations(run: Run) -> Calibrations:
-    """A run's ``calibration.json``; empty where it has none, as runs without a validation part.
+    """A run's ``calibration.json``; empty if there is none, as in runs without a validation part.
 
     Raises:
         BabelrecError: the record is broken.

@@ -1,6 +1,6 @@
-"""What a request means, on indices: from history, text and features to query vector, scores, blend and order.
+"""Inference on indices: from history, text and features to query vector, scores, blend and order.
 
-Validation, evaluation and the exported graph all answer by this code; the graph adds strings, lookups, filters, an
+Validation, evaluation and the exported graph all use this code; the graph adds strings, lookups, filters, an
 index and signatures (`trainer.export.servable`).
 """
 
@@ -21,8 +21,8 @@ class Engine(tf.Module):
 
     Args:
         model: The trained model.
-        weights: Of the blend, see `trainer.models.ranking.blend`.
-        text_search: What answers text queries; None leaves them to the towers.
+        weights: Weights of the blend, see `trainer.models.ranking.blend`.
+        text_search: Answers text queries; None leaves them to the towers.
     """
 
     def __init__(self, model: Recommender, weights: Mapping[str, float], text_search: TextSearch | None = None) -> None:
@@ -37,7 +37,7 @@ class Engine(tf.Module):
         self._ranking_model = model.ranking_model
 
     def sentences(self, vectors: tf.Tensor, languages: tf.Tensor) -> tf.Tensor:
-        """The encoder's vectors [T, S] of texts in int32 languages [T], 0 unknown -> as the model compares them."""
+        """Sentence vectors [T, S] of texts in int32 languages [T] (0 unknown) -> after language conversion, [T, S]."""
         return self._candidate_tower.convert(vectors, languages)
 
     def queries(
@@ -54,7 +54,7 @@ class Engine(tf.Module):
             request: The requests.
             vectors: Float32 [n, D], candidate vectors that histories point into.
             typed: Bool [B], which requests have text.
-            sentences: Float32 [T, S], `sentences` of those T requests.
+            sentences: Float32 [T, S], from `sentences`, of the T requests with text.
             positions: Int32 [B, H], where each history item is in ``vectors``; None: at its row.
         """
         text = self._candidate_tower.embed_text(sentences)
@@ -63,7 +63,7 @@ class Engine(tf.Module):
         return self._query_tower(features)
 
     def logits(self, products: tf.Tensor) -> tf.Tensor:
-        """Dot products of query and candidate vectors -> retrieval's logits, in which the blend is chosen."""
+        """Dot products of query and candidate vectors -> retrieval logits, the scale on which the blend is chosen."""
         return products / self._temperature
 
     def outputs(self, queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
@@ -82,12 +82,12 @@ class Engine(tf.Module):
         queries: tf.Tensor,
         vectors: tf.Tensor,
     ) -> tf.Tensor:
-        """Final scores, float32 [B, C]: requests with text get how well items fit, adjusted by the towers.
+        """Final scores, float32 [B, C]; for requests with text, the items' fit adjusted by the towers.
 
         Args:
-            scores: Float32 [B, C], of `scores`.
+            scores: Float32 [B, C], from `scores`.
             typed: Bool [B], which requests have text.
-            fit: Gives float32 [B, C], how well the items fit the text; read where ``typed``.
+            fit: Returns float32 [B, C], how well the items fit the text; used where ``typed``.
             queries: Float32 [B, D].
             vectors: Float32 [B, C, D], candidate vectors.
         """

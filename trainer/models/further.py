@@ -1,4 +1,4 @@
-"""What losses in addition to those of the two tasks see of a training step."""
+"""The interface of additional losses: the part of a training step that they receive."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -12,7 +12,7 @@ class TrainingStep(NamedTuple):
     """One step of `trainer.models.recommender.Recommender.compute_loss`.
 
     Attributes:
-        features: Of the n distinct items of the batch, as they were shown.
+        features: Features of the n distinct items of the batch, as used in this step.
         vectors: Their candidate vectors, float32 [n, D].
         queries_and_candidates: (Candidate vectors [n, D], whether to hide features at random) -> query
             vectors [B, D] and the vectors of the C candidates, [C, D].
@@ -26,7 +26,7 @@ class TrainingStep(NamedTuple):
 
 
 class FurtherTerms(Protocol):
-    """Further losses, summed and weighted."""
+    """Weighted sum of additional losses."""
 
     def __call__(self, step: TrainingStep) -> tf.Tensor:
         """A scalar that is added to the loss."""

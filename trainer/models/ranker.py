@@ -15,9 +15,9 @@ from trainer.models.text_search import TextSearch
 
 _Ints = npt.NDArray[np.integer]
 _Floats = npt.NDArray[np.float32]
-# Users answered at once.
+# Requests per batch.
 _BLOCK = 256
-# Pairs of a query and an item ranked at once.
+# Query-item pairs ranked at once.
 _PAIRS = 65_536
 
 
@@ -28,8 +28,8 @@ class CatalogueRanker:
         model: Trained towers and ranking model.
         items: The catalogue, N items.
         weights: Blend of the final score, see `trainer.models.ranking.blend`.
-        candidates: Items that retrieval hands to ranking.
-        allowed: Bool [N], the items that may be answered; None: all.
+        candidates: Number of items that retrieval passes to ranking.
+        allowed: Bool [N], the items to rank; None: all.
         text_search: Answers text queries; None leaves them to the towers.
     """
 
@@ -49,7 +49,7 @@ class CatalogueRanker:
         self._candidates = candidates
         self._allowed = tf.constant(np.ones(items.size, bool) if allowed is None else allowed)
         self._vectors = tf.Variable(model.candidate_vectors(items), trainable=False)
-        # Held by the object, not decorated: `blended` and `restricted` share one trace.
+        # Stored in the object instead of decorating the method: `blended` and `restricted` share one trace.
         self._retrieve_and_rank = tf.function(
             self._retrieve_and_rank_eagerly,
             input_signature=[
@@ -61,7 +61,7 @@ class CatalogueRanker:
 
     @property
     def model(self) -> Recommender:
-        """What answers."""
+        """The model."""
         return self._model
 
     @property
@@ -75,7 +75,7 @@ class CatalogueRanker:
         return self._vectors
 
     def refresh(self) -> None:
-        """Takes in the model's weights as they are now."""
+        """Recomputes the candidate vectors with the model's current weights."""
         self._vectors.assign(self._model.candidate_vectors(self._items))
 
     def blended(self, weights: Mapping[str, float]) -> "CatalogueRanker":
@@ -152,7 +152,7 @@ class CatalogueRanker:
         return self._top(products, allowed & ~membership(excluded, self._items.size))
 
     def _top(self, scores: tf.Tensor, allowed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The rows [B, C], -1 pads, of the best allowed scores [B, N], and these."""
+        """The rows [B, C], -1 pads, of the best allowed scores [B, N], and these scores."""
         top = tf.math.top_k(tf.where(allowed, scores, -np.inf), min(self._candidates, self._items.size))
         return tf.where(tf.math.is_finite(top.values), top.indices, -1), top.values
 
@@ -203,9 +203,9 @@ def score_pairs(
         model: The model.
         items: The catalogue, N items.
         requests: U requests.
-        pairs: Int [E] places among the requests, and int [E] item rows.
-        history_vectors: Float32 [N, D], the items as read in histories.
-        candidate_vectors: Float32 [N, D], the items as ranked, possibly in another language.
+        pairs: Int [E] positions of requests, and int [E] item rows.
+        history_vectors: Float32 [N, D], the items' vectors in histories.
+        candidate_vectors: Float32 [N, D], their vectors as candidates, possibly in another language.
     """
     engine = Engine(model, {})
     queries = query_vectors(model, items, history_vectors, requests)

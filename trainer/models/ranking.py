@@ -1,4 +1,4 @@
-"""The ranking model: query and candidate vectors to one prediction for each head."""
+"""The ranking model: from query and candidate vectors to one prediction per head."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,21 +16,21 @@ RETRIEVAL = "retrieval"
 
 
 class RankingModel(tf.keras.layers.Layer):
-    """DCN-v2 over a query and a candidate, with one logit a head.
+    """DCN-v2 over a query and a candidate, with one logit per head.
 
-    The cross network (Wang et al., 2021, arXiv 2008.13535, low-rank form of eq. 2) sees both
+    The cross network (Wang et al., 2021, arXiv 2008.13535, low-rank form of eq. 2) takes both
     vectors and their elementwise product, whose sum is the retrieval score.
 
     Args:
-        heads: Outputs, in order; without any there is no network, and retrieval alone orders the items.
+        heads: Outputs, in order; without heads there is no network, and retrieval alone orders the items.
         config: Size of the network.
-        fusion: Knows the towers' part of the two vectors, which the network sees.
+        fusion: Extracts the towers' part of the two vectors, the network's input.
     """
 
     def __init__(self, heads: Sequence[Head], config: RankingConfig, fusion: Fusion) -> None:
         super().__init__(name="ranking_model")
         self.heads = list(heads)
-        # Not the fusion itself, whose weights are not this layer's.
+        # Not the fusion itself, whose weights don't belong to this layer.
         self._of_towers = fusion.of_towers
         self._cross = [
             tfrs.layers.dcn.Cross(projection_dim=max(1, fusion.dimension // 2), name=f"cross_{layer}")
@@ -48,11 +48,11 @@ class RankingModel(tf.keras.layers.Layer):
 
     @property
     def of_heads(self) -> list[tf.Variable]:
-        """Trained weights of which each head has its own."""
+        """Trained weights that are separate for each head."""
         return [] if self._logits is None else list(self._logits.weights)
 
     def set_label_scale(self, labels: npt.NDArray[np.float32]) -> None:
-        """Takes mean and deviation of the regression heads from float [E, heads], NaN ignored."""
+        """Sets mean and deviation of the regression heads from labels, float [E, heads]; NaN is ignored."""
         scale = np.tile(np.array([0.0, 1.0], np.float32), (len(self.heads), 1))
         for column, head in enumerate(self.heads):
             known = labels[np.isfinite(labels[:, column]), column]
@@ -63,8 +63,8 @@ class RankingModel(tf.keras.layers.Layer):
     def call(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """Queries [B, D] and candidates [B, C, D] -> raw outputs float32 [B, C, heads].
 
-        A binary head's output is a logit; a regression head's is in standard deviations. Other parts of the vectors
-        than the towers' are for retrieval alone and are left out.
+        A binary head's output is a logit; a regression head's is in standard deviations. Only the towers' part of the
+        vectors is used; the rest is for retrieval.
         """
         if self._logits is None:
             return tf.zeros([*tf.unstack(tf.shape(candidates)[:2]), 0])
@@ -86,7 +86,7 @@ class RankingModel(tf.keras.layers.Layer):
         """Raw outputs [B, C, heads] -> output name -> probability or value in label units [B, C].
 
         Args:
-            outputs: As of `call`.
+            outputs: From `call`.
             calibrations: Head -> calibration of its probability; a head without one keeps the plain sigmoid.
         """
         calibrations = calibrations or {}
@@ -130,7 +130,7 @@ def blend(
         retrieval_scores: Float32 [B, C], dot product over temperature.
         outputs: Float32 [B, C, heads].
         heads: Names of the last axis.
-        weights: ``retrieval`` and head names; a name that is missing weighs 0.
+        weights: ``retrieval`` and head names; a missing name has weight 0.
 
     Returns:
         Float32 [B, C].

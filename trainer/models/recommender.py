@@ -30,12 +30,12 @@ class Recommender(tfrs.Model):
     """Retrieval and ranking, trained jointly.
 
     Args:
-        vocabulary: Of the training part.
+        vocabulary: The training part's vocabulary.
         config: Towers, tasks and their weights.
-        heads: Of the ranking model.
-        items: Features of the catalogue that training batches point into.
-        item_counts: Float32 [N], training positives of each item: they give the sampling
-            probabilities of in-batch negatives and say which items may be drawn as negatives.
+        heads: Heads of the ranking model.
+        items: Features of the catalogue that training batches refer to.
+        item_counts: Float32 [N], training positives of each item: they determine the sampling
+            probabilities of in-batch negatives, and which items may be drawn as negatives.
         encoder: The text encoder's trained part, if any.
     """
 
@@ -83,16 +83,16 @@ class Recommender(tfrs.Model):
 
     @property
     def items(self) -> ItemTable:
-        """The catalogue that item rows point into."""
+        """The catalogue that item rows refer to."""
         return self._tables.value
 
     def add_terms(self, terms: FurtherTerms) -> None:
-        """Adds further losses to those of the two tasks, in training alone."""
+        """Adds losses to those of the two tasks, in training only."""
         self._terms.value = terms
         self._further_loss = tf.keras.metrics.Mean(name="further_loss")
 
     def candidate_vectors(self, items: ItemTable, *, batch_size: int = 4096) -> tf.Tensor:
-        """Vectors of a whole catalogue, float32 [N, D], as they are served."""
+        """Vectors of a whole catalogue, float32 [N, D], as served."""
         parts = [
             self.candidate_tower(items(tf.range(start, min(start + batch_size, items.size))))
             for start in range(0, items.size, batch_size)
@@ -112,13 +112,13 @@ class Recommender(tfrs.Model):
         """Vectors of B requests, float32 [B, D].
 
         Args:
-            batch: The requests; their history and text point into ``items``.
+            batch: The requests; their history and text refer to ``items``.
             items: The catalogue.
             vectors: Candidate vectors float32 [n, D].
             positions: Int32 [B, H], where each history item is in ``vectors``; None when ``vectors`` holds the whole
                 catalogue.
             training: Whether features are hidden at random.
-            text: Float32 [B, D], what is typed in every request, in place of the batch's.
+            text: Float32 [B, D], text queries to use instead of the batch's.
         """
         typed = batch["text"]
         features = query_features(
@@ -136,14 +136,14 @@ class Recommender(tfrs.Model):
         negatives = self._negatives()
         histories = tf.concat([positives["history"], observed["history"]], axis=0)
         wanted = [tf.reshape(tf.maximum(histories, 0), [-1]), positives["item"], observed["item"], negatives]
-        # Each item passes its tower once, however often the batch holds it.
+        # Each distinct item passes through its tower once.
         rows, places = tf.unique(tf.concat(wanted, axis=0))
         features = self.items(rows, training)
         in_history, positive, seen, negative = tf.split(places, [tf.size(part) for part in wanted])
         in_history = tf.reshape(in_history, tf.shape(histories))
         size = tf.shape(positives["item"])[0]
         full = self.config.retrieval.softmax == "full"
-        # Each request's own item among the candidates: at its own place in front, or at its position among all.
+        # Position of each request's own item among the candidates: its index in the batch, or its position among all.
         own = tf.gather(self._trained_places.value, positives["item"]) if full else tf.range(size)
         candidate_rows = negatives if full else tf.concat([positives["item"], negatives], axis=0)
 
@@ -190,11 +190,11 @@ class Recommender(tfrs.Model):
         return {name: metrics[name] for name in names if name in metrics}
 
     def _typed_text(self, typed: tf.Tensor, items: ItemTable, training: bool) -> tf.Tensor:
-        """Vectors of what is typed, float32 [B, D]; zero where nothing is."""
+        """Vectors of the text queries, float32 [B, D]; zero without one."""
         by_item, by_label = tf.where((typed >= 0) & (typed < items.size)), tf.where(typed >= items.size)
         texts, languages = items.text(tf.gather_nd(typed, by_item), training)
         labels = items.label(tf.gather_nd(typed, by_label) - items.size, training)
-        # Each on its own: texts may be strings, or what else the encoder's trained part takes.
+        # Separately: texts may be strings or other inputs of the encoder's trained part.
         tower = self.candidate_tower
         vectors = [tower.read(texts, languages, training), tower.embed_text(labels, training)]
         shape = tf.stack([tf.size(typed), self.config.dimension])
@@ -202,7 +202,7 @@ class Recommender(tfrs.Model):
         return tf.scatter_nd(places, tf.concat(vectors, axis=0), shape)
 
     def _negatives(self) -> tf.Tensor:
-        """Rows of the items that a batch's requests share as negatives, int32 [U]; all that training has for `full`."""
+        """Rows of the items shared as negatives by a batch's requests, int32 [U]; all training items for `full`."""
         trained = self._trained_rows.value
         if self.config.retrieval.softmax == "full":
             return trained
@@ -210,12 +210,12 @@ class Recommender(tfrs.Model):
         return tf.gather(trained, draws)
 
     def _expected_counts(self, rows: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor | None:
-        """How often each candidate is expected among a batch's candidates, relative to the commonest.
+        """Expected count of each candidate among a batch's candidates, relative to the most frequent one.
 
         The Q of the logQ correction for a mixture: B draws by popularity and U uniform ones (Yang
         et al., 2020, doi 10.1145/3366424.3386195). TFRS clips Q to [1e-6, 1], which would leave
-        every item that is expected more than once uncorrected; a common factor changes no softmax,
-        so the largest is made 1.
+        every item that is expected more than once uncorrected; a common factor doesn't change the softmax,
+        so the largest is scaled to 1.
         """
         if not self.config.retrieval.log_q_correction:
             return None
@@ -229,7 +229,7 @@ class Recommender(tfrs.Model):
     def _sampled_ranking_loss(
         self, positives: Batch, queries: tf.Tensor, candidates: tf.Tensor, rows: tf.Tensor, own: tf.Tensor
     ) -> tf.Tensor:
-        """Each positive with a few of the batch's candidates as negatives for every binary head."""
+        """Ranking loss of each positive against a few of the batch's candidates, for every binary head."""
         size = tf.shape(queries)[0]
         count = self.config.ranking.negatives
         picked = tf.random.uniform([size, count], 0, tf.size(rows), tf.int32)
@@ -256,7 +256,7 @@ def make_fusion(config: ModelConfig, vocabulary: Vocabulary, items: ItemTable) -
 
 
 class _Untracked(Generic[_Value]):
-    """Holds a value that belongs to the catalogue and not to the model's weights."""
+    """Wraps a value that belongs to the catalogue instead of the model's weights."""
 
     def __init__(self, value: _Value) -> None:
         self.value = value

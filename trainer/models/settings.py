@@ -229,7 +229,7 @@ class ModelConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _wishes(cls, value: object) -> object:
-        """Reads settings of earlier versions, whose ``wishes`` are what ``search`` does now."""
+        """Ignores ``wishes`` in settings of earlier versions; ``search`` has replaced it."""
         if not isinstance(value, dict) or "wishes" not in value:
             return value
         _LOG.warning("model.wishes has been removed: text queries are answered by model.search (docs/search.md).")

@@ -1,4 +1,4 @@
-"""What two models have in common: weights that mean the same in both."""
+"""Weights that have the same meaning in two models."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ _Layer = TypeVar("_Layer")
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """Pairs of weights, the same one of two models.
+    """Pairs of corresponding weights of two models.
 
     Attributes:
         names: Path of each in its model, such as ``candidate_tower/_text/kernel``.
@@ -31,7 +31,7 @@ class Shared:
     target: list[tf.Variable]
 
     def copy(self) -> int:
-        """Gives the target the source's values; returns the number of weights copied."""
+        """Copies the source's values to the target; returns the number of weights copied."""
         for given, taken in zip(self.source, self.target, strict=True):
             taken.assign(given)
         return len(self.names)
@@ -40,11 +40,11 @@ class Shared:
 def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
     """Trainable weights with the same path and shape in both models, except those specific to one market.
 
-    Users, items, languages and categories of two vocabularies are different things under the same index, and so are the
-    outputs of other ranking heads. How much longer the means of unknown items' neighbours must be belongs to the
-    vectors that they are means of. Layers over numbers and embedding columns are shared by place: two markets are taken
-    to mean the same by their columns. Places are attribute paths and not the weights' names: Keras numbers the names of
-    unnamed layers through a whole process, so the same layer of two models has two names.
+    In two vocabularies, equal indices mean different users, items, languages and categories; likewise the outputs of
+    different ranking heads. The factor that scales the means of neighbours depends on the vectors averaged. Layers over
+    numbers and embedding columns are shared by position: columns of two markets are assumed to have the same meaning.
+    Weights are identified by attribute path instead of name: Keras numbers the names of unnamed layers throughout a
+    process, so the same layer has different names in two models.
 
     Raises:
         BabelrecError: nothing is shared.
@@ -57,15 +57,15 @@ def shared_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
     if not shared.names:
         raise BabelrecError(
             "The two models share no weight: the run to start from has another architecture. Leave `model` out of the "
-            "config, so that the source run's is taken."
+            "config to use the source run's."
         )
     return shared
 
 
 def copy_starts(source: tf.keras.Model, target: tf.keras.Model) -> None:
-    """Gives a recommender what is its own, and yet better started from another's values than from none.
+    """Initialises weights that are not shared, but start better from another model's values.
 
-    What language conversion knows of languages that both have, and the factor of neighbours' means.
+    These are the language conversion of languages common to both, and the factor of neighbours' means.
     """
     given, taken = (model.candidate_tower.conversion for model in (source, target))
     if given is not None and taken is not None:
@@ -85,7 +85,7 @@ def _layers(model: tf.keras.Model, kind: type[_Layer]) -> Iterator[_Layer]:
 def all_weights(source: tf.keras.Model, target: tf.keras.Model) -> Shared:
     """Every weight with the same path and shape in both models, including id vectors.
 
-    For two models of one vocabulary.
+    For two models with the same vocabulary.
     """
     return _pairs(source, target, lambda one, other: True)
 

@@ -1,9 +1,9 @@
 """Text search: items are found by meaning, spelling and popularity, and re-ordered by the towers.
 
-The towers learn from interactions, which are few at first; what a text says is known without any. So a text query is
-answered by the sentence encoder's own similarity, which needs no training and works in every language, and by shared
-n-grams, which find names. What the towers know of the user and of the text moves an item up or down by a bounded
-amount: it re-orders items that fit and never adds one that doesn't (hybrid retrieval by a weighted sum of scores, Bruch
+The towers need interactions, which are few at first; the meaning of a text is known without any. So a text query is
+answered by the sentence encoder's similarity, which needs no training and works in every language, and by shared
+n-grams, which find names. The towers then change an item's score by a bounded amount, given the user and the text:
+this re-orders items that fit and never adds one that doesn't (hybrid retrieval by a weighted sum of scores, Bruch
 et al., 2023, doi 10.1145/3596512).
 """
 
@@ -24,14 +24,14 @@ from trainer.text.lexical import LexicalIndex
 from trainer.text.unit_vectors import unit
 
 _Floats = npt.NDArray[np.float32]
-# Standard deviations of the towers' scores within which their influence is about linear.
+# Standard deviations of the towers' scores within which their influence is roughly linear.
 _LINEAR_RANGE = 2.0
 _BLOCK = 4_096
-# Weights of labels for items up to which a matrix is faster than a list.
+# Maximum size of the items x labels matrix for which the dense form is faster.
 _MOST_DENSE = 1 << 20
-# The file in a run directory with the chosen weights.
+# File with the chosen weights in a run directory.
 SEARCH_RECORD = "search.json"
-# Fields of `SearchWeights` and the settings that list what to choose from.
+# Fields of `SearchWeights` and the settings with their candidates.
 CHOICES: Final = (
     ("categories", "category_weights"),
     ("lexical", "lexical_weights"),
@@ -42,13 +42,13 @@ CHOICES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SearchWeights:
-    """Weights of the scores that answer a text query; the cosine of sentence vectors has the weight 1.
+    """Weights of the parts of text search's score; the cosine of sentence vectors has weight 1.
 
     Attributes:
-        categories: Similarity of a query that names no item to an item's category labels.
-        lexical: Square of the share of the query's n-grams that an item's text has.
-        popularity: An item's popularity in standard deviations of its logarithm.
-        towers: Largest amount by which the towers move an item that fits.
+        categories: Weight of the similarity to an item's category labels, for queries that name no item.
+        lexical: Weight of the squared share of the query's n-grams in an item's text.
+        popularity: Weight of an item's popularity, in standard deviations of its logarithm.
+        towers: Maximum amount by which the towers change an item's score.
     """
 
     categories: float
@@ -58,20 +58,20 @@ class SearchWeights:
 
 
 def default_weights(config: SearchConfig) -> SearchWeights:
-    """The first of each list of choices, for runs without a validation part."""
+    """The first candidate of each list, for runs without a validation part."""
     return SearchWeights(**{field: getattr(config, setting)[0] for field, setting in CHOICES})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchFeatures:
-    """Features by which N items are found.
+    """Features of N items for text search.
 
     Attributes:
         text: Float32 [N, T], unit sentence vectors less the mean of the item's language; zero for a blank text.
-        labels: Float32 [K, T], unit vectors of the category labels less what they have in common.
+        labels: Float32 [K, T], unit vectors of the category labels less their mean.
         categories: Int32 [N, C], each item's labels, -1 pads.
-        popularity: Float32 [N], logarithm of the training positives, standardised over the items that have some; zero
-            for the others, which have no positives yet.
+        popularity: Float32 [N], logarithm of the training positives, standardised over the items with any; zero
+            for the others.
         lexical: Index of the items' texts.
         means: What the texts are centred by.
         common: Float32 [T], what the labels have in common.
@@ -101,14 +101,14 @@ class SearchFeatures:
         of the plain cosine, and across languages no item has an advantage for its language alone.
 
         Args:
-            model: Its text encoder's trained part and its conversion between languages apply to the items' texts.
+            model: The model, for its encoder's trained part and its language conversion.
             items: The catalogue, N items.
             counts: [N] training positives.
             fitted: Features of the catalogue that the model was trained on, whose means and weights of n-grams are
                 used; None: it is this one.
         """
         catalogue, tower = items.catalogue, model.candidate_tower
-        # Vectors of labels are those of the encoder as it was: other queries can't be compared with them.
+        # The labels' vectors are the pretrained encoder's: queries of a tuned encoder can't be compared with them.
         comparable = tower.encoder is None and tower.conversion is None
         blocks = []
         for start in range(0, items.size, _BLOCK):
@@ -136,9 +136,9 @@ class SearchFeatures:
         )
 
     def principal_directions(self, dimension: int) -> _Floats:
-        """The map float32 [T, S] of texts into their first ``dimension`` principal directions.
+        """Projection float32 [T, S] of texts onto their first ``dimension`` principal directions.
 
-        Directions are about the origin, so that dot products stay.
+        The directions are about the origin (uncentred), which preserves dot products.
         """
         values, directions = np.linalg.eigh((self.text.T @ self.text).astype(np.float64))
         return directions[:, np.argsort(-values, kind="stable")[:dimension]].astype(np.float32)
@@ -158,7 +158,7 @@ class TextQueries(NamedTuple):
 
     Attributes:
         vectors: Float32 [T, S], sentence vectors in the items' principal directions.
-        labels: Float32 [T, K + 1], similarity to each category label where it is positive; 0 behind the last.
+        labels: Float32 [T, K + 1], positive part of the similarity to each category label, then 0.
         texts: String [T].
     """
 
@@ -168,21 +168,21 @@ class TextQueries(NamedTuple):
 
 
 class TextSearch(tf.Module):
-    """Scores items for text queries, and re-orders what fits by the towers.
+    """Scores items for text queries, and re-orders those that fit by the towers.
 
     An item's fit is the sum of
 
     * the cosine of the sentence vectors, centred by language,
-    * ``lexical`` times the square of the share of the query's n-grams that its text has,
+    * ``lexical`` times the squared share of the query's n-grams in its text,
     * ``popularity`` times its standardised popularity, and
     * ``categories`` times the sum of its labels' positive similarities to the query, over the square root of their
-      number. A query that names an item (one that is close in meaning or spelling) describes no category: this part
-      fades out as the first two together reach 0.45 for the best item.
+      number. A query that is close to an item, in meaning or spelling, names it and doesn't describe a category: this
+      part fades out as the first two together reach 0.45 for the best item.
 
     Args:
-        features: Of N items.
-        weights: Of the parts.
-        dimension: Principal directions of the sentence vectors that are kept.
+        features: Features of N items.
+        weights: Weights of the parts.
+        dimension: Number of principal directions of the sentence vectors to keep.
         tower_vectors: Float32 [N, D], the candidate tower's vectors.
         fitted: Search of the catalogue that the model was trained on, whose principal directions and scale of the
             towers' scores are used; None: it is this one.
@@ -210,7 +210,7 @@ class TextSearch(tf.Module):
             nothing = np.zeros((len(projection), 1), np.float32)
             read = np.concatenate([projection, features.labels.T, nothing], axis=1)
             self._read = tf.Variable(read, trainable=False, name="read")
-            # -1, "no label", is the number behind the last.
+            # -1, "no label", becomes K.
             rows = np.where(features.categories >= 0, features.categories, len(features.labels))
             self._categories = tf.Variable(rows, trainable=False, name="categories")
             norm = weights.categories * label_norm(features.categories)
@@ -223,17 +223,17 @@ class TextSearch(tf.Module):
             self._scale = TowerScale(tower_vectors) if fitted is None else fitted._scale
 
     def read(self, sentences: tf.Tensor, texts: tf.Tensor) -> TextQueries:
-        """Sentence vectors float32 [T, E] and the texts string [T] that they are of."""
+        """Text queries, from sentence vectors float32 [T, E] and texts string [T]."""
         sentences = tf.math.l2_normalize(sentences, axis=1)
         vectors, labels = tf.split(tf.matmul(sentences, self._read), [int(self.vectors.shape[1]), -1], axis=1)
         return TextQueries(vectors, tf.nn.relu(labels), texts)
 
     def index_query(self, queries: TextQueries) -> tf.Tensor:
-        """Query vectors for an index of `index_vectors`, float32 [T, S + 1]."""
+        """Query vectors for searching `index_vectors`, float32 [T, S + 1]."""
         return tf.concat([queries.vectors, tf.ones_like(queries.vectors[:, :1])], axis=1)
 
     def index_vectors(self) -> tf.Tensor:
-        """Items' vectors float32 [N, S + 1]: their dot products are similarity of meaning plus popularity."""
+        """Items' vectors float32 [N, S + 1], whose dot products are semantic similarity plus popularity."""
         return tf.concat([self.vectors, self.popularity[:, tf.newaxis]], axis=1)
 
     def scores(self, queries: TextQueries) -> tf.Tensor:
@@ -256,11 +256,11 @@ class TextSearch(tf.Module):
         return self._having(queries.labels)
 
     def named(self, queries: TextQueries, rows: tf.Tensor, lexical: tf.Tensor) -> tf.Tensor:
-        """How much the queries name some items, by meaning and spelling: arguments and result as of `scores_of`."""
+        """How closely the queries match items in meaning and spelling; arguments and result as in `scores_of`."""
         return tf.linalg.matvec(tf.gather(self.vectors, rows), queries.vectors) + lexical
 
     def lexical(self, texts: tf.Tensor) -> tf.Tensor:
-        """The spelling part of the scores, float32 [T, N]; the scalar 0 where spelling doesn't count."""
+        """The spelling part of the scores, float32 [T, N]; the scalar 0 if its weight is 0."""
         if self._lexical is None:
             return tf.constant(0.0)
         return self.weights.lexical * tf.square(self._lexical(texts))
@@ -278,7 +278,7 @@ class TextSearch(tf.Module):
         return self._lexical.weights(texts)
 
     def grams(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """What `lexical_of_one` needs of each of the texts [T]: the buckets of its n-grams, int32 [T, None]."""
+        """Input of `lexical_of_one` for each of the texts [T]: the buckets of its n-grams, int32 [T, None]."""
         if self._lexical is None:
             return tf.RaggedTensor.from_row_lengths(tf.zeros([0], tf.int32), tf.zeros([tf.size(texts)], tf.int32))
         found = self._lexical.grams(texts)
@@ -292,16 +292,16 @@ class TextSearch(tf.Module):
         return self.weights.lexical * tf.square(self._lexical.scores_of_one(buckets))
 
     def scores_of(self, queries: TextQueries, rows: tf.Tensor, lexical: tf.Tensor, best: tf.Tensor) -> tf.Tensor:
-        """How well some items fit.
+        """How well the given items fit.
 
         Args:
             queries: T queries.
             rows: Int32 [T, C] item rows.
-            lexical: Float32 [T, C], their part of `lexical`.
+            lexical: Float32 [T, C], their values of `lexical`.
             best: Float32 [T], the largest `named` of the whole catalogue.
 
         Returns:
-            Float32 [T, C], the same numbers as of `scores` for these items.
+            Float32 [T, C], equal to those of `scores` for these items.
         """
         fit = self.named(queries, rows, lexical) + tf.gather(self.popularity, rows)
         if self.reads_categories:
@@ -315,7 +315,7 @@ class TextSearch(tf.Module):
 
         Args:
             fit: Float32 [B, C].
-            queries: Float32 [B, D], the query tower's vectors of the whole requests.
+            queries: Float32 [B, D], the query tower's vectors of the complete requests.
             candidates: Float32 [B, C, D], the candidate tower's vectors.
 
         Returns:
@@ -342,7 +342,7 @@ class _DenseLabels(tf.Module):
 
 
 class _SparseLabels(tf.Module):
-    """Weights of labels for items as a list, where a matrix would be large."""
+    """Weights of labels for items in sparse form, if a matrix would be large."""
 
     def __init__(self, rows: npt.NDArray[np.int32], norm: _Floats, labels: int) -> None:
         super().__init__(name="sparse_labels")
@@ -359,12 +359,12 @@ class _SparseLabels(tf.Module):
 
 
 def _having(rows: npt.NDArray[np.int32], norm: _Floats, labels: int) -> _DenseLabels | _SparseLabels:
-    """What sums up the similarities of each item's labels.
+    """Creates the function that sums the similarities of each item's labels.
 
     Args:
-        rows: [N, C] labels, the last of ``labels`` for none, which is similar to nothing.
-        norm: [N].
-        labels: Their number, K.
+        rows: [N, C] labels; ``labels`` means none and has similarity 0.
+        norm: [N], factor of each item's sum.
+        labels: K, number of labels.
     """
     make = _DenseLabels if labels * len(rows) <= _MOST_DENSE else _SparseLabels
     return make(rows, norm, labels)
@@ -373,8 +373,8 @@ def _having(rows: npt.NDArray[np.int32], norm: _Floats, labels: int) -> _DenseLa
 class TowerScale(tf.Module):
     """Dot products of the towers' vectors in standard deviations over the whole catalogue.
 
-    Mean and deviation of a query's dot products follow from mean and covariance of the items' vectors; the products
-    themselves are not needed.
+    Mean and deviation of a query's dot products are derived from mean and covariance of the items' vectors, without
+    computing the products.
 
     Args:
         vectors: Float32 [N, D].
@@ -394,7 +394,7 @@ class TowerScale(tf.Module):
             )
 
     def __call__(self, queries: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
-        """Queries [B, D] and dot products [B, C] of them -> [B, C]; zero for a query to which all items are equal."""
+        """Queries [B, D] and dot products [B, C] of them -> [B, C]; zero if all items have the same product."""
         mean = tf.linalg.matvec(queries, self._mean)[:, tf.newaxis]
         variance = tf.reduce_sum(tf.matmul(queries, self._covariance) * queries, axis=1, keepdims=True)
         return tf.math.divide_no_nan(products - mean, tf.sqrt(tf.maximum(variance, 0.0)))
@@ -406,7 +406,7 @@ def bounded(deviations: tf.Tensor) -> tf.Tensor:
 
 
 def names_no_item(best: tf.Tensor) -> tf.Tensor:
-    """How much queries with this fit of their best item, float32 [...], count as descriptions: 0 to 1."""
+    """Degree, 0 to 1, to which queries with this best match, float32 [...], are descriptions and not names."""
     return tf.clip_by_value((NAMES_AN_ITEM - best) / (NAMES_AN_ITEM - NAMES_NONE), 0.0, 1.0)
 
 

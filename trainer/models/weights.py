@@ -1,4 +1,4 @@
-"""Weights of a model, as a run directory holds them."""
+"""A model's weights in a run directory."""
 
 import shutil
 
@@ -11,9 +11,9 @@ from trainer.storage import no_room
 
 
 def save_weights(run: Run, model: tf.keras.Model) -> None:
-    """Writes the finished weights; `Run.finished` turns true by one rename. The caller has the directory's lock."""
+    """Writes the finished weights; a final rename makes `Run.finished` true. The caller holds the directory's lock."""
     if not run.finished:
-        # Of a former version, which wrote them in place and was killed.
+        # From an earlier version, which wrote in place and was killed.
         shutil.rmtree(run.weights, ignore_errors=True)
     with atomic_directory(run.weights) as temporary:
         tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(temporary), max_to_keep=1).save()
@@ -23,7 +23,7 @@ def restore_weights(run: Run, model: tf.keras.Model) -> None:
     """Loads the finished weights into a built model.
 
     Raises:
-        BabelrecError: the run is not finished, or its weights are broken or of another model.
+        BabelrecError: the run is not finished, or its weights are damaged or belong to another model.
     """
     if not run.finished:
         raise BabelrecError(f"{run.path} has no trained model yet. Finish it: trainer.task fit --run-dir {run.path}")
@@ -34,7 +34,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
     """Restores every object of ``checkpoint`` from ``path``, or reports what is wrong with it.
 
     Raises:
-        BabelrecError: missing, corrupted, or of a model of another shape.
+        BabelrecError: missing, corrupted, or from a model of another shape.
     """
     try:
         if path is None:
@@ -46,6 +46,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str | None) -> None:
         if no_room(error):
             raise
         raise BabelrecError(
-            f"The checkpoint {path or ''} can't be used: {first_line(error)}. It is damaged, or of other settings or "
-            "an earlier version. Remove the run directory and run `fit` again, or restore the files from a copy."
+            f"The checkpoint {path or ''} can't be used: {first_line(error)}. It is damaged, or was written with other "
+            "settings or by an earlier version. Remove the run directory and run `fit` again, or restore the files "
+            "from a copy."
         ) from error

@@ -1,4 +1,4 @@
-"""What the parts of the retrieval score have in common."""
+"""The interface of the parts of the retrieval score."""
 
 import tensorflow as tf
 
@@ -12,8 +12,8 @@ class Scorer(tf.Module):
 
     Attributes:
         width: Size of the two vectors.
-        in_training: Whether the towers are trained with this part. A closed form is left out: it has seen the
-            interactions that they learn from.
+        in_training: Whether the towers are trained with this part. A closed form is not: it was fitted to the
+            interactions that the towers learn from.
         factor: Weight of the part, a scalar chosen on the validation part after training
             (`trainer.training.factors`).
     """
@@ -37,6 +37,6 @@ class Scorer(tf.Module):
         Args:
             towers: Float32 [B, D], the query tower's output before it is normalised.
             history: Float32 [B, H, width], this part's vectors of the history's items, newest first.
-            mask: Bool [B, H], which of them are there.
+            mask: Bool [B, H], which of them are present.
         """
         raise NotImplementedError

@@ -33,11 +33,11 @@ class Fusion(tf.Module):
 
     @property
     def width(self) -> int:
-        """Size of the vectors as they are served."""
+        """Size of the served vectors."""
         return self.dimension + sum(scorer.width for scorer in self._scorers(training=False))
 
     def items(self, towers: tf.Tensor, features: ItemFeatures, ids: tf.Tensor, training: bool) -> tf.Tensor:
-        """Vectors of n items, from the candidate tower's [n, D]; the rest as of `Scorer.items`."""
+        """Vectors of n items, given the candidate tower's [n, D]; the rest as in `Scorer.items`."""
         return _joined([towers, *(scorer.items(features, ids) for scorer in self._scorers(training))])
 
     def of_towers(self, vectors: tf.Tensor) -> tf.Tensor:
@@ -51,7 +51,7 @@ class Fusion(tf.Module):
 
         Args:
             vectors: Float32 [B, D], the query tower's.
-            towers, mask: As of `Scorer.queries`.
+            towers, mask: See `Scorer.queries`.
             history: Float32 [B, H, width], whole vectors of the history's items.
             training: Leaves out what the towers are not trained with.
         """

@@ -51,7 +51,7 @@ def linear_rank(config: LinearConfig, users: int, items: int) -> int:
 class LinearScorer(Scorer):
     """Items: vectors of the linear model. Requests: the signed sum of the history's n vectors, divided by sqrt(n).
 
-    An unknown item has its neighbours' mean, or zero where the model doesn't look at neighbours.
+    An unknown item has its neighbours' mean, or zero if the model doesn't use neighbours.
 
     Args:
         size: Number of known items V.
@@ -90,8 +90,8 @@ class LinearScorer(Scorer):
         Args:
             histories: Training positives, as indices of the known items from 0.
             items: The catalogue that they are of.
-            regularization: As of `fit_linear`.
-            new_items: How much unknown items count, compared with scores as long as known items'.
+            regularization: See `fit_linear`.
+            new_items: Scale of unknown items' scores relative to known items'.
         """
         known = int(self.table.shape[0]) - 1
         table, signs = fit_linear(histories, known, rank=self.width, regularization=regularization)

@@ -1,4 +1,4 @@
-"""Which languages, and which items, the same users consume: counts, PPMI, vectors, maps and a plot.
+"""Co-consumption of languages and of items by the same users: counts, PPMI, vectors, maps and a plot.
 
 Everything is computed from the training part. Counts are sparse for items and tiny for languages.
 """
@@ -62,7 +62,7 @@ class CoOccurrence:
         return cls(languages, items, language, counts)
 
     def affinities(self) -> _Floats:
-        """Float [L, L]: of what is consumed with an item of the row's language, the share in the column's.
+        """Float [L, L]: share of the column's language in co-consumption with items of the row's language.
 
         A language never consumed with anything else has a row of zeros.
         """

@@ -53,7 +53,7 @@ def encoder_handle(config: TextConfig, *, table: Literal["float", "quantized"] |
             "https://tfhub.dev/google/universal-sentence-encoder-multilingual/3"
         )
     if not tf.saved_model.contains_saved_model(str(path)):
-        raise BabelrecError(f"text.encoder {name!r} is a directory without a saved_model.pb in it.")
+        raise BabelrecError(f"text.encoder {name!r} is a directory without saved_model.pb.")
     return str(path.resolve())
 
 
@@ -126,7 +126,7 @@ def encoder_fingerprint(handle: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _hash_files(directory: Path, state: tuple[tuple[str, int, int], ...]) -> str:
-    """SHA-256 over names and contents; ``state`` is there so that a changed file is read again."""
+    """SHA-256 over names and contents; ``state`` makes the cache miss for a changed file."""
     digest = hashlib.sha256()
     for name, _, _ in state:
         digest.update(str(Path(name).relative_to(directory)).encode())

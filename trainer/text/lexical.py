@@ -1,6 +1,6 @@
 """Character n-grams of texts with BM25 weights, in the graph, to find names, model numbers, and words with typos.
 
-A sentence encoder knows what words mean, but little about how they are spelled. A name, a model number or a mistyped
+A sentence encoder captures the meaning of words, but hardly their spelling. A name, a model number or a mistyped
 title is found by the characters that it shares with an item's text. Items are indexed by the trigrams of their words
 with BM25 weights (Robertson and Zaragoza, 2009, doi 10.1561/1500000019), and by bigrams in scripts with one
 character for a syllable or a word (Han, kana, Hangul). Case, accents and compatibility forms (full-width letters, Roman

@@ -66,7 +66,7 @@ class TuningConfig(Settings):
         "frozen",
         description="`frozen` caches the encoder's vectors on disk; `adapters`: bottlenecks after its layers (Houlsby "
         "et al., 2019, arXiv 1902.00751); `lora`: low-rank updates of its dense kernels (Hu et al., 2021, arXiv "
-        "2106.09685); `last`: its last layers; `full`: everything. All but `full` and `frozen` cache the part below.",
+        "2106.09685); `last`: its last layers; `full`: everything. All but `full` cache the output of the frozen part.",
     )
     bottleneck: int = Field(32, ge=1, description="Width of an adapter.")
     rank: int = Field(8, ge=1, description="Rank of LoRA's updates.")

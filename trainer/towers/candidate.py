@@ -26,7 +26,7 @@ class CandidateTower(tf.keras.layers.Layer):
         vocabulary: Vocabulary of the training part.
         config: Which features are used.
         dimension: Size of the shared space.
-        fusion: Appends what else is compared.
+        fusion: Appends the vectors of the other scorers.
         normalize: Whether the vectors have unit length.
         encoder: The text encoder's trained part, the features' texts -> float32 [n, T]; None when
             the features are vectors already.
@@ -95,7 +95,7 @@ class CandidateTower(tf.keras.layers.Layer):
         return self._fusion.items(vector, features, ids, training)
 
     def content(self, features: ItemFeatures, training: bool = False) -> tf.Tensor:
-        """The item's content without its id: float32 [n, dimension], not normalised."""
+        """Vectors of the items' content, without ids: float32 [n, dimension], not normalised."""
         vector = self._hide(self.read(features["text"], features["language"], training), training)
         if self._category_text is not None and self._category is not None:
             labels = self._category_text(self._noise(features["category_text"], training))
@@ -144,7 +144,7 @@ class CandidateTower(tf.keras.layers.Layer):
     def _noise(self, vectors: tf.Tensor, training: bool) -> tf.Tensor:
         """Adds noise to sentence vectors of about the distance between translations of a sentence.
 
-        What survives the noise holds in every language, as needed by a model trained on one.
+        What remains is shared by all languages, as a model trained on one of them needs.
         """
         scale = self._config.text_noise
         if not training or scale == 0.0:

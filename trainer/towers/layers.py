@@ -81,7 +81,7 @@ class PiecewiseLinearEncoding(tf.keras.layers.Layer):
             value = values[:, column, tf.newaxis]
             known = tf.math.is_finite(value)
             share = (tf.where(known, value, 0.0) - edges[:-1]) / (edges[1:] - edges[:-1])
-            # Whether there is a value is a feature in itself.
+            # The presence of a value is a feature itself.
             bins = tf.concat([tf.clip_by_value(share, 0.0, 1.0), tf.ones_like(value)], axis=1)
             encoded.append(tf.where(known, bins, 0.0))
         return self._dense(tf.concat(encoded, axis=1))

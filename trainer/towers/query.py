@@ -36,12 +36,12 @@ def query_features(
     text_mask: tf.Tensor,
     positions: tf.Tensor | None = None,
 ) -> QueryFeatures:
-    """What the query tower reads, from indices.
+    """Inputs of the query tower, from indices.
 
     Args:
         request: B requests.
         vectors: Float32 [n, D], candidate vectors.
-        text, text_mask: As of `QueryFeatures`.
+        text, text_mask: See `QueryFeatures`.
         positions: Int32 [B, H], where each history item is in ``vectors``; None: at its row.
     """
     history = request["history"]
@@ -66,7 +66,7 @@ class QueryTower(tf.keras.layers.Layer):
         vocabulary: Vocabulary of the training part.
         config: Which features are used and how often they are hidden in training.
         dimension: Size of the shared space.
-        fusion: Appends what else is compared.
+        fusion: Appends the vectors of the other scorers.
         normalize: Whether the vectors have unit length.
     """
 

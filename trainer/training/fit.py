@@ -130,7 +130,7 @@ def _check_heads(config: Config, vocabulary: Vocabulary, heads: list[Head]) -> N
                 "or provide events that were not positive (views, impressions, low ratings)."
             )
         if name not in names:
-            raise BabelrecError(f"model.ranking.blend weighs {name!r}; there are {', '.join(names)}.")
+            raise BabelrecError(f"model.ranking.blend weighs {name!r}; the heads are {', '.join(names)}.")
 
 
 def _blend(phase: Phase, model: Recommender) -> dict[str, float]:

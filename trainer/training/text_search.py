@@ -75,9 +75,7 @@ def choose_search_weights(
         if score > value and np.all(quality.ndcg >= _KEPT * alone.ndcg):
             best, value = weights, score
     if value == -math.inf:
-        _LOG.warning(
-            "No candidate weights of text search find as much as the sentence encoder alone; the defaults are used."
-        )
+        _LOG.warning("No candidate weights of text search match the sentence encoder alone; using the defaults.")
     reached = queries.quality(best)
     _LOG.info("Text search: %s, chosen on at most %d queries of each kind.", best, queries.size)
     for kind, name in enumerate(queries.kinds):

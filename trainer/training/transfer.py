@@ -192,7 +192,7 @@ class Transfer:
             chosen = choose_share(curve, limit)
             run.write(_RECORD, {"share": chosen, "metric": _METRIC, "max_forgetting": limit, "curve": curve})
         chosen = float(run.read(_RECORD)["share"])
-        _LOG.info("Averaged weights: %.0f %% trained, the rest from the start.", 100 * chosen)
+        _LOG.info("Averaged weights: %.0f %% trained, the rest from the starting weights.", 100 * chosen)
         self._mix(trained, chosen)
 
     def _source_model(self) -> SourceModel:

@@ -31,7 +31,7 @@ def configured(path: str, seed: int, overrides: Sequence[str] = (), *, start: st
 def trained(path: str, seed: int, overrides: Sequence[str] = (), *, start: str | None = None) -> Run:
     """The finished run of a config file; trained or resumed if missing.
 
-    A run trained by other sources is retrained.
+    A run trained by another version of the source is retrained.
     """
     if start is not None:
         trained(start, seed)

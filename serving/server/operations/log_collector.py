@@ -219,7 +219,7 @@ def check_prefix(prefix: str) -> None:
     path = Path(prefix)
     if not prefix or prefix.endswith("/") or not path.name:
         raise invalid_argument(
-            f'log_collector_config.filename_prefix is "{prefix}"; give a directory and the beginning of file names, '
+            f'log_collector_config.filename_prefix is "{prefix}"; give a directory and a file name prefix, '
             "such as /var/log/serving/requests"
         )
     try:

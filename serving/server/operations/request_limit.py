@@ -1,4 +1,4 @@
-"""The bound on requests in the server at once, over all APIs: ``--max_concurrent_requests``."""
+"""The limit on concurrent requests over all APIs: ``--max_concurrent_requests``."""
 
 import threading
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class LocalRoom:
     """The count of a server without the native front.
 
     Args:
-        limit: requests at once.
+        limit: maximum number of concurrent requests.
     """
 
     def __init__(self, limit: int) -> None:
@@ -49,7 +49,7 @@ class RequestLimit:
     """What the gRPC server and the REST API ask before they accept a request for a model.
 
     Args:
-        limit: requests at once.
+        limit: maximum number of concurrent requests.
         refused: called for each refusal.
         front: the native front, which must have the same limit; None: there is none.
 

@@ -175,8 +175,8 @@ class ServerRequestLogger:
         elif requested and config.SerializeToString(deterministic=True) not in self._collectors:
             raise StatusError(
                 grpc.StatusCode.PERMISSION_DENIED,
-                f"a request may not have files written to {prefix}. Remedy: start the server with --request_log_root, "
-                "the directory that log files may be written below, or name the file in --model_config_file",
+                f"a request may not write files to {prefix}. Remedy: start the server with --request_log_root, "
+                "the directory below which log files may be written, or name the file in --model_config_file",
             )
 
     def _logger(

@@ -134,7 +134,7 @@ def _stop(workers: Sequence[_Worker], seconds: float) -> None:
         try:
             worker.process.wait(max(deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
-            _LOGGER.error("worker %d did not exit in time and is killed", worker.index)
+            _LOGGER.error("worker %d did not exit in time; killing it", worker.index)
             worker.process.kill()
             worker.process.wait()
         os.close(worker.ready)

@@ -78,7 +78,7 @@ class Budget:
             self.refused[_ALL] += 1
         raise BodyError(
             "503 Service Unavailable",
-            f"Request bodies use up their {self._limit} bytes (--{_ALL}); try again later",
+            f"Request bodies have reached the limit of {self._limit} bytes (--{_ALL}); try again later",
         )
 
     def give(self, size: int) -> None:

@@ -208,8 +208,8 @@ def test_several_outputs_and_a_filter(http: Http) -> None:
     ("inputs", "message"),
     [
         ({"x": np.zeros((0, 3), np.float32)}, r"can't send x of shape \[0, 3\]"),
-        ({"x": np.zeros(1, np.complex64)}, "no form for arrays of complex64"),
-        ({"x": np.array(["2020-01-01"], "datetime64[D]")}, "no form for arrays of datetime64"),
+        ({"x": np.zeros(1, np.complex64)}, "can.t represent arrays of complex64"),
+        ({"x": np.array(["2020-01-01"], "datetime64[D]")}, "can.t represent arrays of datetime64"),
         ({"x": np.array([3], object)}, "x must hold bytes or str, got int"),
         ({"w": np.zeros(1)}, "has no input w; it has x"),
         ({"x": [1.0]}, "x must be a NumPy array, got list"),

@@ -48,7 +48,7 @@ def failing(error: Exception) -> object:
         (failing(IsADirectoryError(errno.EISDIR, "x")), "it is a directory. Remedy: name a file."),
         (
             failing(pl.exceptions.ComputeError("odd.\nmore")),
-            "can't be read: odd. Remedy: check that it is",
+            "can't be read: odd. Remedy: check that its content matches its name",
         ),
     ],
 )

@@ -83,7 +83,7 @@ def test_only_what_can_be_evaluated_remains(dataset: Dataset) -> None:
 def test_a_dataset_without_impressions_has_none(tmp_path: Path) -> None:
     plain = write(tmp_path / "d")
     assert len(Impressions.from_dataset(plain, Catalogue.from_dataset(plain))) == 0
-    with pytest.raises(SplitError, match="no impressions to cut at"):
+    with pytest.raises(SplitError, match="no impressions to split by"):
         split(plain, config())
 
 

@@ -84,7 +84,7 @@ def test_an_own_metric_is_measured_and_reported_like_any_other(tmp_path: Path) -
         ("own_metrics:MISSING", "own_metrics has no MISSING"),
         ("broken_metrics:X", "ZeroDivisionError: division by zero"),
         ("own_metrics:NUMBER", "is a int, not a RankingMetric"),
-        ("own_metrics:TAKEN", "is named 'recall', like another metric"),
+        ("own_metrics:TAKEN", "has the same name as another metric, 'recall'"),
     ],
 )
 def test_a_path_without_a_metric(path: str, message: str) -> None:

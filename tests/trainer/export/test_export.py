@@ -347,7 +347,7 @@ def test_an_input_of_another_batch_size_is_named(ask: Callable[..., Answer], nam
         for key, spec in loaded.structured_input_signature[1].items()
     }
     loaded(**inputs)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"Input {name} must have as many lines"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"Input {name} must have as many rows"):
         loaded(**inputs | {name: inputs[name][:1]})
 
 

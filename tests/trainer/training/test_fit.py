@@ -130,7 +130,7 @@ def test_a_damaged_checkpoint_is_reported(tiny_run: Run, tmp_path: Path) -> None
     shutil.copytree(tiny_run.path, copy)
     for file in (copy / "weights").glob("*.data-*"):
         file.write_bytes(b"\0" * 100)
-    with pytest.raises(BabelrecError, match="damaged, or of other settings"):
+    with pytest.raises(BabelrecError, match="damaged, or was written with other settings"):
         load_recommender(Run.open(copy))
 
 
@@ -278,7 +278,7 @@ def test_a_run_starts_from_another_and_learns_from_some_users(tiny: Dataset, tin
 
 def test_a_blend_of_unknown_heads_is_refused(tiny: Dataset, tmp_path: Path) -> None:
     config = tiny_config(tiny.path, model={"ranking": {"blend": {"retrieval": 1.0, "lik": 1.0}}})
-    with pytest.raises(BabelrecError, match="weighs 'lik'; there are retrieval, like, rating"):
+    with pytest.raises(BabelrecError, match="weighs 'lik'; the heads are retrieval, like, rating"):
         fit(config, tmp_path / "run")
 
 

@@ -47,7 +47,7 @@ def audit(file: TextFile, dialect: Dialect, table: str, *, sure: bool) -> Audit:
                 )
             if names[0].startswith("sep=") and len("".join(names)) <= len("sep=;"):
                 raise DatasetError(
-                    f"{file.path}: its first line {names[0]!r} is not a header, it tells Excel the delimiter. "
+                    f"{file.path}: its first line {names[0]!r} is not a header but Excel's delimiter hint. "
                     "Remedy: remove the line."
                 )
             lengths = Counter(map(len, records))
@@ -163,6 +163,6 @@ def _refuse_zeros(file: TextFile, dialect: Dialect) -> None:
     with file.text("replace") as text:
         number = next(number for number, line in enumerate(text, 1) if "\x00" in line)
     raise DatasetError(
-        f"{file.path}, {_record_at(file, dialect, number)}: it contains a NUL byte, never part of text. Remedy: set "
-        "`encoding` in `data.source` if the file is in another one, or write the file again."
+        f"{file.path}, {_record_at(file, dialect, number)}: it contains a NUL byte, which text never does. Remedy: "
+        "set `encoding` in `data.source` if the file has another encoding, or write the file again."
     )

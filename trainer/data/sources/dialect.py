@@ -78,7 +78,7 @@ def sniff(file: TextFile, form: TableFormat, wanted: Collection[str]) -> Dialect
         quoted = re.match(r'\s*"[^"\r\n]+"(?:[\t,;|"\r\n]|$)', sample)
         quote = '"' if usual == "," or quoted else ""
         if usual == "\t" and quoted:
-            _LOG.info('%s: its header is quoted: read as quoted by `"`', file.path)
+            _LOG.info('%s: its header is quoted: using the quote character `"`', file.path)
     if form.delimiter is not None:
         return Dialect(form.delimiter, quote or None)
     scores = {delimiter: _score(sample, Dialect(delimiter, quote or None), wanted) for delimiter in _DELIMITERS}

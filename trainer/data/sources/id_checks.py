@@ -30,7 +30,7 @@ def refuse_if_no_rows_are_left(interactions: pl.LazyFrame, items: pl.LazyFrame, 
             "item_id",
             f"none of the {rows:,} rows has an item of the catalogue"
             + (f"; of their {len(ids):,} items {differing}" if differing else f"; the first is {ids[0]!r}"),
-            cure or "check that both files name items by the same ids",
+            cure or "check that both files use the same item ids",
         )
     if differing:
         text = f"{lost:,} rows of {len(ids):,} unknown items were dropped, though of these items {differing}: {cure}"
@@ -63,7 +63,7 @@ def warn_about_look_alikes(frames: Mapping[str, pl.LazyFrame], origins: Mapping[
         profiles = ids("users", "user_id")
         for found in mismatches(users.filter(~users.is_in(profiles.implode())), profiles):
             _LOG.warning(
-                "%s, column `%s`: of the users without a row in %s %s. Remedy: %s.",
+                "%s, column `%s`: users without a row in %s: %s. Remedy: %s.",
                 origins["interactions"].file,
                 origins["interactions"].column("user_id"),
                 origins["users"].file,

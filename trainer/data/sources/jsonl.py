@@ -175,7 +175,7 @@ def _array(texts: list[str | None], name: str, path: Path, lines: list[int]) -> 
                 raise _fault(
                     path,
                     line,
-                    f"the value of `{name}` holds half of a surrogate pair",
+                    f"the value of `{name}` contains an unpaired surrogate",
                     "write the text as valid Unicode",
                 ) from None
         raise

@@ -103,7 +103,7 @@ def build(raw: RawTables, path: Path, sizes: Mapping[str, int] | None = None) ->
     found = {"ratings": raw.ratings.height, "users": raw.people.height, "films": raw.films.height}
     if sizes is not None and found != dict(sizes):
         raise DatasetError(
-            f"MovieLens-100k is incomplete: {found} rows, but {dict(sizes)} are published. Remedy: replace "
+            f"MovieLens-100k is incomplete: {found} rows, but the published data has {dict(sizes)}. Remedy: replace "
             "the files of ml-100k by the complete ones, or remove them so that they are downloaded."
         )
     interactions = raw.ratings.select(

@@ -29,7 +29,7 @@ def read(path: Path, table: str, form: TableFormat, wanted: Collection[str], cho
     if not head.startswith(_MAGIC):
         refuse_other_formats(path, head)
         what = "is empty" if size == 0 else "is not a Parquet file"
-        raise DatasetError(f"{path} {what}. Remedy: write it as Parquet, or give it the ending of its format.")
+        raise DatasetError(f"{path} {what}. Remedy: write it as Parquet, or give it the extension of its format.")
     if tail != _MAGIC:
         raise DatasetError(f"{path} is truncated: its Parquet footer is missing. Remedy: write or copy it again.")
     with reading(str(path)):

@@ -35,7 +35,7 @@ def part_files(path: Path) -> list[Path]:
     endings = {ending(part) for part in parts}
     if len(endings) > 1:
         raise DatasetError(
-            f"{path} holds files of several formats ({', '.join(sorted(endings))}). Remedy: give one file, or "
+            f"{path} contains files of several formats ({', '.join(sorted(endings))}). Remedy: give one file, or "
             "a directory that contains the parts of one table."
         )
     return parts

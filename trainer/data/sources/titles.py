@@ -21,7 +21,7 @@ _SHARE: Final = 0.2
 def natural_title(title: str) -> str:
     """Puts the article back in front: ``Godfather, The`` -> ``The Godfather``.
 
-    Sentence encoders know titles as they are said, not as they are filed. Titles in brackets are treated
+    Sentence encoders know titles in natural word order, not as they are catalogued. Titles in brackets are treated
     the same way: ``Hate (Haine, La)`` -> ``Hate (La Haine)``.
     """
     outside, *inside = re.split(r" \(", " ".join(title.split()))

@@ -46,8 +46,8 @@ def head_events(
         vocabulary: The users known to the model.
         heads: Heads of the model, in its order.
         history: Positives before the period: user_id, item_id, timestamp.
-        events: As of `trainer.data.split.held_out_events`.
-        profiles: As of `trainer.data.query_features.user_profiles`.
+        events: From `trainer.data.split.held_out_events`.
+        profiles: From `trainer.data.query_features.user_profiles`.
     """
     table = label_table(events, list(heads))
     users = sorted(table["user_id"].unique())

@@ -37,7 +37,7 @@ def with_own(paths: Sequence[str]) -> tuple[RankingMetric, ...]:
         metric = imported(path, RankingMetric, setting="evaluation.metrics")
         if metric.name in metrics:
             raise BabelrecError(
-                f"evaluation.metrics: {path} is named {metric.name!r}, like another metric. Remedy: rename it."
+                f"evaluation.metrics: {path} has the same name as another metric, {metric.name!r}. Remedy: rename it."
             )
         metrics[metric.name] = metric
     return tuple(metrics.values())

@@ -33,9 +33,9 @@ class HoldOut:
         vocabulary: The users known to the model.
         history: Positives before the held-out ones: user_id, item_id, timestamp.
         held_out: Positives to find.
-        candidates: Items that retrieval hands to ranking.
-        known_users: False asks as unknown users, by history and profile alone (P2).
-        profiles: As of `trainer.data.query_features.user_profiles`.
+        candidates: Number of items that retrieval passes to ranking.
+        known_users: False treats the users as unknown, with only history and profile (P2).
+        profiles: From `trainer.data.query_features.user_profiles`.
     """
 
     monitor = "recall@10"
@@ -122,7 +122,7 @@ class HoldOut:
         return held_out.users()[chosen], held_out.items[chosen].astype(np.int64)
 
     def seen(self, users: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Bool [n, N]: items of the histories of users at these places, which don't answer them."""
+        """Bool [n, N]: items in the histories of the users at these positions, which are not results."""
         seen = np.zeros((len(users), len(self._allowed)), bool)
         for place, user in enumerate(users):
             seen[place, self.requests.histories.of_user(user)] = True

@@ -43,7 +43,7 @@ class ImpressionHoldOut(HoldOut):
         parts: Training positives are the histories, validation positives the targets of whole lists.
         impressions: Impressions of the validation part; those with a click and a non-click are evaluated.
         candidates: Number of items that retrieval passes to ranking.
-        profiles: As of `HoldOut`.
+        profiles: See `HoldOut`.
 
     Raises:
         BabelrecError: No impression can be evaluated.

@@ -1,4 +1,4 @@
-"""The requests that impressions answered, and scores of their candidates by baselines."""
+"""The requests behind impressions, and baseline scores of their candidates."""
 
 from dataclasses import replace
 
@@ -26,14 +26,14 @@ def impression_requests(
     vocabulary: Vocabulary,
     profiles: pl.DataFrame | None,
 ) -> Requests:
-    """The request that each impression answered, [I].
+    """The request that led to each impression, [I].
 
     Args:
         impressions: I impressions.
         positives: Histories of their users: user_id, item_id, timestamp.
-        catalogue: Gives item rows.
-        vocabulary: What the model knows.
-        profiles: As of `trainer.data.query_features.user_profiles`.
+        catalogue: Maps item ids to rows.
+        vocabulary: The model's vocabulary.
+        profiles: From `trainer.data.query_features.user_profiles`.
     """
     users, owners = np.unique(impressions.users, return_inverse=True)
     requests = Requests.of_users(users.tolist(), positives, catalogue, vocabulary, profiles=profiles)

@@ -100,7 +100,7 @@ def compare_runs(paths: Sequence[Path], *, stem: str = DEFAULT_STEM, curves: boo
     if len(kinds) > 1:
         measured = "; ".join(f"{dataset} by {protocol} on {split}" for dataset, protocol, split in kinds)
         raise BabelrecError(
-            f"These runs were measured on different things, so they can't be compared: {measured}. Compare runs "
+            f"These runs were evaluated on different data or protocols, so can't be compared: {measured}. Compare runs "
             "of one dataset and protocol, or choose a report that all have with --report."
         )
     users = [_users(path, stem) for path in paths]

@@ -10,9 +10,9 @@ METHOD_LABELS = {"constant": "constant", "none": "uncalibrated", "temperature": 
 ORDER_HEADER = ("prediction", "pairs", "positive", "AUC", "AP", "RMSE", "MAE")
 PROBABILITY_HEADER = ("prediction", "calibration", "log loss", "Brier", "ECE", "ECE mass")
 NOTES = {
-    "AUC": "probability that a positive pair is scored above a negative one, over all users' pairs together; 0.5 by "
-    "guessing",
-    "AP": "average precision: mean share of positives among the pairs predicted highest; the overall share by guessing",
+    "AUC": "probability that a positive pair is scored above a negative one, over all users' pairs together; 0.5 for "
+    "random scores",
+    "AP": "average precision: mean share of positives among the pairs predicted highest; the overall share if random",
     "RMSE, MAE": "root mean square and mean absolute error, in units of the labels, such as stars",
     "log loss, Brier": "error of the predicted probabilities; lower is better",
     "ECE": "mean gap between predicted probability and share of positives, over 15 bins of equal width (mass: of "

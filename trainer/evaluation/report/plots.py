@@ -21,8 +21,8 @@ from trainer.evaluation.report.tables import accuracy_metrics, by_impression, me
 _HATCHES = ("////", "....", "xxxx", "----", "\\\\\\\\", "++++")
 _MOST_LANGUAGES = 12
 _SIDE_LABELS = {
-    "popularity_percentile@10": ("Mean popularity percentile of the first 10\n(50: average item, 100: best known)"),
-    "coverage@10": "Share of the catalogue in anybody's first 10",
+    "popularity_percentile@10": ("Mean popularity percentile of the first 10\n(50: average item, 100: most popular)"),
+    "coverage@10": "Share of the catalogue in any user's first 10",
 }
 
 

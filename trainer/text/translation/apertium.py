@@ -125,12 +125,12 @@ class Apertium(Translator):
         given = b"".join(part.encode() + b"\0" for part in stream)
         answer = self._run([*self._data(), "-z", *unknown, "-f", "none", mode], given).decode("utf-8", "replace")
         *parts, rest = answer.split("\0")
-        # The programs in the pipe flush once more when it is closed, hence empty parts at the end.
+        # The programs in the pipe flush once more when it is closed, which leaves empty parts at the end.
         parts, rest = parts[: len(stream)], "".join(parts[len(stream) :]) + rest
         if len(parts) != len(stream) or rest.strip():
             extra = f" and {rest[:80]!r} in addition" if rest.strip() else ""
             raise BabelrecError(
-                f"Apertium's {mode} answered {len(parts)} of {len(stream)} texts{extra}. Its installation is damaged, "
+                f"Apertium's {mode} returned {len(parts)} of {len(stream)} texts{extra}. Its installation is damaged, "
                 "or a program of this pair does not support null-flush."
             )
         return parts

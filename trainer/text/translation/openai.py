@@ -67,7 +67,7 @@ class ChatTranslator(Translator):
         self._client = _client(config, self.budget, headers)
 
     def offers(self, source: str, target: str) -> bool:
-        """Always true: only the model knows what it can't translate."""
+        """Always true: the languages that a model supports are not known in advance."""
         return True
 
     def identity(self, source: str, target: str) -> str:

@@ -363,7 +363,7 @@ def test_a_directory_of_parts(tmp_path: Path) -> None:
         "catalogue.csv",
     ]
     (folder / "x.parquet").write_bytes(b"PAR1")
-    assert "holds files of several formats" in fault_directory(folder)
+    assert "contains files of several formats" in fault_directory(folder)
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "is a directory without files" in fault_directory(empty)

@@ -76,7 +76,7 @@ def test_what_json_writes_is_read(tmp_path: Path, rows: list[dict[str, Any]], bl
             ['{"item_id": 1, "title": "x", "categories": [{"n": 1}]}'],
             "line 1: the value of `categories` is a list of obj",
         ),
-        (['{"item_id": 1, "title": "\\ud83d"}'], "line 1: the value of `title` holds half of a surrogate pair"),
+        (['{"item_id": 1, "title": "\\ud83d"}'], "line 1: the value of `title` contains an unpaired surrogate"),
         (['{"item_id": 1.0, "title": "x"}'], "column `item_id`: ids of type Float64"),
         (['{"item_id": true, "title": "x"}'], "column `item_id`: ids of type Boolean"),
         (['{"item_id": 1, "x": ' + "[" * 100_000], "line 1: it is nested too deeply"),
