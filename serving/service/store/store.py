@@ -3,13 +3,17 @@
 from types import TracebackType
 from typing import Self
 
+from serving.service.store import marks
 from serving.service.store.administration import Administration
+from serving.service.store.checks import check
+from serving.service.store.database import Database
 from serving.service.store.events import Events
 from serving.service.store.items import Items
 from serving.service.store.popularity import Popularity
 from serving.service.store.recommendations import Recommendations
 from serving.service.store.segments import Segments
 from serving.service.store.types import CheckReport, StoreSettings
+from serving.service.store.upgrade import prepare
 from serving.service.store.users import Users
 from serving.service.store.vectors import Vectors
 
@@ -25,11 +29,11 @@ class Store(Events, Items, Vectors, Users, Recommendations, Popularity, Administ
 
         Nothing that becomes visible later is missed from it; what has just been written may come again.
         """
-        raise NotImplementedError
+        return marks.latest(self._database)
 
     def check(self) -> CheckReport:
         """Looks for damage; slow for large stores, since it reads all."""
-        raise NotImplementedError
+        return check(self._database)
 
     def close(self) -> None:
         """Closes all connections."""
@@ -56,4 +60,11 @@ def open_store(url: str, *, migrate: bool = False, settings: StoreSettings | Non
     Raises:
         SchemaError: the schema is older and ``migrate`` is False, or it is newer.
     """
-    raise NotImplementedError
+    settings = settings or StoreSettings()
+    database = Database(url, settings)
+    try:
+        prepare(database, migrate=migrate)
+    except BaseException:
+        database.close()
+        raise
+    return Store(database, settings)
