@@ -11,7 +11,7 @@ from serving.service.store import limits, marks, schema
 from serving.service.store.errors import ConflictError
 from serving.service.store.part import Part
 from serving.service.store.popularity import count_events
-from serving.service.store.statements import insert
+from serving.service.store.statements import insert, insert_many, keep
 from serving.service.types import Event, Interaction, Scalar
 
 _events, _sessions = schema.events.c, schema.sessions.c
@@ -38,8 +38,8 @@ class Events(Part):
             rows = [_row(events[place], contexts[place], stamp, place) for place in first.values()]
             # Two transactions with the same events in another order would wait for each other.
             rows.sort(key=lambda row: row["event_id"])
-            statement = insert(connection, schema.events).on_conflict_do_nothing().returning(_events.event_id)
-            stored = {first[event_id] for event_id in connection.execute(statement, rows).scalars()}
+            found = insert_many(connection, schema.events, rows, keep, _events.event_id)
+            stored = {first[row.event_id] for row in found}
             new = [place in stored for place in range(len(events))]
             kept = [event for event, is_new in zip(events, new, strict=True) if is_new]
             count_events(connection, kept, self._settings.counted_events)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from serving.service.store import limits, marks, schema
 from serving.service.store.errors import InvalidError, NotFoundError
 from serving.service.store.part import Part
-from serving.service.store.statements import insert, parts_of
+from serving.service.store.statements import Insert, insert_many, parts_of
 from serving.service.store.types import ItemChange
 from serving.service.types import Item
 
@@ -125,16 +125,18 @@ class Items(Part):
                 item, row["body"] = put
                 row |= {name: getattr(item, name) for name in ("available", "valid_from", "valid_until")}
             rows.append(row | {"revision": 1, "xid": stamp.xid, "number": stamp.number(place)})
-        statement = insert(connection, schema.items)
-        new = statement.excluded
-        changes = {name: new[name] for name in ("body", "available", "valid_from", "valid_until", "xid", "number")}
-        statement = statement.on_conflict_do_update(
-            index_elements=["item_id"],
-            set_=changes | {"revision": _items.revision + 1},
-            where=_items.body.is_distinct_from(new.body),
-        )
-        changed = connection.execute(statement.returning(_items.item_id, _items.revision), rows)
-        return {row[0]: row[1] for row in changed}
+        changed = insert_many(connection, schema.items, rows, _replace, _items.item_id, _items.revision)
+        return {row.item_id: row.revision for row in changed}
+
+
+def _replace(statement: Insert) -> Insert:
+    new = statement.excluded
+    changes = {name: new[name] for name in ("body", "available", "valid_from", "valid_until", "xid", "number")}
+    return statement.on_conflict_do_update(
+        index_elements=["item_id"],
+        set_=changes | {"revision": _items.revision + 1},
+        where=_items.body.is_distinct_from(new.body),
+    )
 
 
 def _change(row: sa.Row[Any]) -> ItemChange:

@@ -19,6 +19,8 @@ CONTEXT_BYTES: Final = 8_192
 CONTEXT_COLUMNS: Final = 64
 BODY_BYTES: Final = 1_048_576
 """Of an item, a profile, an answer or rules as JSON."""
+CALL_BYTES: Final = 67_108_864
+"""Of all bodies of one call."""
 VECTOR_BYTES: Final = 65_536
 ANONYMOUS: Final = "session:"
 """Before a session's id, where somebody without a user id needs one."""
@@ -183,12 +185,16 @@ def encoded(name: str, value: object, most: int) -> str:
 def each(what: str, rows: Sequence[_T], check: Callable[[_T], str]) -> list[str]:
     """Checks all rows of a call; an error says which one, by its place and not by an id, which may be personal."""
     check_batch(what, rows)
-    bodies = []
+    bodies: list[str] = []
+    size = 0
     for place, row in enumerate(rows):
         try:
             bodies.append(check(row))
         except InvalidError as error:
             raise InvalidError(f"{what}, place {place}: {error}") from None
+        size += len(bodies[-1])
+        if size > CALL_BYTES:
+            raise InvalidError(f"The {what} have over {CALL_BYTES:,} bytes as JSON. Remedy: send them in parts.")
     return bodies
 
 

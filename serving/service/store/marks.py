@@ -138,7 +138,7 @@ def _parse(connection: sa.Connection, text: str) -> Mark:
     found = _PATTERN.fullmatch(text)
     if found is None or found[1] != _store_id(connection):
         raise InvalidError(
-            f"{text[:80]!r} is no mark of this store. Remedy: begin with `latest_mark()`, or with an empty mark to read "
+            f"{text[:80]!r} is no mark of this store. Remedy: begin with `latest_mark()`, or with an empty one for "
             "everything."
         )
     return Mark(int(found[2]), int(found[3]))

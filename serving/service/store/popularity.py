@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from serving.service.store import limits, schema
 from serving.service.store.part import Part
-from serving.service.store.statements import insert
+from serving.service.store.statements import Insert, insert_many
 from serving.service.types import Event
 
 DAY_SECONDS = 86_400
@@ -64,13 +64,14 @@ def count_events(connection: sa.Connection, events: Sequence[Event], counted: Co
                 totals[language, day, event.item_id] += 1
     if not totals:
         return
-    statement = insert(connection, schema.counts)
-    statement = statement.on_conflict_do_update(
-        index_elements=["language", "day", "item_id"], set_={"events": _counts.events + statement.excluded.events}
-    )
-    # In order, so that two transactions never wait for each other. RETURNING makes SQLAlchemy send many rows at once.
+
+    def add(statement: Insert) -> Insert:
+        return statement.on_conflict_do_update(
+            index_elements=["language", "day", "item_id"], set_={"events": _counts.events + statement.excluded.events}
+        )
+
     rows = [{"language": a, "day": b, "item_id": c, "events": n} for (a, b, c), n in sorted(totals.items())]
-    connection.execute(statement.returning(_counts.day), rows)
+    insert_many(connection, schema.counts, rows, add, _counts.day)
 
 
 def forget_counts(connection: sa.Connection, now: float, days: int) -> None:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from serving.service.store import limits, schema
 from serving.service.store.part import Part
-from serving.service.store.statements import insert
+from serving.service.store.statements import insert_many, keep
 from serving.service.types import ShownRecommendation
 
 _shown = schema.recommendations.c
@@ -32,9 +32,8 @@ class Recommendations(Part):
         if not rows:
             return
         with self._database.writing() as connection:
-            statement = insert(connection, schema.recommendations).on_conflict_do_nothing()
-            # In order, so that two transactions never wait for each other. RETURNING makes SQLAlchemy send many at once.
-            connection.execute(statement.returning(_shown.timestamp), [rows[key] for key in sorted(rows)])
+            ordered = [rows[key] for key in sorted(rows)]
+            insert_many(connection, schema.recommendations, ordered, keep, _shown.timestamp)
 
     def recommendation(self, recommendation_id: str) -> ShownRecommendation | None:
         """An answer; None if there is none."""

@@ -1,8 +1,9 @@
 """Inserts of many rows that both databases do in few statements."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -14,6 +15,41 @@ Insert = postgresql.Insert | sqlite.Insert
 def insert(connection: sa.Connection, table: sa.Table) -> Insert:
     """An insert with ``ON CONFLICT``, which the databases write alike."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def keep(statement: Insert) -> Insert:
+    """What is there stays as it is."""
+    return statement.on_conflict_do_nothing()
+
+
+def insert_many(
+    connection: sa.Connection,
+    table: sa.Table,
+    rows: Sequence[dict[str, Any]],
+    on_conflict: Callable[[Insert], Insert],
+    *returning: sa.Column[Any],
+) -> Sequence[sa.Row[Any]]:
+    """Inserts rows in one statement or a few.
+
+    Args:
+        connection: In a transaction.
+        table: Without binary columns in ``rows``.
+        rows: All with the same columns; in the order of their keys, so that two transactions never wait for each other.
+        on_conflict: Adds the clause.
+        returning: Columns of the rows that were inserted or changed; at least one.
+    """
+    statement = insert(connection, table)
+    if connection.dialect.name == "sqlite":
+        return connection.execute(on_conflict(statement).returning(*returning), rows).all()
+    # One parameter instead of ten thousand, which take PostgreSQL and its driver several times as long.
+    names = list(rows[0])
+    source = sa.func.json_to_recordset(sa.cast(sa.bindparam("rows"), sa.Text).cast(sa.JSON)).table_valued(
+        *(sa.column(name, table.c[name].type) for name in names)
+    )
+    source = source.render_derived(name="source", with_types=True)
+    statement = statement.from_select(names, sa.select(*(source.c[name] for name in names)))
+    text = msgspec.json.encode(rows).decode()
+    return connection.execute(on_conflict(statement).returning(*returning), {"rows": text}).all()
 
 
 def upsert(
