@@ -91,6 +91,17 @@ class Database:
                 finally:
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCKS + number)))
 
+    def erase_log(self) -> None:
+        """Empties SQLite's write-ahead log, in which what was deleted is still readable, unless others are reading it.
+
+        PostgreSQL overwrites and recycles its own by itself.
+        """
+        if self.is_sqlite:
+            with self._translated(), self._engine.connect() as connection:
+                driver = connection.connection.driver_connection
+                assert isinstance(driver, sqlite3.Connection)
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # refused within a transaction
+
     def close(self) -> None:
         """Closes all connections."""
         self._engine.dispose()

@@ -64,6 +64,7 @@ class Users(Part):
                 digest = hashlib.sha256(user_id.encode()).hexdigest()
                 row = {"number": stamp.number(0), "xid": stamp.xid, "digest": digest}
                 connection.execute(sa.insert(schema.deleted_users), row)
+            self._database.erase_log()
         return removed > 0
 
     def users_deleted_after(self, mark: str, limit: int = 1000) -> tuple[list[str], str]:

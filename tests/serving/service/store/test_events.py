@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -123,7 +124,7 @@ def test_a_history_has_the_newest_events_last(store: Store) -> None:
 
 
 def test_a_log_in_adds_what_the_session_did(store: Store) -> None:
-    def items(**who: str) -> list[str]:
+    def items(**who: Any) -> list[str]:
         return [each.item_id for each in store.history(**who)]
 
     store.append_events(
