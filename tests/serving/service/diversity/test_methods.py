@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from serving.service.diversity import METHODS, dpp, mmr
+from serving.service.diversity.vectors import relevance
 from tests.serving.service.diversity.oracles import dpp_gain, kernel, log_det, mmr_gain
 
 _Gain = Callable[[list[list[float]], Sequence[float], float, list[list[float]], int], float]
@@ -69,6 +70,18 @@ def test_dpp_is_that_of_determinants(
     chosen = dpp(vectors[: len(scores)], scores, count, strength, shown=vectors[len(scores) :])
     assert len(chosen) == min(count, len(scores))
     _assert_greedy(dpp_gain, vectors, scores, strength, shown, chosen)
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize(("method", "gain"), [(mmr, mmr_gain), (dpp, dpp_gain)], ids=METHODS)
+def test_lists_of_ordinary_vectors(method: Callable[..., list[int]], gain: _Gain, strength: float) -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(5):
+        vectors = (rng.normal(size=(14, 12)) + rng.normal(size=12)).astype(np.float32)
+        scores = np.sort(rng.normal(size=12))[::-1].tolist()
+        chosen = method(vectors[:12], scores, 9, strength, shown=vectors[12:])
+        assert len(chosen) == 9
+        _assert_greedy(gain, vectors, scores, strength, 2, chosen)
 
 
 def test_dpp_compared_with_the_best_of_all_subsets() -> None:
@@ -148,6 +161,14 @@ def test_what_is_not_admitted_is_asked_for_once(method: Callable[..., list[int]]
         chosen = method(vectors, np.linspace(1, 0, 10), 10, strength, admit=admit)
         assert sorted(chosen) == [0, 2, 4, 6, 8]
         assert sorted(asked) == list(range(10))
+
+
+def test_scores_on_one_scale() -> None:
+    assert relevance([3.0, 1.0, 2.0]).tolist() == [1.0, 0.0, 0.5]
+    assert relevance([-1e308, 1e308, 0.0]).tolist() == [0.0, 1.0, 0.5]
+    assert relevance([math.inf, 5.0, 5.0, math.nan, -math.inf]).tolist() == [1.0, 1.0, 1.0, 0.0, 0.0]
+    assert relevance([math.nan]).tolist() == [0.0]
+    assert relevance([]).tolist() == []
 
 
 @_methods

@@ -17,7 +17,7 @@ _NOW = 1_795_000_000
 _IDS = ("a", "b", "c", "d", "红鞋", "حذاء", "รองเท้า", "신발", "👟", "e", "f", "g", "h", "i")
 _LABELS = ("shoes", "鞋", "أحذية", "รองเท้า", "신발", "신발", "👟", "👩‍👩‍👧", "café", "café")
 _LANGUAGES = ("en", "en-US", "pt", "pt-BR", "zh-Hant", "zh", "ar", "th", "no", "und", "PT-br")
-_SELLERS: tuple[Any, ...] = ("acme", "Acme", "株式会社", "ＡＣＭＥ", "1", 1, 1.0, True, False, 0, "true")
+_SELLERS: tuple[Any, ...] = ("acme", "Acme", "株式会社", "ＡＣＭＥ", "ACME", "1", 1, 1.0, True, False, 0, "true")
 _NUMBERS = (-1.0, 0.0, 1.0, 2.5, 1e300, math.inf, -math.inf, math.nan)
 # Eighths, whose sums and halves are exact, so that both agree on what is equal.
 _eighths = st.integers(-16, 16).map(lambda number: number / 8)

@@ -61,6 +61,8 @@ def _ids(outcome: Outcome) -> list[str]:
         ({"language": {"equals": "pt-BR"}}, {"language": "pt"}, False),
         ({"language": {"equals": "p"}}, {"language": "pt"}, False),
         ({"language": {"equals": "no"}}, {"language": ""}, False),
+        ({"seller": {"equals": "ACME"}}, {"attributes": {"seller": "ＡＣＭＥ"}}, False),
+        ({"seller": {"contains": "ACME"}}, {"attributes": {"seller": "ＡＣＭＥ"}}, True),
         ({"new": {"equals": True}}, {"attributes": {"new": True}}, True),
         ({"new": {"equals": 1}}, {"attributes": {"new": True}}, False),
         ({"new": {"equals": True}}, {"attributes": {"new": 1}}, False),
