@@ -2,14 +2,11 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
+from serving.service.store.types import COUNTED_EVENTS
 from serving.service.types import Event, Interaction
 
-# Events that say what somebody is interested in, and so make a history.
-HISTORY_EVENTS: Final = frozenset(
-    {"view", "click", "play", "complete", "rating", "like", "bookmark", "share", "add_to_cart", "purchase"}
-)
 _Owner = tuple[str, str]
 
 
@@ -54,7 +51,7 @@ class Histories:
         heard = self._histories.pop(owner, {})
         kept: dict[str, int] = {}
         for each in read:
-            if each.event in HISTORY_EVENTS and each.item_id not in heard:
+            if each.event in COUNTED_EVENTS and each.item_id not in heard:
                 _add(kept, each.item_id, each.timestamp)
         self._histories[owner] = self._cut(kept | heard)
         while len(self._histories) > self._owners:
@@ -65,7 +62,7 @@ class Histories:
         """Adds events to the histories that are in memory."""
         for event in events:
             owner = _owner(event.user_id, event.session_id)
-            if not event.item_id or event.event not in HISTORY_EVENTS or owner is None:
+            if not event.item_id or event.event not in COUNTED_EVENTS or owner is None:
                 continue
             known = self._histories.get(owner)
             if known is None:
