@@ -207,9 +207,7 @@ class LiveRecommender:
         history = self._histories.get(request.user_id, request.session_id)
         if history is None:
             session_id = "" if request.user_id else request.session_id
-            read = await asyncio.to_thread(
-                self._store.history, request.user_id, session_id, 2 * self._settings.history
-            )
+            read = await asyncio.to_thread(self._store.history, request.user_id, session_id, 2 * self._settings.history)
             history = self._histories.put(request.user_id, request.session_id, read)
         profile = await self._profiles.get(request.user_id)
         seen = [item_id for item_id in request.seen if item_id]

@@ -18,6 +18,8 @@ _LOG = logging.getLogger(__name__)
 # Items of a request to `embed_items`, and seconds that one may take: a busy server answers recommendations first.
 _BATCH: Final = 64
 _TIMEOUT: Final = 30.0
+# Seconds to wait after a failure.
+_PAUSE: Final = 0.5
 # What is encoded to tell two versions of the same number apart.
 _PROBE: Final = Item(item_id="", language="en", title="babelrec", description="probe")
 
@@ -51,7 +53,6 @@ class Tiers:
         self._waiting: dict[str, int] = {}
         self._revisions: dict[str, int] = {}
         self._changed = asyncio.Event()
-        self._idle = asyncio.Event()
 
     def of(self, version: int) -> FreshTier | None:
         """The tier of a version; None: it is not known or has no signatures for fresh items."""
@@ -100,13 +101,17 @@ class Tiers:
 
     async def encode_forever(self) -> None:
         """Encodes what waits, until cancelled."""
+        failing = False
         while True:
             await self._changed.wait()
             try:
                 await self.encode_waiting()
+                failing = False
             except ServingError as error:
-                _LOG.warning("Items can't be encoded now, they wait: %s", error)
-                await asyncio.sleep(1.0)
+                if not failing:
+                    _LOG.warning("%d items wait, since they can't be encoded now: %s", len(self._waiting), error)
+                failing = True
+                await asyncio.sleep(_PAUSE)
 
     async def encode_waiting(self) -> None:
         """Encodes what waits now.
@@ -114,14 +119,15 @@ class Tiers:
         Raises:
             ServingError: the model server can't.
         """
-        while self._waiting:
+        # Without a tier there is nothing to encode for: `serve` will make one and set the event again.
+        while self._waiting and self._tiers:
             batch = dict(list(self._waiting.items())[:_BATCH])
             items = [item for item_id in batch if (item := self._catalogue.get(item_id)) is not None]
             if items:
                 answer = await self._model.embed(items, timeout=_TIMEOUT)
                 tier = self._tiers.get(answer.version)
                 if tier is None:
-                    break  # of a version that is not known yet
+                    return  # of a version that is not known yet; `serve` comes next
                 await self._take(tier, items, batch, item_vectors(answer.outputs))
             for item_id, revision in batch.items():
                 if self._waiting.get(item_id) == revision:

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the graph's operations)
+from tensorflow.core.protobuf import saved_model_pb2
 
+from serving import contract
 from tests.trainer.tiny import GENRES, tiny_config, tiny_dataset
 from trainer.data.catalogue import Catalogue
 from trainer.data.query_features import user_profiles
@@ -111,7 +113,8 @@ def ids(answer: Answer, line: int = 0) -> list[str]:
 
 def test_signatures_have_the_names_and_types_of_the_contract(version: Path) -> None:
     signatures = tf.saved_model.load(str(version)).signatures
-    assert set(signatures) == {"serving_default", "recommend", "retrieve", "rank", "encode_text"}
+    for_the_service = {"embed_items", "recommend_for_merge", "score_embeddings"}
+    assert set(signatures) == {"serving_default", "recommend", "retrieve", "rank", "encode_text", *for_the_service}
     said = {
         name: (spec.dtype, spec.shape.as_list())
         for name, spec in signatures["recommend"].structured_input_signature[1].items()
@@ -130,6 +133,23 @@ def test_signatures_have_the_names_and_types_of_the_contract(version: Path) -> N
     assert set(signatures["rank"].structured_outputs) == {"item_ids", "scores", "probability_like", "predicted_rating"}
     assert set(signatures["retrieve"].structured_outputs) == {"item_ids", "scores", "languages", "titles"}
     assert set(signatures["encode_text"].structured_outputs) == {"embeddings"}
+
+
+def test_every_input_that_may_be_left_out_has_its_default(version: Path) -> None:
+    saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    definitions = saved.meta_graphs[0].signature_def
+    columns = {"number_year", "number_runtime", "embedding_image"}
+    for name, inputs in contract.SIGNATURES.items():
+        optional = {key for key, each in inputs.items() if each.default is not None}
+        optional |= columns if name == contract.EMBED_ITEMS else set()
+        defaults = {key: tf.make_ndarray(value) for key, value in definitions[name].defaults.items()}
+        assert set(defaults) == optional, name
+        for key in optional - columns:
+            each = inputs[key]
+            assert defaults[key].shape == (1,) + (0,) * (each.rank - 1)
+            if each.rank == 1:
+                said = each.default.encode() if isinstance(each.default, str) else each.default
+                assert defaults[key].tolist() == [said]
 
 
 def test_the_graph_answers_as_the_model_that_was_trained(
