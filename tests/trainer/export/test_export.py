@@ -113,8 +113,7 @@ def ids(answer: Answer, line: int = 0) -> list[str]:
 
 def test_signatures_have_the_names_and_types_of_the_contract(version: Path) -> None:
     signatures = tf.saved_model.load(str(version)).signatures
-    for_the_service = {"embed_items", "recommend_for_merge", "score_embeddings"}
-    assert set(signatures) == {"serving_default", "recommend", "retrieve", "rank", "encode_text", *for_the_service}
+    assert set(signatures) == {"serving_default", "recommend", "retrieve", "rank", "encode_text"}
     said = {
         name: (spec.dtype, spec.shape.as_list())
         for name, spec in signatures["recommend"].structured_input_signature[1].items()
@@ -135,14 +134,19 @@ def test_signatures_have_the_names_and_types_of_the_contract(version: Path) -> N
     assert set(signatures["encode_text"].structured_outputs) == {"embeddings"}
 
 
-def test_every_input_that_may_be_left_out_has_its_default(version: Path) -> None:
+def check_defaults(version: Path, columns: frozenset[str] = frozenset()) -> set[str]:
+    """That every input which may be left out has the contract's default; ``columns`` are further ones of embed_items.
+
+    Returns:
+        The names of the signatures.
+    """
     saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
-    definitions = saved.meta_graphs[0].signature_def
-    columns = {"number_year", "number_runtime", "embedding_image"}
-    for name, inputs in contract.SIGNATURES.items():
+    definitions = {name: each for name, each in saved.meta_graphs[0].signature_def.items() if name[:2] != "__"}
+    for name, definition in definitions.items():
+        inputs = contract.SIGNATURES[name]
         optional = {key for key, each in inputs.items() if each.default is not None}
         optional |= columns if name == contract.EMBED_ITEMS else set()
-        defaults = {key: tf.make_ndarray(value) for key, value in definitions[name].defaults.items()}
+        defaults = {key: tf.make_ndarray(value) for key, value in definition.defaults.items()}
         assert set(defaults) == optional, name
         for key in optional - columns:
             each = inputs[key]
@@ -150,6 +154,11 @@ def test_every_input_that_may_be_left_out_has_its_default(version: Path) -> None
             if each.rank == 1:
                 said = each.default.encode() if isinstance(each.default, str) else each.default
                 assert defaults[key].tolist() == [said]
+    return set(definitions)
+
+
+def test_every_input_that_may_be_left_out_has_its_default(version: Path) -> None:
+    assert "recommend" in check_defaults(version)
 
 
 def test_the_graph_answers_as_the_model_that_was_trained(
