@@ -19,6 +19,8 @@ _EXAMPLES = "`sqlite:////var/lib/babelrec/store.db` or `postgresql://user:passwo
 _WRITES = "babelrec_writes"
 # A transaction that its process has forgotten would hold up the feeds of all replicas.
 _IDLE_SECONDS = 60
+# Who holds a lock with one writes with another.
+_FEWEST_CONNECTIONS = 2
 
 
 class Database:
@@ -31,6 +33,8 @@ class Database:
     """
 
     def __init__(self, url: str, settings: StoreSettings) -> None:
+        if settings.connections < _FEWEST_CONNECTIONS:
+            raise InvalidError(f"`connections` is {settings.connections}. Remedy: allow {_FEWEST_CONNECTIONS} or more.")
         parsed = _parse(url)
         self._password = parsed.password or ""
         self.name = parsed.render_as_string(hide_password=True)
@@ -147,7 +151,7 @@ class Database:
         connection.execute("PRAGMA journal_mode = WAL")
         # With NORMAL a power failure takes the last transactions, which were acknowledged.
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -32000")
+        connection.execute("PRAGMA cache_size = -8000")
         # What is erased must not remain in free pages of the file.
         connection.execute("PRAGMA secure_delete = ON")
 

@@ -106,9 +106,8 @@ class Events(Part):
 
 def event_of(row: sa.Row[Any]) -> Event:
     """An event from its row."""
-    values = row._mapping
-    context: dict[str, Scalar] = msgspec.json.decode(values["context"]) if values["context"] else {}
-    return Event(**{name: values[name] for name in _FIELDS}, context=context)
+    context: dict[str, Scalar] = msgspec.json.decode(row.context) if row.context else {}
+    return Event(**{name: getattr(row, name) for name in _FIELDS}, context=context)
 
 
 def _row(event: Event, context: str, stamp: marks.Stamp, place: int) -> dict[str, Any]:

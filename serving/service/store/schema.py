@@ -79,6 +79,7 @@ deleted_users = Table(
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("xid", BigInteger, nullable=False),
     Column("digest", Text, nullable=False),
+    Index("deleted_users_by_change", "xid", "number"),
 )
 recommendations = Table(
     "recommendations",

@@ -79,6 +79,7 @@ def upgrade() -> None:
         _column("xid", big),
         _column("digest", text),
     )
+    op.create_index("deleted_users_by_change", "deleted_users", ["xid", "number"])
     op.create_table(
         "recommendations",
         sa.Column("recommendation_id", identifier, primary_key=True),
