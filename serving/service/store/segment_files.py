@@ -113,11 +113,13 @@ def without_people(path: Path, ids: Sequence[str], temporary: Path) -> int:
     users = pq.read_table(path, columns=["user_id"], partitioning=None)["user_id"]
     removed = int(pc.sum(pc.is_in(users, value_set=wanted)).as_py() or 0)
     if removed:
-        with pq.ParquetFile(path) as file:
-            with pq.ParquetWriter(temporary, file.schema_arrow, compression="zstd") as writer:
-                for batch in file.iter_batches():
-                    table = pa.Table.from_batches([batch])
-                    writer.write_table(table.filter(pc.invert(pc.is_in(table["user_id"], value_set=wanted))))
+        with (
+            pq.ParquetFile(path) as file,
+            pq.ParquetWriter(temporary, file.schema_arrow, compression="zstd") as writer,
+        ):
+            for batch in file.iter_batches():
+                table = pa.Table.from_batches([batch])
+                writer.write_table(table.filter(pc.invert(pc.is_in(table["user_id"], value_set=wanted))))
         _sync(temporary)
         publish(temporary, path)
     return removed
