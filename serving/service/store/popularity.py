@@ -81,6 +81,7 @@ class Popularity(Part):
                 with self._database.reading() as connection:
                     ids = connection.execute(self._ranking(language, now)).scalars().all()
                 found = self._rankings[language] = _Ranking(ids, now // DAY_SECONDS, time.monotonic())
+                self._rankings.move_to_end(language)
                 while len(self._rankings) > _LANGUAGES:
                     self._rankings.popitem(last=False)
             return found.ids

@@ -124,6 +124,11 @@ def test_vectors_are_kept_by_version(store: Store) -> None:
     assert store.drop_vectors([]) == 1
     with pytest.raises(InvalidError, match="65,537 bytes"):
         store.put_vectors("v1", {"a": (1, bytes(65_537))})
+    with pytest.raises(InvalidError, match=r"67,108,864 bytes.*in parts"):
+        store.put_vectors("v1", {str(number): (1, bytes(65_536)) for number in range(1025)})
+    for revision in (-1, 2**63):
+        with pytest.raises(InvalidError, match="revision"):
+            store.put_vectors("v1", {"a": (revision, b"")})
     store.put_vectors("v1", {})
 
 
