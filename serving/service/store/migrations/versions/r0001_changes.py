@@ -97,6 +97,7 @@ def upgrade() -> None:
         sa.Column("day", big, primary_key=True, autoincrement=False),
         sa.Column("item_id", identifier, primary_key=True),
         _column("events", big),
+        sqlite_with_rowid=False,
     )
 
 
