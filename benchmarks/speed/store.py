@@ -1,9 +1,10 @@
 """Events per second that the service's store takes, and whether a killed process loses one.
 
 One thread appends events in calls of 500, each durable when it returns, to SQLite and to a PostgreSQL server that is
-started for it with its own settings, on the disk of the temporary folder. An event's id is random; a call has the events
-of a hundred visitors. ``events_per_second`` counts the time of all calls, ``last_tenth`` that of the last ones, when the
-tables are largest. Then processes are killed (SIGKILL) while they write: no acknowledged event may be lost, none stored twice.
+started for it with its own settings, on the disk of the temporary folder. An event's id is random; a call has the
+events of a hundred visitors. ``events_per_second`` counts the time of all calls, ``last_tenth`` that of the last ones,
+when the tables are largest. Then processes are killed (SIGKILL) while they write: no acknowledged event may be lost,
+none stored twice.
 """
 
 import contextlib
