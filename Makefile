@@ -99,6 +99,9 @@ bench-ablations: $(VENV)/.installed ## effect of each option: trains the variant
 bench-text: $(VENV)/.installed ## text search: kinds of product, titles, typos, forty queries in 16 languages; needs the run of make demo
 	$(BIN)/python -m benchmarks.quality.text
 
+bench-store: $(VENV)/.installed-dev ## events per second of the service's store, and processes killed while they write
+	$(BIN)/python -m benchmarks.speed.store
+
 bench-soak: $(VENV)/.installed ## the model server under attack for MINUTES=30; needs the model of make demo
 	$(BIN)/python -m benchmarks.speed.soak --minutes $(or $(MINUTES),30)
 

@@ -212,6 +212,19 @@ def test_a_writer_that_does_not_end_is_reported(url: str) -> None:
         assert other.put_items([item("1", title="b")]) == {"1": 8}
 
 
+def test_a_connection_that_broke_is_replaced(postgresql: str) -> None:
+    with open_store(postgresql) as store:
+        store.append_events([event("1")])
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
+        assert execute(postgresql, f"{end}current_database()")
+        assert store.append_events([event("1"), event("2")]) == [False, True]
+
+
+def test_too_few_connections_are_refused(url: str) -> None:
+    with pytest.raises(InvalidError, match="2 or more"):
+        open_store(url, settings=StoreSettings(connections=1))
+
+
 def test_an_error_tells_no_ids(url: str) -> None:
     with open_store(url) as store:
         execute(url, "ALTER TABLE events RENAME TO away")

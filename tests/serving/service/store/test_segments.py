@@ -1,6 +1,8 @@
 """Old events move to files: none is lost or doubled wherever a run stops."""
 
 import datetime
+import errno
+import os
 from pathlib import Path
 
 import polars as pl
@@ -214,7 +216,33 @@ def test_old_counts_go(store: Store, tmp_path: Path) -> None:
 
 def test_a_folder_that_can_t_be_made_is_reported(store: Store, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UnavailableError, match="name a folder"):
+    with pytest.raises(UnavailableError, match=r"Not a directory.*Remedy"):
         store.segment_events(NOON, tmp_path / "file")
     with pytest.raises(InvalidError, match="unix seconds"):
         store.segment_events(-1, tmp_path)
+
+
+def test_a_damaged_file_is_reported(store: Store, tmp_path: Path) -> None:
+    store.append_events([event("a")])
+    store.segment_events(NOON + DAY, tmp_path)
+    (path,) = tmp_path.rglob("*.parquet")
+    path.write_bytes(b"no Parquet")
+    store.append_events([event("b")])
+    for call in (lambda: store.segment_events(NOON + DAY, tmp_path), lambda: store.delete_user("ana")):
+        with pytest.raises(SegmentError, match=r"damaged.*restore"):
+            call()
+    assert _left(store) == ["b"]
+
+
+def test_a_full_disk_loses_nothing(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store.append_events([event("a")])
+    for name in ("write_part", "_sync"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"serving.service.store.segment_files.{name}", full)
+            with pytest.raises(UnavailableError, match=r"No space left.*Remedy"):
+                store.segment_events(NOON + DAY, tmp_path)
+        assert _left(store) == ["a"]
+    assert store.segment_events(NOON + DAY, tmp_path).moved == 1
