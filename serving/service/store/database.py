@@ -1,0 +1,194 @@
+"""Connections and transactions of both databases."""
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from serving.service.store.errors import InvalidError, StoreError, UnavailableError
+from serving.service.store.locks import file_lock
+from serving.service.store.types import StoreSettings
+
+_EXAMPLES = "`sqlite:////var/lib/babelrec/store.db` or `postgresql://user:password@host/database`"
+_WRITES = "babelrec_writes"
+# A transaction that its process has forgotten would hold up the feeds of all replicas.
+_IDLE_SECONDS = 60
+
+
+class Database:
+    """One database.
+
+    Attributes:
+        name: To be shown: without the password.
+        is_sqlite: Else it is PostgreSQL.
+        path: SQLite's file; None with PostgreSQL.
+    """
+
+    def __init__(self, url: str, settings: StoreSettings) -> None:
+        parsed = _parse(url)
+        self._password = parsed.password or ""
+        self.name = parsed.render_as_string(hide_password=True)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.path = Path(parsed.database).absolute() if self.is_sqlite and parsed.database else None
+        self._wait = settings.wait_seconds
+        # SQLite lets others wait by sleeping longer and longer; within a process writers queue here instead.
+        self._writer = threading.Lock()
+        self._holder = threading.Lock()
+        if self.path is not None:
+            _create(self.path)
+            parsed = parsed.set(database=str(self.path))
+        self._engine = sa.create_engine(
+            parsed,
+            hide_parameters=True,  # errors and logs would tell ids
+            pool_size=settings.connections,
+            max_overflow=0,
+            pool_timeout=self._wait,
+            pool_pre_ping=not self.is_sqlite,
+            pool_reset_on_return="rollback",
+        )
+        sa.event.listen(self._engine, "connect", self._prepare_sqlite if self.is_sqlite else self._prepare_postgresql)
+        if self.is_sqlite:
+            sa.event.listen(self._engine, "begin", _begin_sqlite)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection in a transaction that sees one state of the database."""
+        with self._translated(), self._engine.connect() as connection:
+            if not self.is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A connection in a transaction, which is durable when the block has ended without an error."""
+        alone = self._alone(self._writer) if self.is_sqlite else contextlib.nullcontext()
+        engine = self._engine.execution_options(**{_WRITES: True})
+        with self._translated(), alone, engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def locking(self, number: int) -> Iterator[None]:
+        """Holds a lock of the whole database, among all processes, until the block ends."""
+        # Threads that wait for it must not hold all connections, of which its holder needs another one.
+        with self._alone(self._holder):
+            if self.path is not None:
+                with file_lock(self.path.with_name(f"{self.path.name}.lock{number}"), self._wait):
+                    yield
+                return
+            with self._translated(), self._engine.connect() as connection:
+                # AUTOCOMMIT: the lock belongs to the connection, and no transaction is open for so long.
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.execute(sa.select(sa.func.pg_advisory_lock(_LOCKS + number)))
+                try:
+                    yield
+                finally:
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCKS + number)))
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def _alone(self, lock: threading.Lock) -> Iterator[None]:
+        if not lock.acquire(timeout=self._wait):
+            raise UnavailableError(
+                f"{self.name}: other threads have been writing for {self._wait:g} s. Remedy: try again later."
+            )
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Errors of the database as `StoreError`; without their cause, which may tell the password."""
+        try:
+            yield
+        except exc.TimeoutError:
+            raise UnavailableError(
+                f"{self.name}: no connection became free within {self._wait:g} s. Remedy: try again later, or allow "
+                "more `connections`."
+            ) from None
+        except (exc.OperationalError, exc.InterfaceError) as error:
+            raise UnavailableError(
+                f"{self.name}: {self._reason(error)}. Remedy: check that the database runs, that its disk has space "
+                "and who may use it; then try again."
+            ) from None
+        except exc.DBAPIError as error:
+            raise StoreError(
+                f"{self.name}: {self._reason(error)}. Remedy: run `python -m serving.service.store check`."
+            ) from None
+
+    def _reason(self, error: exc.DBAPIError) -> str:
+        text = " ".join(str(error.orig).split()).rstrip(".")
+        return text.replace(self._password, "***") if self._password else text
+
+    def _prepare_sqlite(self, connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None  # the driver begins no transactions of its own
+        connection.execute(f"PRAGMA busy_timeout = {int(self._wait * 1000)}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # With NORMAL a power failure takes the last transactions, which were acknowledged.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -32000")
+        # What is erased must not remain in free pages of the file.
+        connection.execute("PRAGMA secure_delete = ON")
+
+    def _prepare_postgresql(self, connection: Any, record: object) -> None:  # noqa: ANN401  the driver is optional
+        settings = {
+            "lock_timeout": f"{int(self._wait * 1000)}ms",
+            "idle_in_transaction_session_timeout": f"{_IDLE_SECONDS}s",
+        }
+        with connection.cursor() as cursor:
+            for name, value in settings.items():
+                cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+            # A server that is told not to wait for its disk would acknowledge what it may lose.
+            cursor.execute(
+                "SELECT set_config('synchronous_commit', 'on', false) "
+                "WHERE current_setting('synchronous_commit') = 'off'"
+            )
+        connection.commit()
+
+
+# So that it is no lock of another application in the same database.
+_LOCKS = 0x42616265_00000000
+
+
+def _parse(url: str) -> sa.URL:
+    try:
+        parsed = sa.make_url(url)
+    except (exc.ArgumentError, ValueError):
+        raise InvalidError(f"The store's address is not a URL. Remedy: write it like {_EXAMPLES}.") from None
+    shown = parsed.render_as_string(hide_password=True)
+    if parsed.drivername == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return parsed
+    if parsed.drivername == "postgresql" and parsed.database:
+        try:
+            import psycopg  # noqa: F401
+        except ImportError:
+            raise InvalidError(f"{shown} needs psycopg. Remedy: pip install 'babelrec[postgresql]'.") from None
+        return parsed.set(drivername="postgresql+psycopg")
+    raise InvalidError(f"{shown} is no address of a store. Remedy: write it like {_EXAMPLES}.")
+
+
+def _create(path: Path) -> None:
+    """The file, which only its owner may read: it is about people."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise UnavailableError(
+            f"{path}: {error.strerror}. Remedy: give the path of a file in a folder that exists and that the service "
+            "may write."
+        ) from None
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A transaction that reads first could no longer write when another one has written meanwhile.
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

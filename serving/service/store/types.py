@@ -1,0 +1,130 @@
+"""What the store answers with, besides the types of the service."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from serving.service.types import Item
+
+COUNTED_EVENTS = frozenset(
+    {"view", "click", "play", "complete", "rating", "like", "bookmark", "share", "add_to_cart", "purchase"}
+)
+"""Events that make an item popular; being shown, skipped or hidden does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """How a store is used.
+
+    Attributes:
+        popularity_days: Days that count for popular items.
+        counted_events: Kinds of events that count.
+        wait_seconds: How long a call waits for another writer or for a connection.
+        connections: Most that this process has open at a time.
+    """
+
+    popularity_days: int = 30
+    counted_events: frozenset[str] = COUNTED_EVENTS
+    wait_seconds: float = 30.0
+    connections: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemChange:
+    """An item that was put, patched or deleted.
+
+    Attributes:
+        item_id: Its id.
+        revision: Grows with each change of the item, also across a deletion.
+        item: As it is now; None: deleted.
+    """
+
+    item_id: str
+    revision: int
+    item: Item | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A key of the service's interface, without the key.
+
+    Attributes:
+        name: Whose it is.
+        role: What it may do.
+        hash: Of the secret, as the caller made it.
+        created: Unix seconds.
+        revoked: Unix seconds; None: it is valid.
+    """
+
+    name: str
+    role: str
+    hash: str
+    created: int
+    revoked: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """Something that an administrator did."""
+
+    timestamp: int
+    actor: str
+    action: str
+    target: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentedDay:
+    """What became of one day's events.
+
+    Attributes:
+        day: UTC, ``2026-11-29``.
+        moved: Events that left the table.
+        known: Of these, events that the files held already: a stopped run had written them, or they came again later.
+        interactions: Rows of the file of events with an item.
+        other_events: Rows of the file of events without one.
+    """
+
+    day: str
+    moved: int
+    known: int
+    interactions: int
+    other_events: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentReport:
+    """What `Store.segment_events` did.
+
+    Attributes:
+        days: Oldest first.
+        before, after: Events in the table before and after.
+        appended: Events that arrived meanwhile: ``before + appended - moved == after`` was checked.
+    """
+
+    days: Sequence[SegmentedDay] = ()
+    before: int
+    after: int
+    appended: int
+
+    @property
+    def moved(self) -> int:
+        """Events that left the table."""
+        return sum(day.moved for day in self.days)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """The state of a store.
+
+    Attributes:
+        database: ``sqlite`` or ``postgresql``.
+        revision: Of the schema.
+        problems: Sentences with their remedies; empty: all is well.
+        rows: Rows by table.
+    """
+
+    database: str
+    revision: str
+    problems: Sequence[str] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,117 @@
+"""Profiles, and a person's right to see and to erase what is kept."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from serving.service.store import limits, marks, people, schema, segment_files
+from serving.service.store.events import event_of
+from serving.service.store.part import Part
+from serving.service.store.segments import SEGMENTS_LOCK, segment_paths
+from serving.service.store.statements import upsert
+from serving.service.types import User
+
+_users, _deleted = schema.users.c, schema.deleted_users.c
+
+
+class Users(Part):
+    """Profiles of users."""
+
+    def put_user(self, user: User) -> None:
+        """Inserts a profile or replaces it whole."""
+        body = limits.check_user(user)
+        with self._database.writing() as connection:
+            upsert(connection, schema.users, [{"user_id": user.user_id, "body": body}], ["body"])
+
+    def user(self, user_id: str) -> User | None:
+        """A profile; None if there is none."""
+        limits.check_id("user_id", user_id)
+        with self._database.reading() as connection:
+            body = _profile(connection, user_id)
+        return None if body is None else msgspec.json.decode(body, type=User)
+
+    def delete_user(self, user_id: str) -> bool:
+        """Erases a person: profile, events, session links and recommendations, also from files of moved events.
+
+        Anonymous events of sessions in which the person was seen are erased too. What remains is a SHA-256 of the id,
+        by which the other replicas forget the person (`users_deleted_after`). Counts of popular items stay.
+
+        Returns:
+            Whether anything was kept about the person.
+
+        Raises:
+            SegmentError: a file of moved events is out of reach; nothing is deleted from the database.
+        """
+        limits.check_id("user_id", user_id)
+        # No event may move to a file that has been searched already.
+        with self._database.locking(SEGMENTS_LOCK):
+            with self._database.reading() as connection:
+                paths = segment_paths(connection)
+                sessions, ids = _of_files(connection, user_id, paths)
+            # Files first: whoever is stopped in between has no answer yet, and asks again.
+            removed = sum(segment_files.without_people(path, ids, segment_files.temporary_of(path)) for path in paths)
+            with self._database.writing() as connection:
+                stamp = marks.stamp(self._database, connection)
+                sessions = sorted({*sessions, *people.sessions_of(connection, user_id)})
+                for table in (schema.events, schema.recommendations):
+                    for condition in people.rows_about(table.c, user_id, sessions):
+                        removed += connection.execute(sa.delete(table).where(condition)).rowcount
+                for table in (schema.sessions, schema.users):
+                    removed += connection.execute(sa.delete(table).where(table.c.user_id == user_id)).rowcount
+                digest = hashlib.sha256(user_id.encode()).hexdigest()
+                row = {"number": stamp.number(0), "xid": stamp.xid, "digest": digest}
+                connection.execute(sa.insert(schema.deleted_users), row)
+        return removed > 0
+
+    def users_deleted_after(self, mark: str, limit: int = 1000) -> tuple[list[str], str]:
+        """SHA-256 (hexadecimal, of the id in UTF-8) of deleted users, and the mark to go on from."""
+        limits.check_limit(limit)
+        rows, mark = marks.rows_after(self._database, schema.deleted_users, mark, limit)
+        return [row.digest for row in rows], mark
+
+    def export_user(self, user_id: str) -> dict[str, object]:
+        """All that is kept about a person, ready for JSON: also what is in files of moved events."""
+        limits.check_id("user_id", user_id)
+        # A file must not appear between reading the table and the files.
+        with self._database.locking(SEGMENTS_LOCK), self._database.reading() as connection:
+            paths = segment_paths(connection)
+            sessions, ids = _of_files(connection, user_id, paths)
+            body = _profile(connection, user_id)
+            events, shown = (
+                [
+                    row
+                    for condition in people.rows_about(table.c, user_id, sessions)
+                    for row in connection.execute(sa.select(table).where(condition))
+                ]
+                for table in (schema.events, schema.recommendations)
+            )
+            moved = [row for path in paths for row in segment_files.rows_of_people(path, ids)]
+        # A run that was killed leaves events both in the table and in a file.
+        stored = {row.event_id for row in events}
+        return {
+            "user_id": user_id,
+            "profile": None if body is None else msgspec.json.decode(body),
+            "sessions": sessions,
+            "events": sorted(
+                (msgspec.to_builtins(event_of(row)) for row in events), key=lambda each: each["timestamp"]
+            ),
+            "moved_events": [row for row in moved if row["event_id"] not in stored],
+            "recommendations": [msgspec.json.decode(row.body) for row in shown],
+        }
+
+
+def _profile(connection: sa.Connection, user_id: str) -> str | None:
+    return connection.execute(sa.select(_users.body).where(_users.user_id == user_id)).scalar_one_or_none()
+
+
+def _of_files(connection: sa.Connection, user_id: str, paths: list[Path]) -> tuple[list[str], list[str]]:
+    """The person's sessions, and the user ids that stand for the person in files."""
+    sessions = people.sessions_of(connection, user_id)
+    for path in paths:
+        rows: list[dict[str, Any]] = segment_files.rows_of_people(path, [user_id])
+        seen = {row["session_id"] for row in rows if "session_id" in row}
+        sessions |= people.without_others(connection, user_id, sorted(seen))
+    return sorted(sessions), [user_id, *(f"{limits.ANONYMOUS}{session}" for session in sorted(sessions))]

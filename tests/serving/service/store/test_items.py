@@ -1,0 +1,177 @@
+"""Items, their vectors, and what is popular among them."""
+
+import pytest
+
+from serving.service.store import InvalidError, NotFoundError, Store, StoreSettings, open_store
+from serving.service.types import Item
+from tests.serving.service.store.samples import DAY, IDS, NOON, event, item
+
+_FULL = Item(
+    item_id="1003",
+    language="ja",
+    title="南部鉄器の急須",
+    description="鋳鉄 \0 と \u2028 も",
+    categories=["台所"],
+    numbers={"price": 24.5, "year": 2020},
+    embeddings={"image": [0.25, -1.0]},
+    attributes={"seller": "南部", "stock": 3, "new": True, "weight": 1.5},
+    available=False,
+    valid_from=NOON,
+    valid_until=NOON + DAY,
+)
+
+
+def test_an_item_comes_back_as_it_was(store: Store) -> None:
+    items = [_FULL, *(item(each, title=each) for each in IDS)]
+    assert store.put_items(items) == {each.item_id: 1 for each in items}
+    assert store.items([each.item_id for each in items] + ["unknown"]) == {each.item_id: each for each in items}
+    assert store.count_items() == len(items)
+    batches = list(store.all_items(4))
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    found = [change for batch in batches for change in batch]
+    # By code points in both databases.
+    assert [change.item_id for change in found] == sorted(each.item_id for each in items)
+    assert {change.item_id: change.item for change in found} == {each.item_id: each for each in items}
+
+
+def test_a_revision_grows_with_each_change(store: Store) -> None:
+    assert store.put_items([item("1"), item("1", title="b")]) == {"1": 1}
+    assert store.items(["1"])["1"].title == "b"
+    assert store.put_items([item("1", title="c"), item("2")]) == {"1": 2, "2": 1}
+    # The nightly import changes nothing that is the same, whatever the order of its keys.
+    numbered = item("2", numbers={"a": 1, "b": 2})
+    assert store.put_items([numbered]) == {"2": 2}
+    assert store.put_items([item("2", numbers={"b": 2, "a": 1})]) == {}
+    assert store.delete_items(["1", "unknown", "1"]) == [True, False, True]
+    assert store.delete_items(["1"]) == [False]
+    assert store.items(["1"]) == {}
+    assert store.put_items([item("1", title="c")]) == {"1": 4}
+    assert store.put_items([]) == {}
+
+
+def test_a_patch_changes_what_it_names(store: Store) -> None:
+    store.put_items([_FULL])
+    change = store.patch_item("1003", {"available": True, "numbers": {"price": 19.0}, "attributes": {"new": None}})
+    assert change.revision == 2
+    assert change.item == store.items(["1003"])["1003"]
+    assert change.item is not None
+    assert change.item.available
+    assert change.item.numbers == {"price": 19.0, "year": 2020}
+    assert change.item.attributes == {"seller": "南部", "stock": 3, "weight": 1.5}
+    assert (change.item.title, change.item.valid_until) == (_FULL.title, _FULL.valid_until)
+    assert store.patch_item("1003", {"valid_until": None, "categories": ()}).revision == 3
+    assert store.patch_item("1003", {"available": True}).revision == 3
+    for changes, message in (
+        ({"colour": "red"}, "no field of an item"),
+        ({"item_id": "2"}, "no field of an item"),
+        ({"title": 3}, "do not fit"),
+        ({"numbers": {"price": "much"}}, "do not fit"),
+        ({"numbers": {"price": float("nan")}}, "finite"),
+        ({"title": None}, "do not fit"),
+        ({"language": ""}, "`language` is empty"),
+    ):
+        with pytest.raises(InvalidError, match=message):
+            store.patch_item("1003", changes)
+    store.delete_items(["1003"])
+    for unknown in ("1003", "1004"):
+        with pytest.raises(NotFoundError, match="no such item"):
+            store.patch_item(unknown, {"title": "x"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (item(""), "`item_id` is empty"),
+        (item("x" * 513), "513 bytes"),
+        (item("1", numbers={"price": float("inf")}), "finite"),
+        (item("1", embeddings={"image": [float("nan")]}), "finite"),
+        (item("1", attributes={"a": ["b"]}), "has a list"),
+        (item("1", title="x" * 1_048_577), "at most 1,048,576"),
+        (item("1", title="\udc00"), "JSON"),
+        (item("1", valid_from=-5), "unix seconds"),
+    ],
+)
+def test_a_malformed_item_is_refused(store: Store, wrong: Item, message: str) -> None:
+    with pytest.raises(InvalidError, match=f"place 1: .*{message}"):
+        store.put_items([item("good"), wrong])
+    assert store.count_items() == 0
+
+
+def test_a_call_s_items_are_bounded_together(store: Store) -> None:
+    with pytest.raises(InvalidError, match=r"67,108,864 bytes.*in parts"):
+        store.put_items([item(str(number), title="x" * 1_000_000) for number in range(68)])
+
+
+def test_vectors_are_kept_by_version(store: Store) -> None:
+    vectors = {each: (number + 1, bytes([number, 0, 255])) for number, each in enumerate(IDS)}
+    store.put_vectors("v1", vectors)
+    store.put_vectors("v2", {"大輔": (1, b"")})
+    found = list(store.vectors("v1", batch=4))
+    assert {name: (revision, vector) for name, revision, vector in found} == vectors
+    # What was encoded from an older text does not replace what is newer.
+    store.put_vectors("v1", {IDS[0]: (2, b"newer")})
+    store.put_vectors("v1", {IDS[0]: (1, b"older")})
+    assert (IDS[0], 2, b"newer") in list(store.vectors("v1"))
+    store.put_items([item(IDS[1])])
+    store.delete_items([IDS[1]])
+    assert len(list(store.vectors("v1"))) == len(IDS) - 1
+    assert store.drop_vectors(["v2", "v3"]) == len(IDS) - 1
+    assert list(store.vectors("v1")) == []
+    assert list(store.vectors("v2")) == [("大輔", 1, b"")]
+    assert store.drop_vectors([]) == 1
+    with pytest.raises(InvalidError, match="65,537 bytes"):
+        store.put_vectors("v1", {"a": (1, bytes(65_537))})
+    store.put_vectors("v1", {})
+
+
+def test_popular_items_have_the_most_events(store: Store) -> None:
+    def clicks(item_id: str, count: int, language: str, days_ago: int = 0, event_kind: str = "click") -> None:
+        store.append_events(
+            [
+                event(
+                    f"{item_id} {language} {days_ago} {event_kind} {number}",
+                    item_id=item_id,
+                    language=language,
+                    timestamp=NOON - days_ago * DAY,
+                    event=event_kind,
+                )
+                for number in range(count)
+            ]
+        )
+
+    names = ["gone", "hidden", "茶", "coffee", "old", "later", "over", "陶", "skipped"]
+    store.put_items([item(name) for name in names])
+    store.put_items(
+        [item("hidden", available=False), item("later", valid_from=NOON + 1), item("over", valid_until=NOON)]
+    )
+    for name in ("gone", "hidden", "later", "over", "unknown"):
+        clicks(name, 9, "zh")
+    store.delete_items(["gone"])
+    clicks("茶", 2, "zh")
+    clicks("茶", 2, "zh", days_ago=29)
+    clicks("陶", 3, "zh", days_ago=1)
+    clicks("old", 8, "zh", days_ago=30)
+    clicks("old", 8, "zh", days_ago=-1)
+    clicks("coffee", 6, "en")
+    clicks("coffee", 1, "zh")
+    clicks("skipped", 9, "zh", event_kind="skip")
+    for language, expected in (
+        ("zh", ["茶", "陶", "coffee"]),
+        ("en", ["coffee", "茶", "陶"]),
+        ("", ["coffee", "茶", "陶"]),
+        ("ko", ["coffee", "茶", "陶"]),
+    ):
+        assert store.popular_items(language, now=NOON) == expected
+        assert store.popular_items(language, 2, now=NOON) == expected[:2]
+    # Sent again, they don't count.
+    clicks("陶", 3, "zh", days_ago=1)
+    clicks("陶", 3, "zh", days_ago=1)
+    assert store.popular_items("zh", 1, now=NOON) == ["茶"]
+
+
+def test_what_counts_can_be_chosen(url: str) -> None:
+    with open_store(url, settings=StoreSettings(popularity_days=1, counted_events=frozenset({"purchase"}))) as store:
+        store.put_items([item("a"), item("b")])
+        store.append_events([event("1", item_id="a"), event("2", item_id="b", event="purchase")])
+        store.append_events([event("3", item_id="a", event="purchase", timestamp=NOON - DAY)])
+        assert store.popular_items("", now=NOON) == ["b"]
