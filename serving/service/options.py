@@ -14,6 +14,11 @@ STORE_VARIABLE: Final = "BABELREC_STORE"
 SECRET_VARIABLE: Final = "BABELREC_TOKEN_SECRET"
 
 
+def store_of_environment() -> str:
+    """The store's address, if no argument has it."""
+    return os.environ.get(STORE_VARIABLE, "")
+
+
 def _texts(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
@@ -31,7 +36,7 @@ class ServiceOptions:
     """How the service runs; each field is an argument of ``python -m serving.service``."""
 
     store: str = argument(
-        "--store", metavar="URL", default=os.environ.get(STORE_VARIABLE, ""),
+        "--store", metavar="URL", default=store_of_environment(),
         help=f"sqlite:////path/file.db or postgresql://...; better in ${STORE_VARIABLE}, since it may have a password",
     )
     host: str = argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from serving.service import errors
 from serving.service.rules import RulesError
-from serving.service.store import ConflictError, InvalidError, NotFoundError, StoreError, UnavailableError
+from serving.service.store import ConflictError, InvalidError, NotFoundError, SegmentError, StoreError, UnavailableError
 
 MEDIA_TYPE: Final = "application/problem+json"
 _MOST_MISTAKES: Final = 20
@@ -26,6 +26,7 @@ _STATUS: Final[tuple[tuple[type[Exception], HTTPStatus], ...]] = (
     (NotFoundError, HTTPStatus.NOT_FOUND),
     (ConflictError, HTTPStatus.CONFLICT),
     (UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (SegmentError, HTTPStatus.SERVICE_UNAVAILABLE),
     (RulesError, HTTPStatus.UNPROCESSABLE_ENTITY),
 )
 

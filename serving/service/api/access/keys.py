@@ -76,7 +76,8 @@ class KeyRing:
         with self._lock:
             if time.monotonic() - self._read < age:
                 return False
-            valid = [key for key in self._store.keys() if key.revoked is None and key.role in ROLES]
+            stored = self._store.keys()
+            valid = [key for key in stored if key.revoked is None and key.role in ROLES]
             by_start: dict[str, list[Key]] = {}
             for key in valid:
                 by_start.setdefault(key.hash[:8], []).append(key)

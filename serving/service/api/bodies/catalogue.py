@@ -12,8 +12,8 @@ from serving.service.types import Item
 
 _MOST = 1_000
 _Number = Annotated[float, Field(strict=False)]
-_Name = Annotated[str, Field(min_length=1, max_length=256)]
-_Scalar = str | bool | int | float
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Scalar = str | bool | int | float
 _EXAMPLE: dict[str, Any] = {
     "language": "ja",
     "title": "南部鉄器の急須",
@@ -33,9 +33,9 @@ class ItemForm(Form):
     title: str = Field("", description="In the item's language.")
     description: str = Field("", description="In the item's language.")
     categories: list[str] = Field([], description="Its labels.")
-    numbers: dict[_Name, _Number] = Field({}, description="Numeric columns by name.")
-    embeddings: dict[_Name, list[_Number]] = Field({}, description="Embedding columns by name.")
-    attributes: dict[_Name, _Scalar] = Field({}, description="Columns that only rules read, such as a seller.")
+    numbers: dict[Name, _Number] = Field({}, description="Numeric columns by name.")
+    embeddings: dict[Name, list[_Number]] = Field({}, description="Embedding columns by name.")
+    attributes: dict[Name, Scalar] = Field({}, description="Columns that only rules read, such as a seller.")
     available: bool = Field(True, description="False: in no answer, for instance sold out.")
     valid_from: int | None = Field(None, description="Unix seconds from which it may be in an answer.")
     valid_until: int | None = Field(None, description="Unix seconds before which it may be in an answer.")

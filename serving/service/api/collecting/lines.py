@@ -9,7 +9,6 @@ from serving.service.api.problems import ProblemError
 
 MOST_LINES: Final = 1_000
 NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
-_DEEPEST: Final = "Remedy: send JSON in UTF-8."
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -28,8 +27,13 @@ _envelope: Final = msgspec.json.Decoder(Envelope)
 _lines: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def open_envelope(body: bytes, content_type: str) -> tuple[bytes, str]:
+def open_envelope(body: bytes, content_type: str, *, lone_line: bool = False) -> tuple[bytes, str]:
     """The lines of a body as a JSON array, and the token beside them.
+
+    Args:
+        body: Of the request.
+        content_type: Its header.
+        lone_line: Whether an object without `events` is a line itself.
 
     Raises:
         ProblemError: it is not JSON.
@@ -43,6 +47,8 @@ def open_envelope(body: bytes, content_type: str) -> tuple[bytes, str]:
     try:
         envelope = _envelope.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        if lone_line and start == b"{" and isinstance(error, msgspec.ValidationError):
+            return b"[" + body + b"]", ""
         raise malformed(error) from None
     return bytes(envelope.events), envelope.token
 

@@ -73,7 +73,7 @@ class EventWriter:
             # One request may always wait, however large.
             if self._queued and self._queued + len(events) > self._most_queued:
                 raise UnavailableError(
-                    f"{self._queued:,} events wait to be written. Remedy: send these again later; none of them was kept."
+                    f"{self._queued:,} events wait to be written. Remedy: send these again later: none was kept."
                 )
             self._parts.append(_Part(events, answer, loop))
             self._queued += len(events)

@@ -22,6 +22,7 @@ class Bounds:
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -28,6 +28,7 @@ class Gate:
         self._context = context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles a request."""
         if scope["type"] == "http":
             # Ids may contain slashes: routes match the path as it was sent, and decode its parts (`path_id`).
             scope["path"] = scope.get("raw_path", b"").decode("latin-1") or scope["path"]

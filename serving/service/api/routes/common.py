@@ -31,6 +31,7 @@ class Requires:
         self._permission = permission
 
     async def __call__(self, request: Request) -> Principal:
+        """Who asks."""
         principal = principal_of(request)
         principal.require(self._permission)
         return principal
