@@ -31,8 +31,10 @@ _STATUS: Final[tuple[tuple[type[Exception], HTTPStatus], ...]] = (
 )
 
 
-class ProblemError(Exception):
+class ProblemError(HTTPException):
     """An answer that is an error.
+
+    Of this base, so that it passes through FastAPI's reading of bodies.
 
     Attributes:
         status: Of HTTP.
@@ -41,10 +43,8 @@ class ProblemError(Exception):
     """
 
     def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
+        super().__init__(status, detail, dict(headers or {}))
         self.status = status
-        self.detail = detail
-        self.headers = dict(headers or {})
 
 
 def problem_response(

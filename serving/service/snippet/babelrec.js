@@ -1,9 +1,9 @@
 // Babelrec: sends what visitors see and click, if they consent. Stores nothing.
-//   babelrec.init({url: "https://recommend.example", token: "...", consent: true});
+//   babelrec.init({url: "https://...", token: "...", consent: true});
 //   <a data-babelrec-item="1003" data-babelrec-recommendation="..." data-babelrec-position="2">
 (() => {
   "use strict";
-  const SELECTOR = "[data-babelrec-item]", MOST = 50, watched = new WeakSet();
+  const ITEM = "[data-babelrec-item]", MOST = 50, watched = new WeakSet();
   let options = {}, queue = [], timer = 0, observer;
 
   const id = () =>
@@ -23,19 +23,15 @@
 
   function track(event, fields) {
     if (!options.consent) return;
-    const line = { event_id: id(), event, timestamp: Math.floor(Date.now() / 1000) };
-    if (options.session) line.session_id = options.session;
-    queue.push(Object.assign(line, fields));
+    const timestamp = Math.floor(Date.now() / 1000);
+    queue.push({ event_id: id(), event, timestamp, session_id: options.session, ...fields });
     if (queue.length >= MOST) flush();
     else timer = timer || setTimeout(flush, 3000);
   }
 
   function send(event, { dataset }) {
-    const recommendation_id = dataset.babelrecRecommendation;
-    const fields = { item_id: dataset.babelrecItem };
-    if (recommendation_id) fields.recommendation_id = recommendation_id;
-    if (dataset.babelrecPosition) fields.position = Number(dataset.babelrecPosition);
-    track(event, fields);
+    const { babelrecItem: item_id, babelrecRecommendation: recommendation_id, babelrecPosition: position } = dataset;
+    track(event, { item_id, recommendation_id, position: position && Number(position) });
   }
 
   // In a list an item is only shown; on its own page it is viewed.
@@ -48,7 +44,7 @@
   }
 
   function watch() {
-    for (const element of document.querySelectorAll(SELECTOR))
+    for (const element of document.querySelectorAll(ITEM))
       if (!watched.has(element)) watched.add(element), observer.observe(element);
   }
 
@@ -60,7 +56,7 @@
       watch();
       new MutationObserver(watch).observe(document, { childList: true, subtree: true });
       document.addEventListener("click", ({ target }) => {
-        const element = target.closest(SELECTOR);
+        const element = target.closest(ITEM);
         if (element) send("click", element);
       }, true);
       document.addEventListener("visibilitychange", () => document.hidden && flush());

@@ -11,7 +11,7 @@ from serving.service.errors import InvalidRequestError
 from serving.service.types import Item
 
 _MOST = 1_000
-_Number = Annotated[float, Field(strict=False)]
+_Number = float
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Scalar = str | bool | int | float
 _EXAMPLE: dict[str, Any] = {

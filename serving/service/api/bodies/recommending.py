@@ -40,7 +40,7 @@ class FilterForm(Form):
     include_seen: bool = Field(False, description="Whether items of the history may appear.")
     placement: OptionalId = Field("", description="Where in the application.", examples=["home"])
     timestamp: int | None = Field(None, ge=0, le=253_402_300_799, description="Unix seconds to recommend for.")
-    diversity: float = Field(0.0, ge=0.0, le=1.0, strict=False, description="Strength of diversity re-ranking.")
+    diversity: float = Field(0.0, ge=0.0, le=1.0, description="Strength of diversity re-ranking.")
 
 
 class RecommendationForm(FilterForm):

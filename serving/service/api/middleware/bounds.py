@@ -11,6 +11,8 @@ from serving.service.api.problems import ProblemError, instance_of, problem_resp
 
 # As much as a browser's sendBeacon takes.
 _BODY_WITHOUT_HEADER: Final = 65_536
+# The rest of the body is not read.
+_CLOSE: Final = {"Connection": "close"}
 
 
 class Bounds:
@@ -50,9 +52,8 @@ class Bounds:
 
         async def answer(status: HTTPStatus, detail: str) -> None:
             if not began:
-                # The rest of the body is not read.
                 instance = instance_of(scope["state"]["request_id"])
-                await problem_response(status, detail, instance, {"Connection": "close"})(scope, receive, send)
+                await problem_response(status, detail, instance, _CLOSE)(scope, receive, send)
 
         try:
             if declared.isdecimal() and int(declared[:20]) > most:
@@ -72,5 +73,5 @@ class Bounds:
 
 def _too_large(most: int) -> ProblemError:
     return ProblemError(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body has more than {most:,} bytes. Remedy: send it in parts."
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body has more than {most:,} bytes. Remedy: send it in parts.", _CLOSE
     )
