@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from serving.service.types import Event
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecommendationRequest:
@@ -136,6 +138,13 @@ class Recommender(Protocol):
 
     async def rank(self, request: RecommendationRequest, item_ids: Sequence[str]) -> Sequence[ScoredItem]:
         """Scores of given items, in their order."""
+        ...
+
+    def heard(self, events: Sequence[Event]) -> None:
+        """Lets new events count at once; called in the event loop when they are durable, before they are acknowledged.
+
+        Each event comes once to the replica that stored it; other replicas read the store's feed.
+        """
         ...
 
     @property

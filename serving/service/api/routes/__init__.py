@@ -1,0 +1,14 @@
+"""What each address does."""
+
+from serving.service.api.routes import catalogue, collecting, governing, operations, pages, people, recommending, ubi
+
+ROUTERS = (
+    recommending.router,
+    collecting.router,
+    ubi.router,
+    catalogue.router,
+    people.router,
+    governing.router,
+    operations.router,
+    pages.router,
+)

@@ -1,0 +1,92 @@
+"""Items."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from serving.service.api.access.principals import Permission, Principal
+from serving.service.api.bodies.answers import form_of
+from serving.service.api.bodies.catalogue import (
+    IdentifiedItemForm,
+    ItemForm,
+    ItemIdsForm,
+    ItemsForm,
+    changes_of,
+    item_of,
+)
+from serving.service.api.context import context_of
+from serving.service.api.identifiers import ItemIdPath, path_id
+from serving.service.api.routes.common import Requires, answer, audit
+from serving.service.errors import UnknownError
+from serving.service.store import ItemChange
+
+router = APIRouter(prefix="/v1/items", tags=["Items"])
+_Manager = Annotated[Principal, Depends(Requires(Permission.MANAGE))]
+_Reader = Annotated[Principal, Depends(Requires(Permission.READ))]
+_PATCH: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"type": "object"}, "example": {"available": False}}},
+    }
+}
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+@router.put("")
+def put_items(form: ItemsForm, manager: _Manager, request: Request) -> Response:
+    """Inserts up to 1,000 items or replaces them whole; answers the revisions of those that differ from before."""
+    revisions = context_of(request).store.put_items([item_of(each, each.item_id) for each in form.items])
+    audit(request, manager, "put items", f"{len(form.items)} items", f"{len(revisions)} changed")
+    return answer({"revisions": revisions})
+
+
+@router.delete("")
+def delete_items(form: ItemIdsForm, manager: _Manager, request: Request) -> Response:
+    """Deletes up to 1,000 items; answers which there were."""
+    there = context_of(request).store.delete_items(form.item_ids)
+    audit(request, manager, "delete items", f"{len(form.item_ids)} items", f"{sum(there)} deleted")
+    return answer({"deleted": dict(zip(form.item_ids, there, strict=True))})
+
+
+@router.get("/{item_id}", response_model=IdentifiedItemForm)
+def get_item(item_id: ItemIdPath, reader: _Reader, request: Request) -> Response:
+    """An item as it is now."""
+    found = path_id("item_id", item_id)
+    item = context_of(request).store.items([found]).get(found)
+    if item is None:
+        raise UnknownError("There is no such item. Remedy: put it first.")
+    return answer(item)
+
+
+@router.put("/{item_id}")
+def put_item(item_id: ItemIdPath, form: ItemForm, manager: _Manager, request: Request) -> Response:
+    """Inserts an item or replaces it whole; answers its revision if it differs from before."""
+    item = item_of(form, path_id("item_id", item_id))
+    revisions = context_of(request).store.put_items([item])
+    audit(request, manager, "put item", item.item_id)
+    return answer({"revisions": revisions})
+
+
+@router.patch("/{item_id}", response_model=form_of(ItemChange), openapi_extra=_PATCH)
+def patch_item(
+    item_id: ItemIdPath, manager: _Manager, request: Request, body: Annotated[bytes, Depends(_body)]
+) -> Response:
+    """Changes some fields of an item. `numbers`, `embeddings` and `attributes` are merged; null removes a key."""
+    found = path_id("item_id", item_id)
+    changes = changes_of(body)
+    change = context_of(request).store.patch_item(found, changes)
+    audit(request, manager, "patch item", found, ", ".join(sorted(changes))[:500])
+    return answer(change)
+
+
+@router.delete("/{item_id}")
+def delete_item(item_id: ItemIdPath, manager: _Manager, request: Request) -> Response:
+    """Deletes an item."""
+    found = path_id("item_id", item_id)
+    if not context_of(request).store.delete_items([found])[0]:
+        raise UnknownError("There is no such item. Remedy: nothing needs to be deleted.")
+    audit(request, manager, "delete item", found)
+    return answer({"deleted": {found: True}})

@@ -1,0 +1,90 @@
+"""Business rules and the log of what administrators did."""
+
+from collections.abc import Collection
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from serving.service.api.access.principals import Permission, Principal
+from serving.service.api.bodies.answers import form_of
+from serving.service.api.context import context_of
+from serving.service.api.problems import ProblemError
+from serving.service.api.routes.common import Requires, answer, audit
+from serving.service.rules import Rules, columns_of, lint, parse_rules
+from serving.service.store import AuditEntry, Store
+
+router = APIRouter(prefix="/v1", tags=["Rules and log"])
+_YAML: Final = "application/yaml"
+_Reader = Annotated[Principal, Depends(Requires(Permission.READ))]
+_EXAMPLE: Final = "rules:\n  - name: our own first\n    kind: boost\n    where: {seller: {equals: 岩手商店}}\n    multiply: 1.2\n"
+_BODY: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {_YAML: {"schema": {"type": "string"}, "example": _EXAMPLE}}}
+}
+# A misspelt column is looked for among so many items.
+_MOST_ITEMS: Final = 100_000
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+@router.get("/rules", responses={200: {"content": {_YAML: {"example": _EXAMPLE}}}})
+def get_rules(reader: _Reader, request: Request) -> Response:
+    """The rules in YAML; `ETag` is their revision."""
+    text, revision = context_of(request).store.rules()
+    return Response(text, media_type=_YAML, headers={"ETag": f'"{revision}"'})
+
+
+@router.put("/rules", openapi_extra=_BODY)
+def put_rules(
+    manager: Annotated[Principal, Depends(Requires(Permission.MANAGE))],
+    request: Request,
+    body: Annotated[bytes, Depends(_body)],
+) -> Response:
+    """Replaces the rules; answers their revision, and warnings about rules that do nothing.
+
+    With the header `If-Match` only if it names the current revision.
+    """
+    context = context_of(request)
+    if context.options.rules is not None:
+        raise ProblemError(
+            HTTPStatus.CONFLICT, "The rules are those of a file. Remedy: change it, or leave --rules out."
+        )
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "The body is not UTF-8. Remedy: send YAML in UTF-8.") from None
+    rules = parse_rules(text)
+    expected = request.headers.get("if-match")
+    current = context.store.rules()[1]
+    if expected is not None and expected.strip('"') != str(current):
+        raise ProblemError(
+            HTTPStatus.PRECONDITION_FAILED,
+            f"The rules have the revision {current} by now. Remedy: read them, and change those.",
+        )
+    warnings = lint(rules, _columns(rules, context.store))
+    revision = context.store.put_rules(text, manager.key)
+    audit(request, manager, "put rules", f"revision {revision}")
+    return answer({"revision": revision, "warnings": warnings})
+
+
+@router.get("/audit", response_model=list[form_of(AuditEntry)])  # type: ignore[misc]
+def audit_log(
+    reader: _Reader, request: Request, limit: Annotated[int, Query(ge=1, le=1_000, description="Entries.")] = 100
+) -> Response:
+    """What administrators did, the newest first; users are named by the SHA-256 of their ids."""
+    return answer(context_of(request).store.audit_log(limit))
+
+
+def _columns(rules: Rules, store: Store) -> Collection[str]:
+    """Those of the columns that rules read which items have."""
+    wanted = {column for rule in rules.rules for column in rule.columns()}
+    found: set[str] = set()
+    seen = 0
+    for batch in store.all_items():
+        found |= columns_of(change.item for change in batch if change.item is not None)
+        seen += len(batch)
+        if wanted <= found or seen >= _MOST_ITEMS:
+            break
+    return found

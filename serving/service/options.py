@@ -1,0 +1,108 @@
+"""Options of the recommendation service."""
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from serving.arguments import add_arguments, argument, options_of
+
+STORE_VARIABLE: Final = "BABELREC_STORE"
+SECRET_VARIABLE: Final = "BABELREC_TOKEN_SECRET"
+
+
+def store_of_environment() -> str:
+    """The store's address, if no argument has it."""
+    return os.environ.get(STORE_VARIABLE, "")
+
+
+def _texts(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _positive(value: str) -> int:
+    number = int(value)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return number
+
+
+# fmt: off
+@dataclass(frozen=True)
+class ServiceOptions:
+    """How the service runs; each field is an argument of ``python -m serving.service``."""
+
+    store: str = argument(
+        "--store", metavar="URL", default=store_of_environment(),
+        help=f"sqlite:////path/file.db or postgresql://...; better in ${STORE_VARIABLE}, since it may have a password",
+    )
+    host: str = argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    port: int = argument("--port", type=int, default=8600, help="0: a free one, which is logged (default: %(default)s)")
+    model_server: str = argument(
+        "--model_server", metavar="HOST:PORT", default="127.0.0.1:8500", help="gRPC address (default: %(default)s)",
+    )
+    model_name: str = argument("--model_name", default="babelrec", help="default: %(default)s")
+    rules: Path | None = argument(
+        "--rules", type=Path, metavar="FILE", default=None,
+        help="business rules in YAML; then they can't be changed by PUT /v1/rules",
+    )
+    deadline_ms: int = argument(
+        "--deadline_ms", type=_positive, default=200, help="for an answer of the model server (default: %(default)s)",
+    )
+    request_timeout_seconds: float = argument(
+        "--request_timeout_seconds", type=float, default=30.0, help="for a whole request (default: %(default)s)",
+    )
+    max_body_bytes: int = argument(
+        "--max_body_bytes", type=_positive, default=8 * 1024 * 1024, help="default: %(default)s",
+    )
+    max_queued_events: int = argument(
+        "--max_queued_events", type=_positive, default=50_000,
+        help="events that wait to be written; more are answered with 503 (default: %(default)s)",
+    )
+    key_limit: str = argument(
+        "--key_limit", metavar="RATE", default="60000/minute", help="requests of a key (default: %(default)s)",
+    )
+    address_limit: str = argument(
+        "--address_limit", metavar="RATE", default="600/minute",
+        help="requests with tokens, and refused ones, of a client address (default: %(default)s)",
+    )
+    cors_origins: tuple[str, ...] = argument(
+        "--cors_origins", type=_texts, default=(), metavar="ORIGIN,...",
+        help="pages that may call the service from a browser, such as https://shop.example (default: none)",
+    )
+    trusted_proxies: str = argument(
+        "--trusted_proxies", default="", metavar="ADDRESS,...",
+        help="addresses or networks whose X-Forwarded-For is believed (default: none)",
+    )
+    tls_certificate: Path | None = argument("--tls_certificate", type=Path, default=None, help="PEM; turns TLS on")
+    tls_key: Path | None = argument("--tls_key", type=Path, default=None, help="PEM")
+    metrics_key: bool = argument(
+        "--metrics_key", action="store_true", default=False, help="let only keys that may read get /metrics",
+    )
+    tracing: bool = argument(
+        "--tracing", action="store_true", default=False,
+        help="send traces by OpenTelemetry's OTEL_... variables; needs babelrec[tracing]",
+    )
+    shutdown_delay_seconds: float = argument(
+        "--shutdown_delay_seconds", type=float, default=0.0,
+        help="after SIGTERM, answer as before but /readyz for so long (default: %(default)s)",
+    )
+    shutdown_grace_seconds: int = argument(
+        "--shutdown_grace_seconds", type=_positive, default=30, help="then finish requests (default: %(default)s)",
+    )
+# fmt: on
+
+
+def parse_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> ServiceOptions:
+    """The options of a command line."""
+    add_arguments(parser, ServiceOptions)
+    return options_of(ServiceOptions, parser.parse_args(arguments))
+
+
+def default_options(**changes: object) -> ServiceOptions:
+    """The options of an empty command line, with some fields changed."""
+    options = parse_options(argparse.ArgumentParser(), [])
+    return dataclasses.replace(options, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,202 @@
+"""A live service: signals, TLS, many clients at once, proxies and the command line."""
+
+import concurrent.futures
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from serving.service import main as command
+from serving.service.store import open_store
+from tests.serving.service.api.fakes import FakeRecommender
+from tests.serving.service.api.inside import event
+from tests.serving.service.api.live import Live
+
+StoreFile = tuple[Path, dict[str, str]]
+
+
+def _headers(store_file: StoreFile) -> dict[str, str]:
+    return {"Authorization": f"Bearer {store_file[1]['admin']}"}
+
+
+def test_many_clients_then_a_stop_loses_nothing(store_file: StoreFile) -> None:
+    """Events are sent while SIGTERM comes: exactly those that were acknowledged, or more, are in the store."""
+    acknowledged: list[str] = []
+    stopped = threading.Event()
+    with Live(store_file[0]) as live:
+
+        def send(client_number: int) -> None:
+            with httpx.Client(base_url=f"http://127.0.0.1:{live.port}", headers=_headers(store_file)) as client:
+                for number in range(10_000):
+                    lines = [event(f"{client_number}-{number}-{line}") for line in range(20)]
+                    try:
+                        response = client.post("/v1/events", json={"events": lines})
+                    except httpx.HTTPError:
+                        assert stopped.is_set()
+                        return
+                    if response.status_code != 200:
+                        assert stopped.is_set(), response.text
+                        return
+                    acknowledged.extend(
+                        each["event_id"] for each in response.json()["results"] if each["status"] == "accepted"
+                    )
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            work = [pool.submit(send, number) for number in range(8)]
+            while len(acknowledged) < 2_000:
+                time.sleep(0.01)
+            metrics = httpx.get(f"http://127.0.0.1:{live.port}/metrics").text
+            stopped.set()
+            live.terminate()
+            for each in work:
+                each.result()
+        assert live.wait() == 0
+    values = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
+    accepted = float(values['babelrec_service_events_total{status="accepted"}'])
+    assert accepted / 20 > float(values["babelrec_service_event_commits_total"])  # several requests share a commit
+    with open_store(f"sqlite:///{store_file[0]}") as store:
+        stored = set()
+        mark = ""
+        while events := (page := store.events_after(mark, 10_000))[0]:
+            stored |= {each.event_id for each in events}
+            mark = page[1]
+    assert len(acknowledged) == len(set(acknowledged))
+    assert set(acknowledged) <= stored
+
+
+def test_a_stop_waits_for_answers(store_file: StoreFile) -> None:
+    with Live(store_file[0], "--shutdown_delay_seconds", "0.5") as live:
+        base = f"http://127.0.0.1:{live.port}"
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            body = {"placement": "slow"}
+            slow = pool.submit(httpx.post, f"{base}/v1/recommendations", json=body, headers=_headers(store_file))
+            time.sleep(0.3)
+            live.terminate()
+            time.sleep(0.1)
+            # Load balancers learn it first; requests that they still send are answered.
+            assert httpx.get(f"{base}/readyz").json()["draining"]
+            assert httpx.post(f"{base}/v1/recommendations", json={}, headers=_headers(store_file)).status_code == 200
+            assert slow.result().status_code == 200
+        assert live.wait() == 0
+    assert any(line.get("route") == "/v1/recommendations" for line in live.lines)
+
+
+def test_tls(store_file: StoreFile, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    options = ["--tls_certificate", str(tmp_path / "server.pem"), "--tls_key", str(tmp_path / "server.pem")]
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    with Live(store_file[0], *options) as live:
+        response = httpx.get(f"https://127.0.0.1:{live.port}/healthz", verify=trusting)
+        assert response.status_code == 200
+        assert "max-age" in response.headers["strict-transport-security"]
+        assert "server" not in response.headers
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"https://127.0.0.1:{live.port}/healthz")
+        old = ssl.create_default_context()
+        authority.configure_trust(old)
+        old.minimum_version = ssl.TLSVersion.TLSv1
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"https://127.0.0.1:{live.port}/healthz", verify=old)
+        live.terminate()
+        assert live.wait() == 0
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_forwarded_addresses(store_file: StoreFile, trusted: bool) -> None:
+    options = ["--address_limit", "3/minute", *(["--trusted_proxies", "127.0.0.1"] if trusted else [])]
+    with Live(store_file[0], *options) as live:
+        url = f"http://127.0.0.1:{live.port}/v1/audit"
+        codes = [
+            httpx.get(url, headers={"Authorization": "Bearer x", "X-Forwarded-For": f"203.0.113.{n}"}).status_code
+            for n in range(6)
+        ]
+    assert codes == ([401] * 6 if trusted else [401] * 3 + [429] * 3)
+
+
+def test_odd_requests(store_file: StoreFile) -> None:
+    """What is no HTTP, or half of it, does not disturb others."""
+    with Live(store_file[0], "--request_timeout_seconds", "0.5") as live:
+        answers = []
+        for text in (
+            b"\x16\x03\x01\x00\xa5\x01",
+            b"GET / HTTP/9\r\n\r\n",
+            b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+            b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n",
+            b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{",
+            b"GET /v1/items/\xff\xfe HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\r\n\r\n",
+            b"GET //evil HTTP/1.1\r\nHost: x\r\n\r\n",
+        ):
+            with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+                connection.sendall(text)
+                connection.settimeout(1.5)
+                try:
+                    answers.append(connection.recv(65_536).split(b" ", 2)[1:2])
+                except TimeoutError:
+                    answers.append([])
+        assert [b"413"] in answers
+        assert [b"408"] in answers
+        assert [b"500"] not in answers
+        assert httpx.get(f"http://127.0.0.1:{live.port}/healthz").status_code == 200
+
+
+def _run(*arguments: str, store: Path) -> "subprocess.CompletedProcess[str]":
+    environment = dict(os.environ, BABELREC_STORE=f"sqlite:///{store}")
+    command = [sys.executable, "-m", "serving.service", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_keys_by_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    key = _run("keys", "add", "--name", "店", "--role", "app", store=path).stdout.strip()
+    assert key.startswith("brk_")
+    again = _run("keys", "add", "--name", "店", "--role", "app", store=path)
+    assert (again.returncode, "Remedy" in again.stderr) == (1, True)
+    assert "店\tapp\t" in _run("keys", "list", store=path).stdout
+    assert key not in _run("keys", "list", store=path).stdout
+    assert _run("keys", "revoke", "--name", "店", store=path).returncode == 0
+    assert "revoked" in _run("keys", "list", store=path).stdout
+    assert _run("keys", "revoke", "--name", "店", store=path).returncode == 1
+    assert _run("keys", "add", "--name", "x", "--role", "root", store=path).returncode == 2
+    with open_store(f"sqlite:///{path}") as store:
+        assert [each.action for each in store.audit_log()] == ["revoke key", "add key"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mistake"),
+    [
+        (["--tls_key", "x"], "--tls_certificate"),
+        (["--tls_key", "x", "--tls_certificate", "y"], "can't be read"),
+        (["--key_limit", "many"], "--key_limit"),
+        (["--rules", "absent.yaml"], "--rules"),
+        (["--store", "mysql://x"], "sqlite"),
+    ],
+)
+def test_mistakes_in_options(
+    store_file: StoreFile, arguments: list[str], mistake: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--store", f"sqlite:///{store_file[0]}", *arguments]
+    assert command.main(given, lambda store, options: FakeRecommender()) == 1
+    message = capsys.readouterr().err
+    assert mistake in message
+    assert "Remedy" in message
+
+
+def test_rules_of_a_file(store_file: StoreFile, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("rules: []\n")
+    with Live(store_file[0], "--rules", str(rules)) as live:
+        url = f"http://127.0.0.1:{live.port}/v1/rules"
+        assert httpx.get(url, headers=_headers(store_file)).text == "rules: []\n"
+        assert httpx.put(url, content="rules: []", headers=_headers(store_file)).status_code == 409
