@@ -11,13 +11,11 @@ from serving.service.recommender.histories import Histories
 from serving.service.recommender.tiers import Tiers
 from serving.service.store import ItemChange, Store
 from serving.service.store.errors import StoreError
-from serving.service.types import Event
+from serving.service.types import LOGIN, Event
 
 _LOG = logging.getLogger(__name__)
 _LIMIT: Final = 1_000
 _T = TypeVar("_T")
-# The event by which a log-in is heard by other replicas.
-LOGIN: Final = "login"
 
 
 class Follower:
