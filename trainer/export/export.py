@@ -145,7 +145,12 @@ def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
                 {"index": record, "text_index": text_record},
             )
             card["warmup_requests"] = write_warmup(
-                extra, catalogue, vocabulary.users, model_name=model_dir.resolve().name
+                extra,
+                catalogue,
+                vocabulary.users,
+                model_name=model_dir.resolve().name,
+                width=int(vectors.shape[1]),
+                columns=None if fresh_items is None else fresh_items.columns,
             )
             (extra / "model_card.json").write_text(
                 json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
