@@ -99,6 +99,9 @@ bench-ablations: $(VENV)/.installed ## effect of each option: trains the variant
 bench-text: $(VENV)/.installed ## text search: kinds of product, titles, typos, forty queries in 16 languages; needs the run of make demo
 	$(BIN)/python -m benchmarks.quality.text
 
+bench-service: $(VENV)/.installed-dev ## the service: overhead, event to effect, kills; needs the model of make demo
+	$(BIN)/python -m benchmarks.speed.service
+
 bench-store: $(VENV)/.installed-dev ## events per second of the service's store, and processes killed while they write
 	$(BIN)/python -m benchmarks.speed.store
 

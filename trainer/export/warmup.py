@@ -58,7 +58,7 @@ def write_warmup(
     logs.append(_request(model_name, contract.RANK, [lines[0] | {"item_ids": catalogue.item_ids[:10]}]))
     logs.append(_request(model_name, contract.ENCODE_TEXT, [{"text": text} for text in texts]))
     if columns is not None:
-        about = zip(catalogue.item_ids[:64], catalogue.titles, catalogue.languages, strict=False)
+        about = zip(catalogue.item_ids[:32], catalogue.titles, catalogue.languages, strict=False)
         items: list[dict[str, object]] = []
         for item, title, language in about:
             items.append({"item_id": item, "title": title, "language": language, "categories": [label]})

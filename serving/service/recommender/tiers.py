@@ -15,8 +15,8 @@ from serving.service.recommender.vectors import ItemVectors, item_vectors, pack,
 from serving.service.types import Item
 
 _LOG = logging.getLogger(__name__)
-# Items of a request to `embed_items`, and seconds that one may take: a busy server answers recommendations first.
-_BATCH: Final = 64
+# Items of a request to `embed_items` (servers that batch take 32 rows and more), and seconds that one may take.
+_BATCH: Final = 32
 _TIMEOUT: Final = 30.0
 # Seconds to wait after a failure.
 _PAUSE: Final = 0.5

@@ -1,0 +1,406 @@
+"""The recommendation service compared with the model server behind it, and how soon what happens counts.
+
+Model server, two replicas of the service on one SQLite store and the clients share the machine. The model is that of
+`make demo` with its dataset in the store. Requests to the service and to the model server alternate, one at a time,
+for the same users with the same histories.
+"""
+
+import itertools
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+from rich.console import Console
+
+from benchmarks.harness.runner import Options, Result, progress, run
+from benchmarks.harness.server import MODEL, Server, newest_version
+from benchmarks.harness.service import ServiceProcess, admin_key
+from benchmarks.harness.table import Table, at_least, at_most
+from benchmarks.harness.timing import note_of_other_work, percentiles
+from serving.arguments import argument
+from serving.client import Query, RecommenderClient
+from serving.service.importing import import_dataset
+from serving.service.store import open_store
+from serving.service.store.schema import events as events_table
+from trainer.runs import Run
+
+_PACKAGES = ("tensorflow", "fastapi", "uvicorn", "grpcio", "sqlalchemy", "msgspec")
+_BATCHING = "max_batch_size { value: 32 }\nbatch_timeout_micros { value: 0 }\nnum_batch_threads { value: 1 }"
+_SESSION = "intra_op_parallelism_threads: 1\ninter_op_parallelism_threads: 2"
+_AT = (50, 95, 99)
+_LOAD_PAUSE = 0.02
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True)
+class _Options(Options):
+    run_dir: Path = argument("--run-dir", type=Path, default=Path("runs/quickstart"), help="default: %(default)s")
+    model_dir: Path = argument(
+        "--model-dir", type=Path, default=Path("models/recommender"), help="default: %(default)s"
+    )
+    requests: int = argument("--requests", type=int, default=600, help="of each kind (default: %(default)s)")
+    trials: int = argument("--trials", type=int, default=100, help="events, items, deletions (default: %(default)s)")
+    kills: int = argument("--kills", type=int, default=20, help="kills of the service (default: %(default)s)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit code."""
+    return run("speed.service", __doc__, _Options, _run, _page, arguments, packages=_PACKAGES)
+
+
+@dataclass(frozen=True)
+class _World:
+    """What is measured: a model server and two replicas of the service."""
+
+    server: Server
+    first: ServiceProcess
+    second: ServiceProcess
+    store: str
+    key: str
+
+    def client(self, replica: ServiceProcess) -> httpx.Client:
+        return httpx.Client(base_url=replica.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=30.0)
+
+
+def _run(options: _Options, console: Console) -> Result:
+    dataset = Run.open(options.run_dir).dataset().path
+    found: dict[str, Any] = {}
+    with progress(console) as bar, tempfile.TemporaryDirectory() as name:
+        task = bar.add_task("start", total=7)
+
+        def step(title: str) -> None:
+            bar.update(task, advance=1, description=title)
+
+        with _world(newest_version(options.model_dir), dataset, Path(name)) as world:
+            step("requests")
+            found["requests"] = _requests(world, options.requests)
+            step("events")
+            found["event_to_effect"] = _events_to_effect(world, options.trials)
+            step("items")
+            found["items"] = _items_to_effect(world, options.trials)
+            step("deletions")
+            found["deletions"] = _deletions(world, max(options.trials // 5, 5))
+            step("kills of the service")
+            found["kills"] = _kills(world, options.kills)
+        step("kill of the model server")
+        with _world(newest_version(options.model_dir), dataset, Path(name) / "again", replicas=1) as world:
+            found["model_killed"] = _model_killed(world)
+        step("done")
+    return found | {"bars": _bars(found)}
+
+
+@contextmanager
+def _world(version: Path, dataset: Path, folder: Path, replicas: int = 2) -> Iterator[_World]:
+    folder.mkdir(exist_ok=True)
+    store = f"sqlite:///{folder / 'store.db'}"
+    with open_store(store) as opened:
+        import_dataset(dataset, opened)
+    key = admin_key(store)
+    flags = ["--enable_batching"]
+    with Server(version, folder, flags, batching=_BATCHING, session=_SESSION) as server:
+        services = [
+            ServiceProcess(store, server.address, folder / f"service{n}.log", ["--deadline_ms=5000"])
+            for n in range(replicas)
+        ]
+        try:
+            world = _World(server, services[0], services[-1], store, key)
+            for service in services:
+                service.wait(model=True)
+                _until_found(world.client(service), _encoded)
+            yield world
+        finally:
+            for service in services:
+                service.__exit__()
+
+
+def _encoded(client: httpx.Client) -> bool:
+    """Whether a new item is found, which is encoded after all that waits before it."""
+    item_id = "probe"
+    client.put(f"/v1/items/{item_id}", json={"language": "en", "title": "a probe of the benchmark"}).raise_for_status()
+    answer = client.post("/v1/search", json={"query": "a probe of the benchmark", "k": 5}).json()
+    return any(item["item_id"] == item_id for item in answer["items"])
+
+
+def _until_found(client: httpx.Client, holds: Callable[[httpx.Client], bool]) -> float:
+    """Milliseconds until something holds, asking again at once."""
+    began = time.perf_counter()
+    while not holds(client):
+        if time.perf_counter() - began > _PATIENCE * 6:
+            raise RuntimeError("it never came about")
+    return 1000 * (time.perf_counter() - began)
+
+
+def _requests(world: _World, count: int) -> dict[str, Any]:
+    users = [str(number) for number in range(1, 101)]
+    with open_store(world.store) as store:
+        histories = {user: [each.item_id for each in store.history(user_id=user, limit=50)] for user in users}
+    service_ms, model_ms, cpu = [], [], 0.0
+    with world.client(world.first) as client, RecommenderClient(world.server.address, MODEL) as model:
+
+        def ask_service(user: str) -> float:
+            began = time.perf_counter()
+            answer = client.post("/v1/recommendations", json={"user_id": user, "k": 10})
+            taken = time.perf_counter() - began
+            assert answer.json()["degraded"] is False, answer.text
+            return 1000 * taken
+
+        def ask_model(user: str) -> float:
+            began = time.perf_counter()
+            model.recommend(Query(user_id=user, history=histories[user], k=10))
+            return 1000 * (time.perf_counter() - began)
+
+        for user in users:
+            ask_service(user)
+            ask_model(user)
+        for number in range(count):
+            user = users[number % len(users)]
+            before = world.first.processor_seconds()
+            service_ms.append(ask_service(user))
+            cpu += world.first.processor_seconds() - before
+            model_ms.append(ask_model(user))
+    before, began = world.first.processor_seconds(), time.perf_counter()
+    time.sleep(2.0)
+    idle = (world.first.processor_seconds() - before) / (time.perf_counter() - began)
+    return {
+        "service_ms": percentiles(service_ms, _AT),
+        "model_ms": percentiles(model_ms, _AT),
+        "overhead_ms_p50": percentiles(service_ms)["p50"] - percentiles(model_ms)["p50"],
+        "processor_ms": 1000 * cpu / count,
+        "processor_share_idle": idle,
+    }
+
+
+def _events_to_effect(world: _World, trials: int) -> dict[str, Any]:
+    """From the acknowledgement of a click to the first answer without what was clicked on."""
+    same, other, answers = [], [], []
+    with world.client(world.first) as first, world.client(world.second) as second:
+        for number in range(trials):
+            user = str(200 + number)
+            for client in (first, second):
+                answer = client.post("/v1/recommendations", json={"user_id": user, "k": 5}).json()
+            item, recommendation = answer["items"][0]["item_id"], answer["recommendation_id"]
+            event = {
+                "event_id": uuid.uuid4().hex, "event": "click", "timestamp": int(time.time()), "user_id": user,
+                "item_id": item, "recommendation_id": recommendation, "position": 0,
+            }  # fmt: skip
+            began = time.perf_counter()
+            first.post("/v1/events", json=[event]).raise_for_status()
+            answers.append(1000 * (time.perf_counter() - began))
+
+            def gone(client: httpx.Client, user: str = user, item: str = item) -> bool:
+                found = client.post("/v1/recommendations", json={"user_id": user, "k": 5}).json()["items"]
+                return all(each["item_id"] != item for each in found)
+
+            acknowledged = time.perf_counter()
+            same.append(_until_found(first, gone))
+            _until_found(second, gone)
+            other.append(1000 * (time.perf_counter() - acknowledged))
+    return {
+        "answer_ms": percentiles(answers, _AT),
+        "same_replica_ms": percentiles(same, _AT),
+        "other_replica_ms": percentiles(other, _AT),
+    }
+
+
+def _items_to_effect(world: _World, trials: int) -> dict[str, Any]:
+    """From a put to the first search that finds the item, with other requests going on."""
+    taken = []
+    with _load(world), world.client(world.first) as client:
+        for number in range(trials):
+            title = f"新しい映画 {uuid.uuid4().hex[:12]}"
+            body = {"language": "ja", "title": title, "categories": ["Sci-Fi"]}
+            client.put(f"/v1/items/new{number}", json=body).raise_for_status()
+            taken.append(_until_found(client, partial(_finds, query=title, item_id=f"new{number}")))
+    return {"put_to_found_ms": percentiles(taken, _AT)}
+
+
+def _finds(client: httpx.Client, query: str, item_id: str) -> bool:
+    answer = client.post("/v1/search", json={"query": query, "k": 10}).json()
+    return any(item["item_id"] == item_id for item in answer["items"])
+
+
+def _lacks(client: httpx.Client, query: str, item_id: str) -> bool:
+    return not _finds(client, query, item_id)
+
+
+@contextmanager
+def _load(world: _World) -> Iterator[None]:
+    """Requests of other people, some fifty a second."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        with world.client(world.first) as client:
+            for number in itertools.count():
+                if stop.wait(_LOAD_PAUSE):
+                    return
+                client.post("/v1/recommendations", json={"user_id": str(1 + number % 900), "k": 10})
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _deletions(world: _World, trials: int) -> dict[str, Any]:
+    """From the answer to a deletion until no replica shows the item, or knows the person's history."""
+    items, people = [], []
+    with world.client(world.first) as first, world.client(world.second) as second:
+        for number in range(trials):
+            item_id = f"new{number}"
+            title = first.get(f"/v1/items/{item_id}").json()["title"]
+            for client in (first, second):
+                _until_found(client, partial(_finds, query=title, item_id=item_id))
+            first.delete(f"/v1/items/{item_id}").raise_for_status()
+            began = time.perf_counter()
+            for client in (first, second):
+                _until_found(client, partial(_lacks, query=title, item_id=item_id))
+            items.append(1000 * (time.perf_counter() - began))
+            user = str(600 + number)
+            body = {"user_id": user, "k": 20}
+            nobody = [each["item_id"] for each in second.post("/v1/recommendations", json={"k": 20}).json()["items"]]
+            for client in (first, second):
+                client.post("/v1/recommendations", json=body)
+            first.delete(f"/v1/users/{user}").raise_for_status()
+            began = time.perf_counter()
+
+            def forgotten(client: httpx.Client, body: dict[str, Any] = body, nobody: list[str] = nobody) -> bool:
+                answer = client.post("/v1/recommendations", json=body).json()["items"]
+                return [each["item_id"] for each in answer] == nobody
+
+            for client in (first, second):
+                _until_found(client, forgotten)
+            people.append(1000 * (time.perf_counter() - began))
+    return {"item_ms": percentiles(items, _AT), "person_ms": percentiles(people, _AT)}
+
+
+def _kills(world: _World, kills: int) -> dict[str, Any]:
+    """Kills a replica again and again while it takes a thousand events a second."""
+    acknowledged: list[str] = []
+    sent = 0
+    with httpx.Client(headers={"Authorization": f"Bearer {world.key}"}, timeout=10.0) as client:
+        for number in range(kills):
+            world.first.wait(model=False)
+            timer = threading.Timer(0.5 + 0.07 * number, world.first.kill_and_restart)
+            timer.start()
+            waiting: list[dict[str, Any]] = []
+            while timer.is_alive() or waiting:
+                if not waiting:
+                    waiting = [
+                        {
+                            "event_id": f"kill-{uuid.uuid4().hex}", "event": "view", "timestamp": int(time.time()),
+                            "user_id": "u", "item_id": "50",
+                        }
+                        for _ in range(100)
+                    ]  # fmt: skip
+                    sent += len(waiting)
+                began = time.perf_counter()
+                try:
+                    answer = client.post(f"{world.first.url}/v1/events", json=waiting)
+                except httpx.TransportError:
+                    # Not acknowledged: sent again, with the same ids.
+                    time.sleep(0.05)
+                    continue
+                if answer.status_code == httpx.codes.OK:
+                    acknowledged += [each["event_id"] for each in waiting]
+                    waiting = []
+                time.sleep(max(0.0, 0.1 - (time.perf_counter() - began)))
+            timer.join()
+    with open_store(world.store) as store:
+        engine = sa.create_engine(world.store)
+        with engine.connect() as connection:
+            query = sa.select(events_table.c.event_id).where(events_table.c.event_id.startswith("kill-"))
+            stored = connection.execute(query).scalars().all()
+        engine.dispose()
+        assert store.count_items()
+    return {
+        "rounds": kills,
+        "sent": sent,
+        "acknowledged": len(acknowledged),
+        "lost": len(set(acknowledged) - set(stored)),
+        "doubled": len(stored) - len(set(stored)),
+    }
+
+
+def _model_killed(world: _World) -> dict[str, Any]:
+    """Answers while the model server is killed (SIGKILL)."""
+    counts = {"answers": 0, "errors": 0, "degraded_before": 0, "degraded_after": 0, "normal_after": 0}
+    slowest = 0.0
+    with world.client(world.first) as client:
+        killed = 0.0
+        began = time.perf_counter()
+        while time.perf_counter() - began < 6.0:
+            if not killed and time.perf_counter() - began > 2.0:
+                os.kill(world.server.pid, signal.SIGKILL)
+                killed = time.perf_counter()
+            asked = time.perf_counter()
+            answer = client.post("/v1/recommendations", json={"user_id": str(counts["answers"] % 900), "k": 10})
+            slowest = max(slowest, time.perf_counter() - asked)
+            counts["answers"] += 1
+            if answer.status_code != httpx.codes.OK or not answer.json()["items"]:
+                counts["errors"] += 1
+            elif not killed:
+                counts["degraded_before"] += answer.json()["degraded"]
+            else:
+                counts["degraded_after" if answer.json()["degraded"] else "normal_after"] += 1
+            time.sleep(0.005)
+    return counts | {"slowest_ms": 1000 * slowest}
+
+
+def _bars(found: dict[str, Any]) -> list[Any]:
+    requests, effect, kills = found["requests"], found["event_to_effect"], found["kills"]
+    return [
+        at_most("service over model server, one client, p50 ms", requests["overhead_ms_p50"], 4.0),
+        at_most("processor ms of the service a recommendation", requests["processor_ms"], 1.5),
+        at_most("event to effect, same replica, p99 ms after the answer", effect["same_replica_ms"]["p99"], 50.0),
+        at_most("event to effect, another replica, p99 ms", effect["other_replica_ms"]["p99"], 1000.0),
+        at_most("item put to recommendable, under load, p99 ms", found["items"]["put_to_found_ms"]["p99"], 2000.0),
+        at_most(f"{kills['rounds']} kills: acknowledged events lost", kills["lost"], 0),
+        at_most(f"{kills['rounds']} kills: events counted twice", kills["doubled"], 0),
+        at_most("model server killed: errors", found["model_killed"]["errors"], 0),
+        at_least("model server killed: degraded answers", found["model_killed"]["degraded_after"], 1),
+        at_most("a deleted item in any answer, p99 ms", found["deletions"]["item_ms"]["p99"], 1000.0),
+        at_most("a deleted person in any answer, p99 ms", found["deletions"]["person_ms"]["p99"], 1000.0),
+    ]
+
+
+def _page(result: Result) -> list[Table | str]:
+    rows = [
+        [title, *(f"{figures[f'p{share}']:.1f}" for share in _AT)]
+        for title, figures in (
+            ("recommendation by the service", result["requests"]["service_ms"]),
+            ("the same by the model server", result["requests"]["model_ms"]),
+            ("an event's answer", result["event_to_effect"]["answer_ms"]),
+            ("event to effect, same replica", result["event_to_effect"]["same_replica_ms"]),
+            ("event to effect, another", result["event_to_effect"]["other_replica_ms"]),
+            ("item put to found, under load", result["items"]["put_to_found_ms"]),
+            ("item deleted to gone, both", result["deletions"]["item_ms"]),
+            ("person deleted to forgotten, both", result["deletions"]["person_ms"]),
+        )
+    ]
+    return [
+        Table("Milliseconds", ["what", *(f"p{share}" for share in _AT)], rows),
+        f"Processor time: {result['requests']['processor_ms']:.2f} ms a recommendation; "
+        f"{100 * result['requests']['processor_share_idle']:.1f} % of a core without requests.",
+        f"Model server killed: {result['model_killed']}",
+        f"Service killed: {result['kills']}",
+        *note_of_other_work(result["environment"]),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
