@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -286,6 +287,9 @@ def _compare(options: _Compare) -> None:
         print("Written: " + ", ".join(str(file) for file in write_comparison(comparison, options.output)))
 
 
+_STORE = "store:"
+
+
 @dataclass(frozen=True)
 class _Export:
     run_dir: Path = _run_dir(help="a finished run")
@@ -299,16 +303,17 @@ class _Export:
         metavar="DIR",
         help="base path of the model; the next number below it becomes the version",
     )
-    catalogue: Path | None = argument(
+    catalogue: str | None = argument(
         "--catalogue",
-        type=Path,
-        metavar="DATASET",
-        help="serve the items of this dataset instead of those that the run was trained on, under the same weights",
+        metavar="DATASET|store:URL",
+        help="serve the items of this dataset directory, or of a recommendation service's store, instead of those that "
+        "the run was trained on, under the same weights",
     )
 
 
 def _export(options: _Export) -> None:
     from trainer.data.dataset import Dataset
+    from trainer.data.stored_items import dataset_of_store
     from trainer.export.export import export
     from trainer.runs import Run
     from trainer.training.loggers import log_files
@@ -317,8 +322,13 @@ def _export(options: _Export) -> None:
         if not override.startswith("export."):
             raise BabelrecError(f"--set {override!r}: only `export` settings can change after training.")
     run = Run.open(options.run_dir, options.overrides)
-    later = None if options.catalogue is None else Dataset.load(options.catalogue)
-    version = export(run, options.model_dir, later)
+    with tempfile.TemporaryDirectory() as folder:
+        later = None
+        if options.catalogue is not None and options.catalogue.startswith(_STORE):
+            later = dataset_of_store(options.catalogue.removeprefix(_STORE), run.dataset(), Path(folder) / "items")
+        elif options.catalogue is not None:
+            later = Dataset.load(Path(options.catalogue))
+        version = export(run, options.model_dir, later)
     log_files(run, [version / "assets.extra" / "model_card.json"])
     print(f"Exported {version}. Serve it:")
     base = version.parent.resolve()

@@ -1,0 +1,57 @@
+"""The present catalogue of a recommendation service, as a dataset."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from serving.service.store import StoreError, open_store
+from serving.service.types import Item
+from trainer.data.dataset import Dataset, write_dataset
+from trainer.errors import BabelrecError
+
+
+def dataset_of_store(url: str, own: Dataset, folder: Path) -> Dataset:
+    """Writes the items of a store, with the run's interactions with them.
+
+    Items that are not available now are included: the service hides them, and they may come back.
+
+    Args:
+        url: Address of the store, ``sqlite:///...`` or ``postgresql://...``.
+        own: The run's dataset; its item columns are kept, others are left out.
+        folder: Directory to create.
+
+    Raises:
+        BabelrecError: the store can't be read, or has no items.
+    """
+    schema = own.items().collect_schema()
+    try:
+        with open_store(url) as store:
+            rows = [_row(change.item, schema) for batch in store.all_items() for change in batch if change.item]
+    except StoreError as error:
+        raise BabelrecError(f"The store can't be read: {error}") from None
+    if not rows:
+        raise BabelrecError("The store has no items. Remedy: put some, or `babelrec-service import` the dataset.")
+    items = pl.DataFrame(rows, schema=schema, strict=False)
+    return write_dataset(
+        folder,
+        name=f"{own.name}-store",
+        description=f"Items of a service's store, and the interactions of {own.name} with them.",
+        licence=own.licence,
+        homepage=own.homepage,
+        interactions=own.interactions().join(items.lazy().select("item_id"), on="item_id", how="semi"),
+        items=items,
+    )
+
+
+def _row(item: Item, schema: pl.Schema) -> dict[str, Any]:
+    """Values by column; null where the item has none."""
+    fields: dict[str, Any] = {
+        "item_id": item.item_id,
+        "language": item.language,
+        "title": item.title,
+        "description": item.description or None,
+        "categories": list(item.categories) or None,
+    }
+    columns: dict[str, Any] = {**item.numbers, **{k: list(v) for k, v in item.embeddings.items()}, **item.attributes}
+    return {name: fields[name] if name in fields else columns.get(name) for name in schema}
