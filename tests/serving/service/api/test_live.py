@@ -151,26 +151,30 @@ def test_odd_requests(store_file: StoreFile) -> None:
         assert httpx.get(f"http://127.0.0.1:{live.port}/healthz").status_code == 200
 
 
-def _run(*arguments: str, store: Path) -> "subprocess.CompletedProcess[str]":
-    environment = dict(os.environ, BABELREC_STORE=f"sqlite:///{store}")
-    command = [sys.executable, "-m", "serving.service", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-
-
-def test_keys_by_the_command_line(tmp_path: Path) -> None:
+def test_keys_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "store.db"
-    key = _run("keys", "add", "--name", "店", "--role", "app", store=path).stdout.strip()
+    environment = dict(os.environ, BABELREC_STORE=f"sqlite:///{path}")
+    add = [sys.executable, "-m", "serving.service", "keys", "add", "--name", "店", "--role", "app"]
+    key = subprocess.run(add, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
     assert key.startswith("brk_")
-    again = _run("keys", "add", "--name", "店", "--role", "app", store=path)
-    assert (again.returncode, "Remedy" in again.stderr) == (1, True)
-    assert "店\tapp\t" in _run("keys", "list", store=path).stdout
-    assert key not in _run("keys", "list", store=path).stdout
-    assert _run("keys", "revoke", "--name", "店", store=path).returncode == 0
-    assert "revoked" in _run("keys", "list", store=path).stdout
-    assert _run("keys", "revoke", "--name", "店", store=path).returncode == 1
-    assert _run("keys", "add", "--name", "x", "--role", "root", store=path).returncode == 2
-    with open_store(f"sqlite:///{path}") as store:
-        assert [each.action for each in store.audit_log()] == ["revoke key", "add key"]
+    store = ["--store", f"sqlite:///{path}"]
+
+    def run(*arguments: str) -> tuple[int, str]:
+        status = command.main(["keys", *arguments, *store])
+        found = capsys.readouterr()
+        return status, found.out + found.err
+
+    status, text = run("add", "--name", "店", "--role", "app")
+    assert (status, "Remedy" in text) == (1, True)
+    assert "店\tapp\t" in run("list")[1]
+    assert key not in run("list")[1]
+    assert run("revoke", "--name", "店")[0] == 0
+    assert "revoked" in run("list")[1]
+    assert run("revoke", "--name", "店")[0] == 1
+    with pytest.raises(SystemExit):
+        run("add", "--name", "x", "--role", "root")
+    with open_store(f"sqlite:///{path}") as opened:
+        assert [each.action for each in opened.audit_log()] == ["revoke key", "add key"]
 
 
 @pytest.mark.parametrize(
