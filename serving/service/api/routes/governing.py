@@ -17,7 +17,12 @@ from serving.service.store import AuditEntry, Store
 router = APIRouter(prefix="/v1", tags=["Rules and log"])
 _YAML: Final = "application/yaml"
 _Reader = Annotated[Principal, Depends(Requires(Permission.READ))]
-_EXAMPLE: Final = "rules:\n  - name: our own first\n    kind: boost\n    where: {seller: {equals: 岩手商店}}\n    multiply: 1.2\n"
+_EXAMPLE: Final = """rules:
+  - name: our own first
+    kind: boost
+    where: {seller: {equals: 岩手商店}}
+    multiply: 1.2
+"""
 _BODY: dict[str, Any] = {
     "requestBody": {"required": True, "content": {_YAML: {"schema": {"type": "string"}, "example": _EXAMPLE}}}
 }
