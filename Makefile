@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-serving bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak clean
+.PHONY: help setup demo test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-diversity bench-serving bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-encoder: $(VENV)/.installed ## texts per second of the encoder compared wi
 bench-index: $(VENV)/.installed ## build time, recall and speed of exact, portable and ScaNN search
 	$(BIN)/python -m benchmarks.speed.index
 
+bench-diversity: $(VENV)/.installed ## time of re-ranking by diversity, and what it gains and loses
+	$(BIN)/python -m benchmarks.speed.diversity
+
 bench-translation: $(VENV)/.installed ## translate-then-encode compared with the shared space; needs Apertium
 	$(BIN)/python -m benchmarks.quality.translation
 
@@ -95,6 +98,9 @@ bench-ablations: $(VENV)/.installed ## effect of each option: trains the variant
 
 bench-text: $(VENV)/.installed ## text search: kinds of product, titles, typos, forty queries in 16 languages; needs the run of make demo
 	$(BIN)/python -m benchmarks.quality.text
+
+bench-store: $(VENV)/.installed-dev ## events per second of the service's store, and processes killed while they write
+	$(BIN)/python -m benchmarks.speed.store
 
 bench-soak: $(VENV)/.installed ## the model server under attack for MINUTES=30; needs the model of make demo
 	$(BIN)/python -m benchmarks.speed.soak --minutes $(or $(MINUTES),30)

@@ -64,7 +64,6 @@ class _Gains:
             # Others gain nothing from what is a copy.
             return
         similarity = (1 + self._rows @ self._rows[number]) / 2
-        similarity[number] = 1
         known = self._factor[: self._size]
         row = (similarity - known[:, number] @ known) / np.sqrt(variance)
         self._factor[self._size] = row

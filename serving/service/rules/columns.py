@@ -9,6 +9,7 @@ lacks a column that it does not have, and one whose value says nothing: empty te
 * Numbers are compared as numbers, and ``true`` is not 1.
 """
 
+import functools
 import math
 import unicodedata
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ LABELS: Final = "categories"
 LANGUAGE: Final = "language"
 TEXTS: Final = ("item_id", "title", "description")
 TIMES: Final = ("valid_from", "valid_until")
-ITEM_FIELDS: Final = (LABELS, LANGUAGE, *TEXTS, *TIMES)
+ITEM_FIELDS: Final = frozenset((LABELS, LANGUAGE, *TEXTS, *TIMES))
 
 Key = tuple[str, Scalar]
 """A value with its kind, such that two are equal if and only if rules take them as equal."""
@@ -77,6 +78,8 @@ def language_ranges(text: str) -> tuple[str, ...]:
     return tuple("-".join(parts[:size]) for size in range(len(parts), 0, -1))
 
 
+# Several rules look at the same title, one after the other.
+@functools.lru_cache(maxsize=1024)
 def folded(text: str) -> str:
     """Text in which a part is looked for."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())

@@ -30,7 +30,7 @@ from serving.service.rules.predicates import AllOf, AnyOf, Not, Predicate
 from serving.service.rules.reading import Document, read_yaml
 
 MAX_RULES: Final = 200
-MAX_CONDITIONS: Final = 2_000
+MAX_CONDITIONS: Final = 1_000
 """Conditions of all rules: each may be tried on every candidate of a request."""
 MAX_POSITION: Final = 999
 MAX_CAP: Final = 1_000

@@ -94,7 +94,8 @@ def _condition(column: str, operator: str, value: Value) -> Predicate:
     if operator in COMPARISONS:
         return Compares(column, operator, value.number("a number is wanted"))
     if operator == "contains":
-        return Contains(column, value.text("text is wanted"))
+        text = value.text("text is wanted")
+        return Contains(column, text if column == columns.LABELS else columns.folded(text))
     listed = [value] if operator == "equals" else value.sequence("a list of values is wanted", MAX_LIST)
     return OneOf(column, frozenset(_key(column, inner) for inner in listed))
 

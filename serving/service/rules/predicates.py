@@ -46,7 +46,7 @@ class Contains:
 
     Attributes:
         column: The column.
-        text: The part or the label.
+        text: The part, as `columns.folded` makes it, or the label.
     """
 
     column: str
@@ -56,10 +56,8 @@ class Contains:
         """Whether it is true of an item."""
         if self.column == columns.LABELS:
             return columns.key(self.text) in columns.keys(item, self.column)
-        part = columns.folded(self.text)
-        return any(
-            isinstance(value, str) and part in columns.folded(value) for value in columns.values(item, self.column)
-        )
+        found = columns.values(item, self.column)
+        return any(isinstance(value, str) and self.text in columns.folded(value) for value in found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 The values are built from the parser's events, so a document that is too deep or too long is refused while it is read,
 nothing in it can name a Python type, and nothing can multiply by reference. Only ``true`` and ``false`` are booleans:
-``no`` is Norwegian, ``0123`` and ``2024-01-01`` are text. JSON is YAML, so it is read as well.
+``no`` is Norwegian, ``0123`` and ``2024-01-01`` are text. JSON is YAML, so it is read as well, but for escapes of
+surrogate pairs (``\\ud83d\\ude00``): parse such a text as JSON.
 """
 
 import re
@@ -88,7 +89,7 @@ def read_yaml(text: str, origin: str) -> Document:
         RulesError: it is not valid YAML, has a tag, an anchor or a repeated key, or is too large.
     """
     # A character has at least one byte: what is far too long is not encoded first.
-    if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+    if len(text) > MAX_BYTES or _size(text, origin) > MAX_BYTES:
         raise RulesError(
             f"{origin} is larger than {MAX_BYTES // 1024**2} MiB. Keep long lists of items out of the rules: mark the "
             "items with a column and name that."
@@ -103,8 +104,15 @@ def read_yaml(text: str, origin: str) -> Document:
             f"{origin}, line {line}: YAML does not allow the character U+{int(error.character):04X}. Remove it, or "
             'write it as an escape such as "\\u0007" in double quotes.'
         ) from error
+
+
+def _size(text: str, origin: str) -> int:
+    try:
+        return len(text.encode())
     except UnicodeEncodeError as error:
-        raise RulesError(f"{origin} has half of a surrogate pair, which is not Unicode. Save it as UTF-8.") from error
+        line = text.count("\n", 0, error.start) + 1
+        problem = "half of a surrogate pair, which is not Unicode. Save the document as UTF-8."
+        raise RulesError(f"{origin}, line {line}: {problem}") from error
 
 
 class _Builder:

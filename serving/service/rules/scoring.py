@@ -36,7 +36,7 @@ class Screened:
 
     Attributes:
         kept: Those by their numbers, the best first; each item once.
-        reasons: Item -> why it may not be shown, if no candidate with it may.
+        reasons: Item -> why its first candidate that may not be shown may not.
         blocked: Name of a rule -> candidates that it blocked.
         unavailable: Candidates that may not be shown now.
         repeated: Candidates whose item was there with a better score.
@@ -80,7 +80,7 @@ def screen(rules: Rules, candidates: Collection[tuple[int, Candidate]], context:
             kept[number] = entry
     return Screened(
         kept=kept,
-        reasons={item_id: reason for item_id, reason in reasons.items() if item_id not in seen},
+        reasons=reasons,
         blocked=blocked,
         unavailable=len(candidates) - len(scored) - blocked.total(),
         repeated=len(scored) - len(kept),

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from serving.service.store.locks import file_lock
 from serving.service.store.types import StoreSettings
 
 _EXAMPLES = "`sqlite:////var/lib/babelrec/store.db` or `postgresql://user:password@host/database`"
-_WRITES = "babelrec_writes"
+_WRITER_CACHE_KIB = 65_536
+_LOG_PAGES = 16_384  # of 4 KiB
 # A transaction that its process has forgotten would hold up the feeds of all replicas.
 _IDLE_SECONDS = 60
+# Who holds a lock with one writes with another.
+_FEWEST_CONNECTIONS = 2
 
 
 class Database:
@@ -31,6 +34,8 @@ class Database:
     """
 
     def __init__(self, url: str, settings: StoreSettings) -> None:
+        if settings.connections < _FEWEST_CONNECTIONS:
+            raise InvalidError(f"`connections` is {settings.connections}. Remedy: allow {_FEWEST_CONNECTIONS} or more.")
         parsed = _parse(url)
         self._password = parsed.password or ""
         self.name = parsed.render_as_string(hide_password=True)
@@ -43,18 +48,14 @@ class Database:
         if self.path is not None:
             _create(self.path)
             parsed = parsed.set(database=str(self.path))
-        self._engine = sa.create_engine(
-            parsed,
-            hide_parameters=True,  # errors and logs would tell ids
-            pool_size=settings.connections,
-            max_overflow=0,
-            pool_timeout=self._wait,
-            pool_pre_ping=not self.is_sqlite,
-            pool_reset_on_return="rollback",
-        )
-        sa.event.listen(self._engine, "connect", self._prepare_sqlite if self.is_sqlite else self._prepare_postgresql)
         if self.is_sqlite:
-            sa.event.listen(self._engine, "begin", _begin_sqlite)
+            self._engine = self._connect(parsed, settings.connections, self._prepare_sqlite)
+            # One connection, whose memory holds the pages that nearly all writers change.
+            self._writing = self._connect(parsed, 1, self._prepare_sqlite_writer)
+            sa.event.listen(self._engine, "begin", _begin)
+            sa.event.listen(self._writing, "begin", _begin_writing)
+        else:
+            self._engine = self._writing = self._connect(parsed, settings.connections, self._prepare_postgresql)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -69,8 +70,7 @@ class Database:
     def writing(self) -> Iterator[sa.Connection]:
         """A connection in a transaction, which is durable when the block has ended without an error."""
         alone = self._alone(self._writer) if self.is_sqlite else contextlib.nullcontext()
-        engine = self._engine.execution_options(**{_WRITES: True})
-        with self._translated(), alone, engine.begin() as connection:
+        with self._translated(), alone, self._writing.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -91,9 +91,34 @@ class Database:
                 finally:
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCKS + number)))
 
+    def erase_log(self) -> None:
+        """Empties SQLite's write-ahead log, in which what was deleted is still readable, unless others are reading it.
+
+        PostgreSQL overwrites and recycles its own by itself.
+        """
+        if self.is_sqlite:
+            with self._translated(), self._engine.connect() as connection:
+                driver = connection.connection.driver_connection
+                assert isinstance(driver, sqlite3.Connection)
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # refused within a transaction
+
     def close(self) -> None:
         """Closes all connections."""
         self._engine.dispose()
+        self._writing.dispose()
+
+    def _connect(self, url: sa.URL, connections: int, prepare: Callable[[Any, object], None]) -> sa.Engine:
+        engine = sa.create_engine(
+            url,
+            hide_parameters=True,  # errors and logs would tell ids
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=self._wait,
+            pool_pre_ping=not self.is_sqlite,
+            pool_reset_on_return="rollback",
+        )
+        sa.event.listen(engine, "connect", prepare)
+        return engine
 
     @contextlib.contextmanager
     def _alone(self, lock: threading.Lock) -> Iterator[None]:
@@ -136,9 +161,14 @@ class Database:
         connection.execute("PRAGMA journal_mode = WAL")
         # With NORMAL a power failure takes the last transactions, which were acknowledged.
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -32000")
         # What is erased must not remain in free pages of the file.
         connection.execute("PRAGMA secure_delete = ON")
+
+    def _prepare_sqlite_writer(self, connection: sqlite3.Connection, record: object) -> None:
+        self._prepare_sqlite(connection, record)
+        connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
+        # Copying from the log to the file takes most of the time; a page that changes often is then copied once.
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
 
     def _prepare_postgresql(self, connection: Any, record: object) -> None:  # noqa: ANN401  the driver is optional
         settings = {
@@ -188,7 +218,10 @@ def _create(path: Path) -> None:
         ) from None
 
 
-def _begin_sqlite(connection: sa.Connection) -> None:
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_writing(connection: sa.Connection) -> None:
     # A transaction that reads first could no longer write when another one has written meanwhile.
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

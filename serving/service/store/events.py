@@ -7,7 +7,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.sql.base import ReadOnlyColumnCollection as Columns
 
-from serving.service.store import limits, marks, schema
+from serving.service.store import limits, marks, people, schema
 from serving.service.store.errors import ConflictError
 from serving.service.store.part import Part
 from serving.service.store.popularity import count_events
@@ -23,6 +23,9 @@ class Events(Part):
 
     def append_events(self, events: Sequence[Event]) -> list[bool]:
         """Stores events in one transaction; they are durable when it returns.
+
+        An event that comes again after it was moved to a file (`segment_events`) is new to the table, but not to the
+        file. An event of a deleted user that arrives after the deletion is kept like anybody's.
 
         Returns:
             For each event whether it is new: False if its ``event_id`` was there already, or earlier in this call.
@@ -75,7 +78,7 @@ class Events(Part):
         if user_id:
             linked = sa.select(_sessions.session_id).where(_sessions.user_id == user_id)
             session = _events.session_id.in_(linked.union(sa.select(sa.literal(session_id))) if session_id else linked)
-            parts = [newest(_events.user_id == user_id), newest(_events.user_id == "", session)]
+            parts = [newest(_events.user_id == user_id), newest(people.is_anonymous(_events), session)]
         else:
             parts = [newest(_events.session_id == session_id)]
         both = sa.union_all(*parts).subquery()
@@ -106,9 +109,8 @@ class Events(Part):
 
 def event_of(row: sa.Row[Any]) -> Event:
     """An event from its row."""
-    values = row._mapping
-    context: dict[str, Scalar] = msgspec.json.decode(values["context"]) if values["context"] else {}
-    return Event(**{name: values[name] for name in _FIELDS}, context=context)
+    context: dict[str, Scalar] = msgspec.json.decode(row.context) if row.context else {}
+    return Event(**{name: getattr(row, name) for name in _FIELDS}, context=context)
 
 
 def _row(event: Event, context: str, stamp: marks.Stamp, place: int) -> dict[str, Any]:

@@ -69,7 +69,11 @@ class Items(Part):
             for part in parts_of(sorted(set(ids))):
                 query = sa.select(_items.item_id).where(_items.item_id.in_(part), _items.body.is_not(None))
                 there.update(connection.execute(query.order_by(_items.item_id).with_for_update()).scalars())
-                connection.execute(sa.delete(schema.vectors).where(schema.vectors.c.item_id.in_(part)))
+                # Locked in the order in which `put_vectors` does.
+                vectors = schema.vectors.c
+                query = sa.select(vectors.version, vectors.item_id).where(vectors.item_id.in_(part))
+                connection.execute(query.order_by(vectors.version, vectors.item_id).with_for_update())
+                connection.execute(sa.delete(schema.vectors).where(vectors.item_id.in_(part)))
             if there:
                 self._put(connection, dict.fromkeys(there))
         return [each in there for each in ids]

@@ -15,7 +15,10 @@ _PAUSE_SECONDS = 0.02
 @contextlib.contextmanager
 def file_lock(path: Path, wait_seconds: float) -> Iterator[None]:
     """Holds the lock; it ends with the block or with the process. The file stays, as others may wait for it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UnavailableError(f"{path}: {error.strerror}. Remedy: let the service write in its folder.") from None
     try:
         deadline = time.monotonic() + wait_seconds
         while True:

@@ -70,13 +70,14 @@ def latest(database: Database) -> str:
             mark = Mark(0, connection.execute(sa.select(schema.counters.c.value)).scalar_one() * _ROWS + _ROWS - 1)
         else:
             mark = Mark(connection.execute(sa.select(_oldest_open())).scalar_one(), 0)
-        return _text(connection, mark)
+        return _text(_store_id(connection), mark)
 
 
 def rows_after(database: Database, table: sa.Table, text: str, limit: int) -> tuple[list[sa.Row[Any]], str]:
     """Rows of a table after a mark, and the mark of the last one."""
     with database.reading() as connection:
-        mark = _parse(connection, text)
+        store_id = _store_id(connection)
+        mark = _parse(store_id, text)
         query = sa.select(table).limit(limit)
         if database.is_sqlite and table is schema.events:
             query = query.where(table.c.number > mark.number).order_by(table.c.number)
@@ -86,7 +87,7 @@ def rows_after(database: Database, table: sa.Table, text: str, limit: int) -> tu
         if not database.is_sqlite:
             query = query.where(table.c.xid < _oldest_open())
         rows = list(connection.execute(query))
-        return rows, _text(connection, Mark(rows[-1].xid, rows[-1].number) if rows else mark)
+        return rows, _text(store_id, Mark(rows[-1].xid, rows[-1].number) if rows else mark)
 
 
 def renumber_restored(database: Database, connection: sa.Connection) -> bool:
@@ -128,15 +129,15 @@ def _bigint(xid: "sa.ColumnElement[Any]") -> sa.ColumnElement[int]:
     return sa.cast(sa.cast(xid, sa.Text), sa.BigInteger)
 
 
-def _text(connection: sa.Connection, mark: Mark) -> str:
-    return f"{_store_id(connection)}-{mark.xid}-{mark.number}"
+def _text(store_id: str, mark: Mark) -> str:
+    return f"{store_id}-{mark.xid}-{mark.number}"
 
 
-def _parse(connection: sa.Connection, text: str) -> Mark:
+def _parse(store_id: str, text: str) -> Mark:
     if not text:
         return Mark(0, 0)
     found = _PATTERN.fullmatch(text)
-    if found is None or found[1] != _store_id(connection):
+    if found is None or found[1] != store_id:
         raise InvalidError(
             f"{text[:80]!r} is no mark of this store. Remedy: begin with `latest_mark()`, or with an empty one for "
             "everything."

@@ -1,42 +1,98 @@
 """Popular items, for answers without the model."""
 
+import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 
 from serving.service.store import limits, schema
+from serving.service.store.database import Database
+from serving.service.store.errors import InvalidError
 from serving.service.store.part import Part
 from serving.service.store.statements import Insert, insert_many
+from serving.service.store.types import StoreSettings
 from serving.service.types import Event
 
-DAY_SECONDS = 86_400
-_ALL = ""
+DAY_SECONDS: Final = 86_400
+_ALL: Final = ""
+_RANKED: Final = 2_000
+_LANGUAGES: Final = 64
+"""Of which the order is kept in memory."""
 _counts, _items = schema.counts.c, schema.items.c
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """Items of a language by their events.
+
+    Attributes:
+        ids: The first is the most popular one.
+        day: Last day that counted.
+        made: By the monotonic clock.
+    """
+
+    ids: Sequence[str]
+    day: int
+    made: float
 
 
 class Popularity(Part):
     """Counts of events per language, day and item."""
 
+    def __init__(self, database: Database, settings: StoreSettings) -> None:
+        super().__init__(database, settings)
+        self._rankings: OrderedDict[str, _Ranking] = OrderedDict()
+        self._ranker = threading.Lock()
+
     def popular_items(self, language: str, limit: int = 100, now: float | None = None) -> list[str]:
         """Ids of the items with the most events in a language, then of those with the most in all languages.
 
-        Only items that may be in an answer now. The events of the last `StoreSettings.popularity_days` count.
+        Only items that may be in an answer now. The events of the last `StoreSettings.popularity_days` count; the
+        order may be `StoreSettings.popularity_seconds` old.
         """
-        limits.check_limit(limit)
+        if not 1 <= limit <= _RANKED:
+            raise InvalidError(f"`limit` is {limit}. Remedy: give a number from 1 to {_RANKED:,}.")
         limits.check_id("language", language, optional=True)
         now = time.time() if now is None else now
         found: list[str] = []
-        with self._database.reading() as connection:
-            for each in dict.fromkeys((language, _ALL)):
-                if len(found) < limit:
-                    ranked = connection.execute(self._ranking(each, limit, int(now))).scalars()
-                    known = set(found)
-                    found += [item for item in ranked if item not in known]
-        return found[:limit]
+        for each in dict.fromkeys((language, _ALL)):
+            if len(found) < limit:
+                known = set(found)
+                ranked = [item for item in self._ranked(each, int(now)) if item not in known]
+                found += self._shown(ranked, limit - len(found), now)
+        return found
 
-    def _ranking(self, language: str, limit: int, now: int) -> sa.Select[str]:
+    def _ranked(self, language: str, now: int) -> Sequence[str]:
+        """By counts; summing them up takes too long for every answer."""
+        found = self._rankings.get(language)
+        if found is not None and self._is_fresh(found, now):
+            return found.ids
+        # One thread sums up, and the others do with what was there before.
+        if not self._ranker.acquire(blocking=found is None):
+            assert found is not None
+            return found.ids
+        try:
+            found = self._rankings.get(language)
+            if found is None or not self._is_fresh(found, now):
+                with self._database.reading() as connection:
+                    ids = connection.execute(self._ranking(language, now)).scalars().all()
+                found = self._rankings[language] = _Ranking(ids, now // DAY_SECONDS, time.monotonic())
+                self._rankings.move_to_end(language)
+                while len(self._rankings) > _LANGUAGES:
+                    self._rankings.popitem(last=False)
+            return found.ids
+        finally:
+            self._ranker.release()
+
+    def _is_fresh(self, ranking: _Ranking, now: int) -> bool:
+        age = time.monotonic() - ranking.made
+        return ranking.day == now // DAY_SECONDS and age < self._settings.popularity_seconds
+
+    def _ranking(self, language: str, now: int) -> sa.Select[str]:
         today = now // DAY_SECONDS
         first = today - self._settings.popularity_days + 1
         return (
@@ -45,12 +101,33 @@ class Popularity(Part):
             # Not those with a time in the future, which would count for too long.
             .where(_counts.language == language, _counts.day.between(first, today))
             .where(_items.body.is_not(None), _items.available)
-            .where(sa.or_(_items.valid_from.is_(None), _items.valid_from <= now))
+            # Items whose time has not come yet may be shown before the next ranking.
             .where(sa.or_(_items.valid_until.is_(None), _items.valid_until > now))
             .group_by(_counts.item_id)
             .order_by(sa.func.sum(_counts.events).desc(), _counts.item_id)
-            .limit(limit)
+            .limit(_RANKED)
         )
+
+    def _shown(self, ranked: Sequence[str], limit: int, now: float) -> list[str]:
+        """The first ones that may be in an answer now."""
+        found: list[str] = []
+        # Most of them may: a little more than are wanted usually suffices.
+        step = limit + 50
+        for start in range(0, len(ranked), step):
+            part = ranked[start : start + step]
+            query = sa.select(_items.item_id).where(
+                _items.item_id.in_(part),
+                _items.body.is_not(None),
+                _items.available,
+                sa.or_(_items.valid_from.is_(None), _items.valid_from <= now),
+                sa.or_(_items.valid_until.is_(None), _items.valid_until > now),
+            )
+            with self._database.reading() as connection:
+                shown = set(connection.execute(query).scalars())
+            found += [item for item in part if item in shown]
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
 
 def count_events(connection: sa.Connection, events: Sequence[Event], counted: Collection[str]) -> None:

@@ -79,6 +79,7 @@ deleted_users = Table(
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("xid", BigInteger, nullable=False),
     Column("digest", Text, nullable=False),
+    Index("deleted_users_by_change", "xid", "number"),
 )
 recommendations = Table(
     "recommendations",
@@ -99,6 +100,7 @@ counts = Table(
     Column("day", BigInteger, primary_key=True, autoincrement=False),  # since 1970
     Column("item_id", _Id, primary_key=True),
     Column("events", BigInteger, nullable=False),
+    sqlite_with_rowid=False,  # the key is all there is to find: one tree instead of two
 )
 rules = Table(
     "rules",

@@ -1,7 +1,8 @@
 """Parquet files of events: the interactions of the dataset format (docs/data.md), a file for a day."""
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from serving.service.store.errors import SegmentError
+from serving.service.store.errors import SegmentError, UnavailableError
 
 COLUMNS: Final = pa.schema(
     [
@@ -32,6 +33,20 @@ COLUMNS: Final = pa.schema(
 )
 """Those of every file; the columns of the events' contexts follow in the order of their names."""
 _ENDING: Final = ".parquet"
+
+
+@contextlib.contextmanager
+def using_files() -> Iterator[None]:
+    """Errors of files as those of the store."""
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(
+            f"A file of moved events: {error}. Remedy: check that its disk has space and who may write it; nothing was "
+            "lost, so try again."
+        ) from error
+    except pa.ArrowException as error:
+        raise SegmentError(f"A file of moved events is damaged: {error}. Remedy: restore it from a copy.") from error
 
 
 def table_of(rows: Sequence[Sequence[Any]]) -> pa.Table:
@@ -95,27 +110,26 @@ def without_people(path: Path, ids: Sequence[str], temporary: Path) -> int:
         Number of rows removed; with 0 the file is untouched.
     """
     wanted = pa.array(ids, pa.string())
-    with _readable(path) as file:
-        kept: list[pa.Table] = []
-        removed = 0
-        for place in range(file.num_row_groups):
-            group = file.read_row_group(place)
-            stays = group.filter(pc.invert(pc.is_in(group["user_id"], value_set=wanted)))
-            removed += group.num_rows - stays.num_rows
-            kept.append(stays)
-        schema = file.schema_arrow
+    users = pq.read_table(path, columns=["user_id"], partitioning=None)["user_id"]
+    removed = int(pc.sum(pc.is_in(users, value_set=wanted)).as_py() or 0)
     if removed:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for table in kept:
-                writer.write_table(table)
+        with (
+            pq.ParquetFile(path) as file,
+            pq.ParquetWriter(temporary, file.schema_arrow, compression="zstd") as writer,
+        ):
+            for batch in file.iter_batches():
+                table = pa.Table.from_batches([batch])
+                writer.write_table(table.filter(pc.invert(pc.is_in(table["user_id"], value_set=wanted))))
         _sync(temporary)
         publish(temporary, path)
     return removed
 
 
-def rows_of_people(path: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
+def rows_of_people(path: Path, ids: Sequence[str], columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """The rows of some user ids, without missing values."""
-    table = pq.read_table(path, filters=pc.field("user_id").isin(pa.array(ids, pa.string())), partitioning=None)
+    is_theirs = pc.field("user_id").isin(pa.array(ids, pa.string()))
+    names = None if columns is None else list(columns)
+    table = pq.read_table(path, columns=names, filters=is_theirs, partitioning=None)
     return [{name: value for name, value in row.items() if value is not None} for row in table.to_pylist()]
 
 
@@ -128,13 +142,6 @@ def sweep(folder: Path) -> None:
 def temporary_of(path: Path, part: int | None = None) -> Path:
     """A name next to a file that readers of the folder skip."""
     return path.with_name(f".{path.stem}{'' if part is None else f'-{part}'}{_ENDING}")
-
-
-def _readable(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SegmentError(f"{path} can't be read: {error}. Remedy: restore it from a copy.") from None
 
 
 def _column(values: list[Any]) -> pa.Array:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from serving.service.store import limits, schema, segment_files
-from serving.service.store.errors import SegmentError, UnavailableError
+from serving.service.store.errors import SegmentError
 from serving.service.store.part import Part
 from serving.service.store.popularity import DAY_SECONDS, forget_counts
 from serving.service.store.statements import insert, parts_of, upsert
@@ -32,15 +32,19 @@ class Segments(Part):
         that the file holds already is not written again: a run that was killed anywhere is completed by the next one.
 
         The user of an event without one is the session's, or else ``session:`` and its id; places count from 1.
+
+        Args:
+            older_than: Unix seconds.
+            folder: The same one in every run: an event that is sent again is looked for there.
+
+        Raises:
+            SegmentError: a file is damaged, or does not hold what was written; its events stay in the table.
         """
         limits.check_time("older_than", older_than)
         folder = folder.absolute()
-        with self._database.locking(SEGMENTS_LOCK):
+        with self._database.locking(SEGMENTS_LOCK), segment_files.using_files():
             for name in (_WITH_ITEM, _WITHOUT_ITEM):
-                try:
-                    (folder / name).mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise UnavailableError(f"{folder}: {error.strerror}. Remedy: name a folder to write to.") from None
+                (folder / name).mkdir(parents=True, exist_ok=True)
                 segment_files.sweep(folder / name)
             before = self._count_events()
             days = [self._move(day, folder) for day in self._days(int(older_than) // DAY_SECONDS)]

@@ -51,6 +51,9 @@ class Store(Events, Items, Vectors, Users, Recommendations, Popularity, Administ
 def open_store(url: str, *, migrate: bool = False, settings: StoreSettings | None = None) -> Store:
     """Opens a store; an empty database becomes one.
 
+    PostgreSQL is reached directly, or through a pooler that pools sessions: locks belong to a session. A transaction
+    of anybody on that server that has written something and stays open holds up the feeds.
+
     Args:
         url: ``sqlite:///relative/file.db``, ``sqlite:////absolute/file.db`` or
             ``postgresql://user:password@host/database``.

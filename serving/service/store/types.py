@@ -17,12 +17,14 @@ class StoreSettings:
 
     Attributes:
         popularity_days: Days that count for popular items.
+        popularity_seconds: How old the order of popular items may be; what may be shown is always looked up.
         counted_events: Kinds of events that count.
         wait_seconds: How long a call waits for another writer or for a connection.
         connections: Most that this process has open at a time.
     """
 
     popularity_days: int = 30
+    popularity_seconds: float = 60.0
     counted_events: frozenset[str] = COUNTED_EVENTS
     wait_seconds: float = 30.0
     connections: int = 10

@@ -2,7 +2,6 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -47,7 +46,7 @@ class Users(Part):
         """
         limits.check_id("user_id", user_id)
         # No event may move to a file that has been searched already.
-        with self._database.locking(SEGMENTS_LOCK):
+        with self._database.locking(SEGMENTS_LOCK), segment_files.using_files():
             with self._database.reading() as connection:
                 paths = segment_paths(connection)
                 sessions, ids = _of_files(connection, user_id, paths)
@@ -64,6 +63,7 @@ class Users(Part):
                 digest = hashlib.sha256(user_id.encode()).hexdigest()
                 row = {"number": stamp.number(0), "xid": stamp.xid, "digest": digest}
                 connection.execute(sa.insert(schema.deleted_users), row)
+            self._database.erase_log()
         return removed > 0
 
     def users_deleted_after(self, mark: str, limit: int = 1000) -> tuple[list[str], str]:
@@ -76,7 +76,8 @@ class Users(Part):
         """All that is kept about a person, ready for JSON: also what is in files of moved events."""
         limits.check_id("user_id", user_id)
         # A file must not appear between reading the table and the files.
-        with self._database.locking(SEGMENTS_LOCK), self._database.reading() as connection:
+        locked = self._database.locking(SEGMENTS_LOCK)
+        with locked, segment_files.using_files(), self._database.reading() as connection:
             paths = segment_paths(connection)
             sessions, ids = _of_files(connection, user_id, paths)
             body = _profile(connection, user_id)
@@ -111,7 +112,7 @@ def _of_files(connection: sa.Connection, user_id: str, paths: list[Path]) -> tup
     """The person's sessions, and the user ids that stand for the person in files."""
     sessions = people.sessions_of(connection, user_id)
     for path in paths:
-        rows: list[dict[str, Any]] = segment_files.rows_of_people(path, [user_id])
+        rows = segment_files.rows_of_people(path, [user_id], ["session_id"])
         seen = {row["session_id"] for row in rows if "session_id" in row}
         sessions |= people.without_others(connection, user_id, sorted(seen))
     return sorted(sessions), [user_id, *(f"{limits.ANONYMOUS}{session}" for session in sorted(sessions))]

@@ -19,12 +19,17 @@ class Vectors(Part):
         """Stores vectors: item id -> (revision of the item, bytes). One of an older revision changes nothing."""
         limits.check_id("version", version)
         limits.check_ids("item_id", vectors.keys())
-        rows = []
+        rows, size = [], 0
         for item_id, (revision, vector) in vectors.items():
             if len(vector) > limits.VECTOR_BYTES:
                 raise InvalidError(
                     f"A vector has {len(vector):,} bytes; at most {limits.VECTOR_BYTES:,}. Remedy: send one vector."
                 )
+            if not 0 <= revision < 2**63:
+                raise InvalidError(f"The revision of a vector is {revision}. Remedy: give that of its item.")
+            size += len(vector)
+            if size > limits.CALL_BYTES:
+                raise InvalidError(f"The vectors have over {limits.CALL_BYTES:,} bytes. Remedy: send them in parts.")
             rows.append({"version": version, "item_id": item_id, "revision": revision, "vector": vector})
         with self._database.writing() as connection:
             upsert(connection, schema.vectors, rows, ("revision", "vector"), older=_vectors.revision)

@@ -1,10 +1,13 @@
 """Events are stored once, and make histories."""
 
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -123,7 +126,7 @@ def test_a_history_has_the_newest_events_last(store: Store) -> None:
 
 
 def test_a_log_in_adds_what_the_session_did(store: Store) -> None:
-    def items(**who: str) -> list[str]:
+    def items(**who: Any) -> list[str]:
         return [each.item_id for each in store.history(**who)]
 
     store.append_events(
@@ -159,3 +162,22 @@ def test_an_acknowledgement_waits_for_the_commit(
             go_on.set()
             assert answer.result(30) == [True]
             assert [each.event_id for each in _all(other)] == ["a"]
+
+
+def test_a_history_does_not_read_what_others_did(sqlite: str) -> None:
+    steps = list[str]()
+
+    def plan(connection: sa.Connection, cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if statement.startswith("SELECT anon"):
+            found = connection.connection.driver_connection
+            assert isinstance(found, sqlite3.Connection)
+            values = tuple(parameters) if isinstance(parameters, tuple) else ()
+            steps.extend(row[3] for row in found.execute(f"EXPLAIN QUERY PLAN {statement}", values))
+
+    with open_store(sqlite) as store:
+        sa.event.listen(store._database._engine, "before_cursor_execute", plan)
+        store.history("ana", "s")
+        store.history(session_id="s")
+    reads = [step for step in steps if " events" in step]
+    assert sum("events_by_user (user_id=?" in step for step in reads) == 1
+    assert sum("events_by_session (session_id=?" in step for step in reads) == len(reads) - 1 >= 2

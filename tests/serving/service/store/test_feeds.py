@@ -59,15 +59,38 @@ def test_what_becomes_visible_late_is_not_missed(postgresql: str, pause: Pause) 
         assert reached.wait(30)
         # Begins later, with larger numbers, and ends first.
         replica.append_events([event("late")])
-        assert execute(postgresql, "SELECT event_id FROM events") == [("late",)]
+        visible = execute(postgresql, "SELECT event_id FROM events")
         found, mark = _new(replica, start)
-        assert found == []  # else `early` would come before the mark
         between = replica.latest_mark()
         go_on.set()
         assert early.result(30) == [True]
+        assert visible == [("late",)]
+        assert found == []  # else `early` would come before the mark
         assert _new(replica, mark)[0] == ["early", "late"]
         # A mark from between may repeat what was visible then, and misses nothing.
         assert _new(replica, between)[0] == ["early", "late"]
+
+
+def test_transactions_may_have_drawn_their_numbers_in_another_order(postgresql: str) -> None:
+    with open_store(postgresql) as store:
+        for event_id in "abc":
+            store.append_events([event(event_id)])
+        execute(postgresql, "UPDATE events SET number = 1000000000 - number")
+        found, mark = list[str](), ""
+        for _ in range(4):
+            new, mark = store.events_after(mark, 1)
+            found += [each.event_id for each in new]
+    assert found == ["a", "b", "c"]
+
+
+def test_rows_are_written_in_the_order_of_ids_and_read_in_that_of_the_call(postgresql: str) -> None:
+    # Two transactions that write the same rows in other orders would wait for each other for ever.
+    with open_store(postgresql) as store:
+        store.append_events([event(each) for each in "cabd"])
+        store.put_items([item(each) for each in "cabd"])
+        assert _new(store, "")[0] == ["c", "a", "b", "d"]
+    for table, column in (("events", "event_id"), ("items", "item_id")):
+        assert execute(postgresql, f"SELECT {column} FROM {table} ORDER BY ctid") == [(each,) for each in "abcd"]
 
 
 def test_an_item_that_changes_late_is_not_missed(postgresql: str, pause: Pause) -> None:
@@ -78,9 +101,9 @@ def test_an_item_that_changes_late_is_not_missed(postgresql: str, pause: Pause) 
         assert reached.wait(30)
         replica.put_items([item("a", title="late")])
         found, mark = replica.items_after(start)
-        assert found == []
         go_on.set()
         assert early.result(30) == {"a": 2, "b": 1}
+        assert found == []
         changes = {each.item_id: each for each in replica.items_after(mark)[0]}
         assert changes.keys() == {"a", "b"}
         assert changes["a"].item == item("a", title="early") == replica.items(["a"])["a"]

@@ -1,5 +1,8 @@
 """Items, their vectors, and what is popular among them."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from serving.service.store import InvalidError, NotFoundError, Store, StoreSettings, open_store
@@ -121,10 +124,24 @@ def test_vectors_are_kept_by_version(store: Store) -> None:
     assert store.drop_vectors([]) == 1
     with pytest.raises(InvalidError, match="65,537 bytes"):
         store.put_vectors("v1", {"a": (1, bytes(65_537))})
+    with pytest.raises(InvalidError, match=r"67,108,864 bytes.*in parts"):
+        store.put_vectors("v1", {str(number): (1, bytes(65_536)) for number in range(1025)})
+    for revision in (-1, 2**63):
+        with pytest.raises(InvalidError, match="revision"):
+            store.put_vectors("v1", {"a": (revision, b"")})
     store.put_vectors("v1", {})
 
 
-def test_popular_items_have_the_most_events(store: Store) -> None:
+@pytest.fixture
+def at_once(url: str) -> Iterator[Store]:
+    """A store that counts anew for each answer."""
+    with open_store(url, settings=StoreSettings(popularity_seconds=0)) as opened:
+        yield opened
+
+
+def test_popular_items_have_the_most_events(at_once: Store) -> None:
+    store = at_once
+
     def clicks(item_id: str, count: int, language: str, days_ago: int = 0, event_kind: str = "click") -> None:
         store.append_events(
             [
@@ -175,3 +192,30 @@ def test_what_counts_can_be_chosen(url: str) -> None:
         store.append_events([event("1", item_id="a"), event("2", item_id="b", event="purchase")])
         store.append_events([event("3", item_id="a", event="purchase", timestamp=NOON - DAY)])
         assert store.popular_items("", now=NOON) == ["b"]
+
+
+def test_an_order_is_kept_and_what_is_shown_is_not(store: Store) -> None:
+    names = [f"i{number:03}" for number in range(300)]
+    store.put_items([item(name) for name in names])
+    store.append_events(
+        [event(f"{name} {n}", item_id=name) for place, name in enumerate(names) for n in range(30 - place // 10)]
+    )
+    assert store.popular_items("", 100, now=NOON) == names[:100]
+    # Sold out at once, also if that leaves few of those that were looked up first.
+    store.delete_items(names[:280])
+    assert store.popular_items("zh", 5, now=NOON) == names[280:285]
+    store.append_events([event(f"more {n}", item_id=names[-1]) for n in range(50)])
+    assert store.popular_items("", 1, now=NOON) == [names[280]]
+    # The next day counts anew.
+    assert store.popular_items("", 1, now=NOON + DAY) == [names[-1]]
+    for limit in (0, 2001):
+        with pytest.raises(InvalidError, match="limit"):
+            store.popular_items("", limit)
+
+
+def test_any_number_of_languages_is_asked_for(store: Store) -> None:
+    store.put_items([item("1001")])
+    store.append_events([event("1")])
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda n: store.popular_items(f"x-{n % 100}", now=NOON), range(200)))
+    assert answers == [["1001"]] * 200

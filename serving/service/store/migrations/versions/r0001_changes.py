@@ -79,6 +79,7 @@ def upgrade() -> None:
         _column("xid", big),
         _column("digest", text),
     )
+    op.create_index("deleted_users_by_change", "deleted_users", ["xid", "number"])
     op.create_table(
         "recommendations",
         sa.Column("recommendation_id", identifier, primary_key=True),
@@ -96,6 +97,7 @@ def upgrade() -> None:
         sa.Column("day", big, primary_key=True, autoincrement=False),
         sa.Column("item_id", identifier, primary_key=True),
         _column("events", big),
+        sqlite_with_rowid=False,
     )
 
 
