@@ -1,6 +1,7 @@
 """A live service: signals, TLS, many clients at once, proxies and the command line."""
 
 import concurrent.futures
+import contextlib
 import os
 import socket
 import ssl
@@ -148,6 +149,31 @@ def test_odd_requests(store_file: StoreFile) -> None:
         assert [b"413"] in answers
         assert [b"408"] in answers
         assert [b"500"] not in answers
+        assert httpx.get(f"http://127.0.0.1:{live.port}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("dribble", [b"G", b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n"])
+def test_headers_that_never_end(store_file: StoreFile, dribble: bytes) -> None:
+    with Live(store_file[0], "--request_timeout_seconds", "0.5") as live:
+        address = ("127.0.0.1", live.port)
+        with (
+            socket.create_connection(address, timeout=10) as slow,
+            socket.create_connection(address, timeout=10) as kept,
+        ):
+            kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += kept.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200")
+            for connection in (slow, kept):
+                connection.sendall(dribble)
+            for connection in (slow, kept):
+                with contextlib.suppress(ConnectionResetError):
+                    assert connection.recv(1) == b""
+        with socket.create_connection(address, timeout=10) as large, pytest.raises(ConnectionError):
+            large.sendall(b"GET / HTTP/1.1\r\n")
+            for number in range(10_000):
+                large.sendall(b"X-%d: %s\r\n" % (number, b"x" * 4_000))
         assert httpx.get(f"http://127.0.0.1:{live.port}/healthz").status_code == 200
 
 
