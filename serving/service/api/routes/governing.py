@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from serving.service.api.access.principals import Permission, Principal
 from serving.service.api.bodies.answers import form_of
+from serving.service.api.bodies.outcomes import NewRules
 from serving.service.api.context import context_of
 from serving.service.api.problems import ProblemError
 from serving.service.api.routes.common import Requires, answer, audit
@@ -41,7 +42,7 @@ def get_rules(reader: _Reader, request: Request) -> Response:
     return Response(text, media_type=_YAML, headers={"ETag": f'"{revision}"'})
 
 
-@router.put("/rules", openapi_extra=_BODY)
+@router.put("/rules", response_model=form_of(NewRules), openapi_extra=_BODY)
 def put_rules(
     manager: Annotated[Principal, Depends(Requires(Permission.MANAGE))],
     request: Request,
@@ -71,7 +72,7 @@ def put_rules(
     warnings = lint(rules, _columns(rules, context.store))
     revision = context.store.put_rules(text, manager.key)
     audit(request, manager, "put rules", f"revision {revision}")
-    return answer({"revision": revision, "warnings": warnings})
+    return answer(NewRules(revision, list(warnings)))
 
 
 @router.get("/audit", response_model=list[form_of(AuditEntry)])  # type: ignore[misc]
