@@ -223,6 +223,13 @@ def test_mistakes_in_options(
     assert "Remedy" in message
 
 
+@pytest.mark.parametrize("origins", ["*", "https://*.example", "shop.example", "https://shop.example/", "null"])
+def test_origins_are_explicit(origins: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--store", "sqlite:///x", "--cors_origins", f"https://a.example:8443,{origins}"])
+    assert "origin" in capsys.readouterr().err
+
+
 def test_rules_of_a_file(store_file: StoreFile, tmp_path: Path) -> None:
     rules = tmp_path / "rules.yaml"
     rules.write_text("rules: []\n")
