@@ -25,7 +25,7 @@ from serving.client.connections import (
     finish,
 )
 from serving.client.errors import BadRequestError, ServerFaultError, ServingError, from_status
-from serving.client.protocol import FallbackProtocol, GrpcProtocol, Prediction, ServingProtocol
+from serving.client.protocol import FallbackProtocol, GrpcProtocol, Predicted, Prediction, ServingProtocol
 from serving.client.rest import RestProtocol
 from serving.client.settings import (
     DEFAULT_RETRY,
@@ -245,7 +245,7 @@ class Client:
         """
         with self._call(timeout, metadata) as call:
             inputs = {"text": string_matrix("texts", [texts])[0]}
-            outputs = await self._protocol.predict(Prediction(contract.ENCODE_TEXT, inputs), call)
+            outputs = (await self._protocol.predict(Prediction(contract.ENCODE_TEXT, inputs), call)).outputs
             _check_outputs(outputs, contract.ENCODE_TEXT, contract.EMBEDDINGS)
             return outputs[contract.EMBEDDINGS]
 
@@ -266,10 +266,22 @@ class Client:
         regardless of ``output_filter``.
         """
         with self._call(timeout, metadata) as call:
-            for name, array in inputs.items():
-                if not isinstance(array, np.ndarray):
-                    raise BadRequestError(f"input {name} must be a NumPy array, got {type(array).__name__}")
-            return await self._protocol.predict(Prediction(signature_name, inputs, tuple(output_filter)), call)
+            return (await self._predict(signature_name, inputs, output_filter, call)).outputs
+
+    @operation
+    async def predict_with_version(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        output_filter: Sequence[str] = (),
+        *,
+        timeout: float | None = None,
+        metadata: GivenMetadata | None = None,
+    ) -> tuple[int, dict[str, npt.NDArray[Any]]]:
+        """Like ``predict``, with the version of the model that answered; 0 over REST, which doesn't say."""
+        with self._call(timeout, metadata) as call:
+            predicted = await self._predict(signature_name, inputs, output_filter, call)
+            return predicted.version, predicted.outputs
 
     @operation
     async def status(
@@ -330,11 +342,19 @@ class Client:
                 failure.code, failure.details, failure.target, self._settings.model_name, deadline.seconds
             ) from None
 
+    async def _predict(
+        self, signature_name: str, inputs: Mapping[str, npt.NDArray[Any]], output_filter: Sequence[str], call: Call
+    ) -> Predicted:
+        for name, array in inputs.items():
+            if not isinstance(array, np.ndarray):
+                raise BadRequestError(f"input {name} must be a NumPy array, got {type(array).__name__}")
+        return await self._protocol.predict(Prediction(signature_name, inputs, tuple(output_filter)), call)
+
     async def _items(self, signature_name: str, queries: Sequence[Query], call: Call) -> list[list[Recommendation]]:
         if not queries:
             return []
         prediction = Prediction(signature_name, inputs_of(signature_name, queries))
-        outputs = await self._protocol.predict(prediction, call)
+        outputs = (await self._protocol.predict(prediction, call)).outputs
         _check_outputs(outputs, signature_name, contract.ITEM_IDS, contract.SCORES)
         # Rows are as wide as the largest k of the batch; each query gets what it asked for.
         return [row[: query.k] for row, query in zip(recommendations(outputs), queries, strict=True)]
@@ -348,7 +368,7 @@ class Client:
             return []
         items = string_matrix(contract.ITEM_IDS, item_ids)
         prediction = Prediction(contract.RANK, inputs_of(contract.RANK, queries, item_ids=items))
-        outputs = await self._protocol.predict(prediction, call)
+        outputs = (await self._protocol.predict(prediction, call)).outputs
         _check_outputs(outputs, contract.RANK, contract.SCORES)
         return ranked(outputs, item_ids)
 

@@ -43,10 +43,18 @@ class Prediction:
     output_filter: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Outputs of a signature by name, and the version of the model that gave them; 0: the protocol doesn't say."""
+
+    outputs: Arrays
+    version: int = 0
+
+
 class ServingProtocol(Protocol):
     """A protocol to reach a server. All methods may raise ``CallFailed`` and ``ServingError``."""
 
-    async def predict(self, prediction: Prediction, call: Call) -> Arrays:
+    async def predict(self, prediction: Prediction, call: Call) -> Predicted:
         """Runs a signature."""
         ...
 
@@ -81,7 +89,7 @@ class GrpcProtocol:
         self._connections = connections
         self._target = settings.grpc.text
 
-    async def predict(self, prediction: Prediction, call: Call) -> Arrays:
+    async def predict(self, prediction: Prediction, call: Call) -> Predicted:
         """See ``ServingProtocol``."""
         request = predict_pb2.PredictRequest(output_filter=prediction.output_filter)
         self._set_spec(request.model_spec)
@@ -93,9 +101,10 @@ class GrpcProtocol:
                 raise BadRequestError(f"input {name}: {error}") from None
         response = await self._connections.rpc(_PREDICT, request, call)
         try:
-            return {name: to_numpy(proto) for name, proto in response.outputs.items()}
+            outputs = {name: to_numpy(proto) for name, proto in response.outputs.items()}
         except TensorParseError as error:
             raise ServerFaultError(f"{self._target} sent a tensor that can't be read: {error}") from None
+        return Predicted(outputs, response.model_spec.version.value)
 
     async def status(self, call: Call) -> list[VersionStatus]:
         """See ``ServingProtocol``."""
@@ -156,7 +165,7 @@ class FallbackProtocol:
         self._seconds = seconds
         self._second_until = -float("inf")
 
-    async def predict(self, prediction: Prediction, call: Call) -> Arrays:
+    async def predict(self, prediction: Prediction, call: Call) -> Predicted:
         """See ``ServingProtocol``."""
         return await self._ask(lambda protocol: protocol.predict(prediction, call), call)
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from serving import contract
 from serving.client.connections import Call, CallFailed, Connections, HttpResponse, M
 from serving.client.errors import BadRequestError, ServerFaultError
-from serving.client.protocol import Prediction, model_metadata, version_statuses
+from serving.client.protocol import Predicted, Prediction, model_metadata, version_statuses
 from serving.client.settings import DEFAULT_RETRY, RetryPolicy, Settings
 from serving.client.types import Arrays, ModelMetadata, SignatureSpec, TensorSpec, VersionStatus
 from serving.protos import get_model_metadata_pb2, get_model_status_pb2, model_server_config_pb2, types_pb2
@@ -82,7 +82,7 @@ class RestProtocol:
         self._keep_seconds = math.inf if settings.version is not None else _SIGNATURES_SECONDS
         self._kept: tuple[float, ModelMetadata] | None = None
 
-    async def predict(self, prediction: Prediction, call: Call) -> Arrays:
+    async def predict(self, prediction: Prediction, call: Call) -> Predicted:
         """See ``ServingProtocol``."""
         name = prediction.signature_name or contract.DEFAULT
         signature, is_fresh = await self._signature(name, call)
@@ -99,7 +99,9 @@ class RestProtocol:
                 outputs = _outputs(answer, signature)
             except MisfitError:
                 raise ServerFaultError(f"{self._target} sent a tensor that can't be read: {error}") from None
-        return {alias: outputs[alias] for alias in prediction.output_filter} if prediction.output_filter else outputs
+        if prediction.output_filter:
+            outputs = {alias: outputs[alias] for alias in prediction.output_filter}
+        return Predicted(outputs)
 
     async def status(self, call: Call) -> list[VersionStatus]:
         """See ``ServingProtocol``."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from serving.service import keys_command
+from serving.service import importing, keys_command
 from serving.service.api.serving import serve
 from serving.service.errors import InvalidRequestError, ServiceError
 from serving.service.options import STORE_VARIABLE, ServiceOptions, parse_options
@@ -34,10 +34,12 @@ def main(arguments: Sequence[str] | None = None, make_recommender: MakeRecommend
     try:
         if given[:1] == ["keys"]:
             return keys_command.main(given[1:])
+        if given[:1] == ["import"]:
+            return importing.main(given[1:])
         parser = argparse.ArgumentParser(
             prog="babelrec-service",
             description="Runs the recommendation service.",
-            epilog="Keys: babelrec-service keys add|list|revoke.",
+            epilog="Keys: babelrec-service keys add|list|revoke. A dataset into the store: babelrec-service import.",
         )
         options = parse_options(parser, given)
         if not options.store:

@@ -37,6 +37,13 @@ def _positive(value: str) -> int:
     return number
 
 
+def _share(value: str) -> float:
+    number = float(value)
+    if not 0.0 <= number <= 1.0:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
+    return number
+
+
 # fmt: off
 @dataclass(frozen=True)
 class ServiceOptions:
@@ -58,6 +65,10 @@ class ServiceOptions:
     )
     deadline_ms: int = argument(
         "--deadline_ms", type=_positive, default=200, help="for an answer of the model server (default: %(default)s)",
+    )
+    explore: float = argument(
+        "--explore", type=_share, default=0.0,
+        help="probability that an answer shows one new item that hardly anybody has seen (default: %(default)s)",
     )
     request_timeout_seconds: float = argument(
         "--request_timeout_seconds", type=float, default=30.0, help="for a whole request (default: %(default)s)",

@@ -3,8 +3,11 @@
 Names are those of the dataset format (docs/data.md), so that the trainer can read what the service has stored.
 """
 
+import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 Scalar = str | int | float | bool
 
@@ -46,6 +49,21 @@ class Event:
     placement: str = ""
     query: str = ""
     context: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+LOGIN: Final = "login"
+"""The event by which replicas learn that a session belongs to a user."""
+
+
+def login_event(session_id: str, user_id: str) -> Event:
+    """Of a log-in now."""
+    return Event(
+        event_id=f"login-{uuid.uuid4().hex}",
+        event=LOGIN,
+        timestamp=int(time.time()),
+        user_id=user_id,
+        session_id=session_id,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,7 +97,8 @@ def tiny_config(dataset: Path, **sections: dict[str, object]) -> Config:
             "warmup_steps": 5,
             "checkpoint_steps": 4,
         },
-        "export": {"candidates": 20},
+        # Tracing what a service needs takes as long as all the rest.
+        "export": {"candidates": 20, "fresh_items": False},
     }
     merged = {name: base.get(name, {}) | sections.get(name, {}) for name in base.keys() | sections.keys()}
     return parse_config({"name": "tiny", **merged}, "tiny")

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ import polars as pl
 import tensorflow as tf
 
 from serving import manifest
+from serving.protos import meta_graph_pb2, saved_model_pb2
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
@@ -120,16 +122,6 @@ def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
         fresh_items=fresh_items,
         calibrations={name: found.applied for name, found in load_calibrations(run).items()},
     )
-    # Traced here, because saving would trace each function again.
-    signatures = {name: function.get_concrete_function() for name, function in servable.signatures().items()}
-    card = _model_card(
-        run,
-        dataset if later is None else later,
-        catalogue,
-        vocabulary,
-        signatures,
-        {"index": record, "text_index": text_record},
-    )
     with writing_alone(model_dir, wait=True):
         newest = max((int(path.name) for path in model_dir.glob("*") if path.name.isdecimal()), default=0)
         version = model_dir / str(newest + 1)
@@ -138,13 +130,27 @@ def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
             tf.saved_model.save(
                 servable,
                 str(temporary),
-                signatures=signatures,
+                # As functions: what is traced already would lose the inputs' defaults.
+                signatures=servable.signatures(),
                 # Saving refuses ops of any other namespace, so a portable graph can't hold ScaNN's by mistake.
                 options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"] if record["kind"] == "scann" else []),
             )
             extra = temporary / "assets.extra"
+            card = _model_card(
+                run,
+                dataset if later is None else later,
+                catalogue,
+                vocabulary,
+                _signatures(temporary),
+                {"index": record, "text_index": text_record},
+            )
             card["warmup_requests"] = write_warmup(
-                extra, catalogue, vocabulary.users, model_name=model_dir.resolve().name
+                extra,
+                catalogue,
+                vocabulary.users,
+                model_name=model_dir.resolve().name,
+                width=int(vectors.shape[1]),
+                columns=None if fresh_items is None else fresh_items.columns,
             )
             (extra / "model_card.json").write_text(
                 json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
@@ -175,7 +181,7 @@ def _model_card(
     dataset: Dataset,
     catalogue: Catalogue,
     vocabulary: Vocabulary,
-    signatures: dict[str, Any],
+    signatures: Mapping[str, meta_graph_pb2.SignatureDef],
     indexes: dict[str, Any],
 ) -> dict[str, Any]:
     """The model card: content, training data and quality."""
@@ -207,21 +213,24 @@ def _model_card(
         **indexes,
         "signatures": {
             name: {
-                "inputs": {spec.name: _shape(spec) for spec in _inputs(function)},
-                "outputs": {key: _shape(spec) for key, spec in sorted(function.structured_outputs.items())},
+                "inputs": {key: _shape(info) for key, info in sorted(signature.inputs.items())},
+                "outputs": {key: _shape(info) for key, info in sorted(signature.outputs.items())},
             }
-            for name, function in signatures.items()
+            for name, signature in sorted(signatures.items())
         },
     }
 
 
-def _inputs(function: tf.types.experimental.ConcreteFunction) -> list[tf.TensorSpec]:
-    positional, named = function.structured_input_signature
-    return [*positional, *named.values()]
+def _signatures(version: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
+    """The signatures of a SavedModel, as a server reads them."""
+    saved = saved_model_pb2.SavedModel.FromString((version / tf.saved_model.SAVED_MODEL_FILENAME_PB).read_bytes())
+    # The others are TensorFlow's own.
+    return {name: each for name, each in saved.meta_graphs[0].signature_def.items() if not name.startswith("__")}
 
 
-def _shape(spec: tf.TensorSpec) -> str:
-    return f"{tf.as_dtype(spec.dtype).name} {spec.shape.as_list() if spec.shape.rank is not None else '?'}"
+def _shape(info: meta_graph_pb2.TensorInfo) -> str:
+    shape = tf.TensorShape(info.tensor_shape)
+    return f"{tf.as_dtype(info.dtype).name} {shape.as_list() if shape.rank is not None else '?'}"
 
 
 def _counts(values: list[str]) -> dict[str, int]:

@@ -45,6 +45,7 @@ class FreshItems(tf.Module):
     ) -> None:
         super().__init__(name="fresh_items")
         self._tower = model.candidate_tower
+        self._fusion = model.fusion
         self._encoder = encoder
         self._vectors = vectors
         self._item_rows = item_rows
@@ -75,6 +76,13 @@ class FreshItems(tf.Module):
             sentences = self._tower.convert(self._tower.text_vectors(features["text"]), features["language"])
             outputs |= self._search.items(sentences, texts, inputs["language"], inputs["categories"], rows)
         return outputs
+
+    def places(self, rows: tf.Tensor) -> tf.Tensor:
+        """Where items of the index are in the towers' space, float32 [B, C, D]: rows int32 [B, C], -1 pads.
+
+        By these vectors a service sees which items of a list are alike.
+        """
+        return self._fusion.of_towers(tf.gather(self._vectors, tf.maximum(rows, 0)))
 
     def requests(
         self, queries: tf.Tensor, informed: tf.Tensor, products: tf.Tensor, typed: tf.Tensor, text: TextQueries | None

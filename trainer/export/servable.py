@@ -195,7 +195,9 @@ class Servable(tf.Module):
         request, filters = self._read_filtered(inputs)
         answer, products = self._recommend(request, filters)
         text = None if self._text_retrieval is None else self._text_queries(request)
-        return answer | self._fresh_items.requests(request.queries, ~request.nothing, products, request.typed, text)
+        found = self._item_rows.lookup(answer[contract.ITEM_IDS])
+        about = self._fresh_items.requests(request.queries, ~request.nothing, products, request.typed, text)
+        return answer | {contract.EMBEDDINGS: self._fresh_items.places(found)} | about
 
     def embed_items(self, inputs: Tensors) -> Tensors:
         """Vectors of items that need not be in the index."""

@@ -13,12 +13,14 @@ from serving.service.store import limits, schema
 from serving.service.store.database import Database
 from serving.service.store.errors import InvalidError
 from serving.service.store.part import Part
-from serving.service.store.statements import Insert, insert_many
+from serving.service.store.statements import Insert, insert, insert_many
 from serving.service.store.types import StoreSettings
 from serving.service.types import Event
 
 DAY_SECONDS: Final = 86_400
 _ALL: Final = ""
+# The day of all that was counted before the days that are told apart.
+_EARLIER: Final = 0
 _RANKED: Final = 2_000
 _LANGUAGES: Final = 64
 """Of which the order is kept in memory."""
@@ -51,8 +53,8 @@ class Popularity(Part):
     def popular_items(self, language: str, limit: int = 100, now: float | None = None) -> list[str]:
         """Ids of the items with the most events in a language, then of those with the most in all languages.
 
-        Only items that may be in an answer now. The events of the last `StoreSettings.popularity_days` count; the
-        order may be `StoreSettings.popularity_seconds` old.
+        Only items that may be in an answer now. The events of the last `StoreSettings.popularity_days` count, and where
+        they are equally many, or none, all earlier ones; the order may be `StoreSettings.popularity_seconds` old.
         """
         if not 1 <= limit <= _RANKED:
             raise InvalidError(f"`limit` is {limit}. Remedy: give a number from 1 to {_RANKED:,}.")
@@ -95,16 +97,17 @@ class Popularity(Part):
     def _ranking(self, language: str, now: int) -> sa.Select[str]:
         today = now // DAY_SECONDS
         first = today - self._settings.popularity_days + 1
+        recent = sa.case((_counts.day >= first, _counts.events), else_=0)
         return (
             sa.select(_counts.item_id)
             .join(schema.items, _items.item_id == _counts.item_id)
             # Not those with a time in the future, which would count for too long.
-            .where(_counts.language == language, _counts.day.between(first, today))
+            .where(_counts.language == language, _counts.day <= today)
             .where(_items.body.is_not(None), _items.available)
             # Items whose time has not come yet may be shown before the next ranking.
             .where(sa.or_(_items.valid_until.is_(None), _items.valid_until > now))
             .group_by(_counts.item_id)
-            .order_by(sa.func.sum(_counts.events).desc(), _counts.item_id)
+            .order_by(sa.func.sum(recent).desc(), sa.func.sum(_counts.events).desc(), _counts.item_id)
             .limit(_RANKED)
         )
 
@@ -152,5 +155,16 @@ def count_events(connection: sa.Connection, events: Sequence[Event], counted: Co
 
 
 def forget_counts(connection: sa.Connection, now: float, days: int) -> None:
-    """Deletes the counts of days that no answer reads any more."""
-    connection.execute(sa.delete(schema.counts).where(_counts.day <= int(now) // DAY_SECONDS - days))
+    """Adds up the counts of days that are no longer told apart."""
+    old = _counts.day.between(_EARLIER + 1, int(now) // DAY_SECONDS - days)
+    total = sa.func.sum(_counts.events).label("events")
+    sums = sa.select(_counts.language, sa.literal(_EARLIER).label("day"), _counts.item_id, total)
+    statement = insert(connection, schema.counts).from_select(
+        ["language", "day", "item_id", "events"], sums.where(old).group_by(_counts.language, _counts.item_id)
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["language", "day", "item_id"], set_={"events": _counts.events + statement.excluded.events}
+        )
+    )
+    connection.execute(sa.delete(schema.counts).where(old))

@@ -39,7 +39,7 @@ def options_run(folder: Path, steps: Steps, data: Dataset | None = None, **secti
             "content": {"enabled": True},
             "query": {"history_length": 8, "time": True},
         },
-        "export": {"index": "brute_force", "candidates": ITEMS + 1},
+        "export": {"index": "brute_force", "candidates": ITEMS + 1, "fresh_items": False},
     }
     merged = {name: base.get(name, {}) | sections.get(name, {}) for name in base.keys() | sections.keys()}
     config = tiny_config(data.path, **merged)

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the graph's operations)
+from tensorflow.core.protobuf import saved_model_pb2
 
+from serving import contract
 from tests.trainer.tiny import GENRES, tiny_config, tiny_dataset
 from trainer.data.catalogue import Catalogue
 from trainer.data.query_features import user_profiles
@@ -130,6 +132,33 @@ def test_signatures_have_the_names_and_types_of_the_contract(version: Path) -> N
     assert set(signatures["rank"].structured_outputs) == {"item_ids", "scores", "probability_like", "predicted_rating"}
     assert set(signatures["retrieve"].structured_outputs) == {"item_ids", "scores", "languages", "titles"}
     assert set(signatures["encode_text"].structured_outputs) == {"embeddings"}
+
+
+def check_defaults(version: Path, columns: frozenset[str] = frozenset()) -> set[str]:
+    """That every input which may be left out has the contract's default; ``columns`` are further ones of embed_items.
+
+    Returns:
+        The names of the signatures.
+    """
+    saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    definitions = {name: each for name, each in saved.meta_graphs[0].signature_def.items() if name[:2] != "__"}
+    for name, definition in definitions.items():
+        inputs = contract.SIGNATURES[name]
+        optional = {key for key, each in inputs.items() if each.default is not None}
+        optional |= columns if name == contract.EMBED_ITEMS else set()
+        defaults = {key: tf.make_ndarray(value) for key, value in definition.defaults.items()}
+        assert set(defaults) == optional, name
+        for key in optional - columns:
+            each = inputs[key]
+            assert defaults[key].shape == (1,) + (0,) * (each.rank - 1)
+            if each.rank == 1:
+                said = each.default.encode() if isinstance(each.default, str) else each.default
+                assert defaults[key].tolist() == [said]
+    return set(definitions)
+
+
+def test_every_input_that_may_be_left_out_has_its_default(version: Path) -> None:
+    assert "recommend" in check_defaults(version)
 
 
 def test_the_graph_answers_as_the_model_that_was_trained(

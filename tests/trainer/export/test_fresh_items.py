@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from serving import contract
 from tests.trainer.export.options_run import ITEMS, options_run
+from tests.trainer.export.test_export import check_defaults
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.export.export import export
 from trainer.runs import Run
@@ -39,7 +40,8 @@ Signatures = Mapping[str, Callable[..., dict[str, tf.Tensor]]]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return options_run(tmp_path_factory.mktemp("fresh"), {"*": ["nfkc", "casefold"]})
+    exported: dict[str, object] = {"index": "brute_force", "candidates": ITEMS + 1, "fresh_items": True}
+    return options_run(tmp_path_factory.mktemp("fresh"), {"*": ["nfkc", "casefold"]}, export=exported)
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +74,13 @@ def _signatures(version: Path) -> Signatures:
 
 
 @pytest.fixture(scope="module")
-def old(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Signatures:
-    return _signatures(export(run, tmp_path_factory.mktemp("models") / "old"))
+def version(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(run, tmp_path_factory.mktemp("models") / "old")
+
+
+@pytest.fixture(scope="module")
+def old(version: Path) -> Signatures:
+    return _signatures(version)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +130,11 @@ def _ask(signatures: Signatures, name: str, request: dict[str, Any], **others: t
     if name == contract.RECOMMEND_FOR_MERGE and "history_embeddings" not in inputs:
         inputs["history_embeddings"] = tf.zeros([1, 0, 0])
     return {key: value.numpy()[0] for key, value in signatures[name](**inputs).items()}
+
+
+def test_inputs_have_their_defaults(version: Path) -> None:
+    names = check_defaults(version, frozenset({"number_year", "number_runtime", "embedding_image"}))
+    assert names == contract.SIGNATURES.keys()
 
 
 def test_what_the_index_holds_is_sealed_unless_it_changed(old: Signatures, later: Dataset) -> None:

@@ -14,7 +14,7 @@ from serving.service.api.context import context_of
 from serving.service.api.identifiers import SessionIdPath, UserIdPath, path_id
 from serving.service.api.routes.common import Requires, anonymous, answer, audit
 from serving.service.errors import UnknownError
-from serving.service.types import User
+from serving.service.types import User, login_event
 
 router = APIRouter(prefix="/v1", tags=["Users and sessions"])
 _Manager = Annotated[Principal, Depends(Requires(Permission.MANAGE))]
@@ -67,7 +67,10 @@ def link_session(
 ) -> Response:
     """At log-in: what the session does anonymously, before and after, counts as the user's."""
     found = path_id("session_id", session_id)
-    context_of(request).store.link_session(found, form.user_id)
+    store = context_of(request).store
+    store.link_session(found, form.user_id)
+    # Every replica reads both histories again when it hears of this.
+    store.append_events([login_event(found, form.user_id)])
     return answer(Link(found, form.user_id))
 
 

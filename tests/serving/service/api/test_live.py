@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from serving.service import main as command
+from serving.service.api import serving
 from serving.service.store import open_store
 from tests.serving.service.api.fakes import FakeRecommender
 from tests.serving.service.api.inside import event
@@ -214,8 +215,14 @@ def test_keys_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     ],
 )
 def test_mistakes_in_options(
-    store_file: StoreFile, arguments: list[str], mistake: str, capsys: pytest.CaptureFixture[str]
+    store_file: StoreFile,
+    arguments: list[str],
+    mistake: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Else later tests of this process would log to where this one's messages are captured.
+    monkeypatch.setattr(serving, "set_up_logging", lambda: None)
     given = ["--store", f"sqlite:///{store_file[0]}", *arguments]
     assert command.main(given, lambda store, options: FakeRecommender()) == 1
     message = capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -173,10 +174,10 @@ def test_popular_items_have_the_most_events(at_once: Store) -> None:
     clicks("coffee", 1, "zh")
     clicks("skipped", 9, "zh", event_kind="skip")
     for language, expected in (
-        ("zh", ["茶", "陶", "coffee"]),
-        ("en", ["coffee", "茶", "陶"]),
-        ("", ["coffee", "茶", "陶"]),
-        ("ko", ["coffee", "茶", "陶"]),
+        ("zh", ["茶", "陶", "coffee", "old"]),
+        ("en", ["coffee", "茶", "陶", "old"]),
+        ("", ["coffee", "茶", "陶", "old"]),
+        ("ko", ["coffee", "茶", "陶", "old"]),
     ):
         assert store.popular_items(language, now=NOON) == expected
         assert store.popular_items(language, 2, now=NOON) == expected[:2]
@@ -191,7 +192,17 @@ def test_what_counts_can_be_chosen(url: str) -> None:
         store.put_items([item("a"), item("b")])
         store.append_events([event("1", item_id="a"), event("2", item_id="b", event="purchase")])
         store.append_events([event("3", item_id="a", event="purchase", timestamp=NOON - DAY)])
-        assert store.popular_items("", now=NOON) == ["b"]
+        assert store.popular_items("", now=NOON) == ["b", "a"]
+
+
+def test_what_was_popular_earlier_fills_up_after_events_have_moved(store: Store, tmp_path: Path) -> None:
+    store.put_items([item("a"), item("b"), item("c")])
+    old = [event(f"{name} {day}", item_id=name, timestamp=day * DAY) for name in "aab" for day in (100, 200)]
+    store.append_events([*old, event("a again", item_id="a", timestamp=100 * DAY), event("now", item_id="c")])
+    assert store.popular_items("", now=NOON) == ["c", "a", "b"]
+    store.segment_events(NOON - 40 * DAY, tmp_path)
+    store.segment_events(NOON - 40 * DAY, tmp_path)
+    assert store.popular_items("", now=NOON + DAY) == ["c", "a", "b"]
 
 
 def test_an_order_is_kept_and_what_is_shown_is_not(store: Store) -> None:

@@ -1,0 +1,114 @@
+"""What other replicas have written, read from the store's feeds."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from serving.service.recommender.catalogue import Catalogue
+from serving.service.recommender.histories import Histories
+from serving.service.recommender.tiers import Tiers
+from serving.service.store import ItemChange, Store
+from serving.service.store.errors import StoreError
+from serving.service.types import LOGIN, Event
+
+_LOG = logging.getLogger(__name__)
+_LIMIT: Final = 1_000
+_T = TypeVar("_T")
+
+
+class Follower:
+    """Brings histories, catalogue and fresh tier up to date.
+
+    Args:
+        store: Its feeds are read.
+        histories, catalogue, tiers: Are told.
+    """
+
+    def __init__(self, store: Store, histories: Histories, catalogue: Catalogue, tiers: Tiers) -> None:
+        self._store = store
+        self._histories = histories
+        self._catalogue = catalogue
+        self._tiers = tiers
+        self._gone: set[str] = set()
+        self._event_mark = self._item_mark = self._user_mark = ""
+
+    async def start(self) -> None:
+        """Reads all items and all deletions; events are followed from now on."""
+        self._event_mark = await asyncio.to_thread(self._store.latest_mark)
+        await self.look()
+
+    def is_gone(self, user_id: str) -> bool:
+        """Whether a person has been deleted."""
+        return bool(self._gone) and digest(user_id) in self._gone
+
+    def forget_user(self, user_id: str) -> None:
+        """A person has been deleted."""
+        self._gone.add(digest(user_id))
+        self._histories.forget_users(self.is_gone)
+
+    def hear(self, events: Sequence[Event]) -> None:
+        """Events count from now on."""
+        for event in events:
+            if event.event == LOGIN:
+                self._histories.forget(user_id=event.user_id)
+                self._histories.forget(session_id=event.session_id)
+        self._histories.hear(events)
+
+    def take(self, changes: Sequence[ItemChange]) -> None:
+        """Items have changed."""
+        for change in changes:
+            if change.item is None:
+                self._catalogue.delete(change.item_id)
+                self._tiers.deleted(change.item_id, change.revision)
+            else:
+                self._catalogue.put(change.item)
+                self._tiers.changed(change.item_id, change.revision)
+
+    async def look(self) -> None:
+        """Reads the feeds to their end.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
+        self._user_mark = await _to_the_end(self._store.users_deleted_after, self._user_mark, self._forget)
+        self._item_mark = await _to_the_end(self._store.items_after, self._item_mark, self.take)
+        self._event_mark = await _to_the_end(self._store.events_after, self._event_mark, self.hear)
+
+    async def follow(self, seconds: float, also: Callable[[], Awaitable[None]]) -> None:
+        """Looks every so many seconds until cancelled; ``also`` is done each time."""
+        failing = False
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self.look()
+                await also()
+            except StoreError as error:
+                if not failing:
+                    _LOG.warning("The store can't be read; what others write is not seen meanwhile: %s", error)
+                failing = True
+            else:
+                if failing:
+                    _LOG.info("The store can be read again.")
+                failing = False
+
+    def _forget(self, digests: Sequence[str]) -> None:
+        if digests:
+            self._gone.update(digests)
+            self._histories.forget_users(self.is_gone)
+
+
+def digest(user_id: str) -> str:
+    """By which a deleted person is remembered."""
+    return hashlib.sha256(user_id.encode()).hexdigest()
+
+
+async def _to_the_end(
+    read: Callable[[str, int], tuple[list[_T], str]], mark: str, take: Callable[[Sequence[_T]], None]
+) -> str:
+    while True:
+        found, mark = await asyncio.to_thread(read, mark, _LIMIT)
+        take(found)
+        if len(found) < _LIMIT:
+            return mark
