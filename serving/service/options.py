@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from serving.arguments import add_arguments, argument, options_of
 
 STORE_VARIABLE: Final = "BABELREC_STORE"
 SECRET_VARIABLE: Final = "BABELREC_TOKEN_SECRET"
+# As a browser sends it: without a path, and never all origins.
+_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:\d+)?")
 
 
 def store_of_environment() -> str:
@@ -19,8 +22,12 @@ def store_of_environment() -> str:
     return os.environ.get(STORE_VARIABLE, "")
 
 
-def _texts(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in value.split(",") if part.strip())
+    for each in origins:
+        if not _ORIGIN.fullmatch(each):
+            raise argparse.ArgumentTypeError(f"{each!r} is no origin such as https://shop.example")
+    return origins
 
 
 def _positive(value: str) -> int:
@@ -78,10 +85,11 @@ class ServiceOptions:
     )
     address_limit: str = argument(
         "--address_limit", metavar="RATE", default="600/minute",
-        help="requests with tokens, and refused ones, of a client address (default: %(default)s)",
+        help="requests with tokens, and refused ones, of a client address; behind a proxy give --trusted_proxies too "
+        "(default: %(default)s)",
     )
     cors_origins: tuple[str, ...] = argument(
-        "--cors_origins", type=_texts, default=(), metavar="ORIGIN,...",
+        "--cors_origins", type=_origins, default=(), metavar="ORIGIN,...",
         help="pages that may call the service from a browser, such as https://shop.example (default: none)",
     )
     trusted_proxies: str = argument(

@@ -1,5 +1,6 @@
 """Puts the HTTP interface together."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -81,8 +82,8 @@ def _lifespan(context: Context, tracer: Tracer) -> Callable[[FastAPI], AbstractA
             stack.callback(tracer.close)
             if isinstance(context.recommender, AbstractAsyncContextManager):
                 await stack.enter_async_context(context.recommender)
-            # Requests have ended by then: what is left is written at once.
-            stack.callback(context.writer.close)
+            # Requests have ended by then: what is left is written at once, and the recommender hears of it.
+            stack.push_async_callback(asyncio.to_thread, context.writer.close)
             context.writer.start()
             yield
 

@@ -66,7 +66,7 @@ def path_id(name: str, quoted: str) -> str:
         InvalidRequestError: it is malformed.
     """
     try:
-        value = unquote_to_bytes(quoted).decode()
+        value = unquote_to_bytes(quoted.encode("latin-1")).decode()
     except UnicodeDecodeError:
         raise InvalidRequestError(f"`{name}` in the path is not UTF-8. Remedy: percent-encode it as UTF-8.") from None
     return check_id(name, value)

@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 
 from serving.service.api.app import create_app
+from serving.service.api.connections import bounded_protocol
 from serving.service.api.context import Context
 from serving.service.api.logs import set_up_logging
 from serving.service.errors import InvalidRequestError
@@ -32,7 +33,7 @@ def serve(store: Store, recommender: Recommender, options: ServiceOptions) -> No
         host=options.host,
         port=options.port,
         loop="uvloop",
-        http="httptools",
+        http=bounded_protocol(options.request_timeout_seconds),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -57,14 +57,7 @@ class KeyRing:
         self._names: frozenset[str] = frozenset()
 
     def find(self, key: str) -> Principal | None:
-        """Whose key it is; None: it is none, or revoked. May read the store."""
-        if not key.startswith(PREFIX):
-            return None
-        digest = hash_of(key)
-        return self._find(digest) or (self._find(digest) if self.refresh(_RETRY_SECONDS) else None)
-
-    def find_quickly(self, key: str) -> Principal | None:
-        """As `find`, without reading the store."""
+        """Whose key it is; None: it is none, or was not one when the store was read."""
         return self._find(hash_of(key)) if key.startswith(PREFIX) else None
 
     def is_valid(self, name: str) -> bool:

@@ -60,5 +60,5 @@ def _descriptions(kind: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for names, text in zip(parts[1::2], parts[2::2], strict=True):
         for name in names.split(", "):
-            found[name] = " ".join(text.split())
+            found[name] = " ".join(text.split()).replace("``", "`")
     return found

@@ -39,7 +39,9 @@ class FilterForm(Form):
     )
     include_seen: bool = Field(False, description="Whether items of the history may appear.")
     placement: OptionalId = Field("", description="Where in the application.", examples=["home"])
-    timestamp: int | None = Field(None, ge=0, le=253_402_300_799, description="Unix seconds to recommend for.")
+    timestamp: int | None = Field(
+        None, ge=0, le=253_402_300_799, description="Unix seconds to recommend for; null: now.", examples=[1796040000]
+    )
     diversity: float = Field(0.0, ge=0.0, le=1.0, description="Strength of diversity re-ranking.")
 
 

@@ -41,7 +41,7 @@ class UbiEvent(msgspec.Struct):
     """A line of /v1/ubi/events, with the schema's names."""
 
     action_name: str
-    timestamp: datetime
+    timestamp: datetime | int
     application: str | None = None
     query_id: str | None = None
     session_id: str | None = None
@@ -61,7 +61,7 @@ class UbiQuery(msgspec.Struct):
     session_id: str | None = None
     client_id: str | None = None
     user_id: str | None = None
-    timestamp: datetime | None = None
+    timestamp: datetime | int | None = None
     object_id_field: str | None = None
     query_attributes: dict[str, Any] | None = None
     query_response_id: str | None = None
@@ -167,7 +167,9 @@ def _without_fields(context: dict[str, Scalar]) -> dict[str, Scalar]:
     return {f"ubi_{name}" if name in own or name == "impression_id" else name: each for name, each in context.items()}
 
 
-def _seconds(time_: datetime) -> int:
+def _seconds(time_: datetime | int) -> int:
+    if isinstance(time_, int):
+        return time_ // 1000  # OpenSearch's index takes milliseconds too
     # The schema allows times without a zone.
     return int((time_ if time_.tzinfo else time_.replace(tzinfo=UTC)).timestamp())
 

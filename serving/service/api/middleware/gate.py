@@ -67,18 +67,20 @@ async def identify(context: Context, value: str, address: str) -> Principal | No
     """
     if context.keys.is_stale:
         await _refresh(context, 0.5)
-    principal = context.keys.find_quickly(value)
+    principal = context.keys.find(value)
     if principal is None and value.startswith("brk_"):
         # It may be new.
         await _refresh(context, 0.5)
-        principal = context.keys.find_quickly(value)
+        principal = context.keys.find(value)
     principal = principal or context.tokens.find(value)
     if principal is None:
         return None
     try:
-        context.rates.count_key(principal.key)
+        # Not both: browsers must not use up what their application may send.
         if principal.is_token:
             context.rates.count_address(address)
+        else:
+            context.rates.count_key(principal.key)
     except ProblemError:
         context.metrics.limited.inc()
         raise

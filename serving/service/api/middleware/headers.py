@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _PAGE: Final = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; connect-src 'self'; "
@@ -15,13 +14,14 @@ _POLICIES: Final = (
     ("/docs", _DOCS),
     ("/redoc", _DOCS),
 )
-_DATA: Final = "default-src 'none'; frame-ancestors 'none'"
-_HEADERS: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
+_DATA: Final = b"default-src 'none'; frame-ancestors 'none'"
+_HEADERS: Final = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+]
+_TLS: Final = [(b"strict-transport-security", b"max-age=31536000")]
 
 
 class SecurityHeaders:
@@ -29,9 +29,7 @@ class SecurityHeaders:
 
     def __init__(self, app: ASGIApp, is_tls: bool) -> None:
         self._app = app
-        self._headers = dict(_HEADERS)
-        if is_tls:
-            self._headers["Strict-Transport-Security"] = "max-age=31536000"
+        self._headers = [*_HEADERS, *_TLS] if is_tls else _HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles a request."""
@@ -42,19 +40,17 @@ class SecurityHeaders:
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
-                    headers[name] = value
-                headers["Content-Security-Policy"] = _policy(path)
-                if path.startswith("/v1/"):
-                    headers.setdefault("Cache-Control", "no-store")
+                headers = [*message.get("headers", ()), *self._headers, (b"content-security-policy", _policy(path))]
+                if path.startswith("/v1/") and not any(name == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
+                message["headers"] = headers
             await send(message)
 
         await self._app(scope, receive, send_safely)
 
 
-def _policy(path: str) -> str:
+def _policy(path: str) -> bytes:
     for start, policy in _POLICIES:
         if path == start or path.startswith(start + "/"):
-            return policy
+            return policy.encode()
     return _DATA

@@ -14,6 +14,7 @@ from serving.service.api.bodies.catalogue import (
     changes_of,
     item_of,
 )
+from serving.service.api.bodies.outcomes import DeletedItems, Revisions
 from serving.service.api.context import context_of
 from serving.service.api.identifiers import ItemIdPath, path_id
 from serving.service.api.routes.common import Requires, answer, audit
@@ -35,20 +36,20 @@ async def _body(request: Request) -> bytes:
     return await request.body()
 
 
-@router.put("")
+@router.put("", response_model=form_of(Revisions))
 def put_items(form: ItemsForm, manager: _Manager, request: Request) -> Response:
     """Inserts up to 1,000 items or replaces them whole; answers the revisions of those that differ from before."""
     revisions = context_of(request).store.put_items([item_of(each, each.item_id) for each in form.items])
     audit(request, manager, "put items", f"{len(form.items)} items", f"{len(revisions)} changed")
-    return answer({"revisions": revisions})
+    return answer(Revisions(revisions))
 
 
-@router.delete("")
+@router.delete("", response_model=form_of(DeletedItems))
 def delete_items(form: ItemIdsForm, manager: _Manager, request: Request) -> Response:
     """Deletes up to 1,000 items; answers which there were."""
     there = context_of(request).store.delete_items(form.item_ids)
     audit(request, manager, "delete items", f"{len(form.item_ids)} items", f"{sum(there)} deleted")
-    return answer({"deleted": dict(zip(form.item_ids, there, strict=True))})
+    return answer(DeletedItems(dict(zip(form.item_ids, there, strict=True))))
 
 
 @router.get("/{item_id}", response_model=IdentifiedItemForm)
@@ -61,13 +62,13 @@ def get_item(item_id: ItemIdPath, reader: _Reader, request: Request) -> Response
     return answer(item)
 
 
-@router.put("/{item_id}")
+@router.put("/{item_id}", response_model=form_of(Revisions))
 def put_item(item_id: ItemIdPath, form: ItemForm, manager: _Manager, request: Request) -> Response:
     """Inserts an item or replaces it whole; answers its revision if it differs from before."""
     item = item_of(form, path_id("item_id", item_id))
     revisions = context_of(request).store.put_items([item])
     audit(request, manager, "put item", item.item_id)
-    return answer({"revisions": revisions})
+    return answer(Revisions(revisions))
 
 
 @router.patch("/{item_id}", response_model=form_of(ItemChange), openapi_extra=_PATCH)
@@ -82,11 +83,11 @@ def patch_item(
     return answer(change)
 
 
-@router.delete("/{item_id}")
+@router.delete("/{item_id}", response_model=form_of(DeletedItems))
 def delete_item(item_id: ItemIdPath, manager: _Manager, request: Request) -> Response:
     """Deletes an item."""
     found = path_id("item_id", item_id)
     if not context_of(request).store.delete_items([found])[0]:
         raise UnknownError("There is no such item. Remedy: nothing needs to be deleted.")
     audit(request, manager, "delete item", found)
-    return answer({"deleted": {found: True}})
+    return answer(DeletedItems({found: True}))

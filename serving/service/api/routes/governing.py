@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from serving.service.api.access.principals import Permission, Principal
 from serving.service.api.bodies.answers import form_of
+from serving.service.api.bodies.outcomes import NewRules
 from serving.service.api.context import context_of
 from serving.service.api.problems import ProblemError
 from serving.service.api.routes.common import Requires, answer, audit
@@ -17,9 +18,12 @@ from serving.service.store import AuditEntry, Store
 router = APIRouter(prefix="/v1", tags=["Rules and log"])
 _YAML: Final = "application/yaml"
 _Reader = Annotated[Principal, Depends(Requires(Permission.READ))]
-_EXAMPLE: Final = (
-    "rules:\n  - name: our own first\n    kind: boost\n    where: {seller: {equals: 岩手商店}}\n    multiply: 1.2\n"
-)
+_EXAMPLE: Final = """rules:
+  - name: our own first
+    kind: boost
+    where: {seller: {equals: 岩手商店}}
+    multiply: 1.2
+"""
 _BODY: dict[str, Any] = {
     "requestBody": {"required": True, "content": {_YAML: {"schema": {"type": "string"}, "example": _EXAMPLE}}}
 }
@@ -38,7 +42,7 @@ def get_rules(reader: _Reader, request: Request) -> Response:
     return Response(text, media_type=_YAML, headers={"ETag": f'"{revision}"'})
 
 
-@router.put("/rules", openapi_extra=_BODY)
+@router.put("/rules", response_model=form_of(NewRules), openapi_extra=_BODY)
 def put_rules(
     manager: Annotated[Principal, Depends(Requires(Permission.MANAGE))],
     request: Request,
@@ -68,7 +72,7 @@ def put_rules(
     warnings = lint(rules, _columns(rules, context.store))
     revision = context.store.put_rules(text, manager.key)
     audit(request, manager, "put rules", f"revision {revision}")
-    return answer({"revision": revision, "warnings": warnings})
+    return answer(NewRules(revision, list(warnings)))
 
 
 @router.get("/audit", response_model=list[form_of(AuditEntry)])  # type: ignore[misc]

@@ -8,6 +8,8 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from serving.service.api.access.principals import Permission
+from serving.service.api.bodies.answers import form_of
+from serving.service.api.bodies.outcomes import Health, Readiness
 from serving.service.api.context import context_of
 from serving.service.api.routes.common import answer, principal_of
 from serving.service.store import StoreError
@@ -16,14 +18,14 @@ router = APIRouter(tags=["Operations"])
 _STORE_SECONDS: Final = 2.0
 
 
-@router.get("/healthz")
+@router.get("/healthz", summary="Health", response_model=form_of(Health))
 async def healthz(request: Request) -> Response:
     """200 while the process works; otherwise restart it."""
     works = context_of(request).writer.is_alive
-    return answer({"healthy": works}, HTTPStatus.OK if works else HTTPStatus.SERVICE_UNAVAILABLE)
+    return answer(Health(works), HTTPStatus.OK if works else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-@router.get("/readyz")
+@router.get("/readyz", summary="Readiness", response_model=form_of(Readiness))
 async def readyz(request: Request) -> Response:
     """200 while requests should be sent here. Without a model server answers are `degraded`, but there are answers."""
     context = context_of(request)
@@ -34,13 +36,13 @@ async def readyz(request: Request) -> Response:
     except (StoreError, TimeoutError):
         store = False
     ready = store and context.writer.is_alive and not context.draining
-    found = {
-        "ready": ready,
-        "store": store,
-        "draining": context.draining,
-        "degraded": not context.recommender.ready,
-        "model_version": context.recommender.model_version,
-    }
+    found = Readiness(
+        ready=ready,
+        store=store,
+        draining=context.draining,
+        degraded=not context.recommender.ready,
+        model_version=context.recommender.model_version,
+    )
     return answer(found, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from serving.service.api.access.principals import Permission, Principal
 from serving.service.api.bodies.answers import form_of
+from serving.service.api.bodies.outcomes import DeletedUser, Link
 from serving.service.api.bodies.people import LinkForm, TokenAnswer, TokenForm, UserForm
 from serving.service.api.context import context_of
 from serving.service.api.identifiers import SessionIdPath, UserIdPath, path_id
@@ -48,16 +49,16 @@ def export_user(user_id: UserIdPath, manager: _Manager, request: Request) -> Res
     return answer(exported)
 
 
-@router.delete("/users/{user_id}")
+@router.delete("/users/{user_id}", response_model=form_of(DeletedUser))
 def delete_user(user_id: UserIdPath, manager: _Manager, request: Request) -> Response:
     """Erases a person: profile, sessions, events and recommendations; `deleted` tells whether anything was kept."""
     found = path_id("user_id", user_id)
     there = context_of(request).store.delete_user(found)
     audit(request, manager, "delete user", anonymous(found))
-    return answer({"deleted": there})
+    return answer(DeletedUser(there))
 
 
-@router.post("/sessions/{session_id}/user")
+@router.post("/sessions/{session_id}/user", response_model=form_of(Link))
 def link_session(
     session_id: SessionIdPath,
     form: LinkForm,
@@ -70,7 +71,7 @@ def link_session(
     store.link_session(found, form.user_id)
     # Every replica reads both histories again when it hears of this.
     store.append_events([login_event(found, form.user_id)])
-    return answer({"session_id": found, "user_id": form.user_id})
+    return answer(Link(found, form.user_id))
 
 
 @router.post("/tokens", status_code=HTTPStatus.CREATED, response_model=TokenAnswer)

@@ -27,13 +27,20 @@ def _schema(kind: type) -> dict[str, Any]:
     return form_of(kind).model_json_schema()
 
 
-@router.post("/events", response_model=form_of(Answer), openapi_extra=body_of(_schema(UbiEvent), _EVENT))
+@router.post(
+    "/events", summary="Events of UBI", response_model=form_of(Answer), openapi_extra=body_of(_schema(UbiEvent), _EVENT)
+)
 async def ubi_events(request: Request) -> Response:
     """Stores what people did with results; as /v1/events. A single event may be sent without a list."""
     return await _collected(request, "event")
 
 
-@router.post("/queries", response_model=form_of(Answer), openapi_extra=body_of(_schema(UbiQuery), _QUERY))
+@router.post(
+    "/queries",
+    summary="Queries of UBI",
+    response_model=form_of(Answer),
+    openapi_extra=body_of(_schema(UbiQuery), _QUERY),
+)
 async def ubi_queries(request: Request) -> Response:
     """Stores what people searched for, as events `search`. A single query may be sent without a list."""
     return await _collected(request, "query")

@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -28,7 +29,11 @@ class Live:
         self._process = subprocess.Popen(self._command, env=self._environment, stderr=subprocess.PIPE, text=True)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        self.port = self._ports.get(timeout=_SECONDS)
+        try:
+            self.port = self._ports.get(timeout=_SECONDS)
+        except queue.Empty:
+            self._process.kill()
+            raise
         return self
 
     def __exit__(
@@ -60,5 +65,5 @@ class Live:
             line = json.loads(text)
             self.lines.append(line)
             if "running on" in line["message"]:
-                self._ports.put(int(line["message"].split(":")[3].split()[0].strip("/")))
+                self._ports.put(int(re.search(r":(\d+)", line["message"])[1]))  # type: ignore[index]
         self._process.stderr.close()

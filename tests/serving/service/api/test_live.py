@@ -1,6 +1,7 @@
 """A live service: signals, TLS, many clients at once, proxies and the command line."""
 
 import concurrent.futures
+import contextlib
 import os
 import socket
 import ssl
@@ -15,6 +16,7 @@ import pytest
 import trustme
 
 from serving.service import main as command
+from serving.service.api import serving
 from serving.service.store import open_store
 from tests.serving.service.api.fakes import FakeRecommender
 from tests.serving.service.api.inside import event
@@ -151,26 +153,55 @@ def test_odd_requests(store_file: StoreFile) -> None:
         assert httpx.get(f"http://127.0.0.1:{live.port}/healthz").status_code == 200
 
 
-def _run(*arguments: str, store: Path) -> "subprocess.CompletedProcess[str]":
-    environment = dict(os.environ, BABELREC_STORE=f"sqlite:///{store}")
-    command = [sys.executable, "-m", "serving.service", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize("dribble", [b"G", b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n"])
+def test_headers_that_never_end(store_file: StoreFile, dribble: bytes) -> None:
+    with Live(store_file[0], "--request_timeout_seconds", "0.5") as live:
+        address = ("127.0.0.1", live.port)
+        with (
+            socket.create_connection(address, timeout=10) as slow,
+            socket.create_connection(address, timeout=10) as kept,
+        ):
+            kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += kept.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200")
+            for connection in (slow, kept):
+                connection.sendall(dribble)
+            for connection in (slow, kept):
+                with contextlib.suppress(ConnectionResetError):
+                    assert connection.recv(1) == b""
+        with socket.create_connection(address, timeout=10) as large, pytest.raises(ConnectionError):
+            large.sendall(b"GET / HTTP/1.1\r\n")
+            for number in range(10_000):
+                large.sendall(b"X-%d: %s\r\n" % (number, b"x" * 4_000))
+        assert httpx.get(f"http://127.0.0.1:{live.port}/healthz").status_code == 200
 
 
-def test_keys_by_the_command_line(tmp_path: Path) -> None:
+def test_keys_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "store.db"
-    key = _run("keys", "add", "--name", "店", "--role", "app", store=path).stdout.strip()
+    environment = dict(os.environ, BABELREC_STORE=f"sqlite:///{path}")
+    add = [sys.executable, "-m", "serving.service", "keys", "add", "--name", "店", "--role", "app"]
+    key = subprocess.run(add, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
     assert key.startswith("brk_")
-    again = _run("keys", "add", "--name", "店", "--role", "app", store=path)
-    assert (again.returncode, "Remedy" in again.stderr) == (1, True)
-    assert "店\tapp\t" in _run("keys", "list", store=path).stdout
-    assert key not in _run("keys", "list", store=path).stdout
-    assert _run("keys", "revoke", "--name", "店", store=path).returncode == 0
-    assert "revoked" in _run("keys", "list", store=path).stdout
-    assert _run("keys", "revoke", "--name", "店", store=path).returncode == 1
-    assert _run("keys", "add", "--name", "x", "--role", "root", store=path).returncode == 2
-    with open_store(f"sqlite:///{path}") as store:
-        assert [each.action for each in store.audit_log()] == ["revoke key", "add key"]
+    store = ["--store", f"sqlite:///{path}"]
+
+    def run(*arguments: str) -> tuple[int, str]:
+        status = command.main(["keys", *arguments, *store])
+        found = capsys.readouterr()
+        return status, found.out + found.err
+
+    status, text = run("add", "--name", "店", "--role", "app")
+    assert (status, "Remedy" in text) == (1, True)
+    assert "店\tapp\t" in run("list")[1]
+    assert key not in run("list")[1]
+    assert run("revoke", "--name", "店")[0] == 0
+    assert "revoked" in run("list")[1]
+    assert run("revoke", "--name", "店")[0] == 1
+    with pytest.raises(SystemExit):
+        run("add", "--name", "x", "--role", "root")
+    with open_store(f"sqlite:///{path}") as opened:
+        assert [each.action for each in opened.audit_log()] == ["revoke key", "add key"]
 
 
 @pytest.mark.parametrize(
@@ -184,13 +215,26 @@ def test_keys_by_the_command_line(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_in_options(
-    store_file: StoreFile, arguments: list[str], mistake: str, capsys: pytest.CaptureFixture[str]
+    store_file: StoreFile,
+    arguments: list[str],
+    mistake: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Else later tests of this process would log to where this one's messages are captured.
+    monkeypatch.setattr(serving, "set_up_logging", lambda: None)
     given = ["--store", f"sqlite:///{store_file[0]}", *arguments]
     assert command.main(given, lambda store, options: FakeRecommender()) == 1
     message = capsys.readouterr().err
     assert mistake in message
     assert "Remedy" in message
+
+
+@pytest.mark.parametrize("origins", ["*", "https://*.example", "shop.example", "https://shop.example/", "null"])
+def test_origins_are_explicit(origins: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--store", "sqlite:///x", "--cors_origins", f"https://a.example:8443,{origins}"])
+    assert "origin" in capsys.readouterr().err
 
 
 def test_rules_of_a_file(store_file: StoreFile, tmp_path: Path) -> None:

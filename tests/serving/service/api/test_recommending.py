@@ -47,7 +47,7 @@ def test_the_form_has_the_fields_of_the_request() -> None:
 
 def test_an_empty_body_asks_for_anybody(service: Inside) -> None:
     assert service.call("POST", "/v1/recommendations", {}).status_code == 200
-    empty = {"languages": [], "categories": [], "exclude": [], "seen": []}
+    empty: dict[str, list[str]] = {"languages": [], "categories": [], "exclude": [], "seen": []}
     assert service.recommender.asked == [RecommendationRequest(**empty)]  # type: ignore[arg-type]
 
 

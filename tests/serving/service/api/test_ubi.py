@@ -78,6 +78,11 @@ def test_a_query(service: Inside) -> None:
     assert service.call("POST", "/v1/ubi/queries", [query]).json()["duplicate"] == 1
 
 
+def test_times_in_milliseconds(service: Inside) -> None:
+    service.call("POST", "/v1/ubi/events", _EVENT | {"timestamp": 1796000000123})
+    assert _stored(service).timestamp == 1796000000
+
+
 def test_unknown_actions_are_kept(service: Inside) -> None:
     service.call("POST", "/v1/ubi/events", _EVENT | {"action_name": "สั่นมือถือ"})
     assert _stored(service).event == "สั่นมือถือ"
