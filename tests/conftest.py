@@ -12,6 +12,12 @@ from hypothesis import HealthCheck, settings
 
 from trainer.files import cache_root  # importing trainer selects Keras 2 before TensorFlow is imported
 
+# glibc raises the size from which it maps memory apart, up to 32 MB, when such memory is freed. Models that come and go
+# then leave holes in its heaps: a gigabyte after some exports. A fixed threshold gives it back.
+_M_MMAP_THRESHOLD = -3
+if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+    mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 # A run of the tests draws the same examples on every machine, however slow: what fails, fails again. New examples are
