@@ -19,19 +19,19 @@ class Trouble:
     def __init__(self, log: logging.Logger, over: str) -> None:
         self._log = log
         self._over = over
-        self._is_on = False
+        self._is_reported = False
         self._silent_until = -float("inf")
 
     def met(self, message: str, *arguments: object) -> None:
         """Reports the fault, unless that has been done in the last minute."""
-        self._is_on = True
         now = time.monotonic()
         if now >= self._silent_until:
             self._log.warning(message, *arguments)
             self._silent_until = now + _SILENCE
+            self._is_reported = True
 
     def gone(self) -> None:
-        """Reports that it is over, if it was there."""
-        if self._is_on:
-            self._is_on = False
+        """Reports that it is over, if it was reported."""
+        if self._is_reported:
+            self._is_reported = False
             self._log.info(self._over)
