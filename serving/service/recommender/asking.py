@@ -15,6 +15,7 @@ from serving.service.recommender.histories import Histories
 from serving.service.recommender.people import Profiles
 from serving.service.recommender.settings import RecommenderSettings
 from serving.service.recommender.trouble import Trouble
+from serving.service.store import limits
 from serving.service.store.errors import InvalidError, StoreError
 from serving.service.types import User
 
@@ -152,10 +153,8 @@ class Requests:
     async def _soon(self, reading: Coroutine[Any, Any, _T], otherwise: _T) -> _T:
         try:
             found = await asyncio.wait_for(reading, _STORE * self._settings.deadline)
-        except InvalidError as error:
-            raise InvalidRequestError(str(error)) from None
         except (StoreError, TimeoutError) as error:
-            self._trouble.met("Answered without history or profile: %s", error or "the store is slow")
+            self._trouble.met("Answered without history or profile: %s", str(error) or "the store is slow")
             return otherwise
         self._trouble.gone()
         return found
@@ -166,6 +165,11 @@ def _check(request: RecommendationRequest) -> None:
         raise InvalidRequestError(f"`k` is {request.k}. Remedy: give a number from 1 to {MOST_ITEMS:,}.")
     if not 0.0 <= request.diversity <= 1.0:
         raise InvalidRequestError(f"`diversity` is {request.diversity}. Remedy: give a number from 0 to 1.")
+    try:
+        limits.check_id("user_id", request.user_id, optional=True)
+        limits.check_id("session_id", request.session_id, optional=True)
+    except InvalidError as error:
+        raise InvalidRequestError(str(error)) from None
     texts: Sequence[str] = (
         request.query,
         request.language,

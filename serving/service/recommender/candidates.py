@@ -108,7 +108,8 @@ class Candidates:
 
     async def _of_model(self, asked: Asked, count: int) -> CandidateList | None:
         """None if the model server gives no answer."""
-        wanted = min(count + _SPARE, MOST_ITEMS)
+        most = MOST_ITEMS
+        wanted = min(count + _SPARE, most)
         exclude = dict.fromkeys(asked.query.exclude)
         found: CandidateList | None = None
         try:
@@ -117,24 +118,22 @@ class Candidates:
                 try:
                     answer = await self._recommend(asked, query)
                 except BadRequestError:
-                    # The export's own limits may be lower.
-                    if found is not None:
-                        break
                     if wanted <= asked.request.k:
                         raise
-                    wanted = asked.request.k
+                    # The export's own limit may be lower.
+                    most = wanted = asked.request.k
                     continue
                 found, vain = await self._merged(asked, answer, wanted)
                 is_all = np.count_nonzero(answer.outputs[contract.ITEM_IDS] != b"") < wanted
                 if is_all or len(found.items) >= count or len(exclude) >= MOST_EXCLUDED:
                     break
                 exclude |= dict.fromkeys(vain)
-                wanted = min(_GROWTH * wanted, MOST_ITEMS)
+                wanted = min(_GROWTH * wanted, most)
             self._no_model.gone()
-        except BadRequestError as error:
-            raise InvalidRequestError(str(error)) from None
         except ServingError as error:
             # Too few are better than none of the model's.
+            if found is None and isinstance(error, BadRequestError):
+                raise InvalidRequestError(str(error)) from None
             if found is None:
                 self._no_model.met("Answered without the model: %s", error)
         return found
@@ -233,7 +232,7 @@ class Candidates:
         except InvalidError as error:
             raise InvalidRequestError(str(error)) from None
         except (StoreError, TimeoutError) as error:
-            self._no_store.met("Popular items can't be read: %s", error or "the store is slow")
+            self._no_store.met("Popular items can't be read: %s", str(error) or "the store is slow")
             popular = self._popular.known(language)
         others = (item.item_id for item in itertools.islice(self._catalogue.newest(), _LOOKED_AT))
         chosen: dict[str, None] = {}

@@ -209,6 +209,8 @@ class Tiers:
 
     async def _put_vectors(self, key: str, packed: dict[str, tuple[int, bytes]]) -> None:
         kept = {item_id: row for item_id, row in packed.items() if len(row[1]) <= VECTOR_BYTES}
+        if not kept:
+            return
         try:
             await asyncio.to_thread(self._store.put_vectors, key, kept)
             self._storing.gone()
