@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 # Items that the model is asked for in addition, in place of those that may not be shown. If these are too many it is
 # asked again, without the ones that it gave in vain and for so many times as many.
 _SPARE: Final = 20
-_TIMES: Final = 4
+_TIMES: Final = 6
 _GROWTH: Final = 4
 # Items of the catalogue that are looked at where too few are popular.
 _LOOKED_AT: Final = 10_000
@@ -108,7 +108,7 @@ class Candidates:
 
     async def _of_model(self, asked: Asked, count: int) -> CandidateList | None:
         """None if the model server gives no answer."""
-        most = MOST_ITEMS
+        most, worked = MOST_ITEMS, asked.request.k
         wanted = min(count + _SPARE, most)
         exclude = dict.fromkeys(asked.query.exclude)
         found: CandidateList | None = None
@@ -118,11 +118,12 @@ class Candidates:
                 try:
                     answer = await self._recommend(asked, query)
                 except BadRequestError:
-                    if wanted <= asked.request.k:
+                    if wanted <= worked:
                         raise
                     # The export's own limit may be lower.
-                    most = wanted = asked.request.k
+                    most = wanted = worked
                     continue
+                worked = wanted
                 found, vain = await self._merged(asked, answer, wanted)
                 is_all = np.count_nonzero(answer.outputs[contract.ITEM_IDS] != b"") < wanted
                 if is_all or len(found.items) >= count or len(exclude) >= MOST_EXCLUDED:

@@ -262,7 +262,7 @@ def test_back_and_forth_between_versions_nothing_is_encoded_twice() -> None:
                 world.client.served = Version(number)
                 await world.look()
                 world.put(f"n{len(world.catalogue)}")
-                await until(lambda number=number: not world.tiers.waiting)  # type: ignore[misc]
+                await until(lambda number=number: not world.tiers.waiting)
                 assert set(world.titles(number)) == set(world.catalogue.revisions())
         pairs = [(i, world.client.embedded.count(i)) for i in set(world.client.embedded)]
         assert all(count <= 2 for _, count in pairs)
