@@ -73,7 +73,7 @@ class AnswerLog:
         """Writes what waits now.
 
         Raises:
-            StoreError: the store can't; all goes on waiting.
+            StoreError: the store can't; everything still waits.
         """
         while self._waiting:
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]

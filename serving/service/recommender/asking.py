@@ -24,7 +24,7 @@ MOST_ITEMS: Final = 1_000
 """The largest k; as `export.limits.k`."""
 MOST_EXCLUDED: Final = 10_000
 """As `export.limits.exclude`."""
-# Parts of the deadline by which the store has told about the person, and the model server about items.
+# Parts of the deadline after which the store, the model server and popular items are no longer waited for.
 _STORE, _MODEL, _ALL = 0.3, 0.85, 0.95
 _T = TypeVar("_T")
 
@@ -87,7 +87,7 @@ class Requests:
     Args:
         histories, profiles, catalogue: Of the store.
         is_gone: Whether a person has been deleted.
-        settings: The deadline, and how much of a history the model is told.
+        settings: The deadline, and the length of histories.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Requests:
         now, deadline = time.time(), self._settings.deadline
         end = time.monotonic() + deadline
         history, profile = await self._who(request)
-        # Of an item that is there twice the newer place counts.
+        # Each item once, at its newest place.
         seen = list(dict.fromkeys(item_id for item_id in reversed(request.seen) if item_id))[::-1]
         own = frozenset(seen)
         history = [item_id for item_id in history if item_id not in own] + seen
@@ -130,7 +130,7 @@ class Requests:
             country=country,
             timestamp=request.timestamp if request.timestamp is not None else int(now),
             k=request.k,
-            # What the model is not told is taken out of its answers.
+            # The rest is filtered out of the model's answers.
             exclude=list(dict.fromkeys(request.exclude))[:MOST_EXCLUDED],
             languages=list(request.languages),
             categories=list(request.categories),

@@ -189,7 +189,7 @@ class Tiers:
             return False
         packed = {}
         for item, revision, vectors in zip(items, revisions, item_vectors(answer.outputs), strict=True):
-            # What has changed meanwhile goes on waiting; what is gone doesn't wait any more.
+            # What has changed meanwhile still waits, and what is gone no longer does.
             if revision is not None and self._catalogue.revision(item.item_id) == revision:
                 tier.take(item.item_id, revision, vectors)
                 packed[item.item_id] = revision, pack(vectors)

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -76,6 +76,10 @@ class FakeClient:
         embedded: Ids of the items that were encoded.
         gate: If set, `embed_items` waits for it.
         reached: Set when `embed_items` waits.
+        after: Signature -> the version that is served once it has been called.
+        hooks: Signature -> what is done before its answer is returned.
+        excluded: Numbers of exclusions of the requests.
+        most_k: The export's limit of k.
     """
 
     served: Version
@@ -87,6 +91,7 @@ class FakeClient:
     gate: asyncio.Event | None = None
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     after: Mapping[str, Version] = field(default_factory=dict)
+    hooks: dict[str, Callable[[], None]] = field(default_factory=dict)
     excluded: list[int] = field(default_factory=list)
     most_k: int = 1_000
 
@@ -126,6 +131,7 @@ class FakeClient:
             contract.EMBED_ITEMS: self._embed,
         }
         outputs = answers[signature](version, inputs)
+        self.hooks.get(signature, lambda: None)()
         self.served = self.after.get(signature, self.served)
         return version.number, outputs
 

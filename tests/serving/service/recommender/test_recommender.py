@@ -295,6 +295,22 @@ def test_the_version_changes_within_a_request(store: Store, signature: str, widt
     asyncio.run(run())
 
 
+def test_an_item_that_goes_while_the_model_is_asked_is_not_shown(store: Store) -> None:
+    async def run() -> None:
+        client = FakeClient(Version(1, _INDEX))
+        service = _Service(store, client)
+        async with _running(service):
+            await service.put(_item("f1"), _item("f2"))
+            await service.encoded()
+            title = _item("f1").title
+            gone = [ItemChange(item_id="f1", revision=9, item=None)]
+            client.hooks["score_embeddings"] = lambda: service.live.items_changed(gone)
+            answer = await service.ask(query=title, k=60)
+            _check(answer, _expected(_titles(_item("f2")), [], len(answer.items), text=title))
+
+    asyncio.run(run())
+
+
 def test_replicas_see_what_the_others_take(store: Store) -> None:
     async def run() -> None:
         client = FakeClient(Version(1, _INDEX))
