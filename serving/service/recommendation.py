@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serving.service.types import Event
+from serving.service.store.types import ItemChange
+from serving.service.types import Event, User
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +144,25 @@ class Recommender(Protocol):
     def heard(self, events: Sequence[Event]) -> None:
         """Lets new events count at once; called in the event loop when they are durable, before they are acknowledged.
 
-        Each event comes once to the replica that stored it; other replicas read the store's feed.
+        Each event comes once to the replica that stored it; other replicas read the store's feed. After a session was
+        linked to a user, a stored event ``login`` with both ids lets all replicas read the user's history again.
         """
+        ...
+
+    def items_changed(self, changes: Sequence[ItemChange]) -> None:
+        """Lets stored or deleted items count at once; called in the event loop, in any order of revisions."""
+        ...
+
+    def user_changed(self, user: User) -> None:
+        """Lets a stored profile count at once; called in the event loop."""
+        ...
+
+    def user_deleted(self, user_id: str) -> None:
+        """Forgets a person at once who has been deleted from the store; called in the event loop."""
+        ...
+
+    async def rules_changed(self) -> None:
+        """Lets stored rules count at once."""
         ...
 
     @property

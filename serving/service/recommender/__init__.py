@@ -1,7 +1,9 @@
 """Answers: the model server's, with what has happened since its export.
 
-`model` asks the server, `histories` and `catalogue` hold what the store has heard, `fresh` the items that are not in
-the model's index, `merging` puts both together, and `recommender` is what the interface calls.
+`recommender` is what the interface calls. It reads who asks (`asking`, from `histories` and `people`), finds candidates
+(`candidates`: the model's by `model`, those of the fresh `tiers`, or `popular` ones), and makes a list of them
+(`listing`: rules, diversity, `exploring`), which `answer_log` writes down. `following` keeps `catalogue`, `tiers` and
+`histories` in step with the store.
 """
 
 from serving.client import AsyncRecommenderClient

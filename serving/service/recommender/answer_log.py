@@ -2,22 +2,24 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final, Protocol
 
-from serving.service.store.errors import StoreError
+from serving.service.recommender.trouble import Trouble
+from serving.service.store.errors import InvalidError, StoreError
 from serving.service.types import ShownRecommendation
 
 _LOG = logging.getLogger(__name__)
-# Answers that wait at most; beyond, they are counted and not kept.
-_MOST: Final = 50_000
 _BATCH: Final = 1_000
+# Seconds to wait after a failure.
+_PAUSE: Final = 0.5
 
 
 class AnswerStore(Protocol):
     """Where answers are kept."""
 
     def log_recommendations(self, shown: list[ShownRecommendation]) -> None:
-        """Stores answers in one transaction."""
+        """Stores answers in one transaction; those that are there already change nothing."""
         ...
 
 
@@ -27,27 +29,33 @@ class AnswerLog:
     Args:
         store: Where they go.
         seconds: Between two transactions.
+        most: Answers that wait at most; further ones are counted and not kept.
 
     Attributes:
-        lost: Answers that could not be kept, because the store took none for too long.
+        lost: Answers that were not kept: the store took none for too long, or refused them.
     """
 
-    def __init__(self, store: AnswerStore, seconds: float = 0.1) -> None:
+    def __init__(self, store: AnswerStore, seconds: float = 0.1, most: int = 50_000) -> None:
         self._store = store
         self._seconds = seconds
+        self._most = most
         self._waiting: list[ShownRecommendation] = []
         self._there = asyncio.Event()
+        self._late = Trouble(_LOG, "Answers are written down again.")
+        self._losing = Trouble(_LOG, "No more answers are lost.")
         self.lost = 0
 
     def add(self, shown: ShownRecommendation) -> None:
         """An answer is about to be sent."""
-        if len(self._waiting) >= _MOST:
-            if not self.lost:
-                _LOG.error("Answers can't be written down: the store takes none. Events will not find them.")
-            self.lost += 1
+        if len(self._waiting) >= self._most:
+            self._lose("The store takes no answers and %d wait: further ones are lost.", len(self._waiting))
             return
         self._waiting.append(shown)
         self._there.set()
+
+    def forget_users(self, is_gone: Callable[[str], bool]) -> None:
+        """Drops the waiting answers to users for whom ``is_gone`` holds."""
+        self._waiting = [shown for shown in self._waiting if not (shown.user_id and is_gone(shown.user_id))]
 
     async def write_forever(self) -> None:
         """Writes what comes until cancelled."""
@@ -56,17 +64,39 @@ class AnswerLog:
             await asyncio.sleep(self._seconds)
             try:
                 await self.flush()
+                self._late.gone()
             except StoreError as error:
-                _LOG.warning("Answers wait to be written down: %s", error)
+                self._late.met("Answers wait to be written down: %s", error)
+                await asyncio.sleep(_PAUSE)
 
     async def flush(self) -> None:
         """Writes what waits now.
 
         Raises:
-            StoreError: the store can't; it waits on.
+            StoreError: the store can't; everything still waits.
         """
         while self._waiting:
-            batch = self._waiting[:_BATCH]
-            await asyncio.to_thread(self._store.log_recommendations, batch)
-            del self._waiting[: len(batch)]
+            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            try:
+                await self._write(batch)
+            except BaseException:
+                self._waiting = batch + self._waiting
+                raise
+        self._losing.gone()
         self._there.clear()
+
+    async def _write(self, batch: list[ShownRecommendation]) -> None:
+        try:
+            await asyncio.to_thread(self._store.log_recommendations, batch)
+        except InvalidError as error:
+            # Too large for one call, or there is one that the store will never take.
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._write(batch[:middle])
+                await self._write(batch[middle:])
+            else:
+                self._lose("An answer can't be written down: %s", error)
+
+    def _lose(self, message: str, *arguments: object) -> None:
+        self.lost += 1
+        self._losing.met(message, *arguments)

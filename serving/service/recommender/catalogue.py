@@ -1,17 +1,21 @@
 """The items as they are now, in memory."""
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from serving.service.types import Item
 
 
 class Catalogue:
-    """Items by id, and those that no answer may contain."""
+    """Items by id, and the ids of deleted ones.
+
+    What this replica writes and what it reads from the store's feed may arrive in any order, so an older revision than
+    the known one changes nothing.
+    """
 
     def __init__(self) -> None:
         self._items: dict[str, Item] = {}
-        self._deleted: set[str] = set()
+        # Deleted ones too.
+        self._revisions: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._items)
@@ -19,47 +23,63 @@ class Catalogue:
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._items
 
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self._items.values())
-
     def get(self, item_id: str) -> Item | None:
         """An item; None where the store has none of that id."""
         return self._items.get(item_id)
 
-    def put(self, item: Item) -> None:
-        """Takes an item, new or changed."""
-        self._items[item.item_id] = item
-        self._deleted.discard(item.item_id)
+    def revision(self, item_id: str) -> int | None:
+        """The revision of an item; None if it is deleted or was never there."""
+        return self._revisions[item_id] if item_id in self._items else None
 
-    def delete(self, item_id: str) -> None:
-        """Remembers that an item is gone."""
+    def revisions(self) -> dict[str, int]:
+        """The revisions of all items that are there, by the time of their last change."""
+        return {item_id: self._revisions[item_id] for item_id in self._items}
+
+    def newest(self) -> Iterator[Item]:
+        """All items, those that changed last first."""
+        return reversed(self._items.values())
+
+    def put(self, item: Item, revision: int) -> bool:
+        """Takes an item, new or changed; returns whether this revision was not known."""
+        if not self._is_new(item.item_id, revision):
+            return False
+        self._items.pop(item.item_id, None)
+        self._items[item.item_id] = item
+        return True
+
+    def delete(self, item_id: str, revision: int) -> bool:
+        """Removes an item; returns whether this revision was not known."""
+        if not self._is_new(item_id, revision):
+            return False
         self._items.pop(item_id, None)
-        self._deleted.add(item_id)
+        return True
+
+    def is_deleted(self, item_id: str) -> bool:
+        """Whether there was an item which has been deleted."""
+        return item_id in self._revisions and item_id not in self._items
 
     def may_show(self, item_id: str, now: float) -> bool:
-        """Whether an answer may contain an item; one that the store has never had is the model's own."""
+        """Whether an answer may contain an item; the store need not know those of the model."""
         item = self._items.get(item_id)
-        return item_id not in self._deleted if item is None else item.is_shown(now)
+        return not self.is_deleted(item_id) if item is None else item.is_shown(now)
 
-    def hidden(self, now: float | None = None) -> Iterable[str]:
-        """Ids of the items that no answer may contain."""
-        now = time.time() if now is None else now
-        yield from self._deleted
-        for item in self._items.values():
-            if not item.is_shown(now):
-                yield item.item_id
+    def _is_new(self, item_id: str, revision: int) -> bool:
+        if self._revisions.get(item_id, -1) >= revision:
+            return False
+        self._revisions[item_id] = revision
+        return True
 
 
 def allows(item: Item, languages: Sequence[str], categories: Sequence[str]) -> bool:
     """Whether an item passes a request's filters, as the exported graph reads them.
 
-    Languages are ranges (RFC 4647, basic filtering): ``zh`` allows ``zh-TW``. Case doesn't matter.
+    Languages are ranges (RFC 4647, basic filtering): ``zh`` allows ``zh-TW``. Case doesn't matter, and empty strings
+    are no filter.
     """
-    if languages:
+    tags = [tag.lower() for tag in languages if tag]
+    if tags:
         own = item.language.lower()
-        if not any(own == tag or own.startswith(f"{tag}-") for tag in map(str.lower, languages) if tag):
+        if not any(own == tag or own.startswith(f"{tag}-") for tag in tags):
             return False
-    if categories:
-        labels = {label.lower() for label in item.categories}
-        return any(label.lower() in labels for label in categories)
-    return True
+    wanted = {label.lower() for label in categories if label}
+    return not wanted or any(label.lower() in wanted for label in item.categories)

@@ -2,13 +2,13 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from serving.service.recommender.fresh import FreshTier
-
-# Newest unseen items to choose from.
-_CHOICE = 200
+# Newest unseen items to choose from, and items that are looked at to find them.
+_CHOICE: Final = 200
+_LOOKED_AT: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +16,18 @@ class Exploration:
     """What an answer explores.
 
     Attributes:
-        position: The place whose item it takes.
+        positions: Places that might show an unseen item.
+        kept: Probability with which each of them keeps its own item.
+        place: The place that does show one; None in most answers.
         item_id: The item shown there.
-        propensity: Probability that this item is shown in that place.
-        kept: Probability with which each other place keeps its item.
+        propensity: Probability of this item in this place.
     """
 
-    position: int
-    item_id: str
-    propensity: float
+    positions: Collection[int]
     kept: float
+    place: int | None = None
+    item_id: str = ""
+    propensity: float = 0.0
 
 
 class Explorer:
@@ -33,38 +35,55 @@ class Explorer:
 
     Args:
         share: Probability that an answer explores.
-        least: Times that an item is shown before it counts as seen.
+        least: Times that an item is shown by this process before it counts as seen.
         seed: Of the draws; None: not reproducible.
     """
 
     def __init__(self, share: float, least: int, seed: int | None = None) -> None:
-        self.share = share
+        self._share = share
         self._least = least
         self._draws = random.Random(seed)
         self._shown: Counter[str] = Counter()
 
-    def shown(self, item_ids: Sequence[str]) -> None:
-        """Items have been shown."""
-        if self.share:
+    @property
+    def explores(self) -> bool:
+        """Whether it ever does."""
+        return self._share > 0.0
+
+    def shown(self, item_ids: Iterable[str]) -> None:
+        """Fresh items have been shown."""
+        if self.explores:
             self._shown.update(item_ids)
 
-    def draw(self, tier: FreshTier, places: int, allowed: Callable[[str], bool]) -> Exploration | None:
-        """What to explore in a list, the first of which is never replaced; None: nothing.
+    def unseen(self, newest: Iterable[str], allowed: Callable[[str], bool]) -> list[str]:
+        """The newest items that count as unseen.
 
         Args:
-            tier: Its items are candidates.
-            places: Length of the list.
+            newest: Fresh items, the newest first.
             allowed: Whether an item may be in the list.
         """
-        if not self.share or places < 2 or self._draws.random() >= self.share:
-            return None
-        unseen: list[str] = []
-        for item_id in reversed(list(tier)):
+        found: list[str] = []
+        for _, item_id in zip(range(_LOOKED_AT), newest, strict=False):
             if self._shown[item_id] < self._least and allowed(item_id):
-                unseen.append(item_id)
-                if len(unseen) == _CHOICE:
+                found.append(item_id)
+                if len(found) == _CHOICE:
                     break
-        if not unseen:
+        return found
+
+    def draw(self, positions: Sequence[int], unseen: Sequence[str]) -> Exploration | None:
+        """What to explore in a list.
+
+        Args:
+            positions: Places that may show an unseen item.
+            unseen: Items each of which may be in each of these places.
+
+        Returns:
+            None if there is nothing to choose from: the list is then shown with certainty.
+        """
+        if not self.explores or not positions or not unseen:
             return None
-        each = self.share / (places - 1)
-        return Exploration(self._draws.randrange(1, places), self._draws.choice(unseen), each / len(unseen), 1.0 - each)
+        each = self._share / len(positions)
+        if self._draws.random() >= self._share:
+            return Exploration(positions, 1.0 - each)
+        place, item_id = self._draws.choice(positions), self._draws.choice(unseen)
+        return Exploration(positions, 1.0 - each, place, item_id, each / len(unseen))

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from serving.service.recommender.catalogue import Catalogue
 from serving.service.recommender.histories import Histories
 from serving.service.recommender.tiers import Tiers
+from serving.service.recommender.trouble import Trouble
 from serving.service.store import ItemChange, Store
 from serving.service.store.errors import StoreError
 from serving.service.types import LOGIN, Event
@@ -23,15 +24,25 @@ class Follower:
 
     Args:
         store: Its feeds are read.
-        histories, catalogue, tiers: Are told.
+        histories, catalogue, tiers: What is brought up to date.
+        on_deletion: Called when people have been deleted, with a test of user ids.
     """
 
-    def __init__(self, store: Store, histories: Histories, catalogue: Catalogue, tiers: Tiers) -> None:
+    def __init__(
+        self,
+        store: Store,
+        histories: Histories,
+        catalogue: Catalogue,
+        tiers: Tiers,
+        on_deletion: Callable[[Callable[[str], bool]], None],
+    ) -> None:
         self._store = store
         self._histories = histories
         self._catalogue = catalogue
         self._tiers = tiers
+        self._on_deletion = on_deletion
         self._gone: set[str] = set()
+        self._trouble = Trouble(_LOG, "The store can be read again.")
         self._event_mark = self._item_mark = self._user_mark = ""
 
     async def start(self) -> None:
@@ -46,7 +57,7 @@ class Follower:
     def forget_user(self, user_id: str) -> None:
         """A person has been deleted."""
         self._gone.add(digest(user_id))
-        self._histories.forget_users(self.is_gone)
+        self._drop(lambda other: other == user_id)
 
     def hear(self, events: Sequence[Event]) -> None:
         """Events count from now on."""
@@ -60,11 +71,10 @@ class Follower:
         """Items have changed."""
         for change in changes:
             if change.item is None:
-                self._catalogue.delete(change.item_id)
-                self._tiers.deleted(change.item_id, change.revision)
-            else:
-                self._catalogue.put(change.item)
-                self._tiers.changed(change.item_id, change.revision)
+                if self._catalogue.delete(change.item_id, change.revision):
+                    self._tiers.deleted(change.item_id)
+            elif self._catalogue.put(change.item, change.revision):
+                self._tiers.changed(change.item_id)
 
     async def look(self) -> None:
         """Reads the feeds to their end.
@@ -77,26 +87,25 @@ class Follower:
         self._event_mark = await _to_the_end(self._store.events_after, self._event_mark, self.hear)
 
     async def follow(self, seconds: float, also: Callable[[], Awaitable[None]]) -> None:
-        """Looks every so many seconds until cancelled; ``also`` is done each time."""
-        failing = False
+        """Looks every so many seconds until cancelled, and does ``also`` each time."""
         while True:
             await asyncio.sleep(seconds)
             try:
                 await self.look()
                 await also()
+                self._trouble.gone()
             except StoreError as error:
-                if not failing:
-                    _LOG.warning("The store can't be read; what others write is not seen meanwhile: %s", error)
-                failing = True
-            else:
-                if failing:
-                    _LOG.info("The store can be read again.")
-                failing = False
+                self._trouble.met("The store can't be read; what others write is not seen meanwhile: %s", error)
 
     def _forget(self, digests: Sequence[str]) -> None:
         if digests:
-            self._gone.update(digests)
-            self._histories.forget_users(self.is_gone)
+            gone = set(digests)
+            self._gone |= gone
+            self._drop(lambda user_id: digest(user_id) in gone)
+
+    def _drop(self, is_gone: Callable[[str], bool]) -> None:
+        self._histories.forget_users(is_gone)
+        self._on_deletion(is_gone)
 
 
 def digest(user_id: str) -> str:

@@ -1,6 +1,6 @@
 """The fresh tier: items that are not in the model's index as they are now, searched exactly."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +33,9 @@ class Found:
     fits: _Floats | None
 
 
+_NOTHING: Final = Found([], np.zeros((0, 0), np.float32), None)
+
+
 class FreshTier:
     """Vectors of fresh items under one version of the model.
 
@@ -59,8 +62,9 @@ class FreshTier:
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._rows
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+    def newest(self) -> Iterator[str]:
+        """Ids, those that were put last first."""
+        return reversed(self._rows)
 
     def embedding(self, item_id: str) -> _Floats | None:
         """An item's vector, float32 [D]; None where it is not here."""
@@ -68,7 +72,7 @@ class FreshTier:
         return None if row is None or self._embeddings is None else self._embeddings[row]
 
     def put(self, item_id: str, vectors: ItemVectors) -> None:
-        """Takes an item in place of what was known of it."""
+        """Takes an item in place of its earlier vectors, if any; all items' have one form (`has_form_of`)."""
         self.remove(item_id)
         row = len(self._ids)
         self._make_room(vectors)
@@ -103,20 +107,51 @@ class FreshTier:
             count: Candidates that ranking takes.
             allowed: Whether an item may be in the answer.
         """
-        size = len(self._ids)
-        if not self._rows or self._embeddings is None or not answer[contract.INFORMED]:
-            return Found([], np.zeros((0, 0), np.float32), None)
-        by_text = typed and contract.NAMED in answer and self._text is not None
-        scores = self._fits(answer) if by_text else self._embeddings[:size] @ answer[contract.QUERY_EMBEDDINGS]
-        scores[~self._alive[:size]] = -np.inf
+        if not self._can_answer(answer):
+            return _NOTHING
+        scores, by_text = self._scores(answer, typed)
+        scores[~self._alive[: len(self._ids)]] = -np.inf
         rows = np.flatnonzero(scores > answer[contract.CUTOFFS])
         chosen: list[int] = []
         for row in _best_first(scores, rows, count):
             if allowed(self._ids[row]):
-                chosen.append(int(row))
+                chosen.append(row)
                 if len(chosen) == count:
                     break
-        return Found([self._ids[row] for row in chosen], self._embeddings[chosen], scores[chosen] if by_text else None)
+        return self._found(chosen, scores, by_text)
+
+    def of(self, item_ids: Sequence[str], answer: Arrays, typed: bool) -> Found:
+        """Given items, as far as they are here, in their order; ``answer`` and ``typed`` as for `search`."""
+        if not self._can_answer(answer):
+            return _NOTHING
+        rows = [self._rows[item_id] for item_id in item_ids if item_id in self._rows]
+        return self._found(rows, *self._scores(answer, typed))
+
+    def _can_answer(self, answer: Arrays) -> bool:
+        # The width differs if another model with the same version number is served now.
+        query = answer.get(contract.QUERY_EMBEDDINGS)
+        return (
+            bool(self._rows)
+            and query is not None
+            and self._embeddings is not None
+            and (query.shape == self._embeddings.shape[1:])
+        )
+
+    def _scores(self, answer: Arrays, typed: bool) -> tuple[_Floats, bool]:
+        """The scores of all rows before ranking, and whether they say how well rows fit the request's text."""
+        assert self._embeddings is not None
+        size = len(self._ids)
+        if not answer[contract.INFORMED]:
+            # Popularity is compared then, and nobody has seen these yet.
+            return np.zeros(size, np.float32), False
+        if typed and contract.NAMED in answer and self._text is not None:
+            return self._fits(answer), True
+        scores: _Floats = self._embeddings[:size] @ answer[contract.QUERY_EMBEDDINGS]
+        return scores, False
+
+    def _found(self, rows: list[int], scores: _Floats, by_text: bool) -> Found:
+        assert self._embeddings is not None
+        return Found([self._ids[row] for row in rows], self._embeddings[rows], scores[rows] if by_text else None)
 
     def _fits(self, answer: Arrays) -> _Floats:
         """How well all rows fit a text: `trainer.models.text_search.TextSearch.scores`."""
@@ -183,7 +218,7 @@ def _best_first(scores: _Floats, rows: npt.NDArray[np.intp], count: int) -> Iter
     else:
         rest = rows[:0]
     for part in (rows, rest):
-        yield from part[np.argsort(-scores[part], kind="stable")]
+        yield from part[np.argsort(-scores[part], kind="stable")].tolist()
 
 
 def _doubled(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

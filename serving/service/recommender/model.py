@@ -1,5 +1,6 @@
 """The model server as the service sees it: signatures by name, and the version of each answer."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,15 +11,37 @@ import numpy.typing as npt
 
 from serving import contract
 from serving.client import AsyncRecommenderClient, Query
-from serving.client.errors import ModelNotFoundError, OverloadedError, ServingError, UnreachableError
+from serving.client.errors import (
+    DeadlineExceededError,
+    ModelNotFoundError,
+    ServerFaultError,
+    ServingError,
+    UnreachableError,
+)
 from serving.client.types import Arrays, ModelMetadata, inputs_of, string_matrix
 from serving.service.types import Item
 from serving.tensors import string_array
 
 # After a failure to reach the server it is left alone for so long, in seconds.
 _PAUSE: Final = 0.5
+# A server that can't tell its version within this time answers no requests either.
+_PATIENCE: Final = 0.5
 # Columns of `contract.ITEM_INPUTS` and those named by `contract.column_input` are float32 of these ranks.
 _NUMBER, _EMBEDDING = "number_", "embedding_"
+# What is read of each signature's answers in any case.
+_OUTPUTS: Final = {
+    contract.DEFAULT: (contract.ITEM_IDS, contract.SCORES),
+    contract.RECOMMEND_FOR_MERGE: (
+        contract.ITEM_IDS,
+        contract.SCORES,
+        contract.QUERY_EMBEDDINGS,
+        contract.CUTOFFS,
+        contract.INFORMED,
+    ),
+    contract.RANK: (contract.ITEM_IDS, contract.SCORES),
+    contract.SCORE_EMBEDDINGS: (contract.SCORES,),
+    contract.EMBED_ITEMS: (contract.EMBEDDINGS, contract.SEALED),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +97,25 @@ class ModelServer:
 
     Args:
         client: Connected to it.
+
+    Attributes:
+        swapped: Set when a version answers that is not the one of `signatures`; `refresh` clears it.
     """
 
     def __init__(self, client: AsyncRecommenderClient) -> None:
         self._client = client
         self._signatures = Signatures()
         self._paused_until = -float("inf")
+        self._was_lost = False
+        self.swapped = asyncio.Event()
 
     @property
     def signatures(self) -> Signatures:
-        """Those of the version that answered last."""
+        """Those of the served version, as of the last `refresh`.
+
+        It is another object whenever another model may be there: after a change of version, and when the server was
+        away, since a new one may serve another model under the same number.
+        """
         return self._signatures
 
     @property
@@ -91,22 +123,24 @@ class ModelServer:
         """Whether it has answered, and not failed just now."""
         return self._signatures.version > 0 and time.monotonic() >= self._paused_until
 
-    async def refresh(self, timeout: float) -> bool:
-        """Asks for the served version; whether it is another one than before.
+    async def refresh(self, timeout: float) -> None:
+        """Asks for the served version.
 
         Raises:
-            ServingError: the server doesn't answer.
+            ServingError: the server does not answer. If it can't even say this it is left alone until it does.
         """
+        self.swapped.clear()
         try:
             metadata = await self._client.metadata(timeout=timeout)
         except ServingError as error:
-            self._note(error)
+            late = isinstance(error, DeadlineExceededError) and timeout >= _PATIENCE
+            if late or isinstance(error, UnreachableError | ModelNotFoundError):
+                self._lose(float("inf"))
             raise
         self._paused_until = -float("inf")
-        if metadata.version == self._signatures.version:
-            return False
-        self._signatures = Signatures.of(metadata)
-        return True
+        if self._was_lost or metadata.version != self._signatures.version:
+            self._was_lost = False
+            self._signatures = Signatures.of(metadata)
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -177,15 +211,21 @@ class ModelServer:
     async def _predict(self, signature: str, inputs: Arrays, timeout: float) -> Versioned:
         try:
             version, outputs = await self._client.predict_with_version(signature, inputs, timeout=timeout)
-        except ServingError as error:
-            self._note(error)
+        except (UnreachableError, ModelNotFoundError):
+            self._lose(_PAUSE)
             raise
+        # REST does not tell the version.
+        version = version or self._signatures.version
+        if version != self._signatures.version:
+            self.swapped.set()
+        missing = [name for name in _OUTPUTS[signature] if name not in outputs]
+        if missing:
+            raise ServerFaultError(f"the model's signature {signature} has no output {', '.join(missing)}")
         return Versioned(version, outputs)
 
-    def _note(self, error: ServingError) -> None:
-        # A full queue is a sign of life.
-        if isinstance(error, UnreachableError | ModelNotFoundError) and not isinstance(error, OverloadedError):
-            self._paused_until = time.monotonic() + _PAUSE
+    def _lose(self, seconds: float) -> None:
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+        self._was_lost = True
 
 
 def _by_input(columns: Mapping[str, Any], kind: Any) -> dict[str, Any]:  # noqa: ANN401  numbers or vectors

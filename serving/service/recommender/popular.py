@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from collections import OrderedDict
 from typing import Final, Protocol
 
 _ITEMS: Final = 1_000
 _SECONDS: Final = 10.0
+# People type languages: what they type is not kept for ever.
+_LANGUAGES: Final = 256
 
 
 class PopularityStore(Protocol):
@@ -17,7 +20,7 @@ class PopularityStore(Protocol):
 
 
 class Popular:
-    """Popular items by language, some seconds old.
+    """Popular items by language, read again after some seconds.
 
     Args:
         store: Where they are read.
@@ -25,15 +28,38 @@ class Popular:
 
     def __init__(self, store: PopularityStore) -> None:
         self._store = store
-        self._found: dict[str, tuple[float, list[str]]] = {}
+        self._found: OrderedDict[str, tuple[float, list[str]]] = OrderedDict()
+        self._reading: dict[str, asyncio.Task[list[str]]] = {}
+
+    def known(self, language: str) -> list[str]:
+        """Those that were read last, however long ago; nothing if none were."""
+        found = self._found.get(language)
+        return [] if found is None else found[1]
 
     async def items(self, language: str) -> list[str]:
-        """Ids, the most popular first."""
-        now = time.monotonic()
+        """Ids, the most popular first.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
         found = self._found.get(language)
-        if found is None or now - found[0] > _SECONDS:
-            # Languages are typed by people: what they type is not kept for ever.
-            self._found = {tag: each for tag, each in self._found.items() if now - each[0] <= _SECONDS}
-            found = now, await asyncio.to_thread(self._store.popular_items, language, _ITEMS)
-            self._found[language] = found
-        return found[1]
+        if found is not None and time.monotonic() - found[0] <= _SECONDS:
+            return found[1]
+        # All who ask meanwhile wait for the same answer.
+        reading = self._reading.get(language)
+        if reading is None:
+            reading = self._reading[language] = asyncio.create_task(self._read(language))
+            reading.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(reading)
+
+    async def _read(self, language: str) -> list[str]:
+        try:
+            now = time.monotonic()
+            items = await asyncio.to_thread(self._store.popular_items, language, _ITEMS)
+            self._found[language] = now, items
+            self._found.move_to_end(language)
+            while len(self._found) > _LANGUAGES:
+                self._found.popitem(last=False)
+            return items
+        finally:
+            del self._reading[language]

@@ -13,7 +13,7 @@ class RecommenderSettings:
         candidates: Fresh items that ranking takes at most; as `export.candidates`.
         poll: Seconds between two looks at what other replicas have written.
         model_poll: Seconds between two looks at the served version.
-        explore: Probability that an answer shows one item that nobody has seen yet.
+        explore: Probability that an answer shows an item that nobody has seen yet, unless there is none.
         explore_least: Times that an item is shown before it counts as seen.
     """
 

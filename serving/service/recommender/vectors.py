@@ -1,7 +1,8 @@
 """What `embed_items` says of one item, as arrays and as bytes for the store."""
 
+import zlib
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -18,6 +19,7 @@ _TEXT_OUTPUTS: Final = (
     contract.GRAM_BUCKETS,
     contract.GRAM_SCORES,
 )
+_CHECKSUM: Final = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +55,14 @@ class ItemVectors:
     embedding: _Floats
     text: TextVectors | None = None
 
+    def has_form_of(self, other: "ItemVectors") -> bool:
+        """Whether both may be in one tier: vectors of the same widths, both with text or both without."""
+        if self.sealed or other.sealed:
+            return True
+        if self.embedding.shape != other.embedding.shape or (self.text is None) != (other.text is None):
+            return False
+        return self.text is None or other.text is None or self.text.embedding.shape == other.text.embedding.shape
+
 
 class _Packed(msgspec.Struct, array_like=True):
     sealed: bool
@@ -72,9 +82,9 @@ def item_vectors(outputs: Arrays) -> list[ItemVectors]:
 
 
 def pack(vectors: ItemVectors) -> bytes:
-    """As bytes, for `unpack`."""
+    """As bytes with a checksum, for `unpack`."""
     if vectors.sealed:
-        return msgspec.msgpack.encode(_Packed(True))
+        return _checked(_Packed(True))
     text = vectors.text
     packed = (
         None
@@ -87,7 +97,7 @@ def pack(vectors: ItemVectors) -> bytes:
             text.scores.tobytes(),
         )
     )
-    return msgspec.msgpack.encode(_Packed(False, vectors.embedding.tobytes(), packed))
+    return _checked(_Packed(False, vectors.embedding.tobytes(), packed))
 
 
 def unpack(data: bytes) -> ItemVectors:
@@ -96,8 +106,11 @@ def unpack(data: bytes) -> ItemVectors:
     Raises:
         ValueError: it is something else.
     """
+    body = data[_CHECKSUM:]
+    if zlib.crc32(body).to_bytes(_CHECKSUM, "big") != data[:_CHECKSUM]:
+        raise ValueError("these are no vectors of an item: their checksum is wrong")
     try:
-        packed = msgspec.msgpack.decode(data, type=_Packed)
+        packed = msgspec.msgpack.decode(body, type=_Packed)
     except msgspec.DecodeError as error:
         raise ValueError(f"these are no vectors of an item: {error}") from None
     text = None
@@ -105,6 +118,11 @@ def unpack(data: bytes) -> ItemVectors:
         embedding, labels, norm, buckets, scores = packed.text
         text = TextVectors(_floats(embedding), _integers(labels), norm, _integers(buckets), _floats(scores))
     return ItemVectors(packed.sealed, _floats(packed.embedding), text)
+
+
+def _checked(packed: _Packed) -> bytes:
+    body = msgspec.msgpack.encode(packed)
+    return zlib.crc32(body).to_bytes(_CHECKSUM, "big") + body
 
 
 def _text_of(outputs: Arrays, row: int) -> TextVectors:
@@ -123,5 +141,5 @@ def _floats(data: bytes) -> _Floats:
     return np.frombuffer(data, np.float32)
 
 
-def _integers(data: bytes) -> npt.NDArray[Any]:
+def _integers(data: bytes) -> npt.NDArray[np.int32]:
     return np.frombuffer(data, np.int32)

@@ -4,6 +4,7 @@
 and `applying` the order in which rules are applied.
 """
 
+from serving.service.rules.adding import addable
 from serving.service.rules.applying import Chooser, apply, by_score, pinned_items
 from serving.service.rules.candidates import Candidate, MissedPin, Outcome, Placed, Removal, Touch
 from serving.service.rules.columns import columns_of
@@ -32,6 +33,7 @@ __all__ = [
     "RulesError",
     "Scope",
     "Touch",
+    "addable",
     "apply",
     "by_score",
     "columns_of",

@@ -28,6 +28,10 @@ class Limits:
         self.take(item)
         return True
 
+    def has_room(self, item: Item) -> bool:
+        """Whether every cap has room for an item, which is not counted."""
+        return all(counts[key] < cap.at_most for cap, counts in self._caps for key in _keys(cap, item))
+
     def take(self, item: Item) -> None:
         """Counts an item, room or not."""
         for cap, counts in self._caps:

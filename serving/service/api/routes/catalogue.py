@@ -1,7 +1,9 @@
 """Items."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+from anyio import from_thread
 from fastapi import APIRouter, Depends, Request, Response
 
 from serving.service.api.access.principals import Permission, Principal
@@ -20,6 +22,7 @@ from serving.service.api.identifiers import ItemIdPath, path_id
 from serving.service.api.routes.common import Requires, answer, audit
 from serving.service.errors import UnknownError
 from serving.service.store import ItemChange
+from serving.service.types import Item
 
 router = APIRouter(prefix="/v1/items", tags=["Items"])
 _Manager = Annotated[Principal, Depends(Requires(Permission.MANAGE))]
@@ -36,10 +39,20 @@ async def _body(request: Request) -> bytes:
     return await request.body()
 
 
+def _tell(request: Request, items: Sequence[Item], revisions: Mapping[str, int]) -> None:
+    """Lets changed items count in this replica at once; the others read the store's feed."""
+    # Of an id that repeats, the last one counts.
+    latest = {item.item_id: item for item in items}
+    changes = [ItemChange(item_id=each, revision=revision, item=latest[each]) for each, revision in revisions.items()]
+    from_thread.run_sync(context_of(request).recommender.items_changed, changes)
+
+
 @router.put("", response_model=form_of(Revisions))
 def put_items(form: ItemsForm, manager: _Manager, request: Request) -> Response:
     """Inserts up to 1,000 items or replaces them whole; answers the revisions of those that differ from before."""
-    revisions = context_of(request).store.put_items([item_of(each, each.item_id) for each in form.items])
+    items = [item_of(each, each.item_id) for each in form.items]
+    revisions = context_of(request).store.put_items(items)
+    _tell(request, items, revisions)
     audit(request, manager, "put items", f"{len(form.items)} items", f"{len(revisions)} changed")
     return answer(Revisions(revisions))
 
@@ -67,6 +80,7 @@ def put_item(item_id: ItemIdPath, form: ItemForm, manager: _Manager, request: Re
     """Inserts an item or replaces it whole; answers its revision if it differs from before."""
     item = item_of(form, path_id("item_id", item_id))
     revisions = context_of(request).store.put_items([item])
+    _tell(request, [item], revisions)
     audit(request, manager, "put item", item.item_id)
     return answer(Revisions(revisions))
 
@@ -79,6 +93,7 @@ def patch_item(
     found = path_id("item_id", item_id)
     changes = changes_of(body)
     change = context_of(request).store.patch_item(found, changes)
+    from_thread.run_sync(context_of(request).recommender.items_changed, [change])
     audit(request, manager, "patch item", found, ", ".join(sorted(changes))[:500])
     return answer(change)
 

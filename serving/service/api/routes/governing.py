@@ -4,6 +4,7 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
+from anyio import from_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from serving.service.api.access.principals import Permission, Principal
@@ -71,6 +72,7 @@ def put_rules(
         )
     warnings = lint(rules, _columns(rules, context.store))
     revision = context.store.put_rules(text, manager.key)
+    from_thread.run(context.recommender.rules_changed)
     audit(request, manager, "put rules", f"revision {revision}")
     return answer(NewRules(revision, list(warnings)))
 

@@ -4,6 +4,7 @@ import secrets
 from http import HTTPStatus
 from typing import Annotated
 
+from anyio import from_thread
 from fastapi import APIRouter, Depends, Request, Response
 
 from serving.service.api.access.principals import Permission, Principal
@@ -25,6 +26,7 @@ def put_user(user_id: UserIdPath, form: UserForm, manager: _Manager, request: Re
     """Inserts a profile or replaces it whole."""
     user = User(**(form.__dict__ | {"user_id": path_id("user_id", user_id)}))
     context_of(request).store.put_user(user)
+    from_thread.run_sync(context_of(request).recommender.user_changed, user)
     audit(request, manager, "put user", anonymous(user.user_id))
     return answer(user)
 
@@ -54,6 +56,7 @@ def delete_user(user_id: UserIdPath, manager: _Manager, request: Request) -> Res
     """Erases a person: profile, sessions, events and recommendations; `deleted` tells whether anything was kept."""
     found = path_id("user_id", user_id)
     there = context_of(request).store.delete_user(found)
+    from_thread.run_sync(context_of(request).recommender.user_deleted, found)
     audit(request, manager, "delete user", anonymous(found))
     return answer(DeletedUser(there))
 
@@ -70,7 +73,9 @@ def link_session(
     store = context_of(request).store
     store.link_session(found, form.user_id)
     # Every replica reads both histories again when it hears of this.
-    store.append_events([login_event(found, form.user_id)])
+    event = login_event(found, form.user_id)
+    store.append_events([event])
+    from_thread.run_sync(context_of(request).recommender.heard, [event])
     return answer(Link(found, form.user_id))
 
 

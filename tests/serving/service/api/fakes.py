@@ -10,7 +10,8 @@ from serving.service.recommendation import (
     RecommendedItem,
     ScoredItem,
 )
-from serving.service.types import Event
+from serving.service.store import ItemChange
+from serving.service.types import Event, User
 
 
 class FakeRecommender:
@@ -20,6 +21,9 @@ class FakeRecommender:
         self.asked: list[RecommendationRequest] = []
         self.similar_to: list[str] = []
         self.events: list[Event] = []
+        self.changes: list[ItemChange] = []
+        self.users: dict[str, User | None] = {}
+        self.rules_changes = 0
         self.error: Exception | None = None
         self.seconds = 0.0
         self.degraded = False
@@ -52,3 +56,15 @@ class FakeRecommender:
 
     def heard(self, events: Sequence[Event]) -> None:
         self.events += events
+
+    def items_changed(self, changes: Sequence[ItemChange]) -> None:
+        self.changes += changes
+
+    def user_changed(self, user: User) -> None:
+        self.users[user.user_id] = user
+
+    def user_deleted(self, user_id: str) -> None:
+        self.users[user_id] = None
+
+    async def rules_changed(self) -> None:
+        self.rules_changes += 1
