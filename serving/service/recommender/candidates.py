@@ -139,14 +139,20 @@ class Candidates:
                 self._no_model.met("Answered without the model: %s", error)
         return found
 
-    async def _recommend(self, asked: Asked, query: Query) -> Versioned:
+    async def _recommend(self, asked: Asked, query: Query, *, merges: bool = False) -> Versioned:
         """The model's answer, in which vectors of fresh items in the history are those of the version that gave it."""
         signatures = self._model.signatures
         version = signatures.version
         for is_last in (False, True):
             vectors = self._history_vectors(version, query.history)
             try:
-                answer = await self._model.recommend(query, vectors, timeout=asked.left_for_model)
+                answer = await self._model.recommend(
+                    query,
+                    vectors,
+                    timeout=asked.left_for_model,
+                    merges=merges or bool(self._tiers.of(version)),
+                    places=asked.request.diversity > 0.0,
+                )
             except BadRequestError as error:
                 # A new version may have other signatures and other vectors. Without a code the client refused it.
                 if is_last or error.code is None:
@@ -184,6 +190,8 @@ class Candidates:
         return CandidateList(answer.version, merged(index, fresh), vectors), vain
 
     async def _fresh(self, asked: Asked, answer: Versioned, tier: FreshTier, count: int) -> list[Scored]:
+        if contract.QUERY_EMBEDDINGS not in answer.outputs:
+            return []  # not asked for: there was nothing in the tier yet
         found = tier.search(answer.outputs, asked.is_text, count, asked.allows_known)
         try:
             return await self._score(asked, answer, found)
@@ -192,7 +200,7 @@ class Candidates:
             return []
 
     async def _fresh_scores(self, asked: Asked, item_ids: Sequence[str]) -> list[Scored]:
-        answer = await self._recommend(asked, replace(asked.query, k=1))
+        answer = await self._recommend(asked, replace(asked.query, k=1), merges=True)
         tier = self._tiers.of(answer.version)
         if tier is None:
             return []

@@ -44,6 +44,8 @@ class Follower:
         self._gone: set[str] = set()
         self._trouble = Trouble(_LOG, "The store can be read again.")
         self._event_mark = self._item_mark = self._user_mark = ""
+        # Nothing has been written since.
+        self._seen = ""
 
     async def start(self) -> None:
         """Reads all items and all deletions; events are followed from now on."""
@@ -82,9 +84,13 @@ class Follower:
         Raises:
             StoreError: the store can't be read.
         """
+        mark = await asyncio.to_thread(self._store.latest_mark)
+        if mark == self._seen:
+            return
         self._user_mark = await _to_the_end(self._store.users_deleted_after, self._user_mark, self._forget)
         self._item_mark = await _to_the_end(self._store.items_after, self._item_mark, self.take)
         self._event_mark = await _to_the_end(self._store.events_after, self._event_mark, self.hear)
+        self._seen = mark
 
     async def follow(self, seconds: float, also: Callable[[], Awaitable[None]]) -> None:
         """Looks every so many seconds until cancelled, and does ``also`` each time."""

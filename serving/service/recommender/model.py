@@ -28,16 +28,19 @@ _PAUSE: Final = 0.5
 _PATIENCE: Final = 0.5
 # Columns of `contract.ITEM_INPUTS` and those named by `contract.column_input` are float32 of these ranks.
 _NUMBER, _EMBEDDING = "number_", "embedding_"
-# What is read of each signature's answers in any case.
+_LIST: Final = (contract.ITEM_IDS, contract.SCORES, contract.TITLES, contract.LANGUAGES)
+_MERGING: Final = (contract.QUERY_EMBEDDINGS, contract.CUTOFFS, contract.INFORMED)
+_TEXT: Final = (
+    contract.NAMED,
+    contract.TEXT_EMBEDDINGS,
+    contract.LABEL_SIMILARITIES,
+    contract.GRAM_BUCKETS,
+    contract.GRAM_WEIGHTS,
+    contract.LEXICAL_WEIGHTS,
+)
+# What is read of each signature's answers if nothing is chosen.
 _OUTPUTS: Final = {
     contract.DEFAULT: (contract.ITEM_IDS, contract.SCORES),
-    contract.RECOMMEND_FOR_MERGE: (
-        contract.ITEM_IDS,
-        contract.SCORES,
-        contract.QUERY_EMBEDDINGS,
-        contract.CUTOFFS,
-        contract.INFORMED,
-    ),
     contract.RANK: (contract.ITEM_IDS, contract.SCORES),
     contract.SCORE_EMBEDDINGS: (contract.SCORES,),
     contract.EMBED_ITEMS: (contract.EMBEDDINGS, contract.SEALED),
@@ -54,6 +57,7 @@ class Signatures:
         numbers: Inputs of `embed_items` for numeric columns.
         embeddings: Inputs of `embed_items` for embedding columns -> width.
         takes_items: Whether it has the signatures for fresh items.
+        searches_text: Whether it says how text queries are compared with fresh items.
     """
 
     version: int = 0
@@ -61,13 +65,14 @@ class Signatures:
     numbers: Sequence[str] = ()
     embeddings: Mapping[str, int] = field(default_factory=dict)
     takes_items: bool = False
+    searches_text: bool = False
 
     @classmethod
     def of(cls, metadata: ModelMetadata) -> "Signatures":
         """From the server's description."""
         found = metadata.signatures
         ranking = found.get(contract.RANK)
-        items = found.get(contract.EMBED_ITEMS)
+        items, merging = found.get(contract.EMBED_ITEMS), found.get(contract.RECOMMEND_FOR_MERGE)
         columns = {} if items is None else items.inputs
         return cls(
             version=metadata.version,
@@ -78,9 +83,8 @@ class Signatures:
                 for name, spec in columns.items()
                 if name.startswith(_EMBEDDING)
             },
-            takes_items=items is not None
-            and contract.RECOMMEND_FOR_MERGE in found
-            and contract.SCORE_EMBEDDINGS in found,
+            takes_items=items is not None and merging is not None and contract.SCORE_EMBEDDINGS in found,
+            searches_text=merging is not None and merging.outputs.keys() >= set(_TEXT),
         )
 
 
@@ -147,7 +151,13 @@ class ModelServer:
         await self._client.close()
 
     async def recommend(
-        self, query: Query, history_embeddings: npt.NDArray[np.float32] | None, *, timeout: float
+        self,
+        query: Query,
+        history_embeddings: npt.NDArray[np.float32] | None,
+        *,
+        timeout: float,
+        merges: bool = True,
+        places: bool = False,
     ) -> Versioned:
         """`recommend_for_merge` where there is one, else the default signature; without the dimension of the batch.
 
@@ -155,13 +165,23 @@ class ModelServer:
             query: The request.
             history_embeddings: Float32 [H, D] for the entries of its history, zeros for those of the index.
             timeout: Seconds.
+            merges: Whether to ask for what is compared with fresh items.
+            places: Whether to ask for where the items are in the model's space.
         """
         if not self._signatures.takes_items:
             answer = await self._predict(contract.DEFAULT, inputs_of(contract.DEFAULT, [query]), timeout)
         else:
             vectors = np.zeros((1, 0, 0), np.float32) if history_embeddings is None else history_embeddings[np.newaxis]
             inputs = inputs_of(contract.RECOMMEND_FOR_MERGE, [query], history_embeddings=vectors)
-            answer = await self._predict(contract.RECOMMEND_FOR_MERGE, inputs, timeout)
+            # Each output takes time in the server, on the way and here.
+            wanted = [*_LIST, *sorted(self._signatures.heads)]
+            if merges:
+                wanted += _MERGING
+                if query.query.strip() and self._signatures.searches_text:
+                    wanted += _TEXT
+            if places:
+                wanted.append(contract.EMBEDDINGS)
+            answer = await self._predict(contract.RECOMMEND_FOR_MERGE, inputs, timeout, wanted)
         return Versioned(answer.version, {name: value[0] for name, value in answer.outputs.items()})
 
     async def rank(self, query: Query, item_ids: Sequence[str], *, timeout: float) -> Versioned:
@@ -208,9 +228,9 @@ class ModelServer:
             ).reshape(len(items), width)
         return await self._predict(contract.EMBED_ITEMS, inputs, timeout)
 
-    async def _predict(self, signature: str, inputs: Arrays, timeout: float) -> Versioned:
+    async def _predict(self, signature: str, inputs: Arrays, timeout: float, wanted: Sequence[str] = ()) -> Versioned:
         try:
-            version, outputs = await self._client.predict_with_version(signature, inputs, timeout=timeout)
+            version, outputs = await self._client.predict_with_version(signature, inputs, wanted, timeout=timeout)
         except (UnreachableError, ModelNotFoundError):
             self._lose(_PAUSE)
             raise
@@ -218,7 +238,7 @@ class ModelServer:
         version = version or self._signatures.version
         if version != self._signatures.version:
             self.swapped.set()
-        missing = [name for name in _OUTPUTS[signature] if name not in outputs]
+        missing = [name for name in wanted or _OUTPUTS[signature] if name not in outputs]
         if missing:
             raise ServerFaultError(f"the model's signature {signature} has no output {', '.join(missing)}")
         return Versioned(version, outputs)

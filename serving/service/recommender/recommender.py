@@ -7,6 +7,7 @@ it is slow or gone the store's popular items answer, marked as degraded.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -62,6 +63,7 @@ class LiveRecommender:
         self._candidates = Candidates(model, self._tiers, self._catalogue, Popular(store), settings)
         self._lists = Lists(self._catalogue, Explorer(settings.explore, settings.explore_least))
         self._rules_revision = 0
+        self._rules_read = 0.0
         self._no_model = Trouble(_LOG, "The model server answers again.")
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -88,7 +90,7 @@ class LiveRecommender:
         self._tasks = [
             asyncio.create_task(_keep_on(work))
             for work in (
-                lambda: self._follower.follow(self._settings.poll, self._read_rules),
+                lambda: self._follower.follow(self._settings.poll, self._look_at_rules),
                 self._watch_model,
                 self._tiers.encode_forever,
                 self._log.write_forever,
@@ -179,7 +181,13 @@ class LiveRecommender:
         self._log.add(_shown(asked, response))
         return response
 
+    async def _look_at_rules(self) -> None:
+        """Reads the rules as often as the served version; they change as seldom."""
+        if time.monotonic() - self._rules_read >= self._settings.model_poll:
+            await self._read_rules()
+
     async def _read_rules(self) -> None:
+        self._rules_read = time.monotonic()
         text, revision = await asyncio.to_thread(self._store.rules)
         if revision <= self._rules_revision:
             return

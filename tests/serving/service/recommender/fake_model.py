@@ -112,7 +112,12 @@ class FakeClient:
         return ModelMetadata("m", self.served.number, {name: SignatureSpec(inputs, outputs) for name in names})
 
     async def predict_with_version(
-        self, signature: str, inputs: Mapping[str, npt.NDArray[Any]], *, timeout: float
+        self,
+        signature: str,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        output_filter: Sequence[str] = (),
+        *,
+        timeout: float,
     ) -> tuple[int, Arrays]:
         self.calls.append(signature)
         await self._meet(timeout)
@@ -133,7 +138,7 @@ class FakeClient:
         outputs = answers[signature](version, inputs)
         self.hooks.get(signature, lambda: None)()
         self.served = self.after.get(signature, self.served)
-        return version.number, outputs
+        return version.number, {name: outputs[name] for name in output_filter or outputs}
 
     async def _meet(self, timeout: float) -> None:
         if self.hangs:

@@ -609,7 +609,7 @@ def test_a_task_that_fails_begins_again(store: Store, monkeypatch: pytest.Monkey
                     failures.append(1)
                     raise ZeroDivisionError
 
-                patch.setattr(store, "items_after", fail)
+                patch.setattr(store, "latest_mark", fail)
                 await until(lambda: len(failures) > 2)
             store.put_items([_item("f1")])
             await until(lambda: "f1" in service.live._catalogue)
