@@ -6,6 +6,7 @@ which the service compares with those of its items, and `score_embeddings` ranks
 are those of a new export of the larger catalogue (`trainer.task export --catalogue`).
 """
 
+import numpy as np
 import tensorflow as tf
 
 from serving import contract
@@ -51,6 +52,8 @@ class FreshItems(tf.Module):
         self._item_rows = item_rows
         self._titles = variable(catalogue.titles, tf.string)
         self._languages = variable(catalogue.languages, tf.string)
+        labels = np.array(["", *catalogue.category_labels], dtype=object)[catalogue.categories + 1]
+        self._labels = variable(_digest(tf.constant(labels, tf.string)), tf.int64)
         self._search = None if text_search is None else _FreshText(text_search[0], text_search[1], catalogue)
 
     @property
@@ -69,6 +72,7 @@ class FreshItems(tf.Module):
             (rows >= 0)
             & (tf.gather(self._titles, there) == inputs["title"])
             & (tf.gather(self._languages, there) == inputs["language"])
+            & (tf.gather(self._labels, there) == _digest(inputs["categories"]))
             & (tf.reduce_max(tf.abs(tf.gather(self._vectors, there) - vectors), axis=1) <= _SAME)
         )
         outputs = {contract.EMBEDDINGS: vectors, contract.SEALED: sealed}
@@ -101,6 +105,12 @@ class FreshItems(tf.Module):
         if self._search is not None and text is not None:
             outputs |= self._search.requests(text, typed)
         return outputs
+
+
+def _digest(labels: tf.Tensor) -> tf.Tensor:
+    """String [n, C] -> int64 [n], the same for the same set of labels in any order; empty strings pad."""
+    hashes = tf.strings.to_hash_bucket_fast(labels, 1 << 62)
+    return tf.reduce_sum(tf.where(tf.strings.length(labels) > 0, hashes, 0), axis=1)
 
 
 class _FreshText(tf.Module):

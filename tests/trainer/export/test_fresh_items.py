@@ -139,8 +139,14 @@ def test_inputs_have_their_defaults(version: Path) -> None:
 
 def test_what_the_index_holds_is_sealed_unless_it_changed(old: Signatures, later: Dataset) -> None:
     items = later.items().sort("item_id").collect()
+    # Another label, and the same labels in another order.
+    labels = pl.col("categories")
+    items = items.with_columns(
+        pl.when(pl.col("item_id") == "i20").then(pl.concat_list(labels, pl.lit("Neu"))).otherwise(labels.list.reverse())
+    )
     sealed = dict(zip(items["item_id"], _embed(old, items)[contract.SEALED], strict=True))
-    assert {item for item, value in sealed.items() if not value} == {_CHANGED["item_id"], *(n["item_id"] for n in _NEW)}
+    others = {_CHANGED["item_id"], "i20", *(n["item_id"] for n in _NEW)}
+    assert {item for item, value in sealed.items() if not value} == others
 
 
 def test_vectors_are_those_of_a_new_export(old: Signatures, new: Signatures, later: Dataset) -> None:
