@@ -1,5 +1,6 @@
-"""The Grafana dashboard: each query returns data from a Prometheus that scrapes a live server."""
+"""The Grafana dashboards: each query returns data from a Prometheus that scrapes a live server or service."""
 
+import itertools
 import json
 import math
 import shutil
@@ -7,21 +8,25 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 import yaml
 from tensorflow_serving.apis import model_management_pb2
 
 from serving.native.library import why_not
+from serving.service.store import open_store
 from tests.conformance.server import free_ports
 from tests.serving.live import LiveServer, wait_for
 from tests.serving.models import copy_version, write_warm_up
 from tests.serving.server.api.test_rpc import RECOMMEND, request_of
+from tests.serving.service.api.inside import add_keys, event
+from tests.serving.service.api.live import Live
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="prometheus is not installed. Remedy: apt-get install prometheus"
@@ -35,23 +40,25 @@ _WAYS = [
 ]
 
 
-def queries() -> Iterator[tuple[str, str]]:
-    """Title of the panel, and its query."""
-    text = (_DEPLOY / "grafana" / "dashboards" / "model-server.json").read_text(encoding="utf-8")
+def queries(name: str) -> Iterator[tuple[str, str]]:
+    """Title of the panel, and its query, of a dashboard whose job has the same name."""
+    text = (_DEPLOY / "grafana" / "dashboards" / f"{name}.json").read_text(encoding="utf-8")
     for panel in json.loads(text)["panels"]:
         for target in panel.get("targets", []):
             query = target["expr"].replace("$__rate_interval", "1m").replace("$model", ".*")
-            yield panel["title"], query.replace("$job", "model-server")
+            yield panel["title"], query.replace("$job", name)
 
 
 @contextmanager
-def prometheus(folder: Path, target: str) -> Iterator[str]:
-    """Prometheus as deployed, except for the address and the scrape interval; yields its own address."""
+def prometheus(folder: Path, name: str, target: str) -> Iterator[str]:
+    """Prometheus as deployed, with one job's address and another scrape interval; yields its own address."""
     settings = yaml.safe_load((_DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
     settings["global"]["scrape_interval"] = "1s"
-    (job,) = settings["scrape_configs"]
-    assert job["job_name"] == "model-server"
+    (job,) = [each for each in settings["scrape_configs"] if each["job_name"] == name]
+    job.pop("dns_sd_configs", None)
     job["static_configs"] = [{"targets": [target]}]
+    settings["scrape_configs"] = [job]
+    shutil.copy(_DEPLOY / "prometheus" / "alerts.yml", folder)
     file = folder / "prometheus.yml"
     file.write_text(yaml.safe_dump(settings), encoding="utf-8")
     (port,) = free_ports(1)
@@ -127,21 +134,47 @@ def test_every_panel_has_data(exports: dict[int, Path], tmp_path: Path, native: 
     ) as server:
         send(server)
         reload(server)
-        with prometheus(tmp_path, f"localhost:{server.rest_port}") as address:
-            for title, query in queries():
-                found: list[Any] = []
-
-                def is_answered(query: str = query, found: list[Any] = found, address: str = address) -> bool:
-                    # A rate needs two samples of a metric, and some traffic between them.
-                    send(server)
-                    found[:] = ask(address, query)
-                    return bool(found) and all(math.isfinite(float(sample["value"][1])) for sample in found)
-
-                try:
-                    wait_for(is_answered, _SECONDS, title)
-                except AssertionError:
-                    log = (tmp_path / "prometheus.log").read_text(encoding="utf-8", errors="replace")
-                    raise AssertionError(f"{title}: {query} gives {found}\n{log[-2000:]}") from None
+        with prometheus(tmp_path, "model-server", f"localhost:{server.rest_port}") as address:
+            check_panels(address, "model-server", tmp_path, lambda: send(server))
             # The values of the dashboard's two variables.
             (models,) = ask(address, "group by (job, model_name) (:tensorflow:serving:request_count)")
             assert models["metric"] == {"job": "model-server", "model_name": "recommender"}
+
+
+def check_panels(address: str, name: str, folder: Path, traffic: Callable[[], None]) -> None:
+    """Each query of a dashboard must have finite values while there is traffic."""
+    for title, query in queries(name):
+        found: list[Any] = []
+
+        def is_answered(query: str = query, found: list[Any] = found) -> bool:
+            # A rate needs two samples of a metric, and some traffic between them.
+            traffic()
+            found[:] = ask(address, query)
+            return bool(found) and all(math.isfinite(float(sample["value"][1])) for sample in found)
+
+        try:
+            wait_for(is_answered, _SECONDS, title)
+        except AssertionError:
+            log = (folder / "prometheus.log").read_text(encoding="utf-8", errors="replace")
+            raise AssertionError(f"{title}: {query} gives {found}\n{log[-2000:]}") from None
+
+
+def test_every_panel_of_the_service_has_data(tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    with open_store(f"sqlite:///{store}") as opened:
+        keys = add_keys(opened)
+    numbers = itertools.count()
+    with Live(store) as live, httpx.Client(base_url=f"http://127.0.0.1:{live.port}") as client:
+        client.headers["Authorization"] = f"Bearer {keys['app']}"
+
+        def traffic() -> None:
+            client.post("/v1/recommendations", json={"user_id": "大輔", "k": 3}).raise_for_status()
+            client.post("/v1/events", json={"events": [event(next(numbers))]}).raise_for_status()
+            assert client.post("/v1/recommendations", json={"k": "three"}).status_code == 422
+
+        with prometheus(tmp_path, "recommendation-service", f"localhost:{live.port}") as address:
+            check_panels(address, "recommendation-service", tmp_path, traffic)
+            (job,) = ask(address, "group by (job) (babelrec_service_queued_events)")
+            assert job["metric"] == {"job": "recommendation-service"}
+            # Nothing is wrong, so nothing is reported.
+            assert not ask(address, "ALERTS")

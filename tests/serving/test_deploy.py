@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -35,7 +36,9 @@ from tests.source import imported_packages
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "serving" / "deploy"
 KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+MANIFESTS = sorted((DEPLOY / "kubernetes").rglob("*.yaml"))
 DOCKERFILES = [DEPLOY / "stock" / "Dockerfile", DEPLOY / "babelrec" / "Dockerfile"]
+IMAGES = sorted(DEPLOY.glob("*/Dockerfile"))
 # Arguments set by the stock image's entry point (tensorflow_serving/tools/docker/Dockerfile), with our MODEL_NAME.
 STOCK_ENTRY_POINT = [
     "--port=8500", "--rest_api_port=8501", "--model_name=recommender", "--model_base_path=/models/recommender",
@@ -193,24 +196,29 @@ def test_probes_and_ports_match_the_flags() -> None:
 
 
 def test_images_do_not_run_as_root() -> None:
-    for dockerfile in DOCKERFILES:
+    for dockerfile in IMAGES:
         assert int(only(dockerfile, "USER")) > 0
     assert pod()["securityContext"]["runAsUser"] == int(only(DOCKERFILES[1], "USER"))
 
 
 def test_copied_files_exist_and_are_not_ignored() -> None:
-    for dockerfile in DOCKERFILES:
-        shown = [
-            line[1:]
-            for line in Path(f"{dockerfile}.dockerignore").read_text(encoding="utf-8").split()
-            if line[0] == "!"
-        ]
+    for dockerfile in IMAGES:
         for word, rest in instructions(dockerfile):
             if word != "COPY" or rest.startswith("--from"):
                 continue
             for source in rest.replace("${MODEL}", "models/recommender").split()[:-1]:
-                assert any(source.startswith(part) for part in shown), source
+                assert is_sent(dockerfile, source), source
                 assert source.startswith("models/") or (REPOSITORY / source).exists(), source
+
+
+def is_sent(dockerfile: Path, source: str) -> bool:
+    """Whether a path is part of the build's context: the last line of .dockerignore about it decides."""
+    sent = True
+    for line in Path(f"{dockerfile}.dockerignore").read_text(encoding="utf-8").split():
+        pattern = line.removeprefix("!")
+        if pattern == "*" or f"{source.rstrip('/')}/".startswith(f"{pattern}/"):
+            sent = line.startswith("!")
+    return sent
 
 
 def test_prometheus_scrapes_the_servers_metrics_path() -> None:
@@ -232,14 +240,14 @@ def test_prometheus_scrapes_the_servers_metrics_path() -> None:
     assert Path(home).parent == Path(folder)
 
 
-def dashboard() -> dict[str, Any]:
-    path = DEPLOY / "grafana" / "dashboards" / "model-server.json"
+def dashboard(name: str) -> dict[str, Any]:
+    path = DEPLOY / "grafana" / "dashboards" / f"{name}.json"
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return document
 
 
-def queries() -> list[str]:
-    written = [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", [])]
+def queries(name: str) -> list[str]:
+    written = [target["expr"] for panel in dashboard(name)["panels"] for target in panel.get("targets", [])]
     return [text.replace("$__rate_interval", "5m").replace("$model", ".*").replace("$job", "job") for text in written]
 
 
@@ -252,14 +260,19 @@ def exposed() -> dict[str, set[str]]:
         cell = family.cell(*("x" for _ in family.labels))
         cell.observe(1) if family.kind == "histogram" else cell.add(1)
     metrics.watch_states(lambda: {"x": {1: ServableState(ManagerState.AVAILABLE)}})
-    # Read line by line: prometheus_client's own parser renames counters.
+    return labels_of(metrics.render())
+
+
+def labels_of(page: bytes) -> dict[str, set[str]]:
+    """Labels by metric. Read line by line: prometheus_client's own parser renames counters."""
     labels: dict[str, set[str]] = {}
-    for name, given in re.findall(r"^([A-Za-z_:][\w:]*)(?:{(.*)})? \S+$", metrics.render().decode(), re.MULTILINE):
+    for name, given in re.findall(r"^([A-Za-z_:][\w:]*)(?:{(.*)})? \S+$", page.decode(), re.MULTILINE):
         labels.setdefault(name, set()).update(re.findall(r'(\w+)="', given))
     return labels
 
 
-def test_the_dashboard_queries_existing_metrics(exposed: dict[str, set[str]]) -> None:
+def check_queries(written: list[str], exposed: dict[str, set[str]]) -> set[str]:
+    """The metrics that PromQL asks for; each must exist, with the labels that are asked for."""
     parser = pytest.importorskip("promql_parser")
     scraped = {"job", "instance"}  # labels that Prometheus adds
     asked = set()
@@ -279,8 +292,13 @@ def test_the_dashboard_queries_existing_metrics(exposed: dict[str, set[str]]) ->
             if part is not None:
                 check(part, grouped)
 
-    for query in queries():
+    for query in written:
         check(parser.parse(query), set())
+    return asked
+
+
+def test_the_dashboard_queries_existing_metrics(exposed: dict[str, set[str]]) -> None:
+    asked = check_queries(queries("model-server"), exposed)
     assert {
         ":tensorflow:serving:request_count",
         ":tensorflow:serving:request_latency_bucket",
@@ -293,7 +311,11 @@ def test_the_dashboard_queries_existing_metrics(exposed: dict[str, set[str]]) ->
 
 
 def test_the_dashboards_legends_and_panels_are_valid(exposed: dict[str, set[str]]) -> None:
-    panels = dashboard()["panels"]
+    check_panels(dashboard("model-server"), exposed)
+
+
+def check_panels(board: dict[str, Any], exposed: dict[str, set[str]]) -> None:
+    panels = board["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     boxes = [panel["gridPos"] for panel in panels]
     assert all(box["x"] + box["w"] <= 24 for box in boxes)
@@ -308,11 +330,11 @@ def test_the_dashboards_legends_and_panels_are_valid(exposed: dict[str, set[str]
     for panel in panels:
         for target in panel.get("targets", []):
             assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= known
-    variables = {variable["name"] for variable in dashboard()["templating"]["list"]}
+    variables = {variable["name"] for variable in board["templating"]["list"]}
     assert set(re.findall(r"\$\{?(\w+)", json.dumps(panels))) <= variables | {"__rate_interval"}
 
 
-@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("dockerfile", IMAGES, ids=lambda path: path.parent.name)
 def test_hadolint_finds_nothing(dockerfile: Path) -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
     if hadolint is None:
@@ -321,19 +343,21 @@ def test_hadolint_finds_nothing(dockerfile: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_compose_matches_its_specification() -> None:
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.service.yaml"])
+def test_compose_matches_its_specification(name: str) -> None:
     pytest.importorskip("check_jsonschema")
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    done = subprocess.run([*command, str(DEPLOY / "compose.yaml")], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, str(DEPLOY / name)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("version", ["1.31", "1.37"])
-@pytest.mark.parametrize("path", KUBERNETES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.relative_to(DEPLOY / "kubernetes")))
 def test_manifests_match_the_kubernetes_api(path: Path, version: str) -> None:
     validate = pytest.importorskip("kubernetes_validate")
     for document in documents(path):
-        if document["kind"] == "Kustomization":
+        # The others' schemas are not Kubernetes' own.
+        if document["kind"] == "Kustomization" or document["apiVersion"].startswith("monitoring.coreos.com/"):
             continue
         validate.validate(document, version, strict=True)
 
@@ -349,17 +373,49 @@ def test_the_kustomization_includes_every_manifest() -> None:
 
 
 def test_the_image_installs_what_the_server_imports() -> None:
-    written = (DEPLOY / "babelrec" / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    required = {_canonical(re.split(r"[\[~=<>]", line)[0]) for line in written if line and not line.startswith("#")}
+    service = REPOSITORY / "serving" / "service"
+    files = [path for path in (REPOSITORY / "serving").rglob("*.py") if not path.is_relative_to(service)]
+    # `rich` prints tables for people at the client's command line; grpc_tools generates code for developers.
+    check_requirements("babelrec", files, {"rich", "grpc_tools"})
+
+
+def check_requirements(image: str, files: list[Path], optional: set[str]) -> None:
+    """What files import must be in the image's list, and all in that has its version in constraints.txt."""
+    required = {_canonical(re.split(r"[\[~=<>]", line)[0]) for line in requirements(image)}
     assert required <= {_canonical(line.partition("==")[0]) for line in _pins()}, (
         "each has its version in constraints.txt"
     )
-    imported = set[str]().union(*map(imported_packages, (REPOSITORY / "serving").rglob("*.py")))
+    imported = set[str]().union(*map(imported_packages, files))
     owners = importlib.metadata.packages_distributions()
-    # `rich` prints tables for people at the client's command line; grpc_tools generates code for developers.
-    imported -= {*sys.stdlib_module_names, "serving", "rich", "grpc_tools"}
+    imported -= {*sys.stdlib_module_names, "serving", *optional}
     for name in imported:
         assert required & {_canonical(owner) for owner in owners.get(name, [])}, f"{name} is not in requirements.txt"
+
+
+def requirements(image: str) -> list[str]:
+    text = (DEPLOY / image / "requirements.txt").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize(
+    ("image", "extras"),
+    [
+        ("babelrec", ["serving", "tflite"]),
+        ("service", ["service", "postgresql"]),
+        ("training", ["train", "postgresql"]),
+    ],
+)
+def test_the_images_requirements_are_those_of_the_extras(image: str, extras: list[str]) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted, waiting = set(project["dependencies"]), list(extras)
+    while waiting:
+        for line in project["optional-dependencies"][waiting.pop()]:
+            own = re.fullmatch(r"babelrec\[(.*)\]", line)
+            if own is None:
+                wanted.add(line)
+            else:
+                waiting += own[1].split(",")
+    assert set(requirements(image)) == wanted
 
 
 def _canonical(name: str) -> str:
