@@ -14,6 +14,11 @@ _PACKAGES = ("trainer", "serving", "benchmarks")
 # Lowest first: a package imports those before it, and itself.
 _TRAINER = ("data", "text", "scorers", "towers", "models", "evaluation", "training", "export")
 _SERVER = ("values", "options", "errors", "operations", "execution", "api", "lifecycle", "rest")
+# What is not here is a command, and imports all of them; pages for browsers are files that `api` serves.
+_SERVICE = (
+    *("types", "errors", "recommendation", "options", "snippet", "console"),
+    *("store", "rules", "diversity", "recommender", "api"),
+)
 _BENCHMARKS = ("harness", "baselines", "speed", "quality")
 
 
@@ -82,6 +87,35 @@ def test_the_server_s_folders_import_in_one_direction(graph: Mapping[str, set[st
         for module, others in graph.items()
         for other in others
         if module.startswith("serving.server.") and other.startswith("serving.server.") and place(other) > place(module)
+    ]
+
+
+def test_the_service_s_folders_import_in_one_direction(graph: Mapping[str, set[str]]) -> None:
+    def part(module: str) -> str:
+        return module.removeprefix("serving.service").removeprefix(".").partition(".")[0]
+
+    def place(module: str) -> int:
+        return _SERVICE.index(part(module)) if part(module) in _SERVICE else len(_SERVICE)
+
+    found = [
+        (module, other)
+        for module, others in graph.items()
+        for other in others
+        if module.startswith("serving.service") and other.startswith("serving.service.")
+    ]
+    assert [(m, other) for m, other in found if place(other) == place(m)]
+    assert not [(m, other) for m, other in found if place(other) > place(m)]
+    # The interface knows the recommender by its protocol only.
+    assert not [(m, other) for m, other in found if (part(m), part(other)) == ("api", "recommender")]
+
+
+def test_the_service_knows_the_model_server_by_the_client_only(graph: Mapping[str, set[str]]) -> None:
+    own = ("serving.service", "serving.client", "serving.contract", "serving.arguments", "serving.tensors")
+    assert not [
+        (module, other)
+        for module, others in graph.items()
+        for other in others
+        if module.startswith("serving.service") and not other.startswith(own)
     ]
 
 
