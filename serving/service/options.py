@@ -58,7 +58,7 @@ class ServiceOptions:
     model_server: str = argument(
         "--model_server", metavar="HOST:PORT", default="127.0.0.1:8500", help="gRPC address (default: %(default)s)",
     )
-    model_name: str = argument("--model_name", default="babelrec", help="default: %(default)s")
+    model_name: str = argument("--model_name", default="recommender", help="default: %(default)s")
     rules: Path | None = argument(
         "--rules", type=Path, metavar="FILE", default=None,
         help="business rules in YAML; then they can't be changed by PUT /v1/rules",

@@ -51,6 +51,23 @@ class Event:
     context: Mapping[str, Scalar] = field(default_factory=dict)
 
 
+EVENTS: Final = (
+    "impression",
+    "view",
+    "click",
+    "play",
+    "complete",
+    "rating",
+    "like",
+    "dislike",
+    "bookmark",
+    "share",
+    "add_to_cart",
+    "purchase",
+    "skip",
+    "hide",
+)
+"""Kinds of events in the dataset format, which training knows. The service keeps others too."""
 LOGIN: Final = "login"
 """The event by which replicas learn that a session belongs to a user."""
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from trainer.data.tables import EVENTS, MILLISECONDS_FROM, TEXTS
+from serving.service.types import EVENTS
+from trainer.data.tables import MILLISECONDS_FROM, TEXTS
 from trainer.errors import shortened
 
 _NOT_NULL: Final = ("timestamp", "event", "title", "categories", "languages")

@@ -7,11 +7,11 @@ from typing import Final, Literal
 
 import polars as pl
 
+from serving.service.types import EVENTS
 from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
 from trainer.data.settings import DataConfig, SplitConfig
 from trainer.data.split_remedies import no_positives_remedy, no_training_data_remedy
-from trainer.data.tables import EVENTS
 from trainer.data.user_items import by_time
 from trainer.errors import BabelrecError
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import polars as pl
 
+from serving.service.types import EVENTS
 from trainer.data.dataset import Dataset
 from trainer.data.settings import SplitConfig
-from trainer.data.tables import EVENTS
 
 _FEW = 3
 

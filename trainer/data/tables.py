@@ -7,23 +7,6 @@ import polars as pl
 
 from trainer.data.query_features import QUERY_FEATURES
 
-EVENTS: Final = (
-    "impression",
-    "view",
-    "click",
-    "play",
-    "complete",
-    "rating",
-    "like",
-    "dislike",
-    "bookmark",
-    "share",
-    "add_to_cart",
-    "purchase",
-    "skip",
-    "hide",
-)
-
 TEXT: Final = pl.String()
 TEXTS: Final = pl.List(pl.String)
 EMBEDDING: Final = pl.List(pl.Float32)

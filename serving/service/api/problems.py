@@ -1,5 +1,6 @@
 """Errors as problem documents (RFC 9457)."""
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -13,6 +14,7 @@ from serving.service import errors
 from serving.service.rules import RulesError
 from serving.service.store import ConflictError, InvalidError, NotFoundError, SegmentError, StoreError, UnavailableError
 
+_LOGGER = logging.getLogger(__name__)
 MEDIA_TYPE: Final = "application/problem+json"
 _MOST_MISTAKES: Final = 20
 _RETRY_SECONDS: Final = 1
@@ -110,8 +112,13 @@ def _problem(request: Request, error: Exception) -> Response:
 
 def _domain(request: Request, error: Exception) -> Response:
     status = status_of(error)
+    detail = str(error)
+    if isinstance(error, UnavailableError | SegmentError) or (isinstance(error, StoreError) and status >= 500):
+        # A database's messages have its address, user and paths.
+        _LOGGER.warning("The store failed: %s", error, extra={"request_id": getattr(request.state, "request_id", "")})
+        detail = "The store can't do this now. Remedy: try again."
     headers = {"Retry-After": str(_RETRY_SECONDS)} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
-    return problem_response(status, printable(str(error), 2_000), _instance(request), headers)
+    return problem_response(status, printable(detail, 2_000), _instance(request), headers)
 
 
 _DETAILS: Final = {

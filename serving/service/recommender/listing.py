@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from serving import contract
 from serving.service import diversity, rules
 from serving.service.recommendation import RecommendationResponse, RecommendedItem, RuleEffect
 from serving.service.recommender.asking import MOST_ITEMS, Asked
@@ -60,8 +59,10 @@ class Lists:
             now=asked.now, placement=request.placement, language=request.language, country=request.country
         )
         candidates = [rules.Candidate(self._item(each), each.score, each.source) for each in found.items]
+        # Items that only pins show come last by score.
+        least = min((each.score for each in found.items), default=0.0)
         extras = [
-            rules.Candidate(item, contract.LOWEST_SCORE, "pinned")
+            rules.Candidate(item, least, "pinned")
             for item_id in rules.pinned_items(self.rules, context)
             if asked.allows_known(item_id) and (item := self._catalogue.get(item_id)) is not None
         ]

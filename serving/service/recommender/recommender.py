@@ -18,7 +18,7 @@ from serving.service import rules
 from serving.service.errors import InvalidRequestError, UnavailableError
 from serving.service.recommendation import RecommendationRequest, RecommendationResponse, ScoredItem
 from serving.service.recommender.answer_log import AnswerLog
-from serving.service.recommender.asking import Asked, Requests
+from serving.service.recommender.asking import MOST_ITEMS, Asked, Requests
 from serving.service.recommender.candidates import Candidates
 from serving.service.recommender.catalogue import Catalogue
 from serving.service.recommender.exploring import Explorer
@@ -38,6 +38,8 @@ _LOG = logging.getLogger(__name__)
 # Seconds between two attempts to reach a model server that is away, and after a task has failed.
 _AWAY: Final = 0.2
 _AFTER_FAULT: Final = 1.0
+# Rules that leave too few are given so many times as many candidates.
+_GROWTH: Final = 4
 
 
 class LiveRecommender:
@@ -176,8 +178,16 @@ class LiveRecommender:
         ]
 
     async def _answer(self, asked: Asked) -> RecommendationResponse:
-        found = await self._candidates.find(asked, self._lists.pool(asked))
+        pool = self._lists.pool(asked)
+        found = await self._candidates.find(asked, pool)
         response = self._lists.answer(asked, found, self._tiers.of(found.version))
+        # Rules may have left too few.
+        while len(response.items) < asked.request.k and pool <= len(found.items) and pool < MOST_ITEMS:
+            pool = min(_GROWTH * pool, MOST_ITEMS)
+            more = await self._candidates.find(asked, pool)
+            if more.is_popular and not found.is_popular:
+                break
+            found, response = more, self._lists.answer(asked, more, self._tiers.of(more.version))
         self._log.add(_shown(asked, response))
         return response
 

@@ -13,6 +13,7 @@ from serving.service.store.part import Part
 from serving.service.store.popularity import DAY_SECONDS, forget_counts
 from serving.service.store.statements import insert, parts_of, upsert
 from serving.service.store.types import SegmentedDay, SegmentReport
+from serving.service.types import EVENTS
 
 SEGMENTS_LOCK: Final = 1
 """Held while files of moved events change."""
@@ -28,8 +29,9 @@ class Segments(Part):
         """Moves the events of whole UTC days that end at or before a time to ``folder``.
 
         ``interactions/2026-11-29.parquet`` has the day's events with an item in the dataset format (docs/data.md),
-        ``other_events/`` those without. A file is complete and on disk before its events leave the table, and an event
-        that the file holds already is not written again: a run that was killed anywhere is completed by the next one.
+        ``other_events/`` those without, and those of kinds that the format does not have. A file is complete and on
+        disk before its events leave the table, and an event that the file holds already is not written again: a run
+        that was killed anywhere is completed by the next one.
 
         The user of an event without one is the session's, or else ``session:`` and its id; places count from 1.
 
@@ -160,6 +162,8 @@ def _day_query(day: int, with_item: bool) -> sa.Select[Any]:
         "user_id": sa.case((_events.user_id != "", _events.user_id), else_=anonymous),
         "position": _events.position + 1,
     }
+    # Training refuses a dataset with other kinds of events.
+    known = (_events.item_id != "") & _events.event.in_(EVENTS)
     required = {"item_id", "timestamp", "event", "event_id", "value", "propensity"}
     for name in segment_files.COLUMNS.names:
         if name not in columns:
@@ -168,7 +172,7 @@ def _day_query(day: int, with_item: bool) -> sa.Select[Any]:
         sa.select(_events.number, *(columns[name] for name in segment_files.COLUMNS.names), _events.context)
         .join_from(schema.events, schema.sessions, _sessions.session_id == _events.session_id, isouter=True)
         .where(_events.timestamp >= day * DAY_SECONDS, _events.timestamp < (day + 1) * DAY_SECONDS)
-        .where(_events.item_id != "" if with_item else _events.item_id == "")
+        .where(known if with_item else ~known)
         .order_by(_events.timestamp, _events.number)
     )
 

@@ -487,6 +487,26 @@ def test_rules_and_diversity(store: Store) -> None:
     asyncio.run(run())
 
 
+def test_rules_that_leave_few_get_more_candidates(store: Store) -> None:
+    async def run() -> None:
+        index = [_item(f"m{number}", categories=["kept" if number % 50 == 49 else "blocked"]) for number in range(500)]
+        service = _Service(store, FakeClient(Version(1, index)))
+        async with _running(service):
+            await service.put(*index)
+            pin = "- {name: pin, kind: pin, item: m0, position: 0}\n"
+            store.put_rules("rules:\n- {name: few, kind: block, where: {categories: {contains: blocked}}}\n", "test")
+            await service.live.rules_changed()
+            assert len((await service.ask(user_id="u", k=8)).items) == 8
+            # What only a pin shows has a score like the others'.
+            store.put_rules(f"rules:\n{pin}", "test")
+            await service.live.rules_changed()
+            answer = await service.ask(query=_item("m400").title, k=5)
+            assert answer.items[0].item_id == "m0"
+            assert min(item.score for item in answer.items) > -100.0
+
+    asyncio.run(run())
+
+
 def test_exploration_respects_rules_and_tells_propensities(store: Store) -> None:
     async def run() -> None:
         service = _Service(store, FakeClient(Version(1, _INDEX)), explore=0.5, explore_least=10**6)

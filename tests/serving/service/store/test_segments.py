@@ -205,13 +205,23 @@ def test_large_days_come_in_chunks(store: Store, tmp_path: Path, monkeypatch: py
     assert pq.read_schema(path).field("event_id").nullable is False
 
 
-def test_old_counts_go(store: Store, tmp_path: Path) -> None:
+def test_old_counts_are_added_up(store: Store, tmp_path: Path) -> None:
     store.put_items([item("1001")])
-    store.append_events([event("a"), event("b", timestamp=NOON + 31 * DAY)])
+    store.append_events([event("a"), event("a2", timestamp=NOON + DAY), event("b", timestamp=NOON + 32 * DAY)])
+    assert store.check().rows["counts"] == 3
+    store.segment_events(NOON + 32 * DAY, tmp_path)
     assert store.check().rows["counts"] == 2
-    store.segment_events(NOON + 31 * DAY, tmp_path)
-    assert store.check().rows["counts"] == 1
-    assert store.popular_items("", now=NOON + 31 * DAY) == ["1001"]
+    assert store.popular_items("", now=NOON + 32 * DAY) == ["1001"]
+
+
+def test_kinds_that_training_does_not_know_are_kept_apart(store: Store, tmp_path: Path) -> None:
+    store.append_events([event("1"), event("2", event="위시리스트"), event("3", event="login", item_id="")])
+    report = store.segment_events(NOON + 2 * DAY, tmp_path)
+    assert [(day.moved, day.interactions, day.other_events) for day in report.days] == [(3, 1, 2)]
+    path = tmp_path / "interactions" / f"{_day(NOON)}.parquet"
+    assert validate_table("interactions", pl.scan_parquet(path), Origin(str(path))) == 1
+    others = pl.read_parquet(tmp_path / "other_events" / f"{_day(NOON)}.parquet")
+    assert others["event"].to_list() == ["위시리스트", "login"]
 
 
 def test_a_folder_that_can_t_be_made_is_reported(store: Store, tmp_path: Path) -> None:
