@@ -46,6 +46,21 @@ class ItemChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPerson:
+    """A person that was looked for.
+
+    Attributes:
+        user_id: Its id.
+        languages: Of the profile.
+        last_event: Unix seconds of the newest event; None: there is none.
+    """
+
+    user_id: str
+    languages: Sequence[str] = ()
+    last_event: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
     """A key of the service's interface, without the key.
 
