@@ -156,3 +156,8 @@ class Recommender(Protocol):
     def model_version(self) -> int:
         """The served version; 0: none."""
         ...
+
+    @property
+    def waiting_items(self) -> int:
+        """New or changed items that are not yet in answers."""
+        ...

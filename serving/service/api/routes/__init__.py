@@ -1,6 +1,16 @@
 """What each address does."""
 
-from serving.service.api.routes import catalogue, collecting, governing, operations, pages, people, recommending, ubi
+from serving.service.api.routes import (
+    catalogue,
+    collecting,
+    governing,
+    looking,
+    operations,
+    pages,
+    people,
+    recommending,
+    ubi,
+)
 
 ROUTERS = (
     recommending.router,
@@ -8,6 +18,7 @@ ROUTERS = (
     ubi.router,
     catalogue.router,
     people.router,
+    looking.router,
     governing.router,
     operations.router,
     pages.router,

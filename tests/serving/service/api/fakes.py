@@ -25,6 +25,7 @@ class FakeRecommender:
         self.degraded = False
         self.ready = True
         self.model_version = 7
+        self.waiting_items = 0
 
     async def recommend(self, request: RecommendationRequest) -> RecommendationResponse:
         self.asked.append(request)

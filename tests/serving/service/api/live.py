@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,8 @@ _SECONDS = 60
 class Live:
     """A running service; its log is read as it comes."""
 
-    def __init__(self, store: Path, *arguments: str) -> None:
-        self._command = [sys.executable, "-m", "tests.serving.service.api.live_server", "--port", "0", *arguments]
+    def __init__(self, store: Path, *arguments: str, module: str = "tests.serving.service.api.live_server") -> None:
+        self._command = [sys.executable, "-m", module, "--port", "0", *arguments]
         self._environment = dict(os.environ, BABELREC_STORE=f"sqlite:///{store}")
         self.lines: list[dict[str, Any]] = []
         self._ports: queue.Queue[int] = queue.Queue()
@@ -59,6 +60,6 @@ class Live:
         for text in self._process.stderr:
             line = json.loads(text)
             self.lines.append(line)
-            if "running on" in line["message"]:
-                self._ports.put(int(line["message"].split(":")[3].split()[0].strip("/")))
+            if found := re.search(r"running on https?://\S*:(\d+)", line["message"]):
+                self._ports.put(int(found.group(1)))
         self._process.stderr.close()
