@@ -22,7 +22,9 @@ def test_people_by_the_start_of_their_ids(store: Store) -> None:
 def test_people_who_were_active_come_first(store: Store) -> None:
     store.put_user(User(user_id="aaa"))
     events = [event("1", user_id="old"), event("2", user_id="new", timestamp=NOON + 1)]
-    store.append_events([*events, event("3", user_id="", session_id="s"), event("4", user_id="old", timestamp=NOON - 9)])
+    store.append_events(
+        [*events, event("3", user_id="", session_id="s"), event("4", user_id="old", timestamp=NOON - 9)]
+    )
     found = store.find_people()
     assert [(each.user_id, each.last_event) for each in found] == [("new", NOON + 1), ("old", NOON), ("aaa", None)]
     assert len(store.find_people(limit=2)) == 2
