@@ -3,6 +3,7 @@
 from serving.service.api.routes import (
     catalogue,
     collecting,
+    console,
     governing,
     looking,
     operations,
@@ -22,4 +23,5 @@ ROUTERS = (
     governing.router,
     operations.router,
     pages.router,
+    console.router,
 )
