@@ -54,6 +54,9 @@ export function t(key, values = {}) {
   });
 }
 
+/** Texts one after the other. */
+export const sentences = (...parts) => parts.join(locale === "zh" ? "" : " ");
+
 /** Whether there is such a text. */
 export const has = (key) => key in texts;
 

@@ -88,7 +88,9 @@ function onKey(event) {
   if (event.key === "ArrowDown" || event.key === "ArrowUp") {
     event.preventDefault();
     if ($("people").hidden) {
-      guarded(() => offer(""));
+      clearTimeout(timer);
+      const typed = box.value.trim();
+      guarded(() => offer(typed === who.user ? "" : typed));
       return;
     }
     const step = event.key === "ArrowDown" ? 1 : -1;

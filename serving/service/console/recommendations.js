@@ -2,7 +2,7 @@
 
 import { Problem, call, newId } from "./api.js";
 import { $, announce, make, mayMove, notice, show, text } from "./dom.js";
-import { decimal, has, nameOf, number, percent, t } from "./i18n.js";
+import { decimal, has, nameOf, number, percent, sentences, t } from "./i18n.js";
 import * as people from "./people.js";
 
 const COUNT = 10;
@@ -115,11 +115,11 @@ async function clicked(item) {
   const added = values.filter((each) => each === null).length;
   const moved = values.filter(Boolean).length;
   tell(
-    t("change.all", {
-      clicked: t("change.clicked", { title: item.title }),
-      added: t("change.new", { count: added }),
-      moved: t("change.moved", { count: moved }),
-    }),
+    sentences(
+      t("change.clicked", { title: item.title }),
+      t("change.new", { count: added }),
+      t("change.moved", { count: moved }),
+    ),
   );
   const buttons = $("items").querySelectorAll("button");
   buttons[Math.min(item.position, buttons.length - 1)]?.focus({ preventScroll: true });
@@ -129,7 +129,7 @@ async function clicked(item) {
 export function tell(message) {
   told = message;
   notice($("change"), told);
-  announce(answer?.items.length ? `${told} ${t("results.first", { title: answer.items[0].title })}` : told);
+  announce(answer?.items.length ? sentences(told, t("results.first", { title: answer.items[0].title })) : told);
 }
 
 /** Shows the answer in the present language. */
@@ -145,7 +145,7 @@ export function draw() {
   notice($("change"), told);
   show($("items-empty"), !answer.items.length);
   const removed = Object.entries(answer.removed ?? {});
-  $("removed").textContent = removed.map(([rule, count]) => t("answer.removed", { rule, count })).join(" ");
+  $("removed").textContent = sentences(...removed.map(([rule, count]) => t("answer.removed", { rule, count })));
   const list = $("items");
   const before = new Map([...list.children].map((each) => [each.dataset.item, each.getBoundingClientRect().top]));
   const best = Math.max(...answer.items.map((item) => item.score));

@@ -8,7 +8,9 @@ from playwright.sync_api import Page, expect
 
 from tests.serving.service.console.conftest import Console
 
-_NARROW = {"viewport": {"width": 320, "height": 640}}
+_NARROW: dict[str, Any] = {"viewport": {"width": 320, "height": 640}}
+# WCAG 2.2 AA; axe-core leaves it out unless asked.
+_OPTIONS = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}
 _MODES: dict[str, dict[str, Any]] = {
     "light": {},
     "dark": {"color_scheme": "dark"},
@@ -20,10 +22,17 @@ _MODES: dict[str, dict[str, Any]] = {
 
 
 def _check(page: Page, view: str) -> None:
-    found = Axe().run(page)
+    found = Axe().run(page, options=_OPTIONS)
     assert found.violations_count == 0, f"{view}: {found.generate_report()}"
     width = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert width[0] <= width[1], view
+
+
+def test_faults_are_found(console: Console) -> None:
+    page = console.open()
+    page.evaluate("document.getElementById('main').prepend(document.createElement('button'))")
+    with pytest.raises(AssertionError, match="button-name"):
+        _check(page, "people")
 
 
 @pytest.mark.parametrize("mode", _MODES)
