@@ -11,6 +11,7 @@ const PAUSE = 120;
 
 /** Who is asked for: a person's id, or a visit of somebody unknown. */
 export const who = { user: "", session: "" };
+let begun = false;
 let visited = [];
 let entries = [];
 let options = [];
@@ -34,7 +35,8 @@ export async function start(guard) {
   $("visitor").addEventListener("click", () => guarded(() => choose("")));
   $("delete-person").addEventListener("click", () => guarded(erase));
   const [first] = await call("GET", "users?limit=1");
-  await choose(first?.user_id ?? "");
+  // Somebody may have been quicker.
+  if (!begun) await choose(first?.user_id ?? "");
 }
 
 /** Asks again for what is shown. */
@@ -110,6 +112,7 @@ function onKey(event) {
 
 /** Shows a person, or with an empty id a new visitor. */
 export async function choose(user) {
+  begun = true;
   who.user = user;
   if (!user) {
     who.session = newId();

@@ -22,6 +22,7 @@ let moves = new Map();
 let told = "";
 let milliseconds = 0;
 let asked = 0;
+let sending = false;
 
 /** Listens to the form. */
 export function start(guard) {
@@ -91,6 +92,17 @@ function compared(before, after) {
 }
 
 async function clicked(item) {
+  // A list that is being replaced may be another person's, and a second click within a moment is the same one.
+  if (answer === null || sending) return;
+  sending = true;
+  try {
+    await send(item);
+  } finally {
+    sending = false;
+  }
+}
+
+async function send(item) {
   const { user, session } = people.who;
   const seconds = Math.floor(Date.now() / 1000);
   const event = {

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.serving.service.console.conftest import Console, choose, titles
 
@@ -44,7 +44,7 @@ def test_the_state_of_the_service(console: Console) -> None:
 
 def test_a_person_is_picked_or_typed(console: Console) -> None:
     page = console.open()
-    assert page.locator("#history .name").all_inner_texts() == ["Carta de amor", "A Love Letter"]
+    expect(page.locator("#history .name")).to_have_text(["Carta de amor", "A Love Letter"])
     assert "bought" in page.locator("#history .hint").first.inner_text()
     page.fill("#person", "an")
     expect(page.locator("#people li")).to_have_count(2)
@@ -53,7 +53,7 @@ def test_a_person_is_picked_or_typed(console: Console) -> None:
     expect(page.locator("#results-title")).to_contain_text("anton")
     expect(page.locator("#history-empty")).to_be_visible()
     choose(page, "민수/1")
-    assert page.locator("#history .name").all_inner_texts() == ["The Space Ship"]
+    expect(page.locator("#history .name")).to_have_text(["The Space Ship"])
     expect(page.locator("#history .name")).to_have_attribute("lang", "en")
     page.click("#visitor")
     expect(page.locator("#results-title")).to_have_text("Recommended for a new visitor")
@@ -128,7 +128,7 @@ def test_a_visitor_s_clicks_count_too(console: Console) -> None:
     page.locator("#items button", has_text="Old Comedy").click()
     expect(page.locator("#change")).to_contain_text("Old Comedy")
     assert titles(page)[0] == "New Comedy"
-    assert page.locator("#history .name").all_inner_texts() == ["Old Comedy"]
+    expect(page.locator("#history .name")).to_have_text(["Old Comedy"])
 
 
 def _products(page: Page) -> None:
@@ -252,3 +252,17 @@ def test_the_menu_changes_the_language(console: Console) -> None:
     assert titles(page) == shown
     page.reload()
     expect(page.locator("#nav a").first).to_have_text("التوصيات")
+
+
+def test_a_list_that_is_being_replaced_is_not_clicked(console: Console) -> None:
+    page = console.open("first")
+    held: list[Route] = []
+    page.route("**/v1/recommendations", lambda route: held.append(route))
+    page.fill("#person", "second")
+    page.press("#person", "Enter")
+    expect(page.locator("#items")).to_have_attribute("aria-busy", "true")
+    page.locator("#items button").first.click()
+    held[0].continue_()
+    expect(page.locator("#results-title")).to_contain_text("second")
+    expect(page.locator("#items")).not_to_have_attribute("aria-busy", "true")
+    assert not {"first", "second"} & {each.user_id for each in console.store.events_after("")[0]}
