@@ -25,6 +25,7 @@ export async function start(guard) {
   guarded = guard;
   const box = $("person");
   box.addEventListener("input", () => {
+    begun = true;
     clearTimeout(timer);
     timer = setTimeout(() => guarded(() => offer(box.value.trim())), PAUSE);
   });
