@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-diversity bench-serving bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak clean
+.PHONY: help setup demo live test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-diversity bench-serving bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,14 @@ setup: $(VENV)/.installed-dev ## create .venv with the pinned versions, includin
 
 demo: $(VENV)/.installed ## train on MovieLens-100k, evaluate, export, serve, and show recommendations
 	@$(BIN)/python -m trainer.demo --config $(CONFIG) --run-dir $(RUN) --model-dir $(MODELS)
+
+# The service's packages are an extra of their own.
+$(VENV)/.installed-live: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,service]'
+	@touch $@
+
+live: $(VENV)/.installed-live ## open the console: recommendations that follow each click (ARGS='--port 8600 --no-browser')
+	@$(BIN)/python -m trainer.live --config $(CONFIG) --run-dir $(RUN) --model-dir $(MODELS) $(ARGS)
 
 test: lint types unit ## lint, types and all tests
 

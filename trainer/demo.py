@@ -1,15 +1,10 @@
 """``make demo``: the complete pipeline on MovieLens-100k, with a summary of the results."""
 
 import argparse
-import json
-import os
-import re
-import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -21,7 +16,7 @@ from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
 from trainer.evaluation.report.contents import EvaluationReport, load
 from trainer.runs import Run
-from trainer.task import main as task
+from trainer.steps import done, is_exported, model_server, newest, take
 
 # One description, as users of each language would type it.
 DESCRIPTION = {
@@ -41,7 +36,6 @@ DESCRIPTION = {
 NAMES = ("toy stroy", "Terminatr", "jurasic prak", "스타워즈", "Le Silence des agneaux", "玩具总动员")
 _USER = "42"
 _SHOWN = 10
-_START_SECONDS = 180.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,13 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run_dir, model_dir = options.run_dir, options.model_dir
     try:
         run = Run.create(run_dir, load_config(options.config))
-        if not _done("Training", run.finished):
-            _task("fit", "--config", options.config, "--run-dir", run_dir)
-        if not _done("Evaluation", (run_dir / "evaluation.json").exists()):
-            _task("evaluate", "--run-dir", run_dir)
-        if not _done("Export", _exported(run, model_dir)):
-            _task("export", "--run-dir", run_dir, "--model-dir", model_dir)
-        with _server(model_dir) as target, RecommenderClient(target, model_dir.name, timeout=30.0) as client:
+        if not done("Training", run.finished):
+            take("fit", "--config", options.config, "--run-dir", run_dir)
+        if not done("Evaluation", (run_dir / "evaluation.json").exists()):
+            take("evaluate", "--run-dir", run_dir)
+        if not done("Export", is_exported(run, model_dir)):
+            take("export", "--run-dir", run_dir, "--model-dir", model_dir)
+        log = model_dir.parent / "server.log"
+        print(f"Serving: starting the model server (log: {log}).", flush=True)
+        with (
+            model_server(model_dir, log) as server,
+            RecommenderClient(f"localhost:{server.wait()}", model_dir.name, timeout=30.0) as client,
+        ):
             _show(run, load(run_dir), model_dir, client, time.monotonic() - started)
     except (BabelrecError, ServingError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -73,68 +72,6 @@ def _parser() -> argparse.ArgumentParser:
         "--model-dir", type=Path, default=Path("models/recommender"), help="export directory of the model's versions"
     )
     return parser
-
-
-def _done(step: str, there: bool) -> bool:
-    print(f"{step}: {'reusing the existing result.' if there else 'starting.'}", flush=True)
-    return there
-
-
-def _task(*arguments: object) -> None:
-    if task([str(argument) for argument in arguments]):
-        raise BabelrecError(f"`trainer.task {arguments[0]}` failed; see its message above.")
-
-
-def _exported(run: Run, model_dir: Path) -> bool:
-    """Whether the newest version comes from this run."""
-    version = _newest(model_dir)
-    if version is None:
-        return False
-    card = json.loads((version / "assets.extra" / "model_card.json").read_text(encoding="utf-8"))
-    return bool(card["weights"] == run.weights_digest())
-
-
-def _newest(model_dir: Path) -> Path | None:
-    versions = [path for path in model_dir.glob("*") if path.name.isdecimal()]
-    return max(versions, key=lambda path: int(path.name), default=None)
-
-
-@contextmanager
-def _server(model_dir: Path) -> Iterator[str]:
-    """A model server on a free port; yields its address once a version is available."""
-    log = model_dir.parent / "server.log"
-    print(f"Serving: starting the model server (log: {log}).", flush=True)
-    with log.open("w", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "serving.server",
-                "--port=0",
-                f"--model_name={model_dir.name}",
-                f"--model_base_path={model_dir.resolve()}",
-            ],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        try:
-            yield _address(process, log)
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
-
-
-def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        found = re.search(r"Running gRPC ModelServer at \S+:(\d+)", log.read_text(encoding="utf-8"))
-        if found:
-            return f"localhost:{found.group(1)}"
-        if process.poll() is not None:
-            break
-        time.sleep(0.2)
-    raise BabelrecError(f"The model server did not start; see its log {log}.")
 
 
 def _show(run: Run, report: EvaluationReport, model_dir: Path, client: RecommenderClient, seconds: float) -> None:
@@ -157,7 +94,7 @@ def _show(run: Run, report: EvaluationReport, model_dir: Path, client: Recommend
     for label, metrics in ((f"{run.config.name}", report.metrics), ("popularity", popular.metrics)):
         table.add_row(label, *(f"{metrics[name].value:.4f}" for name in ("recall@10", "recall@20", "ndcg@10")))
     console.print(table)
-    console.print(f"Serving version [bold]{_newest(model_dir)}[/] with gRPC; each result below is one request to it.\n")
+    console.print(f"Serving version [bold]{newest(model_dir)}[/] with gRPC; each result below is one request to it.\n")
     for_user = client.recommend(Query(user_id=_USER, k=_SHOWN))
     listing = Table(title=f"Ten films for user {_USER}", title_justify="left")
     listing.add_column("#", justify="right")

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serving.service.store.types import ItemChange
-from serving.service.types import Event, User
+from serving.service.types import Event, ItemChange, User
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,4 +172,9 @@ class Recommender(Protocol):
     @property
     def model_version(self) -> int:
         """The served version; 0: none."""
+        ...
+
+    @property
+    def waiting_items(self) -> int:
+        """New or changed items that are not yet in answers."""
         ...

@@ -121,6 +121,21 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemChange:
+    """An item that was put, patched or deleted.
+
+    Attributes:
+        item_id: Its id.
+        revision: Grows with each change of the item, also across a deletion.
+        item: As it is now; None: deleted.
+    """
+
+    item_id: str
+    revision: int
+    item: Item | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     """The profile of one person.
 

@@ -10,9 +10,9 @@ from serving.service.recommender.catalogue import Catalogue
 from serving.service.recommender.histories import Histories
 from serving.service.recommender.tiers import Tiers
 from serving.service.recommender.trouble import Trouble
-from serving.service.store import ItemChange, Store
+from serving.service.store import Store
 from serving.service.store.errors import StoreError
-from serving.service.types import LOGIN, Event
+from serving.service.types import LOGIN, Event, ItemChange
 
 _LOG = logging.getLogger(__name__)
 _LIMIT: Final = 1_000

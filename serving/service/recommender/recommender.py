@@ -31,8 +31,8 @@ from serving.service.recommender.popular import Popular
 from serving.service.recommender.settings import RecommenderSettings
 from serving.service.recommender.tiers import Tiers
 from serving.service.recommender.trouble import Trouble
-from serving.service.store import ItemChange, Store, StoreError
-from serving.service.types import Event, ShownItem, ShownRecommendation, User
+from serving.service.store import Store, StoreError
+from serving.service.types import Event, ItemChange, ShownItem, ShownRecommendation, User
 
 _LOG = logging.getLogger(__name__)
 # Seconds between two attempts to reach a model server that is away, and after a task has failed.

@@ -10,8 +10,7 @@ from serving.service.store import limits, marks, schema
 from serving.service.store.errors import InvalidError, NotFoundError
 from serving.service.store.part import Part
 from serving.service.store.statements import Insert, insert_many, parts_of
-from serving.service.store.types import ItemChange
-from serving.service.types import Item
+from serving.service.types import Item, ItemChange
 
 _items = schema.items.c
 _PATCHED = [name for name in Item.__dataclass_fields__ if name != "item_id"]

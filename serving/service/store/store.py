@@ -8,6 +8,7 @@ from serving.service.store.administration import Administration
 from serving.service.store.checks import check
 from serving.service.store.database import Database
 from serving.service.store.events import Events
+from serving.service.store.finding import Finding
 from serving.service.store.items import Items
 from serving.service.store.popularity import Popularity
 from serving.service.store.recommendations import Recommendations
@@ -18,7 +19,7 @@ from serving.service.store.users import Users
 from serving.service.store.vectors import Vectors
 
 
-class Store(Events, Items, Vectors, Users, Recommendations, Popularity, Administration, Segments):
+class Store(Events, Items, Vectors, Users, Recommendations, Popularity, Administration, Segments, Finding):
     """What the service keeps, in one database; made by `open_store`, and safe to use from several threads.
 
     All methods raise `StoreError`; a call that raises has changed nothing.

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from serving.service.types import Item
-
 COUNTED_EVENTS = frozenset(
     {"view", "click", "play", "complete", "rating", "like", "bookmark", "share", "add_to_cart", "purchase"}
 )
@@ -31,18 +29,18 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ItemChange:
-    """An item that was put, patched or deleted.
+class FoundPerson:
+    """A person that was looked for.
 
     Attributes:
-        item_id: Its id.
-        revision: Grows with each change of the item, also across a deletion.
-        item: As it is now; None: deleted.
+        user_id: Its id.
+        languages: Of the profile.
+        last_event: Unix seconds of the newest event; None: there is none.
     """
 
-    item_id: str
-    revision: int
-    item: Item | None
+    user_id: str
+    languages: Sequence[str] = ()
+    last_event: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,17 @@
 """What each address does."""
 
-from serving.service.api.routes import catalogue, collecting, governing, operations, pages, people, recommending, ubi
+from serving.service.api.routes import (
+    catalogue,
+    collecting,
+    console,
+    governing,
+    looking,
+    operations,
+    pages,
+    people,
+    recommending,
+    ubi,
+)
 
 ROUTERS = (
     recommending.router,
@@ -8,7 +19,9 @@ ROUTERS = (
     ubi.router,
     catalogue.router,
     people.router,
+    looking.router,
     governing.router,
     operations.router,
     pages.router,
+    console.router,
 )

@@ -21,8 +21,7 @@ from serving.service.api.context import context_of
 from serving.service.api.identifiers import ItemIdPath, path_id
 from serving.service.api.routes.common import Requires, answer, audit
 from serving.service.errors import UnknownError
-from serving.service.store import ItemChange
-from serving.service.types import Item
+from serving.service.types import Item, ItemChange
 
 router = APIRouter(prefix="/v1/items", tags=["Items"])
 _Manager = Annotated[Principal, Depends(Requires(Permission.MANAGE))]

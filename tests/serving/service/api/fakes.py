@@ -10,8 +10,7 @@ from serving.service.recommendation import (
     RecommendedItem,
     ScoredItem,
 )
-from serving.service.store import ItemChange
-from serving.service.types import Event, User
+from serving.service.types import Event, ItemChange, User
 
 
 class FakeRecommender:
@@ -29,6 +28,7 @@ class FakeRecommender:
         self.degraded = False
         self.ready = True
         self.model_version = 7
+        self.waiting_items = 0
 
     async def recommend(self, request: RecommendationRequest) -> RecommendationResponse:
         self.asked.append(request)

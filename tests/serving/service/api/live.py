@@ -19,8 +19,8 @@ _SECONDS = 60
 class Live:
     """A running service; its log is read as it comes."""
 
-    def __init__(self, store: Path, *arguments: str) -> None:
-        self._command = [sys.executable, "-m", "tests.serving.service.api.live_server", "--port", "0", *arguments]
+    def __init__(self, store: Path, *arguments: str, module: str = "tests.serving.service.api.live_server") -> None:
+        self._command = [sys.executable, "-m", module, "--port", "0", *arguments]
         self._environment = dict(os.environ, BABELREC_STORE=f"sqlite:///{store}")
         self.lines: list[dict[str, Any]] = []
         self._ports: queue.Queue[int] = queue.Queue()
@@ -64,6 +64,6 @@ class Live:
         for text in self._process.stderr:
             line = json.loads(text)
             self.lines.append(line)
-            if "running on" in line["message"]:
-                self._ports.put(int(re.search(r":(\d+)", line["message"])[1]))  # type: ignore[index]
+            if found := re.search(r"running on https?://\S*:(\d+)", line["message"]):
+                self._ports.put(int(found.group(1)))
         self._process.stderr.close()

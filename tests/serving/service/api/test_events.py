@@ -132,7 +132,7 @@ def test_what_could_not_be_written_is_not_acknowledged(service: Inside, monkeypa
 
     with monkeypatch.context() as patched:
         patched.setattr(service.store, "append_events", fail)
-        assert "disk" in problem(service.call("POST", "/v1/events", [event(1)]), 503)
+        assert "The store" in problem(service.call("POST", "/v1/events", [event(1)]), 503)
     assert service.recommender.events == []
     assert service.call("POST", "/v1/events", [event(1)]).json()["accepted"] == 1
 

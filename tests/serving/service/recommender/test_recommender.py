@@ -17,9 +17,9 @@ from serving.service.errors import InvalidRequestError, ServiceError, Unavailabl
 from serving.service.recommendation import RecommendationRequest, RecommendationResponse
 from serving.service.recommender.recommender import LiveRecommender
 from serving.service.recommender.settings import RecommenderSettings
-from serving.service.store import ItemChange, Store
+from serving.service.store import Store
 from serving.service.store import UnavailableError as StoreUnavailableError
-from serving.service.types import LOGIN, Event, Item, User
+from serving.service.types import LOGIN, Event, Item, ItemChange, User
 from tests.serving.service.recommender.fake_model import FakeClient, Version, score_of, vector_of
 from tests.serving.service.recommender.waiting import until
 

@@ -1,0 +1,122 @@
+// The page: the key, the two views, the state of the service.
+
+import { Problem, call, forgetKey, hasKey, setKey, takeKey } from "./api.js";
+import { $, notice, show } from "./dom.js";
+import * as i18n from "./i18n.js";
+import * as people from "./people.js";
+import * as products from "./products.js";
+import * as recommendations from "./recommendations.js";
+import * as status from "./status.js";
+
+const { t } = i18n;
+const VIEWS = ["people", "products"];
+let started = false;
+
+/** Runs something and shows what went wrong. */
+async function guarded(work) {
+  try {
+    notice($("alert"), "");
+    return await work();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    if (error.status === 401) askForKey(t("key.wrong"));
+    else showProblem(error);
+    return undefined;
+  }
+}
+
+function showProblem(problem) {
+  const alert = $("alert");
+  const heading = { 0: "problem.connection", 403: "problem.role" }[problem.status] ?? "problem.refused";
+  notice(alert, t(heading));
+  if (problem.status) {
+    const detail = document.createElement("span");
+    detail.lang = "en";
+    detail.dir = "ltr";
+    detail.textContent = problem.message;
+    alert.append(" ", detail);
+  }
+  alert.scrollIntoView({ block: "nearest" });
+}
+
+function askForKey(mistake = "") {
+  forgetKey();
+  status.stop();
+  show($("nav"), false);
+  show($("status"), false);
+  for (const each of VIEWS) show($(`view-${each}`), false);
+  show($("view-key"), true);
+  $("key-error").textContent = mistake;
+  $("key").setAttribute("aria-invalid", mistake ? "true" : "false");
+  $("key").value = "";
+  $("key").focus();
+}
+
+function showView(focus) {
+  const asked = location.hash.slice(1);
+  if (!hasKey() || (asked && !VIEWS.includes(asked))) return;
+  const view = asked || VIEWS[0];
+  for (const each of VIEWS) show($(`view-${each}`), each === view);
+  for (const link of $("nav").children) {
+    if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (focus) {
+    $("main").focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }
+  if (view === "products") guarded(products.refresh);
+}
+
+async function open() {
+  show($("view-key"), false);
+  show($("nav"), true);
+  show($("status"), true);
+  showView(false);
+  status.start();
+  if (!started) {
+    started = true;
+    recommendations.start(guarded);
+    products.start(guarded, (title) => {
+      location.hash = "people";
+      return guarded(() => recommendations.search(title));
+    });
+    await guarded(() => people.start(guarded));
+  } else {
+    await guarded(() => people.refresh());
+  }
+}
+
+async function begin() {
+  takeKey();
+  await i18n.start(() => {
+    recommendations.draw();
+    people.draw();
+    products.draw();
+    status.draw();
+  });
+  addEventListener("hashchange", () => {
+    if (location.hash.startsWith("#key=")) {
+      takeKey();
+      open();
+    } else showView(true);
+  });
+  $("key-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    setKey($("key").value);
+    try {
+      await call("GET", "users?limit=1");
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      askForKey(t({ 0: "problem.connection", 403: "problem.role" }[error.status] ?? "key.wrong"));
+      return;
+    }
+    await open();
+    $("main").focus();
+  });
+  if (hasKey()) await open();
+  else askForKey();
+  document.documentElement.dataset.ready = "true";
+}
+
+begin();
