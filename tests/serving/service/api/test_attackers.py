@@ -168,7 +168,7 @@ def test_every_address_has_a_guard(service: Inside) -> None:
             if path not in ("/v1/events", "/v1/ubi/events", "/v1/ubi/queries"):
                 assert response.status_code == 401
                 assert response.headers["www-authenticate"].startswith("Bearer")
-    assert len(seen) == 15
+    assert len(seen) == 18
 
 
 _FORBIDDEN: dict[str, list[tuple[str, str, object]]] = {
@@ -176,11 +176,13 @@ _FORBIDDEN: dict[str, list[tuple[str, str, object]]] = {
         ("GET", "/v1/users/u", None), ("GET", "/v1/users/u/export", None), ("DELETE", "/v1/users/u", None),
         ("PUT", "/v1/users/u", {}), ("PUT", "/v1/items/1", {"language": "ja"}), ("GET", "/v1/audit", None),
         ("PUT", "/v1/rules", "rules: []"), ("DELETE", "/v1/items", {"item_ids": ["1"]}),
+        ("GET", "/v1/users?text=u", None), ("GET", "/v1/users/u/history", None),
     ],
     "read-only": [
         ("POST", "/v1/recommendations", {}), ("POST", "/v1/events", [event(1)]), ("POST", "/v1/tokens", {}),
         ("POST", "/v1/sessions/s/user", {"user_id": "u"}), ("GET", "/v1/users/u", None),
         ("GET", "/v1/users/u/export", None), ("PATCH", "/v1/items/1", {}), ("PUT", "/v1/rules", "rules: []"),
+        ("GET", "/v1/users?text=u", None), ("GET", "/v1/users/u/history", None),
     ],
 }  # fmt: skip
 
