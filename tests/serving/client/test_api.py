@@ -29,6 +29,7 @@ METHODS = [
     "health",
     "metadata",
     "predict",
+    "predict_with_version",
     "rank",
     "rank_batch",
     "recommend",
