@@ -140,7 +140,7 @@ def test_fingerprint_follows_the_content(toy_encoder: str) -> None:
 def test_unknown_encoders_are_reported(tmp_path: Path) -> None:
     with pytest.raises(BabelrecError, match=r"'mues'.*`muse`"):
         encoder_handle(TextConfig(encoder="mues"))
-    with pytest.raises(BabelrecError, match=r"without a saved_model\.pb"):
+    with pytest.raises(BabelrecError, match=r"without saved_model\.pb"):
         encoder_handle(TextConfig(encoder=str(tmp_path)))
 
 

@@ -125,8 +125,8 @@ def program(path: Path, script: str) -> ApertiumConfig:
     ("script", "says"),
     [
         ("cat >/dev/null; echo 'no such dictionary' >&2; exit 3", r"failed \(3\): no such dictionary"),
-        ("cat >/dev/null; printf 'uno\\0'", "answered 1 of 2 texts"),
-        ("cat >/dev/null; printf 'uno\\0dos\\0tres\\0'", r"answered 2 of 2 texts and 'tres' in addition"),
+        ("cat >/dev/null; printf 'uno\\0'", "returned 1 of 2 texts"),
+        ("cat >/dev/null; printf 'uno\\0dos\\0tres\\0'", r"returned 2 of 2 texts and 'tres' in addition"),
         ("exec sleep 30", "took longer than 1 s"),
     ],
 )
