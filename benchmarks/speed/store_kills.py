@@ -1,4 +1,4 @@
-"""Writers of a store that are killed while they write: what they were told to be stored must be there, once."""
+"""Writers of a store that are killed while they write: each acknowledged event must be there exactly once."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""docs/tutorial_shop.md: its code is run as it stands there, and does what the page promises."""
+"""docs/tutorial_shop.md: its code runs unchanged and does what the page promises."""
 
 import html
 import os

@@ -48,7 +48,7 @@ _MAX_DIGITS: Final = 310
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The content of a document and where it stands.
+    """The content of a document and its positions.
 
     Attributes:
         content: Mappings, lists, text, numbers, booleans and None.

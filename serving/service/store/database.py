@@ -178,7 +178,7 @@ class Database:
         with connection.cursor() as cursor:
             for name, value in settings.items():
                 cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
-            # A server that is told not to wait for its disk would acknowledge what it may lose.
+            # A server configured not to wait for its disk would acknowledge what it may lose.
             cursor.execute(
                 "SELECT set_config('synchronous_commit', 'on', false) "
                 "WHERE current_setting('synchronous_commit') = 'off'"

@@ -49,7 +49,7 @@ class Events(Part):
         return new
 
     def events_after(self, mark: str, limit: int = 1000) -> tuple[list[Event], str]:
-        """Events in the order in which they became visible, and the mark to go on from.
+        """Events in the order in which they became visible, and the mark to continue from.
 
         Args:
             mark: From the previous call or `latest_mark`; empty: from the beginning.

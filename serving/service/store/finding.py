@@ -19,7 +19,7 @@ _BATCH: Final = 1_000
 
 
 class _Named(msgspec.Struct):
-    """The part of an item that is looked at first."""
+    """The part of an item that is searched first."""
 
     title: str = ""
 

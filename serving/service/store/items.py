@@ -78,7 +78,7 @@ class Items(Part):
         return [each in there for each in ids]
 
     def items_after(self, mark: str, limit: int = 1000) -> tuple[list[ItemChange], str]:
-        """Changed items as they are now, in the order of their last changes, and the mark to go on from.
+        """Changed items as they are now, in the order of their last changes, and the mark to continue from.
 
         Args:
             mark: From the previous call or `latest_mark`; empty: from the beginning.

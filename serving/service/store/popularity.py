@@ -19,7 +19,7 @@ from serving.service.types import Event
 
 DAY_SECONDS: Final = 86_400
 _ALL: Final = ""
-# The day of all that was counted before the days that are told apart.
+# The day under which all earlier days are counted together.
 _EARLIER: Final = 0
 _RANKED: Final = 2_000
 _LANGUAGES: Final = 64
@@ -155,7 +155,7 @@ def count_events(connection: sa.Connection, events: Sequence[Event], counted: Co
 
 
 def forget_counts(connection: sa.Connection, now: float, days: int) -> None:
-    """Adds up the counts of days that are no longer told apart."""
+    """Merges the counts of old days into one."""
     old = _counts.day.between(_EARLIER + 1, int(now) // DAY_SECONDS - days)
     total = sa.func.sum(_counts.events).label("events")
     sums = sa.select(_counts.language, sa.literal(_EARLIER).label("day"), _counts.item_id, total)

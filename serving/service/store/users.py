@@ -67,7 +67,7 @@ class Users(Part):
         return removed > 0
 
     def users_deleted_after(self, mark: str, limit: int = 1000) -> tuple[list[str], str]:
-        """SHA-256 (hexadecimal, of the id in UTF-8) of deleted users, and the mark to go on from."""
+        """SHA-256 (hexadecimal, of the id in UTF-8) of deleted users, and the mark to continue from."""
         limits.check_limit(limit)
         rows, mark = marks.rows_after(self._database, schema.deleted_users, mark, limit)
         return [row.digest for row in rows], mark
@@ -109,7 +109,7 @@ def _profile(connection: sa.Connection, user_id: str) -> str | None:
 
 
 def _of_files(connection: sa.Connection, user_id: str, paths: list[Path]) -> tuple[list[str], list[str]]:
-    """The person's sessions, and the user ids that stand for the person in files."""
+    """The person's sessions, and the user ids under which files have the person."""
     sessions = people.sessions_of(connection, user_id)
     for path in paths:
         rows = segment_files.rows_of_people(path, [user_id], ["session_id"])

@@ -17,7 +17,7 @@ _SUFFIX: Final = ".token_secret"
 
 
 def token_secret(store_url: str, environment: Mapping[str, str] = os.environ) -> bytes | None:
-    """The secret: of the environment, or of a file beside SQLite's database, which is made if it is missing.
+    """The secret: of the environment, or of a file next to SQLite's database, which is made if it is missing.
 
     Returns:
         None with PostgreSQL and without the variable: replicas could not read each other's tokens.

@@ -28,7 +28,7 @@ _lines: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def open_envelope(body: bytes, content_type: str, *, lone_line: bool = False) -> tuple[bytes, str]:
-    """The lines of a body as a JSON array, and the token beside them.
+    """The lines of a body as a JSON array, and the token sent with them.
 
     Args:
         body: Of the request.

@@ -143,7 +143,7 @@ def _from_query(line: UbiQuery, content: bytes, now: int, principal: Principal) 
 
 
 def _session(session_id: str | None, client_id: str | None, principal: Principal) -> tuple[str, dict[str, Scalar]]:
-    """The visit, and what remains of the client: without a session the client stands for it."""
+    """The visit, and what remains of the client: without a session, the client is used instead."""
     if session_id or principal.is_token:
         return session_id or "", _given(client_id=client_id)
     return client_id or "", {}

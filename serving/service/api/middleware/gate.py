@@ -125,5 +125,5 @@ async def _refresh(context: Context, age: float) -> None:
     try:
         await asyncio.to_thread(context.keys.refresh, age)
     except StoreError as error:
-        # Recommendations go on without the store; keys are those of before.
+        # Recommendations are answered without the store, by the keys read earlier.
         _LOGGER.warning("keys could not be read: %s", error)

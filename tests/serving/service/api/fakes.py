@@ -14,7 +14,7 @@ from serving.service.types import Event, ItemChange, User
 
 
 class FakeRecommender:
-    """Answers with the items 0, 1, 2, ..., and remembers what it was asked and told."""
+    """Answers with the items 0, 1, 2, ..., and records its calls."""
 
     def __init__(self) -> None:
         self.asked: list[RecommendationRequest] = []

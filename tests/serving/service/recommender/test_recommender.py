@@ -179,7 +179,7 @@ def test_long_lists_and_lists_of_which_most_may_not_be_shown(store: Store) -> No
             await service.encoded()
             _check(await service.ask(query="x", k=10), _expected(titles, [], 10, text="x", barred=hidden))
             _check(await service.ask(query="x", k=1_000), _expected(titles, [], 1_000, text="x", barred=hidden))
-            # The model takes 10,000 exclusions; what it is not told is left out all the same.
+            # The model takes 10,000 exclusions; the others are left out all the same.
             many = [f"other{number}" for number in range(11_000)]
             also = [item_id for item_id, _ in _expected(titles, [], 30, text="x", barred=hidden)]
             answer = await service.ask(query="x", k=5, exclude=[*many, *also])

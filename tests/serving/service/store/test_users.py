@@ -87,7 +87,7 @@ def test_all_about_a_person_is_erased(url: str, store: Store) -> None:
     assert store.history(_PERSON) == []
     exported = store.export_user(_PERSON)
     assert not any(exported[part] for part in ("profile", "sessions", "events", "moved_events", "recommendations"))
-    # Again, and of somebody unknown: nothing to erase, but replicas are told.
+    # Again, and of somebody unknown: nothing to erase, but the feed has it.
     assert not store.delete_user(_PERSON)
     assert not store.delete_user("nobody")
     assert len(store.users_deleted_after("")[0]) == 3
