@@ -67,7 +67,7 @@ class LiveOptions:
     )
     store: str = argument(
         "--store", default="", metavar="URL",
-        help="sqlite:////path/file.db or postgresql://...; kept between starts (default: live/store.db next to the run)",
+        help="sqlite:////path/file.db or postgresql://...; kept between starts (default: live/store.db by the run)",
     )
 
     @property

@@ -3,6 +3,7 @@
 Names are those of the dataset format (docs/data.md), so that the trainer can read what the service has stored.
 """
 
+import hashlib
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -150,6 +151,11 @@ class User:
     languages: Sequence[str] = ()
     country: str = ""
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+def user_digest(user_id: str) -> str:
+    """By which a person is named where the id must not be kept: in deletions and in the audit log."""
+    return hashlib.sha256(user_id.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """What other replicas have written, read from the store's feeds."""
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
@@ -12,7 +11,7 @@ from serving.service.recommender.tiers import Tiers
 from serving.service.recommender.trouble import Trouble
 from serving.service.store import Store
 from serving.service.store.errors import StoreError
-from serving.service.types import LOGIN, Event, ItemChange
+from serving.service.types import LOGIN, Event, ItemChange, user_digest
 
 _LOG = logging.getLogger(__name__)
 _LIMIT: Final = 1_000
@@ -54,11 +53,11 @@ class Follower:
 
     def is_gone(self, user_id: str) -> bool:
         """Whether a person has been deleted."""
-        return bool(self._gone) and digest(user_id) in self._gone
+        return bool(self._gone) and user_digest(user_id) in self._gone
 
     def forget_user(self, user_id: str) -> None:
         """A person has been deleted."""
-        self._gone.add(digest(user_id))
+        self._gone.add(user_digest(user_id))
         self._drop(lambda other: other == user_id)
 
     def hear(self, events: Sequence[Event]) -> None:
@@ -107,16 +106,11 @@ class Follower:
         if digests:
             gone = set(digests)
             self._gone |= gone
-            self._drop(lambda user_id: digest(user_id) in gone)
+            self._drop(lambda user_id: user_digest(user_id) in gone)
 
     def _drop(self, is_gone: Callable[[str], bool]) -> None:
         self._histories.forget_users(is_gone)
         self._on_deletion(is_gone)
-
-
-def digest(user_id: str) -> str:
-    """By which a deleted person is remembered."""
-    return hashlib.sha256(user_id.encode()).hexdigest()
 
 
 async def _to_the_end(

@@ -1,6 +1,5 @@
 """Profiles, and a person's right to see and to erase what is kept."""
 
-import hashlib
 from pathlib import Path
 
 import msgspec
@@ -11,7 +10,7 @@ from serving.service.store.events import event_of
 from serving.service.store.part import Part
 from serving.service.store.segments import SEGMENTS_LOCK, segment_paths
 from serving.service.store.statements import upsert
-from serving.service.types import User
+from serving.service.types import User, user_digest
 
 _users, _deleted = schema.users.c, schema.deleted_users.c
 
@@ -60,7 +59,7 @@ class Users(Part):
                         removed += connection.execute(sa.delete(table).where(condition)).rowcount
                 for table in (schema.sessions, schema.users):
                     removed += connection.execute(sa.delete(table).where(table.c.user_id == user_id)).rowcount
-                digest = hashlib.sha256(user_id.encode()).hexdigest()
+                digest = user_digest(user_id)
                 row = {"number": stamp.number(0), "xid": stamp.xid, "digest": digest}
                 connection.execute(sa.insert(schema.deleted_users), row)
             self._database.erase_log()

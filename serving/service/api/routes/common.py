@@ -1,6 +1,5 @@
 """What routes have in common."""
 
-import hashlib
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from fastapi import Request, Response
 from serving.service.api.access.principals import Permission, Principal
 from serving.service.api.context import context_of
 from serving.service.api.problems import ProblemError
+from serving.service.types import user_digest
 
 JSON: Final = "application/json"
 
@@ -49,4 +49,4 @@ def audit(request: Request, principal: Principal, action: str, target: str, deta
 
 def anonymous(user_id: str) -> str:
     """A user in the log, which must not keep ids of people who asked to be forgotten."""
-    return f"sha256:{hashlib.sha256(user_id.encode()).hexdigest()}"
+    return f"sha256:{user_digest(user_id)}"
