@@ -6,8 +6,9 @@ class Options:
 """
 
 import argparse
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, field, fields
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 
 class Dataclass(Protocol):
@@ -42,3 +43,35 @@ def add_arguments(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", k
 def options_of(kind: type[T], found: argparse.Namespace) -> T:
     """The options as parsed from the command line."""
     return kind(**{each.name: getattr(found, each.name) for each in fields(kind)})
+
+
+class Command(NamedTuple):
+    """One command of a program.
+
+    Attributes:
+        help: What it does.
+        options: The type of its options.
+        run: Runs it; its last argument is the options. Returns the exit status; None: 0.
+    """
+
+    help: str
+    options: type[Any]
+    run: Callable[..., int | None]
+
+
+def parse_command(
+    parser: argparse.ArgumentParser, commands: Mapping[str, Command], arguments: Sequence[str] | None
+) -> tuple[Command, Any]:
+    """The command that a command line names, and its options.
+
+    Args:
+        parser: Of the program; the commands are added to it.
+        commands: By name.
+        arguments: Default: those of the process.
+    """
+    names = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in commands.items():
+        add_arguments(names.add_parser(name, help=command.help, description=command.help), command.options)
+    found = parser.parse_args(arguments)
+    chosen = commands[found.command]
+    return chosen, options_of(chosen.options, found)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from serving.arguments import add_arguments, argument, options_of
 from serving.service.errors import InvalidRequestError
-from serving.service.options import STORE_VARIABLE, store_of_environment
+from serving.service.options import StoreOptions, store_url
 from serving.service.store import Store, StoreError, open_store
 from serving.service.types import Event, Item, Scalar, User
 
@@ -22,17 +22,11 @@ _EVENT_FIELDS: Final = frozenset(field.name for field in fields(Event)) - {"cont
 
 
 @dataclass(frozen=True)
-class ImportOptions:
+class ImportOptions(StoreOptions):
     """What to take, and where to."""
 
     dataset: Path = argument(
         type=Path, metavar="DATASET", help="directory with items.parquet, and interactions.parquet and users.parquet"
-    )
-    store: str = argument(
-        "--store",
-        metavar="URL",
-        default=store_of_environment(),
-        help=f"sqlite:////path/file.db or postgresql://... (default: ${STORE_VARIABLE})",
     )
 
 
@@ -44,10 +38,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     add_arguments(parser, ImportOptions)
     options = options_of(ImportOptions, parser.parse_args(arguments))
-    if not options.store:
-        parser.error(f"no store: give --store URL or set ${STORE_VARIABLE}")
+    url = store_url(parser, options.store)
     try:
-        with open_store(options.store) as store:
+        with open_store(url) as store:
             report = import_dataset(options.dataset, store)
     except (InvalidRequestError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Final
 from serving.service import importing, keys_command
 from serving.service.api.serving import serve
 from serving.service.errors import InvalidRequestError, ServiceError
-from serving.service.options import STORE_VARIABLE, ServiceOptions, parse_options
+from serving.service.options import ServiceOptions, parse_options, store_url
 from serving.service.recommendation import Recommender
 from serving.service.rules import RulesError, parse_rules
 from serving.service.store import Store, StoreError, open_store
@@ -42,9 +42,7 @@ def main(arguments: Sequence[str] | None = None, make_recommender: MakeRecommend
             epilog="Keys: babelrec-service keys add|list|revoke. A dataset into the store: babelrec-service import.",
         )
         options = parse_options(parser, given)
-        if not options.store:
-            parser.error(f"no store: give --store URL or set ${STORE_VARIABLE}")
-        with open_store(options.store) as store:
+        with open_store(store_url(parser, options.store)) as store:
             _load_rules(store, options)
             serve(store, (make_recommender or _open_recommender)(store, options), options)
     except (ServiceError, StoreError, RulesError) as error:

@@ -22,6 +22,27 @@ def store_of_environment() -> str:
     return os.environ.get(STORE_VARIABLE, "")
 
 
+@dataclass(frozen=True)
+class StoreOptions:
+    """Options of a command that works on a store."""
+
+    store: str = argument(
+        "--store",
+        metavar="URL",
+        default="",
+        help=f"sqlite:////path/file.db or postgresql://... (default: ${STORE_VARIABLE})",
+    )
+
+
+def store_url(parser: argparse.ArgumentParser, store: str) -> str:
+    """The store's address, from the command line or the environment; without one the program ends."""
+    # A process list shows arguments, and a URL may have a password: the environment is the better place for it.
+    url = store or store_of_environment()
+    if not url:
+        parser.error(f"no store: give --store URL or set ${STORE_VARIABLE}")
+    return url
+
+
 def _origins(value: str) -> tuple[str, ...]:
     origins = tuple(part.strip() for part in value.split(",") if part.strip())
     for each in origins:

@@ -1,33 +1,25 @@
 """``python -m serving.service.store COMMAND``: upgrades, checks, and moves old events to files."""
 
 import argparse
-import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import msgspec
 
-from serving.arguments import add_arguments, argument, options_of
+from serving.arguments import Command, argument, parse_command
+from serving.service.options import StoreOptions, store_url
 from serving.service.store import StoreError, open_store
 from serving.service.store.popularity import DAY_SECONDS
 
-_STORE: Final = "BABELREC_STORE"
 _FAILED, _MISTAKE = 1, 2
 
 
 @dataclass(frozen=True)
-class _Options:
-    store: str | None = argument(
-        "--store", metavar="URL", help=f"sqlite:////path/file.db or postgresql://... (default: ${_STORE})"
-    )
-
-
-@dataclass(frozen=True)
-class _SegmentOptions(_Options):
+class _SegmentOptions(StoreOptions):
     folder: Path = argument("--folder", type=Path, required=True, help="where the Parquet files are")
     keep_days: int = argument(
         "--keep-days", type=int, default=30, metavar="N", help="days to leave in the store (default: %(default)s)"
@@ -41,30 +33,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if it fails, or if `check` finds problems; 2 for a wrong command line.
     """
     parser = argparse.ArgumentParser(prog="python -m serving.service.store", description="Maintains a store.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in _COMMANDS.items():
-        add_arguments(commands.add_parser(name, help=command.help, description=command.help), command.options)
-    found = parser.parse_args(arguments)
-    chosen = _COMMANDS[found.command]
-    options = options_of(chosen.options, found)
-    # A process list shows arguments, and a URL may have a password: the environment is the better place for it.
-    url = options.store or os.environ.get(_STORE)
-    if not url:
-        parser.error(f"no store: give --store URL or set ${_STORE}")
+    command, options = parse_command(parser, _COMMANDS, arguments)
     try:
-        return chosen.run(url, options)
+        return command.run(store_url(parser, options.store), options) or 0
     except StoreError as error:
         print(f"error: {error}", file=sys.stderr)
         return _FAILED
 
 
-def _upgrade(url: str, options: Any) -> int:  # noqa: ANN401  each command has its own
+def _upgrade(url: str, options: StoreOptions) -> int:
     with open_store(url, migrate=True) as store:
         print(f"The schema is {store.check().revision}.")
     return 0
 
 
-def _check(url: str, options: Any) -> int:  # noqa: ANN401
+def _check(url: str, options: StoreOptions) -> int:
     with open_store(url) as store:
         report = store.check()
     print(msgspec.json.format(msgspec.json.encode(report)).decode())
@@ -81,16 +64,10 @@ def _segment(url: str, options: _SegmentOptions) -> int:
     return 0
 
 
-class _Command(NamedTuple):
-    help: str
-    options: type[_Options]
-    run: Callable[[str, Any], int]
-
-
 _COMMANDS: Final = {
-    "upgrade": _Command("upgrade the schema to that of this version", _Options, _upgrade),
-    "check": _Command("look for damage; prints JSON", _Options, _check),
-    "segment": _Command("move old events to Parquet files; prints JSON", _SegmentOptions, _segment),
+    "upgrade": Command("upgrade the schema to that of this version", StoreOptions, _upgrade),
+    "check": Command("look for damage; prints JSON", StoreOptions, _check),
+    "segment": Command("move old events to Parquet files; prints JSON", _SegmentOptions, _segment),
 }
 
 
