@@ -32,6 +32,20 @@ def newest_version(model_dir: Path) -> Path:
     return max(versions, key=lambda path: int(path.name))
 
 
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a process by SIGTERM and waits for it.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end within a minute, and was killed.
+    """
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
 class Server:
     """``python -m serving.server`` on a copy of one version of a model.
 
@@ -76,12 +90,7 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            raise
+        stop(self._process)
 
     def add_version(self, version: int) -> None:
         """Adds a copy of the model as another version, atomically."""

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.harness.server import MODEL
+from benchmarks.harness.server import MODEL, stop
 from serving.service.api.access.keys import add_key
 from serving.service.store import open_store
 
@@ -55,12 +54,7 @@ class ServiceProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            raise
+        stop(self._process)
 
     @property
     def url(self) -> str:
