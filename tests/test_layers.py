@@ -55,6 +55,16 @@ def test_serving_never_imports_trainer(graph: Mapping[str, set[str]]) -> None:
     ]
 
 
+def test_training_does_not_need_the_service_s_packages(graph: Mapping[str, set[str]]) -> None:
+    """They are an extra: `make demo` installs what training needs alone, `make live` both."""
+    assert {
+        other
+        for module, others in graph.items()
+        for other in others
+        if module.startswith("trainer.") and module != "trainer.live" and other.startswith("serving.service")
+    } <= {"serving.service.types"}
+
+
 def test_nothing_imports_in_circles(graph: Mapping[str, set[str]]) -> None:
     left = {module: set(others) for module, others in graph.items()}
     while leaves := [module for module, others in left.items() if not others & left.keys()]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import polars as pl
 
-from serving.service.store import StoreError, open_store
 from serving.service.types import Item
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.errors import BabelrecError
@@ -22,8 +21,12 @@ def dataset_of_store(url: str, own: Dataset, folder: Path) -> Dataset:
         folder: Directory to create.
 
     Raises:
-        BabelrecError: the store can't be read, or has no items.
+        BabelrecError: the store can't be read, or has no items, or the service's packages are not installed.
     """
+    try:
+        from serving.service.store import StoreError, open_store
+    except ModuleNotFoundError as error:
+        raise BabelrecError(f"Reading a store needs {error.name}: pip install 'babelrec[service]'") from error
     schema = own.items().collect_schema()
     try:
         with open_store(url) as store:
@@ -51,7 +54,7 @@ def _row(item: Item, schema: pl.Schema) -> dict[str, Any]:
         "language": item.language,
         "title": item.title,
         "description": item.description or None,
-        "categories": list(item.categories) or None,
+        "categories": list(item.categories),
     }
     columns: dict[str, Any] = {**item.numbers, **{k: list(v) for k, v in item.embeddings.items()}, **item.attributes}
     return {name: fields[name] if name in fields else columns.get(name) for name in schema}
