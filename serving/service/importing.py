@@ -72,8 +72,7 @@ def import_dataset(dataset: Path, store: Store) -> str:
         changed += len(store.put_items(batch))
         items += len(batch)
     for rows in _batches(dataset / "users.parquet"):
-        for row in rows:
-            store.put_user(_user(row))
+        store.put_users([_user(row) for row in rows])
         users += len(rows)
     for rows in _batches(dataset / "interactions.parquet"):
         stored = store.append_events([_event(row, dataset.name, events + place) for place, row in enumerate(rows)])

@@ -1,5 +1,6 @@
 """Profiles, and a person's right to see and to erase what is kept."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,9 +21,12 @@ class Users(Part):
 
     def put_user(self, user: User) -> None:
         """Inserts a profile or replaces it whole."""
-        body = limits.check_user(user)
-        with self._database.writing() as connection:
-            upsert(connection, schema.users, [{"user_id": user.user_id, "body": body}], ["body"])
+        self._put_profiles({user.user_id: limits.check_user(user)})
+
+    def put_users(self, users: Sequence[User]) -> None:
+        """Inserts profiles or replaces them whole, in one transaction; of an id that repeats, the last one counts."""
+        bodies = limits.each("users", users, limits.check_user)
+        self._put_profiles({user.user_id: body for user, body in zip(users, bodies, strict=True)})
 
     def user(self, user_id: str) -> User | None:
         """A profile; None if there is none."""
@@ -30,6 +34,11 @@ class Users(Part):
         with self._database.reading() as connection:
             body = _profile(connection, user_id)
         return None if body is None else msgspec.json.decode(body, type=User)
+
+    def _put_profiles(self, bodies: Mapping[str, str]) -> None:
+        rows = [{"user_id": user_id, "body": body} for user_id, body in bodies.items()]
+        with self._database.writing() as connection:
+            upsert(connection, schema.users, rows, ["body"])
 
     def delete_user(self, user_id: str) -> bool:
         """Erases a person: profile, events, session links and recommendations, also from files of moved events.

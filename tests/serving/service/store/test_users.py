@@ -73,6 +73,20 @@ def test_a_profile_comes_back_as_it_was(store: Store) -> None:
             store.put_user(wrong)
 
 
+def test_many_profiles_are_put_at_once_or_none(store: Store) -> None:
+    store.put_users([User(user_id=name, country="TW") for name in IDS])
+    store.put_users([User(user_id=IDS[0]), User(user_id="new"), User(user_id=IDS[0], country="KR")])
+    assert [store.user(name) for name in (IDS[0], "new", IDS[1])] == [
+        User(user_id=IDS[0], languages=[], attributes={}, country="KR"),
+        User(user_id="new", languages=[], attributes={}),
+        User(user_id=IDS[1], languages=[], attributes={}, country="TW"),
+    ]
+    with pytest.raises(InvalidError, match="users, place 1"):
+        store.put_users([User(user_id="whole"), User(user_id="")])
+    assert store.user("whole") is None
+    store.put_users([])
+
+
 def test_all_about_a_person_is_erased(url: str, store: Store) -> None:
     _fill(store)
     with open_store(url) as replica:
