@@ -98,13 +98,14 @@ class ItemEncoder(tf.Module):
         there = tf.cast(tf.strings.length(categories) > 0, tf.float32)
         total = tf.reduce_sum(labels, axis=1)
         ids = self._ids.lookup(inputs["item_id"]) + 1
-        neighbours, content = self._relations(inputs, texts, total, ids)
+        text = self._text(texts, languages)
+        neighbours, content = self._relations(inputs, texts, text, total, ids)
         columns = [inputs[contract.column_input("number", name)] for name in self._numeric]
         embeddings = [inputs[contract.column_input("embedding", name)] for name in self._embeddings]
         size = tf.size(ids)
         return ItemFeatures(
             id=ids,
-            text=self._text(texts, languages),
+            text=text,
             language=self._languages.lookup(languages) + 1,
             categories=self._category_ids.lookup(categories) + 1,
             category_text=total / tf.maximum(tf.reduce_sum(there, axis=1, keepdims=True), 1.0),
@@ -131,13 +132,15 @@ class ItemEncoder(tf.Module):
         return tf.scatter_nd(places, tf.gather(vectors, distinct.idx), shape)
 
     def _relations(
-        self, inputs: Tensors, texts: tf.Tensor, labels: tf.Tensor, ids: tf.Tensor
+        self, inputs: Tensors, texts: tf.Tensor, text: tf.Tensor, labels: tf.Tensor, ids: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Neighbours' weights [n, V] and content [n, C]: see `trainer.towers.relations.Relations`."""
         nothing = tf.zeros([tf.size(ids), 0])
         if self._neighbours is None and self._category_weight is None:
             return nothing, nothing
-        vectors = tf.math.l2_normalize(self._encode(self._original, texts, inputs["language"]), axis=1)
+        # A frozen encoder's vectors are there already.
+        vectors = text if self._mode == "frozen" else self._encode(self._original, texts, inputs["language"])
+        vectors = tf.math.l2_normalize(vectors, axis=1)
         text = tf.math.l2_normalize(self._space_languages(vectors, inputs["language"]), axis=1)
         there = tf.reduce_any(tf.strings.length(inputs["categories"]) > 0, axis=1)
         categories = tf.math.l2_normalize(tf.math.l2_normalize(labels, axis=1) - self._space_categories, axis=1)

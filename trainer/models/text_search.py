@@ -267,15 +267,11 @@ class TextSearch(tf.Module):
 
     def new_items(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The spelling of further items: see `trainer.text.lexical.LexicalIndex.new_items`; nothing where unused."""
-        if self._lexical is None:
-            return tf.zeros([tf.size(texts), 0], tf.int32), tf.zeros([tf.size(texts), 0])
-        return self._lexical.new_items(texts)
+        return _no_grams(texts) if self._lexical is None else self._lexical.new_items(texts)
 
     def lexical_weights(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The n-grams of queries and their weights: see `trainer.text.lexical.LexicalIndex.weights`."""
-        if self._lexical is None:
-            return tf.zeros([tf.size(texts), 0], tf.int32), tf.zeros([tf.size(texts), 0])
-        return self._lexical.weights(texts)
+        return _no_grams(texts) if self._lexical is None else self._lexical.weights(texts)
 
     def grams(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Input of `lexical_of_one` for each of the texts [T]: the buckets of its n-grams, int32 [T, None]."""
@@ -398,6 +394,11 @@ class TowerScale(tf.Module):
         mean = tf.linalg.matvec(queries, self._mean)[:, tf.newaxis]
         variance = tf.reduce_sum(tf.matmul(queries, self._covariance) * queries, axis=1, keepdims=True)
         return tf.math.divide_no_nan(products - mean, tf.sqrt(tf.maximum(variance, 0.0)))
+
+
+def _no_grams(texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Buckets int32 [n, 0] and their numbers float32 [n, 0]."""
+    return tf.zeros([tf.size(texts), 0], tf.int32), tf.zeros([tf.size(texts), 0])
 
 
 def bounded(deviations: tf.Tensor) -> tf.Tensor:
