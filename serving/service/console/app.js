@@ -111,8 +111,10 @@ async function begin() {
       askForKey(t({ 0: "problem.connection", 403: "problem.role" }[error.status] ?? "key.wrong"));
       return;
     }
-    await open();
+    const opened = open();
+    // Not after the first answer: whoever has begun to type by then keeps the focus.
     $("main").focus();
+    await opened;
   });
   if (hasKey()) await open();
   else askForKey();

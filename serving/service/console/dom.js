@@ -39,6 +39,11 @@ export function notice(element, message) {
   show(element, Boolean(message));
 }
 
+/** Focuses what replaces an element that had the focus, unless the focus has gone elsewhere meanwhile. */
+export function refocus(element) {
+  if (document.activeElement === document.body) element?.focus({ preventScroll: true });
+}
+
 /** Whether things may move. */
 export const mayMove = () => !matchMedia("(prefers-reduced-motion: reduce)").matches;
 

@@ -1,7 +1,7 @@
 // The catalogue: adding, finding, changing and deleting products.
 
 import { Problem, call, newId, quoted } from "./api.js";
-import { $, announce, confirmed, make, notice, show, text } from "./dom.js";
+import { $, announce, confirmed, make, notice, refocus, show, text } from "./dom.js";
 import { language, nameOf, number, t } from "./i18n.js";
 import * as status from "./status.js";
 
@@ -199,7 +199,7 @@ async function setAvailable(item, available) {
   await call("PATCH", `items/${quoted(item.item_id)}`, { available });
   await refresh();
   say(t(available ? "product.shown" : "product.hidden", { title: item.title }));
-  $("catalogue").querySelector(`[data-item="${CSS.escape(item.item_id)}"] button:nth-of-type(2)`)?.focus();
+  refocus($("catalogue").querySelector(`[data-item="${CSS.escape(item.item_id)}"] button:nth-of-type(2)`));
 }
 
 async function remove(item) {
@@ -209,5 +209,5 @@ async function remove(item) {
   if (editing?.item_id === item.item_id) edit(null);
   await refresh();
   say(t("product.deleted", { title }));
-  $("text").focus();
+  refocus($("text"));
 }

@@ -1,7 +1,7 @@
 // Answers, and what a click changes in them.
 
 import { Problem, call, newId } from "./api.js";
-import { $, announce, make, mayMove, notice, show, text } from "./dom.js";
+import { $, announce, make, mayMove, notice, refocus, show, text } from "./dom.js";
 import { decimal, has, nameOf, number, percent, sentences, t } from "./i18n.js";
 import * as people from "./people.js";
 
@@ -134,7 +134,7 @@ async function send(item) {
     ),
   );
   const buttons = $("items").querySelectorAll("button");
-  buttons[Math.min(item.position, buttons.length - 1)]?.focus({ preventScroll: true });
+  refocus(buttons[Math.min(item.position, buttons.length - 1)]);
 }
 
 /** Says what has happened, to all. */

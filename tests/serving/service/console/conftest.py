@@ -63,6 +63,8 @@ def choose(page: Page, person: str) -> None:
     page.press("#person", "Enter")
     expect(page.locator("#results-title")).to_contain_text(person)
     expect(page.locator("#items li").first).to_be_visible()
+    # The list may be the one from before, for the same person; clicks on it would not count.
+    expect(page.locator("#items")).not_to_have_attribute("aria-busy", "true")
 
 
 def titles(page: Page) -> list[str]:

@@ -1,6 +1,6 @@
 """Everything can be done by keyboard alone."""
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.serving.service.console.conftest import Console, titles
 
@@ -75,6 +75,23 @@ def test_the_whole_console(console: Console) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#saved")).to_contain_text("is deleted")
     expect(page.locator("#text")).to_be_focused()
+
+
+def test_whoever_types_before_the_first_answer_keeps_the_focus(console: Console) -> None:
+    page = console.new_page()
+    held: list[Route] = []
+    page.route("**/v1/recommendations", lambda route: held.append(route))
+    page.goto(console.url)
+    page.fill("#key", console.keys["admin"])
+    with page.expect_request("**/v1/recommendations"):
+        page.press("#key", "Enter")
+    expect(page.locator("#main")).to_be_focused()
+    page.fill("#person", "an")
+    expect(page.locator("#people li")).to_have_count(2)
+    held[0].continue_()
+    expect(page.locator("#items li")).to_have_count(10)
+    expect(page.locator("#person")).to_be_focused()
+    expect(page.locator("#people li").first).to_be_visible()
 
 
 def test_the_content_is_one_step_away(console: Console) -> None:
