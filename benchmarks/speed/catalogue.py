@@ -12,7 +12,7 @@ import polars as pl
 from trainer import task
 from trainer.data.dataset import write_dataset
 
-_ITEMS = 100_000
+ITEMS = 100_000
 _USERS = 1_000
 _EVENTS_EACH = 20
 _SUBJECTS = {
@@ -26,12 +26,12 @@ _SUBJECTS = {
 _LINKS = {"en": "of", "es": "de", "de": "und", "ko": "와", "zh": "与", "ar": "و"}
 
 
-def _titles() -> list[tuple[str, str]]:
+def titles(count: int = ITEMS, *, seed: int = 0) -> list[tuple[str, str]]:
     """(language, title) of synthetic items: two subjects and a number in one of six languages."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     languages = list(_SUBJECTS)
     made = []
-    for number in range(_ITEMS):
+    for number in range(count):
         language = languages[int(rng.integers(len(languages)))]
         words = _SUBJECTS[language]
         first, second = (words[int(index)] for index in rng.integers(len(words), size=2))
@@ -41,14 +41,14 @@ def _titles() -> list[tuple[str, str]]:
 
 def export_catalogue(folder: Path) -> Path:
     """Creates, trains and exports the catalogue below ``folder`` unless already done; returns the model directory."""
-    model_dir = folder / f"model_{_ITEMS}_scann"
+    model_dir = folder / f"model_{ITEMS}_scann"
     if any(model_dir.glob("[0-9]*")):
         return model_dir
-    dataset = folder / f"dataset_{_ITEMS}"
+    dataset = folder / f"dataset_{ITEMS}"
     if not dataset.exists():
         _write(dataset)
-    run = folder / f"run_{_ITEMS}"
-    config = folder / f"config_{_ITEMS}.yaml"
+    run = folder / f"run_{ITEMS}"
+    config = folder / f"config_{ITEMS}.yaml"
     config.write_text(
         f"""name: synthetic
 data:
@@ -72,10 +72,10 @@ export: {{index: scann}}
 
 def _write(path: Path) -> None:
     rng = np.random.default_rng(1)
-    made = _titles()
+    made = titles()
     users = np.repeat(np.arange(_USERS), _EVENTS_EACH)
     # Popularity decreases with the item's number, as in real catalogues.
-    chosen = (_ITEMS * rng.random(len(users)) ** 3).astype(int)
+    chosen = (ITEMS * rng.random(len(users)) ** 3).astype(int)
     events = pl.DataFrame(
         {
             "user_id": [f"u{user}" for user in users],
@@ -95,10 +95,10 @@ def _write(path: Path) -> None:
         interactions=events,
         items=pl.DataFrame(
             {
-                "item_id": [f"i{number}" for number in range(_ITEMS)],
+                "item_id": [f"i{number}" for number in range(ITEMS)],
                 "language": [language for language, _ in made],
                 "title": [title for _, title in made],
-                "description": [None] * _ITEMS,
+                "description": [None] * ITEMS,
                 "categories": [[title.split()[0]] for _, title in made],
             },
             schema_overrides={"description": pl.String},

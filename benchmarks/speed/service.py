@@ -14,13 +14,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import sqlalchemy as sa
 from rich.console import Console
 
@@ -29,11 +30,13 @@ from benchmarks.harness.server import MODEL, Server, newest_version
 from benchmarks.harness.service import ServiceProcess, admin_key
 from benchmarks.harness.table import Table, at_least, at_most
 from benchmarks.harness.timing import note_of_other_work, percentiles
+from benchmarks.speed.catalogue import ITEMS, export_catalogue, titles
 from serving.arguments import argument
 from serving.client import Query, RecommenderClient
 from serving.service.importing import import_dataset
 from serving.service.store import open_store
 from serving.service.store.schema import events as events_table
+from serving.service.types import Item
 from trainer.runs import Run
 
 _PACKAGES = ("tensorflow", "fastapi", "uvicorn", "grpcio", "sqlalchemy", "msgspec")
@@ -41,6 +44,9 @@ _BATCHING = "max_batch_size { value: 32 }\nbatch_timeout_micros { value: 0 }\nnu
 _SESSION = "intra_op_parallelism_threads: 1\ninter_op_parallelism_threads: 2"
 _AT = (50, 95, 99)
 _LOAD_PAUSE = 0.02
+# Fresh items beside the model's own.
+_FRESH = 100
+_MANY_FRESH = 50_000
 _PATIENCE = 20.0
 
 
@@ -52,6 +58,9 @@ class _Options(Options):
     )
     requests: int = argument("--requests", type=int, default=600, help="of each kind (default: %(default)s)")
     trials: int = argument("--trials", type=int, default=100, help="events, items, deletions (default: %(default)s)")
+    synthetic: Path = argument(
+        "--synthetic", type=Path, default=Path("runs/bench/synthetic"), help="folder of the large catalogue"
+    )
     kills: int = argument("--kills", type=int, default=20, help="kills of the service (default: %(default)s)")
 
 
@@ -78,7 +87,7 @@ def _run(options: _Options, console: Console) -> Result:
     dataset = Run.open(options.run_dir).dataset().path
     found: dict[str, Any] = {}
     with progress(console) as bar, tempfile.TemporaryDirectory() as name:
-        task = bar.add_task("start", total=7)
+        task = bar.add_task("start", total=9)
 
         def step(title: str) -> None:
             bar.update(task, advance=1, description=title)
@@ -86,6 +95,13 @@ def _run(options: _Options, console: Console) -> Result:
         with _world(newest_version(options.model_dir), dataset, Path(name)) as world:
             step("requests")
             found["requests"] = _requests(world, options.requests)
+            step("requests beside fresh items")
+            with world.client(world.first) as client:
+                for number in range(_FRESH):
+                    body = {"language": "en", "title": f"A new film {number}", "categories": ["Drama"]}
+                    client.put(f"/v1/items/fresh{number}", json=body).raise_for_status()
+                _until_found(client, _all_encoded)
+            found["requests_beside_fresh_items"] = _requests(world, options.requests)
             step("events")
             found["event_to_effect"] = _events_to_effect(world, options.trials)
             step("items")
@@ -97,6 +113,9 @@ def _run(options: _Options, console: Console) -> Result:
         step("kill of the model server")
         with _world(newest_version(options.model_dir), dataset, Path(name) / "again", replicas=1) as world:
             found["model_killed"] = _model_killed(world)
+        step(f"{_MANY_FRESH:,} fresh items beside a large index")
+        large = newest_version(export_catalogue(options.synthetic))
+        found["large_tier"] = _large_tier(large, Path(name) / "large", options.requests)
         step("done")
     return found | {"bars": _bars(found)}
 
@@ -118,19 +137,16 @@ def _world(version: Path, dataset: Path, folder: Path, replicas: int = 2) -> Ite
             world = _World(server, services[0], services[-1], store, key)
             for service in services:
                 service.wait(model=True)
-                _until_found(world.client(service), _encoded)
+                _until_found(world.client(service), _all_encoded)
             yield world
         finally:
             for service in services:
                 service.__exit__()
 
 
-def _encoded(client: httpx.Client) -> bool:
-    """Whether a new item is found, which is encoded after all that waits before it."""
-    item_id = "probe"
-    client.put(f"/v1/items/{item_id}", json={"language": "en", "title": "a probe of the benchmark"}).raise_for_status()
-    answer = client.post("/v1/search", json={"query": "a probe of the benchmark", "k": 5}).json()
-    return any(item["item_id"] == item_id for item in answer["items"])
+def _all_encoded(client: httpx.Client) -> bool:
+    time.sleep(0.05)
+    return int(client.get("/v1/status").raise_for_status().json()["waiting_items"]) == 0
 
 
 def _until_found(client: httpx.Client, holds: Callable[[httpx.Client], bool]) -> float:
@@ -180,6 +196,63 @@ def _requests(world: _World, count: int) -> dict[str, Any]:
         "processor_ms": 1000 * cpu / count,
         "processor_share_idle": idle,
     }
+
+
+def _large_tier(version: Path, folder: Path, count: int) -> dict[str, Any]:
+    """What many fresh items add to an answer: of two services on one model server one has them."""
+    folder.mkdir()
+    stores = [f"sqlite:///{folder / name}.db" for name in ("without", "with")]
+    keys = [admin_key(url) for url in stores]
+    with open_store(stores[1]) as store:
+        made = titles(_MANY_FRESH, seed=7)
+        for start in range(0, len(made), 1_000):
+            store.put_items(
+                [
+                    Item(item_id=f"fresh{start + place}", language=language, title=title, categories=[title.split()[0]])
+                    for place, (language, title) in enumerate(made[start : start + 1_000])
+                ]
+            )
+    random = np.random.default_rng(3)
+    with ExitStack() as opened:
+        server = opened.enter_context(
+            Server(version, folder, ["--enable_batching"], batching=_BATCHING, session=_SESSION)
+        )
+        clients: list[httpx.Client] = []
+        services: list[ServiceProcess] = []
+        for url, key in zip(stores, keys, strict=True):
+            log = folder / f"service{len(services)}.log"
+            services.append(opened.enter_context(ServiceProcess(url, server.address, log, ["--deadline_ms=5000"])))
+            headers = {"Authorization": f"Bearer {key}"}
+            clients.append(opened.enter_context(httpx.Client(base_url=services[-1].url, headers=headers, timeout=30.0)))
+        began = time.perf_counter()
+        for service, client in zip(services, clients, strict=True):
+            service.wait(model=True)
+            _until_found(client, _all_encoded)
+        encoding = time.perf_counter() - began
+        found: dict[str, Any] = {"encoding_seconds": encoding, "memory_mb": round(services[1].memory() / 2**20)}
+        words = [title for _, title in titles(count, seed=11)]
+        for kind in ("recommendations", "search"):
+            taken: list[list[float]] = [[], []]
+            fresh = 0
+            for number in range(count + 50):
+                seen = [f"i{item}" for item in random.integers(ITEMS, size=10)]
+                body = (
+                    {"seen": seen, "k": 10} if kind == "recommendations" else {"query": words[number % count], "k": 10}
+                )
+                for client, times in zip(clients, taken, strict=True):
+                    asked = time.perf_counter()
+                    answer = client.post(f"/v1/{kind}", json=body)
+                    times.append(1000 * (time.perf_counter() - asked))
+                    assert answer.json()["degraded"] is False, answer.text
+                fresh += sum(item["source"] == "fresh" for item in answer.json()["items"])
+            without, beside = (percentiles(times[50:], _AT) for times in taken)
+            found[kind] = {
+                "without_ms": without,
+                "beside_ms": beside,
+                "added_ms_p50": beside["p50"] - without["p50"],
+                "share_of_fresh": fresh / (10 * (count + 50)),
+            }
+    return found
 
 
 def _events_to_effect(world: _World, trials: int) -> dict[str, Any]:
@@ -362,10 +435,21 @@ def _model_killed(world: _World) -> dict[str, Any]:
 
 
 def _bars(found: dict[str, Any]) -> list[Any]:
-    requests, effect, kills = found["requests"], found["event_to_effect"], found["kills"]
+    effect, kills, large = found["event_to_effect"], found["kills"], found["large_tier"]
+    beside = f"beside {_FRESH} fresh items"
     return [
-        at_most("service over model server, one client, p50 ms", requests["overhead_ms_p50"], 4.0),
-        at_most("processor ms of the service a recommendation", requests["processor_ms"], 1.5),
+        *(
+            bar
+            for name, each in (("", found["requests"]), (f", {beside}", found["requests_beside_fresh_items"]))
+            for bar in (
+                at_most(f"service over model server, one client{name}, p50 ms", each["overhead_ms_p50"], 4.0),
+                at_most(f"processor ms of the service a recommendation{name}", each["processor_ms"], 1.5),
+            )
+        ),
+        *(
+            at_most(f"{kind}: added by {_MANY_FRESH:,} fresh items, p50 ms", large[kind]["added_ms_p50"], 3.0)
+            for kind in ("recommendations", "search")
+        ),
         at_most("event to effect, same replica, p99 ms after the answer", effect["same_replica_ms"]["p99"], 50.0),
         at_most("event to effect, another replica, p99 ms", effect["other_replica_ms"]["p99"], 1000.0),
         at_most("item put to recommendable, under load, p99 ms", found["items"]["put_to_found_ms"]["p99"], 2000.0),
@@ -384,6 +468,12 @@ def _page(result: Result) -> list[Table | str]:
         for title, figures in (
             ("recommendation by the service", result["requests"]["service_ms"]),
             ("the same by the model server", result["requests"]["model_ms"]),
+            (f"by the service, beside {_FRESH} fresh items", result["requests_beside_fresh_items"]["service_ms"]),
+            *(
+                (f"{kind}, large index{name}", result["large_tier"][kind][key])
+                for kind in ("recommendations", "search")
+                for key, name in (("without_ms", ""), ("beside_ms", f", beside {_MANY_FRESH:,} fresh items"))
+            ),
             ("an event's answer", result["event_to_effect"]["answer_ms"]),
             ("event to effect, same replica", result["event_to_effect"]["same_replica_ms"]),
             ("event to effect, another", result["event_to_effect"]["other_replica_ms"]),
@@ -394,7 +484,8 @@ def _page(result: Result) -> list[Table | str]:
     ]
     return [
         Table("Milliseconds", ["what", *(f"p{share}" for share in _AT)], rows),
-        f"Processor time: {result['requests']['processor_ms']:.2f} ms a recommendation; "
+        f"Processor time: {result['requests']['processor_ms']:.2f} ms a recommendation, "
+        f"{result['requests_beside_fresh_items']['processor_ms']:.2f} beside fresh items; "
         f"{100 * result['requests']['processor_share_idle']:.1f} % of a core without requests.",
         f"Model server killed: {result['model_killed']}",
         f"Service killed: {result['kills']}",

@@ -89,19 +89,20 @@ class FreshItems(tf.Module):
         return self._fusion.of_towers(tf.gather(self._vectors, tf.maximum(rows, 0)))
 
     def requests(
-        self, queries: tf.Tensor, informed: tf.Tensor, products: tf.Tensor, typed: tf.Tensor, text: TextQueries | None
+        self, queries: tf.Tensor, informed: tf.Tensor, cutoffs: tf.Tensor, typed: tf.Tensor, text: TextQueries | None
     ) -> Tensors:
         """What `recommend_for_merge` says of B requests besides their items.
 
         Args:
             queries: Float32 [B, D], query vectors.
             informed: Bool [B], whether anything is known of the request.
-            products: Float32 [B, C], the candidates' scores before ranking, best first, -inf pads.
+            cutoffs: Float32 [B], scores before ranking that an item must exceed to change the answer; may be -inf.
             typed: Bool [B], which requests have text.
             text: Those T requests; None without text search.
         """
-        last = tf.maximum(products[:, -1], contract.LOWEST_SCORE)
-        outputs = {contract.QUERY_EMBEDDINGS: queries, contract.CUTOFFS: last, contract.INFORMED: informed}
+        # JSON has no infinity.
+        cutoffs = tf.maximum(cutoffs, contract.LOWEST_SCORE)
+        outputs = {contract.QUERY_EMBEDDINGS: queries, contract.CUTOFFS: cutoffs, contract.INFORMED: informed}
         if self._search is not None and text is not None:
             outputs |= self._search.requests(text, typed)
         return outputs

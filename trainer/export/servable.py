@@ -119,6 +119,7 @@ class Servable(tf.Module):
     ) -> None:
         super().__init__(name="servable")
         self._size = len(catalogue)
+        self._wanted = candidates
         self._candidates = min(candidates, self._size)
         self._exact_limit = exact_limit
         self._calibrations = dict(calibrations or {})
@@ -196,7 +197,13 @@ class Servable(tf.Module):
         answer, products = self._recommend(request, filters)
         text = None if self._text_retrieval is None else self._text_queries(request)
         found = self._item_rows.lookup(answer[contract.ITEM_IDS])
-        about = self._fresh_items.requests(request.queries, ~request.nothing, products, request.typed, text)
+        # An item has to become a candidate, and to come before the last item of the answer.
+        last = self._last(answer[contract.SCORES], filters.k)
+        least = tf.where(request.nothing, last, self._engine.least_found(last, request.typed))
+        # Where all items are candidates there is room for more.
+        is_all = tf.maximum(filters.k, self._wanted) > self._size
+        cutoffs = tf.maximum(tf.where(is_all, contract.LOWEST_SCORE, products[:, -1]), least)
+        about = self._fresh_items.requests(request.queries, ~request.nothing, cutoffs, request.typed, text)
         return answer | {contract.EMBEDDINGS: self._fresh_items.places(found)} | about
 
     def embed_items(self, inputs: Tensors) -> Tensors:
@@ -548,6 +555,14 @@ class Servable(tf.Module):
         """Clears the positions beyond each request's own k."""
         own = (tf.range(tf.shape(rows)[1])[tf.newaxis] < k[:, tf.newaxis]) & (rows >= 0)
         return tf.where(own, rows, -1), tf.where(own, scores, -np.inf)
+
+    @staticmethod
+    def _last(scores: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+        """The k-th best score of each request, float32 [B]; the lowest where there are fewer items than k."""
+        there = tf.shape(scores)[1]
+        place = tf.maximum(tf.minimum(k, there) - 1, 0)
+        padded = tf.pad(scores, [[0, 0], [0, 1]], constant_values=contract.LOWEST_SCORE)
+        return tf.where(k <= there, tf.gather(padded, place, batch_dims=1), contract.LOWEST_SCORE)
 
     def _describe(self, rows: tf.Tensor, scores: tf.Tensor) -> Tensors:
         places = rows + 1

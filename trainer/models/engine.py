@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
+from serving.contract import LOWEST_SCORE
 from trainer.data.requests import RequestFeatures
 from trainer.models.calibration import Calibration
-from trainer.models.ranking import blend
+from trainer.models.ranking import RETRIEVAL, blend
 from trainer.models.recommender import Recommender
 from trainer.models.text_search import TextSearch
 from trainer.towers.query import query_features
@@ -99,6 +100,24 @@ class Engine(tf.Module):
             lambda: tf.where(typed[:, tf.newaxis], search.reorder(fit(), queries, vectors), scores),
             lambda: scores,
         )
+
+    def least_found(self, scores: tf.Tensor, typed: tf.Tensor) -> tf.Tensor:
+        """What retrieval must give an item so that its final score can exceed the given one.
+
+        Args:
+            scores: Float32 [B], final scores.
+            typed: Bool [B], which requests have text.
+
+        Returns:
+            Float32 [B], dot products, or for requests with text fits; the lowest finite float32 where the heads decide.
+        """
+        weight = self._weights.get(RETRIEVAL, 0.0)
+        decided = weight <= 0.0 or any(self._weights.get(head.name) for head in self._heads)
+        least = tf.fill(tf.shape(scores), LOWEST_SCORE) if decided else scores * (self._temperature / weight)
+        if self.text_search is not None:
+            least = tf.where(typed, scores - self.text_search.largest_influence, least)
+        # The lowest score stands for none.
+        return tf.where(scores > LOWEST_SCORE, least, LOWEST_SCORE)
 
     def predictions(self, outputs: tf.Tensor, calibrations: Mapping[str, Calibration]) -> dict[str, tf.Tensor]:
         """Head -> probability or value float32 [B, C]: see `trainer.models.ranking.RankingModel.predictions`."""

@@ -306,6 +306,11 @@ class TextSearch(tf.Module):
             fit += names_no_item(best)[:, tf.newaxis] * similar
         return fit
 
+    @property
+    def largest_influence(self) -> float:
+        """Most that `reorder` adds to an item's fit."""
+        return 0.0 if self._scale is None else self.weights.towers
+
     def reorder(self, fit: tf.Tensor, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """Final scores: the fit plus the bounded influence of the towers.
 

@@ -179,6 +179,10 @@ class Candidates:
         kept = {each.item_id for each in index}
         vain = [item_id for item_id in given if item_id and item_id not in kept]
         fresh = [] if tier is None else await self._fresh(asked, answer, tier, max(wanted, self._ranked))
+        if len(given) >= wanted and all(given):
+            # Items of the index that were not asked for may come before them.
+            last = float(answer.outputs[contract.SCORES][-1])
+            fresh = [each for each in fresh if each.score > last]
         vectors: dict[str, npt.NDArray[np.float32]] = {}
         places = answer.outputs.get(contract.EMBEDDINGS)
         if places is not None and asked.request.diversity > 0.0:

@@ -26,6 +26,7 @@ from serving.tensors import string_array
 _PAUSE: Final = 0.5
 # A server that can't tell its version within this time answers no requests either.
 _PATIENCE: Final = 0.5
+_AVAILABLE: Final = "AVAILABLE"
 # Columns of `contract.ITEM_INPUTS` and those named by `contract.column_input` are float32 of these ranks.
 _NUMBER, _EMBEDDING = "number_", "embedding_"
 _LIST: Final = (contract.ITEM_IDS, contract.SCORES, contract.TITLES, contract.LANGUAGES)
@@ -135,6 +136,13 @@ class ModelServer:
         """
         self.swapped.clear()
         try:
+            if self._signatures.version and not self._was_lost:
+                # The signatures are several times as large as the state of all versions.
+                states = await self._client.status(timeout=timeout)
+                available = [each.version for each in states if each.state == _AVAILABLE]
+                if available and max(available) == self._signatures.version:
+                    self._paused_until = -float("inf")
+                    return
             metadata = await self._client.metadata(timeout=timeout)
         except ServingError as error:
             late = isinstance(error, DeadlineExceededError) and timeout >= _PATIENCE

@@ -225,3 +225,21 @@ def test_scores_are_those_of_a_new_export(old: Signatures, new: Signatures, late
     assert not names_new or ids[0] == max(merged, key=lambda item: merged[item][0]) == "new-en"
     for head in (name for name in expected if name.startswith(("probability_", "predicted_"))):
         np.testing.assert_allclose([merged[i][1][head] for i in ids], expected[head][: len(ids)], atol=1e-4)
+
+
+@pytest.mark.parametrize("number", range(len(_REQUESTS)))
+def test_what_exceeds_the_cutoff_is_what_may_be_in_the_answer(old: Signatures, number: int) -> None:
+    request = _REQUESTS[number] | {"include_seen": True}
+    answer = _ask(old, contract.RECOMMEND_FOR_MERGE, request | {"k": 6})
+    found = _ask(old, contract.RETRIEVE, request | {"k": ITEMS + 1})
+    retrieved = dict(zip(found["item_ids"], found["scores"], strict=True))
+    cutoff = answer[contract.CUTOFFS]
+    shown = set(answer["item_ids"])
+    # The last one is where the cutoff is, and others may be as popular.
+    assert all(retrieved[item] > cutoff - 1e-5 for item in answer["item_ids"])
+    # The towers may change the order of what fits a text.
+    above = [item for item, score in retrieved.items() if score > cutoff + 1e-5 and item not in shown]
+    assert above == [] or "query" in request
+    assert len(above) < ITEMS / 2
+    everything = _ask(old, contract.RECOMMEND_FOR_MERGE, request | {"k": ITEMS + 2})
+    assert everything[contract.CUTOFFS] == contract.LOWEST_SCORE

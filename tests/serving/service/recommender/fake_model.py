@@ -14,7 +14,7 @@ import numpy.typing as npt
 from serving import contract
 from serving.client import AsyncRecommenderClient
 from serving.client.errors import BadRequestError, DeadlineExceededError, UnreachableError
-from serving.client.types import Arrays, ModelMetadata, SignatureSpec, TensorSpec
+from serving.client.types import Arrays, ModelMetadata, SignatureSpec, TensorSpec, VersionStatus
 from serving.service.recommender.model import ModelServer
 from serving.service.types import Item
 
@@ -80,6 +80,7 @@ class FakeClient:
         hooks: Signature -> what is done before its answer is returned.
         excluded: Numbers of exclusions of the requests.
         most_k: The export's limit of k.
+        described: Times that it was asked for its signatures.
     """
 
     served: Version
@@ -94,6 +95,7 @@ class FakeClient:
     hooks: dict[str, Callable[[], None]] = field(default_factory=dict)
     excluded: list[int] = field(default_factory=list)
     most_k: int = 1_000
+    described: int = 0
 
     def server(self) -> ModelServer:
         return ModelServer(cast(AsyncRecommenderClient, self))
@@ -101,7 +103,13 @@ class FakeClient:
     async def close(self) -> None:
         pass
 
+    async def status(self, *, timeout: float) -> list[VersionStatus]:
+        await self._meet(timeout)
+        others = [VersionStatus(self.served.number + 1, "LOADING"), VersionStatus(self.served.number - 1, "END")]
+        return [*others, VersionStatus(self.served.number, "AVAILABLE")]
+
     async def metadata(self, *, timeout: float) -> ModelMetadata:
+        self.described += 1
         await self._meet(timeout)
         fresh = [contract.EMBED_ITEMS, contract.RECOMMEND_FOR_MERGE, contract.SCORE_EMBEDDINGS]
         names = [contract.DEFAULT, contract.RANK, *(fresh if self.served.takes_items else [])]
@@ -180,7 +188,7 @@ class FakeClient:
         ]
         products.sort(key=lambda pair: -pair[0])
         count = min(max(k, CANDIDATES), len(version.items))
-        cutoff = products[count - 1][0] if len(products) >= count and count else contract.LOWEST_SCORE
+        cutoff = products[count - 1][0] if len(products) >= count == max(k, CANDIDATES) else contract.LOWEST_SCORE
         best = products[: min(k, count)]
         missing = min(k, count) - len(best)
         return {
