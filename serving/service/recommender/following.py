@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from serving.service.recommender.catalogue import Catalogue
 from serving.service.recommender.histories import Histories
+from serving.service.recommender.people import Profiles
 from serving.service.recommender.tiers import Tiers
 from serving.service.recommender.trouble import Trouble
 from serving.service.store import Store
@@ -19,11 +20,11 @@ _T = TypeVar("_T")
 
 
 class Follower:
-    """Brings histories, catalogue and fresh tier up to date.
+    """Brings histories, profiles, catalogue and fresh tier up to date.
 
     Args:
         store: Its feeds are read.
-        histories, catalogue, tiers: What is brought up to date.
+        histories, profiles, catalogue, tiers: What is brought up to date.
         on_deletion: Called when people have been deleted, with a test of user ids.
     """
 
@@ -31,24 +32,26 @@ class Follower:
         self,
         store: Store,
         histories: Histories,
+        profiles: Profiles,
         catalogue: Catalogue,
         tiers: Tiers,
         on_deletion: Callable[[Callable[[str], bool]], None],
     ) -> None:
         self._store = store
         self._histories = histories
+        self._profiles = profiles
         self._catalogue = catalogue
         self._tiers = tiers
         self._on_deletion = on_deletion
         self._gone: set[str] = set()
         self._trouble = Trouble(_LOG, "The store can be read again.")
-        self._event_mark = self._item_mark = self._user_mark = ""
+        self._event_mark = self._item_mark = self._profile_mark = self._deletion_mark = ""
         # Nothing has been written since.
         self._seen = ""
 
     async def start(self) -> None:
-        """Reads all items and all deletions; events are followed from now on."""
-        self._event_mark = await asyncio.to_thread(self._store.latest_mark)
+        """Reads all items and all deletions; events and profiles are followed from now on."""
+        self._event_mark = self._profile_mark = await asyncio.to_thread(self._store.latest_mark)
         await self.look()
 
     def is_gone(self, user_id: str) -> bool:
@@ -86,7 +89,8 @@ class Follower:
         mark = await asyncio.to_thread(self._store.latest_mark)
         if mark == self._seen:
             return
-        self._user_mark = await _to_the_end(self._store.users_deleted_after, self._user_mark, self._forget)
+        self._deletion_mark = await _to_the_end(self._store.users_deleted_after, self._deletion_mark, self._forget)
+        self._profile_mark = await _to_the_end(self._store.users_changed_after, self._profile_mark, self._read_again)
         self._item_mark = await _to_the_end(self._store.items_after, self._item_mark, self.take)
         self._event_mark = await _to_the_end(self._store.events_after, self._event_mark, self.hear)
         self._seen = mark
@@ -102,6 +106,10 @@ class Follower:
             except StoreError as error:
                 self._trouble.met("The store can't be read; what others write is not seen meanwhile: %s", error)
 
+    def _read_again(self, user_ids: Sequence[str]) -> None:
+        for user_id in user_ids:
+            self._profiles.forget(user_id)
+
     def _forget(self, digests: Sequence[str]) -> None:
         if digests:
             gone = set(digests)
@@ -110,6 +118,7 @@ class Follower:
 
     def _drop(self, is_gone: Callable[[str], bool]) -> None:
         self._histories.forget_users(is_gone)
+        self._profiles.forget_users(is_gone)
         self._on_deletion(is_gone)
 
 

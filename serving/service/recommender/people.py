@@ -1,15 +1,13 @@
 """Profiles of the people who came last."""
 
 import asyncio
-import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from serving.service.types import User
 
 _MOST: Final = 10_000
-# Seconds after which a profile is read again: another replica may have changed or deleted it.
-_SECONDS: Final = 0.5
 
 
 class ProfileStore(Protocol):
@@ -21,7 +19,7 @@ class ProfileStore(Protocol):
 
 
 class Profiles:
-    """Profiles in memory, half a second old at most.
+    """Profiles in memory; whoever follows the store's changes tells which ones are no longer those of the store.
 
     Args:
         store: Where the others are read.
@@ -29,14 +27,18 @@ class Profiles:
 
     def __init__(self, store: ProfileStore) -> None:
         self._store = store
-        self._profiles: OrderedDict[str, tuple[float, User]] = OrderedDict()
+        self._profiles: OrderedDict[str, User] = OrderedDict()
+        # The last reading of each profile that is being read.
+        self._readings: dict[str, object] = {}
 
     def known(self, user_id: str) -> User | None:
         """A profile, empty for somebody unknown; None if it is not in memory."""
         if not user_id:
             return User(user_id="")
         found = self._profiles.get(user_id)
-        return found[1] if found is not None and time.monotonic() - found[0] < _SECONDS else None
+        if found is not None:
+            self._profiles.move_to_end(user_id)
+        return found
 
     async def get(self, user_id: str) -> User:
         """Like `known`, from the store if need be.
@@ -47,23 +49,35 @@ class Profiles:
         known = self.known(user_id)
         if known is not None:
             return known
-        found, now = self._profiles.get(user_id), time.monotonic()
-        user = await asyncio.to_thread(self._store.user, user_id) or User(user_id=user_id)
-        # Unless it was put or dropped meanwhile.
-        if self._profiles.get(user_id) is found:
-            self._keep(now, user)
+        reading = self._readings[user_id] = object()
+        try:
+            user = await asyncio.to_thread(self._store.user, user_id) or User(user_id=user_id)
+            # Unless it was put or dropped meanwhile.
+            if self._readings.get(user_id) is reading:
+                self._keep(user)
+        finally:
+            if self._readings.get(user_id) is reading:
+                del self._readings[user_id]
         return user
 
     def put(self, user: User) -> None:
         """Takes a profile."""
-        self._keep(time.monotonic(), user)
+        self._readings.pop(user.user_id, None)
+        self._keep(user)
 
     def forget(self, user_id: str) -> None:
-        """Drops a profile."""
+        """Drops a profile: it is read again when needed."""
+        self._readings.pop(user_id, None)
         self._profiles.pop(user_id, None)
 
-    def _keep(self, now: float, user: User) -> None:
-        self._profiles[user.user_id] = now, user
+    def forget_users(self, is_gone: Callable[[str], bool]) -> None:
+        """Drops the profiles of users for whom ``is_gone`` holds."""
+        for user_id in [*self._profiles, *self._readings]:
+            if is_gone(user_id):
+                self.forget(user_id)
+
+    def _keep(self, user: User) -> None:
+        self._profiles[user.user_id] = user
         self._profiles.move_to_end(user.user_id)
         while len(self._profiles) > _MOST:
             self._profiles.popitem(last=False)

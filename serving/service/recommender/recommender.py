@@ -60,7 +60,9 @@ class LiveRecommender:
         self._tiers = Tiers(model, store, self._catalogue)
         self._log = AnswerLog(store)
         histories = Histories(store, settings.history)
-        self._follower = Follower(store, histories, self._catalogue, self._tiers, self._log.forget_users)
+        self._follower = Follower(
+            store, histories, self._profiles, self._catalogue, self._tiers, self._log.forget_users
+        )
         self._requests = Requests(histories, self._profiles, self._catalogue, self._follower.is_gone, settings)
         self._candidates = Candidates(model, self._tiers, self._catalogue, Popular(store), settings)
         self._lists = Lists(self._catalogue, Explorer(settings.explore, settings.explore_least))
@@ -141,7 +143,6 @@ class LiveRecommender:
     def user_deleted(self, user_id: str) -> None:
         """A person has been deleted from the store."""
         self._follower.forget_user(user_id)
-        self._profiles.forget(user_id)
 
     async def rules_changed(self) -> None:
         """Rules that have been stored count from now on."""

@@ -18,6 +18,7 @@ from serving.service.store.errors import InvalidError
 
 # A call takes one number of the sequence, and counts its rows within it.
 _ROWS = 1 << 16
+_FEEDS = (schema.events, schema.items, schema.users, schema.deleted_users)
 _PATTERN = re.compile(r"([0-9a-f]{12})-(\d{1,19})-(\d{1,19})", re.ASCII)
 
 
@@ -101,7 +102,7 @@ def renumber_restored(database: Database, connection: sa.Connection) -> bool:
     """
     if database.is_sqlite or not is_from_another_server(connection):
         return False
-    for table in (schema.events, schema.items, schema.deleted_users):
+    for table in _FEEDS:
         connection.execute(sa.update(table).values(xid=0))
     connection.execute(
         sa.update(schema.meta)
@@ -114,9 +115,8 @@ def renumber_restored(database: Database, connection: sa.Connection) -> bool:
 def is_from_another_server(connection: sa.Connection) -> bool:
     """Whether PostgreSQL has rows of transactions that are yet to come."""
     end = _bigint(sa.func.pg_snapshot_xmax(sa.func.pg_current_snapshot()))
-    tables = (schema.events, schema.items, schema.deleted_users)
     # A transaction that began after this snapshot can't have shown it a row.
-    found = [sa.exists().where(table.c.xid >= end) for table in tables]
+    found = [sa.exists().where(table.c.xid >= end) for table in _FEEDS]
     return bool(connection.execute(sa.select(sa.or_(*found))).scalar_one())
 
 

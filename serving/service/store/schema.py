@@ -72,7 +72,15 @@ vectors = Table(
     Column("vector", LargeBinary, nullable=False),
     Index("vectors_by_item", "item_id"),
 )
-users = Table("users", metadata, Column("user_id", _Id, primary_key=True), Column("body", Text, nullable=False))
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", _Id, primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("xid", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Index("users_by_change", "xid", "number"),
+)
 deleted_users = Table(
     "deleted_users",
     metadata,

@@ -26,7 +26,7 @@ class Store(Events, Items, Vectors, Users, Recommendations, Popularity, Administ
     """
 
     def latest_mark(self) -> str:
-        """The mark of now, for `events_after`, `items_after` and `users_deleted_after` alike.
+        """The mark of now, for `events_after`, `items_after`, `users_changed_after` and `users_deleted_after` alike.
 
         Nothing that becomes visible later is missed from it; what has just been written may come again.
         """

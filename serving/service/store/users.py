@@ -36,9 +36,15 @@ class Users(Part):
         return None if body is None else msgspec.json.decode(body, type=User)
 
     def _put_profiles(self, bodies: Mapping[str, str]) -> None:
-        rows = [{"user_id": user_id, "body": body} for user_id, body in bodies.items()]
+        if not bodies:
+            return
         with self._database.writing() as connection:
-            upsert(connection, schema.users, rows, ["body"])
+            stamp = marks.stamp(self._database, connection)
+            rows = [
+                {"user_id": user_id, "body": body, "xid": stamp.xid, "number": stamp.number(place)}
+                for place, (user_id, body) in enumerate(bodies.items())
+            ]
+            upsert(connection, schema.users, rows, ["body", "xid", "number"])
 
     def delete_user(self, user_id: str) -> bool:
         """Erases a person: profile, events, session links and recommendations, also from files of moved events.
@@ -73,6 +79,12 @@ class Users(Part):
                 connection.execute(sa.insert(schema.deleted_users), row)
             self._database.erase_log()
         return removed > 0
+
+    def users_changed_after(self, mark: str, limit: int = 1000) -> tuple[list[str], str]:
+        """Ids of users whose profiles are new or have changed, and the mark to continue from."""
+        limits.check_limit(limit)
+        rows, mark = marks.rows_after(self._database, schema.users, mark, limit)
+        return [row.user_id for row in rows], mark
 
     def users_deleted_after(self, mark: str, limit: int = 1000) -> tuple[list[str], str]:
         """SHA-256 (hexadecimal, of the id in UTF-8) of deleted users, and the mark to continue from."""

@@ -79,6 +79,7 @@ class FakeClient:
         after: Signature -> the version that is served once it has been called.
         hooks: Signature -> what is done before its answer is returned.
         excluded: Numbers of exclusions of the requests.
+        languages: Of the requests.
         most_k: The export's limit of k.
         described: Times that it was asked for its signatures.
     """
@@ -94,6 +95,7 @@ class FakeClient:
     after: Mapping[str, Version] = field(default_factory=dict)
     hooks: dict[str, Callable[[], None]] = field(default_factory=dict)
     excluded: list[int] = field(default_factory=list)
+    languages: list[str] = field(default_factory=list)
     most_k: int = 1_000
     described: int = 0
 
@@ -178,6 +180,7 @@ class FakeClient:
         if not 1 <= k <= self.most_k or inputs["exclude"].shape[1] > 10_000:
             raise BadRequestError("over a limit", grpc.StatusCode.INVALID_ARGUMENT)
         self.excluded.append(inputs["exclude"].shape[1])
+        self.languages.append(inputs["language"][0].decode())
         barred = set(_texts(inputs["exclude"][0]))
         barred |= set() if inputs["include_seen"][0] else set(_texts(inputs["history"][0]))
         languages, categories = _texts(inputs["languages"][0]), _texts(inputs["categories"][0])

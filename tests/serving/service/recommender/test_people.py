@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -26,10 +25,7 @@ class _Store:
         return found
 
 
-def test_profiles_are_read_again_and_can_be_put_and_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-
+def test_profiles_are_read_once_until_they_are_put_or_dropped() -> None:
     async def run() -> None:
         store = _Store()
         profiles = Profiles(store)
@@ -37,11 +33,13 @@ def test_profiles_are_read_again_and_can_be_put_and_dropped(monkeypatch: pytest.
         assert await profiles.get("ana") == User(user_id="ana")
         store.users["ana"] = User(user_id="ana", country="ES")
         assert await profiles.get("ana") == User(user_id="ana")
-        clock[0] += 0.6
+        profiles.forget("ana")
         assert await profiles.get("ana") == store.users["ana"]
         profiles.put(User(user_id="ana", country="MX"))
         assert (await profiles.get("ana")).country == "MX"
-        profiles.forget("ana")
+        profiles.forget_users(lambda user_id: user_id == "bo")
+        assert (await profiles.get("ana")).country == "MX"
+        profiles.forget_users(lambda user_id: user_id == "ana")
         assert (await profiles.get("ana")).country == "ES"
 
     asyncio.run(run())
@@ -60,6 +58,23 @@ def test_a_profile_that_is_put_while_the_earlier_one_is_read_stays() -> None:
         found = profiles.known("ana")
         assert found is not None
         assert found.country == "MX"
+
+    asyncio.run(run())
+
+
+def test_a_profile_that_is_dropped_while_it_is_read_is_read_again() -> None:
+    async def run() -> None:
+        store = _Store({"ana": User(user_id="ana", country="ES")}, threading.Event())
+        profiles = Profiles(store)
+        reading = asyncio.create_task(profiles.get("ana"))
+        assert await asyncio.to_thread(store.reached.wait, 20)
+        store.users["ana"] = User(user_id="ana", country="MX")
+        profiles.forget("ana")
+        assert store.gate is not None
+        store.gate.set()
+        assert (await reading).country == "ES"
+        assert profiles.known("ana") is None
+        assert (await profiles.get("ana")).country == "MX"
 
     asyncio.run(run())
 

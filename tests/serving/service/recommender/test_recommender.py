@@ -357,12 +357,20 @@ def test_replicas_see_what_the_others_take(store: Store) -> None:
 
 def test_profiles_give_language_and_country(store: Store) -> None:
     async def run() -> None:
-        service = _Service(store, FakeClient(Version(1, _INDEX)))
-        async with _running(service):
+        service, replica = (_Service(store, FakeClient(Version(1, _INDEX))) for _ in range(2))
+
+        async def knows(other: _Service) -> bool:
+            await other.ask(user_id="u")
+            return other.client.languages[-1] == "th"
+
+        async with _running(service, replica):
+            assert not await knows(replica)
             user = User(user_id="u", languages=["th", "en"], country="TH")
             store.put_user(user)
             service.live.user_changed(user)
             answer = await service.ask(user_id="u")
+            assert service.client.languages == ["th"]
+            await until(lambda: knows(replica))
         shown = store.recommendation(answer.recommendation_id)
         assert shown is not None
         assert (shown.language, shown.country, shown.user_id) == ("th", "TH", "u")
@@ -430,6 +438,7 @@ def test_without_the_store_answers_go_on(store: Store, monkeypatch: pytest.Monke
                     "popular_items",
                     "events_after",
                     "items_after",
+                    "users_changed_after",
                     "users_deleted_after",
                     "rules",
                     "log_recommendations",

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.service.store import InvalidError, Store, open_store
-from serving.service.types import Item
+from serving.service.types import Item, User
 from tests.serving.service.store.conftest import execute
 from tests.serving.service.store.samples import IDS, event, item
 
@@ -36,15 +36,20 @@ def test_a_feed_goes_on_from_its_mark(store: Store) -> None:
 def test_the_latest_mark_begins_now(url: str, store: Store) -> None:
     store.append_events([event("old")])
     store.put_items([item("old")])
+    store.put_users([User(user_id="old"), User(user_id="kept")])
     store.delete_user("old")
     with open_store(url) as replica:
         mark = replica.latest_mark()
         assert replica.events_after(mark) == ([], mark)
         assert replica.items_after(mark) == ([], mark)
         assert replica.users_deleted_after(mark) == ([], mark)
+        assert replica.users_changed_after(mark) == ([], mark)
+        assert replica.users_changed_after("")[0] == ["kept"]
         store.append_events([event("new")])
         store.put_items([item("new")])
+        store.put_users([User(user_id="new"), User(user_id="kept", country="KR")])
         store.delete_user("new")
+        assert replica.users_changed_after(mark)[0] == ["kept"]
         assert _new(replica, mark)[0] == ["new"]
         assert [each.item_id for each in replica.items_after(mark)[0]] == ["new"]
         assert len(replica.users_deleted_after(mark)[0]) == 1
@@ -185,6 +190,6 @@ def test_a_replica_that_follows_has_the_same_items(store: Store, steps: list[tup
 
 @pytest.mark.parametrize("mark", ["nonsense", "0-0", "0123456789ab-0-0", "💣", "0123456789ab-0-" + "9" * 40])
 def test_a_mark_of_elsewhere_is_refused(store: Store, mark: str) -> None:
-    for read in (store.events_after, store.items_after, store.users_deleted_after):
+    for read in (store.events_after, store.items_after, store.users_changed_after, store.users_deleted_after):
         with pytest.raises(InvalidError, match=r"no mark of this store.*latest_mark"):
             read(mark)

@@ -72,7 +72,14 @@ def upgrade() -> None:
         _column("vector", sa.LargeBinary()),
     )
     op.create_index("vectors_by_item", "vectors", ["item_id"])
-    op.create_table("users", sa.Column("user_id", identifier, primary_key=True), _column("body", text))
+    op.create_table(
+        "users",
+        sa.Column("user_id", identifier, primary_key=True),
+        _column("body", text),
+        _column("xid", big),
+        _column("number", big),
+    )
+    op.create_index("users_by_change", "users", ["xid", "number"])
     op.create_table(
         "deleted_users",
         sa.Column("number", big, primary_key=True, autoincrement=False),
