@@ -21,6 +21,7 @@ def test_shares_are_those_of_a_dictionary(steps: list[dict[int, float] | set[int
     with pytest.MonkeyPatch.context() as patch:
         # So that rows wait, are put in order, and wait again.
         patch.setattr(spelling, "_WAITING", few)
+        patch.setattr(spelling, "_APART", 6 * few)
         index, rows = Spelling(), list[dict[int, float]]()
         for step in steps:
             if isinstance(step, set):
