@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +97,10 @@ class Vocabulary:
     def heads(self, positives: Mapping[str, float | None]) -> list[Head]:
         """The ranking heads of a model with this vocabulary; ``positives`` as in `choose_heads`."""
         return choose_heads(self.events, positives, self.constant_heads)
+
+    def with_bins_of(self, other: "Vocabulary") -> "Vocabulary":
+        """The same with another vocabulary's bins of the numeric columns that both have."""
+        return replace(self, numeric={name: other.numeric.get(name, edges) for name, edges in self.numeric.items()})
 
     def save(self, path: Path) -> None:
         """Writes JSON, atomically."""

@@ -5,8 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
+from trainer.data.item_table import ItemTable
+from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.errors import BabelrecError
 from trainer.models.ranking import RankingModel
 from trainer.text.conversion import LanguageConversion
@@ -72,6 +76,64 @@ def copy_starts(source: tf.keras.Model, target: tf.keras.Model) -> None:
         taken.copy_from(given)
     for one, other in zip(_layers(source, NeighbourIds), _layers(target, NeighbourIds), strict=False):
         other.factor.assign(one.factor)
+
+
+def copy_ids(
+    source: tf.keras.Model, known: Vocabulary, target: tf.keras.Model, vocabulary: Vocabulary, items: ItemTable
+) -> list[tf.Variable]:
+    """Copies the vectors of the ids that both vocabularies have, for two states of the same market.
+
+    An id that only ``vocabulary`` has starts where the source's model placed it: unknown, or at its neighbours' mean.
+
+    Args:
+        source: A trained model, whose other weights ``target`` has already.
+        known: Its vocabulary.
+        target: Built, untrained.
+        vocabulary: Its vocabulary.
+        items: Its catalogue, with all items of ``vocabulary``.
+
+    Returns:
+        The tables of vectors that were written.
+    """
+    given: dict[str, list[IdEmbedding]] = {}
+    for layer in _layers(source, IdEmbedding):
+        given.setdefault(layer.name, []).append(layer)
+    written = []
+    for layer in _layers(target, IdEmbedding):
+        if not given.get(layer.name):
+            continue
+        one = given[layer.name].pop(0)
+        before, after = _values(known)[layer.name], _values(vocabulary)[layer.name]
+        index = index_of(before)
+        places = np.array([UNKNOWN, *(index.get(value, UNKNOWN) for value in after)])
+        old = one.table.numpy()
+        old[UNKNOWN] = 0.0
+        table = old[places]
+        if isinstance(layer, NeighbourIds):
+            new = np.flatnonzero(places[1:] == UNKNOWN)
+            table[1 + new] = _neighbours_mean(items, layer, table, new)
+        layer.table.assign(table)
+        written.append(layer.table)
+    return written
+
+
+def _values(vocabulary: Vocabulary) -> dict[str, list[str]]:
+    """The ids of each layer of vectors, by its name."""
+    features = vocabulary.query_values
+    return {"user": vocabulary.users, "item": vocabulary.items, "category": vocabulary.categories, **features}
+
+
+def _neighbours_mean(
+    items: ItemTable, layer: NeighbourIds, table: npt.NDArray[np.float32], new: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float32]:
+    """Float32 [n, D] for the items with indices ``new`` [n] (from 0), which have no vector in ``table`` yet."""
+    row_of = np.empty(len(table), np.int64)
+    row_of[items.ids.numpy()] = np.arange(items.size)
+    weights = items.neighbours.numpy()[row_of[1 + new]]
+    weights[:, new] = 0.0
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+    mean: npt.NDArray[np.float32] = layer.factor.numpy() * (weights @ table[1:])
+    return mean
 
 
 def _heads(model: tf.keras.Model) -> list[list[str]]:

@@ -71,6 +71,10 @@ class Phase:
         self._crosslingual = CrossLingual(config, dataset, catalogue, parts)
         texts = self._crosslingual.languages
         self.vocabulary = Vocabulary.from_training(dataset, catalogue, parts, config, texts)
+        if config.training.start_from is not None and config.training.transfer.ids:
+            # Layers over numbers were trained on the other run's bins.
+            source = Vocabulary.load(Run.open(config.training.start_from).vocabulary)
+            self.vocabulary = self.vocabulary.with_bins_of(source)
         self.heads = self.vocabulary.heads(config.data.positives)
         names = CategoryNames.load(config.data.category_names, catalogue.category_labels)
         self.items: ItemTable = make_item_table(
@@ -143,7 +147,7 @@ class Phase:
         model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
         self._solve_linear(model)
         self._crosslingual.enter(model, self.vocabulary)
-        transfer = None if settings.start_from is None else Transfer(self._config, model)
+        transfer = None if settings.start_from is None else Transfer(self._config, model, self.vocabulary)
         model.ranking_model.set_label_scale(self._data.observed.labels)
         per_epoch = self._data.steps_per_epoch
         warm = math.ceil(warmup_steps(settings, epochs * per_epoch) / per_epoch)

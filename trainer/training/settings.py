@@ -14,6 +14,11 @@ class TransferConfig(Settings):
     shared: Literal["train", "frozen"] = Field(
         "train", description="`frozen`: only the new ids' vectors and the text encoder's tuned part are trained."
     )
+    ids: bool = Field(
+        False,
+        description="Equal ids mean the same users, items, languages and categories as in that run, and their vectors "
+        "are taken over too: for later data of the same market.",
+    )
     new_rate: float = Field(10.0, gt=0.0, description="Factor of the learning rate for new weights.")
     max_forgetting: float | None = Field(
         0.02,

@@ -17,7 +17,7 @@ from trainer.models.assembly import load_recommender, make_item_table, make_reco
 from trainer.models.calibration import save_calibrations
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
-from trainer.models.sharing import all_weights, copy_starts, shared_weights
+from trainer.models.sharing import all_weights, copy_ids, copy_starts, shared_weights
 from trainer.models.weights import save_weights
 from trainer.runs import Run
 from trainer.text.settings import TextConfig
@@ -120,12 +120,13 @@ class Transfer:
     Args:
         config: Settings of the new run; ``training.start_from`` is the other run.
         model: Built but untrained; receives the shared weights.
+        vocabulary: Its vocabulary.
 
     Raises:
         BabelrecError: nothing to start from, or the encoders are incompatible.
     """
 
-    def __init__(self, config: Config, model: Recommender) -> None:
+    def __init__(self, config: Config, model: Recommender, vocabulary: Vocabulary) -> None:
         if config.training.start_from is None:
             raise BabelrecError("training.start_from is not set: there is nothing to transfer.")
         self._config = config
@@ -137,13 +138,16 @@ class Transfer:
         shared = shared_weights(given, model)
         shared.copy()
         copy_starts(given, model)
+        ids = []
+        if self._settings.ids:
+            ids = copy_ids(given, Vocabulary.load(self._source.vocabulary), model, vocabulary, model.items)
         _LOG.info("Starting from %d weights of %s.", len(shared.names), self._source.path)
         encoder = model.candidate_tower.encoder
         tuned = [] if encoder is None else encoder.trainable_weights
         # The encoder's new parts are also shared by both languages; they start as the identity.
         self._weights = list({id(weight): weight for weight in [*shared.target, *tuned]}.values())
         self._start = [tf.identity(weight) for weight in self._weights]
-        known = {id(weight) for weight in shared.target}
+        known = {id(weight) for weight in [*shared.target, *ids]}
         if config.text.tuning.mode in ("last", "full"):
             # The encoder's own pretrained layers.
             known |= {id(weight) for weight in tuned}

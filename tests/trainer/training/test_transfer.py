@@ -1,6 +1,7 @@
 """`finetune`: what is taken over from another run, what is kept, and what is reported."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,15 @@ from trainer.config.settings import Config, dump_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.heads import choose_heads
+from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
 from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 from trainer.export.export import export
-from trainer.models.assembly import load_recommender
+from trainer.models.assembly import load_recommender, make_item_table, make_recommender
 from trainer.models.calibration import load_calibrations
 from trainer.models.ranking import RankingModel
 from trainer.models.settings import RankingConfig
-from trainer.models.sharing import shared_weights, weight_paths
+from trainer.models.sharing import copy_ids, shared_weights, weight_paths
 from trainer.models.weights import save_weights
 from trainer.runs import Run
 from trainer.scorers.fusion import Fusion
@@ -79,6 +81,56 @@ def test_two_models_of_one_process_share_every_weight_but_vectors_of_ids(tiny_ru
     for name, weight in weight_paths(given).items():
         if name in shared.names:
             np.testing.assert_array_equal(names[name].numpy(), weight.numpy())
+
+
+@pytest.mark.parametrize("neighbours", [False, True])
+def test_equal_ids_of_one_market_keep_their_vectors(tiny_run: Run, neighbours: bool) -> None:
+    candidate = tiny_run.config.model.candidate
+    nearest = candidate.neighbours.model_copy(update={"enabled": neighbours})
+    model = tiny_run.config.model.model_copy(
+        update={
+            "candidate": candidate.model_copy(update={"neighbours": nearest, "item_id": True}),
+            "query": tiny_run.config.model.query.model_copy(update={"user_id": True}),
+        }
+    )
+    config = tiny_run.config.model_copy(update={"model": model})
+    catalogue = Catalogue.from_dataset(tiny_run.dataset())
+    everything = Vocabulary.load(tiny_run.vocabulary)
+    # Later there are another user, two other items and another order.
+    known = replace(everything, users=everything.users[:-1], items=everything.items[2:])
+    later = replace(everything, users=everything.users[::-1], items=everything.items[::-1])
+    given = make_recommender(config, known, make_item_table(config, catalogue, known))
+    items = make_item_table(config, catalogue, later)
+    taken = make_recommender(config, later, items)
+    written = copy_ids(given, known, taken, later, items)
+    before, after = weight_paths(given), weight_paths(taken)
+    assert {id(each) for each in written} == {
+        id(weight)
+        for name, weight in after.items()
+        if any(table in f"{name}/" for table in _TABLES) and weight.shape.rank
+    }
+    for path, first, second in (
+        ("query_tower/_user/embeddings", known.users, later.users),
+        ("candidate_tower/_id/embeddings", known.items, later.items),
+    ):
+        old, new = before[path].numpy(), after[path].numpy()
+        assert not new[0].any()
+        for place, value in enumerate(second, start=1):
+            if value in first:
+                np.testing.assert_array_equal(new[place], old[first.index(value) + 1])
+    unknown_user = after["query_tower/_user/embeddings"].numpy()[later.users.index(everything.users[-1]) + 1]
+    assert not unknown_user.any()
+    # A new item starts where the model placed it before: without an id, or among its neighbours.
+    rows = [catalogue.item_ids.index(item) for item in everything.items[:2]]
+    old_items = make_item_table(config, catalogue, known)
+    placed = given.candidate_vectors(old_items).numpy()[rows]
+    np.testing.assert_allclose(_like(given, taken).candidate_vectors(items).numpy()[rows], placed, atol=1e-5)
+
+
+def _like(given: tf.keras.Model, taken: tf.keras.Model) -> tf.keras.Model:
+    """The second with the first's shared weights too."""
+    shared_weights(given, taken).copy()
+    return taken
 
 
 class _Parts(tf.keras.Model):
@@ -309,7 +361,7 @@ def test_an_anchor_holds_the_weights_back(tiny_run: Run, market: Dataset, tmp_pa
 def test_replay_has_the_gradient_of_the_sources_loss(tiny_run: Run, market: Dataset) -> None:
     config = _config(market, tiny_run, transfer={"replay": 2.0})
     vocabulary_model = load_recommender(tiny_run)
-    transfer = Transfer(config, vocabulary_model)
+    transfer = Transfer(config, vocabulary_model, Vocabulary.load(tiny_run.vocabulary))
     transfer.restrain(3)
     tf.random.set_seed(11)
     with tf.GradientTape() as tape:
