@@ -261,7 +261,7 @@ def _closed_with_direct(
 
 def _swap(server: Server, requests: Sequence[bytes], rate: float, options: _Options) -> dict[str, Any]:
     """Adds a new version during an open load; compares latencies before and during the swap."""
-    seconds = _SWAP_START + max(40.0, 4 * options.seconds)
+    seconds = _SWAP_START + max(60.0, 4 * options.seconds)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         running = pool.apply_async(open_loop, (server.address, requests, rate, seconds))
         time.sleep(_SWAP_START)
