@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -44,7 +44,13 @@ def own_channel(address: str, credentials: grpc.ChannelCredentials | None = None
 class LiveServer:
     """``python -m serving.server`` on a free port."""
 
-    def __init__(self, base_path: Path, *flags: str, model_name: str = "recommender") -> None:
+    def __init__(
+        self,
+        base_path: Path,
+        *flags: str,
+        model_name: str = "recommender",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.base_path = base_path
         self.model_name = model_name
         self.log: list[str] = []
@@ -60,7 +66,7 @@ class LiveServer:
                 *flags,
             ],
             cwd=ROOT,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"} | dict(environment or {}),
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
