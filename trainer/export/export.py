@@ -30,14 +30,16 @@ from trainer.export.filters import string_table
 from trainer.export.fresh_items import FreshItems
 from trainer.export.item_encoder import ItemEncoder
 from trainer.export.popularity import popularity_by_audience
+from trainer.export.previous import previous_indexes
 from trainer.export.servable import Servable
 from trainer.export.users import UserTable
 from trainer.export.warmup import write_warmup
 from trainer.files import atomic_directory
 from trainer.locks import writing_alone
-from trainer.models.assembly import item_table_of_run, load_recommender, make_text_search
+from trainer.models.assembly import fit_statistics, item_table_of_run, load_recommender, make_text_search
 from trainer.models.calibration import load_calibrations
 from trainer.models.ranker import query_vectors
+from trainer.models.statistics import RunStatistics, load_statistics, save_statistics
 from trainer.provenance import source_commit
 from trainer.runs import Run
 from trainer.text.preprocessing import query_preprocessor
@@ -71,26 +73,31 @@ def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
         raise BabelrecError(f"--model-dir {model_dir} is a file. Give a directory.")
     config = run.config
     dataset = run.dataset()
-    own = Catalogue.from_dataset(dataset)
-    catalogue = own if later is None else Catalogue.from_dataset(later)
-    vocabulary = Vocabulary.load(run.vocabulary)
-    items = item_table_of_run(run, catalogue, own=own, centred_as_own=True)
-    model = load_recommender(run, items)
     parts = training_part(dataset, config)
-    fitted_to = None
+    statistics = load_statistics(run)
+    if statistics is None and later is not None:
+        statistics = fit_statistics(run, Catalogue.from_dataset(dataset), parts)
+    catalogue = Catalogue.from_dataset(later or dataset)
+    vocabulary = Vocabulary.load(run.vocabulary)
+    relations = Relations(config, vocabulary, catalogue if statistics is None else statistics.relations)
+    items = item_table_of_run(run, catalogue, relations=relations)
+    model = load_recommender(run, items)
     if later is not None:
-        fitted_to = own, np.bincount(own.rows(parts.train["item_id"]), minlength=len(own))
         parts = parts.of_items(catalogue.item_ids)
     requests = Requests.of_users(vocabulary.users, parts.train, catalogue, vocabulary, profiles=user_profiles(dataset))
     vectors = tf.Variable(model.candidate_vectors(items), trainable=False, name="item_vectors")
     # Queries of known users, to tune the index.
     sample = np.random.default_rng(config.seed).permutation(len(requests))[:_SAMPLE_QUERIES]
-    index, record = make_index(config, vectors, query_vectors(model, items, vectors, requests.at(sample)))
+    queries = query_vectors(model, items, vectors, requests.at(sample))
+    before = {} if later is None else previous_indexes(_newest(model_dir), run.weights_digest())
+    index, record = make_index(config, vectors, queries, before=before.get("index"))
     counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue))
-    search = make_text_search(run, model, items, counts, vectors, fitted_to)
+    search = make_text_search(run, model, items, counts, vectors, None if statistics is None else statistics.search)
+    if statistics is None:
+        save_statistics(run, RunStatistics(relations.statistics, None if search is None else search.statistics))
     text_search = text_record = None
     if search is not None:
-        retrieval, text_record = make_text_retrieval(config, search)
+        retrieval, text_record = make_text_retrieval(config, search, before.get("text_index"))
         text_search = search, retrieval
     encoder = serving_encoder(config.text, model.candidate_tower.encoder, table=config.export.text_table)
     preprocessor = query_preprocessor(config.text)
@@ -98,7 +105,6 @@ def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
     item_rows = string_table(catalogue.item_ids)
     fresh_items = None
     if config.export.fresh_items:
-        relations = Relations(config, own, vocabulary)
         item_encoder = ItemEncoder(config, vocabulary, items, relations, encoder, preprocessor, bounds)
         fresh_items = FreshItems(model, item_encoder, catalogue, vectors, item_rows, text_search)
     languages, popularity = popularity_by_audience(dataset, catalogue, parts)
@@ -123,8 +129,8 @@ def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
         calibrations={name: found.applied for name, found in load_calibrations(run).items()},
     )
     with writing_alone(model_dir, wait=True):
-        newest = max((int(path.name) for path in model_dir.glob("*") if path.name.isdecimal()), default=0)
-        version = model_dir / str(newest + 1)
+        newest = _newest(model_dir)
+        version = model_dir / str(1 if newest is None else int(newest.name) + 1)
         with atomic_directory(version) as temporary:
             _LOG.info("Writing %s.", version)
             tf.saved_model.save(
@@ -157,6 +163,11 @@ def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
             )
             manifest.write(temporary)
     return version
+
+
+def _newest(model_dir: Path) -> Path | None:
+    """The version directory with the largest number."""
+    return max((path for path in model_dir.glob("*") if path.name.isdecimal()), key=lambda p: int(p.name), default=None)
 
 
 def _user_table(

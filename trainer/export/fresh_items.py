@@ -121,8 +121,8 @@ class _FreshText(tf.Module):
         super().__init__(name="fresh_text")
         self._search = search
         self._retrieval = retrieval
-        self._centring = Centring(search.means)
-        self._projection = variable(search.projection, tf.float32)
+        self._centring = Centring(search.statistics.means)
+        self._projection = variable(search.statistics.projection, tf.float32)
         self._labels = string_table(catalogue.category_labels if search.reads_categories else [])
         self._no_label = len(catalogue.category_labels) if search.reads_categories else 0
 

@@ -3,13 +3,17 @@
 import math
 import uuid
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from trainer.errors import BabelrecError
+from trainer.export.scann_training import Placement, ScannTraining
 from trainer.export.settings import ExportConfig
+
+if TYPE_CHECKING:
+    from scann.scann_ops.py.scann_ops import ScannState
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class IndexSettings:
 _EXACT_UP_TO = 20_000
 # ScaNN trains its codebook on 16 centres, and each leaf needs some points.
 _SCANN_AT_LEAST = 256
+# Queries of a batch when measuring recall.
+_AT_ONCE = 256
 
 
 def choose_index(config: ExportConfig, items: int) -> IndexSettings:
@@ -120,9 +126,17 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
         vectors: The catalogue, float32 [N, D].
         settings: From `choose_index`.
         usual: Usual number of requested results.
+        training: Partitions and codebooks of an index with the same settings but ``leaves_to_search``; None: they are
+            learned from ``vectors``.
+
+    Attributes:
+        settings: As tuned.
+        distortion: How far items are from what the index says of them (`ScannTraining.distortion`).
     """
 
-    def __init__(self, vectors: tf.Tensor, settings: IndexSettings, usual: int) -> None:
+    def __init__(
+        self, vectors: tf.Tensor, settings: IndexSettings, usual: int, training: ScannTraining | None = None
+    ) -> None:
         super().__init__(
             k=usual,
             num_leaves=settings.leaves,
@@ -136,7 +150,21 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
         self._usual = usual
         # Two searchers without names in one graph would share a resource: the first would answer for both.
         self._resource = f"scann-{uuid.uuid4()}"
-        self.index(tf.convert_to_tensor(vectors))
+        values = tf.convert_to_tensor(vectors)
+        if training is None:
+            self.index(values)
+            training, placement = self._learned()
+        else:
+            placement = training.place(values.numpy())
+            self._serialized_searcher = _state(training, placement, values)
+        self.distortion = training.distortion(values.numpy(), placement)
+
+    def _learned(self) -> tuple[ScannTraining, Placement]:
+        """What a build has learned, and the items' places."""
+        state = self._serialized_searcher
+        named = (state.scann_config, state.serialized_partitioner, state.ah_codebook)
+        training = ScannTraining(*(bytes(each.numpy()[0]) for each in named))
+        return training, Placement(state.datapoint_to_token.numpy(), state.hashed_dataset.numpy())
 
     def search(self, queries: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Index.search`."""
@@ -185,9 +213,9 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
         Returns:
             The recall reached; `settings` has the number of leaves.
         """
-        count = min(count, self._size)
+        exact = _exact_rows(queries, vectors, min(count, self._size))
         while True:
-            recall = recall_of_exact(self, queries, vectors, count)
+            recall = _recall(self, queries, exact)
             leaves, search = self.settings.leaves or 1, self.settings.leaves_to_search or 1
             if recall >= target or search >= leaves:
                 return recall
@@ -196,10 +224,32 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
 
 def recall_of_exact(index: Index, queries: tf.Tensor, vectors: tf.Tensor, count: int) -> float:
     """Share of the exact top ``count`` that the index finds, averaged over queries float32 [Q, D]."""
-    hits = 0.0
-    for start in range(0, queries.shape[0], 256):
-        batch = queries[start : start + 256]
-        exact = tf.math.top_k(tf.matmul(batch, vectors, transpose_b=True), count).indices
-        _, found = index.search(batch, tf.constant(count))
-        hits += float(tf.reduce_sum(tf.cast(tf.sets.size(tf.sets.intersection(found, exact)), tf.float32)))
-    return hits / (int(queries.shape[0]) * count)
+    return _recall(index, queries, _exact_rows(queries, vectors, count))
+
+
+def _exact_rows(queries: tf.Tensor, vectors: tf.Tensor, count: int) -> tf.Tensor:
+    """Rows of the exact top ``count``, int32 [Q, count]."""
+    batches = (queries[start : start + _AT_ONCE] for start in range(0, queries.shape[0], _AT_ONCE))
+    best = [tf.math.top_k(tf.matmul(batch, vectors, transpose_b=True), count).indices for batch in batches]
+    return tf.concat(best, axis=0)
+
+
+def _recall(index: Index, queries: tf.Tensor, exact: tf.Tensor) -> float:
+    """Share of the rows [Q, count] that the index finds."""
+    hits, count = 0.0, tf.shape(exact)[1]
+    for start in range(0, queries.shape[0], _AT_ONCE):
+        _, found = index.search(queries[start : start + _AT_ONCE], count)
+        both = tf.sets.intersection(found, exact[start : start + _AT_ONCE])
+        hits += float(tf.reduce_sum(tf.cast(tf.sets.size(both), tf.float32)))
+    return hits / int(tf.size(exact))
+
+
+def _state(training: ScannTraining, placement: Placement, vectors: tf.Tensor) -> "ScannState":
+    """A searcher's tensors, as ScaNN builds them."""
+    from scann.scann_ops.py.scann_ops import ScannState
+
+    unused = tf.constant(0, tf.int8), tf.constant(0.0), tf.constant(0.0)
+    config, partitioner, codebook = (
+        tf.constant([part]) for part in (training.config, training.partitioner, training.codebook)
+    )
+    return ScannState((config, partitioner, placement.partitions, codebook, placement.codes, *unused, vectors))

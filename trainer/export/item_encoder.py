@@ -70,8 +70,8 @@ class ItemEncoder(tf.Module):
         self._neighbours = _Neighbours(config, relations) if relations.has_neighbours else None
         self._category_weight = config.model.content.category_weight if relations.has_content else None
         if relations.has_neighbours or relations.has_content:
-            self._space_languages = Centring(relations.own_content.space.languages)
-            self._space_categories = variable(relations.own_content.space.categories, tf.float32)
+            self._space_languages = Centring(relations.known.space.languages)
+            self._space_categories = variable(relations.known.space.categories, tf.float32)
         # Labels and content are those of the encoder before it was trained.
         self._original = (
             encoder

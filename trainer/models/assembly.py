@@ -15,12 +15,20 @@ from trainer.data.item_table import ItemTable
 from trainer.data.item_variants import ItemVariants
 from trainer.data.languages import UNDETERMINED
 from trainer.data.requests import Requests
-from trainer.data.split import training_part
+from trainer.data.split import Split, training_part
 from trainer.data.variants import TextVariants
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.models.ranker import CatalogueRanker
 from trainer.models.recommender import Recommender
-from trainer.models.text_search import SEARCH_RECORD, SearchFeatures, SearchWeights, TextSearch, default_weights
+from trainer.models.statistics import RunStatistics, save_statistics
+from trainer.models.text_search import (
+    SEARCH_RECORD,
+    SearchFeatures,
+    SearchStatistics,
+    SearchWeights,
+    TextSearch,
+    default_weights,
+)
 from trainer.models.weights import restore_weights
 from trainer.runs import Run
 from trainer.text.preparation import prepare_labels, prepare_texts
@@ -41,7 +49,7 @@ def make_item_table(
     names: CategoryNames | None = None,
     own: Catalogue | None = None,
     known_ids: bool = True,
-    centred_as_own: bool = False,
+    relations: Relations | None = None,
 ) -> ItemTable:
     """The catalogue as tensors; a frozen encoder's vectors come from the cache on disk.
 
@@ -56,8 +64,7 @@ def make_item_table(
         names: Names of the category labels, as text queries for training.
         own: The run's catalogue, if different; its items are the neighbours of items without a learned vector.
         known_ids: Whether equal ids in ``catalogue`` and ``vocabulary`` mean the same item.
-        centred_as_own: Whether content is centred by the means of ``own``, of which ``catalogue`` is a later state;
-            otherwise by its own means, as another market's.
+        relations: Of the run, if ``catalogue`` is the run's, or a later state of it; ``own`` is not read then.
     """
     text = config.text
     labels = encode_texts(prepare_labels(catalogue.category_labels, text), text, progress=False)
@@ -73,8 +80,8 @@ def make_item_table(
         typed = names, encode_texts(prepare_labels(names.texts, text), text, progress=False)
     features = text_features(texts, text)
     known = vocabulary if known_ids else replace(vocabulary, items=[])
-    relations = Relations(config, own or catalogue, vocabulary)
-    neighbours, content = relations.of_items(catalogue, known, centred_as_own=centred_as_own)
+    compared = relations or Relations(config, vocabulary, own or catalogue)
+    neighbours, content = compared.of_items(catalogue, known, later=relations is not None)
     return ItemTable(
         catalogue,
         known,
@@ -93,7 +100,7 @@ def item_table_of_run(
     *,
     own: Catalogue | None = None,
     known_ids: bool = True,
-    centred_as_own: bool = False,
+    relations: Relations | None = None,
 ) -> ItemTable:
     """A catalogue as tensors for a run's model.
 
@@ -102,14 +109,14 @@ def item_table_of_run(
         catalogue: The run's catalogue, or another.
         own: The run's catalogue, if ``catalogue`` has the same items with other texts; None: it is ``catalogue``.
         known_ids: False: the ids are another dataset's, so equal ids may mean different items.
-        centred_as_own: See `make_item_table`.
+        relations: See `make_item_table`.
     """
     config, vocabulary = run.config, Vocabulary.load(run.vocabulary)
     names = CategoryNames.load(config.data.category_names, catalogue.category_labels)
     if not known_ids and config.model.candidate.neighbours.enabled:
         own = Catalogue.from_dataset(run.dataset())
     return make_item_table(
-        config, catalogue, vocabulary, names=names, own=own, known_ids=known_ids, centred_as_own=centred_as_own
+        config, catalogue, vocabulary, names=names, own=own, known_ids=known_ids, relations=relations
     )
 
 
@@ -119,7 +126,7 @@ def make_text_search(
     items: ItemTable,
     counts: npt.NDArray[np.integer | np.floating],
     vectors: tf.Tensor,
-    fitted_to: tuple[Catalogue, npt.NDArray[np.integer | np.floating]] | None = None,
+    fitted: SearchStatistics | None = None,
 ) -> TextSearch | None:
     """Text search for a trained model; None if ``model.search`` is off.
 
@@ -129,8 +136,7 @@ def make_text_search(
         items: The catalogue, N items.
         counts: [N] training positives.
         vectors: Float32 [N, D], the candidate tower's vectors of the items.
-        fitted_to: Catalogue of the run, whose means, principal directions and weights of n-grams are used, and the
-            training positives of its items; None: they are ``items`` and ``counts``.
+        fitted: Statistics of the catalogue that the model was trained on; None: it is that of ``items``.
     """
     settings = run.config.model.search
     if not settings.enabled:
@@ -138,12 +144,26 @@ def make_text_search(
     weights = (
         SearchWeights(**run.read(SEARCH_RECORD)) if (run.path / SEARCH_RECORD).exists() else default_weights(settings)
     )
-    if fitted_to is None:
-        return TextSearch(SearchFeatures.of(model, items, counts), weights, settings.dimension, vectors)
-    own = item_table_of_run(run, fitted_to[0])
-    features = SearchFeatures.of(model, own, fitted_to[1])
-    fitted = TextSearch(features, weights, settings.dimension, model.candidate_vectors(own))
-    return TextSearch(SearchFeatures.of(model, items, counts, features), weights, settings.dimension, vectors, fitted)
+    features = SearchFeatures.of(model, items, counts, fitted)
+    return TextSearch(features, weights, settings.dimension, vectors, fitted)
+
+
+def fit_statistics(run: Run, own: Catalogue, parts: Split) -> RunStatistics:
+    """Computes the statistics of a run's catalogue, and stores them.
+
+    Args:
+        run: A finished run.
+        own: Its catalogue.
+        parts: What its model was trained on.
+    """
+    relations = Relations(run.config, Vocabulary.load(run.vocabulary), own)
+    items = item_table_of_run(run, own, relations=relations)
+    model = load_recommender(run, items)
+    counts = np.bincount(own.rows(parts.train["item_id"]), minlength=len(own))
+    search = make_text_search(run, model, items, counts, model.candidate_vectors(items))
+    statistics = RunStatistics(relations.statistics, None if search is None else search.statistics)
+    save_statistics(run, statistics)
+    return statistics
 
 
 def text_ranker(run: Run, dataset: Dataset, catalogue: Catalogue) -> CatalogueRanker:

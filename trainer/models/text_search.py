@@ -20,7 +20,7 @@ from trainer.data.item_table import ItemTable
 from trainer.models.recommender import Recommender
 from trainer.models.settings import SearchConfig
 from trainer.text.language_means import LanguageMeans
-from trainer.text.lexical import LexicalIndex
+from trainer.text.lexical import GramStatistics, LexicalIndex
 from trainer.text.unit_vectors import unit
 
 _Floats = npt.NDArray[np.float32]
@@ -63,6 +63,49 @@ def default_weights(config: SearchConfig) -> SearchWeights:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class TowerMoments:
+    """Moments of the candidate tower's vectors over a catalogue.
+
+    Attributes:
+        mean: Float32 [D].
+        covariance: Float32 [D, D].
+    """
+
+    mean: _Floats
+    covariance: _Floats
+
+    @classmethod
+    def of(cls, vectors: tf.Tensor) -> "TowerMoments":
+        """Moments of vectors [N, D]."""
+        values = tf.convert_to_tensor(vectors)
+        mean = tf.reduce_mean(values, axis=0)
+        centred = values - mean
+        covariance = tf.matmul(centred, centred, transpose_a=True) / float(values.shape[0])
+        return cls(mean.numpy(), covariance.numpy())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchStatistics:
+    """What text search takes from the catalogue that a model was trained on, for later states of it.
+
+    Attributes:
+        means: What texts are centred by.
+        common: Float32 [T], what the labels have in common.
+        spread: Mean and standard deviation by which popularity is standardised; a deviation of 0 makes it zero.
+        grams: Weights of n-grams.
+        projection: Float32 [T, S], principal directions of the texts.
+        towers: What the towers' scores are standardised by.
+    """
+
+    means: LanguageMeans
+    common: _Floats
+    spread: tuple[float, float]
+    grams: GramStatistics
+    projection: _Floats
+    towers: TowerMoments
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SearchFeatures:
     """Features of N items for text search.
 
@@ -93,7 +136,7 @@ class SearchFeatures:
         model: Recommender,
         items: ItemTable,
         counts: npt.NDArray[np.integer | np.floating],
-        fitted: "SearchFeatures | None" = None,
+        fitted: SearchStatistics | None = None,
     ) -> "SearchFeatures":
         """Features of a catalogue.
 
@@ -104,8 +147,7 @@ class SearchFeatures:
             model: The model, for its encoder's trained part and its language conversion.
             items: The catalogue, N items.
             counts: [N] training positives.
-            fitted: Features of the catalogue that the model was trained on, whose means and weights of n-grams are
-                used; None: it is this one.
+            fitted: Statistics of the catalogue that the model was trained on; None: it is this one.
         """
         catalogue, tower = items.catalogue, model.candidate_tower
         # The labels' vectors are the pretrained encoder's: queries of a tuned encoder can't be compared with them.
@@ -129,7 +171,7 @@ class SearchFeatures:
             labels=unit(names - common),
             categories=catalogue.categories if comparable else np.full_like(catalogue.categories, -1),
             popularity=standard_popularity(counts, spread),
-            lexical=LexicalIndex(catalogue.texts, None if fitted is None else fitted.lexical),
+            lexical=LexicalIndex(catalogue.texts, None if fitted is None else fitted.grams),
             means=means,
             common=common,
             spread=spread,
@@ -184,8 +226,10 @@ class TextSearch(tf.Module):
         weights: Weights of the parts.
         dimension: Number of principal directions of the sentence vectors to keep.
         tower_vectors: Float32 [N, D], the candidate tower's vectors.
-        fitted: Search of the catalogue that the model was trained on, whose principal directions and scale of the
-            towers' scores are used; None: it is this one.
+        fitted: Statistics of the catalogue that the model was trained on, as for the features; None: it is this one.
+
+    Attributes:
+        statistics: Those that are used.
     """
 
     def __init__(
@@ -194,14 +238,20 @@ class TextSearch(tf.Module):
         weights: SearchWeights,
         dimension: int,
         tower_vectors: tf.Tensor,
-        fitted: "TextSearch | None" = None,
+        fitted: SearchStatistics | None = None,
     ) -> None:
         super().__init__(name="text_search")
         self.weights = weights
         self.size = len(features.text)
-        self.means = features.means
-        projection: _Floats = features.principal_directions(dimension) if fitted is None else fitted.projection
-        self.projection: _Floats = projection
+        self.statistics = fitted or SearchStatistics(
+            means=features.means,
+            common=features.common,
+            spread=features.spread,
+            grams=features.lexical.statistics,
+            projection=features.principal_directions(dimension),
+            towers=TowerMoments.of(tower_vectors),
+        )
+        projection = self.statistics.projection
         vectors = features.text @ projection
         with tf.device("CPU:0"):
             self.vectors = tf.Variable(vectors, trainable=False, name="vectors")
@@ -218,9 +268,7 @@ class TextSearch(tf.Module):
             self._having = _having(rows, norm, len(features.labels) + 1)
         self._lexical = features.lexical if weights.lexical else None
         self.reads_categories = bool(weights.categories and len(features.labels))
-        self._scale: TowerScale | None = None
-        if weights.towers:
-            self._scale = TowerScale(tower_vectors) if fitted is None else fitted._scale
+        self._scale = TowerScale(self.statistics.towers) if weights.towers else None
 
     def read(self, sentences: tf.Tensor, texts: tf.Tensor) -> TextQueries:
         """Text queries, from sentence vectors float32 [T, E] and texts string [T]."""
@@ -378,21 +426,14 @@ class TowerScale(tf.Module):
     computing the products.
 
     Args:
-        vectors: Float32 [N, D].
+        moments: Of the vectors of all items.
     """
 
-    def __init__(self, vectors: tf.Tensor) -> None:
+    def __init__(self, moments: TowerMoments) -> None:
         super().__init__(name="tower_scale")
-        values = tf.convert_to_tensor(vectors)
-        mean = tf.reduce_mean(values, axis=0)
-        centred = values - mean
         with tf.device("CPU:0"):
-            self._mean = tf.Variable(mean, trainable=False, name="mean")
-            self._covariance = tf.Variable(
-                tf.matmul(centred, centred, transpose_a=True) / float(values.shape[0]),
-                trainable=False,
-                name="covariance",
-            )
+            self._mean = tf.Variable(moments.mean, trainable=False, name="mean")
+            self._covariance = tf.Variable(moments.covariance, trainable=False, name="covariance")
 
     def __call__(self, queries: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
         """Queries [B, D] and dot products [B, C] of them -> [B, C]; zero if all items have the same product."""

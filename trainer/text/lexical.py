@@ -10,6 +10,7 @@ numerals) are ignored.
 import functools
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -57,6 +58,19 @@ class Grams(NamedTuple):
     lines: tf.Tensor
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class GramStatistics:
+    """How informative the n-grams of a catalogue's texts are.
+
+    Attributes:
+        weights: Float32 [B], inverse document frequency of each hash bucket, 0 for too common ones; B is a power of 2.
+        mean_length: Mean number of n-grams in a text, at least 1.
+    """
+
+    weights: npt.NDArray[np.float32]
+    mean_length: float
+
+
 class LexicalIndex(tf.Module):
     """Scores how much of a query's n-grams each text of a catalogue contains.
 
@@ -66,10 +80,13 @@ class LexicalIndex(tf.Module):
 
     Args:
         texts: N texts, one per item.
-        fitted: An index whose weights of n-grams and mean length of texts are used; None: they are those of ``texts``.
+        fitted: Statistics to weight n-grams by; None: those of ``texts``.
+
+    Attributes:
+        statistics: What the n-grams are weighted by.
     """
 
-    def __init__(self, texts: Sequence[str], fitted: "LexicalIndex | None" = None) -> None:
+    def __init__(self, texts: Sequence[str], fitted: GramStatistics | None = None) -> None:
         super().__init__(name="lexical_index")
         self.size = len(texts)
         if fitted is None:
@@ -78,7 +95,7 @@ class LexicalIndex(tf.Module):
             wanted = 1 << max(0, int(np.ceil(np.log2(max(length, 1.0)))))
             self._buckets = int(np.clip(wanted, _MIN_BUCKETS, _MAX_BUCKETS))
         else:
-            self._buckets = fitted._buckets
+            self._buckets = len(fitted.weights)
         with tf.device("CPU:0"):
             self._characters = tf.Variable(_folded_characters(), trainable=False, name="characters")
         items, buckets = self._grams_of(texts)
@@ -86,13 +103,12 @@ class LexicalIndex(tf.Module):
         buckets, rows = np.divmod(keys, max(self.size, 1))
         lengths = np.bincount(items, minlength=self.size).astype(np.float32)
         if fitted is None:
-            self.mean_length = max(float(lengths.mean()) if self.size else 0.0, 1.0)
             spread = np.bincount(buckets, minlength=self._buckets)
             weight = np.log1p((self.size - spread + 0.5) / (spread + 0.5)).astype(np.float32)
             weight[spread > max(_COMMON, self.size // 20)] = 0.0
-        else:
-            self.mean_length, weight = fitted.mean_length, fitted._weights.numpy()
-        norm = _K1 * (1.0 - _B + _B * lengths / self.mean_length)
+            fitted = GramStatistics(weight, max(float(lengths.mean()) if self.size else 0.0, 1.0))
+        self.statistics, weight = fitted, fitted.weights
+        norm = _K1 * (1.0 - _B + _B * lengths / fitted.mean_length)
         scores = weight[buckets] * (counts * (_K1 + 1.0) / (counts + norm[rows]))
         kept = weight[buckets] > 0.0
         splits = np.concatenate([[0], np.cumsum(np.bincount(buckets[kept], minlength=self._buckets))])
@@ -164,7 +180,7 @@ class LexicalIndex(tf.Module):
         lines = tf.cast(pairs.y // self._buckets, tf.int32)
         buckets = tf.cast(pairs.y % self._buckets, tf.int32)
         lengths = tf.cast(tf.math.bincount(grams.lines, minlength=count, maxlength=count), tf.float32)
-        norm = _K1 * (1.0 - _B + _B * lengths / self.mean_length)
+        norm = _K1 * (1.0 - _B + _B * lengths / self.statistics.mean_length)
         times = tf.cast(pairs.count, tf.float32)
         scores = tf.gather(self._weights, buckets) * (times * (_K1 + 1.0) / (times + tf.gather(norm, lines)))
         rows = tf.math.bincount(lines, minlength=count, maxlength=count)

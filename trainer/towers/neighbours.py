@@ -129,18 +129,12 @@ class ContentSpace:
     categories: _Floats
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Content:
     """Catalogue content comparable across catalogues: for N items, unit vectors and the year.
 
     Vectors are centred first: what all titles of a language share only indicates the language, and what all labels
     share carries no information.
-
-    Args:
-        catalogue: The items.
-        text_vectors: Float32 [N, T], sentence vectors.
-        category_vectors: Float32 [K, T], vectors of ``catalogue.category_labels``.
-        year_column: Numeric column with each item's year; if the catalogue lacks it, all years are unknown.
-        space: Centres the vectors; None: the catalogue's own means.
 
     Attributes:
         space: What the vectors were centred by.
@@ -148,14 +142,29 @@ class Content:
         year: float32 [N], NaN if unknown.
     """
 
-    def __init__(
-        self,
+    space: ContentSpace
+    text: _Floats
+    categories: _Floats
+    year: _Floats
+
+    @classmethod
+    def of(
+        cls,
         catalogue: Catalogue,
         text_vectors: _Floats,
         category_vectors: _Floats,
         year_column: str,
         space: ContentSpace | None = None,
-    ) -> None:
+    ) -> "Content":
+        """Content of a catalogue.
+
+        Args:
+            catalogue: The items.
+            text_vectors: Float32 [N, T], sentence vectors.
+            category_vectors: Float32 [K, T], vectors of ``catalogue.category_labels``.
+            year_column: Numeric column with each item's year; if the catalogue lacks it, all years are unknown.
+            space: Centres the vectors; None: the catalogue's own means.
+        """
         texts = unit(text_vectors)
         labels = np.concatenate([np.zeros((1, text_vectors.shape[1]), np.float32), category_vectors])
         mean = unit(labels[catalogue.categories + 1].sum(axis=1))
@@ -163,17 +172,16 @@ class Content:
         if space is None:
             centre = mean[there].mean(axis=0) if there.any() else np.zeros(mean.shape[1], np.float32)
             space = ContentSpace(LanguageMeans.of(texts, catalogue.languages), centre)
-        self.space = space
-        self.text = unit(space.languages.centred(texts, catalogue.languages))
-        self.categories: _Floats = np.where(there[:, np.newaxis], unit(mean - space.categories), np.float32(0.0))
-        self.year: _Floats = catalogue.numeric.get(year_column, np.full(len(catalogue), np.nan, np.float32))
+        return cls(
+            space=space,
+            text=unit(space.languages.centred(texts, catalogue.languages)),
+            categories=np.where(there[:, np.newaxis], unit(mean - space.categories), np.float32(0.0)),
+            year=catalogue.numeric.get(year_column, np.full(len(catalogue), np.nan, np.float32)),
+        )
 
     def only(self, rows: npt.NDArray[np.integer]) -> "Content":
         """The items at some rows; their vectors keep their centring."""
-        part = object.__new__(Content)
-        part.space = self.space
-        part.text, part.categories, part.year = self.text[rows], self.categories[rows], self.year[rows]
-        return part
+        return Content(self.space, self.text[rows], self.categories[rows], self.year[rows])
 
 
 def _crowding(similarity: _Floats) -> _Floats:

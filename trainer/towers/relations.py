@@ -1,5 +1,6 @@
 """How items resemble those of the vocabulary: neighbours that lend them vectors, and content to compare."""
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,16 +17,30 @@ from trainer.towers.neighbours import Content, ContentSpace, crowding_of_known, 
 _Floats = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RelationStatistics:
+    """What items are compared with by their content, taken from the catalogue that a model was trained on.
+
+    Attributes:
+        known: Content of the V items of the vocabulary, in its order, and what content is centred by.
+        crowding: Float32 [V], how close the known items' nearest are; None: the model doesn't look at neighbours.
+    """
+
+    known: Content
+    crowding: _Floats | None
+
+
 class Relations:
     """What a model compares items by, if its settings say so.
 
     Args:
         config: Of the run.
-        own: Has all items of ``vocabulary``.
         vocabulary: Of the run.
+        own: The run's catalogue, which has all items of ``vocabulary``, or what was stored of it; None: the settings
+            compare no content.
     """
 
-    def __init__(self, config: Config, own: Catalogue, vocabulary: Vocabulary) -> None:
+    def __init__(self, config: Config, vocabulary: Vocabulary, own: Catalogue | RelationStatistics | None) -> None:
         self._config = config
         self._own = own
         self._vocabulary = vocabulary
@@ -40,44 +55,58 @@ class Relations:
         """Whether items are compared with histories by their content."""
         return self._config.model.content.enabled
 
-    @cached_property
-    def own_content(self) -> Content:
-        """Content of the run's catalogue."""
-        return self._content(self._own)
+    @property
+    def statistics(self) -> RelationStatistics | None:
+        """What a later catalogue needs of the run's; None if the settings compare no content."""
+        if not (self.has_neighbours or self.has_content):
+            return None
+        return RelationStatistics(self.known, self.crowding if self.has_neighbours else None)
 
     @cached_property
     def known(self) -> Content:
         """Content of the V items of the vocabulary, in its order."""
-        return self.own_content.only(self._own.rows(pl.Series("item_id", self._vocabulary.items, pl.String)))
+        if isinstance(self._own, RelationStatistics):
+            return self._own.known
+        content, own = self._own_content
+        return content.only(own.rows(pl.Series("item_id", self._vocabulary.items, pl.String)))
 
     @cached_property
     def crowding(self) -> _Floats:
         """How close the known items' nearest of the run's catalogue are, float32 [V]."""
+        if isinstance(self._own, RelationStatistics) and self._own.crowding is not None:
+            return self._own.crowding
+        content, own = self._own_content
         return crowding_of_known(
-            self.own_content, self.known, _places(self._own, self._vocabulary), self._config.model.candidate.neighbours
+            content, self.known, _places(own, self._vocabulary), self._config.model.candidate.neighbours
         )
 
+    @cached_property
+    def _own_content(self) -> tuple[Content, Catalogue]:
+        """Content of the run's catalogue, and the catalogue."""
+        if not isinstance(self._own, Catalogue):
+            raise ValueError("The statistics lack what the settings need.")
+        return self._content(self._own), self._own
+
     def of_items(
-        self, catalogue: Catalogue, known: Vocabulary, *, centred_as_own: bool
+        self, catalogue: Catalogue, known: Vocabulary, *, later: bool
     ) -> tuple[_Floats | None, _Floats | None]:
         """Weights of the known items' vectors, and the content that is compared; None where there is no such thing.
 
         Args:
             catalogue: N items.
             known: Its items are those that ``catalogue`` has by the same ids.
-            centred_as_own: See `trainer.models.assembly.make_item_table`.
+            later: Whether it is a later state of the run's catalogue, whose content is centred by the means of that
+                one; otherwise by its own means, as another market's.
 
         Returns:
             Float32 [N, V] and float32 [N, C]; see `trainer.data.item_table.ItemTable`.
         """
         if not (self.has_neighbours or self.has_content):
             return None, None
-        later = centred_as_own and catalogue is not self._own
-        content = (
-            self.own_content
-            if catalogue is self._own
-            else self._content(catalogue, self.own_content.space if later else None)
-        )
+        if catalogue is self._own:
+            content, later = self._own_content[0], False
+        else:
+            content = self._content(catalogue, self.known.space if later else None)
         compared = weights = None
         if self.has_content:
             # A blank text has a vector as well, and all blank ones the same: as if they were one story.
@@ -104,7 +133,7 @@ class Relations:
                 prepare_labels(catalogue.category_labels, text),
             )
         )
-        return Content(catalogue, texts, labels, column, space)
+        return Content.of(catalogue, texts, labels, column, space)
 
 
 def _places(catalogue: Catalogue, vocabulary: Vocabulary) -> npt.NDArray[np.int64]:

@@ -23,6 +23,7 @@ from trainer.models.text_search import (
     CHOICES,
     SearchFeatures,
     SearchWeights,
+    TowerMoments,
     TowerScale,
     bounded,
     default_weights,
@@ -132,7 +133,7 @@ class _ValidationQueries:
         texts = features.text @ projection
         self.size = min(config.model.search.queries, max(50, _LARGEST // items.size))
         self._popularity = features.popularity
-        scale = TowerScale(ranker.vectors)
+        scale = TowerScale(TowerMoments.of(ranker.vectors))
         self._parts: dict[str, _Scored] = {}
         requests = hold_out.requests.and_nobody()
         for kind, generated in self._generate(items, hold_out, draws).items():

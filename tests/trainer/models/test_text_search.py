@@ -11,6 +11,7 @@ from trainer.models.text_search import (
     SearchWeights,
     TextQueries,
     TextSearch,
+    TowerMoments,
     TowerScale,
     default_weights,
     names_no_item,
@@ -117,9 +118,9 @@ def test_towers_are_counted_in_deviations_over_the_whole_catalogue(towers: _Floa
     queries = np.random.default_rng(3).normal(size=(5, 6)).astype(np.float32)
     products = queries @ towers.T
     expected = (products - products.mean(axis=1, keepdims=True)) / products.std(axis=1, keepdims=True)
-    found = TowerScale(tf.constant(towers))(tf.constant(queries), tf.constant(products))
+    found = TowerScale(TowerMoments.of(tf.constant(towers)))(tf.constant(queries), tf.constant(products))
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
-    nothing = TowerScale(tf.constant(towers))(tf.zeros([1, 6]), tf.zeros([1, 3]))
+    nothing = TowerScale(TowerMoments.of(tf.constant(towers)))(tf.zeros([1, 6]), tf.zeros([1, 3]))
     assert not nothing.numpy().any()
 
 

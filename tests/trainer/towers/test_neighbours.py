@@ -74,7 +74,7 @@ def _expected(
 
 def test_weights_are_a_softmax_over_content() -> None:
     config = NeighboursConfig(enabled=True, temperature=0.3, category_weight=0.4, year_weight=0.05, year_limit=4.0)
-    target, source = (Content(*_catalogue(size, size, ["ko", "en"]), "year") for size in (9, 14))
+    target, source = (Content.of(*_catalogue(size, size, ["ko", "en"]), "year") for size in (9, 14))
     own = np.array([0, 3, 0, 14, 1, 0, 0, 0, 0])
     found = neighbour_weights(target, source, own, config)
     np.testing.assert_allclose(found, _expected(target, source, own, config), atol=1e-5)
@@ -86,7 +86,7 @@ def test_vectors_are_centred_by_language() -> None:
     catalogue.languages[:] = ["ko"] * 20 + ["en"] * 20
     apart = vectors.copy()
     apart[:20] += np.array([3.0, -2.0, 0.0, 0.0, 0.0, 0.0], np.float32)
-    content = Content(catalogue, apart, labels, "year")
+    content = Content.of(catalogue, apart, labels, "year")
     unit = apart / np.linalg.norm(apart, axis=1, keepdims=True)
     mean = (unit[:20].sum(axis=0) + 20 * unit.mean(axis=0)) / 40
     assert _cosine(content.text[5], unit[5] - mean) == pytest.approx(1.0, abs=1e-5)
@@ -95,7 +95,7 @@ def test_vectors_are_centred_by_language() -> None:
 
 
 def test_an_only_item_has_no_neighbour() -> None:
-    content = Content(*_catalogue(3, 2, ["ko"]), "year")
+    content = Content.of(*_catalogue(3, 2, ["ko"]), "year")
     found = neighbour_weights(
         content.only(np.array([0])), content.only(np.array([0])), np.array([1]), NeighboursConfig()
     )
@@ -104,7 +104,7 @@ def test_an_only_item_has_no_neighbour() -> None:
 
 def test_too_many_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "_LARGEST", 10)
-    content = Content(*_catalogue(4, 3, ["ko"]), "year")
+    content = Content.of(*_catalogue(4, 3, ["ko"]), "year")
     with pytest.raises(BabelrecError, match=r"4 x 4 weights.*neighbours\.enabled=false"):
         neighbour_weights(content, content, np.zeros(4, int), NeighboursConfig())
 
