@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-diversity bench-serving bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak clean
+.PHONY: help setup demo live test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-reindex bench-diversity bench-serving bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ bench-encoder: $(VENV)/.installed ## texts per second of the encoder compared wi
 
 bench-index: $(VENV)/.installed ## build time, recall and speed of exact, portable and ScaNN search
 	$(BIN)/python -m benchmarks.speed.index
+
+bench-reindex: $(VENV)/.installed ## processor time of a re-index of 100,000 items compared with a full export
+	$(BIN)/python -m benchmarks.speed.reindex
 
 bench-diversity: $(VENV)/.installed ## time of re-ranking by diversity, and what it gains and loses
 	$(BIN)/python -m benchmarks.speed.diversity

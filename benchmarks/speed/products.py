@@ -41,8 +41,12 @@ _WORDS: Final = {
 }
 _LETTERS: Final = ("b", "d", "f", "g", "k", "l", "m", "n", "r", "s", "t", "v"), ("a", "e", "i", "o", "u")
 _BRANDS: Final = 2_000
-_TITLE, _DESCRIPTION = (6, 10), (30, 50)
-_CATEGORIES: Final = 40
+# Kinds of products, ten to a category; the texts of a kind have many of its own words.
+_KINDS: Final = 400
+_OWN_WORDS: Final = 10
+_OWN_SHARE: Final = 0.5
+_TITLE: Final = (6, 10)
+_DESCRIPTION: Final = (30, 50)
 
 
 def products(numbers: Sequence[int], *, seed: int = 0) -> pl.DataFrame:
@@ -57,24 +61,30 @@ def products(numbers: Sequence[int], *, seed: int = 0) -> pl.DataFrame:
     """
     brands = _brands()
     words = {language: np.array(text.split()) for language, text in _WORDS.items()}
+    shortest = min(map(len, words.values()))
+    kinds = np.array([np.random.default_rng([3, kind]).permutation(shortest)[:_OWN_WORDS] for kind in range(_KINDS)])
     languages = list(words)
     rows = []
     for number in numbers:
         rng = np.random.default_rng([seed, number])
-        language = languages[int(rng.integers(len(languages)))]
+        # The language and the kind are the number's own.
+        language = languages[number % len(languages)]
+        kind = int(_KINDS * np.random.default_rng(number).random() ** 2)
         # Frequent words are used far more often than rare ones, as in real texts.
         weights = 1 / np.arange(5, len(words[language]) + 5)
-        count, more = int(rng.integers(*_TITLE)), int(rng.integers(*_DESCRIPTION))
-        drawn = rng.choice(words[language], count + more, p=weights / weights.sum())
+        title, description = int(rng.integers(*_TITLE)), int(rng.integers(*_DESCRIPTION))
+        drawn = rng.choice(words[language], title + description, p=weights / weights.sum())
+        own = words[language][rng.choice(kinds[kind], len(drawn))]
+        drawn = np.where(rng.random(len(drawn)) < _OWN_SHARE, own, drawn)
         brand = brands[int(rng.integers(_BRANDS))]
-        category = int(rng.integers(_CATEGORIES))
+        category = words["en"][kinds[kind // 10 * 10, :2]]
         rows.append(
             {
                 "item_id": f"i{number}",
                 "language": language,
-                "title": " ".join([brand, *drawn[: count - 1], f"{brand[:2].upper()}{number}"]),
-                "description": " ".join(drawn[count:]) + ".",
-                "categories": [f"{words['en'][category]} {words['en'][-1 - category]}"],
+                "title": " ".join([brand, *drawn[: title - 1], f"{brand[:2].upper()}{number}"]),
+                "description": " ".join(drawn[title:]) + ".",
+                "categories": [" ".join(category)],
             }
         )
     return pl.DataFrame(rows)

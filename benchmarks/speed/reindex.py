@@ -28,7 +28,8 @@ from rich.console import Console
 
 import trainer  # noqa: F401  selects Keras 2 before TensorFlow is imported
 from benchmarks.harness.runner import Options, Result, progress, run
-from benchmarks.harness.sources import ROOT
+from benchmarks.harness.runs import LEARNING
+from benchmarks.harness.sources import ROOT, digest
 from benchmarks.harness.store import RESULTS
 from benchmarks.harness.table import Table, at_least, at_most
 from benchmarks.harness.timing import note_of_other_work
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: _Options, console: Console) -> Result:
     from trainer.models.statistics import STATISTICS_FILE
 
-    folder = (_FOLDER / str(options.items)).absolute()
+    folder = _folder(options.items)
     environment = _environment(folder)
     steps: dict[str, dict[str, Any]] = {}
     with progress(console) as bar:
@@ -109,6 +110,16 @@ def _run(options: _Options, console: Console) -> Result:
             ),
         ],
     }
+
+
+def _folder(items: int) -> Path:
+    """Where data, run and models are kept, emptied if they are of other sources."""
+    folder = (_FOLDER / str(items)).absolute()
+    record, sources = folder / "sources.txt", digest((*LEARNING, "benchmarks/speed/products.py"))
+    if not record.exists() or record.read_text(encoding="utf-8") != sources:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_text(record, sources)
+    return folder
 
 
 def _environment(folder: Path) -> dict[str, str]:

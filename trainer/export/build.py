@@ -51,19 +51,22 @@ def make_index(
     """
     settings = choose_index(config.export, int(vectors.shape[0]))
     count = min(_RECALL_AT, int(vectors.shape[0]))
+    distortion: float | None = None
     index: Index
     if settings.kind == "brute_force" or settings.leaves is None:
         index = BruteForceIndex(vectors)
         recall = recall_of_exact(index, queries, vectors.value(), count)
     elif before is not None and (found := _as_before(config, settings, vectors, queries, before)) is not None:
         index, recall = found
-        settings = index.settings
+        # Of the catalogue that the partitions were learned from: many small changes are one large one.
+        settings, distortion = index.settings, before.distortion
         _LOG.info("The %s has the partitions of the version before.", name)
     else:
         approximate = _approximate(config, settings, vectors)
         target = _target(config)
         recall = approximate.tune(queries, vectors.value(), count=count, target=target)
         index, settings = approximate, approximate.settings
+        distortion = approximate.distortion if isinstance(approximate, ScannIndex) else None
         if recall < target:
             _LOG.warning(
                 "The %s reaches recall@%d %.4f with all leaves searched, below export.recall_target %.2f; "
@@ -88,7 +91,7 @@ def make_index(
             index, settings = BruteForceIndex(vectors), IndexSettings("portable")
             recall = recall_of_exact(index, queries, vectors.value(), count)
     record = asdict(settings) | {"recall": {"at": count, "value": recall, "queries": int(queries.shape[0])}}
-    return index, record | ({"distortion": index.distortion} if isinstance(index, ScannIndex) else {})
+    return index, record if distortion is None else record | {"distortion": distortion}
 
 
 def _target(config: Config) -> float:

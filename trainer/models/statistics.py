@@ -5,6 +5,8 @@ trained on. They are stored in the run directory when they are first known, and 
 """
 
 import errno
+import hashlib
+import json
 import logging
 import zipfile
 from dataclasses import dataclass
@@ -81,8 +83,11 @@ def load_statistics(run: Run) -> RunStatistics | None:
 
 def _key(run: Run) -> str:
     """What the statistics depend on."""
-    names = names_digest(run.config.data.category_names) or ""
-    return f"{_SCHEMA} {run.weights_digest()} {run.read('data.json')['fingerprint']} {names}"
+    config = run.config
+    # Where the data is doesn't matter: their fingerprint counts.
+    settings = config.model_dump(mode="json", include={"seed", "data", "text", "model"}, exclude={"data": {"source"}})
+    facts = [_SCHEMA, run.weights_digest(), run.read("data.json")["fingerprint"], settings]
+    return hashlib.sha256(json.dumps([*facts, names_digest(config.data.category_names)]).encode()).hexdigest()
 
 
 def _relations_to_arrays(relations: RelationStatistics) -> _Arrays:
