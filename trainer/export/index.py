@@ -131,6 +131,7 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
 
     Attributes:
         settings: As tuned.
+        training: Its partitions and codebooks.
         distortion: How far items are from what the index says of them (`ScannTraining.distortion`).
     """
 
@@ -157,6 +158,7 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
         else:
             placement = training.place(values.numpy())
             self._serialized_searcher = _state(training, placement, values)
+        self.training = training
         self.distortion = training.distortion(values.numpy(), placement)
 
     def _learned(self) -> tuple[ScannTraining, Placement]:

@@ -37,7 +37,7 @@ class Placement:
     codes: npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ScannTraining:
     """Partitions and codebooks, as ScaNN stores them.
 

@@ -46,11 +46,12 @@ class RunStatistics:
 
 def save_statistics(run: Run, statistics: RunStatistics) -> None:
     """Stores them in the run directory, if it can be written."""
-    arrays: _Arrays = {"key": np.array(_key(run))}
-    if statistics.relations is not None:
-        arrays |= _relations_to_arrays(statistics.relations)
-    if statistics.search is not None:
-        arrays |= _search_to_arrays(statistics.search)
+    relations, search = statistics.relations, statistics.search
+    arrays: _Arrays = {"key": np.array(_key(run)), "parts": np.array([relations is not None, search is not None])}
+    if relations is not None:
+        arrays |= _relations_to_arrays(relations)
+    if search is not None:
+        arrays |= _search_to_arrays(search)
     try:
         with atomic_file(run.path / STATISTICS_FILE) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
@@ -70,9 +71,10 @@ def load_statistics(run: Run) -> RunStatistics | None:
                 _LOG.info("%s is of other weights or data; computing the statistics again.", path)
                 return None
             arrays = {name: file[name] for name in file.files}
+        has_relations, has_search = arrays["parts"].tolist()
         return RunStatistics(
-            relations=_relations_from_arrays(arrays) if "known_text" in arrays else None,
-            search=_search_from_arrays(arrays) if "projection" in arrays else None,
+            relations=_relations_from_arrays(arrays) if has_relations else None,
+            search=_search_from_arrays(arrays) if has_search else None,
         )
     except FileNotFoundError:
         return None

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pytest
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the graph's operations)
@@ -18,6 +19,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from serving import contract
 from tests.trainer.tiny import GENRES, tiny_config, tiny_dataset
 from trainer.data.catalogue import Catalogue
+from trainer.data.dataset import write_dataset
 from trainer.data.query_features import user_profiles
 from trainer.data.requests import Requests
 from trainer.data.split import training_part
@@ -26,6 +28,7 @@ from trainer.data.vocabulary import Vocabulary, index_of
 from trainer.errors import BabelrecError
 from trainer.export.export import export
 from trainer.export.index import BruteForceIndex, ScannIndex, choose_index, recall_of_exact
+from trainer.export.previous import previous_indexes
 from trainer.export.settings import ExportConfig
 from trainer.models.assembly import load_recommender
 from trainer.models.ranker import CatalogueRanker
@@ -393,6 +396,38 @@ def test_scann_finds_what_exact_search_finds(scann_run: Run, scann_version: Path
     assert card["index"]["recall"]["value"] >= 0.98
     text = (scann_version / "saved_model.pb").read_bytes()
     assert b"Scann>ScannSearchBatched" in text
+
+
+def test_a_later_version_has_the_partitions_of_the_one_before(
+    scann_run: Run, scann_version: Path, tmp_path: Path
+) -> None:
+    own = scann_run.dataset()
+    gone = [f"i{number}" for number in range(0, 600, 100)]
+    kept = ~pl.col("item_id").is_in(gone)
+    items, met = own.items().filter(kept), own.interactions().filter(kept)
+    later = write_dataset(
+        tmp_path / "later",
+        name="later",
+        description="",
+        licence="made by the tests",
+        homepage="",
+        interactions=met,
+        items=items,
+    )
+    version = export(scann_run, scann_version.parent, later)
+    assert (scann_version.name, version.name) == ("1", "2")
+    old, new = (previous_indexes(each, scann_run.weights_digest()) for each in (scann_version, version))
+    assert old.keys() == new.keys() == {"index", "text_index"}
+    for name, index in old.items():
+        assert index.training == new[name].training
+        assert index.settings == new[name].settings
+        assert index.distortion == new[name].distortion
+    answer = asker(version)("recommend", query=["space ship"], k=[50], include_seen=[True])
+    assert len(ids(answer)) == 50
+    assert not {*ids(answer)} & {*gone}
+    # Of another model there is nothing to keep.
+    assert previous_indexes(scann_version, "0" * 64) == {}
+    assert previous_indexes(tmp_path, scann_run.weights_digest()) == {}
 
 
 def test_index_recall_is_measured_against_numpy() -> None:

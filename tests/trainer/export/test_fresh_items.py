@@ -1,5 +1,6 @@
 """Items that join after the export: they are scored as by a new export of the larger catalogue."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,13 @@ import tensorflow as tf
 from serving import contract
 from tests.trainer.export.options_run import ITEMS, options_run
 from tests.trainer.export.test_export import check_defaults
+from tests.trainer.models.test_statistics import flat
+from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset, write_dataset
+from trainer.data.split import training_part
 from trainer.export.export import export
+from trainer.models.assembly import fit_statistics
+from trainer.models.statistics import load_statistics
 from trainer.runs import Run
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -84,8 +90,27 @@ def old(version: Path) -> Signatures:
 
 
 @pytest.fixture(scope="module")
-def new(run: Run, later: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Signatures:
-    return _signatures(export(run, tmp_path_factory.mktemp("models") / "new", later))
+def new(run: Run, later: Dataset, version: Path, tmp_path_factory: pytest.TempPathFactory) -> Signatures:
+    assert version.exists()
+    with pytest.MonkeyPatch.context() as patched:
+        # The first export has stored them.
+        patched.delattr("trainer.export.export.fit_statistics")
+        return _signatures(export(run, tmp_path_factory.mktemp("models") / "new", later))
+
+
+def test_an_export_stores_what_a_reindex_would_compute(run: Run, version: Path, tmp_path: Path) -> None:
+    assert version.exists()
+    stored = load_statistics(run)
+    shutil.copytree(run.path, tmp_path / "run")
+    dataset = run.dataset()
+    parts = training_part(dataset, run.config)
+    computed = fit_statistics(Run.open(tmp_path / "run"), Catalogue.from_dataset(dataset), parts)
+    for (name, one), (other, another) in zip(flat(stored), flat(computed), strict=True):
+        assert name == other
+        if isinstance(one, np.ndarray):
+            np.testing.assert_allclose(one, another, atol=1e-5, err_msg=name)
+        else:
+            assert one == another
 
 
 def _strings(rows: list[list[str]]) -> tf.Tensor:
