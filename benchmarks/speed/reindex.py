@@ -245,7 +245,7 @@ def _page(result: Result) -> list[Table | str]:
         ]
         for name, step in result["steps"].items()
     ]
-    columns = ("export", "processor s", "ratio", "s", "peak MB", "recall", "of texts", "leaves", "of texts")
+    columns = ("export", "processor s", "ratio", "s", "MB", "recall", "text recall", "leaves", "text leaves")
     title = f"{result['items']:,} products, {100 * result['changed_share']:g} % changed"
     return [Table(title, columns, rows), *note_of_other_work(result["environment"])]
 

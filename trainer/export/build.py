@@ -56,7 +56,7 @@ def make_index(
     if settings.kind == "brute_force" or settings.leaves is None:
         index = BruteForceIndex(vectors)
         recall = recall_of_exact(index, queries, vectors.value(), count)
-    elif before is not None and (found := _as_before(config, settings, vectors, queries, before)) is not None:
+    elif before is not None and (found := _as_before(config, settings, vectors, queries, before, name)) is not None:
         index, recall = found
         # Of the catalogue that the partitions were learned from: many small changes are one large one.
         settings, distortion = index.settings, before.distortion
@@ -100,10 +100,11 @@ def _target(config: Config) -> float:
 
 
 def _as_before(
-    config: Config, settings: IndexSettings, vectors: tf.Variable, queries: tf.Tensor, before: PreviousIndex
+    config: Config, settings: IndexSettings, vectors: tf.Variable, queries: tf.Tensor, before: PreviousIndex, name: str
 ) -> tuple[ScannIndex, float] | None:
     """An index with the partitions of the version before, and its recall; None if they don't serve this catalogue."""
     if not before.suits(settings) or (config.export.leaves and settings.leaves != before.settings.leaves):
+        _LOG.info("The %s learns new partitions: the version before has other settings, or another size.", name)
         return None
     searched = config.export.leaves_to_search or before.settings.leaves_to_search
     index = ScannIndex(
@@ -113,9 +114,14 @@ def _as_before(
         before.training,
     )
     if index.distortion > _MOST_DISTORTION * before.distortion:
+        worse = index.distortion / before.distortion
+        _LOG.info("The %s learns new partitions: the old ones describe the items %.2f times worse.", name, worse)
         return None
     recall = recall_of_exact(index, queries, vectors.value(), min(_RECALL_AT, int(vectors.shape[0])))
-    return None if recall < _target(config) else (index, recall)
+    if recall < _target(config):
+        _LOG.info("The %s learns new partitions: with the old ones its recall is %.4f.", name, recall)
+        return None
+    return index, recall
 
 
 def make_text_retrieval(
