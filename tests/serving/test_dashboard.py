@@ -164,7 +164,7 @@ def test_every_panel_of_the_service_has_data(tmp_path: Path) -> None:
     with open_store(f"sqlite:///{store}") as opened:
         keys = add_keys(opened)
     numbers = itertools.count()
-    with Live(store) as live, httpx.Client(base_url=f"http://127.0.0.1:{live.port}") as client:
+    with Live(f"sqlite:///{store}") as live, httpx.Client(base_url=f"http://127.0.0.1:{live.port}") as client:
         client.headers["Authorization"] = f"Bearer {keys['app']}"
 
         def traffic() -> None:

@@ -339,7 +339,7 @@ def test_the_images_health_check_asks_the_service(tmp_path: Path) -> None:
         line = [sys.executable, *program[1:-1], program[-1].replace(":8600/", f":{port}/")]
         return subprocess.run(line, capture_output=True, check=False).returncode
 
-    with Live(tmp_path / "store.db") as live:
+    with Live(f"sqlite:///{tmp_path / 'store.db'}") as live:
         assert status(live.port) == 0
     assert status(live.port) == 1
 

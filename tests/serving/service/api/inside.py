@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import httpx
 
@@ -18,6 +18,18 @@ from serving.service.store import Store, open_store
 from tests.serving.service.api.fakes import FakeRecommender
 
 
+class EmptyStore(NamedTuple):
+    """A store in which there are only keys.
+
+    Attributes:
+        url: Its address.
+        keys: Role -> key.
+    """
+
+    url: str
+    keys: dict[str, str]
+
+
 def add_keys(store: Store) -> dict[str, str]:
     """A key of each role, named like it."""
     return {role: add_key(store, role, role) for role in ROLES}
@@ -26,12 +38,12 @@ def add_keys(store: Store) -> dict[str, str]:
 class Inside:
     """A service, and clients of it."""
 
-    def __init__(self, path: Path, keys: Mapping[str, str], **options: object) -> None:
-        self.path = path
+    def __init__(self, url: str, keys: Mapping[str, str], **options: object) -> None:
+        self.url = url
         self.keys = dict(keys)
-        self.store = open_store(f"sqlite:///{path}")
+        self.store = open_store(url)
         self.recommender = FakeRecommender()
-        self.app = create_app(self.store, self.recommender, default_options(store=f"sqlite:///{path}", **options))
+        self.app = create_app(self.store, self.recommender, default_options(store=url, **options))
         self.context: Context = self.app.state.context
         self._loop = asyncio.new_event_loop()
         self._stack = contextlib.AsyncExitStack()
@@ -47,6 +59,11 @@ class Inside:
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
         self.store.close()
+
+    @property
+    def path(self) -> Path:
+        """SQLite's file."""
+        return Path(self.url.removeprefix("sqlite:///"))
 
     def call(
         self, method: str, url: str, body: object = None, *, key: str | None = "admin", **more: Any

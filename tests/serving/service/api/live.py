@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,9 +18,9 @@ _SECONDS = 60
 class Live:
     """A running service; its log is read as it comes."""
 
-    def __init__(self, store: Path, *arguments: str, module: str = "tests.serving.service.api.live_server") -> None:
+    def __init__(self, store: str, *arguments: str, module: str = "tests.serving.service.api.live_server") -> None:
         self._command = [sys.executable, "-m", module, "--port", "0", *arguments]
-        self._environment = dict(os.environ, BABELREC_STORE=f"sqlite:///{store}")
+        self._environment = dict(os.environ, BABELREC_STORE=store)
         self.lines: list[dict[str, Any]] = []
         self._ports: queue.Queue[int] = queue.Queue()
 

@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.serving.service.api.inside import Inside, problem
+from tests.serving.service.databases import BOTH
+
+pytestmark = BOTH
 
 _SAMPLES = [
     "",

@@ -5,14 +5,13 @@ import hashlib
 import hmac
 import json
 import time
-from typing import Any
 
 import jwt
 import pytest
 
 from serving.service.api.access.keys import add_key, hash_of
 from serving.service.store import open_store
-from tests.serving.service.api.inside import Inside, event, problem
+from tests.serving.service.api.inside import EmptyStore, Inside, event, problem
 
 _ASKING = ("/v1/recommendations", "/v1/search", "/v1/similar", "/v1/rank")
 _BODY = {"query": "x", "item_id": "1", "item_ids": ["1"]}
@@ -287,7 +286,7 @@ def test_tokens_end_with_the_key_that_made_them(service: Inside) -> None:
     body = {"user_id": "alice"}
     token = service.call("POST", "/v1/tokens", body, key="mobile").json()["token"]
     assert service.call("POST", "/v1/recommendations", {}, key=token).status_code == 200
-    with open_store(f"sqlite:///{service.path}") as other:
+    with open_store(service.url) as other:
         other.revoke_key("mobile")
     time.sleep(2.1)  # as long as a replica may take
     _refused(service, token)
@@ -298,17 +297,17 @@ def test_the_secret_is_kept(service: Inside) -> None:
     path = service.path.with_name("store.db.token_secret")
     assert path.stat().st_mode & 0o777 == 0o600
     token = service.token("alice")
-    with Inside(service.path, service.keys) as second:
+    with Inside(service.url, service.keys) as second:
         assert second.call("POST", "/v1/recommendations", {}, key=token).status_code == 200
 
 
-def test_another_secret(store_file: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_secret(empty_store: EmptyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BABELREC_TOKEN_SECRET", "1" * 64)
-    with Inside(*store_file) as first:
+    with Inside(*empty_store) as first:
         token = first.token("alice")
         assert not first.path.with_name("store.db.token_secret").exists()
     monkeypatch.setenv("BABELREC_TOKEN_SECRET", "2" * 64)
-    with Inside(*store_file) as second:
+    with Inside(*empty_store) as second:
         _refused(second, token)
 
 
@@ -354,8 +353,8 @@ def test_bodies_without_a_header_are_small(service: Inside) -> None:
     assert "65,536" in problem(service.call("POST", "/v1/events", body, key=None), 413)
 
 
-def test_guesses_are_counted(store_file: Any) -> None:
-    with Inside(*store_file, address_limit="5/minute") as service:
+def test_guesses_are_counted(empty_store: EmptyStore) -> None:
+    with Inside(*empty_store, address_limit="5/minute") as service:
         for _ in range(5):
             problem(service.call("GET", "/v1/audit", key="brk_wrong"), 401)
         response = service.call("GET", "/v1/audit", key="brk_wrong")
@@ -365,8 +364,8 @@ def test_guesses_are_counted(store_file: Any) -> None:
         assert service.call("GET", "/v1/audit").status_code == 200
 
 
-def test_rates_of_keys_and_addresses(store_file: Any) -> None:
-    with Inside(*store_file, key_limit="12/minute", address_limit="3/minute") as service:
+def test_rates_of_keys_and_addresses(empty_store: EmptyStore) -> None:
+    with Inside(*empty_store, key_limit="12/minute", address_limit="3/minute") as service:
         token = service.token("alice")
         codes = [service.call("POST", "/v1/recommendations", {}, key=token).status_code for _ in range(4)]
         assert codes == [200, 200, 200, 429]

@@ -11,7 +11,7 @@ import pytest
 
 from serving.service.api.logs import JsonFormatter
 from serving.service.store import UnavailableError
-from tests.serving.service.api.inside import Inside, event, problem
+from tests.serving.service.api.inside import EmptyStore, Inside, event, problem
 
 
 def test_problems_of_routing(service: Inside) -> None:
@@ -24,8 +24,8 @@ def test_problems_of_routing(service: Inside) -> None:
     problem(service.call("BREW", "/v1/recommendations", {}), 405)
 
 
-def test_bodies_are_bounded(store_file: Any) -> None:
-    with Inside(*store_file, max_body_bytes=1_000) as service:
+def test_bodies_are_bounded(empty_store: EmptyStore) -> None:
+    with Inside(*empty_store, max_body_bytes=1_000) as service:
         assert "1,000" in problem(service.call("POST", "/v1/recommendations", {"query": "x" * 1_000}), 413)
 
         async def parts() -> AsyncIterator[bytes]:
@@ -39,8 +39,8 @@ def test_bodies_are_bounded(store_file: Any) -> None:
         assert service.call("POST", "/v1/recommendations", {"query": "x" * 900}).status_code == 200
 
 
-def test_requests_take_bounded_time(store_file: Any) -> None:
-    with Inside(*store_file, request_timeout_seconds=0.2) as service:
+def test_requests_take_bounded_time(empty_store: EmptyStore) -> None:
+    with Inside(*empty_store, request_timeout_seconds=0.2) as service:
         service.recommender.seconds = 5
         started = time.monotonic()
         problem(service.call("POST", "/v1/recommendations", {}), 504)
@@ -116,8 +116,8 @@ def test_headers(service: Inside) -> None:
     assert "strict-transport-security" not in answer
 
 
-def test_origins(store_file: Any) -> None:
-    with Inside(*store_file, cors_origins=("https://shop.example",)) as service:
+def test_origins(empty_store: EmptyStore) -> None:
+    with Inside(*empty_store, cors_origins=("https://shop.example",)) as service:
         ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
         for origin, allowed in (("https://shop.example", True), ("https://shop.example.evil", False), ("null", False)):
             headers = {"Origin": origin}
@@ -166,8 +166,8 @@ def test_requests_go_on_while_keys_cannot_be_read(service: Inside, monkeypatch: 
     problem(service.call("POST", "/v1/recommendations", {}, key="brk_unknown"), 401)
 
 
-def test_metrics_may_need_a_key(store_file: Any) -> None:
-    with Inside(*store_file, metrics_key=True) as service:
+def test_metrics_may_need_a_key(empty_store: EmptyStore) -> None:
+    with Inside(*empty_store, metrics_key=True) as service:
         problem(service.call("GET", "/metrics", key=None), 401)
         problem(service.call("GET", "/metrics", key="app"), 403)
         assert service.call("GET", "/metrics", key="read-only").status_code == 200

@@ -4,6 +4,9 @@ import pytest
 
 from serving.service.types import Item
 from tests.serving.service.api.inside import Inside, problem
+from tests.serving.service.databases import BOTH
+
+pytestmark = BOTH
 
 _ITEM = {
     "language": "th",

@@ -2,6 +2,9 @@
 
 from serving.service.types import LOGIN, User
 from tests.serving.service.api.inside import Inside
+from tests.serving.service.databases import BOTH
+
+pytestmark = BOTH
 
 _ITEM = {"language": "ko", "title": "주전자"}
 

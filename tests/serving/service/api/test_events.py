@@ -8,11 +8,14 @@ import pytest
 
 from serving.service.store import UnavailableError, open_store
 from serving.service.types import Event
-from tests.serving.service.api.inside import Inside, event, problem
+from tests.serving.service.api.inside import EmptyStore, Inside, event, problem
+from tests.serving.service.databases import BOTH
+
+pytestmark = BOTH
 
 
 def _stored(service: Inside) -> list[Event]:
-    with open_store(f"sqlite:///{service.path}") as other:
+    with open_store(service.url) as other:
         return other.events_after("", 10_000)[0]
 
 
@@ -101,8 +104,8 @@ def test_requests_share_a_transaction(service: Inside, monkeypatch: pytest.Monke
     assert len(_stored(service)) == 61 == len(service.recommender.events)
 
 
-def test_a_full_queue_is_refused(store_file: tuple, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[type-arg]
-    with Inside(*store_file, max_queued_events=10) as service:
+def test_a_full_queue_is_refused(empty_store: EmptyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Inside(*empty_store, max_queued_events=10) as service:
         release = threading.Event()
         append = service.store.append_events
 

@@ -19,24 +19,24 @@ from serving.service import main as command
 from serving.service.api import serving
 from serving.service.store import open_store
 from tests.serving.service.api.fakes import FakeRecommender
-from tests.serving.service.api.inside import event
+from tests.serving.service.api.inside import EmptyStore, event
 from tests.serving.service.api.live import Live
-
-StoreFile = tuple[Path, dict[str, str]]
-
-
-def _headers(store_file: StoreFile) -> dict[str, str]:
-    return {"Authorization": f"Bearer {store_file[1]['admin']}"}
+from tests.serving.service.databases import BOTH
 
 
-def test_many_clients_then_a_stop_loses_nothing(store_file: StoreFile) -> None:
+def _headers(store: EmptyStore) -> dict[str, str]:
+    return {"Authorization": f"Bearer {store.keys['admin']}"}
+
+
+@BOTH
+def test_many_clients_then_a_stop_loses_nothing(empty_store: EmptyStore) -> None:
     """Events are sent while SIGTERM comes: exactly those that were acknowledged, or more, are in the store."""
     acknowledged: list[str] = []
     stopped = threading.Event()
-    with Live(store_file[0]) as live:
+    with Live(empty_store.url) as live:
 
         def send(client_number: int) -> None:
-            with httpx.Client(base_url=f"http://127.0.0.1:{live.port}", headers=_headers(store_file)) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{live.port}", headers=_headers(empty_store)) as client:
                 for number in range(10_000):
                     lines = [event(f"{client_number}-{number}-{line}") for line in range(20)]
                     try:
@@ -64,7 +64,7 @@ def test_many_clients_then_a_stop_loses_nothing(store_file: StoreFile) -> None:
     values = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
     accepted = float(values['babelrec_service_events_total{status="accepted"}'])
     assert accepted / 20 > float(values["babelrec_service_event_commits_total"])  # several requests share a commit
-    with open_store(f"sqlite:///{store_file[0]}") as store:
+    with open_store(empty_store.url) as store:
         stored = set()
         mark = ""
         while events := (page := store.events_after(mark, 10_000))[0]:
@@ -74,31 +74,31 @@ def test_many_clients_then_a_stop_loses_nothing(store_file: StoreFile) -> None:
     assert set(acknowledged) <= stored
 
 
-def test_a_stop_waits_for_answers(store_file: StoreFile) -> None:
-    with Live(store_file[0], "--shutdown_delay_seconds", "0.5") as live:
+def test_a_stop_waits_for_answers(empty_store: EmptyStore) -> None:
+    with Live(empty_store.url, "--shutdown_delay_seconds", "0.5") as live:
         base = f"http://127.0.0.1:{live.port}"
         with concurrent.futures.ThreadPoolExecutor() as pool:
             body = {"placement": "slow"}
-            slow = pool.submit(httpx.post, f"{base}/v1/recommendations", json=body, headers=_headers(store_file))
+            slow = pool.submit(httpx.post, f"{base}/v1/recommendations", json=body, headers=_headers(empty_store))
             time.sleep(0.3)
             live.terminate()
             time.sleep(0.1)
             # Load balancers learn it first; requests that they still send are answered.
             assert httpx.get(f"{base}/readyz").json()["draining"]
-            assert httpx.post(f"{base}/v1/recommendations", json={}, headers=_headers(store_file)).status_code == 200
+            assert httpx.post(f"{base}/v1/recommendations", json={}, headers=_headers(empty_store)).status_code == 200
             assert slow.result().status_code == 200
         assert live.wait() == 0
     assert any(line.get("route") == "/v1/recommendations" for line in live.lines)
 
 
-def test_tls(store_file: StoreFile, tmp_path: Path) -> None:
+def test_tls(empty_store: EmptyStore, tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
     options = ["--tls_certificate", str(tmp_path / "server.pem"), "--tls_key", str(tmp_path / "server.pem")]
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    with Live(store_file[0], *options) as live:
+    with Live(empty_store.url, *options) as live:
         response = httpx.get(f"https://127.0.0.1:{live.port}/healthz", verify=trusting)
         assert response.status_code == 200
         assert "max-age" in response.headers["strict-transport-security"]
@@ -116,9 +116,9 @@ def test_tls(store_file: StoreFile, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_forwarded_addresses(store_file: StoreFile, trusted: bool) -> None:
+def test_forwarded_addresses(empty_store: EmptyStore, trusted: bool) -> None:
     options = ["--address_limit", "3/minute", *(["--trusted_proxies", "127.0.0.1"] if trusted else [])]
-    with Live(store_file[0], *options) as live:
+    with Live(empty_store.url, *options) as live:
         url = f"http://127.0.0.1:{live.port}/v1/audit"
         codes = [
             httpx.get(url, headers={"Authorization": "Bearer x", "X-Forwarded-For": f"203.0.113.{n}"}).status_code
@@ -127,9 +127,9 @@ def test_forwarded_addresses(store_file: StoreFile, trusted: bool) -> None:
     assert codes == ([401] * 6 if trusted else [401] * 3 + [429] * 3)
 
 
-def test_odd_requests(store_file: StoreFile) -> None:
+def test_odd_requests(empty_store: EmptyStore) -> None:
     """What is no HTTP, or half of it, does not disturb others."""
-    with Live(store_file[0], "--request_timeout_seconds", "0.5") as live:
+    with Live(empty_store.url, "--request_timeout_seconds", "0.5") as live:
         answers = []
         for text in (
             b"\x16\x03\x01\x00\xa5\x01",
@@ -154,8 +154,8 @@ def test_odd_requests(store_file: StoreFile) -> None:
 
 
 @pytest.mark.parametrize("dribble", [b"G", b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n"])
-def test_headers_that_never_end(store_file: StoreFile, dribble: bytes) -> None:
-    with Live(store_file[0], "--request_timeout_seconds", "0.5") as live:
+def test_headers_that_never_end(empty_store: EmptyStore, dribble: bytes) -> None:
+    with Live(empty_store.url, "--request_timeout_seconds", "0.5") as live:
         address = ("127.0.0.1", live.port)
         with (
             socket.create_connection(address, timeout=10) as slow,
@@ -215,7 +215,7 @@ def test_keys_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     ],
 )
 def test_mistakes_in_options(
-    store_file: StoreFile,
+    empty_store: EmptyStore,
     arguments: list[str],
     mistake: str,
     capsys: pytest.CaptureFixture[str],
@@ -223,7 +223,7 @@ def test_mistakes_in_options(
 ) -> None:
     # Else later tests of this process would log to where this one's messages are captured.
     monkeypatch.setattr(serving, "set_up_logging", lambda: None)
-    given = ["--store", f"sqlite:///{store_file[0]}", *arguments]
+    given = ["--store", empty_store.url, *arguments]
     assert command.main(given, lambda store, options: FakeRecommender()) == 1
     message = capsys.readouterr().err
     assert mistake in message
@@ -237,10 +237,10 @@ def test_origins_are_explicit(origins: str, capsys: pytest.CaptureFixture[str]) 
     assert "origin" in capsys.readouterr().err
 
 
-def test_rules_of_a_file(store_file: StoreFile, tmp_path: Path) -> None:
+def test_rules_of_a_file(empty_store: EmptyStore, tmp_path: Path) -> None:
     rules = tmp_path / "rules.yaml"
     rules.write_text("rules: []\n")
-    with Live(store_file[0], "--rules", str(rules)) as live:
+    with Live(empty_store.url, "--rules", str(rules)) as live:
         url = f"http://127.0.0.1:{live.port}/v1/rules"
-        assert httpx.get(url, headers=_headers(store_file)).text == "rules: []\n"
-        assert httpx.put(url, content="rules: []", headers=_headers(store_file)).status_code == 409
+        assert httpx.get(url, headers=_headers(empty_store)).text == "rules: []\n"
+        assert httpx.put(url, content="rules: []", headers=_headers(empty_store)).status_code == 409

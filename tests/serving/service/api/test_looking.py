@@ -3,6 +3,9 @@
 from urllib.parse import quote
 
 from tests.serving.service.api.inside import Inside, event, problem
+from tests.serving.service.databases import BOTH
+
+pytestmark = BOTH
 
 
 def test_the_state(service: Inside) -> None:

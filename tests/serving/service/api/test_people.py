@@ -3,6 +3,9 @@
 import json
 
 from tests.serving.service.api.inside import Inside, event, problem
+from tests.serving.service.databases import BOTH
+
+pytestmark = BOTH
 
 
 def test_a_profile(service: Inside) -> None:

@@ -2,13 +2,12 @@
 
 import concurrent.futures
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from serving.service.api.access.secret import token_secret
 from serving.service.errors import InvalidRequestError
-from tests.serving.service.api.inside import Inside, problem
+from tests.serving.service.api.inside import EmptyStore, Inside, problem
 
 
 def test_it_is_made_once(tmp_path: Path) -> None:
@@ -29,9 +28,9 @@ def test_the_environment_is_first(tmp_path: Path) -> None:
         token_secret(url, {"BABELREC_TOKEN_SECRET": "x" * 31})
 
 
-def test_replicas_need_the_variable(store_file: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replicas_need_the_variable(empty_store: EmptyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert token_secret("postgresql://user:password@host/database", {}) is None
-    with Inside(*store_file) as service:
+    with Inside(*empty_store) as service:
         monkeypatch.setattr(service.context.tokens, "_secret", None)
         assert "BABELREC_TOKEN_SECRET" in problem(service.call("POST", "/v1/tokens", {}, key="app"), 503)
         problem(service.call("POST", "/v1/recommendations", {}, key="eyJhbGciOiJub25lIn0.e30."), 401)

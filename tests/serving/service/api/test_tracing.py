@@ -1,20 +1,21 @@
 """Traces by OpenTelemetry."""
 
 import sys
-from typing import Any
 
 import pytest
 
 from serving.service.api.tracing import tracer_of
 from serving.service.errors import InvalidRequestError
-from tests.serving.service.api.inside import Inside
+from tests.serving.service.api.inside import EmptyStore, Inside
 
 
-def test_requests_are_spans_in_the_trace_of_the_caller(store_file: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_are_spans_in_the_trace_of_the_caller(
+    empty_store: EmptyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
     memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter").InMemorySpanExporter()
     monkeypatch.setattr(module, "OTLPSpanExporter", lambda: memory)
-    with Inside(*store_file, tracing=True) as service:
+    with Inside(*empty_store, tracing=True) as service:
         parent = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
         service.call("GET", "/v1/users/대한", headers=parent)
         service.call("GET", "/healthz", key=None)

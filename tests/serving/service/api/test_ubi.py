@@ -6,6 +6,9 @@ import pytest
 
 from serving.service.types import Event
 from tests.serving.service.api.inside import Inside, problem
+from tests.serving.service.databases import BOTH
+
+pytestmark = BOTH
 
 # The fields of the published schema.
 _EVENT = {

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from serving.service.api.access.keys import add_key
 from serving.service.store import Store, open_store
 from serving.service.types import Event, Item, User
-from tests.serving.service.api.conftest import empty, shared  # noqa: F401
+from tests.serving.service.api.conftest import database, shared, sqlite_stores, stores  # noqa: F401
 from tests.serving.service.api.live import Live
 
 NOON = 1_796_040_000
@@ -104,7 +104,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dic
                 Event(event_id="3", event="click", timestamp=NOON - 60, user_id="민수/1", item_id="i00"),
             ]
         )
-        with Live(path, "--key_limit", "1000000/minute", module="tests.serving.service.console.fake_server") as live:
+        options = ("--key_limit", "1000000/minute")
+        with Live(f"sqlite:///{path}", *options, module="tests.serving.service.console.fake_server") as live:
             yield f"http://127.0.0.1:{live.port}/console", keys, store
 
 

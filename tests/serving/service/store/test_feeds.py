@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serving.service.store import InvalidError, Store, open_store
 from serving.service.types import Item, User
-from tests.serving.service.store.conftest import execute
+from tests.serving.service.databases import execute
 from tests.serving.service.store.samples import IDS, event, item
 
 Pause = Callable[[str], tuple[threading.Event, threading.Event]]

@@ -26,7 +26,7 @@ from serving.service.store import (
     upgrade,
 )
 from serving.service.store.database import Database
-from tests.serving.service.store.conftest import execute
+from tests.serving.service.databases import execute
 from tests.serving.service.store.samples import event, item
 
 # Put together here, since a traceback shows the lines of this file.
