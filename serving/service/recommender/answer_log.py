@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from serving.service.recommender.trouble import Trouble
@@ -18,8 +17,11 @@ _PAUSE: Final = 0.5
 class AnswerStore(Protocol):
     """Where answers are kept."""
 
-    def log_recommendations(self, shown: list[ShownRecommendation]) -> None:
-        """Stores answers in one transaction; those that are there already change nothing."""
+    def log_recommendations(self, shown: list[ShownRecommendation], erasures: str) -> None:
+        """Stores answers in one transaction; those that are there already change nothing.
+
+        Answers to people who were erased after the mark ``erasures`` are not stored.
+        """
         ...
 
 
@@ -39,23 +41,24 @@ class AnswerLog:
         self._store = store
         self._seconds = seconds
         self._most = most
-        self._waiting: list[ShownRecommendation] = []
+        self._waiting: list[tuple[ShownRecommendation, str]] = []
         self._there = asyncio.Event()
         self._late = Trouble(_LOG, "Answers are written down again.")
         self._losing = Trouble(_LOG, "No more answers are lost.")
         self.lost = 0
 
-    def add(self, shown: ShownRecommendation) -> None:
-        """An answer is about to be sent."""
+    def add(self, shown: ShownRecommendation, erasures: str = "") -> None:
+        """An answer is about to be sent.
+
+        Args:
+            shown: The answer.
+            erasures: The store's mark up to which erasures of people were known when the request came.
+        """
         if len(self._waiting) >= self._most:
             self._lose("The store takes no answers and %d wait: further ones are lost.", len(self._waiting))
             return
-        self._waiting.append(shown)
+        self._waiting.append((shown, erasures))
         self._there.set()
-
-    def forget_users(self, is_gone: Callable[[str], bool]) -> None:
-        """Drops the waiting answers to users for whom ``is_gone`` holds."""
-        self._waiting = [shown for shown in self._waiting if not (shown.user_id and is_gone(shown.user_id))]
 
     async def write_forever(self) -> None:
         """Writes what comes until cancelled."""
@@ -76,24 +79,28 @@ class AnswerLog:
             StoreError: the store can't; everything still waits.
         """
         while self._waiting:
-            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            erasures = self._waiting[0][1]
+            # People are erased seldom: nearly always these are all.
+            others = (place for place, each in enumerate(self._waiting[:_BATCH]) if each[1] != erasures)
+            size = next(others, _BATCH)
+            batch, self._waiting = self._waiting[:size], self._waiting[size:]
             try:
-                await self._write(batch)
+                await self._write([shown for shown, _ in batch], erasures)
             except BaseException:
                 self._waiting = batch + self._waiting
                 raise
         self._losing.gone()
         self._there.clear()
 
-    async def _write(self, batch: list[ShownRecommendation]) -> None:
+    async def _write(self, batch: list[ShownRecommendation], erasures: str) -> None:
         try:
-            await asyncio.to_thread(self._store.log_recommendations, batch)
+            await asyncio.to_thread(self._store.log_recommendations, batch, erasures)
         except InvalidError as error:
             # Too large for one call, or there is one that the store will never take.
             if len(batch) > 1:
                 middle = len(batch) // 2
-                await self._write(batch[:middle])
-                await self._write(batch[middle:])
+                await self._write(batch[:middle], erasures)
+                await self._write(batch[middle:], erasures)
             else:
                 self._lose("An answer can't be written down: %s", error)
 

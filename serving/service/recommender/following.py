@@ -25,24 +25,16 @@ class Follower:
     Args:
         store: Its feeds are read.
         histories, profiles, catalogue, tiers: What is brought up to date.
-        on_deletion: Called when people have been deleted, with a test of user ids.
     """
 
     def __init__(
-        self,
-        store: Store,
-        histories: Histories,
-        profiles: Profiles,
-        catalogue: Catalogue,
-        tiers: Tiers,
-        on_deletion: Callable[[Callable[[str], bool]], None],
+        self, store: Store, histories: Histories, profiles: Profiles, catalogue: Catalogue, tiers: Tiers
     ) -> None:
         self._store = store
         self._histories = histories
         self._profiles = profiles
         self._catalogue = catalogue
         self._tiers = tiers
-        self._on_deletion = on_deletion
         self._gone: set[str] = set()
         self._trouble = Trouble(_LOG, "The store can be read again.")
         self._event_mark = self._item_mark = self._profile_mark = self._deletion_mark = ""
@@ -53,6 +45,11 @@ class Follower:
         """Reads all items and all deletions; events and profiles are followed from now on."""
         self._event_mark = self._profile_mark = await asyncio.to_thread(self._store.latest_mark)
         await self.look()
+
+    @property
+    def erasures(self) -> str:
+        """The store's mark up to which erasures of people are known."""
+        return self._deletion_mark
 
     def is_gone(self, user_id: str) -> bool:
         """Whether a person has been deleted."""
@@ -119,7 +116,6 @@ class Follower:
     def _drop(self, is_gone: Callable[[str], bool]) -> None:
         self._histories.forget_users(is_gone)
         self._profiles.forget_users(is_gone)
-        self._on_deletion(is_gone)
 
 
 async def _to_the_end(

@@ -60,9 +60,7 @@ class LiveRecommender:
         self._tiers = Tiers(model, store, self._catalogue)
         self._log = AnswerLog(store)
         histories = Histories(store, settings.history)
-        self._follower = Follower(
-            store, histories, self._profiles, self._catalogue, self._tiers, self._log.forget_users
-        )
+        self._follower = Follower(store, histories, self._profiles, self._catalogue, self._tiers)
         self._requests = Requests(histories, self._profiles, self._catalogue, self._follower.is_gone, settings)
         self._candidates = Candidates(model, self._tiers, self._catalogue, Popular(store), settings)
         self._lists = Lists(self._catalogue, Explorer(settings.explore, settings.explore_least))
@@ -152,14 +150,16 @@ class LiveRecommender:
 
     async def recommend(self, request: RecommendationRequest) -> RecommendationResponse:
         """The best items for a request, with text or without."""
-        return await self._answer(await self._requests.read(request))
+        # What is not known now the store finds when the answer is written down.
+        erasures = self._follower.erasures
+        return await self._answer(await self._requests.read(request), erasures)
 
     async def similar(self, item_id: str, request: RecommendationRequest) -> RecommendationResponse:
         """Items that go with an item, whoever asks."""
         nobody = replace(
             request, user_id="", session_id="", query="", seen=[item_id], exclude=[*request.exclude, item_id]
         )
-        return await self._answer(await self._requests.read(nobody))
+        return await self._answer(await self._requests.read(nobody), self._follower.erasures)
 
     async def rank(self, request: RecommendationRequest, item_ids: Sequence[str]) -> Sequence[ScoredItem]:
         """Scores of given items, in their order."""
@@ -178,7 +178,7 @@ class LiveRecommender:
             for item_id in item_ids
         ]
 
-    async def _answer(self, asked: Asked) -> RecommendationResponse:
+    async def _answer(self, asked: Asked, erasures: str) -> RecommendationResponse:
         pool = self._lists.pool(asked)
         found = await self._candidates.find(asked, pool)
         response = self._lists.answer(asked, found, self._tiers.of(found.version))
@@ -189,7 +189,7 @@ class LiveRecommender:
             if more.is_popular and not found.is_popular:
                 break
             found, response = more, self._lists.answer(asked, more, self._tiers.of(more.version))
-        self._log.add(_shown(asked, response))
+        self._log.add(_shown(asked, response), erasures)
         return response
 
     async def _look_at_rules(self) -> None:

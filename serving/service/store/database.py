@@ -91,6 +91,19 @@ class Database:
                 finally:
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCKS + number)))
 
+    def share(self, connection: sa.Connection, number: int) -> None:
+        """Lets a transaction hold a lock of the whole database with others that share it, until it ends.
+
+        SQLite has one writer at a time without it.
+        """
+        if not self.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_LOCKS + number)))
+
+    def seize(self, connection: sa.Connection, number: int) -> None:
+        """Lets a transaction hold a lock alone that others `share`, until it ends."""
+        if not self.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCKS + number)))
+
     def erase_log(self) -> None:
         """Empties SQLite's write-ahead log, in which what was deleted is still readable, unless others are reading it.
 

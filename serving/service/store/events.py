@@ -25,7 +25,7 @@ class Events(Part):
         """Stores events in one transaction; they are durable when it returns.
 
         An event that comes again after it was moved to a file (`segment_events`) is new to the table, but not to the
-        file. An event of a deleted user that arrives after the deletion is kept like anybody's.
+        file. An event of a deleted user that is stored after the deletion is kept like anybody's.
 
         Returns:
             For each event whether it is new: False if its ``event_id`` was there already, or earlier in this call.
@@ -33,20 +33,9 @@ class Events(Part):
         contexts = limits.each("events", events, limits.check_event)
         if not events:
             return []
-        first: dict[str, int] = {}
-        for place, event in enumerate(events):
-            first.setdefault(event.event_id, place)
         with self._database.writing() as connection:
-            stamp = marks.stamp(self._database, connection)
-            rows = [_row(events[place], contexts[place], stamp, place) for place in first.values()]
-            # Two transactions with the same events in another order would wait for each other.
-            rows.sort(key=lambda row: row["event_id"])
-            found = insert_many(connection, schema.events, rows, keep, _events.event_id)
-            stored = {first[row.event_id] for row in found}
-            new = [place in stored for place in range(len(events))]
-            kept = [event for event, is_new in zip(events, new, strict=True) if is_new]
-            count_events(connection, kept, self._settings.counted_events)
-        return new
+            self._database.share(connection, people.ERASURE_LOCK)
+            return self._append(connection, events, contexts)
 
     def events_after(self, mark: str, limit: int = 1000) -> tuple[list[Event], str]:
         """Events in the order in which they became visible, and the mark to continue from.
@@ -87,15 +76,23 @@ class Events(Part):
             rows = connection.execute(query).all()
         return [Interaction(item_id=row[0], event=row[1], timestamp=row[2]) for row in reversed(rows)]
 
-    def link_session(self, session_id: str, user_id: str) -> None:
+    def link_session(self, session_id: str, user_id: str, event: Event | None = None) -> None:
         """At log-in: what the session does anonymously, before and after, counts as the user's.
+
+        Args:
+            session_id: The session.
+            user_id: Who has logged in.
+            event: By which replicas learn of it; stored in the same transaction, so that an erasure of the person takes
+                both or neither.
 
         Raises:
             ConflictError: the session is linked to another user.
         """
         limits.check_id("session_id", session_id)
         limits.check_user_id(user_id)
+        context = "" if event is None else limits.check_event(event)
         with self._database.writing() as connection:
+            self._database.share(connection, people.ERASURE_LOCK)
             connection.execute(
                 insert(connection, schema.sessions).on_conflict_do_nothing(),
                 {"session_id": session_id, "user_id": user_id},
@@ -105,6 +102,25 @@ class Events(Part):
                 raise ConflictError(
                     "The session is linked to another user. Remedy: begin a new session when another person logs in."
                 )
+            _step("linked")
+            if event is not None:
+                self._append(connection, [event], [context])
+
+    def _append(self, connection: sa.Connection, events: Sequence[Event], contexts: Sequence[str]) -> list[bool]:
+        """Of checked events and their contexts as JSON; at least one."""
+        first: dict[str, int] = {}
+        for place, event in enumerate(events):
+            first.setdefault(event.event_id, place)
+        stamp = marks.stamp(self._database, connection)
+        rows = [_row(events[place], contexts[place], stamp, place) for place in first.values()]
+        # Two transactions with the same events in another order would wait for each other.
+        rows.sort(key=lambda row: row["event_id"])
+        found = insert_many(connection, schema.events, rows, keep, _events.event_id)
+        stored = {first[row.event_id] for row in found}
+        new = [place in stored for place in range(len(events))]
+        kept = [event for event, is_new in zip(events, new, strict=True) if is_new]
+        count_events(connection, kept, self._settings.counted_events)
+        return new
 
 
 def event_of(row: sa.Row[Any]) -> Event:
@@ -122,3 +138,7 @@ def _row(event: Event, context: str, stamp: marks.Stamp, place: int) -> dict[str
 def _newest_first(columns: Columns[str, Any]) -> tuple[sa.ColumnElement[Any], ...]:
     # Of events of one second, the one that was written later is the newer one.
     return columns.timestamp.desc(), columns.xid.desc(), columns.number.desc()
+
+
+def _step(name: str) -> None:
+    """Does nothing: tests wait here."""

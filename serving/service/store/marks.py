@@ -8,7 +8,7 @@ still open: nothing can appear below that any more. Rows are ordered by (transac
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -19,6 +19,8 @@ from serving.service.store.errors import InvalidError
 # A call takes one number of the sequence, and counts its rows within it.
 _ROWS = 1 << 16
 _FEEDS = (schema.events, schema.items, schema.users, schema.deleted_users)
+ROWS: Final = _ROWS - 1
+"""Most changes of one transaction."""
 _PATTERN = re.compile(r"([0-9a-f]{12})-(\d{1,19})-(\d{1,19})", re.ASCII)
 
 
@@ -36,7 +38,7 @@ class Stamp:
 
     def number(self, place: int) -> int:
         """Of a change, by its place in the transaction from 0."""
-        assert 0 <= place < _ROWS - 1
+        assert 0 <= place < ROWS
         return self.first + 1 + place
 
 
@@ -74,21 +76,27 @@ def latest(database: Database) -> str:
         return _text(_store_id(connection), mark)
 
 
-def rows_after(database: Database, table: sa.Table, text: str, limit: int) -> tuple[list[sa.Row[Any]], str]:
+def rows_after(
+    database: Database, table: sa.Table, text: str, limit: int, *conditions: sa.ColumnElement[bool]
+) -> tuple[list[sa.Row[Any]], str]:
     """Rows of a table after a mark, and the mark of the last one."""
     with database.reading() as connection:
         store_id = _store_id(connection)
         mark = _parse(store_id, text)
-        query = sa.select(table).limit(limit)
+        query = sa.select(table).where(*conditions).limit(limit)
         if database.is_sqlite and table is schema.events:
             query = query.where(table.c.number > mark.number).order_by(table.c.number)
         else:
-            place = sa.tuple_(table.c.xid, table.c.number)
-            query = query.where(place > sa.tuple_(mark.xid, mark.number)).order_by(table.c.xid, table.c.number)
+            query = query.where(_is_after(table, mark)).order_by(table.c.xid, table.c.number)
         if not database.is_sqlite:
             query = query.where(table.c.xid < _oldest_open())
         rows = list(connection.execute(query))
         return rows, _text(store_id, Mark(rows[-1].xid, rows[-1].number) if rows else mark)
+
+
+def is_after(connection: sa.Connection, table: sa.Table, text: str) -> sa.ColumnElement[bool]:
+    """A condition for the rows of a table that a reader who has come to a mark has not seen."""
+    return _is_after(table, _parse(_store_id(connection), text))
 
 
 def renumber_restored(database: Database, connection: sa.Connection) -> bool:
@@ -118,6 +126,10 @@ def is_from_another_server(connection: sa.Connection) -> bool:
     # A transaction that began after this snapshot can't have shown it a row.
     found = [sa.exists().where(table.c.xid >= end) for table in _FEEDS]
     return bool(connection.execute(sa.select(sa.or_(*found))).scalar_one())
+
+
+def _is_after(table: sa.Table, mark: Mark) -> sa.ColumnElement[bool]:
+    return sa.tuple_(table.c.xid, table.c.number) > sa.tuple_(mark.xid, mark.number)
 
 
 def _oldest_open() -> sa.ColumnElement[int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import sqlalchemy as sa
 
-from serving.service.store import limits, schema
+from serving.service.store import limits, people, schema
 from serving.service.store.part import Part
 from serving.service.store.statements import insert_many, keep
 from serving.service.types import ShownRecommendation
@@ -16,8 +16,16 @@ _shown = schema.recommendations.c
 class Recommendations(Part):
     """Recommendations that were shown."""
 
-    def log_recommendations(self, shown: Sequence[ShownRecommendation]) -> None:
-        """Stores answers in one transaction; one whose id is there already changes nothing."""
+    def log_recommendations(self, shown: Sequence[ShownRecommendation], erasures: str = "") -> None:
+        """Stores answers in one transaction; one whose id is there already changes nothing.
+
+        Answers to people who have been erased since are not stored, nor those to sessions that were theirs.
+
+        Args:
+            shown: The answers.
+            erasures: Mark of `users_deleted_after` up to which all erasures were known when the answers were begun.
+                With an empty one nobody who was ever erased has answers stored.
+        """
         bodies = limits.each("recommendations", shown, limits.check_shown)
         rows = {
             each.recommendation_id: {
@@ -32,8 +40,12 @@ class Recommendations(Part):
         if not rows:
             return
         with self._database.writing() as connection:
-            ordered = [rows[key] for key in sorted(rows)]
-            insert_many(connection, schema.recommendations, ordered, keep, _shown.timestamp)
+            self._database.share(connection, people.ERASURE_LOCK)
+            gone = people.erased_after(connection, erasures, {(each.user_id, each.session_id) for each in shown})
+            _step("looked")
+            ordered = [row for _, row in sorted(rows.items()) if (row["user_id"], row["session_id"]) not in gone]
+            if ordered:
+                insert_many(connection, schema.recommendations, ordered, keep, _shown.timestamp)
 
     def recommendation(self, recommendation_id: str) -> ShownRecommendation | None:
         """An answer; None if there is none."""
@@ -47,3 +59,7 @@ class Recommendations(Part):
         """Deletes answers from before a time, unix seconds; returns how many."""
         with self._database.writing() as connection:
             return connection.execute(sa.delete(schema.recommendations).where(_shown.timestamp < older_than)).rowcount
+
+
+def _step(name: str) -> None:
+    """Does nothing: tests wait here."""

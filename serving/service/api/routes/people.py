@@ -70,11 +70,9 @@ def link_session(
 ) -> Response:
     """At log-in: what the session does anonymously, before and after, counts as the user's."""
     found = path_id("session_id", session_id)
-    store = context_of(request).store
-    store.link_session(found, form.user_id)
     # Every replica reads both histories again when it hears of this.
     event = login_event(found, form.user_id)
-    store.append_events([event])
+    context_of(request).store.link_session(found, form.user_id, event)
     from_thread.run_sync(context_of(request).recommender.heard, [event])
     return answer(Link(found, form.user_id))
 

@@ -12,7 +12,7 @@ from serving.service.store import open_store
 from tests.serving.service.api.conftest import MakeStore
 from tests.serving.service.api.inside import EmptyStore, event
 from tests.serving.service.api.live import Live
-from tests.serving.service.databases import BOTH
+from tests.serving.service.databases import BOTH, execute
 
 pytestmark = BOTH
 _SECONDS = 60.0
@@ -54,9 +54,16 @@ def _replica(store: EmptyStore) -> Iterator[_Replica]:
 
 
 @pytest.fixture(scope="module")
-def replicas(stores: MakeStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[_Replica, _Replica]]:
+def shared_store(stores: MakeStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmptyStore]:
+    """The store of `replicas`."""
+    with stores(tmp_path_factory.mktemp("replicas")) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def replicas(shared_store: EmptyStore) -> Iterator[tuple[_Replica, _Replica]]:
     """Two, and items in their store; tests name people and sessions of their own."""
-    with stores(tmp_path_factory.mktemp("replicas")) as store, _replica(store) as one, _replica(store) as two:
+    with _replica(shared_store) as one, _replica(shared_store) as two:
         one.call("PUT", "/v1/items", {"items": [{"item_id": each, "language": "ko"} for each in _ITEMS]})
         _until(lambda: two.shown() >= set(_ITEMS))
         yield one, two
@@ -114,6 +121,27 @@ def test_a_person_who_is_erased_at_one_is_forgotten_at_the_other(replicas: tuple
     _until(lambda: all(_ITEMS[3] in each.shown(user_id="عائشة") for each in replicas))
     exported = one.call("GET", "/v1/users/عائشة/export")
     assert (exported["profile"], exported["sessions"], exported["events"]) == (None, [], [])
+
+
+def test_answers_on_their_way_do_not_outlive_their_person(
+    replicas: tuple[_Replica, _Replica], shared_store: EmptyStore
+) -> None:
+    """Answers wait a moment before they are written down, in replicas that have yet to hear of the erasure."""
+    one, two = replicas
+    for number in range(3):
+        name, visit = f"erased{number}", f"visit{number}"
+        one.call("POST", f"/v1/sessions/{visit}/user", {"user_id": name})
+        for each in (one, two, one, two):
+            each.shown(user_id=name, session_id=visit)
+            each.shown(session_id=visit)
+        one.call("DELETE", f"/v1/users/{name}")
+    # Each replica writes its answers in their order: when these are there, the others have been.
+    for place, each in enumerate(replicas):
+        each.shown(user_id=f"marker{place}")
+    query = "SELECT DISTINCT user_id, session_id FROM recommendations"
+    _until(lambda: {("marker0", ""), ("marker1", "")} <= set(execute(shared_store.url, query)))
+    left = [str(value) for row in execute(shared_store.url, query) for value in row]
+    assert not [value for value in left if value.startswith(("erased", "visit"))]
 
 
 def test_rules_and_tokens_are_those_of_all(replicas: tuple[_Replica, _Replica]) -> None:

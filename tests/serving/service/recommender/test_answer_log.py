@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -29,8 +29,9 @@ class _Store:
     gate: threading.Event | None = None
     reached: threading.Event = field(default_factory=threading.Event)
 
-    def log_recommendations(self, shown: list[ShownRecommendation]) -> None:
+    def log_recommendations(self, shown: list[ShownRecommendation], erasures: str) -> None:
         self.calls += 1
+        assert {each.query for each in shown} <= {erasures}
         if self.gate is not None:
             self.reached.set()
             assert self.gate.wait(20)
@@ -41,8 +42,8 @@ class _Store:
         self.kept |= {each.recommendation_id: each for each in shown}
 
 
-def _shown(number: int, user_id: str = "") -> ShownRecommendation:
-    return ShownRecommendation(recommendation_id=str(number), timestamp=float(number), user_id=user_id)
+def _shown(number: int) -> ShownRecommendation:
+    return ShownRecommendation(recommendation_id=str(number), timestamp=float(number))
 
 
 async def _flush(log: AnswerLog) -> None:
@@ -138,14 +139,16 @@ def test_what_is_being_written_when_the_task_ends_is_written_at_the_end() -> Non
     asyncio.run(run())
 
 
-def test_answers_to_deleted_people_are_not_written() -> None:
+def test_answers_are_written_with_the_erasures_that_were_known_when_they_were_asked_for() -> None:
     async def run() -> None:
         store = _Store()
         log = AnswerLog(store)
-        for number, user_id in enumerate(["ana", "ben", ""]):
-            log.add(_shown(number, user_id))
-        log.forget_users(lambda user_id: user_id in ("ana", ""))
+        marks = ["", *["b"] * 1_500, "c", "b", *["c"] * 3]
+        for number, mark in enumerate(marks):
+            # The store checks that they fit.
+            log.add(replace(_shown(number), query=mark), mark)
         await log.flush()
-        assert list(store.kept) == ["1", "2"]
+        assert [int(each) for each in store.kept] == list(range(len(marks)))
+        assert store.calls == 6
 
     asyncio.run(run())

@@ -310,6 +310,61 @@ def test_an_item_that_goes_while_the_model_is_asked_is_not_shown(store: Store) -
     asyncio.run(run())
 
 
+class _WaitingClient(FakeClient):
+    """Lets answers wait when ``hold`` is set, until ``go_on``."""
+
+    def __init__(self, version: Version) -> None:
+        super().__init__(version)
+        self.hold = False
+        self.held = 0
+        self.go_on = asyncio.Event()
+
+    async def recommend(self) -> None:
+        if self.hold:
+            self.held += 1
+            await self.go_on.wait()
+
+    async def predict_with_version(self, signature: str, *arguments: Any, **named: Any) -> Any:
+        found = await super().predict_with_version(signature, *arguments, **named)
+        await self.recommend()
+        return found
+
+
+@pytest.mark.parametrize("told", ["by the interface", "by the feed", "not yet"])
+def test_an_answer_in_flight_does_not_outlive_its_person(store: Store, told: str) -> None:
+    """It is given after the person was erased, and begun before."""
+
+    async def run() -> None:
+        client = _WaitingClient(Version(1, _INDEX))
+        service = _Service(store, client, deadline=60.0, poll=0.01 if told == "by the feed" else 3600.0)
+        async with _running(service):
+            await service.click("m1", user_id="ana", session_id="visit")
+            client.hold = True
+            asked = [
+                asyncio.create_task(service.ids(user_id="ana")),
+                asyncio.create_task(service.ids(session_id="visit")),
+                asyncio.create_task(service.ids(user_id="ben")),
+            ]
+            await until(lambda: client.held == len(asked))
+            assert await asyncio.to_thread(store.delete_user, "ana")
+            if told == "by the interface":
+                service.live.user_deleted("ana")
+            elif told == "by the feed":
+                await until(lambda: service.live._follower.is_gone("ana"))
+            client.hold = False
+            client.go_on.set()
+            assert all(len(ids) == 10 for ids in await asyncio.gather(*asked))
+            if told == "by the feed":
+                # Who comes back is somebody new.
+                await service.ids(user_id="ana", placement="back")
+        with store._database.reading() as connection:
+            rows = connection.exec_driver_sql("SELECT user_id, session_id FROM recommendations").all()
+        expected = [("ben", ""), *([("ana", "")] if told == "by the feed" else [])]
+        assert sorted(tuple(row) for row in rows) == sorted(expected)
+
+    asyncio.run(run())
+
+
 def test_replicas_see_what_the_others_take(store: Store) -> None:
     async def run() -> None:
         client = FakeClient(Version(1, _INDEX))
