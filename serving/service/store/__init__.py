@@ -16,10 +16,12 @@ from serving.service.store.errors import (
 from serving.service.store.store import Store, open_store
 from serving.service.store.types import (
     COUNTED_EVENTS,
+    AnswerReport,
     AuditEntry,
     CheckReport,
     FoundPerson,
     Key,
+    SegmentedAnswers,
     SegmentedDay,
     SegmentReport,
     StoreSettings,
@@ -27,6 +29,7 @@ from serving.service.store.types import (
 
 __all__ = [
     "COUNTED_EVENTS",
+    "AnswerReport",
     "AuditEntry",
     "CheckReport",
     "ConflictError",
@@ -37,6 +40,7 @@ __all__ = [
     "SchemaError",
     "SegmentError",
     "SegmentReport",
+    "SegmentedAnswers",
     "SegmentedDay",
     "Store",
     "StoreError",

@@ -1,4 +1,4 @@
-"""``python -m serving.service.store COMMAND``: upgrades, checks, and moves old events to files."""
+"""``python -m serving.service.store COMMAND``: upgrades, checks, and moves old events and answers to files."""
 
 import argparse
 import sys
@@ -59,7 +59,10 @@ def _segment(url: str, options: _SegmentOptions) -> int:
         print(f"error: --keep-days is {options.keep_days}. Remedy: keep at least one day.", file=sys.stderr)
         return _MISTAKE
     with open_store(url) as store:
-        report = store.segment_events(time.time() - options.keep_days * DAY_SECONDS, options.folder)
+        older_than = time.time() - options.keep_days * DAY_SECONDS
+        events = store.segment_events(older_than, options.folder)
+        answers = store.segment_recommendations(older_than, options.folder)
+    report = msgspec.to_builtins(events) | {"recommendations": msgspec.to_builtins(answers)}
     print(msgspec.json.format(msgspec.json.encode(report)).decode())
     return 0
 
@@ -67,7 +70,7 @@ def _segment(url: str, options: _SegmentOptions) -> int:
 _COMMANDS: Final = {
     "upgrade": Command("upgrade the schema to that of this version", StoreOptions, _upgrade),
     "check": Command("look for damage; prints JSON", StoreOptions, _check),
-    "segment": Command("move old events to Parquet files; prints JSON", _SegmentOptions, _segment),
+    "segment": Command("move old events and answers to Parquet files; prints JSON", _SegmentOptions, _segment),
 }
 
 

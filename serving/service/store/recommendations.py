@@ -48,17 +48,12 @@ class Recommendations(Part):
                 insert_many(connection, schema.recommendations, ordered, keep, _shown.timestamp)
 
     def recommendation(self, recommendation_id: str) -> ShownRecommendation | None:
-        """An answer; None if there is none."""
+        """An answer; None if there is none, or it has moved to a file."""
         limits.check_id("recommendation_id", recommendation_id)
         query = sa.select(_shown.body).where(_shown.recommendation_id == recommendation_id)
         with self._database.reading() as connection:
             body = connection.execute(query).scalar_one_or_none()
         return None if body is None else msgspec.json.decode(body, type=ShownRecommendation)
-
-    def drop_recommendations(self, older_than: int) -> int:
-        """Deletes answers from before a time, unix seconds; returns how many."""
-        with self._database.writing() as connection:
-            return connection.execute(sa.delete(schema.recommendations).where(_shown.timestamp < older_than)).rowcount
 
 
 def _step(name: str) -> None:

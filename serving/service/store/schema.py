@@ -141,5 +141,5 @@ segments = Table(
     "segments",
     metadata,
     Column("path", _Id, primary_key=True),
-    Column("rows", BigInteger),  # null: about to be written for the first time
+    Column("rows", BigInteger),  # null: not written yet
 )

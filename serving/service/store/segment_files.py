@@ -1,8 +1,8 @@
-"""Parquet files of events: the interactions of the dataset format (docs/data.md), a file for a day."""
+"""Parquet files of events and answers: interactions of the dataset format (docs/data.md), a file for a day."""
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,18 +82,15 @@ def write_part(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="lz4")
 
 
-def merge(parts: Iterable[Path], target: Path) -> None:
+def merge(parts: Sequence[Path], target: Path) -> None:
     """Writes a file from others, with the columns of all of them; it is on disk when this returns."""
-    files = [pq.ParquetFile(part) for part in parts]
-    try:
-        schema = _common([file.schema_arrow for file in files])
-        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-            for file in files:
+    # One is open at a time: a large day has more parts than a process may have files.
+    schema = _common([pq.read_schema(part) for part in parts])
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for part in parts:
+            with pq.ParquetFile(part) as file:
                 for batch in file.iter_batches():
                     writer.write_table(_conform(pa.Table.from_batches([batch]), schema))
-    finally:
-        for file in files:
-            file.close()
     _sync(target)
 
 

@@ -1,7 +1,7 @@
-"""Moves old events to Parquet files, which the trainer reads."""
+"""Moves old events and answers to Parquet files, which the trainer reads."""
 
 import datetime
-from array import array
+from collections.abc import Collection, MutableSequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,19 +11,27 @@ from serving.service.store import limits, schema, segment_files
 from serving.service.store.errors import SegmentError
 from serving.service.store.part import Part
 from serving.service.store.popularity import DAY_SECONDS, forget_counts
+from serving.service.store.segment_sources import (
+    ANSWERS,
+    EMPTY_ANSWERS,
+    EVENTS_WITH_ITEM,
+    OTHER_EVENTS,
+    Source,
+    times_of,
+)
 from serving.service.store.statements import insert, parts_of, upsert
-from serving.service.store.types import SegmentedDay, SegmentReport
-from serving.service.types import EVENTS
+from serving.service.store.types import AnswerReport, SegmentedAnswers, SegmentedDay, SegmentReport
 
 SEGMENTS_LOCK: Final = 1
 """Held while files of moved events change."""
+# Rows of a part of a file, and rows of the table that are read at a time.
 _CHUNK: Final = 50_000
-_WITH_ITEM, _WITHOUT_ITEM = "interactions", "other_events"
-_events, _sessions, _segments = schema.events.c, schema.sessions.c, schema.segments.c
+_READ: Final = 1_000
+_segments = schema.segments.c
 
 
 class Segments(Part):
-    """Files of moved events."""
+    """Files of moved events and answers."""
 
     def segment_events(self, older_than: float, folder: Path) -> SegmentReport:
         """Moves the events of whole UTC days that end at or before a time to ``folder``.
@@ -44,70 +52,122 @@ class Segments(Part):
         """
         limits.check_time("older_than", older_than)
         folder = folder.absolute()
+        sources = (EVENTS_WITH_ITEM, OTHER_EVENTS)
         with self._database.locking(SEGMENTS_LOCK), segment_files.using_files():
-            for name in (_WITH_ITEM, _WITHOUT_ITEM):
-                (folder / name).mkdir(parents=True, exist_ok=True)
-                segment_files.sweep(folder / name)
-            before = self._count_events()
-            days = [self._move(day, folder) for day in self._days(int(older_than) // DAY_SECONDS)]
+            _prepare(folder, sources)
+            before = self._count(schema.events)
+            days = []
+            for day in self._days(EVENTS_WITH_ITEM, int(older_than) // DAY_SECONDS):
+                (moved, known, rows), (others, also_known, other_rows) = (
+                    self._move(source, day, folder) for source in sources
+                )
+                days.append(
+                    SegmentedDay(
+                        day=_name(day),
+                        moved=moved + others,
+                        known=known + also_known,
+                        interactions=rows,
+                        other_events=other_rows,
+                    )
+                )
             with self._database.writing() as connection:
                 forget_counts(connection, older_than, self._settings.popularity_days)
-            after = self._count_events()
+            after = self._count(schema.events)
         moved = sum(day.moved for day in days)
         return SegmentReport(days=days, before=before, after=after, appended=after - before + moved)
 
-    def _count_events(self) -> int:
-        with self._database.reading() as connection:
-            return connection.execute(sa.select(sa.func.count()).select_from(schema.events)).scalar_one()
+    def segment_recommendations(self, older_than: float, folder: Path) -> AnswerReport:
+        """Moves the answers of whole UTC days as `segment_events` does events, and as safely.
 
-    def _days(self, end: int) -> list[int]:
-        """Days before ``end`` that have events; each is found in the index of times."""
+        ``recommendations/2026-11-29.parquet`` has a row for each item that was shown, with its place and propensity, in
+        the dataset format as an event ``impression``; ``other_recommendations/`` has a row for each answer without
+        items. What an answer says besides are further columns: ``shown_at`` (with fractions), ``score``, ``source``,
+        ``model_version``, ``variant``, ``degraded``.
+
+        Args:
+            older_than: Unix seconds.
+            folder: The same one in every run.
+
+        Raises:
+            SegmentError: a file is damaged, or does not hold what was written; its answers stay in the table.
+        """
+        limits.check_time("older_than", older_than)
+        folder = folder.absolute()
+        sources = (ANSWERS, EMPTY_ANSWERS)
+        with self._database.locking(SEGMENTS_LOCK), segment_files.using_files():
+            _prepare(folder, sources)
+            before = self._count(schema.recommendations)
+            days = []
+            for day in self._days(ANSWERS, int(older_than) // DAY_SECONDS):
+                (moved, _, rows), (empty, _, _) = (self._move(source, day, folder) for source in sources)
+                days.append(SegmentedAnswers(day=_name(day), moved=moved + empty, recommendations=rows))
+            after = self._count(schema.recommendations)
+        moved = sum(day.moved for day in days)
+        return AnswerReport(days=days, before=before, after=after, appended=after - before + moved)
+
+    def _count(self, table: sa.Table) -> int:
+        with self._database.reading() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+
+    def _days(self, source: Source, end: int) -> list[int]:
+        """Days before ``end`` that have rows in the source's table; each is found in the index of times."""
         found: list[int] = []
+        times = times_of(source.key)
         with self._database.reading() as connection:
             while True:
-                query = sa.select(sa.func.min(_events.timestamp))
+                query = sa.select(sa.func.min(times))
                 if found:
-                    query = query.where(_events.timestamp >= (found[-1] + 1) * DAY_SECONDS)
+                    query = query.where(times >= (found[-1] + 1) * DAY_SECONDS)
                 first = connection.execute(query).scalar_one()
                 if first is None or first // DAY_SECONDS >= end:
                     return found
-                found.append(first // DAY_SECONDS)
+                found.append(int(first // DAY_SECONDS))
 
-    def _move(self, day: int, folder: Path) -> SegmentedDay:
-        name = str(datetime.date(1970, 1, 1) + datetime.timedelta(days=day))
-        moved = known = 0
-        rows: dict[str, int] = {}
-        for kind in (_WITH_ITEM, _WITHOUT_ITEM):
-            path = folder / kind / f"{name}.parquet"
-            numbers, doubles = self._write(day, kind == _WITH_ITEM, path)
-            rows[kind] = segment_files.rows_in(path)
-            if numbers:
-                self._forget(numbers, path, rows[kind])
-            moved, known = moved + len(numbers), known + doubles
-        return SegmentedDay(
-            day=name, moved=moved, known=known, interactions=rows[_WITH_ITEM], other_events=rows[_WITHOUT_ITEM]
-        )
+    def _move(self, source: Source, day: int, folder: Path) -> tuple[int, int, int]:
+        """Returns how many have left the table, how many rows the file had of them, and how many it has now."""
+        path = folder / source.folder / f"{_name(day)}.parquet"
+        keys, known = self._write(source, day, path)
+        rows = segment_files.rows_in(path)
+        if keys:
+            self._forget(source, keys, path, rows)
+        return len(keys), known, rows
 
-    def _write(self, day: int, with_item: bool, path: Path) -> "tuple[array[int], int]":
-        """Brings a day's file up to date; returns the numbers of the events that it holds, and how many it had."""
-        numbers = array("q")
+    def _write(self, source: Source, day: int, path: Path) -> tuple[MutableSequence[Any], int]:
+        """Brings a day's file up to date; returns the keys of what it holds, and how many rows of them it had."""
+        keys = source.keys()
+        with self._database.reading() as connection:
+            if connection.execute(source.query(day).order_by(None).limit(1)).first() is None:
+                return keys, 0
+        # Before anything is written: whoever erases a person must know of it, and of what a killed run has left.
+        with self._database.writing() as connection:
+            connection.execute(insert(connection, schema.segments).on_conflict_do_nothing(), {"path": str(path)})
+        _step("announced")
         parts = [path] if path.exists() else []
-        known, before, new = segment_files.known_events(path), segment_files.rows_in(path), 0
+        known, before = segment_files.known_events(path), segment_files.rows_in(path)
+        found = new = 0
+
+        def write(rows: list[Any]) -> None:
+            nonlocal found, new
+            table = segment_files.without_known(segment_files.table_of(rows), known)
+            found, new = found + len(rows), new + table.num_rows
+            if table.num_rows:
+                parts.append(segment_files.temporary_of(path, len(parts)))
+                segment_files.write_part(table, parts[-1])
+
         with self._database.reading() as connection:
             streaming = connection.execution_options(stream_results=True)
-            for chunk in streaming.execute(_day_query(day, with_item)).partitions(_CHUNK):
-                numbers.extend(row[0] for row in chunk)
-                table = segment_files.without_known(segment_files.table_of([row[1:] for row in chunk]), known)
-                if table.num_rows:
-                    new += table.num_rows
-                    parts.append(segment_files.temporary_of(path, len(parts)))
-                    segment_files.write_part(table, parts[-1])
+            waiting: list[Any] = []
+            for chunk in streaming.execute(source.query(day)).partitions(_READ):
+                for row in chunk:
+                    keys.append(row[0])
+                    waiting += source.rows(row[1:])
+                    if len(waiting) >= _CHUNK:
+                        write(waiting)
+                        waiting = []
+            if waiting:
+                write(waiting)
         _step("parts")
         if new:
-            # Before the file appears: whoever erases a person must know of it.
-            with self._database.writing() as connection:
-                connection.execute(insert(connection, schema.segments).on_conflict_do_nothing(), {"path": str(path)})
-            _step("announced")
             temporary = segment_files.temporary_of(path)
             segment_files.merge(parts, temporary)
             if (written := segment_files.rows_in(temporary)) != before + new:
@@ -119,30 +179,36 @@ class Segments(Part):
             segment_files.publish(temporary, path)
             _step("renamed")
             segment_files.sweep(path.parent)
-        return numbers, len(numbers) - new
+        return keys, found - new
 
-    def _forget(self, numbers: "array[int]", path: Path, rows: int) -> None:
-        """Deletes events that are in a file, in parts between which others can write."""
+    def _forget(self, source: Source, keys: MutableSequence[Any], path: Path, rows: int) -> None:
+        """Deletes what is in a file from its table, in parts between which others can write."""
         with self._database.writing() as connection:
             upsert(connection, schema.segments, [{"path": str(path), "rows": rows}], ["rows"])
         _step("recorded")
-        for part in parts_of(numbers):
+        for part in parts_of(keys):
             with self._database.writing() as connection:
-                deleted = connection.execute(sa.delete(schema.events).where(_events.number.in_(list(part)))).rowcount
+                delete = sa.delete(source.key.table).where(source.key.in_(list(part)))
+                deleted = connection.execute(delete).rowcount
                 if deleted != len(part):
                     raise SegmentError(
-                        f"{len(part) - deleted:,} events left the table while {path} was written. Remedy: run it again."
+                        f"{len(part) - deleted:,} rows left the table while {path} was written. Remedy: run it again."
                     )
             _step("deleted")
 
 
-def segment_paths(connection: sa.Connection) -> list[Path]:
-    """Files of moved events that are there.
+def segment_paths(connection: sa.Connection, *, sweep: bool = False) -> list[Path]:
+    """Files of moved events and answers that are there.
+
+    Args:
+        connection: In a transaction.
+        sweep: Whether to remove what a killed run has left next to them; only under `SEGMENTS_LOCK`.
 
     Raises:
         SegmentError: A folder is missing, so that its files are out of reach.
     """
-    found = []
+    found: list[Path] = []
+    folders: set[Path] = set()
     for text in connection.execute(sa.select(_segments.path).order_by(_segments.path)).scalars():
         path = Path(text)
         if not path.parent.is_dir():
@@ -153,28 +219,21 @@ def segment_paths(connection: sa.Connection) -> list[Path]:
         # A file that its owner has removed has nothing to erase.
         if path.exists():
             found.append(path)
+        folders.add(path.parent)
+    if sweep:
+        for folder in folders:
+            segment_files.sweep(folder)
     return found
 
 
-def _day_query(day: int, with_item: bool) -> sa.Select[Any]:
-    anonymous = sa.func.coalesce(_sessions.user_id, sa.literal(limits.ANONYMOUS) + _events.session_id)
-    columns: dict[str, Any] = {
-        "user_id": sa.case((_events.user_id != "", _events.user_id), else_=anonymous),
-        "position": _events.position + 1,
-    }
-    # Training refuses a dataset with other kinds of events.
-    known = (_events.item_id != "") & _events.event.in_(EVENTS)
-    required = {"item_id", "timestamp", "event", "event_id", "value", "propensity"}
-    for name in segment_files.COLUMNS.names:
-        if name not in columns:
-            columns[name] = _events[name] if name in required else sa.func.nullif(_events[name], "")
-    return (
-        sa.select(_events.number, *(columns[name] for name in segment_files.COLUMNS.names), _events.context)
-        .join_from(schema.events, schema.sessions, _sessions.session_id == _events.session_id, isouter=True)
-        .where(_events.timestamp >= day * DAY_SECONDS, _events.timestamp < (day + 1) * DAY_SECONDS)
-        .where(known if with_item else ~known)
-        .order_by(_events.timestamp, _events.number)
-    )
+def _prepare(folder: Path, sources: Collection[Source]) -> None:
+    for source in sources:
+        (folder / source.folder).mkdir(parents=True, exist_ok=True)
+        segment_files.sweep(folder / source.folder)
+
+
+def _name(day: int) -> str:
+    return str(datetime.date(1970, 1, 1) + datetime.timedelta(days=day))
 
 
 def _step(name: str) -> None:

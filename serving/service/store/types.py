@@ -114,6 +114,42 @@ class SegmentReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentedAnswers:
+    """What became of one day's answers.
+
+    Attributes:
+        day: UTC, ``2026-11-29``.
+        moved: Answers that left the table.
+        recommendations: Rows of the file of shown items.
+    """
+
+    day: str
+    moved: int
+    recommendations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerReport:
+    """What `Store.segment_recommendations` did.
+
+    Attributes:
+        days: Oldest first.
+        before, after: Answers in the table before and after.
+        appended: Answers that were stored meanwhile.
+    """
+
+    days: Sequence[SegmentedAnswers] = ()
+    before: int
+    after: int
+    appended: int
+
+    @property
+    def moved(self) -> int:
+        """Answers that left the table."""
+        return sum(day.moved for day in self.days)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
     """The state of a store.
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from serving.service.store import limits, marks, people, schema, segment_files
 from serving.service.store.events import event_of
 from serving.service.store.part import Part
+from serving.service.store.segment_sources import ANSWER_FOLDERS
 from serving.service.store.segments import SEGMENTS_LOCK, segment_paths
 from serving.service.store.statements import upsert
 from serving.service.types import User
@@ -66,7 +67,7 @@ class Users(Part):
         # No event may move to a file that has been searched already.
         with self._database.locking(SEGMENTS_LOCK), segment_files.using_files():
             with self._database.reading() as connection:
-                paths = segment_paths(connection)
+                paths = segment_paths(connection, sweep=True)
                 sessions, ids = _of_files(connection, user_id, paths)
             # Files first: whoever is stopped in between has no answer yet, and asks again.
             removed = sum(segment_files.without_people(path, ids, segment_files.temporary_of(path)) for path in paths)
@@ -118,9 +119,11 @@ class Users(Part):
                 ]
                 for table in (schema.events, schema.recommendations)
             )
-            moved = [row for path in paths for row in segment_files.rows_of_people(path, ids)]
+            moved: dict[bool, list[dict[str, object]]] = {False: [], True: []}
+            for path in paths:
+                moved[path.parent.name in ANSWER_FOLDERS] += segment_files.rows_of_people(path, ids)
         # A run that was killed leaves events both in the table and in a file.
-        stored = {row.event_id for row in events}
+        events_there, answers_there = {row.event_id for row in events}, {row.recommendation_id for row in shown}
         return {
             "user_id": user_id,
             "profile": None if body is None else msgspec.json.decode(body),
@@ -128,8 +131,9 @@ class Users(Part):
             "events": sorted(
                 (msgspec.to_builtins(event_of(row)) for row in events), key=lambda each: each["timestamp"]
             ),
-            "moved_events": [row for row in moved if row["event_id"] not in stored],
+            "moved_events": [row for row in moved[False] if row["event_id"] not in events_there],
             "recommendations": [msgspec.json.decode(row.body) for row in shown],
+            "moved_recommendations": [row for row in moved[True] if row["recommendation_id"] not in answers_there],
         }
 
 

@@ -191,4 +191,4 @@ def test_a_restart_loses_nothing(empty_store: EmptyStore) -> None:
         assert store.user("erased") is None
         shown = store.export_user("민수")["recommendations"]
         # A stop writes down what was answered.
-        assert [len(each["items"]) for each in shown] == [len(_ITEMS[2:])]  # type: ignore[index, attr-defined]
+        assert [len(each["items"]) for each in shown] == [len(_ITEMS[2:])]  # type: ignore[attr-defined]

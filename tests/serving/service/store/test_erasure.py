@@ -185,16 +185,19 @@ def test_a_log_in_is_erased_or_kept_with_its_event(
     """Before the erasure, or after it: never a link without its event, nor an event without its link."""
     store.append_events([event("anonymous", user_id="", session_id="s"), event("p", user_id=_PERSON, session_id="t")])
     reached, go_on = pause(f"serving.service.store.{'events' if first == 'log-in' else 'users'}._step")
-    log_in = (replica.link_session, "s", _PERSON, login_event("s", _PERSON))
+
+    def log_in() -> None:
+        replica.link_session("s", _PERSON, login_event("s", _PERSON))
+
     with ThreadPoolExecutor(2) as pool:
         if first == "log-in":
-            earlier = pool.submit(*log_in)  # type: ignore[arg-type]
+            earlier: Future[Any] = pool.submit(log_in)
             assert reached.wait(_SECONDS)
             later: Future[Any] = pool.submit(store.delete_user, _PERSON)
         else:
             earlier = pool.submit(store.delete_user, _PERSON)
             assert reached.wait(_SECONDS)
-            later = pool.submit(*log_in)  # type: ignore[arg-type]
+            later = pool.submit(log_in)
         _until_it_waits(url, later)
         go_on.set()
         wait([earlier, later], _SECONDS)

@@ -167,7 +167,7 @@ def test_a_run_that_stops_anywhere_is_completed(
     assert store.check().problems == []
 
 
-@pytest.mark.parametrize("step", ["renamed", "recorded", "deleted"])
+@pytest.mark.parametrize("step", _STEPS)
 def test_a_person_is_erased_after_a_run_that_stopped(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -180,6 +180,8 @@ def test_a_person_is_erased_after_a_run_that_stopped(
     with pytest.raises(RuntimeError):
         store.segment_events(NOON + DAY, tmp_path)
     assert store.delete_user("ana")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.name.startswith(".") or b"ana" in path.read_bytes()]
     monkeypatch.undo()
     store.segment_events(NOON + DAY, tmp_path)
     assert _moved(tmp_path) == ["o"]
