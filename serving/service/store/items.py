@@ -59,23 +59,25 @@ class Items(Part):
     def delete_items(self, ids: Sequence[str]) -> list[bool]:
         """Deletes items and their vectors; `items_after` tells the other replicas. A later put revives an item.
 
+        An id that the store never had is remembered as deleted as well: the model's index may have it. There is no
+        bound for these but that of ids, as there is none for items, which are larger.
+
         Returns:
-            For each id whether there was such an item.
+            For each id whether there was such an item in the store.
         """
         limits.check_ids("item_id", ids)
+        if not ids:
+            return []
         with self._database.writing() as connection:
-            there: set[str] = set()
+            changed = self._put(connection, dict.fromkeys(ids))
+            # In the order in which `put_vectors` locks them.
+            vectors = schema.vectors.c
             for part in parts_of(sorted(set(ids))):
-                query = sa.select(_items.item_id).where(_items.item_id.in_(part), _items.body.is_not(None))
-                there.update(connection.execute(query.order_by(_items.item_id).with_for_update()).scalars())
-                # Locked in the order in which `put_vectors` does.
-                vectors = schema.vectors.c
                 query = sa.select(vectors.version, vectors.item_id).where(vectors.item_id.in_(part))
                 connection.execute(query.order_by(vectors.version, vectors.item_id).with_for_update())
                 connection.execute(sa.delete(schema.vectors).where(vectors.item_id.in_(part)))
-            if there:
-                self._put(connection, dict.fromkeys(there))
-        return [each in there for each in ids]
+        # Who is deleted first of all has the revision 1, and who was deleted before has no new one.
+        return [changed.get(each, 0) > 1 for each in ids]
 
     def items_after(self, mark: str, limit: int = 1000) -> tuple[list[ItemChange], str]:
         """Changed items as they are now, in the order of their last changes, and the mark to continue from.

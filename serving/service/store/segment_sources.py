@@ -95,7 +95,11 @@ def _rows_of_answer(found: Sequence[Any]) -> list[Sequence[Any]]:
     }
     for name in ("recommendation_id", "session_id", "language", "country", "placement", "query"):
         common[name] = getattr(shown, name) or None
-    context = {"shown_at": shown.timestamp, "model_version": shown.model_version, "degraded": shown.degraded}
+    context: dict[str, Any] = {
+        "shown_at": shown.timestamp,
+        "model_version": shown.model_version,
+        "degraded": shown.degraded,
+    }
     context |= {"variant": shown.variant} if shown.variant else {}
     if not shown.items:
         return [_row(common, context)]

@@ -58,7 +58,7 @@ def put_items(form: ItemsForm, manager: _Manager, request: Request) -> Response:
 
 @router.delete("", response_model=form_of(DeletedItems))
 def delete_items(form: ItemIdsForm, manager: _Manager, request: Request) -> Response:
-    """Deletes up to 1,000 items; answers which there were."""
+    """Deletes up to 1,000 items; answers which the store had. The others are in no answer from now on either."""
     there = context_of(request).store.delete_items(form.item_ids)
     audit(request, manager, "delete items", f"{len(form.item_ids)} items", f"{sum(there)} deleted")
     return answer(DeletedItems(dict(zip(form.item_ids, there, strict=True))))
@@ -99,9 +99,8 @@ def patch_item(
 
 @router.delete("/{item_id}", response_model=form_of(DeletedItems))
 def delete_item(item_id: ItemIdPath, manager: _Manager, request: Request) -> Response:
-    """Deletes an item."""
+    """Deletes an item; answers whether the store had it. If only the model knows it, it is in no answer from now on."""
     found = path_id("item_id", item_id)
-    if not context_of(request).store.delete_items([found])[0]:
-        raise UnknownError("There is no such item. Remedy: nothing needs to be deleted.")
-    audit(request, manager, "delete item", found)
-    return answer(DeletedItems({found: True}))
+    (there,) = context_of(request).store.delete_items([found])
+    audit(request, manager, "delete item", found, "" if there else "not in the store")
+    return answer(DeletedItems({found: there}))

@@ -45,8 +45,9 @@ def test_one_item(service: Inside, item_id: str, quoted: str) -> None:
     assert service.call("PUT", url, _ITEM).json() == {"revisions": {}}
     patched = service.call("PATCH", url, {"available": False, "numbers": {"price": None, "stars": 4.5}}).json()
     assert (patched["revision"], patched["item"]["numbers"]) == (2, {"stars": 4.5})
-    assert service.call("DELETE", url).status_code == 200
-    problem(service.call("DELETE", url), 404)
+    assert service.call("DELETE", url).json() == {"deleted": {item_id: True}}
+    assert service.call("DELETE", url).json() == {"deleted": {item_id: False}}
+    problem(service.call("GET", url), 404)
     problem(service.call("PATCH", url, {"title": "x"}), 404)
 
 

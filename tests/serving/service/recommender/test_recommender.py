@@ -310,6 +310,30 @@ def test_an_item_that_goes_while_the_model_is_asked_is_not_shown(store: Store) -
     asyncio.run(run())
 
 
+def test_an_item_that_only_the_model_knows_can_be_hidden(store: Store) -> None:
+    async def run() -> None:
+        one, two = (_Service(store, FakeClient(Version(1, _INDEX))) for _ in range(2))
+        text = _INDEX[4].title
+        async with _running(one, two):
+            assert (await one.ids(query=text))[0] == "m4"
+            await one.delete("m4", "nobody knows it")
+            left = {item_id: title for item_id, title in _titles().items() if item_id != "m4"}
+            for service in (one, two):
+                await until(lambda service=service: service.live._catalogue.is_deleted("m4"))
+                _check(await service.ask(query=text), _expected(left, [], 10, text=text))
+                assert (await service.live.rank(RecommendationRequest(), ["m4"]))[0].score is None
+            await one.put(_INDEX[4])
+            await until(lambda: not two.live._catalogue.is_deleted("m4"))
+            _check(await two.ask(query=text), _expected(_titles(), [], 10, text=text))
+        # Replicas that start later know of it.
+        await one.delete("m5")
+        later = _Service(store, FakeClient(Version(1, _INDEX)))
+        async with _running(later):
+            assert "m5" not in await later.ids(query=_INDEX[5].title)
+
+    asyncio.run(run())
+
+
 class _WaitingClient(FakeClient):
     """Lets answers wait when ``hold`` is set, until ``go_on``."""
 

@@ -26,7 +26,8 @@ def _day(timestamp: float) -> str:
 
 def _shown(recommendation_id: str, count: int = 3, **fields: Any) -> ShownRecommendation:
     items = [ShownItem(item_id=f"i{place}", score=1.0 / (place + 1), propensity=0.5) for place in range(count)]
-    return ShownRecommendation(**({"recommendation_id": recommendation_id, "timestamp": NOON, "items": items} | fields))
+    values: dict[str, Any] = {"timestamp": NOON, "items": items}
+    return ShownRecommendation(recommendation_id=recommendation_id, **(values | fields))
 
 
 def _three_days() -> list[ShownRecommendation]:

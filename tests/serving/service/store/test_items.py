@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -48,9 +49,52 @@ def test_a_revision_grows_with_each_change(store: Store) -> None:
     assert store.put_items([item("2", numbers={"b": 2, "a": 1})]) == {}
     assert store.delete_items(["1", "unknown", "1"]) == [True, False, True]
     assert store.delete_items(["1"]) == [False]
+    assert store.delete_items([]) == []
     assert store.items(["1"]) == {}
     assert store.put_items([item("1", title="c")]) == {"1": 4}
     assert store.put_items([]) == {}
+
+
+def test_a_deletion_of_what_was_never_there_is_remembered(store: Store) -> None:
+    """The model's index may have it: replicas hear of it, once."""
+    store.put_items([item("b")])
+    mark = store.latest_mark()
+    assert store.delete_items(["c", "a", "b", "c"]) == [False, False, True, False]
+    changes, mark = store.items_after(mark)
+    assert {each.item_id: (each.revision, each.item) for each in changes} == {
+        "a": (1, None),
+        "b": (2, None),
+        "c": (1, None),
+    }
+    assert store.delete_items(["a", "b"]) == [False, False]
+    assert store.items_after(mark)[0] == []
+    assert (store.count_items(), store.items(["a", "b", "c"]), list(store.all_items())) == (0, {}, [])
+    with pytest.raises(NotFoundError):
+        store.patch_item("a", {"title": "x"})
+    # A put brings it back.
+    assert store.put_items([item("a")]) == {"a": 2}
+    (change,) = store.items_after(mark)[0]
+    assert (change.revision, change.item) == (2, item("a"))
+    assert store.delete_items(["a"]) == [True]
+
+
+def test_deletions_and_puts_of_the_same_items_do_not_block_each_other(url: str) -> None:
+    names = [f"i{number:02}" for number in range(40)]
+
+    def work(place: int) -> None:
+        random = Random(place)
+        with open_store(url) as own:
+            for _ in range(15):
+                some = random.sample(names, 20)
+                if place % 2:
+                    own.delete_items(some)
+                else:
+                    own.put_items([item(name, title=str(random.random())) for name in some])
+                    own.put_vectors("1", dict.fromkeys(some, (1, b"v")))
+
+    with ThreadPoolExecutor(4) as pool:
+        for each in [pool.submit(work, place) for place in range(4)]:
+            each.result(120)
 
 
 def test_a_patch_changes_what_it_names(store: Store) -> None:
