@@ -4,13 +4,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from trainer import child
 from trainer.errors import BabelrecError
 
 _START_SECONDS: Final = 180.0
@@ -20,7 +20,8 @@ _END_SECONDS: Final = 60.0
 class Program:
     """A module of this Python that runs while the block does; what it prints goes to a log.
 
-    Ctrl+C of the terminal does not reach it: it ends when its block does.
+    Ctrl+C of the terminal does not reach it: it ends when its block does, or with this process if that is killed. Enter
+    the block in a thread that lives as long.
 
     Args:
         name: For messages.
@@ -41,7 +42,7 @@ class Program:
         ended: threading.Event | None = None,
     ) -> None:
         self.name, self.log = name, log
-        self._command = [sys.executable, "-m", *arguments]
+        self._command = child.command_of(arguments)
         self._announcement = re.compile(announcement)
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._ended = threading.Event() if ended is None else ended

@@ -1,5 +1,6 @@
 """`make live`'s program: what it starts answers, follows a click, and ends without a trace."""
 
+import contextlib
 import os
 import re
 import signal
@@ -90,6 +91,55 @@ def test_it_starts_answers_and_ends(run: Run, program: "subprocess.Popen[str]") 
     with open_store(f"sqlite:///{run.path.parent / 'live' / 'store.db'}") as store:
         assert [each.revoked is not None for each in list(store.keys())] == [True]
         assert store.history("u1")[-1].item_id == clicked["item_id"]
+
+
+def test_what_it_starts_ends_when_it_is_killed(run: Run) -> None:
+    models = run.path.parent / "models" / "recommender"
+    command = [sys.executable, "-m", "trainer.live", "--no-browser", "--run-dir", run.path, "--model-dir", models]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY, env=environment) as process:
+        children: list[psutil.Process] = []
+        try:
+            assert process.stdout is not None
+            assert any("/console#key=" in line for line in process.stdout)
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert {"serving.server", "serving.service"} <= {word for each in children for word in each.cmdline()}
+            process.kill()
+            _, left = psutil.wait_procs(children, timeout=120)
+            assert not left
+        finally:
+            for each in [process, *children]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+
+
+def test_a_program_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """Also one that is killed while the program starts."""
+    script = """if True:
+        import sys, time
+        from pathlib import Path
+        from trainer.programs import Program
+        arguments = ["http.server", "0", "--bind", "127.0.0.1"]
+        with Program("helper", Path(sys.argv[1]), arguments, "Serving HTTP on (.*)") as helper:
+            print(helper._process.pid, flush=True)
+            print(helper.wait(), flush=True)
+            time.sleep(600)
+    """
+    for waits in (True, False):
+        command = [sys.executable, "-c", script, str(tmp_path / "log")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY) as process:
+            assert process.stdout is not None
+            helper = psutil.Process(int(process.stdout.readline()))
+            if waits:
+                assert process.stdout.readline().strip()
+                assert "http.server" in helper.cmdline()
+            process.kill()
+            psutil.wait_procs([helper], timeout=60)
+            try:
+                assert not helper.is_running()
+            finally:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    helper.kill()
 
 
 def test_mistakes_name_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
