@@ -95,7 +95,8 @@ def test_it_starts_answers_and_ends(run: Run, program: "subprocess.Popen[str]") 
 
 def test_what_it_starts_ends_when_it_is_killed(run: Run) -> None:
     models = run.path.parent / "models" / "recommender"
-    command = [sys.executable, "-m", "trainer.live", "--no-browser", "--run-dir", run.path, "--model-dir", models]
+    command: list[str | Path] = [sys.executable, "-m", "trainer.live", "--no-browser"]
+    command += ["--run-dir", run.path, "--model-dir", models]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY, env=environment) as process:
         children: list[psutil.Process] = []

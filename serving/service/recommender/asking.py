@@ -11,6 +11,7 @@ from serving.client import Query
 from serving.service.errors import InvalidRequestError
 from serving.service.recommendation import RecommendationRequest
 from serving.service.recommender.catalogue import Catalogue, allows
+from serving.service.recommender.facts import Wanted
 from serving.service.recommender.histories import Histories
 from serving.service.recommender.people import Profiles
 from serving.service.recommender.settings import RecommenderSettings
@@ -55,6 +56,11 @@ class Asked:
     def is_text(self) -> bool:
         """Whether it has text to search for."""
         return bool(self.query.query.strip())
+
+    @property
+    def wanted(self) -> Wanted:
+        """The filters of items, which `allows` applies to one."""
+        return Wanted(self.request.languages, self.request.categories, self.now)
 
     @property
     def left_for_model(self) -> float:

@@ -196,7 +196,7 @@ class Candidates:
     async def _fresh(self, asked: Asked, answer: Versioned, tier: FreshTier, count: int) -> list[Scored]:
         if contract.QUERY_EMBEDDINGS not in answer.outputs:
             return []  # not asked for: there was nothing in the tier yet
-        found = tier.search(answer.outputs, asked.is_text, count, asked.allows_known)
+        found = tier.search(answer.outputs, asked.is_text, count, asked.wanted, asked.allows_known)
         try:
             return await self._score(asked, answer, found)
         except ServingError as error:

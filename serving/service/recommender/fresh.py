@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from serving import contract
 from serving.client.types import Arrays
+from serving.service.recommender.facts import Facts, Wanted
 from serving.service.recommender.spelling import Spelling
 from serving.service.recommender.vectors import ItemVectors
+from serving.service.types import Item
 
 _Floats = npt.NDArray[np.float32]
 _LEAST_ROWS: Final = 256
@@ -55,6 +57,7 @@ class FreshTier:
         self._labels = np.zeros((_LEAST_ROWS, 0), np.int32)
         self._norms = np.zeros(_LEAST_ROWS, np.float32)
         self._spelling = Spelling()
+        self._facts = Facts()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -71,9 +74,9 @@ class FreshTier:
         row = self._rows.get(item_id)
         return None if row is None or self._embeddings is None else self._embeddings[row]
 
-    def put(self, item_id: str, vectors: ItemVectors) -> None:
+    def put(self, item: Item, vectors: ItemVectors) -> None:
         """Takes an item in place of its earlier vectors, if any; all items' have one form (`has_form_of`)."""
-        self.remove(item_id)
+        self.remove(item.item_id)
         row = len(self._ids)
         self._make_room(vectors)
         assert self._embeddings is not None
@@ -86,32 +89,42 @@ class FreshTier:
             self._labels[row, : len(text.labels)] = text.labels
             self._norms[row] = text.label_norm
             self._spelling.add(row, text.buckets, text.scores)
+        self._facts.put(row, item)
         self._alive[row] = True
-        self._ids.append(item_id)
-        self._rows[item_id] = row
+        self._ids.append(item.item_id)
+        self._rows[item.item_id] = row
+
+    def describe(self, item: Item) -> None:
+        """Takes what filters ask of an item that has changed, if it is here; its vectors stay."""
+        row = self._rows.get(item.item_id)
+        if row is not None:
+            self._facts.put(row, item)
 
     def remove(self, item_id: str) -> None:
         """Drops an item, if it is here."""
         row = self._rows.pop(item_id, None)
         if row is not None:
             self._alive[row] = False
+            self._facts.remove(row)
             if len(self._ids) - len(self._rows) > max(len(self._rows), _LEAST_ROWS):
                 self._compact()
 
-    def search(self, answer: Arrays, typed: bool, count: int, allowed: Callable[[str], bool]) -> Found:
+    def search(self, answer: Arrays, typed: bool, count: int, wanted: Wanted, allowed: Callable[[str], bool]) -> Found:
         """Items that come before the last candidate of the model's own.
 
         Args:
             answer: Of `recommend_for_merge`, without the batch.
             typed: Whether the request has text.
             count: Candidates that ranking takes.
-            allowed: Whether an item may be in the answer.
+            wanted: The request's filters.
+            allowed: Whether an item may be in the answer. It is asked item by item, of those that pass the filters:
+                so it should forbid few of these, such as excluded ones.
         """
         if not self._can_answer(answer):
             return _NOTHING
         scores, by_text = self._scores(answer, typed)
-        scores[~self._alive[: len(self._ids)]] = -np.inf
-        rows = np.flatnonzero(scores > answer[contract.CUTOFFS])
+        kept = self._alive[: len(self._ids)] & self._facts.mask(wanted, len(self._ids))
+        rows = np.flatnonzero(kept & (scores > answer[contract.CUTOFFS]))
         chosen: list[int] = []
         for row in _best_first(scores, rows, count):
             if allowed(self._ids[row]):
@@ -207,6 +220,7 @@ class FreshTier:
         self._labels, self._norms = moved(self._labels), moved(self._norms)
         self._alive = np.arange(size) < len(kept)
         self._spelling.keep(kept)
+        self._facts.keep(kept)
 
 
 def _best_first(scores: _Floats, rows: npt.NDArray[np.intp], count: int) -> Iterator[int]:

@@ -53,12 +53,12 @@ class _Tier:
     fresh: FreshTier
     done: dict[str, int] = field(default_factory=dict)
 
-    def take(self, item_id: str, revision: int, vectors: ItemVectors) -> None:
-        self.done[item_id] = revision
+    def take(self, item: Item, revision: int, vectors: ItemVectors) -> None:
+        self.done[item.item_id] = revision
         if vectors.sealed:
-            self.fresh.remove(item_id)
+            self.fresh.remove(item.item_id)
         else:
-            self.fresh.put(item_id, vectors)
+            self.fresh.put(item, vectors)
 
     def remove(self, item_id: str) -> None:
         self.done.pop(item_id, None)
@@ -101,6 +101,11 @@ class Tiers:
         """An item of the catalogue is new or has changed."""
         self._waiting.pop(item_id, None)
         self._waiting[item_id] = None
+        item = self._catalogue.get(item_id)
+        if item is not None:
+            # Filters and stock count at once, the new text when it is encoded.
+            for tier in self._tiers.values():
+                tier.fresh.describe(item)
         self._changed.set()
 
     def deleted(self, item_id: str) -> None:
@@ -191,7 +196,7 @@ class Tiers:
         for item, revision, vectors in zip(items, revisions, item_vectors(answer.outputs), strict=True):
             # What has changed meanwhile still waits, and what is gone no longer does.
             if revision is not None and self._catalogue.revision(item.item_id) == revision:
-                tier.take(item.item_id, revision, vectors)
+                tier.take(item, revision, vectors)
                 packed[item.item_id] = revision, pack(vectors)
                 if answer.version == self._served.version:
                     self._waiting.pop(item.item_id, None)
@@ -228,7 +233,9 @@ class Tiers:
         tier = _Tier(FreshTier(key))
         damaged = 0
         for item_id, revision, data in self._store.vectors(key):
-            if revisions.get(item_id) != revision:
+            item = self._catalogue.get(item_id)
+            # One that changes from now on is dropped by `serve`.
+            if item is None or revisions.get(item_id) != revision:
                 continue
             try:
                 vectors = unpack(data)
@@ -236,7 +243,7 @@ class Tiers:
                 damaged += 1
                 continue
             if vectors.has_form_of(probe):
-                tier.take(item_id, revision, vectors)
+                tier.take(item, revision, vectors)
         if damaged:
             _LOG.warning("%d vectors in the store are damaged: these items are encoded again.", damaged)
         return tier

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from serving import contract
 from serving.service.recommender import fresh
+from serving.service.recommender.facts import Wanted
 from serving.service.recommender.fresh import FreshTier
 from serving.service.recommender.vectors import ItemVectors, TextVectors
+from serving.service.types import Item
 
 _WIDTH, _MEANING, _LABELS, _BUCKETS = 5, 3, 4, 12
+_ALL = Wanted([], [], 0.0)
 
 
 def _vectors(rng: np.random.Generator, with_text: bool) -> ItemVectors:
@@ -79,6 +82,15 @@ def _fits(items: dict[str, ItemVectors], answer: dict[str, Any]) -> dict[str, fl
     return fits
 
 
+def _item(rng: np.random.Generator, number: int) -> Item:
+    return Item(
+        item_id=f"i{number}",
+        language=str(rng.choice(["ko", "ko", "th"])),
+        categories=rng.choice(["a", "b", "c"], 1).tolist(),
+        available=bool(rng.random() < 0.9),
+    )
+
+
 @dataclass
 class _Model:
     items: dict[str, ItemVectors] = field(default_factory=dict)
@@ -107,25 +119,46 @@ def test_search_finds_what_a_look_at_all_items_finds(
     rng = np.random.default_rng(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fresh, "_LEAST_ROWS", 2)  # so that there are compactions
-        tier, model = FreshTier(), _Model()
+        tier, model, catalogue = FreshTier(), _Model(), dict[str, Item]()
         for number in rng.integers(0, 26, steps).tolist():
             if rng.random() < 0.6:
                 vectors = _vectors(rng, with_text)
-                tier.put(f"i{number}", vectors)
+                catalogue[f"i{number}"] = item = _item(rng, number)
+                tier.put(item, vectors)
                 model.items.pop(f"i{number}", None)
                 model.items[f"i{number}"] = vectors
+            elif rng.random() < 0.3:
+                # Changed, and not encoded yet.
+                catalogue[f"i{number}"] = item = _item(rng, number)
+                tier.describe(item)
             else:
                 tier.remove(f"i{number}")
                 model.items.pop(f"i{number}", None)
         assert list(tier.newest()) == list(reversed(model.items))
         assert len(tier) == len(model.items)
         answer = _answer(rng, with_text)
-        allowed = {f"i{n}" for n in range(0, 26, 2)} if filters else {f"i{n}" for n in range(26)}
+        everything = {f"i{n}" for n in range(26)}
+        allowed = {f"i{n}" for n in range(26) if n % 5} if filters else everything
+        wanted = Wanted(["ko"], ["a", "b"], 50.0) if filters else Wanted([], [], 50.0)
+        passing = {
+            item_id
+            for item_id, item in catalogue.items()
+            if item.available and (not filters or (item.language == "ko" and {"a", "b"} & {*item.categories}))
+        }
+        may_show, allowed = allowed, allowed & passing
         scores = model.scores(answer, with_text)
         cutoff = float(answer[contract.CUTOFFS])
         # Within rounding of the cutoff or of each other both orders are right.
         expected = sorted((i for i in scores if scores[i] > cutoff and i in allowed), key=lambda i: -scores[i])[:count]
-        found = tier.search(answer, with_text, count, allowed.__contains__)
+        asked: list[str] = []
+
+        def is_allowed(item_id: str) -> bool:
+            asked.append(item_id)
+            return item_id in may_show
+
+        found = tier.search(answer, with_text, count, wanted, is_allowed)
+        # What filters keep out is not looked at.
+        assert set(asked) <= passing
         assert len(set(found.item_ids)) == len(found.item_ids)
         np.testing.assert_allclose([scores[i] for i in found.item_ids], [scores[i] for i in expected], atol=1e-5)
         assert found.item_ids == expected
@@ -144,17 +177,17 @@ def test_search_finds_what_a_look_at_all_items_finds(
 def test_requests_without_information_compare_popularity_which_is_zero() -> None:
     tier, rng = FreshTier(), np.random.default_rng(1)
     for number in range(5):
-        tier.put(f"i{number}", _vectors(rng, False))
+        tier.put(Item(item_id=f"i{number}", language="ko"), _vectors(rng, False))
     answer = _answer(rng, False) | {contract.INFORMED: np.False_, contract.CUTOFFS: np.float32(0.0)}
-    assert tier.search(answer, False, 10, lambda _: True).item_ids == []
+    assert tier.search(answer, False, 10, _ALL, lambda _: True).item_ids == []
     # The model has too few items.
     answer[contract.CUTOFFS] = np.float32(contract.LOWEST_SCORE)
-    assert sorted(tier.search(answer, False, 10, lambda _: True).item_ids) == [f"i{n}" for n in range(5)]
+    assert sorted(tier.search(answer, False, 10, _ALL, lambda _: True).item_ids) == [f"i{n}" for n in range(5)]
 
 
 def test_another_model_with_the_same_number_finds_nothing() -> None:
     tier, rng = FreshTier(), np.random.default_rng(1)
-    tier.put("i", _vectors(rng, False))
+    tier.put(Item(item_id="i", language="ko"), _vectors(rng, False))
     answer = _answer(rng, False) | {contract.QUERY_EMBEDDINGS: np.ones(_WIDTH + 1, np.float32)}
-    assert tier.search(answer, False, 10, lambda _: True).item_ids == []
+    assert tier.search(answer, False, 10, _ALL, lambda _: True).item_ids == []
     assert tier.of(["i"], answer, False).item_ids == []

@@ -310,6 +310,30 @@ def test_an_item_that_goes_while_the_model_is_asked_is_not_shown(store: Store) -
     asyncio.run(run())
 
 
+def test_what_filters_ask_of_a_fresh_item_counts_before_it_is_encoded_again(store: Store) -> None:
+    async def run() -> None:
+        client = FakeClient(Version(1, _INDEX))
+        service = _Service(store, client)
+        async with _running(service):
+            await service.put(_item("f1", categories=["차"]), _item("f2"))
+            await service.encoded()
+            title = _item("f1").title
+            assert await service.ids(query=title, languages=["ko"], categories=["차"]) == ["f1"]
+            client.gate = asyncio.Event()
+            await service.put(_item("f1", language="pt-BR", categories=["Chá"]))
+            await client.reached.wait()
+            assert await service.ids(query=title, languages=["pt"], categories=["chá"]) == ["f1"]
+            assert "f1" not in await service.ids(query=title, languages=["ko"], k=60)
+            await service.put(_item("f1", language="pt-BR", categories=["Chá"], available=False))
+            assert await service.ids(query=title, languages=["pt"]) == []
+            client.gate.set()
+            await service.encoded()
+            await service.put(_item("f1", language="pt-BR"))
+            assert await service.ids(query=title, languages=["pt"]) == ["f1"]
+
+    asyncio.run(run())
+
+
 def test_an_item_that_only_the_model_knows_can_be_hidden(store: Store) -> None:
     async def run() -> None:
         one, two = (_Service(store, FakeClient(Version(1, _INDEX))) for _ in range(2))
