@@ -1,9 +1,9 @@
 """Answers: the model server's, with what has happened since its export.
 
 `recommender` is what the interface calls. It reads who asks (`asking`, from `histories` and `people`), finds candidates
-(`candidates`: the model's by `model`, those of the `fresh` `tiers` by their `facts`, or `popular` ones), and makes a list of them
-(`listing`: rules, diversity, `exploring`), which `answer_log` writes down. `following` keeps `catalogue`, `tiers` and
-`histories` in step with the store.
+(`candidates`: the model's by `model`, those of the `fresh` `tiers`, which `facts` filters, or `popular` ones), and
+makes a list of them (`listing`: rules, diversity, `exploring`), which `answer_log` writes down. `following` keeps
+`catalogue`, `tiers` and `histories` in step with the store.
 """
 
 from serving.client import AsyncRecommenderClient
