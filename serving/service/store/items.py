@@ -70,12 +70,18 @@ class Items(Part):
             return []
         with self._database.writing() as connection:
             changed = self._put(connection, dict.fromkeys(ids))
-            # In the order in which `put_vectors` locks them.
             vectors = schema.vectors.c
+            key = (vectors.version, vectors.item_id)
+            found: list[tuple[str, str]] = []
             for part in parts_of(sorted(set(ids))):
-                query = sa.select(vectors.version, vectors.item_id).where(vectors.item_id.in_(part))
-                connection.execute(query.order_by(vectors.version, vectors.item_id).with_for_update())
-                connection.execute(sa.delete(schema.vectors).where(vectors.item_id.in_(part)))
+                query = sa.select(*key).where(vectors.item_id.in_(part))
+                found += [(row[0], row[1]) for row in connection.execute(query)]
+            for some in parts_of(sorted(found)):
+                # In the order in which `put_vectors` locks them, and only these: what is put from now on is of an older
+                # revision than the deletion, and nobody takes it.
+                query = sa.select(*key).where(sa.tuple_(*key).in_(some)).order_by(*key).with_for_update()
+                if locked := [(row[0], row[1]) for row in connection.execute(query)]:
+                    connection.execute(sa.delete(schema.vectors).where(sa.tuple_(*key).in_(locked)))
         # Who is deleted first of all has the revision 1, and who was deleted before has no new one.
         return [changed.get(each, 0) > 1 for each in ids]
 

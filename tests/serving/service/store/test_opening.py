@@ -191,10 +191,10 @@ def test_an_address_that_is_none_is_refused_without_its_password(url: str, messa
     assert _SECRET not in _told(caught)
 
 
-def test_an_unreachable_database_is_reported_without_its_password(server: str, tmp_path: Path) -> None:
+def test_an_unreachable_database_is_reported_without_its_password(postgresql_url: str, tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="in a folder that exists"):
         open_store(f"sqlite:///{tmp_path / 'no' / 'store.db'}")
-    url = server.format("nowhere").replace("postgres@", f"postgres:{_SECRET}@")
+    url = postgresql_url.format("nowhere").replace("postgres@", f"postgres:{_SECRET}@")
     with pytest.raises(UnavailableError, match=r"nowhere.*does not exist.*Remedy") as caught:
         open_store(url)
     assert _SECRET not in _told(caught)
