@@ -1,7 +1,9 @@
 """The service in a process of its own, with a recommender that needs no model: `python -m ... OPTIONS`."""
 
 import asyncio
+import logging
 import sys
+from pathlib import Path
 
 from serving.service.main import main
 from serving.service.recommendation import RecommendationRequest, RecommendationResponse
@@ -9,11 +11,13 @@ from tests.serving.service.api.fakes import FakeRecommender
 
 
 class _SometimesSlow(FakeRecommender):
-    """Takes a second for the placement `slow`."""
+    """For the placement `slow` it waits until there is a file, whose path is the query."""
 
     async def recommend(self, request: RecommendationRequest) -> RecommendationResponse:
         if request.placement == "slow":
-            await asyncio.sleep(1)
+            logging.getLogger(__name__).info("a slow answer has begun")
+            while not Path(request.query).exists():
+                await asyncio.sleep(0.01)
         return await super().recommend(request)
 
 

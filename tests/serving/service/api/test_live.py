@@ -74,18 +74,23 @@ def test_many_clients_then_a_stop_loses_nothing(empty_store: EmptyStore) -> None
     assert set(acknowledged) <= stored
 
 
-def test_a_stop_waits_for_answers(empty_store: EmptyStore) -> None:
-    with Live(empty_store.url, "--shutdown_delay_seconds", "0.5") as live:
-        base = f"http://127.0.0.1:{live.port}"
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            body = {"placement": "slow"}
-            slow = pool.submit(httpx.post, f"{base}/v1/recommendations", json=body, headers=_headers(empty_store))
-            time.sleep(0.3)
+def test_a_stop_waits_for_answers(empty_store: EmptyStore, tmp_path: Path) -> None:
+    with Live(empty_store.url, "--shutdown_delay_seconds", "300", "--shutdown_grace_seconds", "300") as live:
+        client = httpx.Client(base_url=f"http://127.0.0.1:{live.port}", headers=_headers(empty_store), timeout=60.0)
+        with client, concurrent.futures.ThreadPoolExecutor() as pool:
+            body = {"placement": "slow", "query": str(tmp_path / "go on")}
+            slow = pool.submit(client.post, "/v1/recommendations", json=body)
+            live.wait_for("a slow answer has begun")
             live.terminate()
-            time.sleep(0.1)
             # Load balancers learn it first; requests that they still send are answered.
-            assert httpx.get(f"{base}/readyz").json()["draining"]
-            assert httpx.post(f"{base}/v1/recommendations", json={}, headers=_headers(empty_store)).status_code == 200
+            while not client.get("/readyz").json()["draining"]:
+                pass
+            assert client.post("/v1/recommendations", json={}).status_code == 200
+            # A second one ends the delay.
+            live.terminate()
+            live.wait_for("Shutting down")
+            assert not slow.done()
+            (tmp_path / "go on").touch()
             assert slow.result().status_code == 200
         assert live.wait() == 0
     assert any(line.get("route") == "/v1/recommendations" for line in live.lines)
