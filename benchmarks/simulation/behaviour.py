@@ -48,18 +48,17 @@ class Appeal:
 
 
 def logistic(values: Floats) -> Floats:
-    """1 / (1 + exp(-x))."""
-    return np.asarray(1.0 / (1.0 + np.exp(-values)))
+    """1 / (1 + exp(-x)), in place."""
+    np.negative(values, out=values)
+    np.exp(values, out=values)
+    values += 1.0
+    return np.reciprocal(values, out=values)
 
 
-def probability(weights: Logit, taste: Floats, quality: Floats, clickbait: Floats, dearness: Floats) -> Floats:
-    """A probability from its logit; shapes as they broadcast."""
-    return logistic(
-        weights.base
-        + weights.taste * taste
-        + weights.quality * quality
-        + weights.clickbait * clickbait
-        + weights.price * dearness
+def of_items(weights: Logit, quality: Floats, clickbait: Floats, dearness: Floats) -> Floats:
+    """The part of a logit that depends on the item alone: [M]."""
+    return np.asarray(
+        weights.base + weights.quality * quality + weights.clickbait * clickbait + weights.price * dearness
     )
 
 
@@ -128,27 +127,35 @@ def expected_at_random(examination: Examination, appeal: Appeal, places: int) ->
     return np.asarray(chosen / (count * orders))
 
 
-def best_order(examination: Examination, appeal: Appeal, places: int, measure: str = "clicks") -> Integers:
-    """The lists [n, places] with the highest expected measure, as places among the m items; no list beats them.
+def most_clicks(attraction: Floats, places: int) -> Integers:
+    """The lists [n, places] with the most expected clicks, as places among the m items; no list beats them.
 
-    PBM: the items with the largest attraction times reward, the largest in the place that is examined most
-    (rearrangement inequality). Cascade: the order by gain / (1 - q), and the choice by dynamic programming over the
-    items in that order (Kempe and Mahdian 2008).
+    These are the most attractive items, the most attractive first, in both models. PBM: rearrangement inequality, since
+    examination never grows with the place. Cascade: exchanging neighbours a > b changes the clicks by
+    (a - b) (1 - after_skip) >= 0, and a more attractive item in any place loses less behind it than it gains.
+
+    Args:
+        attraction: Of all items, [n, m].
+        places: Length of the lists, at most m.
+    """
+    return _largest(attraction, places)
+
+
+def best_order(examination: Examination, attraction: Floats, gains: Floats, places: int) -> Integers:
+    """The lists [n, places] with the largest expected sum of gains, as places among the m items; no list beats them.
+
+    PBM: the items with the largest gains, the largest in the place that is examined most. Cascade: the order by
+    gain / (1 - q), and the choice by dynamic programming over the items in that order (Kempe and Mahdian 2008).
 
     Args:
         examination: The click model.
-        appeal: Of all items, [n, m].
+        attraction: Of all items, [n, m].
+        gains: Attraction times reward, [n, m].
         places: Length of the lists, at most m.
-        measure: One of `MEASURES`.
     """
-    gain = appeal.attraction * appeal.rewards()[MEASURES.index(measure)]
     if examination.model == "pbm":
-        # theta never grows, so the order by gain is the order of places.
-        return _largest(gain, places)
-    if measure == "clicks":
-        # gain / (1 - q) grows with the attraction, and so does the value of an item in any place.
-        return _largest(gain, places)
-    return _best_cascade(gain, going_on(examination, appeal.attraction), places)
+        return _largest(gains, places)
+    return _best_cascade(gains, going_on(examination, attraction), places)
 
 
 def _largest(values: Floats, places: int) -> Integers:

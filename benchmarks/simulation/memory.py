@@ -52,10 +52,7 @@ class Memory:
         """
         if len(np.unique(people)) < len(people):
             raise ValueError("a person is there twice: answer the visits of a day in rounds (`Requests.rounds`)")
-        weights = np.where(lists == EMPTY, 0.0, self._settings.shown + self._settings.taken * clicked)
-        # An empty place adds 0 to the last item, without losing what another place adds to it.
-        np.add.at(
-            self._kept,
-            (people[:, np.newaxis], lists),
-            weights * np.exp(times / self._settings.days)[:, np.newaxis],
-        )
+        rows, places = np.nonzero(lists != EMPTY)
+        weights = self._settings.shown + self._settings.taken * clicked[rows, places]
+        # Each pair of person and item is there once.
+        self._kept[people[rows], lists[rows, places]] += weights * np.exp(times / self._settings.days)[rows]

@@ -96,8 +96,9 @@ class Popularity(KnownPolicy):
 
     def heard(self, requests: Requests, shown: Shown, outcome: Outcome) -> None:
         """Counts clicks."""
-        places = np.broadcast_to(requests.language[:, np.newaxis], shown.lists.shape)
-        np.add.at(self._clicks, (places[outcome.clicked], shown.lists[outcome.clicked]), 1.0)
+        rows, places = np.nonzero(outcome.clicked)
+        pairs = requests.language[rows] * self._clicks.shape[1] + shown.lists[rows, places]
+        self._clicks += np.bincount(pairs, minlength=self._clicks.size).reshape(self._clicks.shape)
         self._top = None
 
 

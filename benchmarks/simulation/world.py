@@ -14,7 +14,7 @@ from benchmarks.simulation.items import make_items
 from benchmarks.simulation.lists import EMPTY, Distribution
 from benchmarks.simulation.memory import Memory
 from benchmarks.simulation.people import make_people
-from benchmarks.simulation.settings import WorldSettings
+from benchmarks.simulation.settings import Logit, WorldSettings
 from trainer.errors import BabelrecError
 
 DAY: Final = 86_400
@@ -99,6 +99,12 @@ class World:
         self.people = make_people(settings, seed)
         self.items = make_items(settings, seed)
         self.days = range(settings.days)
+        known = self.items
+        self._logits = {
+            name: behaviour.of_items(weights, known.quality, known.clickbait, known.dearness)
+            for name, weights in self._weights().items()
+        }
+        self._prices = np.nan_to_num(known.price)
         # Languages as bits: whether a person reads an item is one operation.
         bits = 1 << np.arange(len(self.languages))
         self._reads = self.people.reads @ bits
@@ -143,40 +149,31 @@ class World:
         if requests.memory is not None:
             requests.memory.remember(requests.people, self._times(requests), lists, clicked)
 
-    def appeal(self, requests: Requests, items: Integers) -> Appeal:
-        """The truth about items, for each request.
+    def attraction(self, requests: Requests, items: Integers) -> Floats:
+        """Probabilities with which people click on items that they examine.
 
-        attraction = logistic(weights . (1, cosine, quality, clickbait)) * language * fatigue, where language is 1 if
-        the person reads one of the item's titles, else `Behaviour.unreadable`, and fatigue is exp(-load).
+        logistic(weights . (1, cosine, quality, clickbait)) * language * fatigue, where language is 1 if the person
+        reads one of the item's titles, else `Behaviour.unreadable`, and fatigue is exp(-load).
 
         Args:
             requests: n of them.
             items: [n, k], with empty places, or [m] for the same items for all.
 
         Returns:
-            Shapes [n, k] or [n, m].
+            [n, k] or [n, m].
         """
-        settings, known = self.settings.behaviour, self.items
-        tastes = self.people.tastes(requests.people, requests.day)
-        if items.ndim == 1:
-            cosine = tastes @ known.vectors[items].T
-        else:
-            cosine = np.einsum("nd,nkd->nk", tastes, known.vectors[items])
-        features = (cosine, known.quality[items], known.clickbait[items], known.dearness[items])
-        attraction = behaviour.probability(settings.attraction, *features)
-        reads = (self._reads[requests.people][:, np.newaxis] & self._written[items]) != 0
-        attraction *= np.where(reads, 1.0, settings.unreadable)
-        if requests.memory is not None:
-            attraction *= requests.memory.factors(requests.people, self._times(requests), items)
-        if items.ndim == 2:
-            attraction *= items != EMPTY
-        satisfaction = behaviour.probability(settings.satisfaction, *features)
+        return self._attraction(requests, items, self._cosines(requests, items))
+
+    def appeal(self, requests: Requests, items: Integers) -> Appeal:
+        """All that is true of items, for each request; shapes as of `attraction`."""
+        cosines, settings = self._cosines(requests, items), self.settings.behaviour
+        satisfaction = self._probability("satisfaction", cosines, items)
         return Appeal(
-            attraction=attraction,
-            purchase=behaviour.probability(settings.purchase, *features),
+            attraction=self._attraction(requests, items, cosines),
+            purchase=self._probability("purchase", cosines, items),
             satisfaction=satisfaction,
             dwell=behaviour.mean_dwell(settings, satisfaction),
-            price=np.broadcast_to(np.nan_to_num(known.price[items]), attraction.shape),
+            price=np.broadcast_to(self._prices[items], cosines.shape),
         )
 
     def respond(self, requests: Requests, lists: Integers, random: np.random.Generator) -> Outcome:
@@ -226,9 +223,39 @@ class World:
         Best for this visit: the fatigue that they leave for later ones is not weighed.
         """
         candidates = self.catalogue(requests.day)
-        appeal = self.appeal(requests, candidates)
-        model = self.settings.behaviour.examination
-        return candidates[behaviour.best_order(model, appeal, places, measure)]
+        if places > len(candidates):
+            raise ValueError(f"{len(candidates)} items don't fill {places} places")
+        attraction = self.attraction(requests, candidates)
+        if measure == "clicks":
+            return candidates[behaviour.most_clicks(attraction, places)]
+        gains = attraction * self.appeal(requests, candidates).rewards()[behaviour.MEASURES.index(measure)]
+        return candidates[behaviour.best_order(self.settings.behaviour.examination, attraction, gains, places)]
+
+    def _weights(self) -> dict[str, Logit]:
+        settings = self.settings.behaviour
+        return {
+            "attraction": settings.attraction,
+            "purchase": settings.purchase,
+            "satisfaction": settings.satisfaction,
+        }
+
+    def _cosines(self, requests: Requests, items: Integers) -> Floats:
+        tastes = self.people.tastes(requests.people, requests.day)
+        vectors = self.items.vectors[items]
+        return tastes @ vectors.T if items.ndim == 1 else np.einsum("nd,nkd->nk", tastes, vectors)
+
+    def _probability(self, name: str, cosines: Floats, items: Integers) -> Floats:
+        return behaviour.logistic(self._weights()[name].taste * cosines + self._logits[name][items])
+
+    def _attraction(self, requests: Requests, items: Integers, cosines: Floats) -> Floats:
+        found = self._probability("attraction", cosines, items)
+        reads = (self._reads[requests.people][:, np.newaxis] & self._written[items]) != 0
+        found *= np.where(reads, 1.0, self.settings.behaviour.unreadable)
+        if requests.memory is not None:
+            found *= requests.memory.factors(requests.people, self._times(requests), items)
+        if items.ndim == 2:
+            found *= items != EMPTY
+        return found
 
     def _times(self, requests: Requests) -> Floats:
         return np.asarray((requests.timestamps - self.settings.start) / DAY)
