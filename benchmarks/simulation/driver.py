@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.simulation.behaviour import MEASURES, Outcome
 from benchmarks.simulation.draws import Floats, Integers, Stream, stream
@@ -87,7 +89,7 @@ def run(
         exact: Whether expectations and best lists are computed; without, it is several times faster.
     """
     memory = world.memory() if memory is None else memory
-    rows: list[tuple[Integers, Integers, Integers, Floats, Floats, Floats]] = []
+    rows: list[dict[str, npt.NDArray[Any]]] = []
     values: dict[str, list[Floats]] = {each.name: [] for each in targets}
     for day in days:
         choices, luck = stream(world.seed, Stream.RUN, (part << 32) + day).spawn(2)
@@ -116,14 +118,20 @@ def run(
             for listener in listeners:
                 listener(requests, shown, outcome)
             policy.heard(requests, shown, outcome)
-            observed = _observed(world, shown, outcome)
             rows.append(
-                (np.full(len(requests), day), requests.language, shown_items(shown.lists), observed, expected, best)
+                {
+                    "day": np.full(len(requests), day),
+                    "language": requests.language,
+                    "shown": shown_items(shown.lists),
+                    "observed": _observed(world, shown, outcome),
+                    "expected": expected,
+                    "best": best,
+                }
             )
     if not rows:
         raise ValueError("no visits on these days")
-    joined = [np.concatenate(column) for column in zip(*rows, strict=True)]
-    return Run(*joined, {name: np.concatenate(each) for name, each in values.items()})  # type: ignore[arg-type]
+    columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return Run(**columns, targets={name: np.concatenate(each) for name, each in values.items()})
 
 
 def figures(run: Run, values: Floats, language: int | None = None) -> Figures:
@@ -152,6 +160,15 @@ def best_ctr(run: Run, language: int | None = None) -> float:
     """Expected CTR of the best lists in the states that the run's visits met."""
     which = np.ones(len(run), bool) if language is None else run.language == language
     return float(run.best[which].sum() / run.shown[which].sum()) if which.any() else np.nan
+
+
+def standard_errors(runs: Sequence[Run]) -> float:
+    """Distance of observed clicks from expected ones, in standard errors: sum d / sqrt(sum d^2) over all visits.
+
+    The differences d of a run are uncorrelated, because each has the expectation 0 given all before it.
+    """
+    differences = np.concatenate([(each.observed - each.expected)[:, 0] for each in runs])
+    return float(differences.sum() / np.sqrt((differences**2).sum()))
 
 
 def _with_memory(requests: Requests, memory: Memory) -> Requests:

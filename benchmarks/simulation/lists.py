@@ -56,7 +56,7 @@ class Distribution:
     @property
     def places(self) -> int:
         """Length of the lists."""
-        return self.lists.shape[2]
+        return int(self.lists.shape[2])
 
     def draw(self, random: np.random.Generator) -> Shown:
         """A list for each request."""
@@ -71,7 +71,7 @@ class Distribution:
 
     def propensities(self, lists: Integers) -> Floats:
         """Probability of each item in its place: [n, k]."""
-        found = np.einsum("sn,snk->nk", self.probabilities, (self.lists == lists).astype(np.float64))
+        found: Floats = np.einsum("sn,snk->nk", self.probabilities, (self.lists == lists).astype(np.float64))
         if self.at_random.any():
             drawn = np.isin(lists, self.candidates)
             found += (self.at_random / len(self.candidates))[:, np.newaxis] * drawn

@@ -1,0 +1,220 @@
+"""Sends a world's visitors to a recommendation service (docs/service.md), which is then a policy like any other."""
+
+import asyncio
+import itertools
+import time
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import fields
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import numpy as np
+
+from benchmarks.simulation.behaviour import Outcome
+from benchmarks.simulation.dataset import service_item
+from benchmarks.simulation.events import interactions, service_events
+from benchmarks.simulation.lists import EMPTY, Shown
+from benchmarks.simulation.policies import Policy
+from benchmarks.simulation.world import Requests, World
+from serving.service.types import Event, Item
+from trainer.errors import BabelrecError
+
+_ITEMS_A_REQUEST = 500
+_ATTEMPTS = 6
+_AGAIN = (429, 503)
+
+
+class ServicePolicy(Policy):
+    """A running service. Use it as a context manager.
+
+    At the begin of a day it is told what has arrived (`PUT /v1/items`) and what has left (`DELETE`). The visits of a
+    round (`Requests.rounds`) ask at once, and when all lists are there each visitor sends the events of its visit, as a
+    request of its own. Requests and events have the world's time, which so runs as fast as the service answers.
+
+    Args:
+        world: The world.
+        url: Of the service, such as ``http://127.0.0.1:8600``.
+        key: Of an administrator, because the catalogue changes.
+        places: Length of the lists.
+        rate: Requests a second at most; None: as fast as ``clients`` allow.
+        clients: Requests at the same time.
+        timeout: Seconds.
+
+    Attributes:
+        counts: ``recommendations``, ``items``, ``degraded`` answers, ``strangers`` (items that the world does not have
+            on that day, which nobody looks at), ``repeated`` requests, and events by status: ``accepted``,
+            ``duplicate``, ``rejected``.
+        latencies: Seconds of each recommendation.
+        seconds: Spent with requests in all.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        url: str,
+        key: str,
+        *,
+        places: int = 10,
+        rate: float | None = None,
+        clients: int = 16,
+        timeout: float = 30.0,
+    ) -> None:
+        super().__init__("service")
+        self.counts: Counter[str] = Counter()
+        self.latencies: list[float] = []
+        self.seconds = 0.0
+        self._world = world
+        self._places = places
+        self._pause = 0.0 if rate is None else 1.0 / rate
+        self._clients = clients
+        self._client = httpx.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=timeout,
+            limits=httpx.Limits(max_connections=clients, max_keepalive_connections=clients),
+        )
+        self._runner = asyncio.Runner()
+        self._known: dict[str, int] = {item_id: place for place, item_id in enumerate(world.items.ids)}
+        self._sent: set[int] = set()
+        self._next = 0.0
+        # The same world may be sent to a service again: its visits and events are then new ones.
+        self._prefix = f"{uuid.uuid4().hex[:8]}-"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._runner.run(self._client.aclose())
+        self._runner.close()
+
+    def begin(self, day: int) -> None:
+        """Brings the service's catalogue up to the day's."""
+        present = set(self._world.catalogue(day).tolist())
+        new, gone = sorted(present - self._sent), sorted(self._sent - present)
+        self._run(self._change(new, gone))
+        self._sent = present
+
+    def show(self, requests: Requests, random: np.random.Generator) -> Shown:
+        """The service's lists; an item that it should not know leaves its place empty."""
+        bodies = [self._body(requests, place) for place in range(len(requests))]
+        answers = self._run(self._together(bodies, self._ask))
+        lists = np.full((len(requests), self._places), EMPTY, np.int64)
+        propensities = np.zeros(lists.shape)
+        present = set(self._world.catalogue(requests.day).tolist())
+        for row, answer in enumerate(answers):
+            self.counts["degraded"] += bool(answer["degraded"])
+            for place, item in enumerate(answer["items"][: self._places]):
+                known = self._known.get(item["item_id"], EMPTY)
+                if known not in present:
+                    self.counts["strangers"] += 1
+                    continue
+                lists[row, place] = known
+                propensities[row, place] = item["propensity"]
+        self.counts["recommendations"] += len(answers)
+        ids = [str(answer["recommendation_id"]) for answer in answers]
+        return Shown(lists, propensities, np.full(len(requests), np.nan), ids)
+
+    def heard(self, requests: Requests, shown: Shown, outcome: Outcome) -> None:
+        """Sends the events of each visit."""
+        events = service_events(interactions(self._world, requests, shown, outcome, self._prefix))
+        visits = [list(group) for _, group in itertools.groupby(events, key=lambda event: event.session_id)]
+        for answer in self._run(self._together(visits, self._tell)):
+            for status in ("accepted", "duplicate", "rejected"):
+                self.counts[status] += int(answer[status])
+
+    def _body(self, requests: Requests, place: int) -> dict[str, Any]:
+        person = int(requests.people[place])
+        return {
+            "user_id": self._world.people.ids[person],
+            "session_id": f"{self._prefix}v{requests.ids[place]}",
+            "language": self._world.languages[requests.language[place]],
+            "country": self._world.people.country[person],
+            "timestamp": int(requests.timestamps[place]),
+            "k": self._places,
+            "placement": "home",
+        }
+
+    def _run(self, work: Awaitable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        async def timed() -> list[dict[str, Any]]:
+            return await work
+
+        started = time.perf_counter()
+        try:
+            return self._runner.run(timed())
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    async def _together(
+        self, inputs: Sequence[Any], call: Callable[[Any], Awaitable[dict[str, Any]]]
+    ) -> list[dict[str, Any]]:
+        free = asyncio.Semaphore(self._clients)
+
+        async def one(given: object) -> dict[str, Any]:
+            async with free:
+                return await call(given)
+
+        return list(await asyncio.gather(*(one(given) for given in inputs)))
+
+    async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
+        started = time.perf_counter()
+        answer = await self._send("POST", "/v1/recommendations", body)
+        self.latencies.append(time.perf_counter() - started)
+        return answer
+
+    async def _tell(self, events: Sequence[Event]) -> dict[str, Any]:
+        return await self._send("POST", "/v1/events", {"events": [_fields(event) for event in events]})
+
+    async def _change(self, new: Sequence[int], gone: Sequence[int]) -> list[dict[str, Any]]:
+        for start in range(0, len(new), _ITEMS_A_REQUEST):
+            items = [_fields(service_item(self._world, item)) for item in new[start : start + _ITEMS_A_REQUEST]]
+            await self._send("PUT", "/v1/items", {"items": items})
+        for start in range(0, len(gone), _ITEMS_A_REQUEST):
+            ids = [self._world.items.ids[item] for item in gone[start : start + _ITEMS_A_REQUEST]]
+            await self._send("DELETE", "/v1/items", {"item_ids": ids})
+        self.counts["items"] += len(new)
+        return []
+
+    async def _send(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Repeats what the service has refused for now, or not answered: events have ids, the rest may be repeated."""
+        for attempt in range(_ATTEMPTS):
+            await self._turn()
+            try:
+                answer = await self._client.request(method, path, json=body)
+            except httpx.TransportError as error:
+                why, wait = f"{type(error).__name__}: {error}", 0.1 * 2.0**attempt
+            else:
+                if answer.is_success:
+                    content: dict[str, Any] = answer.json()
+                    return content
+                why = f"{answer.status_code}: {answer.text[:300]}"
+                if answer.status_code not in _AGAIN:
+                    break
+                wait = _seconds(answer.headers.get("Retry-After", ""), 0.1 * 2.0**attempt)
+            self.counts["repeated"] += 1
+            await asyncio.sleep(wait)
+        raise BabelrecError(
+            f"{method} {self._client.base_url}{path.lstrip('/')} failed: {why}. Remedy: check that the service runs "
+            "there, and that the key is an administrator's."
+        )
+
+    async def _turn(self) -> None:
+        """Waits for the next request's time; the times are a steady grid while there is work."""
+        if self._pause:
+            now = time.monotonic()
+            self._next = max(self._next + self._pause, now)
+            await asyncio.sleep(self._next - now)
+
+
+def _fields(of: Event | Item) -> dict[str, Any]:
+    """What differs from the default."""
+    values = {each.name: (getattr(of, each.name), each.default) for each in fields(of)}
+    return {name: value for name, (value, default) in values.items() if value != default and value != {}}
+
+
+def _seconds(header: str, otherwise: float) -> float:
+    return float(header) if header.isdigit() else otherwise
