@@ -19,7 +19,7 @@ _SERVICE = (
     *("types", "errors", "recommendation", "options", "snippet", "console"),
     *("store", "rules", "diversity", "recommender", "api"),
 )
-_BENCHMARKS = ("harness", "baselines", "speed", "quality")
+_BENCHMARKS = ("harness", "baselines", "speed", "quality", "simulation")
 
 
 def modules() -> dict[str, Path]:

@@ -84,7 +84,7 @@ def run(
         days: In their order.
         part: Of the world's luck: other parts draw other outcomes for the same visits.
         memory: What people have seen before; None: nothing.
-        listeners: Hear each round too, before the policy: other policies' `heard`, a log.
+        listeners: Hear each round before the policy does: other policies' `heard`, a log.
         targets: Policies whose value in the states that the visits meet is computed. They hear nothing.
         exact: Whether expectations and best lists are computed; without, it is several times faster.
     """
@@ -114,10 +114,11 @@ def run(
             for target in targets:
                 values[target.name].append(world.value(requests, target.distribution(requests)).sum(axis=2).T)
             outcome = world.respond(requests, shown.lists, luck)
-            world.remember(requests, shown.lists, outcome.clicked)
+            # While the requests' memory is still that of the decision: a listener may ask what was to be expected.
             for listener in listeners:
                 listener(requests, shown, outcome)
             policy.heard(requests, shown, outcome)
+            world.remember(requests, shown.lists, outcome.clicked)
             rows.append(
                 {
                     "day": np.full(len(requests), day),
