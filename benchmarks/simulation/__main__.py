@@ -36,6 +36,7 @@ _POLICIES: dict[str, Callable[[World, int], KnownPolicy]] = {
     "popularity": Popularity,
     "epsilon-greedy": lambda world, places: EpsilonGreedy(world, Popularity(world, places), _EPSILON),
     "oracle": Oracle,
+    "satisfaction-oracle": lambda world, places: Oracle(world, places, "satisfaction"),
 }
 # Of the difference between observed and expected: it exceeds this by chance in one of 370 comparisons.
 _STANDARD_ERRORS = 3.0

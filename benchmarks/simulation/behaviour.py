@@ -113,18 +113,16 @@ def expected_at_random(examination: Examination, appeal: Appeal, places: int) ->
     if examination.model == "pbm":
         return np.asarray(gains.mean(axis=2)[:, :, np.newaxis] * theta(examination, places))
     follow = going_on(examination, appeal.attraction)
-    rows = len(follow)
-    # subsets[:, r]: e_r of the items so far; chosen[:, :, r]: sum of w_i e_r(without i) over them.
-    subsets = np.zeros((rows, places))
-    subsets[:, 0] = 1.0
-    chosen = np.zeros((len(gains), rows, places))
-    for item in range(count):
-        factor = follow[:, item, np.newaxis]
-        chosen[:, :, 1:] += factor * chosen[:, :, :-1]
-        chosen += gains[:, :, item, np.newaxis] * subsets
-        subsets[:, 1:] += factor * subsets[:, :-1]
-    orders = np.cumprod(np.concatenate([[1.0], (count - np.arange(1.0, places)) / np.arange(1.0, places)]))
-    return np.asarray(chosen / (count * orders))
+    # sums[0, r]: e_r of the items so far; sums[1:, r]: sum over them of w_i e_r(without i). Requests are the last axis.
+    sums = np.zeros((1 + len(gains), places, len(follow)))
+    sums[0, 0] = 1.0
+    factors, weights = np.ascontiguousarray(follow.T), np.ascontiguousarray(gains.transpose(2, 0, 1))
+    for factor, weight in zip(factors, weights, strict=True):
+        with_it = weight[:, np.newaxis] * sums[0]
+        sums[:, 1:] += factor * sums[:, :-1]
+        sums[1:] += with_it
+    choices = np.cumprod(np.concatenate([[1.0], (count - np.arange(1.0, places)) / np.arange(1.0, places)]))
+    return np.asarray(sums[1:].transpose(0, 2, 1) / (count * choices))
 
 
 def most_clicks(attraction: Floats, places: int) -> Integers:

@@ -18,6 +18,8 @@ from benchmarks.simulation.settings import Logit, WorldSettings
 from trainer.errors import BabelrecError
 
 DAY: Final = 86_400
+# More than a day has.
+_VISITS: Final = 100_000_000
 # 2 GB of loads.
 _LARGEST_MEMORY: Final = 250_000_000
 
@@ -115,7 +117,13 @@ class World:
         return self.items.present(day)
 
     def visits(self, day: int) -> Requests:
-        """All visits of a day: Poisson for each person, at times uniform over the day."""
+        """All visits of a day: Poisson for each person, at times uniform over the day.
+
+        Raises:
+            ValueError: The world has no such day.
+        """
+        if day not in self.days:
+            raise ValueError(f"day {day}, where the world has days 0 to {self.days[-1]}")
         random = stream(self.seed, Stream.VISITS, day)
         people = np.repeat(np.arange(len(self.people)), random.poisson(self.people.visits_a_day))
         seconds = random.integers(DAY, size=len(people))
@@ -123,8 +131,7 @@ class World:
         people = people[order]
         return Requests(
             day=day,
-            # A day has less than 2^32 visits.
-            ids=(day << 32) + np.arange(len(people)),
+            ids=day * _VISITS + np.arange(len(people)),
             people=people,
             timestamps=self.settings.start + day * DAY + seconds[order],
             language=self.people.language[people],

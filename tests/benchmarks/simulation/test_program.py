@@ -16,7 +16,8 @@ def test_policies_are_compared(
     output = tmp_path / "simulation.json"
     assert main([*_SMALL, "--seeds", "3", "--output", str(output)]) == 0
     found = json.loads(output.read_text())
-    assert list(found["policies"]) == ["random", "popularity", "popularity, epsilon 0.1", "oracle"]
+    names = ["random", "popularity", "popularity, epsilon 0.1", "oracle", "oracle (satisfaction)"]
+    assert list(found["policies"]) == names
     assert found["policies"]["oracle"]["all"]["regret"]["mean"] == pytest.approx(0.0, abs=1e-12)
     assert found["policies"]["random"]["all"]["regret"]["mean"] > 0
     for row in found["policies"].values():

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.simulation.behaviour import MEASURES
 from benchmarks.simulation.lists import EMPTY, certain, mixed, uniform
+from benchmarks.simulation.memory import Memory
 from benchmarks.simulation.settings import Fatigue, Items, Logit, People, WorldSettings
 from benchmarks.simulation.world import Requests, World
 from tests.benchmarks.simulation.worlds import Model, small_world
@@ -70,7 +71,7 @@ def test_one_visit_by_hand() -> None:
             assert all_items[0, place] == pytest.approx(appeal.attraction[0, item], rel=1e-12)
 
 
-def _visit(world: World, person: int, seconds: int, memory: object) -> Requests:
+def _visit(world: World, person: int, seconds: int, memory: Memory | None) -> Requests:
     people = np.array([person])
     times = np.array([world.settings.start + seconds])
     found = Requests(seconds // 86_400, np.array([0]), people, times, world.people.language[people])
@@ -243,6 +244,8 @@ def test_malformed_lists() -> None:
         world.expected(requests, lists[:5])
     with pytest.raises(ValueError, match="don't fill"):
         world.best(requests, 41)
+    with pytest.raises(ValueError, match="days 0 to 6"):
+        world.visits(7)
 
 
 def test_a_memory_that_would_be_too_large() -> None:
