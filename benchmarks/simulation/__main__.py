@@ -255,13 +255,13 @@ def _page(result: Result) -> list[Table | str]:
         f"people make {100 * world['share_of_visits_of_the_busiest_percent']:.0f} %; {result['days']} days, lists of "
         f"{result['places']}. Intervals are 95 %, over worlds.",
         Table("What policies are worth", columns, rows),
-        Table(
-            "Exact CTR, and regret, by language",
-            ["policy", *(f"{tag} ({100 * shares[tag]['share_of_visits']['mean']:.1f} %)" for tag in languages)],
-            [
-                [name, *(f"{_cell(row[tag]['expected_ctr'])}, {_cell(row[tag]['regret'], False)}" for tag in languages)]
-                for name, row in policies.items()
-            ],
+        *(
+            Table(
+                title,
+                ["policy", *(f"{tag} ({100 * shares[tag]['share_of_visits']['mean']:.1f} %)" for tag in languages)],
+                [[name, *(_cell(row[tag][figure]) for tag in languages)] for name, row in policies.items()],
+            )
+            for title, figure in (("Exact CTR by language", "expected_ctr"), ("Regret by language", "regret"))
         ),
     ]
     if "service" in result:
@@ -280,12 +280,12 @@ def _page(result: Result) -> list[Table | str]:
     return parts
 
 
-def _cell(figure: dict[str, float | None], interval: bool = True) -> str:
+def _cell(figure: dict[str, float | None]) -> str:
     if figure["mean"] is None:
         return "-"
     half, mean = figure["half_width"], round(figure["mean"], 4)
     # Not -0.0000.
-    return f"{mean if mean else 0.0:.4f}" + (f" ± {half:.4f}" if interval and half is not None else "")
+    return f"{mean if mean else 0.0:.4f}" + (f" ± {half:.4f}" if half is not None else "")
 
 
 if __name__ == "__main__":
