@@ -24,15 +24,18 @@ from trainer.errors import BabelrecError
 
 _ITEMS_A_REQUEST = 500
 _ATTEMPTS = 6
+# Without a model server items wait for ever, and the visits begin nevertheless.
+_NIGHT_SECONDS = 60.0
 _AGAIN = (429, 503)
 
 
 class ServicePolicy(Policy):
     """A running service. Use it as a context manager.
 
-    At the begin of a day it is told what has arrived (`PUT /v1/items`) and what has left (`DELETE`). The visits of a
-    round (`Requests.rounds`) ask at once, and when all lists are there each visitor sends the events of its visit, as a
-    request of its own. Requests and events have the world's time, which so runs as fast as the service answers.
+    At the begin of a day it is told what has arrived (`PUT /v1/items`) and what has left (`DELETE`), and is given time
+    to encode it, as a night would. The visits of a round (`Requests.rounds`) ask at once, and when all lists are there
+    each visitor sends the events of its visit, as a request of its own. Requests and events have the world's time,
+    which so runs as fast as the service answers.
 
     Args:
         world: The world.
@@ -48,7 +51,7 @@ class ServicePolicy(Policy):
             on that day, which nobody looks at), ``repeated`` requests, and events by status: ``accepted``,
             ``duplicate``, ``rejected``.
         latencies: Seconds of each recommendation.
-        seconds: Spent with requests in all.
+        seconds: Spent with recommendations and events.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class ServicePolicy(Policy):
         """Brings the service's catalogue up to the day's."""
         present = set(self._world.catalogue(day).tolist())
         new, gone = sorted(present - self._sent), sorted(self._sent - present)
-        self._run(self._change(new, gone))
+        self._runner.run(self._change(new, gone))
         self._sent = present
 
     def show(self, requests: Requests, random: np.random.Generator) -> Shown:
@@ -169,7 +172,7 @@ class ServicePolicy(Policy):
     async def _tell(self, events: Sequence[Event]) -> dict[str, Any]:
         return await self._send("POST", "/v1/events", {"events": [_fields(event) for event in events]})
 
-    async def _change(self, new: Sequence[int], gone: Sequence[int]) -> list[dict[str, Any]]:
+    async def _change(self, new: Sequence[int], gone: Sequence[int]) -> None:
         for start in range(0, len(new), _ITEMS_A_REQUEST):
             items = [_fields(service_item(self._world, item)) for item in new[start : start + _ITEMS_A_REQUEST]]
             await self._send("PUT", "/v1/items", {"items": items})
@@ -177,9 +180,11 @@ class ServicePolicy(Policy):
             ids = [self._world.items.ids[item] for item in gone[start : start + _ITEMS_A_REQUEST]]
             await self._send("DELETE", "/v1/items", {"item_ids": ids})
         self.counts["items"] += len(new)
-        return []
+        until = time.monotonic() + _NIGHT_SECONDS
+        while (await self._send("GET", "/v1/status"))["waiting_items"] and time.monotonic() < until:
+            await asyncio.sleep(0.2)
 
-    async def _send(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Repeats what the service has refused for now, or not answered: events have ids, the rest may be repeated."""
         for attempt in range(_ATTEMPTS):
             await self._turn()

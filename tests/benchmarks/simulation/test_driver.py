@@ -125,3 +125,15 @@ def test_only_a_known_policy_s_draws_are_averaged() -> None:
     np.testing.assert_array_equal(run(world, same, range(2)).expected, lists.expected)
     with pytest.raises(ValueError, match="no visits"):
         run(world, FunctionPolicy("lists", first), [])
+
+
+def test_a_run_tires_people_of_what_it_shows() -> None:
+    world, memory = small_world(), small_world().memory()
+    shown = world.catalogue(6)[:5]
+    done = run(world, FunctionPolicy("same", lambda requests: np.tile(shown, (len(requests), 1))), [5], memory=memory)
+    visitors = np.unique(world.visits(5).people)
+    factors = memory.factors(visitors, np.full(len(visitors), 6.0), world.catalogue(6))
+    assert (factors[:, :5] < 1.0).all()
+    assert (factors[:, 5:] == 1.0).all()
+    again = run(world, FunctionPolicy("same", lambda requests: np.tile(shown, (len(requests), 1))), [5], memory=memory)
+    assert (again.expected[:, 0] < done.expected[:, 0]).all()

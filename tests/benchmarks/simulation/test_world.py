@@ -230,7 +230,7 @@ def test_malformed_lists() -> None:
     world = small_world()
     requests = world.visits(6)
     lists = _lists(world, requests)
-    absent = int(np.flatnonzero(world.items.leaves <= 6)[0])
+    absent = int(np.flatnonzero(world.items.leaves == 6)[0])
     for column, item, message in ((0, absent, "not there on day 6"), (1, 10_000, "items from"), (1, -2, "items from")):
         wrong = lists.copy()
         wrong[3, column] = item
