@@ -200,10 +200,11 @@ class ServicePolicy(Policy):
                 if answer.status_code not in _AGAIN:
                     break
                 wait = _seconds(answer.headers.get("Retry-After", ""), 0.1 * 2.0**attempt)
-            self.counts["repeated"] += 1
-            await asyncio.sleep(wait)
+            if attempt + 1 < _ATTEMPTS:
+                self.counts["repeated"] += 1
+                await asyncio.sleep(wait)
         raise BabelrecError(
-            f"{method} {self._client.base_url}{path.lstrip('/')} failed: {why}. Remedy: check that the service runs "
+            f"{method} {str(self._client.base_url).rstrip('/')}{path} failed: {why}. Remedy: check that the service runs "
             "there, and that the key is an administrator's."
         )
 

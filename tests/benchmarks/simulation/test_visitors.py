@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 
+import httpx
 import numpy as np
 import polars as pl
 import pytest
@@ -16,6 +17,7 @@ from benchmarks.simulation.visitors import ServicePolicy
 from benchmarks.simulation.world import Requests, World
 from serving.service.api.access.keys import add_key
 from serving.service.store import Store, open_store
+from serving.service.types import Event
 from tests.serving.service.api.live import Live
 from trainer.errors import BabelrecError
 
@@ -68,7 +70,8 @@ def test_what_visitors_do_is_acknowledged_and_stored(world: World, service: tupl
             clicked |= {(person, item) for item, click in zip(items, clicks, strict=True) if click}
     assert len(clicked) == done.observed[:, 0].sum() > 20
     # Whole events are kept, also with a place or a value of 1.
-    stored, mark = [], ""
+    stored: list[Event] = []
+    mark = ""
     while len(stored) < counts["accepted"]:
         found, mark = store.events_after(mark)
         stored += found
@@ -120,3 +123,47 @@ def test_a_wrong_key_or_address_is_explained(world: World, service: tuple[str, s
         pytest.raises(BabelrecError, match=r"PUT .*401.*Remedy: .*administrator"),
     ):
         policy.begin(0)
+
+
+def _answering(
+    policy: ServicePolicy, monkeypatch: pytest.MonkeyPatch, answers: Iterator[httpx.Response | None]
+) -> None:
+    """Puts these answers in the place of a service's; None: the connection breaks."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        found = next(answers)
+        if found is None:
+            raise httpx.ReadError("broken", request=request)
+        return found
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://service")
+    monkeypatch.setattr(policy, "_client", client)
+
+
+def test_what_is_refused_for_now_is_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = next(iter(world.visits(0).rounds())).some(np.arange(1))
+    item = {"item_id": world.items.ids[3], "propensity": 0.5}
+    answers = iter(
+        [
+            httpx.Response(503, headers={"Retry-After": "0"}),
+            None,
+            httpx.Response(429, headers={"Retry-After": "0"}),
+            httpx.Response(200, json={"recommendation_id": "r", "degraded": True, "items": [item]}),
+        ]
+    )
+    with ServicePolicy(world, "http://service", "key", places=2) as policy:
+        _answering(policy, monkeypatch, answers)
+        shown = policy.show(requests, np.random.default_rng(0))
+        assert shown.lists.tolist() == [[3, EMPTY]]
+        assert (shown.propensities[0, 0], shown.ids) == (0.5, ["r"])
+        assert (policy.counts["repeated"], policy.counts["degraded"]) == (3, 1)
+
+
+def test_a_service_that_stays_away_ends_the_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = next(iter(world.visits(0).rounds())).some(np.arange(1))
+    with ServicePolicy(world, "http://service", "key") as policy:
+        refused = (httpx.Response(503, headers={"Retry-After": "0"}, text="full") for _ in range(6))
+        _answering(policy, monkeypatch, refused)
+        with pytest.raises(BabelrecError, match=r"POST http://service/v1/recommendations failed: 503: full\. Remedy"):
+            policy.show(requests, np.random.default_rng(0))
+        assert policy.counts["repeated"] == 5
