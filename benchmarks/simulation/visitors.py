@@ -203,9 +203,10 @@ class ServicePolicy(Policy):
             if attempt + 1 < _ATTEMPTS:
                 self.counts["repeated"] += 1
                 await asyncio.sleep(wait)
+        url = str(self._client.base_url).rstrip("/") + path
         raise BabelrecError(
-            f"{method} {str(self._client.base_url).rstrip('/')}{path} failed: {why}. Remedy: check that the service runs "
-            "there, and that the key is an administrator's."
+            f"{method} {url} failed: {why}. Remedy: check that the service runs there, and that the key is an "
+            "administrator's."
         )
 
     async def _turn(self) -> None:
