@@ -45,7 +45,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     path = tmp_path_factory.mktemp("visitors") / "store.db"
     with open_store(f"sqlite:///{path}") as store:
         key = add_key(store, "admin", "admin")
-        with Live(path, "--key_limit", "1000000/minute", module="tests.serving.service.console.fake_server") as live:
+        options = ["--key_limit", "1000000/minute"]
+        with Live(f"sqlite:///{path}", *options, module="tests.serving.service.console.fake_server") as live:
             yield f"http://127.0.0.1:{live.port}", key, store
 
 
