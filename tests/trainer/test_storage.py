@@ -18,12 +18,17 @@ import tensorflow as tf
 
 from tests.trainer.tiny import tiny_config
 from trainer.config.settings import dump_config
+from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
+from trainer.data.split import training_part
 from trainer.errors import BabelrecError
+from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 from trainer.files import atomic_directory, atomic_file, write_text
+from trainer.models.assembly import fit_statistics
 from trainer.runs import Run
 from trainer.storage import explain
 from trainer.task import main
+from trainer.text.tuning import serving_encoder
 
 _NUMBERS = np.random.default_rng(0).normal(size=100_000)
 _FULL = Path("/dev/full")
@@ -180,6 +185,8 @@ def test_fit_where_nothing_can_be_made(
 
 
 def test_evaluate_without_room(tiny_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    # The baselines' texts go to the cache, which would be full first.
+    evaluate_collaborative(tiny_run)
     before = _files(tiny_run.path)
     with largest_file(1_000):
         said = _ended(capsys, "evaluate", "--run-dir", tiny_run.path)
@@ -190,6 +197,10 @@ def test_evaluate_without_room(tiny_run: Run, capsys: pytest.CaptureFixture[str]
 
 def test_export_without_room(tiny_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     models = tmp_path / "models"
+    # What the first export stores in the cache and in the run is larger.
+    serving_encoder(tiny_run.config.text, None, table=tiny_run.config.export.text_table)
+    dataset = tiny_run.dataset()
+    fit_statistics(tiny_run, Catalogue.from_dataset(dataset), training_part(dataset, tiny_run.config))
     with largest_file(30_000):
         said = _ended(capsys, "export", "--run-dir", tiny_run.path, "--model-dir", models)
     assert said.startswith(f"error: {models}/1")
