@@ -1,6 +1,6 @@
 """A simulated world with a known truth: what policies are worth in it, exactly and as observed (docs/simulation.md).
 
-Without options: click-through rates of the baseline policies over twenty worlds, beside their exact expectations and
+Without options: click-through rates of the baseline policies over twenty worlds, with their exact expectations and
 those of the best lists. With ``--service`` the visitors of one world go to a running recommendation service instead,
 and with ``--dataset`` a log of them is written.
 """
@@ -154,7 +154,7 @@ def _with_service(options: _Options, world: World) -> Result:
             "bars": [
                 at_most(f"service: {_DISTANCE}", abs(standard_errors([done])), _STANDARD_ERRORS),
                 at_most("events that were not accepted", policy.counts["duplicate"] + policy.counts["rejected"], 0),
-                at_most("items of answers that are not in the catalogue", policy.counts["strangers"], 0),
+                at_most("items of answers that are not in the catalogue", policy.counts["unknown_items"], 0),
             ],
         }
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import httpx
 import numpy as np
+from httpx_retries import Retry, RetryTransport
 
 from benchmarks.simulation.behaviour import Outcome
 from benchmarks.simulation.dataset import service_item
@@ -23,19 +24,25 @@ from serving.service.types import Event, Item
 from trainer.errors import BabelrecError
 
 _ITEMS_A_REQUEST = 500
-_ATTEMPTS = 6
 # Without a model server items wait for ever, and the visits begin nevertheless.
 _NIGHT_SECONDS = 60.0
-_AGAIN = (429, 503)
+# Events have ids and the rest may be repeated: what is refused for now, or not answered, is sent again.
+_RETRY = Retry(
+    total=5,
+    allowed_methods=["GET", "PUT", "POST", "DELETE"],
+    status_forcelist=[429, 503],
+    retry_on_exceptions=[httpx.TransportError],
+    backoff_factor=0.1,
+)
 
 
 class ServicePolicy(Policy):
     """A running service. Use it as a context manager.
 
-    At the begin of a day it is told what has arrived (`PUT /v1/items`) and what has left (`DELETE`), and is given time
-    to encode it, as a night would. The visits of a round (`Requests.rounds`) ask at once, and when all lists are there
-    each visitor sends the events of its visit, as a request of its own. Requests and events have the world's time,
-    which so runs as fast as the service answers.
+    At the beginning of a day it is sent what has arrived (`PUT /v1/items`) and what has left (`DELETE`), and is given
+    time to encode it, as a night would. The visits of a round (`Requests.rounds`) ask at once; when all lists are
+    there, each visitor sends the events of its visit, as a request of its own. Requests and events have the world's
+    time, which so runs as fast as the service answers.
 
     Args:
         world: The world.
@@ -45,10 +52,11 @@ class ServicePolicy(Policy):
         rate: Requests a second at most; None: as fast as ``clients`` allow.
         clients: Requests at the same time.
         timeout: Seconds.
+        transport: By what requests are sent; None: HTTP.
 
     Attributes:
-        counts: ``recommendations``, ``items``, ``degraded`` answers, ``strangers`` (items that the world does not have
-            on that day, which nobody looks at), ``repeated`` requests, and events by status: ``accepted``,
+        counts: ``recommendations``, ``items``, ``degraded`` answers, ``unknown_items`` (which the world does not have
+            on that day, and nobody looks at), ``repeated`` requests, and events by status: ``accepted``,
             ``duplicate``, ``rejected``.
         latencies: Seconds of each recommendation.
         seconds: Spent with recommendations and events.
@@ -64,6 +72,7 @@ class ServicePolicy(Policy):
         rate: float | None = None,
         clients: int = 16,
         timeout: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__("service")
         self.counts: Counter[str] = Counter()
@@ -73,11 +82,13 @@ class ServicePolicy(Policy):
         self._places = places
         self._pause = 0.0 if rate is None else 1.0 / rate
         self._clients = clients
+        limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+        attempts = _Attempts(transport or httpx.AsyncHTTPTransport(limits=limits), self._before)
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={"Authorization": f"Bearer {key}"},
             timeout=timeout,
-            limits=httpx.Limits(max_connections=clients, max_keepalive_connections=clients),
+            transport=RetryTransport(attempts, _RETRY),
         )
         self._runner = asyncio.Runner()
         self._known: dict[str, int] = {item_id: place for place, item_id in enumerate(world.items.ids)}
@@ -114,7 +125,7 @@ class ServicePolicy(Policy):
             for place, item in enumerate(answer["items"][: self._places]):
                 known = self._known.get(item["item_id"], EMPTY)
                 if known not in present:
-                    self.counts["strangers"] += 1
+                    self.counts["unknown_items"] += 1
                     continue
                 lists[row, place] = known
                 propensities[row, place] = item["propensity"]
@@ -185,43 +196,48 @@ class ServicePolicy(Policy):
             await asyncio.sleep(0.2)
 
     async def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Repeats what the service has refused for now, or not answered: events have ids, the rest may be repeated."""
-        for attempt in range(_ATTEMPTS):
-            await self._turn()
-            try:
-                answer = await self._client.request(method, path, json=body)
-            except httpx.TransportError as error:
-                why, wait = f"{type(error).__name__}: {error}", 0.1 * 2.0**attempt
-            else:
-                if answer.is_success:
-                    content: dict[str, Any] = answer.json()
-                    return content
-                why = f"{answer.status_code}: {answer.text[:300]}"
-                if answer.status_code not in _AGAIN:
-                    break
-                wait = _seconds(answer.headers.get("Retry-After", ""), 0.1 * 2.0**attempt)
-            if attempt + 1 < _ATTEMPTS:
-                self.counts["repeated"] += 1
-                await asyncio.sleep(wait)
+        try:
+            answer = await self._client.request(method, path, json=body)
+        except httpx.TransportError as error:
+            why = f"{type(error).__name__}: {error}"
+        else:
+            if answer.is_success:
+                content: dict[str, Any] = answer.json()
+                return content
+            why = f"{answer.status_code}: {answer.text[:300]}"
         url = str(self._client.base_url).rstrip("/") + path
         raise BabelrecError(
             f"{method} {url} failed: {why}. Remedy: check that the service runs there, and that the key is an "
             "administrator's."
         )
 
-    async def _turn(self) -> None:
-        """Waits for the next request's time; the times are a steady grid while there is work."""
+    async def _before(self, request: httpx.Request) -> None:
+        """Waits for the turn of an attempt, and counts it if it is not the request's first one."""
+        self.counts["repeated"] += "attempted" in request.extensions
+        request.extensions["attempted"] = True
         if self._pause:
+            # The times are a steady grid while there is work.
             now = time.monotonic()
             self._next = max(self._next + self._pause, now)
             await asyncio.sleep(self._next - now)
+
+
+class _Attempts(httpx.AsyncBaseTransport):
+    """Sits below the retries; calls ``before`` with the request of each attempt."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, before: Callable[[httpx.Request], Awaitable[None]]) -> None:
+        self._inner = inner
+        self._before = before
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await self._before(request)
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 def _fields(of: Event | Item) -> dict[str, Any]:
     """What differs from the default."""
     values = {each.name: (getattr(of, each.name), each.default) for each in fields(of)}
     return {name: value for name, (value, default) in values.items() if value != default and value != {}}
-
-
-def _seconds(header: str, otherwise: float) -> float:
-    return float(header) if header.isdigit() else otherwise

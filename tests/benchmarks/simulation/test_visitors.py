@@ -59,7 +59,7 @@ def test_what_visitors_do_is_acknowledged_and_stored(world: World, service: tupl
         assert len(policy.latencies) == counts["recommendations"] == len(done)
     rows = [interactions(world, *each) for each in heard]
     assert counts["accepted"] == sum(map(len, rows))
-    assert counts["duplicate"] == counts["rejected"] == counts["strangers"] == counts["degraded"] == 0
+    assert counts["duplicate"] == counts["rejected"] == counts["unknown_items"] == counts["degraded"] == 0
     # The catalogue has followed the world's.
     assert {each.item_id for each in store.find_items("", 1_000)} == {world.items.ids[i] for i in world.catalogue(2)}
     assert counts["items"] == (world.items.arrives <= 2).sum()
@@ -107,11 +107,11 @@ def test_what_the_world_does_not_have_leaves_its_place_empty(world: World, servi
     requests = next(iter(world.visits(0).rounds())).some(np.arange(2))
     with ServicePolicy(world, url, key, places=30) as policy:
         policy.begin(0)
-        # Of another application, or of a day that the service has not been told about.
+        # Of another application, or of a day that the service has not been sent.
         policy.begin(2)
         shown = policy.show(requests, np.random.default_rng(0))
         late = set(world.catalogue(2).tolist()) - set(world.catalogue(0).tolist())
-        assert policy.counts["strangers"] > 0
+        assert policy.counts["unknown_items"] > 0
         assert not late & set(shown.lists.ravel().tolist())
         assert (shown.lists == EMPTY).any()
         policy.begin(0)
@@ -126,10 +126,8 @@ def test_a_wrong_key_or_address_is_explained(world: World, service: tuple[str, s
         policy.begin(0)
 
 
-def _answering(
-    policy: ServicePolicy, monkeypatch: pytest.MonkeyPatch, answers: Iterator[httpx.Response | None]
-) -> None:
-    """Puts these answers in the place of a service's; None: the connection breaks."""
+def _answering(answers: Iterator[httpx.Response | None]) -> httpx.MockTransport:
+    """These answers in the place of a service's; None: the connection breaks."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         found = next(answers)
@@ -137,11 +135,10 @@ def _answering(
             raise httpx.ReadError("broken", request=request)
         return found
 
-    client = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://service")
-    monkeypatch.setattr(policy, "_client", client)
+    return httpx.MockTransport(answer)
 
 
-def test_what_is_refused_for_now_is_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_refused_for_now_is_sent_again(world: World) -> None:
     requests = next(iter(world.visits(0).rounds())).some(np.arange(1))
     item = {"item_id": world.items.ids[3], "propensity": 0.5}
     answers = iter(
@@ -152,19 +149,17 @@ def test_what_is_refused_for_now_is_sent_again(world: World, monkeypatch: pytest
             httpx.Response(200, json={"recommendation_id": "r", "degraded": True, "items": [item]}),
         ]
     )
-    with ServicePolicy(world, "http://service", "key", places=2) as policy:
-        _answering(policy, monkeypatch, answers)
+    with ServicePolicy(world, "http://service", "key", places=2, transport=_answering(answers)) as policy:
         shown = policy.show(requests, np.random.default_rng(0))
         assert shown.lists.tolist() == [[3, EMPTY]]
         assert (shown.propensities[0, 0], shown.ids) == (0.5, ["r"])
         assert (policy.counts["repeated"], policy.counts["degraded"]) == (3, 1)
 
 
-def test_a_service_that_stays_away_ends_the_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_stays_away_ends_the_run(world: World) -> None:
     requests = next(iter(world.visits(0).rounds())).some(np.arange(1))
-    with ServicePolicy(world, "http://service", "key") as policy:
-        refused = (httpx.Response(503, headers={"Retry-After": "0"}, text="full") for _ in range(6))
-        _answering(policy, monkeypatch, refused)
+    refused = (httpx.Response(503, headers={"Retry-After": "0"}, text="full") for _ in range(6))
+    with ServicePolicy(world, "http://service", "key", transport=_answering(refused)) as policy:
         with pytest.raises(BabelrecError, match=r"POST http://service/v1/recommendations failed: 503: full\. Remedy"):
             policy.show(requests, np.random.default_rng(0))
         assert policy.counts["repeated"] == 5
