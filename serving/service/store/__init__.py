@@ -16,7 +16,6 @@ from serving.service.store.errors import (
 from serving.service.store.store import Store, open_store
 from serving.service.store.types import (
     COUNTED_EVENTS,
-    AnswerReport,
     AuditEntry,
     CheckReport,
     FoundPerson,
@@ -29,7 +28,6 @@ from serving.service.store.types import (
 
 __all__ = [
     "COUNTED_EVENTS",
-    "AnswerReport",
     "AuditEntry",
     "CheckReport",
     "ConflictError",

@@ -12,6 +12,7 @@ from serving.service.store.errors import ConflictError
 from serving.service.store.part import Part
 from serving.service.store.popularity import count_events
 from serving.service.store.statements import insert, insert_many, keep
+from serving.service.store.steps import step
 from serving.service.types import Event, Interaction, Scalar
 
 _events, _sessions = schema.events.c, schema.sessions.c
@@ -102,7 +103,7 @@ class Events(Part):
                 raise ConflictError(
                     "The session is linked to another user. Remedy: begin a new session when another person logs in."
                 )
-            _step("linked")
+            step("linked")
             if event is not None:
                 self._append(connection, [event], [context])
 
@@ -138,7 +139,3 @@ def _row(event: Event, context: str, stamp: marks.Stamp, place: int) -> dict[str
 def _newest_first(columns: Columns[str, Any]) -> tuple[sa.ColumnElement[Any], ...]:
     # Of events of one second, the one that was written later is the newer one.
     return columns.timestamp.desc(), columns.xid.desc(), columns.number.desc()
-
-
-def _step(name: str) -> None:
-    """Does nothing: tests wait here."""

@@ -1,9 +1,9 @@
 """Moves old events and answers to Parquet files, which the trainer reads."""
 
 import datetime
-from collections.abc import Collection, MutableSequence
+from collections.abc import Callable, MutableSequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -20,7 +20,8 @@ from serving.service.store.segment_sources import (
     times_of,
 )
 from serving.service.store.statements import insert, parts_of, upsert
-from serving.service.store.types import AnswerReport, SegmentedAnswers, SegmentedDay, SegmentReport
+from serving.service.store.steps import step
+from serving.service.store.types import Segmented, SegmentedAnswers, SegmentedDay, SegmentReport
 
 SEGMENTS_LOCK: Final = 1
 """Held while files of moved events change."""
@@ -30,10 +31,24 @@ _READ: Final = 1_000
 _segments = schema.segments.c
 
 
+class _Moved(NamedTuple):
+    """What became of one day's rows of a source.
+
+    Attributes:
+        moved: How many have left the table.
+        known: Rows of them that the file had already.
+        rows: Those that it has now.
+    """
+
+    moved: int
+    known: int
+    rows: int
+
+
 class Segments(Part):
     """Files of moved events and answers."""
 
-    def segment_events(self, older_than: float, folder: Path) -> SegmentReport:
+    def segment_events(self, older_than: float, folder: Path) -> SegmentReport[SegmentedDay]:
         """Moves the events of whole UTC days that end at or before a time to ``folder``.
 
         ``interactions/2026-11-29.parquet`` has the day's events with an item in the dataset format (docs/data.md),
@@ -50,33 +65,22 @@ class Segments(Part):
         Raises:
             SegmentError: a file is damaged, or does not hold what was written; its events stay in the table.
         """
-        limits.check_time("older_than", older_than)
-        folder = folder.absolute()
-        sources = (EVENTS_WITH_ITEM, OTHER_EVENTS)
-        with self._database.locking(SEGMENTS_LOCK), segment_files.using_files():
-            _prepare(folder, sources)
-            before = self._count(schema.events)
-            days = []
-            for day in self._days(EVENTS_WITH_ITEM, int(older_than) // DAY_SECONDS):
-                (moved, known, rows), (others, also_known, other_rows) = (
-                    self._move(source, day, folder) for source in sources
-                )
-                days.append(
-                    SegmentedDay(
-                        day=_name(day),
-                        moved=moved + others,
-                        known=known + also_known,
-                        interactions=rows,
-                        other_events=other_rows,
-                    )
-                )
-            with self._database.writing() as connection:
-                forget_counts(connection, older_than, self._settings.popularity_days)
-            after = self._count(schema.events)
-        moved = sum(day.moved for day in days)
-        return SegmentReport(days=days, before=before, after=after, appended=after - before + moved)
 
-    def segment_recommendations(self, older_than: float, folder: Path) -> AnswerReport:
+        def describe(day: str, with_item: _Moved, others: _Moved) -> SegmentedDay:
+            return SegmentedDay(
+                day=day,
+                moved=with_item.moved + others.moved,
+                known=with_item.known + others.known,
+                interactions=with_item.rows,
+                other_events=others.rows,
+            )
+
+        report = self._segment((EVENTS_WITH_ITEM, OTHER_EVENTS), older_than, folder, describe)
+        with self._database.writing() as connection:
+            forget_counts(connection, older_than, self._settings.popularity_days)
+        return report
+
+    def segment_recommendations(self, older_than: float, folder: Path) -> SegmentReport[SegmentedAnswers]:
         """Moves the answers of whole UTC days as `segment_events` does events, and as safely.
 
         ``recommendations/2026-11-29.parquet`` has a row for each item that was shown, with its place and propensity, in
@@ -91,19 +95,35 @@ class Segments(Part):
         Raises:
             SegmentError: a file is damaged, or does not hold what was written; its answers stay in the table.
         """
+
+        def describe(day: str, with_items: _Moved, empty: _Moved) -> SegmentedAnswers:
+            return SegmentedAnswers(day=day, moved=with_items.moved + empty.moved, recommendations=with_items.rows)
+
+        return self._segment((ANSWERS, EMPTY_ANSWERS), older_than, folder, describe)
+
+    def _segment(
+        self,
+        sources: tuple[Source, Source],
+        older_than: float,
+        folder: Path,
+        describe: Callable[[str, _Moved, _Moved], Segmented],
+    ) -> SegmentReport[Segmented]:
+        """Moves old rows of a table, which both sources are parts of."""
         limits.check_time("older_than", older_than)
         folder = folder.absolute()
-        sources = (ANSWERS, EMPTY_ANSWERS)
+        table = sources[0].key.table
         with self._database.locking(SEGMENTS_LOCK), segment_files.using_files():
-            _prepare(folder, sources)
-            before = self._count(schema.recommendations)
+            for source in sources:
+                (folder / source.folder).mkdir(parents=True, exist_ok=True)
+                segment_files.sweep(folder / source.folder)
+            before = self._count(table)
             days = []
-            for day in self._days(ANSWERS, int(older_than) // DAY_SECONDS):
-                (moved, _, rows), (empty, _, _) = (self._move(source, day, folder) for source in sources)
-                days.append(SegmentedAnswers(day=_name(day), moved=moved + empty, recommendations=rows))
-            after = self._count(schema.recommendations)
+            for day in self._days(sources[0], int(older_than) // DAY_SECONDS):
+                first, second = (self._move(source, day, folder) for source in sources)
+                days.append(describe(_name(day), first, second))
+            after = self._count(table)
         moved = sum(day.moved for day in days)
-        return AnswerReport(days=days, before=before, after=after, appended=after - before + moved)
+        return SegmentReport(days=days, before=before, after=after, appended=after - before + moved)
 
     def _count(self, table: sa.Table) -> int:
         with self._database.reading() as connection:
@@ -123,14 +143,13 @@ class Segments(Part):
                     return found
                 found.append(int(first // DAY_SECONDS))
 
-    def _move(self, source: Source, day: int, folder: Path) -> tuple[int, int, int]:
-        """Returns how many have left the table, how many rows the file had of them, and how many it has now."""
+    def _move(self, source: Source, day: int, folder: Path) -> _Moved:
         path = folder / source.folder / f"{_name(day)}.parquet"
         keys, known = self._write(source, day, path)
         rows = segment_files.rows_in(path)
         if keys:
             self._forget(source, keys, path, rows)
-        return len(keys), known, rows
+        return _Moved(len(keys), known, rows)
 
     def _write(self, source: Source, day: int, path: Path) -> tuple[MutableSequence[Any], int]:
         """Brings a day's file up to date; returns the keys of what it holds, and how many rows of them it had."""
@@ -141,7 +160,7 @@ class Segments(Part):
         # Before anything is written: whoever erases a person must know of it, and of what a killed run has left.
         with self._database.writing() as connection:
             connection.execute(insert(connection, schema.segments).on_conflict_do_nothing(), {"path": str(path)})
-        _step("announced")
+        step("announced")
         parts = [path] if path.exists() else []
         known, before = segment_files.known_events(path), segment_files.rows_in(path)
         found = new = 0
@@ -166,7 +185,7 @@ class Segments(Part):
                         waiting = []
             if waiting:
                 write(waiting)
-        _step("parts")
+        step("parts")
         if new:
             temporary = segment_files.temporary_of(path)
             segment_files.merge(parts, temporary)
@@ -175,9 +194,9 @@ class Segments(Part):
                     f"{temporary} has {written:,} rows instead of {before + new:,}. Remedy: nothing was deleted; check "
                     "the disk and run it again."
                 )
-            _step("written")
+            step("written")
             segment_files.publish(temporary, path)
-            _step("renamed")
+            step("renamed")
             segment_files.sweep(path.parent)
         return keys, found - new
 
@@ -185,7 +204,7 @@ class Segments(Part):
         """Deletes what is in a file from its table, in parts between which others can write."""
         with self._database.writing() as connection:
             upsert(connection, schema.segments, [{"path": str(path), "rows": rows}], ["rows"])
-        _step("recorded")
+        step("recorded")
         for part in parts_of(keys):
             with self._database.writing() as connection:
                 delete = sa.delete(source.key.table).where(source.key.in_(list(part)))
@@ -194,7 +213,7 @@ class Segments(Part):
                     raise SegmentError(
                         f"{len(part) - deleted:,} rows left the table while {path} was written. Remedy: run it again."
                     )
-            _step("deleted")
+            step("deleted")
 
 
 def segment_paths(connection: sa.Connection, *, sweep: bool = False) -> list[Path]:
@@ -226,15 +245,5 @@ def segment_paths(connection: sa.Connection, *, sweep: bool = False) -> list[Pat
     return found
 
 
-def _prepare(folder: Path, sources: Collection[Source]) -> None:
-    for source in sources:
-        (folder / source.folder).mkdir(parents=True, exist_ok=True)
-        segment_files.sweep(folder / source.folder)
-
-
 def _name(day: int) -> str:
     return str(datetime.date(1970, 1, 1) + datetime.timedelta(days=day))
-
-
-def _step(name: str) -> None:
-    """Does nothing: tests stop here."""

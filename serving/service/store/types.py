@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 COUNTED_EVENTS = frozenset(
     {"view", "click", "play", "complete", "rating", "like", "bookmark", "share", "add_to_cart", "purchase"}
@@ -93,27 +94,6 @@ class SegmentedDay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentReport:
-    """What `Store.segment_events` did.
-
-    Attributes:
-        days: Oldest first.
-        before, after: Events in the table before and after.
-        appended: Events that arrived meanwhile: ``before + appended - moved == after`` was checked.
-    """
-
-    days: Sequence[SegmentedDay] = ()
-    before: int
-    after: int
-    appended: int
-
-    @property
-    def moved(self) -> int:
-        """Events that left the table."""
-        return sum(day.moved for day in self.days)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentedAnswers:
     """What became of one day's answers.
 
@@ -128,24 +108,27 @@ class SegmentedAnswers:
     recommendations: int
 
 
+Segmented = TypeVar("Segmented", SegmentedDay, SegmentedAnswers)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerReport:
-    """What `Store.segment_recommendations` did.
+class SegmentReport(Generic[Segmented]):
+    """What moving rows of a table to files did: `Store.segment_events`, `Store.segment_recommendations`.
 
     Attributes:
         days: Oldest first.
-        before, after: Answers in the table before and after.
-        appended: Answers that were stored meanwhile.
+        before, after: Rows in the table before and after.
+        appended: Rows that arrived meanwhile: ``before + appended - moved == after`` was checked.
     """
 
-    days: Sequence[SegmentedAnswers] = ()
+    days: Sequence[Segmented] = ()
     before: int
     after: int
     appended: int
 
     @property
     def moved(self) -> int:
-        """Answers that left the table."""
+        """Rows that left the table."""
         return sum(day.moved for day in self.days)
 
 

@@ -12,6 +12,7 @@ from serving.service.store.part import Part
 from serving.service.store.segment_sources import ANSWER_FOLDERS
 from serving.service.store.segments import SEGMENTS_LOCK, segment_paths
 from serving.service.store.statements import upsert
+from serving.service.store.steps import step
 from serving.service.types import User
 
 _users, _deleted = schema.users.c, schema.deleted_users.c
@@ -81,7 +82,7 @@ class Users(Part):
                         removed += connection.execute(sa.delete(table).where(condition)).rowcount
                 for table in (schema.sessions, schema.users):
                     removed += connection.execute(sa.delete(table).where(table.c.user_id == user_id)).rowcount
-                _step("erased")
+                step("erased")
                 rows = [
                     {"number": stamp.number(place), "xid": stamp.xid, "digest": digest}
                     for place, digest in enumerate(people.tombstones(user_id, sessions))
@@ -149,7 +150,3 @@ def _of_files(connection: sa.Connection, user_id: str, paths: list[Path]) -> tup
         seen = {row["session_id"] for row in rows if "session_id" in row}
         sessions |= people.without_others(connection, user_id, sorted(seen))
     return sorted(sessions), [user_id, *(f"{limits.ANONYMOUS}{session}" for session in sorted(sessions))]
-
-
-def _step(name: str) -> None:
-    """Does nothing: tests wait here."""

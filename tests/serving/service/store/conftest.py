@@ -6,13 +6,32 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from serving.service.store import Store, open_store
+from serving.service.store import Store, open_store, segments
+from tests.serving.service.store.stopping import KillAt, Killed
 
 
 @pytest.fixture
 def store(url: str) -> Iterator[Store]:
     with open_store(url) as opened:
         yield opened
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> KillAt:
+    """Lets moving rows to files fail with `Killed` at a step, when it is reached for the given time."""
+
+    def patch(step: str, place: int) -> None:
+        reached = 0
+
+        def stop(name: str) -> None:
+            nonlocal reached
+            reached += name == step
+            if name == step and reached == place:
+                raise Killed
+
+        monkeypatch.setattr(segments, "step", stop)
+
+    return patch
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from serving.service.store import Store, UnavailableError, __main__, segments
 from serving.service.types import ShownItem, ShownRecommendation
 from tests.serving.service.databases import execute
 from tests.serving.service.store.samples import DAY, IDS, NOON, event
+from tests.serving.service.store.stopping import STEPS, KillAt, Killed
 from trainer.data.faults import Origin
 from trainer.data.validation import validate_table
 
-_STEPS = ("parts", "announced", "written", "renamed", "recorded", "deleted")
 _PERSON = "عائشة"
 
 
@@ -153,29 +153,15 @@ def test_files_have_the_dataset_format(store: Store, tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("step", _STEPS)
+@pytest.mark.parametrize("step", STEPS)
 def test_a_run_that_stops_anywhere_is_completed(
-    url: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    url: str, store: Store, tmp_path: Path, kill_at: KillAt, step: str
 ) -> None:
-    class Killed(BaseException):
-        pass
-
-    def kill_at(place: int) -> None:
-        reached = 0
-
-        def stop(name: str) -> None:
-            nonlocal reached
-            reached += name == step
-            if name == step and reached == place:
-                raise Killed
-
-        monkeypatch.setattr(segments, "_step", stop)
-
     answers = _three_days()
     ids = {each.recommendation_id for each in answers}
     store.log_recommendations(answers)
     for place in (1, 2):
-        kill_at(place)
+        kill_at(step, place)
         with pytest.raises(Killed):
             store.segment_recommendations(NOON + 2 * DAY, tmp_path)
         # Every answer is somewhere whole, and in no file twice.
@@ -191,7 +177,7 @@ def test_a_run_that_stops_anywhere_is_completed(
         found += Counter(each["recommendation_id"] for each in exported["moved_recommendations"]).items()
         assert sorted(found) == [(f"{days}/민수", IDS.index("민수")) for days in range(3)]
         assert exported["moved_events"] == []
-    kill_at(0)
+    kill_at(step, 0)
     report = store.segment_recommendations(NOON + 2 * DAY, tmp_path)
     assert report.after == len(_left(url)) == len(IDS) + 1
     assert Counter(_moved(tmp_path)) == Counter(_rows([each for each in answers if each.timestamp < NOON + 1.5 * DAY]))
@@ -199,7 +185,7 @@ def test_a_run_that_stops_anywhere_is_completed(
     assert store.check().problems == []
 
 
-@pytest.mark.parametrize("step", ["", *_STEPS])
+@pytest.mark.parametrize("step", ["", *STEPS])
 def test_a_person_is_erased_from_files(
     url: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -222,7 +208,7 @@ def test_a_person_is_erased_from_files(
             raise RuntimeError
 
     with monkeypatch.context() as patched:
-        patched.setattr(segments, "_step", stop)
+        patched.setattr(segments, "step", stop)
         if step:
             with pytest.raises(RuntimeError):
                 store.segment_recommendations(NOON + DAY, tmp_path)

@@ -105,7 +105,7 @@ def test_many_sessions_of_a_person(store: Store, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_answer_that_is_being_written_is_erased(url: str, store: Store, replica: Store, pause: Pause) -> None:
-    reached, go_on = pause("serving.service.store.recommendations._step")
+    reached, go_on = pause("serving.service.store.recommendations.step")
     with ThreadPoolExecutor(2) as pool:
         # It has looked for erasures and found none.
         written = pool.submit(replica.log_recommendations, [_shown("p1")])
@@ -122,7 +122,7 @@ def test_an_answer_that_comes_while_a_person_is_erased_is_not_stored(
     url: str, store: Store, replica: Store, pause: Pause
 ) -> None:
     store.log_recommendations([_shown("p0"), _shown("o0", "ben")])
-    reached, go_on = pause("serving.service.store.users._step")
+    reached, go_on = pause("serving.service.store.users.step")
     with ThreadPoolExecutor(2) as pool:
         # What there was is erased, but nobody sees that yet.
         erased = pool.submit(store.delete_user, _PERSON)
@@ -158,7 +158,7 @@ def test_events_that_come_while_a_person_is_erased_are_those_of_somebody_new(
     url: str, store: Store, replica: Store, pause: Pause
 ) -> None:
     store.append_events([event("p0", user_id=_PERSON)])
-    reached, go_on = pause("serving.service.store.users._step")
+    reached, go_on = pause("serving.service.store.users.step")
     with ThreadPoolExecutor(2) as pool:
         erased = pool.submit(store.delete_user, _PERSON)
         assert reached.wait(_SECONDS)
@@ -184,7 +184,7 @@ def test_a_log_in_is_erased_or_kept_with_its_event(
 ) -> None:
     """Before the erasure, or after it: never a link without its event, nor an event without its link."""
     store.append_events([event("anonymous", user_id="", session_id="s"), event("p", user_id=_PERSON, session_id="t")])
-    reached, go_on = pause(f"serving.service.store.{'events' if first == 'log-in' else 'users'}._step")
+    reached, go_on = pause(f"serving.service.store.{'events' if first == 'log-in' else 'users'}.step")
 
     def log_in() -> None:
         replica.link_session("s", _PERSON, login_event("s", _PERSON))

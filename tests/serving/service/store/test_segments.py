@@ -12,10 +12,9 @@ import pytest
 from serving.service.store import InvalidError, SegmentError, Store, UnavailableError, segments
 from serving.service.types import Event
 from tests.serving.service.store.samples import DAY, IDS, NOON, event, full_event, item
+from tests.serving.service.store.stopping import STEPS, KillAt, Killed
 from trainer.data.faults import Origin
 from trainer.data.validation import validate_table
-
-_STEPS = ("parts", "announced", "written", "renamed", "recorded", "deleted")
 
 
 def _day(timestamp: int) -> str:
@@ -125,28 +124,12 @@ def test_events_that_come_late_join_their_day(store: Store, tmp_path: Path) -> N
     assert _left(store) == ["b2"]
 
 
-@pytest.mark.parametrize("step", _STEPS)
-def test_a_run_that_stops_anywhere_is_completed(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    class Killed(BaseException):
-        pass
-
-    def kill_at(place: int) -> None:
-        reached = 0
-
-        def stop(name: str) -> None:
-            nonlocal reached
-            reached += name == step
-            if name == step and reached == place:
-                raise Killed
-
-        monkeypatch.setattr(segments, "_step", stop)
-
+@pytest.mark.parametrize("step", STEPS)
+def test_a_run_that_stops_anywhere_is_completed(store: Store, tmp_path: Path, kill_at: KillAt, step: str) -> None:
     sent = [each.event_id for each in _three_days()]
     store.append_events(_three_days())
     for place in (1, 2):
-        kill_at(place)
+        kill_at(step, place)
         with pytest.raises(Killed):
             store.segment_events(NOON + 2 * DAY, tmp_path)
         # Every event is somewhere, and in no file twice.
@@ -159,7 +142,7 @@ def test_a_run_that_stops_anywhere_is_completed(
         exported = store.export_user(name)
         ids = [each["event_id"] for part in ("events", "moved_events") for each in exported[part]]  # type: ignore[attr-defined]
         assert sorted(ids) == [f"{days}/{name}" for days in range(3)]
-    kill_at(0)
+    kill_at(step, 0)
     report = store.segment_events(NOON + 2 * DAY, tmp_path)
     assert sorted(_moved(tmp_path) + _left(store)) == sorted(sent)
     assert len(_left(store)) == report.after == 9
@@ -167,7 +150,7 @@ def test_a_run_that_stops_anywhere_is_completed(
     assert store.check().problems == []
 
 
-@pytest.mark.parametrize("step", _STEPS)
+@pytest.mark.parametrize("step", STEPS)
 def test_a_person_is_erased_after_a_run_that_stopped(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -176,7 +159,7 @@ def test_a_person_is_erased_after_a_run_that_stopped(
             raise RuntimeError
 
     store.append_events([event("p"), event("o", user_id="ben")])
-    monkeypatch.setattr(segments, "_step", stop)
+    monkeypatch.setattr(segments, "step", stop)
     with pytest.raises(RuntimeError):
         store.segment_events(NOON + DAY, tmp_path)
     assert store.delete_user("ana")
