@@ -1,8 +1,8 @@
 """``python -m trainer.child PARENT MODULE ...``: becomes a module of this Python that ends when its parent does.
 
 The kernel sends the process SIGTERM when the parent is gone, however it ended (SIGKILL and the out-of-memory killer
-leave it no time to end its children). What it has been told survives `exec`, so the module needs to know nothing of it.
-Only Linux does that; elsewhere the module goes on.
+leave it no time to end its children). The setting survives `exec`, so the module needs to know nothing of it.
+Only Linux does that; elsewhere the module keeps running.
 """
 
 import os
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     parent, *module = arguments
     signal_when_parent_ends(signal.SIGTERM)
-    # It may have ended before the kernel was told.
+    # It may have ended before the setting took effect.
     if os.getppid() != int(parent):
         raise SystemExit("the process that started this one is gone")
     os.execv(sys.executable, [sys.executable, "-m", *module])

@@ -6,15 +6,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
 import psutil
 
-from benchmarks.harness.server import MODEL, stop
+from benchmarks.harness.server import MODEL, Server, stop
 from serving.service.api.access.keys import add_key
 from serving.service.store import open_store
+
+_BATCHING = "max_batch_size { value: 32 }\nbatch_timeout_micros { value: 0 }\nnum_batch_threads { value: 1 }"
+_SESSION = "intra_op_parallelism_threads: 1\ninter_op_parallelism_threads: 2"
+_PATIENCE = 120.0
 
 
 def free_port() -> int:
@@ -28,6 +32,30 @@ def admin_key(url: str) -> str:
     """A new key of a store that may do everything."""
     with open_store(url) as store:
         return add_key(store, f"benchmark-{secrets.token_hex(4)}", "admin")
+
+
+def model_server(version: Path, folder: Path) -> Server:
+    """The model server behind the service, on a machine that both share with the clients."""
+    return Server(version, folder, ["--enable_batching"], batching=_BATCHING, session=_SESSION)
+
+
+def all_encoded(client: httpx.Client) -> bool:
+    """Whether every item of the store is known to the service as the served version sees it."""
+    time.sleep(0.05)
+    return int(client.get("/v1/status").raise_for_status().json()["waiting_items"]) == 0
+
+
+def until(client: httpx.Client, holds: Callable[[httpx.Client], bool]) -> float:
+    """Milliseconds until something holds, asking again at once.
+
+    Raises:
+        RuntimeError: it took minutes.
+    """
+    began = time.perf_counter()
+    while not holds(client):
+        if time.perf_counter() - began > _PATIENCE:
+            raise RuntimeError("it never came about")
+    return 1000 * (time.perf_counter() - began)
 
 
 class ServiceProcess:
@@ -61,6 +89,10 @@ class ServiceProcess:
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
+    def client(self, key: str) -> httpx.Client:
+        """A client with a key."""
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=30.0)
+
     def kill_and_restart(self) -> None:
         """Kills it (SIGKILL) and starts it again."""
         self._process.kill()
@@ -68,7 +100,7 @@ class ServiceProcess:
         self._process = self._start()
 
     def wait(self, *, model: bool, seconds: float = 120.0) -> None:
-        """Waits until it answers, with a model if ``model`` and all items encoded."""
+        """Waits until it answers, with a model if ``model``; see `all_encoded` for the items."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             try:

@@ -4,8 +4,8 @@ Click models, for a list of k items with attractions a_1 ... a_k (0 for an empty
 
 * PBM (Richardson, Dominowska and Ragno 2007; Craswell et al. 2008): P(click at r) = theta_r a_r, places independent.
 * Cascade (Craswell et al. 2008, with the continuation of Guo, Liu and Wang 2009): the first place is examined; after
-  place r the person goes on with probability q_r = after_skip (1 - a_r) + after_click a_r. So place r is examined with
-  probability q_1 ... q_(r-1).
+  place r the person continues with probability q_r = after_skip (1 - a_r) + after_click a_r. So place r is examined
+  with probability q_1 ... q_(r-1).
 
 What follows a click (purchase, satisfaction, time) depends on person and item alone, so its expectation is that of
 clicks times its mean after a click: a *reward* of the item.
@@ -200,7 +200,7 @@ class Outcome:
         clicked: Whether its item was clicked.
         purchased: After a click.
         satisfaction: After a click 0, 0.25, 0.5, 0.75 or 1; else 0. The rating is 1 + 4 of it.
-        rated: Whether the person told it.
+        rated: Whether the person left a rating.
         dwell: Seconds; 0 without a click.
     """
 

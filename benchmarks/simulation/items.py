@@ -25,7 +25,7 @@ class Items:
         titles: Language -> title, of each.
         written: [M, L], whether there is a title in a language.
         categories: Labels of each.
-        kinds, details: [M], what is said in a product's title; -1 for films.
+        kinds, details: [M], what a product's title mentions; -1 for films.
         vectors: [M, D], unit vectors.
         quality: [M], standard normal.
         clickbait: [M], 0 to 1.

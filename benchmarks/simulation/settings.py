@@ -40,7 +40,7 @@ class People(Section):
     Attributes:
         count: Number of people.
         communities: Number of groups with similar tastes.
-        spread: Distance of a taste from its community's, as the length of a normal deviation beside a unit vector.
+        spread: Distance of a taste from its community's, as the length of a normal deviation added to a unit vector.
         second_language: Share of people who read a second language, drawn by the languages' shares.
         visits_a_day: Mean over all people.
         activity_shape: Shape of the Lomax (Pareto II) distribution of visits a day; heavier tail below, finite

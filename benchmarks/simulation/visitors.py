@@ -137,7 +137,7 @@ class ServicePolicy(Policy):
         """Sends the events of each visit."""
         events = service_events(interactions(self._world, requests, shown, outcome, self._prefix))
         visits = [list(group) for _, group in itertools.groupby(events, key=lambda event: event.session_id)]
-        for answer in self._run(self._together(visits, self._tell)):
+        for answer in self._run(self._together(visits, self._report)):
             for status in ("accepted", "duplicate", "rejected"):
                 self.counts[status] += int(answer[status])
 
@@ -180,7 +180,7 @@ class ServicePolicy(Policy):
         self.latencies.append(time.perf_counter() - started)
         return answer
 
-    async def _tell(self, events: Sequence[Event]) -> dict[str, Any]:
+    async def _report(self, events: Sequence[Event]) -> dict[str, Any]:
         return await self._send("POST", "/v1/events", {"events": [_fields(event) for event in events]})
 
     async def _change(self, new: Sequence[int], gone: Sequence[int]) -> None:

@@ -77,7 +77,7 @@ class World:
 
     Items and people are named by their places in `items` and `people`; a list is a row of items, with
     `benchmarks.simulation.lists.EMPTY` in places without one. Nothing here changes: what people have seen is in a
-    `Memory` beside it, so that many policies can be tried on one world.
+    separate `Memory`, so that many policies can be tried on one world.
 
     Args:
         settings: What kind of world.

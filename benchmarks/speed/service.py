@@ -6,48 +6,39 @@ for the same users with the same histories.
 """
 
 import itertools
-import os
-import signal
 import sys
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
-import sqlalchemy as sa
 from rich.console import Console
 
 from benchmarks.harness.runner import Options, Result, progress, run
 from benchmarks.harness.server import MODEL, Server, newest_version
-from benchmarks.harness.service import ServiceProcess, admin_key
+from benchmarks.harness.service import ServiceProcess, admin_key, all_encoded, model_server, until
 from benchmarks.harness.table import Table, at_least, at_most
 from benchmarks.harness.timing import note_of_other_work, percentiles
-from benchmarks.speed.catalogue import ITEMS, export_catalogue, titles
+from benchmarks.speed.catalogue import export_catalogue
+from benchmarks.speed.large_tier import AT, MANY_FRESH, measure_large_tier
+from benchmarks.speed.service_kills import kill_model_server, kill_service
 from serving.arguments import argument
 from serving.client import Query, RecommenderClient
 from serving.service.importing import import_dataset
 from serving.service.store import open_store
-from serving.service.store.schema import events as events_table
-from serving.service.types import Item
 from trainer.runs import Run
 
 _PACKAGES = ("tensorflow", "fastapi", "uvicorn", "grpcio", "sqlalchemy", "msgspec")
-_BATCHING = "max_batch_size { value: 32 }\nbatch_timeout_micros { value: 0 }\nnum_batch_threads { value: 1 }"
-_SESSION = "intra_op_parallelism_threads: 1\ninter_op_parallelism_threads: 2"
-_AT = (50, 95, 99)
 _LOAD_PAUSE = 0.02
-# Fresh items beside the model's own.
+# Fresh items, besides the model's own.
 _FRESH = 100
-_MANY_FRESH = 50_000
-_PATIENCE = 20.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ class _World:
     key: str
 
     def client(self, replica: ServiceProcess) -> httpx.Client:
-        return httpx.Client(base_url=replica.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=30.0)
+        return replica.client(self.key)
 
 
 def _run(options: _Options, console: Console) -> Result:
@@ -95,13 +86,13 @@ def _run(options: _Options, console: Console) -> Result:
         with _world(newest_version(options.model_dir), dataset, Path(name)) as world:
             step("requests")
             found["requests"] = _requests(world, options.requests)
-            step("requests beside fresh items")
+            step("requests with fresh items")
             with world.client(world.first) as client:
                 for number in range(_FRESH):
                     body = {"language": "en", "title": f"A new film {number}", "categories": ["Drama"]}
                     client.put(f"/v1/items/fresh{number}", json=body).raise_for_status()
-                _until_found(client, _all_encoded)
-            found["requests_beside_fresh_items"] = _requests(world, options.requests)
+                until(client, all_encoded)
+            found["requests_with_fresh_items"] = _requests(world, options.requests)
             step("events")
             found["event_to_effect"] = _events_to_effect(world, options.trials)
             step("items")
@@ -109,13 +100,14 @@ def _run(options: _Options, console: Console) -> Result:
             step("deletions")
             found["deletions"] = _deletions(world, max(options.trials // 5, 5))
             step("kills of the service")
-            found["kills"] = _kills(world, options.kills)
+            found["kills"] = kill_service(world.first, world.store, world.key, options.kills)
         step("kill of the model server")
-        with _world(newest_version(options.model_dir), dataset, Path(name) / "again", replicas=1) as world:
-            found["model_killed"] = _model_killed(world)
-        step(f"{_MANY_FRESH:,} fresh items beside a large index")
+        again = _world(newest_version(options.model_dir), dataset, Path(name) / "again", replicas=1)
+        with again as world, world.client(world.first) as client:
+            found["model_killed"] = kill_model_server(world.server, client)
+        step(f"{MANY_FRESH:,} fresh items with a large index")
         large = newest_version(export_catalogue(options.synthetic))
-        found["large_tier"] = _large_tier(large, Path(name) / "large", options.requests)
+        found["large_tier"] = measure_large_tier(large, Path(name) / "large", options.requests)
         step("done")
     return found | {"bars": _bars(found)}
 
@@ -127,8 +119,7 @@ def _world(version: Path, dataset: Path, folder: Path, replicas: int = 2) -> Ite
     with open_store(store) as opened:
         import_dataset(dataset, opened)
     key = admin_key(store)
-    flags = ["--enable_batching"]
-    with Server(version, folder, flags, batching=_BATCHING, session=_SESSION) as server:
+    with model_server(version, folder) as server:
         services = [
             ServiceProcess(store, server.address, folder / f"service{n}.log", ["--deadline_ms=5000"])
             for n in range(replicas)
@@ -137,25 +128,11 @@ def _world(version: Path, dataset: Path, folder: Path, replicas: int = 2) -> Ite
             world = _World(server, services[0], services[-1], store, key)
             for service in services:
                 service.wait(model=True)
-                _until_found(world.client(service), _all_encoded)
+                until(world.client(service), all_encoded)
             yield world
         finally:
             for service in services:
                 service.__exit__()
-
-
-def _all_encoded(client: httpx.Client) -> bool:
-    time.sleep(0.05)
-    return int(client.get("/v1/status").raise_for_status().json()["waiting_items"]) == 0
-
-
-def _until_found(client: httpx.Client, holds: Callable[[httpx.Client], bool]) -> float:
-    """Milliseconds until something holds, asking again at once."""
-    began = time.perf_counter()
-    while not holds(client):
-        if time.perf_counter() - began > _PATIENCE * 6:
-            raise RuntimeError("it never came about")
-    return 1000 * (time.perf_counter() - began)
 
 
 def _requests(world: _World, count: int) -> dict[str, Any]:
@@ -190,69 +167,12 @@ def _requests(world: _World, count: int) -> dict[str, Any]:
     time.sleep(2.0)
     idle = (world.first.processor_seconds() - before) / (time.perf_counter() - began)
     return {
-        "service_ms": percentiles(service_ms, _AT),
-        "model_ms": percentiles(model_ms, _AT),
+        "service_ms": percentiles(service_ms, AT),
+        "model_ms": percentiles(model_ms, AT),
         "overhead_ms_p50": percentiles(service_ms)["p50"] - percentiles(model_ms)["p50"],
         "processor_ms": 1000 * cpu / count,
         "processor_share_idle": idle,
     }
-
-
-def _large_tier(version: Path, folder: Path, count: int) -> dict[str, Any]:
-    """What many fresh items add to an answer: of two services on one model server one has them."""
-    folder.mkdir()
-    stores = [f"sqlite:///{folder / name}.db" for name in ("without", "with")]
-    keys = [admin_key(url) for url in stores]
-    with open_store(stores[1]) as store:
-        made = titles(_MANY_FRESH, seed=7)
-        for start in range(0, len(made), 1_000):
-            store.put_items(
-                [
-                    Item(item_id=f"fresh{start + place}", language=language, title=title, categories=[title.split()[0]])
-                    for place, (language, title) in enumerate(made[start : start + 1_000])
-                ]
-            )
-    random = np.random.default_rng(3)
-    with ExitStack() as opened:
-        server = opened.enter_context(
-            Server(version, folder, ["--enable_batching"], batching=_BATCHING, session=_SESSION)
-        )
-        clients: list[httpx.Client] = []
-        services: list[ServiceProcess] = []
-        for url, key in zip(stores, keys, strict=True):
-            log = folder / f"service{len(services)}.log"
-            services.append(opened.enter_context(ServiceProcess(url, server.address, log, ["--deadline_ms=5000"])))
-            headers = {"Authorization": f"Bearer {key}"}
-            clients.append(opened.enter_context(httpx.Client(base_url=services[-1].url, headers=headers, timeout=30.0)))
-        began = time.perf_counter()
-        for service, client in zip(services, clients, strict=True):
-            service.wait(model=True)
-            _until_found(client, _all_encoded)
-        encoding = time.perf_counter() - began
-        found: dict[str, Any] = {"encoding_seconds": encoding, "memory_mb": round(services[1].memory() / 2**20)}
-        words = [title for _, title in titles(count, seed=11)]
-        for kind in ("recommendations", "search"):
-            taken: list[list[float]] = [[], []]
-            fresh = 0
-            for number in range(count + 50):
-                seen = [f"i{item}" for item in random.integers(ITEMS, size=10)]
-                body = (
-                    {"seen": seen, "k": 10} if kind == "recommendations" else {"query": words[number % count], "k": 10}
-                )
-                for client, times in zip(clients, taken, strict=True):
-                    asked = time.perf_counter()
-                    answer = client.post(f"/v1/{kind}", json=body)
-                    times.append(1000 * (time.perf_counter() - asked))
-                    assert answer.json()["degraded"] is False, answer.text
-                fresh += sum(item["source"] == "fresh" for item in answer.json()["items"])
-            without, beside = (percentiles(times[50:], _AT) for times in taken)
-            found[kind] = {
-                "without_ms": without,
-                "beside_ms": beside,
-                "added_ms_p50": beside["p50"] - without["p50"],
-                "share_of_fresh": fresh / (10 * (count + 50)),
-            }
-    return found
 
 
 def _events_to_effect(world: _World, trials: int) -> dict[str, Any]:
@@ -277,13 +197,13 @@ def _events_to_effect(world: _World, trials: int) -> dict[str, Any]:
                 return all(each["item_id"] != item for each in found)
 
             acknowledged = time.perf_counter()
-            same.append(_until_found(first, gone))
-            _until_found(second, gone)
+            same.append(until(first, gone))
+            until(second, gone)
             other.append(1000 * (time.perf_counter() - acknowledged))
     return {
-        "answer_ms": percentiles(answers, _AT),
-        "same_replica_ms": percentiles(same, _AT),
-        "other_replica_ms": percentiles(other, _AT),
+        "answer_ms": percentiles(answers, AT),
+        "same_replica_ms": percentiles(same, AT),
+        "other_replica_ms": percentiles(other, AT),
     }
 
 
@@ -295,8 +215,8 @@ def _items_to_effect(world: _World, trials: int) -> dict[str, Any]:
             title = f"新しい映画 {uuid.uuid4().hex[:12]}"
             body = {"language": "ja", "title": title, "categories": ["Sci-Fi"]}
             client.put(f"/v1/items/new{number}", json=body).raise_for_status()
-            taken.append(_until_found(client, partial(_finds, query=title, item_id=f"new{number}")))
-    return {"put_to_found_ms": percentiles(taken, _AT)}
+            taken.append(until(client, partial(_finds, query=title, item_id=f"new{number}")))
+    return {"put_to_found_ms": percentiles(taken, AT)}
 
 
 def _finds(client: httpx.Client, query: str, item_id: str) -> bool:
@@ -337,11 +257,11 @@ def _deletions(world: _World, trials: int) -> dict[str, Any]:
             item_id = f"new{number}"
             title = first.get(f"/v1/items/{item_id}").json()["title"]
             for client in (first, second):
-                _until_found(client, partial(_finds, query=title, item_id=item_id))
+                until(client, partial(_finds, query=title, item_id=item_id))
             first.delete(f"/v1/items/{item_id}").raise_for_status()
             began = time.perf_counter()
             for client in (first, second):
-                _until_found(client, partial(_lacks, query=title, item_id=item_id))
+                until(client, partial(_lacks, query=title, item_id=item_id))
             items.append(1000 * (time.perf_counter() - began))
             user = str(600 + number)
             body = {"user_id": user, "k": 20}
@@ -356,98 +276,25 @@ def _deletions(world: _World, trials: int) -> dict[str, Any]:
                 return [each["item_id"] for each in answer] == nobody
 
             for client in (first, second):
-                _until_found(client, forgotten)
+                until(client, forgotten)
             people.append(1000 * (time.perf_counter() - began))
-    return {"item_ms": percentiles(items, _AT), "person_ms": percentiles(people, _AT)}
-
-
-def _kills(world: _World, kills: int) -> dict[str, Any]:
-    """Kills a replica again and again while it takes a thousand events a second."""
-    acknowledged: list[str] = []
-    sent = 0
-    with httpx.Client(headers={"Authorization": f"Bearer {world.key}"}, timeout=10.0) as client:
-        for number in range(kills):
-            world.first.wait(model=False)
-            timer = threading.Timer(0.5 + 0.07 * number, world.first.kill_and_restart)
-            timer.start()
-            waiting: list[dict[str, Any]] = []
-            while timer.is_alive() or waiting:
-                if not waiting:
-                    waiting = [
-                        {
-                            "event_id": f"kill-{uuid.uuid4().hex}", "event": "view", "timestamp": int(time.time()),
-                            "user_id": "u", "item_id": "50",
-                        }
-                        for _ in range(100)
-                    ]  # fmt: skip
-                    sent += len(waiting)
-                began = time.perf_counter()
-                try:
-                    answer = client.post(f"{world.first.url}/v1/events", json=waiting)
-                except httpx.TransportError:
-                    # Not acknowledged: sent again, with the same ids.
-                    time.sleep(0.05)
-                    continue
-                if answer.status_code == httpx.codes.OK:
-                    acknowledged += [each["event_id"] for each in waiting]
-                    waiting = []
-                time.sleep(max(0.0, 0.1 - (time.perf_counter() - began)))
-            timer.join()
-    with open_store(world.store) as store:
-        engine = sa.create_engine(world.store)
-        with engine.connect() as connection:
-            query = sa.select(events_table.c.event_id).where(events_table.c.event_id.startswith("kill-"))
-            stored = connection.execute(query).scalars().all()
-        engine.dispose()
-        assert store.count_items()
-    return {
-        "rounds": kills,
-        "sent": sent,
-        "acknowledged": len(acknowledged),
-        "lost": len(set(acknowledged) - set(stored)),
-        "doubled": len(stored) - len(set(stored)),
-    }
-
-
-def _model_killed(world: _World) -> dict[str, Any]:
-    """Answers while the model server is killed (SIGKILL)."""
-    counts = {"answers": 0, "errors": 0, "degraded_before": 0, "degraded_after": 0, "normal_after": 0}
-    slowest = 0.0
-    with world.client(world.first) as client:
-        killed = 0.0
-        began = time.perf_counter()
-        while time.perf_counter() - began < 6.0:
-            if not killed and time.perf_counter() - began > 2.0:
-                os.kill(world.server.pid, signal.SIGKILL)
-                killed = time.perf_counter()
-            asked = time.perf_counter()
-            answer = client.post("/v1/recommendations", json={"user_id": str(counts["answers"] % 900), "k": 10})
-            slowest = max(slowest, time.perf_counter() - asked)
-            counts["answers"] += 1
-            if answer.status_code != httpx.codes.OK or not answer.json()["items"]:
-                counts["errors"] += 1
-            elif not killed:
-                counts["degraded_before"] += answer.json()["degraded"]
-            else:
-                counts["degraded_after" if answer.json()["degraded"] else "normal_after"] += 1
-            time.sleep(0.005)
-    return counts | {"slowest_ms": 1000 * slowest}
+    return {"item_ms": percentiles(items, AT), "person_ms": percentiles(people, AT)}
 
 
 def _bars(found: dict[str, Any]) -> list[Any]:
     effect, kills, large = found["event_to_effect"], found["kills"], found["large_tier"]
-    beside = f"beside {_FRESH} fresh items"
+    with_fresh = f"with {_FRESH} fresh items"
     return [
         *(
             bar
-            for name, each in (("", found["requests"]), (f", {beside}", found["requests_beside_fresh_items"]))
+            for name, each in (("", found["requests"]), (f", {with_fresh}", found["requests_with_fresh_items"]))
             for bar in (
                 at_most(f"service over model server, one client{name}, p50 ms", each["overhead_ms_p50"], 4.0),
                 at_most(f"processor ms of the service a recommendation{name}", each["processor_ms"], 1.5),
             )
         ),
         *(
-            at_most(f"{kind}: added by {_MANY_FRESH:,} fresh items, p50 ms", large[kind]["added_ms_p50"], 3.0)
+            at_most(f"{kind}: added by {MANY_FRESH:,} fresh items, p50 ms", large[kind]["added_ms_p50"], 3.0)
             for kind in ("recommendations", "search")
         ),
         at_most("event to effect, same replica, p99 ms after the answer", effect["same_replica_ms"]["p99"], 50.0),
@@ -464,15 +311,15 @@ def _bars(found: dict[str, Any]) -> list[Any]:
 
 def _page(result: Result) -> list[Table | str]:
     rows = [
-        [title, *(f"{figures[f'p{share}']:.1f}" for share in _AT)]
+        [title, *(f"{figures[f'p{share}']:.1f}" for share in AT)]
         for title, figures in (
             ("recommendation by the service", result["requests"]["service_ms"]),
             ("the same by the model server", result["requests"]["model_ms"]),
-            (f"by the service, beside {_FRESH} fresh items", result["requests_beside_fresh_items"]["service_ms"]),
+            (f"by the service, with {_FRESH} fresh items", result["requests_with_fresh_items"]["service_ms"]),
             *(
                 (f"{kind}, large index{name}", result["large_tier"][kind][key])
                 for kind in ("recommendations", "search")
-                for key, name in (("without_ms", ""), ("beside_ms", f", beside {_MANY_FRESH:,} fresh items"))
+                for key, name in (("without_ms", ""), ("with_fresh_ms", f", with {MANY_FRESH:,} fresh items"))
             ),
             ("an event's answer", result["event_to_effect"]["answer_ms"]),
             ("event to effect, same replica", result["event_to_effect"]["same_replica_ms"]),
@@ -483,9 +330,9 @@ def _page(result: Result) -> list[Table | str]:
         )
     ]
     return [
-        Table("Milliseconds", ["what", *(f"p{share}" for share in _AT)], rows),
+        Table("Milliseconds", ["what", *(f"p{share}" for share in AT)], rows),
         f"Processor time: {result['requests']['processor_ms']:.2f} ms a recommendation, "
-        f"{result['requests_beside_fresh_items']['processor_ms']:.2f} beside fresh items; "
+        f"{result['requests_with_fresh_items']['processor_ms']:.2f} with fresh items; "
         f"{100 * result['requests']['processor_share_idle']:.1f} % of a core without requests.",
         f"Model server killed: {result['model_killed']}",
         f"Service killed: {result['kills']}",

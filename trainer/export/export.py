@@ -89,7 +89,8 @@ def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
     # Queries of known users, to tune the index.
     sample = np.random.default_rng(config.seed).permutation(len(requests))[:_SAMPLE_QUERIES]
     queries = query_vectors(model, items, vectors, requests.at(sample))
-    before = {} if later is None else previous_indexes(_newest(model_dir), run.weights_digest())
+    weights = run.weights_digest()
+    before = {} if later is None else previous_indexes(_newest(model_dir), weights)
     index, record = make_index(config, vectors, queries, before=before.get("index"))
     counts = np.bincount(catalogue.rows(parts.train["item_id"]), minlength=len(catalogue))
     search = make_text_search(run, model, items, counts, vectors, None if statistics is None else statistics.search)
@@ -144,6 +145,7 @@ def export(run: Run, model_dir: Path, later: Dataset | None = None) -> Path:
             extra = temporary / "assets.extra"
             card = _model_card(
                 run,
+                weights,
                 dataset if later is None else later,
                 catalogue,
                 vocabulary,
@@ -189,6 +191,7 @@ def _user_table(
 
 def _model_card(
     run: Run,
+    weights: str,
     dataset: Dataset,
     catalogue: Catalogue,
     vocabulary: Vocabulary,
@@ -211,7 +214,7 @@ def _model_card(
             "item_languages": dict(sorted(_counts(catalogue.languages).items())),
         },
         "config": run.config.model_dump(mode="json"),
-        "weights": run.weights_digest(),
+        "weights": weights,
         "commit": source_commit(),
         "versions": {package: metadata.version(package) for package in _PACKAGES},
         "metrics": None

@@ -132,7 +132,7 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
     Attributes:
         settings: As tuned.
         training: Its partitions and codebooks.
-        distortion: How far items are from what the index says of them (`ScannTraining.distortion`).
+        distortion: How far items are from their reconstruction by the index (`ScannTraining.distortion`).
     """
 
     def __init__(

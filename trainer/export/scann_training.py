@@ -100,7 +100,7 @@ class ScannTraining:
         return Placement(partitions, codes)
 
     def distortion(self, vectors: _Floats, placement: Placement) -> float:
-        """Mean squared distance between items and what their partitions and codes say of them, over a sample.
+        """Mean squared distance between items and their reconstruction from partitions and codes, over a sample.
 
         Args:
             vectors: [N, D].
@@ -108,5 +108,5 @@ class ScannTraining:
         """
         rows = np.unique(np.linspace(0, len(vectors) - 1, _SAMPLE).astype(np.int64))
         coded = [book[placement.codes[rows, block]] for block, book in enumerate(self.blocks)]
-        told = self.centres[placement.partitions[rows]] + np.concatenate(coded, axis=1)
-        return float(np.square(vectors[rows] - told).sum(axis=1).mean())
+        rebuilt = self.centres[placement.partitions[rows]] + np.concatenate(coded, axis=1)
+        return float(np.square(vectors[rows] - rebuilt).sum(axis=1).mean())

@@ -116,7 +116,7 @@ class Engine(tf.Module):
         least = tf.fill(tf.shape(scores), LOWEST_SCORE) if decided else scores * (self._temperature / weight)
         if self.text_search is not None:
             least = tf.where(typed, scores - self.text_search.largest_influence, least)
-        # The lowest score stands for none.
+        # The lowest score means that there is none.
         return tf.where(scores > LOWEST_SCORE, least, LOWEST_SCORE)
 
     def predictions(self, outputs: tf.Tensor, calibrations: Mapping[str, Calibration]) -> dict[str, tf.Tensor]:

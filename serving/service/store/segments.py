@@ -85,7 +85,7 @@ class Segments(Part):
 
         ``recommendations/2026-11-29.parquet`` has a row for each item that was shown, with its place and propensity, in
         the dataset format as an event ``impression``; ``other_recommendations/`` has a row for each answer without
-        items. What an answer says besides are further columns: ``shown_at`` (with fractions), ``score``, ``source``,
+        items. The rest of an answer is in further columns: ``shown_at`` (with fractions), ``score``, ``source``,
         ``model_version``, ``variant``, ``degraded``.
 
         Args:

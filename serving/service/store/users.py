@@ -73,7 +73,7 @@ class Users(Part):
             # Files first: whoever is stopped in between has no answer yet, and asks again.
             removed = sum(segment_files.without_people(path, ids, segment_files.temporary_of(path)) for path in paths)
             with self._database.writing() as connection:
-                # Before the stamp: who has one and waits holds up the feeds.
+                # Before the stamp: a transaction that has one and waits delays the feeds.
                 self._database.seize(connection, people.ERASURE_LOCK)
                 stamp = marks.stamp(self._database, connection)
                 sessions = sorted({*sessions, *people.sessions_of(connection, user_id)})

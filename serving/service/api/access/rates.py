@@ -80,9 +80,9 @@ class _Counter:
     before: int = 0
     now: int = 0
 
-    def hit(self, rate: _Rate, time: float) -> float:
+    def hit(self, rate: _Rate, moment: float) -> float:
         """Counts a request at a unix time; or, if there were too many, returns the seconds until there may be one."""
-        window, into = divmod(time, rate.seconds)
+        window, into = divmod(moment, rate.seconds)
         if window != self.window:
             self.before = self.now if window == self.window + 1 else 0
             self.window, self.now = int(window), 0
