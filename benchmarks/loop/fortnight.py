@@ -141,12 +141,12 @@ def fortnight(
 
     nights: dict[str, Night] = {LIVING: update, RETRAINED: retrain}
     span = range(warm_up, warm_up + days)
-    return {
-        name: _live(
-            world, policy, champion, first, before, memory.copy(), span, folder / f"of {name}", nights.get(name)
-        )
-        for name, policy in policies.items()
-    }
+    found = {}
+    for name, policy in policies.items():
+        place, night = folder / f"of {name}", nights.get(name)
+        found[name] = _live(world, policy, champion, first, before, memory.copy(), span, place, night)
+        advance(f"{name}: CTR {found[name].ctr():.4f}")
+    return found
 
 
 def _live(
