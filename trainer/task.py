@@ -135,6 +135,13 @@ def _parser() -> argparse.ArgumentParser:
         "learn on from a service's store: a challenger, the gate, and a new version if it is better; a killed update "
         "continues (docs/updating.md)",
     )
+    add(
+        "loop",
+        _Loop,
+        _loop,
+        "update again and again; each new version is tried on a share of the people before it serves everybody "
+        "(docs/updating.md)",
+    )
     return parser
 
 
@@ -355,6 +362,12 @@ class _Update:
     no_gate: bool = argument(
         "--no-gate", action="store_true", default=False, help="export the challenger even if the gate refuses it"
     )
+    for_trial: bool = argument(
+        "--for-trial",
+        action="store_true",
+        default=False,
+        help="the exported version is tried before it is the next champion: what `loop` does",
+    )
 
 
 def _update(options: _Update) -> None:
@@ -362,18 +375,85 @@ def _update(options: _Update) -> None:
     from trainer.runs import Run
     from trainer.updating.update import update
 
-    for override in options.overrides:
-        if not override.startswith("update."):
-            raise BabelrecError(f"--set {override!r}: only `update` settings can change after training.")
-    run = Run.open(options.run_dir, options.overrides)
+    run = Run.open(options.run_dir, _update_overrides(options.overrides))
     with opened_store(_store_url(options.store)) as store:
-        outcome = update(store, run, options.model_dir, run.config.update, gate=not options.no_gate)
+        gate, promote = not options.no_gate, not options.for_trial
+        outcome = update(store, run, options.model_dir, run.config.update, gate=gate, promote=promote)
     if outcome.verdict is None:
         print(f"Nothing to do: {outcome.new:,} new positives are too few (update.gate.least, update.gate.share).")
         return
     print(outcome.verdict.sentence)
     print(f"Report: {outcome.folder}/gate.md")
     print(f"Exported {outcome.version}." if outcome.version else "Nothing was exported.")
+
+
+@dataclass(frozen=True)
+class _Loop:
+    run_dir: Path = _run_dir(help="the first champion, a finished run; updates are kept below it")
+    overrides: list[str] = _overrides(help="override an update setting of the run; may be repeated")
+    model_dir: Path = argument(
+        "--model-dir", type=Path, required=True, metavar="DIR", help="base path of the served model"
+    )
+    base_path: Path | None = argument(
+        "--base-path", type=Path, metavar="DIR", help="the same as the model server sees it (default: --model-dir)"
+    )
+    store: str = argument("--store", metavar="URL", default="", help="of the service; default: $BABELREC_STORE")
+    model_server: str = argument(
+        "--model-server", metavar="HOST:PORT", default="127.0.0.1:8500", help="gRPC address (default: %(default)s)"
+    )
+    model_config: Path = argument(
+        "--model-config",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the model server's --model_config_file, in which labels move; made if there is none",
+    )
+    every: float = argument(
+        "--every", type=float, default=86_400.0, metavar="SECONDS", help="between updates (default: a day)"
+    )
+    poll: float = argument(
+        "--poll", type=float, default=10.0, metavar="SECONDS", help="between looks at a roll-out (default: %(default)s)"
+    )
+    once: bool = argument(
+        "--once", action="store_true", default=False, help="do what is to be done now, and end: for a timer"
+    )
+
+
+def _loop(options: _Loop) -> None:
+    from trainer.data.stored_items import opened_store
+    from trainer.runs import Run
+    from trainer.updating.loop import Loop, LoopSettings
+
+    url = _store_url(options.store)
+    settings = LoopSettings(
+        run=Run.open(options.run_dir),
+        model_dir=options.model_dir,
+        base_path=(options.base_path or options.model_dir).absolute(),
+        config=options.model_config,
+        model_server=options.model_server,
+        store_url=url,
+        every=options.every,
+        overrides=tuple(_update_overrides(options.overrides)),
+    )
+    said = ""
+    with opened_store(url) as store:
+        loop = Loop(store, settings)
+        while True:
+            sentence = loop.step(time.time())
+            # The countdown to the next update is no news.
+            if sentence != said and not sentence.startswith("The next update"):
+                print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {sentence}", flush=True)
+                said = sentence
+            if options.once:
+                return
+            time.sleep(options.poll)
+
+
+def _update_overrides(overrides: list[str]) -> list[str]:
+    for override in overrides:
+        if not override.startswith("update."):
+            raise BabelrecError(f"--set {override!r}: only `update` settings can change after training.")
+    return overrides
 
 
 def _store_url(given: str) -> str:

@@ -2,16 +2,21 @@
 
 import gc
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 import tensorflow as tf
+from rich.console import Console
 
+from benchmarks.harness.runner import Options, Page, Result, run
+from benchmarks.harness.store import RESULTS
+from benchmarks.harness.table import Bar, Table, at_least, at_most
 from benchmarks.loop.served import ModelPolicy
 from benchmarks.simulation.behaviour import Outcome
 from benchmarks.simulation.dataset import write_tables
@@ -24,6 +29,7 @@ from benchmarks.simulation.memory import Memory
 from benchmarks.simulation.policies import EpsilonGreedy, Popularity
 from benchmarks.simulation.settings import WorldSettings, read_settings
 from benchmarks.simulation.world import Requests, World
+from serving.arguments import argument
 from trainer.config.loading import parse_config
 from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
@@ -152,7 +158,7 @@ def fortnight(
 def _live(
     world: World,
     policy: ModelPolicy,
-    run: Run,
+    model: Run,
     first: Dataset,
     before: Sequence[pl.DataFrame],
     memory: Memory,
@@ -163,17 +169,17 @@ def _live(
     log = list(before)
     seconds, trainings, refused = 0.0, 0, 0
     parts: list[Visits] = []
-    policy.serve(run, first)
+    policy.serve(model, first)
     for day in span:
         if policy.name != FROZEN:
             place = folder / f"{day}"
             data = _write(world, place / "data", log, day)
             if night is not None and day > span.start:
                 started = time.process_time()
-                run, was_refused = night(run, data, day - span.start, place)
+                model, was_refused = night(model, data, day - span.start, place)
                 seconds += time.process_time() - started
                 trainings, refused = trainings + 1, refused + was_refused
-            policy.serve(run, data)
+            policy.serve(model, data)
             # Neither Keras nor TensorFlow lets go of graphs of models by itself.
             tf.keras.backend.clear_session()
             gc.collect()
@@ -197,3 +203,93 @@ def _joined(parts: Sequence[Visits]) -> Visits:
         for name in ("day", "language", "shown", "observed", "expected", "best")
     }
     return Visits(**columns, targets={})
+
+
+@dataclass(frozen=True)
+class _Options(Options):
+    people: int = argument("--people", type=int, default=3_000, help="default: %(default)s")
+    visits_a_day: float = argument("--visits-a-day", type=float, default=1.0, help="of a person (default: %(default)s)")
+    warm_up: int = argument("--warm-up", type=int, default=14, help="days before (default: %(default)s)")
+    days: int = argument("--days", type=int, default=14, help="default: %(default)s")
+    worlds: int = argument("--worlds", type=int, default=1, help="default: %(default)s")
+    seed: int = argument("--seed", type=int, default=0, help="the first world's (default: %(default)s)")
+    folder: Path = argument(
+        "--folder", type=Path, default=RESULTS / "loop" / "fortnight", metavar="DIR", help="default: %(default)s"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, writes and prints; returns the exit code."""
+    return run("loop.fortnight", __doc__, _Options, _run, _page, arguments, packages=("tensorflow", "numpy", "polars"))
+
+
+def _run(options: _Options, console: Console) -> Result:
+    settings = world_settings(options.people, options.visits_a_day, options.warm_up + options.days)
+    worlds = []
+    for seed in range(options.seed, options.seed + options.worlds):
+        world, place = World(settings, seed), options.folder / f"{seed}"
+        shutil.rmtree(place, ignore_errors=True)
+
+        def advance(sentence: str, seed: int = seed) -> None:
+            console.print(f"world {seed}: {sentence}", highlight=False)
+
+        systems = fortnight(
+            world, place, warm_up=options.warm_up, days=options.days, settings=UpdateConfig(), advance=advance
+        )
+        worlds.append({name: _figures_of(world, each) for name, each in systems.items()})
+        shutil.rmtree(place)
+    return {"options": {"people": options.people, "days": options.days}, "worlds": worlds, "bars": bars(worlds)}
+
+
+def _figures_of(world: World, system: System) -> dict[str, Any]:
+    languages = {tag: system.ctr(place) for place, tag in enumerate(world.languages)}
+    visits = system.visits
+    daily = [figures(visits, visits.expected, day=day).ctr for day in np.unique(visits.day).tolist()]
+    return {
+        "ctr": system.ctr(),
+        "languages": languages,
+        "daily": daily,
+        "visits": len(visits),
+        "processor_seconds": system.seconds,
+        "trainings": system.trainings,
+        "refused": system.refused,
+    }
+
+
+def bars(worlds: Sequence[dict[str, Any]]) -> list[Bar]:
+    """The bars of the issue, over the means of all worlds."""
+
+    def mean(name: str, value: Callable[[dict[str, Any]], float]) -> float:
+        return float(np.mean([value(world[name]) for world in worlds]))
+
+    ctr = {name: mean(name, lambda each: each["ctr"]) for name in worlds[0]}
+    small = {name: mean(name, lambda each: each["languages"][SMALL]) for name in worlds[0]}
+    seconds = {name: mean(name, lambda each: each["processor_seconds"]) for name in (LIVING, RETRAINED)}
+    return [
+        at_least("CTR of the living system over the frozen one", ctr[LIVING] / ctr[FROZEN], 1.25),
+        at_least("CTR of the living system over one retrained every night", ctr[LIVING] / ctr[RETRAINED], 0.98),
+        at_most("processor time of updates over retraining", seconds[LIVING] / seconds[RETRAINED], 0.2),
+        at_least("the small language, living over frozen", small[LIVING] / small[FROZEN], 1.0),
+    ]
+
+
+def _page(result: Result) -> Page:
+    tags = list(result["worlds"][0][LIVING]["languages"])
+    rows = [
+        [
+            f"{number}",
+            name,
+            f"{each['ctr']:.4f}",
+            *(f"{each['languages'][tag]:.4f}" for tag in tags),
+            f"{each['processor_seconds']:,.0f}",
+            f"{each['refused']} of {each['trainings']}",
+        ]
+        for number, world in enumerate(result["worlds"])
+        for name, each in world.items()
+    ]
+    columns = ("world", "system", "CTR", *tags, "processor s", "updates refused")
+    return [Table("A simulated fortnight", columns, rows)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -135,15 +135,17 @@ def run(
     return Run(**columns, targets={name: np.concatenate(each) for name, each in values.items()})
 
 
-def figures(run: Run, values: Floats, language: int | None = None) -> Figures:
+def figures(run: Run, values: Floats, language: int | None = None, day: int | None = None) -> Figures:
     """Figures of a run's visits.
 
     Args:
         run: The run.
         values: [V, 5]: its ``observed``, its ``expected`` or those of a target.
-        language: Of the visits; None: all.
+        language, day: Of the visits; None: all.
     """
     which = np.ones(len(run), bool) if language is None else run.language == language
+    if day is not None:
+        which = which & (run.day == day)
     clicks, purchases, satisfied = values[which, :3].sum(axis=0)
     count = int(which.sum())
     if not count:

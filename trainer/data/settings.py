@@ -234,6 +234,11 @@ class DataConfig(Settings):
         {"rating": 4.0, "click": None, "purchase": None},
         description="Event -> smallest value that counts as positive (null: every such event).",
     )
+    refusals: bool = Field(
+        False,
+        description="What the user has disliked or hidden since is no positive. Looks ahead, so it is for models that "
+        "serve (`update` sets it), not for comparing models on held-out events.",
+    )
     split: SplitConfig = SplitConfig()
     category_names: AbsolutePath | None = Field(
         None,

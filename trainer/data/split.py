@@ -17,6 +17,7 @@ from trainer.errors import BabelrecError
 
 COLUMNS: Final = ("user_id", "item_id", "timestamp")
 _PAIR: Final = ["user_id", "item_id"]
+_REFUSALS: Final = ("dislike", "hide")
 
 
 class SplitError(BabelrecError):
@@ -72,7 +73,9 @@ def counts_as_positive(rules: Mapping[str, float | None]) -> pl.Expr:
     )
 
 
-def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives: int = 1) -> pl.DataFrame:
+def positives(
+    dataset: Dataset, rules: Mapping[str, float | None], min_positives: int = 1, *, refusals: bool = False
+) -> pl.DataFrame:
     """The interactions that count as positive, one row per (user, item).
 
     For repeated pairs, the first row in table order is kept.
@@ -81,6 +84,7 @@ def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives
         dataset: The data.
         rules: Event -> smallest value that counts as positive; None takes every such event.
         min_positives: Users with fewer are dropped.
+        refusals: Whether what the user has disliked or hidden since does not count.
 
     Returns:
         user_id, item_id, timestamp; sorted by user, time and item.
@@ -91,7 +95,10 @@ def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives
     unknown = sorted(set(rules) - set(EVENTS))
     if unknown:
         raise SplitError(f"`data.positives` has the unknown event {unknown[0]!r}. Remedy: use {', '.join(EVENTS)}.")
-    found = dataset.interactions().filter(counts_as_positive(rules)).select(COLUMNS).collect(engine="streaming")
+    taken = dataset.interactions().filter(counts_as_positive(rules)).select(COLUMNS)
+    if refusals:
+        taken = _not_refused(taken, dataset)
+    found = taken.collect(engine="streaming")
     pairs = found.unique(_PAIR, keep="first", maintain_order=True)
     kept = pairs.filter(pl.len().over("user_id") >= min_positives)
     if kept.is_empty():
@@ -102,6 +109,14 @@ def positives(dataset: Dataset, rules: Mapping[str, float | None], min_positives
             f"{no_positives_remedy(dataset, rules, pairs)}."
         )
     return _ordered(kept)
+
+
+def _not_refused(taken: pl.LazyFrame, dataset: Dataset) -> pl.LazyFrame:
+    """The rows whose user has not disliked or hidden the item at that time or later."""
+    refusals = dataset.interactions().filter(pl.col("event").is_in(list(_REFUSALS)))
+    last = refusals.group_by(_PAIR).agg(pl.col("timestamp").max().alias("__refused"))
+    joined = taken.join(last, on=_PAIR, how="left", maintain_order="left")
+    return joined.filter(pl.col("__refused").fill_null(-1) < pl.col("timestamp")).drop("__refused")
 
 
 def split(dataset: Dataset, config: DataConfig) -> Split:
@@ -118,7 +133,7 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
         SplitError: There are no positives, or a part would be empty, or there are no impressions to split by.
     """
     settings = config.split
-    everything = positives(dataset, config.positives, settings.min_positives)
+    everything = positives(dataset, config.positives, settings.min_positives, refusals=config.refusals)
     if settings.kind == "impressions":
         if settings.cold_items > 0.0:
             raise SplitError("`data.split.cold_items` can't be combined with `kind: impressions`. Remedy: set it to 0.")

@@ -23,7 +23,32 @@ _Floats = npt.NDArray[np.float64]
 _CUT_OFF = 10
 
 
-def compare(champion: Run, challenger: Run, dataset: Dataset, settings: GateConfig) -> Verdict:
+def check_data(champion: Run, dataset: Dataset, since: int | None, settings: GateConfig) -> Verdict | None:
+    """Refuses data that nothing should be learned from, before anything is; None: there is no fault.
+
+    Args:
+        champion: The served run.
+        dataset: A later state of its data.
+        since: Unix seconds from which on events are new; None: unknown.
+        settings: The conditions.
+    """
+    checks = list(data_checks(champion.dataset(), dataset, since, settings))
+    if all(check.holds for check in checks):
+        return None
+    return Verdict(
+        promoted=False,
+        champion=str(champion.path.absolute()),
+        challenger=None,
+        since=since or 0,
+        people=0,
+        positives=0,
+        checks=checks,
+    )
+
+
+def compare(
+    champion: Run, challenger: Run, dataset: Dataset, settings: GateConfig, earlier: Verdict | None = None
+) -> Verdict:
     """Compares both models on the positives that the challenger's split has held back.
 
     Neither has learned from them: the champion's data ends before. Differences are paired by person; intervals are
@@ -34,6 +59,7 @@ def compare(champion: Run, challenger: Run, dataset: Dataset, settings: GateConf
         challenger: Made by `trainer.updating.learning.learn_on` with ``kept`` positives.
         dataset: The challenger's.
         settings: The conditions.
+        earlier: By which the champion was promoted; None: it is the first one.
     """
     problem = Problem.of(dataset, split(dataset, challenger.config.data))
     before, after = judge(champion, problem), judge(challenger, problem)
@@ -54,6 +80,7 @@ def compare(champion: Run, challenger: Run, dataset: Dataset, settings: GateConf
             holds=after.coverage >= settings.coverage * before.coverage,
         ),
         *_calibration(before, after, settings),
+        *_fallen(slices, before, earlier, settings),
         *data_checks(champion.dataset(), dataset, challenger.config.training.transfer.since, settings),
     ]
     found = [check for check in checks if check is not None]
@@ -112,10 +139,31 @@ class _Slices:
             high=float(high),
         )
 
+    def mean(self, judged: Judged) -> float:
+        """The metric of one model, over all people."""
+        return float(np.nanmean(self._values(judged, judged.test, None)))
+
     def _values(self, judged: Judged, test: ItemSets, people: npt.NDArray[np.bool_] | None) -> _Floats:
         found = ranking_metrics(judged.rankings, test, ks=(_CUT_OFF,), metrics=[self._metric])
         values = found.values[self._settings.metric]
         return values if people is None else np.where(people, values, np.nan)
+
+
+def _fallen(slices: "_Slices", before: Judged, earlier: Verdict | None, settings: GateConfig) -> Iterator[Check]:
+    """Whether the champion finds in the new events what it found before: in shuffled ones there is nothing to find."""
+    if earlier is None:
+        return
+    then, now = earlier.checks[0].challenger, slices.mean(before)
+    limit = (1.0 - settings.fallen) * then
+    yield Check(
+        kind="data",
+        name="the champion, when promoted and now",
+        measure=settings.metric,
+        champion=then,
+        challenger=now,
+        limit=limit,
+        holds=now >= limit,
+    )
 
 
 def _of_slices(slices: _Slices, problem: Problem, before: Judged) -> Iterator[Check | None]:

@@ -76,11 +76,12 @@ def update_config(champion: Run, dataset: Dataset, settings: UpdateConfig, *, ke
     data = config.data.model_copy(
         update={
             "source": DatasetSource(path=dataset.path),
+            "refusals": True,
             "split": SplitConfig(kind="global", test_fraction=0.0, validation_fraction=0.0, min_positives=1),
         }
     )
     if kept:
-        total = positives(dataset, data.positives).height
+        total = positives(dataset, data.positives, refusals=True).height
         data = data.model_copy(
             update={"split": data.split.model_copy(update={"test_fraction": min(1.0, kept / total)})}
         )

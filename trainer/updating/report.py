@@ -29,14 +29,12 @@ def write_report(verdict: Verdict, folder: Path) -> None:
 
 
 def _markdown(verdict: Verdict, *, with_picture: bool) -> str:
-    since = datetime.fromtimestamp(verdict.since, UTC).strftime("%Y-%m-%d %H:%M")
     lines = [
         f"# {'Promoted' if verdict.promoted else 'Refused'}",
         "",
         verdict.sentence,
         "",
-        f"Compared on {verdict.positives:,} positives of {verdict.people:,} people since {since} UTC, from which "
-        "neither model has learned. Intervals are 95 % bootstraps of the paired differences, over people.",
+        _compared(verdict),
         "",
         *([f"![Differences with intervals]({_PICTURE})", ""] if with_picture else []),
         "| condition | measure | people | champion | challenger | limit | difference | holds |",
@@ -45,6 +43,16 @@ def _markdown(verdict: Verdict, *, with_picture: bool) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _compared(verdict: Verdict) -> str:
+    if verdict.challenger is None:
+        return "The data was refused, so nothing was learned from it."
+    since = datetime.fromtimestamp(verdict.since, UTC).strftime("%Y-%m-%d %H:%M")
+    return (
+        f"Compared on {verdict.positives:,} positives of {verdict.people:,} people since {since} UTC, from which "
+        "neither model has learned. Intervals are 95 % bootstraps of the paired differences, over people."
+    )
 
 
 def _row(check: Check) -> str:

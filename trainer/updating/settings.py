@@ -38,6 +38,11 @@ class GateConfig(Settings):
         description="Largest share of a language that may be missing from the new data, compared with the data before: "
         "of its items, and of the events of people who read it.",
     )
+    fallen: Fraction = Field(
+        0.5,
+        description="Largest share by which the champion itself may be worse on the new events than it was when it was "
+        "promoted: more means that something is wrong with the events.",
+    )
     copies: Fraction = Field(
         0.05, description="Largest growth of the share of items that have the text and language of another item."
     )

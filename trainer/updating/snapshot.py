@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,6 +76,8 @@ def take_snapshot(
     if known is not None:
         return Dataset.load(folder / _DATASET), known
     folder.mkdir(parents=True, exist_ok=True)
+    # Of a process that was killed before it had said what the dataset holds.
+    shutil.rmtree(folder / _DATASET, ignore_errors=True)
     with staging(folder / _EVENTS) as temporary:
         file = temporary / "events.parquet"
         copied = store.copy_events(file, mark)

@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ from serving.service.store import Store
 from trainer.data.dataset import Dataset
 from trainer.data.split import positives
 from trainer.data.stored_items import present_catalogue
+from trainer.errors import BabelrecError
 from trainer.export.export import export
 from trainer.files import write_text
 from trainer.locks import writing_alone
 from trainer.runs import Run
-from trainer.updating.gate import compare
+from trainer.updating.gate import check_data, compare
 from trainer.updating.learning import learn_on
 from trainer.updating.report import write_report
 from trainer.updating.settings import UpdateConfig
@@ -29,8 +31,9 @@ from trainer.updating.verdict import GATE_FILE, Verdict, load_verdict, save_verd
 
 _LOG = logging.getLogger(__name__)
 _BEGUN: Final = "begun.json"
-_STATE: Final = "update.json"
+STATE_FILE: Final = "update.json"
 _CHAMPION: Final = "champion.json"
+_LAST: Final = "last.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,48 @@ class Updates:
         """Makes the challenger of an update the champion."""
         write_text(self.folder / _CHAMPION, json.dumps({"update": folder.name}) + "\n")
 
+    def last_over(self) -> Path | None:
+        """The directory of the newest update that is over; None: there is none."""
+        over = [path.parent for path in self.folder.glob(f"[0-9]*/{STATE_FILE}")]
+        return max(over, key=lambda path: int(path.name), default=None)
+
+    def of_version(self, version: int) -> Path:
+        """The directory of the update that was exported as a version.
+
+        Raises:
+            BabelrecError: there is none.
+        """
+        for path in self.folder.glob(f"[0-9]*/{STATE_FILE}"):
+            if json.loads(path.read_text(encoding="utf-8"))["version"] == version:
+                return path.parent
+        raise BabelrecError(f"No update below {self.folder} was exported as version {version}.")
+
+    def begin(self, now: float) -> None:
+        """Notes that an update has begun."""
+        write_text(self.folder / _LAST, json.dumps({"begun": now, "sentence": "It has not ended."}) + "\n")
+
+    def end(self, sentence: str) -> None:
+        """Notes what became of the update that was begun."""
+        last = {"begun": self.last_begun(), "sentence": sentence}
+        write_text(self.folder / _LAST, json.dumps(last, ensure_ascii=False) + "\n")
+
+    def last_begun(self) -> float:
+        """When the newest update was begun, unix seconds; 0: none was."""
+        return float(self._last()["begun"])
+
+    def last_sentence(self) -> str:
+        """What became of it."""
+        return str(self._last()["sentence"])
+
+    def _last(self) -> dict[str, Any]:
+        file = self.folder / _LAST
+        found: dict[str, Any] = {"begun": 0.0, "sentence": ""}
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else found
+
     def open_one(self) -> Path:
         """The directory of the update that was begun and is not over, or of a new one."""
         numbers = sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdecimal())
-        if numbers and not (last := self.folder / f"{numbers[-1]:04}").joinpath(_STATE).exists():
+        if numbers and not (last := self.folder / f"{numbers[-1]:04}").joinpath(STATE_FILE).exists():
             return last
         return self.folder / f"{(numbers[-1] if numbers else 0) + 1:04}"
 
@@ -111,21 +152,22 @@ def update(
     """
     updates = Updates(run)
     with updates.alone():
-        champion, folder = updates.champion, updates.open_one()
-        settings = _begun_with(folder, champion, settings)
+        folder = updates.open_one()
+        updates.begin(time.time())
+        champion, settings = _begun_with(folder, updates.champion, settings)
         before, mark = champion.dataset(), _mark(champion)
         dataset, snapshot = take_snapshot(store, before, mark, folder, days=settings.days)
         since = _learned_until(champion, snapshot)
         new = _count_new(dataset, since, champion)
         kept = min(settings.gate.positives, int(settings.gate.share * new))
-        if kept < settings.gate.least:
-            _LOG.info("%d new positives are too few to learn from and to judge by.", new)
+        # What the last gate has kept is new to the champion, but has been there before.
+        if kept < settings.gate.least or not snapshot.rows["new"]:
+            updates.end(f"{new:,} new positives are too few to learn from and to judge by.")
             shutil.rmtree(folder)
             return Outcome(None, None, None, new)
-        challenger = learn_on(champion, dataset, folder / "run", settings, kept=kept, since=since)
-        verdict = _judged(folder, champion, challenger, dataset, settings)
+        challenger, verdict = _judged(folder, champion, dataset, settings, kept=kept, since=since)
         version = None
-        if verdict.promoted or not gate:
+        if challenger is not None and (verdict.promoted or not gate):
             version = _exported(store, challenger, model_dir)
             if promote:
                 updates.promote(folder)
@@ -134,24 +176,25 @@ def update(
             "version": None if version is None else int(version.name),
             "reason": verdict.sentence,
         }
-        write_text(folder / _STATE, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
-    _LOG.info("%s", verdict.sentence)
+        write_text(folder / STATE_FILE, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+        updates.end(verdict.sentence)
     return Outcome(folder, verdict, version, new)
 
 
-def _begun_with(folder: Path, champion: Run, settings: UpdateConfig) -> UpdateConfig:
-    """The settings that an update was begun with; one of another champion is begun anew."""
+def _begun_with(folder: Path, champion: Run, settings: UpdateConfig) -> tuple[Run, UpdateConfig]:
+    """What an update was begun with; one whose champion is the champion no longer is begun anew."""
     file = folder / _BEGUN
     if file.exists():
         begun = json.loads(file.read_text(encoding="utf-8"))
-        if begun["champion"] == str(champion.path.absolute()):
-            return UpdateConfig.model_validate(begun["settings"])
+        # It may have been killed right after its challenger had become the champion.
+        if champion.path.absolute() in (Path(begun["champion"]), (folder / "run").absolute()):
+            return Run.open(Path(begun["champion"])), UpdateConfig.model_validate(begun["settings"])
         _LOG.info("%s was begun from another champion; it begins again.", folder)
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     begun = {"champion": str(champion.path.absolute()), "settings": settings.model_dump(mode="json")}
     write_text(file, json.dumps(begun, indent=2) + "\n")
-    return settings
+    return champion, settings
 
 
 def _mark(champion: Run) -> str:
@@ -167,17 +210,33 @@ def _learned_until(champion: Run, snapshot: Snapshot) -> int:
 
 
 def _count_new(dataset: Dataset, since: int, champion: Run) -> int:
-    found = positives(dataset, champion.config.data.positives)
+    found = positives(dataset, champion.config.data.positives, refusals=True)
     return found.filter(pl.col("timestamp") >= since).height
 
 
-def _judged(folder: Path, champion: Run, challenger: Run, dataset: Dataset, settings: UpdateConfig) -> Verdict:
-    if (folder / GATE_FILE).exists():
-        return load_verdict(folder)
-    verdict = compare(champion, challenger, dataset, settings.gate)
+def _judged(
+    folder: Path, champion: Run, dataset: Dataset, settings: UpdateConfig, *, kept: int, since: int
+) -> tuple[Run | None, Verdict]:
+    """The challenger, None if there is something wrong with the data, and the verdict."""
+    known = load_verdict(folder) if (folder / GATE_FILE).exists() else None
+    if known is None:
+        known = check_data(champion, dataset, since, settings.gate)
+        if known is not None:
+            _keep(known, folder)
+    if known is not None and known.challenger is None:
+        return None, known
+    challenger = learn_on(champion, dataset, folder / "run", settings, kept=kept, since=since)
+    if known is None:
+        before = champion.path.parent
+        earlier = load_verdict(before) if (before / GATE_FILE).exists() else None
+        known = compare(champion, challenger, dataset, settings.gate, earlier)
+        _keep(known, folder)
+    return challenger, known
+
+
+def _keep(verdict: Verdict, folder: Path) -> None:
     write_report(verdict, folder)
     save_verdict(verdict, folder)
-    return verdict
 
 
 def _exported(store: Store, challenger: Run, model_dir: Path) -> Path:

@@ -60,7 +60,7 @@ class Verdict:
 
     Attributes:
         promoted: Whether the challenger may replace the champion.
-        champion, challenger: Their run directories.
+        champion, challenger: Their run directories; None: the data was refused before anything was learned.
         since: Unix seconds; the compared events are from then on.
         people, positives: How many were compared.
         checks: All conditions.
@@ -70,7 +70,7 @@ class Verdict:
 
     promoted: bool
     champion: str
-    challenger: str
+    challenger: str | None
     since: int
     people: int
     positives: int
@@ -89,7 +89,8 @@ class Verdict:
             return f"Promoted on {compared}: {self.checks[0].sentence}."
         reasons = "; ".join(check.sentence for check in self.failed[:3])
         more = f"; and {len(self.failed) - 3} more" if len(self.failed) > 3 else ""
-        return f"Refused on {compared}: {reasons}{more}."
+        where = "before training" if self.challenger is None else f"on {compared}"
+        return f"Refused {where}: {reasons}{more}."
 
 
 _ADAPTER: TypeAdapter[Verdict] = TypeAdapter(Verdict)

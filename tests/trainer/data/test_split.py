@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -375,3 +376,21 @@ def test_events_before_the_test_part_are_not_held_out_for_a_cold_item() -> None:
     late = held_out_events(data, parts, "test")  # type: ignore[arg-type]
     assert late.height
     assert not as_rows(late) & as_rows(parts.train_and_validation)
+
+
+def test_what_was_refused_since_is_no_positive_if_asked() -> None:
+    rows: list[Row] = [
+        ("u", "kept", 10, "click", None),
+        ("u", "hidden", 10, "click", None),
+        ("u", "hidden", 20, "hide", None),
+        ("u", "disliked", 10, "click", None),
+        ("u", "disliked", 10, "dislike", None),
+        ("u", "taken again", 10, "click", None),
+        ("u", "taken again", 20, "hide", None),
+        ("u", "taken again", 30, "click", None),
+        ("other", "hidden", 10, "click", None),
+    ]
+    dataset = cast(Dataset, InMemory(rows))
+    found = positives(dataset, {"click": None}, refusals=True)
+    assert found.rows() == [("u", "kept", 10), ("u", "taken again", 30), ("other", "hidden", 10)]
+    assert positives(dataset, {"click": None}).height == 5
