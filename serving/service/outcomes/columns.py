@@ -29,20 +29,12 @@ LABELS: Final = ("version", "variant", "placement", "language", "country", "hist
 """Columns of answers by which figures can be split."""
 
 
-class Coder:
-    """Numbers different texts from 0 in the order of their coming."""
+class Coder(dict[str, int]):
+    """Numbers different texts from 0 in the order of their coming: ``coder[text]``."""
 
-    def __init__(self) -> None:
-        self.places: dict[str, int] = {}
-
-    def code(self, text: str) -> int:
-        """Of a text, which gets a new one if it has none."""
-        return self.places.setdefault(text, len(self.places))
-
-    @property
-    def texts(self) -> list[str]:
-        """By their codes."""
-        return list(self.places)
+    def __missing__(self, text: str) -> int:
+        number = self[text] = len(self)
+        return number
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,8 +53,8 @@ class Labels:
     def of(cls, texts: Iterable[str]) -> Self:
         """From the texts."""
         coder = Coder()
-        codes = np.fromiter((coder.code(text) for text in texts), np.int32)
-        return cls(codes, coder.texts)
+        codes = np.fromiter((coder[text] for text in texts), np.int32)
+        return cls(codes, list(coder))
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

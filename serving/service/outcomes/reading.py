@@ -156,7 +156,7 @@ class _Reader:
         self._timestamp.append(answer.timestamp)
         # Without both ids nobody can come back: each such answer is somebody else's. No session's id has the zero.
         session = answer.session_id or f"\0{answer.recommendation_id}"
-        self._person.append(self._people.code(answer.user_id or f"{_SESSION}{session}"))
+        self._person.append(self._people[answer.user_id or f"{_SESSION}{session}"])
         self._degraded.append(answer.degraded)
         texts = {
             "version": str(answer.model_version),
@@ -168,11 +168,10 @@ class _Reader:
         }
         for name, text in texts.items():
             coder, codes = self._labels[name]
-            codes.append(coder.code(text))
+            codes.append(coder[text])
         self._shown.append(len(answer.items))
-        for item in answer.items:
-            self._item.append(self._items.code(item.item_id))
-            self._score.append(item.score)
+        self._item.extend([self._items[item.item_id] for item in answer.items])
+        self._score.extend([item.score for item in answer.items])
 
     def read_events(self, since: float, until: float, settings: OutcomeSettings) -> None:
         """All pages of events, and which of the answers that they name there are."""
@@ -201,20 +200,20 @@ class _Reader:
         columns = self._events
         columns["kind"].append(KINDS.index(event.event))
         columns["timestamp"].append(event.timestamp)
-        columns["person"].append(self._people.code(event.user_id or f"{_SESSION}{event.session_id}"))
-        columns["item"].append(self._items.code(event.item_id) if event.item_id else -1)
+        columns["person"].append(self._people[event.user_id or f"{_SESSION}{event.session_id}"])
+        columns["item"].append(self._items[event.item_id] if event.item_id else -1)
         columns["answer"].append(row)
         self._value.append(np.nan if event.value is None else event.value)
         for name, text in (("language", event.language), ("country", event.country)):
             coder, codes = self._places[name]
-            codes.append(coder.code(text))
+            codes.append(coder[text])
 
     def columns(self) -> tuple[Answers, Heard]:
         """What was read; sessions that somebody has logged in with are that user's."""
         people, place = self._merged()
         person = place[np.array(self._person, np.int32)]
         timestamp = np.array(self._timestamp, np.float64)
-        labels = {name: Labels(np.array(codes, np.int32), coder.texts) for name, (coder, codes) in self._labels.items()}
+        labels = {name: Labels(np.array(codes, np.int32), list(coder)) for name, (coder, codes) in self._labels.items()}
         first = self._first_heard(people, person)
         # Events have whole seconds: one of the answer's own is taken for a later one, as a click at once is.
         labels["history"] = Labels((first[person] < np.floor(timestamp)).astype(np.int32), ("cold", "warm"))
@@ -227,7 +226,7 @@ class _Reader:
             item=np.array(self._item, np.int32),
             score=np.array(self._score, np.float32),
             people=people,
-            items=self._items.texts,
+            items=list(self._items),
         )
         heard = Heard(
             kind=np.array(self._events["kind"], np.int8),
@@ -236,17 +235,17 @@ class _Reader:
             item=np.array(self._events["item"], np.int32),
             answer=np.array(self._events["answer"], np.int32),
             value=np.array(self._value, np.float64),
-            **{name: Labels(np.array(codes, np.int32), coder.texts) for name, (coder, codes) in self._places.items()},
+            **{name: Labels(np.array(codes, np.int32), list(coder)) for name, (coder, codes) in self._places.items()},
         )
         return answers, heard
 
     def _merged(self) -> tuple[list[str], Codes]:
         """People, and the place of each one that was read among them."""
-        sessions = [each.removeprefix(_SESSION) for each in self._people.texts if _is_session(each)]
+        sessions = [each.removeprefix(_SESSION) for each in self._people if _is_session(each)]
         users = {f"{_SESSION}{session}": user for session, user in self._store.linked_users(sessions).items()}
         merged = Coder()
-        places = [merged.code(users.get(each, each)) for each in self._people.texts]
-        return merged.texts, np.array(places, np.int32)
+        places = [merged[users.get(each, each)] for each in self._people]
+        return list(merged), np.array(places, np.int32)
 
     def _first_heard(self, people: Sequence[str], person: Codes) -> Floats:
         """When each person's history begins; infinite: those without one, or without answers."""
