@@ -19,7 +19,7 @@ _SERVICE = (
     *("types", "errors", "recommendation", "options", "snippet", "console"),
     *("store", "outcomes", "rules", "diversity", "recommender", "api"),
 )
-_BENCHMARKS = ("harness", "baselines", "speed", "quality", "simulation")
+_BENCHMARKS = ("harness", "baselines", "speed", "quality", "simulation", "loop")
 
 
 def modules() -> dict[str, Path]:
