@@ -15,6 +15,7 @@ from serving.service.api.access.secret import token_secret
 from serving.service.api.access.tokens import Tokens
 from serving.service.api.collecting.writer import EventWriter
 from serving.service.api.context import Context
+from serving.service.api.gauges import OutcomeGauges
 from serving.service.api.metrics import Metrics
 from serving.service.api.middleware.bounds import Bounds
 from serving.service.api.middleware.gate import Gate
@@ -25,6 +26,7 @@ from serving.service.api.problems import add_problem_handlers
 from serving.service.api.routes import ROUTERS
 from serving.service.api.tracing import Tracer, tracer_of
 from serving.service.options import ServiceOptions
+from serving.service.outcomes import Outcomes, OutcomeSettings, Watcher
 from serving.service.recommendation import Recommender
 from serving.service.store import Store
 
@@ -51,6 +53,15 @@ def create_app(store: Store, recommender: Recommender, options: ServiceOptions) 
         rates=RateLimits(options.key_limit, options.address_limit),
         writer=EventWriter(store, recommender.heard, metrics, options.max_queued_events),
         metrics=metrics,
+        outcomes=Outcomes(
+            store,
+            OutcomeSettings(
+                click_days=options.click_days,
+                purchase_days=options.purchase_days,
+                lowest_rating=options.rating_scale[0],
+                highest_rating=options.rating_scale[1],
+            ),
+        ),
     )
     tracer = tracer_of(options.tracing)
     app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=_lifespan(context, tracer))
@@ -85,6 +96,22 @@ def _lifespan(context: Context, tracer: Tracer) -> Callable[[FastAPI], AbstractA
             # Requests have ended by then: what is left is written at once, and the recommender hears of it.
             stack.push_async_callback(asyncio.to_thread, context.writer.close)
             context.writer.start()
+            if context.options.outcome_seconds:
+                await stack.enter_async_context(_watching(context))
             yield
 
     return lifespan
+
+
+@contextlib.asynccontextmanager
+async def _watching(context: Context) -> AsyncIterator[None]:
+    """Shows figures of outcomes at ``/metrics``."""
+    watcher = Watcher(context.outcomes, context.options.outcome_hours, context.options.outcome_seconds)
+    context.metrics.registry.register(OutcomeGauges(watcher))
+    task = asyncio.create_task(watcher.run_forever())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

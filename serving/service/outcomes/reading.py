@@ -102,14 +102,30 @@ def read_period(store: OutcomeStore, since: float, until: float, now: float, set
         InvalidRequestError: the period is empty, too long, or has more answers or events than the settings allow.
         StoreError: the store can't.
     """
+    reader = _answers_read(store, since, until, settings)
+    reader.read_events(since, until, settings)
+    people, place = reader.merged()
+    return Period(since=since, until=until, now=now, answers=reader.answers(people, place), heard=reader.heard(place))
+
+
+def read_answers(store: OutcomeStore, since: float, until: float, settings: OutcomeSettings) -> Answers:
+    """Reads the answers of a period alone.
+
+    Raises:
+        InvalidRequestError: as of `read_period`.
+        StoreError: the store can't.
+    """
+    reader = _answers_read(store, since, until, settings)
+    return reader.answers(*reader.merged())
+
+
+def _answers_read(store: OutcomeStore, since: float, until: float, settings: OutcomeSettings) -> "_Reader":
     check_period(since, until, settings)
     if store.count_answers(since, until, settings.most_answers + 1) > settings.most_answers:
         raise _too_many("answers", settings.most_answers)
     reader = _Reader(store)
     reader.read_answers(since, until)
-    reader.read_events(since, until, settings)
-    answers, heard = reader.columns()
-    return Period(since=since, until=until, now=now, answers=answers, heard=heard)
+    return reader
 
 
 def check_period(since: float, until: float, settings: OutcomeSettings) -> None:
@@ -208,16 +224,15 @@ class _Reader:
             coder, codes = self._places[name]
             codes.append(coder[text])
 
-    def columns(self) -> tuple[Answers, Heard]:
-        """What was read; sessions that somebody has logged in with are that user's."""
-        people, place = self._merged()
+    def answers(self, people: Sequence[str], place: Codes) -> Answers:
+        """The answers that were read, of people as `merged` found them."""
         person = place[np.array(self._person, np.int32)]
         timestamp = np.array(self._timestamp, np.float64)
         labels = {name: Labels(np.array(codes, np.int32), list(coder)) for name, (coder, codes) in self._labels.items()}
         first = self._first_heard(people, person)
         # Events have whole seconds: one of the answer's own is taken for a later one, as a click at once is.
         labels["history"] = Labels((first[person] < np.floor(timestamp)).astype(np.int32), ("cold", "warm"))
-        answers = Answers(
+        return Answers(
             timestamp=timestamp,
             person=person,
             labels=labels,
@@ -228,7 +243,10 @@ class _Reader:
             people=people,
             items=list(self._items),
         )
-        heard = Heard(
+
+    def heard(self, place: Codes) -> Heard:
+        """The events that were read."""
+        return Heard(
             kind=np.array(self._events["kind"], np.int8),
             timestamp=np.array(self._events["timestamp"], np.int64),
             person=place[np.array(self._events["person"], np.int32)],
@@ -237,10 +255,9 @@ class _Reader:
             value=np.array(self._value, np.float64),
             **{name: Labels(np.array(codes, np.int32), list(coder)) for name, (coder, codes) in self._places.items()},
         )
-        return answers, heard
 
-    def _merged(self) -> tuple[list[str], Codes]:
-        """People, and the place of each one that was read among them."""
+    def merged(self) -> tuple[list[str], Codes]:
+        """People, and the place of each one that was read among them: a session may be a user's."""
         sessions = [each.removeprefix(_SESSION) for each in self._people if _is_session(each)]
         users = {f"{_SESSION}{session}": user for session, user in self._store.linked_users(sessions).items()}
         merged = Coder()

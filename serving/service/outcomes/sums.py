@@ -153,6 +153,8 @@ def figure(sums: PersonSums, scale: Scale, level: float = LEVEL) -> Figure:
             f"a few of the {sums.people} people are nearly all of it" if many else f"fewer than {FEWEST_PEOPLE} people"
         )
         return Figure(value=value, people=sums.people, count=sums.y, why=why)
+    if scale is Scale.POSITIVE and not (value > 0 and sums.variance > 0):
+        return Figure(value=value, people=sums.people, count=sums.y, why="it is the same for all people")
     quantile = float(stdtrit(people - 1.0, 0.5 + level / 2))
     low, high = _ends(sums, scale, quantile)
     return Figure(value=value, low=low, high=high, people=sums.people, count=sums.y)
@@ -161,7 +163,7 @@ def figure(sums: PersonSums, scale: Scale, level: float = LEVEL) -> Figure:
 def _ends(sums: PersonSums, scale: Scale, quantile: float) -> tuple[float, float]:
     value, variance = sums.ratio, sums.variance
     if scale is Scale.POSITIVE:
-        factor = math.exp(quantile * math.sqrt(variance) / value) if value > 0 else 1.0
+        factor = math.exp(quantile * math.sqrt(variance) / value)
         return value / factor, value * factor
     if scale is Scale.COUNT:
         dispersion = variance * sums.y / value if value > 0 else sums.yy / sums.y
