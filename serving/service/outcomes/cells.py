@@ -1,15 +1,13 @@
 """Answers by the values of some of their columns."""
 
-import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from serving.service.errors import InvalidRequestError
-from serving.service.outcomes.columns import LABELS, Answers, Codes, Heard, Integers
-from serving.service.outcomes.settings import DAY_SECONDS
+from serving.service.outcomes.columns import LABELS, Answers, Heard, Integers, Labels
 
 MOST_COLUMNS: Final = 3
 OF_EVENTS: Final = frozenset({"language", "country", "day"})
@@ -75,20 +73,16 @@ def check_columns(by: Sequence[str]) -> None:
 
 def cells_of_events(cells: Cells, heard: Heard) -> Integers:
     """[E], the cell of each event by its own columns, which are `OF_EVENTS`; -1: there is none."""
-    columns: list[tuple[Codes | Integers, Mapping[int, str]]] = []
-    for name in cells.by:
-        if name == "day":
-            days = heard.timestamp // DAY_SECONDS
-            columns.append((days, {int(day): _day(int(day)) for day in np.unique(days)}))
-        else:
-            labels = heard.language if name == "language" else heard.country
-            columns.append((labels.codes, dict(enumerate(labels.texts))))
-    combined = np.stack([codes for codes, _ in columns], axis=1) if columns else np.zeros((len(heard), 0), np.int64)
+    of_events = {"language": heard.language, "country": heard.country}
+    if "day" in cells.by:
+        of_events["day"] = Labels.of_days(heard.timestamp)
+    columns = [of_events[name] for name in cells.by]
+    combined = np.stack([each.codes for each in columns], axis=1) if columns else np.zeros((len(heard), 0), np.int32)
     kinds, place = np.unique(combined, axis=0, return_inverse=True)
     places = {key: number for number, key in enumerate(cells.keys)}
     others = len(cells) - 1 if cells.has_rest else -1
     found = [
-        places.get(tuple(texts[int(code)] for code, (_, texts) in zip(kind, columns, strict=True)), others)
+        places.get(tuple(each.texts[int(code)] for code, each in zip(kind, columns, strict=True)), others)
         for kind in kinds
     ]
     return np.array(found, np.int64)[place.ravel()] if len(heard) else np.zeros(0, np.int64)
@@ -97,7 +91,3 @@ def cells_of_events(cells: Cells, heard: Heard) -> Integers:
 def _text(answers: Answers, name: str, row: np.intp) -> str:
     labels = answers.labels[name]
     return labels.texts[int(labels.codes[row])]
-
-
-def _day(day: int) -> str:
-    return datetime.datetime.fromtimestamp(day * DAY_SECONDS, datetime.UTC).date().isoformat()

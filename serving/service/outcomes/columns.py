@@ -56,6 +56,14 @@ class Labels:
         codes = np.fromiter((coder[text] for text in texts), np.int32)
         return cls(codes, list(coder))
 
+    @classmethod
+    def of_days(cls, timestamps: Floats | Integers) -> Self:
+        """The UTC days of unix seconds, ``2026-11-29``."""
+        days, codes = np.unique(
+            np.floor(timestamps).astype("datetime64[s]").astype("datetime64[D]"), return_inverse=True
+        )
+        return cls(codes.astype(np.int32), [str(day) for day in days])
+
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Answers:

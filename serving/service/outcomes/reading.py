@@ -1,6 +1,5 @@
 """Reads a period from the store."""
 
-import datetime
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,7 +148,7 @@ class _Reader:
         self._person, self._item, self._score = array("i"), array("i"), array("f")
         self._timestamp, self._shown, self._degraded = array("d"), array("i"), array("b")
         self._labels = {name: (Coder(), array("i")) for name in ("version", "variant", "placement")}
-        self._labels |= {name: (Coder(), array("i")) for name in ("language", "country", "day")}
+        self._labels |= {name: (Coder(), array("i")) for name in ("language", "country")}
         self._events: dict[str, array[int] | array[float]] = {
             name: array("q") for name in ("kind", "timestamp", "person", "item", "answer")
         }
@@ -180,7 +179,6 @@ class _Reader:
             "placement": answer.placement,
             "language": answer.language,
             "country": answer.country,
-            "day": datetime.datetime.fromtimestamp(answer.timestamp, datetime.UTC).date().isoformat(),
         }
         for name, text in texts.items():
             coder, codes = self._labels[name]
@@ -229,6 +227,7 @@ class _Reader:
         person = place[np.array(self._person, np.int32)]
         timestamp = np.array(self._timestamp, np.float64)
         labels = {name: Labels(np.array(codes, np.int32), list(coder)) for name, (coder, codes) in self._labels.items()}
+        labels["day"] = Labels.of_days(timestamp)
         first = self._first_heard(people, person)
         # Events have whole seconds: one of the answer's own is taken for a later one, as a click at once is.
         labels["history"] = Labels((first[person] < np.floor(timestamp)).astype(np.int32), ("cold", "warm"))

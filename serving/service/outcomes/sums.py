@@ -149,9 +149,7 @@ def figure(sums: PersonSums, scale: Scale, level: float = LEVEL) -> Figure:
     people = sums.effective_people
     if people < FEWEST_PEOPLE:
         many = sums.people >= FEWEST_PEOPLE
-        why = (
-            f"a few of the {sums.people} people are nearly all of it" if many else f"fewer than {FEWEST_PEOPLE} people"
-        )
+        why = f"a few of the {sums.people} people are most of it" if many else f"fewer than {FEWEST_PEOPLE} people"
         return Figure(value=value, people=sums.people, count=sums.y, why=why)
     if scale is Scale.POSITIVE and not (value > 0 and sums.variance > 0):
         return Figure(value=value, people=sums.people, count=sums.y, why="it is the same for all people")
@@ -178,4 +176,5 @@ def _ends(sums: PersonSums, scale: Scale, quantile: float) -> tuple[float, float
     ratio = quantile**2 / things
     centre = (value + ratio / 2) / (1 + ratio)
     arm = math.sqrt(max(ratio * (spread + ratio / 4), 0.0)) / (1 + ratio)
-    return max(centre - arm, 0.0), min(centre + arm, 1.0)
+    # The value is inside, also where it is 0 or 1 and rounding puts it a little outside.
+    return max(min(centre - arm, value), 0.0), min(max(centre + arm, value), 1.0)

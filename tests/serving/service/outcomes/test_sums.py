@@ -77,7 +77,7 @@ def test_nothing_seen_is_bounded_by_people() -> None:
         assert (found.value, found.low) == (0.0, 0.0)
         assert found.high == pytest.approx(quantile / (50 + quantile))
     found = figure(PersonSums.of(person, np.ones(1000), np.ones(1000)), Scale.SHARE)
-    assert found.high == 1.0
+    assert found.value == found.high == 1.0
     assert found.low == pytest.approx(50 / (50 + t.ppf(0.975, 49) ** 2))
     found = figure(PersonSums.of(person, np.zeros(1000), np.ones(1000)), Scale.COUNT)
     assert found.low == 0.0
@@ -107,7 +107,7 @@ def test_no_interval_where_it_would_be_wrong() -> None:
     assert (nine.value, nine.low, nine.why) == (1.0, None, "fewer than 10 people")
     # One of a hundred people has nearly all.
     one = figure(PersonSums.of(np.arange(100), np.zeros(100), np.array([1000] + [1] * 99)), Scale.SHARE)
-    assert (one.low, one.why) == (None, "a few of the 100 people are nearly all of it")
+    assert (one.low, one.why) == (None, "a few of the 100 people are most of it")
     none = figure(PersonSums(), Scale.SHARE)
     assert (none.value, none.low, none.why) == (None, None, "nothing to measure")
     alike = figure(PersonSums.of(np.arange(99), np.ones(99), np.ones(99)), Scale.POSITIVE)
