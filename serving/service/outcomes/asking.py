@@ -5,14 +5,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from serving.service.errors import UnavailableError
-from serving.service.outcomes.attribution import Attributed, attribute
 from serving.service.outcomes.cells import check_columns
-from serving.service.outcomes.drift import Drift, changes_of
-from serving.service.outcomes.reading import OutcomeStore, check_period, read_answers, read_period
-from serving.service.outcomes.report import MOST_CELLS, Report, report_of
+from serving.service.outcomes.computing import DriftQuestion, ReportQuestion
+from serving.service.outcomes.drift import Drift
+from serving.service.outcomes.reading import check_period
+from serving.service.outcomes.report import MOST_CELLS, Report
 from serving.service.outcomes.settings import OutcomeSettings
 
 _KEPT: Final = 64
@@ -20,28 +20,39 @@ _WAITING: Final = 8
 _T = TypeVar("_T")
 
 
+class Computer(Protocol):
+    """Who computes: `serving.service.outcomes.computing.Computation`, here or in a process of its own."""
+
+    def report(self, question: ReportQuestion) -> Report:
+        """Figures of a period."""
+        ...
+
+    def drift(self, question: DriftQuestion) -> Drift:
+        """Changes between two periods."""
+        ...
+
+
 class Outcomes:
-    """Answers questions about outcomes; safe to use from several threads, which it blocks while it computes.
+    """Answers questions about outcomes; safe to use from several threads, which it blocks meanwhile.
 
     Args:
-        store: Where answers and events are.
-        settings: How outcomes are attributed.
+        computer: Who computes; it is asked by one thread at a time.
+        settings: How outcomes are attributed; those of the computer.
         kept_seconds: How old an answer may be.
         wait_seconds: How long a question waits for another one to be answered.
     """
 
     def __init__(
-        self, store: OutcomeStore, settings: OutcomeSettings, kept_seconds: float = 60.0, wait_seconds: float = 20.0
+        self, computer: Computer, settings: OutcomeSettings, kept_seconds: float = 60.0, wait_seconds: float = 20.0
     ) -> None:
-        self.settings = settings
-        self._store = store
+        self._computer = computer
+        self._settings = settings
         self._kept_seconds = kept_seconds
         self._wait_seconds = wait_seconds
         self._computing = threading.Lock()
         self._places = threading.BoundedSemaphore(_WAITING)
-        # Used only by the thread that computes.
+        # Used only by the thread that has the lock.
         self._found: OrderedDict[Hashable, tuple[float, object]] = OrderedDict()
-        self._attributed: tuple[Hashable, float, Attributed] | None = None
 
     def report(
         self,
@@ -57,17 +68,12 @@ class Outcomes:
         Raises:
             InvalidRequestError: the period or the columns are not possible.
             StoreError: the store can't.
-            UnavailableError: others ask too much.
+            UnavailableError: others ask too much, or the computation failed.
         """
-        check_period(since, until, self.settings)
+        check_period(since, until, self._settings)
         check_columns(by)
-
-        def compute() -> Report:
-            attributed = self._of_period(since, until)
-            items = self._store.count_items()
-            return report_of(attributed, by, items, self.settings, complete=complete, most_slices=most_slices)
-
-        return self._kept(("report", since, until, tuple(by), complete, most_slices), compute)
+        question = ReportQuestion(since, until, tuple(by), complete, most_slices)
+        return self._kept(question, lambda: self._computer.report(question))
 
     def drift(self, since: float, until: float, reference_since: float, reference_until: float) -> Drift:
         """Changes from a reference period to a period.
@@ -75,46 +81,22 @@ class Outcomes:
         Raises:
             InvalidRequestError: a period is not possible.
             StoreError: the store can't.
-            UnavailableError: others ask too much.
+            UnavailableError: others ask too much, or the computation failed.
         """
-        check_period(since, until, self.settings)
-        check_period(reference_since, reference_until, self.settings)
+        check_period(since, until, self._settings)
+        check_period(reference_since, reference_until, self._settings)
+        question = DriftQuestion(since, until, reference_since, reference_until)
+        return self._kept(question, lambda: self._computer.drift(question))
 
-        def compute() -> Drift:
-            reference = read_answers(self._store, reference_since, reference_until, self.settings)
-            current = read_answers(self._store, since, until, self.settings)
-            languages = self._store.item_languages(sorted({*reference.items, *current.items}))
-            changes, new = changes_of(reference, current, languages)
-            return Drift(
-                since=since,
-                until=until,
-                reference_since=reference_since,
-                reference_until=reference_until,
-                changes=changes,
-                new_versions=new,
-            )
-
-        return self._kept(("drift", since, until, reference_since, reference_until), compute)
-
-    def _of_period(self, since: float, until: float) -> Attributed:
-        """Of the last period that was asked for: the next question is often about the same one."""
-        kept, now = self._attributed, time.monotonic()
-        if kept is not None and kept[0] == (since, until) and now - kept[1] < self._kept_seconds:
-            return kept[2]
-        self._attributed = None
-        found = attribute(read_period(self._store, since, until, time.time(), self.settings), self.settings)
-        self._attributed = ((since, until), now, found)
-        return found
-
-    def _kept(self, key: Hashable, compute: Callable[[], _T]) -> _T:
+    def _kept(self, question: Hashable, compute: Callable[[], _T]) -> _T:
         with self._alone():
-            found, now = self._found.get(key), time.monotonic()
+            found, now = self._found.get(question), time.monotonic()
             if found is not None and now - found[0] < self._kept_seconds:
-                value: _T = found[1]  # type: ignore[assignment]  # the key begins with its kind
+                value: _T = found[1]  # type: ignore[assignment]  # a question's type says that of its answer
                 return value
             value = compute()
-            self._found[key] = (now, value)
-            self._found.move_to_end(key)
+            self._found[question] = (now, value)
+            self._found.move_to_end(question)
             while len(self._found) > _KEPT:
                 self._found.popitem(last=False)
             return value

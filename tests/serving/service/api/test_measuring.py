@@ -1,14 +1,10 @@
 """What people did with answers: the routes, and the gauges."""
 
 import re
-import threading
 import time
 from typing import Any
 
-import pytest
-
-from serving.service.errors import UnavailableError
-from serving.service.outcomes import METRICS, Outcomes, OutcomeSettings
+from serving.service.outcomes import METRICS
 from serving.service.store import Store, open_store
 from serving.service.types import Event, Item, ShownItem, ShownRecommendation
 from tests.serving.service.api.inside import EmptyStore, Inside, problem
@@ -149,47 +145,3 @@ def test_gauges(empty_store: EmptyStore) -> None:
         assert 'babelrec_service_outcome_uncounted_events{reason="no_answer"} 1.0' in page
     with Inside(*empty_store) as service:
         assert "outcome" not in service.call("GET", "/metrics", key=None).text
-
-
-def test_what_cannot_be_computed_is_not_shown(empty_store: EmptyStore, caplog: pytest.LogCaptureFixture) -> None:
-    with Inside(*empty_store, outcome_seconds=0.05) as service:
-        service.context.outcomes.settings = OutcomeSettings(most_days=0.5)
-        service.run(until(lambda: "There are no figures of outcomes: The period has 1.0 days" in caplog.text))
-        page = service.call("GET", "/metrics", key=None).text
-        assert not re.search(r"^babelrec_service_outcome", page, re.MULTILINE)
-
-
-def test_one_question_is_answered_at_a_time(service: Inside) -> None:
-    fill(service.store, 1_000.0)
-    reads = 0
-    usual = service.store.heard_between
-    entered, go_on = threading.Event(), threading.Event()
-
-    class Slow:
-        """The store, which waits as it is read."""
-
-        def heard_between(self, *arguments: Any) -> Any:
-            nonlocal reads
-            reads += 1
-            entered.set()
-            assert go_on.wait(60)
-            return usual(*arguments)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(service.store, name)
-
-    outcomes = Outcomes(Slow(), OutcomeSettings(), wait_seconds=0.01)
-    thread = threading.Thread(target=outcomes.report, args=(0, 2_000))
-    thread.start()
-    assert entered.wait(60)
-    with pytest.raises(UnavailableError, match="Remedy"):
-        outcomes.report(0, 2_000)
-    go_on.set()
-    thread.join()
-    # The same question, and another one about the same period, read nothing.
-    found = outcomes.report(0, 2_000)
-    assert found is outcomes.report(0, 2_000)
-    assert len(outcomes.report(0, 2_000, ["language"]).slices) == 2
-    assert reads == 1
-    outcomes.report(0, 3_000)
-    assert reads == 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, ks_2samp
 
-from serving.service.outcomes import Drift, Outcomes, OutcomeSettings
+from serving.service.outcomes import Computation, Drift, Outcomes, OutcomeSettings
 from serving.service.store import Store, open_store
 from serving.service.types import Item, ShownItem, ShownRecommendation
 from tests.serving.service.outcomes.samples import DAY, START
@@ -39,7 +39,8 @@ def put(store: Store, day: int, languages: Sequence[str], items: Sequence[str], 
 
 
 def drift(store: Store) -> Drift:
-    return Outcomes(store, OutcomeSettings()).drift(START + DAY, START + 2 * DAY, START, START + DAY)
+    settings = OutcomeSettings()
+    return Outcomes(Computation(store, settings), settings).drift(START + DAY, START + 2 * DAY, START, START + DAY)
 
 
 def index(before: Sequence[str], after: Sequence[str]) -> float:
