@@ -1,6 +1,6 @@
 """Answers, and the events after them, as columns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -48,13 +48,6 @@ class Labels:
 
     codes: Codes
     texts: Sequence[str]
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> Self:
-        """From the texts."""
-        coder = Coder()
-        codes = np.fromiter((coder[text] for text in texts), np.int32)
-        return cls(codes, list(coder))
 
     @classmethod
     def of_days(cls, timestamps: Floats | Integers) -> Self:
