@@ -1,1 +1,1 @@
-"""Figures of the model that learns on: what its parts decide, against a known truth."""
+"""The living system: whether learning on pays, what its parts decide, and whether its figures are right."""

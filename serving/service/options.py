@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -15,6 +16,10 @@ STORE_VARIABLE: Final = "BABELREC_STORE"
 SECRET_VARIABLE: Final = "BABELREC_TOKEN_SECRET"
 # As a browser sends it: without a path, and never all origins.
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:\d+)?")
+# Days or hours.
+_LONGEST: Final = 92.0
+_SHORTEST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 86_400.0
 
 
 def store_of_environment() -> str:
@@ -63,6 +68,31 @@ def _share(value: str) -> float:
     if not 0.0 <= number <= 1.0:
         raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
     return number
+
+
+def _duration(value: str) -> float:
+    number = float(value)
+    if not 0.0 < number <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0 and at most {_LONGEST:g}")
+    return number
+
+
+def _pause(value: str) -> float:
+    number = float(value)
+    if number and not _SHORTEST_PAUSE <= number <= _LONGEST_PAUSE:
+        raise argparse.ArgumentTypeError(f"{value} is neither 0 nor from {_SHORTEST_PAUSE:g} to {_LONGEST_PAUSE:g}")
+    return number
+
+
+def _scale(value: str) -> tuple[float, float]:
+    low, _, high = value.partition(",")
+    try:
+        found = float(low), float(high)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is no scale such as 1,5") from None
+    if not -math.inf < found[0] < found[1] < math.inf:
+        raise argparse.ArgumentTypeError(f"{value!r} is no scale: give the lowest rating, then the highest")
+    return found
 
 
 # fmt: off
@@ -121,6 +151,24 @@ class ServiceOptions:
     tls_key: Path | None = argument("--tls_key", type=Path, default=None, help="PEM")
     metrics_key: bool = argument(
         "--metrics_key", action="store_true", default=False, help="let only keys that may read get /metrics",
+    )
+    outcome_seconds: float = argument(
+        "--outcome_seconds", type=_pause, default=0.0,
+        help="compute figures of what people did with answers for /metrics so often; 0: never (default: %(default)s)",
+    )
+    outcome_hours: float = argument(
+        "--outcome_hours", type=_duration, default=24.0, help="of which these figures are (default: %(default)s)",
+    )
+    click_days: float = argument(
+        "--click_days", type=_duration, default=1.0,
+        help="in which a click counts for the answer that it names (default: %(default)s)",
+    )
+    purchase_days: float = argument(
+        "--purchase_days", type=_duration, default=7.0, help="the same for a purchase (default: %(default)s)",
+    )
+    rating_scale: tuple[float, float] = argument(
+        "--rating_scale", type=_scale, default=(1.0, 5.0), metavar="LOW,HIGH",
+        help="lowest and highest rating, which become satisfaction 0 and 1 (default: 1,5)",
     )
     tracing: bool = argument(
         "--tracing", action="store_true", default=False,

@@ -3,8 +3,10 @@
 import itertools
 import json
 import math
+import re
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,6 +23,7 @@ from tensorflow_serving.apis import model_management_pb2
 
 from serving.native.library import why_not
 from serving.service.store import open_store
+from serving.service.types import Event, Item, ShownItem, ShownRecommendation
 from tests.conformance.server import free_ports
 from tests.serving.live import LiveServer, wait_for
 from tests.serving.models import copy_version, write_warm_up
@@ -40,13 +43,13 @@ _WAYS = [
 ]
 
 
-def queries(name: str) -> Iterator[tuple[str, str]]:
-    """Title of the panel, and its query, of a dashboard whose job has the same name."""
+def queries(name: str, job: str) -> Iterator[tuple[str, str]]:
+    """Title of the panel, and its query, of a dashboard about a job."""
     text = (_DEPLOY / "grafana" / "dashboards" / f"{name}.json").read_text(encoding="utf-8")
     for panel in json.loads(text)["panels"]:
         for target in panel.get("targets", []):
-            query = target["expr"].replace("$__rate_interval", "1m").replace("$model", ".*")
-            yield panel["title"], query.replace("$job", name)
+            query = target["expr"].replace("$__rate_interval", "1m").replace("$job", job)
+            yield panel["title"], re.sub(r"\$(model|version|language)\b", ".*", query)
 
 
 @contextmanager
@@ -141,9 +144,9 @@ def test_every_panel_has_data(exports: dict[int, Path], tmp_path: Path, native: 
             assert models["metric"] == {"job": "model-server", "model_name": "recommender"}
 
 
-def check_panels(address: str, name: str, folder: Path, traffic: Callable[[], None]) -> None:
-    """Each query of a dashboard must have finite values while there is traffic."""
-    for title, query in queries(name):
+def check_panels(address: str, name: str, folder: Path, traffic: Callable[[], None], job: str = "") -> None:
+    """Each query of a dashboard, of the job of its name if no other is given, must have finite values under traffic."""
+    for title, query in queries(name, job or name):
         found: list[Any] = []
 
         def is_answered(query: str = query, found: list[Any] = found) -> bool:
@@ -178,3 +181,47 @@ def test_every_panel_of_the_service_has_data(tmp_path: Path) -> None:
             assert job["metric"] == {"job": "recommendation-service"}
             # Nothing is wrong, so nothing is reported.
             assert not ask(address, "ALERTS")
+
+
+def test_every_panel_of_the_outcomes_has_data(tmp_path: Path) -> None:
+    url, now = f"sqlite:///{tmp_path / 'store.db'}", time.time() - 60
+    with open_store(url) as store:
+        add_keys(store)
+        store.put_items([Item(item_id="🫖1", language="ko")])
+        store.log_recommendations(
+            [
+                ShownRecommendation(
+                    recommendation_id=f"r{number}",
+                    timestamp=now,
+                    user_id=f"민수{number}",
+                    language="ko",
+                    model_version=3,
+                    items=[ShownItem(item_id=f"🫖{place}", score=0.0) for place in range(1 + number % 3)],
+                )
+                for number in range(40)
+            ]
+        )
+        kinds = {"click": None, "purchase": 9.5, "rating": 4.0, "view": 30.0}
+        store.append_events(
+            [
+                Event(
+                    event_id=f"{kind}{number}",
+                    event=kind,
+                    timestamp=int(now) + 1,
+                    user_id=f"민수{number}",
+                    item_id="🫖0",
+                    recommendation_id=f"r{number}",
+                    value=None if value is None else value + number % 2,
+                )
+                for number in range(30)
+                for kind, value in kinds.items()
+            ]
+        )
+    job = "recommendation-service"
+    with (
+        Live(url, "--outcome_seconds", "1") as live,
+        prometheus(tmp_path, job, f"localhost:{live.port}") as address,
+    ):
+        check_panels(address, "recommendation-outcomes", tmp_path, lambda: None, job)
+        (series,) = ask(address, "group by (model_version, language) (babelrec_service_outcome)")
+        assert series["metric"] == {"model_version": "3", "language": "ko"}

@@ -248,7 +248,8 @@ def dashboard(name: str) -> dict[str, Any]:
 
 def queries(name: str) -> list[str]:
     written = [target["expr"] for panel in dashboard(name)["panels"] for target in panel.get("targets", [])]
-    return [text.replace("$__rate_interval", "5m").replace("$model", ".*").replace("$job", "job") for text in written]
+    values = {"$__rate_interval": "5m", "$model": ".*", "$version": ".*", "$language": ".*", "$job": "job"}
+    return [functools.reduce(lambda text, each: text.replace(*each), values.items(), text) for text in written]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import sqlalchemy as sa
@@ -23,8 +24,10 @@ from prometheus_client import generate_latest
 from benchmarks.harness.postgresql import postgresql_programs, postgresql_server
 from serving.service import main as command
 from serving.service.api.app import create_app
+from serving.service.api.gauges import OutcomeGauges
 from serving.service.api.metrics import Metrics
 from serving.service.options import SECRET_VARIABLE, STORE_VARIABLE, ServiceOptions, default_options, parse_options
+from serving.service.outcomes import Figure, Report, Slice, Watcher
 from serving.service.store import open_store
 from serving.service.store.__main__ import main as store_command
 from tests.serving.service.api.fakes import FakeRecommender
@@ -446,12 +449,22 @@ def test_the_readmes_commands_about_keys_run(tmp_path: Path, monkeypatch: pytest
         assert command.main([*line.split(), "--store", url]) == 0
 
 
+def some_report() -> Report:
+    """With one figure that has an interval."""
+    figure = Figure(value=0.1, low=0.05, high=0.2)
+    part = Slice(labels={"version": "1", "language": "ko"}, rest=False, answers=9, people=9, metrics={"ctr": figure})
+    rest: Any = {"since": 0, "until": 1, "now": 2, "complete": False, "open": {}, "events": 1, "all": part}
+    return Report(uncounted={"late": 1}, slices=[part], **rest)
+
+
 @pytest.fixture(scope="module")
 def exposed() -> dict[str, set[str]]:
     """Labels by metric of the service, and what Prometheus itself adds."""
     metrics = Metrics()
     metrics.requests.labels("x", "x", "x").inc()
     metrics.seconds.labels("x").observe(1)
+    watcher = mock.Mock(spec=Watcher, report=some_report())
+    metrics.registry.register(OutcomeGauges(watcher))
     return labels_of(generate_latest(metrics.registry)) | {"up": set()}
 
 
@@ -461,14 +474,15 @@ def alerts() -> list[dict[str, Any]]:
 
 def test_alerts_and_panels_query_existing_metrics(exposed: dict[str, set[str]]) -> None:
     asked = check_queries([rule["expr"] for rule in alerts()], exposed)
-    asked |= check_queries(queries("recommendation-service"), exposed)
+    boards = ("recommendation-service", "recommendation-outcomes")
+    asked |= {name for board in boards for name in check_queries(queries(board), exposed)}
     own = {
         name for name in exposed if name.startswith("babelrec_") and not name.endswith(("_created", "_sum", "_count"))
     }
     assert own <= asked, "every metric is shown or watched"
-    check_panels(dashboard("recommendation-service"), exposed)
-    uids = {dashboard(name)["uid"] for name in ("model-server", "recommendation-service")}
-    assert len(uids) == 2
+    for board in boards:
+        check_panels(dashboard(board), exposed)
+    assert len({dashboard(name)["uid"] for name in ("model-server", *boards)}) == 3
 
 
 def test_the_alerts_name_existing_routes(routes: set[str]) -> None:

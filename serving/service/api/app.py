@@ -15,6 +15,7 @@ from serving.service.api.access.secret import token_secret
 from serving.service.api.access.tokens import Tokens
 from serving.service.api.collecting.writer import EventWriter
 from serving.service.api.context import Context
+from serving.service.api.gauges import OutcomeGauges
 from serving.service.api.metrics import Metrics
 from serving.service.api.middleware.bounds import Bounds
 from serving.service.api.middleware.gate import Gate
@@ -25,6 +26,7 @@ from serving.service.api.problems import add_problem_handlers
 from serving.service.api.routes import ROUTERS
 from serving.service.api.tracing import Tracer, tracer_of
 from serving.service.options import ServiceOptions
+from serving.service.outcomes import Apart, Outcomes, OutcomeSettings, Watcher
 from serving.service.recommendation import Recommender
 from serving.service.store import Store
 
@@ -42,6 +44,13 @@ def create_app(store: Store, recommender: Recommender, options: ServiceOptions) 
     """
     metrics = Metrics()
     keys = KeyRing(store)
+    settings = OutcomeSettings(
+        click_days=options.click_days,
+        purchase_days=options.purchase_days,
+        lowest_rating=options.rating_scale[0],
+        highest_rating=options.rating_scale[1],
+    )
+    computer = Apart(options.store, settings)
     context = Context(
         store=store,
         recommender=recommender,
@@ -51,9 +60,10 @@ def create_app(store: Store, recommender: Recommender, options: ServiceOptions) 
         rates=RateLimits(options.key_limit, options.address_limit),
         writer=EventWriter(store, recommender.heard, metrics, options.max_queued_events),
         metrics=metrics,
+        outcomes=Outcomes(computer, settings),
     )
     tracer = tracer_of(options.tracing)
-    app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=_lifespan(context, tracer))
+    app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=_lifespan(context, tracer, computer))
     app.state.context = context
     for router in ROUTERS:
         app.include_router(router)
@@ -75,16 +85,35 @@ def create_app(store: Store, recommender: Recommender, options: ServiceOptions) 
     return app
 
 
-def _lifespan(context: Context, tracer: Tracer) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    context: Context, tracer: Tracer, computer: Apart
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(tracer.close)
+            stack.callback(computer.close)
             if isinstance(context.recommender, AbstractAsyncContextManager):
                 await stack.enter_async_context(context.recommender)
             # Requests have ended by then: what is left is written at once, and the recommender hears of it.
             stack.push_async_callback(asyncio.to_thread, context.writer.close)
             context.writer.start()
+            if context.options.outcome_seconds:
+                await stack.enter_async_context(_watching(context))
             yield
 
     return lifespan
+
+
+@contextlib.asynccontextmanager
+async def _watching(context: Context) -> AsyncIterator[None]:
+    """Shows figures of outcomes at ``/metrics``."""
+    watcher = Watcher(context.outcomes, context.options.outcome_hours, context.options.outcome_seconds)
+    context.metrics.registry.register(OutcomeGauges(watcher))
+    task = asyncio.create_task(watcher.run_forever())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

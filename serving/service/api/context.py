@@ -10,6 +10,7 @@ from serving.service.api.access.tokens import Tokens
 from serving.service.api.collecting.writer import EventWriter
 from serving.service.api.metrics import Metrics
 from serving.service.options import ServiceOptions
+from serving.service.outcomes import Outcomes
 from serving.service.recommendation import Recommender
 from serving.service.store import Store
 
@@ -23,6 +24,7 @@ class Context:
         keys, tokens, rates: Who may do what, and how often.
         writer: Stores events.
         metrics: Counters.
+        outcomes: Figures of what people did with answers.
         draining: Whether the service is about to stop.
     """
 
@@ -34,6 +36,7 @@ class Context:
     rates: RateLimits
     writer: EventWriter
     metrics: Metrics
+    outcomes: Outcomes
     draining: bool = field(default=False)
 
 

@@ -9,7 +9,8 @@ _DESCRIPTION: Final = """
 Recommendations, search and similar items in many languages, and the events and items that they are made from.
 
 * **Keys**: send `Authorization: Bearer brk_...`. An `app` key asks for recommendations, sends events, links sessions
-  and makes tokens; an `admin` key does everything; a `read-only` key reads items, rules and the log.
+  and makes tokens; an `admin` key does everything; a `read-only` key reads items, rules, figures and
+  the log.
 * **Tokens**: a browser gets a token from your application (`POST /v1/tokens`) and acts with it for its own user and
   session only.
 * **Ids** are UTF-8 in Unicode's normal form C, of at most 256 bytes, without control characters.

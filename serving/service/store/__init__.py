@@ -13,6 +13,7 @@ from serving.service.store.errors import (
     StoreError,
     UnavailableError,
 )
+from serving.service.store.outcomes import HeardEvent
 from serving.service.store.store import Store, open_store
 from serving.service.store.types import (
     COUNTED_EVENTS,
@@ -34,6 +35,7 @@ __all__ = [
     "ConflictError",
     "CopiedEvents",
     "FoundPerson",
+    "HeardEvent",
     "InvalidError",
     "Key",
     "NotFoundError",

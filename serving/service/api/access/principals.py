@@ -14,7 +14,7 @@ class Permission(Enum):
     COLLECT = "send events"
     SESSIONS = "link sessions"
     TOKENS = "make tokens"
-    READ = "read items, rules and the log"
+    READ = "read items, rules, figures and the log"
     MANAGE = "change items, users and rules"
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 import inspect
 import re
-from typing import Any, get_type_hints
+from collections.abc import Mapping
+from typing import Any, get_origin, get_type_hints
 
 import msgspec
 from pydantic import BaseModel, Field, create_model
@@ -40,6 +41,8 @@ def _translated(hint: Any) -> Any:  # noqa: ANN401  a type hint
         return form_of(hint)
     arguments = getattr(hint, "__args__", ())
     for each in arguments:
+        if _is_record(each) and get_origin(hint) is Mapping:
+            return dict[str, form_of(each)]  # type: ignore[misc]
         if _is_record(each):
             return list[form_of(each)]  # type: ignore[misc]
     return hint
