@@ -17,7 +17,7 @@ _SERVER = ("values", "options", "errors", "operations", "execution", "api", "lif
 # What is not here is a command, and imports all of them; pages for browsers are files that `api` serves.
 _SERVICE = (
     *("types", "errors", "recommendation", "options", "snippet", "console"),
-    *("store", "rules", "diversity", "recommender", "api"),
+    *("store", "outcomes", "rules", "diversity", "recommender", "api"),
 )
 _BENCHMARKS = ("harness", "baselines", "speed", "quality", "simulation")
 

@@ -13,6 +13,7 @@ from serving.service.store.errors import (
     StoreError,
     UnavailableError,
 )
+from serving.service.store.outcomes import HeardEvent
 from serving.service.store.store import Store, open_store
 from serving.service.store.types import (
     COUNTED_EVENTS,
@@ -32,6 +33,7 @@ __all__ = [
     "CheckReport",
     "ConflictError",
     "FoundPerson",
+    "HeardEvent",
     "InvalidError",
     "Key",
     "NotFoundError",

@@ -10,6 +10,7 @@ from serving.service.store.database import Database
 from serving.service.store.events import Events
 from serving.service.store.finding import Finding
 from serving.service.store.items import Items
+from serving.service.store.outcomes import Outcomes
 from serving.service.store.popularity import Popularity
 from serving.service.store.recommendations import Recommendations
 from serving.service.store.segments import Segments
@@ -19,7 +20,7 @@ from serving.service.store.users import Users
 from serving.service.store.vectors import Vectors
 
 
-class Store(Events, Items, Vectors, Users, Recommendations, Popularity, Administration, Segments, Finding):
+class Store(Events, Items, Vectors, Users, Recommendations, Popularity, Administration, Segments, Finding, Outcomes):
     """What the service keeps, in one database; made by `open_store`, and safe to use from several threads.
 
     All methods raise `StoreError`; a call that raises has changed nothing.
