@@ -17,9 +17,9 @@ _SERVER = ("values", "options", "errors", "operations", "execution", "api", "lif
 # What is not here is a command, and imports all of them; pages for browsers are files that `api` serves.
 _SERVICE = (
     *("types", "errors", "recommendation", "options", "snippet", "console"),
-    *("store", "outcomes", "rules", "diversity", "recommender", "api"),
+    *("store", "outcomes", "rollout", "rules", "diversity", "recommender", "api"),
 )
-_BENCHMARKS = ("harness", "baselines", "speed", "quality", "simulation")
+_BENCHMARKS = ("harness", "baselines", "speed", "quality", "simulation", "loop")
 
 
 def modules() -> dict[str, Path]:
