@@ -13,6 +13,7 @@ from serving.service.store.items import Items
 from serving.service.store.outcomes import Outcomes
 from serving.service.store.popularity import Popularity
 from serving.service.store.recommendations import Recommendations
+from serving.service.store.rollouts import Rollouts
 from serving.service.store.segments import Segments
 from serving.service.store.types import CheckReport, StoreSettings
 from serving.service.store.upgrade import prepare
@@ -20,7 +21,9 @@ from serving.service.store.users import Users
 from serving.service.store.vectors import Vectors
 
 
-class Store(Events, Items, Vectors, Users, Recommendations, Popularity, Administration, Segments, Finding, Outcomes):
+class Store(
+    Events, Items, Vectors, Users, Recommendations, Popularity, Administration, Segments, Finding, Outcomes, Rollouts
+):
     """What the service keeps, in one database; made by `open_store`, and safe to use from several threads.
 
     All methods raise `StoreError`; a call that raises has changed nothing.
