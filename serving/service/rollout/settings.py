@@ -20,6 +20,8 @@ class RolloutSettings:
         least_taken: Clicks, purchases or judgements in the stable arm before they are compared.
         most_answers: Answers in both arms after which the trial ends.
         most_days: Days after which it ends.
+        most_waiting_days: Days after which a canary that no service has ready is given up.
+        look_seconds: Between two comparisons of the arms at least.
         least_failures: Answers in place of the canary's before its failing counts.
         most_failing: Share of the canary's answers that others may have to give in its place.
     """
@@ -33,5 +35,12 @@ class RolloutSettings:
     least_taken: int = 20
     most_answers: int = 160_000
     most_days: float = 14.0
+    most_waiting_days: float = 1.0
+    look_seconds: float = 10.0
     least_failures: int = 20
     most_failing: float = 0.05
+
+    def __post_init__(self) -> None:
+        shares = self.shares
+        if not shares or not shares[0] > 0.0 or not shares[-1] < 1.0 or list(shares) != sorted(set(shares)):
+            raise ValueError(f"shares of a roll-out are between 0 and 1 and ascend; got {shares}")

@@ -192,7 +192,7 @@ def _open_of(model: str) -> sa.Select[Any]:
 
 
 def _rollout(row: sa.Row[Any]) -> Rollout:
-    values = dict(row._mapping)
+    values: dict[str, Any] = dict(zip(_rollouts.keys(), row, strict=True))
     values |= {name: msgspec.json.decode(values[name]) for name in _JSON}
     stages: Sequence[Mapping[str, float]] = values["stages"]
     values |= {"state": RolloutState(values["state"]), "stages": [Stage(**each) for each in stages]}
