@@ -26,11 +26,11 @@ class RolloutSettings:
         most_failing: Share of the canary's answers that others may have to give in its place.
     """
 
-    shares: tuple[float, ...] = (0.05, 0.2, 0.5)
+    shares: tuple[float, ...] = (0.03, 0.1, 0.25, 0.5)
     alpha: float = 0.05
     margin: float = 0.02
     guard_margin: float = 0.1
-    most_lost: float = 0.05
+    most_lost: float = 0.04
     least_people: int = 100
     least_taken: int = 20
     most_answers: int = 160_000
