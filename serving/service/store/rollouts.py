@@ -202,7 +202,7 @@ def _rollout(row: sa.Row[Any]) -> Rollout:
 def _encoded(name: str, value: object) -> str:
     try:
         text = msgspec.json.encode(value).decode()
-    except (TypeError, UnicodeEncodeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidError(f"`{name}` can't be written as JSON: {error}. Remedy: give texts and numbers.") from None
     limits.check_text(name, text, limits.BODY_BYTES)
     return text

@@ -10,6 +10,7 @@ from serving.service.api.routes import (
     pages,
     people,
     recommending,
+    rollouts,
     ubi,
 )
 
@@ -21,6 +22,7 @@ ROUTERS = (
     people.router,
     looking.router,
     governing.router,
+    rollouts.router,
     operations.router,
     pages.router,
     console.router,
