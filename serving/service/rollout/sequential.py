@@ -95,9 +95,11 @@ def lift(arms: Arms, numerator: Floats, denominator: Floats) -> Lift | None:
     Returns:
         None if there is nothing to divide by yet.
     """
+    if not len(arms.person):
+        return None
     weight = _weights(arms.person, numerator, denominator)
     numerator, denominator = weight * numerator, weight * denominator
-    stages = int(arms.stage.max(initial=-1)) + 1
+    stages = int(arms.stage.max()) + 1
     cell = 2 * arms.stage + arms.is_canary
     y = np.bincount(cell, numerator, 2 * stages).reshape(stages, 2)
     x = np.bincount(cell, denominator, 2 * stages).reshape(stages, 2)
