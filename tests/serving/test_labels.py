@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
+from serving.labels import ConfigError, ModelVersions, write_versions
 from serving.protos import model_server_config_pb2
-from serving.service.errors import InvalidRequestError
-from serving.service.rollout.labels import ModelVersions, write_versions
 
 _TEXT = """
 # Both models.
@@ -56,14 +55,14 @@ def test_one_entry_changes(path: Path) -> None:
 
 def test_mistakes_change_nothing(path: Path) -> None:
     for versions, labels in (([], {}), ([1], {"canary": 2})):
-        with pytest.raises(InvalidRequestError, match="Remedy"):
+        with pytest.raises(ConfigError, match="Remedy"):
             write_versions(path, "추천", versions, labels)
-    with pytest.raises(InvalidRequestError, match="0 entries"):
+    with pytest.raises(ConfigError, match="0 entries"):
         write_versions(path, "absent", [1], {})
     assert path.read_text("utf-8") == _TEXT
     for content in (b"model_config_list { config {", b"\xff"):
         path.write_bytes(content)
-        with pytest.raises(InvalidRequestError, match="Remedy"):
+        with pytest.raises(ConfigError, match="Remedy"):
             ModelVersions.read(path, "추천")
-    with pytest.raises(InvalidRequestError, match="No such file"):
+    with pytest.raises(ConfigError, match="No such file"):
         ModelVersions.read(path.with_name("absent"), "추천")

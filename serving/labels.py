@@ -15,7 +15,10 @@ from typing import Any, Self
 from google.protobuf import text_format
 
 from serving.protos import model_server_config_pb2
-from serving.service.errors import InvalidRequestError
+
+
+class ConfigError(Exception):
+    """A configuration file or what is to be written into it is wrong; says what to do."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class ModelVersions:
         """Of a configuration file.
 
         Raises:
-            InvalidRequestError: the file can't be read, or doesn't have the model.
+            ConfigError: the file can't be read, or doesn't have the model.
         """
         entry = _entry(path, _read(path), model)
         return cls(frozenset(entry.model_version_policy.specific.versions), dict(entry.version_labels))
@@ -53,12 +56,12 @@ def write_versions(path: Path, model: str, versions: Collection[int], labels: Ma
         labels: Label -> one of the versions.
 
     Raises:
-        InvalidRequestError: a label is for another version, or the file is not as `ModelVersions.read` expects it.
+        ConfigError: a label is for another version, or the file is not as `ModelVersions.read` expects it.
         OSError: the file can't be written.
     """
     wrong = {label: version for label, version in labels.items() if version not in versions}
     if not versions or wrong:
-        raise InvalidRequestError(
+        raise ConfigError(
             f"Versions {sorted(versions)} of {model!r} do not have the labels {wrong}. Remedy: list what has a label."
         )
     config = _read(path)
@@ -76,17 +79,17 @@ def _read(path: Path) -> Any:  # noqa: ANN401  the message classes are made at r
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        raise InvalidRequestError(f"{path}: {reason}. Remedy: name the server's --model_config_file.") from None
+        raise ConfigError(f"{path}: {reason}. Remedy: name the server's --model_config_file.") from None
     try:
         return text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     except text_format.ParseError as error:
-        raise InvalidRequestError(f"{path} is no ModelServerConfig: {error}. Remedy: correct it.") from None
+        raise ConfigError(f"{path} is no ModelServerConfig: {error}. Remedy: correct it.") from None
 
 
 def _entry(path: Path, config: Any, model: str) -> Any:  # noqa: ANN401
     found = [entry for entry in config.model_config_list.config if entry.name == model]
     if len(found) != 1:
-        raise InvalidRequestError(f"{path} has {len(found)} entries for the model {model!r}. Remedy: give it one.")
+        raise ConfigError(f"{path} has {len(found)} entries for the model {model!r}. Remedy: give it one.")
     return found[0]
 
 
