@@ -94,6 +94,7 @@ class LiveRecommender:
         """
         await self._follower.start()
         await self._read_rules()
+        await self._arms.start()
         await self._look_at_model()
         self._tasks = [
             asyncio.create_task(keep_on(work))

@@ -1,6 +1,7 @@
 """Follows the store's roll-outs: which labels are asked, and the arm of the version that is tried."""
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -98,6 +99,11 @@ class Arms:
         """Who answers a request."""
         return choose(self._rollout, self._canary, user_id, session_id) if self._rollout else NOBODY
 
+    async def start(self) -> None:
+        """Looks once, so that nobody gets the version that is tried for being the newest."""
+        if self._rollouts is not None:
+            await self._try(functools.partial(self.look, self._rollouts))
+
     async def follow(self) -> None:
         """Follows the store's roll-outs, and brings them forward, until cancelled."""
         rollouts = self._rollouts
@@ -109,16 +115,21 @@ class Arms:
             rollouts.settings,
             lambda: self._canary is not None and self._canary.is_prepared,
         )
-        await asyncio.gather(self._keep_looking(lambda: self.look(rollouts)), self._keep_looking(controller.look))
+        await asyncio.gather(
+            self._keep_looking(functools.partial(self.look, rollouts)), self._keep_looking(controller.look)
+        )
 
     async def _keep_looking(self, look: Callable[[], Awaitable[None]]) -> None:
         while True:
-            try:
-                await look()
-                self._trouble.gone()
-            except (ServingError, StoreError) as error:
-                self._trouble.met("The roll-out can't be followed: %s", error)
+            await self._try(look)
             await asyncio.sleep(self._settings.model_poll)
+
+    async def _try(self, look: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await look()
+            self._trouble.gone()
+        except (ServingError, StoreError) as error:
+            self._trouble.met("The roll-out can't be followed: %s", error)
 
     async def look(self, rollouts: Rollouts) -> None:
         """Does what the store's roll-out asks for.

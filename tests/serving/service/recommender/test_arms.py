@@ -274,6 +274,36 @@ def test_rank_is_the_person_s_version_s(store: Store) -> None:
     _run(run)
 
 
+def test_a_service_that_starts_amid_a_roll_out(store: Store) -> None:
+    """Nobody gets the new version for its being the newest, not even the first who asks."""
+    server = _Server({1: _version(1), 2: _version(2)}, {"stable": 1, "canary": 2})
+    store.change_rollout(_start(store), RolloutState.ROLLED_BACK, "ana", "…")
+
+    async def run() -> None:
+        async with _running(store, server) as live:
+            assert _kinds(await _ask_all(live)) == {("", 1)}
+        assert not server.versions[2].calls
+
+    _run(run)
+
+
+def test_a_model_server_that_is_away_is_no_fault_of_the_canary_s(store: Store) -> None:
+    server = _Server({1: _version(1), 2: _version(2)}, {"stable": 1, "canary": 2})
+
+    async def run() -> None:
+        async with _running(store, server, shares=(0.5,)) as live:
+            _start(store)
+            await _until_kinds(live, ("stable", 1), ("canary", 2))
+            for each in server.versions.values():
+                each.is_down = True
+            await _until_kinds(live, ("stable", 0), ("canary", 0))
+            for each in server.versions.values():
+                each.is_down = False
+            await _until_kinds(live, ("stable", 1), ("canary", 2))
+
+    _run(run)
+
+
 def test_a_version_that_never_comes_changes_nothing(store: Store) -> None:
     server = _Server({1: _version(1)}, {"stable": 1})
 
