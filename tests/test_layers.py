@@ -17,7 +17,7 @@ _SERVER = ("values", "options", "errors", "operations", "execution", "api", "lif
 # What is not here is a command, and imports all of them; pages for browsers are files that `api` serves.
 _SERVICE = (
     *("types", "errors", "recommendation", "options", "snippet", "console"),
-    *("store", "outcomes", "rules", "diversity", "recommender", "api"),
+    *("store", "outcomes", "rollout", "rules", "diversity", "recommender", "api"),
 )
 _BENCHMARKS = ("harness", "baselines", "speed", "quality", "simulation", "loop")
 
@@ -56,12 +56,13 @@ def test_serving_never_imports_trainer(graph: Mapping[str, set[str]]) -> None:
 
 
 def test_training_does_not_need_the_service_s_packages(graph: Mapping[str, set[str]]) -> None:
-    """They are an extra: `make demo` installs what training needs alone, `make live` both."""
+    """They are an extra: `make demo` installs what training needs alone, `make live` and updates both."""
+    both = {"trainer.live", *(f"trainer.updating.{name}" for name in ("snapshot", "update", "loop"))}
     assert {
         other
         for module, others in graph.items()
         for other in others
-        if module.startswith("trainer.") and module != "trainer.live" and other.startswith("serving.service")
+        if module.startswith("trainer.") and module not in both and other.startswith("serving.service")
     } <= {"serving.service.types"}
 
 
@@ -112,6 +113,8 @@ def test_the_service_s_folders_import_in_one_direction(graph: Mapping[str, set[s
         for module, others in graph.items()
         for other in others
         if module.startswith("serving.service") and other.startswith("serving.service.")
+        # A part's settings are open to all, since options have their defaults.
+        if not other.endswith(".settings")
     ]
     assert [(m, other) for m, other in found if place(other) == place(m)]
     assert not [(m, other) for m, other in found if place(other) > place(m)]

@@ -373,10 +373,12 @@ class _Update:
 def _update(options: _Update) -> None:
     from trainer.data.stored_items import opened_store
     from trainer.runs import Run
-    from trainer.updating.update import update
 
     run = Run.open(options.run_dir, _update_overrides(options.overrides))
     with opened_store(_store_url(options.store)) as store:
+        # Needs the service's packages: `opened_store` has said so if they are missing.
+        from trainer.updating.update import update
+
         gate, promote = not options.no_gate, not options.for_trial
         outcome = update(store, run, options.model_dir, run.config.update, gate=gate, promote=promote)
     if outcome.verdict is None:
@@ -422,21 +424,23 @@ class _Loop:
 def _loop(options: _Loop) -> None:
     from trainer.data.stored_items import opened_store
     from trainer.runs import Run
-    from trainer.updating.loop import Loop, LoopSettings
 
     url = _store_url(options.store)
-    settings = LoopSettings(
-        run=Run.open(options.run_dir),
-        model_dir=options.model_dir,
-        base_path=(options.base_path or options.model_dir).absolute(),
-        config=options.model_config,
-        model_server=options.model_server,
-        store_url=url,
-        every=options.every,
-        overrides=tuple(_update_overrides(options.overrides)),
-    )
     said = ""
     with opened_store(url) as store:
+        # Needs the service's packages: `opened_store` has said so if they are missing.
+        from trainer.updating.loop import Loop, LoopSettings
+
+        settings = LoopSettings(
+            run=Run.open(options.run_dir),
+            model_dir=options.model_dir,
+            base_path=(options.base_path or options.model_dir).absolute(),
+            config=options.model_config,
+            model_server=options.model_server,
+            store_url=url,
+            every=options.every,
+            overrides=tuple(_update_overrides(options.overrides)),
+        )
         loop = Loop(store, settings)
         while True:
             sentence = loop.step(time.time())

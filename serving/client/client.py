@@ -120,7 +120,7 @@ class Client:
     Raises (every call):
         UnreachableError: no server responded.
         DeadlineExceededError: no response arrived in time.
-        ModelNotFoundError: the server has no such model or version.
+        ModelNotFoundError: the server has no such model, version or label.
         BadRequestError: a value has the wrong type, or the model rejects the inputs.
         AccessDeniedError: the server requires credentials.
         OverloadedError, ServerFaultError: the server is overloaded or failed.

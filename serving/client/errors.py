@@ -67,6 +67,8 @@ class ServerFaultError(ServingError):
 _OVERLOADED = re.compile(
     r"queue\b.*\bfull|scheduling (queue|capacity)|overload|too many requests|limit exceeded", re.IGNORECASE
 )
+# TensorFlow Serving's message for a label that no version has (`model_servers/server_core.cc`), with INVALID_ARGUMENT.
+_NO_LABEL = re.compile(r"unrecognized servable version label", re.IGNORECASE)
 _START = (
     "Start one with `python -m serving.server --port=8500 --model_name=... --model_base_path=...`, or check the address"
 )
@@ -147,10 +149,10 @@ def from_status(
         # The server's message, if any, is the reason.
         advice = more if details.lower() in ("", "deadline exceeded") else f"{details}. If it only needs time: {more}"
         return DeadlineExceededError(f"{target} did not answer within {limit}. {advice}", code)
-    if code is status.NOT_FOUND:
+    if code is status.NOT_FOUND or (code is status.INVALID_ARGUMENT and _NO_LABEL.search(details)):
         return ModelNotFoundError(
             f"{target} does not serve this: {details}. Check the model name (requested: {model_name!r}) "
-            "and version; the server was started with --model_name or --model_config_file",
+            "and the version or its label; the server was started with --model_name or --model_config_file",
             code,
         )
     if code in (status.UNAUTHENTICATED, status.PERMISSION_DENIED):

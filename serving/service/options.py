@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from serving.arguments import add_arguments, argument, options_of
+from serving.service.rollout.settings import RolloutSettings
 
+_ROLLOUT: Final = RolloutSettings()
 STORE_VARIABLE: Final = "BABELREC_STORE"
 SECRET_VARIABLE: Final = "BABELREC_TOKEN_SECRET"
 # As a browser sends it: without a path, and never all origins.
@@ -95,6 +97,21 @@ def _scale(value: str) -> tuple[float, float]:
     return found
 
 
+def _positive_number(value: str) -> float:
+    number = float(value)
+    if not 0.0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return number
+
+
+def _shares(value: str) -> tuple[float, ...]:
+    shares = tuple(_share(part) for part in value.split(","))
+    try:
+        return RolloutSettings(shares=shares).shares
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 # fmt: off
 @dataclass(frozen=True)
 class ServiceOptions:
@@ -120,6 +137,30 @@ class ServiceOptions:
     explore: float = argument(
         "--explore", type=_share, default=0.0,
         help="probability that an answer shows one new item that hardly anybody has seen (default: %(default)s)",
+    )
+    canary: bool = argument(
+        "--canary", action="store_true", default=False,
+        help="follow roll-outs: give a share of the people the version with the label canary, and decide about it",
+    )
+    canary_shares: tuple[float, ...] = argument(
+        "--canary_shares", type=_shares, default=_ROLLOUT.shares, metavar="SHARE,...",
+        help="shares of the people, stage by stage (default: %(default)s)",
+    )
+    canary_answers: int = argument(
+        "--canary_answers", type=_positive, default=_ROLLOUT.most_answers,
+        help="answers after which a trial ends (default: %(default)s)",
+    )
+    canary_days: float = argument(
+        "--canary_days", type=_positive_number, default=_ROLLOUT.most_days,
+        help="days after which a trial ends (default: %(default)s)",
+    )
+    canary_people: int = argument(
+        "--canary_people", type=_positive, default=_ROLLOUT.least_people,
+        help="people of each version before anything is decided (default: %(default)s)",
+    )
+    canary_margin: float = argument(
+        "--canary_margin", type=_share, default=_ROLLOUT.margin,
+        help="accepted loss of CTR of a version that was not proved better (default: %(default)s)",
     )
     request_timeout_seconds: float = argument(
         "--request_timeout_seconds", type=float, default=30.0, help="for a whole request (default: %(default)s)",

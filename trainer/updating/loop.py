@@ -13,10 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from serving.labels import ModelVersions, create_config, write_versions
-
 from serving.client import RecommenderClient
 from serving.client.errors import ServingError
+from serving.labels import ModelVersions, create_config, write_versions
 from serving.service.options import STORE_VARIABLE
 from serving.service.store import Rollout, RolloutState, Store
 from trainer import child

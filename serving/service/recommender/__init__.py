@@ -1,9 +1,10 @@
 """Answers: the model server's, with what has happened since its export.
 
-`recommender` is what the interface calls. It reads who asks (`asking`, from `histories` and `people`), finds candidates
-(`candidates`: the model's by `model`, those of the `fresh` `tiers`, which `facts` filters, or `popular` ones), and
-makes a list of them (`listing`: rules, diversity, `exploring`), which `answer_log` writes down. `following` keeps
-`catalogue`, `tiers` and `histories` in step with the store.
+`recommender` is what the interface calls. It reads who asks (`asking`, from `histories` and `people`), chooses between
+the versions of the model (`arms`; `trying` follows roll-outs), finds candidates (`candidates`: the model's by `model`,
+those of the `fresh` `tiers`, which `facts` filters, or `popular` ones), and makes a list of them (`listing`: rules,
+diversity, `exploring`), which `answer_log` writes down. `following` keeps `catalogue`, `tiers` and `histories` in step
+with the store.
 """
 
 from serving.client import AsyncRecommenderClient
@@ -11,14 +12,33 @@ from serving.service.options import ServiceOptions
 from serving.service.recommender.model import ModelServer
 from serving.service.recommender.recommender import LiveRecommender
 from serving.service.recommender.settings import RecommenderSettings
+from serving.service.recommender.trying import Rollouts
+from serving.service.rollout.settings import RolloutSettings
 from serving.service.store import Store
 
-__all__ = ["LiveRecommender", "ModelServer", "RecommenderSettings", "open_recommender"]
+__all__ = ["LiveRecommender", "ModelServer", "RecommenderSettings", "Rollouts", "open_recommender"]
 
 
 def open_recommender(store: Store, options: ServiceOptions) -> LiveRecommender:
     """A recommender by the options of a command line, to be entered as an asynchronous context manager."""
-    # The service retries by answering without the model, and asks again with the next request.
-    client = AsyncRecommenderClient(options.model_server, options.model_name, retry=None)
+
+    def connect(label: str | None = None, version: int | None = None) -> AsyncRecommenderClient:
+        # The service retries by answering without the model, and asks again with the next request.
+        return AsyncRecommenderClient(
+            options.model_server, options.model_name, version=version, version_label=label, retry=None
+        )
+
     settings = RecommenderSettings(deadline=options.deadline_ms / 1000, explore=options.explore)
-    return LiveRecommender(store, ModelServer(client), settings)
+    rollouts = Rollouts(options.model_name, connect, _rollout_settings(options)) if options.canary else None
+    return LiveRecommender(store, ModelServer(connect()), settings, rollouts)
+
+
+def _rollout_settings(options: ServiceOptions) -> RolloutSettings:
+    """How versions are tried, by the options of a command line."""
+    return RolloutSettings(
+        shares=options.canary_shares,
+        most_answers=options.canary_answers,
+        most_days=options.canary_days,
+        least_people=options.canary_people,
+        margin=options.canary_margin,
+    )

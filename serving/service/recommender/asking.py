@@ -27,6 +27,8 @@ MOST_EXCLUDED: Final = 10_000
 """As `export.limits.exclude`."""
 # Parts of the deadline after which the store, the model server and popular items are no longer waited for.
 _STORE, _MODEL, _ALL = 0.3, 0.85, 0.95
+# The part in which the canary is asked: if it gives no answer, the stable version has as much time again.
+_CANARY: Final = 0.6
 _T = TypeVar("_T")
 
 
@@ -51,6 +53,10 @@ class Asked:
     deadline: float
     catalogue: Catalogue
     barred: frozenset[str]
+
+    def for_canary(self) -> "Asked":
+        """The same, to be answered while there is time to ask another version."""
+        return replace(self, end=self.end - (1.0 - _CANARY) * self.deadline)
 
     @property
     def is_text(self) -> bool:

@@ -64,18 +64,26 @@ class Candidates:
         catalogue: All items.
         popular: For when there is no model.
         settings: How many candidates ranking takes.
+        name: Of the model, for logs.
     """
 
     def __init__(
-        self, model: ModelServer, tiers: Tiers, catalogue: Catalogue, popular: Popular, settings: RecommenderSettings
+        self,
+        model: ModelServer,
+        tiers: Tiers,
+        catalogue: Catalogue,
+        popular: Popular,
+        settings: RecommenderSettings,
+        name: str = "model",
     ) -> None:
+        self._name = name
         self._model = model
         self._tiers = tiers
         self._catalogue = catalogue
         self._popular = popular
         self._ranked = settings.candidates
-        self._no_model = Trouble(_LOG, "The model answers again.")
-        self._no_scores = Trouble(_LOG, "The model scores fresh items again.")
+        self._no_model = Trouble(_LOG, f"The {name} answers again.")
+        self._no_scores = Trouble(_LOG, f"The {name} scores fresh items again.")
         self._no_store = Trouble(_LOG, "Popular items can be read again.")
 
     async def find(self, asked: Asked, count: int) -> CandidateList:
@@ -84,7 +92,7 @@ class Candidates:
         Raises:
             InvalidRequestError: the model refuses the request.
         """
-        found = await self._of_model(asked, count) if self._model.reachable else None
+        found = await self.of_model(asked, count)
         return await self._popular_items(asked, count) if found is None else found
 
     async def scores(self, asked: Asked, item_ids: Sequence[str]) -> dict[str, Scored]:
@@ -106,8 +114,10 @@ class Candidates:
                     found[each.item_id] = each
         return found
 
-    async def _of_model(self, asked: Asked, count: int) -> CandidateList | None:
-        """None if the model server gives no answer."""
+    async def of_model(self, asked: Asked, count: int) -> CandidateList | None:
+        """As `find`, of the model alone: None if the model server gives no answer."""
+        if not self._model.reachable:
+            return None
         most, worked = MOST_ITEMS, asked.request.k
         wanted = min(count + _SPARE, most)
         exclude = dict.fromkeys(asked.query.exclude)
@@ -136,7 +146,7 @@ class Candidates:
             if found is None and isinstance(error, BadRequestError):
                 raise InvalidRequestError(str(error)) from None
             if found is None:
-                self._no_model.met("Answered without the model: %s", error)
+                self._no_model.met("Answered without the %s: %s", self._name, error)
         return found
 
     async def _recommend(self, asked: Asked, query: Query, *, merges: bool = False) -> Versioned:

@@ -3,12 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from serving.service.recommender.catalogue import Catalogue
 from serving.service.recommender.histories import Histories
 from serving.service.recommender.people import Profiles
-from serving.service.recommender.tiers import Tiers
 from serving.service.recommender.trouble import Trouble
 from serving.service.store import Store
 from serving.service.store.errors import StoreError
@@ -17,6 +16,18 @@ from serving.service.types import LOGIN, Event, ItemChange, user_digest
 _LOG = logging.getLogger(__name__)
 _LIMIT: Final = 1_000
 _T = TypeVar("_T")
+
+
+class ItemListener(Protocol):
+    """What hears of items; `serving.service.recommender.tiers.Tiers` documents the methods."""
+
+    def changed(self, item_id: str) -> None:
+        """An item is new or has changed."""
+        ...
+
+    def deleted(self, item_id: str) -> None:
+        """An item is gone."""
+        ...
 
 
 class Follower:
@@ -28,7 +39,7 @@ class Follower:
     """
 
     def __init__(
-        self, store: Store, histories: Histories, profiles: Profiles, catalogue: Catalogue, tiers: Tiers
+        self, store: Store, histories: Histories, profiles: Profiles, catalogue: Catalogue, tiers: ItemListener
     ) -> None:
         self._store = store
         self._histories = histories

@@ -154,6 +154,18 @@ class ModelServer:
             self._was_lost = False
             self._signatures = Signatures.of(metadata)
 
+    @property
+    def client(self) -> AsyncRecommenderClient:
+        """By which it asks."""
+        return self._client
+
+    def use(self, client: AsyncRecommenderClient) -> None:
+        """Asks by another client of the same model from now on; the next `refresh` finds out which version that is.
+
+        The client of before is not closed: it may still be waiting for answers.
+        """
+        self._client = client
+
     async def close(self) -> None:
         """Closes the connection."""
         await self._client.close()

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
@@ -18,26 +18,25 @@ from serving.service import rules
 from serving.service.errors import InvalidRequestError, UnavailableError
 from serving.service.recommendation import RecommendationRequest, RecommendationResponse, ScoredItem
 from serving.service.recommender.answer_log import AnswerLog
+from serving.service.recommender.arms import AWAY, Arm, Canary
 from serving.service.recommender.asking import MOST_ITEMS, Asked, Requests
-from serving.service.recommender.candidates import Candidates
+from serving.service.recommender.candidates import CandidateList
 from serving.service.recommender.catalogue import Catalogue
 from serving.service.recommender.exploring import Explorer
 from serving.service.recommender.following import Follower
 from serving.service.recommender.histories import Histories
 from serving.service.recommender.listing import Lists
+from serving.service.recommender.merging import Scored
 from serving.service.recommender.model import ModelServer
 from serving.service.recommender.people import Profiles
-from serving.service.recommender.popular import Popular
 from serving.service.recommender.settings import RecommenderSettings
-from serving.service.recommender.tiers import Tiers
+from serving.service.recommender.tasks import keep_on
 from serving.service.recommender.trouble import Trouble
+from serving.service.recommender.trying import Arms, Rollouts
 from serving.service.store import Store, StoreError
 from serving.service.types import Event, ItemChange, ShownItem, ShownRecommendation, User
 
 _LOG = logging.getLogger(__name__)
-# Seconds between two attempts to reach a model server that is away, and after a task has failed.
-_AWAY: Final = 0.2
-_AFTER_FAULT: Final = 1.0
 # Rules that leave too few are given so many times as many candidates.
 _GROWTH: Final = 4
 
@@ -49,20 +48,27 @@ class LiveRecommender:
         store: Of the service.
         model: The model server.
         settings: Default: those of `RecommenderSettings`.
+        rollouts: Default: the store's roll-outs are not followed.
     """
 
-    def __init__(self, store: Store, model: ModelServer, settings: RecommenderSettings | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        model: ModelServer,
+        settings: RecommenderSettings | None = None,
+        rollouts: Rollouts | None = None,
+    ) -> None:
         self._settings = settings = settings or RecommenderSettings()
+        self._follows_rollouts = rollouts is not None
         self._store = store
         self._model = model
         self._catalogue = Catalogue()
         self._profiles = Profiles(store)
-        self._tiers = Tiers(model, store, self._catalogue)
+        self._arms = Arms(model, store, self._catalogue, settings, rollouts)
         self._log = AnswerLog(store)
         histories = Histories(store, settings.history)
-        self._follower = Follower(store, histories, self._profiles, self._catalogue, self._tiers)
+        self._follower = Follower(store, histories, self._profiles, self._catalogue, self._arms)
         self._requests = Requests(histories, self._profiles, self._catalogue, self._follower.is_gone, settings)
-        self._candidates = Candidates(model, self._tiers, self._catalogue, Popular(store), settings)
         self._lists = Lists(self._catalogue, Explorer(settings.explore, settings.explore_least))
         self._rules_revision = 0
         self._rules_read = 0.0
@@ -88,16 +94,19 @@ class LiveRecommender:
         """
         await self._follower.start()
         await self._read_rules()
+        await self._arms.start()
         await self._look_at_model()
         self._tasks = [
-            asyncio.create_task(_keep_on(work))
+            asyncio.create_task(keep_on(work))
             for work in (
                 lambda: self._follower.follow(self._settings.poll, self._look_at_rules),
                 self._watch_model,
-                self._tiers.encode_forever,
+                self._arms.main.tiers.encode_forever,
                 self._log.write_forever,
             )
         ]
+        if self._follows_rollouts:
+            self._tasks.append(asyncio.create_task(keep_on(self._arms.follow)))
 
     async def close(self) -> None:
         """Writes down what has been answered, and ends."""
@@ -109,7 +118,7 @@ class LiveRecommender:
         except StoreError as error:
             _LOG.error("The last answers can't be written down: %s", error)
         finally:
-            await self._model.close()
+            await self._arms.close()
 
     @property
     def ready(self) -> bool:
@@ -124,7 +133,7 @@ class LiveRecommender:
     @property
     def waiting_items(self) -> int:
         """Items that have yet to be encoded."""
-        return self._tiers.waiting
+        return self._arms.main.tiers.waiting
 
     def heard(self, events: Sequence[Event]) -> None:
         """Events that have been stored count from now on."""
@@ -165,12 +174,7 @@ class LiveRecommender:
         """Scores of given items, in their order."""
         asked = await self._requests.read(request)
         there = [item_id for item_id in dict.fromkeys(item_ids) if item_id and not self._catalogue.is_deleted(item_id)]
-        try:
-            found = await self._candidates.scores(asked, there)
-        except BadRequestError as error:
-            raise InvalidRequestError(str(error)) from None
-        except ServingError as error:
-            raise UnavailableError(f"The model server gave no scores: {error}") from None
+        found = await self._scores(asked, there)
         return [
             ScoredItem(item_id=item_id, score=None)
             if (each := found.get(item_id)) is None
@@ -178,18 +182,52 @@ class LiveRecommender:
             for item_id in item_ids
         ]
 
+    async def _scores(self, asked: Asked, item_ids: Sequence[str]) -> dict[str, Scored]:
+        canary = self._arms.choose(asked.request.user_id, asked.request.session_id).canary
+        if canary is not None:
+            # What it can't say the stable version does.
+            with contextlib.suppress(ServingError):
+                return await canary.candidates.scores(asked.for_canary(), item_ids)
+        try:
+            return await self._arms.main.candidates.scores(asked, item_ids)
+        except BadRequestError as error:
+            raise InvalidRequestError(str(error)) from None
+        except ServingError as error:
+            raise UnavailableError(f"The model server gave no scores: {error}") from None
+
     async def _answer(self, asked: Asked, erasures: str) -> RecommendationResponse:
+        choice = self._arms.choose(asked.request.user_id, asked.request.session_id)
+        response = None if choice.canary is None else await self._of_canary(choice.canary, asked)
+        if response is None:
+            main = self._arms.main
+            response = await self._of(main, asked, await main.candidates.find(asked, self._lists.pool(asked)))
+        if choice.variant:
+            response = replace(response, variant=choice.variant)
+        self._log.add(_shown(asked, response), erasures)
+        return response
+
+    async def _of_canary(self, canary: Canary, asked: Asked) -> RecommendationResponse | None:
+        """None if the version that is tried gives no answer."""
+        asked = asked.for_canary()
+        try:
+            found = await canary.candidates.of_model(asked, self._lists.pool(asked))
+        except InvalidRequestError:
+            return None  # whether the request is wrong the stable version says
+        # Somebody may have moved the label to another version, of which nobody has said that it is to be tried.
+        if found is None or found.version != canary.version:
+            return None
+        return await self._of(canary, asked, found)
+
+    async def _of(self, arm: Arm, asked: Asked, found: CandidateList) -> RecommendationResponse:
+        """The list of an arm's candidates, of which it is asked for more if rules leave too few."""
         pool = self._lists.pool(asked)
-        found = await self._candidates.find(asked, pool)
-        response = self._lists.answer(asked, found, self._tiers.of(found.version))
-        # Rules may have left too few.
+        response = self._lists.answer(asked, found, arm.tiers.of(found.version))
         while len(response.items) < asked.request.k and pool <= len(found.items) and pool < MOST_ITEMS:
             pool = min(_GROWTH * pool, MOST_ITEMS)
-            more = await self._candidates.find(asked, pool)
+            more = await arm.candidates.find(asked, pool)
             if more.is_popular and not found.is_popular:
                 break
-            found, response = more, self._lists.answer(asked, more, self._tiers.of(more.version))
-        self._log.add(_shown(asked, response), erasures)
+            found, response = more, self._lists.answer(asked, more, arm.tiers.of(more.version))
         return response
 
     async def _look_at_rules(self) -> None:
@@ -210,30 +248,19 @@ class LiveRecommender:
 
     async def _look_at_model(self) -> None:
         try:
-            await self._model.refresh(self._settings.deadline)
-            await self._tiers.serve()
+            await self._arms.main.look()
             self._no_model.gone()
         except (ServingError, StoreError) as error:
             self._no_model.met("The served version can't be prepared: %s", error)
 
     async def _watch_model(self) -> None:
         while True:
-            seconds = self._settings.model_poll if self._model.reachable else min(self._settings.model_poll, _AWAY)
+            seconds = self._settings.model_poll if self._model.reachable else min(self._settings.model_poll, AWAY)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._model.swapped.wait(), seconds)
             await self._look_at_model()
             # Behind a balancer two versions may answer in turn.
-            await asyncio.sleep(min(self._settings.model_poll, _AWAY))
-
-
-async def _keep_on(work: Callable[[], Awaitable[None]]) -> None:
-    """Does endless work until cancelled, and begins again after a fault, which would otherwise go unnoticed."""
-    while True:
-        try:
-            await work()
-        except Exception:
-            _LOG.exception("A task of the recommender has failed and begins again.")
-        await asyncio.sleep(_AFTER_FAULT)
+            await asyncio.sleep(min(self._settings.model_poll, AWAY))
 
 
 def _shown(asked: Asked, response: RecommendationResponse) -> ShownRecommendation:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import itertools
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -72,12 +72,20 @@ class Tiers:
         model: Encodes items.
         store: Keeps their vectors.
         catalogue: The items.
+        others: Keys of tiers that others keep, whose vectors stay in the store too.
     """
 
-    def __init__(self, model: ModelServer, store: VectorStore, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        model: ModelServer,
+        store: VectorStore,
+        catalogue: Catalogue,
+        others: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
         self._model = model
         self._store = store
         self._catalogue = catalogue
+        self._others = others
         # The one served last is last.
         self._tiers: dict[int, _Tier] = {}
         self._served = Signatures()
@@ -91,6 +99,18 @@ class Tiers:
         """The tier of a version; None if it is not known or has no signatures for fresh items."""
         tier = self._tiers.get(version)
         return None if tier is None else tier.fresh
+
+    @property
+    def keys(self) -> Collection[str]:
+        """By which the store has the vectors of the tiers."""
+        return {tier.fresh.key for tier in self._tiers.values()}
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the served version has been prepared, and all items are encoded."""
+        served = self._served
+        waits = served.takes_items and bool(self._waiting)
+        return bool(served.version) and served is self._model.signatures and not waits
 
     @property
     def waiting(self) -> int:
@@ -224,7 +244,7 @@ class Tiers:
 
     async def _drop_vectors(self) -> None:
         try:
-            await asyncio.to_thread(self._store.drop_vectors, [tier.fresh.key for tier in self._tiers.values()])
+            await asyncio.to_thread(self._store.drop_vectors, {*self.keys, *self._others()})
         except StoreError as error:
             self._storing.met("Vectors of earlier versions can't be deleted: %s", error)
 

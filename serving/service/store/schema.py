@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, Sequence, Table, Text
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Of the schema, oldest first; the last one is that of this version."""
 
 metadata = MetaData()
@@ -142,4 +142,21 @@ segments = Table(
     metadata,
     Column("path", _Id, primary_key=True),
     Column("rows", BigInteger),  # null: not written yet
+)
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("model", _Id, nullable=False),
+    Column("stable", BigInteger, nullable=False),
+    Column("canary", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("begun", Double, nullable=False),
+    Column("changed", Double, nullable=False),
+    Column("looked", Double, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("stages", Text, nullable=False),  # JSON, as figures and report
+    Column("figures", Text, nullable=False),
+    Column("report", Text, nullable=False),
 )

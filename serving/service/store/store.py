@@ -13,6 +13,7 @@ from serving.service.store.items import Items
 from serving.service.store.outcomes import Outcomes
 from serving.service.store.popularity import Popularity
 from serving.service.store.recommendations import Recommendations
+from serving.service.store.rollouts import Rollouts
 from serving.service.store.segments import Segments
 from serving.service.store.snapshots import Snapshots
 from serving.service.store.types import CheckReport, StoreSettings
@@ -22,7 +23,18 @@ from serving.service.store.vectors import Vectors
 
 
 class Store(
-    Events, Items, Vectors, Users, Recommendations, Popularity, Administration, Segments, Snapshots, Finding, Outcomes
+    Events,
+    Items,
+    Vectors,
+    Users,
+    Recommendations,
+    Popularity,
+    Administration,
+    Segments,
+    Snapshots,
+    Finding,
+    Outcomes,
+    Rollouts,
 ):
     """What the service keeps, in one database; made by `open_store`, and safe to use from several threads.
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
 
 COUNTED_EVENTS = frozenset(
     {"view", "click", "play", "complete", "rating", "like", "bookmark", "share", "add_to_cart", "purchase"}
@@ -72,6 +73,73 @@ class AuditEntry:
     action: str
     target: str
     detail: str
+
+
+class RolloutState(StrEnum):
+    """Where a roll-out is.
+
+    ``waiting`` until a service has the canary ready, then ``running``; ``promoted`` or ``rolled_back`` once decided,
+    until whoever began it has moved the model server's labels: ``ended``.
+    """
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stage of a roll-out.
+
+    Attributes:
+        share: Of the people who get the canary.
+        since: Unix seconds.
+    """
+
+    share: float
+    since: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """A new version of a model on its way to the people.
+
+    Attributes:
+        number: From 1.
+        revision: Grows with each change.
+        model: Its name at the model server.
+        stable, canary: The version that is served, and the new one.
+        state: Where it is.
+        begun, changed: Unix seconds: when it was started, and when its state or share changed last.
+        looked: Unix seconds: when a service last began to compare the arms.
+        reason: Of the last change.
+        stages: So far; empty while it waits.
+        figures: Of the last comparison, as JSON.
+        report: Of who began it, such as that of the gate, as JSON.
+    """
+
+    number: int
+    revision: int
+    model: str
+    stable: int
+    canary: int
+    state: RolloutState
+    begun: float
+    changed: float
+    looked: float
+    reason: str = ""
+    stages: Sequence[Stage] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        """Of the people who get the canary now."""
+        if self.state is RolloutState.PROMOTED:
+            return 1.0
+        return self.stages[-1].share if self.state is RolloutState.RUNNING else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

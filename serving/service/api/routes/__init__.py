@@ -11,6 +11,7 @@ from serving.service.api.routes import (
     pages,
     people,
     recommending,
+    rollouts,
     ubi,
 )
 
@@ -23,6 +24,7 @@ ROUTERS = (
     looking.router,
     governing.router,
     measuring.router,
+    rollouts.router,
     operations.router,
     pages.router,
     console.router,

@@ -52,4 +52,10 @@ async def metrics(request: Request) -> Response:
     context = context_of(request)
     if context.options.metrics_key:
         principal_of(request).require(Permission.READ)
+    if context.options.canary:
+        try:
+            rollout = await asyncio.to_thread(context.store.current_rollout, context.options.model_name)
+        except StoreError:
+            rollout = None  # all other figures are there; `/readyz` says that the store is away
+        context.metrics.show_rollout(rollout)
     return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -53,6 +53,9 @@ _FIELDS = {
     "/v1/items/1": ["language", "title", "description", "categories", "numbers", "embeddings", "attributes",
                     "available", "valid_from", "valid_until"],
     "/v1/items": ["items", "item_ids"],
+    "/v1/rollouts": ["stable", "canary", "report"],
+    "/v1/rollouts/1/promote": ["reason"],
+    "/v1/rollouts/1/rollback": ["reason"],
     "/v1/users/u": ["languages", "country", "attributes"],
 }  # fmt: skip
 _METHODS = {"/v1/items/1": ["PUT", "PATCH"], "/v1/items": ["PUT", "DELETE"], "/v1/users/u": ["PUT"]}

@@ -97,7 +97,7 @@ async def _running(*services: _Service) -> AsyncIterator[None]:
 
 
 def _fresh_ids(service: _Service, version: int) -> list[str]:
-    tier = service.live._tiers.of(version)
+    tier = service.live._arms.main.tiers.of(version)
     return [] if tier is None else list(tier.newest())
 
 
@@ -253,7 +253,7 @@ def test_a_new_version_takes_over(store: Store) -> None:
                     assert answer.model_version == version.number
                 await until(lambda v=version: service.live.model_version == v.number)
             await until(lambda: len(_fresh_ids(service, 5)) == 20)
-            tier = service.live._tiers.of(5)
+            tier = service.live._arms.main.tiers.of(5)
             assert tier is not None
             await until(lambda: len(list(store.vectors(tier.key))) == 20)
         encoded = len(client.embedded)
@@ -729,7 +729,7 @@ def test_odd_requests_raise_nothing_but_errors_of_the_service(
 
 
 def test_a_task_that_fails_begins_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.service.recommender.recommender._AFTER_FAULT", 0.01)
+    monkeypatch.setattr("serving.service.recommender.tasks._PAUSE", 0.01)
 
     async def run() -> None:
         service = _Service(store, FakeClient(Version(1, _INDEX)))

@@ -64,7 +64,7 @@ def test_an_empty_database_becomes_a_store(nothing: str) -> None:
                 assert store.count_items() == 0
     with open_store(nothing) as store:
         report = store.check()
-    assert (report.database, report.revision, report.problems) == (nothing.partition(":")[0], "0002", [])
+    assert (report.database, report.revision, report.problems) == (nothing.partition(":")[0], "0003", [])
 
 
 def test_the_migrations_make_the_tables_of_the_queries(url: str) -> None:
@@ -90,12 +90,12 @@ def test_the_revisions_are_those_of_the_migrations() -> None:
 def test_an_older_store_is_upgraded_only_if_asked(nothing: str) -> None:
     _at(nothing, "0001")
     execute(nothing, "INSERT INTO sessions VALUES ('セッション', 'ana')")
-    with pytest.raises(SchemaError, match=r"has the schema 0001; .* needs 0002.*store upgrade"):
+    with pytest.raises(SchemaError, match=r"has the schema 0001; .* needs 0003.*store upgrade"):
         open_store(nothing)
     with open_store(nothing, migrate=True) as store:
         store.append_events([event("1", user_id="", session_id="セッション")])
         assert len(store.history("ana")) == 1
-        assert store.check().revision == "0002"
+        assert store.check().revision == "0003"
         assert store.put_rules("x", "ana") == 1
     open_store(nothing).close()
     open_store(nothing, migrate=True).close()
@@ -251,7 +251,7 @@ def test_commands(url: str, tmp_path: Path) -> None:
 
     with open_store(url) as store:
         store.append_events([event("1")])
-    assert "The schema is 0002." in run("upgrade")
+    assert "The schema is 0003." in run("upgrade")
     assert '"problems": []' in run("check", "--store", url)
     assert '"moved": 1' in run("segment", "--folder", str(tmp_path / "moved"))
     assert "keep at least one day" in run("segment", "--folder", str(tmp_path), "--keep-days", "0", status=2)
