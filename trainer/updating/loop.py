@@ -69,13 +69,21 @@ class Loop:
         store: Of the service.
         settings: Where.
         run_update: Makes one update; None: in a process of its own.
+        is_available: Whether the model server has loaded a version; None: it is asked.
     """
 
-    def __init__(self, store: Store, settings: LoopSettings, run_update: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: LoopSettings,
+        run_update: Callable[[], None] | None = None,
+        is_available: Callable[[int], bool] | None = None,
+    ) -> None:
         self._store = store
         self._settings = settings
         self._updates = Updates(settings.run)
         self._run_update = run_update or self._update
+        self._is_available = is_available or self._is_loaded
 
     def step(self, now: float) -> str:
         """Does what is to be done now; returns what that was, in one sentence.
@@ -158,7 +166,7 @@ class Loop:
         if (set(now.versions), dict(now.labels)) != (versions, labels):
             write_versions(self._settings.config, self._settings.model, versions, labels)
 
-    def _is_available(self, version: int) -> bool:
+    def _is_loaded(self, version: int) -> bool:
         try:
             with RecommenderClient(self._settings.model_server, model_name=self._settings.model) as client:
                 states = client.status(timeout=_TIMEOUT)
