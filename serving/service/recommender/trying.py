@@ -17,7 +17,7 @@ from serving.service.recommender.popular import Popular
 from serving.service.recommender.settings import RecommenderSettings
 from serving.service.recommender.trouble import Trouble
 from serving.service.rollout.assignment import CANARY, STABLE
-from serving.service.rollout.controller import Controller
+from serving.service.rollout.controller import Controller, Observe
 from serving.service.rollout.settings import RolloutSettings
 from serving.service.store import Rollout, RolloutState, Store, StoreError
 
@@ -36,11 +36,13 @@ class Rollouts:
         model: Name at the model server.
         connect: Opens clients.
         settings: Of the trials.
+        observe: Reads what the versions did.
     """
 
     model: str
     connect: Connect
     settings: RolloutSettings
+    observe: Observe
 
 
 class Arms:
@@ -113,6 +115,7 @@ class Arms:
             self._store,
             rollouts.model,
             rollouts.settings,
+            rollouts.observe,
             lambda: self._canary is not None and self._canary.is_prepared,
         )
         await asyncio.gather(
