@@ -10,11 +10,14 @@ import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from google.protobuf import text_format
 
 from serving.protos import model_server_config_pb2
+
+# Of a new file: the model server may run as somebody else.
+_MODE: Final = 0o644
 
 
 class ConfigError(Exception):
@@ -44,6 +47,25 @@ class ModelVersions:
         return cls(frozenset(entry.model_version_policy.specific.versions), dict(entry.version_labels))
 
 
+def create_config(path: Path, model: str, base_path: str) -> None:
+    """Writes a new file with one model, of which the server's policy chooses the versions.
+
+    Args:
+        path: The configuration file.
+        model: Name of the entry.
+        base_path: Absolute, where the server finds the versions.
+
+    Raises:
+        ConfigError: there is a file of that name.
+        OSError: the file can't be written.
+    """
+    if path.exists():
+        raise ConfigError(f"{path} is there already. Remedy: change it, or name another file.")
+    config = model_server_config_pb2.ModelServerConfig()
+    config.model_config_list.config.add(name=model, base_path=base_path, model_platform="tensorflow")
+    _replace(path, text_format.MessageToString(config, as_utf8=True), _MODE)
+
+
 def write_versions(path: Path, model: str, versions: Collection[int], labels: Mapping[str, int]) -> None:
     """Changes what is loaded of one model; the file appears whole, and other models stay as they are.
 
@@ -71,7 +93,7 @@ def write_versions(path: Path, model: str, versions: Collection[int], labels: Ma
     entry.version_labels.clear()
     for label, version in sorted(labels.items()):
         entry.version_labels[label] = version
-    _replace(path, text_format.MessageToString(config, as_utf8=True))
+    _replace(path, text_format.MessageToString(config, as_utf8=True), path.stat().st_mode & 0o777)
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401  the message classes are made at run time
@@ -93,7 +115,7 @@ def _entry(path: Path, config: Any, model: str) -> Any:  # noqa: ANN401
     return found[0]
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, text: str, mode: int) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
@@ -101,7 +123,7 @@ def _replace(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(path.stat().st_mode & 0o777)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
