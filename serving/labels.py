@@ -10,11 +10,14 @@ import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from google.protobuf import text_format
 
 from serving.protos import model_server_config_pb2
+
+# Of a new file: the model server may run as somebody else.
+_MODE: Final = 0o644
 
 
 class ConfigError(Exception):
@@ -45,20 +48,22 @@ class ModelVersions:
 
 
 def create_config(path: Path, model: str, base_path: str) -> None:
-    """Makes a configuration file with one model, whose newest version is loaded.
+    """Writes a new file with one model, of which the server's policy chooses the versions.
 
     Args:
-        path: It does not exist.
-        model: Its name.
-        base_path: As the server sees it.
+        path: The configuration file.
+        model: Name of the entry.
+        base_path: Absolute, where the server finds the versions.
 
     Raises:
-        OSError: the file is there, or can't be written.
+        ConfigError: there is a file of that name.
+        OSError: the file can't be written.
     """
+    if path.exists():
+        raise ConfigError(f"{path} is there already. Remedy: change it, or name another file.")
     config = model_server_config_pb2.ModelServerConfig()
     config.model_config_list.config.add(name=model, base_path=base_path, model_platform="tensorflow")
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text_format.MessageToString(config, as_utf8=True))
+    _replace(path, text_format.MessageToString(config, as_utf8=True), _MODE)
 
 
 def write_versions(path: Path, model: str, versions: Collection[int], labels: Mapping[str, int]) -> None:
@@ -88,7 +93,7 @@ def write_versions(path: Path, model: str, versions: Collection[int], labels: Ma
     entry.version_labels.clear()
     for label, version in sorted(labels.items()):
         entry.version_labels[label] = version
-    _replace(path, text_format.MessageToString(config, as_utf8=True))
+    _replace(path, text_format.MessageToString(config, as_utf8=True), path.stat().st_mode & 0o777)
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401  the message classes are made at run time
@@ -110,7 +115,7 @@ def _entry(path: Path, config: Any, model: str) -> Any:  # noqa: ANN401
     return found[0]
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, text: str, mode: int) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
@@ -118,7 +123,7 @@ def _replace(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(path.stat().st_mode & 0o777)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
-from serving.labels import ConfigError, ModelVersions, write_versions
+from serving.labels import ConfigError, ModelVersions, create_config, write_versions
 from serving.protos import model_server_config_pb2
 
 _TEXT = """
@@ -51,6 +51,19 @@ def test_one_entry_changes(path: Path) -> None:
     assert "추천" in path.read_text("utf-8")
     assert path.stat().st_mode & 0o777 == 0o640
     assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "모델.config"
+    create_config(path, "추천", "/models/추천")
+    assert ModelVersions.read(path, "추천") == ModelVersions(frozenset(), {})
+    write_versions(path, "추천", [3], {"stable": 3})
+    found = text_format.Parse(path.read_text("utf-8"), model_server_config_pb2.ModelServerConfig())
+    (entry,) = found.model_config_list.config
+    assert (entry.name, entry.base_path, entry.model_platform) == ("추천", "/models/추천", "tensorflow")
+    assert ModelVersions.read(path, "추천") == ModelVersions(frozenset({3}), {"stable": 3})
+    with pytest.raises(ConfigError, match="is there already"):
+        create_config(path, "추천", "/other")
 
 
 def test_mistakes_change_nothing(path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -69,7 +69,7 @@ class Loop:
         store: Of the service.
         settings: Where.
         run_update: Makes one update; None: in a process of its own.
-        is_available: Whether the model server has loaded a version; None: it is asked.
+        available: The versions that the model server answers with, or None if it does not say; default: it is asked.
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class Loop:
         store: Store,
         settings: LoopSettings,
         run_update: Callable[[], None] | None = None,
-        is_available: Callable[[int], bool] | None = None,
+        available: Callable[[], Collection[int] | None] | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
         self._updates = Updates(settings.run)
         self._run_update = run_update or self._update
-        self._is_available = is_available or self._is_loaded
+        self._available = available or self._loaded
 
     def step(self, now: float) -> str:
         """Does what is to be done now; returns what that was, in one sentence.
@@ -110,18 +110,21 @@ class Loop:
 
     def _follow(self, rollout: Rollout) -> str:
         """Lets the model server's configuration follow a roll-out."""
-        both = {rollout.stable, rollout.canary}
+        available = self._available()
         if rollout.state in (RolloutState.WAITING, RolloutState.RUNNING):
-            if self._is_available(rollout.canary):
-                self._write(both, {STABLE: rollout.stable, CANARY: rollout.canary})
-            else:
-                self._write(both, {STABLE: rollout.stable})
+            labels = {STABLE: rollout.stable}
+            if available is not None and rollout.canary in available:
+                labels[CANARY] = rollout.canary
+            self._write({rollout.stable, rollout.canary}, labels)
             share = f" for {rollout.stages[-1].share:.0%}" if rollout.stages else ""
             return f"Version {rollout.canary} is {rollout.state.value}{share}."
         promoted = rollout.state is RolloutState.PROMOTED
-        served = rollout.canary if promoted else rollout.stable
-        # First for everybody in the file, then in the records: killed in between, this comes again.
+        served, other = (rollout.canary, rollout.stable) if promoted else (rollout.stable, rollout.canary)
         self._write({served}, {STABLE: served})
+        if available is None or other in available:
+            # Services that name no label would be answered by the newest version that is loaded.
+            return f"Version {served} is to serve everybody; the model server still has version {other}."
+        # First in the file, then in the records: killed in between, this comes again.
         if promoted:
             self._updates.promote(self._updates.of_version(rollout.canary))
         self._store.end_rollout(rollout.number, _ACTOR)
@@ -151,7 +154,7 @@ class Loop:
         stable = self._stable()
         verdict = load_verdict(folder)
         report = {"update": folder.name, "sentence": verdict.sentence, "gate": asdict(verdict)}
-        self._write({stable, version}, {STABLE: stable})
+        # The configuration follows in the next step, when all services name labels.
         self._store.start_rollout(self._settings.model, stable, version, _ACTOR, report)
         return f"Version {version} is to be tried: {verdict.sentence}"
 
@@ -166,14 +169,15 @@ class Loop:
         if (set(now.versions), dict(now.labels)) != (versions, labels):
             write_versions(self._settings.config, self._settings.model, versions, labels)
 
-    def _is_loaded(self, version: int) -> bool:
+    def _loaded(self) -> Collection[int] | None:
+        """The versions that the model server answers with; None: it does not say."""
         try:
             with RecommenderClient(self._settings.model_server, model_name=self._settings.model) as client:
                 states = client.status(timeout=_TIMEOUT)
         except ServingError as error:
             _LOG.warning("The model server does not say which versions it has: %s", error)
-            return False
-        return any(each.version == version and each.state == _AVAILABLE for each in states)
+            return None
+        return {each.version for each in states if each.state == _AVAILABLE}
 
     def _update(self) -> None:
         where = ["--run-dir", str(self._settings.run.path), "--model-dir", str(self._settings.model_dir)]

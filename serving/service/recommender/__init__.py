@@ -12,7 +12,9 @@ from serving.service.options import ServiceOptions
 from serving.service.recommender.model import ModelServer
 from serving.service.recommender.recommender import LiveRecommender
 from serving.service.recommender.settings import RecommenderSettings
-from serving.service.recommender.trying import Rollouts
+from serving.service.recommender.trying import Connect, Rollouts
+from serving.service.rollout.apart import Apart
+from serving.service.rollout.controller import outcome_settings
 from serving.service.rollout.settings import RolloutSettings
 from serving.service.store import Store
 
@@ -29,16 +31,17 @@ def open_recommender(store: Store, options: ServiceOptions) -> LiveRecommender:
         )
 
     settings = RecommenderSettings(deadline=options.deadline_ms / 1000, explore=options.explore)
-    rollouts = Rollouts(options.model_name, connect, _rollout_settings(options)) if options.canary else None
-    return LiveRecommender(store, ModelServer(connect()), settings, rollouts)
+    return LiveRecommender(
+        store, ModelServer(connect()), settings, _rollouts(options, connect) if options.canary else None
+    )
 
 
-def _rollout_settings(options: ServiceOptions) -> RolloutSettings:
-    """How versions are tried, by the options of a command line."""
-    return RolloutSettings(
+def _rollouts(options: ServiceOptions, connect: Connect) -> Rollouts:
+    settings = RolloutSettings(
         shares=options.canary_shares,
         most_answers=options.canary_answers,
         most_days=options.canary_days,
         least_people=options.canary_people,
         margin=options.canary_margin,
     )
+    return Rollouts(options.model_name, connect, settings, Apart(options.store, outcome_settings(settings)))

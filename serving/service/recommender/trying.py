@@ -17,7 +17,7 @@ from serving.service.recommender.popular import Popular
 from serving.service.recommender.settings import RecommenderSettings
 from serving.service.recommender.trouble import Trouble
 from serving.service.rollout.assignment import CANARY, STABLE
-from serving.service.rollout.controller import Controller
+from serving.service.rollout.controller import Controller, Observe
 from serving.service.rollout.settings import RolloutSettings
 from serving.service.store import Rollout, RolloutState, Store, StoreError
 
@@ -36,11 +36,13 @@ class Rollouts:
         model: Name at the model server.
         connect: Opens clients.
         settings: Of the trials.
+        observe: Reads what the versions did.
     """
 
     model: str
     connect: Connect
     settings: RolloutSettings
+    observe: Observe
 
 
 class Arms:
@@ -102,7 +104,7 @@ class Arms:
     async def start(self) -> None:
         """Looks once, so that nobody gets the version that is tried for being the newest."""
         if self._rollouts is not None:
-            await self._try(functools.partial(self.look, self._rollouts))
+            await _try(functools.partial(self.look, self._rollouts), self._trouble)
 
     async def follow(self) -> None:
         """Follows the store's roll-outs, and brings them forward, until cancelled."""
@@ -113,23 +115,19 @@ class Arms:
             self._store,
             rollouts.model,
             rollouts.settings,
+            rollouts.observe,
             lambda: self._canary is not None and self._canary.is_prepared,
         )
-        await asyncio.gather(
-            self._keep_looking(functools.partial(self.look, rollouts)), self._keep_looking(controller.look)
-        )
+        comparing = Trouble(_LOG, "The roll-out can be decided again.")
+        # A fault of one ends the other, so that both begin again together.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_looking(functools.partial(self.look, rollouts), self._trouble))
+            group.create_task(self._keep_looking(controller.look, comparing))
 
-    async def _keep_looking(self, look: Callable[[], Awaitable[None]]) -> None:
+    async def _keep_looking(self, look: Callable[[], Awaitable[None]], trouble: Trouble) -> None:
         while True:
-            await self._try(look)
+            await _try(look, trouble)
             await asyncio.sleep(self._settings.model_poll)
-
-    async def _try(self, look: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await look()
-            self._trouble.gone()
-        except (ServingError, StoreError) as error:
-            self._trouble.met("The roll-out can't be followed: %s", error)
 
     async def look(self, rollouts: Rollouts) -> None:
         """Does what the store's roll-out asks for.
@@ -216,3 +214,11 @@ class Arms:
         self._retired = [each for each in self._retired if each[1] not in old]
         for client in old:
             await client.close()
+
+
+async def _try(look: Callable[[], Awaitable[None]], trouble: Trouble) -> None:
+    try:
+        await look()
+        trouble.gone()
+    except (ServingError, StoreError) as error:
+        trouble.met("The roll-out stays as it is: %s", error)

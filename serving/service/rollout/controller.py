@@ -3,13 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from serving.service.errors import InvalidRequestError
 from serving.service.outcomes import OutcomeSettings
-from serving.service.rollout.deciding import Action, Decision, decide
-from serving.service.rollout.observing import observe
+from serving.service.rollout.deciding import Action, Decision, Observed, decide
 from serving.service.rollout.settings import RolloutSettings
 from serving.service.store import ConflictError, Rollout, RolloutState, Store
 
@@ -21,24 +20,34 @@ _DAY: Final = 86_400.0
 _REST: Final = 20.0
 # Answers to people whom nobody knows are read too, and left out.
 _SPARE: Final = 4
+Observe = Callable[[Rollout, float], Awaitable[Observed]]
+"""Reads what the arms did until a time: `serving.service.rollout.apart.Apart`."""
+
+
+def outcome_settings(settings: RolloutSettings) -> OutcomeSettings:
+    """How outcomes are attributed and how much is read in a trial."""
+    return OutcomeSettings(most_answers=_SPARE * settings.most_answers)
 
 
 class Controller:
     """Brings a roll-out forward; of several replicas the one that looks first.
 
     Args:
-        store: Has the roll-outs, the answers and the events.
+        store: Has the roll-outs.
         model: Its name at the model server.
         settings: Of the trial.
+        observe: Reads the answers and the events.
         is_ready: Whether this replica has the canary ready.
     """
 
-    def __init__(self, store: Store, model: str, settings: RolloutSettings, is_ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, store: Store, model: str, settings: RolloutSettings, observe: Observe, is_ready: Callable[[], bool]
+    ) -> None:
         self._store = store
         self._model = model
         self._settings = settings
         self._is_ready = is_ready
-        self._outcomes = OutcomeSettings(most_answers=_SPARE * settings.most_answers)
+        self._observe = observe
         self._seconds = 0.0
 
     async def look(self) -> None:
@@ -75,7 +84,7 @@ class Controller:
         started = time.monotonic()
         days = (now - rollout.stages[0].since) / _DAY
         try:
-            seen = await asyncio.to_thread(observe, self._store, rollout, now, self._outcomes)
+            seen = await self._observe(rollout, now)
         except InvalidRequestError as error:
             reason = f"The trial can't be measured: {error}"
             await self._change(rollout, RolloutState.ROLLED_BACK, reason)

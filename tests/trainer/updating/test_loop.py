@@ -28,7 +28,7 @@ class _World:
         self.model = folder / "models" / "shop"
         (self.model / "1").mkdir(parents=True)
         self.config = folder / "models.config"
-        self.available: set[int] = {1}
+        self.available: set[int] | None = {1}
         self.made = 0
         self.refused = False
         self.now = 1_000_000.0
@@ -41,7 +41,7 @@ class _World:
             store_url="",
             every=_DAY,
         )
-        self.loop = Loop(store, settings, self.update, self.available.__contains__)
+        self.loop = Loop(store, settings, self.update, lambda: self.available)
 
     def update(self) -> None:
         """An update."""
@@ -87,32 +87,39 @@ def world(tmp_path: Path) -> Iterator[_World]:
 
 def test_a_better_version_is_tried_and_then_serves_everybody(world: _World) -> None:
     assert world.step().startswith("Version 2 is to be tried: Promoted on 100 newest positives of 90 people")
-    # A label of a version that is not loaded would be refused, and the version never loaded.
-    assert world.labels == ({1, 2}, {"stable": 1})
+    # Services that do not know of the roll-out yet would all be answered by it.
+    assert world.labels == ({1}, {"stable": 1})
     assert world.rollout.report["update"] == "0001"
     assert world.step() == "Version 2 is waiting."
+    # A label of a version that is not loaded would be refused, and the version never loaded.
     assert world.labels == ({1, 2}, {"stable": 1})
-    world.available.add(2)
+    world.available = {1, 2}
     world.step()
     assert world.labels == ({1, 2}, {"stable": 1, "canary": 2})
     world.decide(RolloutState.PROMOTED)
     assert world.updates.champion.path == world.updates.folder.parent
-    assert world.step() == "Version 2 serves everybody: decided"
+    assert world.step() == "Version 2 is to serve everybody; the model server still has version 1."
     assert world.labels == ({2}, {"stable": 2})
+    world.available = None  # it is away
+    assert world.step().endswith("the model server still has version 1.")
+    world.available = {2}
+    assert world.step() == "Version 2 serves everybody: decided"
     assert world.updates.champion.path == world.updates.folder / "0001" / "run"
     assert world.store.current_rollout("shop") is None
     assert world.step() == "The next update begins in 86400 s."
     assert world.made == 1
     world.now += _DAY
     assert world.step().startswith("Version 3 is to be tried")
+    world.step()
     assert world.labels == ({2, 3}, {"stable": 2})
 
 
 def test_a_version_that_was_rolled_back_serves_nobody(world: _World) -> None:
     world.step()
-    world.available.add(2)
+    world.available = {1, 2}
     world.step()
     world.decide(RolloutState.ROLLED_BACK)
+    world.available = {1}
     assert world.step() == "Version 1 serves everybody: decided"
     assert world.labels == ({1}, {"stable": 1})
     assert world.updates.champion.path == world.updates.folder.parent
@@ -142,6 +149,7 @@ def test_a_killed_loop_goes_on(world: _World, lost: str, monkeypatch: pytest.Mon
         return
     world.step()
     world.decide(RolloutState.PROMOTED)
+    world.available = {2}
     with monkeypatch.context() as patch:
         patch.setattr(world.store, lost, killed)
         with pytest.raises(KeyboardInterrupt):

@@ -18,6 +18,9 @@ from serving.service.recommender.model import ModelServer
 from serving.service.recommender.recommender import LiveRecommender
 from serving.service.recommender.settings import RecommenderSettings
 from serving.service.recommender.trying import Rollouts
+from serving.service.rollout.controller import outcome_settings
+from serving.service.rollout.deciding import Observed
+from serving.service.rollout.observing import observe
 from serving.service.rollout.settings import RolloutSettings
 from serving.service.store import Rollout, RolloutState, Store
 from serving.service.types import Item, ItemChange
@@ -77,7 +80,12 @@ def _version(number: int) -> FakeClient:
 
 @contextlib.asynccontextmanager
 async def _running(store: Store, server: _Server, **settings: Any) -> AsyncIterator[LiveRecommender]:
-    rollouts = Rollouts(_MODEL, server.connect, RolloutSettings(**settings))
+    how = RolloutSettings(**settings)
+
+    async def observe_here(rollout: Rollout, now: float) -> Observed:
+        return await asyncio.to_thread(observe, store, rollout, now, outcome_settings(how))
+
+    rollouts = Rollouts(_MODEL, server.connect, how, observe_here)
     async with LiveRecommender(store, ModelServer(server.connect()), _SETTINGS, rollouts) as live:
         yield live
 

@@ -79,13 +79,15 @@ def base_and_file(tmp_path: Path, exports: dict[int, Path]) -> tuple[Path, Path]
 
 
 def test_a_roll_out_from_the_file_to_the_people(
-    store: Store, exports: dict[int, Path], base_and_file: tuple[Path, Path]
+    store: Store, sqlite: str, exports: dict[int, Path], base_and_file: tuple[Path, Path]
 ) -> None:
     base, file = base_and_file
     flags = (f"--model_config_file={file}", "--model_config_file_poll_wait_seconds=1")
     _write(file, [1])
     with LiveServer(base, *flags) as server:
-        options = default_options(model_server=server.address, canary=True, canary_shares=(0.5,), deadline_ms=20_000)
+        options = default_options(
+            store=sqlite, model_server=server.address, canary=True, canary_shares=(0.5,), deadline_ms=20_000
+        )
         _write(file, [1], stable=1)
 
         async def run() -> None:

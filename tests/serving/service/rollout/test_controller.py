@@ -9,7 +9,8 @@ import pytest
 
 from serving.service.outcomes import OutcomeSettings
 from serving.service.rollout.assignment import CANARY, STABLE, place
-from serving.service.rollout.controller import Controller
+from serving.service.rollout.controller import Controller, outcome_settings
+from serving.service.rollout.deciding import Observed
 from serving.service.rollout.observing import observe
 from serving.service.rollout.settings import RolloutSettings
 from serving.service.store import Rollout, RolloutState, Store, open_store
@@ -72,7 +73,10 @@ def _look(controllers: Sequence[Controller]) -> None:
 
 
 def _controller(store: Store, settings: RolloutSettings = _SETTINGS, *, ready: bool = True) -> Controller:
-    return Controller(store, _MODEL, settings, lambda: ready)
+    async def observe_here(rollout: Rollout, now: float) -> Observed:
+        return await asyncio.to_thread(observe, store, rollout, now, outcome_settings(settings))
+
+    return Controller(store, _MODEL, settings, observe_here, lambda: ready)
 
 
 def test_sums_are_those_of_people_in_their_arms(url: str) -> None:
