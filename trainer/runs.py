@@ -154,10 +154,15 @@ def _pairs_fingerprint(config: Config) -> str | None:
 
 
 def _learned_by(config: Config) -> dict[str, Any]:
-    """The settings that affect training; evaluation and export can change later."""
-    return config.model_dump(
-        mode="json", exclude={"name": True, "evaluation": True, "export": True, "training": {"loggers"}}
-    )
+    """The settings that affect training; evaluation, export and update can change later."""
+    left_out: dict[str, Any] = {
+        "name": True,
+        "evaluation": True,
+        "export": True,
+        "update": True,
+        "training": {"loggers"},
+    }
+    return config.model_dump(mode="json", exclude=left_out)
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[str]:

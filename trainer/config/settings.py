@@ -16,6 +16,7 @@ from trainer.export.settings import ExportConfig
 from trainer.models.settings import ModelConfig
 from trainer.text.settings import TextConfig
 from trainer.training.settings import TrainingConfig
+from trainer.updating.settings import UpdateConfig
 
 
 class Config(Settings):
@@ -31,6 +32,7 @@ class Config(Settings):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
+    update: UpdateConfig = UpdateConfig()
 
     @property
     def learns_from_pairs(self) -> bool:

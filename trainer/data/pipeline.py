@@ -5,7 +5,8 @@ order of an epoch is a pseudo-random permutation that is computed index by index
 killed continues with the batch it would have seen.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import TypedDict
 
 import numpy as np
@@ -24,6 +25,7 @@ from trainer.data.steps import Steps
 from trainer.data.user_items import UserItems, by_time
 from trainer.data.vocabulary import UNKNOWN, Vocabulary
 from trainer.errors import BabelrecError
+from trainer.training.settings import TransferConfig
 
 _Ints = npt.NDArray[np.int32]
 
@@ -60,6 +62,23 @@ class _Examples:
 
     def __len__(self) -> int:
         return len(self.user)
+
+    def at(self, rows: npt.NDArray[np.integer]) -> "_Examples":
+        """Some of them."""
+        features = {name: column[rows] for name, column in self.features.items()}
+        columns = {each.name: getattr(self, each.name)[rows] for each in fields(self) if each.name != "features"}
+        return _Examples(features=features, **columns)
+
+
+def _replayed(examples: _Examples, config: TransferConfig, seed: int) -> _Examples:
+    """The examples since `TransferConfig.since`, and a sample of the older ones."""
+    if config.since is None or config.replayed is None:
+        return examples
+    is_new = examples.timestamp >= config.since
+    old = np.flatnonzero(~is_new)
+    most = math.ceil(config.replayed * int(is_new.sum()))
+    drawn = np.random.default_rng(seed).permutation(old)[:most]
+    return examples.at(np.sort(np.concatenate([drawn, np.flatnonzero(is_new)])))
 
 
 class TrainingData:
@@ -103,10 +122,13 @@ class TrainingData:
         """Catalogue rows of each known user's positives."""
         builder = _ExampleBuilder(dataset, catalogue, vocabulary, self.histories.indptr, config)
         labels = label_table(split.observed, heads)
-        self.positives = builder.build(split.train, split.train, labels)
-        self.observed = builder.build(labels, split.train, labels)
+        transfer = config.training.transfer
+        positives = builder.build(split.train, split.train, labels)
+        observed = builder.build(labels, split.train, labels)
+        self.positives, self.observed = (_replayed(each, transfer, config.seed) for each in (positives, observed))
         self._steps = Steps.plan(len(self.positives), config.training)
-        self.item_counts = np.bincount(self.positives.item, minlength=len(catalogue)).astype(np.float32)
+        # Of all positives, replayed or not: every item that was ever chosen is a negative for others.
+        self.item_counts = np.bincount(positives.item, minlength=len(catalogue)).astype(np.float32)
         """Float32 [N]: training positives of each item."""
 
     @property

@@ -20,7 +20,7 @@ from trainer.data.variants import TextVariants
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.models.ranker import CatalogueRanker
 from trainer.models.recommender import Recommender
-from trainer.models.statistics import RunStatistics, save_statistics
+from trainer.models.statistics import RunStatistics, load_statistics, save_statistics
 from trainer.models.text_search import (
     SEARCH_RECORD,
     SearchFeatures,
@@ -243,6 +243,22 @@ def load_recommender(run: Run, items: ItemTable | None = None) -> Recommender:
     if model.fusion.linear is not None:
         model.fusion.linear.adapt_to(items)
     return model
+
+
+def load_over(run: Run, catalogue: Catalogue) -> tuple[Recommender, ItemTable]:
+    """The trained model of a run over a later catalogue, with all that was fitted to its own, as an export serves it.
+
+    Args:
+        run: A finished run.
+        catalogue: It should share most ids with the run's; new items are placed by their content.
+    """
+    statistics = load_statistics(run)
+    if statistics is None:
+        own = run.dataset()
+        statistics = fit_statistics(run, Catalogue.from_dataset(own), training_part(own, run.config))
+    relations = Relations(run.config, Vocabulary.load(run.vocabulary), statistics.relations)
+    items = item_table_of_run(run, catalogue, relations=relations)
+    return load_recommender(run, items), items
 
 
 def _build(model: Recommender, items: ItemTable) -> None:

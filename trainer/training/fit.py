@@ -134,11 +134,12 @@ def _check_heads(config: Config, vocabulary: Vocabulary, heads: list[Head]) -> N
 
 
 def _blend(phase: Phase, model: Recommender) -> dict[str, float]:
-    """Weights of the final score: as configured, or chosen on the validation part."""
+    """Weights of the final score: as configured, or chosen on the validation part, or those of an earlier run."""
     config = phase.run.config
     given = config.model.ranking.blend
     if given is not None:
         return given
     if phase.hold_out is None:
-        return {RETRIEVAL: 1.0}
+        # What `trainer.updating` has taken over from the run to start from.
+        return dict(phase.run.read("blend.json")) if (phase.run.path / "blend.json").exists() else {RETRIEVAL: 1.0}
     return choose_blend(phase.ranker(model), phase.hold_out, model.heads)

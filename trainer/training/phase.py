@@ -109,10 +109,15 @@ class Phase:
         save_calibrations(self.run, found)
 
     def choose_search(self, model: Recommender) -> None:
-        """Saves the weights of text search, chosen on the validation part if there is one."""
+        """Saves the weights of text search, chosen on the validation part if there is one.
+
+        Without one, those that an earlier run has left in the directory (`trainer.updating`) stay.
+        """
         if not self._config.model.search.enabled:
             return
         if self.hold_out is None:
+            if (self.run.path / SEARCH_RECORD).exists():
+                return
             weights = default_weights(self._config.model.search)
         else:
             ranker = self.ranker(model)

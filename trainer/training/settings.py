@@ -32,6 +32,16 @@ class TransferConfig(Settings):
         0.0, ge=0.0, description="L2-SP: weight of the squared distance to the starting weights (arXiv 1802.01483)."
     )
     replay: float = Field(0.0, ge=0.0, description="Weight of the loss of a batch of the source's training part.")
+    since: int | None = Field(
+        None,
+        description="Unix seconds; with `replayed`, the source has learned from what came before. Set by `update`.",
+    )
+    replayed: float | None = Field(
+        None,
+        ge=0.0,
+        description="Older positives, drawn at random, for each one since then; null: all of them. Histories stay "
+        "complete. Set by `update`.",
+    )
 
 
 class AlignmentConfig(Settings):
