@@ -80,8 +80,9 @@ def make_optimizer(
         total_steps: Steps of the schedule.
         fresh: Weights trained at ``transfer.new_rate`` times the learning rate.
     """
+    peak = config.learning_rate * (1.0 if config.start_from is None else config.transfer.rate)
     settings = {
-        "learning_rate": WarmupCosine(config.learning_rate, warmup_steps(config, total_steps), total_steps),
+        "learning_rate": WarmupCosine(peak, warmup_steps(config, total_steps), total_steps),
         "weight_decay": config.weight_decay,
         "global_clipnorm": config.clip_norm,
     }

@@ -19,6 +19,7 @@ class TransferConfig(Settings):
         description="Equal ids mean the same users, items, languages and categories as in that run, and their vectors "
         "are taken over too: for later data of the same market.",
     )
+    rate: float = Field(1.0, gt=0.0, description="Factor of `training.learning_rate`. Set by `update`.")
     new_rate: float = Field(10.0, gt=0.0, description="Factor of the learning rate for new weights.")
     max_forgetting: float | None = Field(
         0.02,

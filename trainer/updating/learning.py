@@ -91,12 +91,13 @@ def update_config(champion: Run, dataset: Dataset, settings: UpdateConfig, *, ke
     training = training.model_copy(
         update={
             "epochs": settings.epochs,
-            "learning_rate": settings.rate * training.learning_rate,
             "start_from": champion.path.absolute(),
             "transfer": training.transfer.model_copy(
                 update={
                     "shared": "train",
                     "ids": True,
+                    # Not of the learning rate itself, which would shrink with each update of an update.
+                    "rate": settings.rate,
                     "max_forgetting": None,
                     "anchor": 0.0,
                     "replay": 0.0,
