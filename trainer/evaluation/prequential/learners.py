@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from trainer.data.settings import DatasetSource
 from trainer.errors import BabelrecError
 from trainer.evaluation.prequential.windows import Window, state_before
 from trainer.files import write_text
-from trainer.runs import Run
+from trainer.runs import Run, learned_by
 
 _RECORD: Final = "learned.json"
 
@@ -67,25 +67,17 @@ class Learners:
         state = self._state(window)
         source = DatasetSource(path=state.path)
         config = self._config.model_copy(update={"data": self._config.data.model_copy(update={"source": source})})
-        settings = self._place(window) / "retrained.yaml"
-        job = {"data": state.fingerprint, "config": config.model_dump(mode="json")}
-
-        def command(run_dir: Path) -> list[str]:
-            write_text(settings, dump_config(config))
-            return ["trainer.task", "fit", "--config", str(settings), "--run-dir", str(run_dir)]
-
-        return self._learn(window, "retrained", job, command)
+        job = {"data": state.fingerprint, "config": learned_by(config)}
+        return self._learn(window, "retrained", job, config, ["trainer.task", "fit"])
 
     def updated(self, window: Window, champion: Run) -> Learned:
-        """The update of a model (`trainer.updating`) by what has happened since."""
+        """The update of a model (`trainer.updating`), learned up to the window before, by what has happened since."""
         state = self._state(window)
-        paths = [str(champion.path), str(state.path)]
-        job = {"data": state.fingerprint, "champion": champion.weights_digest(), "paths": paths}
-
-        def command(run_dir: Path) -> list[str]:
-            return ["trainer.update_once", *paths, str(run_dir)]
-
-        return self._learn(window, "updated", job, command)
+        given = {"from": str(champion.path), "data": str(state.path), "since": str(window.previous)}
+        digests = {"champion": champion.weights_digest(), "fingerprint": state.fingerprint}
+        job = {**given, **digests, "update": self._config.update.model_dump(mode="json")}
+        arguments = [part for name, value in given.items() for part in (f"--{name}", value)]
+        return self._learn(window, "updated", job, self._config, ["trainer.update_once", *arguments])
 
     def _place(self, window: Window) -> Path:
         return self._folder / f"before-{window.begin}"
@@ -93,9 +85,7 @@ class Learners:
     def _state(self, window: Window) -> Dataset:
         return state_before(self._dataset, window.begin, self._place(window) / "data")
 
-    def _learn(
-        self, window: Window, name: str, job: dict[str, Any], command: Callable[[Path], Sequence[str]]
-    ) -> Learned:
+    def _learn(self, window: Window, name: str, job: dict[str, Any], config: Config, command: list[str]) -> Learned:
         run_dir = self._place(window) / name
         digest = hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()
         if (run_dir / _RECORD).exists():
@@ -105,7 +95,9 @@ class Learners:
                 return Learned(run, float(record["processor_seconds"]))
         if run_dir.exists():
             shutil.rmtree(run_dir)
-        seconds = _run(command(run_dir), run_dir.with_suffix(".log"))
+        settings = run_dir.with_suffix(".yaml")
+        write_text(settings, dump_config(config))
+        seconds = _run([*command, "--config", str(settings), "--run-dir", str(run_dir)], run_dir.with_suffix(".log"))
         run = Run.open(run_dir)
         run.write(_RECORD, {"job": digest, "processor_seconds": seconds})
         return Learned(run, seconds)
