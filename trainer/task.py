@@ -128,6 +128,13 @@ def _parser() -> argparse.ArgumentParser:
     add("evaluate", _Evaluate, _evaluate, "evaluate a run; writes evaluation.json, evaluation.md and plots")
     add("compare", _Compare, _compare, "compare runs: metrics, settings that differ, training curves")
     add("export", _Export, _export, "write a SavedModel version that a model server can load")
+    add(
+        "update",
+        _Update,
+        _update,
+        "learn on from a service's store: a challenger, the gate, and a new version if it is better; a killed update "
+        "continues (docs/updating.md)",
+    )
     return parser
 
 
@@ -338,6 +345,48 @@ def _export(options: _Export) -> None:
     print(f"Exported {version}. Serve it:")
     base = version.parent.resolve()
     print(f"  python -m serving.server --port=8500 --model_name={base.name} --model_base_path={base}")
+
+
+@dataclass(frozen=True)
+class _Update:
+    run_dir: Path = _run_dir(help="the first champion, a finished run; updates are kept below it")
+    overrides: list[str] = _overrides(
+        help="override an update setting of the run, for example update.gate.margin=0.02; may be repeated"
+    )
+    model_dir: Path = argument(
+        "--model-dir", type=Path, required=True, metavar="DIR", help="base path of the served model"
+    )
+    store: str = argument("--store", metavar="URL", default="", help="of the service; default: $BABELREC_STORE")
+    no_gate: bool = argument(
+        "--no-gate", action="store_true", default=False, help="export the challenger even if the gate refuses it"
+    )
+
+
+def _update(options: _Update) -> None:
+    from trainer.data.stored_items import opened_store
+    from trainer.runs import Run
+    from trainer.updating.update import update
+
+    for override in options.overrides:
+        if not override.startswith("update."):
+            raise BabelrecError(f"--set {override!r}: only `update` settings can change after training.")
+    run = Run.open(options.run_dir, options.overrides)
+    with opened_store(_store_url(options.store)) as store:
+        outcome = update(store, run, options.model_dir, run.config.update, gate=not options.no_gate)
+    if outcome.verdict is None:
+        print(f"Nothing to do: {outcome.new:,} new positives are too few (update.gate.least, update.gate.share).")
+        return
+    print(outcome.verdict.sentence)
+    print(f"Report: {outcome.folder}/gate.md")
+    print(f"Exported {outcome.version}." if outcome.version else "Nothing was exported.")
+
+
+def _store_url(given: str) -> str:
+    """The store's address, which may have a password: better in the environment."""
+    url = given or os.environ.get("BABELREC_STORE", "")
+    if not url:
+        raise BabelrecError("No store: give --store URL or set $BABELREC_STORE.")
+    return url
 
 
 if __name__ == "__main__":

@@ -83,6 +83,16 @@ def import_dataset(dataset: Path, store: Store) -> str:
     )
 
 
+def imported_event_id(dataset: str, place: int) -> str:
+    """The id of an event of a dataset without ids.
+
+    Args:
+        dataset: Name of its directory.
+        place: Row of the table, from 0.
+    """
+    return f"{dataset}-{place}"
+
+
 def _batches(path: Path) -> Iterator[list[dict[str, Any]]]:
     if path.is_file():
         for batch in pq.ParquetFile(path).iter_batches(_BATCH):
@@ -107,7 +117,7 @@ def _user(row: Mapping[str, Any]) -> User:
 
 def _event(row: Mapping[str, Any], dataset: str, place: int) -> Event:
     known = {name: value for name, value in row.items() if name in _EVENT_FIELDS and value is not None}
-    known.setdefault("event_id", f"{dataset}-{place}")
+    known.setdefault("event_id", imported_event_id(dataset, place))
     return Event(**known, context=_scalars(row, _EVENT_FIELDS))
 
 

@@ -8,7 +8,7 @@ import polars as pl
 from trainer.data.query_features import QUERY_FEATURES
 
 TEXT: Final = pl.String()
-TEXTS: Final = pl.List(pl.String)
+TEXTS: Final = pl.List(pl.String())
 EMBEDDING: Final = pl.List(pl.Float32)
 
 REQUIRED: Final[Mapping[str, Mapping[str, pl.DataType]]] = {

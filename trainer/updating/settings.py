@@ -17,9 +17,9 @@ class GateConfig(Settings):
     least: int = Field(100, ge=1, description="With fewer positives to compare on there is no update.")
     metric: Literal["ndcg@10", "recall@10"] = Field("ndcg@10", description="Metric that decides, a mean over people.")
     margin: Fraction = Field(
-        0.01,
-        description="Share of the champion's value that may be lost: the mean of the paired differences is above that, "
-        "and not below 0 for sure.",
+        0.05,
+        description="Largest share of the champion's value that may be lost; the challenger must not be worse for sure "
+        "either (the interval of the paired differences below 0).",
     )
     slice_margin: Fraction = Field(
         0.1,

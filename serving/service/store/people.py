@@ -52,6 +52,11 @@ def tombstones(user_id: str, sessions: Collection[str]) -> list[str]:
     return [*(_session_tombstone(each) for each in sorted(sessions)[: marks.ROWS - 1]), user_digest(user_id)]
 
 
+def digest_of(tombstone: str) -> str:
+    """SHA-256 of the user id under which training and moved events have who is erased: of a session, its own."""
+    return tombstone.removeprefix(_SESSION)
+
+
 def is_user() -> sa.ColumnElement[bool]:
     """Rows of `deleted_users` that are of users."""
     return ~_deleted.digest.startswith(_SESSION)

@@ -51,6 +51,8 @@ def using_files() -> Iterator[None]:
 
 def table_of(rows: Sequence[Sequence[Any]]) -> pa.Table:
     """Rows of `COLUMNS` and the context as JSON, in which mixed types of a column become texts."""
+    if not rows:
+        return COLUMNS.empty_table()
     *columns, contexts = zip(*rows, strict=True)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, COLUMNS, strict=True)]
     decoded: list[dict[str, Any]] = msgspec.json.decode("[" + ",".join(text or "{}" for text in contexts) + "]")

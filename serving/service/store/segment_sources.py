@@ -50,7 +50,13 @@ def _user(user_id: sa.Column[str], anonymous: "sa.ColumnElement[str]") -> "sa.Co
     return sa.case((user_id != "", user_id), else_=sa.func.coalesce(_sessions.user_id, anonymous))
 
 
-def _events_of(day: int, with_item: bool) -> sa.Select[Any]:
+def select_events(condition: sa.ColumnElement[bool], *, with_item: bool) -> sa.Select[Any]:
+    """Events as rows of `segment_files.COLUMNS`, between their number and the context as JSON, in order of time.
+
+    Args:
+        condition: Which.
+        with_item: True: interactions in the dataset format (docs/data.md). False: the other events.
+    """
     columns: dict[str, Any] = {
         "user_id": _user(_events.user_id, sa.literal(limits.ANONYMOUS) + _events.session_id),
         "position": _events.position + 1,
@@ -64,7 +70,7 @@ def _events_of(day: int, with_item: bool) -> sa.Select[Any]:
     return (
         sa.select(_events.number, *(columns[name] for name in segment_files.COLUMNS.names), _events.context)
         .join_from(schema.events, schema.sessions, _sessions.session_id == _events.session_id, isouter=True)
-        .where(_day(_events.timestamp, day), known if with_item else ~known)
+        .where(condition, known if with_item else ~known)
         .order_by(_events.timestamp, _events.number)
     )
 
@@ -128,7 +134,10 @@ def _numbers() -> "array[int]":
 
 
 def _source_of_events(folder: str, with_item: bool) -> Source:
-    return Source(folder, _events.number, _numbers, lambda day: _events_of(day, with_item), lambda row: [row])
+    def query(day: int) -> sa.Select[Any]:
+        return select_events(_day(_events.timestamp, day), with_item=with_item)
+
+    return Source(folder, _events.number, _numbers, query, lambda row: [row])
 
 
 def _source_of_answers(folder: str, with_items: bool) -> Source:

@@ -13,13 +13,14 @@ from serving.service.store.items import Items
 from serving.service.store.popularity import Popularity
 from serving.service.store.recommendations import Recommendations
 from serving.service.store.segments import Segments
+from serving.service.store.snapshots import Snapshots
 from serving.service.store.types import CheckReport, StoreSettings
 from serving.service.store.upgrade import prepare
 from serving.service.store.users import Users
 from serving.service.store.vectors import Vectors
 
 
-class Store(Events, Items, Vectors, Users, Recommendations, Popularity, Administration, Segments, Finding):
+class Store(Events, Items, Vectors, Users, Recommendations, Popularity, Administration, Segments, Snapshots, Finding):
     """What the service keeps, in one database; made by `open_store`, and safe to use from several threads.
 
     All methods raise `StoreError`; a call that raises has changed nothing.

@@ -133,6 +133,26 @@ class SegmentReport(Generic[Segmented]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopiedEvents:
+    """What `Snapshots.copy_events` found.
+
+    Attributes:
+        mark: Up to which events have been read: for the next call.
+        events: Rows of the file.
+        others: Events that are no interactions of the dataset format: without an item, or of other kinds.
+        links: Session -> the user who has logged in since; the session's earlier anonymous events are theirs.
+        erased: SHA-256 (hexadecimal) of the ids of erased people, and of the ids ``session:...`` of their anonymous
+            sessions: rows that were copied before must go.
+    """
+
+    mark: str
+    events: int
+    others: int
+    links: dict[str, str] = field(default_factory=dict)
+    erased: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
     """The state of a store.
 
