@@ -230,7 +230,7 @@ class _Evaluate:
         "--target", type=Path, metavar="YAML", help="config whose data section names another dataset"
     )
     overrides: list[str] = _overrides(
-        help="override a setting of --target, or an evaluation setting of the run, for example "
+        help="override a setting of --target, or one of the run's sections `evaluation` and `update`, for example "
         "evaluation.prequential.windows=5; may be repeated"
     )
 
@@ -244,8 +244,10 @@ def _evaluate(options: _Evaluate) -> None:
     target = None if options.target is None else load_config(options.target, options.overrides)
     own = options.overrides if target is None else []
     for override in own:
-        if not override.startswith("evaluation."):
-            raise BabelrecError(f"--set {override!r}: without --target only `evaluation` settings can be changed.")
+        if not override.startswith(("evaluation.", "update.")):
+            raise BabelrecError(
+                f"--set {override!r}: without --target only `evaluation` and `update` settings can be changed."
+            )
     run = Run.open(options.run_dir, own)
     protocol = PROTOCOLS[options.protocol]
     report = protocol.evaluate(run, target)

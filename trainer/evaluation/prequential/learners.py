@@ -75,7 +75,7 @@ class Learners:
         state = self._state(window)
         given = {"from": str(champion.path), "data": str(state.path), "since": str(window.previous)}
         digests = {"champion": champion.weights_digest(), "fingerprint": state.fingerprint}
-        job = {**given, **digests, "update": self._config.update.model_dump(mode="json")}
+        job = {**given, **digests, "update": self._config.update.model_dump(mode="json", exclude={"gate"})}
         arguments = [part for name, value in given.items() for part in (f"--{name}", value)]
         return self._learn(window, "updated", job, self._config, ["trainer.update_once", *arguments])
 

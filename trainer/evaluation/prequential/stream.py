@@ -139,11 +139,14 @@ class Stream:
             found.append(ranker.restricted(there).rank(requests[begin:end], k))
         return np.concatenate(found)
 
-    def rank_popular(self, questions: Questions, window: Window, k: int) -> Rankings:
-        """As `rank`, by the number of positives in the window before; ties by item id."""
+    def popularity(self, window: Window) -> npt.NDArray[np.float64]:
+        """Float64 [N], positives of each item in the window before."""
         recent = self.positives.filter(pl.col("timestamp").is_between(window.previous, window.begin, closed="left"))
         rows = self.catalogue.rows(recent["item_id"])
-        counts = np.bincount(rows, minlength=len(self.catalogue)).astype(np.float64)
+        return np.bincount(rows, minlength=len(self.catalogue)).astype(np.float64)
+
+    def rank_popular(self, questions: Questions, counts: npt.NDArray[np.float64], k: int) -> Rankings:
+        """As `rank`, by the `popularity` of the items; ties by item id."""
 
         def score(part: slice) -> npt.NDArray[np.floating]:
             there = self.arrivals <= questions.moments[part, np.newaxis]

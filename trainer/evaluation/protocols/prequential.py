@@ -2,7 +2,7 @@
 
 import gc
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -50,14 +50,14 @@ def evaluate_prequential(run: Run) -> EvaluationReport:
         return _Evaluation(run, Learners(run.config, run.dataset(), folder)).report()
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Measured:
-    """What has been measured so far."""
+    """A window, the worth of the answers, and the processor seconds of each model's training before it."""
 
-    windows: list[Window] = field(default_factory=list)
-    answers: list[Answered] = field(default_factory=list)
-    sizes: list[SliceSize] = field(default_factory=list)
-    seconds: dict[str, list[float]] = field(default_factory=dict)
+    window: Window
+    answered: Answered
+    size: SliceSize
+    seconds: dict[str, float]
 
 
 class _Evaluation:
@@ -75,9 +75,9 @@ class _Evaluation:
         """Trains and asks all models."""
         windows = cut(self._dataset, self._settings)
         config = self._run.config
-        # Before hours of training.
+        # All of them first: a window without positives is no use, and the models take hours.
         questions = [self._stream.questions(each, self._settings.positives, config.seed) for each in windows]
-        found = _Measured()
+        found: list[_Measured] = []
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self._console, disable=not self._console.is_terminal) as progress:
             task = progress.add_task("", total=2 * len(windows) - 1)
@@ -97,15 +97,16 @@ class _Evaluation:
                     updated = self._learners.updated(window, updated.run)
                     progress.advance(task)
                 models |= {UPDATED: updated, FROZEN: frozen}
-                self._measure(found, window, asked, models)
+                found.append(self._measure(window, asked, models))
         return self._summary(found)
 
-    def _measure(self, found: _Measured, window: Window, questions: Questions, models: dict[str, Learned]) -> None:
+    def _measure(self, window: Window, questions: Questions, models: dict[str, Learned]) -> _Measured:
         """Asks the models about a window."""
         rankings: dict[Learned, Rankings] = {each: self._rank(each.run, questions) for each in set(models.values())}
         started = time.process_time()
-        popular = self._stream.rank_popular(questions, window, max(self._ks))
-        counted = time.process_time() - started
+        counts = self._stream.popularity(window)
+        counting = time.process_time() - started
+        popular = self._stream.rank_popular(questions, counts, max(self._ks))
         lists = {UPDATED: rankings[models[UPDATED]], RETRAINED: rankings[models[RETRAINED]]}
         lists |= {FROZEN: rankings[models[FROZEN]], POPULARITY: popular}
         size = len(questions)
@@ -115,19 +116,19 @@ class _Evaluation:
         values = {
             name: ranking_metrics(each, wanted, ks=self._ks, metrics=_METRICS).values for name, each in lists.items()
         }
-        found.windows.append(window)
-        found.answers.append(Answered(questions.users, values))
         known = int((self._stream.arrivals < window.end).sum())
-        found.sizes.append(SliceSize(len(np.unique(questions.users)), known, size))
-        first = len(found.windows) == 1
-        seconds = {name: learned.seconds for name, learned in models.items()} | {POPULARITY: counted}
-        if not first:
+        seconds = {name: learned.seconds for name, learned in models.items()} | {POPULARITY: counting}
+        if window.number > 1:
             seconds[FROZEN] = 0.0
-        for name in lists:
-            found.seconds.setdefault(name, []).append(round(seconds[name], 2))
         shown = next(iter(values[UPDATED]))
         figures = ", ".join(f"{name} {float(each[shown].mean()):.4f}" for name, each in values.items())
         self._console.print(f"Window {window.name}: {shown}: {figures}", highlight=False, markup=False, soft_wrap=True)
+        return _Measured(
+            window,
+            Answered(questions.users, values),
+            SliceSize(len(np.unique(questions.users)), known, size),
+            {name: round(seconds[name], 2) for name in lists},
+        )
 
     def _rank(self, run: Run, questions: Questions) -> Rankings:
         """A model's answers as served: whole requests, and new items by their content."""
@@ -147,23 +148,24 @@ class _Evaluation:
         gc.collect()
         return rankings
 
-    def _summary(self, found: _Measured) -> EvaluationReport:
-        config = self._run.config
+    def _summary(self, found: list[_Measured]) -> EvaluationReport:
+        evaluation = self._run.config.evaluation
         figures = Figures(
-            found.answers,
+            [each.answered for each in found],
             len(self._stream.user_ids),
-            resamples=config.evaluation.bootstrap_samples,
-            seed=config.seed,
+            resamples=evaluation.bootstrap_samples,
+            seed=self._run.config.seed,
         )
         others = (RETRAINED, FROZEN, POPULARITY)
         slices = {
-            model: {WINDOW: {each.name: figures.of_window(place, model) for place, each in enumerate(found.windows)}}
+            model: {WINDOW: {each.window.name: figures.of_window(place, model) for place, each in enumerate(found)}}
             for model in figures.models
         }
+        seconds = {model: [each.seconds[model] for each in found] for model in figures.models}
         ratios = {other: figures.ratio(UPDATED, other) for other in others}
-        updating, retraining = (sum(found.seconds[model][1:]) for model in (UPDATED, RETRAINED))
-        ratios[RETRAINED]["processor_seconds"] = Metric(updating / retraining)
-        before = self._stream.positives.filter(pl.col("timestamp") < found.windows[0].begin)
+        # The first window's model is common to both.
+        ratios[RETRAINED]["processor_seconds"] = Metric(sum(seconds[UPDATED][1:]) / sum(seconds[RETRAINED][1:]))
+        before = self._stream.positives.filter(pl.col("timestamp") < found[0].window.begin)
         return EvaluationReport(
             dataset=self._dataset.name,
             protocol="P5",
@@ -173,17 +175,17 @@ class _Evaluation:
             slices=slices[UPDATED],
             seconds=time.monotonic() - self._began,
             sizes=Sizes(
-                users=len(np.unique(np.concatenate([each.users for each in found.answers]))),
-                items=found.sizes[-1].items,
+                users=len(np.unique(np.concatenate([each.answered.users for each in found]))),
+                items=found[-1].size.items,
                 training=before.height,
-                test=sum(each.positives for each in found.sizes),
+                test=sum(each.size.positives for each in found),
             ),
-            slice_sizes={WINDOW: {each.name: size for each, size in zip(found.windows, found.sizes, strict=True)}},
+            slice_sizes={WINDOW: {each.window.name: each.size for each in found}},
             baselines=tuple(
                 BaselineResult(
                     other, figures.overall(other), slices[other], advantage=figures.difference(UPDATED, other)
                 )
                 for other in others
             ),
-            prequential=PrequentialResult(found.seconds, ratios),
+            prequential=PrequentialResult(seconds, ratios),
         )

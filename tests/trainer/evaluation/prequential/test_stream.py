@@ -114,7 +114,10 @@ def test_no_later_event_is_seen(events: list[Event], stream: Stream, tmp_path: P
     assert ours.events.drop("user").equals(theirs.events.drop("user"))
     assert ours.histories.items.tolist() == theirs.histories.items.tolist()
     assert _answers(stream, ours).tolist() == _answers(other, theirs).tolist()
-    popular = [each.rank_popular(asked, window, _K).tolist() for each, asked in ((stream, ours), (other, theirs))]
+    popular = [
+        each.rank_popular(asked, each.popularity(window), _K).tolist()
+        for each, asked in ((stream, ours), (other, theirs))
+    ]
     assert popular[0] == popular[1]
 
 
@@ -139,7 +142,7 @@ def test_popularity_is_that_of_the_window_before(events: list[Event], stream: St
         counts = dict.fromkeys(items, 0)
         for each in streams.positives_in_order(events):
             counts[each.item] += window.previous <= each.moment < window.begin
-        answers = stream.rank_popular(questions, window, _K)
+        answers = stream.rank_popular(questions, stream.popularity(window), _K)
         for place, (user, moment) in enumerate(zip(questions.events["user_id"], questions.moments, strict=True)):
             left = streams.known(events, moment) - streams.history(events, user, moment)
             expected = sorted(left, key=lambda item: (-counts[item], item))[:_K]

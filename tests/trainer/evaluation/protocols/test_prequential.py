@@ -193,6 +193,6 @@ def test_two_evaluations_do_not_meet(run: Run) -> None:
 def test_settings_of_a_run_that_can_not_be_changed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["evaluate", "--run-dir", str(run.path), "--set"]
     assert main([*arguments, "training.epochs=2"]) == 1
-    assert "only `evaluation` settings can be changed" in capsys.readouterr().err
+    assert "only `evaluation` and `update` settings can be changed" in capsys.readouterr().err
     assert main([*arguments, "evaluation.prequential.windows=1"]) == 1
     assert "evaluation.prequential.windows" in capsys.readouterr().err
