@@ -37,14 +37,36 @@ def write_log(world: World, path: Path, policy: Policy, days: Iterable[int], *, 
 
     days = list(days)
     run(world, policy, days, part=part, listeners=[hear], exact=False)
-    known = [item for item in range(len(world.items)) if world.items.arrives[item] <= days[-1]]
+    return write_tables(
+        world,
+        path,
+        pl.concat(tables),
+        day=days[-1],
+        description=f"Simulated visits on days {days[0]} to {days[-1]}, shown lists of the policy {policy.name}.",
+    )
+
+
+def write_tables(world: World, path: Path, log: pl.DataFrame, *, day: int, description: str) -> Dataset:
+    """Writes interactions with the items, people and titles that a world has up to a day.
+
+    Args:
+        world: The world.
+        path: The directory to create.
+        log: From `benchmarks.simulation.events.interactions`.
+        day: Items that arrive later are left out.
+        description: Of the log.
+
+    Raises:
+        DatasetError: The path exists.
+    """
+    known = [item for item in range(len(world.items)) if world.items.arrives[item] <= day]
     return write_dataset(
         path,
         name=f"simulation-{world.seed}",
-        description=f"Simulated visits on days {days[0]} to {days[-1]}, shown lists of the policy {policy.name}.",
+        description=description,
         licence="Apache-2.0" if world.settings.items.source == "shop" else "Titles as of their source",
         homepage="",
-        interactions=pl.concat(tables).sort("timestamp", maintain_order=True),
+        interactions=log.sort("timestamp", maintain_order=True),
         items=_items(world, known),
         users=pl.DataFrame(
             {

@@ -1,5 +1,7 @@
 """What people have seen lately, which makes it less attractive."""
 
+import copy
+
 import numpy as np
 
 from benchmarks.simulation.draws import Booleans, Floats, Integers
@@ -23,6 +25,12 @@ class Memory:
     def __init__(self, people: int, items: int, settings: Fatigue) -> None:
         self._settings = settings
         self._kept = np.zeros((people, items))
+
+    def copy(self) -> "Memory":
+        """The same loads, which change separately from now on."""
+        other = copy.copy(self)
+        other._kept = self._kept.copy()
+        return other
 
     def factors(self, people: Integers, times: Floats, items: Integers) -> Floats:
         """exp(-load): what is left of the attraction.

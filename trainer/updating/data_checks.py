@@ -6,81 +6,89 @@ from typing import Final
 import polars as pl
 
 from trainer.data.dataset import Dataset
+from trainer.data.query_features import user_profiles
 from trainer.evaluation.metrics.slices import UNDETERMINED
 from trainer.updating.settings import GateConfig
 from trainer.updating.verdict import Check
 
 _TEXT: Final = ("title", "description", "language")
-# Events of a language that would be expected in the new data; with fewer a missing one may be chance.
+# What would be expected of a language; below, that it is missing may be chance.
 _EXPECTED: Final = 30.0
 
 
-def data_checks(dataset: Dataset, since: int | None, settings: GateConfig) -> Iterator[Check]:
-    """The conditions on the data.
+def data_checks(before: Dataset, dataset: Dataset, since: int | None, settings: GateConfig) -> Iterator[Check]:
+    """The conditions on the data: no language is lost, of items or of people, and no items are doubled.
 
     Args:
-        dataset: The newest data.
-        since: Unix seconds from which on it is new; None: all of it was there before, and nothing is compared.
+        before: The champion's data.
+        dataset: The challenger's.
+        since: Unix seconds from which on its events are new; None: events are not compared.
         settings: The limits.
     """
-    if since is None:
+    yield from _item_languages(before, dataset, settings.lost)
+    if since is not None:
+        yield from _people_languages(dataset, since, settings.lost)
+    yield _copies(before, dataset, settings.copies)
+
+
+def _item_languages(before: Dataset, dataset: Dataset, lost: float) -> Iterator[Check]:
+    """Items by language. A model that shows none of a language is no reason: only the catalogue counts."""
+    counts = [_by_language(each.items().select("language")) for each in (before, dataset)]
+    for tag in sorted(counts[0]):
+        had, has = counts[0][tag], counts[1].get(tag, 0)
+        if had >= _EXPECTED:
+            limit = (1.0 - lost) * had
+            yield _check(f"items in {tag}", "number", had, has, limit, holds=has >= limit)
+
+
+def _people_languages(dataset: Dataset, since: int, lost: float) -> Iterator[Check]:
+    """Each language's share of people's events, before and since."""
+    events = dataset.interactions().select(
+        "user_id", *(["language"] if "language" in dataset.interactions().collect_schema() else []), "timestamp"
+    )
+    profiles = user_profiles(dataset).lazy()
+    if "profile_language" in profiles.collect_schema():
+        events = events.join(profiles.select("user_id", "profile_language"), on="user_id", how="left")
+    columns = [name for name in ("language", "profile_language") if name in events.collect_schema()]
+    if not columns:
         return
-    yield from _languages(dataset, since, settings.lost)
-    yield _copies(dataset, since, settings.copies)
-
-
-def _languages(dataset: Dataset, since: int, lost: float) -> Iterator[Check]:
-    """Each language's share of the events, before and since."""
-    language = pl.col("language").fill_null("").replace({"": UNDETERMINED})
-    items = dataset.items().select("item_id", language.alias("of_item"))
-    counts = (
-        dataset.interactions()
-        .select("item_id", is_new=pl.col("timestamp") >= since)
-        .join(items, on="item_id", how="inner")
-        .group_by("of_item", "is_new")
-        .len()
-        .collect(engine="streaming")
-    )
-    totals = {is_new: int(counts.filter(pl.col("is_new") == is_new)["len"].sum()) for is_new in (False, True)}
-    if not all(totals.values()):
+    tagged = events.select(language=pl.coalesce(columns), is_new=pl.col("timestamp") >= since).drop_nulls("language")
+    counts = [_by_language(tagged.filter(pl.col("is_new") == is_new)) for is_new in (False, True)]
+    totals = [sum(each.values()) for each in counts]
+    if not all(totals):
         return
-    found = {(row["of_item"], row["is_new"]): row["len"] for row in counts.iter_rows(named=True)}
-    for tag in sorted({tag for tag, is_new in found if not is_new}):
-        before, after = (found.get((tag, is_new), 0) / totals[is_new] for is_new in (False, True))
-        if before * totals[True] < _EXPECTED:
-            continue
-        limit = (1.0 - lost) * before
-        yield Check(
-            kind="data",
-            name=f"events with items in {tag}",
-            measure="share",
-            champion=before,
-            challenger=after,
-            limit=limit,
-            holds=after >= limit,
-        )
+    for tag in sorted(counts[0]):
+        had, has = counts[0][tag] / totals[0], counts[1].get(tag, 0) / totals[1]
+        if had * totals[1] >= _EXPECTED:
+            limit = (1.0 - lost) * had
+            yield _check(f"events of people who read {tag}", "share", had, has, limit, holds=has >= limit)
 
 
-def _copies(dataset: Dataset, since: int, most: float) -> Check:
-    """Items that have the text and language of another, among those that were known before and among all."""
-    known = dataset.interactions().filter(pl.col("timestamp") < since).select("item_id").unique()
-    texts = dataset.items().select("item_id", *_TEXT)
-    before, after = (
-        _share_of_copies(frame.collect(engine="streaming"))
-        for frame in (texts.join(known, on="item_id", how="semi"), texts)
-    )
-    return Check(
-        kind="data",
-        name="items with the text of another",
-        measure="share",
-        champion=before,
-        challenger=after,
-        limit=before + most,
-        holds=after <= before + most,
-    )
+def _copies(before: Dataset, dataset: Dataset, most: float) -> Check:
+    """The share of items that have the text and language of another."""
+    had, has = (_share_of_copies(each.items().select(_TEXT).collect(engine="streaming")) for each in (before, dataset))
+    return _check("items with the text of another", "share", had, has, had + most, holds=has <= had + most)
 
 
 def _share_of_copies(items: pl.DataFrame) -> float:
     # An item without a text is no copy of the others without one.
     written = items.filter(pl.any_horizontal(pl.col("title", "description").fill_null("").str.strip_chars() != ""))
-    return float(written.select(_TEXT).is_duplicated().sum() / max(items.height, 1))
+    return float(written.is_duplicated().sum() / max(items.height, 1))
+
+
+def _by_language(table: pl.LazyFrame) -> dict[str, int]:
+    tags = table.select(pl.col("language").fill_null("").replace({"": UNDETERMINED}))
+    counts = tags.group_by("language").len().collect(engine="streaming")
+    return dict(zip(counts["language"], counts["len"], strict=True))
+
+
+def _check(name: str, measure: str, had: float, has: float, limit: float, *, holds: bool) -> Check:
+    return Check(
+        kind="data",
+        name=name,
+        measure=measure,
+        champion=float(had),
+        challenger=float(has),
+        limit=float(limit),
+        holds=bool(holds),
+    )

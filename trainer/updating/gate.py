@@ -54,7 +54,7 @@ def compare(champion: Run, challenger: Run, dataset: Dataset, settings: GateConf
             holds=after.coverage >= settings.coverage * before.coverage,
         ),
         *_calibration(before, after, settings),
-        *data_checks(dataset, challenger.config.training.transfer.since, settings),
+        *data_checks(champion.dataset(), dataset, challenger.config.training.transfer.since, settings),
     ]
     found = [check for check in checks if check is not None]
     return Verdict(

@@ -60,8 +60,8 @@ def _row(check: Check) -> str:
 
 
 def _figure(verdict: Verdict) -> Figure | None:
-    """Relative differences of all checks; those with an interval have its line."""
-    shown = [check for check in verdict.checks if check.champion > 0.0][::-1]
+    """Relative differences of the models; those with an interval have its line. The data's are in the table."""
+    shown = [check for check in verdict.checks if check.kind != "data" and check.champion > 0.0][::-1]
     if not shown:
         return None
     figure, (axes,) = new_figure(8.4, 0.32 * len(shown) + 1.9)

@@ -35,8 +35,8 @@ class GateConfig(Settings):
     )
     lost: Fraction = Field(
         0.5,
-        description="Largest share of a language's events a day that may be missing from the new data, compared with "
-        "the data before.",
+        description="Largest share of a language that may be missing from the new data, compared with the data before: "
+        "of its items, and of the events of people who read it.",
     )
     copies: Fraction = Field(
         0.05, description="Largest growth of the share of items that have the text and language of another item."

@@ -1,0 +1,199 @@
+"""A simulated fortnight: a living system, which hears and learns, against one that is frozen, and one retrained."""
+
+import gc
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+import tensorflow as tf
+
+from benchmarks.loop.served import ModelPolicy
+from benchmarks.simulation.behaviour import Outcome
+from benchmarks.simulation.dataset import write_tables
+from benchmarks.simulation.driver import Run as Visits
+from benchmarks.simulation.driver import figures
+from benchmarks.simulation.driver import run as run_policy
+from benchmarks.simulation.events import interactions
+from benchmarks.simulation.lists import Shown
+from benchmarks.simulation.memory import Memory
+from benchmarks.simulation.policies import EpsilonGreedy, Popularity
+from benchmarks.simulation.settings import WorldSettings, read_settings
+from benchmarks.simulation.world import Requests, World
+from trainer.config.loading import parse_config
+from trainer.config.settings import Config
+from trainer.data.dataset import Dataset
+from trainer.runs import Run
+from trainer.training.fit import fit
+from trainer.updating.gate import compare
+from trainer.updating.learning import learn_on
+from trainer.updating.settings import UpdateConfig
+
+FROZEN, SERVICE, LIVING, RETRAINED = "frozen export", "frozen model in the service", "living", "retrained every night"
+SMALL: Final = "ko"
+_PART: Final = 1
+_EPSILON: Final = 0.3
+
+
+def world_settings(people: int, visits_a_day: float, days: int) -> WorldSettings:
+    """Four languages, one of them with 2 % of the visits; 30 % of the items younger than a fortnight; tastes drift."""
+    languages = "{en: {share: 0.5, countries: {US: 1.0}}, zh: {share: 0.3, countries: {CN: 1.0}}, "
+    languages += "ar: {share: 0.18, countries: {EG: 1.0}}, ko: {share: 0.02, countries: {KR: 1.0}}}"
+    changes = [f"people.count={people}", f"people.visits_a_day={visits_a_day}", f"days={days}"]
+    return read_settings(None, [*changes, f"languages={languages}"])
+
+
+def model_config(dataset: Path, seed: int) -> Config:
+    """Of the first model, and of those that are retrained."""
+    return parse_config(
+        {
+            "name": "simulation",
+            "seed": seed,
+            "data": {
+                "source": {"name": "dataset", "path": str(dataset)},
+                "positives": {"click": None},
+                "split": {"kind": "global", "test_fraction": 0.0, "validation_fraction": 0.1, "min_positives": 1},
+            },
+            "model": {"query": {"history_length": 30}, "candidate": {"text_noise": 0.5, "feature_dropout": 0.1}},
+            "training": {"epochs": 12, "patience": 4, "learning_rate": 4e-3, "warmup_steps": 50, "histograms": False},
+        },
+        "the simulation's model",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """What one system did in the fortnight.
+
+    Attributes:
+        visits: All of them.
+        seconds: Processor seconds of its trainings.
+        trainings: Their number.
+        refused: Updates that the gate refused.
+    """
+
+    visits: Visits
+    seconds: float
+    trainings: int
+    refused: int
+
+    def ctr(self, language: int | None = None) -> float:
+        """Exact expectation of the clicks over items shown."""
+        return figures(self.visits, self.visits.expected, language).ctr
+
+
+Night = Callable[[Run, Dataset, int, Path], tuple[Run, bool]]
+"""Champion, data, the night's number and a folder -> the next champion, and whether an update was refused."""
+
+
+def fortnight(
+    world: World, folder: Path, *, warm_up: int, days: int, settings: UpdateConfig, advance: Callable[[str], None]
+) -> dict[str, System]:
+    """Runs all four systems in one world.
+
+    All of them begin with the same model, which has learned from `warm_up` days of lists by popularity, a share of them
+    at random. *frozen export* answers with it, its catalogue and its histories; the others hear every click at once and
+    know new items by their texts. *living* learns on every night behind its gate, *retrained* from scratch.
+
+    Args:
+        world: The world.
+        folder: For data and runs, which are deleted when they are no longer needed.
+        warm_up: Days before.
+        days: Days of the fortnight.
+        settings: Of updates.
+        advance: Called with what has been done.
+    """
+    memory = world.memory()
+    before: list[pl.DataFrame] = []
+    policies = {name: ModelPolicy(name, world, live=name != FROZEN) for name in (FROZEN, SERVICE, LIVING, RETRAINED)}
+
+    def hear(requests: Requests, shown: Shown, outcome: Outcome) -> None:
+        before.append(interactions(world, requests, shown, outcome))
+        for policy in policies.values():
+            policy.heard(requests, shown, outcome)
+
+    warm = EpsilonGreedy(world, Popularity(world), _EPSILON)
+    run_policy(world, warm, range(warm_up), part=_PART, memory=memory, listeners=[hear], exact=False)
+    first = _write(world, folder / "first", before, warm_up - 1)
+    started = time.process_time()
+    champion = fit(model_config(first.path, world.seed), folder / "run")
+    base_seconds = time.process_time() - started
+    advance(f"first model ({base_seconds:.0f} processor seconds)")
+
+    def update(run: Run, data: Dataset, number: int, place: Path) -> tuple[Run, bool]:
+        since = int(run.dataset().interactions().select(pl.col("timestamp").max()).collect().item()) + 1
+        new = data.interactions().filter((pl.col("timestamp") >= since) & (pl.col("event") == "click"))
+        count = int(new.select(pl.len()).collect().item())
+        kept = min(settings.gate.positives, int(settings.gate.share * count))
+        challenger = learn_on(run, data, place / "run", settings, kept=kept, since=since)
+        verdict = compare(run, challenger, data, settings.gate)
+        advance(f"night {number}: {verdict.sentence}")
+        return (challenger, False) if verdict.promoted else (run, True)
+
+    def retrain(run: Run, data: Dataset, number: int, place: Path) -> tuple[Run, bool]:
+        found = fit(model_config(data.path, world.seed), place / "run")
+        advance(f"night {number}: retrained")
+        return found, False
+
+    nights: dict[str, Night] = {LIVING: update, RETRAINED: retrain}
+    span = range(warm_up, warm_up + days)
+    found = {}
+    for name, policy in policies.items():
+        place, night = folder / f"of {name}", nights.get(name)
+        found[name] = _live(world, policy, champion, first, before, memory.copy(), span, place, night)
+        advance(f"{name}: CTR {found[name].ctr():.4f}")
+    return found
+
+
+def _live(
+    world: World,
+    policy: ModelPolicy,
+    run: Run,
+    first: Dataset,
+    before: Sequence[pl.DataFrame],
+    memory: Memory,
+    span: range,
+    folder: Path,
+    night: Night | None,
+) -> System:
+    log = list(before)
+    seconds, trainings, refused = 0.0, 0, 0
+    parts: list[Visits] = []
+    policy.serve(run, first)
+    for day in span:
+        if policy.name != FROZEN:
+            place = folder / f"{day}"
+            data = _write(world, place / "data", log, day)
+            if night is not None and day > span.start:
+                started = time.process_time()
+                run, was_refused = night(run, data, day - span.start, place)
+                seconds += time.process_time() - started
+                trainings, refused = trainings + 1, refused + was_refused
+            policy.serve(run, data)
+            # Neither Keras nor TensorFlow lets go of graphs of models by itself.
+            tf.keras.backend.clear_session()
+            gc.collect()
+
+        def hear(requests: Requests, shown: Shown, outcome: Outcome) -> None:
+            log.append(interactions(world, requests, shown, outcome))
+
+        parts.append(run_policy(world, policy, [day], memory=memory, listeners=[hear]))
+    return System(_joined(parts), seconds, trainings, refused)
+
+
+def _write(world: World, path: Path, log: Sequence[pl.DataFrame], day: int) -> Dataset:
+    shutil.rmtree(path, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_tables(world, path, pl.concat(log), day=day, description="A simulated shop.")
+
+
+def _joined(parts: Sequence[Visits]) -> Visits:
+    columns = {
+        name: np.concatenate([getattr(each, name) for each in parts])
+        for name in ("day", "language", "shown", "observed", "expected", "best")
+    }
+    return Visits(**columns, targets={})
