@@ -7,12 +7,12 @@ from trainer.evaluation.prequential.result import PrequentialResult
 from trainer.evaluation.report.head_tables import Row
 
 PREQUENTIAL_HEADER: Final = (
-    *("model", "first model", "later models"),
-    *("updated / it: Recall@10", "NDCG@10", "processor seconds"),
+    *("model", "first model, s", "later models, s"),
+    *("Recall@10 ratio", "NDCG@10 ratio", "seconds ratio"),
 )
 PREQUENTIAL_NOTE: Final = (
-    "Processor seconds (user and system) of training, and the updated model's figures divided by each model's. The "
-    "first model is common to all but popularity, and counts in no ratio of processor seconds."
+    "Processor seconds (user and system) of training, and ratios: the updated model's figures divided by each model's. "
+    "The first model is common to all but popularity, and is left out of the ratio of seconds."
 )
 _RATIOS: Final = ("recall@10", "ndcg@10", "processor_seconds")
 
