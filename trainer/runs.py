@@ -40,7 +40,7 @@ class Run:
         file = path / "config.yaml"
         if file.exists():
             before = load_config(file)
-            changed = _differences(_learned_by(before), _learned_by(config))
+            changed = _differences(learned_by(before), learned_by(config))
             if changed:
                 raise BabelrecError(
                     f"{path} contains a run with other settings ({', '.join(changed)}). "
@@ -153,7 +153,7 @@ def _pairs_fingerprint(config: Config) -> str | None:
     return None if source is None or not config.learns_from_pairs else prepare(source).fingerprint
 
 
-def _learned_by(config: Config) -> dict[str, Any]:
+def learned_by(config: Config) -> dict[str, Any]:
     """The settings that affect training; evaluation, export and update can change later."""
     left_out: dict[str, Any] = {
         "name": True,

@@ -236,7 +236,10 @@ class _Evaluate:
     target: Path | None = argument(
         "--target", type=Path, metavar="YAML", help="config whose data section names another dataset"
     )
-    overrides: list[str] = _overrides(help="override a setting of --target; may be repeated")
+    overrides: list[str] = _overrides(
+        help="override a setting of --target, or one of the run's sections `evaluation` and `update`, for example "
+        "evaluation.prequential.windows=5; may be repeated"
+    )
 
 
 def _evaluate(options: _Evaluate) -> None:
@@ -245,10 +248,14 @@ def _evaluate(options: _Evaluate) -> None:
     from trainer.runs import Run
     from trainer.training.loggers import log_files
 
-    run = Run.open(options.run_dir)
     target = None if options.target is None else load_config(options.target, options.overrides)
-    if target is None and options.overrides:
-        raise BabelrecError("--set overrides a setting of --target, which is not given.")
+    own = options.overrides if target is None else []
+    for override in own:
+        if not override.startswith(("evaluation.", "update.")):
+            raise BabelrecError(
+                f"--set {override!r}: without --target only `evaluation` and `update` settings can be changed."
+            )
+    run = Run.open(options.run_dir, own)
     protocol = PROTOCOLS[options.protocol]
     report = protocol.evaluate(run, target)
     stem = protocol.stem(report, target)

@@ -7,6 +7,16 @@ from pydantic import Field
 from trainer.config.base import Settings
 
 
+class PrequentialConfig(Settings):
+    """Settings of the evaluation window by window (`--protocol p5`; docs/evaluation.md)."""
+
+    windows: int = Field(10, ge=2, description="Number of windows with equally many events.")
+    first_share: float = Field(0.3, gt=0.0, lt=1.0, description="Share of the events before the first window.")
+    positives: int | None = Field(
+        None, ge=1, description="Maximum number of positives to evaluate in each window, drawn at random; null: all."
+    )
+
+
 class EvaluationConfig(Settings):
     """Settings of `evaluate`."""
 
@@ -15,3 +25,4 @@ class EvaluationConfig(Settings):
         [], description="Import paths (`package.module:NAME`) of your own ranking metrics (docs/extending.md)."
     )
     bootstrap_samples: int = Field(1000, ge=10, description="Resamples of the users for 95 % intervals.")
+    prequential: PrequentialConfig = PrequentialConfig()

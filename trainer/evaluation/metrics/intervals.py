@@ -26,17 +26,34 @@ def bootstrap_means(values: NDArray[np.float64], *, resamples: int = RESAMPLES, 
     """
     if values.ndim != 2:
         raise ValueError(f"expected values of [users, metrics], received shape {values.shape}")
+    known = ~np.isnan(values)
+    return bootstrap_ratios(np.where(known, values, 0.0), known.astype(np.float64), resamples=resamples, seed=seed)
+
+
+def bootstrap_ratios(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], *, resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
+    """Ratios of two totals over users drawn with replacement, such as means over the drawn users' events.
+
+    Args:
+        sums: [U, M], each user's part of the numerators.
+        counts: [U, M], of the denominators; users without any are not drawn.
+        resamples: number of draws, R.
+        seed: as in `bootstrap_means`.
+
+    Returns:
+        [R, M]; NaN where the drawn users' denominators are all 0.
+    """
+    if sums.ndim != 2 or sums.shape != counts.shape:
+        raise ValueError(f"expected two arrays of [users, columns], received shapes {sums.shape} and {counts.shape}")
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, received {resamples}")
-    known = ~np.isnan(values)
-    drawable = known.any(axis=1)
-    values, known = values[drawable], known[drawable]
-    users, columns = values.shape
-    means = np.full((resamples, columns), np.nan)
+    drawable = counts.any(axis=1)
+    sums, counts = sums[drawable], counts[drawable]
+    users, columns = sums.shape
+    ratios = np.full((resamples, columns), np.nan)
     if users == 0:
-        return means
-    filled = np.where(known, values, 0.0)
-    present = known.astype(np.float64)
+        return ratios
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK_WEIGHTS // users)
     for start in range(0, resamples, step):
@@ -45,8 +62,8 @@ def bootstrap_means(values: NDArray[np.float64], *, resamples: int = RESAMPLES, 
         drawn += np.arange(rows)[:, None] * users
         weights = np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users).astype(np.float64)
         with np.errstate(invalid="ignore"):
-            means[start : start + rows] = (weights @ filled) / (weights @ present)
-    return means
+            ratios[start : start + rows] = (weights @ sums) / (weights @ counts)
+    return ratios
 
 
 def percentile_interval(means: NDArray[np.float64], *, confidence: float = CONFIDENCE) -> NDArray[np.float64]:

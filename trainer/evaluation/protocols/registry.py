@@ -99,6 +99,13 @@ PROTOCOLS = {
             Target.OPTIONAL,
             f"{_HERE}.parallel_titles:evaluate_translations",
         ),
+        Protocol(
+            "p5",
+            "Does learning on pay?",
+            "the positives of each window of time, by models frozen, updated and retrained before it",
+            Target.REFUSED,
+            f"{_HERE}.prequential:evaluate_prequential",
+        ),
     )
 }
 """Name -> protocol."""

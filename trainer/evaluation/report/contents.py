@@ -13,6 +13,7 @@ from trainer.errors import BabelrecError
 from trainer.evaluation.heads.result import HeadResult
 from trainer.evaluation.metrics.per_user import Metric
 from trainer.evaluation.metrics.slices import SliceSize
+from trainer.evaluation.prequential.result import PrequentialResult
 
 SCHEMA: Literal[1] = 1
 DEFAULT_STEM = "evaluation"
@@ -81,7 +82,7 @@ class EvaluationReport:
 
     Attributes:
         dataset: name of the dataset, for instance `movielens-100k`.
-        protocol: `P1`, `P2`, `P3` or `P4` (docs/evaluation.md).
+        protocol: `P1` to `P5` (docs/evaluation.md).
         split: the part that was evaluated: `test` or `validation`.
         model: name of the evaluated model.
         metrics: name (`recall@10`) -> figure with interval.
@@ -93,6 +94,7 @@ class EvaluationReport:
         baselines: the same figures for the baselines.
         reference: figures from other sources.
         heads: ranking head -> its quality on held-out events, positive or not; only for protocols that have them.
+        prequential: costs and gains of learning on; only under P5.
         users: ``user_id`` and each metric of each evaluated user, or None. In memory only: `write` stores it next to
             the JSON, as Parquet.
         schema: version of this format.
@@ -113,6 +115,7 @@ class EvaluationReport:
     baselines: tuple[BaselineResult, ...] = ()
     reference: tuple[ReferenceResult, ...] = ()
     heads: dict[str, HeadResult] = field(default_factory=dict)
+    prequential: PrequentialResult | None = None
     users: Annotated[pl.DataFrame | None, Field(exclude=True)] = field(default=None, compare=False, repr=False)
     schema: Literal[1] = SCHEMA
 

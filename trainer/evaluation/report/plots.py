@@ -15,6 +15,7 @@ from trainer.evaluation.metrics.per_user import Metric
 from trainer.evaluation.report.contents import Curves, EvaluationReport, Metrics, Slices
 from trainer.evaluation.report.fonts import printable
 from trainer.evaluation.report.head_plots import precision_recall_figure, reliability_figure
+from trainer.evaluation.report.prequential_plot import windows_figure
 from trainer.evaluation.report.style import COLOURS, GREY, MARKERS, MODEL_COLOUR, caption, new_figure, png
 from trainer.evaluation.report.tables import accuracy_metrics, by_impression, metric_label
 
@@ -48,8 +49,8 @@ def render_plots(report: EvaluationReport) -> dict[str, bytes]:
     """Draws the plots that the report has data for.
 
     `metrics` (metrics compared with baselines and references, with intervals), `recall-at-k` (recall over k),
-    `languages` (recall by item language), `trade-off` (recall against popularity and coverage), and for the ranking
-    heads `heads-precision-recall` and `heads-reliability`.
+    `languages` (recall by item language), `trade-off` (recall against popularity and coverage), `windows` (quality by
+    window of time), and for the ranking heads `heads-precision-recall` and `heads-reliability`.
 
     Returns:
         Name -> PNG; see `PLOTS` for all names.
@@ -262,6 +263,7 @@ PLOTS: Final[dict[str, Callable[[EvaluationReport, list[_System]], Figure | None
     "recall-at-k": _recall_curve,
     "languages": _languages,
     "trade-off": _trade_off,
+    "windows": lambda report, _: windows_figure(report),
     "heads-precision-recall": lambda report, _: precision_recall_figure(report.heads, report.dataset),
     "heads-reliability": lambda report, _: reliability_figure(report.heads, report.dataset),
 }

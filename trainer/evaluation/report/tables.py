@@ -14,6 +14,7 @@ from trainer.evaluation.report.contents import EvaluationReport, Metrics
 from trainer.evaluation.report.head_tables import NOTES as HEAD_NOTES
 from trainer.evaluation.report.head_tables import ORDER_HEADER, PROBABILITY_HEADER, order_rows, probability_rows
 from trainer.evaluation.report.head_tables import Row as HeadRow
+from trainer.evaluation.report.prequential_tables import PREQUENTIAL_HEADER, PREQUENTIAL_NOTE, prequential_rows
 
 _HEADLINE = ("recall@10", "recall@20", "ndcg@10", "hr@10", "mrr@10")
 _IMPRESSION_HEADLINE = ("auc", "mrr", "ndcg@5", "ndcg@10")
@@ -105,6 +106,9 @@ def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
     for dimension in report.slices:
         if report.slices[dimension]:
             parts += _slice_section(report, dimension, columns[0])
+    if report.prequential is not None:
+        rows = _text_rows(prequential_rows(report.prequential))
+        parts += ["## What learning costs", PREQUENTIAL_NOTE, markdown_table(PREQUENTIAL_HEADER, rows)]
     if report.heads:
         parts += _head_sections(report)
     notes = dict.fromkeys(name.partition("@")[0] for name in [*columns, *lists])
@@ -139,6 +143,9 @@ def print_table(report: EvaluationReport, console: Console | None = None) -> Non
     for dimension in report.slices if by_impression(report) else ("item_language",):
         if len(report.slices.get(dimension, {})) > 1:
             console.print(_rich_languages(report, dimension, columns[0]))
+    if report.prequential is not None:
+        rows = prequential_rows(report.prequential)
+        console.print(_rich_rows("Processor seconds, and the updated model over each", PREQUENTIAL_HEADER, rows))
     if report.heads:
         console.print(_rich_rows("Ranking heads on held-out events", ORDER_HEADER, order_rows(report.heads)))
         rows = probability_rows(report.heads)
@@ -157,17 +164,18 @@ def _rich_rows(title: str, header: Sequence[str], rows: Sequence[HeadRow]) -> Ta
 
 
 def _head_sections(report: EvaluationReport) -> list[str]:
-    def table(header: Sequence[str], rows: Sequence[HeadRow]) -> str:
-        return markdown_table(header, [[*map(escape, texts), *map(cell, figures)] for texts, figures in rows])
-
     parts = [
         "## Ranking heads",
         "Measured on the events of the held-out period, positive or not. `constant` predicts the share of "
         "positives for every pair; temperature (T) and bias were fitted on the validation part.",
-        table(ORDER_HEADER, order_rows(report.heads)),
+        markdown_table(ORDER_HEADER, _text_rows(order_rows(report.heads))),
     ]
-    rows = probability_rows(report.heads)
-    return [*parts, table(PROBABILITY_HEADER, rows)] if rows else parts
+    rows = _text_rows(probability_rows(report.heads))
+    return [*parts, markdown_table(PROBABILITY_HEADER, rows)] if rows else parts
+
+
+def _text_rows(rows: Sequence[HeadRow]) -> list[list[str]]:
+    return [[*map(escape, texts), *map(cell, figures)] for texts, figures in rows]
 
 
 def _rich_table(report: EvaluationReport, columns: list[str], title: str) -> Table:
