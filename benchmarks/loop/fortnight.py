@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
-import tensorflow as tf
 from rich.console import Console
 
 from benchmarks.harness.runner import Options, Page, Result, run
@@ -180,15 +179,21 @@ def _live(
                 seconds += time.process_time() - started
                 trainings, refused = trainings + 1, refused + was_refused
             policy.serve(model, data)
-            # Neither Keras nor TensorFlow lets go of graphs of models by itself.
-            tf.keras.backend.clear_session()
-            gc.collect()
+            _forget_models()
 
         def hear(requests: Requests, shown: Shown, outcome: Outcome) -> None:
             log.append(interactions(world, requests, shown, outcome))
 
         parts.append(run_policy(world, policy, [day], memory=memory, listeners=[hear]))
     return System(_joined(parts), seconds, trainings, refused)
+
+
+def _forget_models() -> None:
+    """Neither Keras nor TensorFlow lets go of graphs of models by itself."""
+    import tensorflow as tf  # after `trainer`, which chooses its Keras
+
+    tf.keras.backend.clear_session()
+    gc.collect()
 
 
 def _write(world: World, path: Path, log: Sequence[pl.DataFrame], day: int) -> Dataset:
