@@ -69,7 +69,9 @@ def _evening(tiny: Dataset, *, seed: int = 0, shuffled: bool = False) -> list[Ev
 
 def test_a_bad_update_is_refused(tiny: Dataset, store: Store, run: Run, tmp_path: Path) -> None:
     store.append_events(_evening(tiny))
-    settings = _SETTINGS.model_copy(update={"rate": 40.0})  # it forgets everything
+    # It forgets, and the gate is strict.
+    gate = _SETTINGS.gate.model_copy(update={"margin": 0.0, "coverage": 1.0})
+    settings = _SETTINGS.model_copy(update={"rate": 10.0, "gate": gate})
     refused = update(store, run, tmp_path / "model", settings)
     assert refused.folder is not None
     assert refused.verdict is not None
