@@ -1,6 +1,7 @@
 """How often the intervals of the service's figures (docs/metrics.md) have the truth of a simulated world in them."""
 
 import math
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,15 +9,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from rich.console import Console
 
+from benchmarks.harness.runner import Options, Page, Result, run
+from benchmarks.harness.table import Table, at_least
 from benchmarks.simulation.behaviour import Outcome
 from benchmarks.simulation.draws import Floats, Integers
-from benchmarks.simulation.driver import Run, figures, run
+from benchmarks.simulation.driver import Run, figures
+from benchmarks.simulation.driver import run as run_policy
 from benchmarks.simulation.events import interactions, service_events
 from benchmarks.simulation.lists import EMPTY, Shown
 from benchmarks.simulation.policies import KnownPolicy, Popularity, RandomPolicy
 from benchmarks.simulation.settings import WorldSettings, read_settings
 from benchmarks.simulation.world import Requests, World
+from serving.arguments import argument
 from serving.service.outcomes import (
     OutcomeSettings,
     PersonSums,
@@ -96,7 +102,7 @@ def through_the_store(worlds: int, *, days: int = DAYS, first_seed: int = 0) -> 
         world = World(settings, seed)
         for policy in (RandomPolicy(world), Popularity(world)):
             with tempfile.TemporaryDirectory() as folder, open_store(f"sqlite:///{Path(folder) / 'store.db'}") as store:
-                done = run(world, policy, range(days), listeners=[_Logging(world, store)])
+                done = run_policy(world, policy, range(days), listeners=[_Logging(world, store)])
                 cells += list(_compared(world, f"world {seed}, {policy.name}", done, _report(settings, store, days)))
     return cells
 
@@ -118,7 +124,7 @@ def of_sampled_people(groups: int, *, people: int = 20_000, days: int = DAYS, se
     world = World(read_settings(None, [*_CONSTANT, f"people.count={people}"]), seed)
     policy: KnownPolicy = RandomPolicy(world)
     rated = _Ratings()
-    done = run(world, policy, range(days), listeners=[rated])
+    done = run_policy(world, policy, range(days), listeners=[rated])
     person, opinions = rated.columns()
     visits = np.ones(len(done))
     observed = {
@@ -206,3 +212,33 @@ def _compared(world: World, place: str, done: Run, report: Report) -> Iterator[C
 def _truth(done: Run, language: int) -> dict[str, Any]:
     expected = figures(done, done.expected, language)
     return {name: getattr(expected, name) for name in METRICS}
+
+
+@dataclass(frozen=True)
+class _Options(Options):
+    worlds: int = argument("--worlds", type=int, default=25, help="default: %(default)s")
+    seed: int = argument("--seed", type=int, default=0, help="the first world's (default: %(default)s)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, writes and prints; returns the exit code."""
+    return run("loop.metrics_coverage", __doc__, _Options, _run, _page, arguments, packages=("numpy", "scipy"))
+
+
+def _run(options: _Options, console: Console) -> Result:
+    console.print(f"{options.worlds} worlds, two policies each.", highlight=False)
+    found = coverage(through_the_store(options.worlds, first_seed=options.seed))
+    bars = [at_least(f"{name}: truth inside the interval", each["share"], 0.93) for name, each in found.items()]
+    return {"worlds": options.worlds, "coverage": found, "bars": bars}
+
+
+def _page(result: Result) -> Page:
+    rows = [
+        [name, f"{each['share']:.3f}", f"{each['intervals']:,}", f"{each['without']:,}"]
+        for name, each in result["coverage"].items()
+    ]
+    return [Table("Intervals with the truth inside", ("metric", "share", "intervals", "cells without one"), rows)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
