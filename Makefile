@@ -37,8 +37,8 @@ $(VENV)/.installed-live: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,service]'
 	@touch $@
 
-live: $(VENV)/.installed-live ## open the console: recommendations that follow each click (ARGS='--port 8600 --no-browser')
-	@$(BIN)/python -m trainer.live --config $(CONFIG) --run-dir $(RUN) --model-dir $(MODELS) $(ARGS)
+live: $(VENV)/.installed-live ## open the console: recommendations that follow each click (VISITORS=50 ARGS='--port 8600 --no-browser')
+	@$(BIN)/python -m trainer.live --config $(CONFIG) --run-dir $(RUN) --model-dir $(MODELS) $(if $(VISITORS),--visitors $(VISITORS)) $(ARGS)
 
 test: lint types unit ## lint, types and all tests
 

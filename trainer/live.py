@@ -34,6 +34,7 @@ try:
     from serving.service.importing import import_dataset
     from serving.service.options import STORE_VARIABLE
     from serving.service.store import Store, StoreError, open_store
+    from trainer.live_trial import SERVICE_FLAGS, Trial
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}. The service's packages are missing. Remedy: `make live`, or pip install '.[service]'.")
 
@@ -70,6 +71,11 @@ class LiveOptions:
         help="sqlite:////path/file.db or postgresql://...; kept between starts (default: live/store.db by the run)",
     )
 
+    visitors: int = argument(
+        "--visitors", type=int, default=0, metavar="N",
+        help="simulated visitors, for whom a loop updates the model and tries each version; for the demo's MovieLens",
+    )
+
     @property
     def folder(self) -> Path:
         """Where logs, and the store if no other is named, are kept."""
@@ -85,7 +91,7 @@ class Session:
         url: Of the service.
         key: Of an administrator, valid as long as this runs.
         ended: Set when one of the programs has ended.
-        programs: Both.
+        programs: All.
     """
 
     url: str
@@ -137,7 +143,9 @@ def running(options: LiveOptions) -> Iterator[Session]:
     # Interrupted only while it waits: else a program could be left running that has just started.
     with interrupts.deferred_to_steps(), contextlib.ExitStack() as stack:
         interrupts.defer()
-        server = stack.enter_context(model_server(options.model_dir, folder / "model_server.log", ended))
+        tried = Trial(options.model_dir, folder) if options.visitors else None
+        flags = [] if tried is None else tried.server_flags()
+        server = stack.enter_context(model_server(options.model_dir, folder / "model_server.log", ended, flags))
         # Meanwhile: loading a model takes seconds.
         store = stack.enter_context(open_store(url, migrate=not options.store))
         with interrupts.immediate():
@@ -148,14 +156,22 @@ def running(options: LiveOptions) -> Iterator[Session]:
         with interrupts.immediate():
             port = server.wait()
         print(f"Service: starting (log: {folder / 'service.log'}).", flush=True)
-        service = stack.enter_context(_service(options, port, url, ended))
+        service = stack.enter_context(_service(options, port, url, ended, [] if tried is None else SERVICE_FLAGS))
         with interrupts.immediate():
             address = service.wait()
             _wait_until_ready(address, (server, service), ended)
-            yield Session(address, key, ended, (server, service))
+        programs = [server, service]
+        if tried is not None:
+            for program in tried.programs(run, url, port, address, key, options.visitors, ended):
+                programs.append(stack.enter_context(program))
+                print(f"{program.name.capitalize()}: starting (log: {program.log}).", flush=True)
+        with interrupts.immediate():
+            yield Session(address, key, ended, programs)
 
 
-def _service(options: LiveOptions, model_port: str, store: str, ended: threading.Event) -> Program:
+def _service(
+    options: LiveOptions, model_port: str, store: str, ended: threading.Event, flags: Sequence[str]
+) -> Program:
     return Program(
         "service",
         options.folder / "service.log",
@@ -167,6 +183,7 @@ def _service(options: LiveOptions, model_port: str, store: str, ended: threading
             f"--model_name={options.model_dir.resolve().name}",
             f"--deadline_ms={_DEADLINE_MS}",
             "--shutdown_grace_seconds=5",
+            *flags,
         ],
         rf"running on (http://{_HOST}:\d+)",
         # Not an argument: it may have a password.

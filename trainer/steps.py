@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,24 @@ def newest(model_dir: Path) -> Path | None:
     return max(versions, key=lambda path: int(path.name), default=None)
 
 
-def model_server(model_dir: Path, log: Path, ended: threading.Event | None = None) -> Program:
-    """A model server on a free port, which it answers."""
+def model_server(
+    model_dir: Path, log: Path, ended: threading.Event | None = None, flags: Sequence[str] = ()
+) -> Program:
+    """A model server on a free port, which it answers.
+
+    Args:
+        model_dir: Base path of the model.
+        log: Of what it prints.
+        ended: Set when it ends.
+        flags: In place of those that name the model.
+    """
     return Program(
         "model server",
         log,
         [
             "serving.server",
             "--port=0",
-            f"--model_name={model_dir.resolve().name}",
-            f"--model_base_path={model_dir.resolve()}",
+            *(flags or (f"--model_name={model_dir.resolve().name}", f"--model_base_path={model_dir.resolve()}")),
         ],
         r"Running gRPC ModelServer at \S+:(\d+)",
         ended=ended,

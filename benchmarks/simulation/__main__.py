@@ -73,6 +73,9 @@ class _Options(Options):
     )
     rate: float | None = argument("--rate", type=float, help="requests a second at most (default: as many as it takes)")
     clients: int = argument("--clients", type=int, default=16, help="requests at the same time (default: %(default)s)")
+    now: bool = argument(
+        "--now", action="store_true", default=False, help="events happen now, not at the world's time: for roll-outs"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,8 +136,9 @@ def _baselines(options: _Options, settings: WorldSettings, world: World, console
 def _with_service(options: _Options, world: World) -> Result:
     assert options.service is not None
     with ServicePolicy(
-        world, options.service, options.key, places=options.places, rate=options.rate, clients=options.clients
-    ) as policy:
+        world, options.service, options.key, places=options.places, rate=options.rate, clients=options.clients,
+        now=options.now,
+    ) as policy:  # fmt: skip
         done = run_policy(world, policy, range(options.warm_up + options.days))
         visits = len(done)
         return {

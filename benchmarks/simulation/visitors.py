@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import httpx
 import numpy as np
+import polars as pl
 from httpx_retries import Retry, RetryTransport
 
 from benchmarks.simulation.behaviour import Outcome
@@ -51,6 +52,8 @@ class ServicePolicy(Policy):
         places: Length of the lists.
         rate: Requests a second at most; None: as fast as ``clients`` allow.
         clients: Requests at the same time.
+        now: Whether requests and events have the time of the clock instead of the world's: what the service measures
+            over time, and its roll-outs, then see them as they come.
         timeout: Seconds.
         transport: By what requests are sent; None: HTTP.
 
@@ -71,6 +74,7 @@ class ServicePolicy(Policy):
         places: int = 10,
         rate: float | None = None,
         clients: int = 16,
+        now: bool = False,
         timeout: float = 30.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -82,6 +86,7 @@ class ServicePolicy(Policy):
         self._places = places
         self._pause = 0.0 if rate is None else 1.0 / rate
         self._clients = clients
+        self._now = now
         limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
         attempts = _Attempts(transport or httpx.AsyncHTTPTransport(limits=limits), self._before)
         self._client = httpx.AsyncClient(
@@ -135,7 +140,10 @@ class ServicePolicy(Policy):
 
     def heard(self, requests: Requests, shown: Shown, outcome: Outcome) -> None:
         """Sends the events of each visit."""
-        events = service_events(interactions(self._world, requests, shown, outcome, self._prefix))
+        log = interactions(self._world, requests, shown, outcome, self._prefix)
+        if self._now:
+            log = log.with_columns(timestamp=pl.lit(int(time.time())))
+        events = service_events(log)
         visits = [list(group) for _, group in itertools.groupby(events, key=lambda event: event.session_id)]
         for answer in self._run(self._together(visits, self._report)):
             for status in ("accepted", "duplicate", "rejected"):
@@ -143,14 +151,15 @@ class ServicePolicy(Policy):
 
     def _body(self, requests: Requests, place: int) -> dict[str, Any]:
         person = int(requests.people[place])
+        moment = {} if self._now else {"timestamp": int(requests.timestamps[place])}
         return {
             "user_id": self._world.people.ids[person],
             "session_id": f"{self._prefix}v{requests.ids[place]}",
             "language": self._world.languages[requests.language[place]],
             "country": self._world.people.country[person],
-            "timestamp": int(requests.timestamps[place]),
             "k": self._places,
             "placement": "home",
+            **moment,
         }
 
     def _run(self, work: Awaitable[list[dict[str, Any]]]) -> list[dict[str, Any]]:

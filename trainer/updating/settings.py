@@ -22,9 +22,10 @@ class GateConfig(Settings):
         "either (the interval of the paired differences below 0).",
     )
     slice_margin: Fraction = Field(
-        0.1,
+        0.3,
         description="The same for each item language, people's language, and cold and warm items; a slice fails where "
-        "it is below that, and below 0 for sure.",
+        "it is below that, and below 0 for sure. Wide, since they are many, and since the events come from the "
+        "champion's lists.",
     )
     slice_least: int = Field(30, ge=1, description="People that a slice needs to count.")
     coverage: Fraction = Field(
