@@ -60,6 +60,8 @@ class Trial:
         return [
             f"--model_config_file={self.config.resolve()}",
             f"--model_config_file_poll_wait_seconds={_POLL_SECONDS}",
+            # At its start nothing is loaded yet.
+            "--allow_version_labels_for_unavailable_models",
         ]
 
     def programs(

@@ -161,6 +161,21 @@ def test_the_trainer_accepts_the_reindexing_jobs_command_line() -> None:
     assert claims <= {*own, models}
 
 
+def test_the_trainer_accepts_the_updating_jobs_command_line() -> None:
+    container = only_container("recommendation-update")
+    found = trainer_parser().parse_args(container["args"])
+    assert found.once
+    assert found.model_dir == trainer_parser().parse_args(only_container("recommendation-reindex")["args"]).model_dir
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    # Labels move in a file that outlives the job.
+    assert f"/{found.model_config.parts[1]}" in mounts
+    host, _, port = found.model_server.partition(":")
+    service = documents(DEPLOY / "kubernetes" / "service.yaml")[0]
+    assert host == service["metadata"]["name"]
+    assert int(port) in [each["port"] for each in service["spec"]["ports"]]
+    assert _claims("recommendation-update") == _claims("recommendation-reindex")
+
+
 def _claims(name: str) -> list[dict[str, Any]]:
     return [volume for volume in pods()[name]["spec"]["volumes"] if "persistentVolumeClaim" in volume]
 
