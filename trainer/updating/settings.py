@@ -52,8 +52,8 @@ class GateConfig(Settings):
 class UpdateConfig(Settings):
     """An update: the champion learns on from new events."""
 
-    epochs: int = Field(2, ge=1, description="Epochs over new events and replayed old ones.")
-    rate: float = Field(0.25, gt=0.0, description="Factor of `training.learning_rate`.")
+    epochs: int = Field(4, ge=1, description="Epochs over new events and replayed old ones.")
+    rate: float = Field(1.0, gt=0.0, description="Factor of `training.learning_rate`.")
     replay: float | None = Field(
         None,
         ge=0.0,
