@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from serving.arguments import add_arguments, argument, options_of
+from serving.service.outcomes.settings import OutcomeSettings
 from serving.service.rollout.settings import RolloutSettings
 
 _ROLLOUT: Final = RolloutSettings()
@@ -222,6 +223,16 @@ class ServiceOptions:
     shutdown_grace_seconds: int = argument(
         "--shutdown_grace_seconds", type=_positive, default=30, help="then finish requests (default: %(default)s)",
     )
+
+    @property
+    def outcomes(self) -> OutcomeSettings:
+        """How what people do is attributed to answers."""
+        return OutcomeSettings(
+            click_days=self.click_days,
+            purchase_days=self.purchase_days,
+            lowest_rating=self.rating_scale[0],
+            highest_rating=self.rating_scale[1],
+        )
 # fmt: on
 
 

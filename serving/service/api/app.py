@@ -26,7 +26,7 @@ from serving.service.api.problems import add_problem_handlers
 from serving.service.api.routes import ROUTERS
 from serving.service.api.tracing import Tracer, tracer_of
 from serving.service.options import ServiceOptions
-from serving.service.outcomes import Apart, Outcomes, OutcomeSettings, Watcher
+from serving.service.outcomes import Apart, Outcomes, Watcher
 from serving.service.recommendation import Recommender
 from serving.service.store import Store
 
@@ -44,12 +44,7 @@ def create_app(store: Store, recommender: Recommender, options: ServiceOptions) 
     """
     metrics = Metrics()
     keys = KeyRing(store)
-    settings = OutcomeSettings(
-        click_days=options.click_days,
-        purchase_days=options.purchase_days,
-        lowest_rating=options.rating_scale[0],
-        highest_rating=options.rating_scale[1],
-    )
+    settings = options.outcomes
     computer = Apart(options.store, settings)
     context = Context(
         store=store,

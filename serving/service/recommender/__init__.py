@@ -44,4 +44,6 @@ def _rollouts(options: ServiceOptions, connect: Connect) -> Rollouts:
         least_people=options.canary_people,
         margin=options.canary_margin,
     )
-    return Rollouts(options.model_name, connect, settings, Apart(options.store, outcome_settings(settings)))
+    return Rollouts(
+        options.model_name, connect, settings, Apart(options.store, outcome_settings(settings, options.outcomes))
+    )

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from serving.service.errors import InvalidRequestError
@@ -24,9 +25,9 @@ Observe = Callable[[Rollout, float], Awaitable[Observed]]
 """Reads what the arms did until a time: `serving.service.rollout.apart.Apart`."""
 
 
-def outcome_settings(settings: RolloutSettings) -> OutcomeSettings:
-    """How outcomes are attributed and how much is read in a trial."""
-    return OutcomeSettings(most_answers=_SPARE * settings.most_answers)
+def outcome_settings(settings: RolloutSettings, outcomes: OutcomeSettings) -> OutcomeSettings:
+    """How outcomes are attributed, as in all other figures, and how much is read in a trial."""
+    return replace(outcomes, most_answers=_SPARE * settings.most_answers)
 
 
 class Controller:

@@ -13,6 +13,7 @@ import pytest
 from serving.client import AsyncRecommenderClient
 from serving.client.errors import ModelNotFoundError
 from serving.client.types import ModelMetadata, VersionStatus
+from serving.service.outcomes import OutcomeSettings
 from serving.service.recommendation import RecommendationRequest, RecommendationResponse
 from serving.service.recommender.model import ModelServer
 from serving.service.recommender.recommender import LiveRecommender
@@ -83,7 +84,7 @@ async def _running(store: Store, server: _Server, **settings: Any) -> AsyncItera
     how = RolloutSettings(**settings)
 
     async def observe_here(rollout: Rollout, now: float) -> Observed:
-        return await asyncio.to_thread(observe, store, rollout, now, outcome_settings(how))
+        return await asyncio.to_thread(observe, store, rollout, now, outcome_settings(how, OutcomeSettings()))
 
     rollouts = Rollouts(_MODEL, server.connect, how, observe_here)
     async with LiveRecommender(store, ModelServer(server.connect()), _SETTINGS, rollouts) as live:

@@ -74,7 +74,7 @@ def _look(controllers: Sequence[Controller]) -> None:
 
 def _controller(store: Store, settings: RolloutSettings = _SETTINGS, *, ready: bool = True) -> Controller:
     async def observe_here(rollout: Rollout, now: float) -> Observed:
-        return await asyncio.to_thread(observe, store, rollout, now, outcome_settings(settings))
+        return await asyncio.to_thread(observe, store, rollout, now, outcome_settings(settings, OutcomeSettings()))
 
     return Controller(store, _MODEL, settings, observe_here, lambda: ready)
 
