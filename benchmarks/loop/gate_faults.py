@@ -174,7 +174,7 @@ def _doubled(
 ) -> Dataset:
     """Every item twice, and half of the new events with the copies."""
     events, items = data.interactions().collect(), data.items().collect()
-    copied = items.with_columns("copy of " + pl.col("item_id"))
+    copied = items.with_columns(item_id="copy of " + pl.col("item_id"))
     half = pl.Series(random.random(events.height) < 0.5) & (events["timestamp"] >= since)
     copy = pl.when(half).then("copy of " + pl.col("item_id")).otherwise("item_id").alias("item_id")
     moved = events.with_columns(copy)
