@@ -123,8 +123,8 @@ class _Slices:
         champion, challenger = float(one[known].mean()), float(other[known].mean())
         margin = self._settings.margin if kind == "quality" else self._settings.slice_margin
         limit = (1.0 - margin) * champion
-        # A slice is one of many, so chance alone would fail some: it must be worse for sure.
-        worse_for_sure, below = bool(high < 0.0), challenger < limit
+        # Neither alone: a few people differ by chance, and the events favour the champion, whose lists were shown.
+        fails = bool(high < 0.0) and challenger < limit
         return Check(
             kind=kind,
             name=name,
@@ -132,7 +132,7 @@ class _Slices:
             champion=champion,
             challenger=challenger,
             limit=limit,
-            holds=not (worse_for_sure or below) if kind == "quality" else not (worse_for_sure and below),
+            holds=not fails,
             people=count,
             difference=float(differences.mean()),
             low=float(low),

@@ -17,15 +17,13 @@ class GateConfig(Settings):
     least: int = Field(100, ge=1, description="With fewer positives to compare on there is no update.")
     metric: Literal["ndcg@10", "recall@10"] = Field("ndcg@10", description="Metric that decides, a mean over people.")
     margin: Fraction = Field(
-        0.05,
-        description="Largest share of the champion's value that may be lost; the challenger must not be worse for sure "
-        "either (the interval of the paired differences below 0).",
+        0.15,
+        description="Share of the champion's value that may be lost. The challenger fails if it is below that and worse "
+        "for sure (the interval of the paired differences is below 0). Wide, since the events come from the champion's "
+        "lists, and a roll-out follows.",
     )
     slice_margin: Fraction = Field(
-        0.3,
-        description="The same for each item language, people's language, and cold and warm items; a slice fails where "
-        "it is below that, and below 0 for sure. Wide, since they are many, and since the events come from the "
-        "champion's lists.",
+        0.3, description="The same for each item language, people's language, and cold and warm items."
     )
     slice_least: int = Field(30, ge=1, description="People that a slice needs to count.")
     coverage: Fraction = Field(
