@@ -153,7 +153,9 @@ class Loop:
     def _start(self, version: int, folder: Path) -> str:
         stable = self._stable()
         verdict = load_verdict(folder)
-        report = {"update": folder.name, "sentence": verdict.sentence, "gate": asdict(verdict)}
+        # Without the runs' directories, which are nobody's business who may read a roll-out.
+        gate = {name: value for name, value in asdict(verdict).items() if name not in ("champion", "challenger")}
+        report = {"update": folder.name, "sentence": verdict.sentence, "gate": gate}
         # The configuration follows in the next step, when all services name labels.
         self._store.start_rollout(self._settings.model, stable, version, _ACTOR, report)
         return f"Version {version} is to be tried: {verdict.sentence}"

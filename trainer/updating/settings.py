@@ -18,8 +18,8 @@ class GateConfig(Settings):
     metric: Literal["ndcg@10", "recall@10"] = Field("ndcg@10", description="Metric that decides, a mean over people.")
     margin: Fraction = Field(
         0.15,
-        description="Share of the champion's value that may be lost. The challenger fails if it loses more and is worse "
-        "for sure (the interval of the paired differences is below 0). Wide, since the events come from the champion's "
+        description="Share of the champion's value that may be lost. The challenger fails if it loses more and is "
+        "worse for sure (the interval of the paired differences is below 0). Wide, since the events come from the champion's "
         "lists, and a roll-out follows.",
     )
     slice_margin: Fraction = Field(

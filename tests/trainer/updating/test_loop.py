@@ -90,6 +90,7 @@ def test_a_better_version_is_tried_and_then_serves_everybody(world: _World) -> N
     # Services that do not know of the roll-out yet would all be answered by it.
     assert world.labels == ({1}, {"stable": 1})
     assert world.rollout.report["update"] == "0001"
+    assert world.rollout.report["gate"].keys() == {"promoted", "since", "people", "positives", "checks"}
     assert world.step() == "Version 2 is waiting."
     # A label of a version that is not loaded would be refused, and the version never loaded.
     assert world.labels == ({1, 2}, {"stable": 1})
