@@ -19,8 +19,8 @@ class GateConfig(Settings):
     margin: Fraction = Field(
         0.15,
         description="Share of the champion's value that may be lost. The challenger fails if it loses more and is "
-        "worse for sure (the interval of the paired differences is below 0). Wide, since the events come from the champion's "
-        "lists, and a roll-out follows.",
+        "worse for sure: if the interval of the paired differences is below 0. Wide, since the events come from the "
+        "champion's lists, and a roll-out follows.",
     )
     slice_margin: Fraction = Field(
         0.3, description="The same for each item language, people's language, and cold and warm items."
