@@ -1,0 +1,203 @@
+// One roll-out: where it is, what its comparison says, why it was decided, and the report of the gate.
+
+import { interval, reachOf, sideOf, steps } from "./charts.js";
+import { make } from "./dom.js";
+import { has, number, percent, signed, stamp, t } from "./i18n.js";
+import { checks } from "./checks.js";
+
+const DECIDED = /^(promoted|rolled_back):/;
+
+/** The elements of a roll-out. */
+export function card(rollout, entries, decide) {
+  const outcome = outcomeOf(rollout, entries);
+  const title = `rollout-${rollout.number}`;
+  return make(
+    "article",
+    { class: "card rollout", "aria-labelledby": title },
+    make(
+      "div",
+      { class: "top" },
+      make(
+        "h2",
+        { id: title },
+        t("rollout.title", { stable: String(rollout.stable), canary: String(rollout.canary) }),
+      ),
+      make("span", { class: `tag state ${outcome}` }, t(`state.${outcome}`)),
+      rollout.state === "ended" && outcome !== "ended" ? make("span", { class: "tag" }, t("state.ended")) : null,
+      make("span", { class: "hint" }, t("rollout.begun", { number: rollout.number, time: stamp(rollout.begun) })),
+    ),
+    rollout.reason ? reasonOf(rollout, entries) : null,
+    buttons(rollout, decide),
+    make("div", { class: "columns halves" }, shares(rollout, outcome), comparison(rollout)),
+    gate(rollout.report),
+    entries.length ? make("details", { class: "log" }, summary("log", t("rollout.log")), logOf(entries)) : null,
+  );
+}
+
+/** What was decided, also once the roll-out has ended: that only the log says. */
+function outcomeOf(rollout, entries) {
+  if (rollout.state !== "ended") return rollout.state;
+  return entries.map((entry) => DECIDED.exec(entry.detail)?.[1]).find(Boolean) ?? "ended";
+}
+
+/** Why it is as it is: a sentence of the service, or in any language of somebody who has decided. */
+function reasonOf(rollout, entries) {
+  const last = entries.find((entry) => entry.action === "change rollout" && !entry.detail.startsWith("ended:"));
+  if (last?.actor === "service") return english(rollout.reason, "p", "reason");
+  return make("p", { class: "reason", dir: "auto" }, rollout.reason);
+}
+
+/** A sentence of the service or of the trainer. */
+const english = (value, tag, kind) => make(tag, { class: kind, lang: "en", dir: "ltr" }, value);
+
+const summary = (name, value) => make("summary", { "data-keep": name }, value);
+
+function buttons(rollout, decide) {
+  const button = (verdict, name, kind) =>
+    make(
+      "button",
+      { type: "button", class: `small ${kind}`, "data-keep": verdict, onclick: () => decide(rollout, verdict) },
+      t(name),
+    );
+  const open = ["waiting", "running"].includes(rollout.state);
+  if (!open && rollout.state !== "promoted") return null;
+  return make(
+    "div",
+    { class: "row" },
+    open ? button("promote", "promote.ask", "") : null,
+    button("rollback", "back.ask", "danger"),
+  );
+}
+
+function shares(rollout, outcome) {
+  const { stages } = rollout;
+  const section = make("section", {}, make("h3", {}, t("share.title")));
+  if (!stages.length) {
+    section.append(make("p", { class: "empty" }, t("share.none")));
+    return section;
+  }
+  const open = rollout.state === "running";
+  const last = open ? stages.at(-1).share : outcome === "promoted" ? 1 : 0;
+  // Of one that has ended, the change is that of the labels; the last comparison is when it was decided.
+  const decided = rollout.state === "ended" ? (rollout.figures.at ?? rollout.changed) : rollout.changed;
+  const until = open ? Math.max(rollout.looked, rollout.figures.at ?? 0, stages.at(-1).since) : Math.max(decided, stages.at(-1).since);
+  section.append(
+    steps(stages, until, last),
+    make(
+      "ol",
+      { class: "stages" },
+      ...stages.map(({ share, since }) => make("li", {}, t("share.since", { share: percent(share), time: stamp(since) }))),
+    ),
+  );
+  return section;
+}
+
+function comparison(rollout) {
+  const { figures } = rollout;
+  const section = make("section", {}, make("h3", {}, t("lift.title")));
+  if (figures.at === undefined) {
+    section.append(make("p", { class: "empty" }, t("lift.none")));
+    return section;
+  }
+  const lifts = Object.entries(figures.lift);
+  if (lifts.length) section.append(liftTable(lifts));
+  else section.append(make("p", { class: "empty" }, t("lift.few")));
+  section.append(
+    make(
+      "p",
+      { class: "hint" },
+      [
+        t("lift.people", { stable: number(figures.people.stable), canary: number(figures.people.canary) }),
+        t("lift.answers", { count: figures.answers }),
+        figures.failures ? t("lift.failures", { count: figures.failures }) : "",
+        stamp(figures.at),
+      ]
+        .filter(Boolean)
+        .join(" · "),
+    ),
+  );
+  return section;
+}
+
+function liftTable(lifts) {
+  const reach = reachOf(lifts.map(([, figure]) => figure));
+  return make(
+    "table",
+    { class: "lifts" },
+    make("caption", { class: "hint" }, t("lift.help")),
+    make(
+      "thead",
+      { class: "unseen" },
+      make("tr", {}, ...["column.measure", "column.lift", "column.picture"].map((key) => make("th", { scope: "col" }, t(key)))),
+    ),
+    make(
+      "tbody",
+      {},
+      ...lifts.map(([name, figure]) =>
+        make(
+          "tr",
+          {},
+          make("th", { scope: "row" }, has(`metric.${name}`) ? t(`metric.${name}`) : name),
+          make(
+            "td",
+            {},
+            make("strong", {}, signed(figure.value)),
+            make("div", { class: "hint" }, t("interval", { low: signed(figure.low), high: signed(figure.high) })),
+          ),
+          make(
+            "td",
+            {},
+            interval(figure, reach),
+            make("span", { class: `verdict ${sideOf(figure)}` }, t(`lift.${sideOf(figure)}`)),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+function gate(report) {
+  if (!Object.keys(report).length) return null;
+  const found = report.gate;
+  const known = Array.isArray(found?.checks);
+  return make(
+    "details",
+    { class: "gate" },
+    summary("gate", known ? t(found.promoted ? "gate.passed" : "gate.refused") : t("gate.report")),
+    report.sentence ? english(report.sentence, "p", "sentence") : null,
+    known
+      ? make(
+          "p",
+          { class: "hint" },
+          [
+            report.update ? t("gate.update", { update: report.update }) : "",
+            t("gate.people", { count: found.people }),
+            t("gate.positives", { count: found.positives }),
+          ]
+            .filter(Boolean)
+            .join(" · "),
+        )
+      : english(JSON.stringify(report, null, 2), "pre", "raw"),
+    known && found.checks.length ? checks(found.checks) : null,
+  );
+}
+
+function logOf(entries) {
+  return make(
+    "ol",
+    { class: "entries" },
+    ...entries.map((entry) =>
+      make(
+        "li",
+        {},
+        make("span", { class: "hint" }, stamp(entry.timestamp)),
+        " ",
+        make("strong", { dir: "auto" }, entry.actor),
+        " ",
+        english(`${entry.action}:`, "span", ""),
+        " ",
+        make("span", { dir: "auto" }, entry.detail),
+      ),
+    ),
+  );
+}
