@@ -8,6 +8,7 @@ import * as other from "./other.js";
 import * as people from "./people.js";
 import * as products from "./products.js";
 import * as recommendations from "./recommendations.js";
+import * as rules from "./rules.js";
 import * as status from "./status.js";
 import * as updates from "./updates.js";
 
@@ -18,6 +19,7 @@ const ENTERED = {
   products: products.refresh,
   updates: updates.refresh,
   metrics: metrics.refresh,
+  rules: rules.refresh,
 };
 const VIEWS = Object.keys(ENTERED);
 let started = false;
@@ -89,6 +91,7 @@ async function open() {
     started = true;
     updates.start(guarded);
     metrics.start(guarded);
+    rules.start(guarded);
   }
   showView(false);
   status.start();
@@ -108,7 +111,7 @@ async function open() {
 async function begin() {
   takeKey();
   await i18n.start(() => {
-    for (const each of [recommendations, other, people, products, updates, metrics, status]) each.draw();
+    for (const each of [recommendations, other, people, products, updates, metrics, rules, status]) each.draw();
   });
   addEventListener("hashchange", () => {
     if (location.hash.startsWith("#key=")) {

@@ -1,4 +1,4 @@
-"""A store with a past: roll-outs in every state, and three weeks of answers with events."""
+"""A store with a past: roll-outs, and three weeks of answers with events."""
 
 from unittest import mock
 
@@ -46,16 +46,22 @@ def _figures(at: float, ctr: float, width: float) -> dict[str, object]:
 
 
 def fill_rollouts(store: Store, now: float) -> None:
-    """Four of them: ended after a promotion, rolled back by hand, promoted just now is not among them; one runs."""
+    """One that ended after a promotion, one that was rolled back by hand and ended, and one that runs."""
     with mock.patch("serving.service.store.rollouts.time") as clock:
         for number, ctr in ((1, 0.08), (2, -0.11)):
             begun = now - (12 - 4 * number) * DAY
             clock.time.return_value = begun
-            rollout = store.start_rollout("recommender", 3, 3 + number, "trainer", GATE if number == 1 else {"루프": "✓"})
+            rollout = store.start_rollout(
+                "recommender", 3, 3 + number, "trainer", GATE if number == 1 else {"루프": "✓"}
+            )
             for hours, share in ((0, 0.03), (9, 0.1), (20, 0.25)):
                 clock.time.return_value = begun + 3_600 * hours
                 rollout = store.change_rollout(
-                    rollout, RolloutState.RUNNING, "service", "100 people of each arm showed no great loss.", share=share
+                    rollout,
+                    RolloutState.RUNNING,
+                    "service",
+                    "No great loss.",
+                    share=share,
                 )
             clock.time.return_value = begun + 33 * 3_600
             better = ctr > 0
@@ -89,6 +95,7 @@ def fill_answers(store: Store, now: float, days: int = 20) -> None:
     for day in range(days):
         for person in draw.permutation(120)[:90]:
             name, language = f"사람{person}", str(languages[person])
+            places = [items[each] for each in draw.permutation(len(items))[:5]]
             timestamp = now - DAY * (days - day) + float(draw.uniform(0, DAY / 2))
             answer = f"a{day}-{person}"
             shown.append(
@@ -99,7 +106,7 @@ def fill_answers(store: Store, now: float, days: int = 20) -> None:
                     language=language,
                     placement="home",
                     model_version=4 if day < days // 2 else 5,
-                    items=[ShownItem(item_id=items[each], score=float(draw.normal())) for each in draw.permutation(10)[:5]],
+                    items=[ShownItem(item_id=each, score=float(draw.normal())) for each in places],
                 )
             )
             for place, each in enumerate(shown[-1].items):
