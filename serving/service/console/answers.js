@@ -32,7 +32,12 @@ export function moved(item, moves) {
 
 /** An item's title, and how it has moved. */
 export const nameLine = (item, moves) =>
-  make("span", { class: "line" }, text(item.title || item.item_id, item.language, "span", { class: "name" }), moved(item, moves));
+  make(
+    "span",
+    { class: "line" },
+    text(item.title || item.item_id, item.language, "span", { class: "name" }),
+    moved(item, moves),
+  );
 
 /** Where an item comes from. */
 export const sourceName = (source) => (has(`source.${source}`) ? t(`source.${source}`) : source);
@@ -72,6 +77,8 @@ export const rows = (items, moves = new Map(), gone = new Set()) =>
 /** Fills two lists side by side, with what moves from the one to the other. */
 export function sideBySide(first, second, before, after) {
   const kept = new Set(after.map((item) => item.item_id));
-  first.replaceChildren(...rows(before, new Map(), new Set(before.map((item) => item.item_id).filter((id) => !kept.has(id)))));
+  first.replaceChildren(
+    ...rows(before, new Map(), new Set(before.map((item) => item.item_id).filter((id) => !kept.has(id)))),
+  );
   second.replaceChildren(...rows(after, compared(before, after)));
 }

@@ -29,7 +29,10 @@ export function interval(figure, reach) {
     shape("line", { class: "zero", x1: 100, x2: 100, y1: 0, y2: 24 }),
     shape("line", { class: "whisker", x1: x(figure.low), x2: x(figure.high), y1: 12, y2: 12 }),
   );
-  for (const [value, sign] of [[figure.low, -1], [figure.high, 1]]) {
+  for (const [value, sign] of [
+    [figure.low, -1],
+    [figure.high, 1],
+  ]) {
     const at = x(value);
     const beyond = Math.abs(value) > reach;
     picture.append(

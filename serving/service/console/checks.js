@@ -38,16 +38,26 @@ function row(check, reach) {
       " ",
       make("span", { lang: "en", dir: "auto" }, `${check.measure} · ${check.name}`),
     ),
-    ...[check.champion, check.challenger, check.limit].map((value) => make("td", { class: "number" }, decimal(value, DIGITS))),
+    ...[check.champion, check.challenger, check.limit].map((value) =>
+      make("td", { class: "number" }, decimal(value, DIGITS)),
+    ),
     hasInterval(check)
       ? make(
           "td",
           {},
           interval({ value: check.difference, low: check.low, high: check.high }, reach),
-          make("span", { class: "hint" }, t("interval", { low: decimal(check.low, DIGITS), high: decimal(check.high, DIGITS) })),
+          make(
+            "span",
+            { class: "hint" },
+            t("interval", { low: decimal(check.low, DIGITS), high: decimal(check.high, DIGITS) }),
+          ),
         )
       : make("td", {}, "–"),
     make("td", { class: "number" }, check.people === null ? "–" : number(check.people)),
-    make("td", {}, make("span", { class: `verdict ${check.holds ? "better" : "worse"}` }, t(check.holds ? "holds.yes" : "holds.no"))),
+    make(
+      "td",
+      {},
+      make("span", { class: `verdict ${check.holds ? "better" : "worse"}` }, t(check.holds ? "holds.yes" : "holds.no")),
+    ),
   );
 }

@@ -30,11 +30,27 @@ function row(change, labelOf) {
     make(
       "td",
       {},
-      make("span", { class: `verdict ${READINGS[reading] ?? ""}` }, has(`reading.${reading}`) ? t(`reading.${reading}`) : change.reading),
+      make(
+        "span",
+        { class: `verdict ${READINGS[reading] ?? ""}` },
+        has(`reading.${reading}`) ? t(`reading.${reading}`) : change.reading,
+      ),
     ),
     ...[change.psi, change.chance, change.ks].map((value) => make("td", { class: "number" }, psi(value))),
-    make("td", { class: "number" }, t("drift.pair", { before: number(change.people[0]), after: number(change.people[1]) })),
-    make("td", {}, make("ul", {}, ...largest(change.shares).map(([value, [before, after]]) => share(change, value, before, after, labelOf)))),
+    make(
+      "td",
+      { class: "number" },
+      t("drift.pair", { before: number(change.people[0]), after: number(change.people[1]) }),
+    ),
+    make(
+      "td",
+      {},
+      make(
+        "ul",
+        {},
+        ...largest(change.shares).map(([value, [before, after]]) => share(change, value, before, after, labelOf)),
+      ),
+    ),
   );
 }
 

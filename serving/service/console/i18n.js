@@ -73,7 +73,9 @@ export const percent = (value, digits = 0) =>
 
 /** A change as a percentage with its sign. */
 export const signed = (value) =>
-  new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 1, signDisplay: "exceptZero" }).format(value);
+  new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 1, signDisplay: "exceptZero" }).format(
+    value,
+  );
 
 /** A date and time, from unix seconds. */
 export const stamp = (seconds) =>
@@ -81,7 +83,9 @@ export const stamp = (seconds) =>
 
 /** A day without its year, from one like "2026-11-30". */
 export const day = (value) =>
-  new Intl.DateTimeFormat(locale, { month: "short", day: "numeric", timeZone: "UTC" }).format(new Date(`${value}T00:00Z`));
+  new Intl.DateTimeFormat(locale, { month: "short", day: "numeric", timeZone: "UTC" }).format(
+    new Date(`${value}T00:00Z`),
+  );
 
 /** A moment, from unix seconds. */
 export function moment(seconds) {

@@ -3,10 +3,9 @@
 import { make } from "./dom.js";
 import { language, nameOf } from "./i18n.js";
 
-const LANGUAGES = [
-  "ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it", "ja", "ko", "ms",
-  "nl", "no", "pl", "pt", "ro", "ru", "sv", "sw", "ta", "th", "tr", "uk", "ur", "vi", "zh",
-];
+const LANGUAGES = (
+  "ar bn cs da de el en es fa fi fr he hi hu id it ja ko ms nl no pl pt ro ru sv sw ta th tr uk ur vi zh"
+).split(" ");
 
 /** Fills a menu, in the order of the interface's language; what was chosen stays chosen. */
 export function fillLanguages(menu) {

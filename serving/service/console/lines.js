@@ -1,4 +1,4 @@
-// A chart of lines over days, with bands where there are intervals. A line is known by its marker as well as its colour.
+// A chart of lines over days, with bands where there are intervals. A line has a marker of its own beside its colour.
 
 import { shape } from "./charts.js";
 
@@ -7,6 +7,8 @@ export const MOST_LINES = 6;
 const HEIGHT = 280;
 const [TOP, BOTTOM, END] = [12, 28, 12];
 const CHARACTER = 8;
+// Room of a date below, in any language.
+const LABEL = 105;
 const MARKERS = [
   (x, y) => shape("circle", { cx: x, cy: y, r: 4 }),
   (x, y) => shape("rect", { x: x - 4, y: y - 4, width: 8, height: 8 }),
@@ -18,7 +20,13 @@ const MARKERS = [
 
 /** A piece of a line, for the legend. */
 export function sample(order) {
-  const picture = shape("svg", { viewBox: "0 0 28 14", width: 28, height: 14, class: `series s${order}`, "aria-hidden": "true" });
+  const picture = shape("svg", {
+    viewBox: "0 0 28 14",
+    width: 28,
+    height: 14,
+    class: `series s${order}`,
+    "aria-hidden": "true",
+  });
   picture.append(shape("path", { class: "line", d: "M0 7 H28" }), marker(order, 14, 7));
   return picture;
 }
@@ -38,8 +46,8 @@ function stepTo(most) {
 /**
  * The chart.
  *
- * `drawn` has lines of `name` and `days`, day -> figure; `days` are those of the axis; `format` has the `width` in pixels,
- * the `label` of the whole, and how a `day` and a `value` are written.
+ * `drawn` has lines of `name` and `days`, day -> figure; `days` are those of the axis; `format` has the `width` in
+ * pixels, the `label` of the whole, and how a `day` and a `value` are written.
  */
 export function lines(drawn, days, format) {
   const figures = drawn.flatMap((line) => [...line.days.values()]).filter((each) => each.value !== null);
@@ -54,7 +62,11 @@ export function lines(drawn, days, format) {
   const x = (place) => left + (days.length > 1 ? (inner * place) / (days.length - 1) : inner / 2);
   const y = (value) => HEIGHT - BOTTOM - ((HEIGHT - BOTTOM - TOP) * Math.min(value, highest)) / highest;
   const picture = shape("svg", {
-    width: format.width, height: HEIGHT, viewBox: `0 0 ${format.width} ${HEIGHT}`, role: "img", "aria-label": format.label,
+    width: format.width,
+    height: HEIGHT,
+    viewBox: `0 0 ${format.width} ${HEIGHT}`,
+    role: "img",
+    "aria-label": format.label,
   });
   for (const tick of ticks) {
     picture.append(
@@ -62,12 +74,14 @@ export function lines(drawn, days, format) {
       shape("text", { class: "axis", x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, format.value(tick)),
     );
   }
-  const every = Math.ceil(days.length / Math.max(1, Math.floor(inner / 70)));
+  const every = Math.ceil(days.length / Math.max(1, Math.floor(inner / LABEL)));
   days.forEach((each, place) => {
     if (place % every) return;
     // The first and the last one would be cut off.
     const anchor = days.length === 1 ? "middle" : !place ? "start" : place === days.length - 1 ? "end" : "middle";
-    picture.append(shape("text", { class: "axis", x: x(place), y: HEIGHT - 8, "text-anchor": anchor }, format.day(each)));
+    picture.append(
+      shape("text", { class: "axis", x: x(place), y: HEIGHT - 8, "text-anchor": anchor }, format.day(each)),
+    );
   });
   const groups = drawn.map((line, order) => group(line, order, days, x, y, format));
   picture.append(...groups.map(({ bands }) => bands), ...groups.map(({ marks }) => marks));
@@ -82,11 +96,18 @@ function group(line, order, days, x, y, format) {
     const below = run.map(({ at, figure }) => `${at} ${y(figure.low)}`).reverse();
     // One day alone has no area.
     const single = run.length === 1;
-    bands.append(shape("path", { class: single ? "whisker" : "band", d: `M${[...above, ...below].join(" L")}${single ? "" : " Z"}` }));
+    bands.append(
+      shape("path", {
+        class: single ? "whisker" : "band",
+        d: `M${[...above, ...below].join(" L")}${single ? "" : " Z"}`,
+      }),
+    );
   }
   const marks = shape("g", { class: `series s${order}` });
   for (const run of runs(points, ({ figure }) => figure !== undefined && figure.value !== null)) {
-    marks.append(shape("path", { class: "line", d: `M${run.map(({ at, figure }) => `${at} ${y(figure.value)}`).join(" L")}` }));
+    marks.append(
+      shape("path", { class: "line", d: `M${run.map(({ at, figure }) => `${at} ${y(figure.value)}`).join(" L")}` }),
+    );
     for (const point of run) {
       const mark = marker(order, point.at, y(point.figure.value));
       mark.append(shape("title", {}, `${line.name}, ${format.day(point.day)}: ${format.value(point.figure.value)}`));

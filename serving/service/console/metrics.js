@@ -74,7 +74,11 @@ const metricName = (name) => (has(`metric.${name}`) ? t(`metric.${name}`) : name
 
 function valueOf(name, value) {
   if (value === null) return "–";
-  return SHARES.has(name) ? percent(value, 2) : name === "dwell" ? t("seconds", { value: decimal(value, 1) }) : decimal(value, 2);
+  return SHARES.has(name)
+    ? percent(value, 2)
+    : name === "dwell"
+      ? t("seconds", { value: decimal(value, 1) })
+      : decimal(value, 2);
 }
 
 /** A value of a column, as people call it. */
@@ -104,7 +108,8 @@ function drawFigures() {
 }
 
 function intervalOf(metric, figure) {
-  if (figure.low !== null) return t("interval", { low: valueOf(metric, figure.low), high: valueOf(metric, figure.high) });
+  if (figure.low !== null)
+    return t("interval", { low: valueOf(metric, figure.low), high: valueOf(metric, figure.high) });
   if (has(`why.${figure.why}`)) return t(`why.${figure.why}`);
   // A reason with numbers in it is the service's own sentence.
   return make("span", { lang: "en", dir: "auto" }, figure.why);
@@ -116,7 +121,8 @@ function series(metric) {
   for (const slice of report.slices) {
     if (slice.rest) continue;
     const key = by ? slice.labels[by] : "";
-    if (!found.has(key)) found.set(key, { name: by ? labelOf(by, key) : t("metrics.everybody"), answers: 0, days: new Map() });
+    if (!found.has(key))
+      found.set(key, { name: by ? labelOf(by, key) : t("metrics.everybody"), answers: 0, days: new Map() });
     const line = found.get(key);
     line.answers += slice.answers;
     line.days.set(slice.labels.day, slice.metrics[metric] ?? EMPTY);
@@ -149,17 +155,19 @@ function drawChart() {
 function drawTable(metric) {
   const columns = ["day", ...(by ? ["slice"] : []), "value", "interval", "people"];
   const rows = series(metric).flatMap((line) =>
-    [...line.days].sort().map(([date, figure]) =>
-      make(
-        "tr",
-        {},
-        make("th", { scope: "row" }, day(date)),
-        by ? make("td", { dir: "auto" }, line.name) : null,
-        make("td", { class: "number" }, valueOf(metric, figure.value)),
-        make("td", {}, intervalOf(metric, figure)),
-        make("td", { class: "number" }, number(figure.people)),
+    [...line.days]
+      .sort()
+      .map(([date, figure]) =>
+        make(
+          "tr",
+          {},
+          make("th", { scope: "row" }, day(date)),
+          by ? make("td", { dir: "auto" }, line.name) : null,
+          make("td", { class: "number" }, valueOf(metric, figure.value)),
+          make("td", {}, intervalOf(metric, figure)),
+          make("td", { class: "number" }, number(figure.people)),
+        ),
       ),
-    ),
   );
   $("m-table").replaceChildren(
     make("thead", {}, make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, t(`column.${name}`))))),

@@ -59,7 +59,9 @@ async function lookUp() {
 /** Shows all in the present language. */
 export function draw() {
   fillLanguages($("p-language"));
-  $("product-heading").textContent = editing ? t("product.edit", { title: editing.title || editing.item_id }) : t("product.add");
+  $("product-heading").textContent = editing
+    ? t("product.edit", { title: editing.title || editing.item_id })
+    : t("product.add");
   $("save").textContent = editing ? t("product.save") : t("product.add.do");
   drawList();
   neighbours.draw();
@@ -200,7 +202,8 @@ async function setAvailable(item, available) {
 
 async function remove(item) {
   const title = item.title || item.item_id;
-  if (!(await confirmed(t("product.delete.title", { title }), t("product.delete.text"), t("product.delete.do")))) return;
+  const agreed = await confirmed(t("product.delete.title", { title }), t("product.delete.text"), t("product.delete.do"));
+  if (!agreed) return;
   await call("DELETE", `items/${quoted(item.item_id)}`);
   if (editing?.item_id === item.item_id) edit(null);
   await refresh();

@@ -17,11 +17,7 @@ export function card(rollout, entries, decide) {
     make(
       "div",
       { class: "top" },
-      make(
-        "h2",
-        { id: title },
-        t("rollout.title", { stable: String(rollout.stable), canary: String(rollout.canary) }),
-      ),
+      make("h2", { id: title }, t("rollout.title", { stable: String(rollout.stable), canary: String(rollout.canary) })),
       make("span", { class: `tag state ${outcome}` }, t(`state.${outcome}`)),
       rollout.state === "ended" && outcome !== "ended" ? make("span", { class: "tag" }, t("state.ended")) : null,
       make("span", { class: "hint" }, t("rollout.begun", { number: rollout.number, time: stamp(rollout.begun) })),
@@ -80,13 +76,17 @@ function shares(rollout, outcome) {
   const last = open ? stages.at(-1).share : outcome === "promoted" ? 1 : 0;
   // Of one that has ended, the change is that of the labels; the last comparison is when it was decided.
   const decided = rollout.state === "ended" ? (rollout.figures.at ?? rollout.changed) : rollout.changed;
-  const until = open ? Math.max(rollout.looked, rollout.figures.at ?? 0, stages.at(-1).since) : Math.max(decided, stages.at(-1).since);
+  const until = open
+    ? Math.max(rollout.looked, rollout.figures.at ?? 0, stages.at(-1).since)
+    : Math.max(decided, stages.at(-1).since);
   section.append(
     steps(stages, until, last),
     make(
       "ol",
       { class: "stages" },
-      ...stages.map(({ share, since }) => make("li", {}, t("share.since", { share: percent(share), time: stamp(since) }))),
+      ...stages.map(({ share, since }) =>
+        make("li", {}, t("share.since", { share: percent(share), time: stamp(since) })),
+      ),
     ),
   );
   return section;
@@ -128,7 +128,11 @@ function liftTable(lifts) {
     make(
       "thead",
       { class: "unseen" },
-      make("tr", {}, ...["column.measure", "column.lift", "column.picture"].map((key) => make("th", { scope: "col" }, t(key)))),
+      make(
+        "tr",
+        {},
+        ...["column.measure", "column.lift", "column.picture"].map((key) => make("th", { scope: "col" }, t(key))),
+      ),
     ),
     make(
       "tbody",
@@ -194,9 +198,7 @@ function logOf(entries) {
         " ",
         make("strong", { dir: "auto" }, entry.actor),
         " ",
-        english(`${entry.action}:`, "span", ""),
-        " ",
-        make("span", { dir: "auto" }, entry.detail),
+        english(`${entry.action}: ${entry.detail}`, "span", ""),
       ),
     ),
   );

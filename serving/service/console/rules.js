@@ -29,8 +29,10 @@ export function start(guard) {
 export async function refresh() {
   if (tag !== null && $("rules-text").value !== stored) return;
   const found = await readText("rules");
+  // Somebody may have begun to type meanwhile.
+  const untouched = $("rules-text").value === stored;
   [stored, tag] = [found.text, found.tag];
-  $("rules-text").value = stored;
+  if (untouched) $("rules-text").value = stored;
 }
 
 async function preview() {
@@ -46,7 +48,7 @@ async function preview() {
   warnings = found.warnings;
   told = null;
   draw();
-  $("rules-lists").focus();
+  $("rules-effects").focus();
 }
 
 async function store() {
@@ -65,7 +67,13 @@ export function draw() {
   notice($("rules-told"), told === null ? "" : t("rules.stored", { revision: told }));
   $("rules-warnings").replaceChildren(
     ...warnings.map((each) =>
-      make("li", {}, make("strong", { dir: "auto" }, each.rule), " ", make("span", { lang: "en", dir: "auto" }, each.text)),
+      make(
+        "li",
+        {},
+        make("strong", { dir: "auto" }, each.rule),
+        " ",
+        make("span", { lang: "en", dir: "auto" }, each.text),
+      ),
     ),
   );
   show($("rules-shown"), previews === null);
@@ -73,6 +81,16 @@ export function draw() {
 }
 
 function effectOf({ user, before, after }, place) {
+  const ids = (items) => items.map((item) => item.item_id).join("\n");
+  const section = make(
+    "section",
+    { class: "effect" },
+    make("h3", {}, user ? t("rules.for", { user }) : t("rules.visitor")),
+  );
+  if (ids(before.items) === ids(after.items)) {
+    section.append(make("p", { class: "hint" }, t("rules.same")));
+    return section;
+  }
   const [first, second] = [make("ol", { class: "items" }), make("ol", { class: "items" })];
   sideBySide(first, second, before.items, after.items);
   const column = (name, list, side) => {
@@ -80,12 +98,8 @@ function effectOf({ user, before, after }, place) {
     list.setAttribute("aria-labelledby", id);
     return make("section", {}, make("h4", { id }, t(name)), list);
   };
-  const ids = (items) => items.map((item) => item.item_id).join("\n");
-  return make(
-    "section",
-    { class: "effect" },
-    make("h3", {}, user ? t("rules.for", { user }) : t("rules.visitor")),
-    ids(before.items) === ids(after.items) ? make("p", { class: "hint" }, t("rules.same")) : null,
+  section.append(
     make("div", { class: "columns halves" }, column("rules.now", first, "now"), column("rules.then", second, "then")),
   );
+  return section;
 }

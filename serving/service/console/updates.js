@@ -72,7 +72,9 @@ export function draw() {
   if (!focused) return;
   const same = list.querySelector(`[data-number="${number}"]`);
   // A button may be gone with what it was for.
-  (same?.querySelector(`[data-keep="${focused}"]`) ?? same?.querySelector("[data-keep]"))?.focus({ preventScroll: true });
+  (same?.querySelector(`[data-keep="${focused}"]`) ?? same?.querySelector("[data-keep]"))?.focus({
+    preventScroll: true,
+  });
 }
 
 function keepOpen(old, made) {
@@ -84,7 +86,10 @@ function keepOpen(old, made) {
 function decide(rollout, verdict) {
   return guarded(async () => {
     const values = { stable: String(rollout.stable), canary: String(rollout.canary) };
-    const names = { promote: ["promote.title", "promote.text", "promote.do"], rollback: ["back.title", "back.text", "back.do"] };
+    const names = {
+      promote: ["promote.title", "promote.text", "promote.do"],
+      rollback: ["back.title", "back.text", "back.do"],
+    };
     const [title, text, action] = names[verdict];
     const reason = await reasoned(t(title, values), t(text, values), t(action), verdict === "rollback");
     if (reason === null) return;

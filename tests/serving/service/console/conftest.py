@@ -60,6 +60,15 @@ class Console:
         choose(page, person)
         return page
 
+    def open_view(self, view: str, page: Page | None = None, **settings: Any) -> Page:
+        """A view of the page."""
+        page = page or self.new_page(**settings)
+        page.goto(f"{self.url}#key={self.keys['admin']}")
+        expect(page.locator("html")).to_have_attribute("data-ready", "true")
+        page.locator(f"#nav a[href='#{view}']").click()
+        expect(page.locator(f"#view-{view}")).to_be_visible()
+        return page
+
 
 def choose(page: Page, person: str) -> None:
     """Types a person's id."""
