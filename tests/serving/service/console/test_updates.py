@@ -9,8 +9,8 @@ from serving.service.store import RolloutState
 from tests.serving.service.console.conftest import Console
 
 
-def _open(living: Console, **settings: object) -> Page:
-    page = living.open_view("updates", **settings)
+def _open(living: Console) -> Page:
+    page = living.open_view("updates")
     expect(page.locator("#rollouts > li")).to_have_count(3)
     return page
 
