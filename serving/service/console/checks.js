@@ -7,14 +7,14 @@ import { decimal, has, number, t } from "./i18n.js";
 const DIGITS = 4;
 const COLUMNS = ["check", "before", "after", "limit", "difference", "people", "holds"];
 
-/** A table of checks; those that failed come first. */
-export function checks(found) {
+/** A table of checks, in a region with a label of its own; those that failed come first. */
+export function checks(found, label) {
   const ordered = [...found.filter((each) => !each.holds), ...found.filter((each) => each.holds)];
   const known = ordered.filter(hasInterval);
   const reach = known.length ? reachOf(known) : 1;
   return make(
     "div",
-    { class: "scroll", tabindex: 0, role: "region", "aria-label": t("gate.checks") },
+    { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
     make(
       "table",
       { class: "figures" },

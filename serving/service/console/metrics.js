@@ -37,13 +37,17 @@ export async function refresh() {
   const mine = ++asked;
   const slice = $("m-by").value;
   $("m-figures").setAttribute("aria-busy", "true");
+  $("m-notes").textContent = t("metrics.busy");
   try {
     const columns = ["day", slice].filter(Boolean).join(",");
     const found = await call("GET", `metrics?${period()}&by=${columns}&complete=${$("m-complete").checked}`);
     if (mine !== asked) return;
     [report, by, drift] = [found, slice, null];
   } finally {
-    if (mine === asked) $("m-figures").removeAttribute("aria-busy");
+    if (mine === asked) {
+      $("m-figures").removeAttribute("aria-busy");
+      $("m-notes").textContent = "";
+    }
   }
   draw();
   announce(t("metrics.answers", { count: report.all.answers }));

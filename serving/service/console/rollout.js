@@ -17,7 +17,7 @@ export function card(rollout, entries, decide) {
     make(
       "div",
       { class: "top" },
-      make("h2", { id: title }, t("rollout.title", { stable: String(rollout.stable), canary: String(rollout.canary) })),
+      make("h2", { id: title }, titleOf(rollout)),
       make("span", { class: `tag state ${outcome}` }, t(`state.${outcome}`)),
       rollout.state === "ended" && outcome !== "ended" ? make("span", { class: "tag" }, t("state.ended")) : null,
       make("span", { class: "hint" }, t("rollout.begun", { number: rollout.number, time: stamp(rollout.begun) })),
@@ -25,10 +25,12 @@ export function card(rollout, entries, decide) {
     rollout.reason ? reasonOf(rollout, entries) : null,
     buttons(rollout, decide),
     make("div", { class: "columns halves" }, shares(rollout, outcome), comparison(rollout)),
-    gate(rollout.report),
+    gate(rollout),
     entries.length ? make("details", { class: "log" }, summary("log", t("rollout.log")), logOf(entries)) : null,
   );
 }
+
+const titleOf = ({ stable, canary }) => t("rollout.title", { stable: String(stable), canary: String(canary) });
 
 /** What was decided, also once the roll-out has ended: that only the log says. */
 function outcomeOf(rollout, entries) {
@@ -160,7 +162,8 @@ function liftTable(lifts) {
   );
 }
 
-function gate(report) {
+function gate(rollout) {
+  const { report } = rollout;
   if (!Object.keys(report).length) return null;
   const found = report.gate;
   const known = Array.isArray(found?.checks);
@@ -182,7 +185,7 @@ function gate(report) {
             .join(" · "),
         )
       : english(JSON.stringify(report, null, 2), "pre", "raw"),
-    known && found.checks.length ? checks(found.checks) : null,
+    known && found.checks.length ? checks(found.checks, `${t("gate.checks")} · ${titleOf(rollout)}`) : null,
   );
 }
 

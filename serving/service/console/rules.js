@@ -70,7 +70,7 @@ export function draw() {
       make(
         "li",
         {},
-        make("strong", { dir: "auto" }, each.rule),
+        make("strong", { dir: "auto" }, `${each.rule}:`),
         " ",
         make("span", { lang: "en", dir: "auto" }, each.text),
       ),
