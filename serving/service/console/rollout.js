@@ -1,15 +1,18 @@
 // One roll-out: where it is, what its comparison says, why it was decided, and the report of the gate.
 
 import { interval, reachOf, sideOf, steps } from "./charts.js";
+import { checks } from "./checks.js";
 import { make } from "./dom.js";
 import { has, number, percent, signed, stamp, t } from "./i18n.js";
-import { checks } from "./checks.js";
 
 const DECIDED = /^(promoted|rolled_back):/;
 
 /** The elements of a roll-out. */
 export function card(rollout, entries, decide) {
-  const outcome = outcomeOf(rollout, entries);
+  // Once it has ended only the log says what was decided.
+  const decision = entries.find((entry) => DECIDED.test(entry.detail));
+  const outcome = rollout.state === "ended" && decision ? DECIDED.exec(decision.detail)[1] : rollout.state;
+  const until = rollout.state === "ended" ? (decision?.timestamp ?? rollout.changed) : rollout.changed;
   const title = `rollout-${rollout.number}`;
   return make(
     "article",
@@ -21,22 +24,17 @@ export function card(rollout, entries, decide) {
       make("span", { class: `tag state ${outcome}` }, t(`state.${outcome}`)),
       rollout.state === "ended" && outcome !== "ended" ? make("span", { class: "tag" }, t("state.ended")) : null,
       make("span", { class: "hint" }, t("rollout.begun", { number: rollout.number, time: stamp(rollout.begun) })),
+      make("span", { class: "hint", dir: "auto" }, rollout.model),
     ),
     rollout.reason ? reasonOf(rollout, entries) : null,
     buttons(rollout, decide),
-    make("div", { class: "columns halves" }, shares(rollout, outcome), comparison(rollout)),
+    make("div", { class: "columns halves" }, shares(rollout, outcome, until), comparison(rollout)),
     gate(rollout),
     entries.length ? make("details", { class: "log" }, summary("log", t("rollout.log")), logOf(entries)) : null,
   );
 }
 
 const titleOf = ({ stable, canary }) => t("rollout.title", { stable: String(stable), canary: String(canary) });
-
-/** What was decided, also once the roll-out has ended: that only the log says. */
-function outcomeOf(rollout, entries) {
-  if (rollout.state !== "ended") return rollout.state;
-  return entries.map((entry) => DECIDED.exec(entry.detail)?.[1]).find(Boolean) ?? "ended";
-}
 
 /** Why it is as it is: a sentence of the service, or in any language of somebody who has decided. */
 function reasonOf(rollout, entries) {
@@ -67,7 +65,7 @@ function buttons(rollout, decide) {
   );
 }
 
-function shares(rollout, outcome) {
+function shares(rollout, outcome, changed) {
   const { stages } = rollout;
   const section = make("section", {}, make("h3", {}, t("share.title")));
   if (!stages.length) {
@@ -76,11 +74,8 @@ function shares(rollout, outcome) {
   }
   const open = rollout.state === "running";
   const last = open ? stages.at(-1).share : outcome === "promoted" ? 1 : 0;
-  // Of one that has ended, the change is that of the labels; the last comparison is when it was decided.
-  const decided = rollout.state === "ended" ? (rollout.figures.at ?? rollout.changed) : rollout.changed;
-  const until = open
-    ? Math.max(rollout.looked, rollout.figures.at ?? 0, stages.at(-1).since)
-    : Math.max(decided, stages.at(-1).since);
+  const seen = open ? Math.max(rollout.looked, rollout.figures.at ?? 0) : changed;
+  const until = Math.max(seen, stages.at(-1).since);
   section.append(
     steps(stages, until, last),
     make(

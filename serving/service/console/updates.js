@@ -12,6 +12,7 @@ const MILLISECONDS = 5000;
 let guarded;
 let rollouts = null;
 let log = new Map();
+let logged = "";
 let timer;
 
 /** Prepares the view. */
@@ -37,15 +38,18 @@ async function follow() {
 
 /** Reads and shows all. */
 export async function refresh() {
-  const [found, entries] = await Promise.all([
-    call("GET", `rollouts?limit=${SHOWN}`),
-    call("GET", `audit?limit=${LOGGED}`),
-  ]);
-  rollouts = found;
-  log = new Map(rollouts.map((each) => [each.number, []]));
-  for (const entry of entries) {
-    if (/ rollout$/.test(entry.action)) log.get(Number(entry.target))?.push(entry);
+  const found = await call("GET", `rollouts?limit=${SHOWN}`);
+  // Each change of a state is an entry of the log, a new comparison is none.
+  const changes = JSON.stringify(found.map((each) => [each.number, each.revision]));
+  if (changes !== logged) {
+    const entries = await call("GET", `audit?limit=${LOGGED}`);
+    log = new Map(found.map((each) => [each.number, []]));
+    for (const entry of entries) {
+      if (/ rollout$/.test(entry.action)) log.get(Number(entry.target))?.push(entry);
+    }
+    logged = changes;
   }
+  rollouts = found;
   notice($("updates-old"), "");
   draw();
 }
