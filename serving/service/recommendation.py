@@ -136,6 +136,15 @@ class Recommender(Protocol):
         """Items that go with an item, whoever asks; of the request only filters, language and placement count."""
         ...
 
+    async def preview(self, request: RecommendationRequest, rules: str) -> RecommendationResponse:
+        """The answer that other rules would give, by the served version; it is not written down.
+
+        Args:
+            request: As of `recommend`.
+            rules: In YAML; valid.
+        """
+        ...
+
     async def rank(self, request: RecommendationRequest, item_ids: Sequence[str]) -> Sequence[ScoredItem]:
         """Scores of given items, in their order."""
         ...

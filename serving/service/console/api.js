@@ -23,25 +23,41 @@ export const hasKey = () => Boolean(sessionStorage.getItem(STORED));
 export const setKey = (key) => sessionStorage.setItem(STORED, key.trim());
 export const forgetKey = () => sessionStorage.removeItem(STORED);
 
-/** Sends a request; returns the answer's JSON. */
-export async function call(method, path, body) {
+/** Sends a request with a body of a type; returns the response if it is a good one. */
+async function send(method, path, body, headers) {
   let response;
   try {
     response = await fetch(new URL(path, BASE), {
       method,
-      headers: {
-        Authorization: `Bearer ${sessionStorage.getItem(STORED)}`,
-        ...(body === undefined ? {} : { "Content-Type": "application/json" }),
-      },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      headers: { Authorization: `Bearer ${sessionStorage.getItem(STORED)}`, ...headers },
+      body,
     });
   } catch (error) {
     // Also a key with characters that no header can have.
     throw new Problem(error instanceof TypeError && /header|ISO-8859-1/i.test(error.message) ? 401 : 0, error.message);
   }
+  if (response.ok) return response;
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Problem(response.status, answer.detail ?? response.statusText);
-  return answer;
+  throw new Problem(response.status, answer.detail ?? response.statusText);
+}
+
+/** Sends a request; returns the answer's JSON. */
+export async function call(method, path, body) {
+  const given = body === undefined ? [undefined, {}] : [JSON.stringify(body), { "Content-Type": "application/json" }];
+  const response = await send(method, path, ...given);
+  return response.json().catch(() => ({}));
+}
+
+/** Reads a text, and the tag of its revision. */
+export async function readText(path) {
+  const response = await send("GET", path);
+  return { text: await response.text(), tag: response.headers.get("ETag") };
+}
+
+/** Replaces a text in YAML if its revision is still the one of the tag; returns the answer's JSON. */
+export async function putText(path, text, tag) {
+  const response = await send("PUT", path, text, { "Content-Type": "application/yaml", "If-Match": tag });
+  return response.json();
 }
 
 /** An id as a part of a path. */

@@ -1,15 +1,27 @@
-// The page: the key, the two views, the state of the service.
+// The page: the key, the views, the state of the service.
 
 import { Problem, call, forgetKey, hasKey, setKey, takeKey } from "./api.js";
 import { $, notice, show } from "./dom.js";
 import * as i18n from "./i18n.js";
+import * as metrics from "./metrics.js";
+import * as other from "./other.js";
 import * as people from "./people.js";
 import * as products from "./products.js";
 import * as recommendations from "./recommendations.js";
+import * as rules from "./rules.js";
 import * as status from "./status.js";
+import * as updates from "./updates.js";
 
 const { t } = i18n;
-const VIEWS = ["people", "products"];
+// What a view reads when it is opened.
+const ENTERED = {
+  people: null,
+  products: products.refresh,
+  updates: updates.refresh,
+  metrics: metrics.refresh,
+  rules: rules.refresh,
+};
+const VIEWS = Object.keys(ENTERED);
 let started = false;
 
 /** Runs something and shows what went wrong. */
@@ -42,6 +54,7 @@ function showProblem(problem) {
 function askForKey(mistake = "") {
   forgetKey();
   status.stop();
+  updates.watch(false);
   show($("nav"), false);
   show($("status"), false);
   for (const each of VIEWS) show($(`view-${each}`), false);
@@ -65,18 +78,26 @@ function showView(focus) {
     $("main").focus({ preventScroll: true });
     scrollTo(0, 0);
   }
-  if (view === "products") guarded(products.refresh);
+  if (ENTERED[view]) guarded(ENTERED[view]);
+  updates.watch(view === "updates");
 }
 
 async function open() {
   show($("view-key"), false);
   show($("nav"), true);
   show($("status"), true);
+  const first = !started;
+  if (first) {
+    started = true;
+    updates.start(guarded);
+    metrics.start(guarded);
+    rules.start(guarded);
+  }
   showView(false);
   status.start();
-  if (!started) {
-    started = true;
-    recommendations.start(guarded);
+  if (first) {
+    recommendations.start(guarded, other.forget);
+    other.start(guarded);
     products.start(guarded, (title) => {
       location.hash = "people";
       return guarded(() => recommendations.search(title));
@@ -90,10 +111,7 @@ async function open() {
 async function begin() {
   takeKey();
   await i18n.start(() => {
-    recommendations.draw();
-    people.draw();
-    products.draw();
-    status.draw();
+    for (const each of [recommendations, other, people, products, updates, metrics, rules, status]) each.draw();
   });
   addEventListener("hashchange", () => {
     if (location.hash.startsWith("#key=")) {

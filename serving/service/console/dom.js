@@ -48,15 +48,27 @@ export function refocus(element) {
 export const mayMove = () => !matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /** Asks whether to do something that can't be undone. */
-export function confirmed(title, message, action) {
+export const confirmed = async (title, message, action) => (await ask(title, message, action, false, true)) !== null;
+
+/** Asks for the reason of something; null: it is not to be done. */
+export const reasoned = (title, message, action, dangerous) => ask(title, message, action, true, dangerous);
+
+function ask(title, message, action, reason, dangerous) {
   const dialog = $("dialog");
   $("dialog-title").textContent = title;
   $("dialog-text").textContent = message;
   $("dialog-yes").textContent = action;
+  $("dialog-yes").classList.toggle("danger", dangerous);
+  show($("dialog-why"), reason);
+  $("dialog-reason").required = reason;
+  $("dialog-reason").value = "";
+  // Not a button that submits: Enter in the reason would press the first of these.
+  $("dialog-no").onclick = () => dialog.close("no");
   dialog.returnValue = "no";
   dialog.showModal();
-  $("dialog-no").focus();
+  $(reason ? "dialog-reason" : "dialog-no").focus();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    const closed = () => resolve(dialog.returnValue === "yes" ? $("dialog-reason").value.trim() : null);
+    dialog.addEventListener("close", closed, { once: true });
   });
 }

@@ -67,8 +67,25 @@ export const number = (value) => numbers.format(value);
 export const decimal = (value, digits) =>
   new Intl.NumberFormat(locale, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 
-/** A share as a percentage. */
-export const percent = (value) => new Intl.NumberFormat(locale, { style: "percent" }).format(value);
+/** A share as a percentage, with so many digits after the point at most. */
+export const percent = (value, digits = 0) =>
+  new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: digits }).format(value);
+
+/** A change as a percentage with its sign. */
+export const signed = (value) =>
+  new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 1, signDisplay: "exceptZero" }).format(
+    value,
+  );
+
+/** A date and time, from unix seconds. */
+export const stamp = (seconds) =>
+  new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" }).format(seconds * 1000);
+
+/** A day without its year, from one like "2026-11-30". */
+export const day = (value) =>
+  new Intl.DateTimeFormat(locale, { month: "short", day: "numeric", timeZone: "UTC" }).format(
+    new Date(`${value}T00:00Z`),
+  );
 
 /** A moment, from unix seconds. */
 export function moment(seconds) {

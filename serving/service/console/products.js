@@ -3,15 +3,13 @@
 import { Problem, call, newId, quoted } from "./api.js";
 import { $, announce, confirmed, make, notice, refocus, show, text } from "./dom.js";
 import { language, nameOf, number, t } from "./i18n.js";
+import { fillLanguages } from "./languages.js";
+import * as neighbours from "./neighbours.js";
 import * as status from "./status.js";
 
 const SHOWN = 12;
 const PAUSE = 150;
 const PATIENCE = 20_000;
-const LANGUAGES = [
-  "ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it", "ja", "ko", "ms",
-  "nl", "no", "pl", "pt", "ro", "ru", "sv", "sw", "ta", "th", "tr", "uk", "ur", "vi", "zh",
-];
 
 let guarded;
 let items = [];
@@ -60,14 +58,13 @@ async function lookUp() {
 
 /** Shows all in the present language. */
 export function draw() {
-  const chosen = $("p-language").value || language();
-  const names = [...new Set([...LANGUAGES, chosen])].map((tag) => [tag, nameOf(tag)]);
-  names.sort((one, other) => one[1].localeCompare(other[1], language()));
-  $("p-language").replaceChildren(...names.map(([tag, name]) => make("option", { value: tag }, name)));
-  $("p-language").value = chosen;
-  $("product-heading").textContent = editing ? t("product.edit", { title: editing.title || editing.item_id }) : t("product.add");
+  fillLanguages($("p-language"));
+  $("product-heading").textContent = editing
+    ? t("product.edit", { title: editing.title || editing.item_id })
+    : t("product.add");
   $("save").textContent = editing ? t("product.save") : t("product.add.do");
   drawList();
+  neighbours.draw();
 }
 
 function drawList() {
@@ -98,6 +95,7 @@ function drawList() {
             edit(item);
             $("p-title").focus();
           }),
+          action("near.do", "near.of", title, () => guarded(() => neighbours.find(item))),
           item.available
             ? action("product.hide.do", "product.hide", title, () => guarded(() => setAvailable(item, false)))
             : action("product.show.do", "product.show", title, () => guarded(() => setAvailable(item, true))),
@@ -199,12 +197,13 @@ async function setAvailable(item, available) {
   await call("PATCH", `items/${quoted(item.item_id)}`, { available });
   await refresh();
   say(t(available ? "product.shown" : "product.hidden", { title: item.title }));
-  refocus($("catalogue").querySelector(`[data-item="${CSS.escape(item.item_id)}"] button:nth-of-type(2)`));
+  refocus($("catalogue").querySelector(`[data-item="${CSS.escape(item.item_id)}"] button:nth-of-type(3)`));
 }
 
 async function remove(item) {
   const title = item.title || item.item_id;
-  if (!(await confirmed(t("product.delete.title", { title }), t("product.delete.text"), t("product.delete.do")))) return;
+  const agreed = await confirmed(t("product.delete.title", { title }), t("product.delete.text"), t("product.delete.do"));
+  if (!agreed) return;
   await call("DELETE", `items/${quoted(item.item_id)}`);
   if (editing?.item_id === item.item_id) edit(null);
   await refresh();

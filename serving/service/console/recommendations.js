@@ -1,8 +1,9 @@
 // Answers, and what a click changes in them.
 
+import { compared, nameLine, tags } from "./answers.js";
 import { Problem, call, newId } from "./api.js";
 import { $, announce, make, mayMove, notice, refocus, show, text } from "./dom.js";
-import { decimal, has, nameOf, number, percent, sentences, t } from "./i18n.js";
+import { decimal, has, number, percent, sentences, t } from "./i18n.js";
 import * as people from "./people.js";
 
 const COUNT = 10;
@@ -16,6 +17,7 @@ const TRIES = [
 ];
 
 let guarded;
+let changed;
 let query = "";
 let answer = null;
 let moves = new Map();
@@ -24,9 +26,10 @@ let milliseconds = 0;
 let asked = 0;
 let sending = false;
 
-/** Listens to the form. */
-export function start(guard) {
+/** Listens to the form; `onAnswer` is called when another answer is shown. */
+export function start(guard, onAnswer) {
   guarded = guard;
+  changed = onAnswer;
   $("search").addEventListener("submit", (event) => {
     event.preventDefault();
     guarded(() => search($("query").value));
@@ -63,12 +66,8 @@ export async function ask() {
   const mine = ++asked;
   const began = performance.now();
   $("items").setAttribute("aria-busy", "true");
-  const { user, session } = people.who;
-  const form = { user_id: user, session_id: user ? "" : session, k: COUNT, placement: "console" };
   try {
-    const found = query
-      ? await call("POST", "search", { ...form, query, include_seen: true })
-      : await call("POST", "recommendations", form);
+    const found = await request();
     if (mine !== asked) return false;
     milliseconds = Math.round(performance.now() - began);
     moves = answer === null ? new Map() : compared(answer.items, found.items);
@@ -77,19 +76,21 @@ export async function ask() {
     if (mine === asked) $("items").removeAttribute("aria-busy");
   }
   draw();
+  changed();
   return true;
 }
 
-/** Item -> places that it has moved up, or null if it is new. */
-function compared(before, after) {
-  const places = new Map(before.map((item) => [item.item_id, item.position]));
-  return new Map(
-    after.map((item) => {
-      const place = places.get(item.item_id);
-      return [item.item_id, place === undefined ? null : place - item.position];
-    }),
-  );
+/** Asks for whoever and whatever is chosen, with other fields besides. */
+export function request(fields = {}) {
+  const { user, session } = people.who;
+  const form = { user_id: user, session_id: user ? "" : session, k: COUNT, placement: "console", ...fields };
+  return query
+    ? call("POST", "search", { ...form, query, include_seen: true })
+    : call("POST", "recommendations", form);
 }
+
+/** The items that are shown; null: none are. */
+export const shown = () => answer?.items ?? null;
 
 async function clicked(item) {
   // A list that is being replaced may be another person's, and a second click within a moment is the same one.
@@ -191,14 +192,8 @@ function row(item, best) {
       make(
         "span",
         { class: "what" },
-        make("span", { class: "line" }, text(item.title || item.item_id, item.language, "span", { class: "name" }), moved(item)),
-        make(
-          "span",
-          { class: "tags" },
-          item.language ? make("span", { class: "tag" }, nameOf(item.language)) : null,
-          make("span", { class: `tag source-${item.source}` }, has(`source.${item.source}`) ? t(`source.${item.source}`) : item.source),
-          ...item.rules.map((effect) => make("span", { class: "tag rule" }, why(effect))),
-        ),
+        nameLine(item, moves),
+        tags(item),
       ),
       make(
         "span",
@@ -213,26 +208,6 @@ function row(item, best) {
       ),
     ),
   );
-}
-
-function moved(item) {
-  if (!moves.has(item.item_id)) return null;
-  const places = moves.get(item.item_id);
-  if (places === null) return make("span", { class: "move new" }, t("move.new"));
-  if (!places) return null;
-  const [sign, name] = places > 0 ? ["▲", "move.up"] : ["▼", "move.down"];
-  const count = Math.abs(places);
-  return make(
-    "span",
-    { class: `move ${places > 0 ? "up" : "down"}` },
-    make("span", { "aria-hidden": "true" }, `${sign} ${number(count)}`),
-    make("span", { class: "unseen" }, t(name, { count })),
-  );
-}
-
-function why(effect) {
-  const values = { rule: effect.rule, before: decimal(effect.before ?? 0, 2), after: decimal(effect.after ?? 0, 2) };
-  return effect.before === null || effect.after === null ? t("rule.pin", values) : t("rule.score", values);
 }
 
 function head(name, value) {

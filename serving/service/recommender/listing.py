@@ -3,12 +3,14 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from serving.service import diversity, rules
 from serving.service.recommendation import RecommendationResponse, RecommendedItem, RuleEffect
+from serving.service.recommender.arms import Arm
 from serving.service.recommender.asking import MOST_ITEMS, Asked
 from serving.service.recommender.candidates import CandidateList, vectors_of
 from serving.service.recommender.catalogue import Catalogue
@@ -19,6 +21,8 @@ from serving.service.types import Item
 
 # Candidates that rules and diversity choose from: so many times the list's length, and at least and at most so many.
 _POOL_FACTOR, _POOL_LEAST, _POOL_MOST = 4, 50, 200
+# Rules that leave too few are given so many times as many candidates.
+_GROWTH: Final = 4
 
 
 class Lists:
@@ -37,12 +41,32 @@ class Lists:
         self._explorer = explorer
         self.rules = rules.Rules()
 
+    def read_rules(self, text: str) -> None:
+        """Takes the rules of a YAML document; an empty one has none.
+
+        Raises:
+            RulesError: there is a mistake in it; the earlier rules stay.
+        """
+        self.rules = rules.parse_rules(text) if text.strip() else rules.Rules()
+
     def pool(self, asked: Asked) -> int:
         """How many candidates a list is chosen from."""
         request = asked.request
         if not self.rules.rules and not request.diversity:
             return request.k
         return min(max(_POOL_FACTOR * request.k, _POOL_LEAST), max(_POOL_MOST, request.k), MOST_ITEMS)
+
+    async def fill(self, arm: Arm, asked: Asked, found: CandidateList) -> RecommendationResponse:
+        """The list of an arm's candidates, of which it is asked for more if rules leave too few."""
+        pool = self.pool(asked)
+        response = self.answer(asked, found, arm.tiers.of(found.version))
+        while len(response.items) < asked.request.k and pool <= len(found.items) and pool < MOST_ITEMS:
+            pool = min(_GROWTH * pool, MOST_ITEMS)
+            more = await arm.candidates.find(asked, pool)
+            if more.is_popular and not found.is_popular:
+                break
+            found, response = more, self.answer(asked, more, arm.tiers.of(more.version))
+        return response
 
     def answer(self, asked: Asked, found: CandidateList, tier: FreshTier | None) -> RecommendationResponse:
         """The answer to a request.

@@ -11,16 +11,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from serving.client.errors import BadRequestError, ServingError
-from serving.service import rules
 from serving.service.errors import InvalidRequestError, UnavailableError
 from serving.service.recommendation import RecommendationRequest, RecommendationResponse, ScoredItem
 from serving.service.recommender.answer_log import AnswerLog
-from serving.service.recommender.arms import AWAY, Arm, Canary
-from serving.service.recommender.asking import MOST_ITEMS, Asked, Requests
-from serving.service.recommender.candidates import CandidateList
+from serving.service.recommender.arms import AWAY, Canary
+from serving.service.recommender.asking import Asked, Requests
 from serving.service.recommender.catalogue import Catalogue
 from serving.service.recommender.exploring import Explorer
 from serving.service.recommender.following import Follower
@@ -33,12 +31,11 @@ from serving.service.recommender.settings import RecommenderSettings
 from serving.service.recommender.tasks import keep_on
 from serving.service.recommender.trouble import Trouble
 from serving.service.recommender.trying import Arms, Rollouts
+from serving.service.rules import RulesError
 from serving.service.store import Store, StoreError
 from serving.service.types import Event, ItemChange, ShownItem, ShownRecommendation, User
 
 _LOG = logging.getLogger(__name__)
-# Rules that leave too few are given so many times as many candidates.
-_GROWTH: Final = 4
 
 
 class LiveRecommender:
@@ -170,6 +167,15 @@ class LiveRecommender:
         )
         return await self._answer(await self._requests.read(nobody), self._follower.erasures)
 
+    async def preview(self, request: RecommendationRequest, rules: str) -> RecommendationResponse:
+        """The answer that other rules would give."""
+        # What is explored by chance would be taken for an effect of the rules.
+        lists = Lists(self._catalogue, Explorer(share=0.0, least=0))
+        lists.read_rules(rules)
+        asked = await self._requests.read(request)
+        main = self._arms.main
+        return await lists.fill(main, asked, await main.candidates.find(asked, lists.pool(asked)))
+
     async def rank(self, request: RecommendationRequest, item_ids: Sequence[str]) -> Sequence[ScoredItem]:
         """Scores of given items, in their order."""
         asked = await self._requests.read(request)
@@ -200,7 +206,8 @@ class LiveRecommender:
         response = None if choice.canary is None else await self._of_canary(choice.canary, asked)
         if response is None:
             main = self._arms.main
-            response = await self._of(main, asked, await main.candidates.find(asked, self._lists.pool(asked)))
+            found = await main.candidates.find(asked, self._lists.pool(asked))
+            response = await self._lists.fill(main, asked, found)
         if choice.variant:
             response = replace(response, variant=choice.variant)
         self._log.add(_shown(asked, response), erasures)
@@ -216,19 +223,7 @@ class LiveRecommender:
         # Somebody may have moved the label to another version, of which nobody has said that it is to be tried.
         if found is None or found.version != canary.version:
             return None
-        return await self._of(canary, asked, found)
-
-    async def _of(self, arm: Arm, asked: Asked, found: CandidateList) -> RecommendationResponse:
-        """The list of an arm's candidates, of which it is asked for more if rules leave too few."""
-        pool = self._lists.pool(asked)
-        response = self._lists.answer(asked, found, arm.tiers.of(found.version))
-        while len(response.items) < asked.request.k and pool <= len(found.items) and pool < MOST_ITEMS:
-            pool = min(_GROWTH * pool, MOST_ITEMS)
-            more = await arm.candidates.find(asked, pool)
-            if more.is_popular and not found.is_popular:
-                break
-            found, response = more, self._lists.answer(asked, more, arm.tiers.of(more.version))
-        return response
+        return await self._lists.fill(canary, asked, found)
 
     async def _look_at_rules(self) -> None:
         """Reads the rules as often as the served version; they change as seldom."""
@@ -241,8 +236,8 @@ class LiveRecommender:
         if revision <= self._rules_revision:
             return
         try:
-            self._lists.rules = rules.parse_rules(text) if text.strip() else rules.Rules()
-        except rules.RulesError as error:
+            self._lists.read_rules(text)
+        except RulesError as error:
             _LOG.error("Rules of revision %d can't be read, the earlier ones stay: %s", revision, error)
         self._rules_revision = revision
 

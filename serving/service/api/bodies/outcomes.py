@@ -2,6 +2,7 @@
 
 import msgspec
 
+from serving.service.recommendation import RecommendationResponse
 from serving.service.rules import LintWarning
 
 
@@ -56,6 +57,30 @@ class NewRules(msgspec.Struct):
     """
 
     revision: int
+    warnings: list[LintWarning]
+
+
+class RulesEffect(msgspec.Struct):
+    """What new rules would change in one answer.
+
+    Attributes:
+        before: The answer by the stored rules.
+        after: The answer by the new ones.
+    """
+
+    before: RecommendationResponse
+    after: RecommendationResponse
+
+
+class RulesPreview(msgspec.Struct):
+    """What new rules would do.
+
+    Attributes:
+        effects: One for each request.
+        warnings: Rules that are valid and do nothing.
+    """
+
+    effects: list[RulesEffect]
     warnings: list[LintWarning]
 
 

@@ -9,6 +9,10 @@ from serving.service.recommendation import RecommendationRequest
 
 _MOST_ITEMS = 1_000
 _QUERY_CHARACTERS = 2_048
+# As many bytes of rules can be stored.
+_RULES_CHARACTERS = 1_048_576
+# Each asks the model server twice.
+_MOST_PREVIEWS = 10
 
 Language = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9-]*$", description="BCP 47", examples=["ja"])]
 
@@ -49,6 +53,13 @@ class RecommendationForm(FilterForm):
     """A request for recommendations; every part is optional."""
 
     query: str = Field("", max_length=_QUERY_CHARACTERS, description="Free text in any language.")
+
+
+class RulesPreviewForm(Form):
+    """Rules that are to be tried on requests."""
+
+    rules: str = Field(..., max_length=_RULES_CHARACTERS, description="In YAML.", examples=["rules: []"])
+    requests: list[RecommendationForm] = Field(..., min_length=1, max_length=_MOST_PREVIEWS, description="On which.")
 
 
 class SearchForm(FilterForm):

@@ -1,5 +1,6 @@
 """Business rules and the log of what administrators did."""
 
+import asyncio
 from collections.abc import Collection
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -9,7 +10,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from serving.service.api.access.principals import Permission, Principal
 from serving.service.api.bodies.answers import form_of
-from serving.service.api.bodies.outcomes import NewRules
+from serving.service.api.bodies.outcomes import NewRules, RulesEffect, RulesPreview
+from serving.service.api.bodies.recommending import RulesPreviewForm, request_of
 from serving.service.api.context import context_of
 from serving.service.api.problems import ProblemError
 from serving.service.api.routes.common import Requires, answer, audit
@@ -19,6 +21,7 @@ from serving.service.store import AuditEntry, Store
 router = APIRouter(prefix="/v1", tags=["Rules and log"])
 _YAML: Final = "application/yaml"
 _Reader = Annotated[Principal, Depends(Requires(Permission.READ))]
+_Manager = Annotated[Principal, Depends(Requires(Permission.MANAGE))]
 _EXAMPLE: Final = """rules:
   - name: our own first
     kind: boost
@@ -45,7 +48,7 @@ def get_rules(reader: _Reader, request: Request) -> Response:
 
 @router.put("/rules", response_model=form_of(NewRules), openapi_extra=_BODY)
 def put_rules(
-    manager: Annotated[Principal, Depends(Requires(Permission.MANAGE))],
+    manager: _Manager,
     request: Request,
     body: Annotated[bytes, Depends(_body)],
 ) -> Response:
@@ -75,6 +78,22 @@ def put_rules(
     from_thread.run(context.recommender.rules_changed)
     audit(request, manager, "put rules", f"revision {revision}")
     return answer(NewRules(revision, list(warnings)))
+
+
+@router.post("/rules/preview", response_model=form_of(RulesPreview))
+async def preview_rules(form: RulesPreviewForm, manager: _Manager, request: Request) -> Response:
+    """What rules would do to requests; nothing is stored, and no answer is written down."""
+    context = context_of(request)
+    rules = parse_rules(form.rules)
+    text, _ = await asyncio.to_thread(context.store.rules)
+    columns = await asyncio.to_thread(_columns, rules, context.store)
+    effects = []
+    # One after the other: a preview has time, other requests have not.
+    for each in form.requests:
+        asked = request_of(each, *manager.acting_for(each.user_id, each.session_id))
+        before = await context.recommender.preview(asked, text)
+        effects.append(RulesEffect(before, await context.recommender.preview(asked, form.rules)))
+    return answer(RulesPreview(effects, list(lint(rules, columns))))
 
 
 @router.get("/audit", response_model=list[form_of(AuditEntry)])  # type: ignore[misc]

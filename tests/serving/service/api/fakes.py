@@ -23,6 +23,7 @@ class FakeRecommender:
         self.changes: list[ItemChange] = []
         self.users: dict[str, User | None] = {}
         self.rules_changes = 0
+        self.previews: list[tuple[str, str]] = []
         self.error: Exception | None = None
         self.seconds = 0.0
         self.degraded = False
@@ -46,6 +47,10 @@ class FakeRecommender:
 
     async def similar(self, item_id: str, request: RecommendationRequest) -> RecommendationResponse:
         self.similar_to.append(item_id)
+        return await self.recommend(request)
+
+    async def preview(self, request: RecommendationRequest, rules: str) -> RecommendationResponse:
+        self.previews.append((request.user_id, rules))
         return await self.recommend(request)
 
     async def rank(self, request: RecommendationRequest, item_ids: Sequence[str]) -> Sequence[ScoredItem]:

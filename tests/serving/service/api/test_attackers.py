@@ -167,7 +167,7 @@ def test_every_address_has_a_guard(service: Inside) -> None:
             if path not in ("/v1/events", "/v1/ubi/events", "/v1/ubi/queries"):
                 assert response.status_code == 401
                 assert response.headers["www-authenticate"].startswith("Bearer")
-    assert len(seen) == 20
+    assert len(seen) == 25
 
 
 _FORBIDDEN: dict[str, list[tuple[str, str, object]]] = {

@@ -71,6 +71,21 @@ def test_rules(service: Inside) -> None:
     problem(service.call("PUT", "/v1/rules", _RULES, headers={"If-Match": '"2"'}), 412)
 
 
+def test_rules_are_tried_without_being_stored(service: Inside) -> None:
+    service.call("PUT", "/v1/rules", "rules: []")
+    form = {"rules": _RULES, "requests": [{"user_id": "민수", "k": 2}, {"query": "急須", "k": 3}]}
+    found = service.call("POST", "/v1/rules/preview", form).json()
+    assert [[len(each[side]["items"]) for side in ("before", "after")] for each in found["effects"]] == [[2, 2], [3, 3]]
+    assert [each["column"] for each in found["warnings"]] == ["seller"]
+    assert service.recommender.previews == [("민수", "rules: []"), ("민수", _RULES), ("", "rules: []"), ("", _RULES)]
+    assert service.store.rules() == ("rules: []", 1)
+    problem(service.call("POST", "/v1/rules/preview", form, key="app"), 403)
+    problem(service.call("POST", "/v1/rules/preview", form, key="read-only"), 403)
+    problem(service.call("POST", "/v1/rules/preview", form | {"rules": "rules: [{name: x}]"}), 422)
+    problem(service.call("POST", "/v1/rules/preview", form | {"requests": []}), 422)
+    problem(service.call("POST", "/v1/rules/preview", form | {"requests": [{}] * 11}), 422)
+
+
 def test_the_example_in_the_docs_is_valid(service: Inside) -> None:
     operation = service.call("GET", "/openapi.json").json()["paths"]["/v1/rules"]["put"]
     example = operation["requestBody"]["content"]["application/yaml"]["example"]

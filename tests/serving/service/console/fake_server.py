@@ -4,6 +4,7 @@ import asyncio
 import sys
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 
 from serving.service.main import main
 from serving.service.recommendation import (
@@ -13,12 +14,16 @@ from serving.service.recommendation import (
     RuleEffect,
     ScoredItem,
 )
+from serving.service.rules import Candidate, Context, apply, parse_rules
 from serving.service.store import Store
 from serving.service.types import Event, Item, ItemChange, User
 
 
 class StoreRecommender:
-    """Items that share a category with what a person did last come first; a text finds its own words."""
+    """Items that share a category with what a person did last come first, then those in the language that is asked for.
+
+    A text finds its own words. Rules count in previews only.
+    """
 
     ready = True
     model_version = 7
@@ -41,12 +46,16 @@ class StoreRecommender:
 
         def score(item: Item) -> float:
             found = bool(request.query) and request.query.casefold() in item.title.casefold()
-            return 2.0 * found + bool(last & set(item.categories))
+            spoken = bool(request.language) and item.language == request.language
+            return 2.0 * found + bool(last & set(item.categories)) + 0.5 * spoken
 
         items = [
             item
             for item in self._store.find_items("", 1_000)
-            if item.available and (request.include_seen or item.item_id not in history)
+            if item.available
+            and (request.include_seen or item.item_id not in history)
+            and item.item_id not in request.exclude
+            and (not request.languages or item.language in request.languages)
         ]
         items.sort(key=lambda item: (-score(item), item.item_id))
         return RecommendationResponse(
@@ -71,7 +80,16 @@ class StoreRecommender:
         )
 
     async def similar(self, item_id: str, request: RecommendationRequest) -> RecommendationResponse:
-        return await self.recommend(request)
+        return await self.recommend(replace(request, exclude=[*request.exclude, item_id]))
+
+    async def preview(self, request: RecommendationRequest, rules: str) -> RecommendationResponse:
+        found = await self.recommend(replace(request, k=1_000))
+        known = self._store.items([each.item_id for each in found.items])
+        candidates = [Candidate(known[each.item_id], each.score, each.source) for each in found.items]
+        outcome = apply(parse_rules(rules or "rules: []"), candidates, Context(now=0.0), request.k)
+        of = {each.item_id: each for each in found.items}
+        items = [replace(of[each.item.item_id], position=place, rules=[]) for place, each in enumerate(outcome.items)]
+        return replace(found, items=items)
 
     async def rank(self, request: RecommendationRequest, item_ids: Sequence[str]) -> Sequence[ScoredItem]:
         known = self._store.items(item_ids)

@@ -1,5 +1,6 @@
 """axe-core finds nothing in any view, and the page fits into 320 pixels."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -76,6 +77,65 @@ def test_every_view(console: Console, mode: str) -> None:
     page.fill("#text", "nothing")
     expect(page.locator("#alert")).to_be_visible()
     _check(page, "a problem")
+
+
+def _compare(page: Page) -> None:
+    page.select_option("#other-language", "ko")
+    page.click("#other button")
+    expect(page.locator("#other-after-items li").first).to_be_visible()
+
+
+def _find_neighbours(page: Page) -> None:
+    page.locator("#catalogue li").first.locator("button").nth(1).click()
+    expect(page.locator("#near")).to_be_visible()
+
+
+def _open_updates(page: Page) -> None:
+    expect(page.locator("#rollouts > li")).to_have_count(3)
+    for each in page.locator("#rollouts summary").all():
+        each.click()
+
+
+def _open_metrics(page: Page) -> None:
+    page.select_option("#m-by", "language")
+    expect(page.locator("#m-legend li")).to_have_count(4)
+    page.locator("#m-figures summary").click()
+    page.click("#m-drift")
+    expect(page.locator("#m-drift-table tbody tr").first).to_be_visible()
+
+
+def _preview(page: Page) -> None:
+    page.fill("#rules-text", "rules:\n  - {name: 새, kind: block, where: {seler: {equals: a}}}")
+    page.click("#rules-preview")
+    expect(page.locator("#rules-warnings li")).to_have_count(1)
+    _check(page, "a warning")
+    page.fill("#rules-text", "rules:\n  - {name: 새, kind: block, where: {language: {equals: en}}}")
+    page.click("#rules-preview")
+    expect(page.locator("#rules-lists ol").first).to_be_visible()
+
+
+_VIEWS: dict[str, Callable[[Page], None]] = {
+    "people": _compare,
+    "products": _find_neighbours,
+    "updates": _open_updates,
+    "metrics": _open_metrics,
+    "rules": _preview,
+}
+
+
+@pytest.mark.parametrize("mode", [*_MODES, "zh", "es", "ko"])
+def test_every_view_with_a_past(living: Console, mode: str) -> None:
+    settings = _MODES.get(mode, {"locale": mode, **_NARROW})
+    page = living.new_page(**settings)
+    for view, fill in _VIEWS.items():
+        living.open_view(view, page=page)
+        fill(page)
+        _check(page, view)
+        if view == "updates":
+            page.locator("[data-keep=rollback]").first.click()
+            expect(page.locator("#dialog-reason")).to_be_focused()
+            _check(page, "a reason")
+            page.keyboard.press("Escape")
 
 
 @pytest.mark.parametrize("language", ["zh", "es", "ko"])

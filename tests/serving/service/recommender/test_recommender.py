@@ -17,6 +17,7 @@ from serving.service.errors import InvalidRequestError, ServiceError, Unavailabl
 from serving.service.recommendation import RecommendationRequest, RecommendationResponse
 from serving.service.recommender.recommender import LiveRecommender
 from serving.service.recommender.settings import RecommenderSettings
+from serving.service.rules import RulesError
 from serving.service.store import Store
 from serving.service.store import UnavailableError as StoreUnavailableError
 from serving.service.types import LOGIN, Event, Item, ItemChange, User
@@ -615,6 +616,34 @@ def test_rules_that_leave_few_get_more_candidates(store: Store) -> None:
             answer = await service.ask(query=_item("m400").title, k=5)
             assert answer.items[0].item_id == "m0"
             assert min(item.score for item in answer.items) > -100.0
+
+    asyncio.run(run())
+
+
+def test_other_rules_are_tried_without_a_trace(store: Store) -> None:
+    async def run() -> None:
+        service = _Service(store, FakeClient(Version(1, _INDEX)), explore=1.0, explore_least=10**6)
+        async with _running(service):
+            await service.put(*(_item(f"f{number}") for number in range(20)))
+            await service.encoded()
+            store.put_rules("rules:\n- {name: 고정, kind: pin, item: f6, position: 0}\n", "test")
+            await service.live.rules_changed()
+            request = RecommendationRequest(query=_item("f4").title, k=5)
+            plain = await service.live.preview(request, "")
+            assert plain.items[0].item_id == "f4"
+            # Nothing is drawn by lot, although every answer explores.
+            assert {item.propensity for item in plain.items} == {1.0}
+            for _ in range(3):
+                again = await service.live.preview(request, "")
+                assert [item.item_id for item in again.items] == [item.item_id for item in plain.items]
+            pinned = await service.live.preview(request, "rules:\n- {name: p, kind: pin, item: f5, position: 1}\n")
+            assert [item.item_id for item in pinned.items[:2]] == ["f4", "f5"]
+            with pytest.raises(RulesError):
+                await service.live.preview(request, "rules: {")
+            # The rules of answers are those of before.
+            assert (await service.ask(query=request.query, k=5)).items[0].item_id == "f6"
+        for answer in (plain, pinned):
+            assert store.recommendation(answer.recommendation_id) is None
 
     asyncio.run(run())
 
