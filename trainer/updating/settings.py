@@ -50,7 +50,7 @@ class GateConfig(Settings):
 class UpdateConfig(Settings):
     """An update: the champion learns on from new events."""
 
-    epochs: int = Field(4, ge=1, description="Epochs over new events and replayed old ones.")
+    epochs: int = Field(3, ge=1, description="Epochs over new events and replayed old ones.")
     rate: float = Field(1.0, gt=0.0, description="Factor of `training.learning_rate`.")
     replay: float | None = Field(
         None,

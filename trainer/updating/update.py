@@ -125,6 +125,14 @@ class Updates:
             return last
         return self.folder / f"{(numbers[-1] if numbers else 0) + 1:04}"
 
+    def prune(self, folder: Path) -> None:
+        """Removes data and runs of updates that are over, but for the champion's and one more; reports stay."""
+        kept = {folder, self.champion.path.parent}
+        for path in self.folder.glob(f"[0-9]*/{STATE_FILE}"):
+            if path.parent not in kept:
+                for part in ("dataset", "run"):
+                    shutil.rmtree(path.parent / part, ignore_errors=True)
+
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Keeps other processes from updating the same run meanwhile."""
@@ -178,6 +186,7 @@ def update(
         }
         write_text(folder / STATE_FILE, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
         updates.end(verdict.sentence)
+        updates.prune(folder)
     return Outcome(folder, verdict, version, new)
 
 

@@ -160,6 +160,10 @@ def test_an_update_that_is_killed_after_each_step_continues(
     assert second.folder == run.path / "updates" / "0002"
     assert Run.open(second.folder / "run").config.training.start_from == challenger.path.absolute()
     assert json.loads((second.folder / "snapshot.json").read_text())["rows"]["new"] == 40 * len(_STEPS)
+    # What no update can start from any more is gone, but for its report.
+    promoted = second.verdict is not None and second.verdict.promoted
+    assert challenger.path.exists() != promoted
+    assert (first.folder / "gate.md").exists()
     # Nothing has happened since.
     assert update(store, run, tmp_path / "model", _SETTINGS).verdict is None
 
