@@ -40,7 +40,14 @@ _EPSILON: Final = 0.3
 
 
 def faults(
-    world: World, folder: Path, *, warm_up: int, seeds: range, settings: UpdateConfig, advance: Callable[[str], None]
+    world: World,
+    folder: Path,
+    *,
+    warm_up: int,
+    seeds: range,
+    settings: UpdateConfig,
+    advance: Callable[[str], None],
+    kinds: Sequence[str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Refusals by kind of fault.
 
@@ -54,6 +61,7 @@ def faults(
         seeds: Of the faults.
         settings: Of updates.
         advance: Called with what has been done.
+        kinds: Of faults; None: all.
     """
     log: list[pl.DataFrame] = []
 
@@ -71,7 +79,8 @@ def faults(
     assert challenger is not None
     advance(f"first update: {verdict.sentence}")
     found: dict[str, dict[str, Any]] = {}
-    for kind, make in _KINDS.items():
+    for kind in _KINDS if kinds is None else kinds:
+        make = _KINDS[kind]
         count = 1 if kind == SOUND else len(seeds)
         refused, reasons = 0, []
         for seed in list(seeds)[:count]:
@@ -196,6 +205,7 @@ class _Options(Options):
     warm_up: int = argument("--warm-up", type=int, default=10, help="days before (default: %(default)s)")
     faults: int = argument("--faults", type=int, default=20, help="of each kind (default: %(default)s)")
     seed: int = argument("--seed", type=int, default=0, help="of the world (default: %(default)s)")
+    only: list[str] = argument("--only", nargs="+", choices=tuple(_KINDS), default=list(_KINDS), help="default: all")
     folder: Path = argument(
         "--folder", type=Path, default=RESULTS / "loop" / "gate", metavar="DIR", help="default: %(default)s"
     )
@@ -218,6 +228,7 @@ def _run(options: _Options, console: Console) -> Result:
         seeds=range(options.faults),
         settings=UpdateConfig(gate=GateConfig(least=50)),
         advance=lambda sentence: console.print(sentence, highlight=False),
+        kinds=options.only,
     )
     shutil.rmtree(options.folder)
     bars = [

@@ -12,8 +12,10 @@ from trainer.updating.settings import GateConfig
 from trainer.updating.verdict import Check
 
 _TEXT: Final = ("title", "description", "language")
-# What would be expected of a language; below, that it is missing may be chance.
+# Events that would be expected of a language; with fewer, that they are missing may be chance.
 _EXPECTED: Final = 30.0
+# Items don't come and go by chance: fewer of a language, and half of them may have left.
+_FEW_ITEMS: Final = 5
 
 
 def data_checks(before: Dataset, dataset: Dataset, since: int | None, settings: GateConfig) -> Iterator[Check]:
@@ -36,7 +38,7 @@ def _item_languages(before: Dataset, dataset: Dataset, lost: float) -> Iterator[
     counts = [_by_language(each.items().select("language")) for each in (before, dataset)]
     for tag in sorted(counts[0]):
         had, has = counts[0][tag], counts[1].get(tag, 0)
-        if had >= _EXPECTED:
+        if had >= _FEW_ITEMS:
             limit = (1.0 - lost) * had
             yield _check(f"items in {tag}", "number", had, has, limit, holds=has >= limit)
 
