@@ -164,7 +164,9 @@ def test_a_person_is_erased_after_a_run_that_stopped(
         store.segment_events(NOON + DAY, tmp_path)
     assert store.delete_user("ana")
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not [path for path in files if path.name.startswith(".") or b"ana" in path.read_bytes()]
+    # Apart from a column of the schema.
+    left = [path for path in files if b"ana" in path.read_bytes().replace(b"canary", b"")]
+    assert not [path for path in files if path.name.startswith(".")] + left
     monkeypatch.undo()
     store.segment_events(NOON + DAY, tmp_path)
     assert _moved(tmp_path) == ["o"]
