@@ -253,10 +253,8 @@ def load_over(run: Run, catalogue: Catalogue) -> tuple[Recommender, ItemTable]:
         catalogue: It should share most ids with the run's; new items are placed by their content.
     """
     statistics = load_statistics(run)
-    if statistics is None:
-        own = run.dataset()
-        statistics = fit_statistics(run, Catalogue.from_dataset(own), training_part(own, run.config))
-    relations = Relations(run.config, Vocabulary.load(run.vocabulary), statistics.relations)
+    own = Catalogue.from_dataset(run.dataset()) if statistics is None else statistics.relations
+    relations = Relations(run.config, Vocabulary.load(run.vocabulary), own)
     items = item_table_of_run(run, catalogue, relations=relations)
     return load_recommender(run, items), items
 

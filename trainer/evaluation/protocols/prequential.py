@@ -10,7 +10,6 @@ import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from trainer.data.catalogue import Catalogue
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.metrics.item_sets import ItemSets
 from trainer.evaluation.metrics.per_user import Metric, ranking_metrics
@@ -24,10 +23,9 @@ from trainer.evaluation.prequential.stream import Questions, Stream
 from trainer.evaluation.prequential.windows import Window, cut
 from trainer.evaluation.report.contents import BaselineResult, EvaluationReport, Sizes
 from trainer.locks import writing_alone
-from trainer.models.assembly import item_table_of_run, load_recommender
+from trainer.models.assembly import load_over
 from trainer.models.ranker import CatalogueRanker
 from trainer.runs import Run
-from trainer.towers.relations import Relations
 
 UPDATED, RETRAINED, FROZEN, POPULARITY = "updated", "retrained", "frozen", "popularity"
 WINDOW: Final = "window"
@@ -133,18 +131,13 @@ class _Evaluation:
     def _rank(self, run: Run, questions: Questions) -> Rankings:
         """A model's answers as served: whole requests, and new items by their content."""
         vocabulary = Vocabulary.load(run.vocabulary)
-        relations = Relations(run.config, vocabulary, Catalogue.from_dataset(run.dataset()))
-        items = item_table_of_run(run, self._stream.catalogue, relations=relations)
+        model, items = load_over(run, self._stream.catalogue)
         length = max(self._ks)
-        ranker = CatalogueRanker(
-            load_recommender(run, items),
-            items,
-            run.read("blend.json"),
-            candidates=max(run.config.export.candidates, length),
-        )
+        candidates = max(run.config.export.candidates, length)
+        ranker = CatalogueRanker(model, items, run.read("blend.json"), candidates=candidates)
         rankings = self._stream.rank(ranker, questions, vocabulary, length)
         # A model's graphs hold on to it in circles.
-        del ranker, items
+        del ranker, model, items
         gc.collect()
         return rankings
 
