@@ -339,10 +339,7 @@ def _export(options: _Export) -> None:
     from trainer.runs import Run
     from trainer.training.loggers import log_files
 
-    for override in options.overrides:
-        if not override.startswith("export."):
-            raise BabelrecError(f"--set {override!r}: only `export` settings can change after training.")
-    run = Run.open(options.run_dir, options.overrides)
+    run = Run.open(options.run_dir, _of_section("export", options.overrides))
     with tempfile.TemporaryDirectory() as folder:
         later = None
         if options.catalogue is not None and options.catalogue.startswith(_STORE):
@@ -381,7 +378,7 @@ def _update(options: _Update) -> None:
     from trainer.data.stored_items import opened_store
     from trainer.runs import Run
 
-    run = Run.open(options.run_dir, _update_overrides(options.overrides))
+    run = Run.open(options.run_dir, _of_section("update", options.overrides))
     with opened_store(_store_url(options.store)) as store:
         # Needs the service's packages: `opened_store` has said so if they are missing.
         from trainer.updating.update import update
@@ -446,7 +443,7 @@ def _loop(options: _Loop) -> None:
             model_server=options.model_server,
             store_url=url,
             every=options.every,
-            overrides=tuple(_update_overrides(options.overrides)),
+            overrides=tuple(_of_section("update", options.overrides)),
         )
         loop = Loop(store, settings)
         while True:
@@ -460,10 +457,11 @@ def _loop(options: _Loop) -> None:
             time.sleep(options.poll)
 
 
-def _update_overrides(overrides: list[str]) -> list[str]:
+def _of_section(section: str, overrides: list[str]) -> list[str]:
+    """The overrides, all of which must be of one section."""
     for override in overrides:
-        if not override.startswith("update."):
-            raise BabelrecError(f"--set {override!r}: only `update` settings can change after training.")
+        if not override.startswith(f"{section}."):
+            raise BabelrecError(f"--set {override!r}: only `{section}` settings can change after training.")
     return overrides
 
 
