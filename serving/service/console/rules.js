@@ -13,7 +13,7 @@ let tag = null;
 let stored = "";
 let warnings = [];
 let previews = null;
-let told = null;
+let newRevision = null;
 
 /** Listens to the forms. */
 export function start(guard) {
@@ -46,7 +46,7 @@ async function preview() {
   const found = await call("POST", "rules/preview", { rules, requests });
   previews = found.effects.map((effect, place) => ({ ...effect, user: users[place] }));
   warnings = found.warnings;
-  told = null;
+  newRevision = null;
   draw();
   $("rules-effects").focus();
 }
@@ -57,14 +57,14 @@ async function store() {
   const answer = await putText("rules", text, tag);
   [stored, tag, warnings, previews] = [text, `"${answer.revision}"`, answer.warnings, null];
   $("rules-text").value = text;
-  told = String(answer.revision);
+  newRevision = String(answer.revision);
   draw();
-  announce(t("rules.stored", { revision: told }));
+  announce(t("rules.stored", { revision: newRevision }));
 }
 
 /** Shows all in the present language. */
 export function draw() {
-  notice($("rules-told"), told === null ? "" : t("rules.stored", { revision: told }));
+  notice($("rules-stored"), newRevision === null ? "" : t("rules.stored", { revision: newRevision }));
   $("rules-warnings").replaceChildren(
     ...warnings.map((each) =>
       make(

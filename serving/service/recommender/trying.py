@@ -192,7 +192,7 @@ class Arms:
         """The labels have moved: what is newest now is what is to be served."""
         assert self._newest is not None
         self.main.model.use(self._newest)
-        # The canary goes on answering until the main arm has the version ready.
+        # The canary keeps answering until the main arm has the version ready.
         await self.main.look()
         await self._drop_canary()
         for client in (self._by_label, self._by_number):

@@ -80,7 +80,7 @@ class Rollouts(Part):
                 "report": text,
             }
             connection.execute(sa.insert(schema.rollouts), row)
-            _log(connection, actor, "start rollout", last + 1, f"{model}: version {canary} beside {stable}")
+            _log(connection, actor, "start rollout", last + 1, f"{model}: version {canary} against {stable}")
             return _rollout(connection.execute(_of(last + 1)).one())
 
     def rollout(self, number: int) -> Rollout:

@@ -29,7 +29,7 @@ _SETTINGS = UpdateConfig(epochs=4, gate=GateConfig(least=20, share=0.5, margin=0
 
 @pytest.fixture(scope="module")
 def champion(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of its own, beside which updates can be written."""
+    """A run of its own, below which updates can be written."""
     path = tmp_path_factory.mktemp("updates") / "run"
     shutil.copytree(tiny_run.path, path)
     return Run.open(path)

@@ -46,8 +46,8 @@ class StoreRecommender:
 
         def score(item: Item) -> float:
             found = bool(request.query) and request.query.casefold() in item.title.casefold()
-            spoken = bool(request.language) and item.language == request.language
-            return 2.0 * found + bool(last & set(item.categories)) + 0.5 * spoken
+            same_language = bool(request.language) and item.language == request.language
+            return 2.0 * found + bool(last & set(item.categories)) + 0.5 * same_language
 
         items = [
             item

@@ -86,7 +86,7 @@ def test_rules_are_tried_before_they_are_stored(console: Console) -> None:
     assert console.store.rules() == ("", 0)
     page.click("#rules-store")
     page.click("#dialog-yes")
-    expect(page.locator("#rules-told")).to_contain_text("are stored")
+    expect(page.locator("#rules-stored")).to_contain_text("are stored")
     assert console.store.rules() == (_BLOCK.strip(), 1)
 
     console.store.put_rules("rules: []", "somebody else")
