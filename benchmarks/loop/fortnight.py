@@ -18,7 +18,7 @@ from benchmarks.harness.store import RESULTS
 from benchmarks.harness.table import Bar, Table, at_least, at_most
 from benchmarks.loop.served import ModelPolicy
 from benchmarks.simulation.behaviour import Outcome
-from benchmarks.simulation.dataset import write_tables
+from benchmarks.simulation.dataset import log_of, write_tables
 from benchmarks.simulation.driver import Run as Visits
 from benchmarks.simulation.driver import figures
 from benchmarks.simulation.driver import run as run_policy
@@ -34,12 +34,12 @@ from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
 from trainer.runs import Run
 from trainer.training.fit import fit
-from trainer.updating.gate import compare
-from trainer.updating.learning import learn_on
+from trainer.updating.challenge import challenge, new_positives
 from trainer.updating.settings import UpdateConfig
 
 FROZEN, SERVICE, LIVING, RETRAINED = "frozen export", "frozen model in the service", "living", "retrained every night"
 SMALL: Final = "ko"
+POSITIVES: Final[dict[str, float | None]] = {"click": None}
 _PART: Final = 1
 _EPSILON: Final = 0.3
 
@@ -60,7 +60,7 @@ def model_config(dataset: Path, seed: int) -> Config:
             "seed": seed,
             "data": {
                 "source": {"name": "dataset", "path": str(dataset)},
-                "positives": {"click": None},
+                "positives": POSITIVES,
                 "split": {"kind": "global", "test_fraction": 0.0, "validation_fraction": 0.1, "min_positives": 1},
             },
             "model": {"query": {"history_length": 30}, "candidate": {"text_noise": 0.5, "feature_dropout": 0.1}},
@@ -113,16 +113,11 @@ def fortnight(
         advance: Called with what has been done.
     """
     memory = world.memory()
-    before: list[pl.DataFrame] = []
     policies = {name: ModelPolicy(name, world, live=name != FROZEN) for name in (FROZEN, SERVICE, LIVING, RETRAINED)}
 
-    def hear(requests: Requests, shown: Shown, outcome: Outcome) -> None:
-        before.append(interactions(world, requests, shown, outcome))
-        for policy in policies.values():
-            policy.heard(requests, shown, outcome)
-
     warm = EpsilonGreedy(world, Popularity(world), _EPSILON)
-    run_policy(world, warm, range(warm_up), part=_PART, memory=memory, listeners=[hear], exact=False)
+    listeners = [policy.heard for policy in policies.values()]
+    before = [log_of(world, warm, range(warm_up), part=_PART, memory=memory, listeners=listeners)]
     first = _write(world, folder / "first", before, warm_up - 1)
     started = time.process_time()
     champion = fit(model_config(first.path, world.seed), folder / "run")
@@ -131,13 +126,10 @@ def fortnight(
 
     def update(run: Run, data: Dataset, number: int, place: Path) -> tuple[Run, bool]:
         since = int(run.dataset().interactions().select(pl.col("timestamp").max()).collect().item()) + 1
-        new = data.interactions().filter((pl.col("timestamp") >= since) & (pl.col("event") == "click"))
-        count = int(new.select(pl.len()).collect().item())
-        kept = min(settings.gate.positives, int(settings.gate.share * count))
-        challenger = learn_on(run, data, place / "run", settings, kept=kept, since=since)
-        verdict = compare(run, challenger, data, settings.gate)
+        kept = settings.gate.kept(len(new_positives(data, POSITIVES, since)))
+        challenger, verdict = challenge(place, run, data, settings, kept=kept, since=since)
         advance(f"night {number}: {verdict.sentence}")
-        return (challenger, False) if verdict.promoted else (run, True)
+        return (run, True) if challenger is None or not verdict.promoted else (challenger, False)
 
     def retrain(run: Run, data: Dataset, number: int, place: Path) -> tuple[Run, bool]:
         found = fit(model_config(data.path, world.seed), place / "run")

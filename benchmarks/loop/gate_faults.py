@@ -14,20 +14,15 @@ from rich.console import Console
 from benchmarks.harness.runner import Options, Page, Result, run
 from benchmarks.harness.store import RESULTS
 from benchmarks.harness.table import Table, at_least
-from benchmarks.loop.fortnight import model_config, world_settings
-from benchmarks.simulation.behaviour import Outcome
-from benchmarks.simulation.dataset import write_tables
-from benchmarks.simulation.driver import run as run_policy
-from benchmarks.simulation.events import interactions
-from benchmarks.simulation.lists import Shown
+from benchmarks.loop.fortnight import POSITIVES, model_config, world_settings
+from benchmarks.simulation.dataset import log_of, write_tables
 from benchmarks.simulation.policies import EpsilonGreedy, Popularity
-from benchmarks.simulation.world import Requests, World
+from benchmarks.simulation.world import World
 from serving.arguments import argument
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.runs import Run
 from trainer.training.fit import fit
-from trainer.updating.gate import check_data, compare
-from trainer.updating.learning import learn_on
+from trainer.updating.challenge import challenge, new_positives
 from trainer.updating.settings import GateConfig, UpdateConfig
 from trainer.updating.verdict import Verdict
 
@@ -63,19 +58,13 @@ def faults(
         advance: Called with what has been done.
         kinds: Of faults; None: all.
     """
-    log: list[pl.DataFrame] = []
-
-    def hear(requests: Requests, shown: Shown, outcome: Outcome) -> None:
-        log.append(interactions(world, requests, shown, outcome))
-
-    policy = EpsilonGreedy(world, Popularity(world), _EPSILON)
-    run_policy(world, policy, range(warm_up + 2), listeners=[hear], exact=False)
-    whole = write_tables(world, folder / "whole", pl.concat(log), day=warm_up + 1, description="A simulated shop.")
+    log = log_of(world, EpsilonGreedy(world, Popularity(world), _EPSILON), range(warm_up + 2))
+    whole = write_tables(world, folder / "whole", log, day=warm_up + 1, description="A simulated shop.")
     begins = [world.settings.start + (warm_up + number) * 86_400 for number in (0, 1)]
     first = _until(whole, begins[0], folder / "first")
     champion = fit(model_config(first.path, world.seed), folder / "run")
     second = _until(whole, begins[1], folder / "second")
-    challenger, verdict = _update(champion, second, folder / "update", settings, begins[0], None)
+    challenger, verdict = _update(champion, second, folder / "update", settings, begins[0])
     assert challenger is not None
     advance(f"first update: {verdict.sentence}")
     found: dict[str, dict[str, Any]] = {}
@@ -87,7 +76,7 @@ def faults(
             place = folder / "faulty"
             shutil.rmtree(place, ignore_errors=True)
             data = make(whole, begins[1], place / "data", np.random.default_rng(seed), world.languages, settings)
-            _, found_verdict = _update(challenger, data, place / "run", settings, begins[1], verdict)
+            _, found_verdict = _update(challenger, data, place, settings, begins[1])
             refused += not found_verdict.promoted
             reasons.append(found_verdict.failed[0].name if found_verdict.failed else "")
             advance(f"{kind}: {found_verdict.sentence}")
@@ -96,21 +85,14 @@ def faults(
 
 
 def _update(
-    champion: Run, data: Dataset, path: Path, settings: UpdateConfig, since: int, earlier: Verdict | None
+    champion: Run, data: Dataset, folder: Path, settings: UpdateConfig, since: int
 ) -> tuple[Run | None, Verdict]:
-    """As `trainer.updating.update.update`, on a dataset instead of a store."""
-    refused = check_data(champion, data, since, settings.gate)
-    if refused is not None:
-        return None, refused
-    kept = _kept(data, since, settings)
-    challenger = learn_on(champion, data, path, settings, kept=kept, since=since)
-    return challenger, compare(champion, challenger, data, settings.gate, earlier)
+    """An update on a dataset instead of a store."""
+    return challenge(folder, champion, data, settings, kept=settings.gate.kept(len(_new(data, since))), since=since)
 
 
-def _kept(data: Dataset, since: int, settings: UpdateConfig) -> int:
-    new = data.interactions().filter((pl.col("timestamp") >= since) & (pl.col("event") == "click"))
-    pairs = new.select("user_id", "item_id").unique().select(pl.len()).collect().item()
-    return min(settings.gate.positives, int(settings.gate.share * pairs))
+def _new(data: Dataset, since: int) -> pl.DataFrame:
+    return new_positives(data, POSITIVES, since)
 
 
 _Make = Callable[[Dataset, int, Path, np.random.Generator, tuple[str, ...], UpdateConfig], Dataset]
@@ -160,9 +142,8 @@ def _training_shuffled(
 ) -> Dataset:
     """All that the challenger learns from, old and new, is shuffled; what it is judged by is not."""
     events = data.interactions().collect()
-    clicks = events.filter((pl.col("event") == "click") & (pl.col("timestamp") >= since))
-    newest = clicks.unique(["user_id", "item_id"], keep="first")["timestamp"].sort()
-    cut = int(newest[-_kept(data, since, settings)])
+    newest = _new(data, since)["timestamp"].sort()
+    cut = int(newest[-settings.gate.kept(len(newest))])
     return _write(data, path, _shuffled(events, pl.col("timestamp") < cut, random), data.items().collect())
 
 

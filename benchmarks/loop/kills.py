@@ -20,13 +20,10 @@ from benchmarks.harness.runner import Options, Page, Result, run
 from benchmarks.harness.store import RESULTS
 from benchmarks.harness.table import Table, at_least, at_most
 from benchmarks.loop.fortnight import model_config, world_settings
-from benchmarks.simulation.behaviour import Outcome
-from benchmarks.simulation.dataset import write_tables
-from benchmarks.simulation.driver import run as run_policy
-from benchmarks.simulation.events import interactions, service_events
-from benchmarks.simulation.lists import Shown
+from benchmarks.simulation.dataset import log_of, write_tables
+from benchmarks.simulation.events import service_events
 from benchmarks.simulation.policies import EpsilonGreedy, Popularity
-from benchmarks.simulation.world import Requests, World
+from benchmarks.simulation.world import World
 from serving import manifest
 from serving.arguments import argument
 from serving.client import Query, RecommenderClient
@@ -64,7 +61,8 @@ def kill_updates(
         ``kills``, ``ended`` updates, ``versions`` that they wrote and how many of these are not ``whole``, and requests
         that the model server answered meanwhile or ``failed``.
     """
-    days = [_day(world, day) for day in range(warm_up + kills + 2)]
+    policy = EpsilonGreedy(world, Popularity(world), _EPSILON)
+    days = [log_of(world, policy, [day]) for day in range(warm_up + kills + 2)]
     data = write_tables(world, folder / "data", pl.concat(days[:warm_up]), day=warm_up - 1, description="A shop.")
     first = fit(model_config(data.path, world.seed), folder / "run")
     model = folder / "model"
@@ -104,17 +102,6 @@ def kill_updates(
         "requests": asking.answered + asking.failed,
         "failed": asking.failed,
     }
-
-
-def _day(world: World, day: int) -> pl.DataFrame:
-    log: list[pl.DataFrame] = []
-
-    def hear(requests: Requests, shown: Shown, outcome: Outcome) -> None:
-        log.append(interactions(world, requests, shown, outcome))
-
-    policy = EpsilonGreedy(world, Popularity(world), _EPSILON)
-    run_policy(world, policy, [day], listeners=[hear], exact=False)
-    return pl.concat(log)
 
 
 def _update(folder: Path, model: Path, url: str, seconds: float) -> tuple[bool, float]:

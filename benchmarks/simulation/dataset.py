@@ -1,14 +1,15 @@
 """A world's log as a dataset (docs/data.md), and its items as the service's."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from benchmarks.simulation.behaviour import Outcome
-from benchmarks.simulation.driver import run
+from benchmarks.simulation.driver import Listener, run
 from benchmarks.simulation.events import SCHEMA, interactions
 from benchmarks.simulation.lists import Shown
+from benchmarks.simulation.memory import Memory
 from benchmarks.simulation.policies import Policy
 from benchmarks.simulation.world import Requests, World
 from serving.service.types import Item
@@ -30,20 +31,40 @@ def write_log(world: World, path: Path, policy: Policy, days: Iterable[int], *, 
     Raises:
         DatasetError: The path exists.
     """
+    days = list(days)
+    return write_tables(
+        world,
+        path,
+        log_of(world, policy, days, part=part),
+        day=days[-1],
+        description=f"Simulated visits on days {days[0]} to {days[-1]}, shown lists of the policy {policy.name}.",
+    )
+
+
+def log_of(
+    world: World,
+    policy: Policy,
+    days: Iterable[int],
+    *,
+    part: int = 0,
+    memory: Memory | None = None,
+    listeners: Sequence[Listener] = (),
+) -> pl.DataFrame:
+    """What a policy's visitors did, as `benchmarks.simulation.events.interactions`.
+
+    Args:
+        world: The world.
+        policy: Shows the lists.
+        days: The days.
+        part, memory, listeners: As of `benchmarks.simulation.driver.run`.
+    """
     tables = [pl.DataFrame(schema=SCHEMA)]
 
     def hear(requests: Requests, shown: Shown, outcome: Outcome) -> None:
         tables.append(interactions(world, requests, shown, outcome))
 
-    days = list(days)
-    run(world, policy, days, part=part, listeners=[hear], exact=False)
-    return write_tables(
-        world,
-        path,
-        pl.concat(tables),
-        day=days[-1],
-        description=f"Simulated visits on days {days[0]} to {days[-1]}, shown lists of the policy {policy.name}.",
-    )
+    run(world, policy, days, part=part, memory=memory, listeners=[hear, *listeners], exact=False)
+    return pl.concat(tables)
 
 
 def write_tables(world: World, path: Path, log: pl.DataFrame, *, day: int, description: str) -> Dataset:

@@ -14,7 +14,6 @@ from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.metrics.registry import METRICS
 from trainer.evaluation.metrics.slices import COLD, WARM, language_labels
 from trainer.runs import Run
-from trainer.updating.data_checks import data_checks
 from trainer.updating.judging import Judged, Problem, judge
 from trainer.updating.settings import GateConfig
 from trainer.updating.verdict import Check, Kind, Verdict
@@ -23,31 +22,32 @@ _Floats = npt.NDArray[np.float64]
 _CUT_OFF = 10
 
 
-def check_data(champion: Run, dataset: Dataset, since: int | None, settings: GateConfig) -> Verdict | None:
-    """Refuses data that nothing should be learned from, before anything is; None: there is no fault.
+def refuse_data(champion: Run, data: Sequence[Check], since: int) -> Verdict:
+    """The verdict on data that nothing should be learned from.
 
     Args:
         champion: The served run.
-        dataset: A later state of its data.
-        since: Unix seconds from which on events are new; None: unknown.
-        settings: The conditions.
+        data: The checks of the data, at least one of which fails.
+        since: Unix seconds from which on events are new.
     """
-    checks = list(data_checks(champion.dataset(), dataset, since, settings))
-    if all(check.holds for check in checks):
-        return None
     return Verdict(
         promoted=False,
         champion=str(champion.path.absolute()),
         challenger=None,
-        since=since or 0,
+        since=since,
         people=0,
         positives=0,
-        checks=checks,
+        checks=data,
     )
 
 
 def compare(
-    champion: Run, challenger: Run, dataset: Dataset, settings: GateConfig, earlier: Verdict | None = None
+    champion: Run,
+    challenger: Run,
+    dataset: Dataset,
+    settings: GateConfig,
+    data: Sequence[Check] = (),
+    earlier: Verdict | None = None,
 ) -> Verdict:
     """Compares both models on the positives that the challenger's split has held back.
 
@@ -59,6 +59,7 @@ def compare(
         challenger: Made by `trainer.updating.learning.learn_on` with ``kept`` positives.
         dataset: The challenger's.
         settings: The conditions.
+        data: The checks of the data, which are part of the verdict.
         earlier: By which the champion was promoted; None: it is the first one.
     """
     problem = Problem.of(dataset, split(dataset, challenger.config.data))
@@ -81,7 +82,7 @@ def compare(
         ),
         *_calibration(before, after, settings),
         *_fallen(slices, before, earlier, settings),
-        *data_checks(champion.dataset(), dataset, challenger.config.training.transfer.since, settings),
+        *data,
     ]
     found = [check for check in checks if check is not None]
     return Verdict(

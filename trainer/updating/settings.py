@@ -46,6 +46,10 @@ class GateConfig(Settings):
         0.05, description="Largest growth of the share of items that have the text and language of another item."
     )
 
+    def kept(self, new: int) -> int:
+        """How many of so many new positives are kept to compare on."""
+        return min(self.positives, int(self.share * new))
+
 
 class UpdateConfig(Settings):
     """An update: the champion learns on from new events."""

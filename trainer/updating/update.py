@@ -11,23 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import polars as pl
-
 from serving.service.store import Store
-from trainer.data.dataset import Dataset
-from trainer.data.split import positives
 from trainer.data.stored_items import present_catalogue
 from trainer.errors import BabelrecError
 from trainer.export.export import export
 from trainer.files import write_text
 from trainer.locks import writing_alone
 from trainer.runs import Run
-from trainer.updating.gate import check_data, compare
-from trainer.updating.learning import learn_on
-from trainer.updating.report import write_report
+from trainer.updating.challenge import challenge, new_positives
 from trainer.updating.settings import UpdateConfig
 from trainer.updating.snapshot import Snapshot, take_snapshot
-from trainer.updating.verdict import GATE_FILE, Verdict, load_verdict, save_verdict
+from trainer.updating.verdict import GATE_FILE, Verdict, load_verdict
 
 _LOG = logging.getLogger(__name__)
 _BEGUN: Final = "begun.json"
@@ -166,14 +160,14 @@ def update(
         before, mark = champion.dataset(), _mark(champion)
         dataset, snapshot = take_snapshot(store, before, mark, folder, days=settings.days)
         since = _learned_until(champion, snapshot)
-        new = _count_new(dataset, since, champion)
-        kept = min(settings.gate.positives, int(settings.gate.share * new))
+        new = new_positives(dataset, champion.config.data.positives, since).height
+        kept = settings.gate.kept(new)
         # What the last gate has kept is new to the champion, but has been there before.
         if kept < settings.gate.least or not snapshot.rows["new"]:
             updates.end(f"{new:,} new positives are too few to learn from and to judge by.")
             shutil.rmtree(folder)
             return Outcome(None, None, None, new)
-        challenger, verdict = _judged(folder, champion, dataset, settings, kept=kept, since=since)
+        challenger, verdict = challenge(folder, champion, dataset, settings, kept=kept, since=since)
         version = None
         if challenger is not None and (verdict.promoted or not gate):
             version = _exported(store, challenger, model_dir)
@@ -216,36 +210,6 @@ def _learned_until(champion: Run, snapshot: Snapshot) -> int:
     """Unix seconds from which on nothing was learned by the champion: its gate's events are in its data."""
     folder = champion.path.parent
     return load_verdict(folder).since if (folder / GATE_FILE).exists() else snapshot.since
-
-
-def _count_new(dataset: Dataset, since: int, champion: Run) -> int:
-    found = positives(dataset, champion.config.data.positives, refusals=True)
-    return found.filter(pl.col("timestamp") >= since).height
-
-
-def _judged(
-    folder: Path, champion: Run, dataset: Dataset, settings: UpdateConfig, *, kept: int, since: int
-) -> tuple[Run | None, Verdict]:
-    """The challenger, None if there is something wrong with the data, and the verdict."""
-    known = load_verdict(folder) if (folder / GATE_FILE).exists() else None
-    if known is None:
-        known = check_data(champion, dataset, since, settings.gate)
-        if known is not None:
-            _keep(known, folder)
-    if known is not None and known.challenger is None:
-        return None, known
-    challenger = learn_on(champion, dataset, folder / "run", settings, kept=kept, since=since)
-    if known is None:
-        before = champion.path.parent
-        earlier = load_verdict(before) if (before / GATE_FILE).exists() else None
-        known = compare(champion, challenger, dataset, settings.gate, earlier)
-        _keep(known, folder)
-    return challenger, known
-
-
-def _keep(verdict: Verdict, folder: Path) -> None:
-    write_report(verdict, folder)
-    save_verdict(verdict, folder)
 
 
 def _exported(store: Store, challenger: Run, model_dir: Path) -> Path:
