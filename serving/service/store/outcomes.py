@@ -114,21 +114,18 @@ class Outcomes(Part):
 
     def answer_times(self, recommendation_ids: Sequence[str]) -> dict[str, float]:
         """Unix seconds of those of some answers that the table has."""
-        found: dict[str, float] = {}
-        columns = (_shown.recommendation_id, _shown.timestamp)
-        with self._database.reading() as connection:
-            for part in parts_of(recommendation_ids):
-                rows = connection.execute(sa.select(*columns).where(_shown.recommendation_id.in_(part)))
-                found.update((row[0], row[1]) for row in rows)
-        return found
+        return self._values(_shown.recommendation_id, _shown.timestamp, recommendation_ids)
 
     def linked_users(self, session_ids: Sequence[str]) -> dict[str, str]:
         """The users of those of some sessions that are linked to one."""
-        found: dict[str, str] = {}
-        columns = (_sessions.session_id, _sessions.user_id)
+        return self._values(_sessions.session_id, _sessions.user_id, session_ids)
+
+    def _values(self, key: sa.Column[str], value: sa.Column[Any], keys: Sequence[str]) -> dict[str, Any]:
+        """The values of those of some keys that the table has."""
+        found: dict[str, Any] = {}
         with self._database.reading() as connection:
-            for part in parts_of(session_ids):
-                rows = connection.execute(sa.select(*columns).where(_sessions.session_id.in_(part)))
+            for part in parts_of(keys):
+                rows = connection.execute(sa.select(key, value).where(key.in_(part)))
                 found.update((row[0], row[1]) for row in rows)
         return found
 
