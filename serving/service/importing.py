@@ -19,6 +19,7 @@ from serving.service.types import Event, Item, Scalar, User
 _BATCH: Final = 1_000
 _ITEM_FIELDS: Final = frozenset(field.name for field in fields(Item))
 _EVENT_FIELDS: Final = frozenset(field.name for field in fields(Event)) - {"context"}
+_LIST: Final = "impression_id"
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,12 @@ def _user(row: Mapping[str, Any]) -> User:
 def _event(row: Mapping[str, Any], dataset: str, place: int) -> Event:
     known = {name: value for name, value in row.items() if name in _EVENT_FIELDS and value is not None}
     known.setdefault("event_id", imported_event_id(dataset, place))
-    return Event(**known, context=_scalars(row, _EVENT_FIELDS))
+    # A list that was shown is an answer, whoever gave it.
+    if (shown := row.get(_LIST)) is not None:
+        known.setdefault("recommendation_id", shown)
+    if "position" in known:
+        known["position"] -= 1  # a dataset counts from 1
+    return Event(**known, context=_scalars(row, _EVENT_FIELDS | {_LIST}))
 
 
 def _scalars(row: Mapping[str, Any], without: frozenset[str]) -> dict[str, Scalar]:

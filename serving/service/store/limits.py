@@ -26,7 +26,8 @@ ANONYMOUS: Final = "session:"
 """Before a session's id, where somebody without a user id needs one."""
 _LAST_TIME: Final = 253_402_300_799  # the year 9999
 _LARGEST: Final = 2**31 - 2
-_COLUMNS: Final = frozenset((*Event.__dataclass_fields__, "impression_id"))
+EVENT_NAMES: Final = {name: name for name in Event.__dataclass_fields__} | {"impression_id": "recommendation_id"}
+"""Names that no column of a context has -> the field of events to set instead."""
 _ID_FIELDS: Final = (
     "event_id",
     "event",
@@ -128,8 +129,9 @@ def _context(context: Mapping[str, object]) -> str:
         )
     for key, value in context.items():
         check_id("a name in `context`", key)
-        if key in _COLUMNS:
-            raise InvalidError(f"`context` has `{key}`, which is a field of events. Remedy: set that field.")
+        if key in EVENT_NAMES:
+            field = EVENT_NAMES[key]
+            raise InvalidError(f"`context` has `{key}`, which is a field of events. Remedy: set the field `{field}`.")
         _scalar("context", value)
     return encoded("context", context, CONTEXT_BYTES)
 

@@ -14,6 +14,7 @@ import msgspec
 from serving.service.api.access.principals import Principal
 from serving.service.api.collecting import lines
 from serving.service.api.collecting.events import Incoming, admit
+from serving.service.store.limits import EVENT_NAMES
 from serving.service.types import Event, Scalar
 
 Kind = Literal["query", "event"]
@@ -163,8 +164,7 @@ def _given(**values: str | None) -> dict[str, Scalar]:
 
 def _without_fields(context: dict[str, Scalar]) -> dict[str, Scalar]:
     """Columns whose names our events have already, under another name."""
-    own = Event.__dataclass_fields__
-    return {f"ubi_{name}" if name in own or name == "impression_id" else name: each for name, each in context.items()}
+    return {f"ubi_{name}" if name in EVENT_NAMES else name: each for name, each in context.items()}
 
 
 def _seconds(time_: datetime | int) -> int:
