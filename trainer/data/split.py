@@ -143,7 +143,7 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
         raise _nothing_left(dataset, everything, config)
     cold = pl.col("item_id").is_in(held_items.implode())
     # Positives held out for their item say nothing about time.
-    observed = _observed(dataset, train, pl.concat([validation, test.filter(~cold)]), settings.kind)
+    observed = _observed(dataset.interactions(), train, pl.concat([validation, test.filter(~cold)]), settings.kind)
     observed = observed.filter(~cold)
     return Split(
         kind=settings.kind, train=train, validation=validation, test=test, observed=observed, cold=frozenset(held_items)
@@ -192,7 +192,9 @@ def impression_cut_times(dataset: Dataset, config: SplitConfig) -> tuple[int | N
     return _beginning(before, config.validation_fraction), test
 
 
-def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", "test"]) -> pl.DataFrame:
+def held_out_events(
+    dataset: Dataset, parts: Split, part: Literal["validation", "test"], users: pl.Series | None = None
+) -> pl.DataFrame:
     """Every event of a held-out period, positive or not, with the columns of ``interactions``.
 
     The complement of `Split.observed`: per user (``per_user``) or for all (``global``), what happened from the part's
@@ -203,19 +205,29 @@ def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", 
         dataset: The data.
         parts: Its split; that of `some_users` if only some are trained on.
         part: Which period.
+        users: Ids of the users whose events are wanted; None: all.
     """
     # Positives held out for their item say nothing about time.
     parts = replace(parts, test=parts.test.filter(~pl.col("item_id").is_in(list(parts.cold))))
     held = parts.validation if part == "validation" else parts.test
     everything = dataset.interactions()
+    if users is not None:
+        wanted = users.unique().to_frame("user_id")
+        everything = everything.join(wanted.lazy(), on="user_id", how="semi", maintain_order="left")
+        # Not of the held-out parts, whose first times may count for everybody.
+        parts = replace(
+            parts,
+            train=parts.train.join(wanted, on="user_id", how="semi", maintain_order="left"),
+            observed=parts.observed.join(wanted, on="user_id", how="semi", maintain_order="left"),
+        )
     if held.is_empty():
         return everything.limit(0).collect()
     seen, last = parts.observed, everything.collect(engine="streaming")
     if part == "test":
-        seen = _observed(dataset, parts.train_and_validation, parts.test, parts.kind)
+        seen = _observed(everything, parts.train_and_validation, parts.test, parts.kind)
     else:
         if not parts.test.is_empty():
-            last = _observed(dataset, parts.train_and_validation, parts.test, parts.kind)
+            last = _observed(everything, parts.train_and_validation, parts.test, parts.kind)
         # Everything about cold items is test, whenever it happened.
         last = last.filter(~pl.col("item_id").is_in(list(parts.cold)))
     if parts.kind == "global":
@@ -224,8 +236,11 @@ def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", 
         first = held.group_by("user_id").agg(pl.col("timestamp").min().alias("__start"))
         joined = last.join(first, on="user_id", how="inner", maintain_order="left")
         late = joined.filter(pl.col("timestamp") >= pl.col("__start")).drop("__start")
-    users = pl.concat([frame.select("user_id") for frame in (parts.train, parts.observed, held)])
-    late = late.join(users.unique(), on="user_id", how="semi", maintain_order="left")
+    asked = late.select(pl.col("user_id").unique())
+    known = pl.concat(
+        [frame.select("user_id").join(asked, on="user_id", how="semi") for frame in (parts.train, parts.observed, held)]
+    )
+    late = late.join(known.unique(), on="user_id", how="semi", maintain_order="left")
     return late.join(seen.select(_PAIR), on=_PAIR, how="anti", maintain_order="left")
 
 
@@ -323,8 +338,7 @@ def _last_of_all(ordered: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, 
     return ordered.filter(pl.col("timestamp") < moment), ordered.filter(pl.col("timestamp") >= moment)
 
 
-def _observed(dataset: Dataset, train: pl.DataFrame, held_out: pl.DataFrame, kind: str) -> pl.DataFrame:
-    events = dataset.interactions()
+def _observed(events: pl.LazyFrame, train: pl.DataFrame, held_out: pl.DataFrame, kind: str) -> pl.DataFrame:
     if held_out.is_empty():
         return events.collect(engine="streaming")
     if kind == "global":

@@ -88,7 +88,7 @@ def mean_history(train: ItemSets, item_vectors: NDArray[np.floating]) -> Scorer:
     """
     if item_vectors.ndim != 2 or item_vectors.shape[0] != train.num_items:
         raise ValueError(f"expected [{train.num_items}, D] vectors, received shape {item_vectors.shape}")
-    vectors = np.empty(item_vectors.shape, np.float32)
+    vectors = np.empty_like(item_vectors, np.float32)
     # Not all at once: the vectors of a large catalogue take gigabytes.
     for items in _runs(train.num_items):
         vectors[items] = unit(np.asarray(item_vectors[items], dtype=np.float32))
