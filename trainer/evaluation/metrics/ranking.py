@@ -18,7 +18,7 @@ BlockScorer = Callable[[slice], NDArray[np.floating]]
 """Scores of a run of users against every item: `slice(start, stop)` -> [stop - start, I]."""
 
 TileScorer = Callable[[slice, slice], NDArray[np.floating]]
-"""Scores of a run of users against a run of items, in an array that may be overwritten: two slices -> [users, items]."""
+"""Scores of a run of users against a run of items: two slices -> [users, items], which may be overwritten."""
 
 # Maximum scores in memory: 16 Mi float32 are 64 MiB, far below memory and large enough to amortise the calls.
 _BLOCK_SCORES: Final = 1 << 24

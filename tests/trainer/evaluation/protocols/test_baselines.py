@@ -12,9 +12,9 @@ from tests.trainer.evaluation.strategies import Problem, problems
 from trainer.data.settings import MovieLens100kSource
 from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
+from trainer.evaluation.metrics import ranking
 from trainer.evaluation.metrics.item_sets import ItemSets
 from trainer.evaluation.metrics.per_user import ranking_metrics
-from trainer.evaluation.metrics import ranking
 from trainer.evaluation.metrics.ranking import rank_in_blocks, rank_in_tiles, top_k
 from trainer.evaluation.protocols import baselines
 from trainer.evaluation.protocols.baselines import baseline_rankings, mean_history, random, rank_by_popularity
