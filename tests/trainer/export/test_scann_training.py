@@ -129,7 +129,8 @@ def test_more_items_are_scored_exactly_where_leaves_alone_miss_the_target() -> N
     assert reached >= 0.95
     assert _recall(index, vectors) == pytest.approx(reached, abs=1e-6)
     chosen = index.settings
-    assert chosen.reorder is not None and chosen.leaves_to_search is not None
+    assert chosen.reorder is not None
+    assert chosen.leaves_to_search is not None
     assert chosen.reorder > _COUNT
     # With the first number, not even all leaves are enough.
     index.settings = replace(chosen, reorder=_COUNT, leaves_to_search=50)
