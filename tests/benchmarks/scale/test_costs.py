@@ -8,7 +8,7 @@ from benchmarks.scale.__main__ import bars, exponent
 from benchmarks.scale.plot import draw
 
 
-def _size(interactions: int, seconds: float, **further: Any) -> dict[str, Any]:
+def _size(interactions: int, seconds: float, **further: object) -> dict[str, Any]:
     commands = ("data", "first step", "evaluate", "export")
     costs: dict[str, Any] = {name: {"cpu": seconds, "memory": 2.0} for name in commands}
     return {"interactions": interactions, "step": {"cpu": 0.2}, "epoch": {"cpu": 600.0}} | costs | further
