@@ -106,7 +106,8 @@ def _costs(name: str, place: Path, options: _Options, console: Console) -> dict[
 
     count(DATA, _STAGES, DATA, name, str(data))
     count(TEXTS, _STAGES, TEXTS, str(config))
-    steps = json.loads(count(STEPS, _STAGES, STEPS, str(config), str(place / "steps"), str(options.steps)))
+    printed = count(STEPS, _STAGES, STEPS, str(config), str(place / "steps"), str(options.steps))
+    steps = json.loads(printed.splitlines()[-1])
     costs["first step"] = {"cpu": steps["before"], "memory": costs[STEPS]["memory"]}
     costs["step"] = {"cpu": steps["step"], "examples_a_second": steps["examples"] / steps["step"]}
     costs["epoch"] = {"cpu": steps["step"] * steps["per_epoch"], "steps": steps["per_epoch"]}
