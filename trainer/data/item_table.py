@@ -137,9 +137,10 @@ class ItemTable(tf.Module):
         """Features of the items at int32 ``rows`` [n]; in training, each with a random one of its texts."""
         texts, languages = self.text(rows, training)
         category_rows = tf.gather(self.category_rows, rows)
-        present = tf.cast(category_rows > 0, tf.float32)
-        vectors = tf.gather(self.category_vectors, category_rows)
-        mean = tf.reduce_sum(vectors, axis=1) / tf.maximum(tf.reduce_sum(present, axis=1, keepdims=True), 1.0)
+        labelled = tf.where(category_rows > 0)
+        mean = tf.sparse.segment_mean(
+            self.category_vectors, tf.gather_nd(category_rows, labelled), labelled[:, 0], num_segments=tf.size(rows)
+        )
         return ItemFeatures(
             id=tf.gather(self.ids, rows),
             text=texts,
@@ -149,7 +150,8 @@ class ItemTable(tf.Module):
             numeric=tf.gather(self.numeric, rows),
             embeddings=tf.gather(self.embeddings, rows),
             neighbours=tf.gather(self.neighbours, rows),
-            content=tf.gather(self.content, rows),
+            # Of the value, since a function leaves such a gather out where it needs no content: in training.
+            content=tf.gather(tf.convert_to_tensor(self.content), rows),
         )
 
 

@@ -52,7 +52,7 @@ class CandidateTowerConfig(Settings):
         0.2, description="Probability of hiding an item's text, categories or numbers in training."
     )
     text_noise: float = Field(
-        0.7, ge=0.0, description="Norm of the Gaussian noise added to a unit text vector in training."
+        0.7, ge=0.0, description="Norm of the noise added to a unit text vector in training."
     )
     popularity: bool = Field(
         False,

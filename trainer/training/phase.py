@@ -157,8 +157,15 @@ class Phase:
         per_epoch = self._data.steps_per_epoch
         warm = math.ceil(warmup_steps(settings, epochs * per_epoch) / per_epoch)
         fresh = [] if transfer is None else transfer.fresh
-        model.compile(optimizer=make_optimizer(settings, epochs * per_epoch, fresh))
-        average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
+        average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay, model.tables)
+        optimizer = make_optimizer(
+            settings,
+            epochs * per_epoch,
+            tables=model.tables,
+            fresh=fresh,
+            before_change=None if average is None else average.settle,
+        )
+        model.compile(optimizer=optimizer)
         state = TrainingState(self.run.path / "checkpoints" / self.name, model, average)
         start = state.resume()
         if self.name == SELECT:

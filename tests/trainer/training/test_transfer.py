@@ -383,7 +383,7 @@ def test_new_weights_learn_faster() -> None:
     """Adam's first step is its learning rate, whatever the gradient; 10 is the default of `new_rate`."""
     known, fresh = tf.Variable([1.0, 2.0]), tf.Variable([1.0, 2.0])
     settings = TrainingConfig(learning_rate=0.01, warmup_steps=0, weight_decay=0.0, clip_norm=100.0)
-    optimizer = make_optimizer(settings, 1000, [fresh])
+    optimizer = make_optimizer(settings, 1000, fresh=[fresh])
     optimizer.build([known, fresh])
     gradient = tf.constant([0.3, -0.2])
     tf.function(optimizer.apply_gradients)([(gradient, known), (gradient, fresh)])
