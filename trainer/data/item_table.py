@@ -9,6 +9,7 @@ import tensorflow as tf
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
 from trainer.data.item_variants import ItemVariants
+from trainer.data.neighbours import Neighbours
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 
 
@@ -32,6 +33,7 @@ class ItemFeatures(TypedDict):
     numeric: tf.Tensor
     embeddings: tf.Tensor
     neighbours: tf.Tensor
+    neighbour_weights: tf.Tensor
     content: tf.Tensor
 
 
@@ -49,8 +51,8 @@ class ItemTable(tf.Module):
         category_vectors: float32 [K, T], vectors of ``catalogue.category_labels``.
         variants: Additional texts that replace an item's own in training.
         names: The names of categories, and their vectors float32 [M, T]; None: labels have no other names.
-        neighbours: Float32 [N, V], each item's weights of the V known items (`trainer.towers.neighbours`); None: the
-            model doesn't look at them.
+        neighbours: Each item's similar ones among the V known (`trainer.towers.neighbours`); None: the model doesn't
+            look at them.
         content: Float32 [N, C], compared with a history's (`trainer.scorers.content`); None: it isn't.
     """
 
@@ -62,14 +64,16 @@ class ItemTable(tf.Module):
         category_vectors: npt.NDArray[np.float32],
         variants: ItemVariants | None = None,
         names: tuple[CategoryNames, npt.NDArray[np.float32]] | None = None,
-        neighbours: npt.NDArray[np.float32] | None = None,
+        neighbours: Neighbours | None = None,
         content: npt.NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__(name="item_table")
         self.size = len(catalogue)
         self.catalogue = catalogue
         nothing = np.zeros((self.size, 0), np.float32)
-        self.neighbours = _constant(nothing if neighbours is None else neighbours, tf.float32)
+        self.neighbours = Neighbours(nothing.astype(np.int32), nothing) if neighbours is None else neighbours
+        self._neighbours = _constant(self.neighbours.items, tf.int32)
+        self._neighbour_weights = _constant(self.neighbours.weights, tf.float32)
         self.content = _constant(nothing if content is None else content, tf.float32)
         self._variants = variants
         ids, languages, categories = (

@@ -28,6 +28,7 @@ class NeighboursConfig(Settings):
     temperature: float = Field(
         0.15, gt=0.0, description="Temperature of the softmax over known items; a low one keeps only the nearest."
     )
+    nearest: int = Field(128, ge=1, description="Number of known items that an item is placed among.")
     category_weight: float = Field(
         0.1, ge=0.0, description="Weight of the cosine similarity of categories, relative to that of texts."
     )

@@ -18,7 +18,7 @@ from trainer.data.item_table import ItemFeatures, ItemTable
 from trainer.data.user_items import UserItems
 from trainer.errors import BabelrecError
 from trainer.models.settings import LinearConfig
-from trainer.scorers.base import Scorer
+from trainer.scorers.base import Scorer, known_or_means
 
 _Floats = npt.NDArray[np.float32]
 # The closed form inverts an items x items matrix; beyond this it takes many minutes and gigabytes.
@@ -71,11 +71,7 @@ class LinearScorer(Scorer):
 
     def items(self, features: ItemFeatures, ids: tf.Tensor) -> tf.Tensor:
         """See `Scorer.items`."""
-        vectors, neighbours = tf.gather(self.table, ids), features["neighbours"]
-        if neighbours.shape[-1]:
-            means = self.stretch * tf.matmul(neighbours, self.table[1:])
-            vectors = tf.where((ids > 0)[:, tf.newaxis], vectors, means)
-        return vectors
+        return known_or_means(self.table, features, ids, self.stretch)
 
     def queries(self, towers: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """See `Scorer.queries`."""
@@ -97,18 +93,19 @@ class LinearScorer(Scorer):
         table, signs = fit_linear(histories, known, rank=self.width, regularization=regularization)
         self.table.assign(np.concatenate([np.zeros((1, self.width), np.float32), table]))
         self.signs.assign(signs)
-        ids, neighbours = items.ids.numpy(), items.neighbours.numpy()
-        if neighbours.shape[1]:
-            of_known = np.zeros((known, known), np.float32)
-            of_known[ids[ids > 0] - 1] = neighbours[ids > 0]
-            self.stretch.assign(new_items * stretch_of_means(table, signs, histories, of_known))
+        ids = items.ids.numpy()
+        if items.neighbours.items.shape[1]:
+            means = np.zeros_like(table)
+            means[ids[ids > 0] - 1] = items.neighbours.at(ids > 0).matrix(known) @ table
+            self.stretch.assign(new_items * stretch_of_means(table, signs, histories, means))
 
     def adapt_to(self, items: ItemTable) -> None:
         """For a catalogue without known items, whose items compete with no known one: `new_items` does not apply."""
-        if np.any(items.ids.numpy()) or not items.neighbours.shape[1]:
+        if np.any(items.ids.numpy()) or not items.neighbours.items.shape[1]:
             return
         known = self.table.numpy()[1:]
-        self.stretch.assign(stretch_of_unknown_items(known, self.signs.numpy(), items.neighbours.numpy() @ known))
+        means = items.neighbours.matrix(len(known)) @ known
+        self.stretch.assign(stretch_of_unknown_items(known, self.signs.numpy(), means))
 
 
 def fit_linear(histories: UserItems, size: int, *, rank: int, regularization: float) -> tuple[_Floats, _Floats]:
@@ -188,7 +185,7 @@ def stretch_of_means(
     table: _Floats,
     signs: _Floats,
     histories: UserItems,
-    neighbours: _Floats,
+    means: _Floats,
 ) -> float:
     """Average ratio of known items' scores to those that their neighbours would give them.
 
@@ -198,14 +195,14 @@ def stretch_of_means(
     Args:
         table, signs: Vectors float32 [V, R] and signs float32 [R], from `fit_linear`.
         histories: Users' items, as passed to it.
-        neighbours: Float32 [V, V], each known item's weights of the others.
+        means: Float32 [V, R], what each known item would have from the others.
 
     Returns:
         Ratio of the two root mean squares of the users' scores; 1 if there are no scores.
     """
     vectors = _histories(choices(histories, len(table)), table, signs)
-    own, means = (_sum_of_squares(vectors, each) for each in (table, neighbours @ table))
-    return float(np.sqrt(own / means)) if own > 0.0 and means > 0.0 else 1.0
+    own, placed = (_sum_of_squares(vectors, each) for each in (table, means))
+    return float(np.sqrt(own / placed)) if own > 0.0 and placed > 0.0 else 1.0
 
 
 def stretch_of_unknown_items(table: _Floats, signs: _Floats, means: _Floats) -> float:
