@@ -21,8 +21,9 @@ class ItemFeatures(TypedDict):
     indices, 0 unknown or padding. ``category_text``: float32 [n, T], the mean vector of the item's
     category labels (zero without any). ``numeric``: float32 [n, F], NaN where absent.
     ``embeddings``: float32 [n, E], all embedding columns side by side.
-    ``neighbours``: float32 [n, V], weights of the known items (V is 0 if the tower doesn't use them).
-    ``content``: float32 [n, C], compared with a history's (C is 0 if it isn't).
+    ``neighbours``: int32 [n, K], similar items, as indices of the V known ones from 0, and ``neighbour_weights``:
+    float32 [n, K], theirs (K is 0 if the tower doesn't use them).
+    ``content``: float32 [n, C], compared with a history's (C is 0 if it isn't); zeros in training.
     """
 
     id: tf.Tensor
@@ -152,8 +153,10 @@ class ItemTable(tf.Module):
             category_text=mean,
             numeric=tf.gather(self.numeric, rows),
             embeddings=tf.gather(self.embeddings, rows),
-            neighbours=tf.gather(self.neighbours, rows),
-            content=tf.gather(self.content, rows),
+            neighbours=tf.gather(self._neighbours, rows),
+            neighbour_weights=tf.gather(self._neighbour_weights, rows),
+            # Nothing is trained with it, and gathering its thousand numbers would be most of a step.
+            content=tf.zeros([tf.size(rows), self.content.shape[1]]) if training else tf.gather(self.content, rows),
         )
 
 

@@ -192,7 +192,19 @@ class ContentConfig(Settings):
     enabled: bool = Field(
         False,
         description="Add content similarity, which ranks items similar to recent ones first; vectors get 1,024 more "
-        "dimensions. For catalogues with little training data.",
+        "dimensions, with `metric: users` 512 + `metric_rank`. For catalogues with little training data.",
+    )
+    metric: Literal["cosine", "users"] = Field(
+        "cosine",
+        description="How texts are compared; `users`: by the directions of the sentence vectors in which the items of "
+        "one user are alike, learned from the training positives in closed form (docs/model.md).",
+    )
+    metric_rank: int = Field(128, ge=1, description="With `metric: users`: number of directions kept.")
+    metric_shrinkage: float = Field(
+        3.0,
+        gt=0.0,
+        description="With `metric: users`: how much every direction counts whatever its users say, in units of the "
+        "texts' mean variance; higher for few positives.",
     )
     factors: list[Annotated[float, Field(ge=0.0)]] = Field(
         [1.0, 0.0, 2.0, 4.0, 8.0, 16.0],
