@@ -164,13 +164,13 @@ class LinearConfig(Settings):
     rank: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
         description="Rank of the linear model; 0 disables it. `auto`: an eighth of the number of known users or items, "
-        "128 to 512, for up to 6,000 known items, and 0 above. The maximum is 20,000 items.",
+        "128 to 512, for up to 6,000 known items, and 0 above. A rank for more items is solved for approximately.",
     )
     regularization: float | None = Field(
         None,
         gt=0.0,
         description="L2 regularisation, in positives per item; null: the best of 30, 100, 300, 1,000 and 3,000 on the "
-        "validation part (above 2,500 items, of the middle three), or 300 without one.",
+        "validation part (above 2,500 items, of the middle three; above 6,000, by 1,000 users), or 300 without one.",
     )
     factors: list[Annotated[float, Field(ge=0.0)]] = Field(
         [0.3, 0.0, 0.15, 0.5, 0.8, 1.2, 2.0, 4.0, 8.0, 16.0],
