@@ -6,6 +6,7 @@ of its kind and time) indicate what to expect. It gets the mean of their vectors
 content that holds in every language and market: kernel regression (Nadaraya, 1964, doi 10.1137/1109020).
 """
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -23,6 +24,8 @@ from trainer.towers.nearby import pairs_to_compare
 _Floats = npt.NDArray[np.float32]
 # Number of nearest items that measure how crowded an item's neighbourhood is.
 CROWD: Final = 10
+# Eigenvalue of a direction that no category vector has, relative to the largest.
+_NOTHING: Final = 1e-9
 
 
 class NeighbourIds(IdEmbedding):
@@ -74,6 +77,7 @@ def nearest_known(
     found = Neighbours(np.zeros((len(content), count), np.int32), np.zeros((len(content), count), np.float32))
     if not count:
         return found
+    content, known = _compact(content, known)
     of_known = crowding_of_known(content, known, own, config) if crowding is None else crowding
     for rows, columns in pairs_to_compare(content, known, config, least=count):
         similarity = _similarity(content.only(rows), known.only(columns), own[rows], columns, config)
@@ -89,6 +93,7 @@ def crowding_of_known(
 ) -> _Floats:
     """Mean similarity of each known item to its ten nearest of a catalogue, float32 [V]; see `nearest_known`."""
     found = np.zeros(len(known), np.float32)
+    content, known = _compact(content, known)
     for rows, columns in pairs_to_compare(known, content, config, least=CROWD):
         found[rows] = _crowding(_similarity(content.only(columns), known.only(rows), own[columns], rows, config).T)
     return found
@@ -111,6 +116,13 @@ def softmax_of_nearest(similarity: tf.Tensor, count: int, temperature: float) ->
     return columns, weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1e-9)
 
 
+def _compact(content: Content, known: Content) -> tuple[Content, Content]:
+    """The same with shorter category vectors: few labels span few directions, and only the known items' count."""
+    values, directions = np.linalg.eigh((known.categories.T @ known.categories).astype(np.float64))
+    basis = directions[:, values > _NOTHING * values.max(initial=_NOTHING)].astype(np.float32)
+    return replace(content, categories=content.categories @ basis), replace(known, categories=known.categories @ basis)
+
+
 def _similarity(
     content: Content,
     known: Content,
@@ -131,8 +143,10 @@ def _similarity(
     if config.year_weight:
         apart = np.abs(content.year[:, np.newaxis] - known.year)
         np.minimum(apart, np.float32(config.year_limit), out=apart)
-        apart[np.isnan(apart)] = 0.0
-        similarity -= np.float32(config.year_weight) * apart
+        if np.isnan(content.year).any() or np.isnan(known.year).any():
+            apart[np.isnan(apart)] = 0.0
+        apart *= np.float32(config.year_weight)
+        similarity -= apart
     places = np.minimum(np.searchsorted(columns, own - 1), len(columns) - 1)
     there = np.flatnonzero(columns[places] == own - 1)
     similarity[there, places[there]] = -np.inf
@@ -141,8 +155,7 @@ def _similarity(
 
 def _crowding(similarity: _Floats) -> _Floats:
     """Mean of the largest entries of each row, [n], ignoring hidden entries (-inf)."""
-    count = min(CROWD, similarity.shape[1])
-    nearest = np.partition(similarity, similarity.shape[1] - count, axis=1)[:, -count:]
+    nearest = tf.math.top_k(similarity, min(CROWD, similarity.shape[1])).values.numpy()
     there = np.isfinite(nearest)
     sums = np.where(there, nearest, 0.0).sum(axis=1)
     means: _Floats = (sums / np.maximum(there.sum(axis=1), 1)).astype(np.float32)
