@@ -21,6 +21,8 @@ _Array = npt.NDArray[Any]
 USERS: Final = 1 << 15
 # Further directions of the subspace.
 _SPARE: Final = 64
+# Power iterations for the co-occurrences, most of whose eigenvalues are close to each other.
+_PASSES: Final = 4
 # Power iterations on the subspace; each reduces the contribution of the smaller eigenvalues.
 _POWER: Final = 8
 
@@ -75,7 +77,9 @@ class Spectrum(NamedTuple):
             return product
 
         title, kept = f"Linear model, co-occurrences of {size:,} items", min(count, size)
-        values, vectors = largest(times, size, kept, np.float32, spare=min(_SPARE, size - kept), title=title)
+        values, vectors = largest(
+            times, size, kept, np.float32, spare=min(_SPARE, size - kept), title=title, passes=_PASSES
+        )
         values, vectors = np.maximum(values[: -kept - 1 : -1], 0.0), vectors[:, : -kept - 1 : -1].astype(np.float32)
         own = np.asarray(matrix.multiply(matrix).sum(axis=0)).ravel()
         return cls(values, vectors, np.maximum(own - np.square(vectors) @ values, 0.0))
@@ -98,6 +102,7 @@ def largest(
     *,
     spare: int,
     title: str | None = None,
+    passes: int = _POWER,
 ) -> tuple[npt.NDArray[np.float64], _Array]:
     """The largest eigenvalues by magnitude of a symmetric matrix, and more.
 
@@ -111,15 +116,16 @@ def largest(
         kind: Type of the numbers.
         spare: Further directions of the subspace, for accuracy.
         title: What to call the work in the log; None: it is short.
+        passes: Number of multiplications.
 
     Returns:
         Values [count + spare], ascending, and vectors [V, count + spare].
     """
     basis = np.random.default_rng(0).normal(size=(size, count + spare)).astype(kind)
-    for turn in range(_POWER):
+    for turn in range(passes):
         basis, _ = np.linalg.qr(times(basis))
         if title is not None:
-            _LOG.info("%s: pass %d of %d.", title, turn + 1, _POWER)
+            _LOG.info("%s: pass %d of %d.", title, turn + 1, passes)
     inner = basis.T @ times(basis)
     values, vectors = scipy.linalg.eigh(0.5 * (inner + inner.T).astype(np.float64))
     return values, basis @ vectors.astype(kind)
