@@ -274,7 +274,14 @@ def make_fusion(config: ModelConfig, vocabulary: Vocabulary, items: ItemTable) -
     return Fusion(
         config.dimension,
         linear=LinearScorer(known, rank, name="linear") if rank else None,
-        content=ContentSimilarity(items.content.shape[1], content.recency, name="content") if content.enabled else None,
+        content=ContentSimilarity(
+            items.content.shape[1],
+            content.recency,
+            rank=content.metric_rank if content.metric == "users" else 0,
+            name="content",
+        )
+        if content.enabled
+        else None,
         popularity=Popularity(known, name="popularity") if config.candidate.popularity else None,
     )
 

@@ -90,7 +90,7 @@ class CandidateTower(tf.keras.layers.Layer):
         if training and self._config.id_dropout > 0.0:
             ids = tf.where(tf.random.uniform(tf.shape(ids)) >= self._config.id_dropout, ids, 0)
         if self._id is not None:
-            vector += self._id(ids, features["neighbours"]) if isinstance(self._id, NeighbourIds) else self._id(ids)
+            vector += self._id(ids, features) if isinstance(self._id, NeighbourIds) else self._id(ids)
         vector = tf.math.l2_normalize(vector, axis=-1) if self._normalize else vector
         return self._fusion.items(vector, features, ids, training)
 

@@ -151,6 +151,9 @@ class Phase:
         tf.keras.utils.set_random_seed(self._config.seed)
         model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
         self._solve_linear(model)
+        if model.fusion.content is not None:
+            shrinkage = self._config.model.content.metric_shrinkage
+            model.fusion.content.fit(self.items.content.numpy(), self._data.histories, shrinkage=shrinkage)
         self._crosslingual.enter(model, self.vocabulary)
         transfer = None if settings.start_from is None else Transfer(self._config, model, self.vocabulary)
         model.ranking_model.set_label_scale(self._data.observed.labels)

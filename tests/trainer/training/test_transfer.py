@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
+from tests.trainer.scorers.features import with_neighbours
 from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config.loading import parse_config
 from trainer.config.settings import Config, dump_config
@@ -140,7 +141,7 @@ class _Parts(tf.keras.Model):
         super().__init__()
         self.ids = NeighbourIds(3, 4, dropout=0.0, name="item")
         self.heads = RankingModel(choose_heads(list(events), events), RankingConfig(), Fusion(4))
-        self.ids(tf.constant([0]), tf.zeros([1, 3]))
+        self.ids(tf.constant([0]), with_neighbours(np.zeros((1, 3))))
         self.heads(tf.zeros([1, 4]), tf.zeros([1, 1, 4]))
 
 
