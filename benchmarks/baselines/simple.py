@@ -23,8 +23,8 @@ class MeanHistorySettings(Settings):
 
 
 def _popularity(problem: Problem, settings: NoSettings, seed: int) -> BlockScorer:
-    counts = np.bincount(problem.learners.items, minlength=problem.learners.num_items)
-    return baselines.popularity(problem.train, counts)
+    counts = np.bincount(problem.learners.items, minlength=problem.learners.num_items).astype(np.float64)
+    return lambda block: np.broadcast_to(counts, (block.stop - block.start, counts.size))
 
 
 def _ease(problem: Problem, settings: EaseSettings, seed: int) -> BlockScorer:

@@ -156,7 +156,8 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
         raise _nothing_left(dataset, everything, config)
     cold = pl.col("item_id").is_in(held_items.implode())
     # Positives held out for their item say nothing about time.
-    observed = _observed(events, train, pl.concat([validation, test.filter(~cold)]), settings.kind)
+    held_out = pl.concat([validation, test.filter(~cold)])
+    observed = _observed(events, train, held_out, _begin(held_out, settings.kind))
     observed = observed.filter(~cold)
     return Split(
         kind=settings.kind,
@@ -210,7 +211,9 @@ def impression_cut_times(dataset: Dataset, config: SplitConfig) -> tuple[int | N
     return _beginning(before, config.validation_fraction), test
 
 
-def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", "test"]) -> pl.DataFrame:
+def held_out_events(
+    dataset: Dataset, parts: Split, part: Literal["validation", "test"], users: pl.Series | None = None
+) -> pl.DataFrame:
     """Every event of a held-out period, positive or not, with the columns of ``interactions``.
 
     The complement of `Split.observed`: per user (``per_user``) or for all (``global``), what happened from the part's
@@ -221,18 +224,28 @@ def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", 
         dataset: The data.
         parts: Its split; that of `some_users` if only some are trained on.
         part: Which period.
+        users: Ids of the users whose events are wanted; None: all.
     """
     # Positives held out for their item say nothing about time.
     parts = replace(parts, test=parts.test.filter(~pl.col("item_id").is_in(list(parts.cold))))
     held = parts.validation if part == "validation" else parts.test
     if held.is_empty():
         return dataset.interactions().limit(0).collect()
-    everything = dataset.interactions().collect(engine="streaming")
+
+    def own(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame if users is None else frame.filter(pl.col("user_id").is_in(users.implode()))
+
+    interactions = dataset.interactions()
+    if users is not None:
+        interactions = interactions.filter(pl.col("user_id").is_in(users.implode()))
+    everything = interactions.collect(engine="streaming")
     codes = IdCodes.of(everything, "length")
 
     def before(held_out: pl.DataFrame) -> pl.DataFrame:
-        events, trained, held = map(codes.coded, (everything, parts.train_and_validation, held_out))
-        return as_text(_observed(events, trained, held, parts.kind))
+        # The first time of a held-out part may count for everybody, also if it is another user's.
+        begin = _begin(held_out, parts.kind)
+        events, trained, last = map(codes.coded, (everything, own(parts.train_and_validation), own(held_out)))
+        return as_text(_observed(events, trained, last, begin))
 
     if part == "test":
         seen, last = before(parts.test), everything
@@ -247,8 +260,11 @@ def held_out_events(dataset: Dataset, parts: Split, part: Literal["validation", 
         first = held.group_by("user_id").agg(pl.col("timestamp").min().alias("__start"))
         joined = last.join(first, on="user_id", how="inner", maintain_order="left")
         late = joined.filter(pl.col("timestamp") >= pl.col("__start")).drop("__start")
-    users = pl.concat([frame.select("user_id") for frame in (parts.train, parts.observed, held)])
-    late = late.join(users.unique(), on="user_id", how="semi", maintain_order="left")
+    asked = late.select(pl.col("user_id").unique())
+    known = pl.concat(
+        [frame.select("user_id").join(asked, on="user_id", how="semi") for frame in (parts.train, parts.observed, held)]
+    )
+    late = late.join(known.unique(), on="user_id", how="semi", maintain_order="left")
     return late.join(seen.select(_PAIR), on=_PAIR, how="anti", maintain_order="left")
 
 
@@ -348,12 +364,19 @@ def _last_of_all(ordered: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, 
     return ordered.filter(pl.col("timestamp") < moment), ordered.filter(pl.col("timestamp") >= moment)
 
 
-def _observed(events: pl.DataFrame, train: pl.DataFrame, held_out: pl.DataFrame, kind: str) -> pl.DataFrame:
-    """What was known before the held-out part: see `Split.observed`. All ids are coded alike."""
-    if held_out.is_empty():
+def _begin(held_out: pl.DataFrame, kind: str) -> int | None:
+    """When a held-out part begins for everybody, unix seconds; None: for each user at another time, or never."""
+    if kind != "global" or held_out.is_empty():
+        return None
+    return int(held_out["timestamp"].min())  # type: ignore[arg-type]  # not empty
+
+
+def _observed(events: pl.DataFrame, train: pl.DataFrame, held_out: pl.DataFrame, begin: int | None) -> pl.DataFrame:
+    """What was known before the held-out part, which begins at `_begin`: see `Split.observed`. Ids are coded alike."""
+    if begin is not None:
+        events = events.filter(pl.col("timestamp") < begin)
+    elif held_out.is_empty():
         return events
-    if kind == "global":
-        events = events.filter(pl.col("timestamp") < held_out["timestamp"].min())
     else:
         first = held_out.group_by("user_id").agg(pl.col("timestamp").min())
         ends = np.full(count_of(events["user_id"]), np.iinfo(np.int64).max)

@@ -24,5 +24,11 @@ class EvaluationConfig(Settings):
     metrics: list[str] = Field(
         [], description="Import paths (`package.module:NAME`) of your own ranking metrics (docs/extending.md)."
     )
+    users: int | None = Field(
+        10_000,
+        ge=2,
+        description="Maximum number of users to evaluate. If there are more, as many are drawn at random by `seed`, "
+        "and the report states the standard error that this causes; null: all.",
+    )
     bootstrap_samples: int = Field(1000, ge=10, description="Resamples of the users for 95 % intervals.")
     prequential: PrequentialConfig = PrequentialConfig()

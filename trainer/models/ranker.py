@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from trainer.data.item_table import ItemTable
 from trainer.data.requests import RequestBatch, Requests, request_batch_signature
-from trainer.models.engine import Engine, membership
+from trainer.models.engine import Engine
+from trainer.models.exact_search import best_products
 from trainer.models.recommender import Recommender
 from trainer.models.text_search import TextSearch
 
@@ -17,6 +18,8 @@ _Ints = npt.NDArray[np.integer]
 _Floats = npt.NDArray[np.float32]
 # Requests per batch.
 _BLOCK = 256
+# Maximum scores of text queries and all items at once: 64 MiB for each part of the score.
+_TEXT_SCORES = 1 << 24
 # Query-item pairs ranked at once.
 _PAIRS = 65_536
 
@@ -54,7 +57,7 @@ class CatalogueRanker:
             self._retrieve_and_rank_eagerly,
             input_signature=[
                 request_batch_signature(self._engine.history_length),
-                tf.TensorSpec([None, None], tf.int32, "excluded"),
+                tf.TensorSpec([None, 2], tf.int32, "excluded"),
                 tf.TensorSpec([items.size], tf.bool, "allowed"),
             ],
         )
@@ -113,7 +116,8 @@ class CatalogueRanker:
         Returns:
             Int64 [n, k] item rows, best first; -1 pads.
         """
-        blocks = [self._rank_texts(sentences[block], texts[block], k) for block in _blocks(len(texts), _BLOCK)]
+        size = max(1, min(_BLOCK, _TEXT_SCORES // max(self._items.size, 1)))
+        blocks = [self._rank_texts(sentences[block], texts[block], k) for block in _blocks(len(texts), size)]
         return np.concatenate([np.zeros((0, k), np.int64), *blocks])
 
     def parts(self, requests: Requests) -> tuple[tf.Tensor, ...]:
@@ -136,7 +140,7 @@ class CatalogueRanker:
 
     def _answer(self, requests: Requests) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         batch = requests.batch(self._engine.history_length)
-        return self._retrieve_and_rank(batch, requests.histories.padded(), self._allowed)  # type: ignore[no-any-return]
+        return self._retrieve_and_rank(batch, _pairs(requests), self._allowed)  # type: ignore[no-any-return]
 
     def _retrieve_and_rank_eagerly(
         self, batch: RequestBatch, excluded: tf.Tensor, allowed: tf.Tensor
@@ -147,9 +151,10 @@ class CatalogueRanker:
         return rows, self._engine.logits(products), outputs
 
     def _search(self, queries: tf.Tensor, excluded: tf.Tensor, allowed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The best rows [B, C], -1 pads, and dot products of query vectors."""
-        products = tf.matmul(queries, self._vectors, transpose_b=True)
-        return self._top(products, allowed & ~membership(excluded, self._items.size))
+        """The best rows [B, C], -1 pads, and dot products of query vectors; ``excluded`` as in `best_products`."""
+        return best_products(
+            queries, self._vectors, min(self._candidates, self._items.size), excluded=excluded, allowed=allowed
+        )
 
     def _top(self, scores: tf.Tensor, allowed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The rows [B, C], -1 pads, of the best allowed scores [B, N], and these scores."""
@@ -163,7 +168,7 @@ class CatalogueRanker:
         if search is not None:
             rows, fit = self._top(search.scores(search.read(sentences, tf.constant(list(texts)))), self._allowed)
             return _best(rows, search.reorder(fit, queries, tf.gather(self._vectors, tf.maximum(rows, 0))), k)
-        rows, products = self._search(queries, tf.fill([len(texts), 1], -1), self._allowed)
+        rows, products = self._search(queries, tf.zeros([0, 2], tf.int32), self._allowed)
         outputs = self._engine.outputs(queries, tf.gather(self._vectors, tf.maximum(rows, 0)))
         return _best(rows, self._engine.scores(self._engine.logits(products), outputs), k)
 
@@ -216,6 +221,12 @@ def score_pairs(
         logits[block] = engine.logits(tf.reduce_sum(query * candidate, axis=1))
         outputs[block] = engine.outputs(query, candidate[:, tf.newaxis])[:, 0]
     return logits, outputs
+
+
+def _pairs(requests: Requests) -> npt.NDArray[np.int32]:
+    """Each request with each item of its history, int32 [P, 2]."""
+    histories = requests.histories
+    return np.stack([histories.users(), histories.items], axis=1).astype(np.int32)
 
 
 def _best(rows: tf.Tensor, scores: tf.Tensor, k: int) -> npt.NDArray[np.int64]:

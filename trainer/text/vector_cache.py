@@ -1,6 +1,7 @@
 """Disk cache of vectors, keyed by the hash of their text."""
 
 import logging
+import mmap
 import zlib
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -15,6 +16,8 @@ _LOGGER = logging.getLogger(__name__)
 _INDEX = np.dtype([("key", "V16"), ("checksum", "<u4")])
 # A run appends a few files; beyond this many they are merged, so that look-ups stay cheap.
 _MAX_SHARDS = 32
+# Rows read at once: 128 MiB of mUSE's vectors.
+_ROWS_AT_ONCE = 65_536
 
 Keys = npt.NDArray[np.void]
 Vectors = npt.NDArray[np.float32]
@@ -54,7 +57,8 @@ class VectorCache:
         """
         missing = {key: position for position, key in enumerate(keys.tolist())}
         found: list[npt.NDArray[np.int64]] = []
-        parts: list[Vectors] = []
+        # Filled in place: there may be gigabytes of vectors.
+        result: Vectors | None = None
         for index_path in self._index_paths():
             if not missing:
                 break
@@ -65,20 +69,27 @@ class VectorCache:
             wanted = [(row, missing[key]) for row, key in enumerate(index["key"].tolist()) if key in missing]
             if not wanted:
                 continue
-            rows, positions = np.array(wanted, np.int64).T
-            values = np.ascontiguousarray(vectors[rows])
-            intact = _checksums(values) == index["checksum"][rows]
-            if not intact.all():
+            if result is None:
+                result = np.empty((len(keys), vectors.shape[1]), np.float32)
+            damaged = False
+            for begin in range(0, len(wanted), _ROWS_AT_ONCE):
+                rows, positions = np.array(wanted[begin : begin + _ROWS_AT_ONCE], np.int64).T
+                values = np.ascontiguousarray(vectors[rows])
+                if isinstance(vectors.base, mmap.mmap):
+                    # What has been read would stay in the process's memory.
+                    vectors.base.madvise(mmap.MADV_DONTNEED)
+                intact = _checksums(values) == index["checksum"][rows]
+                damaged |= not intact.all()
+                found.append(positions[intact])
+                result[positions[intact]] = values[intact]
+                for position in positions[intact].tolist():
+                    missing.pop(keys[position].tobytes(), None)
+            if damaged:
                 self._salvage(index_path, index, vectors)
-            found.append(positions[intact])
-            parts.append(values[intact])
-            for position in positions[intact].tolist():
-                missing.pop(keys[position].tobytes(), None)
-        if not found:
+        if result is None:
             return np.empty(0, np.int64), None
-        positions = np.concatenate(found)
-        order = np.argsort(positions)
-        return positions[order], np.concatenate(parts)[order]
+        positions = np.sort(np.concatenate(found))
+        return positions, result if len(positions) == len(keys) else result[positions]
 
     def append(self, keys: Keys, vectors: Vectors) -> None:
         """Stores ``vectors`` [n, D] under ``keys`` [n]."""

@@ -128,6 +128,8 @@ class Phase:
         """Saves blend, best epoch and warnings, so that a later process need not repeat this phase."""
         self.run.write("blend.json", blend)
         record = {"best_epoch": self._best_epoch, "best": self._best_value, "warnings": self._warnings(model, blend)}
+        if self.hold_out is not None and self.hold_out.error is not None:
+            record["validation"] = asdict(self.hold_out.error)
         self.run.write(f"{self.name}.json", record)
         return self._best_epoch
 

@@ -133,6 +133,12 @@ class TrainingConfig(Settings):
     patience: int = Field(
         5, ge=1, description="Epochs after the warm-up without a better validation recall before stopping."
     )
+    validation_users: int | None = Field(
+        10_000,
+        ge=2,
+        description="Maximum number of validation users to rank after each epoch. If there are more, as many are drawn "
+        "at random by `seed`, the same for every epoch and choice, and the log states the standard error; null: all.",
+    )
     start_from: AbsolutePath | None = Field(
         None, description="Run directory whose weights to start from; id vectors start from scratch. Set by `finetune`."
     )

@@ -89,6 +89,8 @@ class SourceModel:
             self.parts.train,
             self.parts.validation,
             candidates=self.config.export.candidates,
+            most=self.config.training.validation_users,
+            seed=self.config.seed,
         )
 
     def batches(self, start: int) -> tf.data.Dataset:

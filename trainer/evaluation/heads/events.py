@@ -8,9 +8,12 @@ import numpy.typing as npt
 import polars as pl
 
 from trainer.data.catalogue import Catalogue
+from trainer.data.dataset import Dataset
 from trainer.data.heads import Head, label_table
 from trainer.data.requests import Requests
+from trainer.data.split import Split, held_out_events
 from trainer.data.vocabulary import Vocabulary, index_of
+from trainer.evaluation.sampling import UserSample
 from trainer.models.ranker import CatalogueRanker
 
 
@@ -27,6 +30,42 @@ class HeadEvents:
     users: npt.NDArray[np.integer]
     outputs: npt.NDArray[np.float32]
     labels: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampledEvents:
+    """Held-out events of some users, or of all, and what came before.
+
+    Attributes:
+        events: As from `trainer.data.split.held_out_events`.
+        history: Positives before the test part, at least of the users of ``events``: user_id, item_id, timestamp.
+    """
+
+    events: pl.DataFrame
+    history: pl.DataFrame
+
+
+def sampled_events(
+    dataset: Dataset, parts: Split, history: pl.DataFrame, sample: UserSample, most: int | None, seed: int
+) -> SampledEvents:
+    """The test part's events of all users, or of a sample if that of the ranking is one.
+
+    Args:
+        dataset: The data.
+        parts: Its split.
+        history: Positives before the test part.
+        sample: Users of the ranking, who have a positive in the test part.
+        most: Maximum number of users.
+        seed: Of the draw.
+    """
+    if not sample.is_part:
+        return SampledEvents(held_out_events(dataset, parts, "test"), history)
+    if parts.kind == "global":
+        # Users without a positive have labels too.
+        late = dataset.interactions().filter(pl.col("timestamp") >= parts.test["timestamp"].min())
+        users = late.select(pl.col("user_id").unique()).collect(engine="streaming")["user_id"]
+        sample = UserSample.of(users, most, seed)
+    return SampledEvents(held_out_events(dataset, parts, "test", sample.ids), sample.of_table(history))
 
 
 def head_events(

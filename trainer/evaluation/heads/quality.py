@@ -14,17 +14,18 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import precision_recall_curve
 
 from trainer.data.heads import Head
 from trainer.evaluation.heads.events import HeadEvents
 from trainer.evaluation.heads.result import HeadResult, ReliabilityBin
+from trainer.evaluation.heads.weighted_order import WeightedOrder
 from trainer.evaluation.metrics.intervals import percentile_interval
 from trainer.evaluation.metrics.per_user import Metric
 from trainer.models.calibration import IDENTITY, Calibration, Calibrations
 
 BINS: Final = 15
-# Enough for an interval with two digits; AUC sorts all pairs in each resample.
+# Enough for an interval with two digits; each resample weighs all pairs anew.
 _RESAMPLES: Final = 200
 _CURVE_POINTS: Final = 101
 
@@ -130,12 +131,10 @@ def _binary(
     }
     metrics, curve = {}, []
     if 0.0 < share < 1.0:
-        both = draws.of_both_classes(labels)
+        both, order = draws.of_both_classes(labels), WeightedOrder(labels, raw)
         metrics = {
-            "auc": _resampled(lambda weights: roc_auc_score(labels, raw, sample_weight=weights), both),
-            "average_precision": _resampled(
-                lambda weights: average_precision_score(labels, raw, sample_weight=weights), both
-            ),
+            "auc": _resampled(order.auc, both),
+            "average_precision": _resampled(order.average_precision, both),
         }
         curve = _thinned_curve(labels, raw)
     return HeadResult(

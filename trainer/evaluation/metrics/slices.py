@@ -136,11 +136,19 @@ def slice_by_users(metrics: PerUserMetrics, relevant: ItemSets, labels: Sequence
     return _largest_first(slices)
 
 
+def codes_of(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """The distinct labels, sorted, and each label's position among them."""
+    # `np.unique` would compare all of them as Python objects.
+    names = sorted(set(labels))
+    place = {name: code for code, name in enumerate(names)}
+    return names, np.fromiter(map(place.__getitem__, labels), np.int64, len(labels))
+
+
 def _groups(labels: Sequence[str], size: int, what: str) -> dict[str, NDArray[np.bool_]]:
     if len(labels) != size:
         raise ValueError(f"expected one label for each of {size} {what}s, received {len(labels)}")
-    names, codes = np.unique(np.asarray(labels, dtype=object), return_inverse=True)
-    return {str(name): codes == code for code, name in enumerate(names)}
+    names, codes = codes_of(labels)
+    return {name: codes == code for code, name in enumerate(names)}
 
 
 def _largest_first(slices: dict[str, Slice]) -> dict[str, Slice]:

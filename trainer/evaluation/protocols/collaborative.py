@@ -3,26 +3,29 @@
 P2 (`zero_shot`) ranks another catalogue the same way.
 """
 
+import gc
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.query_features import user_profiles
-from trainer.data.split import Split, held_out_events, split
+from trainer.data.split import Split, split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
-from trainer.evaluation.heads.events import head_events
+from trainer.evaluation.heads.events import SampledEvents, head_events, sampled_events
 from trainer.evaluation.heads.quality import evaluate_heads
-from trainer.evaluation.metrics.ranking import Rankings, rank_in_blocks
+from trainer.evaluation.heads.result import HeadResult
+from trainer.evaluation.metrics.ranking import Rankings, rank_in_tiles
 from trainer.evaluation.metrics.registry import with_own
 from trainer.evaluation.protocols.baselines import baseline_rankings, mean_history
 from trainer.evaluation.protocols.comparison import RankingProblem, compare
 from trainer.evaluation.protocols.holdout import HoldOut
-from trainer.evaluation.protocols.temperature import with_groups_alone
+from trainer.evaluation.protocols.temperature import GroupsAlone, groups_alone
 from trainer.evaluation.report.contents import EvaluationReport
 from trainer.models.assembly import item_table_of_run, load_recommender
 from trainer.models.calibration import load_calibrations
@@ -32,6 +35,9 @@ from trainer.text.vectors import encode_texts
 
 # Longer than any cut-off, so that the recall curve extends beyond it.
 _CURVE_LENGTH = 100
+_WITH_CATEGORIES = "mean-history with categories"
+# Candidates up to which their texts are encoded once more, with their categories: a minute or two of two processors.
+_MOST_DESCRIBED = 100_000
 
 
 def evaluate_collaborative(run: Run) -> EvaluationReport:
@@ -41,15 +47,21 @@ def evaluate_collaborative(run: Run) -> EvaluationReport:
     items are excluded.
     """
     dataset = run.dataset()
-    catalogue = Catalogue.from_dataset(dataset)
-    parts = with_test_part(split(dataset, run.config.data), dataset)
-    return evaluate_on_catalogue(run, dataset, catalogue, parts, protocol="P1", known_users=True)
+    return evaluate_on_catalogue(
+        run,
+        dataset,
+        Catalogue.from_dataset(dataset),
+        # Not kept here: the events of a large dataset take gigabytes.
+        with_test_part(split(dataset, run.config.data), dataset),
+        protocol="P1",
+        known_users=True,
+    )
 
 
 def evaluate_on_catalogue(
     run: Run, dataset: Dataset, catalogue: Catalogue, parts: Split, *, protocol: str, known_users: bool
 ) -> EvaluationReport:
-    """Ranks a whole catalogue for each user of the test part.
+    """Ranks a whole catalogue for each user of the test part, or for a sample of them (`evaluation.users`).
 
     Args:
         run: A finished run.
@@ -61,24 +73,23 @@ def evaluate_on_catalogue(
     """
     config = run.config
     vocabulary = Vocabulary.load(run.vocabulary)
-    items = item_table_of_run(run, catalogue, known_ids=known_users)
-    model = load_recommender(run, items)
-    profiles = user_profiles(dataset)
+    history, profiles = pl.concat([parts.train, parts.validation]), user_profiles(dataset)
     hold_out = HoldOut(
         catalogue,
         vocabulary,
-        parts.train_and_validation,
+        history,
         parts.test,
         # As in serving, where a request for more items gets more candidates.
         candidates=max(config.export.candidates, *config.evaluation.ks),
         known_users=known_users,
         profiles=profiles,
+        most=config.evaluation.users,
+        seed=config.seed,
     )
-    started = time.monotonic()
-    length = max(_CURVE_LENGTH, *config.evaluation.ks)
-    ranker = hold_out.ranker(model, items, run.read("blend.json"))
-    rankings = hold_out.rankings(ranker, length)
-    seconds = time.monotonic() - started
+    events = None
+    if known_users and vocabulary.heads(config.data.positives):
+        events = sampled_events(dataset, parts, history, hold_out.sample, config.evaluation.users, config.seed)
+    del parts, history
     trained = set(vocabulary.items) if known_users else set()
     problem = RankingProblem(
         dataset=dataset.name,
@@ -94,51 +105,87 @@ def evaluate_on_catalogue(
         resamples=config.evaluation.bootstrap_samples,
         seed=config.seed,
         user_ids=hold_out.user_ids,
+        sample=hold_out.sample if hold_out.sample.is_part else None,
     )
+    length = max(_CURVE_LENGTH, *config.evaluation.ks)
+    answers = _answers(run, catalogue, vocabulary, hold_out, problem, events, profiles, length, known_users)
+    # The model's graphs hold on to it in circles, and the baselines need its memory.
+    gc.collect()
+    baselines, left_out = _baselines(hold_out, catalogue, config, length)
     report = compare(
-        problem, config.name, rankings, baselines=_baselines(hold_out, catalogue, config, length), seconds=seconds
+        problem, config.name, answers.rankings, baselines=baselines, seconds=answers.seconds, left_out=left_out
     )
+    if answers.alone is not None:
+        report = answers.alone.added_to(report)
+    return replace(report, heads=answers.heads)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """What is needed of the model: rankings [U, K], the seconds they took, cold and warm items alone, the heads."""
+
+    rankings: Rankings
+    seconds: float
+    alone: GroupsAlone | None
+    heads: dict[str, HeadResult]
+
+
+def _answers(
+    run: Run,
+    catalogue: Catalogue,
+    vocabulary: Vocabulary,
+    hold_out: HoldOut,
+    problem: RankingProblem,
+    events: SampledEvents | None,
+    profiles: pl.DataFrame,
+    length: int,
+    known_users: bool,
+) -> _Answers:
+    config = run.config
+    items = item_table_of_run(run, catalogue, known_ids=known_users)
+    model = load_recommender(run, items)
+    started = time.monotonic()
+    ranker = hold_out.ranker(model, items, run.read("blend.json"))
+    rankings = hold_out.rankings(ranker, length)
+    seconds = time.monotonic() - started
+    alone = None
     if config.data.split.cold_items > 0.0 and known_users:
-        report = with_groups_alone(
-            report, problem, lambda only: hold_out.rankings(hold_out.among(ranker, only), length)
+        alone = groups_alone(problem, lambda only: hold_out.rankings(hold_out.among(ranker, only), length))
+    heads: dict[str, HeadResult] = {}
+    if events is not None:
+        heads = evaluate_heads(
+            model.heads,
+            head_events(ranker, catalogue, vocabulary, model.heads, events.history, events.events, profiles),
+            load_calibrations(run),
+            model.ranking_model.scale.numpy(),
+            resamples=config.evaluation.bootstrap_samples,
+            seed=config.seed,
         )
-    if not known_users or not model.heads:
-        return report
-    events = head_events(
-        ranker,
-        catalogue,
-        vocabulary,
-        model.heads,
-        parts.train_and_validation,
-        held_out_events(dataset, parts, "test"),
-        profiles,
-    )
-    heads = evaluate_heads(
-        model.heads,
-        events,
-        load_calibrations(run),
-        model.ranking_model.scale.numpy(),
-        resamples=config.evaluation.bootstrap_samples,
-        seed=config.seed,
-    )
-    return replace(report, heads=heads)
+    return _Answers(rankings, seconds, alone, heads)
 
 
-def _baselines(hold_out: HoldOut, catalogue: Catalogue, config: Config, length: int) -> dict[str, Rankings]:
-    """Popularity, random, and mean history of the encoder's text vectors, alone and with categories."""
-    text = config.text
+def _baselines(
+    hold_out: HoldOut, catalogue: Catalogue, config: Config, length: int
+) -> tuple[dict[str, Rankings], dict[str, str]]:
+    """Popularity, random, and mean history of the encoder's text vectors, alone and with categories.
+
+    Returns:
+        Name -> rankings, and name -> why it was left out.
+    """
+    text, rows, train = config.text, hold_out.candidate_rows, hold_out.train
     texts = prepare_texts(catalogue.texts, catalogue.languages, text)
-    vectors = encode_texts([texts[row] for row in hold_out.candidate_rows], text, progress=False)
-    found = baseline_rankings(
-        hold_out.train, length, item_vectors=vectors, counts=hold_out.training_counts, seed=config.seed
-    )
-    if catalogue.category_labels:
-        described = [" ".join([texts[row], *catalogue.labels(row)]) for row in hold_out.candidate_rows]
-        scorer = mean_history(hold_out.train, encode_texts(described, text, progress=False))
-        found["mean-history with categories"] = rank_in_blocks(
-            scorer, hold_out.train.num_users, hold_out.train.num_items, hold_out.train, length
-        )
-    return found
+    vectors = encode_texts([texts[row] for row in rows], text, progress=False)
+    found = baseline_rankings(train, length, item_vectors=vectors, counts=hold_out.training_counts, seed=config.seed)
+    del vectors
+    if not catalogue.category_labels:
+        return found, {}
+    if len(rows) > _MOST_DESCRIBED:
+        reason = f"it would encode {len(rows):,} more texts, and the limit is {_MOST_DESCRIBED:,}"
+        return found, {_WITH_CATEGORIES: reason}
+    described = [" ".join([texts[row], *catalogue.labels(row)]) for row in rows]
+    scorer = mean_history(train, encode_texts(described, text, progress=False))
+    found[_WITH_CATEGORIES] = rank_in_tiles(scorer, train.num_users, train.num_items, train, length)
+    return found, {}
 
 
 def with_test_part(parts: Split, dataset: Dataset) -> Split:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -26,6 +27,7 @@ from trainer.evaluation.metrics.slices import (
 )
 from trainer.evaluation.report.contents import BaselineResult, Curves, EvaluationReport, Metrics, Sizes, Slices
 from trainer.evaluation.report.references import references
+from trainer.evaluation.sampling import SamplingError, UserSample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +50,7 @@ class RankingProblem:
         resamples: bootstrap draws.
         seed: seed of the bootstrap.
         user_ids: ids of the users, for a report with each user's metrics; None: without.
+        sample: the users, if they were drawn from more; None: they are all.
     """
 
     dataset: str
@@ -63,6 +66,7 @@ class RankingProblem:
     resamples: int = RESAMPLES
     seed: int = 0
     user_ids: Sequence[str] | None = None
+    sample: UserSample | None = None
 
     def __post_init__(self) -> None:
         train, test = self.train, self.test
@@ -79,6 +83,7 @@ def compare(
     *,
     baselines: Mapping[str, Rankings],
     seconds: float,
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> EvaluationReport:
     """Measures a model's rankings and the baselines'.
 
@@ -88,6 +93,7 @@ def compare(
         rankings: [U, K] rankings of the model; a K beyond the largest cut-off extends the recall curve.
         baselines: name -> rankings, usually from `baselines.baseline_rankings`.
         seconds: wall-clock time that ranking took, for the report.
+        left_out: baseline -> why it was not computed.
 
     Returns:
         The report, with the reference figures known for the dataset and protocol.
@@ -131,6 +137,8 @@ def compare(
                 baselines, measured[1:], results[1:], figures, strict=True
             )
         ),
+        left_out=dict(left_out),
+        sample=None if problem.sample is None else SamplingError.of_values(problem.sample, own.overall.values),
         reference=references(problem.dataset, problem.protocol),
     )
 

@@ -1,5 +1,6 @@
 """A held-out part as a ranking problem: its users, exclusions and hits."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -13,13 +14,15 @@ from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import Vocabulary
 from trainer.evaluation.metrics.item_sets import ItemSets
 from trainer.evaluation.metrics.per_user import ranking_metrics
-from trainer.evaluation.metrics.ranking import Rankings, rank_in_blocks
+from trainer.evaluation.metrics.ranking import Rankings
 from trainer.evaluation.metrics.slices import language_labels, slice_by_items
-from trainer.evaluation.protocols.baselines import popularity
+from trainer.evaluation.protocols.baselines import rank_by_popularity
 from trainer.evaluation.protocols.language_pairs import slice_by_language_pair
+from trainer.evaluation.sampling import SamplingError, UserSample
 from trainer.models.ranker import CatalogueRanker
 from trainer.models.recommender import Recommender
 
+_LOG = logging.getLogger(__name__)
 _CUT_OFF = 10
 
 
@@ -36,6 +39,12 @@ class HoldOut:
         candidates: Number of items that retrieval passes to ranking.
         known_users: False treats the users as unknown, with only history and profile (P2).
         profiles: From `trainer.data.query_features.user_profiles`.
+        most: Maximum number of users to evaluate, drawn at random if there are more; None: all.
+        seed: Of that draw.
+
+    Attributes:
+        sample: The users evaluated. Candidates and counts are those of everybody.
+        error: What evaluating only some of the users costs in precision, as of the last `metrics`; None: all are.
     """
 
     monitor = "recall@10"
@@ -51,25 +60,38 @@ class HoldOut:
         candidates: int,
         known_users: bool = True,
         profiles: pl.DataFrame | None = None,
+        most: int | None = None,
+        seed: int = 0,
     ) -> None:
         self._size = candidates
-        users = sorted(held_out["user_id"].unique())
-        self.user_ids = users
+        self.sample = UserSample.of(held_out["user_id"], most, seed)
+        self.error: SamplingError | None = None
+        self._stated: set[str] = set()
+        users = self.user_ids = self.sample.users
+        mine = self.sample.of_table(held_out)
         self.requests = Requests.of_users(
-            users, history, catalogue, vocabulary, known=known_users, profiles=profiles, moments=held_out
+            users,
+            self.sample.of_table(history),
+            catalogue,
+            vocabulary,
+            known=known_users,
+            profiles=profiles,
+            moments=mine,
         )
         """One request of each user: history, profile, and the moment of the first held-out positive."""
-        self._held_out = UserItems.of(held_out, catalogue, users)
-        self.candidate_rows = np.union1d(catalogue.rows(history["item_id"]), self._held_out.items).astype(np.int64)
+        self._held_out = UserItems.of(mine, catalogue, users)
+        # Of distinct items: there may be many millions of positives.
+        chosen = history.group_by("item_id").len()
+        rows = catalogue.rows(chosen["item_id"])
+        self.candidate_rows = np.union1d(rows, catalogue.rows(held_out["item_id"].unique())).astype(np.int64)
         self._allowed = np.zeros(len(catalogue), bool)
         self._allowed[self.candidate_rows] = True
         self._place = np.full(len(catalogue) + 1, -1, np.int64)
         self._place[self.candidate_rows] = np.arange(len(self.candidate_rows))
         self.train = self._sets(self.requests.histories)
         self.test = self._sets(self._held_out)
-        self.training_counts = np.bincount(
-            self._place[catalogue.rows(history["item_id"])], minlength=len(self.candidate_rows)
-        )
+        self.training_counts = np.zeros(len(self.candidate_rows), np.int64)
+        self.training_counts[self._place[rows]] = chosen["len"].to_numpy()
         """Int64 [I]: training positives of each candidate, including those of users not evaluated."""
         self.languages = [catalogue.languages[row] for row in self.candidate_rows]
 
@@ -134,12 +156,15 @@ class HoldOut:
         The latter is named ``language_pair/<history's>_to_<item's>/recall@k``.
         """
         rankings = self.rankings(ranker, max(ks))
-        means = ranking_metrics(rankings, self.test, ks=ks).means()
+        per_user = ranking_metrics(rankings, self.test, ks=ks)
+        means = per_user.means()
         wanted = [f"{metric}@{k}" for metric in ("recall", "ndcg") for k in ks]
         found = {name: means[name] for name in wanted}
         for language, part in slice_by_items(rankings, self.test, language_labels(self.languages), ks=ks).items():
             part_means = part.metrics.means()
             found |= {f"item_language/{language}/{name}": part_means[name] for name in wanted}
+        if self.sample.is_part:
+            self._state(SamplingError.of_values(self.sample, {name: per_user.values[name] for name in wanted}))
         pairs = slice_by_language_pair(rankings, self.test, self.train, language_labels(self.languages), ks=ks)
         for (reader, language), part in pairs.items():
             part_means = part.metrics.means()
@@ -148,10 +173,22 @@ class HoldOut:
 
     def popularity(self) -> dict[str, float]:
         """Recall@10 and NDCG@10 of the most popular items for everybody."""
-        scorer = popularity(self.train, self.training_counts)
-        rankings = rank_in_blocks(scorer, self.train.num_users, self.train.num_items, self.train, _CUT_OFF)
+        rankings = rank_by_popularity(self.training_counts, self.train, _CUT_OFF)
         means = ranking_metrics(rankings, self.test, ks=(_CUT_OFF,)).means()
         return {name: means[name] for name in (f"recall@{_CUT_OFF}", f"ndcg@{_CUT_OFF}")}
+
+    def _state(self, error: SamplingError) -> None:
+        """Keeps the error, and logs that of each metric once."""
+        if not error.standard_error.keys() <= self._stated:
+            self._stated |= error.standard_error.keys()
+            _LOG.info(
+                "Validation ranks %s of %s users (training.validation_users), the same ones each time; standard error: "
+                "%s.",
+                f"{error.users:,}",
+                f"{error.of:,}",
+                ", ".join(f"{name} {value:.4f}" for name, value in error.standard_error.items()),
+            )
+        self.error = error
 
     def _sets(self, rows: UserItems) -> ItemSets:
         return ItemSets.from_pairs(

@@ -6,7 +6,7 @@ import numpy as np
 
 from trainer.evaluation.metrics.item_sets import ItemSets
 from trainer.evaluation.metrics.ranking import Rankings
-from trainer.evaluation.metrics.slices import UNDETERMINED, Slice, slice_by_items
+from trainer.evaluation.metrics.slices import UNDETERMINED, Slice, codes_of, slice_by_items
 
 # With many languages only the most frequent pairs are reported: each has a chart updated after each epoch.
 MOST_PAIRS = 30
@@ -24,15 +24,13 @@ def history_languages(histories: ItemSets, languages: Sequence[str]) -> list[str
     """
     if len(languages) != histories.num_items:
         raise ValueError(f"expected one language for each of {histories.num_items} items, received {len(languages)}")
-    names, codes = np.unique(np.asarray(languages, dtype=object).astype(str), return_inverse=True)
-    if not names.size:
+    names, codes = codes_of(languages)
+    if not names:
         return [UNDETERMINED] * histories.num_users
-    cells = histories.users() * names.size + codes[histories.indices]
-    counts = np.bincount(cells, minlength=histories.num_users * names.size).reshape(-1, names.size)
+    cells = histories.users() * len(names) + codes[histories.indices]
+    counts = np.bincount(cells, minlength=histories.num_users * len(names)).reshape(-1, len(names))
     known = counts.sum(axis=1) > 0
-    return [
-        str(names[best]) if there else UNDETERMINED for best, there in zip(counts.argmax(axis=1), known, strict=True)
-    ]
+    return [names[best] if there else UNDETERMINED for best, there in zip(counts.argmax(axis=1), known, strict=True)]
 
 
 def slice_by_language_pair(

@@ -6,7 +6,7 @@ two groups' figures then also differ by their number of candidates. A report con
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,34 @@ from trainer.evaluation.metrics.per_user import ranking_metrics, summaries
 from trainer.evaluation.metrics.ranking import Rankings
 from trainer.evaluation.metrics.slices import COLD, ITEM_TEMPERATURE_ALONE, WARM, SliceSize
 from trainer.evaluation.protocols.comparison import RankingProblem
-from trainer.evaluation.report.contents import EvaluationReport
+from trainer.evaluation.report.contents import EvaluationReport, Metrics
 
 
-def with_groups_alone(
-    report: EvaluationReport, problem: RankingProblem, rank: Callable[[npt.NDArray[np.bool_]], Rankings]
-) -> EvaluationReport:
-    """Adds the slice `item_temperature_alone`.
+@dataclass(frozen=True, slots=True)
+class GroupsAlone:
+    """The slice `item_temperature_alone`.
+
+    Attributes:
+        metrics: Group -> metrics.
+        sizes: Group -> the amount of data.
+    """
+
+    metrics: dict[str, Metrics]
+    sizes: dict[str, SliceSize]
+
+    def added_to(self, report: EvaluationReport) -> EvaluationReport:
+        """The report of the same problem with the slice."""
+        return replace(
+            report,
+            slices=report.slices | {ITEM_TEMPERATURE_ALONE: self.metrics},
+            slice_sizes=report.slice_sizes | {ITEM_TEMPERATURE_ALONE: self.sizes},
+        )
+
+
+def groups_alone(problem: RankingProblem, rank: Callable[[npt.NDArray[np.bool_]], Rankings]) -> GroupsAlone:
+    """Ranks each group without the other.
 
     Args:
-        report: Report of the same problem.
         problem: With ``trained_items``.
         rank: Mask [I] of the candidates -> rankings [U, K] of only those.
 
@@ -33,7 +51,8 @@ def with_groups_alone(
     """
     if problem.trained_items is None:
         raise ValueError("trained_items is None: cold and warm items can't be distinguished")
-    slices, sizes = {}, {}
+    slices: dict[str, Metrics] = {}
+    sizes: dict[str, SliceSize] = {}
     for name, mask in ((COLD, ~problem.trained_items), (WARM, problem.trained_items)):
         part = problem.test.only_items(mask)
         if not part.indices.size:
@@ -41,8 +60,4 @@ def with_groups_alone(
         metrics = ranking_metrics(rank(mask), part, ks=problem.ks)
         slices[name] = summaries([replace(metrics, totals={})], resamples=problem.resamples, seed=problem.seed)[0]
         sizes[name] = SliceSize(int((part.sizes() > 0).sum()), int(mask.sum()), part.indices.size)
-    return replace(
-        report,
-        slices=report.slices | {ITEM_TEMPERATURE_ALONE: slices},
-        slice_sizes=report.slice_sizes | {ITEM_TEMPERATURE_ALONE: sizes},
-    )
+    return GroupsAlone(slices, sizes)

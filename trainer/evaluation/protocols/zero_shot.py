@@ -30,5 +30,11 @@ def evaluate_zero_shot(run: Run, target: Config) -> EvaluationReport:
             "Give the config of another dataset with --target."
         )
     catalogue = Catalogue.from_dataset(dataset)
-    parts = with_test_part(split(dataset, target.data), dataset)
-    return evaluate_on_catalogue(run, dataset, catalogue, parts, protocol="P2", known_users=False)
+    return evaluate_on_catalogue(
+        run,
+        dataset,
+        catalogue,
+        with_test_part(split(dataset, target.data), dataset),
+        protocol="P2",
+        known_users=False,
+    )

@@ -14,6 +14,7 @@ from trainer.evaluation.heads.result import HeadResult
 from trainer.evaluation.metrics.per_user import Metric
 from trainer.evaluation.metrics.slices import SliceSize
 from trainer.evaluation.prequential.result import PrequentialResult
+from trainer.evaluation.sampling import SamplingError
 
 SCHEMA: Literal[1] = 1
 DEFAULT_STEM = "evaluation"
@@ -92,6 +93,9 @@ class EvaluationReport:
         slice_sizes: dimension -> group -> the amount of data behind the slice.
         curves: metric -> cut-off -> value.
         baselines: the same figures for the baselines.
+        left_out: baseline -> why it was not computed.
+        sample: if only some of the users were evaluated: how many, and the standard error that this causes; also for
+            the heads, whose pairs are those of as many users.
         reference: figures from other sources.
         heads: ranking head -> its quality on held-out events, positive or not; only for protocols that have them.
         prequential: costs and gains of learning on; only under P5.
@@ -113,6 +117,8 @@ class EvaluationReport:
     slice_sizes: dict[str, dict[str, SliceSize]] = field(default_factory=dict)
     curves: Curves = field(default_factory=dict)
     baselines: tuple[BaselineResult, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
+    sample: SamplingError | None = None
     reference: tuple[ReferenceResult, ...] = ()
     heads: dict[str, HeadResult] = field(default_factory=dict)
     prequential: PrequentialResult | None = None

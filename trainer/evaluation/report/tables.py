@@ -88,6 +88,7 @@ def to_markdown(report: EvaluationReport, *, plots: Sequence[str] = ()) -> str:
         f"Brackets contain 95 % bootstrap intervals over {unit}s. Rows in italics were not computed in this run.",
         markdown_table(["model", *map(metric_label, columns)], _accuracy_rows(report, columns)),
     ]
+    parts += map(escape, _remarks(report))
     better = [(result.model, result.advantage) for result in report.baselines if result.advantage]
     if better:
         parts += [
@@ -140,6 +141,8 @@ def print_table(report: EvaluationReport, console: Console | None = None) -> Non
         console.print(Text(f"* reference figures, not computed here ({sources})", style="dim"))
     unit = "impressions" if by_impression(report) else "users"
     console.print(Text(f"± half the width of the 95 % bootstrap interval over {unit}", style="dim"))
+    for remark in _remarks(report):
+        console.print(Text(remark, style="dim"))
     for dimension in report.slices if by_impression(report) else ("item_language",):
         if len(report.slices.get(dimension, {})) > 1:
             console.print(_rich_languages(report, dimension, columns[0]))
@@ -151,6 +154,23 @@ def print_table(report: EvaluationReport, console: Console | None = None) -> Non
         rows = probability_rows(report.heads)
         if rows:
             console.print(_rich_rows("Their probabilities", PROBABILITY_HEADER, rows))
+
+
+def _remarks(report: EvaluationReport) -> list[str]:
+    """What a reader must know of the figures: that users were drawn, with which error, and what is missing."""
+    remarks = []
+    if report.sample is not None:
+        errors = ", ".join(
+            f"{metric_label(name)} {report.sample.standard_error[name]:.4f}"
+            for name in accuracy_metrics(report)
+            if name in report.sample.standard_error
+        )
+        remarks.append(
+            f"{report.sample.users:,} of {report.sample.of:,} users, drawn at random (evaluation.users); standard "
+            f"errors: {errors}."
+        )
+    remarks += [f"{name} was left out: {reason}." for name, reason in report.left_out.items()]
+    return remarks
 
 
 def _rich_rows(title: str, header: Sequence[str], rows: Sequence[HeadRow]) -> Table:

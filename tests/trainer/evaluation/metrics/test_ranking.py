@@ -9,7 +9,7 @@ from tests.trainer.evaluation.strategies import Problem, problems
 from trainer.errors import BabelrecError
 from trainer.evaluation.metrics import ranking
 from trainer.evaluation.metrics.item_sets import ItemSets
-from trainer.evaluation.metrics.ranking import rank_in_blocks, top_k
+from trainer.evaluation.metrics.ranking import rank_in_blocks, rank_in_tiles, top_k
 
 
 @settings(deadline=None)
@@ -70,6 +70,27 @@ def test_blocks_change_nothing(limit: int, monkeypatch: pytest.MonkeyPatch) -> N
     assert found.tolist() == expected
     assert sum(blocks) == 23
     assert max(blocks) * 6 <= max(limit, 6)
+
+
+@pytest.mark.parametrize("items", [1, 2, 3, 17, 1 << 16])
+@pytest.mark.parametrize("k", [1, 4, 40])
+def test_tiles_change_nothing(items: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "_BLOCK_SCORES", 3 * items)
+    monkeypatch.setattr(ranking, "_TILE_ITEMS", items)
+    rng = np.random.default_rng(6)
+    scores = rng.integers(0, 5, size=(11, 29)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.3] = -np.inf
+    scores[4] = -np.inf
+    # The best last: every tile improves the list.
+    scores[5] = np.arange(29)
+    excluded = [rng.choice(29, size=rng.integers(0, 29), replace=False).tolist() for _ in range(11)]
+
+    def score(users: slice, part: slice) -> npt.NDArray[np.float32]:
+        return scores[users, part].copy()
+
+    found = rank_in_tiles(score, 11, 29, ItemSets.from_lists(excluded, num_items=29), k)
+    expected = [oracles.rank(row.tolist(), set(left), k) for row, left in zip(scores, excluded, strict=True)]
+    assert found.tolist() == expected
 
 
 def test_nan_names_the_user_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

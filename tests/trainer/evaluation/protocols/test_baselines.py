@@ -4,15 +4,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.trainer.evaluation import oracles
+from tests.trainer.evaluation.strategies import Problem, problems
 from trainer.data.settings import MovieLens100kSource
 from trainer.data.sources import prepare
 from trainer.errors import BabelrecError
+from trainer.evaluation.metrics import ranking
 from trainer.evaluation.metrics.item_sets import ItemSets
 from trainer.evaluation.metrics.per_user import ranking_metrics
-from trainer.evaluation.metrics.ranking import rank_in_blocks, top_k
-from trainer.evaluation.protocols.baselines import baseline_rankings, mean_history, popularity, random
+from trainer.evaluation.metrics.ranking import rank_in_blocks, rank_in_tiles, top_k
+from trainer.evaluation.protocols import baselines
+from trainer.evaluation.protocols.baselines import baseline_rankings, mean_history, random, rank_by_popularity
 from trainer.evaluation.report.references import TOLERANCE, references
 
 Parts = tuple[ItemSets, ItemSets]
@@ -93,9 +98,23 @@ def test_random_finds_its_share(kmrd: Parts) -> None:
 
 def test_popularity_counts_training_users() -> None:
     train = ItemSets.from_lists([[0, 2], [2, 3], [2, 3], []], num_items=5)
-    assert popularity(train)(slice(1, 3)).tolist() == [[1, 0, 3, 2, 0]] * 2
     rankings = baseline_rankings(train, 3)["popularity"]
     assert rankings.tolist() == [[3, 1, 4], [0, 1, 4], [0, 1, 4], [2, 3, 0]]
+
+
+@settings(deadline=None)
+@given(problem=problems(), k=st.integers(1, 15), block=st.sampled_from([1, 2, 1 << 16]))
+def test_popularity_is_one_order_without_own_items(problem: Problem, k: int, block: int) -> None:
+    counts = np.random.default_rng(k).integers(0, 3, problem.train_sets().num_items)
+    expected = [oracles.rank(counts.tolist(), left_out, k) for left_out in problem.train]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "_BLOCK", block)
+        assert rank_by_popularity(counts, problem.train_sets(), k).tolist() == expected
+
+
+def test_popularity_needs_a_count_of_each_item() -> None:
+    with pytest.raises(ValueError, match=r"\[3\] counts, received shape \(2,\)"):
+        rank_by_popularity(np.ones(2, np.int64), ItemSets.empty(1, 3), 1)
 
 
 def test_another_exclusion_replaces_the_training_part() -> None:
@@ -110,6 +129,20 @@ def test_random_depends_on_the_seed_and_the_row_alone() -> None:
     assert (np.concatenate(pieces) == whole).all()
     assert (random(7, seed=4)(slice(0, 5)) != whole).all()
     assert len(np.unique(whole)) == whole.size
+
+
+def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    train = ItemSets.from_lists(
+        [rng.choice(31, size, replace=False).tolist() for size in (0, 5, 28, 31, 1, 9, 3)], num_items=31
+    )
+    vectors = rng.integers(-2, 3, (31, 3)).astype(np.float32)
+    for scorer in (random(31, seed=1), mean_history(train, vectors)):
+        whole = rank_in_blocks(scorer, 7, 31, train, 6)
+        with monkeypatch.context() as patch:
+            patch.setattr(ranking, "_TILE_ITEMS", 4)
+            patch.setattr(ranking, "_BLOCK_SCORES", 8)
+            assert rank_in_tiles(scorer, 7, 31, train, 6).tolist() == whole.tolist()
 
 
 def test_mean_history_is_the_cosine_with_the_mean() -> None:

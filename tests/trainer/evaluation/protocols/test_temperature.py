@@ -7,7 +7,7 @@ import pytest
 from trainer.evaluation.metrics.item_sets import ItemSets
 from trainer.evaluation.metrics.slices import ITEM_TEMPERATURE, ITEM_TEMPERATURE_ALONE
 from trainer.evaluation.protocols.comparison import RankingProblem, compare
-from trainer.evaluation.protocols.temperature import with_groups_alone
+from trainer.evaluation.protocols.temperature import groups_alone
 
 _USERS, _ITEMS = 7, 12
 
@@ -37,7 +37,7 @@ def test_each_group_is_ranked_without_the_other() -> None:
         return np.where(there, order, np.int64(-1))
 
     report = compare(problem, "모델", rank(np.ones(_ITEMS, bool)), baselines={}, seconds=0.0)
-    found = with_groups_alone(report, problem, rank)
+    found = groups_alone(problem, rank).added_to(report)
     for name, mask in (("cold", ~trained), ("warm", trained)):
         alone, together = [], []
         for user in range(_USERS):
@@ -57,13 +57,11 @@ def test_each_group_is_ranked_without_the_other() -> None:
 def test_a_group_without_test_items_is_left_out() -> None:
     problem, scores = _problem(np.ones(_ITEMS, bool))
     order = np.argsort(-scores, axis=1)
-    report = compare(problem, "모델", order, baselines={}, seconds=0.0)
-    assert list(with_groups_alone(report, problem, lambda _: order).slices[ITEM_TEMPERATURE_ALONE]) == ["warm"]
+    assert list(groups_alone(problem, lambda _: order).metrics) == ["warm"]
 
 
 def test_the_trained_items_must_be_known() -> None:
     problem, scores = _problem(None)
     order = np.argsort(-scores, axis=1)
-    report = compare(problem, "모델", order, baselines={}, seconds=0.0)
     with pytest.raises(ValueError, match="trained_items"):
-        with_groups_alone(report, problem, lambda _: order)
+        groups_alone(problem, lambda _: order)
