@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-reindex bench-diversity bench-serving bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak bench-service bench-store bench-loop simulate clean
+.PHONY: help setup demo live test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-reindex bench-diversity bench-serving bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak bench-service bench-store bench-loop bench-scale simulate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -121,6 +121,9 @@ bench-soak: $(VENV)/.installed ## the model server under attack for MINUTES=30; 
 
 bench-loop: $(VENV)/.installed-dev ## what learning on is worth, and what gate and roll-outs decide (hours; ARGS='--only gate_faults kills')
 	$(BIN)/python -m benchmarks.loop $(ARGS)
+
+bench-scale: $(VENV)/.installed-dev ## what commands cost from 10,000 to a million items (hours; ARGS='--sizes S M')
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 simulate: $(VENV)/.installed-dev ## what policies are worth in a simulated world, observed and exact (ARGS='--service http://localhost:8600 --key KEY')
 	$(BIN)/python -m benchmarks.simulation $(ARGS)

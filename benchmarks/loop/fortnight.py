@@ -210,6 +210,9 @@ class _Options(Options):
     days: int = argument("--days", type=int, default=14, help="default: %(default)s")
     worlds: int = argument("--worlds", type=int, default=1, help="default: %(default)s")
     seed: int = argument("--seed", type=int, default=0, help="the first world's (default: %(default)s)")
+    epochs: int = argument(
+        "--epochs", type=int, default=UpdateConfig().epochs, help="of an update (default: %(default)s)"
+    )
     folder: Path = argument(
         "--folder", type=Path, default=RESULTS / "loop" / "fortnight", metavar="DIR", help="default: %(default)s"
     )
@@ -222,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: _Options, console: Console) -> Result:
     settings = world_settings(options.people, options.visits_a_day, options.warm_up + options.days)
+    update = UpdateConfig(epochs=options.epochs)
     worlds = []
     for seed in range(options.seed, options.seed + options.worlds):
         world, place = World(settings, seed), options.folder / f"{seed}"
@@ -230,12 +234,11 @@ def _run(options: _Options, console: Console) -> Result:
         def advance(sentence: str, seed: int = seed) -> None:
             console.print(f"world {seed}: {sentence}", highlight=False)
 
-        systems = fortnight(
-            world, place, warm_up=options.warm_up, days=options.days, settings=UpdateConfig(), advance=advance
-        )
+        systems = fortnight(world, place, warm_up=options.warm_up, days=options.days, settings=update, advance=advance)
         worlds.append({name: _figures_of(world, each) for name, each in systems.items()})
         shutil.rmtree(place)
-    return {"options": {"people": options.people, "days": options.days}, "worlds": worlds, "bars": bars(worlds)}
+    facts = {"people": options.people, "days": options.days, "update_epochs": options.epochs}
+    return {"options": facts, "worlds": worlds, "bars": bars(worlds)}
 
 
 def _figures_of(world: World, system: System) -> dict[str, Any]:

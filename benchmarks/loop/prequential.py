@@ -14,7 +14,7 @@ from benchmarks.harness.table import Table, at_least, at_most
 from serving.arguments import argument
 from trainer.config.loading import load_config
 from trainer.evaluation.protocols.registry import PROTOCOLS
-from trainer.runs import Run
+from trainer.training.fit import fit
 
 _CONFIGS: Final = {"movielens": Path("configs/movielens.yaml"), "kmrd": Path("configs/kmrd.yaml")}
 _PROTOCOL: Final = "p5"
@@ -42,8 +42,8 @@ def _run(options: _Options, console: Console) -> Result:
     for name in options.data:
         console.print(name, highlight=False)
         # Models that an earlier evaluation has finished are used again.
-        folder = Run.create(options.folder / name, load_config(_CONFIGS[name], options.overrides))
-        report = PROTOCOLS[_PROTOCOL].evaluate(folder, None)
+        trained = fit(load_config(_CONFIGS[name], options.overrides), options.folder / name)
+        report = PROTOCOLS[_PROTOCOL].evaluate(trained, None)
         assert report.prequential is not None  # of this protocol
         rows = {report.model: report.metrics, **{each.model: each.metrics for each in report.baselines}}
         found[name] = {

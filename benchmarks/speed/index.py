@@ -63,7 +63,7 @@ def _run(options: _Options, console: Console) -> Result:
     catalogues = {}
     for name, noise in _CATALOGUES.items():
         with console.status(f"{name}: {options.items:,} items"):
-            catalogues[name] = _measure(*_vectors(options.items, options.dimension, noise), options)
+            catalogues[name] = _measure(*synthetic_vectors(options.items, options.dimension, noise), options)
     first = next(iter(catalogues.values()))
     return {
         **{f"speedup_{size}": first["speedup"][str(size)]["wall"] for size in _BATCH_SIZES},
@@ -76,7 +76,7 @@ def _run(options: _Options, console: Console) -> Result:
     }
 
 
-def _vectors(items: int, dimension: int, noise: float | None) -> tuple[Vectors, Vectors]:
+def synthetic_vectors(items: int, dimension: int, noise: float | None) -> tuple[Vectors, Vectors]:
     """Catalogue [N, D] and queries [1024, D]."""
     rng = np.random.default_rng(0)
     # Trained spaces use a few directions strongly and many weakly.

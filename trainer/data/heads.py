@@ -6,6 +6,7 @@ from typing import Literal
 
 import polars as pl
 
+from trainer.data.ids import ID_COLUMNS, IdCodes, as_text
 from trainer.data.query_features import feature_columns
 
 
@@ -59,13 +60,28 @@ def constant_heads(observed: pl.DataFrame, heads: list[Head]) -> dict[str, float
         observed: Events of the training part: user_id, item_id, timestamp, event, value.
         heads: Candidate heads.
     """
-    labels = label_table(observed, heads)
     found: dict[str, float | None] = {}
+    pairs = _pairs(observed)
     for head in heads:
-        known = labels[f"label_{head.name}"].drop_nulls()
-        if known.n_unique() <= 1:
-            found[head.name] = float(known[0]) if known.len() else None
+        labels = _distinct_labels(observed, pairs, head)
+        if len(labels) <= 1:
+            found[head.name] = next(iter(labels), None)
     return found
+
+
+def _distinct_labels(observed: pl.DataFrame, pairs: int, head: Head) -> set[float]:
+    """The known labels of a head among (user, item) pairs, as in `label_table` but without a table of all of them."""
+    of_event = observed.filter(pl.col("event") == head.event)
+    if head.kind == "regression":
+        return set(label_table(of_event, [head])[f"label_{head.name}"].drop_nulls())
+    positive = of_event if head.threshold is None else of_event.filter(pl.col("value") >= head.threshold)
+    ones = _pairs(positive)
+    zeros = (_pairs(of_event) if head.event == "rating" else pairs) - ones
+    return {label for label, count in ((0.0, zeros), (1.0, ones)) if count}
+
+
+def _pairs(events: pl.DataFrame) -> int:
+    return events.select(ID_COLUMNS).unique().height
 
 
 def label_table(observed: pl.DataFrame, heads: list[Head]) -> pl.DataFrame:
@@ -86,8 +102,11 @@ def label_table(observed: pl.DataFrame, heads: list[Head]) -> pl.DataFrame:
                 label = pl.when(is_event.any()).then(label)
         labels.append(label.cast(pl.Float32).alias(f"label_{head.name}"))
     kept = ["timestamp", *feature_columns(observed)]
-    return (
-        observed.sort("user_id", "item_id", "timestamp")
-        .group_by("user_id", "item_id", maintain_order=True)
+    found = (
+        IdCodes.of(observed, "text")
+        .coded(observed)
+        .sort(*ID_COLUMNS, "timestamp")
+        .group_by(*ID_COLUMNS, maintain_order=True)
         .agg(*(pl.col(name).last() for name in kept), *labels)
     )
+    return as_text(found)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from trainer.data.catalogue import Catalogue
 from trainer.data.category_names import CategoryNames
 from trainer.data.item_variants import ItemVariants
+from trainer.data.neighbours import Neighbours
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 
 
@@ -20,8 +21,9 @@ class ItemFeatures(TypedDict):
     indices, 0 unknown or padding. ``category_text``: float32 [n, T], the mean vector of the item's
     category labels (zero without any). ``numeric``: float32 [n, F], NaN where absent.
     ``embeddings``: float32 [n, E], all embedding columns side by side.
-    ``neighbours``: float32 [n, V], weights of the known items (V is 0 if the tower doesn't use them).
-    ``content``: float32 [n, C], compared with a history's (C is 0 if it isn't).
+    ``neighbours``: int32 [n, K], similar items, as indices of the V known ones from 0, and ``neighbour_weights``:
+    float32 [n, K], theirs (K is 0 if the tower doesn't use them).
+    ``content``: float32 [n, C], compared with a history's (C is 0 if it isn't); zeros in training.
     """
 
     id: tf.Tensor
@@ -32,6 +34,7 @@ class ItemFeatures(TypedDict):
     numeric: tf.Tensor
     embeddings: tf.Tensor
     neighbours: tf.Tensor
+    neighbour_weights: tf.Tensor
     content: tf.Tensor
 
 
@@ -49,8 +52,8 @@ class ItemTable(tf.Module):
         category_vectors: float32 [K, T], vectors of ``catalogue.category_labels``.
         variants: Additional texts that replace an item's own in training.
         names: The names of categories, and their vectors float32 [M, T]; None: labels have no other names.
-        neighbours: Float32 [N, V], each item's weights of the V known items (`trainer.towers.neighbours`); None: the
-            model doesn't look at them.
+        neighbours: Each item's similar ones among the V known (`trainer.towers.neighbours`); None: the model doesn't
+            look at them.
         content: Float32 [N, C], compared with a history's (`trainer.scorers.content`); None: it isn't.
     """
 
@@ -62,14 +65,16 @@ class ItemTable(tf.Module):
         category_vectors: npt.NDArray[np.float32],
         variants: ItemVariants | None = None,
         names: tuple[CategoryNames, npt.NDArray[np.float32]] | None = None,
-        neighbours: npt.NDArray[np.float32] | None = None,
+        neighbours: Neighbours | None = None,
         content: npt.NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__(name="item_table")
         self.size = len(catalogue)
         self.catalogue = catalogue
         nothing = np.zeros((self.size, 0), np.float32)
-        self.neighbours = _constant(nothing if neighbours is None else neighbours, tf.float32)
+        self.neighbours = Neighbours(nothing.astype(np.int32), nothing) if neighbours is None else neighbours
+        self._neighbours = _constant(self.neighbours.items, tf.int32)
+        self._neighbour_weights = _constant(self.neighbours.weights, tf.float32)
         self.content = _constant(nothing if content is None else content, tf.float32)
         self._variants = variants
         ids, languages, categories = (
@@ -137,9 +142,10 @@ class ItemTable(tf.Module):
         """Features of the items at int32 ``rows`` [n]; in training, each with a random one of its texts."""
         texts, languages = self.text(rows, training)
         category_rows = tf.gather(self.category_rows, rows)
-        present = tf.cast(category_rows > 0, tf.float32)
-        vectors = tf.gather(self.category_vectors, category_rows)
-        mean = tf.reduce_sum(vectors, axis=1) / tf.maximum(tf.reduce_sum(present, axis=1, keepdims=True), 1.0)
+        labelled = tf.where(category_rows > 0)
+        mean = tf.sparse.segment_mean(
+            self.category_vectors, tf.gather_nd(category_rows, labelled), labelled[:, 0], num_segments=tf.size(rows)
+        )
         return ItemFeatures(
             id=tf.gather(self.ids, rows),
             text=texts,
@@ -148,8 +154,10 @@ class ItemTable(tf.Module):
             category_text=mean,
             numeric=tf.gather(self.numeric, rows),
             embeddings=tf.gather(self.embeddings, rows),
-            neighbours=tf.gather(self.neighbours, rows),
-            content=tf.gather(self.content, rows),
+            neighbours=tf.gather(self._neighbours, rows),
+            neighbour_weights=tf.gather(self._neighbour_weights, rows),
+            # Nothing is trained with it, and gathering its thousand numbers would be most of a step.
+            content=tf.zeros([tf.size(rows), self.content.shape[1]]) if training else tf.gather(self.content, rows),
         )
 
 

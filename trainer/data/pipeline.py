@@ -18,11 +18,11 @@ from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.heads import Head, choose_heads, label_table
-from trainer.data.query_features import user_profiles
+from trainer.data.query_features import feature_columns, user_profiles
 from trainer.data.requests import RequestBatch, feature_indices
 from trainer.data.split import Split
 from trainer.data.steps import Steps
-from trainer.data.user_items import UserItems, by_time
+from trainer.data.user_items import UserItems
 from trainer.data.vocabulary import UNKNOWN, Vocabulary
 from trainer.errors import BabelrecError
 from trainer.training.settings import TransferConfig
@@ -118,13 +118,13 @@ class TrainingData:
         self._config = config
         self._categories = catalogue.categories
         self._items_total = len(catalogue)
-        self.histories = UserItems.of(split.train, catalogue, vocabulary.users)
+        builder = _ExampleBuilder(dataset, catalogue, vocabulary, split, config)
+        self.histories = builder.histories
         """Catalogue rows of each known user's positives."""
-        builder = _ExampleBuilder(dataset, catalogue, vocabulary, self.histories.indptr, config)
         labels = label_table(split.observed, heads)
         transfer = config.training.transfer
-        positives = builder.build(split.train, split.train, labels)
-        observed = builder.build(labels, split.train, labels)
+        positives = builder.build(split.train, labels)
+        observed = builder.build(labels, labels)
         self.positives, self.observed = (_replayed(each, transfer, config.seed) for each in (positives, observed))
         self._steps = Steps.plan(len(self.positives), config.training)
         # Of all positives, replayed or not: every item that was ever chosen is a negative for others.
@@ -154,83 +154,75 @@ class TrainingData:
 
 
 class _ExampleBuilder:
+    """Makes examples of events. Ids are looked up once for each table; all else is by numbers."""
+
     def __init__(
-        self,
-        dataset: Dataset,
-        catalogue: Catalogue,
-        vocabulary: Vocabulary,
-        indptr: npt.NDArray[np.int64],
-        config: Config,
+        self, dataset: Dataset, catalogue: Catalogue, vocabulary: Vocabulary, split: Split, config: Config
     ) -> None:
         self._catalogue = catalogue
-        self._indptr = indptr
-        self._causal = config.training.history == "causal"
         self._vocabulary = vocabulary
+        self._causal = config.training.history == "causal"
         self._users = pl.DataFrame({"user_id": vocabulary.users}, schema={"user_id": pl.String}).with_row_index("user")
-        self._users = self._users.join(user_profiles(dataset), on="user_id", how="left", maintain_order="left")
+        self._profiles = self._users.join(user_profiles(dataset), on="user_id", how="left", maintain_order="left")
+        numbered = self._numbered(split.train)
+        # A split is sorted by time for each user.
+        numbered = numbered.with_columns(split.train["timestamp"]).sort("user", maintain_order=True)
+        sizes = np.bincount(numbered["user"].to_numpy(), minlength=len(vocabulary.users))
+        self.histories = UserItems.of_sizes(sizes, numbered["item"].to_numpy())
+        self._positives = numbered.with_columns(place=pl.int_range(pl.len(), dtype=pl.Int32).over("user"))
 
-    def build(self, events: pl.DataFrame, positives: pl.DataFrame, labels: pl.DataFrame) -> _Examples:
+    def _numbered(self, table: pl.DataFrame) -> pl.DataFrame:
+        """``user``, int64 place in the vocabulary, and ``item``, int32 catalogue row, of rows with ids."""
+        users = table.select("user_id").join(self._users, on="user_id", how="left", maintain_order="left")["user"]
+        return pl.DataFrame({"user": users.cast(pl.Int64), "item": self._catalogue.rows(table["item_id"])})
+
+    def build(self, events: pl.DataFrame, labels: pl.DataFrame) -> _Examples:
         """Examples of ``events`` (user_id, item_id, timestamp, and features where there are any)."""
         names = [name for name in labels.columns if name.startswith("label_")]
-        rank = (
-            positives.join(self._users.select("user_id", "user"), on="user_id", how="inner")
-            .sort("user", *by_time())
-            .with_columns(place=pl.int_range(pl.len()).over("user"))
-            .select("user_id", "item_id", "place")
-        )
-        table = (
-            events.select(pl.all().exclude("^label_.*$"))
-            .join(self._users, on="user_id", how="left", maintain_order="left")
-            .join(rank, on=["user_id", "item_id"], how="left", maintain_order="left")
-            .join(
-                labels.select("user_id", "item_id", *names),
-                on=["user_id", "item_id"],
-                how="left",
-                maintain_order="left",
-            )
-        )
-        row = table["user"].cast(pl.Int64).to_numpy()
-        start = self._indptr[row]
-        length = (self._indptr[row + 1] - start).astype(np.int32)
-        timestamp = table["timestamp"].to_numpy()
-        skip = table["place"].fill_null(-1).cast(pl.Int32).to_numpy()
+        numbered = self._numbered(events)
+        pair = ["user", "item"]
+        skip = numbered.join(self._positives.select(*pair, "place"), on=pair, how="left", maintain_order="left")
+        if events is labels:
+            known = labels.select(names)
+        else:
+            of_pairs = self._numbered(labels).hstack(labels.select(names))
+            known = numbered.join(of_pairs, on=pair, how="left", maintain_order="left").select(names)
+        user = numbered["user"].to_numpy()
+        start = self.histories.indptr[user]
+        length = (self.histories.indptr[user + 1] - start).astype(np.int32)
+        skip_places = skip["place"].fill_null(-1).to_numpy()
         if self._causal:
             # A positive's history is what precedes it in the user's order; many share one second.
-            length = np.where(skip >= 0, skip, self._earlier(positives, table)).astype(np.int32)
-            skip = np.full_like(skip, -1)
+            earlier = self._earlier(user, events["timestamp"].to_numpy())
+            length = np.where(skip_places >= 0, skip_places, earlier).astype(np.int32)
+            skip_places = np.full_like(skip_places, -1)
         return _Examples(
-            user=(row + 1).astype(np.int32),
-            features=feature_indices(table, self._vocabulary),
-            item=self._catalogue.rows(table["item_id"]),
-            timestamp=timestamp,
+            user=(user + 1).astype(np.int32),
+            features=feature_indices(self._with_profiles(events, user), self._vocabulary),
+            item=numbered["item"].to_numpy(),
+            timestamp=events["timestamp"].to_numpy(),
             start=start,
             length=length,
-            skip=skip,
-            labels=table.select(names).to_numpy().astype(np.float32).reshape(table.height, len(names)),
+            skip=skip_places,
+            labels=known.to_numpy().astype(np.float32).reshape(events.height, len(names)),
         )
 
-    def _earlier(self, positives: pl.DataFrame, table: pl.DataFrame) -> _Ints:
+    def _with_profiles(self, events: pl.DataFrame, users: npt.NDArray[np.int64]) -> pl.DataFrame:
+        """The columns of the events, and of their users, that are features."""
+        profiles = self._profiles.drop("user", "user_id")
+        # Without columns a frame has no rows either.
+        return events.select("timestamp", *feature_columns(events)).hstack(profiles[users] if profiles.width else [])
+
+    def _earlier(self, users: npt.NDArray[np.int64], timestamps: npt.NDArray[np.int64]) -> _Ints:
         """How many positives of the user are strictly older than each row."""
-        counts = (
-            positives.group_by("user_id", "timestamp")
-            .len()
-            .sort("timestamp")
-            .with_columns(upto=pl.col("len").cum_sum().over("user_id"))
-        )
-        joined = (
-            table.select("user_id", before=pl.col("timestamp") - 1)
-            .with_row_index("order")
-            .sort("before")
-            .join_asof(
-                counts.select("user_id", "timestamp", "upto").sort("timestamp"),
-                left_on="before",
-                right_on="timestamp",
-                by="user_id",
-                check_sortedness=False,
-            )
-            .sort("order")
-        )
-        return joined["upto"].fill_null(0).cast(pl.Int32).to_numpy()
+        times = self._positives["timestamp"].to_numpy()
+        first = times.min()
+        span = times.max() - first + 2
+        # One increasing number for a user's positives after another's: all are searched at once.
+        known = self._positives["user"].to_numpy() * span + (times - first)
+        wanted = users * span + np.clip(timestamps - first, 0, span - 1)
+        places: npt.NDArray[np.int64] = np.searchsorted(known, wanted)
+        return (places - self.histories.indptr[users]).astype(np.int32)
 
 
 class _Stream:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import polars as pl
 
 from trainer.data.catalogue import Catalogue
+from trainer.data.ids import by_length
 
 
 def by_time() -> list[pl.Expr]:
@@ -15,7 +16,7 @@ def by_time() -> list[pl.Expr]:
 
     Numeric ids then compare as numbers. The split, histories and training examples break ties alike.
     """
-    return [pl.col("timestamp"), pl.col("item_id").str.len_bytes(), pl.col("item_id")]
+    return [pl.col("timestamp"), *by_length("item_id")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,12 @@ class UserItems:
         index = pl.DataFrame({"user_id": list(users)}, schema={"user_id": pl.String}).with_row_index("user")
         ordered = positives.join(index, on="user_id", how="inner").sort("user", *by_time())
         counts = np.bincount(ordered["user"].to_numpy(), minlength=len(users))
-        return cls(_bounds(counts), catalogue.rows(ordered["item_id"]))
+        return cls.of_sizes(counts, catalogue.rows(ordered["item_id"]))
+
+    @classmethod
+    def of_sizes(cls, sizes: npt.NDArray[np.integer], items: npt.NDArray[np.integer]) -> "UserItems":
+        """From the number of items of each user [U] and all of them, user by user [total]."""
+        return cls(_bounds(sizes), items)
 
     @classmethod
     def of_lists(cls, lists: Sequence[Iterable[int]]) -> "UserItems":

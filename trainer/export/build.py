@@ -69,11 +69,12 @@ def make_index(
         distortion = approximate.distortion if isinstance(approximate, ScannIndex) else None
         if recall < target:
             _LOG.warning(
-                "The %s reaches recall@%d %.4f with all leaves searched, below export.recall_target %.2f; "
-                "raise export.reorder or lower export.dimensions_per_block.",
+                "The %s reaches recall@%d %.4f with all leaves searched and %s items scored exactly, below "
+                "export.recall_target %.2f; raise export.reorder or lower export.dimensions_per_block.",
                 name,
                 count,
                 recall,
+                f"{settings.reorder:,}" if settings.reorder else "all",
                 target,
             )
         fixed = config.export.leaves is not None or config.export.leaves_to_search is not None
@@ -103,7 +104,8 @@ def _as_before(
     config: Config, settings: IndexSettings, vectors: tf.Variable, queries: tf.Tensor, before: PreviousIndex, name: str
 ) -> tuple[ScannIndex, float] | None:
     """An index with the partitions of the version before, and its recall; None if they don't serve this catalogue."""
-    if not before.suits(settings) or (config.export.leaves and settings.leaves != before.settings.leaves):
+    given = ((config.export.leaves, before.settings.leaves), (config.export.reorder, before.settings.reorder))
+    if not before.suits(settings) or any(wanted not in (None, had) for wanted, had in given):
         _LOG.info("The %s learns new partitions: the version before has other settings, or another size.", name)
         return None
     searched = config.export.leaves_to_search or before.settings.leaves_to_search
@@ -147,4 +149,5 @@ def make_text_retrieval(
 def _approximate(config: Config, settings: IndexSettings, vectors: tf.Variable) -> ScannIndex | PortableIndex:
     if settings.kind == "portable":
         return PortableIndex(vectors.numpy(), settings, config.export.candidates, seed=config.seed)
-    return ScannIndex(vectors.value(), settings, config.export.candidates)
+    fixed = config.export.reorder is not None
+    return ScannIndex(vectors.value(), settings, config.export.candidates, fixed_reorder=fixed)

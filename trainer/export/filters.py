@@ -97,14 +97,16 @@ def language_postings(catalogue: Catalogue) -> Postings:
 
 def category_postings(catalogue: Catalogue) -> Postings:
     """Items by category label, ignoring case."""
-    groups: dict[str, list[npt.NDArray[np.int32]]] = {}
-    for position, label in enumerate(catalogue.category_labels):
-        rows = np.flatnonzero((catalogue.categories == position).any(axis=1)).astype(np.int32)
-        groups.setdefault(label.lower(), []).append(rows)
-    labels = sorted(groups)
-    return Postings(
-        labels, [np.unique(np.concatenate(groups[label])) for label in labels], len(catalogue), name="categories"
-    )
+    labels = sorted({label.lower() for label in catalogue.category_labels})
+    place = {label: number for number, label in enumerate(labels)}
+    of_label = np.array([place[label.lower()] for label in catalogue.category_labels], np.int64)
+    items, columns = np.nonzero(catalogue.categories >= 0)
+    size = len(catalogue)
+    # All pairs at once: a pass over the catalogue for each label would grow with the product of both.
+    pairs = np.unique(of_label[catalogue.categories[items, columns]] * size + items)
+    bounds = np.searchsorted(pairs, np.arange(1, len(labels)) * size)
+    rows = np.split((pairs % size).astype(np.int32), bounds) if labels else []
+    return Postings(labels, rows, size, name="categories")
 
 
 def string_table(values: list[str]) -> tf.lookup.StaticHashTable:

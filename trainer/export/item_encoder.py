@@ -18,7 +18,7 @@ from trainer.text.encoder import encoder_handle, load_encoder
 from trainer.text.language_means import LanguageMeans
 from trainer.text.preprocessing import Preprocessor
 from trainer.text.tuning import TunedEncoder
-from trainer.towers.neighbours import CROWD
+from trainer.towers.neighbours import CROWD, softmax_of_nearest
 from trainer.towers.relations import Relations
 
 Tensors = Mapping[str, tf.Tensor]
@@ -99,7 +99,7 @@ class ItemEncoder(tf.Module):
         total = tf.reduce_sum(labels, axis=1)
         ids = self._ids.lookup(inputs["item_id"]) + 1
         text = self._text(texts, languages)
-        neighbours, content = self._relations(inputs, texts, text, total, ids)
+        (neighbours, weights), content = self._relations(inputs, texts, text, total, ids)
         columns = [inputs[contract.column_input("number", name)] for name in self._numeric]
         embeddings = [inputs[contract.column_input("embedding", name)] for name in self._embeddings]
         size = tf.size(ids)
@@ -112,6 +112,7 @@ class ItemEncoder(tf.Module):
             numeric=tf.stack(columns, axis=1) if columns else tf.zeros([size, 0]),
             embeddings=tf.concat(embeddings, axis=1) if embeddings else tf.zeros([size, 0]),
             neighbours=neighbours,
+            neighbour_weights=weights,
             content=content,
         )
 
@@ -133,11 +134,12 @@ class ItemEncoder(tf.Module):
 
     def _relations(
         self, inputs: Tensors, texts: tf.Tensor, text: tf.Tensor, labels: tf.Tensor, ids: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Neighbours' weights [n, V] and content [n, C]: see `trainer.towers.relations.Relations`."""
-        nothing = tf.zeros([tf.size(ids), 0])
+    ) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
+        """Neighbours and their weights [n, K], and content [n, C]: see `trainer.towers.relations.Relations`."""
+        content = tf.zeros([tf.size(ids), 0])
+        neighbours = tf.cast(content, tf.int32), content
         if self._neighbours is None and self._category_weight is None:
-            return nothing, nothing
+            return neighbours, content
         # A frozen encoder's vectors are there already.
         vectors = text if self._mode == "frozen" else self._encode(self._original, texts, inputs["language"])
         vectors = tf.math.l2_normalize(vectors, axis=1)
@@ -145,7 +147,6 @@ class ItemEncoder(tf.Module):
         there = tf.reduce_any(tf.strings.length(inputs["categories"]) > 0, axis=1)
         categories = tf.math.l2_normalize(tf.math.l2_normalize(labels, axis=1) - self._space_categories, axis=1)
         categories = tf.where(there[:, tf.newaxis], categories, 0.0)
-        neighbours = content = nothing
         if self._neighbours is not None:
             assert self._year is not None
             neighbours = self._neighbours(text, categories, inputs[contract.column_input("number", self._year)], ids)
@@ -182,7 +183,7 @@ class Centring(tf.Module):
 
 
 class _Neighbours(tf.Module):
-    """`trainer.towers.neighbours.neighbour_weights` in the graph, for items of the run's content space."""
+    """`trainer.towers.neighbours.nearest_known` in the graph, for items of the run's content space."""
 
     def __init__(self, config: Config, relations: Relations) -> None:
         super().__init__(name="neighbours")
@@ -194,8 +195,10 @@ class _Neighbours(tf.Module):
         self._crowding = variable(relations.crowding, tf.float32)
         self._size = len(known.text)
 
-    def __call__(self, text: tf.Tensor, categories: tf.Tensor, years: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-        """Unit vectors [n, T] of texts and categories, years [n] and vocabulary indices [n] -> weights [n, V]."""
+    def __call__(
+        self, text: tf.Tensor, categories: tf.Tensor, years: tf.Tensor, ids: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Unit vectors [n, T] of texts and categories, years [n] and vocabulary indices [n] -> K items, weights."""
         settings = self._settings
         similarity = tf.matmul(text, self._text, transpose_b=True)
         similarity += settings.category_weight * tf.matmul(categories, self._categories, transpose_b=True)
@@ -210,9 +213,7 @@ class _Neighbours(tf.Module):
         count = tf.maximum(tf.reduce_sum(tf.cast(finite, tf.float32), axis=1, keepdims=True), 1.0)
         crowding = tf.reduce_sum(tf.where(finite, nearest, 0.0), axis=1, keepdims=True) / count
         similarity -= 0.5 * (self._crowding + crowding)
-        best = tf.reduce_max(similarity, axis=1, keepdims=True)
-        weights = tf.exp((similarity - tf.where(tf.math.is_finite(best), best, 0.0)) / settings.temperature)
-        return weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1e-9)
+        return softmax_of_nearest(similarity, min(settings.nearest, self._size), settings.temperature)
 
 
 def _columns(numbers: Sequence[str], embeddings: Mapping[str, int]) -> dict[str, int | None]:

@@ -37,7 +37,7 @@ class PreviousIndex:
         return (
             settings.kind == self.settings.kind
             and settings.dimensions_per_block == self.settings.dimensions_per_block
-            and settings.reorder == self.settings.reorder
+            and (settings.reorder or 0) <= (self.settings.reorder or 0)
             and abs(leaves - wanted) <= _MOST_GROWTH / 2 * leaves
         )
 

@@ -43,7 +43,9 @@ class ExportConfig(Settings):
         0.99, description="Recall@100, relative to exact search, that a partitioned index is tuned to."
     )
     dimensions_per_block: int = Field(2, ge=1, description="Dimensions per code of ScaNN's asymmetric hashing.")
-    reorder: int | None = Field(None, ge=1, description="Candidates rescored exactly by ScaNN.")
+    reorder: int | None = Field(
+        None, ge=1, description="Candidates rescored exactly by ScaNN; null: as many as recall_target needs."
+    )
     candidates: int = Field(200, ge=1, description="Number of items that retrieval passes to ranking.")
     exact_limit: int = Field(
         20_000, ge=1, description="Filters that allow at most this many items are answered by exact search."

@@ -21,6 +21,7 @@ from trainer.scorers.fusion import Fusion
 from trainer.scorers.linear import LinearScorer, linear_rank
 from trainer.scorers.popularity import Popularity
 from trainer.towers.candidate import CandidateTower
+from trainer.towers.layers import IdEmbedding
 from trainer.towers.query import QueryTower, query_features
 
 _Value = TypeVar("_Value")
@@ -86,6 +87,11 @@ class Recommender(tfrs.Model):
         """The catalogue that item rows refer to."""
         return self._tables.value
 
+    @property
+    def tables(self) -> list[tf.Variable]:
+        """Vectors of ids, [values + 1, D] each: a step reads and changes a few of their rows."""
+        return [layer.table for layer in self.submodules if isinstance(layer, IdEmbedding)]
+
     def add_terms(self, terms: FurtherTerms) -> None:
         """Adds losses to those of the two tasks, in training only."""
         self._terms.value = terms
@@ -126,8 +132,9 @@ class Recommender(tfrs.Model):
             vectors,
             text=self._typed_text(typed, items, training) if text is None else text,
             text_mask=typed >= 0 if text is None else tf.ones_like(typed, tf.bool),
-            positions=positions,
         )
+        if positions is not None:
+            features["history"], features["history_positions"] = vectors, positions
         return self.query_tower(features, training=training)
 
     def compute_loss(self, inputs: TrainingBatch, training: bool = False) -> tf.Tensor:
@@ -164,15 +171,21 @@ class Recommender(tfrs.Model):
             )
 
         vectors = self.candidate_tower(features, training=training)
-        queries, candidates = queries_and_candidates(vectors, training)
-        retrieval = retrieval_loss(queries, candidates)
         if self.heads:
+            # Both in one pass: each operation has a cost of its own.
+            both = tf.nest.map_structure(
+                lambda *parts: tf.concat(parts, axis=0), _request(positives), _request(observed)
+            )
+            queries = self.query_vectors(both, self.items, vectors, in_history, training)
+            queries, of_observed = queries[:size], queries[size:]
+            candidates = tf.gather(vectors, negative if full else tf.concat([positive, negative], axis=0))
             sampled = self._sampled_ranking_loss(positives, queries, candidates, candidate_rows, own)
-            observed_queries = self.query_vectors(observed, self.items, vectors, in_history[size:], training)
-            outputs = self.ranking_model(observed_queries, tf.gather(vectors, seen)[:, tf.newaxis, :])
+            outputs = self.ranking_model(of_observed, tf.gather(vectors, seen)[:, tf.newaxis, :])
             ranking = sampled + self.ranking_model.loss(outputs[:, 0], observed["labels"])
         else:
+            queries, candidates = queries_and_candidates(vectors, training)
             ranking = tf.zeros([])
+        retrieval = retrieval_loss(queries, candidates)
         self._retrieval_loss.update_state(retrieval)
         self._ranking_loss.update_state(ranking)
         total = self.config.retrieval.loss_weight * retrieval + self.config.ranking.loss_weight * ranking
@@ -242,6 +255,17 @@ class Recommender(tfrs.Model):
         return self.ranking_model.loss(outputs, labels)
 
 
+def _request(batch: Batch) -> RequestBatch:
+    """The request alone, which all batches of a step have."""
+    return RequestBatch(
+        user=batch["user"],
+        features=batch["features"],
+        history=batch["history"],
+        timestamp=batch["timestamp"],
+        text=batch["text"],
+    )
+
+
 def make_fusion(config: ModelConfig, vocabulary: Vocabulary, items: ItemTable) -> Fusion:
     """The scorers that a config adds to the towers."""
     known = len(vocabulary.items)
@@ -250,7 +274,14 @@ def make_fusion(config: ModelConfig, vocabulary: Vocabulary, items: ItemTable) -
     return Fusion(
         config.dimension,
         linear=LinearScorer(known, rank, name="linear") if rank else None,
-        content=ContentSimilarity(items.content.shape[1], content.recency, name="content") if content.enabled else None,
+        content=ContentSimilarity(
+            items.content.shape[1],
+            content.recency,
+            rank=content.metric_rank if content.metric == "users" else 0,
+            name="content",
+        )
+        if content.enabled
+        else None,
         popularity=Popularity(known, name="popularity") if config.candidate.popularity else None,
     )
 

@@ -28,6 +28,7 @@ class NeighboursConfig(Settings):
     temperature: float = Field(
         0.15, gt=0.0, description="Temperature of the softmax over known items; a low one keeps only the nearest."
     )
+    nearest: int = Field(128, ge=1, description="Number of known items that an item is placed among.")
     category_weight: float = Field(
         0.1, ge=0.0, description="Weight of the cosine similarity of categories, relative to that of texts."
     )
@@ -52,7 +53,7 @@ class CandidateTowerConfig(Settings):
         0.2, description="Probability of hiding an item's text, categories or numbers in training."
     )
     text_noise: float = Field(
-        0.7, ge=0.0, description="Norm of the Gaussian noise added to a unit text vector in training."
+        0.7, ge=0.0, description="Norm of the noise added to a unit text vector in training."
     )
     popularity: bool = Field(
         False,
@@ -163,13 +164,13 @@ class LinearConfig(Settings):
     rank: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
         description="Rank of the linear model; 0 disables it. `auto`: an eighth of the number of known users or items, "
-        "128 to 512, for up to 6,000 known items, and 0 above. The maximum is 20,000 items.",
+        "128 to 512, for up to 6,000 known items, and 0 above. A rank for more items is solved for approximately.",
     )
     regularization: float | None = Field(
         None,
         gt=0.0,
         description="L2 regularisation, in positives per item; null: the best of 30, 100, 300, 1,000 and 3,000 on the "
-        "validation part (above 2,500 items, of the middle three), or 300 without one.",
+        "validation part (above 2,500 items, of the middle three; above 6,000, by 1,000 users), or 300 without one.",
     )
     factors: list[Annotated[float, Field(ge=0.0)]] = Field(
         [0.3, 0.0, 0.15, 0.5, 0.8, 1.2, 2.0, 4.0, 8.0, 16.0],
@@ -191,7 +192,19 @@ class ContentConfig(Settings):
     enabled: bool = Field(
         False,
         description="Add content similarity, which ranks items similar to recent ones first; vectors get 1,024 more "
-        "dimensions. For catalogues with little training data.",
+        "dimensions, with `metric: users` 512 + `metric_rank`. For catalogues with little training data.",
+    )
+    metric: Literal["cosine", "users"] = Field(
+        "cosine",
+        description="How texts are compared; `users`: by the directions of the sentence vectors in which the items of "
+        "one user are alike, learned from the training positives in closed form (docs/model.md).",
+    )
+    metric_rank: int = Field(128, ge=1, description="With `metric: users`: number of directions kept.")
+    metric_shrinkage: float = Field(
+        3.0,
+        gt=0.0,
+        description="With `metric: users`: how much every direction counts whatever its users say, in units of the "
+        "texts' mean variance; higher for few positives.",
     )
     factors: list[Annotated[float, Field(ge=0.0)]] = Field(
         [1.0, 0.0, 2.0, 4.0, 8.0, 16.0],

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.data.item_table import ItemTable
+from trainer.data.neighbours import Neighbours
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.errors import BabelrecError
 from trainer.models.ranking import RankingModel
@@ -129,10 +130,12 @@ def _neighbours_mean(
     """Float32 [n, D] for the items with indices ``new`` [n] (from 0), which have no vector in ``table`` yet."""
     row_of = np.empty(len(table), np.int64)
     row_of[items.ids.numpy()] = np.arange(items.size)
-    weights = items.neighbours.numpy()[row_of[1 + new]]
-    weights[:, new] = 0.0
+    near, weights = items.neighbours.at(row_of[1 + new])
+    weights = np.where(np.isin(near, new), np.float32(0.0), weights)
     weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
-    mean: npt.NDArray[np.float32] = layer.factor.numpy() * (weights @ table[1:])
+    mean: npt.NDArray[np.float32] = layer.factor.numpy() * (
+        Neighbours(near, weights).matrix(len(table) - 1) @ table[1:]
+    )
     return mean
 
 

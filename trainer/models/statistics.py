@@ -21,7 +21,7 @@ from trainer.models.text_search import SearchStatistics, TowerMoments
 from trainer.runs import Run
 from trainer.text.language_means import LanguageMeans
 from trainer.text.lexical import GramStatistics
-from trainer.towers.neighbours import Content, ContentSpace
+from trainer.towers.content import Content, ContentSpace
 from trainer.towers.relations import RelationStatistics
 
 STATISTICS_FILE: Final = "statistics.npz"

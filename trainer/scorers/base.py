@@ -3,6 +3,33 @@
 import tensorflow as tf
 
 from trainer.data.item_table import ItemFeatures
+from trainer.data.neighbours import means_of_neighbours
+
+
+def known_or_means(
+    table: tf.Tensor, features: ItemFeatures, ids: tf.Tensor, scale: float | tf.Tensor = 1.0
+) -> tf.Tensor:
+    """Vectors of n items from those of the known: their own, or for unknown items their neighbours' mean.
+
+    Args:
+        table: Float32 [V + 1, D]; line 0 is for unknown items if the model doesn't look at neighbours.
+        features: The items.
+        ids: Int32 [n], their vocabulary indices, 0 unknown.
+        scale: Factor of the means.
+
+    Returns:
+        Float32 [n, D].
+    """
+    vectors = tf.gather(table, ids)
+    if not features["neighbours"].shape[-1]:
+        return vectors
+    # Known items, most of a catalogue, need no mean.
+    unknown = tf.where(ids == 0)
+    near, weights = (tf.gather_nd(features[name], unknown) for name in ("neighbours", "neighbour_weights"))
+    # Without gradient: each vector is learned from its own item. The means' gradients are dense and similar, and
+    # an optimizer that scales them row by row drives all vectors in one direction.
+    means = means_of_neighbours(near, weights, tf.stop_gradient(table[1:]))
+    return tf.tensor_scatter_nd_update(vectors, unknown, scale * means)
 
 
 class Scorer(tf.Module):

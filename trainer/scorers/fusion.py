@@ -42,10 +42,16 @@ class Fusion(tf.Module):
 
     def of_towers(self, vectors: tf.Tensor) -> tf.Tensor:
         """The towers' part of vectors [..., width]."""
-        return vectors[..., : self.dimension]
+        return vectors if vectors.shape[-1] == self.dimension else vectors[..., : self.dimension]
 
     def queries(
-        self, vectors: tf.Tensor, towers: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, training: bool
+        self,
+        vectors: tf.Tensor,
+        towers: tf.Tensor,
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        training: bool,
+        positions: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Vectors of B requests.
 
@@ -54,10 +60,12 @@ class Fusion(tf.Module):
             towers, mask: See `Scorer.queries`.
             history: Float32 [B, H, width], whole vectors of the history's items.
             training: Leaves out what the towers are not trained with.
+            positions: Int32 [B, H], where the histories' items are in ``history``, which is then [n, width].
         """
         parts, start = [vectors], self.dimension
         for scorer in self._scorers(training):
-            parts.append(scorer.queries(towers, history[..., start : start + scorer.width], mask))
+            part = history[..., start : start + scorer.width]
+            parts.append(scorer.queries(towers, part if positions is None else tf.gather(part, positions), mask))
             start += scorer.width
         return _joined(parts)
 

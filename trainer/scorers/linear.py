@@ -6,7 +6,7 @@ symmetric and truncated to the largest eigenvalues, are dot products of item vec
 vectors, and their sum over the history to the request's, so that a single index serves both models (late fusion).
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +16,20 @@ import tensorflow as tf
 
 from trainer.data.item_table import ItemFeatures, ItemTable
 from trainer.data.user_items import UserItems
-from trainer.errors import BabelrecError
 from trainer.models.settings import LinearConfig
-from trainer.scorers.base import Scorer
+from trainer.scorers.base import Scorer, known_or_means
+from trainer.scorers.spectrum import USERS, Spectrum, largest
 
 _Floats = npt.NDArray[np.float32]
-# The closed form inverts an items x items matrix; beyond this it takes many minutes and gigabytes.
-_LARGEST: Final = 20_000
-# With `rank: auto`, larger catalogues do without: the inverse takes cubic time in the number of items.
-_AUTO_ITEMS: Final = 6_000
+# The closed form inverts an items x items matrix, which takes cubic time; a larger one is approximated.
+EXACT_ITEMS: Final = 6_000
+# With `rank: auto`, larger catalogues do without.
+_AUTO_ITEMS: Final = EXACT_ITEMS
+# Eigenvalues of the co-occurrences that the approximation takes, for each direction kept.
+_COMPONENTS: Final = 2
 _AUTO_RANKS: Final = (128, 512)
 # Computing all eigenvalues of a matrix of this size is fast.
 _SMALL: Final = 500
-# Power iterations on the subspace; each reduces the contribution of the smaller eigenvalues.
-_POWER: Final = 8
 # Used if nothing could be measured: the best or second best on each data set tried.
 DEFAULT_REGULARIZATION: Final = 300.0
 
@@ -71,11 +71,7 @@ class LinearScorer(Scorer):
 
     def items(self, features: ItemFeatures, ids: tf.Tensor) -> tf.Tensor:
         """See `Scorer.items`."""
-        vectors, neighbours = tf.gather(self.table, ids), features["neighbours"]
-        if neighbours.shape[-1]:
-            means = self.stretch * tf.matmul(neighbours, self.table[1:])
-            vectors = tf.where((ids > 0)[:, tf.newaxis], vectors, means)
-        return vectors
+        return known_or_means(self.table, features, ids, self.stretch)
 
     def queries(self, towers: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """See `Scorer.queries`."""
@@ -97,25 +93,28 @@ class LinearScorer(Scorer):
         table, signs = fit_linear(histories, known, rank=self.width, regularization=regularization)
         self.table.assign(np.concatenate([np.zeros((1, self.width), np.float32), table]))
         self.signs.assign(signs)
-        ids, neighbours = items.ids.numpy(), items.neighbours.numpy()
-        if neighbours.shape[1]:
-            of_known = np.zeros((known, known), np.float32)
-            of_known[ids[ids > 0] - 1] = neighbours[ids > 0]
-            self.stretch.assign(new_items * stretch_of_means(table, signs, histories, of_known))
+        ids = items.ids.numpy()
+        if items.neighbours.items.shape[1]:
+            means = np.zeros_like(table)
+            means[ids[ids > 0] - 1] = items.neighbours.at(ids > 0).matrix(known) @ table
+            self.stretch.assign(new_items * stretch_of_means(table, signs, histories, means))
 
     def adapt_to(self, items: ItemTable) -> None:
         """For a catalogue without known items, whose items compete with no known one: `new_items` does not apply."""
-        if np.any(items.ids.numpy()) or not items.neighbours.shape[1]:
+        if np.any(items.ids.numpy()) or not items.neighbours.items.shape[1]:
             return
         known = self.table.numpy()[1:]
-        self.stretch.assign(stretch_of_unknown_items(known, self.signs.numpy(), items.neighbours.numpy() @ known))
+        means = items.neighbours.matrix(len(known)) @ known
+        self.stretch.assign(stretch_of_unknown_items(known, self.signs.numpy(), means))
 
 
 def fit_linear(histories: UserItems, size: int, *, rank: int, regularization: float) -> tuple[_Floats, _Floats]:
     """Solves for the vectors.
 
     With X the users x items matrix and P = (X'X + regularization I)^-1 (Steck, 2019, eq. 8), the similarity of two
-    items is -P_ij / sqrt(P_ii P_jj), their partial correlation; self-similarity is left out.
+    items is -P_ij / sqrt(P_ii P_jj), their partial correlation; self-similarity is left out. Items without positives
+    have none and take no part. From 6,000 items on, the similarity is approximated by the 2 R largest eigenvalues of
+    X'X (`trainer.scorers.spectrum`).
 
     Args:
         histories: Users' items, indices below ``size``.
@@ -126,35 +125,23 @@ def fit_linear(histories: UserItems, size: int, *, rank: int, regularization: fl
     Returns:
         Vectors float32 [V, R] and signs float32 [R]. They are scaled so that the scores of the given users, for all
         items, have standard deviation 1.
-
-    Raises:
-        BabelrecError: more than 20,000 items.
     """
-    kept = min(rank, size)
     matrix = choices(histories, size)
-    similarity = partial_correlations(matrix, regularization)
-    values, vectors = _largest(similarity, kept)
-    largest = np.argsort(-np.abs(values), kind="stable")[:kept]
-    found = vectors[:, largest] * np.sqrt(np.abs(values[largest]))
-    signs = np.sign(values[largest])
-    deviation = _deviation(_histories(matrix, found, signs), found)
-    table = np.zeros((size, rank), np.float32)
-    table[:, :kept] = found / np.sqrt(max(deviation, 1e-9))
-    return table, np.concatenate([signs, np.ones(rank - kept)]).astype(np.float32)
+    chosen = np.unique(histories.items)
+    table, signs = np.zeros((size, rank)), np.ones(rank)
+    kept = min(rank, len(chosen))
+    if kept:
+        values, vectors = _eigenpairs(matrix[:, chosen], regularization, kept)
+        first = np.argsort(-np.abs(values), kind="stable")[:kept]
+        table[chosen, :kept] = vectors[:, first] * np.sqrt(np.abs(values[first]))
+        signs[:kept] = np.sign(values[first])
+    deviation = _Moments.of(matrix, table, signs).deviation(table)
+    return (table / np.sqrt(max(deviation, 1e-9))).astype(np.float32), signs.astype(np.float32)
 
 
 def partial_correlations(matrix: scipy.sparse.csr_array, regularization: float) -> npt.NDArray[np.float64]:
-    """Item similarity that `fit_linear` truncates to its rank: users x items [U, V] -> [V, V], 0 on the diagonal.
-
-    Raises:
-        BabelrecError: more than 20,000 items.
-    """
+    """Item similarity that `fit_linear` truncates to its rank: users x items [U, V] -> [V, V], 0 on the diagonal."""
     size = matrix.shape[1]
-    if size > _LARGEST:
-        raise BabelrecError(
-            f"model.linear solves for {size:,} x {size:,} weights; it supports up to {_LARGEST:,} items. "
-            "Disable it with model.linear.rank=0."
-        )
     gram = (matrix.T @ matrix).toarray()
     gram[np.diag_indices(size)] += regularization
     # By Cholesky, at half the cost of a general inverse.
@@ -167,28 +154,29 @@ def partial_correlations(matrix: scipy.sparse.csr_array, regularization: float) 
     return similarity
 
 
-def _largest(similarity: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.float64], ...]:
-    """Eigenvalues and vectors of a symmetric matrix, at least the ``count`` largest by magnitude.
+def spectrum(matrix: scipy.sparse.csr_array, rank: int) -> Spectrum:
+    """What the similarity of more than 6,000 items is approximated by, for a model of this rank."""
+    return Spectrum.of(matrix, _COMPONENTS * rank)
 
-    For a large matrix they come from a random subspace that is multiplied by it several times (Halko et al., 2011,
-    arXiv 0909.4061, algorithm 4.4): a few matrix products instead of a decomposition that takes minutes for some
-    thousand items.
-    """
-    size = len(similarity)
+
+def _eigenpairs(
+    matrix: scipy.sparse.csr_array, regularization: float, count: int
+) -> tuple[npt.NDArray[np.floating], ...]:
+    """Eigenvalues and vectors of the items' similarity, at least the ``count`` largest by magnitude."""
+    size = matrix.shape[1]
+    if size > EXACT_ITEMS:
+        return spectrum(matrix, count).partial_correlations(regularization).eigenpairs()
+    exact = partial_correlations(matrix, regularization)
     if size < _SMALL or 4 * count > size:
-        return tuple(scipy.linalg.eigh(similarity))
-    basis = np.random.default_rng(0).normal(size=(size, count + count // 2))
-    for _ in range(_POWER):
-        basis, _ = np.linalg.qr(similarity @ basis)
-    values, inner = scipy.linalg.eigh(basis.T @ similarity @ basis)
-    return values, basis @ inner
+        return tuple(scipy.linalg.eigh(exact))
+    return largest(lambda other: exact @ other, size, count, np.float64, spare=count // 2)
 
 
 def stretch_of_means(
     table: _Floats,
     signs: _Floats,
     histories: UserItems,
-    neighbours: _Floats,
+    means: _Floats,
 ) -> float:
     """Average ratio of known items' scores to those that their neighbours would give them.
 
@@ -198,14 +186,14 @@ def stretch_of_means(
     Args:
         table, signs: Vectors float32 [V, R] and signs float32 [R], from `fit_linear`.
         histories: Users' items, as passed to it.
-        neighbours: Float32 [V, V], each known item's weights of the others.
+        means: Float32 [V, R], what each known item would have from the others.
 
     Returns:
         Ratio of the two root mean squares of the users' scores; 1 if there are no scores.
     """
-    vectors = _histories(choices(histories, len(table)), table, signs)
-    own, means = (_sum_of_squares(vectors, each) for each in (table, neighbours @ table))
-    return float(np.sqrt(own / means)) if own > 0.0 and means > 0.0 else 1.0
+    users = _Moments.of(choices(histories, len(table)), table, signs)
+    own, placed = (users.sum_of_squares(each) for each in (table, means))
+    return float(np.sqrt(own / placed)) if own > 0.0 and placed > 0.0 else 1.0
 
 
 def stretch_of_unknown_items(table: _Floats, signs: _Floats, means: _Floats) -> float:
@@ -232,7 +220,7 @@ def _spread(vectors: npt.NDArray[np.float64], signs: _Floats) -> float:
     """Root mean square, over histories of one item, of the standard deviation of all items' scores."""
     histories = vectors * signs
     apart = vectors - vectors.mean(axis=0)
-    return float(np.sqrt(_sum_of_squares(histories, apart))) / max(len(vectors), 1)
+    return float(np.sqrt(np.sum((histories.T @ histories) * (apart.T @ apart)))) / max(len(vectors), 1)
 
 
 def choices(histories: UserItems, size: int) -> scipy.sparse.csr_array:
@@ -241,23 +229,42 @@ def choices(histories: UserItems, size: int) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array((np.ones(len(items)), items, histories.indptr), shape=(len(histories), size))
 
 
-def _histories(
-    choices: scipy.sparse.csr_array, table: npt.NDArray[np.floating], signs: npt.NDArray[np.floating]
-) -> npt.NDArray[np.float64]:
-    """[U, R]: `LinearScorer.queries` of each user's items, with factor 1."""
-    counts = np.maximum(np.diff(choices.indptr), 1)
-    means: npt.NDArray[np.float64] = (choices @ (table * signs)) / np.sqrt(counts)[:, np.newaxis]
-    return means
+class _Moments(NamedTuple):
+    """Moments of `LinearScorer.queries` of U users' items with factor 1, for dot products of all without [U, V].
 
+    Attributes:
+        users: U.
+        sums: Float64 [R].
+        squares: Float64 [R, R], sum of the outer products.
+    """
 
-def _deviation(histories: npt.NDArray[np.float64], vectors: npt.NDArray[np.float64]) -> float:
-    """Standard deviation of all dot products of [U, R] and [V, R]."""
-    count = len(histories) * len(vectors)
-    mean = float(histories.sum(axis=0) @ vectors.sum(axis=0)) / count
-    return float(np.sqrt(max(_sum_of_squares(histories, vectors) / count - mean**2, 0.0)))
+    users: int
+    sums: npt.NDArray[np.float64]
+    squares: npt.NDArray[np.float64]
 
+    @classmethod
+    def of(
+        cls, choices: scipy.sparse.csr_array, table: npt.NDArray[np.floating], signs: npt.NDArray[np.floating]
+    ) -> "_Moments":
+        """Of users x items [U, V], for vectors [V, R] and signs [R]."""
+        users, rank = choices.shape[0], table.shape[1]
+        signed = table * signs
+        sums, squares = np.zeros(rank), np.zeros((rank, rank))
+        for start in range(0, users, USERS):
+            part = choices[start : start + USERS]
+            counts = np.maximum(np.diff(part.indptr), 1)
+            vectors = (part @ signed) / np.sqrt(counts)[:, np.newaxis]
+            sums += vectors.sum(axis=0)
+            squares += vectors.T @ vectors
+        return cls(users, sums, squares)
 
-def _sum_of_squares(histories: npt.NDArray[np.floating], vectors: npt.NDArray[np.floating]) -> float:
-    """Sum of squares of all dot products of [U, R] and [V, R], from their moments, without [U, V] in memory."""
-    first, second = (each.astype(np.float64) for each in (histories, vectors))
-    return float(np.sum((first.T @ first) * (second.T @ second)))
+    def sum_of_squares(self, vectors: npt.NDArray[np.floating]) -> float:
+        """Of all dot products with [V, R]."""
+        exact = vectors.astype(np.float64)
+        return float(np.sum(self.squares * (exact.T @ exact)))
+
+    def deviation(self, vectors: npt.NDArray[np.floating]) -> float:
+        """Standard deviation of all dot products with [V, R]."""
+        count = max(self.users * len(vectors), 1)
+        mean = float(self.sums @ vectors.sum(axis=0)) / count
+        return float(np.sqrt(max(self.sum_of_squares(vectors) / count - mean**2, 0.0)))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.data.item_table import ItemFeatures
-from trainer.scorers.base import Scorer
+from trainer.scorers.base import Scorer, known_or_means
 
 # Added to every count, so that an item never chosen before can still be.
 _PSEUDO_COUNT = 1.0
@@ -43,10 +43,7 @@ class Popularity(Scorer):
 
     def items(self, features: ItemFeatures, ids: tf.Tensor) -> tf.Tensor:
         """See `Scorer.items`."""
-        known, neighbours = tf.gather(self.logs, ids), features["neighbours"]
-        if neighbours.shape[-1]:
-            known = tf.where(ids > 0, known, tf.linalg.matvec(neighbours, self.logs[1:]))
-        return known[:, tf.newaxis]
+        return known_or_means(self.logs[:, tf.newaxis], features, ids)
 
     def queries(self, towers: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """See `Scorer.queries`."""

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from trainer.towers.pooling import weighted_sums
+
 
 class IdEmbedding(tf.keras.layers.Layer):
     """Embedding of vocabulary indices in which index 0 ("unknown") is the zero vector.
@@ -107,13 +109,24 @@ class HistoryAttention(tf.keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, items: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """Item vectors [B, H, D], newest first, and mask bool [B, H] -> float32 [B, D]."""
+    def call(self, items: tf.Tensor, mask: tf.Tensor, positions: tf.Tensor | None = None) -> tf.Tensor:
+        """Weighted means of B histories, float32 [B, D].
+
+        Args:
+            items: Float32 [B, H, D], vectors of the histories' items, newest first; with ``positions``, of any items.
+            mask: Bool [B, H], which of them are present.
+            positions: Int32 [B, H], where each history's items are in ``items``, which is then [n, D]: what depends on
+                an item alone is computed once for all histories.
+        """
         logits = tf.squeeze(self._score(self._hidden(items)), axis=-1)
+        if positions is not None:
+            logits = tf.gather(logits, positions)
         # Age is counted over the present items, so padding and dropout don't shift it.
         age = tf.cumsum(tf.cast(mask, tf.float32), axis=1, exclusive=True)
         logits -= self._recency * tf.math.log1p(age)
         weights = tf.nn.softmax(tf.where(mask, logits, -1e9), axis=1) * tf.cast(mask, tf.float32)
+        if positions is not None:
+            return weighted_sums(items, positions, weights, mask)
         return tf.einsum("bh,bhd->bd", weights, items)
 
 

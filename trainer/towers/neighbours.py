@@ -6,25 +6,26 @@ of its kind and time) indicate what to expect. It gets the mean of their vectors
 content that holds in every language and market: kernel regression (Nadaraya, 1964, doi 10.1137/1109020).
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.data.catalogue import Catalogue
-from trainer.errors import BabelrecError
+from trainer.data.item_table import ItemFeatures
+from trainer.data.neighbours import Neighbours
 from trainer.models.settings import NeighboursConfig
-from trainer.text.language_means import LanguageMeans
-from trainer.text.unit_vectors import unit
+from trainer.scorers.base import known_or_means
+from trainer.towers.content import Content
 from trainer.towers.layers import IdEmbedding
+from trainer.towers.nearby import pairs_to_compare
 
 _Floats = npt.NDArray[np.float32]
 # Number of nearest items that measure how crowded an item's neighbourhood is.
 CROWD: Final = 10
-# Maximum number of float32 weights, 2 GiB.
-_LARGEST: Final = 1 << 29
+# Eigenvalue of a direction that no category vector has, relative to the largest.
+_NOTHING: Final = 1e-9
 
 
 class NeighbourIds(IdEmbedding):
@@ -39,25 +40,21 @@ class NeighbourIds(IdEmbedding):
         self.factor = self.add_weight(name="factor", shape=(), initializer="ones")
         super().build(input_shape)
 
-    def call(self, indices: tf.Tensor, neighbours: tf.Tensor, training: bool = False) -> tf.Tensor:  # type: ignore[override]
-        """Int32 [n] and neighbours' weights float32 [n, V] -> float32 [n, dimension]."""
-        known = indices > 0
+    def call(self, indices: tf.Tensor, features: ItemFeatures, training: bool = False) -> tf.Tensor:  # type: ignore[override]
+        """Int32 [n] and the items' neighbours -> float32 [n, dimension]."""
         if training and self._dropout > 0.0:
-            known &= tf.random.uniform(tf.shape(indices)) >= self._dropout
-        # Without gradient: each vector is learned from its own item. The means' gradients are dense and similar, and
-        # an optimizer that scales them row by row drives all vectors in one direction.
-        mean = self.factor * tf.matmul(neighbours, tf.stop_gradient(self.table[1:]))
-        return tf.where(known[:, tf.newaxis], tf.gather(self.table, indices), mean)
+            indices = tf.where(tf.random.uniform(tf.shape(indices)) >= self._dropout, indices, 0)
+        return known_or_means(self.table, features, indices, self.factor)
 
 
-def neighbour_weights(
-    content: "Content",
-    known: "Content",
+def nearest_known(
+    content: Content,
+    known: Content,
     own: npt.NDArray[np.integer],
     config: NeighboursConfig,
     crowding: _Floats | None = None,
-) -> _Floats:
-    """Weights of the known items' vectors for each item: softmax of similarity / temperature.
+) -> Neighbours:
+    """The most similar known items of each item, weighted by the softmax of similarity / temperature over them.
 
     The similarity is the cosine of the sentence vectors, plus ``category_weight`` times the cosine of the category
     labels' mean vectors, minus ``year_weight`` for each year between the two, up to ``year_limit``. The mean similarity
@@ -68,126 +65,97 @@ def neighbour_weights(
         content: Content of N items.
         known: Content of the V vocabulary items, in order.
         own: [N] vocabulary index of each item, 0 unknown; an item is not its own neighbour.
-        config: The kernel.
+        config: The kernel and K = min(``nearest``, V).
         crowding: Float32 [V], the known items' mean similarity to their nearest (`crowding_of_known`); None: to those
             of ``content``.
 
     Returns:
-        Float32 [N, V], rows sum to 1.
-
-    Raises:
-        BabelrecError: the weights would take more than 2 GiB.
+        K neighbours of each of the N items, most similar first. In a large catalogue each is compared with a part of
+        the known items only (`trainer.towers.nearby.pairs_to_compare`).
     """
-    if len(content.text) * len(known.text) > _LARGEST:
-        raise BabelrecError(
-            f"model.candidate.neighbours needs {len(content.text)} x {len(known.text)} weights, more than 2 GiB. "
-            "Disable it (model.candidate.neighbours.enabled=false) for catalogues as large as these."
-        )
-    if not len(known.text):
-        return np.zeros((len(content.text), 0), np.float32)
-    similarity = _similarity(content, known, own, config)
-    of_known = _crowding(similarity.T) if crowding is None else crowding
-    similarity -= 0.5 * (of_known + _crowding(similarity)[:, np.newaxis])
-    best = similarity.max(axis=1, keepdims=True)
-    weights = np.exp((similarity - np.where(np.isfinite(best), best, 0.0)) / config.temperature)
-    # The only known item has no neighbour.
-    shares: _Floats = (weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
-    return shares
+    count = min(config.nearest, len(known))
+    found = Neighbours(np.zeros((len(content), count), np.int32), np.zeros((len(content), count), np.float32))
+    if not count:
+        return found
+    content, known = _compact(content, known)
+    of_known = crowding_of_known(content, known, own, config) if crowding is None else crowding
+    for rows, columns in pairs_to_compare(content, known, config, least=count):
+        similarity = _similarity(content.only(rows), known.only(columns), own[rows], columns, config)
+        similarity -= 0.5 * (of_known[columns] + _crowding(similarity)[:, np.newaxis])
+        places, weights = softmax_of_nearest(tf.constant(similarity), count, config.temperature)
+        found.items[rows] = columns[places.numpy()]
+        found.weights[rows] = weights.numpy()
+    return found
 
 
 def crowding_of_known(
-    content: "Content", known: "Content", own: npt.NDArray[np.integer], config: NeighboursConfig
+    content: Content, known: Content, own: npt.NDArray[np.integer], config: NeighboursConfig
 ) -> _Floats:
-    """Mean similarity of each known item to its ten nearest of a catalogue, float32 [V]; see `neighbour_weights`."""
-    return _crowding(_similarity(content, known, own, config).T)
+    """Mean similarity of each known item to its ten nearest of a catalogue, float32 [V]; see `nearest_known`."""
+    found = np.zeros(len(known), np.float32)
+    content, known = _compact(content, known)
+    for rows, columns in pairs_to_compare(known, content, config, least=CROWD):
+        found[rows] = _crowding(_similarity(content.only(columns), known.only(rows), own[columns], rows, config).T)
+    return found
+
+
+def softmax_of_nearest(similarity: tf.Tensor, count: int, temperature: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """The best columns of each row and their weights.
+
+    Args:
+        similarity: Float32 [n, V], -inf for what is no neighbour.
+        count: K, at most V.
+        temperature: Of the softmax.
+
+    Returns:
+        Int32 [n, K] columns, best first, and float32 [n, K]; a row without finite similarity has weights of 0.
+    """
+    best, columns = tf.math.top_k(similarity, count)
+    first = tf.where(tf.math.is_finite(best[:, :1]), best[:, :1], 0.0)
+    weights = tf.exp((best - first) / temperature)
+    return columns, weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1e-9)
+
+
+def _compact(content: Content, known: Content) -> tuple[Content, Content]:
+    """The same with shorter category vectors: few labels span few directions, and only the known items' count."""
+    values, directions = np.linalg.eigh((known.categories.T @ known.categories).astype(np.float64))
+    basis = directions[:, values > _NOTHING * values.max(initial=_NOTHING)].astype(np.float32)
+    return replace(content, categories=content.categories @ basis), replace(known, categories=known.categories @ basis)
 
 
 def _similarity(
-    content: "Content", known: "Content", own: npt.NDArray[np.integer], config: NeighboursConfig
+    content: Content,
+    known: Content,
+    own: npt.NDArray[np.integer],
+    columns: npt.NDArray[np.integer],
+    config: NeighboursConfig,
 ) -> _Floats:
-    """Similarity of items to the known ones, float32 [N, V]; an item is not similar to itself (-inf)."""
+    """Similarity of items to known ones, float32 [n, m]; an item is not similar to itself (-inf).
+
+    Args:
+        content, own: Of n items.
+        known: Of m of the vocabulary's items.
+        columns: [m], their places in the vocabulary from 0, ascending.
+        config: The kernel.
+    """
     similarity: _Floats = content.text @ known.text.T
     similarity += config.category_weight * (content.categories @ known.categories.T)
     if config.year_weight:
         apart = np.abs(content.year[:, np.newaxis] - known.year)
-        similarity -= config.year_weight * np.where(np.isfinite(apart), np.minimum(apart, config.year_limit), 0.0)
-    rows = np.flatnonzero(own > 0)
-    similarity[rows, own[rows] - 1] = -np.inf
+        np.minimum(apart, np.float32(config.year_limit), out=apart)
+        if np.isnan(content.year).any() or np.isnan(known.year).any():
+            apart[np.isnan(apart)] = 0.0
+        apart *= np.float32(config.year_weight)
+        similarity -= apart
+    places = np.minimum(np.searchsorted(columns, own - 1), len(columns) - 1)
+    there = np.flatnonzero(columns[places] == own - 1)
+    similarity[there, places[there]] = -np.inf
     return similarity
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ContentSpace:
-    """What a catalogue's content vectors are centred by.
-
-    Attributes:
-        languages: Mean sentence vectors.
-        categories: Float32 [T], the mean of the items' category vectors.
-    """
-
-    languages: LanguageMeans
-    categories: _Floats
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Content:
-    """Catalogue content comparable across catalogues: for N items, unit vectors and the year.
-
-    Vectors are centred first: what all titles of a language share only indicates the language, and what all labels
-    share carries no information.
-
-    Attributes:
-        space: What the vectors were centred by.
-        text, categories: float32 [N, T].
-        year: float32 [N], NaN if unknown.
-    """
-
-    space: ContentSpace
-    text: _Floats
-    categories: _Floats
-    year: _Floats
-
-    @classmethod
-    def of(
-        cls,
-        catalogue: Catalogue,
-        text_vectors: _Floats,
-        category_vectors: _Floats,
-        year_column: str,
-        space: ContentSpace | None = None,
-    ) -> "Content":
-        """Content of a catalogue.
-
-        Args:
-            catalogue: The items.
-            text_vectors: Float32 [N, T], sentence vectors.
-            category_vectors: Float32 [K, T], vectors of ``catalogue.category_labels``.
-            year_column: Numeric column with each item's year; if the catalogue lacks it, all years are unknown.
-            space: Centres the vectors; None: the catalogue's own means.
-        """
-        texts = unit(text_vectors)
-        labels = np.concatenate([np.zeros((1, text_vectors.shape[1]), np.float32), category_vectors])
-        mean = unit(labels[catalogue.categories + 1].sum(axis=1))
-        there: npt.NDArray[np.bool_] = np.any(catalogue.categories >= 0, axis=1)
-        if space is None:
-            centre = mean[there].mean(axis=0) if there.any() else np.zeros(mean.shape[1], np.float32)
-            space = ContentSpace(LanguageMeans.of(texts, catalogue.languages), centre)
-        return cls(
-            space=space,
-            text=unit(space.languages.centred(texts, catalogue.languages)),
-            categories=np.where(there[:, np.newaxis], unit(mean - space.categories), np.float32(0.0)),
-            year=catalogue.numeric.get(year_column, np.full(len(catalogue), np.nan, np.float32)),
-        )
-
-    def only(self, rows: npt.NDArray[np.integer]) -> "Content":
-        """The items at some rows; their vectors keep their centring."""
-        return Content(self.space, self.text[rows], self.categories[rows], self.year[rows])
 
 
 def _crowding(similarity: _Floats) -> _Floats:
     """Mean of the largest entries of each row, [n], ignoring hidden entries (-inf)."""
-    count = min(CROWD, similarity.shape[1])
-    nearest = np.partition(similarity, similarity.shape[1] - count, axis=1)[:, -count:]
+    nearest = tf.math.top_k(similarity, min(CROWD, similarity.shape[1])).values.numpy()
     there = np.isfinite(nearest)
     sums = np.where(there, nearest, 0.0).sum(axis=1)
     means: _Floats = (sums / np.maximum(there.sum(axis=1), 1)).astype(np.float32)

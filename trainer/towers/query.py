@@ -1,6 +1,6 @@
 """The query tower, which maps all known features of a request to a vector in the items' space."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import tensorflow as tf
 
@@ -16,7 +16,8 @@ class QueryFeatures(TypedDict):
 
     ``user``: int32 [B] vocabulary index, 0 absent or unknown. ``features``: name -> the same.
     ``history``: float32 [B, H, D] candidate vectors of the history's items, newest first, and
-    ``history_mask``: bool [B, H]. ``text``: float32 [B, D], the text in the shared space, and
+    ``history_mask``: bool [B, H]; if there are ``history_positions``, int32 [B, H], ``history`` is [n, D] and they
+    say where its items are. ``text``: float32 [B, D], the text in the shared space, and
     ``text_mask``: bool [B]. ``timestamp``: int64 [B] unix seconds, 0 absent.
     """
 
@@ -24,6 +25,7 @@ class QueryFeatures(TypedDict):
     features: dict[str, tf.Tensor]
     history: tf.Tensor
     history_mask: tf.Tensor
+    history_positions: NotRequired[tf.Tensor]
     text: tf.Tensor
     text_mask: tf.Tensor
     timestamp: tf.Tensor
@@ -108,13 +110,19 @@ class QueryTower(tf.keras.layers.Layer):
 
     def call(self, features: QueryFeatures, training: bool = False) -> tf.Tensor:
         """Vectors of B requests; an empty request gets an arbitrary one."""
-        mask = features["history_mask"]
+        mask, positions = features["history_mask"], features.get("history_positions")
         if training and self._config.history_dropout > 0.0:
             mask &= tf.random.uniform(tf.shape(mask)) >= self._config.history_dropout
         has_history = tf.cast(tf.reduce_any(mask, axis=1, keepdims=True), tf.float32)
         has_text = tf.cast(features["text_mask"], tf.float32)[:, tf.newaxis]
-        total = self._history(self._attention(self._fusion.of_towers(features["history"]), mask=mask))
-        total += self._text(features["text"]) * has_text
+        history = self._fusion.of_towers(features["history"])
+        total = self._history(self._attention(history, mask=mask, positions=positions))
+        if training:
+            # Few of a batch's requests have text.
+            typed = tf.where(features["text_mask"])
+            total = tf.tensor_scatter_nd_add(total, typed, self._text(tf.gather_nd(features["text"], typed)))
+        else:
+            total += self._text(features["text"]) * has_text
         for name, embedding in self._features.items():
             total += embedding(features["features"][name], training=training)
         if self._user is not None:
@@ -128,4 +136,4 @@ class QueryTower(tf.keras.layers.Layer):
             )
         fused = total + self._residual(tf.concat([total, has_history, has_text], axis=1))
         vector = tf.math.l2_normalize(fused, axis=-1) if self._normalize else fused
-        return self._fusion.queries(vector, fused, features["history"], mask, training)
+        return self._fusion.queries(vector, fused, features["history"], mask, training, positions)

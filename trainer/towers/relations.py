@@ -9,10 +9,12 @@ import polars as pl
 
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
+from trainer.data.neighbours import Neighbours
 from trainer.data.vocabulary import UNKNOWN, Vocabulary, index_of
 from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.vectors import encode_texts
-from trainer.towers.neighbours import Content, ContentSpace, crowding_of_known, neighbour_weights
+from trainer.towers.content import Content, ContentSpace
+from trainer.towers.neighbours import crowding_of_known, nearest_known
 
 _Floats = npt.NDArray[np.float32]
 
@@ -89,8 +91,8 @@ class Relations:
 
     def of_items(
         self, catalogue: Catalogue, known: Vocabulary, *, later: bool
-    ) -> tuple[_Floats | None, _Floats | None]:
-        """Weights of the known items' vectors, and the content that is compared; None where there is no such thing.
+    ) -> tuple[Neighbours | None, _Floats | None]:
+        """The nearest known items, and the content that is compared; None where there is no such thing.
 
         Args:
             catalogue: N items.
@@ -99,7 +101,7 @@ class Relations:
                 one; otherwise by its own means, as another market's.
 
         Returns:
-            Float32 [N, V] and float32 [N, C]; see `trainer.data.item_table.ItemTable`.
+            Of N items, and float32 [N, C]; see `trainer.data.item_table.ItemTable`.
         """
         if not (self.has_neighbours or self.has_content):
             return None, None
@@ -107,21 +109,21 @@ class Relations:
             content, later = self._own_content[0], False
         else:
             content = self._content(catalogue, self.known.space if later else None)
-        compared = weights = None
+        compared = neighbours = None
         if self.has_content:
             # A blank text has a vector as well, and all blank ones the same: as if they were one story.
             written = np.array([[bool(text.strip())] for text in catalogue.texts])
             weight = self._config.model.content.category_weight
             compared = np.concatenate([content.text * written, weight * content.categories], axis=1)
         if self.has_neighbours:
-            weights = neighbour_weights(
+            neighbours = nearest_known(
                 content,
                 self.known,
                 _places(catalogue, known),
                 self._config.model.candidate.neighbours,
                 self.crowding if later else None,
             )
-        return weights, compared
+        return neighbours, compared
 
     def _content(self, catalogue: Catalogue, space: ContentSpace | None = None) -> Content:
         text, column = self._config.text, self._config.model.candidate.neighbours.year_column

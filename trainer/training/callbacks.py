@@ -9,7 +9,7 @@ import tensorflow as tf
 from trainer import interrupts
 from trainer.errors import BabelrecError
 from trainer.training.state import TrainingState
-from trainer.training.tensorboard import write_histogram
+from trainer.training.tensorboard import sampled, write_histogram
 
 Metrics = dict[str, float]
 
@@ -163,7 +163,7 @@ class TensorBoardCurves(tf.keras.callbacks.Callback):
         if self._histograms:
             with self._writer.as_default():
                 for weight in self.model.trainable_weights:
-                    write_histogram(f"{self._prefix}weights/{weight.name.split(':')[0]}", weight.numpy(), epoch)
+                    write_histogram(f"{self._prefix}weights/{weight.name.split(':')[0]}", sampled(weight), epoch)
         self._writer.flush()
 
     def _scalars(self, group: str, values: dict[str, Any], step: int) -> None:

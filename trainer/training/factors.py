@@ -7,12 +7,15 @@ the best information), and how much the linear item-item model and content simil
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import tensorflow as tf
 
 from trainer.runs import Run
 
 _LOG = logging.getLogger(__name__)
+# Number of factors tried beyond the configured ones.
+_FURTHER: Final = 4
 
 
 def choose_factor(
@@ -27,7 +30,8 @@ def choose_factor(
     """Sets a factor to the best choice on the validation part.
 
     It is chosen once per run and saved in ``<name>.json``; a phase without validation part uses the saved one, or the
-    first choice if nothing was ever measured. Ties go to the earlier choice.
+    first choice if nothing was ever measured. Ties go to the earlier choice. If the largest of several is the best, its
+    double is tried as well, and so on while that is better, up to four times; so is the half of the smallest above 0.
 
     Args:
         run: The run being trained.
@@ -42,15 +46,37 @@ def choose_factor(
         if measure is None:
             factor.assign(choices[0])
             return
-        curve = []
-        for choice in choices:
-            factor.assign(choice)
-            curve.append({"factor": choice, metric: measure()[metric]})
-        best = max(curve, key=lambda point: point[metric])
-        run.write(record, {"factor": best["factor"], "metric": metric, "curve": curve})
+        curve: list[dict[str, float]] = []
+
+        def best_with(tried: Sequence[float]) -> float:
+            for choice in tried:
+                factor.assign(choice)
+                curve.append({"factor": choice, metric: measure()[metric]})
+            return max(curve, key=lambda point: point[metric])["factor"]
+
+        best = best_with(choices)
+        for _ in range(_FURTHER):
+            beyond = _beyond(best, [point["factor"] for point in curve])
+            if beyond is None:
+                break
+            _LOG.info("The factor of %s is at the edge of its list: trying %g as well.", name, beyond)
+            best = best_with([beyond])
+        if _beyond(best, [point["factor"] for point in curve]) is not None:
+            _LOG.warning("The factor of %s, %g, is still the outermost that was tried.", name, best)
+        run.write(record, {"factor": best, "metric": metric, "curve": curve})
     chosen = float(run.read(record)["factor"])
     _LOG.info("The factor of %s is %g.", name, chosen)
     factor.assign(chosen)
     if measure is not None:
         # The next measurement uses the current vectors.
         measure()
+
+
+def _beyond(best: float, tried: Sequence[float]) -> float | None:
+    """What to try next if the best of several is the outermost; None if it isn't, or is 0, which means without."""
+    positive = [factor for factor in tried if factor > 0.0]
+    if best == 0.0 or len(positive) < 2:
+        return None
+    if best == max(positive):
+        return 2.0 * best
+    return 0.5 * best if best == min(positive) else None

@@ -153,14 +153,24 @@ class Phase:
         tf.keras.utils.set_random_seed(self._config.seed)
         model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
         self._solve_linear(model)
+        if model.fusion.content is not None:
+            shrinkage = self._config.model.content.metric_shrinkage
+            model.fusion.content.fit(self.items.content.numpy(), self._data.histories, shrinkage=shrinkage)
         self._crosslingual.enter(model, self.vocabulary)
         transfer = None if settings.start_from is None else Transfer(self._config, model, self.vocabulary)
         model.ranking_model.set_label_scale(self._data.observed.labels)
         per_epoch = self._data.steps_per_epoch
         warm = math.ceil(warmup_steps(settings, epochs * per_epoch) / per_epoch)
         fresh = [] if transfer is None else transfer.fresh
-        model.compile(optimizer=make_optimizer(settings, epochs * per_epoch, fresh))
-        average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
+        average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay, model.tables)
+        optimizer = make_optimizer(
+            settings,
+            epochs * per_epoch,
+            tables=model.tables,
+            fresh=fresh,
+            before_change=None if average is None else average.settle,
+        )
+        model.compile(optimizer=optimizer)
         state = TrainingState(self.run.path / "checkpoints" / self.name, model, average)
         start = state.resume()
         if self.name == SELECT:

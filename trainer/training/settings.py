@@ -161,5 +161,5 @@ class TrainingConfig(Settings):
     loggers: list[Literal["mlflow", "wandb"]] = Field(
         [], description="Experiment trackers to log settings, metrics and reports to (docs/watching.md)."
     )
-    histograms: bool = Field(True, description="Weight histograms in TensorBoard.")
+    histograms: bool = Field(True, description="Weight histograms in TensorBoard; of large tables, a sample.")
     projector_items: int = Field(10_000, ge=0, description="Items shown in TensorBoard's embedding projector.")

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,26 +20,55 @@ _LIST: Final = "checkpoint"
 class WeightAverage(tf.Module):
     """Exponential moving average of a model's trainable weights.
 
+    The average of a table's row goes on towards the row while the row stays the same. So it is brought up to date only
+    when the row changes and when the average is read: a step costs nothing for the other rows.
+
     Args:
         model: Its weights are averaged.
         decay: Weight of the average at each step; the first steps use (1 + t) / (10 + t) while that
             is smaller, so that the random start is forgotten.
+        tables: Embedding tables among them; whoever changes rows calls `settle` before.
     """
 
-    def __init__(self, model: tf.keras.Model, decay: float) -> None:
+    def __init__(self, model: tf.keras.Model, decay: float, tables: Sequence[tf.Variable] = ()) -> None:
         super().__init__(name="weight_average")
         self._weights = model.trainable_variables
         self._decay = decay
         self.steps = tf.Variable(0.0, trainable=False)
         self.shadows = [tf.Variable(weight, trainable=False) for weight in self._weights]
+        # Sum of the logarithms of all steps' decays, and what it was when each row was brought up to date.
+        self.log_decay = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        self._places = {id(weight): place for place, weight in enumerate(self._weights)}
+        self._tables = [weight for weight in tables if id(weight) in self._places]
+        self.settled = {
+            str(self._places[id(table)]): tf.Variable(tf.zeros(table.shape[:1], tf.float64), trainable=False)
+            for table in self._tables
+        }
 
     @tf.function
     def update(self) -> None:
         """Updates the average with the weights after a step."""
         self.steps.assign_add(1.0)
         decay = tf.minimum(self._decay, (1.0 + self.steps) / (10.0 + self.steps))
-        for shadow, weight in zip(self.shadows, self._weights, strict=True):
-            shadow.assign_sub((1.0 - decay) * (shadow - weight))
+        self.log_decay.assign_add(tf.math.log(tf.cast(decay, tf.float64)))
+        for place, (shadow, weight) in enumerate(zip(self.shadows, self._weights, strict=True)):
+            if str(place) not in self.settled:
+                shadow.assign_sub((1.0 - decay) * (shadow - weight))
+
+    def settle(self, table: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None:
+        """Brings the average of a table's rows up to date.
+
+        Args:
+            table: A trained embedding table [V, D].
+            rows: Distinct integers [n].
+            values: Float32 [n, D], what they have been since they were brought up to date last.
+        """
+        place = self._places[id(table)]
+        shadow, settled = self.shadows[place], self.settled[str(place)]
+        kept = tf.cast(tf.exp(self.log_decay - tf.gather(settled, rows)), values.dtype)
+        average = values + kept[:, tf.newaxis] * (tf.gather(shadow, rows) - values)
+        shadow.scatter_update(tf.IndexedSlices(average, rows))
+        settled.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows), tf.identity(self.log_decay)), rows))
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -54,6 +83,8 @@ class WeightAverage(tf.Module):
 
     def write(self) -> None:
         """Overwrites the weights with the average."""
+        for table in self._tables:
+            self.settle(table, tf.range(tf.shape(table)[0]), tf.convert_to_tensor(table))
         for shadow, weight in zip(self.shadows, self._weights, strict=True):
             weight.assign(shadow)
 

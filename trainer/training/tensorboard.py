@@ -1,6 +1,7 @@
 """Output for TensorBoard's pages other than the training curves."""
 
 import functools
+import math
 import re
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
@@ -38,6 +39,10 @@ _METRICS: Final = {
 }
 _SECTIONS: Final = ("seed", "data.split.", "model.", "training.", "text.")
 _BUCKETS: Final = 30
+# Values that a histogram counts at most: a larger table is sampled, which bounds time and memory.
+_COUNTED: Final = 100_000
+# Values that are read at a time.
+_READ: Final = 1 << 22
 # Directory of the projector's tables inside the run directory.
 PROJECTOR: Final = "projector"
 
@@ -129,6 +134,22 @@ def _grouped(graph: tf.compat.v1.GraphDef, layers: Set[str]) -> tf.compat.v1.Gra
         # Gives the nodes it is colocated with, by their old names.
         node.attr.pop("_class", None)
     return grouped
+
+
+def sampled(weight: tf.Variable, most: int = _COUNTED) -> npt.NDArray[np.floating]:
+    """The values of a weight, or of ``most`` places drawn with repeats, the same for each step; [n]."""
+    size = math.prod(weight.shape)
+    if size <= most:
+        values: npt.NDArray[np.floating] = weight.numpy().ravel()
+        return values
+    places = np.unravel_index(np.random.default_rng(size).integers(0, size, most), weight.shape)
+    columns = weight.shape[1:]
+    # By blocks of rows: reading the whole would copy the table.
+    parts = []
+    for block in np.array_split(np.argsort(places[0], kind="stable"), max(1, math.prod(columns) * most // _READ)):
+        rows = tf.gather(weight, places[0][block]).numpy()
+        parts.append(rows[(np.arange(len(block)), *(place[block] for place in places[1:]))])
+    return np.concatenate(parts)
 
 
 def write_histogram(name: str, values: npt.NDArray[np.floating], step: int) -> None:

@@ -36,7 +36,7 @@ def options_run(folder: Path, steps: Steps, data: Dataset | None = None, **secti
             "dimension": 8,
             "candidate": {"popularity": True, "neighbours": {"enabled": True}},
             "linear": {"rank": 6},
-            "content": {"enabled": True},
+            "content": {"enabled": True, "metric": "users", "metric_rank": 16},
             "query": {"history_length": 8, "time": True},
         },
         "export": {"index": "brute_force", "candidates": ITEMS + 1, "fresh_items": False},
@@ -59,6 +59,7 @@ def options_run(folder: Path, steps: Steps, data: Dataset | None = None, **secti
     assert popularity is not None
     assert linear is not None
     assert content is not None
+    content.fit(items.content.numpy(), UserItems.of(parts.train, catalogue, users), shrinkage=3.0)
     linear.fit(histories, items, regularization=300.0, new_items=1.0)
     draws = np.random.default_rng(3)
     for weight in model.query_tower.trainable_weights:

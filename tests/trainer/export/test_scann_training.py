@@ -114,3 +114,41 @@ def test_a_given_number_of_searched_leaves_is_kept(before: PreviousIndex) -> Non
     index, _ = _build(_vectors(_ITEMS, 0), _config(leaves_to_search=3), before)
     assert index.training is before.training
     assert index.settings.leaves_to_search == 3
+
+
+def _tuned(target: float, reorder: int, *, fixed: bool = False) -> tuple[ScannIndex, float, _Floats]:
+    vectors = _vectors(_ITEMS, 0)
+    settings = IndexSettings("scann", leaves=50, leaves_to_search=5, dimensions_per_block=4, reorder=reorder)
+    index = ScannIndex(tf.constant(vectors), settings, 50, fixed_reorder=fixed)
+    queries = tf.constant(_vectors(200, 10))
+    return index, index.tune(queries, tf.constant(vectors), count=_COUNT, target=target), vectors
+
+
+def test_more_items_are_scored_exactly_where_leaves_alone_miss_the_target() -> None:
+    index, reached, vectors = _tuned(0.95, _COUNT)
+    assert reached >= 0.95
+    assert _recall(index, vectors) == pytest.approx(reached, abs=1e-6)
+    chosen = index.settings
+    assert chosen.reorder is not None
+    assert chosen.leaves_to_search is not None
+    assert chosen.reorder > _COUNT
+    # With the first number, not even all leaves are enough.
+    index.settings = replace(chosen, reorder=_COUNT, leaves_to_search=50)
+    assert _recall(index, vectors) < 0.95
+    # A leaf less by a step of the search is not enough with the chosen one.
+    index.settings = replace(chosen, leaves_to_search=int(chosen.leaves_to_search / 1.25) - 1)
+    assert _recall(index, vectors) < 0.95
+
+
+def test_a_given_number_of_items_scored_exactly_is_kept() -> None:
+    index, reached, _ = _tuned(0.95, _COUNT, fixed=True)
+    assert reached < 0.95
+    assert (index.settings.reorder, index.settings.leaves_to_search) == (_COUNT, 50)
+
+
+def test_a_target_that_is_missed_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    vectors = _vectors(_ITEMS, 0)
+    config = _config(recall_target=1.0, reorder=60, dimensions_per_block=8)
+    _, record = make_index(config, tf.Variable(vectors), tf.constant(_vectors(200, 9)))
+    assert "with all leaves searched and 60 items scored exactly, below export.recall_target 1.00" in caplog.text
+    assert record["recall"]["value"] < 1.0

@@ -18,6 +18,7 @@ from trainer.models.recommender import Recommender
 from trainer.models.settings import RankingConfig
 from trainer.runs import Run
 from trainer.scorers.fusion import Fusion
+from trainer.towers.layers import IdEmbedding
 
 _NO_CHANCE = {"user_dropout": 0.0, "history_dropout": 0.0, "feature_dropout": 0.0, "history_length": 8}
 _NO_CHANCE_ITEM = {"id_dropout": 0.0, "feature_dropout": 0.0, "text_noise": 0.0}
@@ -87,6 +88,18 @@ def test_full_softmax_is_over_every_item_of_the_training_part(tiny: Dataset) -> 
     own = np.take_along_axis(logits, positives["item"].numpy()[:, None], axis=1)[:, 0]
     expected = np.log(np.exp(trained).sum(axis=1)) - own
     assert float(model.compute_loss(batch)) == pytest.approx(expected.mean(), rel=1e-4)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_step_knows_which_rows_of_the_id_tables_it_has_used(tiny: Dataset) -> None:
+    model, data, _ = _model(tiny, {})
+    batch = next(iter(data.batches(start=0, stop=1)))
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch, training=True)
+    names = [layer.name for layer in model.submodules if isinstance(layer, IdEmbedding)]
+    assert {"user", "item", "category", "language"} <= set(names)
+    for name, gradient in zip(names, tape.gradient(loss, model.tables), strict=True):
+        assert isinstance(gradient, tf.IndexedSlices), name
 
 
 @pytest.mark.usefixtures("cache")

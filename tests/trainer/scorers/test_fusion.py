@@ -32,7 +32,8 @@ def test_scores_are_sums_of_the_parts_scores(used: tuple[int, ...]) -> None:
     fusion = Fusion(4, linear=linear, content=content, popularity=popularity)
     towers, ids = draws.normal(size=(6, 4)).astype(np.float32), tf.range(1, 7)
     features: ItemFeatures = {  # type: ignore[typeddict-item]
-        "neighbours": tf.zeros([6, 0]),
+        "neighbours": tf.zeros([6, 0], tf.int32),
+        "neighbour_weights": tf.zeros([6, 0]),
         "content": tf.constant(draws.normal(size=(6, 5)), tf.float32),
     }
     vectors = fusion.items(towers, features, ids, False)

@@ -7,15 +7,17 @@ import tensorflow as tf
 
 from tests.trainer.scorers.features import with_neighbours
 from trainer.data.user_items import UserItems
-from trainer.errors import BabelrecError
 from trainer.models.settings import LinearConfig
+from trainer.scorers import linear, spectrum
 from trainer.scorers.linear import (
     LinearScorer,
+    choices,
     fit_linear,
     linear_rank,
     stretch_of_means,
     stretch_of_unknown_items,
 )
+from trainer.scorers.spectrum import Spectrum
 
 _USERS = [[0, 1, 2], [0, 1], [1, 2, 3], [3, 4], [0, 4], [2]]
 
@@ -68,7 +70,7 @@ def test_a_history_scores_items_by_the_sum_over_its_items() -> None:
     scorer, towers = LinearScorer(5, 5, name="linear"), tf.zeros([2, 3])
     scorer.table.assign(np.concatenate([np.zeros((1, 5)), table]))
     scorer.signs.assign(signs)
-    vectors = scorer.items(with_neighbours(tf.zeros([6, 0])), tf.range(6))
+    vectors = scorer.items(with_neighbours(np.zeros((6, 0))), tf.range(6))
     mask = tf.constant([[True, True, False], [False, False, False]])
     asked = tf.gather(vectors, [[1, 4, 5], [2, 2, 2]])
     np.testing.assert_array_equal(
@@ -96,8 +98,8 @@ def test_means_of_neighbours_are_stretched_to_the_scores_of_known_items() -> Non
     histories = np.stack([sum((table * signs)[item] for item in items) / np.sqrt(len(items)) for items in _USERS])
     means = np.stack([table[[other for other in range(5) if other != item]].mean(axis=0) for item in range(5)])
     expected = np.sqrt(np.square(histories @ table.T).mean() / np.square(histories @ means.T).mean())
-    assert stretch_of_means(table, signs, _HISTORIES, neighbours) == pytest.approx(expected, rel=1e-4)
-    assert stretch_of_means(table, signs, _HISTORIES, np.zeros((5, 5), np.float32)) == 1.0
+    assert stretch_of_means(table, signs, _HISTORIES, neighbours @ table) == pytest.approx(expected, rel=1e-4)
+    assert stretch_of_means(table, signs, _HISTORIES, np.zeros_like(table)) == 1.0
 
 
 def test_an_unknown_catalogue_separates_its_items_as_much_as_the_known_one() -> None:
@@ -114,9 +116,51 @@ def test_an_unknown_catalogue_separates_its_items_as_much_as_the_known_one() -> 
     assert stretch_of_unknown_items(table, signs, np.tile(means[:1], (7, 1))) == 1.0, "nothing tells these apart"
 
 
-def test_a_catalogue_that_is_too_large_is_refused() -> None:
-    with pytest.raises(BabelrecError, match=r"model\.linear\.rank=0"):
-        fit_linear(UserItems.of_lists([[0]]), 20_001, rank=2, regularization=1.0)
+def _groups(users: int) -> list[npt.NDArray[np.int64]]:
+    """12 groups of 60 items; users choose within two groups: far fewer directions than items."""
+    rng = np.random.default_rng(5)
+    return [
+        np.concatenate([60 * group + rng.choice(60, 8, replace=False) for group in rng.choice(12, 2, replace=False)])
+        for _ in range(users)
+    ]
+
+
+def test_a_large_catalogue_is_solved_by_its_spectrum(monkeypatch: pytest.MonkeyPatch) -> None:
+    histories = UserItems.of_lists(_groups(3_000))
+    exact, signs = fit_linear(histories, 720, rank=11, regularization=100.0)
+    monkeypatch.setattr(linear, "EXACT_ITEMS", 700)
+    monkeypatch.setattr(spectrum, "USERS", 500)
+    found, of_found = fit_linear(histories, 720, rank=11, regularization=100.0)
+    expected, scores = (exact * signs) @ exact.T, (found * of_found) @ found.T
+    # Choices within a group are random: what 22 eigenvalues leave out of it is noise, but not nothing.
+    assert np.linalg.norm(scores - expected) < 0.1 * np.linalg.norm(expected)
+
+
+def test_all_of_the_spectrum_gives_the_partial_correlations() -> None:
+    matrix = choices(_HISTORIES, 5)
+    low = Spectrum.of(matrix, 5).partial_correlations(2.0)
+    np.testing.assert_allclose(
+        low.factors @ low.factors.T - np.diag(low.diagonal), _similarity(5, 2.0), atol=1e-4, rtol=1e-4
+    )
+    values, vectors = low.eigenpairs()
+    np.testing.assert_allclose((vectors * values) @ vectors.T, _similarity(5, 2.0), atol=1e-4)
+    few = Spectrum.of(matrix, 3)
+    vectors = few.vectors.astype(np.float64)
+    gram = (matrix.T @ matrix).toarray()
+    np.testing.assert_allclose(few.values, np.linalg.eigvalsh(gram)[:1:-1], rtol=1e-4)
+    np.testing.assert_allclose(few.rest, np.diag(gram - (vectors * few.values) @ vectors.T), atol=1e-4)
+
+
+def test_items_without_positives_take_no_part() -> None:
+    apart = UserItems.of_lists([[2 * item for item in items] for items in _USERS])
+    table, signs = fit_linear(apart, 12, rank=3, regularization=2.0)
+    alone, of_alone = fit_linear(_HISTORIES, 5, rank=3, regularization=2.0)
+    assert not table[1::2].any()
+    found, expected = (table[:10:2] * signs) @ table[:10:2].T, (alone * of_alone) @ alone.T
+    np.testing.assert_allclose(found / np.linalg.norm(found), expected / np.linalg.norm(expected), atol=1e-5)
+    none, _ = fit_linear(UserItems.of_lists([[], []]), 4, rank=2, regularization=2.0)
+    assert none.shape == (4, 2)
+    assert not none.any()
 
 
 @pytest.mark.parametrize(
@@ -137,12 +181,7 @@ def test_the_rank_follows_users_and_items(rank: int | str, users: int, items: in
 
 
 def test_large_catalogues_are_cut_to_their_largest_directions() -> None:
-    # 12 groups of 60 items; users choose within two groups: far fewer directions than items.
-    rng = np.random.default_rng(5)
-    chosen = [
-        np.concatenate([60 * group + rng.choice(60, 8, replace=False) for group in rng.choice(12, 2, replace=False)])
-        for _ in range(900)
-    ]
+    chosen = _groups(900)
     matrix = np.zeros((900, 720))
     for user, items in enumerate(chosen):
         matrix[user, items] = 1.0

@@ -21,7 +21,7 @@ def test_logs_are_relative_to_the_average_item() -> None:
     layer.fit(np.array([50.0, 0.0, 3.0, 7.0]))
     logs = np.log([1.0, 4.0, 8.0])
     expected = [0.0, *(logs - logs.mean())]
-    found = layer.items(with_neighbours(tf.zeros([4, 0])), tf.constant([0, 1, 2, 3]))
+    found = layer.items(with_neighbours(np.zeros((4, 0))), tf.constant([0, 1, 2, 3]))
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5)
 
 

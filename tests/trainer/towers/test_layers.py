@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.towers.layers import HistoryAttention, IdEmbedding, PiecewiseLinearEncoding, TimeFeatures
+from trainer.towers.pooling import weighted_sums
 
 
 def test_unknown_ids_are_zero_and_dropout_hides_about_its_share() -> None:
@@ -41,6 +42,45 @@ def test_attention_is_a_softmax_over_the_items_that_are_there() -> None:
     weights = np.exp(present) / np.exp(present).sum()
     np.testing.assert_allclose(pooled[0], weights @ items[0][[0, 2]], rtol=1e-4)
     assert (pooled[1] == 0).all()
+
+
+def test_attention_over_shared_items_is_that_over_each_historys_own() -> None:
+    """Values and gradients are the same, whether items are gathered before or looked up by the layer."""
+    rng = np.random.default_rng(1)
+    layer = HistoryAttention(4, name="attention")
+    items = tf.constant(rng.normal(size=(6, 4)), tf.float32)
+    positions = tf.constant(rng.integers(0, 5, (3, 7)), tf.int32)
+    mask = tf.constant(np.arange(7) < np.array([[7], [3], [0]]))
+    layer(tf.gather(items, positions), mask=mask)
+    next(weight for weight in layer.weights if "recency" in weight.name).assign(0.4)
+    results = []
+    for shared in (False, True):
+        with tf.GradientTape() as tape:
+            tape.watch(items)
+            if shared:
+                pooled = layer(items, mask=mask, positions=positions)
+            else:
+                pooled = layer(tf.gather(items, positions), mask=mask)
+            loss = tf.reduce_sum(pooled**3)
+        results.append([pooled, *map(tf.convert_to_tensor, tape.gradient(loss, [items, *layer.trainable_weights]))])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_weighted_sums_and_their_gradients_by_hand() -> None:
+    vectors = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], np.float32)
+    positions = np.array([[0, 2, 2], [1, 0, 0]])
+    weights = np.array([[0.5, 2.0, 3.0], [4.0, 7.0, 7.0]], np.float32)
+    mask = np.array([[True, True, True], [True, False, False]])
+    given, heavy = tf.constant(vectors), tf.constant(weights)
+    with tf.GradientTape() as tape:
+        tape.watch([given, heavy])
+        sums = weighted_sums(given, tf.constant(positions), heavy, tf.constant(mask))
+        loss = tf.reduce_sum(sums * [[1.0, 0.0], [0.0, 10.0]])
+    of_vectors, of_weights = map(tf.convert_to_tensor, tape.gradient(loss, [given, heavy]))
+    np.testing.assert_allclose(sums, [[0.5 * 1 + 5 * 5, 0.5 * 2 + 5 * 6], [12.0, 16.0]])
+    np.testing.assert_allclose(of_vectors, [[0.5, 0.0], [0.0, 40.0], [5.0, 0.0]])
+    np.testing.assert_allclose(of_weights, [[1.0, 5.0, 5.0], [40.0, 0.0, 0.0]])
 
 
 @pytest.mark.parametrize(("timestamp", "hour", "weekday"), [(0, 0, 0), (1_700_000_000, 22.2222222, 5)])

@@ -6,16 +6,18 @@ import polars as pl
 import pytest
 import tensorflow as tf
 
+from tests.trainer.scorers.features import with_neighbours
 from tests.trainer.tiny import tiny_config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
+from trainer.data.neighbours import Neighbours
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
-from trainer.errors import BabelrecError
 from trainer.models.assembly import make_item_table, make_recommender
 from trainer.models.settings import NeighboursConfig
-from trainer.towers import neighbours
-from trainer.towers.neighbours import Content, NeighbourIds, neighbour_weights
+from trainer.towers import nearby
+from trainer.towers.content import Content
+from trainer.towers.neighbours import NeighbourIds, crowding_of_known, nearest_known
 
 _Floats = npt.NDArray[np.float32]
 
@@ -47,6 +49,13 @@ def _cosine(first: _Floats, second: _Floats) -> float:
     return float(first @ second / norms) if norms else 0.0
 
 
+def _dense(found: Neighbours, known: int) -> _Floats:
+    weights = np.zeros((len(found.items), known), np.float32)
+    for row, (items, shares) in enumerate(zip(*found, strict=True)):
+        weights[row, items] += shares
+    return weights
+
+
 def _expected(
     target: Content, source: Content, own: npt.NDArray[np.int32], config: NeighboursConfig
 ) -> npt.NDArray[np.float64]:
@@ -76,9 +85,16 @@ def test_weights_are_a_softmax_over_content() -> None:
     config = NeighboursConfig(enabled=True, temperature=0.3, category_weight=0.4, year_weight=0.05, year_limit=4.0)
     target, source = (Content.of(*_catalogue(size, size, ["ko", "en"]), "year") for size in (9, 14))
     own = np.array([0, 3, 0, 14, 1, 0, 0, 0, 0])
-    found = neighbour_weights(target, source, own, config)
-    np.testing.assert_allclose(found, _expected(target, source, own, config), atol=1e-5)
-    assert found[1, 2] == found[3, 13] == found[4, 0] == 0.0
+    found = nearest_known(target, source, own, config)
+    expected = _expected(target, source, own, config)
+    np.testing.assert_allclose(_dense(found, 14), expected, atol=1e-5)
+    assert (np.diff(found.weights, axis=1) <= 0.0).all()
+    assert _dense(found, 14)[[1, 3, 4], [2, 13, 0]].tolist() == [0.0] * 3
+    few = nearest_known(target, source, own, config.model_copy(update={"nearest": 3}))
+    assert few.items.shape == few.weights.shape == (9, 3)
+    best = np.sort(expected, axis=1)[:, -3:, np.newaxis]
+    kept = np.where(expected >= best[:, 0], expected, 0.0)
+    np.testing.assert_allclose(_dense(few, 14), kept / kept.sum(axis=1, keepdims=True), atol=1e-5)
 
 
 def test_vectors_are_centred_by_language() -> None:
@@ -96,22 +112,48 @@ def test_vectors_are_centred_by_language() -> None:
 
 def test_an_only_item_has_no_neighbour() -> None:
     content = Content.of(*_catalogue(3, 2, ["ko"]), "year")
-    found = neighbour_weights(
-        content.only(np.array([0])), content.only(np.array([0])), np.array([1]), NeighboursConfig()
-    )
-    assert found.tolist() == [[0.0]]
+    found = nearest_known(content.only(np.array([0])), content.only(np.array([0])), np.array([1]), NeighboursConfig())
+    assert found.weights.tolist() == [[0.0]]
 
 
-def test_too_many_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "_LARGEST", 10)
-    content = Content.of(*_catalogue(4, 3, ["ko"]), "year")
-    with pytest.raises(BabelrecError, match=r"4 x 4 weights.*neighbours\.enabled=false"):
-        neighbour_weights(content, content, np.zeros(4, int), NeighboursConfig())
+def test_a_large_catalogue_is_compared_by_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 40 stories, each told 15 times with small differences.
+    random = np.random.default_rng(4)
+    catalogue = _catalogue(600, 4, ["ko"])[0]
+    story = np.arange(600) % 40
+    vectors = random.normal(size=(40, 16))[story] + 0.1 * random.normal(size=(600, 16))
+    content = Content.of(catalogue, vectors.astype(np.float32), random.normal(size=(3, 16)).astype(np.float32), "year")
+    config = NeighboursConfig(nearest=10, category_weight=0.0, year_weight=0.0)
+    own = np.arange(1, 601)
+    exact, crowded = nearest_known(content, content, own, config), crowding_of_known(content, content, own, config)
+    monkeypatch.setattr(nearby, "_ALL_PAIRS", 10)
+    monkeypatch.setattr(nearby, "_NEAR_CLUSTERS", 4)
+    monkeypatch.setattr(nearby, "_BLOCK", 2_000)
+    found = nearest_known(content, content, own, config)
+    np.testing.assert_allclose(crowding_of_known(content, content, own, config), crowded, atol=0.02)
+    assert (story[found.items] == story[:, np.newaxis]).mean() > 0.97
+    same = [np.isin(one, other).mean() for one, other in zip(found.items, exact.items, strict=True)]
+    assert np.mean(same) > 0.95
+    np.testing.assert_allclose(found.weights.sum(axis=1), 1.0, rtol=1e-5)
+    assert not (found.items == np.arange(600)[:, np.newaxis]).any()
+    again = nearest_known(content, content, own, config)
+    np.testing.assert_array_equal(found.items, again.items)
+
+
+def test_pairs_cover_every_item_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = Content.of(*_catalogue(100, 5, ["ko", "en"]), "year")
+    monkeypatch.setattr(nearby, "_BLOCK", 300)
+    for limit in (10, 10_000):
+        monkeypatch.setattr(nearby, "_ALL_PAIRS", limit)
+        blocks = list(nearby.pairs_to_compare(content, content, NeighboursConfig(), least=2))
+        assert len(blocks) > 10
+        assert sorted(np.concatenate([rows for rows, _ in blocks])) == list(range(100))
+        assert all((np.diff(columns) > 0).all() and len(columns) >= 32 for _, columns in blocks)
 
 
 def test_unknown_and_hidden_ids_take_the_mean() -> None:
     layer = NeighbourIds(3, 2, dropout=1.0, name="ids")
-    weights = tf.constant([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])
+    weights = with_neighbours([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])
     layer(tf.constant([0, 1]), weights)
     layer.table.assign([[9.0, 9.0], [1.0, 2.0], [3.0, 4.0], [5.0, 8.0]])
     np.testing.assert_allclose(layer(tf.constant([0, 1]), weights), [[3.0, 5.0], [1.0, 2.0]])
@@ -132,7 +174,7 @@ def test_another_catalogue_inherits_from_the_training_one(tiny: Dataset) -> None
     model = make_recommender(config, vocabulary, items)
     # The same items as unknown ones find themselves, and so their own vectors.
     unknown = make_item_table(config, catalogue, vocabulary, known_ids=False)
-    nearest = np.argmax(unknown.neighbours, axis=1)
+    nearest = unknown.neighbours.items[:, 0]
     texts = np.array(catalogue.texts)
     known = catalogue.rows(pl.Series("item_id", vocabulary.items))
     rows = np.flatnonzero(items.ids.numpy() > 0)

@@ -39,3 +39,33 @@ def test_without_validation_the_first_is_taken_and_nothing_noted(tmp_path: Path,
     choose_factor(run, "linear", factor, choices, None, metric="ndcg@10")
     assert float(factor) == choices[0]
     assert not (run.path / "linear.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("choices", "peak", "tried", "chosen"),
+    [
+        ([1.0, 0.0, 2.0], 7.0, [1.0, 0.0, 2.0, 4.0, 8.0, 16.0], 8.0),
+        ([1.0, 0.5, 0.0], 0.26, [1.0, 0.5, 0.0, 0.25, 0.125], 0.25),
+        ([1.0, 0.5, 2.0], 1.1, [1.0, 0.5, 2.0], 1.0),
+        ([1.0, 2.0], 1e6, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0], 32.0),
+        ([12.0], 20.0, [12.0], 12.0),
+        ([1.0, 0.0, 2.0], 0.0, [1.0, 0.0, 2.0], 0.0),
+    ],
+)
+def test_a_list_goes_on_while_its_edge_is_the_best(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    choices: list[float],
+    peak: float,
+    tried: list[float],
+    chosen: float,
+) -> None:
+    run = Run.create(tmp_path / "run", parse_config({}, "test"))
+    factor = tf.Variable(1.0)
+    measure = lambda: {"ndcg@10": -abs(float(factor) - peak)}  # noqa: E731
+    with caplog.at_level("INFO"):
+        choose_factor(run, "content", factor, choices, measure, metric="ndcg@10")
+    assert float(factor) == chosen
+    assert [point["factor"] for point in run.read("content.json")["curve"]] == tried
+    assert ("at the edge of its list" in caplog.text) == (len(tried) > len(choices))
+    assert ("still the outermost" in caplog.text) == (chosen == 32.0)

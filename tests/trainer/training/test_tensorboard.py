@@ -24,7 +24,7 @@ from trainer.data.dataset import Dataset
 from trainer.models.calibration import load_calibrations
 from trainer.runs import Run
 from trainer.training.fit import fit
-from trainer.training.tensorboard import trial_name, write_histogram
+from trainer.training.tensorboard import sampled, trial_name, write_histogram
 from trainer.watch import Projector, plugins
 
 if TYPE_CHECKING:
@@ -176,6 +176,24 @@ def test_a_histogram_counts_each_value_once(values: list[float], tmp_path: Path)
             if low <= value < high or value == high == right[-1]
         ]
         assert held == [values.count(value)]
+
+
+@pytest.mark.parametrize("shape", [(40_000, 50), (2_000_000,), (3, 400_000), (200, 100, 70)])
+def test_a_large_tables_histogram_is_of_a_sample(shape: tuple[int, ...]) -> None:
+    """100,000 of the values, spread like all of them; the same places in each epoch."""
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    weight = tf.Variable(values)
+    found = sampled(weight)
+    assert found.shape == (100_000,)
+    assert np.isin(found[::500], values).all()
+    np.testing.assert_allclose(np.percentile(found, [5, 50, 95]), [-1.645, 0.0, 1.645], atol=0.04)
+    np.testing.assert_array_equal(sampled(weight), found)
+
+
+def test_a_small_weights_histogram_is_of_every_value() -> None:
+    weight = tf.Variable([[3.0, 1.0], [2.0, 5.0]])
+    np.testing.assert_array_equal(np.sort(sampled(weight)), [1.0, 2.0, 3.0, 5.0])
+    np.testing.assert_array_equal(sampled(tf.Variable(4.0)), [4.0])
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
+from tests.trainer.scorers.features import with_neighbours
 from tests.trainer.tiny import tiny_config, tiny_dataset
 from trainer.config.loading import parse_config
 from trainer.config.settings import Config, dump_config
@@ -140,7 +141,7 @@ class _Parts(tf.keras.Model):
         super().__init__()
         self.ids = NeighbourIds(3, 4, dropout=0.0, name="item")
         self.heads = RankingModel(choose_heads(list(events), events), RankingConfig(), Fusion(4))
-        self.ids(tf.constant([0]), tf.zeros([1, 3]))
+        self.ids(tf.constant([0]), with_neighbours(np.zeros((1, 3))))
         self.heads(tf.zeros([1, 4]), tf.zeros([1, 1, 4]))
 
 
@@ -383,7 +384,7 @@ def test_new_weights_learn_faster() -> None:
     """Adam's first step is its learning rate, whatever the gradient; 10 is the default of `new_rate`."""
     known, fresh = tf.Variable([1.0, 2.0]), tf.Variable([1.0, 2.0])
     settings = TrainingConfig(learning_rate=0.01, warmup_steps=0, weight_decay=0.0, clip_norm=100.0)
-    optimizer = make_optimizer(settings, 1000, [fresh])
+    optimizer = make_optimizer(settings, 1000, fresh=[fresh])
     optimizer.build([known, fresh])
     gradient = tf.constant([0.3, -0.2])
     tf.function(optimizer.apply_gradients)([(gradient, known), (gradient, fresh)])

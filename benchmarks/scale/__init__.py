@@ -1,0 +1,1 @@
+"""What the commands cost as catalogue, audience and history grow."""
