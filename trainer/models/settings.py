@@ -52,9 +52,7 @@ class CandidateTowerConfig(Settings):
     feature_dropout: Fraction = Field(
         0.2, description="Probability of hiding an item's text, categories or numbers in training."
     )
-    text_noise: float = Field(
-        0.7, ge=0.0, description="Norm of the noise added to a unit text vector in training."
-    )
+    text_noise: float = Field(0.7, ge=0.0, description="Norm of the noise added to a unit text vector in training.")
     popularity: bool = Field(
         False,
         description="Add the logarithm of an item's training positives to its retrieval score; an unknown item has "
