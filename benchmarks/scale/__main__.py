@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.harness.runner import Options, Page, Result, run
-from benchmarks.harness.store import RESULTS
+from benchmarks.harness.store import RESULTS, write_json
 from benchmarks.harness.table import Bar, Table, at_most
 from benchmarks.scale.plot import draw
 from benchmarks.scale.sizes import SIZES
@@ -61,6 +61,9 @@ class _Options(Options):
         metavar="DIR",
         help="of data sets, which stay, and runs (default: %(default)s)",
     )
+    resume: bool = argument(
+        "--resume", action="store_true", help="measure only what is not in the folder yet, of an earlier start"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,8 +76,9 @@ def _run(options: _Options, console: Console) -> Result:
     found: dict[str, dict[str, Any]] = {}
     for name in options.sizes:
         place = options.folder / name
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+        if not options.resume:
+            shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True, exist_ok=True)
         console.rule(name)
         found[name] = _costs(name, place, options, console)
     return {"sizes": found, "bars": bars(found)}
@@ -97,26 +101,41 @@ def _costs(name: str, place: Path, options: _Options, console: Console) -> dict[
         ),
     )
     size = SIZES[name]
+    kept = place / "costs.json"
     costs: dict[str, Any] = {"items": size.items, "interactions": size.interactions, "users": size.users}
+    if kept.exists():
+        costs |= json.loads(kept.read_bytes())
 
-    def count(command: str, *arguments: str) -> str:
-        printed, costs[command] = _counted(list(arguments), place / f"{command}.log")
+    def count(command: str, *arguments: str, makes: Path | None = None) -> None:
+        if command not in costs:
+            if makes is not None:  # half of it was made by an earlier start, and would not be counted
+                shutil.rmtree(makes, ignore_errors=True)
+            printed, found = _counted(list(arguments), place / f"{command}.log")
+            if command == STEPS:
+                costs.update(_of_steps(json.loads(printed.splitlines()[-1]), found["memory"]))
+            costs[command] = found
+            write_json(kept, costs)
         console.print(f"{command}: {costs[command]['cpu']:,.1f} s, {costs[command]['memory']:.2f} GiB", highlight=False)
-        return printed
 
     count(DATA, _STAGES, DATA, name, str(data))
     count(TEXTS, _STAGES, TEXTS, str(config))
-    printed = count(STEPS, _STAGES, STEPS, str(config), str(place / "steps"), str(options.steps))
-    steps = json.loads(printed.splitlines()[-1])
-    costs["first step"] = {"cpu": steps["before"], "memory": costs[STEPS]["memory"]}
-    costs["step"] = {"cpu": steps["step"], "examples_a_second": steps["examples"] / steps["step"]}
-    costs["epoch"] = {"cpu": steps["step"] * steps["per_epoch"], "steps": steps["per_epoch"]}
+    steps, run_dir, model = place / "steps", place / "run", place / "model"
+    count(STEPS, _STAGES, STEPS, str(config), str(steps), str(options.steps), makes=steps)
     if name in options.whole:
-        where = ["--run-dir", str(place / "run")]
-        count("fit", "trainer.task", "fit", "--config", str(config), *where)
+        where = ["--run-dir", str(run_dir)]
+        count("fit", "trainer.task", "fit", "--config", str(config), *where, makes=run_dir)
         count("evaluate", "trainer.task", "evaluate", *where)
-        count("export", "trainer.task", "export", *where, "--model-dir", str(place / "model"))
+        count("export", "trainer.task", "export", *where, "--model-dir", str(model), makes=model)
     return costs
+
+
+def _of_steps(steps: Mapping[str, Any], memory: float) -> dict[str, Any]:
+    """Costs of the first step, of a later one, and of an epoch of these."""
+    return {
+        "first step": {"cpu": steps["before"], "memory": memory},
+        "step": {"cpu": steps["step"], "examples_a_second": steps["examples"] / steps["step"]},
+        "epoch": {"cpu": steps["step"] * steps["per_epoch"], "steps": steps["per_epoch"]},
+    }
 
 
 def _counted(arguments: list[str], log: Path) -> tuple[str, dict[str, float]]:
