@@ -57,7 +57,7 @@ def test_serving_never_imports_trainer(graph: Mapping[str, set[str]]) -> None:
 
 def test_training_does_not_need_the_service_s_packages(graph: Mapping[str, set[str]]) -> None:
     """They are an extra: `make demo` installs what training needs alone, `make live` and updates both."""
-    updating = (f"trainer.updating.{name}" for name in ("snapshot", "update", "loop"))
+    updating = (f"trainer.updating.{name}" for name in ("snapshot", "update", "loop", "outcomes"))
     both = {"trainer.live", "trainer.live_trial", *updating}
     assert {
         other

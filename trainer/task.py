@@ -423,6 +423,16 @@ class _Loop:
     once: bool = argument(
         "--once", action="store_true", default=False, help="do what is to be done now, and end: for a timer"
     )
+    outcome_seconds: float = argument(
+        "--outcome-seconds",
+        type=float,
+        metavar="SECONDS",
+        default=3600.0,
+        help="between figures of what people did, in TensorBoard; 0: none (default: an hour)",
+    )
+    outcome_hours: float = argument(
+        "--outcome-hours", type=float, metavar="HOURS", default=24.0, help="that they are of (default: a day)"
+    )
 
 
 def _loop(options: _Loop) -> None:
@@ -434,9 +444,11 @@ def _loop(options: _Loop) -> None:
     with opened_store(url) as store:
         # Needs the service's packages: `opened_store` has said so if they are missing.
         from trainer.updating.loop import Loop, LoopSettings
+        from trainer.updating.outcomes import OutcomeCurves
 
+        run = Run.open(options.run_dir)
         settings = LoopSettings(
-            run=Run.open(options.run_dir),
+            run=run,
             model_dir=options.model_dir,
             base_path=(options.base_path or options.model_dir).absolute(),
             config=options.model_config,
@@ -446,7 +458,9 @@ def _loop(options: _Loop) -> None:
             overrides=tuple(_of_section("update", options.overrides)),
         )
         loop = Loop(store, settings)
+        curves = OutcomeCurves(store, run.path, options.outcome_seconds, options.outcome_hours)
         while True:
+            curves.write_if_due(time.time())
             sentence = loop.step(time.time())
             # The countdown to the next update is no news.
             if sentence != said and not sentence.startswith("The next update"):
