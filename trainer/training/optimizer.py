@@ -97,8 +97,9 @@ class RowwiseAdamW(tf.keras.optimizers.AdamW):
 
     def build(self, var_list: Sequence[tf.Variable]) -> None:
         """Creates the moments, and for each row of a table the decay that it has had: 8 bytes."""
+        again = getattr(self, "_built", False)
         super().build(var_list)
-        if self._decayed:
+        if again:
             return
         # Float64: a step's decay is small against the sum.
         self._log_decay = self._scalars([], "log_decay")
