@@ -143,12 +143,13 @@ def sampled(weight: tf.Variable, most: int = _COUNTED) -> npt.NDArray[np.floatin
         values: npt.NDArray[np.floating] = weight.numpy().ravel()
         return values
     places = np.unravel_index(np.random.default_rng(size).integers(0, size, most), weight.shape)
-    columns = weight.shape[1:]
-    # By blocks of rows: reading the whole would copy the table.
+    # By blocks of rows, each row once: reading the whole would copy the table.
+    read = min(most, weight.shape[0]) * math.prod(weight.shape[1:])
     parts = []
-    for block in np.array_split(np.argsort(places[0], kind="stable"), max(1, math.prod(columns) * most // _READ)):
-        rows = tf.gather(weight, places[0][block]).numpy()
-        parts.append(rows[(np.arange(len(block)), *(place[block] for place in places[1:]))])
+    for block in np.array_split(np.argsort(places[0], kind="stable"), max(1, read // _READ)):
+        rows, places_in_them = np.unique(places[0][block], return_inverse=True)
+        values = tf.gather(weight, rows).numpy()
+        parts.append(values[(places_in_them, *(place[block] for place in places[1:]))])
     return np.concatenate(parts)
 
 
