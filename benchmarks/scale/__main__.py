@@ -126,6 +126,7 @@ def _costs(name: str, place: Path, options: _Options, console: Console) -> dict[
         count("fit", "trainer.task", "fit", "--config", str(config), *where, makes=run_dir)
         count("evaluate", "trainer.task", "evaluate", *where)
         count("export", "trainer.task", "export", *where, "--model-dir", str(model), makes=model)
+        costs["model"] = {"gib": sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) / 2**30}
     return costs
 
 
