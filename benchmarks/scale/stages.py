@@ -26,7 +26,7 @@ class _EnoughError(Exception):
     """The steps are done."""
 
 
-def main(arguments: Sequence[str]) -> None:
+def run_stage(arguments: Sequence[str]) -> None:
     """Runs one stage; ``steps`` prints JSON."""
     parser = ArgumentParser(prog="python -m benchmarks.scale.stages", description="A part of what `fit` does.")
     stages = parser.add_subparsers(dest="stage", required=True)
@@ -95,4 +95,4 @@ def _steps(path: Path, run_dir: Path, count: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_stage(sys.argv[1:])
