@@ -23,7 +23,7 @@ from benchmarks.harness.store import RESULTS, write_json
 from benchmarks.harness.table import Bar, Table, at_most
 from benchmarks.scale.plot import draw
 from benchmarks.scale.sizes import SIZES
-from benchmarks.scale.stages import DATA, STEPS, TEXTS
+from benchmarks.scale.stages import DATA, SHORT_FIT, STEPS, TEXTS
 from serving.arguments import argument
 from trainer.child import command_of
 from trainer.documents import dump_yaml
@@ -31,7 +31,6 @@ from trainer.errors import BabelrecError
 from trainer.files import write_text
 
 _STAGES: Final = "benchmarks.scale.stages"
-_WHOLE: Final = ("fit", "evaluate", "export")
 _GIB: Final = 2**20  # ru_maxrss counts KiB
 _MOST_MEMORY: Final = 8.0
 _FIRST_STEP: Final = 90.0
@@ -50,8 +49,9 @@ class _Options(Options):
         "--whole",
         nargs="*",
         choices=tuple(SIZES),
-        default=["S", "M", "L"],
-        help="sizes that are fitted for an epoch, evaluated and exported (default: S M L)",
+        default=["S", "M"],
+        help="sizes that are fitted for an epoch, and again; others for `--steps` alone, which is enough for what "
+        "evaluation and export cost (default: S M)",
     )
     steps: int = argument("--steps", type=int, default=100, help="steps that are counted (default: %(default)s)")
     folder: Path = argument(
@@ -121,12 +121,16 @@ def _costs(name: str, place: Path, options: _Options, console: Console) -> dict[
     count(TEXTS, _STAGES, TEXTS, str(config))
     steps, run_dir, model = place / "steps", place / "run", place / "model"
     count(STEPS, _STAGES, STEPS, str(config), str(steps), str(options.steps), makes=steps)
+    where = ["--run-dir", str(run_dir)]
     if name in options.whole:
-        where = ["--run-dir", str(run_dir)]
         count("fit", "trainer.task", "fit", "--config", str(config), *where, makes=run_dir)
-        count("evaluate", "trainer.task", "evaluate", *where)
-        count("export", "trainer.task", "export", *where, "--model-dir", str(model), makes=model)
-        costs["model"] = {"gib": sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) / 2**30}
+    else:
+        changes = (f"training.epoch_steps={options.steps}", "training.refit=false")
+        given = [part for change in changes for part in ("--set", change)]
+        count(SHORT_FIT, "trainer.task", "fit", "--config", str(config), *where, *given, makes=run_dir)
+    count("evaluate", "trainer.task", "evaluate", *where)
+    count("export", "trainer.task", "export", *where, "--model-dir", str(model), makes=model)
+    costs["model"] = {"gib": sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) / 2**30}
     return costs
 
 
@@ -183,7 +187,7 @@ def exponent(sizes: Mapping[str, Mapping[str, Any]], command: str) -> float | No
 
 
 def _page(result: Result) -> Page:
-    commands = [DATA, TEXTS, "first step", "step", "epoch", *_WHOLE]
+    commands = [DATA, TEXTS, "first step", "step", "epoch", "fit", SHORT_FIT, "evaluate", "export"]
     tables = []
     for title, key, form in (
         ("Processor seconds", "cpu", "{:,.3g}"),

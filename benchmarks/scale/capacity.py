@@ -21,12 +21,13 @@ from scipy.optimize import nnls
 from benchmarks.harness.runner import Options, Page, Result, run
 from benchmarks.harness.store import RESULTS
 from benchmarks.harness.table import Table
+from benchmarks.scale.stages import SHORT_FIT
 from serving.arguments import argument
 from trainer.errors import BabelrecError
 from trainer.evaluation.report.style import COLOURS, MARKERS, new_figure, png
 
 _ITEMS, _INTERACTIONS = "items", "interactions"
-# Of an epoch the memory is that of `fit`; `first step` is what is done once before it.
+# `first step` is what is done once before an epoch, whose memory is that of a fit, whole or of some steps.
 _DRIVERS: Final = {
     "data": _INTERACTIONS,
     "texts": _ITEMS,
@@ -35,7 +36,7 @@ _DRIVERS: Final = {
     "evaluate": _ITEMS,
     "export": _ITEMS,
 }
-_MEMORY: Final = {"epoch": "fit"}
+_MEMORY: Final = {"epoch": ("fit", SHORT_FIT)}
 # More than this share of a machine's memory or processors is not planned with.
 _SHARE: Final = 0.6
 _HOUR: Final = 3600.0
@@ -208,8 +209,12 @@ def _models(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Power,
     """Of each command: processor seconds and GiB by its driver."""
     found = {}
     for name, driver in _DRIVERS.items():
-        memory = _MEMORY.get(name, name)
-        points = [(each[driver], each[name]["cpu"], each[memory]["memory"]) for each in _with(measured, name, memory)]
+        points = [
+            (each[driver], each[name]["cpu"], each[memory]["memory"])
+            for each in measured.values()
+            for memory in _MEMORY.get(name, (name,))
+            if name in each and memory in each
+        ]
         if len(points) < 2:
             raise BabelrecError(f"`{name}` was measured at fewer than two sizes. Remedy: make bench-scale.")
         x, seconds, gib = zip(*points, strict=True)
@@ -219,14 +224,10 @@ def _models(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Power,
 
 def _index_memory(measured: Mapping[str, Mapping[str, Any]]) -> Line:
     """GiB of a model server by items: its files, which are in memory as they are."""
-    sizes = _with(measured, "model")
+    sizes = [each for each in measured.values() if "model" in each]
     if len(sizes) < 2:
         raise BabelrecError("The exported model was measured at fewer than two sizes. Remedy: make bench-scale.")
     return Line.fitted([each[_ITEMS] for each in sizes], [each["model"]["gib"] for each in sizes])
-
-
-def _with(measured: Mapping[str, Mapping[str, Any]], *names: str) -> list[Mapping[str, Any]]:
-    return [each for each in measured.values() if all(name in each for name in names)]
 
 
 def _page(result: Result) -> Page:

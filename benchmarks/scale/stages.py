@@ -18,6 +18,8 @@ from trainer.text.preparation import prepare_labels, prepare_texts
 from trainer.text.vectors import encode_texts
 
 DATA, TEXTS, STEPS = "data", "texts", "steps"
+SHORT_FIT: Final = "fit of some steps"
+"""A command of its own: `fit` with a short epoch."""
 # Steps before those that are counted: of the first, the graph is traced.
 _WARM: Final = 5
 
