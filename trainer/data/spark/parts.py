@@ -154,8 +154,8 @@ def finish_part(
         return Finished(rows=rows, lengths=lengths)
 
 
-def without_rows(shard: str, lost: str, target: str) -> int:
-    """Copies a shard without the rows (`ROW`) in a directory of Parquet files; returns how many are left."""
+def without_rows(shard: str, lost: str, target: str) -> None:
+    """Copies a shard without the rows (`ROW`) in a directory of Parquet files."""
     with tempfile.TemporaryDirectory(prefix="babelrec-") as name:
         folder = Path(name)
         frame = pl.scan_parquet(fetched(shard, folder), glob=False)
@@ -165,7 +165,6 @@ def without_rows(shard: str, lost: str, target: str) -> int:
         made = folder / "left.parquet"
         frame.sink_parquet(made)
         put(made, target)
-        return int(pl.scan_parquet(made, glob=False).select(pl.len()).collect().item())
 
 
 def rows_in(place: str | None) -> pl.DataFrame | None:

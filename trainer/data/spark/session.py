@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -23,7 +23,7 @@ _SETTINGS: Final = {
 _HERE: Final = ("local[", "local-cluster[")
 
 
-def open_session(master: str | None = None, settings: dict[str, str] | None = None) -> "SparkSession":
+def open_session(master: str | None = None, settings: Mapping[str, str] | None = None) -> "SparkSession":
     """The session of this process, or a new one.
 
     Args:
@@ -50,7 +50,7 @@ def open_session(master: str | None = None, settings: dict[str, str] | None = No
             given["spark.executorEnv.PYTHONPATH"] = str(Path(__file__).parents[3])
             if "BABELREC_CACHE" in os.environ:
                 given["spark.executorEnv.BABELREC_CACHE"] = os.environ["BABELREC_CACHE"]
-    for name, value in (given | (settings or {})).items():
+    for name, value in (given | dict(settings or {})).items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow.parquet as pq
+
 from trainer.data.fingerprint import column_digests, combined
 from trainer.data.prepared import COLD, FOLDER, PARTS, RECORD, SplitRecord, split_key
 from trainer.data.settings import DataConfig
@@ -44,52 +46,55 @@ def make_split(session: "SparkSession", tables: Tables, config: DataConfig) -> S
     everything = positives(events, tables.name, config).persist()
     parts = divide(events, everything, tables.name, config)
     written: dict[str, DataFrame] = {}
-    for name, rows in (("train", parts.train), ("validation", parts.validation), ("test", parts.test)):
-        place = for_spark(joined(folder, name))
-        in_order(rows).write.parquet(place)
-        written[name] = session.read.parquet(place)
-    if not written["train"].head(1):
-        raise SplitError(
-            f"The split leaves nothing to train on of {tables.name}. Remedy: lower `data.split.test_fraction` or "
-            "`validation_fraction`; `trainer.task data` says more of a part of the data."
-        )
-    place = for_spark(joined(folder, COLD))
-    parts.cold.orderBy("item_id").write.parquet(place)
-    written[COLD] = session.read.parquet(place)
+    for name in PARTS[:3]:
+        written[name] = _written(in_order(getattr(parts, name)), joined(folder, name))
+    written[COLD] = _written(parts.cold.orderBy("item_id"), joined(folder, COLD))
     everything.unpersist()
 
     tested = written["test"].join(written[COLD], on="item_id", how="left_anti")
     held_out = written["validation"].unionByName(tested)
     staging = joined(tables.path, STAGING)
     write_rows(not_observed(events, written["train"], held_out, written[COLD], parts.begin, config), staging)
-    counts = {name: rows.count() for name, rows in written.items()}
-    shards = range(tables.shards["interactions"])
-    counts["observed"] = sum(spread(session, _copying(interactions, staging, joined(folder, "observed")), shards))
+    spread(session, _copying(interactions, staging, joined(folder, "observed")), range(tables.shards["interactions"]))
     remove(staging)
 
-    record = SplitRecord(tables.fingerprint, _fingerprint(session, folder), counts)
+    found = dict(zip((*PARTS, COLD), spread(session, _reading(folder), (*PARTS, COLD)), strict=True))
+    rows = {name: count for name, (_, count) in found.items()}
+    if not rows["train"]:
+        raise SplitError(
+            f"The split leaves nothing to train on of {tables.name}. Remedy: lower `data.split.test_fraction` or "
+            "`validation_fraction`; `trainer.task data` says more of a part of the data."
+        )
+    record = SplitRecord(tables.fingerprint, combined({name: digests for name, (digests, _) in found.items()}), rows)
     with tempfile.TemporaryDirectory(prefix="babelrec-") as temporary:
         file = Path(temporary) / RECORD
         file.write_text(record.json(), encoding="utf-8")
         put(file, joined(folder, RECORD))
-    _LOG.info("Split %s: %s.", split_key(config), ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    _LOG.info("Split %s: %s.", split_key(config), ", ".join(f"{name} {count:,}" for name, count in rows.items()))
     return record
 
 
-def _copying(interactions: str, lost: str, target: str) -> Callable[[int], int]:
-    def work(part: int) -> int:
+def _written(rows: "DataFrame", place: str) -> "DataFrame":
+    """The same rows, read from the files that they are written to."""
+    rows.write.parquet(for_spark(place))
+    return rows.sparkSession.read.parquet(for_spark(place))
+
+
+def _copying(interactions: str, lost: str, target: str) -> Callable[[int], None]:
+    def work(part: int) -> None:
         shard = shard_name(part)
-        return without_rows(joined(interactions, shard), rows_of(lost, part), joined(target, shard))
+        without_rows(joined(interactions, shard), rows_of(lost, part), joined(target, shard))
 
     return work
 
 
-def _fingerprint(session: "SparkSession", folder: str) -> str:
-    """A task reads one table."""
+def _reading(folder: str) -> Callable[[str], tuple[dict[str, bytes], int]]:
+    """Digests of the columns, and number of rows, of a table of the split."""
 
-    def work(table: str) -> dict[str, bytes]:
-        files = files_of(joined(folder, table))
-        return column_digests([located(file)[1] for file in files], None, located(folder)[0])
+    def work(table: str) -> tuple[dict[str, bytes], int]:
+        filesystem = located(folder)[0]
+        files = [located(file)[1] for file in files_of(joined(folder, table))]
+        rows = sum(pq.read_metadata(file, filesystem=filesystem).num_rows for file in files)
+        return column_digests(files, None, filesystem), rows
 
-    tables = [*PARTS, COLD]
-    return combined(dict(zip(tables, spread(session, work, tables), strict=True)))
+    return work

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import polars as pl
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 STAGING: Final = "staging"
 _DROPS: Final = "data.source.drop_unknown_items"
+_Result = TypeVar("_Result")
 _LOG = logging.getLogger(__name__)
 
 
@@ -43,89 +44,111 @@ class Tables:
         name: Of the dataset.
         path: Where they are.
         fingerprint: As of `trainer.data.dataset.Dataset`.
-        rows: Number of rows of each table.
         columns: Columns of each table.
         shards: Number of files of each table.
-        header: The content of `HEADER`.
+        read: How each was read, and how many rows were written and dropped.
     """
 
     name: str
     path: str
     fingerprint: str
-    rows: Mapping[str, int]
     columns: Mapping[str, Sequence[str]]
     shards: Mapping[str, int]
-    header: Mapping[str, Any]
+    read: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Number of rows of each table."""
+        return {table: facts["written"] for table, facts in self.read.items()}
 
     def write_header(self) -> None:
         """Writes `HEADER`, which makes the directory a dataset."""
+        header = {
+            "schema": 1,
+            "name": self.name,
+            "description": f"Made from {', '.join(facts['file'] for facts in self.read.values())}.",
+            "licence": "",
+            "homepage": "",
+            "fingerprint": self.fingerprint,
+            "tables": {table: table for table in self.read},
+            "rows": self.rows,
+            "dropped": dict(self.read["interactions"]["dropped"]),
+            "read": dict(self.read),
+        }
         with tempfile.TemporaryDirectory(prefix="babelrec-") as folder:
             file = Path(folder) / HEADER
-            file.write_text(dump_yaml(dict(self.header)), encoding="utf-8")
+            file.write_text(dump_yaml(header), encoding="utf-8")
             put(file, joined(self.path, HEADER))
 
 
-def make_tables(session: "SparkSession", source: TabularSource, places: Mapping[str, str], path: str) -> Tables:
+def make_tables(
+    session: "SparkSession", source: TabularSource, places: Mapping[str, Sequence[str]], path: str
+) -> Tables:
     """Converts, validates and writes the tables of a source.
 
     Args:
         session: Of Spark.
         source: Column mapping and formats; its paths are replaced by ``places``.
-        places: Table -> its path, directory, glob or URI, of a file system that all workers see.
+        places: Table -> where its rows are, one place after another: files, directories and globs that all workers
+            see.
         path: The directory to write to.
 
     Raises:
         DatasetError: A fault in the files: that of the first file that has one.
     """
-    files: dict[TableName, list[str]] = {table: files_of(places[table]) for table in named(source)}
-    parts: dict[TableName, list[Converted]] = {}
+    files: dict[str, list[str]] = {
+        table: [file for place in places[table] for file in files_of(place)] for table in named(source)
+    }
+    jobs = [(table, part, file) for table in named(source) for part, file in enumerate(files[table])]
     staging = joined(path, STAGING)
-    jobs = [(table, part, file) for table, found in files.items() for part, file in enumerate(found)]
     converted = spread(session, _converting(source, staging), jobs)
-    for (table, _, _), made in zip(jobs, converted, strict=True):
-        parts.setdefault(table, []).append(made)
+    parts = _by_table(jobs, converted)
     schemas = {table: schema_of(made) for table, made in parts.items()}
     lost, dropped = _lost_rows(session, source, staging, parts, places)
-
-    finishing = _finishing(staging, lost, path, schemas)
-    finished = spread(
-        session, finishing, [(table, part, made) for (table, part, _), made in zip(jobs, converted, strict=True)]
+    made_of = [(table, part, made) for (table, part, _), made in zip(jobs, converted, strict=True)]
+    finished = _by_table(jobs, spread(session, _finishing(staging, lost, path, schemas), made_of))
+    read = {}
+    for table, shards in finished.items():
+        place = ", ".join(places[table])
+        rows = _checked(place, table, parts[table], shards)
+        if table in KEYS:
+            refuse_repeated(numbered(session, joined(path, table), KEYS[table]), KEYS[table], parts[table])
+        read[table] = facts_of(places[table][0], parts[table], dropped if table == "interactions" else {}, rows)
+    remove(staging)
+    tables = Tables(
+        name=places["interactions"][0].rstrip("/").rpartition("/")[2].split(".")[0],
+        path=path,
+        fingerprint=_fingerprint(
+            session, path, {table: (len(files[table]), schema) for table, schema in schemas.items()}
+        ),
+        columns={table: list(schema) for table, schema in schemas.items()},
+        shards={table: len(made) for table, made in parts.items()},
+        read=read,
     )
-    shards: dict[TableName, list[Finished]] = {}
-    for (table, _, _), shard in zip(jobs, finished, strict=True):
+    _LOG.info("Tables: %s.", ", ".join(f"{table} {count:,}" for table, count in tables.rows.items()))
+    return tables
+
+
+def _by_table(jobs: Sequence[tuple[TableName, int, str]], results: Sequence[_Result]) -> dict[str, list[_Result]]:
+    found: dict[str, list[_Result]] = {}
+    for (table, _, _), result in zip(jobs, results, strict=True):
+        found.setdefault(table, []).append(result)
+    return found
+
+
+def _checked(place: str, table: str, parts: Sequence[Converted], shards: Sequence[Finished]) -> int:
+    """The rows of a table, none of whose shards has a fault."""
+    for shard in shards:
         if shard.fault is not None:
             raise DatasetError(shard.fault)
-        shards.setdefault(table, []).append(shard)
-    rows = {table: sum(shard.rows for shard in made) for table, made in shards.items()}
-    read = {}
-    for table, made in parts.items():
-        if not rows[table]:
-            raise DatasetError(
-                f"{places[table]}: the table `{table}` is empty. Remedy: provide at least one row, or check the filter "
-                "or query that wrote it, and the ids of items in both tables."
-            )
-        lengths_agree(made, shards[table])
-        if table in KEYS:
-            refuse_repeated(numbered(session, joined(path, table), KEYS[table]), KEYS[table], made)
-        read[table] = facts_of(places[table], made, dropped if table == "interactions" else {}, rows[table])
-    remove(staging)
-    digest = _fingerprint(session, path, {table: (len(parts[table]), schema) for table, schema in schemas.items()})
-    _LOG.info("Tables: %s.", ", ".join(f"{table} {count:,}" for table, count in rows.items()))
-    name = places["interactions"].rstrip("/").rpartition("/")[2].split(".")[0]
-    header = {
-        "schema": 1,
-        "name": name,
-        "description": f"Made from {', '.join(facts['file'] for facts in read.values())}.",
-        "licence": "",
-        "homepage": "",
-        "fingerprint": digest,
-        "tables": {table: table for table in rows},
-        "rows": rows,
-        "dropped": dict(read["interactions"]["dropped"]),
-        "read": read,
-    }
-    columns = {table: list(schema) for table, schema in schemas.items()}
-    return Tables(name, path, digest, rows, columns, {table: len(made) for table, made in parts.items()}, header)
+    rows = sum(shard.rows for shard in shards)
+    if not rows:
+        raise DatasetError(
+            f"{place}: the table `{table}` is empty. Remedy: provide at least one row, or check the filter or query "
+            "that wrote it, and that both tables use the same item ids."
+        )
+    lengths_agree(parts, shards)
+    return rows
 
 
 def _converting(source: TabularSource, staging: str) -> Callable[[tuple[TableName, int, str]], Converted]:
@@ -137,7 +160,7 @@ def _converting(source: TabularSource, staging: str) -> Callable[[tuple[TableNam
 
 
 def _finishing(
-    staging: str, lost: str | None, path: str, schemas: Mapping[TableName, Mapping[str, pl.DataType]]
+    staging: str, lost: str | None, path: str, schemas: Mapping[str, Mapping[str, pl.DataType]]
 ) -> Callable[[tuple[TableName, int, Converted]], Finished]:
     def work(job: tuple[TableName, int, Converted]) -> Finished:
         table, part, made = job
@@ -157,8 +180,8 @@ def _lost_rows(
     session: "SparkSession",
     source: TabularSource,
     staging: str,
-    parts: Mapping[TableName, Sequence[Converted]],
-    places: Mapping[str, str],
+    parts: Mapping[str, Sequence[Converted]],
+    places: Mapping[str, Sequence[str]],
 ) -> tuple[str | None, dict[str, int]]:
     """Where the interactions of unknown items are listed, and how many there are by reason.
 
@@ -167,7 +190,7 @@ def _lost_rows(
     items = session.read.parquet(for_spark(joined(staging, "items")))
     unknown = unknown_items(numbered(session, joined(staging, "interactions"), ["item_id"]), items)
     if not source.drop_unknown_items:
-        refuse_unknown(unknown, parts["interactions"], places["items"], _DROPS)
+        refuse_unknown(unknown, parts["interactions"], ", ".join(places["items"]), _DROPS)
         return None, {}
     lost = joined(staging, "lost")
     write_rows(unknown, lost)
@@ -175,12 +198,12 @@ def _lost_rows(
 
 
 def _fingerprint(
-    session: "SparkSession", path: str, tables: Mapping[TableName, tuple[int, Mapping[str, pl.DataType]]]
+    session: "SparkSession", path: str, tables: Mapping[str, tuple[int, Mapping[str, pl.DataType]]]
 ) -> str:
     """That of the tables: number of shards and schema of each. A task reads one column of all shards."""
     jobs = [(table, count, column) for table, (count, schema) in tables.items() for column in schema]
 
-    def work(job: tuple[TableName, int, str]) -> bytes:
+    def work(job: tuple[str, int, str]) -> bytes:
         table, count, column = job
         filesystem, place = located(joined(path, table))
         files = [f"{place}/{shard_name(part)}" for part in range(count)]
