@@ -15,7 +15,11 @@ import pytest
 import tensorflow as tf
 from polars.testing import assert_frame_equal
 
-from tests.trainer.spark_session import small_cluster
+from benchmarks.harness.postgresql import postgresql_programs, postgresql_server
+from benchmarks.harness.service import free_port
+from serving.service.store import open_store
+from serving.service.types import Event, Item, login_event
+from tests.trainer.spark_session import DRIVER, small_cluster
 from tests.trainer.spark_shop import ITEMS, START, options, write_shop
 from tests.trainer.text.conftest import save_reusable
 from trainer import spark_data
@@ -32,6 +36,7 @@ from trainer.data.spark.split import make_split
 from trainer.data.spark.tables import Tables
 from trainer.data.split import split, without_validation
 from trainer.data.vocabulary import Vocabulary
+from trainer.documents import dump_yaml
 from trainer.errors import BabelrecError
 from trainer.spark_data import prepare
 from trainer.text.cooccurrence import CoOccurrence
@@ -230,3 +235,71 @@ def test_faults_are_named_with_their_file_and_row(spark: "SparkSession", tmp_pat
 def test_an_existing_dataset_is_left_alone(both: _Both, spark: "SparkSession") -> None:
     with pytest.raises(DatasetExistsError, match="already exists"):
         prepare(options(both.found.path.parent / "shop.yaml", both.found.path), spark)
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[tuple[str, str]]:
+    """The URLs of an empty PostgreSQL database: SQLAlchemy's and JDBC's."""
+    programs = postgresql_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL on this machine: neither initdb in the path nor /usr/lib/postgresql")
+    if not DRIVER.exists():
+        pytest.skip(f"no JDBC driver of PostgreSQL at {DRIVER} (Debian: libpostgresql-jdbc-java)")
+    port = free_port()
+    settings = {"listen_addresses": "127.0.0.1", "port": str(port), "fsync": "off"}
+    with postgresql_server(programs, settings) as url:
+        yield f"{url}&port={port}", f"jdbc:postgresql://127.0.0.1:{port}/postgres?user=postgres"
+
+
+def test_the_store_of_a_service_is_read(database: tuple[str, str], spark: "SparkSession", tmp_path: Path) -> None:
+    """As the store itself copies what it has heard for an update, and imports a dataset."""
+    url, jdbc = database
+    items = [
+        Item(item_id=item, language="ko", title=f"제목 {item}", categories=["새", 'a "b"'][: place % 3])
+        for place, item in enumerate(ITEMS)
+    ]
+    random = np.random.default_rng(5)
+    events = [
+        Event(
+            event_id=f"e{number}",
+            event=str(random.choice(["click", "view", "purchase"])),
+            timestamp=START + int(random.integers(20)),
+            user_id=str(random.choice(["", "用户", "u1"])),
+            session_id=str(random.choice(["s1", "s2"])),
+            item_id=str(random.choice(ITEMS)),
+            value=None if number % 3 else 2.5,
+            language="ko" if number % 2 else "",
+        )
+        for number in range(60)
+    ]
+    config = tmp_path / "store.yaml"
+    source = {"name": "tabular", "interactions": "unused", "items": "unused"}
+    data = {"source": source, "split": {"min_positives": 1}}
+    config.write_text(dump_yaml({"name": "store", "data": data, "training": {"refit": False}}))
+    with open_store(url) as store:
+        store.put_items(items)
+        store.append_events(
+            [*events, login_event("s1", "مستخدم"), Event(event_id="f", event="search", timestamp=START, user_id="u1")]
+        )
+        store.copy_events(tmp_path / "copied.parquet")
+        given = options(config, tmp_path / "out", jdbc=jdbc, store=True, split_by=["interactions=number"], overrides=[])
+        prepare(given, spark)
+    found = Dataset.load(tmp_path / "out")
+    expected = pl.read_parquet(tmp_path / "copied.parquet").select(
+        "user_id", "item_id", "timestamp", "event", "value", "position", "language", "country"
+    )
+    assert_frame_equal(found.interactions().collect(), expected)
+    assert set(expected["user_id"]) == {"用户", "u1", "مستخدم", "session:s2"}
+    described = found.items().collect().sort("item_id")
+    assert described["item_id"].to_list() == sorted(ITEMS)
+    by_id = {item.item_id: item for item in items}
+    assert described["title"].to_list() == [by_id[item].title for item in described["item_id"]]
+    assert described["categories"].to_list() == [list(by_id[item].categories) for item in described["item_id"]]
+
+
+def test_what_the_database_says_is_the_error(database: tuple[str, str], spark: "SparkSession", tmp_path: Path) -> None:
+    config = write_shop(tmp_path / "shop")
+    given = options(config, tmp_path / "out", jdbc=database[1], queries=["items=SELECT missing FROM nowhere"])
+    with pytest.raises(BabelrecError, match=r'The database can.t be read: .*relation "nowhere" does not exist'):
+        prepare(given, spark)
+    assert not (tmp_path / "out").exists()

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 USER: Final = "BABELREC_JDBC_USER"
 PASSWORD: Final = "BABELREC_JDBC_PASSWORD"
 _NAME: Final = "babelrec_query"
+# A driver in `spark.jars` registers itself only when its class is named.
+_DRIVERS: Final = {
+    "mariadb": "org.mariadb.jdbc.Driver",
+    "mysql": "com.mysql.cj.jdbc.Driver",
+    "oracle": "oracle.jdbc.OracleDriver",
+    "postgresql": "org.postgresql.Driver",
+    "sqlite": "org.sqlite.JDBC",
+    "sqlserver": "com.microsoft.sqlserver.jdbc.SQLServerDriver",
+}
 
 
 def read_query(
@@ -38,6 +47,9 @@ def read_query(
 
     given = {"USER": os.environ.get(USER), "PASSWORD": os.environ.get(PASSWORD)}
     reader = session.read.format("jdbc").option("url", url).option("fetchsize", 10_000)
+    kind = url.removeprefix("jdbc:").partition(":")[0]
+    if kind in _DRIVERS:
+        reader = reader.option("driver", _DRIVERS[kind])
     for name, value in given.items():
         if value is not None:
             reader = reader.option(name.lower(), value)
@@ -65,6 +77,6 @@ def read_query(
     except (Py4JJavaError, PySparkException) as error:
         said = str(error.java_exception) if isinstance(error, Py4JJavaError) else first_line(error)
         remedy = "check the query, the URL and who may read it"
-        if "No suitable driver" in said:
+        if "No suitable driver" in said or "ClassNotFoundException" in said:
             remedy = "give the database's driver: --conf spark.jars=DRIVER.jar"
         raise BabelrecError(f"The database can't be read: {said.splitlines()[0]}. Remedy: {remedy}.") from error
