@@ -18,7 +18,7 @@ from polars.testing import assert_frame_equal
 from benchmarks.harness.postgresql import postgresql_programs, postgresql_server
 from benchmarks.harness.service import free_port
 from serving.service.store import open_store
-from serving.service.types import Event, Item, login_event
+from serving.service.types import Event, Item
 from tests.trainer.spark_session import DRIVER, small_cluster
 from tests.trainer.spark_shop import ITEMS, START, options, write_shop
 from tests.trainer.text.conftest import save_reusable
@@ -278,9 +278,9 @@ def test_the_store_of_a_service_is_read(database: tuple[str, str], spark: "Spark
     config.write_text(dump_yaml({"name": "store", "data": data, "training": {"refit": False}}))
     with open_store(url) as store:
         store.put_items(items)
-        store.append_events(
-            [*events, login_event("s1", "مستخدم"), Event(event_id="f", event="search", timestamp=START, user_id="u1")]
-        )
+        # A search has no item, and is no interaction.
+        store.append_events([*events, Event(event_id="f", event="search", timestamp=START, user_id="u1")])
+        store.link_session("s1", "مستخدم")
         store.copy_events(tmp_path / "copied.parquet")
         given = options(config, tmp_path / "out", jdbc=jdbc, store=True, split_by=["interactions=number"], overrides=[])
         prepare(given, spark)
