@@ -27,7 +27,7 @@ class ImportOptions(StoreOptions):
     """What to take, and where to."""
 
     dataset: Path = argument(
-        type=Path, metavar="DATASET", help="directory with items.parquet, and interactions.parquet and users.parquet"
+        type=Path, metavar="DATASET", help="dataset directory with items, and interactions and users"
     )
 
 
@@ -61,21 +61,20 @@ def import_dataset(dataset: Path, store: Store) -> str:
     Raises:
         InvalidRequestError: there is no items table.
     """
-    table = dataset / "items.parquet"
-    if not table.is_file():
+    if not _files(dataset, "items"):
         raise InvalidRequestError(
-            f"{dataset} has no items.parquet. Remedy: name a directory in the dataset format; `trainer.task data` "
-            "makes one and prints its path."
+            f"{dataset} has neither items.parquet nor items/. Remedy: name a directory in the dataset format; "
+            "`trainer.task data` makes one and prints its path."
         )
     changed = items = users = events = new = 0
-    for rows in _batches(table):
+    for rows in _batches(dataset, "items"):
         batch = [_item(row) for row in rows]
         changed += len(store.put_items(batch))
         items += len(batch)
-    for rows in _batches(dataset / "users.parquet"):
+    for rows in _batches(dataset, "users"):
         store.put_users([_user(row) for row in rows])
         users += len(rows)
-    for rows in _batches(dataset / "interactions.parquet"):
+    for rows in _batches(dataset, "interactions"):
         stored = store.append_events([_event(row, dataset.name, events + place) for place, row in enumerate(rows)])
         events += len(rows)
         new += sum(stored)
@@ -94,9 +93,15 @@ def imported_event_id(dataset: str, place: int) -> str:
     return f"{dataset}-{place}"
 
 
-def _batches(path: Path) -> Iterator[list[dict[str, Any]]]:
-    if path.is_file():
-        for batch in pq.ParquetFile(path).iter_batches(_BATCH):
+def _files(dataset: Path, table: str) -> list[Path]:
+    """A table's file, or its shards in the order of its rows; none: there is no such table."""
+    file = dataset / f"{table}.parquet"
+    return [file] if file.is_file() else sorted((dataset / table).glob("[!._]*.parquet"))
+
+
+def _batches(dataset: Path, table: str) -> Iterator[list[dict[str, Any]]]:
+    for file in _files(dataset, table):
+        for batch in pq.ParquetFile(file).iter_batches(_BATCH):
             yield pa.Table.from_batches([batch]).to_pylist()
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from trainer.config.base import Settings
 from trainer.data.faults import DatasetError, Origin, reading
 from trainer.data.fingerprint import fingerprint
+from trainer.data.shards import scan_shards, shards
 from trainer.data.validation import validate_references, validate_table
 from trainer.documents import dump_yaml, load_yaml
 from trainer.errors import BabelrecError
@@ -131,7 +132,7 @@ class Dataset:
         return self._scan("translations") if "translations" in self._files else None
 
     def _scan(self, table: str) -> pl.LazyFrame:
-        return pl.scan_parquet(self.path / self._files[table], glob=False)
+        return scan_shards(self.path / self._files[table])
 
 
 def write_dataset(
@@ -232,13 +233,13 @@ def _validate(path: Path, files: Mapping[str, str], origins: Mapping[str, Origin
     for table, file in files.items():
         named[table] = origins.get(table, Origin(str(path / file)))
         with reading(named[table].file):
-            frames[table] = pl.scan_parquet(path / file, glob=False)
+            frames[table] = scan_shards(path / file)
         rows[table] = validate_table(table, frames[table], named[table])
     for table in ("interactions", "translations"):
         if table in frames:
             validate_references(frames[table], frames["items"], named[table], named["items"].file)
     with reading(str(path)):
-        digest = fingerprint({table: path / file for table, file in files.items()})
+        digest = fingerprint({table: shards(path / file) for table, file in files.items()})
     return rows, digest
 
 

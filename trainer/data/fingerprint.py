@@ -1,46 +1,74 @@
-"""Fingerprint of a table's content, independent of the Parquet file's layout."""
+"""Fingerprint of a table's content, independent of the layout of its Parquet files."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs
 import pyarrow.parquet as pq
 
 _BATCH_ROWS = 65_536
 
 
-def fingerprint(tables: Mapping[str, Path]) -> str:
+def fingerprint(tables: Mapping[str, Sequence[Path]]) -> str:
     """Hashes the values, types, column names and row order of Parquet tables.
 
-    Row groups, compression, encodings and column order have no influence: two machines that hold the same
+    Files, row groups, compression, encodings and column order have no influence: two machines that hold the same
     rows get the same fingerprint. Tables are streamed.
 
     Args:
-        tables: Table name -> Parquet file.
+        tables: Table name -> its Parquet files, in the order of the rows.
 
     Returns:
         64 hexadecimal digits.
+
+    Raises:
+        ValueError: The files of a table have different columns.
     """
+    return combined({name: column_digests(files) for name, files in tables.items()})
+
+
+def combined(tables: Mapping[str, Mapping[str, bytes]]) -> str:
+    """The fingerprint of tables, by the digests of their columns: table -> column -> `column_digests`."""
     total = hashlib.sha256(b"babelrec dataset 1")
-    for name in sorted(tables):
-        total.update(f"\n{name}\n".encode())
-        total.update(_table(tables[name]))
+    for table in sorted(tables):
+        digest = hashlib.sha256()
+        for name in sorted(tables[table]):
+            digest.update(f"{len(name)}:{name}=".encode() + tables[table][name])
+        total.update(f"\n{table}\n".encode())
+        total.update(digest.digest())
     return total.hexdigest()
 
 
-def _table(path: Path) -> bytes:
-    with pq.ParquetFile(path) as file:
-        columns = {field.name: _Column() for field in file.schema_arrow}
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-            for name, column in columns.items():
-                column.update(batch.column(name))
-    digest = hashlib.sha256()
-    for name in sorted(columns):
-        digest.update(f"{len(name)}:{name}=".encode() + columns[name].digest())
-    return digest.digest()
+def column_digests(
+    files: Sequence[str | Path], names: Collection[str] | None = None, filesystem: pyarrow.fs.FileSystem | None = None
+) -> dict[str, bytes]:
+    """The digest of each column of a table, which does not depend on the other columns.
+
+    Args:
+        files: The table's Parquet files, in the order of the rows; at least one.
+        names: The columns; None: all.
+        filesystem: Where the files are; None: on this machine.
+
+    Raises:
+        ValueError: The files have different columns.
+    """
+    columns: dict[str, _Column] = {}
+    for number, path in enumerate(files):
+        with pq.ParquetFile(str(path), filesystem=filesystem) as file:
+            there = {field.name for field in file.schema_arrow}
+            wanted = there if names is None else set(names)
+            if number == 0:
+                columns = {name: _Column() for name in wanted}
+            if wanted != columns.keys() or not wanted <= there:
+                raise ValueError(f"{path} has other columns than {files[0]}")
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=sorted(wanted)):
+                for name, column in columns.items():
+                    column.update(batch.column(name))
+    return {name: column.digest() for name, column in columns.items()}
 
 
 class _Column:

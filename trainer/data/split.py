@@ -12,6 +12,7 @@ from serving.service.types import EVENTS
 from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
 from trainer.data.ids import IdCodes, as_text, by_length, count_of
+from trainer.data.prepared import COLD, prepared_parts
 from trainer.data.settings import DataConfig, SplitConfig
 from trainer.data.split_remedies import no_positives_remedy, no_training_data_remedy
 from trainer.data.user_items import by_time
@@ -19,7 +20,7 @@ from trainer.errors import BabelrecError
 
 COLUMNS: Final = ("user_id", "item_id", "timestamp")
 _PAIR: Final = ["user_id", "item_id"]
-_REFUSALS: Final = ("dislike", "hide")
+REFUSALS: Final = ("dislike", "hide")
 
 
 class SplitError(BabelrecError):
@@ -122,7 +123,7 @@ def _positives(
 
 def _not_refused(taken: pl.LazyFrame, events: pl.LazyFrame) -> pl.LazyFrame:
     """The rows whose user has not disliked or hidden the item at that time or later."""
-    refusals = events.filter(pl.col("event").is_in(list(_REFUSALS)))
+    refusals = events.filter(pl.col("event").is_in(list(REFUSALS)))
     last = refusals.group_by(_PAIR).agg(pl.col("timestamp").max().alias("__refused"))
     joined = taken.join(last, on=_PAIR, how="left", maintain_order="left")
     return joined.filter(pl.col("__refused").fill_null(-1) < pl.col("timestamp")).drop("__refused")
@@ -138,10 +139,17 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
     ``validation_fraction`` of those before them begin (protocol P3); otherwise it equals ``global``. Then every
     positive of the cold items goes to the test part, so that nothing is learned from them.
 
+    A split that was prepared with the dataset (`trainer.data.prepared`) is read.
+
     Raises:
+        DatasetError: A prepared split is damaged.
         SplitError: There are no positives, or a part would be empty, or there are no impressions to split by.
     """
     settings = config.split
+    prepared = prepared_parts(dataset, config)
+    if prepared is not None:
+        cold_ids = frozenset(prepared.pop(COLD)["item_id"])
+        return Split("per_user" if settings.kind == "per_user" else "global", **prepared, cold=cold_ids)
     if settings.kind == "impressions":
         everything = positives(dataset, config.positives, settings.min_positives, refusals=config.refusals)
         if settings.cold_items > 0.0:

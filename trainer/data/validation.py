@@ -16,7 +16,7 @@ from trainer.data.id_forms import explain
 from trainer.data.languages import LanguageError, normalise
 from trainer.data.tables import EMBEDDING, OPTIONAL, REQUIRED, TEXTS, is_embedding
 
-_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "items": ("item_id",),
     "users": ("user_id",),
     "translations": ("item_id", "language"),
@@ -35,22 +35,43 @@ def validate_table(table: str, frame: pl.LazyFrame, origin: Origin) -> int:
     Raises:
         DatasetError: The first fault found.
     """
+    rows, lengths = validate_part(table, frame, origin)
+    if rows == 0:
+        raise DatasetError(
+            f"{origin.file}: the table `{table}` is empty. Remedy: provide at least one row, or check the "
+            "filter or query that wrote it."
+        )
+    for name, length in lengths.items():
+        if length is None:
+            raise origin.fault(name, "no row has an embedding", "remove the column")
+    if table in KEYS:
+        with reading(origin.file):
+            _validate_unique(frame.with_row_index(_ROW), KEYS[table], origin)
+    return rows
+
+
+def validate_part(table: str, frame: pl.LazyFrame, origin: Origin) -> tuple[int, dict[str, int | None]]:
+    """Checks some rows of a table: all that can be said without the others.
+
+    Args:
+        table: As for `validate_table`.
+        frame: The rows; there may be none.
+        origin: Name of the table in error messages.
+
+    Returns:
+        The number of rows, and of each embedding column its length; None: no row has one.
+
+    Raises:
+        DatasetError: The first fault found.
+    """
     with reading(origin.file):
         schema = frame.collect_schema()
     _validate_schema(table, schema, origin)
     frame = frame.with_row_index(_ROW)
     with reading(origin.file):
         rows = _run(frame, value_checks(table, schema), origin)
-        if rows == 0:
-            raise DatasetError(
-                f"{origin.file}: the table `{table}` is empty. Remedy: provide at least one row, or check the "
-                "filter or query that wrote it."
-            )
         _validate_tags(frame, schema, origin)
-        _validate_embeddings(frame, schema, origin)
-        if table in _KEYS:
-            _validate_unique(frame, _KEYS[table], origin)
-    return rows
+        return rows, _embedding_lengths(frame, schema, origin)
 
 
 def validate_references(frame: pl.LazyFrame, items: pl.LazyFrame, origin: Origin, items_file: str) -> None:
@@ -160,14 +181,16 @@ def _validate_tags(frame: pl.LazyFrame, schema: pl.Schema, origin: Origin) -> No
 _TAG_REMEDY = "write a BCP 47 tag such as `en`, `pt-BR` or `zh-Hant`, or `und` if it is unknown"
 
 
-def _validate_embeddings(frame: pl.LazyFrame, schema: pl.Schema, origin: Origin) -> None:
+def _embedding_lengths(frame: pl.LazyFrame, schema: pl.Schema, origin: Origin) -> dict[str, int | None]:
+    found: dict[str, int | None] = {}
     for name in (name for name, dtype in schema.items() if dtype == EMBEDDING):
         lengths = frame.select(_ROW, pl.col(name).list.len().alias("length")).drop_nulls()
         first = lengths.head(1).collect(engine="streaming")
-        if first.is_empty():
-            raise origin.fault(name, "no row has an embedding", "remove the column")
-        length = int(first["length"][0])
-        _run(frame, embedding_checks(name, length, int(first[_ROW][0])), origin)
+        found[name] = None
+        if not first.is_empty():
+            found[name] = length = int(first["length"][0])
+            _run(frame, embedding_checks(name, length, int(first[_ROW][0])), origin)
+    return found
 
 
 def _validate_unique(frame: pl.LazyFrame, key: tuple[str, ...], origin: Origin) -> None:

@@ -48,7 +48,7 @@ def encode_texts(
             raise BabelrecError(f"Text {position} is {type(text).__name__} {text!r}, not a string.")
     handle = handle or encoder_handle(config)
     distinct = list(dict.fromkeys(texts))
-    cache = VectorCache(cache_root() / "vectors" / encoder_fingerprint(handle)[:32])
+    cache = VectorCache(cache_root() / "vectors" / cache_name(handle))
     keys = text_keys(distinct)
     found, stored = cache.look_up(keys)
     missing = np.setdiff1d(np.arange(len(distinct)), found, assume_unique=True)
@@ -66,6 +66,11 @@ def encode_texts(
             vectors[part] = encode([distinct[i] for i in part], lambda n: bar.advance(task, n))
             cache.append(keys[part], vectors[part])
     return vectors if len(distinct) == len(texts) else vectors[_places(distinct, texts)]
+
+
+def cache_name(handle: str) -> str:
+    """The folder of an encoder's vectors in the cache."""
+    return encoder_fingerprint(handle)[:32]
 
 
 class CatalogueEncoder:

@@ -109,7 +109,7 @@ def test_the_fingerprint_is_the_same_on_every_machine(tmp_path: Path) -> None:
     inner = sha(b"string:", sha(number(1)), sha(b"x"))
     nested = sha(b"list:", sha(number(1) + number(0)), sha(), inner)
     table = sha(b"1:l=" + nested, b"1:n=" + integer, b"1:s=" + string)
-    assert fingerprint({"t": path}) == hashlib.sha256(b"babelrec dataset 1\nt\n" + table).hexdigest()
+    assert fingerprint({"t": [path]}) == hashlib.sha256(b"babelrec dataset 1\nt\n" + table).hexdigest()
 
 
 def error_of(path: Path, **tables: pl.DataFrame) -> str:

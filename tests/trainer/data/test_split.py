@@ -1,6 +1,7 @@
 """Splits: EVALUATION P1 exactly, by an oracle in plain Python, and no leak, by property tests."""
 
 import math
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import cast
@@ -25,6 +26,8 @@ class InMemory:
     """A dataset's interactions without files, so that property tests are fast."""
 
     name = "memory"
+    # Where no split was prepared.
+    path = Path(os.devnull)
 
     def __init__(self, rows: list[Row]) -> None:
         self._frame = pl.DataFrame(

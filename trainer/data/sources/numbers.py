@@ -16,6 +16,7 @@ _TRUE: Final = ["true", "t", "yes", "y"]
 _FALSE: Final = ["false", "f", "no", "n"]
 # A column with at least this share of numbers is meant to be numeric.
 _MEANT: Final = 0.9
+DECIMAL_COMMA: Final = "read with a decimal comma"
 _CURRENCY: Final = r"(?:\p{Sc}|[A-Z]{3}|%)"
 # Thousands in one convention, three decimals in another.
 _THOUSANDS: Final = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
@@ -200,7 +201,7 @@ def _numbers(
         origin.note(name, f"{first!r} in {origin.place(row)} is read as missing ({missing:,} in all)")
     if numbers < present and commas == present and delimiter == ";":
         if not quiet:
-            origin.note(name, "read with a decimal comma")
+            origin.note(name, DECIMAL_COMMA)
         return something, comma
     return something, plain
 

@@ -34,7 +34,7 @@ _INDISPENSABLE: Final = {
     "users": ("user_id",),
 }
 _ROW: Final = "__row_of_file"
-_UNKNOWN_ITEMS: Final = "interactions with items that are not in the catalogue"
+UNKNOWN_ITEMS: Final = "interactions with items that are not in the catalogue"
 _READERS: Final = {
     ".csv": delimited.read,
     ".tsv": delimited.read,
@@ -43,14 +43,14 @@ _READERS: Final = {
     ".parquet": parquet.read,
 }
 _LOG = logging.getLogger(__name__)
-_TableName = Literal["interactions", "items", "users"]
+TableName = Literal["interactions", "items", "users"]
 
 
 @dataclass(slots=True)
-class _Table:
+class Table:
     """A table being converted from the user's file to the dataset's columns."""
 
-    name: _TableName
+    name: TableName
     frame: pl.LazyFrame
     origin: Origin
     form: TableFormat
@@ -87,10 +87,8 @@ def write(source: TabularSource, path: Path) -> Dataset:
     with tempfile.TemporaryDirectory(
         dir=path.parent, prefix=f".{path.name}.read.", ignore_cleanup_errors=True
     ) as folder:
-        interactions = _interactions(source, Path(folder))
-        tables = [interactions, _items(source, Path(folder))]
-        if source.users is not None:
-            tables.append(_users(source, source.users, Path(folder)))
+        tables = [convert(source, name, Path(folder)) for name in named(source)]
+        interactions = tables[0]
         if source.drop_unknown_items:
             with reading(interactions.origin.file):
                 _drop_unknown_items(interactions, tables[1].frame)
@@ -111,12 +109,32 @@ def write(source: TabularSource, path: Path) -> Dataset:
         )
 
 
-def _drop_unknown_items(interactions: _Table, items: pl.LazyFrame) -> None:
+def named(source: TabularSource) -> list[TableName]:
+    """The tables that a source has: interactions, items, and perhaps users."""
+    return ["interactions", "items", *(("users",) if source.users is not None else ())]
+
+
+def convert(source: TabularSource, name: TableName, folder: Path) -> Table:
+    """Reads one table of a source and converts it to the dataset format; its values are not validated.
+
+    Args:
+        source: Files and mapping.
+        name: One of `named`.
+        folder: For Parquet copies of text files, which the table's frame reads.
+
+    Raises:
+        DatasetError: Gives the user's file, column and row.
+    """
+    file = getattr(source, name)
+    return _CONVERTERS[name](source, _open(source, file, name, folder))
+
+
+def _drop_unknown_items(interactions: Table, items: pl.LazyFrame) -> None:
     numbered, place = interactions.frame.with_row_index(_ROW), interactions.origin.place
     kept, lost = drop_unknown(numbered, items)
     if lost:
         refuse_if_no_rows_are_left(interactions.frame, items, lost, interactions.origin)
-    interactions.facts["dropped"] = {_UNKNOWN_ITEMS: lost}
+    interactions.facts["dropped"] = {UNKNOWN_ITEMS: lost}
     interactions.frame = kept.drop(_ROW)
     if lost:
         # Faults are found later, among the remaining rows, but must report the file's row numbers.
@@ -126,8 +144,7 @@ def _drop_unknown_items(interactions: _Table, items: pl.LazyFrame) -> None:
         )
 
 
-def _interactions(source: TabularSource, folder: Path) -> _Table:
-    table = _open(source, source.interactions, "interactions", folder)
+def _interactions(source: TabularSource, table: Table) -> Table:
     origin = table.origin
     for name in ("user_id", "item_id"):
         table.frame = conversion.to_id(table.frame, name, origin)
@@ -157,8 +174,7 @@ def _interactions(source: TabularSource, folder: Path) -> _Table:
     return _further_columns(table)
 
 
-def _items(source: TabularSource, folder: Path) -> _Table:
-    table = _open(source, source.items, "items", folder)
+def _items(source: TabularSource, table: Table) -> Table:
     origin = table.origin
     table.frame = conversion.to_id(table.frame, "item_id", origin)
     table.frame = conversion.to_text(table.frame, "title", origin, mixed="title" in table.mixed)
@@ -174,8 +190,7 @@ def _items(source: TabularSource, folder: Path) -> _Table:
     return _further_columns(table)
 
 
-def _users(source: TabularSource, file: Path, folder: Path) -> _Table:
-    table = _open(source, file, "users", folder)
+def _users(source: TabularSource, table: Table) -> Table:
     table.frame = conversion.to_id(table.frame, "user_id", table.origin)
     table.frame = to_list(table.frame, "languages", source.list_separator, table.origin)
     table.frame = conversion.to_tags(table.frame, "languages", table.origin)
@@ -186,7 +201,10 @@ def _users(source: TabularSource, file: Path, folder: Path) -> _Table:
     return _further_columns(table)
 
 
-def _open(source: TabularSource, file: Path, name: _TableName, folder: Path) -> _Table:
+_CONVERTERS: Final = {"interactions": _interactions, "items": _items, "users": _users}
+
+
+def _open(source: TabularSource, file: Path, name: TableName, folder: Path) -> Table:
     """Reads a file; its columns get the dataset format's names."""
     form = source.format_of(name)
     mapping: Mapping[str, str] = getattr(source.columns, name)
@@ -207,7 +225,7 @@ def _open(source: TabularSource, file: Path, name: _TableName, folder: Path) -> 
     drops = "data.source.drop_unknown_items" if name == "interactions" else None
     origin = Origin(str(file), dict(mapping), drops, raw.place)
     facts = {"file": file.name, **raw.facts, "records": raw.records, "dropped": {}, "unused": unused}
-    table = _Table(name, raw.frame, origin, form, raw.facts.get("delimiter"), raw.mixed, facts)
+    table = Table(name, raw.frame, origin, form, raw.facts.get("delimiter"), raw.mixed, facts)
     _apply_null_values(table)
     return table
 
@@ -253,7 +271,7 @@ def _or_else(names: list[str]) -> str:
     return ""
 
 
-def _apply_null_values(table: _Table) -> None:
+def _apply_null_values(table: Table) -> None:
     """Replaces the configured missing-value texts by null and notes how many."""
     schema = table.frame.collect_schema()
     wanted = table.form.null_values or []
@@ -275,7 +293,7 @@ def _apply_null_values(table: _Table) -> None:
     )
 
 
-def _text_or_null(table: _Table, name: str, *, join: bool = False) -> None:
+def _text_or_null(table: Table, name: str, *, join: bool = False) -> None:
     if name not in table.columns:
         table.frame = table.frame.with_columns(pl.lit(None, pl.String).alias(name))
         return
@@ -283,7 +301,7 @@ def _text_or_null(table: _Table, name: str, *, join: bool = False) -> None:
     table.frame = table.frame.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)).alias(name))
 
 
-def _further_columns(table: _Table) -> _Table:
+def _further_columns(table: Table) -> Table:
     """Converts additional columns to their types, and puts the format's own first."""
     known = [*REQUIRED[table.name], *OPTIONAL[table.name]]
     further = [name for name in table.columns if name not in known]

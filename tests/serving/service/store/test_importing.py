@@ -44,6 +44,21 @@ def test_events_without_ids_have_those_of_their_places(dataset: Path, store: Sto
     assert _imported(dataset, store).event_id == "shop-0"
 
 
+def test_shards_are_one_table(dataset: Path, store: Store) -> None:
+    folder = dataset / "interactions"
+    folder.mkdir()
+    for part, event in enumerate(["view", "click", "purchase"]):
+        row = _ROW | {"event": event, "user_id": f"用户{part}"}
+        pl.DataFrame([row]).write_parquet(folder / f"part-{part:06d}.parquet")
+    assert import_dataset(dataset, store).endswith("3 events, 3 of them new.")
+    (events, _) = store.events_after("")
+    assert [(each.event_id, each.event) for each in events] == [
+        ("shop-0", "view"),
+        ("shop-1", "click"),
+        ("shop-2", "purchase"),
+    ]
+
+
 def test_a_directory_without_items_is_refused(tmp_path: Path, store: Store) -> None:
-    with pytest.raises(InvalidRequestError, match=r"no items\.parquet.*`trainer.task data`"):
+    with pytest.raises(InvalidRequestError, match=r"neither items\.parquet nor items/.*`trainer.task data`"):
         import_dataset(tmp_path, store)
