@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from trainer.config.base import Settings
 from trainer.data.faults import DatasetError, Origin, reading
 from trainer.data.fingerprint import fingerprint
+from trainer.data.seal import Seal, Sealing
 from trainer.data.shards import scan_shards, shards
 from trainer.data.validation import validate_references, validate_table
 from trainer.documents import dump_yaml, load_yaml
@@ -84,7 +85,7 @@ class Dataset:
 
     @classmethod
     def load(cls, path: Path) -> "Dataset":
-        """Reads the header and checks every table.
+        """Reads the header and checks every table, or sees that none was changed since it was last checked.
 
         Args:
             path: Directory that holds ``dataset.yaml``.
@@ -95,7 +96,12 @@ class Dataset:
         path = Path(path)
         header = _read_header(path)
         files = {name: file for name in TABLES if (file := getattr(header.tables, name)) is not None}
-        rows, digest = _validate(path, files, {})
+        sealing = Sealing(path, [path / file for file in files.values()])
+        seal = sealing.found()
+        if seal is None:
+            seal = Seal(*_validate(path, files, {}))
+            sealing.keep(seal)
+        rows, digest = seal.rows, seal.fingerprint
         if header.fingerprint is not None and header.fingerprint != digest:
             raise DatasetError(
                 f"{path / HEADER}: the fingerprint {header.fingerprint[:12]}... is not that of the tables "
