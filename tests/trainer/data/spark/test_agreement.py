@@ -1,5 +1,6 @@
 """One schema and one record of files that were converted each by itself."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -12,8 +13,9 @@ from trainer.data.spark.parts import Converted, Finished
 _FACTS: dict[str, Any] = {"file": "x.csv", "records": 2, "dropped": {}, "notes": [], "unused": []}
 
 
-def part(file: str, schema: dict[str, pl.DataType], **changes: Any) -> Converted:  # noqa: ANN401
-    return Converted(**{"file": file, "records": 2, "schema": schema, "facts": _FACTS} | changes)
+def part(file: str, schema: Mapping[str, pl.DataType], **changes: object) -> Converted:
+    given: dict[str, Any] = {"file": file, "records": 2, "schema": schema, "facts": _FACTS} | changes
+    return Converted(**given)
 
 
 def test_a_column_without_values_takes_the_type_of_the_others() -> None:
@@ -41,7 +43,7 @@ def test_what_differs_is_an_error_that_names_two_files() -> None:
 
 
 def test_embeddings_are_as_long_in_all_files() -> None:
-    parts = [part(f"{number}.csv", {"image": pl.List(pl.Float32)}) for number in range(3)]
+    parts = [part(f"{number}.csv", {"image": pl.List(pl.Float32())}) for number in range(3)]
     known, unknown = Finished(rows=1, lengths={"image": 4}), Finished(rows=1, lengths={"image": None})
     lengths_agree(parts, [unknown, known, known])
     with pytest.raises(DatasetError, match=r"2.csv, column `image`: embeddings of 3 numbers, where 1.csv has 4"):
