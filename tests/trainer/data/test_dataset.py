@@ -389,7 +389,7 @@ def test_shards_are_one_table_with_the_same_fingerprint(whole: Dataset, tmp_path
     rows.head(1).drop("value").write_parquet(folder / "part-3.parquet")
     with pytest.raises(DatasetError, match="interactions"):
         Dataset.load(tmp_path / "shards")
-    for part in folder.glob("*.parquet"):
-        part.unlink()
+    for shard in folder.glob("*.parquet"):
+        shard.unlink()
     with pytest.raises(DatasetError, match="there is no such file"):
         Dataset.load(tmp_path / "shards")
