@@ -156,7 +156,7 @@ def prepare(options: SparkOptions, session: "SparkSession | None" = None) -> Tab
     session = session or open_session(options.master, _by_name(options.conf, "--conf", None))
     try:
         with building(options.output) as path:
-            places = {table: given[table] for table in named(source)}
+            places: dict[str, list[str]] = {table: given[table] for table in named(source)}
             for table, query in queries.items():
                 place = joined(path, STAGING, "queries", table)
                 time = source.columns.interactions.get("timestamp", "timestamp") if table == "interactions" else None

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +94,5 @@ def options(config: Path, output: Path | str, **changes: object) -> SparkOptions
     """Those of a command line with ``changes``."""
     parser = argparse.ArgumentParser()
     add_arguments(parser, SparkOptions)
-    return replace(
-        options_of(SparkOptions, parser.parse_args(["--config", str(config), "--output", str(output)])), **changes
-    )
+    found = parser.parse_args(["--config", str(config), "--output", str(output)])
+    return options_of(SparkOptions, argparse.Namespace(**vars(found) | changes))

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -368,3 +369,27 @@ def test_a_broken_header_is_reported(whole: Dataset, content: str, wanted: str) 
 def test_a_directory_without_header_is_not_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"is not a dataset: it has no dataset\.yaml"):
         Dataset.load(tmp_path)
+
+
+def test_shards_are_one_table_with_the_same_fingerprint(whole: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(whole.path, tmp_path / "shards")
+    header, file = tmp_path / "shards" / "dataset.yaml", tmp_path / "shards" / "interactions.parquet"
+    rows = pl.read_parquet(file)
+    folder = file.with_suffix("")
+    folder.mkdir()
+    for part, (begin, length) in enumerate([(0, 1), (1, 0), (1, 3)]):
+        rows.slice(begin, length).write_parquet(folder / f"part-{part}.parquet")
+    for name in ("_SUCCESS", ".part-0.parquet.crc"):
+        (folder / name).write_text("")
+    file.unlink()
+    header.write_text(header.read_text().replace("interactions: interactions.parquet", "interactions: interactions"))
+    found = Dataset.load(tmp_path / "shards")
+    assert (found.fingerprint, found.rows) == (whole.fingerprint, whole.rows)
+    assert_frame_equal(found.interactions().collect(), rows)
+    rows.head(1).drop("value").write_parquet(folder / "part-3.parquet")
+    with pytest.raises(DatasetError, match="interactions"):
+        Dataset.load(tmp_path / "shards")
+    for shard in folder.glob("*.parquet"):
+        shard.unlink()
+    with pytest.raises(DatasetError, match="there is no such file"):
+        Dataset.load(tmp_path / "shards")

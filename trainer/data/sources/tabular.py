@@ -1,6 +1,5 @@
 """The user's own tables: CSV, TSV, JSONL or Parquet files with a column mapping."""
 
-import difflib
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from trainer.data.faults import DatasetError, Origin, reading
 from trainer.data.query_features import QUERY_FEATURES
 from trainer.data.settings import TableFormat, TabularSource
 from trainer.data.sources import conversion, delimited, jsonl, numbers, parquet
+from trainer.data.sources.columns import choose_columns
 from trainer.data.sources.id_checks import refuse_if_no_rows_are_left, warn_about_look_alikes
 from trainer.data.sources.item_languages import fill_languages
 from trainer.data.sources.lists import to_list
@@ -27,12 +27,6 @@ from trainer.data.sources.unknown_items import drop_unknown
 from trainer.data.tables import OPTIONAL, REQUIRED
 
 VERSION: Final = 3
-# Columns without a default.
-_INDISPENSABLE: Final = {
-    "interactions": ("user_id", "item_id", "timestamp"),
-    "items": ("item_id", "title"),
-    "users": ("user_id",),
-}
 _ROW: Final = "__row_of_file"
 UNKNOWN_ITEMS: Final = "interactions with items that are not in the catalogue"
 _READERS: Final = {
@@ -212,7 +206,7 @@ def _open(source: TabularSource, file: Path, name: TableName, folder: Path) -> T
     wanted = list(dict.fromkeys([*mapping.values(), *(column for column in known if column not in mapping.values())]))
 
     def choose(names: list[str]) -> dict[str, str]:
-        return _choose(file, name, mapping, names)
+        return choose_columns(file, name, mapping, names)
 
     raw = read_parts(
         part_files(file),
@@ -228,47 +222,6 @@ def _open(source: TabularSource, file: Path, name: TableName, folder: Path) -> T
     table = Table(name, raw.frame, origin, form, raw.facts.get("delimiter"), raw.mixed, facts)
     _apply_null_values(table)
     return table
-
-
-def _choose(file: Path, table: str, mapping: Mapping[str, str], names: list[str]) -> dict[str, str]:
-    """The columns of the file to take, as name in the dataset format -> name in the file."""
-    shown = ", ".join(names)
-    for name, column in mapping.items():
-        if column not in names:
-            near = _near(column, names)
-            hint = f"did you mean `{near}`? " if near else ""
-            raise DatasetError(
-                f"{file} has no column `{column}`, which `data.source.columns.{table}.{name}` names; {hint}"
-                f"it has {shown}. Remedy: correct the mapping or the file's header{_or_else(names)}."
-            )
-    known = {*REQUIRED[table], *OPTIONAL[table]}
-    used = set(mapping.values())
-    same = (name for name in names if name in known and name not in mapping and name not in used)
-    chosen = dict(mapping) | {name: name for name in same}
-    for name in _INDISPENSABLE[table]:
-        if name not in chosen:
-            near = _near(name, names)
-            hint = f" (`{near}`?)" if near else ""
-            raise DatasetError(
-                f"{file}: column `{name}` is missing; the columns are {shown}. Remedy: name the file's "
-                f"column for it{hint} in `data.source.columns.{table}.{name}`{_or_else(names)}."
-            )
-    return chosen
-
-
-def _near(name: str, names: list[str]) -> str | None:
-    """The most similar name, ignoring case and separators."""
-    folded = {other.strip().casefold().replace(" ", "_").replace("-", "_"): other for other in reversed(names)}
-    near = difflib.get_close_matches(name.casefold(), list(folded), n=1)
-    return folded[near[0]] if near else None
-
-
-def _or_else(names: list[str]) -> str:
-    if len(names) == 1:
-        return ", or set `data.source.delimiter` to what separates the columns"
-    if any(name.strip().lstrip("+-").replace(".", "", 1).isdecimal() for name in names):
-        return ", or, if this is the first row of values, put a header above it"
-    return ""
 
 
 def _apply_null_values(table: Table) -> None:

@@ -19,6 +19,7 @@ _SETTINGS: Final = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.session.timeZone": "UTC",
 }
+_PARTITIONS: Final = "spark.sql.shuffle.partitions"
 # Masters whose workers are processes of this machine.
 _HERE: Final = ("local[", "local-cluster[")
 
@@ -59,6 +60,16 @@ def java() -> str | None:
     """The program, if there is one."""
     home = os.environ.get("JAVA_HOME")
     return shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
+
+
+def fit_partitions(session: "SparkSession", files: int) -> None:
+    """Lets Spark sort and join in as many parts as a table has files, unless its configuration says how many.
+
+    A part is then what a task can hold, as a file is; Spark's own number, 200, is too small for thousands of files, and
+    starting so many tasks is all the work for ten.
+    """
+    if not session.sparkContext.getConf().contains(_PARTITIONS):
+        session.conf.set(_PARTITIONS, max(files, session.sparkContext.defaultParallelism))
 
 
 def spread(session: "SparkSession", work: Callable[[_T], _R], jobs: Sequence[_T]) -> list[_R]:

@@ -23,7 +23,7 @@ from trainer.data.spark.agreement import facts_of, lengths_agree, schema_of
 from trainer.data.spark.parts import Converted, Finished, convert_part, finish_part, shard_name
 from trainer.data.spark.places import files_of, for_spark, joined, located, put, remove
 from trainer.data.spark.rows import numbered, refuse_repeated, refuse_unknown, rows_of, unknown_items, write_rows
-from trainer.data.spark.session import spread
+from trainer.data.spark.session import fit_partitions, spread
 from trainer.data.validation import KEYS
 from trainer.documents import dump_yaml
 
@@ -100,6 +100,7 @@ def make_tables(
         table: [file for place in places[table] for file in files_of(place)] for table in named(source)
     }
     jobs = [(table, part, file) for table in named(source) for part, file in enumerate(files[table])]
+    fit_partitions(session, max(map(len, files.values())))
     staging = joined(path, STAGING)
     converted = spread(session, _converting(source, staging), jobs)
     parts = _by_table(jobs, converted)
