@@ -43,5 +43,5 @@ class Steps:
             )
         least = config.min_epoch_steps
         size = min(config.batch_size, max(_SMALLEST_BATCH, positives // least)) if least > 1 else config.batch_size
-        size -= size % replicas
+        size = max(size - size % replicas, replicas)
         return cls(size, config.epoch_steps or max(least, positives // size))

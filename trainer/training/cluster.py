@@ -23,6 +23,14 @@ from trainer.training.tf_config import Place, read_place
 
 _LOG = logging.getLogger(__name__)
 _AGAIN: Final = "Run the same command on every machine again: training continues from the last checkpoint."
+# What TensorFlow raises when a worker doesn't answer, or has ended.
+_LOST: Final = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
 # Bytes of variables sent at a time: a copy of them is in memory meanwhile.
 _MESSAGE: Final = 1 << 28
 
@@ -184,11 +192,13 @@ def _messages(variables: Iterable[tf.Variable]) -> Iterator[list[tf.Variable]]:
 def _explained() -> Iterator[None]:
     try:
         yield
-    except tf.errors.OpError as error:
+    except _LOST as error:
         if explain(error) is not None:
             # A full disk, and the like.
             raise
-        raise BabelrecError(f"Another worker of this training is lost: {first_line(error)}. {_AGAIN}") from error
+        raise BabelrecError(
+            f"Another worker of this training is lost ({type(error).__name__}; its own log says why). {_AGAIN}"
+        ) from error
 
 
 def _digest(text: str) -> int:
