@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trainer import interrupts
 from trainer.data.pipeline import TrainingData
 from trainer.data.shares import Share
 from trainer.errors import BabelrecError, first_line
@@ -73,7 +74,12 @@ class Cluster:
         _LOG.info("Worker %d of %d: waiting for the others.", place.number + 1, place.workers)
         with _explained():
             try:
-                return cls(tf.distribute.MultiWorkerMirroredStrategy(), place)
+                # Ctrl+C ends the wait. SIGTERM doesn't: TensorFlow puts a handler of its own in place.
+                with interrupts.fatal():
+                    cluster = cls(tf.distribute.MultiWorkerMirroredStrategy(), place)
+                    # The first message waits for all of them.
+                    cluster.agree(0)
+                return cluster
             except RuntimeError as error:
                 raise BabelrecError(
                     f"Training on several machines can't begin here: {first_line(error)}. Remedy: train with `python "
