@@ -45,6 +45,20 @@ def raised() -> Iterator[None]:
         _state.received, _state.deferring = None, False
 
 
+@contextlib.contextmanager
+def fatal() -> Iterator[None]:
+    """A block in a library that waits without returning to Python: a signal ends the process, with nothing to save."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def received() -> int | None:
     """The last signal received inside `raised`, whether raised, deferred, or swallowed by a library."""
     return _state.received

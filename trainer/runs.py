@@ -160,7 +160,7 @@ def learned_by(config: Config) -> dict[str, Any]:
         "evaluation": True,
         "export": True,
         "update": True,
-        "training": {"loggers"},
+        "training": {"loggers", "all_gpus"},
     }
     return config.model_dump(mode="json", exclude=left_out)
 

@@ -9,6 +9,7 @@ import tensorflow_recommenders as tfrs
 
 from trainer.data.heads import Head
 from trainer.models.calibration import IDENTITY, Calibration
+from trainer.models.replicas import Replicas
 from trainer.models.settings import RankingConfig
 from trainer.scorers.fusion import Fusion
 
@@ -100,25 +101,30 @@ class RankingModel(tf.keras.layers.Layer):
             )
         return named
 
-    def loss(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def loss(self, outputs: tf.Tensor, labels: tf.Tensor, replicas: Replicas) -> tf.Tensor:
         """Mean loss over known labels: cross-entropy for binary heads, squared error for others.
 
         Args:
             outputs: Raw outputs [..., heads].
             labels: Same shape, in label units; NaN where unknown.
+            replicas: Of the step. The mean is that over the known labels of all of them, and the result what this one
+                contributes to it.
         """
+        if not self.heads:
+            return tf.zeros([])
+        known = tf.math.is_finite(labels)
+        weights = tf.cast(known, tf.float32)
+        labels = tf.where(known, labels, 0.0)
+        counts = replicas.total(tf.reduce_sum(weights, axis=list(range(len(labels.shape) - 1))))
         losses = []
         for column, head in enumerate(self.heads):
             label, raw = labels[..., column], outputs[..., column]
-            known = tf.math.is_finite(label)
-            label = tf.where(known, label, 0.0)
             if head.kind == "binary":
                 each = tf.nn.sigmoid_cross_entropy_with_logits(labels=label, logits=raw)
             else:
                 each = tf.square(raw - (label - self.scale[column, 0]) / self.scale[column, 1])
-            weight = tf.cast(known, tf.float32)
-            losses.append(tf.math.divide_no_nan(tf.reduce_sum(each * weight), tf.reduce_sum(weight)))
-        return tf.add_n(losses) if losses else tf.zeros([])
+            losses.append(tf.math.divide_no_nan(tf.reduce_sum(each * weights[..., column]), counts[column]))
+        return tf.add_n(losses)
 
 
 def blend(

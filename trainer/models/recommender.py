@@ -14,12 +14,10 @@ from trainer.data.pipeline import Batch, TrainingBatch
 from trainer.data.requests import RequestBatch
 from trainer.data.vocabulary import Vocabulary
 from trainer.models.further import FurtherTerms, TrainingStep
+from trainer.models.fusion import make_fusion
 from trainer.models.ranking import RankingModel
+from trainer.models.replicas import Replicas, StepMean
 from trainer.models.settings import ModelConfig
-from trainer.scorers.content import ContentSimilarity
-from trainer.scorers.fusion import Fusion
-from trainer.scorers.linear import LinearScorer, linear_rank
-from trainer.scorers.popularity import Popularity
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.layers import IdEmbedding
 from trainer.towers.query import QueryTower, query_features
@@ -68,13 +66,13 @@ class Recommender(tfrs.Model):
         self.query_tower = QueryTower(vocabulary, config.query, config.dimension, self.fusion, normalize=cosine)
         self.ranking_model = RankingModel(heads, config.ranking, self.fusion)
         self.retrieval_task = tfrs.tasks.Retrieval(
-            loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True),
+            loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True, reduction=tf.keras.losses.Reduction.SUM),
             temperature=config.retrieval.temperature,
             num_hard_negatives=config.retrieval.hard_negatives,
             remove_accidental_hits=True,
         )
-        self._retrieval_loss = tf.keras.metrics.Mean(name="retrieval_loss")
-        self._ranking_loss = tf.keras.metrics.Mean(name="ranking_loss")
+        self._retrieval_loss = StepMean(name="retrieval_loss")
+        self._ranking_loss = StepMean(name="ranking_loss")
         self._terms: _Untracked[FurtherTerms | None] = _Untracked(None)
         self._item_counts = _Untracked(tf.constant(item_counts))
         trained = item_counts > 0
@@ -95,7 +93,7 @@ class Recommender(tfrs.Model):
     def add_terms(self, terms: FurtherTerms) -> None:
         """Adds losses to those of the two tasks, in training only."""
         self._terms.value = terms
-        self._further_loss = tf.keras.metrics.Mean(name="further_loss")
+        self._further_loss = StepMean(name="further_loss")
 
     def candidate_vectors(self, items: ItemTable, *, batch_size: int = 4096) -> tf.Tensor:
         """Vectors of a whole catalogue, float32 [N, D], as served."""
@@ -138,37 +136,55 @@ class Recommender(tfrs.Model):
         return self.query_tower(features, training=training)
 
     def compute_loss(self, inputs: TrainingBatch, training: bool = False) -> tf.Tensor:
-        """Weighted sum of the retrieval and the ranking loss of one training batch."""
+        """Weighted sum of the retrieval and the ranking loss of one training batch.
+
+        With several replicas (`trainer.models.replicas`) each is given its share of the batch, and returns what that
+        contributes: the sum over the replicas is the loss that one replica has on the whole batch.
+        """
         positives, observed = inputs["positives"], inputs["observed"]
-        negatives = self._negatives()
+        replicas = Replicas.here()
+        full = self.config.retrieval.softmax == "full"
+        negatives = self._trained_rows.value if full else inputs["negatives"]
         histories = tf.concat([positives["history"], observed["history"]], axis=0)
-        wanted = [tf.reshape(tf.maximum(histories, 0), [-1]), positives["item"], observed["item"], negatives]
+        share = replicas.share(negatives)
+        wanted = [tf.reshape(tf.maximum(histories, 0), [-1]), positives["item"], observed["item"], share]
         # Each distinct item passes through its tower once.
         rows, places = tf.unique(tf.concat(wanted, axis=0))
         features = self.items(rows, training)
         in_history, positive, seen, negative = tf.split(places, [tf.size(part) for part in wanted])
         in_history = tf.reshape(in_history, tf.shape(histories))
         size = tf.shape(positives["item"])[0]
-        full = self.config.retrieval.softmax == "full"
-        # Position of each request's own item among the candidates: its index in the batch, or its position among all.
-        own = tf.gather(self._trained_places.value, positives["item"]) if full else tf.range(size)
-        candidate_rows = negatives if full else tf.concat([positives["item"], negatives], axis=0)
+        # Place of each request's own item among the candidates: as in the whole batch, or among all.
+        first = replicas.index * size
+        own = tf.gather(self._trained_places.value, positives["item"]) if full else first + tf.range(size)
+        candidate_rows = negatives if full else tf.concat([inputs["items"], negatives], axis=0)
+
+        def candidates_of(vectors: tf.Tensor) -> tf.Tensor:
+            parts, totals = [tf.gather(vectors, negative)], [tf.size(negatives)]
+            if not full:
+                parts, totals = [tf.gather(vectors, positive), *parts], [tf.size(inputs["items"]), *totals]
+            return tf.concat(replicas.gather(parts, totals), axis=0)
 
         def queries_and_candidates(vectors: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
             queries = self.query_vectors(positives, self.items, vectors, in_history[:size], training)
-            return queries, tf.gather(vectors, negative if full else tf.concat([positive, negative], axis=0))
+            return queries, candidates_of(vectors)
 
         def retrieval_loss(queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
             if full:
                 logits = tf.matmul(queries, candidates, transpose_b=True) / self.config.retrieval.temperature
                 return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=own, logits=logits))
-            return self.retrieval_task(
+            rows = candidate_rows
+            if replicas.count > 1:
+                # The task takes the first candidates for the requests' own.
+                rows, candidates = (tf.roll(each, -first, axis=0) for each in (rows, candidates))
+            total = self.retrieval_task(
                 queries,
                 candidates,
-                candidate_sampling_probability=self._expected_counts(candidate_rows, size),
-                candidate_ids=candidate_rows,
+                candidate_sampling_probability=self._expected_counts(rows, tf.size(inputs["items"])),
+                candidate_ids=rows,
                 compute_metrics=False,
             )
+            return total / tf.cast(size, total.dtype)
 
         vectors = self.candidate_tower(features, training=training)
         if self.heads:
@@ -178,27 +194,30 @@ class Recommender(tfrs.Model):
             )
             queries = self.query_vectors(both, self.items, vectors, in_history, training)
             queries, of_observed = queries[:size], queries[size:]
-            candidates = tf.gather(vectors, negative if full else tf.concat([positive, negative], axis=0))
-            sampled = self._sampled_ranking_loss(positives, queries, candidates, candidate_rows, own)
+            candidates = candidates_of(vectors)
+            picked = tf.concat([own[:, tf.newaxis], inputs["picked"]], axis=1)
+            sampled = self._sampled_ranking_loss(positives, queries, candidates, candidate_rows, picked, replicas)
             outputs = self.ranking_model(of_observed, tf.gather(vectors, seen)[:, tf.newaxis, :])
-            ranking = sampled + self.ranking_model.loss(outputs[:, 0], observed["labels"])
+            ranking = sampled + self.ranking_model.loss(outputs[:, 0], observed["labels"], replicas)
         else:
             queries, candidates = queries_and_candidates(vectors, training)
             ranking = tf.zeros([])
-        retrieval = retrieval_loss(queries, candidates)
-        self._retrieval_loss.update_state(retrieval)
-        self._ranking_loss.update_state(ranking)
+        retrieval = replicas.part_of_mean(retrieval_loss(queries, candidates))
+        losses = {self._retrieval_loss: retrieval, self._ranking_loss: ranking}
         total = self.config.retrieval.loss_weight * retrieval + self.config.ranking.loss_weight * ranking
         terms = self._terms.value
         if training and terms is not None:
             further = terms(TrainingStep(features, vectors, queries_and_candidates, retrieval_loss))
-            self._further_loss.update_state(further)
-            total += further
+            losses[self._further_loss] = replicas.part_of_mean(further)
+            total += losses[self._further_loss]
+        for metric, value in zip(losses, tf.unstack(replicas.total(tf.stack(list(losses.values())))), strict=True):
+            metric.update_state(value)
         return total
 
     def train_step(self, inputs: TrainingBatch) -> dict[str, tf.Tensor]:
-        """TFRS's step; reports the loss and its two parts."""
+        """TFRS's step; reports the loss and its two parts, of the whole batch."""
         metrics = super().train_step(inputs)
+        metrics["loss"] = Replicas.here().total(metrics["loss"])
         names = ("loss", "retrieval_loss", "ranking_loss", "further_loss")
         return {name: metrics[name] for name in names if name in metrics}
 
@@ -213,14 +232,6 @@ class Recommender(tfrs.Model):
         shape = tf.stack([tf.size(typed), self.config.dimension])
         places = tf.cast(tf.concat([by_item, by_label], axis=0), tf.int32)
         return tf.scatter_nd(places, tf.concat(vectors, axis=0), shape)
-
-    def _negatives(self) -> tf.Tensor:
-        """Rows of the items shared as negatives by a batch's requests, int32 [U]; all training items for `full`."""
-        trained = self._trained_rows.value
-        if self.config.retrieval.softmax == "full":
-            return trained
-        draws = tf.random.uniform([self.config.retrieval.uniform_negatives], 0, tf.size(trained), tf.int32)
-        return tf.gather(trained, draws)
 
     def _expected_counts(self, rows: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor | None:
         """Expected count of each candidate among a batch's candidates, relative to the most frequent one.
@@ -240,19 +251,24 @@ class Recommender(tfrs.Model):
         return expected / tf.reduce_max(expected)
 
     def _sampled_ranking_loss(
-        self, positives: Batch, queries: tf.Tensor, candidates: tf.Tensor, rows: tf.Tensor, own: tf.Tensor
+        self,
+        positives: Batch,
+        queries: tf.Tensor,
+        candidates: tf.Tensor,
+        rows: tf.Tensor,
+        places: tf.Tensor,
+        replicas: Replicas,
     ) -> tf.Tensor:
-        """Ranking loss of each positive against a few of the batch's candidates, for every binary head."""
-        size = tf.shape(queries)[0]
-        count = self.config.ranking.negatives
-        picked = tf.random.uniform([size, count], 0, tf.size(rows), tf.int32)
-        places = tf.concat([own[:, tf.newaxis], picked], axis=1)
+        """Ranking loss of each positive against a few of the step's candidates, for every binary head.
+
+        ``places``: int32 [B, 1 + negatives] among the candidates, a request's own item first.
+        """
         outputs = self.ranking_model(queries, tf.gather(candidates, places))
-        accidental = tf.gather(rows, picked) == positives["item"][:, tf.newaxis]
+        accidental = tf.gather(rows, places[:, 1:]) == positives["item"][:, tf.newaxis]
         binary = tf.constant([head.kind == "binary" for head in self.heads])
         zeros = tf.where(binary & ~accidental[..., tf.newaxis], 0.0, np.nan)
         labels = tf.concat([positives["labels"][:, tf.newaxis, :], zeros], axis=1)
-        return self.ranking_model.loss(outputs, labels)
+        return self.ranking_model.loss(outputs, labels, replicas)
 
 
 def _request(batch: Batch) -> RequestBatch:
@@ -263,26 +279,6 @@ def _request(batch: Batch) -> RequestBatch:
         history=batch["history"],
         timestamp=batch["timestamp"],
         text=batch["text"],
-    )
-
-
-def make_fusion(config: ModelConfig, vocabulary: Vocabulary, items: ItemTable) -> Fusion:
-    """The scorers that a config adds to the towers."""
-    known = len(vocabulary.items)
-    rank = linear_rank(config.linear, len(vocabulary.users), known)
-    content = config.content
-    return Fusion(
-        config.dimension,
-        linear=LinearScorer(known, rank, name="linear") if rank else None,
-        content=ContentSimilarity(
-            items.content.shape[1],
-            content.recency,
-            rank=content.metric_rank if content.metric == "users" else 0,
-            name="content",
-        )
-        if content.enabled
-        else None,
-        popularity=Popularity(known, name="popularity") if config.candidate.popularity else None,
     )
 
 

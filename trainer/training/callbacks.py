@@ -26,7 +26,7 @@ class FiniteLossGuard(tf.keras.callbacks.Callback):
         """Raises BabelrecError on a non-finite loss."""
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
-            rate = float(self.model.optimizer.learning_rate)
+            rate = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
             raise BabelrecError(
                 f"The loss became {loss} at batch {batch + 1} of this epoch. Lower training.learning_rate "
                 f"(now {rate:.2g}) or training.clip_norm, raise training.warmup, or look for extreme values "
@@ -77,6 +77,22 @@ class Checkpoints(tf.keras.callbacks.Callback):
     def _save(self, step: int) -> None:
         self._state.save(step)
         self._saved = step
+
+
+class StopTogether(tf.keras.callbacks.Callback):
+    """Stops every worker when the chief stops; comes after `Validation`, which the chief alone has.
+
+    Args:
+        agree: The chief's value of a number, on every worker.
+    """
+
+    def __init__(self, agree: Callable[[int], int]) -> None:
+        super().__init__()
+        self._agree = agree
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Waits for the chief's decision."""
+        self.model.stop_training = bool(self._agree(int(self.model.stop_training)))
 
 
 class Validation(tf.keras.callbacks.Callback):
@@ -159,7 +175,9 @@ class TensorBoardCurves(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes the epoch's losses and the learning rate, by epoch."""
         losses = {name: value for name, value in (logs or {}).items() if not name.startswith("val_")}
-        self._scalars("epoch", losses | {"learning_rate": float(self.model.optimizer.learning_rate)}, epoch)
+        # A strategy's variable is no number.
+        rate = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
+        self._scalars("epoch", losses | {"learning_rate": rate}, epoch)
         if self._histograms:
             with self._writer.as_default():
                 for weight in self.model.trainable_weights:

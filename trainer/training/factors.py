@@ -11,11 +11,31 @@ from typing import Final
 
 import tensorflow as tf
 
+from trainer.config.settings import Config
+from trainer.models.recommender import Recommender
 from trainer.runs import Run
 
 _LOG = logging.getLogger(__name__)
 # Number of factors tried beyond the configured ones.
 _FURTHER: Final = 4
+
+
+def choose_factors(
+    model: Recommender, config: Config, run: Run, measure: Callable[[], dict[str, float]] | None
+) -> None:
+    """Chooses the factors of popularity, of the linear model and of content, one after another: see `choose_factor`."""
+    fusion, settings = model.fusion, config.model
+    choices = config.training.popularity_factors
+    if choices:
+        # The factor used in training is preferred, then those close to it.
+        choices = sorted({1.0, *choices}, key=lambda each: (max(each, 1.0 / each), each))
+    for scorer, factors, metric in (
+        (fusion.popularity, choices, "recall@10"),
+        (fusion.linear, settings.linear.factors, "ndcg@10"),
+        (fusion.content, settings.content.factors, "ndcg@10"),
+    ):
+        if scorer is not None and factors:
+            choose_factor(run, scorer.name, scorer.factor, factors, measure, metric=metric)
 
 
 def choose_factor(

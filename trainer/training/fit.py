@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from trainer.models.recommender import Recommender
 from trainer.models.weights import save_weights
 from trainer.runs import Run
 from trainer.training.blend import choose_blend
+from trainer.training.cluster import Cluster
 from trainer.training.loggers import RunLoggers, open_loggers
 from trainer.training.phase import FINAL, SELECT, Phase
+from trainer.training.sameness import check_same, check_shareable
 from trainer.training.tensorboard import open_writer, write_config_page, write_hyperparameters, write_projector
 from trainer.training.terms import own_loss
 
@@ -52,30 +55,50 @@ def fit(config: Config, run_dir: Path) -> Run:
     for own in config.training.own_losses:
         own_loss(own.path)
     Run.check_path(run_dir)
-    with writing_alone(run_dir):
-        return fit_locked(config, run_dir)
+    cluster = Cluster.from_environment(all_gpus=config.training.all_gpus)
+    check_shareable(config, cluster)
+    with cluster.watched():
+        if cluster.chief:
+            with writing_alone(run_dir):
+                return fit_locked(config, run_dir, cluster)
+        _follow(config, cluster)
+    return Run(run_dir, config)
 
 
-def fit_locked(config: Config, run_dir: Path) -> Run:
-    """`fit` for a caller that already holds the directory's lock (`writing_alone`)."""
+def _follow(config: Config, cluster: Cluster) -> None:
+    """Trains along with the chief, and keeps nothing."""
+    training = config.training.model_copy(update={"loggers": []})
+    with tempfile.TemporaryDirectory(prefix="babelrec-worker-") as scratch:
+        fit_locked(config.model_copy(update={"training": training}), Path(scratch) / "run", cluster)
+
+
+def fit_locked(config: Config, run_dir: Path, cluster: Cluster | None = None) -> Run:
+    """`fit` for a caller that already holds the directory's lock (`writing_alone`); without a cluster, alone."""
+    cluster = cluster or Cluster.alone()
     run = Run.create(run_dir, config)
-    if run.finished:
-        run.check_training_data()
-        _LOG.info("%s is already finished; nothing to do.", run_dir)
+    if cluster.agree(int(run.finished)):
+        if cluster.chief:
+            run.check_training_data()
+            _LOG.info("%s is already finished; nothing to do.", run_dir)
         return run
-    with open_loggers(run) as loggers, contextlib.closing(open_writer(run)) as writer:
+    opened = open_writer(run) if cluster.chief else tf.summary.create_noop_writer()
+    with open_loggers(run) as loggers, contextlib.closing(opened) as writer:
         write_config_page(writer, config)
         write_hyperparameters(writer, run)
-        _fit(run, loggers, writer)
-        loggers.artifacts([run.path / "history.json"])
+        _fit(run, loggers, writer, cluster)
+        if cluster.chief:
+            loggers.artifacts([run.path / "history.json"])
+    # A worker that ended earlier would look lost to the others.
+    cluster.agree(0)
     return run
 
 
-def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> None:
+def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter, cluster: Cluster) -> None:
     config = run.config
     started = time.monotonic()
     dataset = prepare(config.data.source)
     run.record_data(dataset)
+    check_same(cluster, config, dataset)
     catalogue = Catalogue.from_dataset(dataset)
     everything = split(dataset, config.data)
     _LOG.info(
@@ -86,25 +109,30 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter) -> Non
         everything.validation.height,
         everything.test.height,
     )
-    selection = Phase(SELECT, run, dataset, catalogue, everything, loggers, writer)
+    selection = Phase(SELECT, run, dataset, catalogue, everything, loggers, writer, cluster)
     _check_heads(config, selection.vocabulary, selection.heads)
-    epochs = selection.best_epoch_if_done()
+    epochs = cluster.agree(selection.best_epoch_if_done() or 0)
     model: Recommender | None = None
-    if epochs is None:
+    if not epochs:
         model = selection.train(config.training.epochs, hold_out=True)
-        selection.calibrate(model)
-        selection.choose_search(model)
-        epochs = selection.finish(model, _blend(selection, model))
+        if cluster.chief:
+            selection.calibrate(model)
+            selection.choose_search(model)
+            epochs = selection.finish(model, _blend(selection, model))
+        epochs = cluster.agree(epochs)
     if config.training.refit and not everything.validation.is_empty():
         _LOG.info("Retraining on training + validation for %d epochs.", epochs)
         # Otherwise its catalogue would stay in memory along with the next one.
         del selection, model
-        last = Phase(FINAL, run, dataset, catalogue, split(dataset, without_validation(config.data)), loggers, writer)
+        parts = split(dataset, without_validation(config.data))
+        last = Phase(FINAL, run, dataset, catalogue, parts, loggers, writer, cluster)
         model = last.train(epochs, hold_out=False)
     else:
         last = selection
         if model is None:
             model = selection.train(config.training.epochs, hold_out=True, done=True)
+    if not cluster.chief:
+        return
     last.vocabulary.save(run.vocabulary)
     # Only the towers' own components: otherwise untrained content would dominate the view.
     vectors = model.fusion.of_towers(model.candidate_vectors(last.items)).numpy()

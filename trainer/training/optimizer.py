@@ -90,7 +90,11 @@ class RowwiseAdamW(tf.keras.optimizers.AdamW):
         **settings: object,
     ) -> None:
         super().__init__(**settings)
-        self._tables = {self._var_key(table) for table in tables}
+        by_key = {self._var_key(table): table for table in tables}
+        self._tables = set(by_key)
+        # A strategy passes a device's copy of a variable to `update_step`: what it belongs to is known by the key. Not
+        # the dictionary itself, which would be part of every checkpoint.
+        self._table_of = by_key.__getitem__
         self._factors = {self._var_key(weight): factor for weight in fresh}
         self._before_change = before_change
         self._decayed: dict[str, tf.Variable] = {}
@@ -152,7 +156,7 @@ class RowwiseAdamW(tf.keras.optimizers.AdamW):
         step = self._step
         values = tf.gather(table, rows)
         if self._before_change is not None:
-            self._before_change(table, rows, values)
+            self._before_change(self._table_of(self._var_key(table)), rows, values)
         if self._use_weight_decay(table):
             decayed = self._decayed[self._var_key(table)]
             missed = tf.exp(step.log_decay - tf.gather(decayed, rows))

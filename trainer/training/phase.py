@@ -2,12 +2,12 @@
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
 from trainer import interrupts
 from trainer.data.catalogue import Catalogue
@@ -27,9 +27,17 @@ from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
 from trainer.models.text_search import SEARCH_RECORD, default_weights
 from trainer.runs import Run
-from trainer.training.callbacks import Checkpoints, FiniteLossGuard, TensorBoardCurves, Validation, patience_is_over
+from trainer.training.callbacks import (
+    Checkpoints,
+    FiniteLossGuard,
+    StopTogether,
+    TensorBoardCurves,
+    Validation,
+    patience_is_over,
+)
+from trainer.training.cluster import Cluster
 from trainer.training.crosslingual import CrossLingual
-from trainer.training.factors import choose_factor
+from trainer.training.factors import choose_factors
 from trainer.training.head_quality import calibrate_on_validation, draw_quality
 from trainer.training.linear import choose_regularization
 from trainer.training.loggers import EpochLogger, RunLoggers
@@ -58,8 +66,10 @@ class Phase:
         parts: Split,
         loggers: RunLoggers,
         writer: tf.summary.SummaryWriter,
+        cluster: Cluster,
     ) -> None:
         self.name = name
+        self._cluster = cluster
         self._loggers = loggers
         self._writer = writer
         self.run = run
@@ -80,8 +90,10 @@ class Phase:
         self.items: ItemTable = make_item_table(
             config, catalogue, self.vocabulary, variants=self._crosslingual.variants, names=names
         )
-        self._data = TrainingData(dataset, catalogue, self.vocabulary, parts, self.heads, config)
-        self.hold_out = make_hold_out(dataset, catalogue, self.vocabulary, parts, config)
+        self._data = TrainingData(
+            dataset, catalogue, self.vocabulary, parts, self.heads, config, replicas=cluster.replicas
+        )
+        self.hold_out = make_hold_out(dataset, catalogue, self.vocabulary, parts, config) if cluster.chief else None
         self._ranker: CatalogueRanker | None = None
 
     def ranker(self, model: Recommender) -> CatalogueRanker:
@@ -142,7 +154,7 @@ class Phase:
         return [each for each in found if each is not None]
 
     def train(self, epochs: int, *, hold_out: bool, done: bool = False) -> Recommender:
-        """Trains for at most ``epochs`` epochs and returns the model with its best weights.
+        """Trains for at most ``epochs`` epochs and returns the model; on the chief, with its best weights.
 
         Args:
             epochs: Maximum, including those of an earlier process.
@@ -151,9 +163,12 @@ class Phase:
         """
         settings = self._config.training
         tf.keras.utils.set_random_seed(self._config.seed)
-        model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
-        self._solve_linear(model)
-        if model.fusion.content is not None:
+        chief = self._cluster.chief
+        with self._cluster.scope():
+            model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
+        if chief:
+            self._solve_linear(model)
+        if chief and model.fusion.content is not None:
             shrinkage = self._config.model.content.metric_shrinkage
             model.fusion.content.fit(self.items.content.numpy(), self._data.histories, shrinkage=shrinkage)
         self._crosslingual.enter(model, self.vocabulary)
@@ -162,18 +177,25 @@ class Phase:
         per_epoch = self._data.steps_per_epoch
         warm = math.ceil(warmup_steps(settings, epochs * per_epoch) / per_epoch)
         fresh = [] if transfer is None else transfer.fresh
-        average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay, model.tables)
-        optimizer = make_optimizer(
-            settings,
-            epochs * per_epoch,
-            tables=model.tables,
-            fresh=fresh,
-            before_change=None if average is None else average.settle,
-        )
+        with self._cluster.scope():
+            average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay, model.tables)
+            optimizer = make_optimizer(
+                settings,
+                epochs * per_epoch,
+                tables=model.tables,
+                fresh=fresh,
+                before_change=None if average is None else average.settle,
+            )
+            optimizer.build(model.trainable_variables)
         model.compile(optimizer=optimizer)
-        state = TrainingState(self.run.path / "checkpoints" / self.name, model, average)
-        start = state.resume()
-        if self.name == SELECT:
+        # What a step reports is that of all replicas already.
+        model.distribute_reduction_method = "first"
+        state = TrainingState(self.run.path / "checkpoints" / self.name, model, average, writes=chief)
+        if chief:
+            state.resume()
+        self._cluster.copy_from_chief(state.variables)
+        start = int(state.step.numpy())
+        if chief and self.name == SELECT:
             write_graph(self._writer, model, self._data.batches(start=0, stop=1))
         if transfer is not None:
             transfer.restrain(start)
@@ -187,6 +209,9 @@ class Phase:
             def measure() -> dict[str, float]:
                 return held_out.metrics(self.ranker(model))
 
+            if self._cluster.replicas > 1:
+                # It has a variable, which can't be created while `fit` calls back: see `Cluster.scope`.
+                self.ranker(model)
             validation = Validation(
                 measure,
                 state,
@@ -199,30 +224,36 @@ class Phase:
         callbacks.append(EpochLogger(self._loggers, self.name))
         checkpoints = Checkpoints(state, start, settings.checkpoint_steps, per_epoch)
         callbacks.append(checkpoints)
-        callbacks.append(
-            TensorBoardCurves(
-                self._writer,
-                prefix="" if self.name == SELECT else "refit/",
-                start=start,
-                histograms=settings.histograms,
+        if chief:
+            prefix = "" if self.name == SELECT else "refit/"
+            callbacks.append(
+                TensorBoardCurves(self._writer, prefix=prefix, start=start, histograms=settings.histograms)
             )
-        )
+        if self._cluster.place.workers > 1:
+            callbacks.append(StopTogether(self._cluster.agree))
         best = int(state.best_epoch.numpy())
         if not done and not (hold_out and patience_is_over(start // per_epoch, best, warm, settings.patience)):
             title = _TITLES[self.name]
-            with TrainingProgress(title, start, per_epoch, epochs) as progress, interrupts.deferred_to_steps():
+            if not chief:
+                # Otherwise what is hidden at random would be hidden alike on every worker.
+                tf.keras.utils.set_random_seed(self._config.seed + self._cluster.place.number)
+            console = None if chief else Console(quiet=True)
+            progress = TrainingProgress(title, start, per_epoch, epochs, console)
+            with progress, interrupts.deferred_to_steps():
                 try:
                     self._run_epochs(model, [*callbacks, progress], start, epochs)
                 except interrupts.Interruption:
                     checkpoints.save_interrupted()
                     raise
+        if not chief:
+            return model
         self._gain = 0.0 if validation is None else validation.gain
         if average is not None:
             average.write()
         state.restore_best()
         if transfer is not None:
             transfer.choose_share(self.run, measure)
-        self._choose_factors(model, measure)
+        choose_factors(model, self._config, self.run, measure)
         self._best_epoch = int(state.best_epoch.numpy()) or epochs
         self._crosslingual.report(model, self.vocabulary, self.run, self._writer, self._best_epoch)
         self._best_value = float(state.best_value.numpy())
@@ -246,21 +277,6 @@ class Phase:
         regularization = choose_regularization(self.run, settings, self.hold_out, ids, histories, known)
         linear.fit(histories, self.items, regularization=regularization, new_items=settings.new_items)
 
-    def _choose_factors(self, model: Recommender, measure: Callable[[], dict[str, float]] | None) -> None:
-        """Chooses the factors of popularity, of the linear model and of content, one after another."""
-        fusion, settings = model.fusion, self._config.model
-        choices = self._config.training.popularity_factors
-        if choices:
-            # The factor used in training is preferred, then those close to it.
-            choices = sorted({1.0, *choices}, key=lambda each: (max(each, 1.0 / each), each))
-        for scorer, factors, metric in (
-            (fusion.popularity, choices, "recall@10"),
-            (fusion.linear, settings.linear.factors, "ndcg@10"),
-            (fusion.content, settings.content.factors, "ndcg@10"),
-        ):
-            if scorer is not None and factors:
-                choose_factor(self.run, scorer.name, scorer.factor, factors, measure, metric=metric)
-
     def _run_epochs(
         self, model: Recommender, callbacks: list[tf.keras.callbacks.Callback], start: int, epochs: int
     ) -> None:
@@ -273,7 +289,7 @@ class Phase:
             if first >= last or model.stop_training:
                 continue
             begin = start if steps != per_epoch else first * per_epoch
-            batches = self._data.batches(start=begin, stop=last * per_epoch)
+            batches = self._cluster.batches(self._data, start=begin, stop=last * per_epoch)
             result = model.fit(
                 batches, initial_epoch=first, epochs=last, steps_per_epoch=steps, callbacks=callbacks, verbose=0
             )

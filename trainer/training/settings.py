@@ -161,5 +161,10 @@ class TrainingConfig(Settings):
     loggers: list[Literal["mlflow", "wandb"]] = Field(
         [], description="Experiment trackers to log settings, metrics and reports to (docs/watching.md)."
     )
+    all_gpus: bool = Field(
+        False,
+        description="Train on every GPU of this machine (`tf.distribute.MirroredStrategy`). Workers that `TF_CONFIG` "
+        "lists use all of theirs anyway.",
+    )
     histograms: bool = Field(True, description="Weight histograms in TensorBoard; of large tables, a sample.")
     projector_items: int = Field(10_000, ge=0, description="Items shown in TensorBoard's embedding projector.")

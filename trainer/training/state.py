@@ -96,9 +96,13 @@ class TrainingState:
         directory: ``last`` and ``best`` are kept below it.
         model: Built model, compiled with its optimiser.
         average: Moving average of the weights, or None.
+        writes: False: another process keeps the checkpoints, and this one only knows the state.
     """
 
-    def __init__(self, directory: Path, model: tf.keras.Model, average: WeightAverage | None) -> None:
+    def __init__(
+        self, directory: Path, model: tf.keras.Model, average: WeightAverage | None, *, writes: bool = True
+    ) -> None:
+        self._writes = writes
         self.model = model
         self.average = average
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -116,10 +120,17 @@ class TrainingState:
             parts["average"] = average
         self._all = tf.train.Checkpoint(**parts)
         self._weights = tf.train.Checkpoint(model=model)
+        # Otherwise created by the first checkpoint, which only one of several workers writes.
+        self._counters = [each.save_counter for each in (self._all, self._weights)]
         for name in ("last", "best"):
             _sweep(directory / name)
         self._last = tf.train.CheckpointManager(self._all, str(directory / "last"), max_to_keep=2)
         self._best = tf.train.CheckpointManager(self._weights, str(directory / "best"), max_to_keep=1)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All that a checkpoint holds, in an order that depends on the model alone."""
+        return [part for part in tf.train.TrackableView(self._all).descendants() if isinstance(part, tf.Variable)]
 
     def resume(self) -> int:
         """Restores the newest usable checkpoint; returns the step to continue with (0: no checkpoint).
@@ -142,7 +153,8 @@ class TrainingState:
     def save(self, step: int) -> None:
         """Writes a checkpoint from which `resume` continues with ``step``."""
         self.step.assign(step)
-        self._last.save(checkpoint_number=step)
+        if self._writes:
+            self._last.save(checkpoint_number=step)
 
     def offer(self, value: float, epoch: int) -> bool:
         """Keeps the current weights as the best if ``value`` is higher than any before."""

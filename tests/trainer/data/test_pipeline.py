@@ -13,6 +13,7 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.heads import choose_heads
 from trainer.data.pipeline import TrainingData
+from trainer.data.shares import Share
 from trainer.data.split import Split, split
 from trainer.data.vocabulary import Vocabulary
 
@@ -123,6 +124,35 @@ def test_a_resumed_stream_equals_an_uninterrupted_one(tiny: Dataset) -> None:
     late = list(data.batches(start=5, stop=9))
     for one, other in zip(whole, late, strict=True):
         tf.nest.map_structure(lambda a, b: np.testing.assert_array_equal(a, b), one, other)
+
+
+@pytest.mark.parametrize("shares", [[Share(4, n, 1) for n in range(4)], [Share(4, 0, 2), Share(4, 2, 2)]])
+def test_shares_are_the_whole_batch_in_order(tiny: Dataset, shares: list[Share]) -> None:
+    config = tiny_config(tiny.path, model={"text_queries": 0.5})
+    data, *_ = _data(tiny, config)
+    pipelines = [iter(data.batches(start=3, stop=6, share=share)) for share in shares]
+    for whole in data.batches(start=3, stop=6):
+        parts = [next(pipeline) for share, pipeline in zip(shares, pipelines, strict=True) for _ in range(share.count)]
+        for name in ("positives", "observed", "picked"):
+            joined = tf.nest.map_structure(lambda *each: tf.concat(each, axis=0), *(part[name] for part in parts))
+            tf.nest.map_structure(lambda a, b: np.testing.assert_array_equal(a, b), joined, whole[name])
+        for part in parts:
+            np.testing.assert_array_equal(part["items"], whole["positives"]["item"])
+            np.testing.assert_array_equal(part["negatives"], whole["negatives"])
+    assert all(next(pipeline, None) is None for pipeline in pipelines)
+
+
+def test_negatives_are_drawn_evenly_from_the_training_part(tiny: Dataset) -> None:
+    config = tiny_config(tiny.path, model={"retrieval": {"uniform_negatives": 40}, "ranking": {"negatives": 5}})
+    data, *_ = _data(tiny, config)
+    batches = list(data.batches(start=0, stop=60))
+    drawn = np.bincount(np.concatenate([batch["negatives"] for batch in batches]), minlength=len(data.item_counts))
+    assert set(np.flatnonzero(drawn)) == set(np.flatnonzero(data.item_counts))
+    # 2,400 draws of 60 items: 40 each, give or take five standard deviations.
+    assert np.abs(drawn[drawn > 0] - 2400 / np.count_nonzero(data.item_counts)).max() < 5 * np.sqrt(40)
+    picked = np.stack([batch["picked"] for batch in batches])
+    assert picked.shape[1:] == (len(batches[0]["items"]), 5)
+    assert (picked.min(), picked.max()) == (0, len(batches[0]["items"]) + 40 - 1)
 
 
 def test_text_queries_are_the_item_s_text_or_one_of_its_categories(tiny: Dataset) -> None:

@@ -15,6 +15,7 @@ from trainer.data.vocabulary import Vocabulary
 from trainer.models.assembly import load_recommender, make_item_table, make_recommender
 from trainer.models.ranking import RankingModel, blend
 from trainer.models.recommender import Recommender
+from trainer.models.replicas import Replicas
 from trainer.models.settings import RankingConfig
 from trainer.runs import Run
 from trainer.scorers.fusion import Fusion
@@ -71,9 +72,9 @@ def test_retrieval_loss_is_corrected_softmax_without_accidental_hits(tiny: Datas
 @pytest.mark.usefixtures("cache")
 def test_uniform_negatives_join_the_batch(tiny: Dataset) -> None:
     model, data, _ = _model(tiny, {"uniform_negatives": 200, "log_q_correction": False})
-    without, *_ = _model(tiny, {"uniform_negatives": 0, "log_q_correction": False})
-    batch = next(iter(data.batches(start=0, stop=1)))
-    assert float(model.compute_loss(batch)) > float(without.compute_loss(batch))
+    without, fewer, _ = _model(tiny, {"uniform_negatives": 0, "log_q_correction": False})
+    batch, plain = (next(iter(each.batches(start=0, stop=1))) for each in (data, fewer))
+    assert float(model.compute_loss(batch)) > float(without.compute_loss(plain))
 
 
 @pytest.mark.usefixtures("cache")
@@ -120,7 +121,9 @@ def test_ranking_loss_skips_unknown_labels_and_scales_ratings() -> None:
     # Mean 3, deviation 2: labels 5 and 1 are +1 and -1 deviations.
     like = np.mean([np.log1p(np.exp(-0.3)), np.log1p(np.exp(-1.0))])
     rating = np.mean([(0.5 - 1.0) ** 2, (0.0 + 1.0) ** 2])
-    assert float(model.loss(tf.constant(outputs), tf.constant(labels))) == pytest.approx(like + rating, rel=1e-5)
+    assert float(model.loss(tf.constant(outputs), tf.constant(labels), Replicas.here())) == pytest.approx(
+        like + rating, rel=1e-5
+    )
     named = model.predictions(tf.constant(outputs))
     np.testing.assert_allclose(named["predicted_rating"], [4.0, 3.0, 21.0], rtol=1e-5)
     np.testing.assert_allclose(named["probability_like"][0], 1 / (1 + np.exp(-0.3)), rtol=1e-5)
