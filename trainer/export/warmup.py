@@ -21,6 +21,7 @@ def write_warmup(
     model_name: str,
     width: int,
     columns: Mapping[str, int | None] | None = None,
+    is_shard: bool = False,
 ) -> int:
     """Writes ``assets.extra/tf_serving_warmup_requests`` of a SavedModel.
 
@@ -34,6 +35,7 @@ def write_warmup(
         model_name: Of the served model.
         width: Size of the items' vectors.
         columns: Further inputs of `embed_items`; None: there are no signatures for fresh items.
+        is_shard: Whether it has the signatures of a share of the items.
 
     Returns:
         Number of requests written.
@@ -55,6 +57,11 @@ def write_warmup(
     merging = () if columns is None else (contract.RECOMMEND_FOR_MERGE,)
     for name in (contract.DEFAULT, contract.RECOMMEND, contract.RETRIEVE, *merging):
         logs += [_request(model_name, name, batch) for batch in requests]
+    if is_shard:
+        for name in (contract.SHARD_CONTEXT, contract.SHARD_RETRIEVE):
+            logs += [_request(model_name, name, batch) for batch in requests]
+        ranked = [line | {"item_ids": catalogue.item_ids[:10]} for line in lines]
+        logs += [_request(model_name, contract.SHARD_RANK, batch) for batch in (*([line] for line in ranked), ranked)]
     logs.append(_request(model_name, contract.RANK, [lines[0] | {"item_ids": catalogue.item_ids[:10]}]))
     logs.append(_request(model_name, contract.ENCODE_TEXT, [{"text": text} for text in texts]))
     if columns is not None:
