@@ -124,7 +124,7 @@ SIGNATURES: Final[Mapping[str, Mapping[str, Input]]] = {
     SHARD_RANK: {**RANK_INPUTS, **QUERY_INPUTS, **SHARED_INPUTS},
 }
 """Signature -> its inputs. `EMBED_ITEMS` and the two after it are in exports with ``export.fresh_items``, the last
-three in those with ``export.shards`` above 1."""
+three in those with ``export.shards`` above 1, in place of all that list or rank items."""
 
 ITEM_IDS: Final = "item_ids"
 SCORES: Final = "scores"

@@ -90,14 +90,16 @@ def shared_inputs(queries: Sequence[Query], answers: Answers) -> Arrays:
     """The requests with all that any shard knows of them: inputs of `RETRIEVE` and, with items, of `RANK`.
 
     A history's vectors are those of the request if any of its items is known, else those of the stored history, as in
-    a model over all items. Exactly one shard has a vector for an item, and the others zeros, so their sum is exact.
+    a model over all items. Exactly one shard has a vector for a place of the stored history, and the others zeros, so
+    their sum is exact.
     """
     inputs = inputs_of(contract.RETRIEVE, queries)
     outputs = list(answers.values())
-    given = _sum([each[contract.HISTORY_EMBEDDINGS] for each in outputs])
-    # Newest first, as a history ends with the newest.
+    # Turned round, as a history ends with the newest.
     stored = _sum([each[contract.STORED_EMBEDDINGS] for each in outputs])[:, ::-1]
-    history = _newest(inputs["history"], given.shape[1])
+    # Narrower than asked only if it was cut to the model's limit; wider if it was answered with other requests.
+    history = _newest(inputs["history"], min(each[contract.ITEM_IDS].shape[1] for each in outputs))
+    given = _vectors_of(history, outputs, stored.shape[2])
     wants_stored = ~_any(given) & _any(stored)
     if wants_stored.any():
         width = max(given.shape[1], stored.shape[1])
@@ -186,6 +188,20 @@ def merge_ranked(
 def _sum(parts: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
     total: npt.NDArray[np.float32] = np.sum(parts, axis=0, dtype=np.float32)
     return total
+
+
+def _vectors_of(history: npt.NDArray[Any], outputs: Sequence[Arrays], dimension: int) -> npt.NDArray[np.float32]:
+    """The vectors of a history's items, bytes [B, H] -> float32 [B, H, D], zeros for items that no shard holds."""
+    vectors = np.zeros((*history.shape, dimension), np.float32)
+    for line, wanted in enumerate(history):
+        held: dict[bytes, npt.NDArray[np.float32]] = {}
+        for answer in outputs:
+            ids, found = answer[contract.ITEM_IDS][line], answer[contract.HISTORY_EMBEDDINGS][line]
+            held.update((ids[place], found[place]) for place in np.flatnonzero((found != 0.0).any(axis=1)))
+        for place, item in enumerate(wanted):
+            if item in held:
+                vectors[line, place] = held[item]
+    return vectors
 
 
 def _any(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

@@ -162,7 +162,9 @@ class ShardedClient:
         timeout: Seconds within which a call must be answered, with all its rounds; None waits forever.
         partial: What to do if a shard can't be asked: False raises its error; True answers from the others' items, and
             says so (`ShardedAnswer.missing`). A history's items on missing shards are then unknown.
-        client: Makes the client of one shard; None: `RecommenderClient` with the default settings.
+        version: Of the model, the same in all shards; None: the newest of each.
+        client: Makes the client of one shard, in place of ``model_name`` and ``version``; None: a `RecommenderClient`
+            with the default settings.
 
     Raises:
         BadRequestError: a value is wrong.
@@ -179,10 +181,11 @@ class ShardedClient:
         timeout: float | None = _DEFAULT_TIMEOUT,
         *,
         partial: bool = False,
+        version: int | None = None,
         client: Callable[[str], RecommenderClient] | None = None,
     ) -> None:
         self._shards = _Shards(addresses, timeout, partial)
-        make = client or (lambda address: RecommenderClient(address, model_name, timeout))
+        make = client or (lambda address: RecommenderClient(address, model_name, timeout, version))
         self._clients = [make(address) for address in self._shards.addresses]
         self._pool = ThreadPoolExecutor(_CALLS_AT_ONCE * len(self._clients), thread_name_prefix="babelrec-shard")
 
@@ -240,8 +243,8 @@ class AsyncShardedClient:
     """`ShardedClient` with coroutines for methods.
 
     Args:
-        addresses, model_name, timeout, partial: As for `ShardedClient`.
-        client: Makes the client of one shard; None: `AsyncRecommenderClient` with the default settings.
+        addresses, model_name, timeout, partial, version: As for `ShardedClient`.
+        client: Makes the client of one shard, likewise an `AsyncRecommenderClient`.
     """
 
     def __init__(
@@ -251,10 +254,11 @@ class AsyncShardedClient:
         timeout: float | None = _DEFAULT_TIMEOUT,
         *,
         partial: bool = False,
+        version: int | None = None,
         client: Callable[[str], AsyncRecommenderClient] | None = None,
     ) -> None:
         self._shards = _Shards(addresses, timeout, partial)
-        make = client or (lambda address: AsyncRecommenderClient(address, model_name, timeout))
+        make = client or (lambda address: AsyncRecommenderClient(address, model_name, timeout, version))
         self._clients = [make(address) for address in self._shards.addresses]
 
     async def __aenter__(self) -> Self:

@@ -52,8 +52,12 @@ class ShardServable(Servable):
         self._ages = variable(np.append(histories.ages, 0), tf.int32)
 
     def signatures(self) -> dict[str, Any]:
-        """Those of `Servable`, which answer from this share alone, and three for a client of all shards."""
-        return super().signatures() | {
+        """Those for a client of all shards, and what doesn't depend on the catalogue.
+
+        There are none that would answer from this share alone, and be taken for the answer of all.
+        """
+        independent = (contract.ENCODE_TEXT, contract.EMBED_ITEMS, contract.SCORE_EMBEDDINGS)
+        return {name: each for name, each in super().signatures().items() if name in independent} | {
             contract.SHARD_CONTEXT: signature_of(self.shard_context, contract.SHARD_CONTEXT),
             contract.SHARD_RETRIEVE: signature_of(self.shard_retrieve, contract.SHARD_RETRIEVE),
             contract.SHARD_RANK: signature_of(self.shard_rank, contract.SHARD_RANK),
@@ -71,6 +75,7 @@ class ShardServable(Servable):
         given = self._item_rows.lookup(bounded["history"])
         users = self._users.index(bounded["user_id"])
         return {
+            contract.ITEM_IDS: bounded["history"],
             contract.HISTORY_EMBEDDINGS: self._vectors_of(given),
             contract.STORED_EMBEDDINGS: self._stored_vectors(users),
             contract.NAMED: self._named(bounded),

@@ -82,14 +82,19 @@ def test_equal_scores_come_in_the_order_of_the_catalogue() -> None:
 
 def test_a_stored_history_counts_where_none_of_the_given_items_is_known() -> None:
     queries = [Query(history=["ก", "?", "나"]), Query(history=["?"]), Query(user_id="新")]
-    given = np.zeros((2, 3, 3, 1), np.float32)
-    # Padded in front: the first line's items, in different shards.
-    given[0, 0, 0], given[1, 0, 2] = 1.0, 3.0
+    # The first line's items are in different shards, one of which answered this together with a wider request.
+    seen = [
+        _strings(["ก", "?", "나"], ["", "", "?"], [""] * 3),
+        _strings(["", "ก", "?", "나"], ["?", *[""] * 3], [""] * 4),
+    ]
+    given = [np.zeros((3, 3, 1), np.float32), np.zeros((3, 4, 1), np.float32)]
+    given[0][0, 0], given[1][0, 3] = 1.0, 3.0
     stored = np.zeros((2, 3, 2, 1), np.float32)
     # By age: the newest is first.
     stored[0, :, 0], stored[1, :, 1] = 10.0, 20.0
     answers = {
         shard: {
+            contract.ITEM_IDS: seen[shard],
             contract.HISTORY_EMBEDDINGS: given[shard],
             contract.STORED_EMBEDDINGS: stored[shard],
             contract.NAMED: np.array([-1.0, shard, 0.5], np.float32),
@@ -105,10 +110,12 @@ def test_a_stored_history_counts_where_none_of_the_given_items_is_known() -> Non
 def test_a_history_is_cut_as_the_model_cuts_it() -> None:
     answers = {
         0: {
-            contract.HISTORY_EMBEDDINGS: np.ones((1, 2, 1), np.float32),
+            contract.ITEM_IDS: _strings(["b", "c"]),
+            contract.HISTORY_EMBEDDINGS: np.array([[[5.0], [7.0]]], np.float32),
             contract.STORED_EMBEDDINGS: np.zeros((1, 4, 1), np.float32),
             contract.NAMED: np.zeros(1, np.float32),
         }
     }
     shared = shared_inputs([Query(history=["a", "b", "", "c"])], answers)
     assert shared["history"].tolist() == [[b"b", b"c"]]
+    assert shared[contract.HISTORY_EMBEDDINGS].tolist() == [[[5.0], [7.0]]]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,8 @@ _NEW = {"新电影": "zh", "فيلم": "ar", "หนังใหม่": "th", "
 _OPTIONS = ["export.candidates=12", "export.user_histories=true"]
 # Warm-up, and TensorFlow's optimisation of graphs, cost far more than all requests here.
 _SESSION = "graph_options { rewrite_options { disable_meta_optimizer: true } }\n"
+# Requests that come together are answered together, padded to the same width.
+_BATCHING = "batch_timeout_micros { value: 20000 }\nnum_batch_threads { value: 1 }\npad_variable_length_inputs: true\n"
 # What a request may say; `i0` to `i59` alternate between two genres.
 _QUERIES = {
     "a known user": Query(user_id="u1", k=10),
@@ -89,9 +92,15 @@ def versions(tiny_run: Run, later: Dataset, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    path = tmp_path_factory.mktemp("session") / "session.txt"
-    path.write_text(_SESSION)
-    return ["--enable_model_warmup=false", f"--tensorflow_session_config_file={path}"]
+    folder = tmp_path_factory.mktemp("session")
+    (folder / "session.txt").write_text(_SESSION)
+    (folder / "batching.txt").write_text(_BATCHING)
+    return [
+        "--enable_model_warmup=false",
+        f"--tensorflow_session_config_file={folder / 'session.txt'}",
+        "--enable_batching",
+        f"--batching_parameters_file={folder / 'batching.txt'}",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -167,17 +176,20 @@ def test_candidates_are_those_of_one_model(client: ShardedClient, whole: Recomme
         assert [item.score for item in found.items] == pytest.approx([item.score for item in wanted], abs=2e-5)
 
 
-def test_a_batch_and_an_event_loop_get_the_same(client: ShardedClient, addresses: list[str]) -> None:
-    # Of one k, since a model ranks as many candidates as the largest of a batch.
-    queries = [replace(query, k=10) for query in _QUERIES.values()]
+def test_many_at_once_a_batch_and_an_event_loop_get_the_same(client: ShardedClient, addresses: list[str]) -> None:
+    queries = list(_QUERIES.values())
+    alone = [client.recommend(query) for query in queries]
 
     async def ask() -> list[ShardedAnswer]:
         async with AsyncShardedClient(addresses, timeout=START_SECONDS) as other:
             return await other.recommend_batch(queries)
 
-    for one, other in zip(asyncio.run(ask()), map(client.recommend, queries), strict=True):
-        assert [item.item_id for item in one.items] == [item.item_id for item in other.items]
-        assert [item.score for item in one.items] == pytest.approx([item.score for item in other.items], abs=2e-5)
+    with ThreadPoolExecutor(len(queries)) as pool:
+        at_once = list(pool.map(client.recommend, queries))
+    for answers in (at_once, asyncio.run(ask())):
+        for one, other in zip(answers, alone, strict=True):
+            assert [item.item_id for item in one.items] == [item.item_id for item in other.items]
+            assert [item.score for item in one.items] == pytest.approx([item.score for item in other.items], abs=2e-5)
 
 
 def _without(address: str, by: str, addresses: list[str]) -> list[str]:
@@ -199,9 +211,9 @@ def test_a_shard_that_is_missing_is_an_error_or_named(
             silent.listen()
         dead = f"localhost:{silent.getsockname()[1]}"
         said = _without(addresses[1], dead, addresses)
-        with ShardedClient(said, timeout=6.0) as strict, pytest.raises(ServingError, match=dead):
+        with ShardedClient(said, timeout=3.0) as strict, pytest.raises(ServingError, match=dead):
             strict.recommend(queries[0])
-        with ShardedClient(said, timeout=30.0, partial=True) as lenient:
+        with ShardedClient(said, timeout=20.0, partial=True) as lenient:
             answers = lenient.recommend_batch(queries)
     for answer, wanted in zip(answers, expected, strict=True):
         assert answer.missing == (dead,)
