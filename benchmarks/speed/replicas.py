@@ -6,9 +6,9 @@ one alone at the same rate, and if each gets its share. So each gets the same nu
 (open load, a part of what one server can do), and what counts is processor time: the machine's cores are shared by all
 servers, the generator and whatever else runs, so requests a second of wall clock say nothing.
 
-A closed load of as many clients for each server is shown as well, without a bar: then the servers also compete for the
-cores and their caches, none gets the rate that it would have alone, and a request costs more than on machines of
-their own. Rounds of one, two and three servers alternate.
+A closed load of as many clients for each server is shown as well, without a bar: the servers then share the cores, so
+that each gets a part of the rate that it would have on a machine of its own, forms smaller batches, and spends more on
+a request. Rounds of one, two and three servers alternate.
 """
 
 import sys
