@@ -44,6 +44,10 @@ def load_into_milvus(directory: Path, uri: str, collection: str, token: str = ""
     except ImportError:
         raise BabelrecError("Milvus needs a package that is not installed: `pip install babelrec[milvus]`.") from None
     about = _read_manifest(directory)
+    if "://" not in uri:
+        # Milvus Lite's server, which runs in this process, logs a traceback for each call that it lacks; the client
+        # does without them.
+        logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
     client = pymilvus.MilvusClient(uri, token=token)
     try:
         if client.has_collection(collection):
