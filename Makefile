@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-reindex bench-diversity bench-serving bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak bench-service bench-store bench-loop bench-scale simulate clean
+.PHONY: help setup demo live test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-reindex bench-diversity bench-serving bench-replicas bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak bench-service bench-store bench-loop bench-scale simulate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ bench-preprocessing: $(VENV)/.installed-dev ## effect of each step of text.prepr
 
 bench-serving: $(VENV)/.installed-dev ## the model server compared with the graph that it serves; needs the model of make demo
 	$(BIN)/python -m benchmarks.speed.serving
+
+bench-replicas: $(VENV)/.installed-dev ## one, two and three model servers behind gRPC's own balancing; needs the model of make demo
+	$(BIN)/python -m benchmarks.speed.replicas
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -21,6 +21,9 @@ ENCODE_TEXT: Final = "encode_text"
 EMBED_ITEMS: Final = "embed_items"
 RECOMMEND_FOR_MERGE: Final = "recommend_for_merge"
 SCORE_EMBEDDINGS: Final = "score_embeddings"
+SHARD_CONTEXT: Final = "shard_context"
+SHARD_RETRIEVE: Final = "shard_retrieve"
+SHARD_RANK: Final = "shard_rank"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,17 @@ SCORE_INPUTS: Final[Mapping[str, Input]] = {
 }
 """Inputs of `score_embeddings`."""
 
+SHARD_CONTEXT_INPUTS: Final[Mapping[str, Input]] = {
+    name: QUERY_INPUTS[name] for name in ("user_id", "history", "query", "language")
+}
+"""Inputs of `shard_context`: what other shards may know more about."""
+
+SHARED_INPUTS: Final[Mapping[str, Input]] = {
+    "history_embeddings": Input("float32", 3, "vectors of the history's items, added up over all shards", 0.0),
+    "named": Input("float32", 1, "how much the text names the item that it names best in any shard", -1.0e9),
+}
+"""Further inputs of `shard_retrieve` and `shard_rank`: what the shards' answers to `shard_context` come to."""
+
 SIGNATURES: Final[Mapping[str, Mapping[str, Input]]] = {
     DEFAULT: {**QUERY_INPUTS, **FILTER_INPUTS},
     RECOMMEND: {**QUERY_INPUTS, **FILTER_INPUTS},
@@ -105,8 +119,12 @@ SIGNATURES: Final[Mapping[str, Mapping[str, Input]]] = {
     EMBED_ITEMS: ITEM_INPUTS,
     RECOMMEND_FOR_MERGE: {**QUERY_INPUTS, **FILTER_INPUTS, **MERGE_INPUTS},
     SCORE_EMBEDDINGS: SCORE_INPUTS,
+    SHARD_CONTEXT: SHARD_CONTEXT_INPUTS,
+    SHARD_RETRIEVE: {**QUERY_INPUTS, **FILTER_INPUTS, **SHARED_INPUTS},
+    SHARD_RANK: {**RANK_INPUTS, **QUERY_INPUTS, **SHARED_INPUTS},
 }
-"""Signature -> its inputs. The last three are in exports with ``export.fresh_items``."""
+"""Signature -> its inputs. `EMBED_ITEMS` and the two after it are in exports with ``export.fresh_items``, the last
+three in those with ``export.shards`` above 1, in place of all that list or rank items."""
 
 ITEM_IDS: Final = "item_ids"
 SCORES: Final = "scores"
@@ -126,6 +144,13 @@ GRAM_BUCKETS: Final = "gram_buckets"
 GRAM_WEIGHTS: Final = "gram_weights"
 GRAM_SCORES: Final = "gram_scores"
 LEXICAL_WEIGHTS: Final = "lexical_weights"
+HISTORY_EMBEDDINGS: Final = "history_embeddings"
+STORED_EMBEDDINGS: Final = "stored_embeddings"
+PLACES: Final = "places"
+WANTED: Final = "wanted"
+SHARD: Final = "shard"
+SHARDS: Final = "shards"
+EXPORT_ID: Final = "export_id"
 
 NAMES_NONE: Final = 0.25
 NAMES_AN_ITEM: Final = 0.45

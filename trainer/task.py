@@ -8,7 +8,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,9 @@ from trainer.files import cache_root
 from trainer.storage import explain
 
 if TYPE_CHECKING:
+    from trainer.data.dataset import Dataset
     from trainer.evaluation.report.contents import EvaluationReport
+    from trainer.export.hand_over import Format
     from trainer.runs import Run
 
 _config = partial(argument, "--config", type=Path, required=True, metavar="YAML", help="settings; see configs/")
@@ -128,6 +131,13 @@ def _parser() -> argparse.ArgumentParser:
     add("evaluate", _Evaluate, _evaluate, "evaluate a run; writes evaluation.json, evaluation.md and plots")
     add("compare", _Compare, _compare, "compare runs: metrics, settings that differ, training curves")
     add("export", _Export, _export, "write a SavedModel version that a model server can load")
+    add(
+        "export-vectors",
+        _ExportVectors,
+        _export_vectors,
+        "write the items' vectors in the import format of Milvus or Vertex AI Vector Search",
+    )
+    add("load-milvus", _LoadMilvus, _load_milvus, "load vectors of `export-vectors` into Milvus or Milvus Lite")
     add(
         "update",
         _Update,
@@ -311,6 +321,15 @@ def _compare(options: _Compare) -> None:
 _STORE = "store:"
 
 
+_later = partial(
+    argument,
+    "--catalogue",
+    metavar="DATASET|store:URL",
+    help="the items of this dataset directory, or of a recommendation service's store, instead of those that the run "
+    "was trained on, under the same weights",
+)
+
+
 @dataclass(frozen=True)
 class _Export:
     run_dir: Path = _run_dir(help="a finished run")
@@ -324,33 +343,90 @@ class _Export:
         metavar="DIR",
         help="base path of the model; the next number below it becomes the version",
     )
-    catalogue: str | None = argument(
-        "--catalogue",
-        metavar="DATASET|store:URL",
-        help="serve the items of this dataset directory, or of a recommendation service's store, instead of those that "
-        "the run was trained on, under the same weights",
-    )
+    catalogue: str | None = _later()
+
+
+@contextmanager
+def _catalogue(run: "Run", given: str | None) -> Iterator["Dataset | None"]:
+    """The dataset of `--catalogue`, which for a store is gone afterwards; None: the run's own."""
+    from trainer.data.dataset import Dataset
+    from trainer.data.stored_items import dataset_of_store
+
+    with tempfile.TemporaryDirectory() as folder:
+        if given is None:
+            yield None
+        elif given.startswith(_STORE):
+            yield dataset_of_store(given.removeprefix(_STORE), run.dataset(), Path(folder) / "items")
+        else:
+            yield Dataset.load(Path(given))
 
 
 def _export(options: _Export) -> None:
-    from trainer.data.dataset import Dataset
-    from trainer.data.stored_items import dataset_of_store
     from trainer.export.export import export
+    from trainer.export.shards import export_shards
     from trainer.runs import Run
     from trainer.training.loggers import log_files
 
     run = Run.open(options.run_dir, _of_section("export", options.overrides))
-    with tempfile.TemporaryDirectory() as folder:
-        later = None
-        if options.catalogue is not None and options.catalogue.startswith(_STORE):
-            later = dataset_of_store(options.catalogue.removeprefix(_STORE), run.dataset(), Path(folder) / "items")
-        elif options.catalogue is not None:
-            later = Dataset.load(Path(options.catalogue))
-        version = export(run, options.model_dir, later)
-    log_files(run, [version / "assets.extra" / "model_card.json"])
-    print(f"Exported {version}. Serve it:")
-    base = version.parent.resolve()
-    print(f"  python -m serving.server --port=8500 --model_name={base.name} --model_base_path={base}")
+    with _catalogue(run, options.catalogue) as later:
+        if run.config.export.shards > 1:
+            versions = export_shards(run, options.model_dir, later)
+        else:
+            versions = [export(run, options.model_dir, later)]
+    log_files(run, [version / "assets.extra" / "model_card.json" for version in versions])
+    print(f"Exported {', '.join(map(str, versions))}. Serve {'each' if len(versions) > 1 else 'it'}:")
+    name = options.model_dir.resolve().name
+    for place, version in enumerate(versions):
+        base = version.parent.resolve()
+        print(f"  python -m serving.server --port={8500 + place} --model_name={name} --model_base_path={base}")
+    if len(versions) > 1:
+        addresses = ",".join(f"localhost:{8500 + place}" for place in range(len(versions)))
+        print(f"and ask all of them:\n  python -m serving.client recommend --shards {addresses} --model {name} --k 10")
+
+
+@dataclass(frozen=True)
+class _ExportVectors:
+    run_dir: Path = _run_dir(help="a finished run")
+    output: Path = argument("--output", type=Path, required=True, metavar="DIR", help="directory to create")
+    form: "Format" = argument(
+        "--format",
+        choices=["milvus", "milvus-json", "vertex"],
+        required=True,
+        help="Parquet or JSON for Milvus's bulk import, or JSON lines for Vertex AI Vector Search",
+    )
+    overrides: list[str] = _overrides(help="override an export setting, for example export.items_per_file=1000000")
+    catalogue: str | None = _later()
+
+
+def _export_vectors(options: _ExportVectors) -> None:
+    from trainer.export.hand_over import export_vectors
+    from trainer.runs import Run
+
+    run = Run.open(options.run_dir, _of_section("export", options.overrides))
+    with _catalogue(run, options.catalogue) as later:
+        output = export_vectors(run, options.output, options.form, later)
+    print(f"Written: {output}/manifest.json and {output}/vectors.")
+
+
+@dataclass(frozen=True)
+class _LoadMilvus:
+    vectors: Path = argument(
+        "--vectors", type=Path, required=True, metavar="DIR", help="written by `export-vectors --format milvus`"
+    )
+    uri: str = argument("--uri", required=True, help="http://host:19530, or a file for Milvus Lite")
+    collection: str = argument("--collection", required=True, metavar="NAME", help="to create")
+    index: str = argument(
+        "--index", default="AUTOINDEX", metavar="TYPE", help="type of its index; FLAT is exact (default: %(default)s)"
+    )
+
+
+def _load_milvus(options: _LoadMilvus) -> None:
+    from trainer.export.milvus import load_into_milvus
+
+    # Not an option, which other users of the machine could read.
+    token = os.environ.get("MILVUS_TOKEN", "")
+    count = load_into_milvus(options.vectors, options.uri, options.collection, token, options.index)
+    print(f"Collection {options.collection!r} at {options.uri} holds {count:,} items.")
 
 
 @dataclass(frozen=True)

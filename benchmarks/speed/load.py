@@ -17,7 +17,12 @@ import grpc
 from benchmarks.harness.timing import percentiles
 from benchmarks.speed.attacks import PREDICT
 
-_CHANNEL = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+# Requests to several addresses (``ipv4:HOST:PORT,HOST:PORT``) are dealt out in turn.
+_CHANNEL = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+]
 
 
 @dataclass

@@ -16,10 +16,10 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,37 +27,22 @@ from google.protobuf import text_format
 from rich.console import Console
 
 from benchmarks.harness.runner import Options, Result, run
-from benchmarks.harness.server import MODEL, Server, newest_version
+from benchmarks.harness.server import Server, newest_version
 from benchmarks.harness.table import Table, at_least, at_most
 from benchmarks.speed.direct import Direct
 from benchmarks.speed.load import Load, closed_loop, open_loop, together
-from serving import contract
+from benchmarks.speed.traffic import in_process, request_of, text_queries
 from serving.arguments import argument
-from serving.client.types import Query, inputs_of
 from serving.native.library import why_not
-from serving.protos import config_pb2, predict_pb2
+from serving.protos import config_pb2
 from serving.runtime.batching import BatchingOptions
-from serving.tensors import to_proto
 
 _PACKAGES = ("tensorflow", "grpcio", "protobuf", "numpy", "scann", "tensorflow-text")
 # Rounds of a closed load, each compared with direct calls.
 _ROUNDS = 5
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 # Seconds of load before a new version appears.
 _SWAP_START = 8.0
 _CLIENTS = (1, 8, 32, 64)
-_LANGUAGES = ("en", "es", "zh", "ru", "ko", "ja", "ar", "de")
-_TEXTS = (
-    "space adventure with robots",
-    "comedia romántica en París",
-    "科幻电影 太空",
-    "фильм про войну",
-    "가족이 함께 보는 영화",
-    "アニメ 冒険",
-    "دراما عائلية",
-    "ein alter Western",
-)
 # Summary figures of a run, and whether a larger value is better.
 _BARS: dict[str, tuple[float, bool]] = {
     "cpu_ratio_32": (0.75, True),
@@ -163,8 +148,8 @@ def _batching(options: _Options) -> BatchingOptions:
 
 
 def _measure(version: Path, options: _Options, console: Console) -> dict[str, Any]:
-    queries = _queries(512)
-    requests = [_request([query]) for query in queries]
+    queries = text_queries(512)
+    requests = [request_of([query]) for query in queries]
     session = _session(options)
     batching = _text_proto(_batching(options))
     with (
@@ -177,7 +162,7 @@ def _measure(version: Path, options: _Options, console: Console) -> dict[str, An
         _direct_table("The graph called directly", table).show(console)
         result: dict[str, Any] = {"direct": table, "direct_best": best}
         result["start_seconds"] = round(server.start_seconds, 1)
-        _in_process(closed_loop, server.address, requests, 32, 2.0)  # warms both sides up
+        in_process(closed_loop, server.address, requests, 32, 2.0)  # warms both sides up
         closed = {}
         for clients in _CLIENTS:
             closed[clients] = _closed_with_direct(server, requests, clients, direct, best["batch_size"], options)
@@ -186,10 +171,10 @@ def _measure(version: Path, options: _Options, console: Console) -> dict[str, An
         throughput = closed[32]["throughput"]
         rate = 0.6 * throughput
         memory = server.memory()
-        quiet = _in_process(open_loop, server.address, requests, rate, options.seconds)
+        quiet = in_process(open_loop, server.address, requests, rate, options.seconds)
         result["open_60"] = quiet.summary() | {"rate": round(rate, 1)}
         console.print(f"open  60 %: {json.dumps(result['open_60'])}")
-        flood = _in_process(open_loop, server.address, requests, 2 * throughput, options.seconds)
+        flood = in_process(open_loop, server.address, requests, 2 * throughput, options.seconds)
         result["open_200"] = flood.summary() | {
             "rate": round(2 * throughput, 1),
             "memory_mb_before": round(memory / 2**20),
@@ -231,7 +216,7 @@ def _closed_with_direct(
     calls, loads, costs = [call()], [], []
     for _ in range(_ROUNDS):
         before = server.processor_seconds()
-        load: Load = _in_process(closed_loop, server.address, requests, clients, seconds)
+        load: Load = in_process(closed_loop, server.address, requests, clients, seconds)
         costs.append(1e3 * (server.processor_seconds() - before) / len(load.latencies))
         loads.append(load)
         calls.append(call())
@@ -288,22 +273,6 @@ def _swap(server: Server, requests: Sequence[bytes], rate: float, options: _Opti
     }
 
 
-def _queries(count: int) -> list[Query]:
-    """Distinct queries of all kinds."""
-    return [
-        Query(query=f"{_TEXTS[index % len(_TEXTS)]} {index}", language=_LANGUAGES[index % len(_LANGUAGES)], k=20)
-        for index in range(count)
-    ]
-
-
-def _request(queries: Sequence[Query]) -> bytes:
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = MODEL
-    for name, array in inputs_of(contract.DEFAULT, queries).items():
-        request.inputs[name].CopyFrom(to_proto(array))
-    return bytes(request.SerializeToString())
-
-
 def _text_proto(options: BatchingOptions) -> str:
     lines = []
     for name, value in asdict(options).items():
@@ -312,11 +281,6 @@ def _text_proto(options: BatchingOptions) -> str:
         elif isinstance(value, int):
             lines.append(f"{name} {{ value: {value} }}")
     return "\n".join(filter(None, lines)) + "\n"
-
-
-def _in_process(function: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments, options)
 
 
 def _direct_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:

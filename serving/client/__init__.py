@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         UnreachableError,
     )
     from serving.client.settings import Keepalive, RetryPolicy, TlsOptions
+    from serving.client.sharded import AsyncShardedClient, ShardedAnswer, ShardedClient
     from serving.client.types import (
         ModelMetadata,
         Query,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessDeniedError",
     "AsyncRecommenderClient",
+    "AsyncShardedClient",
     "BadRequestError",
     "DeadlineExceededError",
     "Keepalive",
@@ -49,6 +51,8 @@ __all__ = [
     "RetryPolicy",
     "ServerFaultError",
     "ServingError",
+    "ShardedAnswer",
+    "ShardedClient",
     "SignatureSpec",
     "TensorSpec",
     "TlsOptions",
@@ -56,7 +60,7 @@ __all__ = [
     "VersionStatus",
 ]
 
-_HOMES = ("errors", "types", "settings", "client")
+_HOMES = ("errors", "types", "settings", "client", "sharded")
 
 
 def __getattr__(name: str) -> object:

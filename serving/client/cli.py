@@ -8,14 +8,14 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from serving import contract
 from serving.arguments import add_arguments, argument, options_of
 
 if TYPE_CHECKING:
-    from serving.client import RecommenderClient, TlsOptions
+    from serving.client import RecommenderClient, ShardedClient, TlsOptions
 
 # Also the exit status of an invalid request.
 _USAGE_STATUS = 2
@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     found = _make_parser().parse_args(arguments)
     connection, tls = options_of(_Connection, found), options_of(_Tls, found)
-    ours = {"command", *(each.name for kind in (_Connection, _Tls) for each in fields(kind))}
+    sharding = options_of(_Sharding, found) if "shards" in found else None
+    ours = {"command", *(each.name for kind in (_Connection, _Tls, _Sharding) for each in fields(kind))}
     # gRPC would log each failed handshake to standard error; our error message is enough. It reads this when it is
     # imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -49,11 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    own = {name: value for name, value in vars(found).items() if name not in ours}
     try:
-        with _client(connection, tls) as client:
-            own = {name: value for name, value in vars(found).items() if name not in ours}
-            status = commands.run(found.command, client, own, as_json=connection.json)
-            sys.stdout.flush()
+        if sharding is not None and sharding.shards:
+            with _sharded_client(sharding, connection, tls) as shards:
+                status = commands.run_sharded(found.command, shards, own, as_json=connection.json)
+        else:
+            with _client(connection, tls) as client:
+                status = commands.run(found.command, client, own, as_json=connection.json)
+        sys.stdout.flush()
     except ServingError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -81,6 +86,20 @@ def _client(connection: "_Connection", tls: "_Tls") -> "RecommenderClient":
         wait_for_ready=connection.wait_for_ready,
         load_balancing=connection.load_balancing,
         compression=connection.compression,
+    )
+
+
+def _sharded_client(sharding: "_Sharding", connection: "_Connection", tls: "_Tls") -> "ShardedClient":
+    from serving.client import BadRequestError, ShardedClient
+
+    if connection.fallback is not None:
+        raise BadRequestError("--fallback is one server's address: it can't be given with --shards")
+    return ShardedClient(
+        sharding.shards,
+        connection.model,
+        connection.timeout,
+        partial=sharding.partial,
+        client=lambda address: _client(replace(connection, address=address), tls),
     )
 
 
@@ -131,12 +150,16 @@ def _make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
+    sharding = _Parser(add_help=False)
+    add_arguments(sharding.add_argument_group("a model in shards"), _Sharding)
     add(
         "recommend",
         "recommend items for a query",
-        '--user 42 --language es --k 10\n--query "science fiction" --languages zh,en --exclude 50 --json',
+        '--user 42 --language es --k 10\n--query "science fiction" --languages zh,en --exclude 50 --json\n'
+        "--shards host1:8500,host2:8500 --user 42",
         query,
         selection,
+        sharding,
     )
     add(
         "retrieve",
@@ -144,6 +167,7 @@ def _make_parser() -> argparse.ArgumentParser:
         "--history 50,181 --k 200",
         query,
         selection,
+        sharding,
     )
     rank = add("rank", "score given items for a query", "--user 42 --items 1,2,3", query)
     rank.add_argument("--items", action="extend", type=_items, required=True, metavar="ID[,ID]", help="item ids")
@@ -235,6 +259,28 @@ class _Tls:
     )
 
 
+def _items(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@dataclass(frozen=True)
+class _Sharding:
+    shards: list[str] = argument(
+        "--shards",
+        action="extend",
+        type=_items,
+        default=[],
+        metavar="A,B",
+        help="addresses of a model's shards, instead of --address",
+    )
+    partial: bool = argument(
+        "--partial",
+        action="store_true",
+        default=False,
+        help="answer without the items of shards that can't be asked, and name them, instead of failing",
+    )
+
+
 def _inputs(title: str, inputs: Mapping[str, contract.Input]) -> _Parser:
     """Options for inputs of the model, by the names of ``Query``'s fields; those not given are left out."""
     parser = _Parser(add_help=False)
@@ -251,10 +297,6 @@ def _inputs(title: str, inputs: Mapping[str, contract.Input]) -> _Parser:
         flag = "--" + name.removesuffix("_id").replace("_", "-")
         group.add_argument(flag, dest=name, default=argparse.SUPPRESS, help=help_text, **kind)
     return parser
-
-
-def _items(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _add_predict(parser: _Parser) -> None:

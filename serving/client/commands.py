@@ -17,6 +17,7 @@ import numpy.typing as npt
 from serving.client.client import RecommenderClient
 from serving.client.errors import BadRequestError
 from serving.client.rest import MisfitError, from_json, to_json
+from serving.client.sharded import ShardedClient
 from serving.client.types import ModelMetadata, Query, RankedItem, Recommendation, TensorSpec, VersionStatus
 
 if TYPE_CHECKING:
@@ -73,6 +74,15 @@ def run(command: str, client: RecommenderClient, arguments: Mapping[str, Any], *
     query = Query(**{name: value for name, value in arguments.items() if name in inputs})
     others = {name: value for name, value in arguments.items() if name not in inputs}
     return _QUERY_COMMANDS[command](client, printer, query, **others)
+
+
+def run_sharded(command: str, client: ShardedClient, arguments: Mapping[str, Any], *, as_json: bool) -> int:
+    """`run` for ``recommend`` and ``retrieve``, asking all shards of a model; names missing ones on standard error."""
+    query = Query(**arguments)
+    found = client.recommend(query) if command == "recommend" else client.retrieve_batch([query])[0]
+    if found.missing:
+        print(f"warning: without the items of {', '.join(found.missing)}", file=sys.stderr)
+    return _Printer(as_json).show(found.items, _recommendations)
 
 
 def _recommend(client: RecommenderClient, printer: _Printer, query: Query) -> int:

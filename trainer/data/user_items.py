@@ -56,6 +56,11 @@ class UserItems:
         arrays = [np.fromiter(items, np.int32) for items in lists]
         return cls(_bounds([len(items) for items in arrays]), np.concatenate([np.zeros(0, np.int32), *arrays]))
 
+    @classmethod
+    def nothing(cls, users: int) -> "UserItems":
+        """Users without items."""
+        return cls.of_sizes(np.zeros(users, np.int64), np.zeros(0, np.int32))
+
     def __len__(self) -> int:
         return len(self.indptr) - 1
 

@@ -67,13 +67,17 @@ class Bounds:
         with tf.control_dependencies([check]):
             return tf.identity(count)
 
-    def ranked(self, item_ids: tf.Tensor) -> tf.Tensor:
+    def ranked(self, item_ids: tf.Tensor, candidates: int = 0) -> tf.Tensor:
         """String [B, C] -> the same.
+
+        Args:
+            item_ids: Items to rank.
+            candidates: That many are always allowed, and ``limits.k``, if it is not 0: they are a request's own.
 
         Raises:
             InvalidArgumentError: There are more than ``limits.rank_items`` columns.
         """
-        most = self._limits.rank_items
+        most = self._limits.rank_items if not candidates else max(self._limits.rank_items, self._limits.k, candidates)
         check = _refuse_more("Input item_ids", tf.shape(item_ids)[1], most, "items per row", "rank_items")
         with tf.control_dependencies([check]):
             return tf.identity(item_ids)

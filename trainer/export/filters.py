@@ -88,11 +88,16 @@ def language_postings(catalogue: Catalogue) -> Postings:
     """Items by language range: ``zh`` allows ``zh``, ``zh-TW`` and ``zh-Hans`` (RFC 4647, basic filtering)."""
     ranges: dict[str, list[int]] = {}
     for row, language in enumerate(catalogue.languages):
-        parts = language.lower().split("-")
-        for length in range(1, len(parts) + 1):
-            ranges.setdefault("-".join(parts[:length]), []).append(row)
+        for label in language_ranges(language):
+            ranges.setdefault(label, []).append(row)
     labels = sorted(ranges)
     return Postings(labels, [np.array(ranges[label], np.int32) for label in labels], len(catalogue), name="languages")
+
+
+def language_ranges(language: str) -> list[str]:
+    """The ranges that allow a language, in lower case: ``zh`` and ``zh-tw`` for ``zh-TW``."""
+    parts = language.lower().split("-")
+    return ["-".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
 def category_postings(catalogue: Catalogue) -> Postings:

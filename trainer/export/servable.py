@@ -57,6 +57,7 @@ class Understood(NamedTuple):
         sentences: Float32 [T, S], sentence vectors of the T requests with text.
         texts: String [T], their texts.
         nothing: Bool [B]: neither user nor history nor text is known.
+        named: Float32 [T], how much the texts name an item that is not served here; None: all are.
     """
 
     queries: tf.Tensor
@@ -67,6 +68,7 @@ class Understood(NamedTuple):
     sentences: tf.Tensor
     texts: tf.Tensor
     nothing: tf.Tensor
+    named: tf.Tensor | None = None
 
 
 class Servable(tf.Module):
@@ -155,20 +157,20 @@ class Servable(tf.Module):
         Every input but the items to rank and the texts to encode has a default of one row that means "absent".
         TensorFlow Serving fills it in where a request leaves the input out.
         """
-        recommend = _signature(self.recommend, contract.RECOMMEND)
+        recommend = signature_of(self.recommend, contract.RECOMMEND)
         fresh = {}
         if self._fresh_items is not None:
             fresh = {
-                contract.EMBED_ITEMS: _signature(self.embed_items, contract.EMBED_ITEMS, self._fresh_items.columns),
-                contract.RECOMMEND_FOR_MERGE: _signature(self.recommend_for_merge, contract.RECOMMEND_FOR_MERGE),
-                contract.SCORE_EMBEDDINGS: _signature(self.score_embeddings, contract.SCORE_EMBEDDINGS),
+                contract.EMBED_ITEMS: signature_of(self.embed_items, contract.EMBED_ITEMS, self._fresh_items.columns),
+                contract.RECOMMEND_FOR_MERGE: signature_of(self.recommend_for_merge, contract.RECOMMEND_FOR_MERGE),
+                contract.SCORE_EMBEDDINGS: signature_of(self.score_embeddings, contract.SCORE_EMBEDDINGS),
             }
         return fresh | {
             contract.DEFAULT: recommend,
             contract.RECOMMEND: recommend,
-            contract.RETRIEVE: _signature(self.retrieve, contract.RETRIEVE),
-            contract.RANK: _signature(self.rank, contract.RANK),
-            contract.ENCODE_TEXT: _signature(self.encode_text, contract.ENCODE_TEXT),
+            contract.RETRIEVE: signature_of(self.retrieve, contract.RETRIEVE),
+            contract.RANK: signature_of(self.rank, contract.RANK),
+            contract.ENCODE_TEXT: signature_of(self.encode_text, contract.ENCODE_TEXT),
         }
 
     def recommend(self, inputs: Tensors) -> Tensors:
@@ -234,16 +236,16 @@ class Servable(tf.Module):
         """Scores the given items, in the given order; an unknown item has the lowest finite score."""
         item_ids = self._bounds.ranked(self._bounds.rows(inputs[contract.ITEM_IDS]))
         request = self._understand(self._bounded({name: inputs[name] for name in contract.QUERY_INPUTS}))
-        rows = self._item_rows.lookup(item_ids)
+        return {contract.ITEM_IDS: item_ids} | self._rank_rows(request, self._item_rows.lookup(item_ids))
+
+    def _rank_rows(self, request: Understood, rows: tf.Tensor) -> Tensors:
+        """Final scores of items in int32 ``rows`` [B, C], -1 unknown, and every head's prediction."""
         vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
         products = tf.linalg.matvec(vectors, request.queries)
         scores, outputs = self._rank(request, vectors, products, lambda: self._fit_of(request, rows))
         popular = tf.gather(self._shares(request.language), tf.maximum(rows, 0), batch_dims=1)
         scores = tf.where(request.nothing[:, tf.newaxis], popular, scores)
-        return {
-            contract.ITEM_IDS: item_ids,
-            contract.SCORES: tf.where(rows >= 0, scores, contract.LOWEST_SCORE),
-        } | self._predictions(rows, outputs)
+        return {contract.SCORES: tf.where(rows >= 0, scores, contract.LOWEST_SCORE)} | self._predictions(rows, outputs)
 
     def encode_text(self, inputs: Tensors) -> Tensors:
         """The sentence encoder's vectors."""
@@ -399,7 +401,7 @@ class Servable(tf.Module):
 
     def _text_queries(self, request: Understood) -> TextQueries:
         assert self._engine.text_search is not None
-        return self._engine.text_search.read(request.sentences, request.texts)
+        return self._engine.text_search.read(request.sentences, request.texts)._replace(named=request.named)
 
     def _search_text(
         self, request: Understood, count: tf.Tensor, barred: tf.Tensor, filters: Filters, filtered: tf.Tensor
@@ -591,7 +593,7 @@ def tensor_specs(signature: str, columns: Mapping[str, int | None] | None = None
     return specs
 
 
-def _signature(
+def signature_of(
     method: Callable[[Tensors], Tensors], name: str, columns: Mapping[str, int | None] | None = None
 ) -> tf.types.experimental.PolymorphicFunction:
     """A method as a `tf.function`, whose inputs' defaults TensorFlow writes into the signature."""

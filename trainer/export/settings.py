@@ -60,4 +60,14 @@ class ExportConfig(Settings):
         "quantized",
         description="Token table of the exported encoder: `quantized` has 81 MB, `float` 268 (docs/encoder.md).",
     )
+    shards: int = Field(
+        1,
+        ge=1,
+        le=1_000,
+        description="Number of models that the items are divided among, by a hash of the id, for catalogues that one "
+        "machine can't hold (docs/scale_index.md).",
+    )
+    items_per_file: int = Field(
+        100_000, ge=1, description="Largest number of items of a file of `export-vectors` (docs/scale_index.md)."
+    )
     limits: LimitsConfig = LimitsConfig()

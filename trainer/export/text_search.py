@@ -186,9 +186,10 @@ class IndexedTextRetrieval(tf.Module):
             grams = self._search.grams(queries.texts)
 
             def line(place: tf.Tensor) -> _T:
-                own = TextQueries(*(part[place : place + 1] for part in queries))
+                own = queries.at(place)
                 spelling = self._spelling(grams[place])
-                return answer(place, _Query(own, near[place], spelling, self._best(own, near[place], spelling)))
+                best = own.best(self._best(own, near[place], spelling))
+                return answer(place, _Query(own, near[place], spelling, best))
 
             places = tf.range(tf.size(queries.texts))
             every: _T = tf.map_fn(line, places, fn_output_signature=signature, parallel_iterations=1)

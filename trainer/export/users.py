@@ -29,8 +29,8 @@ class UserTable(tf.Module):
     ) -> None:
         super().__init__(name="users")
         self._table = string_table(users)
-        self._histories = _Lines(histories)
-        self._seen = _Lines(seen)
+        self._histories = Lines(histories)
+        self._seen = Lines(seen)
         self._features = {name: _of_users(values) for name, values in features.items()}
 
     def index(self, user_ids: tf.Tensor) -> tf.Tensor:
@@ -56,27 +56,35 @@ def _of_users(values: npt.NDArray[np.integer]) -> tf.Variable | None:
     return variable(np.concatenate([[0], values]), tf.int32) if values.any() else None
 
 
-class _Lines(tf.Module):
-    """Int32 values in lines of varying length; line 0 is empty, and line ``u + 1`` belongs to user ``u``."""
+class Lines(tf.Module):
+    """Int32 values in lines of varying length; line 0 is empty, and line ``u + 1`` belongs to user ``u``.
+
+    Attributes:
+        values: Int32 [total + 1]; the last is -1, "none".
+    """
 
     def __init__(self, lines: UserItems) -> None:
         super().__init__(name="lines")
         self._splits = variable(np.concatenate([[0], lines.indptr]), tf.int64)
         # One more value, for "none".
-        self._values = variable(np.append(lines.items, -1), tf.int32)
+        self.values = variable(np.append(lines.items, -1), tf.int32)
         self._nothing = len(lines.items)
 
     def last(self, lines: tf.Tensor, length: int) -> tf.Tensor:
         """The last values of each line, in reverse order."""
         place = tf.gather(self._splits, lines + 1)[:, tf.newaxis] - tf.range(1, length + 1, dtype=tf.int64)
         is_there = place >= tf.gather(self._splits, lines)[:, tf.newaxis]
-        return tf.gather(self._values, tf.where(is_there, place, self._nothing))
+        return tf.gather(self.values, tf.where(is_there, place, self._nothing))
 
     def all(self, lines: tf.Tensor) -> tf.Tensor:
         """All values of each line, padded to the longest."""
+        return tf.gather(self.values, self.places(lines))
+
+    def places(self, lines: tf.Tensor) -> tf.Tensor:
+        """Where the values of each line are in ``values``, padded to the longest with the place of "none"."""
         starts, ends = tf.gather(self._splits, lines), tf.gather(self._splits, lines + 1)
         place = starts[:, tf.newaxis] + tf.range(tf.reduce_max(tf.concat([[0], ends - starts], axis=0)))
-        return tf.gather(self._values, tf.where(place < ends[:, tf.newaxis], place, self._nothing))
+        return tf.where(place < ends[:, tf.newaxis], place, self._nothing)
 
 
 def variable(values: object, dtype: tf.DType) -> tf.Variable:

@@ -21,6 +21,7 @@ def write_warmup(
     model_name: str,
     width: int,
     columns: Mapping[str, int | None] | None = None,
+    is_shard: bool = False,
 ) -> int:
     """Writes ``assets.extra/tf_serving_warmup_requests`` of a SavedModel.
 
@@ -34,6 +35,7 @@ def write_warmup(
         model_name: Of the served model.
         width: Size of the items' vectors.
         columns: Further inputs of `embed_items`; None: there are no signatures for fresh items.
+        is_shard: Whether it has the signatures of a share of the items, in place of those for all.
 
     Returns:
         Number of requests written.
@@ -53,9 +55,12 @@ def write_warmup(
     logs = []
     # `recommend` has the default signature's function, but servers build a separate graph for it.
     merging = () if columns is None else (contract.RECOMMEND_FOR_MERGE,)
-    for name in (contract.DEFAULT, contract.RECOMMEND, contract.RETRIEVE, *merging):
+    listing = (contract.DEFAULT, contract.RECOMMEND, contract.RETRIEVE, *merging)
+    for name in (contract.SHARD_CONTEXT, contract.SHARD_RETRIEVE) if is_shard else listing:
         logs += [_request(model_name, name, batch) for batch in requests]
-    logs.append(_request(model_name, contract.RANK, [lines[0] | {"item_ids": catalogue.item_ids[:10]}]))
+    ranking = contract.SHARD_RANK if is_shard else contract.RANK
+    for line in lines if is_shard else lines[:1]:
+        logs.append(_request(model_name, ranking, [line | {"item_ids": catalogue.item_ids[:10]}]))
     logs.append(_request(model_name, contract.ENCODE_TEXT, [{"text": text} for text in texts]))
     if columns is not None:
         about = zip(catalogue.item_ids[:32], catalogue.titles, catalogue.languages, strict=False)

@@ -202,11 +202,21 @@ class TextQueries(NamedTuple):
         vectors: Float32 [T, S], sentence vectors in the items' principal directions.
         labels: Float32 [T, K + 1], positive part of the similarity to each category label, then 0.
         texts: String [T].
+        named: Float32 [T], how much they name an item beyond this catalogue (`TextSearch.best`); None: there is none.
     """
 
     vectors: tf.Tensor
     labels: tf.Tensor
     texts: tf.Tensor
+    named: tf.Tensor | None = None
+
+    def at(self, place: tf.Tensor) -> "TextQueries":
+        """The query at one place, as a batch of one."""
+        return TextQueries(*(None if part is None else part[place : place + 1] for part in self))
+
+    def best(self, own: tf.Tensor) -> tf.Tensor:
+        """The larger of ``named`` and what was found in the catalogue, both float32 [T]."""
+        return own if self.named is None else tf.maximum(own, self.named)
 
 
 class TextSearch(tf.Module):
@@ -289,7 +299,8 @@ class TextSearch(tf.Module):
         named = self._named(queries)
         fit = named + self.popularity
         if self.reads_categories:
-            fit += names_no_item(tf.reduce_max(named, axis=1, keepdims=True)) * self.described(queries)
+            best = queries.best(tf.reduce_max(named, axis=1))[:, tf.newaxis]
+            fit += names_no_item(best) * self.described(queries)
         return fit
 
     def best(self, queries: TextQueries) -> tf.Tensor:

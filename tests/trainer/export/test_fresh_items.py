@@ -19,6 +19,8 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset, write_dataset
 from trainer.data.split import training_part
 from trainer.export.export import export
+from trainer.export.hand_over import export_vectors
+from trainer.export.milvus import load_into_milvus
 from trainer.models.assembly import fit_statistics
 from trainer.models.statistics import load_statistics
 from trainer.runs import Run
@@ -159,7 +161,7 @@ def _ask(signatures: Signatures, name: str, request: dict[str, Any], **others: t
 
 def test_inputs_have_their_defaults(version: Path) -> None:
     names = check_defaults(version, frozenset({"number_year", "number_runtime", "embedding_image"}))
-    assert names == contract.SIGNATURES.keys()
+    assert names == contract.SIGNATURES.keys() - {contract.SHARD_CONTEXT, contract.SHARD_RETRIEVE, contract.SHARD_RANK}
 
 
 def test_what_the_index_holds_is_sealed_unless_it_changed(old: Signatures, later: Dataset) -> None:
@@ -268,3 +270,22 @@ def test_what_exceeds_the_cutoff_is_what_may_be_in_the_answer(old: Signatures, n
     assert len(above) < ITEMS / 2
     everything = _ask(old, contract.RECOMMEND_FOR_MERGE, request | {"k": ITEMS + 2})
     assert everything[contract.CUTOFFS] == contract.LOWEST_SCORE
+
+
+def test_another_engine_finds_what_retrieve_finds(run: Run, old: Signatures, tmp_path: Path) -> None:
+    pymilvus = pytest.importorskip("pymilvus", reason="the extra [milvus] is not installed")
+    output = export_vectors(run, tmp_path / "vectors", "milvus")
+    uri = str(tmp_path / "milvus.db")
+    load_into_milvus(output, uri, "items", index="FLAT")
+    client = pymilvus.MilvusClient(uri)
+    try:
+        client.load_collection("items")
+        for request in (_REQUESTS[0], {"user_id": "u1", "include_seen": True}):
+            said = request | {"k": 20, "include_seen": True}
+            query = _ask(old, contract.RECOMMEND_FOR_MERGE, said)[contract.QUERY_EMBEDDINGS]
+            (found,) = client.search("items", data=[query.tolist()], limit=20, search_params={"metric_type": "IP"})
+            wanted = _ask(old, contract.RETRIEVE, said)
+            assert [hit["id"] for hit in found] == [item.decode() for item in wanted[contract.ITEM_IDS]]
+            assert [hit["distance"] for hit in found] == pytest.approx(wanted[contract.SCORES].tolist(), abs=1e-4)
+    finally:
+        client.close()
