@@ -10,6 +10,7 @@ from scipy import sparse
 
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
+from trainer.data.ids import as_text
 from trainer.data.query_features import QUERY_FEATURES
 from trainer.data.settings import DataConfig
 from trainer.data.sources import prepare
@@ -164,7 +165,9 @@ def test_problem(data: DataConfig, seed: int) -> Problem:
     """
     dataset, parts = _parts(without_validation(data))
     chosen = some_users(parts, data.split.train_users, seed)
-    return Problem.make(Catalogue.from_dataset(dataset), chosen.train, parts.train, parts.test, chosen.observed)
+    return Problem.make(
+        Catalogue.from_dataset(dataset), chosen.train, parts.train, parts.test, as_text(chosen.observed)
+    )
 
 
 def validation_problem(data: DataConfig, seed: int) -> Problem:

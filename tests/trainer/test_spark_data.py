@@ -28,6 +28,7 @@ from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset, DatasetExistsError
 from trainer.data.faults import DatasetError
+from trainer.data.ids import as_text
 from trainer.data.prepared import FOLDER, prepared_parts, split_key
 from trainer.data.settings import DataConfig, TabularSource
 from trainer.data.sources import tabular
@@ -113,7 +114,7 @@ def assert_same_split(both: _Both, data: DataConfig) -> None:
     assert prepared_parts(both.alone, data) is None
     expected, prepared = split(both.alone, data), split(both.found, data)
     for part in ("train", "validation", "test", "observed"):
-        assert_frame_equal(getattr(prepared, part), getattr(expected, part))
+        assert_frame_equal(getattr(prepared, part), as_text(getattr(expected, part)))
     assert (prepared.kind, prepared.cold) == (expected.kind, expected.cold)
     assert len(expected.cold) == math.ceil(data.split.cold_items * len(ITEMS))
 

@@ -8,6 +8,7 @@ import polars as pl
 import polars.selectors as cs
 
 from trainer.data.dataset import Dataset
+from trainer.data.ids import looked_up
 from trainer.errors import BabelrecError
 
 _NAMED_COLUMNS = frozenset({"item_id", "language", "title", "description", "categories", "entities"})
@@ -76,17 +77,20 @@ class Catalogue:
         return [self.category_labels[label] for label in self.categories[row] if label >= 0]
 
     def rows(self, item_ids: pl.Series) -> npt.NDArray[np.int32]:
-        """Row of each id.
+        """Row of each id, which may be coded (`trainer.data.ids`).
 
         Raises:
             BabelrecError: an id that is not in the catalogue.
         """
+        return looked_up(item_ids, self._rows).to_numpy()
+
+    def _rows(self, item_ids: pl.Series) -> pl.Series:
         index = pl.DataFrame({"item_id": self.item_ids}).with_row_index("row")
         joined = pl.DataFrame({"item_id": item_ids}).join(index, on="item_id", how="left", maintain_order="left")
         if joined["row"].null_count():
             missing = joined.filter(pl.col("row").is_null())["item_id"][0]
             raise BabelrecError(f"Item {missing!r} is not in the items table. Add it there or drop its interactions.")
-        return joined["row"].cast(pl.Int32).to_numpy()
+        return joined["row"].cast(pl.Int32)
 
 
 def joined(title: str, description: str) -> str:

@@ -10,6 +10,7 @@ import polars as pl
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
+from trainer.data.ids import looked_up
 from trainer.data.query_features import feature_columns, user_profiles
 from trainer.data.requests import feature_indices
 from trainer.data.split import Split
@@ -74,8 +75,12 @@ class ExampleBuilder:
 
     def _numbered(self, table: pl.DataFrame) -> pl.DataFrame:
         """``user``, int64 place in the vocabulary, and ``item``, int32 catalogue row, of rows with ids."""
-        users = table.select("user_id").join(self._users, on="user_id", how="left", maintain_order="left")["user"]
-        return pl.DataFrame({"user": users.cast(pl.Int64), "item": self._catalogue.rows(table["item_id"])})
+        users = looked_up(table["user_id"], self._places)
+        return pl.DataFrame({"user": users, "item": self._catalogue.rows(table["item_id"])})
+
+    def _places(self, user_ids: pl.Series) -> pl.Series:
+        ids = user_ids.to_frame("user_id")
+        return ids.join(self._users, on="user_id", how="left", maintain_order="left")["user"].cast(pl.Int64)
 
     def build(self, events: pl.DataFrame, labels: pl.DataFrame) -> Examples:
         """Examples of ``events`` (user_id, item_id, timestamp, and features where there are any)."""

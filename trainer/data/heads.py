@@ -6,7 +6,7 @@ from typing import Literal
 
 import polars as pl
 
-from trainer.data.ids import ID_COLUMNS, IdCodes, as_text
+from trainer.data.ids import ID_COLUMNS, IdCodes, as_text, is_coded, ordered_pair_keys, pair_keys
 from trainer.data.query_features import feature_columns
 
 
@@ -81,6 +81,8 @@ def _distinct_labels(observed: pl.DataFrame, pairs: int, head: Head) -> set[floa
 
 
 def _pairs(events: pl.DataFrame) -> int:
+    if is_coded(events):
+        return pair_keys(events).n_unique()
     return events.select(ID_COLUMNS).unique().height
 
 
@@ -88,25 +90,34 @@ def label_table(observed: pl.DataFrame, heads: list[Head]) -> pl.DataFrame:
     """One row per (user, item) of ``observed``, with a column ``label_<head>`` per head.
 
     A binary label is 1 if the pair has an event that counts, else 0; a rating label is null
-    if the pair was never rated. The other columns are those of the pair's newest event.
+    if the pair was never rated. The other columns are those of the pair's newest event. Rows are in the order of the
+    ids as text; these are coded if those of ``observed`` are.
     """
     labels: list[pl.Expr] = []
+    # Sorted below instead of the event's text.
+    flags: dict[str, pl.Expr] = {}
     for head in heads:
         is_event = pl.col("event") == head.event
+        flag, counting = f"__is_{head.name}", f"__counts_{head.name}"
         if head.kind == "regression":
-            label = pl.col("value").filter(is_event).last()
+            flags[flag] = is_event
+            label = pl.col("value").filter(pl.col(flag)).last()
         else:
             counts = is_event if head.threshold is None else is_event & (pl.col("value") >= head.threshold)
-            label = counts.any().cast(pl.Float32)
+            flags[counting] = counts
+            label = pl.col(counting).any().cast(pl.Float32)
             if head.event == "rating":
-                label = pl.when(is_event.any()).then(label)
+                flags[flag] = is_event
+                label = pl.when(pl.col(flag).any()).then(label)
         labels.append(label.cast(pl.Float32).alias(f"label_{head.name}"))
-    kept = ["timestamp", *feature_columns(observed)]
+    kept = [*ID_COLUMNS, "timestamp", *feature_columns(observed)]
+    values = ["value"] if any(head.kind == "regression" for head in heads) else []
+    coded = observed if is_coded(observed) else IdCodes.of(observed, "text").coded(observed)
     found = (
-        IdCodes.of(observed, "text")
-        .coded(observed)
-        .sort(*ID_COLUMNS, "timestamp")
-        .group_by(*ID_COLUMNS, maintain_order=True)
+        coded.select(*kept, *values, ordered_pair_keys(coded).alias("__pair"), **flags)
+        .sort("__pair", "timestamp", maintain_order=True)
+        .group_by("__pair", maintain_order=True)
         .agg(*(pl.col(name).last() for name in kept), *labels)
+        .drop("__pair")
     )
-    return as_text(found)
+    return found if is_coded(observed) else as_text(found)

@@ -1,9 +1,10 @@
 """Ids as integers, where many rows are sorted, grouped or joined by them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import numpy as np
 import polars as pl
 
 ID_COLUMNS: Final = ("user_id", "item_id")
@@ -31,8 +32,13 @@ class IdCodes:
         return frame.with_columns(pl.col(name).cast(enumeration) for name, enumeration in self.columns.items())
 
 
+def is_coded(frame: pl.DataFrame) -> bool:
+    """Whether the frame has enumerations instead of text."""
+    return all(isinstance(frame.schema[name], pl.Enum) for name in ID_COLUMNS)
+
+
 def as_text(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with text instead of enumerations."""
+    """The frame with text instead of enumerations, if it has these."""
     return frame.with_columns(pl.col(*ID_COLUMNS).cast(pl.String))
 
 
@@ -42,9 +48,53 @@ def count_of(column: pl.Series) -> int:
     return column.dtype.categories.len()
 
 
+def pair_keys(coded: pl.DataFrame) -> pl.Series:
+    """One int64 number for each (user, item), equal where both are."""
+    items = count_of(coded["item_id"])
+    pair = pl.col("user_id").to_physical().cast(pl.Int64) * items + pl.col("item_id").to_physical()
+    return coded.select(pair).to_series()
+
+
+def ordered_pair_keys(coded: pl.DataFrame) -> pl.Series:
+    """`pair_keys` that order pairs as their ids as text do."""
+    user, item = (_text_places(coded[name]) for name in ID_COLUMNS)
+    return user.cast(pl.Int64) * count_of(coded["item_id"]) + item
+
+
+def distinct(*columns: pl.Series) -> list[str]:
+    """The values of columns of ids, coded or not, in order."""
+    # Polars orders text by its UTF-8 bytes, which is the order of code points.
+    return pl.concat([column.unique().cast(pl.String) for column in columns]).unique().sort().to_list()
+
+
+def looked_up(column: pl.Series, find: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    """What ``find`` gives for text ids, of a column of ids: of a coded one each value is searched once.
+
+    Args:
+        column: Ids.
+        find: Text ids -> a number for each, or null.
+    """
+    if not isinstance(column.dtype, pl.Enum):
+        return find(column)
+    values = column.unique()
+    found = find(values.cast(pl.String))
+    place = np.zeros(count_of(column), np.int64)
+    place[values.to_physical().to_numpy()] = np.arange(len(values))
+    return found.gather(place[column.to_physical().to_numpy()])
+
+
 def by_length(column: str) -> list[pl.Expr]:
     """Keys that sort text ids in the order ``length``."""
     return [pl.col(column).str.len_bytes(), pl.col(column)]
+
+
+def _text_places(column: pl.Series) -> pl.Series:
+    """Of each value its place among those of the enumeration, if these are sorted as text."""
+    assert isinstance(column.dtype, pl.Enum)
+    order = column.dtype.categories.arg_sort().to_numpy()
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return pl.Series(place[column.to_physical().to_numpy()])
 
 
 def _ordered(values: pl.Series, order: Order) -> Sequence[str]:

@@ -5,9 +5,10 @@ order of an epoch is a pseudo-random permutation that is computed index by index
 killed continues with the batch it would have seen.
 """
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.config.settings import Config
@@ -96,11 +97,13 @@ class TrainingData:
         transfer = config.training.transfer
         positives = builder.build(split.train, labels)
         observed = builder.build(labels, labels)
-        self.positives, self.observed = (replayed(each, transfer, config.seed) for each in (positives, observed))
+        self._tables = [_Table(replayed(each, transfer, config.seed)) for each in (positives, observed)]
+        self.positives, self.observed = (table.examples for table in self._tables)
         self._steps = Steps.plan(len(self.positives), config.training, replicas)
         # Of all positives, replayed or not: every item that was ever chosen is a negative for others.
         self.item_counts = np.bincount(positives.item, minlength=len(catalogue)).astype(np.float32)
         """Float32 [N]: training positives of each item."""
+        self._history = tf.constant(self.histories.items)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -111,8 +114,9 @@ class TrainingData:
         """The batches of steps ``start`` to ``stop - 1``, each a `TrainingBatch`; of each, the parts of ``share``."""
         size = self._steps.batch_size
         seed = self._config.seed
-        positives = _Stream(self, self.positives, size, seed, text_queries=self._config.model.text_queries)
-        observed = _Stream(self, self.observed, size, seed + 1, text_queries=0.0)
+        first, second = self._tables
+        positives = _Stream(self, first, size, seed, text_queries=self._config.model.text_queries)
+        observed = _Stream(self, second, size, seed + 1, text_queries=0.0)
         draws = Draws.of(self._config, self.item_counts, size)
 
         def batch(number: tf.Tensor) -> TrainingBatch:
@@ -135,29 +139,50 @@ def _part(size: int, parts: int, number: tf.Tensor) -> tf.Tensor:
     return number * (size // parts) + tf.range(size // parts, dtype=tf.int64)
 
 
+class _Table:
+    """Examples as tensors, whose memory the arrays share: of millions there is one copy.
+
+    Args:
+        given: The examples.
+
+    Attributes:
+        tensors: Those of a batch; ``start``, ``length``, ``skip``, ``labels``: as of `Examples`.
+        examples: The same as ``given``.
+    """
+
+    def __init__(self, given: Examples) -> None:
+        self.tensors = {
+            "user": tf.constant(given.user),
+            "features": {name: tf.constant(column) for name, column in given.features.items()},
+            "item": tf.constant(given.item),
+            "timestamp": tf.constant(given.timestamp),
+        }
+        self.start, self.length = tf.constant(given.start), tf.constant(given.length)
+        self.skip, self.labels = tf.constant(given.skip), tf.constant(given.labels)
+        of_user = {"start": self.start, "length": self.length, "skip": self.skip, "labels": self.labels}
+        self.examples = Examples(**tf.nest.map_structure(_view, self.tensors | of_user))
+
+
+def _view(tensor: tf.Tensor) -> npt.NDArray[Any]:
+    # Its buffer; `Tensor.numpy` would copy.
+    return np.asarray(memoryview(tensor))
+
+
 class _Stream:
     """Step -> Batch, by TensorFlow operations that depend only on (seed, step)."""
 
-    def __init__(self, data: TrainingData, examples: Examples, size: int, seed: int, *, text_queries: float) -> None:
+    def __init__(self, data: TrainingData, table: _Table, size: int, seed: int, *, text_queries: float) -> None:
         self._size = size
         self._seed = seed
         self._text_queries = text_queries
         self._by_category = data._config.model.text_queries_by_category
-        self._total = len(examples)
+        self._total = len(table.examples)
         self._thin = data._config.training.history == "leave_one_out"
         self._length = data._config.model.query.history_length
         self._items_total = data._items_total
-        self._tensors = {
-            "user": tf.constant(examples.user),
-            "features": {name: tf.constant(column) for name, column in examples.features.items()},
-            "item": tf.constant(examples.item),
-            "timestamp": tf.constant(examples.timestamp),
-        }
-        self._start = tf.constant(examples.start)
-        self._lengths = tf.constant(examples.length)
-        self._skip = tf.constant(examples.skip)
-        self._labels = tf.constant(examples.labels)
-        self._history = tf.constant(data.histories.items)
+        self._tensors = table.tensors
+        self._start, self._lengths, self._skip, self._labels = table.start, table.length, table.skip, table.labels
+        self._history = data._history
         self._categories = tf.constant(data._categories)
 
     def items(self, step: tf.Tensor) -> tf.Tensor:

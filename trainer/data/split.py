@@ -11,7 +11,7 @@ import polars as pl
 from serving.service.types import EVENTS
 from trainer.config.settings import Config
 from trainer.data.dataset import Dataset
-from trainer.data.ids import IdCodes, as_text, by_length, count_of
+from trainer.data.ids import IdCodes, as_text, by_length, count_of, pair_keys
 from trainer.data.prepared import COLD, prepared_parts
 from trainer.data.settings import DataConfig, SplitConfig
 from trainer.data.split_remedies import no_positives_remedy, no_training_data_remedy
@@ -38,7 +38,7 @@ class Split:
         test: Positives that follow both, for the final figures only.
         observed: Every event of the training part, positive or not, with the columns of ``interactions``. Of
             each user, nothing at or after the first held-out positive (except training positives at that very time),
-            and no held-out (user, item); nothing of cold items.
+            and no held-out (user, item); nothing of cold items. Its ids may be coded (`trainer.data.ids.as_text`).
         cold: Items whose positives are all in the test part, whenever they occurred.
     """
 
@@ -53,7 +53,7 @@ class Split:
         """The same with the interactions of some items alone."""
         kept = pl.Series("item_id", item_ids, pl.String)
         tables = {
-            name: getattr(self, name).filter(pl.col("item_id").is_in(kept.implode()))
+            name: getattr(self, name).filter(pl.col("item_id").cast(pl.String).is_in(kept.implode()))
             for name in ("train", "validation", "test", "observed")
         }
         return replace(self, **tables)
@@ -172,7 +172,7 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
         train=as_text(train),
         validation=as_text(validation),
         test=as_text(test),
-        observed=as_text(observed),
+        observed=observed,
         cold=frozenset(held_items),
     )
 
@@ -255,10 +255,11 @@ def held_out_events(
         events, trained, last = map(codes.coded, (everything, own(parts.train_and_validation), own(held_out)))
         return as_text(_observed(events, trained, last, begin))
 
+    learned = parts.observed.select(pl.col(_PAIR).cast(pl.String))
     if part == "test":
         seen, last = before(parts.test), everything
     else:
-        seen = parts.observed
+        seen = learned
         last = everything if parts.test.is_empty() else before(parts.test)
         # Everything about cold items is test, whenever it happened.
         last = last.filter(~pl.col("item_id").is_in(list(parts.cold)))
@@ -270,7 +271,7 @@ def held_out_events(
         late = joined.filter(pl.col("timestamp") >= pl.col("__start")).drop("__start")
     asked = late.select(pl.col("user_id").unique())
     known = pl.concat(
-        [frame.select("user_id").join(asked, on="user_id", how="semi") for frame in (parts.train, parts.observed, held)]
+        [frame.select("user_id").join(asked, on="user_id", how="semi") for frame in (parts.train, learned, held)]
     )
     late = late.join(known.unique(), on="user_id", how="semi", maintain_order="left")
     return late.join(seen.select(_PAIR), on=_PAIR, how="anti", maintain_order="left")
@@ -306,7 +307,7 @@ def some_users(parts: Split, share: float, seed: int) -> Split:
         return parts
     users = parts.train["user_id"].unique().sort()
     chosen = users.sample(fraction=1.0, shuffle=True, seed=seed).head(math.ceil(users.len() * share))
-    kept = pl.col("user_id").is_in(chosen.implode())
+    kept = pl.col("user_id").cast(pl.String).is_in(chosen.implode())
     return replace(
         parts,
         train=parts.train.filter(kept),
@@ -392,15 +393,8 @@ def _observed(events: pl.DataFrame, train: pl.DataFrame, held_out: pl.DataFrame,
         end = pl.Series(ends[events["user_id"].to_physical()])
         # Of the events at exactly the cut time, only those of training positives are known to precede it.
         at_end = (events["timestamp"] == end).arg_true()
-        trained = at_end.filter(_pairs(events[at_end]).is_in(_pairs(train).implode()))
+        trained = at_end.filter(pair_keys(events[at_end]).is_in(pair_keys(train).implode()))
         early = (events["timestamp"] < end).to_numpy(writable=True)
         early[trained] = True
         events = events.filter(early)
-    return events.filter(~_pairs(events).is_in(_pairs(held_out).implode()))
-
-
-def _pairs(coded: pl.DataFrame) -> pl.Series:
-    """One number for each (user, item)."""
-    items = count_of(coded["item_id"])
-    pair = pl.col("user_id").to_physical().cast(pl.Int64) * items + pl.col("item_id").to_physical()
-    return coded.select(pair).to_series()
+    return events.filter(~pair_keys(events).is_in(pair_keys(held_out).implode()))

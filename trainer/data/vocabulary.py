@@ -13,6 +13,7 @@ from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.heads import Head, choose_heads, constant_heads
+from trainer.data.ids import ID_COLUMNS, distinct
 from trainer.data.query_features import QUERY_FEATURES, QueryFeature
 from trainer.data.split import Split
 from trainer.errors import BabelrecError
@@ -67,9 +68,7 @@ class Vocabulary:
 
         ``languages_of_texts`` are included as well: those of translations, if training uses them.
         """
-        seen = pl.concat([split.train.select("user_id", "item_id"), split.observed.select("user_id", "item_id")])
-        users = sorted(seen["user_id"].unique())
-        items = sorted(seen["item_id"].unique())
+        users, items = (distinct(split.train[name], split.observed[name]) for name in ID_COLUMNS)
         rows = np.unique(catalogue.rows(pl.Series("item_id", items)))
         labels = {catalogue.category_labels[label] for label in np.unique(catalogue.categories[rows]) if label >= 0}
         languages = {catalogue.languages[row] for row in rows} | set(languages_of_texts)

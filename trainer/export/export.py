@@ -19,6 +19,7 @@ from serving.protos import meta_graph_pb2, saved_model_pb2
 from trainer.config.settings import Config
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
+from trainer.data.ids import as_text
 from trainer.data.query_features import user_profiles
 from trainer.data.requests import Requests
 from trainer.data.split import Split, training_part
@@ -290,7 +291,7 @@ def _user_table(
     met = pl.concat(
         [
             parts.train.select("user_id", "item_id", "timestamp"),
-            parts.observed.filter(pl.col("event") != "impression").select("user_id", "item_id", "timestamp"),
+            as_text(parts.observed.filter(pl.col("event") != "impression")).select("user_id", "item_id", "timestamp"),
         ]
     ).unique(["user_id", "item_id"], keep="first", maintain_order=True)
     return UserTable(users, requests.histories, UserItems.of(met, catalogue, users), requests.features)

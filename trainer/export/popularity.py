@@ -6,6 +6,7 @@ import polars as pl
 
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
+from trainer.data.ids import as_text
 from trainer.data.split import Split
 
 # Number of prior events, distributed like everybody's, that are added to each language's counts, so that a small
@@ -59,7 +60,7 @@ def _known_languages(dataset: Dataset, observed: pl.DataFrame) -> pl.DataFrame:
     tables = []
     if "language" in observed.columns:
         tables.append(
-            observed.filter(pl.col("language").is_not_null())
+            as_text(observed.filter(pl.col("language").is_not_null()))
             .group_by("user_id")
             .agg(pl.col("language").unique().sort().alias("user_languages"))
         )

@@ -109,7 +109,10 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter, cluste
         everything.validation.height,
         everything.test.height,
     )
+    refit = config.training.refit and not everything.validation.is_empty()
     selection = Phase(SELECT, run, dataset, catalogue, everything, loggers, writer, cluster)
+    # The phase keeps what it needs, and is dropped before the next one.
+    del everything
     _check_heads(config, selection.vocabulary, selection.heads)
     epochs = cluster.agree(selection.best_epoch_if_done() or 0)
     model: Recommender | None = None
@@ -120,7 +123,7 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter, cluste
             selection.choose_search(model)
             epochs = selection.finish(model, _blend(selection, model))
         epochs = cluster.agree(epochs)
-    if config.training.refit and not everything.validation.is_empty():
+    if refit:
         _LOG.info("Retraining on training + validation for %d epochs.", epochs)
         # Otherwise its catalogue would stay in memory along with the next one.
         del selection, model
