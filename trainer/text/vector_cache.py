@@ -5,6 +5,7 @@ import mmap
 import zlib
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ _INDEX = np.dtype([("key", "V16"), ("checksum", "<u4")])
 _MAX_SHARDS = 32
 # Rows read at once: 128 MiB of mUSE's vectors.
 _ROWS_AT_ONCE = 65_536
+# Rows of the shards that are merged at once, which are all in memory.
+_MERGED_ROWS = 4 * _ROWS_AT_ONCE
 
 Keys = npt.NDArray[np.void]
 Vectors = npt.NDArray[np.float32]
@@ -102,6 +105,12 @@ class VectorCache:
         paths = [(path.stat().st_size, path) for path in self._directory.glob("*.index.npy")]
         return [path for _, path in sorted(paths, reverse=True)]
 
+    def _smallest(self, rows: int) -> list[Path]:
+        """Small shards first, while they have at most so many rows together, but never the largest."""
+        sizes = sorted((path.stat().st_size // _INDEX.itemsize, path) for path in self._directory.glob("*.index.npy"))
+        total = accumulate(size for size, _ in sizes)
+        return [path for (_, path), sum_so_far in zip(sizes[:-1], total, strict=False) if sum_so_far <= rows]
+
     def _write(self, keys: Keys, vectors: Vectors) -> None:
         values = np.ascontiguousarray(vectors, np.float32)
         index = np.empty(len(keys), _INDEX)
@@ -150,10 +159,12 @@ class VectorCache:
         self._discard(index_path, f"{np.count_nonzero(~intact)} of {len(intact)} rows fail their checksum")
 
     def _merge(self) -> None:
-        """Joins all shards but the large ones into one; a damaged shard is dropped."""
+        """Joins the smallest shards into one, as many as fit in memory; a damaged shard is dropped."""
         keys: dict[bytes, None] = {}
         parts = []
-        paths = self._index_paths()[1:]
+        paths = self._smallest(_MERGED_ROWS)
+        if len(paths) < 2:
+            return
         for path in paths:
             shard = self._read(path)
             if shard is None:

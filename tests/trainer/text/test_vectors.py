@@ -155,6 +155,23 @@ def test_many_small_runs_are_merged(
     assert encoded == []
 
 
+def test_large_shards_are_not_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a cluster writes would not fit in memory at once."""
+    monkeypatch.setattr(vector_cache, "_MAX_SHARDS", 3)
+    monkeypatch.setattr(vector_cache, "_MERGED_ROWS", 100)
+    store = tmp_path / "store"
+    cache = VectorCache(store)
+    texts = [[f"{shard} {row}" for row in range(count)] for shard, count in enumerate((90, 200, 5, 80, 3))]
+    for part in texts:
+        cache.append(text_keys(part), toy_vectors(part))
+    # Those of 5, 80 and 3 rows became one; with a fourth it would be over a hundred.
+    assert sorted(len(np.load(path)) for path in store.glob("*.vectors.npy")) == [88, 90, 200]
+    everything = [text for part in texts for text in part]
+    found, stored = cache.look_up(text_keys(everything))
+    assert len(found) == len(everything)
+    np.testing.assert_array_equal(stored, toy_vectors(everything))
+
+
 def test_cache_with_repeated_and_unknown_keys(tmp_path: Path) -> None:
     cache = VectorCache(tmp_path / "store")
     keys = text_keys(["a", "b", "c", "d"])
