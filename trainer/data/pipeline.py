@@ -94,15 +94,17 @@ class TrainingData:
         self.histories = builder.histories
         """Catalogue rows of each known user's positives."""
         labels = label_table(split.observed, heads)
-        transfer = config.training.transfer
-        positives = builder.build(split.train, labels)
-        observed = builder.build(labels, labels)
-        self._tables = [_Table(replayed(each, transfer, config.seed)) for each in (positives, observed)]
+        examples = [builder.build(split.train, labels), builder.build(labels, labels)]
+        # Of millions of rows nothing is to lie next to the tensors that isn't used again.
+        del builder, labels
+        # Of all positives, replayed or not: every item that was ever chosen is a negative for others.
+        self.item_counts = np.bincount(examples[0].item, minlength=len(catalogue)).astype(np.float32)
+        """Float32 [N]: training positives of each item."""
+        self._tables: list[_Table] = []
+        while examples:
+            self._tables.append(_Table(replayed(examples.pop(0), config.training.transfer, config.seed)))
         self.positives, self.observed = (table.examples for table in self._tables)
         self._steps = Steps.plan(len(self.positives), config.training, replicas)
-        # Of all positives, replayed or not: every item that was ever chosen is a negative for others.
-        self.item_counts = np.bincount(positives.item, minlength=len(catalogue)).astype(np.float32)
-        """Float32 [N]: training positives of each item."""
         self._history = tf.constant(self.histories.items)
 
     @property
