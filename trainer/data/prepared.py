@@ -16,6 +16,7 @@ import polars as pl
 from trainer.data.dataset import Dataset
 from trainer.data.faults import DatasetError, reading
 from trainer.data.fingerprint import fingerprint
+from trainer.data.seal import Seal, Sealing
 from trainer.data.settings import DataConfig
 from trainer.data.shards import scan_shards, shards
 
@@ -63,11 +64,15 @@ def prepared_parts(dataset: Dataset, config: DataConfig) -> dict[str, pl.DataFra
         return None
     record = _read(folder / RECORD)
     tables = (*PARTS, COLD)
-    with reading(str(folder)):
-        found = fingerprint({table: shards(folder / table) for table in tables})
+    sealing = Sealing(folder, [folder / table for table in tables])
+    seal = sealing.found()
+    if seal is None:
+        with reading(str(folder)):
+            seal = Seal(record.rows, fingerprint({table: shards(folder / table) for table in tables}))
+        sealing.keep(seal)
     for now, then, what in (
         (dataset.fingerprint, record.dataset, "was made of other tables"),
-        (found, record.fingerprint, "was modified or damaged after it was written"),
+        (seal.fingerprint, record.fingerprint, "was modified or damaged after it was written"),
     ):
         if now != then:
             raise DatasetError(
