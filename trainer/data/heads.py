@@ -31,6 +31,16 @@ class Head:
         """Name of the SavedModel's output."""
         return f"probability_{self.name}" if self.kind == "binary" else f"predicted_{self.name}"
 
+    @property
+    def is_event(self) -> pl.Expr:
+        """Marks the events that the head is trained on."""
+        return pl.col("event") == self.event
+
+    @property
+    def counts(self) -> pl.Expr:
+        """Marks those that make the label 1."""
+        return self.is_event if self.threshold is None else self.is_event & (pl.col("value") >= self.threshold)
+
 
 def choose_heads(events: list[str], positives: Mapping[str, float | None], without: Collection[str] = ()) -> list[Head]:
     """Chooses one probability per positive event, and a regression if there are ratings.
@@ -71,11 +81,10 @@ def constant_heads(observed: pl.DataFrame, heads: list[Head]) -> dict[str, float
 
 def _distinct_labels(observed: pl.DataFrame, pairs: int, head: Head) -> set[float]:
     """The known labels of a head among (user, item) pairs, as in `label_table` but without a table of all of them."""
-    of_event = observed.filter(pl.col("event") == head.event)
+    of_event = observed.filter(head.is_event)
     if head.kind == "regression":
         return set(label_table(of_event, [head])[f"label_{head.name}"].drop_nulls())
-    positive = of_event if head.threshold is None else of_event.filter(pl.col("value") >= head.threshold)
-    ones = _pairs(positive)
+    ones = _pairs(of_event.filter(head.counts))
     zeros = (_pairs(of_event) if head.event == "rating" else pairs) - ones
     return {label for label, count in ((0.0, zeros), (1.0, ones)) if count}
 
@@ -97,17 +106,15 @@ def label_table(observed: pl.DataFrame, heads: list[Head]) -> pl.DataFrame:
     # Sorted below instead of the event's text.
     flags: dict[str, pl.Expr] = {}
     for head in heads:
-        is_event = pl.col("event") == head.event
         flag, counting = f"__is_{head.name}", f"__counts_{head.name}"
         if head.kind == "regression":
-            flags[flag] = is_event
+            flags[flag] = head.is_event
             label = pl.col("value").filter(pl.col(flag)).last()
         else:
-            counts = is_event if head.threshold is None else is_event & (pl.col("value") >= head.threshold)
-            flags[counting] = counts
+            flags[counting] = head.counts
             label = pl.col(counting).any().cast(pl.Float32)
             if head.event == "rating":
-                flags[flag] = is_event
+                flags[flag] = head.is_event
                 label = pl.when(pl.col(flag).any()).then(label)
         labels.append(label.cast(pl.Float32).alias(f"label_{head.name}"))
     kept = [*ID_COLUMNS, "timestamp", *feature_columns(observed)]

@@ -50,15 +50,12 @@ def count_of(column: pl.Series) -> int:
 
 def pair_keys(coded: pl.DataFrame) -> pl.Series:
     """One int64 number for each (user, item), equal where both are."""
-    items = count_of(coded["item_id"])
-    pair = pl.col("user_id").to_physical().cast(pl.Int64) * items + pl.col("item_id").to_physical()
-    return coded.select(pair).to_series()
+    return _pair_keys(coded, pl.Series.to_physical)
 
 
 def ordered_pair_keys(coded: pl.DataFrame) -> pl.Series:
     """`pair_keys` that order pairs as their ids as text do."""
-    user, item = (_text_places(coded[name]) for name in ID_COLUMNS)
-    return user.cast(pl.Int64) * count_of(coded["item_id"]) + item
+    return _pair_keys(coded, _text_places)
 
 
 def distinct(*columns: pl.Series) -> list[str]:
@@ -86,6 +83,11 @@ def looked_up(column: pl.Series, find: Callable[[pl.Series], pl.Series]) -> pl.S
 def by_length(column: str) -> list[pl.Expr]:
     """Keys that sort text ids in the order ``length``."""
     return [pl.col(column).str.len_bytes(), pl.col(column)]
+
+
+def _pair_keys(coded: pl.DataFrame, places: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    user, item = (places(coded[name]).cast(pl.Int64) for name in ID_COLUMNS)
+    return user * count_of(coded["item_id"]) + item
 
 
 def _text_places(column: pl.Series) -> pl.Series:
