@@ -23,6 +23,10 @@ _PAIR: Final = ["user_id", "item_id"]
 REFUSALS: Final = ("dislike", "hide")
 
 
+# Subtracted before rounding up: 0.55 * 100 is 55.00000000000001 in binary, and its ceiling 56.
+EPSILON: Final = 1e-9
+
+
 class SplitError(BabelrecError):
     """Data or settings that leave a part of the split empty."""
 
@@ -284,7 +288,7 @@ def cold_items(positives: pl.DataFrame, share: float, seed: int) -> pl.Series:
     """
     items = positives["item_id"].unique().cast(pl.String).sort()
     chosen = items.sample(fraction=1.0, shuffle=True, seed=seed)
-    return chosen.head(math.ceil(items.len() * share - 1e-9)).sort()
+    return chosen.head(held_out_of(items.len(), share)).sort()
 
 
 def without_validation(config: DataConfig) -> DataConfig:
@@ -337,7 +341,7 @@ def _cut(frame: pl.DataFrame, moment: int) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def _beginning(times: pl.Series, fraction: float) -> int | None:
     """The time at which the last ``fraction`` of sorted times begins; None if there is no such time."""
-    wanted = math.ceil(times.len() * fraction - 1e-9)
+    wanted = held_out_of(times.len(), fraction)
     return int(times[times.len() - wanted]) if wanted else None
 
 
@@ -355,17 +359,21 @@ def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.sort("user_id", "timestamp", "item_id")
 
 
+def held_out_of(count: int, fraction: float) -> int:
+    """How many of ``count`` a fraction holds out, rounded up."""
+    return math.ceil(count * fraction - EPSILON)
+
+
 def _last_of_each_user(ordered: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
     count = pl.len().over("user_id")
     position = pl.int_range(pl.len()).over("user_id")
-    # Subtract an epsilon first: 0.55 * 100 is 55.00000000000001 in binary, and its ceiling 56.
-    held = position >= count - (count * fraction - 1e-9).ceil()
+    held = position >= count - (count * fraction - EPSILON).ceil()
     marked = ordered.with_columns(held.alias("held"))
     return marked.filter(~pl.col("held")).drop("held"), marked.filter("held").drop("held")
 
 
 def _last_of_all(ordered: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
-    wanted = math.ceil(ordered.height * fraction - 1e-9)
+    wanted = held_out_of(ordered.height, fraction)
     if wanted == 0 or ordered.is_empty():
         return ordered, ordered.clear()
     times = ordered["timestamp"].sort()

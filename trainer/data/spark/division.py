@@ -8,7 +8,7 @@ import polars as pl
 from trainer.data.settings import DataConfig
 from trainer.data.spark.moments import moment_of_last
 from trainer.data.spark.positives import by_time
-from trainer.data.split import SplitError, cold_items
+from trainer.data.split import EPSILON, SplitError, cold_items
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -88,8 +88,7 @@ def _last_of_each_user(rows: "DataFrame", fraction: float) -> tuple["DataFrame",
     from pyspark.sql.window import Window
 
     whole = Window.partitionBy("user_id")
-    # An epsilon, as on one machine: 0.55 * 100 is 55.00000000000001.
-    kept = sf.count("*").over(whole) - sf.ceil(sf.count("*").over(whole) * sf.lit(fraction) - sf.lit(1e-9))
+    kept = sf.count("*").over(whole) - sf.ceil(sf.count("*").over(whole) * sf.lit(fraction) - sf.lit(EPSILON))
     marked = rows.withColumn("held", sf.row_number().over(whole.orderBy(*by_time())) > kept)
     return marked.filter(~sf.col("held")).drop("held"), marked.filter("held").drop("held")
 

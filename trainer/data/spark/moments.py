@@ -1,9 +1,9 @@
 """The moment after which a share of the events has happened, exactly, without sorting them."""
 
-import math
 from typing import TYPE_CHECKING
 
 from trainer.data.spark.settings import MOST_BUCKETS
+from trainer.data.split import held_out_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -23,8 +23,7 @@ def moment_of_last(times: "DataFrame", share: float) -> int | None:
     found = times.agg(sf.count("*"), sf.min("timestamp"), sf.max("timestamp")).first()
     assert found is not None  # an aggregate has one row
     count, low, high = found
-    # An epsilon, as on one machine: 0.55 * 100 is 55.00000000000001.
-    wanted = math.ceil(count * share - 1e-9)
+    wanted = held_out_of(count, share)
     if not count or not wanted:
         return None
     place = count - wanted
