@@ -74,10 +74,14 @@ class _Scann:
     def __init__(self, vectors: Vectors, card: dict[str, Any], k: int) -> None:
         from scann.scann_ops.py import scann_ops_pybind
 
+        from trainer.export.index import ANISOTROPIC_THRESHOLD
+
         self._k, self._card = k, card
         builder = scann_ops_pybind.builder(vectors, k, "dot_product")
         builder = builder.tree(num_leaves=card["leaves"], num_leaves_to_search=card["leaves_to_search"])
-        builder = builder.score_ah(card["dimensions_per_block"], anisotropic_quantization_threshold=0.2)
+        builder = builder.score_ah(
+            card["dimensions_per_block"], anisotropic_quantization_threshold=ANISOTROPIC_THRESHOLD
+        )
         self._searcher = builder.reorder(card["reorder"]).build()
 
     def settings(self) -> Iterator[str]:

@@ -48,7 +48,7 @@ _SCANN_AT_LEAST = 256
 _AT_ONCE = 256
 # Codes are trained to be accurate along an item's direction, where errors change the order of large products most (Guo
 # et al., 2020, arXiv 1908.10396); the value is that of ScaNN's own examples.
-_ANISOTROPIC_THRESHOLD = 0.2
+ANISOTROPIC_THRESHOLD = 0.2
 # Tuning lets at most so many times the first number of items be scored exactly.
 _MOST_REORDERED = 8
 # What scoring an item exactly costs, in items whose codes are scored: 50 of 100,000 items, 120 of a million, which are
@@ -187,7 +187,7 @@ class ScannIndex(tfrs.layers.factorized_top_k.ScaNN):
         builder = scann_ops.builder(vectors, self._usual, "dot_product")
         builder = builder.tree(num_leaves=settings.leaves, num_leaves_to_search=settings.leaves_to_search)
         builder = builder.score_ah(
-            settings.dimensions_per_block, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD
+            settings.dimensions_per_block, anisotropic_quantization_threshold=ANISOTROPIC_THRESHOLD
         )
         # A name of its own, so that no other searcher of the process shares the resource.
         return builder.reorder(settings.reorder).build(shared_name=f"{self._resource}-built")

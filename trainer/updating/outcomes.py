@@ -59,10 +59,11 @@ class OutcomeCurves:
         except (ServiceError, StoreError) as error:
             _LOG.warning("There are no figures of outcomes for TensorBoard: %s", error)
             return False
+        scalars = list(_scalars(report))
         for kind, run in _RUNS.items():
             writer = self._writer(run)
             with writer.as_default(step=int(now)):
-                for tag, ends in _scalars(report):
+                for tag, ends in scalars:
                     number = ends[kind]
                     if number is not None:
                         tf.summary.scalar(tag, number)
