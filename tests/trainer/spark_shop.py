@@ -67,6 +67,7 @@ def write_shop(folder: Path, seed: int = 0) -> Path:
 
 
 def write_config(folder: Path, **sections: object) -> Path:
+    """The config of a shop whose tables are in ``folder``; a given section replaces its own."""
     config = folder / "shop.yaml"
     source = {
         "name": "tabular",
