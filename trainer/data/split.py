@@ -245,7 +245,10 @@ def held_out_events(
         return dataset.interactions().limit(0).collect()
 
     def own(frame: pl.DataFrame) -> pl.DataFrame:
-        return frame if users is None else frame.filter(pl.col("user_id").is_in(users.implode()))
+        if users is None:
+            return frame
+        coded = users.cast(frame.schema["user_id"], strict=False).drop_nulls()
+        return frame.filter(pl.col("user_id").is_in(coded.implode()))
 
     interactions = dataset.interactions()
     if users is not None:
@@ -259,7 +262,7 @@ def held_out_events(
         events, trained, last = map(codes.coded, (everything, own(parts.train_and_validation), own(held_out)))
         return as_text(_observed(events, trained, last, begin))
 
-    learned = parts.observed.select(pl.col(_PAIR).cast(pl.String))
+    learned = own(parts.observed).select(pl.col(_PAIR).cast(pl.String))
     if part == "test":
         seen, last = before(parts.test), everything
     else:

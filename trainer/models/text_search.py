@@ -152,14 +152,12 @@ class SearchFeatures:
         catalogue, tower = items.catalogue, model.candidate_tower
         # The labels' vectors are the pretrained encoder's: queries of a tuned encoder can't be compared with them.
         comparable = tower.encoder is None and tower.conversion is None
-        blocks = []
-        for start in range(0, items.size, _BLOCK):
-            texts, languages = items.text(tf.range(start, min(start + _BLOCK, items.size)))
-            blocks.append(tower.convert(tower.text_vectors(texts), languages).numpy())
+        text = _sentence_vectors(model, items)
+        means = LanguageMeans.of(text, catalogue.languages) if fitted is None else fitted.means
         written = np.array([bool(text.strip()) for text in catalogue.texts])[:, np.newaxis]
-        texts = unit(np.concatenate(blocks))
-        means = LanguageMeans.of(texts, catalogue.languages) if fitted is None else fitted.means
-        text = means.centred(texts, catalogue.languages) * written
+        for start in range(0, items.size, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            text[block] = means.centred(text[block], catalogue.languages[block]) * written[block]
         names = _label_means(items, text.shape[1]) if comparable else np.zeros((0, text.shape[1]), np.float32)
         if fitted is not None:
             common = fitted.common
@@ -167,7 +165,7 @@ class SearchFeatures:
             common = names.mean(axis=0) if len(names) else np.zeros(text.shape[1], np.float32)
         spread = spread_of_popularity(counts) if fitted is None else fitted.spread
         return cls(
-            text=text.astype(np.float32),
+            text=text,
             labels=unit(names - common),
             categories=catalogue.categories if comparable else np.full_like(catalogue.categories, -1),
             popularity=standard_popularity(counts, spread),
@@ -493,6 +491,21 @@ def standard_popularity(
     if not deviation > 0.0:
         return np.zeros(len(counts), np.float32)
     return np.where(counts > 0, (np.log(np.maximum(counts, 1)) - mean) / deviation, 0.0).astype(np.float32)
+
+
+def _sentence_vectors(model: Recommender, items: ItemTable) -> _Floats:
+    """Float32 [N, T]: unit sentence vectors of the items' texts, as the model reads and converts them."""
+    tower = model.candidate_tower
+    found: _Floats | None = None
+    for start in range(0, items.size, _BLOCK):
+        end = min(start + _BLOCK, items.size)
+        texts, languages = items.text(tf.range(start, end))
+        vectors = unit(tower.convert(tower.text_vectors(texts), languages).numpy())
+        if found is None:  # filled, since parts and their concatenation would be in memory at once
+            found = np.empty((items.size, vectors.shape[1]), np.float32)
+        found[start:end] = vectors
+    assert found is not None, "a catalogue has items"
+    return found
 
 
 def _label_means(items: ItemTable, width: int) -> _Floats:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 _Floats = npt.NDArray[np.float32]
 # Weight of the catalogue's mean in a language's mean vector, in items.
 _PRIOR_ITEMS: Final = 20
+_BLOCK: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +32,9 @@ class LanguageMeans:
         names, codes = np.unique(np.asarray(languages, dtype=object), return_inverse=True)
         counts = np.bincount(codes, minlength=len(names)).astype(np.float32)
         sums = np.zeros((len(names), vectors.shape[1]), np.float32)
-        np.add.at(sums, codes, vectors)
+        for start in range(0, len(vectors), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            sums += (codes[block] == np.arange(len(names))[:, np.newaxis]).astype(np.float32) @ vectors[block]
         means = (sums + _PRIOR_ITEMS * overall) / (counts + _PRIOR_ITEMS)[:, np.newaxis]
         return cls([str(name) for name in names], np.concatenate([means, overall[np.newaxis]]).astype(np.float32))
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+_Ints = npt.NDArray[np.int32]
 # BM25's saturation of repeated n-grams and the weight of a text's length.
 _K1: Final = 1.2
 _B: Final = 0.75
@@ -98,10 +99,8 @@ class LexicalIndex(tf.Module):
             self._buckets = len(fitted.weights)
         with tf.device("CPU:0"):
             self._characters = tf.Variable(_folded_characters(), trainable=False, name="characters")
-        items, buckets = self._grams_of(texts)
-        keys, counts = np.unique(buckets * self.size + items, return_counts=True)
-        buckets, rows = np.divmod(keys, max(self.size, 1))
-        lengths = np.bincount(items, minlength=self.size).astype(np.float32)
+        buckets, rows, counts = self._postings(texts)
+        lengths = np.bincount(rows, counts, minlength=self.size).astype(np.float32)
         if fitted is None:
             spread = np.bincount(buckets, minlength=self._buckets)
             weight = np.log1p((self.size - spread + 0.5) / (spread + 0.5)).astype(np.float32)
@@ -197,14 +196,27 @@ class LexicalIndex(tf.Module):
         buckets = tf.RaggedTensor.from_row_lengths(grams.buckets, rows, validate=False).to_tensor(-1)
         return buckets, tf.where(buckets >= 0, tf.gather(self._weights, tf.maximum(buckets, 0)), 0.0)
 
-    def _grams_of(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Items [E] and buckets [E] of all n-grams of the texts, by the operations also used for queries."""
-        items, buckets = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    def _postings(self, texts: Sequence[str]) -> tuple[_Ints, _Ints, npt.NDArray[np.float32]]:
+        """Distinct n-grams of the texts, by the operations also used for queries.
+
+        Returns:
+            Buckets int32 [E] in ascending order, each one's items int32 [E] in theirs, and float32 [E] how often the
+            bucket's n-grams are in the item's text.
+        """
+        # Some bytes each: a million titles have tens of millions of n-grams.
+        buckets, rows = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+        counts = [np.zeros(0, np.float32)]
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             grams = self.grams(tf.constant(list(texts[start : start + _TEXTS_AT_ONCE]), tf.string))
-            items.append(grams.lines.numpy().astype(np.int64) + start)
-            buckets.append(grams.buckets.numpy().astype(np.int64))
-        return np.concatenate(items), np.concatenate(buckets)
+            pairs = grams.lines.numpy().astype(np.int64) * self._buckets + grams.buckets.numpy()
+            distinct, times = np.unique(pairs, return_counts=True)
+            lines, found = np.divmod(distinct, self._buckets)
+            buckets.append(found.astype(np.int32))
+            rows.append((lines + start).astype(np.int32))
+            counts.append(times.astype(np.float32))
+        everywhere = np.concatenate(buckets)
+        order = np.argsort(everywhere, kind="stable")
+        return everywhere[order], np.concatenate(rows)[order], np.concatenate(counts)[order]
 
 
 def _row_ids(ragged: tf.RaggedTensor) -> tf.Tensor:

@@ -115,7 +115,13 @@ class Phase:
         if self.hold_out is None or not model.heads:
             return
         events, found = calibrate_on_validation(
-            self.ranker(model), self._dataset, self._catalogue, self.vocabulary, self._parts
+            self.ranker(model),
+            self._dataset,
+            self._catalogue,
+            self.vocabulary,
+            self._parts,
+            self.hold_out.sample,
+            self._config,
         )
         draw_quality(model, events, found, writer=self._writer, step=self._best_epoch)
         save_calibrations(self.run, found)

@@ -8,6 +8,7 @@ an item that a user chose, according to held-out positives. The wanted item shou
 import itertools
 import logging
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,12 +38,17 @@ _CUT_OFF = 10
 # Lengths of the noise that simulates a translation, drawn log-uniformly: they give cosines of 0.78 to 0.37, like the
 # better half of KMRD's English and Korean titles; the rest is hardly found by meaning.
 _TRANSLATION_NOISE = (0.8, 2.5)
-# Maximum size of a queries x items matrix.
-_LARGEST = 8_000_000
+# Queries x items of one kind, unless these are fewer than `_FEWEST` queries.
+_MOST_PAIRS = 8_000_000
+_FEWEST = 50
+# Queries x items whose parts of the score are in memory at once, 32 MB each.
+_PAIRS_AT_ONCE = 8_000_000
 # Share of the sentence encoder's NDCG@10 that each kind of query must keep. NDCG, because title recall is close to 1;
 # the value is from KMRD's English titles in its Korean catalogue, where what it rules out costs 1.4 % of the recall.
 _KEPT = 0.97
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# The sentence encoder's similarity and nothing else.
+_ALONE = SearchWeights(0.0, 0.0, 0.0, 0.0)
 
 
 def choose_search_weights(
@@ -61,16 +67,18 @@ def choose_search_weights(
         hold_out: The validation part.
     """
     fields, settings = zip(*CHOICES, strict=True)
-    choices = list(itertools.product(*(getattr(config.model.search, setting) for setting in settings)))
-    if len(choices) == 1:
-        return default_weights(config.model.search)
-    queries = _ValidationQueries(config, ranker, counts, hold_out)
-    if not queries.kinds:
-        return default_weights(config.model.search)
-    alone = queries.quality(SearchWeights(0.0, 0.0, 0.0, 0.0))
+    choices = [
+        SearchWeights(**dict(zip(fields, choice, strict=True)))
+        for choice in itertools.product(*(getattr(config.model.search, setting) for setting in settings))
+    ]
     best, value = default_weights(config.model.search), -math.inf
-    for choice in choices:
-        weights = SearchWeights(**dict(zip(fields, choice, strict=True)))
+    if len(choices) == 1:
+        return best
+    queries = _ValidationQueries(config, ranker, counts, hold_out, [_ALONE, *choices])
+    if not queries.kinds:
+        return best
+    alone = queries.quality(_ALONE)
+    for weights in choices:
         quality = queries.quality(weights)
         score = float(np.mean(np.log(np.maximum(quality.ndcg, 1e-6))))
         if score > value and np.all(quality.ndcg >= _KEPT * alone.ndcg):
@@ -107,23 +115,38 @@ class _Queries(NamedTuple):
     translated: bool
 
 
-class _Scored(NamedTuple):
-    """Queries of one kind, with all score components of all items for each, [n, N]."""
+class _Ranked(NamedTuple):
+    """Queries of one kind: the language of each one's item [n], and the items before it for each choice of weights."""
 
-    wanted: npt.NDArray[np.int64]
     languages: npt.NDArray[np.intp]
-    barred: npt.NDArray[np.bool_]
+    ranks: dict[SearchWeights, npt.NDArray[np.int64]]
+
+
+class _Parts(NamedTuple):
+    """The parts of all items' scores for some queries, float32 [n, N]."""
+
     text: _Floats
     categories: _Floats
     lexical: _Floats
+    popularity: _Floats
     towers: _Floats
 
 
 class _ValidationQueries:
-    """Text queries generated from the catalogue and the held-out positives, to evaluate weights on."""
+    """Text queries generated from the catalogue and the held-out positives, to evaluate weights on.
+
+    Args:
+        config, ranker, counts, hold_out: As for `choose_search_weights`.
+        choices: The weights that will be asked about.
+    """
 
     def __init__(
-        self, config: Config, ranker: CatalogueRanker, counts: npt.NDArray[np.integer | np.floating], hold_out: HoldOut
+        self,
+        config: Config,
+        ranker: CatalogueRanker,
+        counts: npt.NDArray[np.integer | np.floating],
+        hold_out: HoldOut,
+        choices: Sequence[SearchWeights],
     ) -> None:
         model, items = ranker.model, ranker.items
         draws = np.random.default_rng(config.seed)
@@ -131,11 +154,11 @@ class _ValidationQueries:
         # As compared in serving.
         projection = features.principal_directions(config.model.search.dimension)
         texts = features.text @ projection
-        self.size = min(config.model.search.queries, max(50, _LARGEST // items.size))
-        self._popularity = features.popularity
+        self.size = min(config.model.search.queries, max(_FEWEST, _MOST_PAIRS // items.size))
         scale = TowerScale(TowerMoments.of(ranker.vectors))
-        self._parts: dict[str, _Scored] = {}
+        self._kinds: dict[str, _Ranked] = {}
         requests = hold_out.requests.and_nobody()
+        at_once = max(1, _PAIRS_AT_ONCE // items.size)
         for kind, generated in self._generate(items, hold_out, draws).items():
             if not generated.texts:
                 continue
@@ -150,31 +173,34 @@ class _ValidationQueries:
             # Every second user is unknown.
             rows = np.where(np.arange(len(generated.users)) % 2, generated.users, len(hold_out.requests))
             queries = ranker.query_vectors(requests.at(rows), tf.constant(vectors))
-            products = tf.matmul(queries, ranker.vectors, transpose_b=True)
-            barred = hold_out.seen(generated.users)
-            barred[np.arange(len(barred)), generated.wanted] = False
             tags = [items.catalogue.languages[row] for row in generated.wanted]
             _, languages = np.unique(tags, return_inverse=True)
             letters = [""] * len(generated.texts) if generated.translated else generated.texts
-            self._parts[kind] = _Scored(
-                wanted=generated.wanted,
-                languages=languages,
-                barred=barred,
-                text=((vectors @ projection) @ texts.T).astype(np.float32),
-                categories=features.category_scores(vectors),
-                lexical=np.square(features.lexical(tf.constant(letters, tf.string)).numpy()),
-                towers=bounded(scale(queries, products)).numpy(),
-            )
+            ranks: dict[SearchWeights, list[npt.NDArray[np.int64]]] = {choice: [] for choice in choices}
+            for start in range(0, len(vectors), at_once):
+                block = slice(start, start + at_once)
+                products = tf.matmul(queries[block], ranker.vectors, transpose_b=True)
+                parts = _Parts(
+                    text=((vectors[block] @ projection) @ texts.T).astype(np.float32),
+                    categories=features.category_scores(vectors[block]),
+                    lexical=np.square(features.lexical(tf.constant(letters[block], tf.string)).numpy()),
+                    popularity=np.broadcast_to(features.popularity, products.shape),
+                    towers=bounded(scale(queries[block], products)).numpy(),
+                )
+                barred = hold_out.seen(generated.users[block])
+                for choice, found in _ranks(parts, generated.wanted[block], barred, choices).items():
+                    ranks[choice].append(found)
+            self._kinds[kind] = _Ranked(languages, {choice: np.concatenate(found) for choice, found in ranks.items()})
 
     @property
     def kinds(self) -> list[str]:
         """The available kinds of query."""
-        return list(self._parts)
+        return list(self._kinds)
 
     def quality(self, weights: SearchWeights) -> _Quality:
         """How well the wanted items are found, averaged over the items' languages."""
         recall, ndcg = [], []
-        for part, ranks in zip(self._parts.values(), self.ranks(weights), strict=True):
+        for part, ranks in zip(self._kinds.values(), self.ranks(weights), strict=True):
             found = ranks < _CUT_OFF
             recall.append(_mean_over_groups(found.astype(np.float64), part.languages))
             ndcg.append(_mean_over_groups(np.where(found, 1.0 / np.log2(ranks + 2.0), 0.0), part.languages))
@@ -182,16 +208,7 @@ class _ValidationQueries:
 
     def ranks(self, weights: SearchWeights) -> list[npt.NDArray[np.int64]]:
         """Per kind of query, the number of items ranked before each wanted one [n]."""
-        found = []
-        for part in self._parts.values():
-            scores = part.text + weights.lexical * part.lexical
-            if weights.categories:
-                described = names_no_item(scores.max(axis=1, keepdims=True)).numpy()
-                scores += weights.categories * described * part.categories
-            scores += weights.popularity * self._popularity + weights.towers * part.towers
-            own = scores[np.arange(len(scores)), part.wanted][:, np.newaxis]
-            found.append(((scores > own) & ~part.barred).sum(axis=1))
-        return found
+        return [part.ranks[weights] for part in self._kinds.values()]
 
     def _generate(self, items: ItemTable, hold_out: HoldOut, draws: np.random.Generator) -> dict[str, _Queries]:
         """Kind -> queries: titles of arbitrary items, and categories of held-out positives."""
@@ -212,6 +229,38 @@ class _ValidationQueries:
                 users[labelled], rows[labelled], [own[int(draws.integers(len(own)))] for own in names], False
             ),
         }
+
+
+def _ranks(
+    parts: _Parts, wanted: npt.NDArray[np.int64], barred: npt.NDArray[np.bool_], choices: Sequence[SearchWeights]
+) -> dict[SearchWeights, npt.NDArray[np.int64]]:
+    """The number of items before each wanted one, int64 [n], by weights.
+
+    Args:
+        parts: Of the scores of n queries.
+        wanted: [n] item rows.
+        barred: Bool [n, N], items that are no results; that of a wanted one is ignored.
+        choices: The weights.
+    """
+    lines = np.arange(len(wanted))
+    most = {name: max(getattr(choice, name) for choice in choices) for name, _ in CHOICES}
+    described = {
+        weight: names_no_item((parts.text + weight * parts.lexical).max(axis=1)).numpy()
+        for weight in {choice.lexical for choice in choices if choice.categories}
+    }
+    ahead = _Parts(*(part - part[lines, wanted][:, np.newaxis] for part in parts))
+    # No choice of weights, none of which is negative, brings the other items before the wanted one.
+    reach = ahead.text + sum(most[name] * np.maximum(getattr(ahead, name), 0.0) for name in most)
+    who, rows = np.nonzero((reach > 0.0) & ~barred)
+    rivals = _Parts(*(part[who, rows] for part in ahead))
+    found = {}
+    for choice in choices:
+        margin = rivals.text + choice.lexical * rivals.lexical
+        if choice.categories:
+            margin += choice.categories * described[choice.lexical][who] * rivals.categories
+        margin += choice.popularity * rivals.popularity + choice.towers * rivals.towers
+        found[choice] = np.bincount(who[margin > 0.0], minlength=len(wanted))
+    return found
 
 
 def _gaussian_like(vectors: _Floats, count: int, draws: np.random.Generator) -> _Floats:

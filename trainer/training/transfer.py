@@ -110,7 +110,15 @@ class SourceModel:
             hold_out = self._hold_out()
             if hold_out is not None and not self.config.training.refit:
                 ranker = hold_out.ranker(self.model, self.model.items, {RETRIEVAL: 1.0})
-                _, found = calibrate_on_validation(ranker, self.dataset, self.catalogue, self.vocabulary, self.parts)
+                _, found = calibrate_on_validation(
+                    ranker,
+                    self.dataset,
+                    self.catalogue,
+                    self.vocabulary,
+                    self.parts,
+                    hold_out.sample,
+                    self.config,
+                )
                 save_calibrations(run, found)
             save_weights(run, self.model)
         return run

@@ -18,6 +18,7 @@ from trainer.models.assembly import item_table_of_run, load_recommender
 from trainer.models.ranker import CatalogueRanker
 from trainer.models.text_search import CHOICES, SearchFeatures, SearchWeights, TextSearch
 from trainer.runs import Run
+from trainer.training import text_search
 from trainer.training.text_search import _KEPT, _ValidationQueries, choose_search_weights, misspell
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -60,14 +61,15 @@ def test_the_choice_is_the_best_that_keeps_what_the_encoder_finds(tiny_run: Run,
     chosen = choose_search_weights(config, ranker, counts, hold_out)
     # With a weight of 50, popularity outweighs everything else.
     assert chosen.popularity == 0.0
-    queries = _ValidationQueries(config, ranker, counts, hold_out)
-    alone, best = queries.quality(SearchWeights(0.0, 0.0, 0.0, 0.0)), queries.quality(chosen)
+    nothing = SearchWeights(0.0, 0.0, 0.0, 0.0)
+    others = [SearchWeights(categories, 0.4, 0.0, towers) for categories in (0.0, 2.0) for towers in (0.0, 0.1)]
+    queries = _ValidationQueries(config, ranker, counts, hold_out, [nothing, *others])
+    alone, best = queries.quality(nothing), queries.quality(chosen)
     assert (best.ndcg >= _KEPT * alone.ndcg).all()
-    for categories in (0.0, 2.0):
-        for towers in (0.0, 0.1):
-            other = queries.quality(SearchWeights(categories, 0.4, 0.0, towers))
-            if (other.ndcg >= _KEPT * alone.ndcg).all():
-                assert np.log(np.maximum(best.ndcg, 1e-6)).mean() >= np.log(np.maximum(other.ndcg, 1e-6)).mean() - 1e-9
+    for weights in others:
+        other = queries.quality(weights)
+        if (other.ndcg >= _KEPT * alone.ndcg).all():
+            assert np.log(np.maximum(best.ndcg, 1e-6)).mean() >= np.log(np.maximum(other.ndcg, 1e-6)).mean() - 1e-9
 
 
 def test_the_same_seed_chooses_the_same(tiny_run: Run, validation: Validation) -> None:
@@ -121,7 +123,10 @@ def test_weights_are_evaluated_by_the_order_in_which_text_search_answers(
         return read[-1][1]
 
     monkeypatch.setattr(CatalogueRanker, "query_vectors", watched)
-    queries = _ValidationQueries(tiny_run.config, ranker, counts, hold_out)
+    # The last two rows of scores are made alone, and other weights are asked about at the same time.
+    monkeypatch.setattr(text_search, "_PAIRS_AT_ONCE", 3 * ranker.items.size)
+    many = SearchWeights(categories=0.0, lexical=3.0, popularity=1.0, towers=0.0)
+    queries = _ValidationQueries(tiny_run.config, ranker, counts, hold_out, [many, weights])
     # The generated texts of each kind; a translated title has no letter in common with its item.
     made = queries._generate(ranker.items, hold_out, np.random.default_rng(tiny_run.config.seed))
     features = SearchFeatures.of(ranker.model, ranker.items, counts)

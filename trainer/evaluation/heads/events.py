@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -46,26 +47,36 @@ class SampledEvents:
 
 
 def sampled_events(
-    dataset: Dataset, parts: Split, history: pl.DataFrame, sample: UserSample, most: int | None, seed: int
+    dataset: Dataset,
+    parts: Split,
+    part: Literal["validation", "test"],
+    history: pl.DataFrame,
+    sample: UserSample,
+    most: int | None,
+    seed: int,
 ) -> SampledEvents:
-    """The test part's events of all users, or of a sample if that of the ranking is one.
+    """A held-out part's events of all users, or of a sample if that of the ranking is one.
 
     Args:
         dataset: The data.
         parts: Its split.
-        history: Positives before the test part.
-        sample: Users of the ranking, who have a positive in the test part.
+        part: Which part.
+        history: Positives before it.
+        sample: Users of the ranking, who have a positive in the part.
         most: Maximum number of users.
         seed: Of the draw.
     """
     if not sample.is_part:
-        return SampledEvents(held_out_events(dataset, parts, "test"), history)
+        return SampledEvents(held_out_events(dataset, parts, part), history)
     if parts.kind == "global":
         # Users without a positive have labels too.
-        late = dataset.interactions().filter(pl.col("timestamp") >= parts.test["timestamp"].min())
-        users = late.select(pl.col("user_id").unique()).collect(engine="streaming")["user_id"]
-        sample = UserSample.of(users, most, seed)
-    return SampledEvents(held_out_events(dataset, parts, "test", sample.ids), sample.of_table(history))
+        begin, end = getattr(parts, part)["timestamp"].min(), parts.test["timestamp"].min()
+        during = pl.col("timestamp") >= begin
+        if part == "validation" and end is not None:
+            during &= pl.col("timestamp") < end
+        active = dataset.interactions().filter(during).select(pl.col("user_id").unique())
+        sample = UserSample.of(active.collect(engine="streaming")["user_id"], most, seed)
+    return SampledEvents(held_out_events(dataset, parts, part, sample.ids), sample.of_table(history))
 
 
 def head_events(

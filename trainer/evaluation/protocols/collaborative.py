@@ -88,7 +88,7 @@ def evaluate_on_catalogue(
     )
     events = None
     if known_users and vocabulary.heads(config.data.positives):
-        events = sampled_events(dataset, parts, history, hold_out.sample, config.evaluation.users, config.seed)
+        events = sampled_events(dataset, parts, "test", history, hold_out.sample, config.evaluation.users, config.seed)
     del parts, history
     trained = set(vocabulary.items) if known_users else set()
     problem = RankingProblem(
