@@ -22,7 +22,7 @@ from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
 from trainer.models.weights import save_weights
 from trainer.runs import Run
-from trainer.training.blend import choose_blend
+from trainer.training.blend import ChosenBlend, choose_blend
 from trainer.training.cluster import Cluster
 from trainer.training.loggers import RunLoggers, open_loggers
 from trainer.training.phase import FINAL, SELECT, Phase
@@ -121,7 +121,7 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter, cluste
         if cluster.chief:
             selection.calibrate(model)
             selection.choose_search(model)
-            epochs = selection.finish(model, _blend(selection, model))
+            epochs = selection.finish(model, *_blend(selection, model))
         epochs = cluster.agree(epochs)
     if refit:
         _LOG.info("Retraining on training + validation for %d epochs.", epochs)
@@ -164,13 +164,15 @@ def _check_heads(config: Config, vocabulary: Vocabulary, heads: list[Head]) -> N
             raise BabelrecError(f"model.ranking.blend weighs {name!r}; the heads are {', '.join(names)}.")
 
 
-def _blend(phase: Phase, model: Recommender) -> dict[str, float]:
+def _blend(phase: Phase, model: Recommender) -> tuple[dict[str, float], ChosenBlend | None]:
     """Weights of the final score: as configured, or chosen on the validation part, or those of an earlier run."""
     config = phase.run.config
     given = config.model.ranking.blend
     if given is not None:
-        return given
+        return given, None
     if phase.hold_out is None:
         # What `trainer.updating` has taken over from the run to start from.
-        return dict(phase.run.read("blend.json")) if (phase.run.path / "blend.json").exists() else {RETRIEVAL: 1.0}
-    return choose_blend(phase.ranker(model), phase.hold_out, model.heads)
+        earlier = (phase.run.path / "blend.json").exists()
+        return (dict(phase.run.read("blend.json")) if earlier else {RETRIEVAL: 1.0}), None
+    chosen = choose_blend(phase.ranker(model), phase.hold_out, model.heads, config.seed)
+    return chosen.weights, chosen

@@ -27,6 +27,7 @@ from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
 from trainer.models.text_search import SEARCH_RECORD, default_weights
 from trainer.runs import Run
+from trainer.training.blend import ChosenBlend
 from trainer.training.callbacks import (
     Checkpoints,
     FiniteLossGuard,
@@ -142,10 +143,18 @@ class Phase:
             weights = choose_search_weights(self._config, ranker, self._data.item_counts, self.hold_out)
         self.run.write(SEARCH_RECORD, asdict(weights))
 
-    def finish(self, model: Recommender, blend: dict[str, float]) -> int:
-        """Saves blend, best epoch and warnings, so that a later process need not repeat this phase."""
+    def finish(self, model: Recommender, blend: dict[str, float], chosen: ChosenBlend | None) -> int:
+        """Saves blend, best epoch and warnings, so that a later process need not repeat this phase.
+
+        Args:
+            model: The trained model.
+            blend: Weights of the final score.
+            chosen: What they were chosen for; None if they were given.
+        """
         self.run.write("blend.json", blend)
         record = {"best_epoch": self._best_epoch, "best": self._best_value, "warnings": self._warnings(model, blend)}
+        if chosen is not None:
+            record["blend"] = asdict(chosen)
         if self.hold_out is not None and self.hold_out.error is not None:
             record["validation"] = asdict(self.hold_out.error)
         self.run.write(f"{self.name}.json", record)

@@ -24,6 +24,7 @@ from trainer.models.recommender import Recommender
 
 _LOG = logging.getLogger(__name__)
 _CUT_OFF = 10
+_Floats = npt.NDArray[np.floating]
 
 
 class HoldOut:
@@ -49,6 +50,8 @@ class HoldOut:
 
     monitor = "recall@10"
     """The one of `metrics` used for early stopping."""
+    blend_metric = f"ndcg@{_CUT_OFF}"
+    """What `blend_data` measures."""
 
     def __init__(
         self,
@@ -123,15 +126,15 @@ class HoldOut:
 
     def blend_data(
         self, ranker: CatalogueRanker
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Callable[[npt.NDArray[np.floating]], float]]:
-        """Data for choosing a blend: retrieval logits [U, C], raw heads [U, C, heads], and NDCG@10 by scores [U, C]."""
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Callable[[_Floats], _Floats]]:
+        """Data for choosing a blend: retrieval logits [U, C], raw heads [U, C, heads], and NDCG@10 [U] by scores."""
         rows, retrieval, outputs = self.parts(ranker)
 
-        def quality(scores: npt.NDArray[np.floating]) -> float:
+        def quality(scores: _Floats) -> _Floats:
             ordered = np.argsort(-np.where(rows >= 0, scores, -np.inf), axis=1, kind="stable")[:, :_CUT_OFF]
             rankings = np.take_along_axis(rows, ordered, axis=1)
             rankings = np.pad(rankings, [(0, 0), (0, _CUT_OFF - rankings.shape[1])], constant_values=-1)
-            return ranking_metrics(rankings, self.test, ks=(_CUT_OFF,)).means()[f"ndcg@{_CUT_OFF}"]
+            return ranking_metrics(rankings, self.test, ks=(_CUT_OFF,)).values[self.blend_metric]
 
         return retrieval, outputs, quality
 

@@ -69,6 +69,7 @@ class ImpressionHoldOut(HoldOut):
     """
 
     monitor = "auc"
+    blend_metric = "auc"
 
     def __init__(
         self,
@@ -126,10 +127,14 @@ class ImpressionHoldOut(HoldOut):
 
     def blend_data(
         self, ranker: CatalogueRanker
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Callable[[npt.NDArray[np.floating]], float]]:
-        """For the impressions' E candidates: retrieval logits [E], heads [E, heads], and the AUC by scores [E]."""
+    ) -> tuple[
+        npt.NDArray[np.float32],
+        npt.NDArray[np.float32],
+        Callable[[npt.NDArray[np.floating]], npt.NDArray[np.floating]],
+    ]:
+        """For E candidates of I impressions: retrieval logits [E], heads [E, heads], and the AUC [I] by scores [E]."""
         retrieval, outputs = self._parts(ranker)
-        return retrieval, outputs, lambda scores: float(impression_metrics(self._impressions, scores)["auc"].mean())
+        return retrieval, outputs, lambda scores: impression_metrics(self._impressions, scores)[self.blend_metric]
 
     def _parts(self, ranker: CatalogueRanker) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         return ranker.score_pairs(self._asked, (self._impressions.owners, self._impressions.items))
