@@ -170,9 +170,9 @@ def needs(
     """What a size needs.
 
     Returns:
-        ``cpu_hours`` and ``gib`` by command; ``machines`` by what is spread over them: ``data`` (Spark), ``fit``
-        (workers), ``index`` (shards), ``serving`` (replicas of each shard); ``money``: one training with everything
-        around it, and a month of serving.
+        ``cpu_hours`` and ``gib`` by command; ``fits``: whether a machine has the memory of a training, which several
+        don't share; ``machines`` by what is spread over them: ``data`` (Spark), ``index`` (shards), ``serving``
+        (replicas of each shard); ``money``: one training with everything around it, and a month of serving.
     """
     given = {_ITEMS: items, _INTERACTIONS: interactions}
     hours, memory = {}, {}
@@ -195,9 +195,9 @@ def needs(
         "cpu_hours": hours,
         "gib": memory,
         "index_gib": index,
+        "fits": memory["epoch"] <= room,
         "machines": {
             "data": math.ceil(memory["data"] / room),
-            "fit": math.ceil(memory["epoch"] / room),
             "index": shards,
             "serving_cores": shards * cores,
         },
@@ -237,7 +237,8 @@ def _page(result: Result) -> Page:
             *(f"{each['cpu_hours'][name]:,.1f}" for name in _DRIVERS),
             *(f"{each['gib'][name]:,.1f}" for name in ("data", "epoch", "export")),
             f"{each['index_gib']:,.1f}",
-            *(f"{each['machines'][name]:,.0f}" for name in ("data", "fit", "index", "serving_cores")),
+            "yes" if each["fits"] else "no",
+            *(f"{each['machines'][name]:,.0f}" for name in ("data", "index", "serving_cores")),
             *(f"{each['money'][name]:,.0f}" for name in ("training", "month")),
         ]
         for each in result["needs"]
@@ -246,7 +247,7 @@ def _page(result: Result) -> Page:
         "items x interactions",
         *(f"{name}, h" for name in _DRIVERS),
         *(f"{name}, GiB" for name in ("data", "fit", "export", "server")),
-        *("Spark machines", "workers", "shards", "serving cores", "a training", "a month of serving"),
+        *("fit on one", "Spark machines", "shards", "serving cores", "a training", "a month of serving"),
     ]
     rules = [
         [name, f"{each['exponent']:.2f}", f"{each['gib']:.2f}", f"{each['gib_a_million']:.3f}", _DRIVERS[name]]
