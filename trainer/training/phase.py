@@ -94,15 +94,19 @@ class Phase:
         self._data = TrainingData(
             dataset, catalogue, self.vocabulary, parts, self.heads, config, replicas=cluster.replicas
         )
+        self._item_counts = self._data.item_counts
         self.hold_out = make_hold_out(dataset, catalogue, self.vocabulary, parts, config) if cluster.chief else None
         self._ranker: CatalogueRanker | None = None
+        # Whether the weights are final, so that the ranker's vectors stay as they are.
+        self._settled = False
+        self._selected: dict[str, float] = {}
 
     def ranker(self, model: Recommender) -> CatalogueRanker:
         """Ranker for the validation part, by retrieval with the model's current weights."""
         assert self.hold_out is not None
         if self._ranker is None or self._ranker.model is not model:
             self._ranker = self.hold_out.ranker(model, self.items, {RETRIEVAL: 1.0})
-        else:
+        elif not self._settled:
             self._ranker.refresh()
         return self._ranker
 
@@ -140,7 +144,7 @@ class Phase:
             weights = default_weights(self._config.model.search)
         else:
             ranker = self.ranker(model)
-            weights = choose_search_weights(self._config, ranker, self._data.item_counts, self.hold_out)
+            weights = choose_search_weights(self._config, ranker, self._item_counts, self.hold_out)
         self.run.write(SEARCH_RECORD, asdict(weights))
 
     def finish(self, model: Recommender, blend: dict[str, float], chosen: ChosenBlend | None) -> int:
@@ -164,7 +168,8 @@ class Phase:
         found = [still_improving(self._best_epoch, self._config.training.epochs, self._gain, self._config)]
         # Impressions are a different task: ranking given lists.
         if self.hold_out is not None and self.hold_out.monitor == HoldOut.monitor:
-            ours = self.hold_out.metrics(self.ranker(model).blended(blend))
+            by_heads = any(weight for name, weight in blend.items() if name != RETRIEVAL)
+            ours = self.hold_out.metrics(self.ranker(model).blended(blend)) if by_heads else self._selected
             found.append(below_popularity(ours, self.hold_out.popularity(), "validation part", self._config))
         return [each for each in found if each is not None]
 
@@ -273,7 +278,12 @@ class Phase:
         self._crosslingual.report(model, self.vocabulary, self.run, self._writer, self._best_epoch)
         self._best_value = float(state.best_value.numpy())
         if measure is not None:
-            write_selected(self._writer, measure(), self._best_epoch)
+            self._selected = measure()
+            write_selected(self._writer, self._selected, self._best_epoch)
+        self._settled = True
+        # What only training needs makes room for what is chosen next: of a million items, some gigabytes.
+        model.optimizer = None
+        del self._data
         return model
 
     def _solve_linear(self, model: Recommender) -> None:
