@@ -44,6 +44,7 @@ from trainer.models.assembly import fit_statistics, item_table_of_run, load_reco
 from trainer.models.calibration import load_calibrations
 from trainer.models.ranker import query_vectors
 from trainer.models.statistics import RunStatistics, load_statistics, save_statistics
+from trainer.models.transitions import TRANSITIONS
 from trainer.provenance import source_commit
 from trainer.runs import Run
 from trainer.text.preprocessing import query_preprocessor
@@ -172,6 +173,13 @@ def build(
     if share is not None:
         parts, popularity = parts.of_items(catalogue.item_ids), popularity[:, rows]
         requests = Requests.of_users(vocabulary.users, parts.train, catalogue, vocabulary, profiles=profiles)
+    blend = run.read("blend.json")
+    by_transitions = bool(blend.get(TRANSITIONS))
+    if by_transitions and share is not None:
+        raise BabelrecError(
+            "Shards can't rank by transitions: a history's items may be in other shards. Train with "
+            "`model.ranking.transitions.successors=0`, or export one model."
+        )
     vectors = tf.Variable(model.candidate_vectors(items), trainable=False, name="item_vectors")
     # Queries of known users, to tune the index.
     sample = np.random.default_rng(config.seed).permutation(len(requests))[:_SAMPLE_QUERIES]
@@ -216,7 +224,7 @@ def build(
         _user_table(config, catalogue, vocabulary, parts, requests),
         popularity,
         languages,
-        run.read("blend.json"),
+        blend,
         candidates=config.export.candidates,
         exact_limit=config.export.exact_limit,
         item_rows=item_rows,
@@ -225,6 +233,7 @@ def build(
         text_search=text_search,
         fresh_items=fresh_items,
         calibrations={name: found.applied for name, found in load_calibrations(run).items()},
+        known=items.ids.numpy() if by_transitions else None,
     )
     return Built(
         servable,

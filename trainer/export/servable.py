@@ -53,6 +53,7 @@ class Understood(NamedTuple):
         language: String [B], the users' languages as received.
         users: Int32 [B] vocabulary indices, 0 unknown.
         given: Int32 [B, H] rows of the histories in the requests; -1: no such item.
+        newest: Int32 [B, L], rows of the histories that count, newest first; -1 pads, N and above are not served here.
         typed: Bool [B], whether there is text.
         sentences: Float32 [T, S], sentence vectors of the T requests with text.
         texts: String [T], their texts.
@@ -64,6 +65,7 @@ class Understood(NamedTuple):
     language: tf.Tensor
     users: tf.Tensor
     given: tf.Tensor
+    newest: tf.Tensor
     typed: tf.Tensor
     sentences: tf.Tensor
     texts: tf.Tensor
@@ -95,6 +97,7 @@ class Servable(tf.Module):
         fresh_items: Signatures by which a service adds items; None: none.
         calibrations: Head -> calibration of its predicted probability. It doesn't affect the ranking:
             the blend's weights were chosen for raw outputs.
+        known: Int32 [N], the items' vocabulary indices, 0 unknown; None: no signal of ranking needs them.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class Servable(tf.Module):
         text_search: tuple[TextSearch, TextRetrieval] | None = None,
         fresh_items: FreshItems | None = None,
         calibrations: Mapping[str, Calibration] | None = None,
+        known: npt.NDArray[np.int32] | None = None,
     ) -> None:
         super().__init__(name="servable")
         self._size = len(catalogue)
@@ -125,7 +129,8 @@ class Servable(tf.Module):
         self._candidates = min(candidates, self._size)
         self._exact_limit = exact_limit
         self._calibrations = dict(calibrations or {})
-        self._engine = Engine(model, weights, None if text_search is None else text_search[0])
+        ids = None if known is None else variable(known, tf.int32)
+        self._engine = Engine(model, weights, None if text_search is None else text_search[0], ids=ids)
         self._bounds = bounds
         self._vectors = vectors
         self._index = index
@@ -183,7 +188,7 @@ class Servable(tf.Module):
         count = tf.minimum(tf.maximum(most, self._candidates), self._size)
         rows, products = self._retrieve(request, filters, count)
         vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
-        scores, outputs = self._rank(request, vectors, products, lambda: products)
+        scores, outputs = self._rank(request, rows, vectors, products, lambda: products)
         scores = tf.where(request.nothing[:, tf.newaxis], products, scores)
         scores = tf.where(rows >= 0, scores, -np.inf)
         best = tf.math.top_k(scores, tf.minimum(most, count))
@@ -242,7 +247,7 @@ class Servable(tf.Module):
         """Final scores of items in int32 ``rows`` [B, C], -1 unknown, and every head's prediction."""
         vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
         products = tf.linalg.matvec(vectors, request.queries)
-        scores, outputs = self._rank(request, vectors, products, lambda: self._fit_of(request, rows))
+        scores, outputs = self._rank(request, rows, vectors, products, lambda: self._fit_of(request, rows))
         popular = tf.gather(self._shares(request.language), tf.maximum(rows, 0), batch_dims=1)
         scores = tf.where(request.nothing[:, tf.newaxis], popular, scores)
         return {contract.SCORES: tf.where(rows >= 0, scores, contract.LOWEST_SCORE)} | self._predictions(rows, outputs)
@@ -304,6 +309,7 @@ class Servable(tf.Module):
             language=inputs["language"],
             users=users,
             given=given,
+            newest=newest,
             typed=typed,
             sentences=sentences,
             texts=texts,
@@ -345,10 +351,15 @@ class Servable(tf.Module):
         return vectors, tf.reshape(tf.range(tf.size(flat)), tf.shape(newest))
 
     def _rank(
-        self, request: Understood, vectors: tf.Tensor, products: tf.Tensor, fit: Callable[[], tf.Tensor]
+        self,
+        request: Understood,
+        rows: tf.Tensor,
+        vectors: tf.Tensor,
+        products: tf.Tensor,
+        fit: Callable[[], tf.Tensor],
     ) -> _Found:
-        """Final scores [B, C] and raw outputs of the heads [B, C, heads] of items, given their vectors [B, C, D]."""
-        outputs = self._engine.outputs(request.queries, vectors)
+        """Final scores [B, C] and signals of ranking [B, C, signals] of items by rows [B, C] and vectors [B, C, D]."""
+        outputs = self._engine.outputs(request.queries, vectors, request.newest, rows)
         scores = self._engine.scores(self._engine.logits(products), outputs)
         return self._engine.reorder_found_by_text(scores, request.typed, fit, request.queries, vectors), outputs
 

@@ -24,15 +24,25 @@ class Engine(tf.Module):
         model: The trained model.
         weights: Weights of the blend, see `trainer.models.ranking.blend`.
         text_search: Answers text queries; None leaves them to the towers.
+        ids: Int32 [N], the vocabulary index of each row of the catalogue, 0 unknown; None: no item is known.
     """
 
-    def __init__(self, model: Recommender, weights: Mapping[str, float], text_search: TextSearch | None = None) -> None:
+    def __init__(
+        self,
+        model: Recommender,
+        weights: Mapping[str, float],
+        text_search: TextSearch | None = None,
+        *,
+        ids: tf.Variable | None = None,
+    ) -> None:
         super().__init__(name="engine")
         self.history_length = int(model.config.query.history_length)
         self.text_search = text_search
         self._weights = dict(weights)
         self._temperature = model.config.retrieval.temperature
-        self._heads = list(model.heads)
+        self._signals = model.signals
+        self._transitions = model.transitions
+        self._ids = ids
         self._query_tower = model.query_tower
         self._candidate_tower = model.candidate_tower
         self._ranking_model = model.ranking_model
@@ -67,13 +77,40 @@ class Engine(tf.Module):
         """Dot products of query and candidate vectors -> retrieval logits, the scale on which the blend is chosen."""
         return products / self._temperature
 
-    def outputs(self, queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
-        """Raw outputs of the heads float32 [B, C, heads] for queries [B, D] and candidate vectors [B, C, D]."""
-        return self._ranking_model(queries, vectors)
+    def outputs(
+        self,
+        queries: tf.Tensor,
+        vectors: tf.Tensor,
+        history: tf.Tensor | None = None,
+        rows: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Signals of the ranking stage, float32 [B, C, signals]: the heads' raw outputs come first.
+
+        Args:
+            queries: Float32 [B, D].
+            vectors: Float32 [B, C, D], candidate vectors.
+            history: Int32 [B, H], rows of the histories, newest first; -1 pads, N and above are not in the catalogue.
+                None: nobody has one.
+            rows: Int32 [B, C], rows of the candidates, -1 pads; None: none is in the catalogue.
+        """
+        outputs = self._ranking_model(queries, vectors)
+        if self._transitions is None:
+            return outputs
+        if history is None or rows is None or self._ids is None:
+            following = tf.zeros(tf.shape(vectors)[:2])
+        else:
+            following = self._transitions(tf.where(history >= 0, self._known(history), -1), self._known(rows))
+        return tf.concat([outputs, following[..., tf.newaxis]], axis=2)
+
+    def _known(self, rows: tf.Tensor) -> tf.Tensor:
+        """Vocabulary indices of items of the catalogue, 0 for others."""
+        size = int(self._ids.shape[0])  # type: ignore[union-attr]
+        inside = (rows >= 0) & (rows < size)
+        return tf.where(inside, tf.gather(self._ids, tf.where(inside, rows, 0)), 0)
 
     def scores(self, logits: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """The blended score, float32 [B, C]."""
-        return blend(logits, outputs, self._heads, self._weights)
+        return blend(logits, outputs, self._signals, self._weights)
 
     def reorder_found_by_text(
         self,
@@ -109,10 +146,10 @@ class Engine(tf.Module):
             typed: Bool [B], which requests have text.
 
         Returns:
-            Float32 [B], dot products, or for requests with text fits; the lowest finite float32 where the heads decide.
+            Float32 [B], dot products, or for requests with text fits; the lowest finite float32 where ranking decides.
         """
         weight = self._weights.get(RETRIEVAL, 0.0)
-        decided = weight <= 0.0 or any(self._weights.get(head.name) for head in self._heads)
+        decided = weight <= 0.0 or any(self._weights.get(name) for name in self._signals)
         least = tf.fill(tf.shape(scores), LOWEST_SCORE) if decided else scores * (self._temperature / weight)
         if self.text_search is not None:
             least = tf.where(typed, scores - self.text_search.largest_influence, least)

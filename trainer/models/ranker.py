@@ -47,7 +47,7 @@ class CatalogueRanker:
         text_search: TextSearch | None = None,
     ) -> None:
         self._model = model
-        self._engine = Engine(model, weights, text_search)
+        self._engine = Engine(model, weights, text_search, ids=items.ids)
         self._items = items
         self._candidates = candidates
         self._allowed = tf.constant(np.ones(items.size, bool) if allowed is None else allowed)
@@ -84,7 +84,7 @@ class CatalogueRanker:
     def blended(self, weights: Mapping[str, float]) -> "CatalogueRanker":
         """The same ranker with another blend; candidate vectors and traced graph are shared."""
         other = copy.copy(self)
-        other._engine = Engine(self._model, weights, self._engine.text_search)
+        other._engine = Engine(self._model, weights, self._engine.text_search, ids=self._items.ids)
         return other
 
     def restricted(self, allowed: npt.NDArray[np.bool_]) -> "CatalogueRanker":
@@ -121,7 +121,7 @@ class CatalogueRanker:
         return np.concatenate([np.zeros((0, k), np.int64), *blocks])
 
     def parts(self, requests: Requests) -> tuple[tf.Tensor, ...]:
-        """Retrieved rows [U, C], retrieval logits [U, C] and raw head outputs [U, C, heads] of U requests."""
+        """Retrieved rows [U, C], retrieval logits [U, C] and signals of ranking [U, C, signals] of U requests."""
         blocks = [self._answer(requests[block]) for block in _blocks(len(requests), _BLOCK)]
         return tuple(tf.concat(parts, axis=0) for parts in zip(*blocks, strict=True))
 
@@ -135,7 +135,7 @@ class CatalogueRanker:
         return query_vectors(self._model, self._items, self._vectors, requests, sentences)
 
     def score_pairs(self, requests: Requests, pairs: tuple[_Ints, _Ints]) -> tuple[_Floats, _Floats]:
-        """Retrieval logits [E] and raw outputs of the heads [E, heads] of given pairs: see the function."""
+        """Retrieval logits [E] and signals of ranking [E, signals] of given pairs: see the function."""
         return score_pairs(self._model, self._items, requests, pairs, self._vectors, self._vectors)
 
     def _answer(self, requests: Requests) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -147,8 +147,8 @@ class CatalogueRanker:
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         queries = self._model.query_vectors(batch, self._items, self._vectors)
         rows, products = self._search(queries, excluded, allowed)
-        outputs = self._engine.outputs(queries, tf.gather(self._vectors, tf.maximum(rows, 0)))
-        return rows, self._engine.logits(products), outputs
+        vectors = tf.gather(self._vectors, tf.maximum(rows, 0))
+        return rows, self._engine.logits(products), self._engine.outputs(queries, vectors, batch["history"], rows)
 
     def _search(self, queries: tf.Tensor, excluded: tf.Tensor, allowed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The best rows [B, C], -1 pads, and dot products of query vectors; ``excluded`` as in `best_products`."""
@@ -202,7 +202,7 @@ def score_pairs(
     history_vectors: tf.Tensor,
     candidate_vectors: tf.Tensor,
 ) -> tuple[_Floats, _Floats]:
-    """Retrieval logits [E] and raw outputs of the heads [E, heads] of given pairs of a request and an item.
+    """Retrieval logits [E] and signals of ranking [E, signals] of given pairs of a request and an item.
 
     Args:
         model: The model.
@@ -212,14 +212,16 @@ def score_pairs(
         history_vectors: Float32 [N, D], the items' vectors in histories.
         candidate_vectors: Float32 [N, D], their vectors as candidates, possibly in another language.
     """
-    engine = Engine(model, {})
+    engine = Engine(model, {}, ids=items.ids)
     queries = query_vectors(model, items, history_vectors, requests)
+    histories = requests.histories.newest(engine.history_length)
     who, rows = pairs
-    logits, outputs = np.empty(len(who), np.float32), np.empty((len(who), len(model.heads)), np.float32)
+    logits, outputs = np.empty(len(who), np.float32), np.empty((len(who), len(model.signals)), np.float32)
     for block in _blocks(len(who), _PAIRS):
         query, candidate = tf.gather(queries, who[block]), tf.gather(candidate_vectors, rows[block])
         logits[block] = engine.logits(tf.reduce_sum(query * candidate, axis=1))
-        outputs[block] = engine.outputs(query, candidate[:, tf.newaxis])[:, 0]
+        own = tf.constant(rows[block, np.newaxis], tf.int32)
+        outputs[block] = engine.outputs(query, candidate[:, tf.newaxis], tf.constant(histories[who[block]]), own)[:, 0]
     return logits, outputs
 
 

@@ -128,22 +128,22 @@ class RankingModel(tf.keras.layers.Layer):
 
 
 def blend(
-    retrieval_scores: tf.Tensor, outputs: tf.Tensor, heads: Sequence[Head], weights: Mapping[str, float]
+    retrieval_scores: tf.Tensor, outputs: tf.Tensor, signals: Sequence[str], weights: Mapping[str, float]
 ) -> tf.Tensor:
-    """The final score: weighted sum of the retrieval logit and the heads' raw outputs.
+    """The final score: weighted sum of the retrieval logit and the ranking stage's signals.
 
     Args:
         retrieval_scores: Float32 [B, C], dot product over temperature.
-        outputs: Float32 [B, C, heads].
-        heads: Names of the last axis.
-        weights: ``retrieval`` and head names; a missing name has weight 0.
+        outputs: Float32 [B, C, signals].
+        signals: Names of the last axis, see `trainer.models.recommender.Recommender.signals`.
+        weights: ``retrieval`` and names of signals; a missing name has weight 0.
 
     Returns:
         Float32 [B, C].
     """
     score = weights.get(RETRIEVAL, 0.0) * retrieval_scores
-    for column, head in enumerate(heads):
-        weight = weights.get(head.name, 0.0)
+    for column, name in enumerate(signals):
+        weight = weights.get(name, 0.0)
         if weight:
             score += weight * outputs[..., column]
     return score

@@ -18,6 +18,7 @@ from trainer.models.fusion import make_fusion
 from trainer.models.ranking import RankingModel
 from trainer.models.replicas import Replicas, StepMean
 from trainer.models.settings import ModelConfig
+from trainer.models.transitions import TRANSITIONS, Transitions
 from trainer.towers.candidate import CandidateTower
 from trainer.towers.layers import IdEmbedding
 from trainer.towers.query import QueryTower, query_features
@@ -65,6 +66,8 @@ class Recommender(tfrs.Model):
         )
         self.query_tower = QueryTower(vocabulary, config.query, config.dimension, self.fusion, normalize=cosine)
         self.ranking_model = RankingModel(heads, config.ranking, self.fusion)
+        followed = config.ranking.transitions
+        self.transitions = Transitions(len(vocabulary.items), followed) if followed.successors else None
         self.retrieval_task = tfrs.tasks.Retrieval(
             loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True, reduction=tf.keras.losses.Reduction.SUM),
             temperature=config.retrieval.temperature,
@@ -84,6 +87,11 @@ class Recommender(tfrs.Model):
     def items(self) -> ItemTable:
         """The catalogue that item rows refer to."""
         return self._tables.value
+
+    @property
+    def signals(self) -> list[str]:
+        """Names of what the ranking stage adds to the retrieval score: the heads, and further signals."""
+        return [*(head.name for head in self.heads), *([TRANSITIONS] if self.transitions is not None else [])]
 
     @property
     def tables(self) -> list[tf.Variable]:

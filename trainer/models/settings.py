@@ -114,6 +114,16 @@ class RetrievalConfig(Settings):
         return self
 
 
+class TransitionsConfig(Settings):
+    """What is chosen after what, as a signal of the ranking stage (docs/model.md)."""
+
+    successors: int = Field(
+        0, ge=0, description="Number of items kept that followed each item most; 0 disables the signal."
+    )
+    window: int = Field(20, ge=1, description="Number of a user's next items that an item counts as followed by.")
+    history: int = Field(10, ge=1, description="Number of a history's newest items that are looked at.")
+
+
 class RankingConfig(Settings):
     """Ranking heads over a DCN-v2 cross network (Wang et al., 2021, arXiv 2008.13535)."""
 
@@ -121,9 +131,11 @@ class RankingConfig(Settings):
     cross_layers: int = Field(2, ge=1, description="Number of cross layers.")
     hidden: list[Annotated[int, Field(ge=1)]] = Field([64], description="Sizes of the dense layers.")
     negatives: int = Field(8, ge=1, description="Sampled negatives for each positive.")
+    transitions: TransitionsConfig = TransitionsConfig()
     blend: dict[str, float] | None = Field(
         None,
-        description="Weight of each head in the final score, in addition to `retrieval`; null: chosen on validation.",
+        description="Weight of each head, and of `transitions`, in the final score, in addition to `retrieval`; null: "
+        "chosen on validation.",
     )
 
 

@@ -20,6 +20,7 @@ from trainer.evaluation.metrics.registry import with_own
 from trainer.locks import writing_alone
 from trainer.models.ranking import RETRIEVAL
 from trainer.models.recommender import Recommender
+from trainer.models.transitions import TRANSITIONS
 from trainer.models.weights import save_weights
 from trainer.runs import Run
 from trainer.training.blend import ChosenBlend, choose_blend
@@ -151,6 +152,8 @@ def _fit(run: Run, loggers: RunLoggers, writer: tf.summary.SummaryWriter, cluste
 def _check_heads(config: Config, vocabulary: Vocabulary, heads: list[Head]) -> None:
     """Reports which heads are left out, and refuses a blend with unknown heads."""
     names = [RETRIEVAL, *(head.name for head in heads)]
+    if config.model.ranking.transitions.successors:
+        names.append(TRANSITIONS)
     for name, label in vocabulary.constant_heads.items():
         reason = "it has no label" if label is None else f"each of its labels is {label:g}"
         _LOG.info("No ranking head for %r: in the training part %s, so there is nothing to learn.", name, reason)
@@ -174,5 +177,5 @@ def _blend(phase: Phase, model: Recommender) -> tuple[dict[str, float], ChosenBl
         # What `trainer.updating` has taken over from the run to start from.
         earlier = (phase.run.path / "blend.json").exists()
         return (dict(phase.run.read("blend.json")) if earlier else {RETRIEVAL: 1.0}), None
-    chosen = choose_blend(phase.ranker(model), phase.hold_out, model.heads, config.seed)
+    chosen = choose_blend(phase.ranker(model), phase.hold_out, model.signals, config.seed)
     return chosen.weights, chosen

@@ -188,6 +188,8 @@ class Phase:
             model = make_recommender(self._config, self.vocabulary, self.items, self._data.item_counts)
         if chief:
             self._solve_linear(model)
+        if chief and model.transitions is not None:
+            model.transitions.fit(self._data.histories.reindexed(self.items.ids.numpy() - 1))
         if chief and model.fusion.content is not None:
             shrinkage = self._config.model.content.metric_shrinkage
             model.fusion.content.fit(self.items.content.numpy(), self._data.histories, shrinkage=shrinkage)

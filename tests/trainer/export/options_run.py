@@ -27,7 +27,7 @@ def options_run(folder: Path, steps: Steps, data: Dataset | None = None, **secti
         folder: Where to write.
         steps: Of ``text.preprocessing``.
         data: To train on; None: `ITEMS` items and one more.
-        sections: Settings merged over these.
+        sections: Settings merged over these; with transitions, they weigh as much as retrieval.
     """
     data = data or tiny_dataset(folder / "data", items=ITEMS)
     base: dict[str, dict[str, object]] = {
@@ -61,6 +61,10 @@ def options_run(folder: Path, steps: Steps, data: Dataset | None = None, **secti
     assert content is not None
     content.fit(items.content.numpy(), UserItems.of(parts.train, catalogue, users), shrinkage=3.0)
     linear.fit(histories, items, regularization=300.0, new_items=1.0)
+    blend = {"retrieval": 1.0}
+    if model.transitions is not None:
+        model.transitions.fit(histories)
+        blend |= {"transitions": 4.0}
     draws = np.random.default_rng(3)
     for weight in model.query_tower.trainable_weights:
         # Languages and countries start without an effect.
@@ -69,7 +73,7 @@ def options_run(folder: Path, steps: Steps, data: Dataset | None = None, **secti
     popularity.factor.assign(5.0)
     linear.factor.assign(3.0)
     content.factor.assign(10.0)
-    run.write("blend.json", {"retrieval": 1.0})
+    run.write("blend.json", blend)
     run.write(SEARCH_RECORD, {"categories": 1.0, "lexical": 0.4, "popularity": 0.05, "towers": 0.1})
     save_weights(run, model)
     return run

@@ -136,7 +136,9 @@ def tiny_config_ranking() -> RankingConfig:
 def test_blend_weighs_by_name() -> None:
     heads = [Head("click", "click", "binary"), Head("purchase", "purchase", "binary")]
     outputs = tf.constant([[[1.0, 10.0], [2.0, 20.0]]])
-    score = blend(tf.constant([[0.5, 0.25]]), outputs, heads, {"retrieval": 2.0, "purchase": 0.1})
+    score = blend(
+        tf.constant([[0.5, 0.25]]), outputs, [head.name for head in heads], {"retrieval": 2.0, "purchase": 0.1}
+    )
     np.testing.assert_allclose(score, [[2.0, 2.5]])
 
 

@@ -1,4 +1,4 @@
-"""Choosing the blend: a head orders the items only where it is known to help those that it was not chosen on."""
+"""Choosing the blend: a signal orders the items only where it is known to help those that it was not chosen on."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from trainer.data.heads import Head
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.models.ranker import CatalogueRanker
 from trainer.training.blend import ChosenBlend, choose_blend
 
 _USERS, _CANDIDATES = 400, 30
-_HEADS = [Head("click", "click", "binary"), Head("purchase", "purchase", "binary")]
+_SIGNALS = ["click", "purchase"]
 _NOBODY = cast(CatalogueRanker, None)
 
 
@@ -30,7 +29,7 @@ def _chosen(outputs: npt.NDArray[np.float32], wanted: npt.NDArray[np.integer], s
     def data(ranker: CatalogueRanker) -> tuple[Any, Any, Callable[..., Any]]:
         return retrieval, outputs, quality
 
-    return choose_blend(_NOBODY, cast(HoldOut, SimpleNamespace(blend_data=data, blend_metric="mrr")), _HEADS, seed)
+    return choose_blend(_NOBODY, cast(HoldOut, SimpleNamespace(blend_data=data, blend_metric="mrr")), _SIGNALS, seed)
 
 
 @pytest.fixture
@@ -45,7 +44,11 @@ def test_a_head_that_knows_is_taken_and_one_that_does_not_is_left_out(draws: np.
     chosen = _chosen(outputs, wanted)
     assert chosen.weights["retrieval"] == 1.0
     assert chosen.weights["purchase"] > 0.0
-    assert 0.0 < chosen.low < chosen.gain < chosen.high
+    found = chosen.signals["purchase"]
+    assert 0.0 < found.low < found.gain < found.high
+    assert chosen.weights["click"] == 0.0
+    assert not chosen.signals["click"].pays
+    assert chosen.blended > chosen.retrieval
     # The mean reciprocal rank of a random order of 30: their harmonic number, over 30.
     assert chosen.retrieval == pytest.approx((1 / np.arange(1, 31)).sum() / 30, abs=0.04)
 
@@ -56,7 +59,7 @@ def test_what_only_fits_the_users_that_it_was_chosen_on_is_not_taken() -> None:
         draws = np.random.default_rng(seed)
         outputs = draws.normal(size=(_USERS, _CANDIDATES, 2)).astype(np.float32)
         chosen = _chosen(outputs, draws.integers(_CANDIDATES, size=_USERS), seed)
-        taken.append(any(chosen.weights[head.name] for head in _HEADS))
+        taken.append(any(chosen.weights[name] for name in _SIGNALS))
     assert sum(taken) <= 4
 
 
@@ -67,4 +70,4 @@ def test_without_heads_retrieval_is_the_score() -> None:
         blend_metric="auc",
     )
     chosen = choose_blend(_NOBODY, cast(HoldOut, hold_out), [], 0)
-    assert chosen == ChosenBlend({"retrieval": 1.0}, "auc", 0.25, 0.0, 0.0, 0.0)
+    assert chosen == ChosenBlend({"retrieval": 1.0}, "auc", 0.25, 0.25, {})

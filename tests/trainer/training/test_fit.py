@@ -287,9 +287,9 @@ def test_the_blend_is_chosen_from_fewer_candidates_than_the_cut_off(tiny: Datase
     catalogue = Catalogue.from_dataset(tiny)
     parts = split(tiny, tiny_run.config.data)
     hold_out = HoldOut(catalogue, Vocabulary.load(tiny_run.vocabulary), parts.train, parts.validation, candidates=5)
-    chosen = choose_blend(hold_out.ranker(model, model.items, {"retrieval": 1.0}), hold_out, model.heads, seed=0)
+    chosen = choose_blend(hold_out.ranker(model, model.items, {"retrieval": 1.0}), hold_out, model.signals, seed=0)
     assert set(chosen.weights) == {"retrieval", "like", "rating"}
-    assert chosen.low <= chosen.gain <= chosen.high
+    assert all(found.low <= found.gain <= found.high for found in chosen.signals.values())
 
 
 def test_popularity_counts_users_not_evaluated(tiny: Dataset, tiny_run: Run) -> None:

@@ -106,4 +106,4 @@ def head_events(
     requests = Requests.of_users(users, history, catalogue, vocabulary, profiles=profiles, moments=events)
     _, outputs = ranker.score_pairs(requests, (who, catalogue.rows(table["item_id"])))
     labels = table.select(f"label_{head.name}" for head in heads).to_numpy().astype(np.float32)
-    return HeadEvents(who, outputs, labels.reshape(table.height, len(heads)))
+    return HeadEvents(who, outputs[:, : len(heads)], labels.reshape(table.height, len(heads)))

@@ -120,14 +120,14 @@ class HoldOut:
     def parts(
         self, ranker: CatalogueRanker
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Retrieved candidates [U, C] (-1 pads), retrieval logits [U, C] and raw heads [U, C, heads]."""
+        """Retrieved candidates [U, C] (-1 pads), retrieval logits [U, C] and signals of ranking [U, C, signals]."""
         rows, retrieval, outputs = ranker.parts(self.requests)
         return self._place[rows.numpy()], retrieval.numpy(), outputs.numpy()
 
     def blend_data(
         self, ranker: CatalogueRanker
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Callable[[_Floats], _Floats]]:
-        """Data for choosing a blend: retrieval logits [U, C], raw heads [U, C, heads], and NDCG@10 [U] by scores."""
+        """Data for choosing a blend: retrieval logits [U, C], signals [U, C, signals], and NDCG@10 [U] by scores."""
         rows, retrieval, outputs = self.parts(ranker)
 
         def quality(scores: _Floats) -> _Floats:

@@ -132,7 +132,7 @@ class ImpressionHoldOut(HoldOut):
         npt.NDArray[np.float32],
         Callable[[npt.NDArray[np.floating]], npt.NDArray[np.floating]],
     ]:
-        """For E candidates of I impressions: retrieval logits [E], heads [E, heads], and the AUC [I] by scores [E]."""
+        """For E candidates of I impressions: retrieval logits [E], signals [E, signals], and AUC [I] by scores [E]."""
         retrieval, outputs = self._parts(ranker)
         return retrieval, outputs, lambda scores: impression_metrics(self._impressions, scores)[self.blend_metric]
 

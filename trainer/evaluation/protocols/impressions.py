@@ -191,7 +191,7 @@ def _blended(model: Recommender, weights: Mapping[str, float]) -> _System:
         logits, outputs = score_pairs(
             model, task.history.items, task.requests, pairs, task.history.vectors, task.candidates.vectors
         )
-        scores: _Scores = blend(logits, outputs, model.heads, weights).astype(np.float64)
+        scores: _Scores = blend(logits, outputs, model.signals, weights).astype(np.float64)
         return scores
 
     return system
