@@ -13,6 +13,7 @@ from trainer.data.catalogue import Catalogue
 from trainer.data.split import split
 from trainer.data.vocabulary import Vocabulary
 from trainer.errors import BabelrecError
+from trainer.evaluation.protocols.collaborative import evaluate_collaborative
 from trainer.evaluation.protocols.holdout import HoldOut
 from trainer.export.export import export
 from trainer.export.shards import export_shards
@@ -80,6 +81,15 @@ def test_given_items_have_the_scores_of_the_list(run: Run, ask: Callable[..., An
     listed = ids(answer, 0)
     ranked = ask(signature=contract.RANK, history=[history], item_ids=[[*listed, "never seen"]])
     np.testing.assert_allclose(ranked["scores"][0, :20], answer["scores"][0, :20], rtol=1e-4)
+
+
+def test_evaluation_tells_what_ranking_adds(run: Run) -> None:
+    report = evaluate_collaborative(run)
+    alone = report.baselines[0]
+    assert alone.model == "retrieval alone"
+    assert alone.metrics["ndcg@10"].value != report.metrics["ndcg@10"].value
+    gain = report.metrics["ndcg@10"].value - alone.metrics["ndcg@10"].value
+    assert alone.advantage["ndcg@10"].value == pytest.approx(gain, abs=1e-9)
 
 
 def test_shards_refuse_it(run: Run, tmp_path: Path) -> None:

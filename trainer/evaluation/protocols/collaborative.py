@@ -29,6 +29,7 @@ from trainer.evaluation.protocols.temperature import GroupsAlone, groups_alone
 from trainer.evaluation.report.contents import EvaluationReport
 from trainer.models.assembly import item_table_of_run, load_recommender
 from trainer.models.calibration import load_calibrations
+from trainer.models.ranking import RETRIEVAL
 from trainer.runs import Run
 from trainer.text.preparation import prepare_texts
 from trainer.text.vectors import encode_texts
@@ -36,6 +37,7 @@ from trainer.text.vectors import encode_texts
 # Longer than any cut-off, so that the recall curve extends beyond it.
 _CURVE_LENGTH = 100
 _WITH_CATEGORIES = "mean-history with categories"
+_RETRIEVAL_ALONE = "retrieval alone"
 # Candidates up to which their texts are encoded once more, with their categories: a minute or two of two processors.
 _MOST_DESCRIBED = 100_000
 
@@ -112,6 +114,8 @@ def evaluate_on_catalogue(
     # The model's graphs hold on to it in circles, and the baselines need its memory.
     gc.collect()
     baselines, left_out = _baselines(hold_out, catalogue, config, length)
+    if answers.retrieval is not None:
+        baselines = {_RETRIEVAL_ALONE: answers.retrieval, **baselines}
     report = compare(
         problem, config.name, answers.rankings, baselines=baselines, seconds=answers.seconds, left_out=left_out
     )
@@ -122,10 +126,19 @@ def evaluate_on_catalogue(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Answers:
-    """What is needed of the model: rankings [U, K], the seconds they took, cold and warm items alone, the heads."""
+    """What is needed of the model.
+
+    Attributes:
+        rankings: [U, K].
+        seconds: What these took.
+        retrieval: [U, K] by retrieval alone; None: the ranking stage changes nothing.
+        alone: Cold and warm items alone.
+        heads: By name.
+    """
 
     rankings: Rankings
     seconds: float
+    retrieval: Rankings | None
     alone: GroupsAlone | None
     heads: dict[str, HeadResult]
 
@@ -145,9 +158,13 @@ def _answers(
     items = item_table_of_run(run, catalogue, known_ids=known_users)
     model = load_recommender(run, items)
     started = time.monotonic()
-    ranker = hold_out.ranker(model, items, run.read("blend.json"))
+    blend = run.read("blend.json")
+    ranker = hold_out.ranker(model, items, blend)
     rankings = hold_out.rankings(ranker, length)
     seconds = time.monotonic() - started
+    retrieval = None
+    if any(blend.get(name) for name in model.signals):
+        retrieval = hold_out.rankings(ranker.blended({RETRIEVAL: 1.0}), length)
     alone = None
     if config.data.split.cold_items > 0.0 and known_users:
         alone = groups_alone(problem, lambda only: hold_out.rankings(hold_out.among(ranker, only), length))
@@ -161,7 +178,7 @@ def _answers(
             resamples=config.evaluation.bootstrap_samples,
             seed=config.seed,
         )
-    return _Answers(rankings, seconds, alone, heads)
+    return _Answers(rankings, seconds, retrieval, alone, heads)
 
 
 def _baselines(
