@@ -283,8 +283,7 @@ class Phase:
             self._selected = measure()
             write_selected(self._writer, self._selected, self._best_epoch)
         self._settled = True
-        # What only training needs makes room for what is chosen next: of a million items, some gigabytes.
-        model.optimizer = None
+        # Makes room for what is chosen next.
         del self._data
         return model
 
