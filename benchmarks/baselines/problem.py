@@ -1,6 +1,6 @@
 """Training data and queries of a baseline; candidates and hits are those of the project's own `HoldOut`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy import sparse
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.ids import as_text
-from trainer.data.query_features import QUERY_FEATURES
+from trainer.data.query_features import QUERY_FEATURES, user_profiles
 from trainer.data.settings import DataConfig
 from trainer.data.sources import prepare
 from trainer.data.split import Split, some_users, split, without_validation
@@ -59,6 +59,8 @@ class Problem:
         trained: Bool [I]: items with an event in the training part, positive or not; the others are cold.
         texts: Text of each candidate, for baselines that use text.
         described: Text and category labels of each candidate.
+        learner_markets: Country of each learner, else their first language, else ''; empty: not known of anybody.
+        evaluated_markets: The same of the evaluated users.
     """
 
     learners: Histories
@@ -69,6 +71,8 @@ class Problem:
     trained: npt.NDArray[np.bool_]
     texts: list[str]
     described: list[str]
+    learner_markets: Sequence[str] = ()
+    evaluated_markets: Sequence[str] = ()
 
     @classmethod
     def make(
@@ -78,6 +82,7 @@ class Problem:
         history: pl.DataFrame,
         held_out: pl.DataFrame,
         observed: pl.DataFrame | None = None,
+        markets: Mapping[str, str] | None = None,
     ) -> "Problem":
         """From positives (user_id, item_id, timestamp).
 
@@ -87,6 +92,7 @@ class Problem:
             history: Positives before the held-out ones, of all evaluated users.
             held_out: Positives to find.
             observed: Every event of the training part (item_id); None: only the positives.
+            markets: User -> country or language.
         """
         hold_out = HoldOut(catalogue, _NOTHING_KNOWN, history, held_out, candidates=1)
         place = np.full(len(catalogue), -1, np.int64)
@@ -111,6 +117,8 @@ class Problem:
             trained=np.isin(hold_out.candidate_rows, catalogue.rows(seen)),
             texts=texts,
             described=[" ".join([text, *names]) for text, names in zip(texts, labels, strict=True)],
+            learner_markets=[(markets or {}).get(user, "") for user in learners],
+            evaluated_markets=[(markets or {}).get(user, "") for user in users],
         )
 
     def metrics(self, score: BlockScorer) -> dict[str, float]:
@@ -166,7 +174,12 @@ def test_problem(data: DataConfig, seed: int) -> Problem:
     dataset, parts = _parts(without_validation(data))
     chosen = some_users(parts, data.split.train_users, seed)
     return Problem.make(
-        Catalogue.from_dataset(dataset), chosen.train, parts.train, parts.test, as_text(chosen.observed)
+        Catalogue.from_dataset(dataset),
+        chosen.train,
+        parts.train,
+        parts.test,
+        as_text(chosen.observed),
+        markets=_markets(dataset),
     )
 
 
@@ -180,7 +193,18 @@ def validation_problem(data: DataConfig, seed: int) -> Problem:
     chosen = some_users(parts, data.split.train_users, seed)
     if chosen.validation.is_empty():
         raise BabelrecError("There is no validation part (data.split.validation_fraction is 0) to choose settings on.")
-    return Problem.make(Catalogue.from_dataset(dataset), chosen.train, chosen.train, chosen.validation)
+    return Problem.make(
+        Catalogue.from_dataset(dataset), chosen.train, chosen.train, chosen.validation, markets=_markets(dataset)
+    )
+
+
+def _markets(dataset: Dataset) -> dict[str, str]:
+    profiles = user_profiles(dataset)
+    columns = [name for name in ("profile_country", "profile_language") if name in profiles.columns]
+    if not columns:
+        return {}
+    found = profiles.select("user_id", pl.coalesce(columns).fill_null("").alias("market"))
+    return dict(found.iter_rows())
 
 
 def _parts(data: DataConfig) -> tuple[Dataset, Split]:

@@ -127,7 +127,7 @@ def _events(table: Published, source: SessionsSource) -> tuple[pl.DataFrame, pl.
         raise DatasetError(
             f"`data.source.locales`: no session is of {', '.join(source.locales)}. Remedy: choose from {found}."
         )
-    table.dropped["products of sessions in other locales"] = int(lengths.sum() - kept["item_id"].list.len().sum())
+    table.dropped["products of sessions in other locales"] = int(lengths.sum()) - int(kept["item_id"].list.len().sum())
     countries = {name: language_and_country(name)[1] for name in kept["locale"].unique()}
     languages = {name: [language_and_country(name)[0]] for name in kept["locale"].unique()}
     users = kept.select(
