@@ -22,6 +22,8 @@ from trainer.evaluation.metrics.item_sets import ItemSets
 from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.metrics.ranking import BlockScorer, rank_in_blocks
 from trainer.evaluation.protocols.holdout import HoldOut
+from trainer.evaluation.settings import EvaluationConfig
+from trainer.training.settings import TrainingConfig
 
 _KS = (10, 20)
 METRICS = ("recall@10", "ndcg@10", "recall@20", "hr@10", "mrr@10", "coverage@10")
@@ -83,6 +85,8 @@ class Problem:
         held_out: pl.DataFrame,
         observed: pl.DataFrame | None = None,
         markets: Mapping[str, str] | None = None,
+        most: int | None = None,
+        seed: int = 0,
     ) -> "Problem":
         """From positives (user_id, item_id, timestamp).
 
@@ -93,11 +97,13 @@ class Problem:
             held_out: Positives to find.
             observed: Every event of the training part (item_id); None: only the positives.
             markets: User -> country or language.
+            most: Maximum number of users to evaluate, drawn as for Babelrec; None: all.
+            seed: Of that draw.
         """
-        hold_out = HoldOut(catalogue, _NOTHING_KNOWN, history, held_out, candidates=1)
+        hold_out = HoldOut(catalogue, _NOTHING_KNOWN, history, held_out, candidates=1, most=most, seed=seed)
         place = np.full(len(catalogue), -1, np.int64)
         place[hold_out.candidate_rows] = np.arange(len(hold_out.candidate_rows))
-        users = sorted(held_out["user_id"].unique())
+        users = hold_out.user_ids
         learners = sorted(learn["user_id"].unique())
         row_of = {user: row for row, user in enumerate(learners)}
 
@@ -110,7 +116,7 @@ class Problem:
         labels = [catalogue.labels(row) for row in hold_out.candidate_rows]
         return cls(
             learners=histories(learn, learners),
-            evaluated=histories(history, users),
+            evaluated=histories(hold_out.sample.of_table(history), users),
             learner_of=np.array([row_of.get(user, -1) for user in users], np.int64),
             train=hold_out.train,
             test=hold_out.test,
@@ -180,6 +186,8 @@ def test_problem(data: DataConfig, seed: int) -> Problem:
         parts.test,
         as_text(chosen.observed),
         markets=_markets(dataset),
+        most=EvaluationConfig().users,
+        seed=seed,
     )
 
 
@@ -194,7 +202,13 @@ def validation_problem(data: DataConfig, seed: int) -> Problem:
     if chosen.validation.is_empty():
         raise BabelrecError("There is no validation part (data.split.validation_fraction is 0) to choose settings on.")
     return Problem.make(
-        Catalogue.from_dataset(dataset), chosen.train, chosen.train, chosen.validation, markets=_markets(dataset)
+        Catalogue.from_dataset(dataset),
+        chosen.train,
+        chosen.train,
+        chosen.validation,
+        markets=_markets(dataset),
+        most=TrainingConfig().validation_users,
+        seed=seed,
     )
 
 

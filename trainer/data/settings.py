@@ -280,6 +280,17 @@ class SplitConfig(Settings):
         description="Share of users to train on; the others are only queried. For few-shot experiments (P2).",
     )
     min_positives: int = Field(5, ge=1, description="Users with fewer positives are dropped before splitting.")
+    min_history: int = Field(
+        0,
+        ge=0,
+        description="With `per_user`: first positives of each user that are never held out, so that users with no more "
+        "are only trained on. 1 for sessions and for few events a person, where every request has a history.",
+    )
+    whole_baskets: bool = Field(
+        False,
+        description="With `per_user`: what a user does at one second is never divided. The held-out part "
+        "grows to whole baskets; the first one is trained on. Otherwise a basket's items count in the order of ids.",
+    )
     cold_items: float = Field(
         0.0,
         ge=0.0,
