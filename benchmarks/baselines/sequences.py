@@ -64,7 +64,9 @@ def _gru4rec(problem: Problem, settings: Gru4RecSettings, seed: int) -> BlockSco
     states = keras.layers.GRU(size, return_sequences=True)(states)
     network = keras.Model(inputs, keras.layers.Dense(size)(states))
     bias = tf.Variable(tf.zeros([items + 1]))
-    counts = np.bincount(problem.learners.items + 1, minlength=items + 1) ** 0.75
+    # Sampling without replacement needs a chance for every item.
+    chances = ((np.bincount(problem.learners.items + 1, minlength=items + 1) + 1.0) ** 0.75).tolist()
+    samples = min(settings.samples, items // 2)
     optimizer = keras.optimizers.Adam(settings.learning_rate)
     weights = [*network.trainable_variables, bias]
 
@@ -74,12 +76,10 @@ def _gru4rec(problem: Problem, settings: Gru4RecSettings, seed: int) -> BlockSco
         with tf.GradientTape() as tape:
             there = (given > 0) & (wanted > 0)
             labels = tf.boolean_mask(wanted, there)[:, tf.newaxis]
-            drawn = tf.random.fixed_unigram_candidate_sampler(
-                labels, 1, min(settings.samples, items), True, items + 1, unigrams=counts.tolist()
-            )
+            drawn = tf.random.fixed_unigram_candidate_sampler(labels, 1, samples, True, items + 1, unigrams=chances)
             states = tf.boolean_mask(network(given, training=True), there)
             losses = tf.nn.sampled_softmax_loss(
-                table.embeddings, bias, labels, states, min(settings.samples, items), items + 1, sampled_values=drawn
+                table.embeddings, bias, labels, states, samples, items + 1, sampled_values=drawn
             )
             loss = tf.reduce_mean(losses)
         optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))

@@ -11,8 +11,9 @@ from trainer.settings_reference import settings_markdown
 from trainer.training.fit import fit
 
 # ablations.yaml is a list of variants of the others; its own test loads each of them.
+_FOLDER = Path(__file__).resolve().parents[2] / "configs"
 _CONFIGS = sorted(
-    path for path in (Path(__file__).resolve().parents[2] / "configs").glob("*.yaml") if path.stem != "ablations"
+    path for path in (*_FOLDER.glob("*.yaml"), *_FOLDER.glob("scenes/*.yaml")) if path.stem != "ablations"
 )
 
 
