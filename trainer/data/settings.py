@@ -54,7 +54,9 @@ class BasketsSource(Settings):
     """Invoice lines of a shop, as in Online Retail: quantities, prices, cancellations."""
 
     name: Literal["baskets"] = "baskets"
-    path: AbsolutePath | None = Field(None, description="File of invoice lines, or folder of events, items and users.")
+    path: AbsolutePath | None = Field(
+        None, description="Workbook or table of invoice lines, or folder of events, items, users."
+    )
     language: str = Field("en", description="BCP 47 language of the products' names.")
 
 

@@ -14,11 +14,10 @@ from trainer.data.sources.numbers import to_number
 from trainer.data.sources.parts import part_files
 from trainer.data.sources.published import QUOTED, Published, first_file, located, read_published
 from trainer.data.sources.times import to_seconds
+from trainer.data.sources.workbook import ENDINGS, sheets_as_csv
 
 VERSION: Final = 1
-_REMEDY: Final = (
-    "get Online Retail II (https://archive.ics.uci.edu/dataset/502), save its sheets as CSV UTF-8 in one folder"
-)
+_REMEDY: Final = "get Online Retail II (https://archive.ics.uci.edu/dataset/502), a zip archive with a workbook, or its sheets as CSV"
 _LINES: Final = {
     "user_id": ("user_id", "Customer ID", "CustomerID"),
     "item_id": ("item_id", "StockCode"),
@@ -37,6 +36,9 @@ _PRODUCT: Final = r"^\d{5}[A-Za-z]{0,3}$"
 # Dates as Excel writes them in English, where the published sheets are saved as CSV.
 _EXCEL_DATE: Final = r"^\d{1,2}/\d{1,2}/\d{4} \d{1,2}:\d{2}$"
 _EXCEL: Final = TableFormat(quote='"', time_format="%m/%d/%Y %H:%M")
+# As the workbook stores them.
+_DAY_NUMBER: Final = r"^\d{5}(?:\.\d+)?$"
+_DAYS: Final = TableFormat(quote='"', time_unit="excel_days")
 # Names of ISO 3166 that the shop shortens, and those that are no country.
 COUNTRIES: Final = {
     **{"Australia": "AU", "Austria": "AT", "Bahrain": "BH", "Belgium": "BE", "Bermuda": "BM", "Brazil": "BR"},
@@ -64,6 +66,8 @@ def write(source: BasketsSource, path: Path) -> Dataset:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.read.") as scratch:
         files, items_file, users_file = _files(source)
+        if files[0].name.lower().endswith(ENDINGS):
+            files = sheets_as_csv(files[0], Path(scratch))
         table = read_published(
             files, "interactions", _LINES, Path(scratch), optional=("event", "title", "country", "user_id")
         )
@@ -115,6 +119,9 @@ def _files(source: BasketsSource) -> tuple[list[Path], Path | None, Path | None]
     place = located(source.path, "online-retail-prices", "Invoice lines", _REMEDY)
     if place.is_file():
         return [place], None, None
+    books = [file for end in ENDINGS for file in sorted(place.glob(f"*{end}"))]
+    if books:
+        return books[:1], None, None
     events = first_file(place, ("events",))
     if events is None:
         return part_files(place), None, None
@@ -140,16 +147,20 @@ def _events(table: Published) -> tuple[pl.LazyFrame, pl.DataFrame]:
         table.frame = to_number(table.frame, name, pl.Float64(), table.origin, QUOTED, ",")
     table.drop(pl.col("unit_price").fill_null(0.0) <= 0.0, "lines without a price")
     table.need("user_id", "quantity")
-    (is_excel,) = table.origin.aggregate(
-        table.frame, excel=pl.col("timestamp").cast(pl.String).str.contains(_EXCEL_DATE).all()
+    texts = pl.col("timestamp").cast(pl.String)
+    is_excel, is_day = table.origin.aggregate(
+        table.frame, excel=texts.str.contains(_EXCEL_DATE).all(), days=texts.str.contains(_DAY_NUMBER).all()
     )
-    form = _EXCEL if is_excel else QUOTED
+    form = _EXCEL if is_excel else _DAYS if is_day else QUOTED
     table.frame = to_seconds(table.frame, "timestamp", table.origin, form, table.facts)
+    line = pl.struct("invoice", "user_id", "item_id", "timestamp", "quantity", "unit_price")
+    # The published sheets share the first days of December 2010.
+    table.drop(line.is_duplicated() & ~line.is_first_distinct(), "exact repeats of a line")
     cancelled = pl.col("invoice").cast(pl.String).str.starts_with("C") | (pl.col("quantity") < 0)
     if "event" in given:
         cancelled = cancelled | (pl.col("event") == "cancel")
     amount = pl.col("quantity").abs() * pl.col("unit_price")
-    texts = table.origin.collect(
+    said = table.origin.collect(
         table.frame.select(
             "user_id",
             "item_id",
@@ -169,7 +180,7 @@ def _events(table: Published) -> tuple[pl.LazyFrame, pl.DataFrame]:
             pl.col("quantity").abs(),
             "unit_price",
         ),
-        texts,
+        said,
     )
 
 

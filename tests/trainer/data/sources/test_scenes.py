@@ -2,6 +2,7 @@
 
 import gzip
 import tempfile
+import zipfile
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ def test_baskets_of_online_retail(folder: Path) -> None:
         "lines without a customer": 1,
         "lines about no product (postage, fees, tests)": 1,
         "lines without a price": 1,
+        "exact repeats of a line": 0,
     }
     found = items(dataset)
     assert (found["85048"]["title"], found["85048"]["price"]) == ("lights", 6.95)
@@ -149,6 +151,47 @@ def test_a_fault_in_a_line_names_its_row(folder: Path) -> None:
     put(folder, lines__csv=RETAIL.replace("C489449,85048,LIGHTS,-2,", "C489449,85048,LIGHTS,many,"))
     with pytest.raises(DatasetError, match=r"lines\.csv, column `Quantity`, row 3.*'many'"):
         prepare(BasketsSource(path=folder))
+
+
+def workbook(path: Path, sheets: list[list[list[str | float]]]) -> None:
+    """An .xlsx file with shared texts, as Excel writes it: numbers as numbers, empty cells left out."""
+    main = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    shared: list[str] = []
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, rows in enumerate(sheets, 1):
+            lines = []
+            for line, row in enumerate(rows, 1):
+                cells = []
+                for column, value in zip("ABCDEFGH", row, strict=True):
+                    if isinstance(value, str) and value:
+                        cells.append(f'<c r="{column}{line}" t="s"><v>{len(shared)}</v></c>')
+                        shared.append(value)
+                    elif value != "":
+                        cells.append(f'<c r="{column}{line}" s="1"><v>{value}</v></c>')
+                lines.append(f'<row r="{line}">{"".join(cells)}</row>')
+            sheet = f"<worksheet {main}><cols/><sheetData>{''.join(lines)}</sheetData></worksheet>"
+            archive.writestr(f"xl/worksheets/sheet{number}.xml", sheet)
+        entries = "".join(f"<si><t>{text[:1]}</t><r><t>{text[1:]}</t></r></si>" for text in shared)
+        archive.writestr("xl/sharedStrings.xml", f"<sst {main}>{entries}</sst>")
+
+
+def test_baskets_of_the_published_workbook(folder: Path) -> None:
+    header: list[str | float] = list(RETAIL.splitlines()[0].split(","))
+    # 40148.322916666664 days after 1899-12-30 is 2009-12-01 07:45.
+    first: list[str | float] = [489434, 85048, "LIGHTS", 12, 40148.322916666664, 6.95, 13085, "France"]
+    second: list[str | float] = ["C489449", "79323P", "", -2, 40513.5, 2, "", "France"]
+    workbook(folder / "online_retail_II.xlsx", [[header, first], [header, second, first]])
+    dataset = prepare(BasketsSource(path=folder / "online_retail_II.xlsx"))
+    assert events(dataset, "user_id", "item_id", "timestamp") == [("13085", "85048", 1_259_653_500)]
+    assert (dataset.dropped["lines without a customer"], dataset.dropped["exact repeats of a line"]) == (1, 1)
+    check_counts(dataset)
+    with zipfile.ZipFile(folder / "online+retail+ii.zip", "w") as archive:
+        archive.write(folder / "online_retail_II.xlsx", "online_retail_II.xlsx")
+    packed = prepare(BasketsSource(path=folder / "online+retail+ii.zip"))
+    assert packed.fingerprint == dataset.fingerprint
+    (folder / "broken.xlsx").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(DatasetError, match=r"broken\.xlsx can't be read as a workbook.*Remedy: download"):
+        prepare(BasketsSource(path=folder / "broken.xlsx"))
 
 
 FOREC = "userId\titemId\trate\tdate\nu1\tA\t5.0\t2015-04-11\nu1\tB\t2.0\t2015-05-11\nu2\tA\t4\t2016-01-01\n"
