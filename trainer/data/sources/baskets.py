@@ -17,7 +17,9 @@ from trainer.data.sources.times import to_seconds
 from trainer.data.sources.workbook import ENDINGS, sheets_as_csv
 
 VERSION: Final = 1
-_REMEDY: Final = "get Online Retail II (https://archive.ics.uci.edu/dataset/502), a zip archive with a workbook, or its sheets as CSV"
+_REMEDY: Final = (
+    "get Online Retail II (https://archive.ics.uci.edu/dataset/502), an archive with a workbook, or its sheets as CSV"
+)
 _LINES: Final = {
     "user_id": ("user_id", "Customer ID", "CustomerID"),
     "item_id": ("item_id", "StockCode"),
