@@ -7,7 +7,7 @@ CONFIG ?= configs/quickstart.yaml
 MODELS ?= models/recommender
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-reindex bench-diversity bench-serving bench-replicas bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-soak bench-service bench-store bench-loop bench-scale simulate clean
+.PHONY: help setup demo live test lint types unit fuzz tensorboard notebook serve bench bench-encoder bench-index bench-reindex bench-diversity bench-serving bench-replicas bench-translation bench-preprocessing bench-quality bench-ablations bench-text bench-small bench-scenes bench-soak bench-service bench-store bench-loop bench-scale simulate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ bench-quality: $(VENV)/.installed-bench ## quality compared with baselines (hour
 
 bench-small: $(VENV)/.installed-bench ## default settings on five small data sets compared with popularity, item-kNN and EASE
 	$(BIN)/python -m benchmarks.quality.small $(ARGS)
+
+bench-scenes: $(VENV)/.installed-bench ## shops, sessions, markets, news, films, stays compared with tuned baselines (hours; resumes); ARGS='--data airbnb'
+	$(BIN)/python -m benchmarks.scenes $(ARGS)
 
 bench-ablations: $(VENV)/.installed ## effect of each option: trains the variants of configs/ablations.yaml
 	$(BIN)/python -m benchmarks.quality.ablations

@@ -19,7 +19,7 @@ _SERVICE = (
     *("types", "errors", "recommendation", "options", "snippet", "console"),
     *("store", "outcomes", "rollout", "rules", "diversity", "recommender", "api"),
 )
-_BENCHMARKS = ("harness", "baselines", "speed", "quality", "simulation", "loop", "scale")
+_BENCHMARKS = ("harness", "baselines", "speed", "quality", "simulation", "loop", "scale", "scenes")
 
 
 def modules() -> dict[str, Path]:

@@ -11,8 +11,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from benchmarks.baselines.factorization import ALS, BPR
 from benchmarks.baselines.neighbours import ITEM_KNN
 from benchmarks.baselines.sasrec import SASREC
+from benchmarks.baselines.sequences import GRU4REC, RECENT_KNN
 from benchmarks.baselines.settings import Baseline
-from benchmarks.baselines.simple import EASE, MEAN_HISTORY, POPULARITY
+from benchmarks.baselines.simple import EASE, EASE_OF_FREQUENT, MEAN_HISTORY, POPULARITY, POPULARITY_BY_MARKET
 from benchmarks.baselines.two_tower import TWO_TOWER
 from trainer.config.base import Settings
 from trainer.documents import read_yaml
@@ -21,7 +22,11 @@ from trainer.files import write_text
 
 CONFIGS = Path("configs/baselines")
 BASELINES = {
-    baseline.name: baseline for baseline in (POPULARITY, ALS, BPR, EASE, ITEM_KNN, SASREC, TWO_TOWER, MEAN_HISTORY)
+    baseline.name: baseline
+    for baseline in (
+        *(POPULARITY, POPULARITY_BY_MARKET, ALS, BPR, EASE, EASE_OF_FREQUENT, ITEM_KNN, RECENT_KNN, SASREC, GRU4REC),
+        *(TWO_TOWER, MEAN_HISTORY),
+    )
 }
 
 

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import numpy as np
+from scipy import sparse
 
 from benchmarks.baselines.problem import Problem
 from benchmarks.baselines.settings import Baseline, missing
@@ -17,7 +18,8 @@ class KnnSettings(Settings):
     neighbours: int
 
 
-def _knn(problem: Problem, settings: KnnSettings, seed: int) -> BlockScorer:
+def similarity(problem: Problem, settings: KnnSettings) -> sparse.csr_matrix:
+    """Of each item [I] to those kept as its neighbours [I]."""
     try:
         from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
     except ImportError as error:
@@ -25,9 +27,13 @@ def _knn(problem: Problem, settings: KnnSettings, seed: int) -> BlockScorer:
     kinds = {"cosine": CosineRecommender, "tfidf": TFIDFRecommender, "bm25": BM25Recommender}
     model = kinds[settings.weighting](K=settings.neighbours, num_threads=1)
     model.fit(problem.learners.matrix(), show_progress=False)
+    return model.similarity
+
+
+def _knn(problem: Problem, settings: KnnSettings, seed: int) -> BlockScorer:
     evaluated = problem.evaluated.matrix().astype(np.float64)
-    similarity = model.similarity
-    return lambda block: (evaluated[block] @ similarity).toarray()
+    neighbours = similarity(problem, settings)
+    return lambda block: (evaluated[block] @ neighbours).toarray()
 
 
 ITEM_KNN = Baseline("item-kNN", KnnSettings, _knn, seeded=False)

@@ -1,6 +1,6 @@
 """Training data and queries of a baseline; candidates and hits are those of the project's own `HoldOut`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy import sparse
 from trainer.data.catalogue import Catalogue
 from trainer.data.dataset import Dataset
 from trainer.data.ids import as_text
-from trainer.data.query_features import QUERY_FEATURES
+from trainer.data.query_features import QUERY_FEATURES, user_profiles
 from trainer.data.settings import DataConfig
 from trainer.data.sources import prepare
 from trainer.data.split import Split, some_users, split, without_validation
@@ -22,6 +22,8 @@ from trainer.evaluation.metrics.item_sets import ItemSets
 from trainer.evaluation.metrics.per_user import ranking_metrics
 from trainer.evaluation.metrics.ranking import BlockScorer, rank_in_blocks
 from trainer.evaluation.protocols.holdout import HoldOut
+from trainer.evaluation.settings import EvaluationConfig
+from trainer.training.settings import TrainingConfig
 
 _KS = (10, 20)
 METRICS = ("recall@10", "ndcg@10", "recall@20", "hr@10", "mrr@10", "coverage@10")
@@ -59,6 +61,8 @@ class Problem:
         trained: Bool [I]: items with an event in the training part, positive or not; the others are cold.
         texts: Text of each candidate, for baselines that use text.
         described: Text and category labels of each candidate.
+        learner_markets: Country of each learner, else their first language, else ''; empty: not known of anybody.
+        evaluated_markets: The same of the evaluated users.
     """
 
     learners: Histories
@@ -69,6 +73,8 @@ class Problem:
     trained: npt.NDArray[np.bool_]
     texts: list[str]
     described: list[str]
+    learner_markets: Sequence[str] = ()
+    evaluated_markets: Sequence[str] = ()
 
     @classmethod
     def make(
@@ -78,6 +84,9 @@ class Problem:
         history: pl.DataFrame,
         held_out: pl.DataFrame,
         observed: pl.DataFrame | None = None,
+        markets: Mapping[str, str] | None = None,
+        most: int | None = None,
+        seed: int = 0,
     ) -> "Problem":
         """From positives (user_id, item_id, timestamp).
 
@@ -87,11 +96,14 @@ class Problem:
             history: Positives before the held-out ones, of all evaluated users.
             held_out: Positives to find.
             observed: Every event of the training part (item_id); None: only the positives.
+            markets: User -> country or language.
+            most: Maximum number of users to evaluate, drawn as for Babelrec; None: all.
+            seed: Of that draw.
         """
-        hold_out = HoldOut(catalogue, _NOTHING_KNOWN, history, held_out, candidates=1)
+        hold_out = HoldOut(catalogue, _NOTHING_KNOWN, history, held_out, candidates=1, most=most, seed=seed)
         place = np.full(len(catalogue), -1, np.int64)
         place[hold_out.candidate_rows] = np.arange(len(hold_out.candidate_rows))
-        users = sorted(held_out["user_id"].unique())
+        users = hold_out.user_ids
         learners = sorted(learn["user_id"].unique())
         row_of = {user: row for row, user in enumerate(learners)}
 
@@ -104,13 +116,15 @@ class Problem:
         labels = [catalogue.labels(row) for row in hold_out.candidate_rows]
         return cls(
             learners=histories(learn, learners),
-            evaluated=histories(history, users),
+            evaluated=histories(hold_out.sample.of_table(history), users),
             learner_of=np.array([row_of.get(user, -1) for user in users], np.int64),
             train=hold_out.train,
             test=hold_out.test,
             trained=np.isin(hold_out.candidate_rows, catalogue.rows(seen)),
             texts=texts,
             described=[" ".join([text, *names]) for text, names in zip(texts, labels, strict=True)],
+            learner_markets=[(markets or {}).get(user, "") for user in learners],
+            evaluated_markets=[(markets or {}).get(user, "") for user in users],
         )
 
     def metrics(self, score: BlockScorer) -> dict[str, float]:
@@ -166,7 +180,14 @@ def test_problem(data: DataConfig, seed: int) -> Problem:
     dataset, parts = _parts(without_validation(data))
     chosen = some_users(parts, data.split.train_users, seed)
     return Problem.make(
-        Catalogue.from_dataset(dataset), chosen.train, parts.train, parts.test, as_text(chosen.observed)
+        Catalogue.from_dataset(dataset),
+        chosen.train,
+        parts.train,
+        parts.test,
+        as_text(chosen.observed),
+        markets=_markets(dataset),
+        most=EvaluationConfig().users,
+        seed=seed,
     )
 
 
@@ -180,7 +201,24 @@ def validation_problem(data: DataConfig, seed: int) -> Problem:
     chosen = some_users(parts, data.split.train_users, seed)
     if chosen.validation.is_empty():
         raise BabelrecError("There is no validation part (data.split.validation_fraction is 0) to choose settings on.")
-    return Problem.make(Catalogue.from_dataset(dataset), chosen.train, chosen.train, chosen.validation)
+    return Problem.make(
+        Catalogue.from_dataset(dataset),
+        chosen.train,
+        chosen.train,
+        chosen.validation,
+        markets=_markets(dataset),
+        most=TrainingConfig().validation_users,
+        seed=seed,
+    )
+
+
+def _markets(dataset: Dataset) -> dict[str, str]:
+    profiles = user_profiles(dataset)
+    columns = [name for name in ("profile_country", "profile_language") if name in profiles.columns]
+    if not columns:
+        return {}
+    found = profiles.select("user_id", pl.coalesce(columns).fill_null("").alias("market"))
+    return dict(found.iter_rows())
 
 
 def _parts(data: DataConfig) -> tuple[Dataset, Split]:

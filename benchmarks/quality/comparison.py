@@ -27,7 +27,9 @@ _PACKAGES = ("tensorflow", "tensorflow-recommenders", "numpy", "scipy", "implici
 
 
 @dataclass(frozen=True)
-class _Options(StoringOptions):
+class SuiteOptions(StoringOptions):
+    """Options of a program that measures suites."""
+
     data: list[str] | None = argument("--data", nargs="+", help="only these data sets")
     protocol: list[str] | None = argument(
         "--protocol", nargs="+", help="only protocols with these prefixes, for example P1 or 'P2 few-shot'"
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(
         "quality",
         __doc__,
-        _Options,
+        SuiteOptions,
         _measure,
         lambda result: report.page(all_suites(), result["rows"]),
         arguments,
@@ -60,26 +62,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-def _measure(options: _Options, console: Console) -> Result | None:
+def _measure(options: SuiteOptions, console: Console) -> Result | None:
     folder = options.output.parent / "quality"
     if options.search is not None:
         for name in options.search or sorted(path.stem for path in CONFIGS.glob("*.yaml")):
             search(name, options.models or list(BASELINES), folder / "search", console)
         return None
     suites, store = all_suites(), Store(folder / "results")
-    todo = _selected(suites, options)
+    todo = selected(suites, options)
     if options.show:
         for suite, model, seed in todo:
             state = "measured" if store.find(model, seed) is not None else "to be run"
             print(f"{suite.data:16} {suite.protocol:18} {model.name:40} seed {seed:3} {state}")
         return None
     if not options.check:
-        _run(todo, store, options.fresh, console)
+        run_missing(todo, store, options.fresh, console)
     rows = [row for suite in suites for row in report.rows_of(suite, store)]
     return {"rows": rows, "bars": check(rows)}
 
 
-def _selected(suites: Sequence[Suite], options: _Options) -> list[tuple[Suite, Model, int]]:
+def selected(suites: Sequence[Suite], options: SuiteOptions) -> list[tuple[Suite, Model, int]]:
+    """The measurements that the options name.
+
+    Raises:
+        BabelrecError: They name something unknown, or nothing.
+    """
     for wanted, known in (
         (options.data, {suite.data for suite in suites}),
         (options.models, {model.name for suite in suites for model in suite.models}),
@@ -102,7 +109,8 @@ def _selected(suites: Sequence[Suite], options: _Options) -> list[tuple[Suite, M
     return found
 
 
-def _run(todo: Sequence[tuple[Suite, Model, int]], store: Store, fresh: bool, console: Console) -> None:
+def run_missing(todo: Sequence[tuple[Suite, Model, int]], store: Store, fresh: bool, console: Console) -> None:
+    """Makes the measurements that are not stored, or all with ``fresh``."""
     with progress(console) as bar:
         task = bar.add_task("", total=len(todo))
         for suite, model, seed in todo:

@@ -50,6 +50,10 @@ def split_key(config: DataConfig) -> str:
     settings = config.model_dump(mode="json", include={"positives": True, "refusals": True, "split": True})
     # Of the users, a share is taken after the split is made.
     del settings["split"]["train_users"]
+    for later in ("min_history", "whole_baskets"):
+        # As before the setting existed.
+        if not settings["split"][later]:
+            del settings["split"][later]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -39,6 +39,59 @@ class MindSource(Settings):
     )
 
 
+class SessionsSource(Settings):
+    """Shopping sessions, as in Amazon-M2: the products of a visit in order, people unknown."""
+
+    name: Literal["sessions"] = "sessions"
+    path: AbsolutePath | None = Field(None, description="File or folder of the sessions (`items`, or `prev_items`).")
+    products: AbsolutePath | None = Field(
+        None, description="Table of products (`id`, `locale`, `title`, ...); the default is that of the folder, if any."
+    )
+    locales: list[str] = Field([], description="Only sessions of these locales, such as `FR`; empty: all.")
+
+
+class BasketsSource(Settings):
+    """Invoice lines of a shop, as in Online Retail: quantities, prices, cancellations."""
+
+    name: Literal["baskets"] = "baskets"
+    path: AbsolutePath | None = Field(
+        None, description="Workbook or table of invoice lines, or folder of events, items, users."
+    )
+    language: str = Field("en", description="BCP 47 language of the products' names.")
+
+
+class MarketsSource(Settings):
+    """Ratings of one catalogue in several markets, as in XMarket."""
+
+    name: Literal["markets"] = "markets"
+    path: AbsolutePath | None = Field(None, description="Folder of the markets' files, or one table of all.")
+    markets: list[str] = Field([], description="Only ratings in these markets, such as `de`; empty: all.")
+    catalogue_of: str | None = Field(
+        None, description="Only ratings of items that this market has: others help it, and its catalogue stays its own."
+    )
+
+
+class StaysSource(Settings):
+    """Inside Airbnb: listings with places and prices, and reviews as stays."""
+
+    name: Literal["stays"] = "stays"
+    path: AbsolutePath | None = Field(
+        None, description="Folder of listings and reviews (or stays), or of such folders, one for each city."
+    )
+    cities: list[str] = Field([], description="Only these cities; empty: all.")
+    guest_languages: bool = Field(
+        False, description="Detect the language of each review, the language of its guest, if there is no column of it."
+    )
+
+
+class NemigSource(Settings):
+    """NeMig: news impressions in German and English with Wikidata entities."""
+
+    name: Literal["nemig"] = "nemig"
+    path: AbsolutePath | None = Field(None, description="Folder of news_LANGUAGE and behaviors_LANGUAGE.")
+    languages: list[str] = Field(["de", "en"], min_length=1, description="Languages to read.")
+
+
 # Labels that exports write where an item has no category.
 PLACEHOLDERS = [
     *("(no genres listed)", "n/a", "#n/a", "none", "null", "nan", "nil", "undefined", "unknown", "uncategorized"),
@@ -192,9 +245,22 @@ class DatasetSource(Settings):
     path: AbsolutePath
 
 
-SOURCES = (MovieLens100kSource, KmrdSource, MindSource, TabularSource, DatasetSource)
+SOURCES = (
+    *(MovieLens100kSource, KmrdSource, MindSource, SessionsSource, BasketsSource, MarketsSource, StaysSource),
+    *(NemigSource, TabularSource, DatasetSource),
+)
 Source = Annotated[
-    MovieLens100kSource | KmrdSource | MindSource | TabularSource | DatasetSource, Field(discriminator="name")
+    MovieLens100kSource
+    | KmrdSource
+    | MindSource
+    | SessionsSource
+    | BasketsSource
+    | MarketsSource
+    | StaysSource
+    | NemigSource
+    | TabularSource
+    | DatasetSource,
+    Field(discriminator="name"),
 ]
 SOURCE_NAMES = {source.model_fields["name"].default: source for source in SOURCES}
 
@@ -216,6 +282,17 @@ class SplitConfig(Settings):
         description="Share of users to train on; the others are only queried. For few-shot experiments (P2).",
     )
     min_positives: int = Field(5, ge=1, description="Users with fewer positives are dropped before splitting.")
+    min_history: int = Field(
+        0,
+        ge=0,
+        description="With `per_user`: first positives of each user that are never held out, so that users with no more "
+        "are only trained on. 1 for sessions and for few events a person, where every request has a history.",
+    )
+    whole_baskets: bool = Field(
+        False,
+        description="With `per_user`: what a user does at one second is never divided. The held-out part "
+        "grows to whole baskets; the first one is trained on. Otherwise a basket's items count in the order of ids.",
+    )
     cold_items: float = Field(
         0.0,
         ge=0.0,

@@ -137,9 +137,10 @@ def split(dataset: Dataset, config: DataConfig) -> Split:
     """Splits a dataset as configured.
 
     ``per_user`` holds out the last ``ceil(test_fraction * n)`` of each user's n positives, and the last
-    ``ceil(validation_fraction * m)`` of the remaining m for validation (protocol P1). ``global`` cuts all
-    positives at one point in time, and those before it at another; users of the test part may be new. ``impressions``
-    cuts at the times where the last ``test_fraction`` of the impressions begin, and where the last
+    ``ceil(validation_fraction * m)`` of the remaining m for validation (protocol P1), but never the first
+    ``min_history``; with ``whole_baskets`` what happened at one second is held out together, or not at all.
+    ``global`` cuts all positives at one point in time, and those before it at another; users of the test part may be
+    new. ``impressions`` cuts at the times where the last ``test_fraction`` of the impressions begin, and where the last
     ``validation_fraction`` of those before them begin (protocol P3); otherwise it equals ``global``. Then every
     positive of the cold items goes to the test part, so that nothing is learned from them.
 
@@ -185,7 +186,12 @@ def _divide(
     everything: pl.DataFrame, settings: SplitConfig
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.Series]:
     """Training, validation and test positives and the cold items, ``per_user`` or ``global``."""
-    hold_out = _last_of_each_user if settings.kind == "per_user" else _last_of_all
+
+    def hold_out(rows: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+        if settings.kind == "per_user":
+            return _last_of_each_user(rows, fraction, settings.min_history, settings.whole_baskets)
+        return _last_of_all(rows, fraction)
+
     rest, test = hold_out(everything, settings.test_fraction)
     held_items = cold_items(everything, settings.cold_items, settings.cold_seed).cast(everything.schema["item_id"])
     cold = pl.col("item_id").is_in(held_items.implode())
@@ -367,10 +373,16 @@ def held_out_of(count: int, fraction: float) -> int:
     return math.ceil(count * fraction - EPSILON)
 
 
-def _last_of_each_user(ordered: pl.DataFrame, fraction: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _last_of_each_user(
+    ordered: pl.DataFrame, fraction: float, least: int, whole_baskets: bool
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     count = pl.len().over("user_id")
     position = pl.int_range(pl.len()).over("user_id")
-    held = position >= count - (count * fraction - EPSILON).ceil()
+    held = (position >= count - (count * fraction - EPSILON).ceil()) & (position >= least)
+    if whole_baskets:
+        time = pl.col("timestamp")
+        cut, first = time.filter(held).min().over("user_id"), time.min().over("user_id")
+        held = pl.when(cut > first).then(time >= cut).otherwise((time > first) & cut.is_not_null())
     marked = ordered.with_columns(held.alias("held"))
     return marked.filter(~pl.col("held")).drop("held"), marked.filter("held").drop("held")
 

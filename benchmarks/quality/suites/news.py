@@ -17,9 +17,9 @@ _METRICS = ("auc", "mrr", "ndcg@5", "ndcg@10")
 _BASELINES = {"click-through": "popularity by clicks", "mean-history": "mean-history mUSE", "random": "random"}
 
 
-def suite() -> Suite:
+def suite(config: str = MIND) -> Suite:
     """Babelrec, and the baselines evaluated on the same impressions."""
-    models = (ours(MIND, lambda run, seed: _own(run)), *(_baseline(name) for name in _BASELINES))
+    models = (ours(config, lambda run, seed: _own(run)), *(_baseline(name, config) for name in _BASELINES))
     return Suite("mind-sample", "P3", "News impressions, Chinese and English", models, headline="auc zh → zh")
 
 
@@ -28,9 +28,9 @@ def _own(run: Run) -> Mapping[str, float]:
     return _figures(report.metrics, report.slices)
 
 
-def _baseline(name: str) -> Model:
+def _baseline(name: str, config: str) -> Model:
     """A baseline depends only on the split and the texts, which the run determines."""
-    model = ours(MIND, lambda run, seed: _of_baseline(run, name), also={"baseline": name})
+    model = ours(config, lambda run, seed: _of_baseline(run, name), also={"baseline": name})
     return Model(
         _BASELINES[name], model.measure, model.facts, MEASURING, model.seeds if name == "random" else model.seeds[:1]
     )

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "BPR": {"factors": 8, "learning_rate": 0.1, "iterations": 50},
     "EASE": {"regularization": 10.0},
     "item-kNN": {"weighting": "cosine", "neighbours": 60},
+    "item-kNN, newest first": {"weighting": "cosine", "neighbours": 60, "decay": 1.0},
+    "EASE, frequent items": {"regularization": 10.0, "items": 40},
+    "GRU4Rec": {"dimension": 16, "epochs": 40, "dropout": 0.0, "learning_rate": 0.01, "max_len": 8, "batch_size": 32},
     "SASRec": {
         "embedding_dim": 16,
         "n_epochs": 6,
@@ -184,10 +188,58 @@ def test_knn_sums_cosines() -> None:
     assert np.asarray(found(slice(0, 1)))[0] == pytest.approx(cosines[0] + cosines[2], abs=1e-6)
 
 
+def test_newer_items_count_more() -> None:
+    pytest.importorskip("implicit")
+    rows = [[0, 1], [0, 1, 2], [2, 3], [1, 3]]
+    problem = problem_of(rows, [[0, 2]], 4, [-1])
+    settings = {"weighting": "cosine", "neighbours": 4, "decay": 2.0}
+    name = "item-kNN, newest first"
+    found = BASELINES[name].fit(problem, parse(BASELINES[name], settings), 0)
+    x = np.zeros((4, 4))
+    for user, row in enumerate(rows):
+        x[user, row] = 1
+    unit = x / np.linalg.norm(x, axis=0)
+    cosines = unit.T @ unit
+    # Item 0 is followed by one newer item: 2^-2.
+    assert np.asarray(found(slice(0, 1)))[0] == pytest.approx(cosines[0] / 4 + cosines[2], abs=1e-6)
+
+
+def test_ease_of_all_items_is_ease_and_others_follow_by_frequency() -> None:
+    rows = [[0, 1], [0, 1, 2], [1, 2, 3], [1, 3], [1, 4], [2, 4, 1], [2]]
+    problem = problem_of(rows, rows[:3], 5, [0, 1, 2])
+    whole = BASELINES["EASE"].fit(problem, parse(BASELINES["EASE"], {"regularization": 2.0}), 0)(slice(0, 3))
+    name = "EASE, frequent items"
+    every = BASELINES[name].fit(problem, parse(BASELINES[name], {"regularization": 2.0, "items": 5}), 0)(slice(0, 3))
+    assert np.asarray(every) == pytest.approx(np.asarray(whole), abs=1e-8)
+    two = np.asarray(
+        BASELINES[name].fit(problem, parse(BASELINES[name], {"regularization": 2.0, "items": 2}), 0)(slice(0, 3))
+    )
+    # The items 1 and 2 have six and four positives; a ridge regression of one on the other.
+    x = np.zeros((7, 5))
+    for user, row in enumerate(rows):
+        x[user, row] = 1
+    weight = (x[:, 1] @ x[:, 2]) / (x[:, 1] @ x[:, 1] + 2.0)
+    assert two[:, 2] == pytest.approx(x[:3, 1] * weight, abs=1e-8)
+    assert (np.abs(two[:, [0, 3, 4]]) < 1e-8).all()
+
+
+def test_popularity_by_market_counts_in_the_users_market() -> None:
+    rows = [[0], [0], [1], [2], [2], [2]]
+    problem = replace(
+        problem_of(rows, [[3], [3], [3]], 4, [-1, -1, -1]),
+        learner_markets=["de", "de", "de", "fr", "fr", "fr"],
+        evaluated_markets=["de", "fr", "in"],
+    )
+    name = "popularity by market"
+    scores = np.asarray(BASELINES[name].fit(problem, parse(BASELINES[name], {"prior": 0.6}), 0)(slice(0, 3)))
+    # Of six positives, two are of item 0, one of item 1, three of item 2; 0.6 of a positive is divided like them.
+    assert scores == pytest.approx(np.array([[2.2, 1.1, 0.3, 0], [0.2, 0.1, 3.3, 0], [0.2, 0.1, 0.3, 0]]))
+
+
 @pytest.mark.parametrize("name", [name for name in QUICK if name != "popularity"])
 @pytest.mark.parametrize("share", [1.0, 0.3])
 def test_baselines_learn_taste_and_fold_in_unknown_users(name: str, share: float, tiny: DataConfig) -> None:
-    if name in ("ALS", "BPR", "item-kNN"):
+    if name in ("ALS", "BPR", "item-kNN", "item-kNN, newest first"):
         pytest.importorskip("implicit")
     if name == "SASRec":
         pytest.importorskip("cornac")
@@ -217,11 +269,12 @@ def test_a_missing_library_names_the_remedy(tiny: DataConfig, monkeypatch: pytes
         fitted("ALS", test_problem(tiny, 1))
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_file_was_chosen_from_what_it_searches(path: Path) -> None:
-    config = load(path.stem)
+    config = load(str(path.relative_to(CONFIGS).with_suffix("")))
     assert load_config(Path(config.data)).data.split.validation_fraction > 0
-    assert set(config.search) == set(BASELINES)
+    # Popularity by market and baselines that read the order are for benchmarks.scenes.
+    assert set(config.search) <= set(BASELINES)
     assert set(config.chosen) <= set(BASELINES)
     for name, chosen in config.chosen.items():
         candidates = config.candidates(BASELINES[name])

@@ -105,6 +105,46 @@ def test_per_user_is_p1(rows: list[Row], fraction: float, least: int) -> None:
 
 
 @quick
+@given(rows_of, st.sampled_from([0.2, 0.5, 0.9]), st.integers(1, 3))
+def test_first_positives_are_never_held_out(rows: list[Row], fraction: float, history: int) -> None:
+    wanted = {}
+    for user, (train, test) in protocol_p1(rows, fraction, 1).items():
+        both = train + test
+        cut = max(len(train), min(history, len(both)))
+        wanted[user] = (both[:cut], both[cut:])
+    try:
+        got = split_rows(rows, test_fraction=fraction, validation_fraction=0.0, min_positives=1, min_history=history)
+    except SplitError:
+        assert not wanted
+        return
+    assert by_user(got.train) == {user: train for user, (train, _) in wanted.items()}
+    assert by_user(got.test) == {user: test for user, (_, test) in wanted.items() if test}
+
+
+@quick
+@given(rows_of, st.sampled_from([0.2, 0.5, 0.9]))
+def test_baskets_are_held_out_whole(rows: list[Row], fraction: float) -> None:
+    settings = {"test_fraction": fraction, "validation_fraction": 0.0, "min_positives": 1}
+    try:
+        plain = split_rows(rows, **settings)
+    except SplitError:
+        return
+    got = split_rows(rows, whole_baskets=True, **settings)
+    times: dict[str, dict[str, set[int]]] = {"train": defaultdict(set), "test": defaultdict(set)}
+    for part, found in times.items():
+        for user, _, time in getattr(got, part).iter_rows():
+            found[user].add(time)
+    for user in {*times["train"], *times["test"]}:
+        everything = times["train"][user] | times["test"][user]
+        assert not times["train"][user] & times["test"][user]
+        assert min(everything) in times["train"][user]
+        late = plain.test.filter(pl.col("user_id") == user)["timestamp"].to_list()
+        if late:
+            cut = min(late)
+            assert times["test"][user] == {time for time in everything if time >= cut and time > min(everything)}
+
+
+@quick
 @given(rows_of, st.sampled_from([0.1, 0.2, 0.5]), st.sampled_from([0.1, 0.2, 0.5]))
 def test_validation_is_taken_from_the_training_part_the_same_way(
     rows: list[Row], test_fraction: float, fraction: float

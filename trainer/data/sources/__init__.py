@@ -12,7 +12,7 @@ from trainer.config.base import Settings
 from trainer.data.dataset import Dataset
 from trainer.data.faults import DatasetError
 from trainer.data.settings import DatasetSource, Source
-from trainer.data.sources import kmrd, mind, movielens, tabular
+from trainer.data.sources import baskets, kmrd, markets, mind, movielens, nemig, sessions, stays, tabular
 from trainer.data.sources.contents import contents
 from trainer.files import cache_root, fsync_directory, staging
 
@@ -34,6 +34,11 @@ _ADAPTERS: Final = {
     "movielens-100k": _Adapter(movielens.inputs, movielens.write, movielens.VERSION),
     "kmrd": _Adapter(kmrd.inputs, kmrd.write, kmrd.VERSION),
     "mind": _Adapter(mind.inputs, mind.write, mind.VERSION),
+    "sessions": _Adapter(sessions.inputs, sessions.write, sessions.VERSION),
+    "baskets": _Adapter(baskets.inputs, baskets.write, baskets.VERSION),
+    "markets": _Adapter(markets.inputs, markets.write, markets.VERSION),
+    "stays": _Adapter(stays.inputs, stays.write, stays.VERSION),
+    "nemig": _Adapter(nemig.inputs, nemig.write, nemig.VERSION),
     "tabular": _Adapter(tabular.inputs, tabular.write, tabular.VERSION),
 }
 

@@ -70,6 +70,8 @@ def sniff(file: TextFile, form: TableFormat, wanted: Collection[str]) -> Dialect
         form: The settings.
         wanted: Names of columns; another delimiter than the extension's is chosen if it finds more of them.
     """
+    if form.delimiter is not None and form.quote is not None:
+        return Dialect(form.delimiter, form.quote or None)
     usual = "\t" if ending(file.path) == ".tsv" else ","
     sample = file.sample()
     quote = form.quote

@@ -223,7 +223,16 @@ def _events(file: Path) -> tuple[pl.LazyFrame, pl.LazyFrame]:
     log = _read_tsv(file, _BEHAVIORS).with_columns(
         (pl.col("time").str.to_datetime(_TIME, strict=False).dt.epoch("s")).alias("timestamp")
     )
-    begin = _first_time(log, file)
+    return interactions_of(log, _first_time(log, file))
+
+
+def interactions_of(log: pl.LazyFrame, begin: int) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+    """Clicks of the histories, and the candidates of the impressions, as interactions.
+
+    Args:
+        log: impression_id, user_id, timestamp, history (ids), candidates (``id-1`` was clicked).
+        begin: When the first impression is; histories end one second before.
+    """
     history = (
         log.filter(pl.col("history").is_not_null())
         .select("user_id", pl.col("history").str.split(" ").alias("item_id"))

@@ -48,7 +48,12 @@ def divide(events: "DataFrame", positives: "DataFrame", name: str, config: DataC
         if settings.cold_items > 0.0:
             raise SplitError("`data.split.cold_items` can't be combined with `kind: impressions`. Remedy: set it to 0.")
         return _by_impressions(events, positives, name, config)
-    hold_out = _last_of_each_user if settings.kind == "per_user" else _last_of_all
+
+    def hold_out(rows: "DataFrame", fraction: float) -> tuple["DataFrame", "DataFrame"]:
+        if settings.kind == "per_user":
+            return _last_of_each_user(rows, fraction, settings.min_history, settings.whole_baskets)
+        return _last_of_all(rows, fraction)
+
     rest, test = hold_out(positives, settings.test_fraction)
     cold = positives.select("item_id").limit(0)
     if settings.cold_items > 0.0:
@@ -83,13 +88,24 @@ def _by_impressions(events: "DataFrame", positives: "DataFrame", name: str, conf
     return Division(train, validation, test, positives.select("item_id").limit(0), min(begins, default=None))
 
 
-def _last_of_each_user(rows: "DataFrame", fraction: float) -> tuple["DataFrame", "DataFrame"]:
+def _last_of_each_user(
+    rows: "DataFrame", fraction: float, least: int, whole_baskets: bool
+) -> tuple["DataFrame", "DataFrame"]:
     from pyspark.sql import functions as sf
     from pyspark.sql.window import Window
 
     whole = Window.partitionBy("user_id")
     kept = sf.count("*").over(whole) - sf.ceil(sf.count("*").over(whole) * sf.lit(fraction) - sf.lit(EPSILON))
-    marked = rows.withColumn("held", sf.row_number().over(whole.orderBy(*by_time())) > kept)
+    place = sf.row_number().over(whole.orderBy(*by_time()))
+    marked = rows.withColumn("held", (place > kept) & (place > least))
+    if whole_baskets:
+        time = sf.col("timestamp")
+        cut = sf.min(sf.when(sf.col("held"), time)).over(whole)
+        first = sf.min(time).over(whole)
+        marked = marked.withColumn("cut", cut).withColumn("first", first)
+        cut, first = sf.col("cut"), sf.col("first")
+        together = sf.when(cut > first, time >= cut).otherwise((time > first) & cut.isNotNull())
+        marked = marked.withColumn("held", together).drop("cut", "first")
     return marked.filter(~sf.col("held")).drop("held"), marked.filter("held").drop("held")
 
 
