@@ -24,7 +24,7 @@ from benchmarks.harness.table import Table
 from benchmarks.scale.stages import SHORT_FIT
 from serving.arguments import argument
 from trainer.errors import BabelrecError
-from trainer.evaluation.report.style import COLOURS, MARKERS, new_figure, png
+from trainer.evaluation.report.style import COLOURS, MARKERS, new_figure, plain_powers, png
 
 _ITEMS, _INTERACTIONS = "items", "interactions"
 # `first step` is what is done once before an epoch, whose memory is that of a fit, whole or of some steps.
@@ -283,6 +283,7 @@ def _figure(needs: Sequence[Mapping[str, Any]]) -> Figure:
         for command, colour, marker in zip(_DRIVERS, COLOURS, MARKERS, strict=False):
             axes.plot(names, [each[key][command] for each in sizes], color=colour, marker=marker, label=command)
         axes.set(yscale="log", xlabel="items x interactions", ylabel=label)
+        plain_powers(axes.yaxis)
         axes.legend()
     return figure
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure
 
-from trainer.evaluation.report.style import COLOURS, MARKERS, new_figure, png
+from trainer.evaluation.report.style import COLOURS, MARKERS, new_figure, plain_powers, png
 
 _COMMANDS: Final = ("data", "texts", "first step", "fit", "evaluate", "export")
 _AXES: Final = (("cpu", "processor seconds"), ("memory", "peak memory, GiB"))
@@ -26,5 +26,6 @@ def _figure(sizes: Mapping[str, Mapping[str, Any]]) -> Figure:
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=command)
         axes.set(xscale="log", yscale="log", xlabel="interactions", ylabel=label)
+        plain_powers(axes.xaxis, axes.yaxis)
         axes.legend()
     return figure

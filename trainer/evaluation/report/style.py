@@ -6,8 +6,10 @@ from typing import Any, Final
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import EngFormatter, FuncFormatter
 
 from trainer.evaluation.report.fonts import font_families
 
@@ -58,6 +60,17 @@ def new_figure(
     # Not pyplot: no global state, no window, nothing to close.
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.06))
     return figure, list(figure.subplots(rows, columns, squeeze=False, sharey=share_y, height_ratios=heights).flat)
+
+
+def plain_powers(*axes: Axis) -> None:
+    """Writes the powers of ten of logarithmic axes as numbers: formulas are not typeset in this style."""
+    large = EngFormatter(sep="")
+
+    def written(value: float, place: int) -> str:
+        return large(value, place) if value >= 1.0 else f"{value:g}"
+
+    for each in axes:
+        each.set_major_formatter(FuncFormatter(written))
 
 
 def caption(figure: Figure, text: str) -> None:
