@@ -132,18 +132,9 @@ def add_batching(
         function = _add_batch(graph, name, function, inputs, is_padded, captured_types, output_types)
     batched.append(tickets)
     operation = (
-        Operation(graph, "BatchFunction", f"{name}_batch")
+        queue_operation(graph, name, f"{name}_batch", function, options)
         .inputs(batched)
         .inputs(captured)
-        .function("f", function)
-        .attribute("num_batch_threads", options.num_batch_threads)
-        .attribute("max_batch_size", options.max_batch_size)
-        .attribute("batch_timeout_micros", options.batch_timeout_micros)
-        .attribute("max_enqueued_batches", options.max_enqueued_batches)
-        .attribute("allowed_batch_sizes", list(options.allowed_batch_sizes))
-        .attribute("enable_large_batch_splitting", options.enable_large_batch_splitting)
-        .attribute("batching_queue", name)
-        .attribute("shared_name", name)
         .types("Tin", [graphs.output_type(tensor) for tensor in batched])
         .types("Tcaptured", captured_types)
         .types("Tout", [*output_types, types_pb2.DT_DOUBLE])
@@ -155,6 +146,25 @@ def add_batching(
         tickets,
         [Output(operation, index) for index in results],
         Output(operation, len(output_types)),
+    )
+
+
+def queue_operation(graph: int, queue: str, name: str, function: str, options: BatchingOptions) -> Operation:
+    """Describes a ``BatchFunction``; its inputs and their types are still to be added.
+
+    All with the same ``queue`` and options share one queue, whatever their functions and types.
+    """
+    return (
+        Operation(graph, "BatchFunction", name)
+        .function("f", function)
+        .attribute("num_batch_threads", options.num_batch_threads)
+        .attribute("max_batch_size", options.max_batch_size)
+        .attribute("batch_timeout_micros", options.batch_timeout_micros)
+        .attribute("max_enqueued_batches", options.max_enqueued_batches)
+        .attribute("allowed_batch_sizes", list(options.allowed_batch_sizes))
+        .attribute("enable_large_batch_splitting", options.enable_large_batch_splitting)
+        .attribute("batching_queue", queue)
+        .attribute("shared_name", queue)
     )
 
 

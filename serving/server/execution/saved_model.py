@@ -9,9 +9,10 @@ from pathlib import Path
 
 from serving.private.tensorflow import Output, TensorFlowError, library
 from serving.protos import config_pb2, meta_graph_pb2, tensor_pb2
-from serving.runtime import probe
+from serving.runtime import clock, probe
 from serving.runtime.batching import Batched, BatchingOptions, Input, add_batching
 from serving.runtime.memory import give_back_when_quiet
+from serving.runtime.open_batch import OpenBatches
 from serving.runtime.session import Callable as SessionCallable
 from serving.runtime.session import SavedModelSession
 from serving.runtime.tensors import TensorCache, bytes_from_tensor
@@ -56,10 +57,13 @@ class SavedModelServable:
         self.signatures: dict[str, Signature] = {key: read_signature(d) for key, d in self.signature_defs.items()}
         self._batching = batching
         self._batched: dict[str, Batched] = {}
+        self._open_batches: OpenBatches | None = None
         self._tickets = probe.Tickets()
         # Counts requests and runs of batched signatures.
         self.batch_metrics: BatchMetrics | None = None
         if batching is not None:
+            if not batching.enable_large_batch_splitting:
+                self._open_batches = OpenBatches(self._session, batching)
             for key in self.signatures:
                 self._add_batching(key, batching)
             self._session.extend()
@@ -71,6 +75,8 @@ class SavedModelServable:
         self._callables_lock = threading.Lock()
         self._output_sets: set[tuple[str, tuple[str, ...]]] = set()
         self._max_output_sets = _MAX_OUTPUT_SETS
+        if self._batched:
+            clock.watch.add(self.close_batches)
 
     @property
     def batched_signatures(self) -> Collection[str]:
@@ -199,8 +205,28 @@ class SavedModelServable:
             results = self._call(signature, take, computed, left, rows, queued, batched=False)
         return _read(dict(zip(computed, results, strict=True)), outputs)
 
+    def close_batches(self) -> None:
+        """Makes all batches run that wait for more requests, and returns at once.
+
+        When the clock was set back, TensorFlow would let them wait until it shows their time.
+        """
+        with self._callables_lock:
+            used = sorted({key for key, _, batched in self._callables if batched})
+        if self._open_batches is not None:
+            self._open_batches.close([_queue(key) for key in used])
+        elif used:
+            _LOGGER.warning(
+                "batches of %s may wait until the clock shows their time, or until they are full: with "
+                "enable_large_batch_splitting they can't be closed earlier",
+                self.path,
+            )
+
     def close(self) -> None:
         """See ``Servable.close``."""
+        if self._batched:
+            clock.watch.remove(self.close_batches)
+        if self._open_batches is not None:
+            self._open_batches.wait()
         if self.before_close is not None:
             self.before_close(self)
         self._callables.clear()
@@ -342,7 +368,10 @@ class SavedModelServable:
                 for spec in signature.inputs.values()
             ]
             outputs = [self._session.output(spec.name) for spec in signature.outputs.values()]
-            self._batched[key] = add_batching(self._session, f"babelrec_{_identifier(key)}", inputs, outputs, options)
+            batched = add_batching(self._session, _queue(key), inputs, outputs, options)
+            if self._open_batches is not None:
+                self._open_batches.add(_queue(key))
+            self._batched[key] = batched
         except TensorFlowError as error:
             _LOGGER.warning(
                 "signature %r of %s is not batched, its graph can't be turned into a function: %s",
@@ -352,8 +381,9 @@ class SavedModelServable:
             )
 
 
-def _identifier(key: str) -> str:
-    return "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in key).lower()
+def _queue(key: str) -> str:
+    """Name of the queue of a signature."""
+    return "babelrec_" + "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in key).lower()
 
 
 def _read(tensors: Mapping[str, int], wanted: Sequence[str]) -> dict[str, bytes]:

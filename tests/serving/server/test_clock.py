@@ -1,5 +1,7 @@
 """The machine's clock is set back and forth while a server serves."""
 
+import contextlib
+import json
 import shutil
 import struct
 import subprocess
@@ -7,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,10 +56,9 @@ class _Load:
                     self.faults.append(str(error))
 
 
-@pytest.fixture(params=["on", "off"])
-def running(
-    request: pytest.FixtureRequest, exports: dict[int, Path], tmp_path: Path
-) -> Iterator[tuple[LiveServer, _Clock]]:
+@contextlib.contextmanager
+def _running(export: Path, tmp_path: Path, *flags: str) -> Iterator[tuple[LiveServer, _Clock]]:
+    """A server with batching and its clock."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler on this machine: apt-get install gcc")
@@ -64,18 +66,26 @@ def running(
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, _SHIFT, "-ldl"], check=True)
     clock = _Clock(tmp_path / "offset")
     clock.file.write_bytes(struct.pack("=q", 0))
-    copy_version(exports[1], tmp_path / "models" / "1")
+    copy_version(export, tmp_path / "models" / "1")
     monitoring = tmp_path / "monitoring.config"
     monitoring.write_text('prometheus_config { enable: true path: "/metrics" }')
-    flags = ["--enable_batching", f"--native_predict={request.param}", "--file_system_poll_wait_seconds=1"]
-    flags += ["--rest_api_port=-1", f"--monitoring_config_file={monitoring}"]
+    given = ["--enable_batching", "--rest_api_port=-1", f"--monitoring_config_file={monitoring}", *flags]
     environment = {"LD_PRELOAD": str(library), "CLOCK_SHIFT_FILE": str(clock.file)}
-    with LiveServer(tmp_path / "models", *flags, environment=environment) as server:
+    with LiveServer(tmp_path / "models", *given, environment=environment) as server:
         yield server, clock
 
 
-def test_a_clock_that_jumps_costs_no_request(running: tuple[LiveServer, _Clock], exports: dict[int, Path]) -> None:
-    server, clock = running
+@pytest.fixture(params=["on", "off"])
+def native(request: pytest.FixtureRequest) -> str:
+    return f"--native_predict={request.param}"
+
+
+def test_a_clock_that_jumps_costs_no_request(native: str, exports: dict[int, Path], tmp_path: Path) -> None:
+    with _running(exports[1], tmp_path, native, "--file_system_poll_wait_seconds=1") as (server, clock):
+        _jump(server, clock, exports[1])
+
+
+def _jump(server: LiveServer, clock: _Clock, export: Path) -> None:
     server.wait_for_state(1, "AVAILABLE")
     load, stop = _Load(server.address), threading.Event()
     threads = [threading.Thread(target=load.run, args=(stop,)) for _ in range(3)]
@@ -87,7 +97,7 @@ def test_a_clock_that_jumps_costs_no_request(running: tuple[LiveServer, _Clock],
             before = load.answers
             wait_for(lambda before=before: load.answers > before + 30, _SECONDS, f"answers at {shift} s")  # type: ignore[misc]
         # What was written "in the future" is loaded all the same.
-        copy_version(exports[1], server.base_path / "2")
+        copy_version(export, server.base_path / "2")
         server.wait_for_state(2, "AVAILABLE")
     finally:
         stop.set()
@@ -101,3 +111,27 @@ def test_a_clock_that_jumps_costs_no_request(running: tuple[LiveServer, _Clock],
     values = [float(line.rpartition(" ")[2]) for line in page.splitlines() if line and not line.startswith("#")]
     assert values
     assert min(values) >= 0.0
+
+
+def test_a_batch_that_was_open_when_the_clock_was_set_back_runs(
+    native: str, exports: dict[int, Path], tmp_path: Path
+) -> None:
+    # Longer than anyone waits, so that the batch is surely open; shorter than an hour, so that it ends in the future.
+    parameters = tmp_path / "batching.config"
+    parameters.write_text("batch_timeout_micros { value: 2000000000 }")
+    flags = [f"--batching_parameters_file={parameters}", "--enable_model_warmup=false"]
+    with _running(exports[1], tmp_path, native, *flags) as (server, clock), ThreadPoolExecutor(1) as pool:
+        url = f"http://localhost:{server.rest_port}/v1/models/recommender:predict"
+        # The front does not answer REST: with it or without, two rows go through TensorFlow's queue.
+        body = json.dumps({"signature_name": "encode_text", "instances": ["a", "글"]}).encode()
+        answer = pool.submit(lambda: json.load(urllib.request.urlopen(url, body, timeout=_SECONDS)))
+
+        def is_answered() -> bool:
+            # The batch may not have been open yet the last time.
+            clock.set(clock.now - _HOUR)
+            return answer.done()
+
+        wait_for(is_answered, _SECONDS, f"an answer after the clock was set back\n{server.text}")
+        rows = answer.result()["predictions"]
+        assert [sum(row) for row in rows] == [1.0, 1.0]
+        server.wait_for_log("the clock was set back by ")
