@@ -121,7 +121,7 @@ def test_loaders_get_their_models_config(tmp_path: Path) -> None:
     core: ServerCore[str] = ServerCore(make, options())
     core.start(config_of(entry("m", tmp_path / "a")))
     assert made == [("m", 7, str(tmp_path / "a"))]
-    assert core.stop(5)
+    assert core.stop(60)
 
 
 def test_a_reload_applies_only_the_new_config(core: ServerCore[str], tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_one_broken_version_of_several_does_not_block_the_start(tmp_path: Path) 
     error = core.monitor.versions("m")[2].error
     assert error is not None
     assert "no model in" in error.message
-    assert core.stop(5)
+    assert core.stop(60)
 
 
 def test_the_start_fails_when_a_model_cannot_be_loaded(core: ServerCore[str], tmp_path: Path) -> None:
@@ -402,7 +402,7 @@ def test_the_platform_of_a_model_cannot_be_changed(tmp_path: Path) -> None:
         "INVALID_ARGUMENT: Illegal to change a model's platform. For model a platform was tensorflow and new platform "
         "requested is other"
     )
-    assert core.stop(5)
+    assert core.stop(60)
 
 
 def test_base_paths_may_be_file_uris(core: ServerCore[str], tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_new_labels_may_point_to_unavailable_versions_when_that_is_allowed(tmp_p
     write(tmp_path / "m", 7)
     wait_for(lambda: states(core, "m").get(7) == "AVAILABLE", 60, "version 7")
     assert ask(core, "m", label="later") == "m/7"
-    assert core.stop(5)
+    assert core.stop(60)
 
 
 def test_logging_configs(core: ServerCore[str], tmp_path: Path) -> None:
@@ -496,7 +496,7 @@ def test_polling_once_still_polls_after_a_reload(tmp_path: Path) -> None:
     core.start(config_of(entry("a", tmp_path / "a")))
     core.reload(config_of(entry("a", tmp_path / "a"), entry("b", tmp_path / "b")), 60)
     assert ask(core, "b") == "b/1"
-    assert core.stop(5)
+    assert core.stop(60)
 
 
 def test_stopping_ends_the_wait_for_a_model_that_never_comes(core: ServerCore[str], tmp_path: Path) -> None:
